@@ -1,0 +1,57 @@
+"""Run specs: pydantic models shared by the API, the CLI and the library."""
+
+from monosemy.specs.kinds import (
+    KINDS,
+    PENDING_SAE,
+    QUEUES,
+    EvaluateRun,
+    ExplainRun,
+    IndexRun,
+    PipelineRun,
+    RunSpec,
+    ScoreRun,
+    TrainRun,
+    pipeline_children,
+)
+from monosemy.specs.parse import apply_overrides, load_spec, parse_spec
+from monosemy.specs.parts import (
+    EvaluationSpec,
+    ExplanationSpec,
+    FeatureSelection,
+    IndexingSpec,
+    JudgeSpec,
+    ModelSpec,
+    Part,
+    SAESpec,
+    ScoringSpec,
+    TextSpec,
+    TrainingSpec,
+)
+
+__all__ = [
+    "KINDS",
+    "PENDING_SAE",
+    "QUEUES",
+    "EvaluateRun",
+    "EvaluationSpec",
+    "ExplainRun",
+    "ExplanationSpec",
+    "FeatureSelection",
+    "IndexRun",
+    "IndexingSpec",
+    "JudgeSpec",
+    "ModelSpec",
+    "Part",
+    "PipelineRun",
+    "RunSpec",
+    "SAESpec",
+    "ScoreRun",
+    "ScoringSpec",
+    "TextSpec",
+    "TrainRun",
+    "TrainingSpec",
+    "apply_overrides",
+    "load_spec",
+    "parse_spec",
+    "pipeline_children",
+]

@@ -1,0 +1,158 @@
+"""Run specs, one class per kind.  The same object serves API, CLI and notebook."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from monosemy.specs.parts import (
+    SITE_PATTERN,
+    EvaluationSpec,
+    ExplanationSpec,
+    IndexingSpec,
+    ModelSpec,
+    Part,
+    SAESpec,
+    ScoringSpec,
+    TextSpec,
+    TrainingSpec,
+)
+
+Site = Annotated[str, Field(pattern=SITE_PATTERN)]
+SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TrainRun(Part):
+    """Train one SAE."""
+
+    kind: Literal["train"] = "train"
+    name: str | None = Field(None, max_length=120)
+    """Name of the SAE; None builds one from model, site and size."""
+    model: ModelSpec = ModelSpec()
+    """The host model."""
+    text: TextSpec = TextSpec()
+    """What it reads."""
+    site: Site = "blocks.9.hook_resid_post"
+    """Where it is hooked, in TransformerLens names."""
+    sae: SAESpec = SAESpec()
+    """Architecture and size."""
+    training: TrainingSpec = TrainingSpec()
+    """Length, rates, buffer."""
+
+
+class EvaluateRun(Part):
+    """Measure an SAE inside its host model: FVU, L0, dead share, CE recovered."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    sae: SaeRef
+    """Id (or unique name) of the SAE."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """How much text."""
+
+
+class IndexRun(Part):
+    """One pass over the token store: postings, statistics, examples, evidence of every feature."""
+
+    kind: Literal["index"] = "index"
+    sae: SaeRef
+    """Id (or unique name) of the SAE."""
+    text: TextSpec | None = None
+    """Text to index; None takes the training text."""
+    indexing: IndexingSpec = IndexingSpec()
+    """What to keep per feature."""
+
+
+class ExplainRun(Part):
+    """Explain features with an LLM."""
+
+    kind: Literal["explain"] = "explain"
+    sae: SaeRef
+    """Id (or unique name) of an indexed SAE."""
+    explanation: ExplanationSpec = ExplanationSpec()
+    """Which features, how, by whom."""
+
+
+class ScoreRun(Part):
+    """Score explanations on held-out documents."""
+
+    kind: Literal["score"] = "score"
+    sae: SaeRef
+    """Id (or unique name) of an indexed SAE; its unscored explanations are scored."""
+    scoring: ScoringSpec = ScoringSpec()
+    """Which scorer, how many examples, by whom."""
+
+
+class PipelineRun(Part):
+    """Text to labelled features: train, evaluate, index, explain, score, each a run of its own."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    name: str | None = Field(None, max_length=120)
+    """Name of the SAE."""
+    model: ModelSpec = ModelSpec()
+    """The host model."""
+    text: TextSpec = TextSpec()
+    """What it reads."""
+    site: Site = "blocks.9.hook_resid_post"
+    """Where it is hooked."""
+    sae: SAESpec = SAESpec()
+    """Architecture and size."""
+    training: TrainingSpec = TrainingSpec()
+    """Length, rates, buffer."""
+    evaluation: EvaluationSpec | None = EvaluationSpec()
+    """None leaves the evaluation out."""
+    indexing: IndexingSpec = IndexingSpec()
+    """What to keep per feature."""
+    explanation: ExplanationSpec | None = ExplanationSpec()
+    """None leaves the LLM out: features have evidence labels only."""
+    scoring: ScoringSpec | None = ScoringSpec()
+    """None leaves scoring out; it needs explanations."""
+
+
+RunSpec = Annotated[
+    TrainRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
+    Field(discriminator="kind"),
+]
+
+KINDS: dict[str, type[Part]] = {
+    "train": TrainRun,
+    "evaluate": EvaluateRun,
+    "index": IndexRun,
+    "explain": ExplainRun,
+    "score": ScoreRun,
+    "pipeline": PipelineRun,
+}
+
+QUEUES: dict[str, str] = {
+    "train": "gpu",
+    "evaluate": "gpu",
+    "index": "gpu",
+    "explain": "interp",
+    "score": "interp",
+}
+"""Which worker executes which kind; a pipeline is executed as its children."""
+
+PENDING_SAE = "pending"
+"""Stands in a child's spec for the SAE that its pipeline has yet to train."""
+
+
+def pipeline_children(spec: PipelineRun) -> list[Part]:
+    """The runs a pipeline consists of, in the order in which each depends on the one before."""
+    children: list[Part] = [
+        TrainRun(
+            name=spec.name,
+            model=spec.model,
+            text=spec.text,
+            site=spec.site,
+            sae=spec.sae,
+            training=spec.training,
+        )
+    ]
+    if spec.evaluation is not None:
+        children.append(EvaluateRun(sae=PENDING_SAE, evaluation=spec.evaluation))
+    children.append(IndexRun(sae=PENDING_SAE, indexing=spec.indexing))
+    if spec.explanation is not None:
+        children.append(ExplainRun(sae=PENDING_SAE, explanation=spec.explanation))
+        if spec.scoring is not None:
+            children.append(ScoreRun(sae=PENDING_SAE, scoring=spec.scoring))
+    return children

@@ -1,0 +1,109 @@
+"""From YAML, JSON or a dict to a run spec, with errors that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from monosemy.errors import SpecError
+from monosemy.specs.kinds import KINDS
+from monosemy.specs.parts import Part
+
+
+def parse_spec(data: Any) -> Part:
+    """Validates ``data`` as the run spec of its ``kind``.
+
+    Raises ``SpecError`` with every fault at once; an unknown key names the nearest known one.
+    """
+    if not isinstance(data, Mapping):
+        raise SpecError([("", "a run spec is a mapping of keys to values")])
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise SpecError(
+            [("kind", f"{kind!r} is not a kind of run{_nearest(str(kind), KINDS)}; known: {known}")]
+        )
+    try:
+        return KINDS[kind].model_validate(dict(data))
+    except ValidationError as error:
+        raise SpecError([_describe(KINDS[kind], item) for item in error.errors()]) from None
+
+
+def load_spec(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML or JSON file into a dict (JSON is YAML); raises ``SpecError``."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError([("", f"cannot read {path}: {error.strerror}")]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError([("", f"{path} is neither YAML nor JSON: {error}")]) from None
+    if not isinstance(data, dict):
+        raise SpecError([("", f"{path} does not hold a mapping of keys to values")])
+    return data
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """``["training.tokens=50000"]`` laid over ``data``; values are YAML.  Raises ``SpecError``."""
+    result: dict[str, Any] = _deep_copy(data)
+    for item in overrides:
+        path, separator, value = item.partition("=")
+        if not separator or not path:
+            raise SpecError([(item, "write it as key.subkey=value")])
+        *parents, leaf = path.split(".")
+        target = result
+        for parent in parents:
+            child = target.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise SpecError([(path, f"'{parent}' holds a value, not a group of keys")])
+            target = child
+        try:
+            target[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpecError([(path, f"'{value}' is not YAML: {error}")]) from None
+    return result
+
+
+def _deep_copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _deep_copy(item) for key, item in value.items()}
+    return value
+
+
+def _describe(model: type[Part], item: Any) -> tuple[str, str]:
+    location = [str(part) for part in item["loc"]]
+    text = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        text = f"unknown key{_nearest(location[-1], known)}"
+    return ".".join(location), text
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Names of the fields of the nested model at ``path``."""
+    current: type[BaseModel] | None = model
+    for name in path:
+        info = current.model_fields.get(name) if current else None
+        current = _model_in(info.annotation) if info else None
+    return list(current.model_fields) if current else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType):
+        for option in get_args(annotation):
+            found = _model_in(option)
+            if found is not None:
+                return found
+    return None

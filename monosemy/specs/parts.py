@@ -1,0 +1,191 @@
+"""The parts that run specs are made of: host model, text, SAE, training, interpretation.
+
+Every field has its docstring; ``extra`` keys are refused (``monosemy.specs.parse`` names the
+nearest known key).  Importable without torch: the API validates specs with these very classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SITE_PATTERN = (
+    r"^blocks\.\d+\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_attn_out|hook_mlp_out"
+    r"|attn\.hook_z|mlp\.hook_post)$"
+)
+
+
+class Part(BaseModel):
+    """Strict base: unknown keys are errors, docstrings under fields become their descriptions."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+
+class ModelSpec(Part):
+    name: str = "smollm2-135m-instruct"
+    """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """``auto``: bfloat16 where this machine multiplies it faster than float32, else float32."""
+    device: str = "auto"
+    """``auto`` (cuda, mps or cpu, whichever is there first), or any torch device string."""
+
+
+class TextSpec(Part):
+    source: str = "wikipedia-sample"
+    """``wikipedia-sample`` (106 articles out of gensim's wheel, CC BY-SA), a local .txt, .jsonl,
+    .jsonl.gz or .parquet file, or a Hugging Face dataset name."""
+    column: str = "text"
+    """The field that holds the text, in jsonl, parquet and datasets."""
+    subset: str | None = None
+    """Configuration name of a Hugging Face dataset."""
+    split: str = "train"
+    """Split of a Hugging Face dataset."""
+    context_size: int = Field(128, ge=8, le=8192)
+    """Tokens per row of the token store, the prepended BOS included."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Stop tokenising here; None takes the whole text."""
+    prepend_bos: bool = True
+    """Put the tokenizer's BOS before each row (if it has one); it is never trained on."""
+    heldout_fraction: float = Field(0.1, gt=0, lt=0.9)
+    """Share of documents, by hash, that the SAE never trains on and is evaluated on."""
+
+
+class SAESpec(Part):
+    architecture: Literal["topk"] = "topk"
+    """How activations become codes; more architectures register under their own names."""
+    d_sae: int = Field(4096, ge=2)
+    """Number of latents."""
+    k: int = Field(32, ge=1)
+    """Active latents per token."""
+    aux_k: int | None = Field(None, ge=1)
+    """Dead latents used by the auxiliary loss; None takes half of d_in."""
+    aux_coefficient: float = Field(1 / 32, ge=0)
+    """Weight of the auxiliary loss, which is normalised by the residual's variance."""
+    dead_after_tokens: int = Field(200_000, ge=1)
+    """A latent that has not fired for so many tokens counts as dead."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> SAESpec:
+        if self.k > self.d_sae:
+            raise ValueError(f"k ({self.k}) is larger than d_sae ({self.d_sae})")
+        return self
+
+
+class TrainingSpec(Part):
+    tokens: int = Field(1_500_000, ge=1)
+    """Tokens to train on; a text with fewer is read again (reshuffled) until they are reached."""
+    batch_tokens: int = Field(2048, ge=1)
+    """Tokens per optimiser step."""
+    buffer_tokens: int = Field(65_536, ge=2)
+    """Size of the shuffling ring buffer, in tokens."""
+    host_rows: int = Field(16, ge=1)
+    """Rows of the token store per forward of the host model."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak Adam step size."""
+    warmup_steps: int = Field(50, ge=0)
+    """Linear warm-up."""
+    decay_fraction: float = Field(0.2, ge=0, le=1)
+    """The last share of the steps over which the rate falls linearly to zero."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    seed: int = 0
+    """Seeds initialisation, row order and shuffling."""
+    checkpoint_seconds: float = Field(30.0, gt=0)
+    """A checkpoint is written at least this often."""
+    cache_activations: bool = True
+    """Keep the activations on disk (bfloat16), so that further epochs, the evaluation and the index
+    need no further forward of the host model."""
+    max_norm_ratio: float | None = Field(10.0, gt=1)
+    """Tokens whose activation norm exceeds this multiple of the median are left out of training and
+    index, and counted; None keeps all."""
+    frozen_decoder_baseline: bool = True
+    """Train, on the same batches, a twin whose random decoder never moves: what structure-free
+    directions achieve."""
+
+
+class EvaluationSpec(Part):
+    tokens: int = Field(4096, ge=1)
+    """Held-out tokens for the loss of the spliced host model."""
+    reconstruction_tokens: int = Field(32_768, ge=1)
+    """Held-out tokens for FVU, L0 and dead share."""
+
+
+class IndexingSpec(Part):
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens to index; None takes the whole store."""
+    top_examples: int = Field(16, ge=1, le=100)
+    """Strongest examples kept per feature, no two from one document."""
+    quantile_examples: int = Field(4, ge=0, le=50)
+    """Further examples from each quantile of the positive activations."""
+    quantiles: int = Field(5, ge=1, le=20)
+    """Number of quantile strata."""
+    window: int = Field(16, ge=1, le=128)
+    """Tokens shown on each side of an example's token."""
+    logit_tokens: int = Field(10, ge=1, le=50)
+    """Promoted and suppressed tokens kept per feature."""
+    neighbours: int = Field(8, ge=1, le=50)
+    """Nearest features kept, by decoder cosine and by co-activation each."""
+
+
+class JudgeSpec(Part):
+    """Which LLM explains and scores.  The address and key come from the server's configuration."""
+
+    model: str | None = None
+    """Model name to ask for; None takes the server's default."""
+    temperature: float = Field(0.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_output_tokens: int = Field(160, ge=16)
+    """Longest answer."""
+    concurrency: int = Field(2, ge=1, le=256)
+    """Calls under way at once."""
+
+
+class FeatureSelection(Part):
+    count: int = Field(8, ge=1)
+    """How many features to take when ``indices`` is not given."""
+    indices: list[Annotated[int, Field(ge=0)]] | None = None
+    """Exactly these features."""
+    min_postings: int = Field(60, ge=1)
+    """Features that fired on fewer tokens are not sampled."""
+    max_density: float = Field(0.05, gt=0, le=1)
+    """Features that fire more often than this share of tokens are not sampled."""
+    seed: int = 0
+    """Seeds the sample, which is stratified over log density."""
+
+    @field_validator("indices")
+    @classmethod
+    def _not_empty(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and not value:
+            raise ValueError("give at least one feature, or leave it out")
+        return value
+
+
+class ExplanationSpec(Part):
+    explainer: Literal["default"] = "default"
+    """``default``: highlighted examples, structured answer."""
+    features: FeatureSelection = FeatureSelection()
+    """Which features to explain."""
+    examples: int = Field(10, ge=1, le=100)
+    """Examples shown to the explainer, from the explanation split of documents."""
+    judge: JudgeSpec = JudgeSpec()
+    """The explaining LLM."""
+
+
+class ScoringSpec(Part):
+    scorer: Literal["detection"] = "detection"
+    """``detection``: which of these texts fits the explanation?"""
+    positives: int = Field(10, ge=2, le=500)
+    """Activating examples per feature, from the scoring split, stratified over quantiles."""
+    negatives: int = Field(10, ge=2, le=500)
+    """Random non-activating examples per feature, from the scoring split."""
+    texts_per_call: int = Field(5, ge=1, le=50)
+    """Texts judged in one call."""
+    shuffled_baseline: bool = True
+    """Also score every feature with another feature's explanation."""
+    judge: JudgeSpec = JudgeSpec()
+    """The judging LLM."""
+    seed: int = 0
+    """Seeds the choice and order of examples."""

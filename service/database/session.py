@@ -1,0 +1,36 @@
+"""Engine and sessions.  The boundary (request, worker step) commits; repositories never do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from monosemy.errors import MonosemyError
+
+
+def make_engine(url: str | None, pool_size: int = 5) -> Engine:
+    """An engine on psycopg 3 whose pool notices a restarted server before it hands out a dead link.
+
+    Raises ``MonosemyError`` when no address is configured.
+    """
+    if not url:
+        raise MonosemyError(
+            "No database is configured.",
+            "Set MONOSEMY_DATABASE_URL, or start the embedded stack with 'monosemy up'.",
+        )
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        url = f"postgresql+psycopg{separator}{rest}"
+    return create_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """One unit of work: committed when the block ends well, rolled back when it does not."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session

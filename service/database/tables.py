@@ -1,0 +1,271 @@
+"""Every table.  Postgres is the truth about runs; Redis only wakes workers.
+
+Sizes are kept small on purpose: contexts hold token ids once per token store, a feature's examples
+are one packed value that refers to them (``service.features.packing``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR, UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+EMBEDDING_DIMENSIONS = 384
+"""Of the default embedder, all-MiniLM-L6-v2."""
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own idiom
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        str: Text,
+        bytes: LargeBinary,
+        uuid.UUID: UUID(as_uuid=True),
+        dt.datetime: DateTime(timezone=True),
+        float: Float(53),
+    }
+
+
+def _id() -> Mapped[uuid.UUID]:
+    return mapped_column(primary_key=True, default=uuid.uuid4)
+
+
+def _now() -> Mapped[dt.datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class Run(Base):
+    """A job.  States: queued, running, cancelling, cancelled, succeeded, failed.
+
+    A pipeline is a run whose children (``parent_id``, ordered by ``position``) do the work; a child
+    with ``depends_on`` may start once that run has succeeded.
+    """
+
+    __tablename__ = "runs"
+    id: Mapped[uuid.UUID] = _id()
+    kind: Mapped[str]
+    queue: Mapped[str]
+    """``gpu`` or ``interp``; ``none`` for a pipeline, which no worker takes."""
+    state: Mapped[str] = mapped_column(server_default="queued")
+    spec: Mapped[dict[str, Any]]
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    position: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    depends_on: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    """The latest ``StageProgress.as_dict()``."""
+    stages: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    """Finished stages: name, unit, done, seconds, rate, metrics."""
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int] = mapped_column(server_default="3")
+    not_before: Mapped[dt.datetime] = _now()
+    """A failed attempt waits until then."""
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[dt.datetime | None]
+    created_at: Mapped[dt.datetime] = _now()
+    started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+    __table_args__ = (
+        Index("ix_runs_claimable", "queue", "state", "created_at"),
+        Index("ix_runs_created", "created_at", "id"),
+        Index("ix_runs_parent", "parent_id"),
+    )
+
+
+class RunEvent(Base):
+    """What happened to a run, in order: state changes, progress (throttled), log lines."""
+
+    __tablename__ = "run_events"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    type: Mapped[str]
+    """``state``, ``progress``, ``stage`` (a finished one) or ``log``."""
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime] = _now()
+    __table_args__ = (Index("ix_run_events_run", "run_id", "id"),)
+
+
+class Model(Base):
+    """A host model, with what is needed to show its tokens without loading it."""
+
+    __tablename__ = "models"
+    id: Mapped[uuid.UUID] = _id()
+    name: Mapped[str] = mapped_column(unique=True)
+    spec: Mapped[dict[str, Any]]
+    info: Mapped[dict[str, Any]]
+    """n_layers, d_model, d_vocab, architecture, sites, fingerprint, has_chat_template."""
+    token_bytes: Mapped[bytes]
+    """``TokenBytes.pack()``: the bytes of every token id (about 0.5 MB)."""
+    created_at: Mapped[dt.datetime] = _now()
+
+
+class Sae(Base):
+    __tablename__ = "saes"
+    id: Mapped[uuid.UUID] = _id()
+    name: Mapped[str] = mapped_column(unique=True)
+    model_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("models.id"))
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    site: Mapped[str]
+    architecture: Mapped[str]
+    d_in: Mapped[int]
+    d_sae: Mapped[int]
+    path: Mapped[str]
+    """SAE folder, relative to the artifact root."""
+    config: Mapped[dict[str, Any]]
+    """The SAE part of the spec, with text and training."""
+    metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    """Training metrics at the top level, ``evaluation`` beneath once it has run."""
+    provenance: Mapped[dict[str, Any]]
+    index: Mapped[dict[str, Any] | None]
+    """The current index: path, text_id, tokens, documents, bytes per feature; None before it."""
+    created_at: Mapped[dt.datetime] = _now()
+
+
+class Context(Base):
+    """One row of a token store; examples of all features of all SAEs over that store share it."""
+
+    __tablename__ = "contexts"
+    text_id: Mapped[str] = mapped_column(primary_key=True)
+    row: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[int]
+    start: Mapped[int] = mapped_column(BigInteger)
+    """Flat position of the row's first token in the token store."""
+    token_ids: Mapped[bytes]
+    """Little-endian uint32."""
+
+
+class Document(Base):
+    __tablename__ = "documents"
+    text_id: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Feature(Base):
+    """One latent as people see it: statistics, evidence, packed examples, evidence label."""
+
+    __tablename__ = "features"
+    sae_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("saes.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    density: Mapped[float]
+    max_activation: Mapped[float]
+    postings: Mapped[int] = mapped_column(BigInteger)
+    label: Mapped[str]
+    """Evidence label: deterministic, no LLM."""
+    evidence: Mapped[dict[str, Any]]
+    """``FeatureEvidence.as_dict()``: top tokens, promoted, suppressed, histogram, neighbours."""
+    examples: Mapped[bytes]
+    """Packed examples."""
+    words: Mapped[Any] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('english'::regconfig, label)", persisted=True)
+    )
+    __table_args__ = (
+        Index("ix_features_density", "sae_id", "density", "index"),
+        Index("ix_features_max", "sae_id", "max_activation", "index"),
+        Index("ix_features_words", "words", postgresql_using="gin"),
+        Index(
+            "ix_features_label_trgm",
+            "label",
+            postgresql_using="gin",
+            postgresql_ops={"label": "gin_trgm_ops"},
+        ),
+    )
+
+
+class Explanation(Base):
+    __tablename__ = "explanations"
+    id: Mapped[uuid.UUID] = _id()
+    sae_id: Mapped[uuid.UUID]
+    feature: Mapped[int]
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    explainer: Mapped[str]
+    key: Mapped[str]
+    """Hash of explainer, prompt version, judge and examples: the same work is stored once."""
+    text: Mapped[str]
+    label: Mapped[str]
+    judge: Mapped[str]
+    provenance: Mapped[dict[str, Any]]
+    embedding: Mapped[Any | None] = mapped_column(HALFVEC(EMBEDDING_DIMENSIONS))
+    words: Mapped[Any] = mapped_column(
+        TSVECTOR,
+        Computed("to_tsvector('english'::regconfig, label || ' ' || text)", persisted=True),
+    )
+    created_at: Mapped[dt.datetime] = _now()
+    __table_args__ = (
+        UniqueConstraint("sae_id", "feature", "key", name="uq_explanations_key"),
+        Index("ix_explanations_feature", "sae_id", "feature"),
+        Index("ix_explanations_words", "words", postgresql_using="gin"),
+        Index(
+            "ix_explanations_embedding",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "halfvec_cosine_ops"},
+        ),
+    )
+
+
+class Score(Base):
+    """How well an explanation predicts: never without n, interval and baseline."""
+
+    __tablename__ = "scores"
+    id: Mapped[uuid.UUID] = _id()
+    explanation_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("explanations.id", ondelete="CASCADE")
+    )
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    scorer: Mapped[str]
+    key: Mapped[str]
+    metric: Mapped[str]
+    value: Mapped[float | None]
+    """None when every judgement failed."""
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    n: Mapped[int]
+    n_failed: Mapped[int]
+    baseline: Mapped[float | None]
+    details: Mapped[dict[str, Any]]
+    """Confusion counts, worst case, baseline's own n and interval, every single judgement."""
+    judge: Mapped[str]
+    created_at: Mapped[dt.datetime] = _now()
+    __table_args__ = (
+        UniqueConstraint("explanation_id", "key", name="uq_scores_key"),
+        Index("ix_scores_explanation", "explanation_id"),
+    )
+
+
+class ApiKey(Base):
+    """An API key; only an HMAC of it is stored."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[uuid.UUID] = _id()
+    name: Mapped[str]
+    prefix: Mapped[str]
+    """The first characters, to recognise a key by."""
+    digest: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[dt.datetime] = _now()
+    expires_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    last_used_at: Mapped[dt.datetime | None]

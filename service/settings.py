@@ -1,0 +1,113 @@
+"""Settings, all from the environment (``MONOSEMY_*``) or, for addresses, from a running stack.
+
+``monosemy up`` writes the addresses of the embedded parts to ``<home>/stack.json``; a setting that
+the environment does not give is taken from there, so that every other command finds the stack.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+def default_home() -> Path:
+    return Path("~/.monosemy").expanduser()
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="MONOSEMY_", use_attribute_docstrings=True)
+
+    home: Path = default_home()
+    """Root of everything kept on disk: artifacts, embedded databases, logs."""
+    url: str = "http://127.0.0.1:8420"
+    """Address of the API, as the CLI calls it."""
+    api_key: SecretStr | None = None
+    """Key that the CLI sends."""
+    database_url: str | None = None
+    """PostgreSQL, as ``postgresql://user:password@host/database``."""
+    redis_url: str | None = None
+    """Redis or Valkey, as ``redis://host:6379/0`` or ``unix:///path``."""
+    inference_url: str | None = None
+    """Address of the warm inference server, as the API calls it."""
+    host: str = "127.0.0.1"
+    """Where the API listens."""
+    port: int = 8420
+    """Port of the API."""
+    require_keys: bool = False
+    """Ask every caller for an API key.  Without keys the API serves loopback addresses only."""
+    secret: SecretStr | None = None
+    """Keys the HMAC under which API keys are stored; required when ``require_keys`` is on."""
+    judge_url: str | None = None
+    """OpenAI-compatible endpoint that explains and scores, ending in ``/v1``."""
+    judge_model: str | None = None
+    """Model name at that endpoint."""
+    judge_api_key: SecretStr | None = None
+    """Its key."""
+    embedder: str = "all-minilm-l6-v2"
+    """Sentence embedder for search: the packaged one, or a folder."""
+    lease_seconds: float = 30.0
+    """A worker that has not renewed its lease for so long has lost its run."""
+    poll_seconds: float = 2.0
+    """How often workers look into Postgres for runs that Redis forgot to announce."""
+    device: str = "auto"
+    """Device of the inference server: ``auto``, or any torch device."""
+    log_level: str = "INFO"
+    """Level of the structured log on standard error."""
+
+    @property
+    def artifacts(self) -> Path:
+        return self.home / "artifacts"
+
+    @property
+    def stack_file(self) -> Path:
+        return self.home / "stack.json"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        stack = _StackFile(settings_cls, init_settings, env_settings)
+        return init_settings, env_settings, stack
+
+
+class _StackFile(PydanticBaseSettingsSource):
+    """Addresses written by ``monosemy up``."""
+
+    def __init__(
+        self,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+    ) -> None:
+        super().__init__(settings_cls)
+        self._home = init_settings().get("home") or env_settings().get("home") or default_home()
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        try:
+            data = json.loads((Path(self._home) / "stack.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        known = self.settings_cls.model_fields
+        return {key: value for key, value in data.items() if key in known}
+
+
+@lru_cache
+def get_settings() -> Settings:
+    return Settings()
