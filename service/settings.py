@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     judge_model: str | None = None
     """Model name at that endpoint."""
     judge_api_key: SecretStr | None = None
-    """Its key."""
+    """Key for that endpoint; sent there and kept nowhere."""
     embedder: str = "all-minilm-l6-v2"
     """Sentence embedder for search: the packaged one, or a folder."""
     lease_seconds: float = 30.0

@@ -1,0 +1,123 @@
+"""Run specs: what is accepted, what is refused, and how the refusal reads."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from monosemy.errors import SpecError
+from monosemy.specs import (
+    KINDS,
+    PENDING_SAE,
+    PipelineRun,
+    TrainRun,
+    apply_overrides,
+    load_spec,
+    parse_spec,
+    pipeline_children,
+)
+
+
+def problems(data: object) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(data)
+    return dict(caught.value.problems)
+
+
+def test_defaults_are_a_whole_pipeline() -> None:
+    spec = parse_spec({"kind": "pipeline"})
+    assert isinstance(spec, PipelineRun)
+    assert spec.site == "blocks.9.hook_resid_post"
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_survives_json_and_yaml(kind: str) -> None:
+    data = {"kind": kind}
+    if "sae" in KINDS[kind].model_fields and kind not in ("train", "pipeline"):
+        data["sae"] = "some-sae"
+    spec = parse_spec(data)
+    dumped = spec.model_dump(mode="json")
+    assert parse_spec(json.loads(json.dumps(dumped))) == spec
+    assert parse_spec(yaml.safe_load(yaml.safe_dump(dumped))) == spec
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "words"),
+    [
+        ({"kind": "pipline"}, "kind", "did you mean 'pipeline'"),
+        ({"kind": "train", "trainig": {}}, "trainig", "did you mean 'training'"),
+        ({"kind": "train", "training": {"tokenz": 1}}, "training.tokenz", "'tokens'"),
+        (
+            {"kind": "pipeline", "explanation": {"features": {"cont": 2}}},
+            "explanation.features.cont",
+            "'count'",
+        ),
+        ({"kind": "train", "zzzz": 1}, "zzzz", "unknown key"),
+        ({"kind": "train", "sae": {"k": 9, "d_sae": 4}}, "sae", "larger than d_sae"),
+        ({"kind": "train", "training": {"tokens": 0}}, "training.tokens", "greater than"),
+        ({"kind": "train", "site": "layer 9"}, "site", "pattern"),
+        ({"kind": "index"}, "sae", "required"),
+        ([1, 2], "", "mapping"),
+        ({}, "kind", "is not a kind"),
+    ],
+)
+def test_faults_name_their_place_and_the_way_out(data: object, path: str, words: str) -> None:
+    assert words in problems(data)[path]
+
+
+def test_all_faults_are_told_at_once() -> None:
+    found = problems({"kind": "train", "training": {"tokens": -1, "seeed": 2}, "nam": "x"})
+    assert set(found) == {"training.tokens", "training.seeed", "nam"}
+
+
+def test_overrides_are_yaml_and_leave_the_base_alone() -> None:
+    base = {"kind": "pipeline", "training": {"tokens": 5}}
+    result = apply_overrides(
+        base, ["training.tokens=7", "explanation=null", "explanation=null", "sae.d_sae=64"]
+    )
+    assert result["training"]["tokens"] == 7
+    assert result["explanation"] is None
+    assert base == {"kind": "pipeline", "training": {"tokens": 5}}
+    assert parse_spec(result).sae.d_sae == 64  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("item", ["novalue", "=3", "kind.sub=1", "a=[1"])
+def test_bad_overrides_are_refused(item: str) -> None:
+    with pytest.raises(SpecError):
+        apply_overrides({"kind": "train"}, [item])
+
+
+def test_spec_files(tmp_path) -> None:
+    good = tmp_path / "run.yaml"
+    good.write_text("kind: train\ntraining: {tokens: 10}\n")
+    assert isinstance(parse_spec(load_spec(good)), TrainRun)
+    for name, content in {
+        "list.yaml": b"- 1",
+        "bad.yaml": b"a: [",
+        "latin.yaml": b"a: \xff",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SpecError):
+            load_spec(tmp_path / name)
+    with pytest.raises(SpecError, match="cannot read"):
+        load_spec(tmp_path / "missing.yaml")
+
+
+def test_pipeline_children_follow_each_other() -> None:
+    kinds = [child.kind for child in pipeline_children(PipelineRun())]  # type: ignore[attr-defined]
+    assert kinds == ["train", "evaluate", "index", "explain", "score"]
+    short = pipeline_children(PipelineRun(explanation=None, evaluation=None))
+    assert [child.kind for child in short] == ["train", "index"]  # type: ignore[attr-defined]
+    assert short[1].sae == PENDING_SAE  # type: ignore[attr-defined]
+
+
+def test_every_field_is_described() -> None:
+    for model in KINDS.values():
+        for name, field in model.model_fields.items():
+            if name not in ("kind", "name"):
+                assert field.description, f"{model.__name__}.{name}"
+            annotation = field.annotation
+            for sub in getattr(annotation, "model_fields", {}).values():
+                assert sub.description

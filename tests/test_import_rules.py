@@ -1,0 +1,71 @@
+"""Who may import whom (docs/architecture.md), read off the source and tried in a process."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "monosemy": {"service", "workers", "migrations", "fastapi", "sqlalchemy", "redis", "dramatiq"},
+    "service": {"workers", "torch", "transformers", "sae_lens", "transformer_lens"},
+}
+
+
+def imports_of(file: Path) -> set[str]:
+    """Top-level names of every module that ``file`` imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+def test_no_room_imports_above_itself(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    assert len(files) > 10
+    faults = {
+        str(file.relative_to(ROOT)): bad
+        for file in files
+        if (bad := imports_of(file) & FORBIDDEN[package])
+    }
+    assert not faults
+
+
+BLOCKED = """
+import sys
+for name in ("torch", "transformers", "safetensors", "sae_lens", "transformer_lens"):
+    sys.modules[name] = None
+import importlib, pkgutil, service
+for module in pkgutil.walk_packages(service.__path__, "service."):
+    importlib.import_module(module.name)
+import monosemy.specs, monosemy.index.reader, monosemy.index.packing
+import monosemy.data.token_bytes, monosemy.data.splits, monosemy.interp.statistics
+print("imported")
+"""
+
+
+def test_service_and_readers_work_where_torch_does_not_exist() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "imported"
+
+
+def test_no_module_unpickles() -> None:
+    """Whatever a user names is read as safetensors, npy without objects, or JSON."""
+    for package in ("monosemy", "service", "workers"):
+        for file in (ROOT / package).rglob("*.py"):
+            source = file.read_text(encoding="utf-8")
+            assert not imports_of(file) & {"pickle", "dill", "joblib", "cloudpickle"}, file
+            assert "torch.load(" not in source, file
+            assert "allow_pickle=True" not in source, file
+            assert "trust_remote_code=True" not in source, file
