@@ -1,0 +1,49 @@
+"""monosemy: train sparse autoencoders on a language model, explain and score every feature.
+
+The names below are imported on first use, so that code which only needs specs or the index reader
+never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from monosemy.formats.saelens import load_sae, save_sae
+    from monosemy.index.reader import IndexReader
+    from monosemy.models.host import HostModel
+    from monosemy.notebook import PipelineResult, pipeline
+    from monosemy.saes.base import SAE
+    from monosemy.workspace import Workspace
+
+_HOME = {
+    "SAE": "monosemy.saes.base",
+    "HostModel": "monosemy.models.host",
+    "IndexReader": "monosemy.index.reader",
+    "PipelineResult": "monosemy.notebook",
+    "Workspace": "monosemy.workspace",
+    "load_sae": "monosemy.formats.saelens",
+    "pipeline": "monosemy.notebook",
+    "save_sae": "monosemy.formats.saelens",
+}
+
+__all__ = [
+    "SAE",
+    "HostModel",
+    "IndexReader",
+    "PipelineResult",
+    "Workspace",
+    "__version__",
+    "load_sae",
+    "pipeline",
+    "save_sae",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'monosemy' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -24,7 +24,9 @@ def default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="MONOSEMY_", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MONOSEMY_", env_ignore_empty=True, use_attribute_docstrings=True
+    )
 
     home: Path = default_home()
     """Root of everything kept on disk: artifacts, embedded databases, logs."""

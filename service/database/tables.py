@@ -1,7 +1,7 @@
 """Every table.  Postgres is the truth about runs; Redis only wakes workers.
 
 Sizes are kept small on purpose: contexts hold token ids once per token store, a feature's examples
-are one packed value that refers to them (``service.features.packing``).
+are one packed value that refers to them (``monosemy.index.packing``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -34,6 +35,13 @@ EMBEDDING_DIMENSIONS = 384
 
 
 class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+        }
+    )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own idiom
         dict[str, Any]: JSONB,
         list[Any]: JSONB,
@@ -197,7 +205,7 @@ class Feature(Base):
 class Explanation(Base):
     __tablename__ = "explanations"
     id: Mapped[uuid.UUID] = _id()
-    sae_id: Mapped[uuid.UUID]
+    sae_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("saes.id", ondelete="CASCADE"))
     feature: Mapped[int]
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
     explainer: Mapped[str]
@@ -215,8 +223,13 @@ class Explanation(Base):
     created_at: Mapped[dt.datetime] = _now()
     __table_args__ = (
         UniqueConstraint("sae_id", "feature", "key", name="uq_explanations_key"),
-        Index("ix_explanations_feature", "sae_id", "feature"),
         Index("ix_explanations_words", "words", postgresql_using="gin"),
+        Index(
+            "ix_explanations_text_trgm",
+            "text",
+            postgresql_using="gin",
+            postgresql_ops={"text": "gin_trgm_ops"},
+        ),
         Index(
             "ix_explanations_embedding",
             "embedding",
@@ -249,10 +262,7 @@ class Score(Base):
     """Confusion counts, worst case, baseline's own n and interval, every single judgement."""
     judge: Mapped[str]
     created_at: Mapped[dt.datetime] = _now()
-    __table_args__ = (
-        UniqueConstraint("explanation_id", "key", name="uq_scores_key"),
-        Index("ix_scores_explanation", "explanation_id"),
-    )
+    __table_args__ = (UniqueConstraint("explanation_id", "key", name="uq_scores_key"),)
 
 
 class ApiKey(Base):

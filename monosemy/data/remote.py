@@ -1,0 +1,44 @@
+"""Documents out of a Hugging Face dataset, streamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from monosemy.data.documents import Document
+from monosemy.data.local_files import document_of
+from monosemy.errors import DataError
+
+
+def read_dataset(name: str, subset: str | None, split: str, column: str) -> Iterator[Document]:
+    """One document per record of ``split``, downloaded as it is read; ``DataError`` if it fails."""
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"'{name}' is no local file, and Hugging Face datasets need the package datasets.",
+            "Run: pip install 'monosemy[train]'",
+        ) from None
+    try:
+        stream = iter(datasets.load_dataset(name, subset, split=split, streaming=True))
+    except Exception as error:  # the hub client raises many unrelated types
+        raise _fault(name, error) from error
+    number = 0
+    while True:
+        try:
+            record = next(stream)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _fault(name, error) from error
+        number += 1
+        yield document_of(record, column, f"{name}, record {number}", f"{name}:{number}")
+
+
+def _fault(name: str, error: Exception) -> DataError:
+    text = str(error).strip().splitlines()
+    reason = text[0] if text else type(error).__name__
+    advice = "Check the name, subset and split, or name a local .txt, .jsonl or .parquet file."
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        advice = "HF_HUB_OFFLINE=1 forbids downloads; unset it, or name a local file."
+    return DataError(f"Cannot read the dataset '{name}': {reason}", advice)

@@ -1,0 +1,142 @@
+"""Builds the index of an SAE over a token store: one pass, then one visit to every feature."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from monosemy.data.splits import explanation_split
+from monosemy.errors import DataError
+from monosemy.index.encoding import EXPLANATION_TRAIN, PassCounts, TextPass, spread_rows
+from monosemy.index.features import FeaturePass
+from monosemy.index.logits import LogitLens
+from monosemy.index.neighbours import Coactivation, DecoderNeighbours
+from monosemy.index.postings import CHUNK_POSTINGS, MEMORY_BYTES, PostingSorter
+from monosemy.index.reader import IndexReader
+from monosemy.index.token_evidence import TextContext, TokenEvidence
+from monosemy.index.writer import IndexWriter
+from monosemy.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from monosemy.data.store import TokenStore
+    from monosemy.models.activations import ActivationSource
+    from monosemy.models.host import HostModel
+    from monosemy.saes.base import SAE
+    from monosemy.specs.parts import IndexingSpec
+
+
+def build_index(
+    sae: SAE,
+    source: ActivationSource,
+    host: HostModel,
+    store: TokenStore,
+    folder: Path,
+    spec: IndexingSpec,
+    reporter: Reporter = SILENT,
+    *,
+    max_norm: float | None = None,
+    chunk_postings: int = CHUNK_POSTINGS,
+    memory_bytes: int = MEMORY_BYTES,
+) -> IndexReader:
+    """Indexes ``store`` (or ``spec.max_tokens`` of it, in evenly spread rows) and opens the result.
+
+    Two stages: ``index`` (tokens) encodes every token once; ``examples`` (features) merges the
+    postings feature by feature and adds statistics, examples, evidence, logits and neighbours.
+    Tokens whose activation norm exceeds ``max_norm`` are left out and counted in ``meta.json``.
+
+    Memory: the encoder's product of one batch, one chunk of postings, ``memory_bytes`` of finished
+    chunks (the rest is spilled beside ``folder``), one block of features, the vocabulary's logits
+    of one block.  ``folder`` appears, whole, only at the end; an older index there is replaced; on
+    any error or stop nothing is left.  Raises ``DataError``, and ``Stopped`` through ``reporter``.
+    """
+    _check_parts(sae, source, store)
+    with IndexWriter(Path(folder)) as writer:
+        context = TextContext(store, host.token_bytes(), host.d_vocab)
+        sorter = PostingSorter(
+            sae.d_sae, store.n_tokens, writer.scratch, chunk_postings, memory_bytes
+        )
+        coactivation = Coactivation(sae.d_sae, spec.neighbours)
+        rows = spread_rows(context.row_start, spec.max_tokens)
+        counts = TextPass(sae, source, store, rows, sorter, coactivation, context, max_norm).run(
+            reporter
+        )
+        if counts.dropped_codes:
+            reporter.log("codes that were not finite were left out", codes=counts.dropped_codes)
+        features = FeaturePass(
+            spec,
+            context,
+            np.asarray(store.row_document, np.int64),
+            np.asarray(explanation_split(store.document_hash)) == EXPLANATION_TRAIN,
+            TokenEvidence(context, counts.text),
+            LogitLens(host, source.site, spec.logit_tokens),
+            DecoderNeighbours(sae.W_dec, spec.neighbours),
+            coactivation,
+            counts.kept,
+        )
+        features.run(sae, sorter, writer, reporter)
+        writer.save("rows", rows)
+        writer.commit(_meta(sae, source, host, store, spec, counts, sorter, coactivation, max_norm))
+    return IndexReader(folder)
+
+
+def _check_parts(sae: SAE, source: ActivationSource, store: TokenStore) -> None:
+    if store.n_tokens == 0:
+        raise DataError("The token store is empty.", "Name a text with content.")
+    if source.width != sae.d_in:
+        raise DataError(
+            f"The SAE reads {sae.d_in} numbers, the site {source.site} gives {source.width}.",
+            "Use the host model and site that the SAE was trained on.",
+        )
+
+
+def sae_fingerprint(sae: SAE) -> str:
+    """Hash (16 hex digits) of the SAE's parameters: the same weights, the same fingerprint."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(sae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _meta(
+    sae: SAE,
+    source: ActivationSource,
+    host: HostModel,
+    store: TokenStore,
+    spec: IndexingSpec,
+    counts: PassCounts,
+    sorter: PostingSorter,
+    coactivation: Coactivation,
+    max_norm: float | None,
+) -> dict[str, Any]:
+    return {
+        "n_features": sae.d_sae,
+        "n_tokens": counts.kept,
+        "n_postings": sorter.total,
+        "text_id": store.text_id,
+        "site": source.site,
+        "model": host.name,
+        "sae_fingerprint": sae_fingerprint(sae),
+        "spec": spec.model_dump(mode="json"),
+        "max_norm": max_norm,
+        "outlier_tokens": counts.outliers,
+        "dropped_codes": counts.dropped_codes,
+        "evidence_tokens": counts.text.total,
+        "coactivation_tokens": coactivation.n_tokens,
+        "coactivation_measure": "jaccard",
+        "logits": "centred over the vocabulary, final norm gain included, norm scale left out",
+        "spilled_chunks": sorter.spilled_chunks,
+        "versions": {name: _version(name) for name in ("monosemy", "numpy", "torch")},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"

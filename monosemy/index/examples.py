@@ -1,0 +1,224 @@
+"""Which places of the text stand for a feature: the strongest ones and a spread over quantiles.
+
+numpy only.  Everything here works on one feature's postings; "row" is a row of the token store,
+"position" a flat position in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+TOP = "top"
+NEGATIVE = "negative"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A window of the token store, with the activations of one feature in it.
+
+    The shown tokens are ``store.tokens[start:end]``; they never leave their row.
+    """
+
+    row: int
+    """Row of the token store."""
+    document: int
+    """Document of that row."""
+    position: int
+    """Flat position of the token the example is about (its peak; a negative's middle)."""
+    group: str | int
+    """``"top"``, the quantile (0 weakest), or ``"negative"``."""
+    start: int
+    """Flat position of the first shown token."""
+    end: int
+    """One past the last shown token."""
+    offsets: tuple[int, ...]
+    """Tokens of the window on which the feature fires, counted from ``start``, ascending."""
+    values: tuple[float, ...]
+    """The activations there."""
+
+    @property
+    def activation(self) -> float:
+        """Activation at ``position``; 0 for a negative."""
+        peak = self.position - self.start
+        return self.values[self.offsets.index(peak)] if peak in self.offsets else 0.0
+
+
+@dataclass(frozen=True)
+class FeaturePostings:
+    """All firings of one feature, by ascending position; the four arrays have one length."""
+
+    positions: Ints
+    values: Floats
+    rows: Ints
+    documents: Ints
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> FeaturePostings:
+        """The postings where ``mask`` is true, still ascending."""
+        return FeaturePostings(
+            self.positions[mask], self.values[mask], self.rows[mask], self.documents[mask]
+        )
+
+
+def select_examples(
+    postings: FeaturePostings,
+    row_start: Ints,
+    *,
+    top: int,
+    quantiles: int,
+    per_quantile: int,
+    window: int,
+    seed: int,
+) -> list[Example]:
+    """The examples of one feature: the top ones, then each quantile from weakest to strongest.
+
+    Top: the strongest, no two from one document.  Quantiles: all postings are ranked and cut into
+    ``quantiles`` strata of equal count (not equal width); ``per_quantile`` are drawn from each,
+    deterministically by ``seed``.  No row is used twice, top ones included.  A drawn token is the
+    strongest of its own window wherever the stratum has such tokens left.
+    """
+    ascending = rank(postings)
+    chosen = strongest_per_document(postings, ascending, top)
+    groups: list[str | int] = [TOP] * len(chosen)
+    used = postings.rows[chosen]
+    rng = np.random.default_rng(seed)
+    for number, stratum in enumerate(strata(ascending, quantiles)):
+        drawn = draw(postings, row_start, stratum, per_quantile, window, rng, used)
+        chosen = np.concatenate([chosen, drawn])
+        used = np.concatenate([used, postings.rows[drawn]])
+        groups += [number] * len(drawn)
+    return make_examples(postings, row_start, chosen, groups, window)
+
+
+def rank(postings: FeaturePostings) -> Ints:
+    """Indices of the postings from weakest to strongest; among equals the earlier is stronger."""
+    return np.argsort(-postings.values, kind="stable")[::-1]
+
+
+def strata(ascending: Ints, quantiles: int) -> list[Ints]:
+    """``ascending`` cut into ``quantiles`` pieces whose lengths differ by one at most."""
+    edges = np.arange(quantiles + 1) * len(ascending) // quantiles
+    return [ascending[a:b] for a, b in pairwise(edges)]
+
+
+def strongest_per_document(postings: FeaturePostings, ascending: Ints, count: int) -> Ints:
+    """Indices of the strongest postings, one per document, strongest first."""
+    descending = ascending[::-1]
+    # Most features find enough documents near the top: sort the documents of the rest only if not.
+    for head in (8 * count, len(descending)):
+        documents = postings.documents[descending[:head]]
+        first = np.unique(documents, return_index=True)[1]
+        if len(first) >= count or head >= len(descending):
+            break
+    return descending[np.sort(first)[:count]]
+
+
+def draw(
+    postings: FeaturePostings,
+    row_start: Ints,
+    candidates: Ints,
+    count: int,
+    window: int,
+    rng: np.random.Generator,
+    used_rows: Ints,
+    per_document: int | None = None,
+) -> Ints:
+    """``count`` random indices out of ``candidates``, in distinct rows outside ``used_rows``.
+
+    Tokens that are the strongest of their own window come first.  ``per_document`` caps how many
+    share a document.  Fewer are returned where there are no more.
+    """
+    if count == 0 or len(candidates) == 0:
+        return np.zeros(0, np.int64)
+    shuffled = rng.permutation(candidates)
+    for head in (32 * count, len(shuffled)):
+        pool = shuffled[:head]
+        pool = pool[~np.isin(postings.rows[pool], used_rows)]
+        peaks = is_window_peak(postings, row_start, pool, window)
+        pool = np.concatenate([pool[peaks], pool[~peaks]])
+        pool = pool[first_occurrences(postings.rows[pool])]
+        if per_document is not None:
+            pool = pool[occurrence_number(postings.documents[pool]) < per_document]
+        if len(pool) >= count or head >= len(shuffled):
+            break
+    return pool[:count]
+
+
+def first_occurrences(keys: npt.NDArray[np.integer]) -> Ints:
+    """Indices, ascending, at which a key is met for the first time."""
+    return np.sort(np.unique(keys, return_index=True)[1])
+
+
+def occurrence_number(keys: npt.NDArray[np.integer]) -> Ints:
+    """For each place how many earlier places hold the same key."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else order
+    lengths = np.diff(np.r_[starts, len(keys)])
+    numbers = np.empty(len(keys), np.int64)
+    numbers[order] = np.arange(len(keys)) - np.repeat(starts, lengths)
+    return numbers
+
+
+def window_bounds(
+    positions: Ints, rows: Ints, row_start: Ints, window: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(start, end) of the windows: ``window`` tokens on each side, clipped to the row."""
+    start = np.maximum(positions - window, row_start[rows])
+    end = np.minimum(positions + window + 1, row_start[rows + 1])
+    return start, end
+
+
+def is_window_peak(
+    postings: FeaturePostings, row_start: Ints, indices: Ints, window: int
+) -> npt.NDArray[np.bool_]:
+    """Whether each posting is the strongest of its own window."""
+    if len(indices) == 0:
+        return np.zeros(0, np.bool_)
+    start, end = window_bounds(
+        postings.positions[indices], postings.rows[indices], row_start, window
+    )
+    low = np.searchsorted(postings.positions, start)
+    high = np.searchsorted(postings.positions, end)
+    lengths = high - low
+    firsts = np.cumsum(lengths) - lengths
+    flat = np.repeat(low - firsts, lengths) + np.arange(int(lengths.sum()))
+    strongest = np.maximum.reduceat(postings.values[flat], firsts)
+    return postings.values[indices] >= strongest
+
+
+def make_examples(
+    postings: FeaturePostings,
+    row_start: Ints,
+    chosen: Ints,
+    groups: Sequence[str | int],
+    window: int,
+) -> list[Example]:
+    """Examples around the postings ``chosen``, in that order."""
+    positions, rows = postings.positions[chosen], postings.rows[chosen]
+    start, end = window_bounds(positions, rows, row_start, window)
+    low = np.searchsorted(postings.positions, start)
+    high = np.searchsorted(postings.positions, end)
+    return [
+        Example(
+            row=int(rows[i]),
+            document=int(postings.documents[chosen[i]]),
+            position=int(positions[i]),
+            group=groups[i],
+            start=int(start[i]),
+            end=int(end[i]),
+            offsets=tuple((postings.positions[low[i] : high[i]] - start[i]).tolist()),
+            values=tuple(postings.values[low[i] : high[i]].tolist()),
+        )
+        for i in range(len(chosen))
+    ]

@@ -1,0 +1,73 @@
+"""A feature's direct effect on the next-token logits, through the weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from monosemy.models.host import HostModel
+
+BLOCK_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class LogitEffects:
+    """For each of n directions: strongest tokens and the shape of the whole distribution.
+
+    ``promoted_*`` [n, t] descending, ``suppressed_*`` [n, t] ascending; ``std``, ``skew`` and
+    excess ``kurtosis`` [n] over the vocabulary.
+    """
+
+    promoted_ids: Tensor
+    promoted: Tensor
+    suppressed_ids: Tensor
+    suppressed: Tensor
+    std: Tensor
+    skew: Tensor
+    kurtosis: Tensor
+
+
+class LogitLens:
+    """Decoder rows at a site -> effects on the logits.
+
+    effect[f, t] = ((direction_f in residual space) * final norm gain) @ W_U[:, t], centred: the
+    mean over the vocabulary is taken away, since a shift of all logits changes no probability.  The
+    final norm's scale depends on the token and is left out, so effects compare within a feature.
+    """
+
+    def __init__(self, host: HostModel, site: str, tokens: int) -> None:
+        unembedding, gain = host.unembedding()
+        folded = unembedding.float() * gain.float()[:, None]
+        # Centring W_U's rows once centres every effect.
+        self.unembedding = folded - folded.mean(dim=1, keepdim=True)
+        self.host, self.site = host, site
+        self.tokens = min(tokens, self.unembedding.shape[1])
+
+    @torch.no_grad()
+    def effects(self, directions_FD: Tensor) -> LogitEffects:
+        """Of the directions [n, width of the site], in blocks of bounded memory."""
+        residual = self.host.output_directions(self.site, directions_FD).float()
+        residual = residual.to(self.unembedding.device)
+        rows = max(1, BLOCK_BYTES // (4 * self.unembedding.shape[1]))
+        parts = [self._block(piece) for piece in residual.split(rows)]
+        columns = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        return LogitEffects(*columns)
+
+    def _block(self, residual_nD: Tensor) -> tuple[Tensor, ...]:
+        effects_nV = residual_nD @ self.unembedding
+        up, up_ids = effects_nV.topk(self.tokens, dim=1)
+        down, down_ids = effects_nV.topk(self.tokens, dim=1, largest=False)
+        size = effects_nV.shape[1]
+        squares = effects_nV * effects_nV
+        second = squares.sum(dim=1) / size
+        third = torch.einsum("nv,nv->n", squares, effects_nV) / size
+        fourth = torch.einsum("nv,nv->n", squares, squares) / size
+        # A row of zeros has no shape; the floor keeps it at 0 rather than at nan.
+        floor = second.clamp_min(1e-30)
+        skew = third / floor**1.5
+        kurtosis = torch.where(second > 0, fourth / floor**2 - 3.0, 0.0)
+        return up_ids, up, down_ids, down, second.sqrt(), skew, kurtosis

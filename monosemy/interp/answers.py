@@ -1,0 +1,138 @@
+"""Strict reading of a judge's answer: find its JSON object, check it against its schema.
+
+Endpoints that promise a schema break it often enough (truncation, weak models), and others promise
+nothing, so every answer is checked here, whatever the endpoint said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+"""A flat JSON schema: an object whose properties are strings, numbers, integers or booleans."""
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
+
+
+def object_schema(properties: Mapping[str, Schema]) -> dict[str, Any]:
+    """A schema that strict endpoints take: every property required, no others allowed."""
+    return {
+        "type": "object",
+        "properties": {name: dict(value) for name, value in properties.items()},
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def without_limits(schema: Schema) -> dict[str, Any]:
+    """The schema without lengths and ranges, which some strict endpoints refuse; the check of the
+    answer still uses them."""
+    limits = {"minLength", "maxLength", "minimum", "maximum"}
+    return {
+        **schema,
+        "properties": {
+            name: {key: value for key, value in part.items() if key not in limits}
+            for name, part in schema["properties"].items()
+        },
+    }
+
+
+def find_object(text: str) -> dict[str, Any] | None:
+    """The last complete JSON object in ``text`` that stands at the top level, or None.
+
+    The last one, because a model that thinks aloud quotes the wanted form before it answers.
+    """
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    found: dict[str, Any] | None = None
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            if isinstance(value, dict):
+                found = value
+        start = text.find("{", end)
+    return found
+
+
+def salvage_object(text: str, schema: Schema) -> dict[str, Any]:
+    """The well-typed properties of an answer, even one that was cut off or has faults elsewhere."""
+    value = find_object(text)
+    if value is None:
+        value = _read_cut_off(text)
+    return {
+        name: value[name]
+        for name, part in schema["properties"].items()
+        if name in value and problem_with(value[name], part) is None
+    }
+
+
+def check_object(value: Mapping[str, Any], schema: Schema) -> list[str]:
+    """What is wrong with ``value``, one sentence each; empty when it fits.
+
+    Properties that were not asked for are no fault: the caller leaves them unread.
+    """
+    faults = [f"'{name}' is missing" for name in schema["required"] if name not in value]
+    for name, part in schema["properties"].items():
+        if name in value and (fault := problem_with(value[name], part)):
+            faults.append(f"'{name}' {fault}")
+    return faults
+
+
+def problem_with(value: Any, schema: Schema) -> str | None:
+    """Why one value does not fit its schema (type, length, range, enum), or None."""
+    kind = schema["type"]
+    if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        return f"is not of type {kind}"
+    if "enum" in schema and value not in schema["enum"]:
+        return "is none of the allowed values"
+    if isinstance(value, str):
+        if len(value) < schema.get("minLength", 0):
+            return "is too short"
+        if len(value) > schema.get("maxLength", len(value)):
+            return "is too long"
+    elif not isinstance(value, bool) and not (
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    ):
+        return "is out of range"
+    return None
+
+
+def _read_cut_off(text: str) -> dict[str, Any]:
+    """Complete ``"name": value`` pairs of an object whose end is missing."""
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    result: dict[str, Any] = {}
+    position = text.find("{") + 1
+    while position > 0:
+        try:
+            name, position = decoder.raw_decode(text, _skip(text, position, " \t\r\n,"))
+            position = _skip(text, position, " \t\r\n")
+            if not isinstance(name, str) or text[position : position + 1] != ":":
+                break
+            start = _skip(text, position + 1, " \t\r\n")
+            value, position = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            break
+        if position >= len(text) and not isinstance(value, str | bool):
+            break  # a number at the very end may lack its last digits
+        result[name] = value
+    return result
+
+
+def _skip(text: str, position: int, characters: str) -> int:
+    while position < len(text) and text[position] in characters:
+        position += 1
+    return position
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,356 @@
+"""One OpenAI-compatible endpoint: calls, retries, waits, and what it turns out to support."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from monosemy.errors import JudgeError
+from monosemy.interp.answers import Schema, find_object, object_schema, without_limits
+from monosemy.interp.usage import Usage
+
+log = logging.getLogger(__name__)
+
+Message = dict[str, str]
+Format = Literal["json_schema", "json_object", "text"]
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_RETRIED = {408, 409, 425, 429}
+_REFUSED = {401, 402, 403, 404, 405}
+_UNDERSTOOD_NOT = {400, 415, 422, 501}
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|bearer|token)[-_ ][\w*.\-]{8,}", re.IGNORECASE)
+
+
+class EndpointError(JudgeError):
+    """The endpoint itself cannot be used (address, key, model name): no item will fare better."""
+
+
+class AnswerError(JudgeError):
+    """No usable answer for this one item; ``usage`` is what the attempts cost."""
+
+    def __init__(self, message: str, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage or Usage()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient to be with an endpoint; times in seconds."""
+
+    timeout: float = 120.0
+    """Longest time for one call."""
+    attempts: int = 5
+    """HTTP requests per call before it is given up."""
+    first_wait: float = 0.5
+    """Wait before the first retry; it doubles each time, with jitter."""
+    longest_wait: float = 60.0
+    """A wait is never longer; an endpoint that asks for more (Retry-After) fails the call."""
+
+
+@dataclass
+class Dialect:
+    """What of the OpenAI protocol this endpoint takes; learned by asking."""
+
+    format: Format = "json_schema"
+    schema_limits: bool = True
+    """Lengths and ranges may stand in a schema."""
+    limit_name: str = "max_tokens"
+    left_out: set[str] = field(default_factory=set)
+    """Sampling parameters that the endpoint refuses."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    text: str
+    finish: str
+    """``stop``, ``length``, ``content_filter`` or ``refusal``."""
+
+
+class Endpoint:
+    """A chat endpoint.  ``model`` None takes the only model that the endpoint lists.
+
+    Bound to the event loop that first uses it; close it with ``aclose``.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        model: str | None,
+        limits: Limits,
+        concurrency: int,
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EndpointError("The judge's address must look like http://host:port/v1.")
+        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """The address without user and password, fit for logs and provenance."""
+        self.model = model
+        self.limits = limits
+        self.dialect = Dialect()
+        self._key = api_key
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=api_key or "none",
+            max_retries=0,
+            timeout=limits.timeout,
+            # A proxy named in the environment must not stand between us and our own machine.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=parts.hostname not in _LOOPBACK),
+        )
+        self._slots = asyncio.Semaphore(concurrency)
+        self._probing = asyncio.Lock()
+        self._probed = False
+        self._hold_until = 0.0
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        schema: Schema,
+        *,
+        name: str,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        usage: Usage,
+    ) -> Reply:
+        """One answer, after as many attempts as ``limits`` allow.  Raises ``JudgeError``."""
+        await self.probe(usage)
+        return await self._adapting_call(
+            messages, schema, name, max_tokens, temperature, seed, usage
+        )
+
+    # ---------------------------------------------------------------- capabilities
+    async def probe(self, usage: Usage) -> None:
+        """Finds out, once, the model's name and which ``response_format`` is honoured."""
+        async with self._probing:
+            if self._probed:
+                return
+            if self.model is None:
+                self.model = await self._only_model(usage)
+            schema = object_schema({"colour": {"type": "string", "minLength": 3}})
+            while True:
+                tried = self.dialect.format
+                reply = await self._adapting_call(_PROBE, schema, "probe", 256, 0.0, 0, usage)
+                if self.dialect.format == tried:
+                    if tried == "text" or _honoured(reply, tried):
+                        break
+                    self._lower_format("ignores it")
+            self._probed = True
+            log.info("judge %s at %s answers in %s", self.model, self.address, self.dialect.format)
+
+    async def _only_model(self, usage: Usage) -> str:
+        try:
+            page = await self._with_retries(lambda: self._client.models.list(), usage)
+        except openai.APIStatusError as error:
+            raise EndpointError(
+                f"The judge at {self.address} lists no models ({self._clean(error)}).",
+                "Name one: judge.model in the spec, or MONOSEMY_JUDGE_MODEL.",
+            ) from None
+        names = [item.id for item in getattr(page, "data", None) or []]
+        if len(names) != 1:
+            raise EndpointError(
+                f"The endpoint at {self.address} lists {len(names)} models.",
+                "Name one: judge.model in the spec, or MONOSEMY_JUDGE_MODEL.",
+            )
+        return str(names[0])
+
+    def _lower_format(self, why: str) -> None:
+        lower: Format = "json_object" if self.dialect.format == "json_schema" else "text"
+        log.warning(
+            "judge at %s: response_format %s is not available (%s); using %s with strict parsing",
+            self.address,
+            self.dialect.format,
+            why,
+            lower,
+        )
+        self.dialect.format = lower
+
+    def _adapt(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> bool:
+        """Learns from a refused request what to leave out; False when there is nothing to learn."""
+        text = self._clean(error).lower()
+        if "max_completion_tokens" in text and "max_tokens" in sent:
+            self.dialect.limit_name = "max_completion_tokens"
+            return True
+        for parameter in ("temperature", "seed"):
+            if parameter in text and parameter in sent:
+                self.dialect.left_out.add(parameter)
+                log.warning("judge at %s takes no '%s'; left out", self.address, parameter)
+                return True
+        about_format = re.search(r"response_format|json_schema|json_object|json mode|schema", text)
+        if "response_format" in sent and (about_format or not self._probed):
+            if sent["response_format"]["type"] != self.dialect.format:
+                pass  # another call has lowered it meanwhile
+            elif self.dialect.format == "json_schema" and self.dialect.schema_limits:
+                self.dialect.schema_limits = False
+            else:
+                self._lower_format("refuses it")
+            return True
+        return False
+
+    # ---------------------------------------------------------------- calls
+    async def _adapting_call(
+        self,
+        messages: Sequence[Message],
+        schema: Schema,
+        name: str,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        usage: Usage,
+    ) -> Reply:
+        while True:
+            sent: dict[str, Any] = {self.dialect.limit_name: max_tokens, "temperature": temperature}
+            if temperature > 0:
+                sent["seed"] = seed
+            for parameter in self.dialect.left_out:
+                sent.pop(parameter, None)
+            if self.dialect.format == "json_schema":
+                shape = dict(schema) if self.dialect.schema_limits else without_limits(schema)
+                described = {"name": name, "strict": True, "schema": shape}
+                sent["response_format"] = {"type": "json_schema", "json_schema": described}
+            elif self.dialect.format == "json_object":
+                sent["response_format"] = {"type": "json_object"}
+            try:
+                return await self._one_reply(messages, sent, usage)
+            except openai.APIStatusError as error:
+                if not self._adapt(error, sent):
+                    raise AnswerError(
+                        f"The judge refused the request ({self._clean(error)}).", usage
+                    ) from None
+                usage.retries += 1
+
+    async def _one_reply(
+        self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
+    ) -> Reply:
+        completion = await self._with_retries(
+            lambda: self._client.chat.completions.create(
+                model=self.model or "",
+                messages=list(messages),  # type: ignore[arg-type]
+                **sent,
+            ),
+            usage,
+        )
+        _count_tokens(completion, usage)
+        choice = completion.choices[0]
+        if getattr(choice.message, "refusal", None):
+            return Reply("", "refusal")
+        return Reply(choice.message.content or "", choice.finish_reason or "stop")
+
+    async def _with_retries(self, call: Callable[[], Awaitable[Any]], usage: Usage) -> Any:
+        """Repeats ``call`` over passing trouble.  Lets ``APIStatusError`` 400 and kin through."""
+        async with self._slots:
+            started = time.monotonic()
+            try:
+                for attempt in range(1, self.limits.attempts + 1):
+                    await self._held()
+                    try:
+                        answer = await call()
+                        if isinstance(answer, str) or getattr(answer, "choices", True) in (
+                            None,
+                            [],
+                        ):
+                            raise ValueError("the body is no chat completion")
+                        usage.calls += 1
+                        return answer
+                    except (openai.APIError, ValueError) as error:
+                        wait = self._wait_after(error, attempt, usage)
+                    usage.retries += 1
+                    await asyncio.sleep(wait)
+                raise AssertionError("unreachable: the last attempt raises")
+            finally:
+                usage.seconds += time.monotonic() - started
+
+    async def _held(self) -> None:
+        """Waits while the endpoint has asked everybody to (Retry-After concerns all calls)."""
+        while (left := self._hold_until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
+    def _wait_after(self, error: Exception, attempt: int, usage: Usage) -> float:
+        """Seconds until the next attempt; raises when there is to be none."""
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        reason = self._clean(error)
+        if status in _UNDERSTOOD_NOT:
+            raise error
+        if status in _REFUSED or "insufficient_quota" in reason:
+            raise EndpointError(
+                f"The judge at {self.address} refuses us ({reason}).",
+                "Check the judge's address, key and model name.",
+            ) from None
+        final = attempt == self.limits.attempts
+        if status is not None and status < 500 and status not in _RETRIED:
+            final = True
+        asked = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
+        if asked is not None and asked > self.limits.longest_wait:
+            raise AnswerError(f"The judge asks to wait {asked:.0f} s ({reason}).", usage) from None
+        if final and type(error) is openai.APIConnectionError:
+            raise EndpointError(
+                f"The judge at {self.address} cannot be reached ({reason}).",
+                "Check that it runs and that the address is right.",
+            ) from None
+        if final:
+            raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
+        if asked is not None:
+            self._hold_until = max(self._hold_until, time.monotonic() + asked)
+            return asked
+        backoff = min(self.limits.longest_wait, self.limits.first_wait * 2 ** (attempt - 1))
+        return backoff * random.uniform(0.5, 1.0)
+
+    def _clean(self, error: Exception) -> str:
+        """A short reason without the key, whatever the endpoint echoed."""
+        text = f"{type(error).__name__}: {error}"
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        return " ".join(_KEY_LIKE.sub("[key]", text).split())[:300]
+
+
+_PROBE: list[Message] = [
+    {"role": "system", "content": "Answer in JSON."},
+    {"role": "user", "content": "Which colour is the sky by day?"},
+]
+
+
+def _honoured(reply: Reply, asked: Format) -> bool:
+    if reply.finish == "length" and not reply.text.strip():
+        return True  # a model that thinks first ran out of room: no sign of either
+    value = find_object(reply.text)
+    if value is None or not reply.text.lstrip().startswith("{"):
+        return False
+    return asked == "json_object" or isinstance(value.get("colour"), str)
+
+
+def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
+    if completion.usage is None:
+        return
+    usage.prompt_tokens += completion.usage.prompt_tokens or 0
+    usage.completion_tokens += completion.usage.completion_tokens or 0
+    details = completion.usage.prompt_tokens_details
+    usage.cached_tokens += (details.cached_tokens or 0) if details else 0
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds that the Retry-After header asks for, given as a number or as a date."""
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after")
+        if value is None:
+            return None
+        return max(0.0, float(value))
+    except ValueError:
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None

@@ -1,0 +1,137 @@
+"""The judge: an LLM asked for JSON answers, each of which is checked before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from monosemy.interp.answers import Schema, check_object, find_object, salvage_object
+from monosemy.interp.endpoint import AnswerError, Endpoint, Limits, Message, Reply
+from monosemy.interp.usage import Usage
+from monosemy.specs.parts import JudgeSpec
+
+REASK_TEMPERATURE = 0.7
+"""A judge at temperature 0 would only repeat a useless answer."""
+
+Accept = Callable[[dict[str, Any]], str | None]
+"""Looks at a well-formed answer; returns why it is useless, or None."""
+
+
+class Judge:
+    """A client of one OpenAI-compatible endpoint; use it as ``async with Judge(...) as judge``.
+
+    ``spec.model`` goes before ``model``; if both are None the endpoint must list exactly one.
+    ``usage`` counts all calls so far, the capability probe and failed items included.
+    Errors: ``AnswerError`` concerns one item, ``EndpointError`` all of them.  Neither they nor the
+    log ever hold the key.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        model: str | None,
+        spec: JudgeSpec,
+        limits: Limits | None = None,
+    ) -> None:
+        self.spec = spec
+        self.usage = Usage()
+        self._endpoint = Endpoint(
+            base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._endpoint.aclose()
+
+    @property
+    def model(self) -> str:
+        """The model's name; empty before the first call where the endpoint is to choose."""
+        return self._endpoint.model or ""
+
+    def provenance(self) -> dict[str, Any]:
+        """Who judged: model, address without credentials, sampling, answer format."""
+        return {
+            "model": self.model,
+            "address": self._endpoint.address,
+            "temperature": self.spec.temperature,
+            "max_output_tokens": self.spec.max_output_tokens,
+            "format": self._endpoint.dialect.format,
+        }
+
+    async def complete_json(
+        self,
+        messages: Sequence[Message],
+        schema: Schema,
+        *,
+        name: str = "answer",
+        accept: Accept | None = None,
+        partial: bool = False,
+        tries: int = 2,
+    ) -> tuple[dict[str, Any], Usage]:
+        """An answer that fits ``schema`` (and ``accept``), with what it cost.
+
+        An answer that was cut off is asked for again with twice the room, a refused or malformed
+        one at a higher temperature, ``tries`` times in all; then ``AnswerError``.  ``partial``
+        takes the well-formed part of an answer (at least one property) instead.
+        """
+        usage = Usage()
+        room, temperature, fault = self.spec.max_output_tokens, self.spec.temperature, ""
+        best: dict[str, Any] = {}
+        try:
+            for attempt in range(tries):
+                usage.retries += attempt > 0
+                reply = await self._endpoint.chat(
+                    messages,
+                    schema,
+                    name=name,
+                    max_tokens=room,
+                    temperature=temperature,
+                    seed=attempt,
+                    usage=usage,
+                )
+                value, fault = _read(reply, schema, accept)
+                if value is not None:
+                    return value, usage
+                if partial:
+                    best = {**salvage_object(reply.text, schema), **best}
+                    if best and reply.finish != "length":
+                        break
+                if reply.finish == "length":
+                    room *= 2
+                else:
+                    temperature = max(temperature, REASK_TEMPERATURE)
+            if best:
+                return best, usage
+            raise AnswerError(f"The judge gave no usable answer: {fault}.")
+        except AnswerError as error:
+            usage.failures += 1
+            error.usage = usage
+            raise
+        finally:
+            self.usage.add(usage)
+
+
+def _read(reply: Reply, schema: Schema, accept: Accept | None) -> tuple[dict[str, Any] | None, str]:
+    """The checked answer, or None and why it is useless."""
+    if reply.finish in ("refusal", "content_filter"):
+        return None, "it refused"
+    value = find_object(reply.text)
+    if value is None or (faults := check_object(value, schema)):
+        if reply.finish == "length":
+            return None, "it was cut off"
+        return None, "it holds no JSON object" if value is None else "; ".join(faults)
+    value = {key: value[key] for key in schema["properties"] if key in value}
+    fault = accept(value) if accept else None
+    return (None, fault) if fault else (value, "")

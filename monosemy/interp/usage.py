@@ -1,0 +1,31 @@
+"""What calls to a judge cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass
+class Usage:
+    """A ledger of calls; ledgers add up, so an item, a feature and a run each have theirs.
+
+    ``prompt_tokens`` counts the cached ones too.  ``calls`` are HTTP requests that were answered,
+    ``retries`` those made once more (after an error or a useless answer), ``failures`` the items
+    given up.  ``seconds`` sums the time calls were under way, waiting for retries included.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    calls: int = 0
+    retries: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Usage) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3)}

@@ -1,0 +1,235 @@
+"""The host model: a plain Hugging Face causal LM with canonical site names.
+
+Plain forwards with hooks that live for one call; see docs of ``architecture`` for how sites are
+found, and ``benchmarks/host_hooking.py`` for what this costs beside TransformerBridge.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monosemy.data.token_bytes import TokenBytes
+from monosemy.errors import ModelError, UnknownSite
+from monosemy.models import sites
+from monosemy.models.architecture import find_trunk, prove, text_config
+from monosemy.models.fingerprint import model_fingerprint
+from monosemy.models.resolve import locate, open_model
+from monosemy.models.sites import Site, parse_site
+from monosemy.models.taps import Edit, Editor, Recorder, Tap
+from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
+from monosemy.progress import SILENT, Reporter
+from monosemy.specs import ModelSpec
+from monosemy.workspace import Workspace
+
+
+class HostModel:
+    """A causal LM that is read (``capture``) and edited (``logits``) at named sites.
+
+    Module hooks are shared by all threads, so each forward holds a lock; give every model one
+    executor thread rather than let threads wait for one another.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.device: torch.device = next(model.parameters()).device
+        self.dtype: torch.dtype = next(model.parameters()).dtype
+        self.d_model = int(text_config(model).hidden_size)
+        self.d_vocab = int(model.get_input_embeddings().weight.shape[0])
+        self.bos_id: int | None = tokenizer.bos_token_id
+        self.pad_id = _pad_id(tokenizer)
+        self._lock = threading.RLock()
+        self._core = getattr(model, "base_model", model)
+        self._trunk = find_trunk(model)
+        self.n_layers = len(self._trunk.blocks)
+        self._maps = prove(self._core, self._trunk, self.d_model, self.d_vocab)
+
+    @classmethod
+    def load(cls, spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -> HostModel:
+        """Loads the model that ``spec`` names; ``ModelError`` where there is none to load."""
+        place = locate(spec, workspace, reporter)
+        model, tokenizer = open_model(place, spec)
+        return cls(model, tokenizer, spec.name)
+
+    @classmethod
+    def wrap(cls, model: Any, tokenizer: Any, name: str) -> HostModel:
+        """Takes a loaded model; it is put into eval mode and otherwise left as it is."""
+        return cls(model, tokenizer, name)
+
+    def sites(self) -> list[str]:
+        """Every site of this model, block by block in the order of computation."""
+        return [
+            f"blocks.{layer}.{kind}"
+            for layer, block in enumerate(self._maps)
+            for kind in sites.KINDS
+            if kind in block.taps
+        ]
+
+    def site_width(self, site: str) -> int:
+        """Length of the vectors at ``site``; ``UnknownSite`` lists what exists."""
+        layer, kind = self._locate(site)
+        return self._maps[layer].widths[kind]
+
+    def capture(self, ids_BS: Tensor, mask_BS: Tensor, sites: Sequence[str]) -> dict[str, Tensor]:
+        """Activations ``[B, S, width]`` at each site, on the model's device in its dtype.
+
+        The forward ends once the deepest site has been seen; the unembedding never runs.  Rows may
+        be padded on either side (``mask_BS`` 0): values at padding mean nothing.
+        """
+        taps = {site: self._tap(site) for site in sites}
+        if not taps:
+            return {}
+        with self._lock, torch.no_grad(), Recorder(taps.values(), _shape(ids_BS)) as recorder:
+            self._core(**self._inputs(ids_BS, mask_BS), use_cache=False)
+        return {site: recorder.values[tap] for site, tap in taps.items()}
+
+    def logits(
+        self, ids_BS: Tensor, mask_BS: Tensor, edits: Mapping[str, Edit] | None = None
+    ) -> Tensor:
+        """Logits ``[B, S, V]`` in the model's dtype, each site replaced by its edit's result.
+
+        An edit takes and returns ``[B, S, width]`` (see ``splice``).  An edit of ``hook_resid_mid``
+        changes the stream itself, not only what the MLP reads.
+        """
+        planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
+        with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
+            result = self.model(**self._inputs(ids_BS, mask_BS), use_cache=False)
+        logits: Tensor = result.logits
+        return logits
+
+    def unembedding(self) -> tuple[Tensor, Tensor]:
+        """``(W_U [d_model, d_vocab], gain [d_model])`` in float32 on the CPU.
+
+        Logits are ``(normalised(x) * gain) @ W_U`` (+ biases); the gain is the factor that the
+        final norm really applies, which for Gemma is ``1 + weight``.
+        """
+        gain = final_norm_gain(self._trunk.final_norm, self.d_model)
+        return unembedding_matrix(self.model, self.d_model), gain
+
+    def output_directions(self, site: str, directions_FD: Tensor) -> Tensor:
+        """Directions at a site (``[F, width]``) as what they add to the stream (``[F, d_model]``).
+
+        ``attn.hook_z`` goes through W_O and ``mlp.hook_post`` through W_down, then through the gain
+        of the sandwich norm where there is one.  Other sites are in the stream already.
+        """
+        layer, kind = self._locate(site)
+        if kind not in (sites.Z, sites.MLP_POST):
+            return directions_FD
+        taps = self._maps[layer].taps
+        branch = taps[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
+        return project_to_residual(taps[kind].module, branch.module, directions_FD, self.d_model)
+
+    def token_bytes(self) -> TokenBytes:
+        """Bytes of every token id."""
+        return TokenBytes.from_tokenizer(self.tokenizer)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the weights, the configuration or the tokenizer."""
+        return model_fingerprint(self.model, self.tokenizer)
+
+    def info(self) -> dict[str, Any]:
+        """What is worth storing about this model, ready for JSON."""
+        return {
+            "name": self.name,
+            "architecture": type(self.model).__name__,
+            "n_layers": self.n_layers,
+            "d_model": self.d_model,
+            "d_vocab": self.d_vocab,
+            "sites": self.sites(),
+            "fingerprint": self.fingerprint,
+            "has_chat_template": bool(getattr(self.tokenizer, "chat_template", None)),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def _locate(self, site: str) -> Site:
+        found = parse_site(site)
+        if found.layer >= self.n_layers or found.kind not in self._maps[found.layer].taps:
+            raise UnknownSite(f"{self.name} has no site '{site}'.", self._what_exists())
+        return found
+
+    def _what_exists(self) -> str:
+        """One line per set of kinds, with the blocks that offer it: short for any depth."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for number, block in enumerate(self._maps):
+            kinds = tuple(kind for kind in sites.KINDS if kind in block.taps)
+            groups.setdefault(kinds, []).append(number)
+        parts = []
+        for kinds, layers in groups.items():
+            whole = len(layers) == layers[-1] - layers[0] + 1
+            where = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
+            parts.append(f"blocks {where}: {', '.join(kinds) or 'nothing'}")
+        return f"It has {'; '.join(parts)}."
+
+    def _tap(self, site: str) -> Tap:
+        layer, kind = self._locate(site)
+        return self._maps[layer].taps[kind]
+
+    def _inputs(self, ids_BS: Tensor, mask_BS: Tensor) -> dict[str, Tensor]:
+        mask = torch.as_tensor(mask_BS).bool()
+        inputs = {"input_ids": torch.as_tensor(ids_BS).to(self.device)}
+        if bool((mask[:, 1:] <= mask[:, :-1]).all()):
+            # Padding on the right only: under causal attention no real token sees it, and without
+            # a mask the attention kernel takes its fast path.
+            return inputs
+        inputs["attention_mask"] = mask.long().to(self.device)
+        inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0).to(self.device)
+        return inputs
+
+    def _in_order(self, edits: Mapping[str, Edit] | None) -> list[tuple[str, Edit]]:
+        def depth(item: tuple[str, Edit]) -> tuple[int, int]:
+            layer, kind = self._locate(item[0])
+            return layer, sites.KINDS.index(kind)
+
+        return sorted((edits or {}).items(), key=depth)
+
+    def _plan(self, site: str, edit: Edit) -> list[tuple[Tap, Edit]]:
+        """The hooks that carry out one edit."""
+        layer, kind = self._locate(site)
+        taps, mixed = self._maps[layer].taps, self._maps[layer].mixed
+        checked = _checked(site, edit)
+        if kind != sites.RESID_MID or mixed is None:
+            return [(taps[kind], checked)]
+        # The stream between attention and MLP is added up inside the block and read twice, by the
+        # norm and by the MLP's own addition: only a change of attention's summand reaches both.
+        entered: list[Tensor] = []
+
+        def remember(resid_pre: Tensor) -> Tensor:
+            entered[:] = [resid_pre]
+            return resid_pre
+
+        def shift(attn_out: Tensor) -> Tensor:
+            return checked(entered[0] + attn_out) - entered[0]
+
+        return [(taps[sites.RESID_PRE], remember), (mixed, shift)]
+
+
+def _checked(site: str, edit: Callable[[Tensor], Tensor]) -> Edit:
+    def apply(value: Tensor) -> Tensor:
+        new = edit(value)
+        if new.shape != value.shape:
+            raise ModelError(
+                f"The edit of {site} returned {tuple(new.shape)} for {tuple(value.shape)}."
+            )
+        # A copy: models may add to it in place, and an edit may return a view or keep its tensor.
+        return torch.empty_like(value).copy_(new)
+
+    return apply
+
+
+def _shape(ids_BS: Tensor) -> tuple[int, int]:
+    return int(ids_BS.shape[0]), int(ids_BS.shape[1])
+
+
+def _pad_id(tokenizer: Any) -> int:
+    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id):
+        if found is not None:
+            return int(found)
+    return 0

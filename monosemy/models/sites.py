@@ -1,0 +1,50 @@
+"""Names of hook sites, in TransformerLens' words: ``blocks.9.hook_resid_post``.
+
+| kind | what | width |
+|---|---|---|
+| hook_resid_pre, _mid, _post | residual stream before, within, after a block | d_model |
+| hook_attn_out, hook_mlp_out | what both add to the stream (after a sandwich norm) | d_model |
+| attn.hook_z | input of attention's output projection, heads concatenated | heads * d_head |
+| mlp.hook_post | input of the MLP's down projection | d_mlp |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from monosemy.errors import UnknownSite
+
+RESID_PRE = "hook_resid_pre"
+RESID_MID = "hook_resid_mid"
+RESID_POST = "hook_resid_post"
+ATTN_OUT = "hook_attn_out"
+MLP_OUT = "hook_mlp_out"
+Z = "attn.hook_z"
+MLP_POST = "mlp.hook_post"
+
+KINDS = (RESID_PRE, Z, ATTN_OUT, RESID_MID, MLP_POST, MLP_OUT, RESID_POST)
+"""Every kind of site, in the order in which a block computes them."""
+
+_NAME = re.compile(r"blocks\.(\d+)\.(.+)")
+
+
+class Site(NamedTuple):
+    """One place in a host model; sorts by depth of its block."""
+
+    layer: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"blocks.{self.layer}.{self.kind}"
+
+
+def parse_site(name: str) -> Site:
+    """``Site`` of a TransformerLens name; raises ``UnknownSite`` with the pattern to follow."""
+    match = _NAME.fullmatch(name)
+    if match is None or match.group(2) not in KINDS:
+        raise UnknownSite(
+            f"'{name}' is not the name of a site.",
+            f"Write blocks.LAYER.KIND, where KIND is one of {', '.join(KINDS)}.",
+        )
+    return Site(int(match.group(1)), match.group(2))

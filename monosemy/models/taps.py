@@ -1,0 +1,142 @@
+"""Reading and replacing what flows into or out of a module, by hooks that live for one call.
+
+PyTorch's hooks belong to the module, not to the caller: two threads that hook one model see each
+other's hooks.  ``HostModel`` therefore holds its lock while a ``Recorder`` or ``Editor`` is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Side = Literal["input", "output"]
+Edit = Callable[[Tensor], Tensor]
+
+
+class Tap(NamedTuple):
+    """One side of one module: its first tensor argument, or its (first) result."""
+
+    module: nn.Module
+    side: Side
+
+
+class StopForward(Exception):
+    """Raised inside the model once everything wanted has been seen; caught by ``capture``."""
+
+
+class _Hooks:
+    """Base: registered handles that are removed whatever happens.
+
+    ``shape`` is [B, S] of the forward to come: some blocks flatten tokens before their MLP, and
+    everybody here wants ``[B, S, width]``.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._handles: list[RemovableHandle] = []
+
+    def _watch(self, tap: Tap, use: Callable[[Tensor], Tensor | None]) -> None:
+        def exchange(value: Tensor) -> Tensor | None:
+            new = use(self._unflatten(value))
+            return None if new is None else new.reshape(value.shape)
+
+        def on_output(_module: nn.Module, _args: Any, output: Any) -> Any:
+            new = exchange(_first(output))
+            return None if new is None else _with_first(output, new)
+
+        def on_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                new = exchange(args[0])
+                return None if new is None else ((new, *args[1:]), kwargs)
+            name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+            new = exchange(kwargs[name])
+            return None if new is None else (args, {**kwargs, name: new})
+
+        if tap.side == "output":
+            handle = tap.module.register_forward_hook(on_output)
+        else:
+            handle = tap.module.register_forward_pre_hook(on_input, with_kwargs=True)
+        self._handles.append(handle)
+
+    def _unflatten(self, value: Tensor) -> Tensor:
+        rows, columns = self.shape
+        if value.ndim == 2 and value.shape[0] == rows * columns:
+            return value.view(rows, columns, -1)
+        return value
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.close()
+        return kind is StopForward
+
+
+class Recorder(_Hooks):
+    """Collects the tensors at ``taps``; with ``stop_when_full`` ends the forward at the last.
+
+    As a context manager it swallows its own ``StopForward`` and removes its hooks.
+    """
+
+    def __init__(
+        self, taps: Iterable[Tap], shape: tuple[int, int], stop_when_full: bool = True
+    ) -> None:
+        super().__init__(shape)
+        self.taps = list(dict.fromkeys(taps))
+        self.values: dict[Tap, Tensor] = {}
+        self.stop_when_full = stop_when_full
+
+    def __enter__(self) -> Recorder:
+        for tap in self.taps:
+            self._watch(tap, self._recorder(tap))
+        return self
+
+    def _recorder(self, tap: Tap) -> Callable[[Tensor], None]:
+        def record(value: Tensor) -> None:
+            last = self.stop_when_full and len(self.values) + 1 == len(self.taps)
+            # A copy, since some models go on to add in place; nothing goes on after the last.
+            self.values[tap] = value.detach() if last else value.detach().clone()
+            if last:
+                raise StopForward
+
+        return record
+
+
+class Editor(_Hooks):
+    """Replaces the tensors at taps by what their edits return, for as long as it is open.
+
+    Several edits of one tap are applied in the order given.
+    """
+
+    def __init__(self, edits: Sequence[tuple[Tap, Edit]], shape: tuple[int, int]) -> None:
+        super().__init__(shape)
+        self.edits = edits
+
+    def __enter__(self) -> Editor:
+        for tap, edit in self.edits:
+            self._watch(tap, edit)
+        return self
+
+
+def _first(output: Any) -> Any:
+    """The hidden states of a module's result, which may be a tuple."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _with_first(output: Any, new: Tensor) -> Any:
+    if isinstance(output, tuple):
+        return (new, *output[1:])
+    if isinstance(output, list):
+        return [new, *output[1:]]
+    return new

@@ -1,0 +1,48 @@
+"""AuxK: dead latents learn to reconstruct what the living ones miss (Gao et al. 2024, A.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monosemy.saes.base import SAE
+
+
+class DeadLatents:
+    """Counts, per latent, the tokens since it last fired."""
+
+    def __init__(self, d_sae: int, after_tokens: int, device: torch.device | str = "cpu") -> None:
+        self.after_tokens = after_tokens
+        self.silent_for = torch.zeros(d_sae, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def update(self, indices_NK: Tensor, values_NK: Tensor) -> None:
+        """Takes in a batch; without synchronising with the device."""
+        fired = torch.zeros_like(self.silent_for, dtype=values_NK.dtype)
+        fired.scatter_add_(0, indices_NK.reshape(-1), (values_NK > 0).reshape(-1).to(fired.dtype))
+        self.silent_for += indices_NK.shape[0]
+        self.silent_for.masked_fill_(fired > 0, 0)
+
+    def mask(self) -> Tensor:
+        """True where a latent counts as dead, bool ``[d_sae]``."""
+        return self.silent_for >= self.after_tokens
+
+
+def auxk_loss(
+    sae: SAE, x_ND: Tensor, residual_ND: Tensor, dead: Tensor, aux_k: int | None = None
+) -> Tensor:
+    """How badly the dead latents reconstruct the residual, as a share of its variance.
+
+    ``dead``: int64 indices of dead latents, at least one.  ``residual_ND = x - reconstruction`` is
+    detached.  Each token uses its ``min(aux_k, len(dead))`` strongest dead latents (``aux_k``
+    defaults to half of ``d_in``); the result does not change when the data is scaled.
+    """
+    k = min(aux_k or sae.d_in // 2, dead.numel())
+    pre = torch.addmm(sae.b_enc[dead], x_ND - sae.b_dec, sae.W_enc[:, dead]).relu()
+    if k < dead.numel():
+        kept = pre.detach().topk(k, dim=-1, sorted=False).indices
+        pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)
+    target = residual_ND.detach()
+    error = (pre @ sae.W_dec[dead] - target).pow(2).sum()
+    variance = (target - target.mean(0)).pow(2).sum()
+    return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)

@@ -1,0 +1,27 @@
+"""Sparse activations: what an encoder returns and a decoder takes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Codes(NamedTuple):
+    """The active latents of ``n`` tokens; an entry with value 0 stands for nothing."""
+
+    indices: Tensor
+    """int64 ``[n, k]``: latents, in no particular order."""
+    values: Tensor
+    """``[n, k]``: their activations, never negative."""
+
+    def dense(self, d_sae: int) -> Tensor:
+        """``[n, d_sae]``; for tests and tiny cases, never on the main path."""
+        full = torch.zeros(self.values.shape[0], d_sae, dtype=self.values.dtype)
+        full = full.to(self.values.device)
+        return full.scatter_add(1, self.indices, self.values)
+
+    def l0(self) -> Tensor:
+        """Active latents per token, ``[n]``."""
+        return (self.values > 0).sum(-1)

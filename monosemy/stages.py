@@ -1,0 +1,196 @@
+"""The torch stages of the main job, as the workers and the notebook both run them.
+
+Each takes a spec, a workspace and a reporter, leaves its artifact in the workspace and returns what
+is worth keeping in a database.  Nothing here knows of one.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from monosemy.data.store import TokenStore, prepare_text
+from monosemy.errors import DataError
+from monosemy.evals.evaluate import evaluate_sae
+from monosemy.formats.saelens import load_sae, read_provenance, save_sae
+from monosemy.index.builder import build_index
+from monosemy.index.reader import IndexReader
+from monosemy.models.activations import ActivationSource
+from monosemy.models.host import HostModel
+from monosemy.progress import SILENT, Reporter
+from monosemy.saes.base import SAE
+from monosemy.specs import EvaluateRun, IndexRun, ModelSpec, TrainRun, parse_spec
+from monosemy.training.train import train_sae
+from monosemy.workspace import Workspace
+
+HostLoader = Callable[[ModelSpec], HostModel]
+
+BASELINE = "baseline"
+"""Sub-folder of an SAE folder that holds its frozen-random-decoder twin."""
+
+
+@dataclass(frozen=True)
+class TrainedArtifact:
+    """What ``train`` leaves behind; ``folder`` is an SAE folder that SAELens reads."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    host: HostModel
+
+
+@dataclass(frozen=True)
+class SaeFolder:
+    """An SAE folder with everything its provenance says about where it came from."""
+
+    path: Path
+    workspace: Workspace
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return read_provenance(self.path)
+
+    @cached_property
+    def spec(self) -> TrainRun:
+        """The run that trained it; ``DataError`` for a folder that monosemy did not write."""
+        try:
+            spec = parse_spec(self.provenance["spec"])
+        except KeyError:
+            raise DataError(f"{self.path} does not say which run trained it.") from None
+        assert isinstance(spec, TrainRun)
+        return spec
+
+    @cached_property
+    def sae(self) -> SAE:
+        return load_sae(self.path)
+
+    @property
+    def max_norm(self) -> float | None:
+        """Norm above which training left tokens out; evaluation and index do the same."""
+        limit: float | None = self.provenance["metrics"].get("max_norm")
+        return limit
+
+    @cached_property
+    def baseline(self) -> SAE | None:
+        folder = self.path / BASELINE
+        return load_sae(folder) if folder.is_dir() else None
+
+
+def train(
+    spec: TrainRun,
+    folder: Path,
+    checkpoint_dir: Path,
+    workspace: Workspace,
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+    origin: dict[str, Any] | None = None,
+) -> TrainedArtifact:
+    """Trains the SAE of ``spec`` into ``folder``; resumes from ``checkpoint_dir`` if it can.
+
+    ``origin`` (run id and the like) goes into the provenance as it is.
+    """
+    host = load_host(spec.model)
+    store = prepare_text(spec.text, host, workspace, reporter)
+    source = activations(spec, host, store, workspace)
+    trained = train_sae(spec, host, store, source, checkpoint_dir, reporter)
+    provenance = {
+        "spec": spec.model_dump(mode="json"),
+        "model": host.info(),
+        "text": {
+            "text_id": store.text_id,
+            "tokens": store.n_tokens,
+            "documents": store.n_documents,
+            "context_size": store.context_size,
+        },
+        "metrics": trained.metrics,
+        "versions": versions(),
+        **(origin or {}),
+    }
+    metadata = {
+        "model_name": spec.model.name,
+        "hook_name": spec.site,
+        "context_size": spec.text.context_size,
+        "prepend_bos": spec.text.prepend_bos and store.bos_id is not None,
+        "dataset_path": spec.text.source,
+    }
+    save_sae(trained.sae, folder, metadata, provenance)
+    if trained.baseline is not None:
+        save_sae(trained.baseline, folder / BASELINE, metadata, provenance)
+    return TrainedArtifact(folder, trained.metrics, provenance, host)
+
+
+def evaluate(
+    spec: EvaluateRun,
+    sae: SaeFolder,
+    workspace: Workspace,
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Metrics on held-out documents, the frozen-random-decoder baseline beneath ``baseline``."""
+    host = load_host(sae.spec.model)
+    store = prepare_text(sae.spec.text, host, workspace, reporter)
+    source = activations(sae.spec, host, store, workspace)
+    return evaluate_sae(
+        sae.sae,
+        sae.baseline,
+        host,
+        store,
+        source,
+        sae.spec.site,
+        spec.evaluation,
+        reporter,
+        max_norm=sae.max_norm,
+    )
+
+
+def index(
+    spec: IndexRun,
+    sae: SaeFolder,
+    folder_for: Callable[[str], Path],
+    workspace: Workspace,
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+) -> tuple[IndexReader, TokenStore, HostModel]:
+    """Indexes the SAE over its training text or another; ``folder_for(text_id)`` says where."""
+    host = load_host(sae.spec.model)
+    store = prepare_text(spec.text or sae.spec.text, host, workspace, reporter)
+    source = activations(sae.spec, host, store, workspace)
+    reader = build_index(
+        sae.sae,
+        source,
+        host,
+        store,
+        folder_for(store.text_id),
+        spec.indexing,
+        reporter,
+        max_norm=sae.max_norm,
+    )
+    return reader, store, host
+
+
+def activations(
+    spec: TrainRun, host: HostModel, store: TokenStore, workspace: Workspace
+) -> ActivationSource:
+    """Activations of ``store`` at the spec's site, cached on disk if the spec says so."""
+    cache: Path | None = None
+    if spec.training.cache_activations:
+        site = re.sub(r"[^A-Za-z0-9]+", "-", spec.site)
+        cache = workspace.folder("activations", f"{store.text_id}-{site}")
+    return ActivationSource(host, store, spec.site, cache, spec.training.host_rows)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("monosemy", "torch", "transformers", "numpy", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,105 @@
+"""One SAE's optimiser steps.  Where the batches come from is the caller's business."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from monosemy.saes.auxk import DeadLatents, auxk_loss
+from monosemy.saes.base import SAE
+from monosemy.specs import TrainingSpec
+
+_DEAD_EVERY = 10
+"""Steps between looks at which latents are dead: the look synchronises with the device."""
+
+
+class StepMetrics(NamedTuple):
+    """Scalars on the device; read them rarely."""
+
+    loss: Tensor
+    fvu: Tensor
+    l0: Tensor
+    auxk: Tensor
+
+
+class SAETrainer:
+    """Adam on FVU plus AuxK, decoder rows kept at unit length, gradients clipped.
+
+    With ``frozen_decoder`` the decoder stays what it was at the start and only the encoder and the
+    biases learn: the baseline that says what random directions achieve.
+    """
+
+    def __init__(self, sae: SAE, spec: TrainingSpec, frozen_decoder: bool = False) -> None:
+        self.sae = sae
+        self.spec = spec
+        self.frozen_decoder = frozen_decoder
+        sae.W_dec.requires_grad_(not frozen_decoder)
+        self.parameters = [p for p in sae.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=spec.learning_rate, betas=(0.9, 0.999), fused=True
+        )
+        device = sae.W_dec.device
+        self.dead = DeadLatents(sae.d_sae, sae.spec.dead_after_tokens, device)
+        self.dead_indices = torch.zeros(0, dtype=torch.int64, device=device)
+
+    def step(self, x_ND: Tensor, number: int, rate: float) -> StepMetrics:
+        """Trains on one batch ``[n, d_in]``; ``number`` counts steps from 0."""
+        codes = self.sae.encode(x_ND)
+        error = x_ND - self.sae.decode(codes)
+        variance = (x_ND - x_ND.mean(0)).pow(2).sum()
+        fvu = error.pow(2).sum() / variance
+        self.dead.update(codes.indices, codes.values.detach())
+        if number % _DEAD_EVERY == 0:
+            self.dead_indices = self.dead.mask().nonzero().squeeze(1)
+        coefficient = self.sae.spec.aux_coefficient
+        auxk = torch.zeros((), device=x_ND.device)
+        if coefficient and len(self.dead_indices):
+            auxk = auxk_loss(self.sae, x_ND, error, self.dead_indices, self.sae.spec.aux_k)
+        loss = fvu + coefficient * auxk
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._update(rate)
+        l0 = (codes.values > 0).sum() / x_ND.shape[0]
+        return StepMetrics(loss.detach(), fvu.detach(), l0, auxk.detach())
+
+    def _update(self, rate: float) -> None:
+        self.sae.project_decoder_gradient()
+        nn.utils.clip_grad_norm_(self.parameters, self.spec.gradient_clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if not self.frozen_decoder:
+            self.sae.normalise_decoder()
+
+    def dead_share(self) -> float:
+        return float(self.dead.mask().float().mean())
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """Weights, moments and counters as flat tensors, for a checkpoint."""
+        tensors = {f"{prefix}.sae.{name}": value for name, value in self.sae.state_dict().items()}
+        tensors[f"{prefix}.silent_for"] = self.dead.silent_for
+        tensors[f"{prefix}.dead_indices"] = self.dead_indices
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            for name, value in slots.items():
+                tensors[f"{prefix}.adam.{i}.{name}"] = torch.as_tensor(value)
+        return tensors
+
+    def restore(self, prefix: str, tensors: dict[str, Tensor]) -> None:
+        """Takes back what ``state`` gave; raises ``KeyError`` or ``RuntimeError`` if it misfits."""
+        weights = {name: tensors[f"{prefix}.sae.{name}"] for name in self.sae.state_dict()}
+        self.sae.load_state_dict(weights)
+        self.dead.silent_for.copy_(tensors[f"{prefix}.silent_for"])
+        self.dead_indices = tensors[f"{prefix}.dead_indices"].to(self.dead.silent_for.device)
+        slots: dict[int, dict[str, Any]] = {}
+        for name, value in tensors.items():
+            if name.startswith(f"{prefix}.adam."):
+                number, slot = name.removeprefix(f"{prefix}.adam.").split(".")
+                # The moments take the parameter's memory layout, which a file does not keep.
+                like = self.parameters[int(number)]
+                kept = torch.empty_like(like).copy_(value) if value.dim() else value.clone()
+                slots.setdefault(int(number), {})[slot] = kept
+        state = self.optimiser.state_dict()
+        state["state"] = slots
+        self.optimiser.load_state_dict(state)

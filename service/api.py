@@ -1,0 +1,33 @@
+"""Every route under /api/v1."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.docs import endpoints as docs
+from service.features import endpoints as features
+from service.inference import endpoints as inference
+from service.models import endpoints as models
+from service.problems import documented
+from service.runs import endpoints as runs
+from service.saes import endpoints as saes
+from service.search import endpoints as search
+from service.system import endpoints as system
+
+PREFIX = "/api/v1"
+
+TAGS = [
+    {"name": "runs", "description": "Jobs: submit, follow, cancel, retry."},
+    {"name": "models", "description": "Host models."},
+    {"name": "saes", "description": "Trained sparse autoencoders."},
+    {"name": "features", "description": "Latents as people see them."},
+    {"name": "search", "description": "Features by what they are about."},
+    {"name": "inference", "description": "Live activations of a text."},
+    {"name": "system", "description": "Health and metrics."},
+]
+
+router = APIRouter(prefix=PREFIX)
+for part in (runs, models, saes, features, search, inference):
+    router.include_router(part.router, responses=documented(401, 403, 500))
+router.include_router(system.router)
+router.include_router(docs.router)

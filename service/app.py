@@ -1,0 +1,96 @@
+"""The API.  ``uvicorn --factory service.app:create_app``, or ``monosemy serve``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.middleware import Middleware
+
+from monosemy.errors import MonosemyError
+from service import problems
+from service.api import TAGS, router
+from service.context import AppContext
+from service.database.session import make_engine
+from service.docs import openapi
+from service.inference.client import InferenceClient
+from service.keys.service import digest
+from service.logs import configure_logging
+from service.middleware import BodyLimit, LoopbackOnly, RequestBoundary, is_loopback
+from service.models.tokens import TokenTables
+from service.settings import Settings, get_settings
+from service.system import endpoints as system
+from service.system.metrics import DatabaseCollector, HttpMetrics
+from service.version import version
+
+POOL_SIZE = 10
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings | None = None, inference_transport: httpx.BaseTransport | None = None
+) -> FastAPI:
+    """The application; settings come from the environment unless given.
+
+    Raises ``MonosemyError`` when it would serve others without keys, or keys without a secret.
+    """
+    settings = settings or get_settings()
+    check_exposure(settings)
+    registry = CollectorRegistry()
+    metrics = HttpMetrics(registry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings.log_level)
+        engine = make_engine(settings.database_url, pool_size=POOL_SIZE)
+        inference = InferenceClient(settings.inference_url, inference_transport)
+        collector = DatabaseCollector(engine)
+        registry.register(collector)
+        app.state.context = AppContext(settings, engine, inference, TokenTables(), registry)
+        logger.info("started", extra={"version": version(), "keys": settings.require_keys})
+        try:
+            yield
+        finally:
+            registry.unregister(collector)
+            inference.close()
+            engine.dispose()
+
+    app = FastAPI(
+        title="Monosemy",
+        version=version(),
+        summary="Train sparse autoencoders, explain and score their features, serve the result.",
+        description="Errors are problem details (RFC 9457, `application/problem+json`). Listings"
+        " are paged by opaque cursors.",
+        openapi_tags=TAGS,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(RequestBoundary, metrics=metrics),
+            *([] if settings.require_keys else [Middleware(LoopbackOnly)]),
+            Middleware(BodyLimit),
+        ],
+    )
+    problems.install(app)
+    openapi.install(app)
+    app.include_router(router)
+    app.include_router(system.router, include_in_schema=False)
+    return app
+
+
+def check_exposure(settings: Settings) -> None:
+    """Open mode is for this machine alone; key mode needs the secret that keys are stored under."""
+    if settings.require_keys:
+        digest("", settings.secret)
+    elif not is_loopback(settings.host):
+        raise MonosemyError(
+            f"The API would listen on {settings.host} without asking for keys.",
+            "Set MONOSEMY_REQUIRE_KEYS=true and MONOSEMY_SECRET, or listen on 127.0.0.1.",
+        )

@@ -1,0 +1,27 @@
+"""GET /docs and /openapi.json"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from service.docs.page import render
+
+router = APIRouter(include_in_schema=False)
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+
+@router.get("/openapi.json")
+def openapi(request: Request) -> JSONResponse:
+    document: dict[str, Any] = request.app.openapi()
+    return JSONResponse(document)
+
+
+@router.get("/docs")
+def docs(request: Request) -> HTMLResponse:
+    url = str(request.url_for("openapi").path)
+    page = render(request.app.openapi(), url)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

@@ -1,0 +1,75 @@
+"""Stored examples as people read them: token ids turned into text, activations laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from monosemy.data.token_bytes import TokenBytes
+from monosemy.errors import DataError
+from monosemy.index.examples import Example
+from service.database.tables import Context
+from service.features.schemas import ExampleView
+
+
+def group_name(example: Example) -> str:
+    """``top``, ``q0``, ``q1``..."""
+    return example.group if isinstance(example.group, str) else f"q{example.group}"
+
+
+def count_groups(examples: Sequence[Example]) -> dict[str, int]:
+    """Examples per group, in the order in which the groups are stored."""
+    counts: dict[str, int] = {}
+    for example in examples:
+        name = group_name(example)
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def view_examples(
+    examples: Sequence[Example],
+    contexts: Mapping[int, tuple[Context, str | None]],
+    tokens: TokenBytes,
+) -> list[ExampleView]:
+    """Raises ``DataError`` when the text of an example is not in the database."""
+    rows: dict[int, tuple[list[int], list[str]]] = {}
+    views = []
+    for example in examples:
+        if example.row not in contexts:
+            raise DataError(
+                f"The text of an example (row {example.row}) is missing.", "Index the SAE again."
+            )
+        context, document = contexts[example.row]
+        if example.row not in rows:
+            ids = np.frombuffer(context.token_ids, "<u4").tolist()
+            # The whole row at once: a character may be cut by the window's border.
+            rows[example.row] = ids, tokens.pieces(ids)
+        views.append(_view(example, context, document, *rows[example.row]))
+    return views
+
+
+def _view(
+    example: Example, context: Context, document: str | None, ids: list[int], pieces: list[str]
+) -> ExampleView:
+    first, last = example.start - context.start, example.end - context.start
+    activations = [0.0] * (last - first)
+    for offset, value in zip(example.offsets, example.values, strict=True):
+        activations[offset] = significant(value)
+    return ExampleView(
+        group=group_name(example),
+        activation=significant(example.activation),
+        focus=example.position - example.start,
+        tokens=pieces[first:last],
+        token_ids=ids[first:last],
+        activations=activations,
+        row=example.row,
+        position=example.position,
+        document=example.document,
+        document_name=document,
+    )
+
+
+def significant(value: float) -> float:
+    """Four significant digits: what the stored two bytes are good for."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,150 @@
+"""Features as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monosemy.index.evidence import FeatureEvidence
+from service.pagination import Page
+from service.saes.schemas import SaeSummary
+
+FeatureSort = Literal["index", "density", "max_activation", "score"]
+SortOrder = Literal["asc", "desc"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class ScoreBrief(_Part):
+    """How well an explanation predicts on held-out documents."""
+
+    scorer: str
+    metric: str
+    value: float | None
+    """null when every judgement failed."""
+    low: float | None
+    """Lower end of the 95 % interval."""
+    high: float | None
+    n: int
+    """Judgements that count."""
+    n_failed: int
+    """Judgements that could not be had."""
+    baseline: float | None
+    """The same metric for another feature's explanation."""
+    judge: str
+
+
+class ScoreDetail(ScoreBrief):
+    """A score with everything that it was computed from."""
+
+    id: uuid.UUID
+    run_id: uuid.UUID | None
+    details: dict[str, Any]
+    """Confusion counts, worst case, the baseline's n and interval, the single judgements."""
+    created_at: dt.datetime
+
+
+class ExplanationBrief(_Part):
+    """The text that an LLM wrote about a feature."""
+
+    id: uuid.UUID
+    explainer: str
+    label: str
+    """A few words."""
+    text: str
+    """A sentence or two."""
+    judge: str
+    """The LLM that wrote it."""
+
+
+class ExplanationDetail(ExplanationBrief):
+    run_id: uuid.UUID | None
+    provenance: dict[str, Any]
+    created_at: dt.datetime
+    scores: list[ScoreDetail]
+
+
+class FeatureSummary(_Part):
+    """A feature in a listing."""
+
+    index: int
+    label: str
+    """From evidence alone, by fixed rules: no LLM."""
+    density: float
+    """Share of all indexed tokens on which it fires."""
+    max_activation: float
+    postings: int
+    """Tokens on which it fires."""
+    explanation: ExplanationBrief | None
+    """The best scored one, else the newest."""
+    score: ScoreBrief | None
+    """That explanation's best score."""
+
+
+class ExampleView(_Part):
+    """A window of text in which the feature fires."""
+
+    group: str = Field(examples=["top", "q0"])
+    """`top`, or the quantile of the positive activations it was drawn from, `q0` the weakest."""
+    activation: float
+    """At the token that the example is about."""
+    focus: int
+    """Which of `tokens` that is."""
+    tokens: list[str]
+    """Text of each token; joined they are the window's text."""
+    token_ids: list[int]
+    activations: list[float]
+    """One for each token."""
+    row: int
+    """Row of the token store."""
+    position: int
+    """Position in the token store of the token that the example is about."""
+    document: int
+    document_name: str | None
+
+
+class NeighbourView(_Part):
+    feature: int
+    value: float
+    """Cosine of the decoder rows, or Jaccard index of the sets of tokens."""
+    label: str | None
+    """Evidence label; null when that feature is not indexed."""
+    explanation: str | None
+    """Label of its best explanation."""
+
+
+class Neighbours(_Part):
+    cosine: list[NeighbourView]
+    """Nearest decoder directions."""
+    coactive: list[NeighbourView]
+    """Features that fire on the same tokens."""
+
+
+class FeaturePage(_Part):
+    """Everything a feature's page needs."""
+
+    sae: SaeSummary
+    index: int
+    label: str
+    density: float
+    max_activation: float
+    postings: int
+    evidence: FeatureEvidence
+    """What is known without any LLM: tokens, promoted and suppressed tokens, histogram..."""
+    explanations: list[ExplanationDetail]
+    """Best scored first, then the newest."""
+    neighbours: Neighbours
+    examples: list[ExampleView]
+    """The strongest first, then the quantiles from weakest to strongest."""
+
+
+class ExamplePage(Page[ExampleView]):
+    """One page of a feature's examples."""
+
+    groups: dict[str, int]
+    """How many examples each group has."""

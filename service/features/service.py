@@ -1,0 +1,180 @@
+"""Feature pages: put together from the rows that ``repository`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from monosemy.index.evidence import FeatureEvidence, Neighbour
+from monosemy.index.examples import Example
+from monosemy.index.packing import unpack_examples
+from service.database.tables import Feature, Model, Sae
+from service.features.cursor import FeatureListing
+from service.features.examples import count_groups, group_name, view_examples
+from service.features.repository import (
+    Described,
+    FeatureRow,
+    contexts_of,
+    describe_features,
+    find_feature,
+    list_features,
+)
+from service.features.schemas import (
+    ExamplePage,
+    ExampleView,
+    ExplanationBrief,
+    ExplanationDetail,
+    FeaturePage,
+    FeatureSummary,
+    Neighbours,
+    NeighbourView,
+    ScoreBrief,
+    ScoreDetail,
+)
+from service.models.tokens import TokenTables
+from service.pagination import Page, cut, decode_cursor, encode_cursor
+from service.problems import Problem, invalid, not_found
+from service.saes.repository import no_such_sae
+from service.saes.schemas import SaeSummary
+
+
+def page_of_features(
+    session: Session, listing: FeatureListing, cursor: str | None, limit: int
+) -> Page[FeatureSummary]:
+    rows, more = cut(list_features(session, listing, listing.decode(cursor), limit + 1), limit)
+    return Page(
+        items=[_summary(row) for row in rows],
+        next_cursor=listing.encode(rows[-1].key, rows[-1].index) if more else None,
+    )
+
+
+def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
+    """Everything about one feature; three statements, and one more for a new token table."""
+    found, model, feature = _require(session, sae, index)
+    evidence = FeatureEvidence.from_dict(feature.evidence)
+    near = [*evidence.cosine_neighbours, *evidence.coactive_neighbours]
+    described = describe_features(
+        session, found.id, sorted({index, *(item.feature for item in near)})
+    )
+    examples = unpack_examples(feature.examples)
+    return FeaturePage(
+        sae=SaeSummary.of(found, model),
+        index=index,
+        label=feature.label,
+        density=feature.density,
+        max_activation=feature.max_activation,
+        postings=feature.postings,
+        evidence=evidence,
+        explanations=_explanations([row for row in described if row.index == index]),
+        neighbours=Neighbours(
+            cosine=_neighbours(evidence.cosine_neighbours, described),
+            coactive=_neighbours(evidence.coactive_neighbours, described),
+        ),
+        examples=_views(session, tables, found, model, examples),
+    )
+
+
+def example_page(
+    session: Session,
+    tables: TokenTables,
+    sae: str,
+    index: int,
+    group: str | None,
+    cursor: str | None,
+    limit: int,
+) -> ExamplePage:
+    """A feature's examples, all or those of one group, in stored order."""
+    found, model, feature = _require(session, sae, index)
+    examples = unpack_examples(feature.examples)
+    groups = count_groups(examples)
+    if group is not None and group not in groups:
+        known = ", ".join(groups) or "none: the feature never fired"
+        raise invalid([("group", f"this feature has no group '{group}'; it has {known}")])
+    wanted = [item for item in examples if group in (None, group_name(item))]
+    listing = ("examples", str(found.id), index, group)
+    (start,) = (0,) if cursor is None else decode_cursor(listing, cursor, (int,))
+    shown, more = cut(wanted[max(start, 0) :][: limit + 1], limit)
+    return ExamplePage(
+        items=_views(session, tables, found, model, shown),
+        next_cursor=encode_cursor(listing, [start + limit]) if more else None,
+        groups=groups,
+    )
+
+
+def _require(session: Session, sae: str, index: int) -> tuple[Sae, Model, Feature]:
+    row = find_feature(session, sae, index)
+    if row is None:
+        raise no_such_sae(sae)
+    found, model, feature = row
+    if feature is None:
+        raise _no_such_feature(found, index)
+    return found, model, feature
+
+
+def _no_such_feature(sae: Sae, index: int) -> Problem:
+    if sae.index is None:
+        return not_found("feature", index, f"'{sae.name}' is not indexed yet.")
+    return not_found("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
+
+
+def _views(
+    session: Session, tables: TokenTables, sae: Sae, model: Model, examples: Sequence[Example]
+) -> list[ExampleView]:
+    if not examples:
+        return []
+    text_id = str((sae.index or {}).get("text_id"))
+    contexts = contexts_of(session, text_id, sorted({example.row for example in examples}))
+    return view_examples(examples, contexts, tables.of(session, model))
+
+
+def _explanations(rows: Sequence[Described]) -> list[ExplanationDetail]:
+    """One entry per explanation, each with all its scores; ``rows`` come best first."""
+    found: dict[object, ExplanationDetail] = {}
+    for row in rows:
+        if row.explanation is None:
+            continue
+        entry = found.get(row.explanation.id)
+        if entry is None:
+            known = row.explanation
+            entry = ExplanationDetail(
+                **dict(ExplanationBrief.model_validate(known)),
+                run_id=known.run_id,
+                provenance=known.provenance,
+                created_at=known.created_at,
+                scores=[],
+            )
+            found[known.id] = entry
+        if row.score is not None:
+            entry.scores.append(ScoreDetail.model_validate(row.score))
+    return list(found.values())
+
+
+def _neighbours(near: Sequence[Neighbour], rows: Sequence[Described]) -> list[NeighbourView]:
+    first: dict[int, Described] = {}
+    for described in rows:
+        first.setdefault(described.index, described)
+    views = []
+    for item in near:
+        row: Described | None = first.get(item.feature)
+        views.append(
+            NeighbourView(
+                feature=item.feature,
+                value=item.value,
+                label=row.label if row else None,
+                explanation=row.explanation.label if row and row.explanation else None,
+            )
+        )
+    return views
+
+
+def _summary(row: FeatureRow) -> FeatureSummary:
+    return FeatureSummary(
+        index=row.index,
+        label=row.label,
+        density=row.density,
+        max_activation=row.max_activation,
+        postings=row.postings,
+        explanation=row.explanation and ExplanationBrief.model_validate(row.explanation),
+        score=row.score and ScoreBrief.model_validate(row.score),
+    )

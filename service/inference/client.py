@@ -1,0 +1,120 @@
+"""The API's side of the warm inference server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from monosemy.errors import MonosemyError
+
+CONNECT_SECONDS = 2.0
+ACTIVATIONS_SECONDS = 120.0
+"""A first request may have to load a host model and an SAE."""
+EMBED_SECONDS = 10.0
+HEALTH_SECONDS = 2.0
+
+
+class InferenceAway(MonosemyError):
+    """The inference server cannot be reached, is too slow, or failed."""
+
+
+class InferenceRefused(MonosemyError):
+    """The inference server says that the request itself is at fault."""
+
+
+class InferenceClient:
+    """Thread-safe; one per process.  Every method raises ``InferenceAway`` when nothing answers."""
+
+    def __init__(self, url: str | None, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url
+        # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
+        self._http = httpx.Client(transport=transport, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def activations(
+        self,
+        sae: dict[str, Any],
+        model: dict[str, Any],
+        text: str,
+        top_k: int,
+        features: Sequence[int] | None,
+    ) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token."""
+        body = {
+            "sae": sae,
+            "model": model,
+            "text": text,
+            "top_k": top_k,
+            "features": None if features is None else list(features),
+        }
+        return self._post("/activations", body, ACTIVATIONS_SECONDS)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """One unit vector per text."""
+        answer = self._post("/embed", {"texts": list(texts)}, EMBED_SECONDS)
+        embeddings = answer.get("embeddings")
+        try:
+            vectors = [[float(number) for number in vector] for vector in embeddings or []]
+        except (TypeError, ValueError):
+            vectors = []
+        if len(vectors) != len(texts):
+            raise InferenceAway("The inference server's answer holds no embeddings.")
+        return vectors
+
+    def check(self) -> None:
+        """Raises ``InferenceAway`` unless the server says that it is well."""
+        self._send("GET", "/healthz", None, HEALTH_SECONDS)
+
+    def _post(self, path: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
+        response = self._send("POST", path, body, seconds)
+        try:
+            answer = response.json()
+        except ValueError:
+            raise InferenceAway("The inference server's answer is not JSON.") from None
+        if not isinstance(answer, dict):
+            raise InferenceAway("The inference server's answer is not an object.")
+        return answer
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, seconds: float
+    ) -> httpx.Response:
+        if not self.url:
+            raise InferenceAway(
+                "No inference server is configured.",
+                "Set MONOSEMY_INFERENCE_URL, or start the embedded stack with 'monosemy up'.",
+            )
+        try:
+            response = self._http.request(
+                method,
+                self.url.rstrip("/") + path,
+                json=body,
+                timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+            )
+        except httpx.TimeoutException:
+            raise InferenceAway(
+                f"The inference server did not answer within {seconds:.0f} seconds."
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise InferenceAway(f"The inference server cannot be reached: {error}.") from None
+        if response.status_code in (400, 404, 409, 413, 422):
+            raise InferenceRefused(_explanation(response))
+        if response.status_code >= 400:
+            raise InferenceAway(
+                f"The inference server failed with status {response.status_code}:"
+                f" {_explanation(response)}"
+            )
+        return response
+
+
+def _explanation(response: httpx.Response) -> str:
+    """The ``detail`` of its error, whatever form it has."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:300] or response.reason_phrase
+    detail = body.get("detail", body) if isinstance(body, dict) else body
+    return str(detail)[:1000]

@@ -1,0 +1,61 @@
+"""Dependencies that let a request through when its API key has the scope."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.context import ContextDep
+from service.database.session import transaction
+from service.keys.service import allows, recognise
+from service.problems import Problem
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="ApiKey",
+    description="`Authorization: Bearer mnsy_...`; asked for when the server requires keys."
+    " The header `X-API-Key` serves as well.",
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+class Scope:
+    """``Depends(Scope("run"))``: passes everybody in open mode, else keys with that scope."""
+
+    def __init__(self, needed: str) -> None:
+        self.needed = needed
+
+    def __call__(self, request: Request, context: ContextDep, credentials: Credentials) -> None:
+        if not context.settings.require_keys:
+            return
+        key = credentials.credentials if credentials else request.headers.get("x-api-key")
+        if key is None:
+            raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+        with transaction(context.engine) as session:
+            stored = recognise(session, key, context.settings.secret)
+        if stored is None:
+            raise _unauthenticated("This API key is unknown, revoked or expired.")
+        if not allows(stored.scopes, self.needed):
+            raise Problem(
+                403,
+                "missing-scope",
+                "The key does not allow this",
+                f"This needs the scope '{self.needed}'; the key '{stored.prefix}...' has"
+                f" {', '.join(stored.scopes)}.",
+            )
+
+
+def _unauthenticated(detail: str) -> Problem:
+    return Problem(
+        401,
+        "unauthenticated",
+        "An API key is needed",
+        detail,
+        headers={"WWW-Authenticate": 'Bearer realm="monosemy"'},
+    )
+
+
+CanRead = Depends(Scope("read"))
+CanRun = Depends(Scope("run"))

@@ -1,0 +1,66 @@
+"""All SQL on API keys."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from service.database.tables import ApiKey
+
+LAST_USED_EVERY = dt.timedelta(minutes=1)
+"""``last_used_at`` is written at most this often, or every read would be a write."""
+
+
+def add(session: Session, key: ApiKey) -> None:
+    session.add(key)
+    session.flush()
+
+
+def get_valid(session: Session, digest: str) -> ApiKey | None:
+    """The key of this digest unless it was revoked or has expired."""
+    return session.scalar(
+        select(ApiKey).where(
+            ApiKey.digest == digest,
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
+        )
+    )
+
+
+def touch(session: Session, key: ApiKey) -> None:
+    session.execute(
+        update(ApiKey)
+        .where(
+            ApiKey.id == key.id,
+            or_(
+                ApiKey.last_used_at.is_(None),
+                ApiKey.last_used_at < func.now() - LAST_USED_EVERY,
+            ),
+        )
+        .values(last_used_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+
+
+def all_keys(session: Session) -> Sequence[ApiKey]:
+    return session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)).all()
+
+
+def matching(session: Session, prefix_or_name: str) -> Sequence[ApiKey]:
+    """Keys that are not revoked whose id, prefix or name is exactly this."""
+    conditions = [ApiKey.prefix == prefix_or_name, ApiKey.name == prefix_or_name]
+    with suppress(ValueError):
+        conditions.append(ApiKey.id == uuid.UUID(prefix_or_name))
+    return session.scalars(
+        select(ApiKey).where(or_(*conditions), ApiKey.revoked_at.is_(None))
+    ).all()
+
+
+def revoke(session: Session, key: ApiKey) -> None:
+    session.execute(update(ApiKey).where(ApiKey.id == key.id).values(revoked_at=func.now()))
+    session.refresh(key)

@@ -1,0 +1,143 @@
+"""API keys: made, recognised, revoked.  The database holds an HMAC of a key, never the key.
+
+A key reads ``mnsy_`` + 32 random letters and digits + 6 of a CRC-32, so that a mistyped key is told
+from an unknown one without asking the database, and leaked keys can be searched for.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import secrets
+import string
+import zlib
+from collections.abc import Iterable, Sequence
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from monosemy.errors import MonosemyError
+from service.database.tables import ApiKey
+from service.keys import repository
+
+PREFIX = "mnsy_"
+SCOPES = ("read", "run", "admin")
+"""Each includes those before it: ``run`` may read, ``admin`` may do everything."""
+MINIMUM_SECRET = 16
+
+_ALPHABET = string.digits + string.ascii_letters
+_RANDOM_LENGTH = 32
+_CHECK_LENGTH = 6
+_SHOWN = len(PREFIX) + 6
+
+
+class KeyProblem(MonosemyError):
+    """A key that cannot be made, found or used."""
+
+
+def create_key(
+    session: Session,
+    name: str,
+    scopes: Iterable[str],
+    secret: SecretStr | str | None,
+    expires_at: dt.datetime | None = None,
+) -> str:
+    """Stores a new key and returns it: the only time that it can be seen.
+
+    Raises ``KeyProblem`` for an empty name, unknown scopes or a missing or short ``secret``.
+    """
+    wanted = sorted(set(scopes), key=lambda scope: (scope not in SCOPES, scope))
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        raise KeyProblem(
+            f"{', '.join(unknown) or 'No scope'} cannot be given to a key.",
+            f"Scopes are {', '.join(SCOPES)}.",
+        )
+    if not name.strip():
+        raise KeyProblem("A key needs a name.", "Name whoever or whatever will use it.")
+    if expires_at is not None and expires_at.tzinfo is None:
+        raise KeyProblem("The time a key expires at needs a time zone.")
+    random = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
+    key = PREFIX + random + _checksum(random)
+    repository.add(
+        session,
+        ApiKey(
+            name=name.strip(),
+            prefix=key[:_SHOWN],
+            digest=digest(key, secret),
+            scopes=wanted,
+            expires_at=expires_at,
+        ),
+    )
+    return key
+
+
+def list_keys(session: Session) -> Sequence[ApiKey]:
+    """Every key, revoked ones too, oldest first; none of them can be turned back into a key."""
+    return repository.all_keys(session)
+
+
+def revoke_key(session: Session, prefix_or_name: str) -> ApiKey:
+    """Ends the one key with this id, prefix or name at once.
+
+    Raises ``KeyProblem`` when there is none, or several.
+    """
+    found = repository.matching(session, prefix_or_name)
+    if len(found) != 1:
+        raise KeyProblem(
+            f"{len(found) or 'No'} keys in use match '{prefix_or_name}'.",
+            "Name one by its prefix or id, as 'monosemy keys list' shows them.",
+        )
+    repository.revoke(session, found[0])
+    return found[0]
+
+
+def recognise(session: Session, key: str, secret: SecretStr | str | None) -> ApiKey | None:
+    """The stored key that ``key`` is; None when it is malformed, unknown, revoked or expired."""
+    if not is_well_formed(key):
+        return None
+    expected = digest(key, secret)
+    stored = repository.get_valid(session, expected)
+    if stored is None or not hmac.compare_digest(stored.digest, expected):
+        return None
+    repository.touch(session, stored)
+    return stored
+
+
+def allows(scopes: Sequence[str], needed: str) -> bool:
+    """Whether one of ``scopes`` is ``needed`` or includes it."""
+    return any(scope in SCOPES[SCOPES.index(needed) :] for scope in scopes)
+
+
+def is_well_formed(key: str) -> bool:
+    body = key.removeprefix(PREFIX)
+    if len(key) != len(PREFIX) + _RANDOM_LENGTH + _CHECK_LENGTH or body == key:
+        return False
+    if not (body.isascii() and body.isalnum()):
+        return False
+    return _checksum(body[:_RANDOM_LENGTH]) == body[_RANDOM_LENGTH:]
+
+
+def digest(key: str, secret: SecretStr | str | None) -> str:
+    """HMAC-SHA256 of ``key`` under ``secret``, in hex."""
+    return hmac.new(_secret_bytes(secret), key.encode(), hashlib.sha256).hexdigest()
+
+
+def _secret_bytes(secret: SecretStr | str | None) -> bytes:
+    value = secret.get_secret_value() if isinstance(secret, SecretStr) else secret or ""
+    if len(value) < MINIMUM_SECRET:
+        raise KeyProblem(
+            f"API keys need MONOSEMY_SECRET, of at least {MINIMUM_SECRET} characters.",
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return value.encode()
+
+
+def _checksum(random: str) -> str:
+    value = zlib.crc32(random.encode())
+    letters = []
+    for _ in range(_CHECK_LENGTH):
+        value, rest = divmod(value, len(_ALPHABET))
+        letters.append(_ALPHABET[rest])
+    return "".join(letters)

@@ -1,0 +1,201 @@
+"""What surrounds every request: ids, log, metrics, headers, size limit, loopback-only open mode.
+
+Plain ASGI, so that server-sent events pass through unbuffered.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import time
+import uuid
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import logs
+from service.problems import Problem, from_exception, problem_response
+from service.system.metrics import HttpMetrics
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = ("/healthz", "/readyz", "/metrics")
+
+logger = logging.getLogger(__name__)
+
+
+class RequestBoundary:
+    """Outermost: names the request, answers what nobody caught, logs and counts."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = identity
+        token = logs.request_id.set(identity)
+        answer = _Answer(send, identity)
+        try:
+            await self.app(scope, receive, answer.send)
+        except Exception as error:
+            if answer.status is not None:
+                # Too late for a problem: the server must break the connection off.
+                logger.exception("error after the response began")
+                raise
+            response = problem_response(from_exception(error), scope["path"], identity)
+            await response(scope, receive, answer.send)
+        finally:
+            self._record(scope, answer)
+            logs.request_id.reset(token)
+
+    def _record(self, scope: Scope, answer: _Answer) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        # A client that left before the answer is nobody's error.
+        status = answer.status or 499
+        self.metrics.observe(scope["method"], route, status, answer.seconds)
+        run = scope.get("path_params", {}).get("run_id")
+        level = logging.DEBUG if scope["path"].endswith(_QUIET) else logging.INFO
+        logger.log(
+            level,
+            "request",
+            extra={
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": round(answer.elapsed, 4),
+                "client": (scope.get("client") or ("unix",))[0],
+                **({"run_id": run} if run else {}),
+            },
+        )
+
+
+class _Answer:
+    """Adds the headers that every response has and notes its status and time to first byte."""
+
+    def __init__(self, send: Send, identity: str) -> None:
+        self._send = send
+        self._identity = identity
+        self._start = time.perf_counter()
+        self._first_byte: float | None = None
+        self.status: int | None = None
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._start
+
+    @property
+    def seconds(self) -> float:
+        """Until the response began: an event stream's length says nothing of latency."""
+        return self.elapsed if self._first_byte is None else self._first_byte
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._first_byte = self.elapsed
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._identity
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+class BodyLimit:
+    """Refuses bodies over ``limit`` bytes, declared or not, without reading them whole."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self.limit:
+            raise self._too_large()
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.limit:
+                raise self._too_large()
+            return message
+
+        await self.app(scope, limited, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            413,
+            "content-too-large",
+            "Content too large",
+            f"A request body may have at most {self.limit} bytes.",
+        )
+
+
+class LoopbackOnly:
+    """Open mode: without keys, only this machine is served.
+
+    The ``Host`` and ``Origin`` are checked too, or any web page open in a browser here could reach
+    the API through a name of its own that resolves to 127.0.0.1.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            client = scope.get("client")
+            origin = headers.get("origin")
+            if (
+                (client is not None and not is_loopback(client[0]))
+                or not is_loopback(_host_of("//" + headers.get("host", "")))
+                or (origin is not None and not is_loopback(_host_of(origin)))
+            ):
+                raise Problem(
+                    403,
+                    "loopback-only",
+                    "Only this machine is served",
+                    "API keys are off, so only requests from this machine, to a loopback address,"
+                    " are served. Set MONOSEMY_REQUIRE_KEYS=true and make a key with"
+                    " 'monosemy keys create' to serve others.",
+                )
+        await self.app(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address) is this machine's loopback."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,44 @@
+"""GET /models"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.context import SessionDep
+from service.keys.authorize import CanRead
+from service.models.repository import list_models
+from service.models.schemas import ModelSummary
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_time_cursor,
+    encode_time_cursor,
+)
+from service.problems import documented
+
+router = APIRouter(prefix="/models", tags=["models"], dependencies=[CanRead])
+
+
+@router.get("", summary="List host models", responses=documented(422))
+def list_host_models(
+    session: SessionDep, limit: Limit = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[ModelSummary]:
+    """The language models that SAEs were trained on, newest first."""
+    before = decode_time_cursor("models", cursor)
+    rows, more = cut(list_models(session, before, limit + 1), limit)
+    items = [
+        ModelSummary(
+            id=model.id,
+            name=model.name,
+            spec=model.spec,
+            info=model.info,
+            created_at=model.created_at,
+            saes=saes,
+        )
+        for model, saes in rows
+    ]
+    following = encode_time_cursor("models", [model for model, _ in rows], more)
+    return Page(items=items, next_cursor=following)

@@ -1,0 +1,34 @@
+"""All SQL on host models.  The token table (0.5 MB each) is read only where it is asked for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session, defer
+
+from service.database.tables import Model, Sae
+
+WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
+
+
+def list_models(
+    session: Session, before: tuple[dt.datetime, uuid.UUID] | None, limit: int
+) -> list[tuple[Model, int]]:
+    """Newest first, each with its number of SAEs."""
+    saes = select(func.count()).where(Sae.model_id == Model.id).scalar_subquery()
+    query: Any = (
+        select(Model, saes)
+        .options(WITHOUT_TOKENS)
+        .order_by(Model.created_at.desc(), Model.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(tuple_(Model.created_at, Model.id) < tuple_(*before))
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def token_bytes(session: Session, model_id: uuid.UUID) -> bytes:
+    return session.execute(select(Model.token_bytes).where(Model.id == model_id)).scalar_one()

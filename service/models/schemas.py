@@ -1,0 +1,25 @@
+"""Host models as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ModelSummary(BaseModel):
+    """A host model: the language model under study."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+    id: uuid.UUID
+    name: str
+    spec: dict[str, Any]
+    """How it is loaded: name, revision, dtype, device."""
+    info: dict[str, Any]
+    """architecture, n_layers, d_model, d_vocab, sites, fingerprint, has_chat_template."""
+    created_at: dt.datetime
+    saes: int
+    """SAEs trained on it."""

@@ -1,0 +1,77 @@
+"""Runs as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RunState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
+RunKind = Literal["train", "evaluate", "index", "explain", "score", "pipeline"]
+
+TERMINAL: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
+"""States that only ``retry`` leaves."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class RunSummary(_Row):
+    """A run in a listing."""
+
+    id: uuid.UUID
+    kind: RunKind
+    queue: str
+    """`gpu` or `interp`; `none` for a pipeline, whose children do the work."""
+    state: RunState
+    parent_id: uuid.UUID | None
+    """The pipeline that this run is a step of."""
+    position: int
+    """Place among its parent's children."""
+    progress: dict[str, Any]
+    """Where the stage under way stands: stage, unit, done, total, rate, eta_seconds, metrics."""
+    error: str | None
+    """Why the latest attempt failed."""
+    attempt: int
+    """Attempts begun so far."""
+    max_attempts: int
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class RunDetail(RunSummary):
+    """Everything about one run but its events."""
+
+    spec: dict[str, Any]
+    """As it was submitted, defaults filled in."""
+    depends_on: uuid.UUID | None
+    """The run that must succeed before this one starts."""
+    not_before: dt.datetime
+    """A failed attempt is tried again then."""
+    stages: list[Any]
+    """Finished stages: name, unit, done, seconds, rate, metrics."""
+    result: dict[str, Any] | None
+    """What it made, once it has succeeded."""
+
+
+class RunFamily(RunDetail):
+    """A run with the steps it consists of; only pipelines have any."""
+
+    children: list[RunDetail] = Field(default_factory=list)
+    """In the order in which they run."""
+
+
+class RunEventMessage(_Row):
+    """The `data` of one server-sent event."""
+
+    id: int
+    run_id: uuid.UUID
+    """The run itself or one of its children."""
+    type: str
+    """`state`, `progress`, `stage` (a finished one) or `log`."""
+    data: dict[str, Any]
+    created_at: dt.datetime

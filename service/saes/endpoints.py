@@ -1,0 +1,55 @@
+"""GET /saes and /saes/{id}"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from service.context import SessionDep
+from service.keys.authorize import CanRead
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_time_cursor,
+    encode_time_cursor,
+)
+from service.problems import documented
+from service.saes.repository import count_features, find_sae, list_saes
+from service.saes.schemas import FeatureCounts, SaeDetail, SaeSummary
+
+router = APIRouter(prefix="/saes", tags=["saes"], dependencies=[CanRead])
+
+SaeReference = Annotated[
+    str, Path(max_length=200, description="Id or unique name of the SAE.", examples=["demo"])
+]
+
+
+@router.get("", summary="List SAEs", responses=documented(422))
+def list_all(
+    session: SessionDep,
+    model: Annotated[str | None, Query(max_length=400, description="Host model's name.")] = None,
+    site: Annotated[str | None, Query(max_length=200, description="Hooked site.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[SaeSummary]:
+    """Newest first."""
+    listing = ("saes", model, site)
+    before = decode_time_cursor(listing, cursor)
+    rows, more = cut(list_saes(session, model, site, before, limit + 1), limit)
+    return Page(
+        items=[SaeSummary.of(sae, host) for sae, host in rows],
+        next_cursor=encode_time_cursor(listing, [sae for sae, _ in rows], more),
+    )
+
+
+@router.get("/{sae}", summary="Show an SAE", responses=documented(404, 422))
+def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
+    """Configuration, metrics, provenance, and how many features are indexed, explained, scored."""
+    found, host = find_sae(session, sae)
+    indexed, explained, scored = count_features(session, found.id)
+    counts = FeatureCounts(indexed=indexed, explained=explained, scored=scored)
+    return SaeDetail.detail(found, host, counts)

@@ -1,0 +1,79 @@
+"""Reads of SAEs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from service.database.tables import Explanation, Feature, Model, Sae, Score
+from service.models.repository import WITHOUT_TOKENS
+from service.problems import Problem, not_found
+
+
+def named(reference: str) -> ColumnElement[bool]:
+    """Condition on ``Sae``: its id or its unique name."""
+    try:
+        return or_(Sae.id == uuid.UUID(reference), Sae.name == reference)
+    except ValueError:
+        return Sae.name == reference
+
+
+def no_such_sae(reference: str) -> Problem:
+    return not_found("SAE", reference, "GET /api/v1/saes lists those there are.")
+
+
+def find_sae(session: Session, reference: str) -> tuple[Sae, Model]:
+    """The SAE of this id or name with its host model; 404 if there is none."""
+    query = (
+        select(Sae, Model)
+        .join(Model, Model.id == Sae.model_id)
+        .options(WITHOUT_TOKENS)
+        .where(named(reference))
+    )
+    row = session.execute(query).first()
+    if row is None:
+        raise no_such_sae(reference)
+    return row[0], row[1]
+
+
+def list_saes(
+    session: Session,
+    model: str | None,
+    site: str | None,
+    before: tuple[dt.datetime, uuid.UUID] | None,
+    limit: int,
+) -> list[tuple[Sae, Model]]:
+    """Newest first; ``model`` is a host model's name."""
+    query: Any = (
+        select(Sae, Model)
+        .join(Model, Model.id == Sae.model_id)
+        .options(WITHOUT_TOKENS)
+        .order_by(Sae.created_at.desc(), Sae.id.desc())
+        .limit(limit)
+    )
+    if model is not None:
+        query = query.where(Model.name == model)
+    if site is not None:
+        query = query.where(Sae.site == site)
+    if before is not None:
+        query = query.where(tuple_(Sae.created_at, Sae.id) < tuple_(*before))
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def count_features(session: Session, sae_id: uuid.UUID) -> tuple[int, int, int]:
+    """(indexed, explained, scored) features."""
+    explained = func.count(Explanation.feature.distinct())
+    query = select(
+        select(func.count()).select_from(Feature).where(Feature.sae_id == sae_id).scalar_subquery(),
+        select(explained).where(Explanation.sae_id == sae_id).scalar_subquery(),
+        select(explained)
+        .join(Score, Score.explanation_id == Explanation.id)
+        .where(Explanation.sae_id == sae_id, Score.value.is_not(None))
+        .scalar_subquery(),
+    )
+    indexed, with_explanation, with_score = session.execute(query).one()
+    return indexed, with_explanation, with_score

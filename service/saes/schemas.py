@@ -1,0 +1,107 @@
+"""SAEs as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.database.tables import Model, Sae
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ModelBrief(_Part):
+    """The host model of an SAE, in short."""
+
+    id: uuid.UUID
+    name: str
+    architecture: str | None
+    n_layers: int | None
+    d_model: int | None
+    d_vocab: int | None
+
+    @classmethod
+    def of(cls, model: Model) -> ModelBrief:
+        info = model.info
+        return cls(
+            id=model.id,
+            name=model.name,
+            architecture=info.get("architecture"),
+            n_layers=info.get("n_layers"),
+            d_model=info.get("d_model"),
+            d_vocab=info.get("d_vocab"),
+        )
+
+
+class SaeSummary(_Part):
+    """An SAE in a listing, and wherever something belongs to one."""
+
+    id: uuid.UUID
+    name: str
+    model: ModelBrief
+    site: str
+    """Where the host model is hooked, in TransformerLens names."""
+    architecture: str
+    d_in: int
+    d_sae: int
+    """Number of latents."""
+    metrics: dict[str, Any]
+    """fvu, l0, dead_share, and `evaluation` with CE recovered once that has run."""
+    index: dict[str, Any] | None
+    """The current index: text_id, tokens, documents, bytes per feature; null if none."""
+    created_at: dt.datetime
+
+    @classmethod
+    def of(cls, sae: Sae, model: Model) -> SaeSummary:
+        return cls(
+            id=sae.id,
+            name=sae.name,
+            model=ModelBrief.of(model),
+            site=sae.site,
+            architecture=sae.architecture,
+            d_in=sae.d_in,
+            d_sae=sae.d_sae,
+            metrics=sae.metrics,
+            index=sae.index,
+            created_at=sae.created_at,
+        )
+
+
+class FeatureCounts(_Part):
+    """How far the work on an SAE's features has come."""
+
+    indexed: int
+    explained: int
+    """Features with at least one explanation."""
+    scored: int
+    """Features with at least one scored explanation."""
+
+
+class SaeDetail(SaeSummary):
+    """Everything about one SAE but its features."""
+
+    run_id: uuid.UUID | None
+    """The run that trained it."""
+    path: str
+    """Its folder (SAELens v6), relative to the artifact root."""
+    config: dict[str, Any]
+    """SAE, text and training part of its spec."""
+    provenance: dict[str, Any]
+    """Everything it was made from: model, text, versions, seeds."""
+    features: FeatureCounts
+
+    @classmethod
+    def detail(cls, sae: Sae, model: Model, counts: FeatureCounts) -> SaeDetail:
+        return cls(
+            **dict(SaeSummary.of(sae, model)),
+            run_id=sae.run_id,
+            path=sae.path,
+            config=sae.config,
+            provenance=sae.provenance,
+            features=counts,
+        )

@@ -1,0 +1,46 @@
+"""Search results."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from service.features.schemas import ExplanationBrief, ScoreBrief
+
+Matcher = Literal["vector", "words", "similar"]
+
+
+class SearchHit(BaseModel):
+    """A feature that fits the query."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    sae_id: str
+    sae: str
+    """The SAE's name."""
+    index: int
+    label: str
+    """Evidence label."""
+    density: float
+    max_activation: float
+    explanation: ExplanationBrief | None
+    """The best scored one, else the newest."""
+    score: ScoreBrief | None
+    rank_score: float
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists that found it."""
+    matched: list[Matcher]
+    """What found it: meaning (`vector`), words (`words`), or spelling (`similar`)."""
+
+
+class SearchResults(BaseModel):
+    """Best first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    query: str
+    mode: Literal["hybrid", "lexical"]
+    """`lexical` when the embedder could not be asked: nothing was searched by meaning."""
+    reason: str | None
+    """Why the mode is `lexical`."""
+    items: list[SearchHit]

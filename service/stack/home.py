@@ -1,0 +1,73 @@
+"""What a running stack keeps in its home: a lock, its addresses, its logs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from monosemy.errors import MonosemyError
+
+
+class HomeLock:
+    """One stack per home.  The kernel drops the lock with the process, however that ends."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "stack.lock"
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
+    def acquire(self) -> None:
+        """Raises ``MonosemyError`` that names the process of a stack which holds it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise MonosemyError(
+                f"A stack is running in {self.path.parent} already (process {holder}).",
+                "Stop that one first, or choose another folder with MONOSEMY_HOME.",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def read_stack_file(path: Path) -> dict[str, Any]:
+    """Empty where there is none; that of a killed stack may still be there."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def write_stack_file(path: Path, data: dict[str, Any]) -> None:
+    """Whole or not at all, readable by its owner alone: an address may hold a password."""
+    unfinished = path.with_suffix(".json.new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(data, file, indent=1)
+    unfinished.replace(path)
+
+
+def fresh_log(folder: Path, name: str) -> Path:
+    """``<name>.log``; that of the last start becomes ``<name>.log.1``."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = folder / f"{name}.log"
+    if log.exists():
+        log.replace(folder / f"{name}.log.1")
+    return log

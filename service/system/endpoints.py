@@ -1,0 +1,50 @@
+"""GET /healthz, /readyz, /metrics; also at the root, where orchestrators look for them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.context import ContextDep
+from service.keys.authorize import CanRead
+from service.problems import RETRY_SECONDS, documented
+from service.system.checks import check_all
+from service.system.schemas import Health, Readiness
+from service.version import version
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/healthz", summary="Is the process alive?")
+def healthz() -> Health:
+    """Asks nobody else: a restart would not mend another part."""
+    return Health(status="ok", version=version())
+
+
+@router.get(
+    "/readyz",
+    summary="Can requests be served?",
+    responses={503: {"model": Readiness, "description": "A part does not answer."}},
+)
+def readyz(context: ContextDep, response: Response) -> Readiness:
+    """Database at the newest revision, Redis and inference server answering."""
+    checks = check_all(context)
+    ready = all(check.status == "ok" for check in checks.values())
+    if not ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return Readiness(status="ready" if ready else "not ready", checks=checks)
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    dependencies=[CanRead],
+    responses=documented(401, 403),
+)
+def metrics(context: ContextDep) -> Response:
+    """Requests and latency of this process; runs by state and queue, age of the oldest queued run,
+    SAEs, features, explanations, scores in the database."""
+    return Response(generate_latest(context.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,101 @@
+"""What many tests share: a tiny host model and a tiny text, made on the spot.
+
+torch and transformers are imported inside the fixtures, so tests that use neither do not pay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tiny_text import tiny_documents
+
+if TYPE_CHECKING:
+    from monosemy.data.store import TokenStore
+    from monosemy.models.host import HostModel
+    from monosemy.specs import TextSpec
+
+pytest_plugins = ["fixtures_database"]
+
+# Set before anything imports numpy or torch: tests run beside one another on few cores.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """Byte-level BPE of 400 tokens, trained on ``tiny_documents``; <s>, </s>, <pad> are 0, 1, 2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(tiny_documents(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_host(tiny_tokenizer: Any) -> HostModel:
+    """A random Llama: 4 blocks, d_model 32, 4 heads over 2 key-value heads, float32, seeded."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from monosemy.models.host import HostModel
+
+    torch.set_num_threads(1)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    return HostModel.wrap(model, tiny_tokenizer, "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> TextSpec:
+    """48 small documents in a .jsonl file, rows of 32 tokens."""
+    from monosemy.specs import TextSpec
+
+    file: Path = tmp_path_factory.mktemp("text") / "tiny.jsonl"
+    lines = [
+        json.dumps({"title": f"document {number}", "text": text})
+        for number, text in enumerate(tiny_documents())
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return TextSpec(source=str(file), context_size=32, heldout_fraction=0.2)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(
+    tiny_host: HostModel, tiny_text: TextSpec, tmp_path_factory: pytest.TempPathFactory
+) -> TokenStore:
+    """Token store of ``tiny_text`` (a few thousand tokens)."""
+    from monosemy.data.store import TokenStore
+
+    folder = tmp_path_factory.mktemp("store") / "tiny"
+    return TokenStore.build(tiny_text, tiny_host, folder)

@@ -1,0 +1,105 @@
+"""pytest plugin: a real PostgreSQL for the session, a fresh migrated database per test module.
+
+``MONOSEMY_TEST_DATABASE_URL`` (a role that may create databases) is used where it is set;
+otherwise the embedded server runs in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, make_url, text
+
+from service.database.migrate import migrate
+from service.database.session import make_engine
+from service.stack.postgres import EmbeddedPostgres
+
+TEMPLATE = "monosemy_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a database of a running server, for a role that may create others."""
+    given = os.environ.get("MONOSEMY_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with _embedded(tmp_path_factory.mktemp("postgres")) as server:
+        # Nobody needs these databases after a power cut.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            _administer(server.url, f"ALTER SYSTEM SET {setting} = off")
+        _administer(server.url, "SELECT pg_reload_conf()")
+        yield server.url
+
+
+@contextmanager
+def _embedded(folder: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(folder)
+    try:
+        with server:
+            yield server
+    finally:
+        # Where root lends it a user, the data lies outside the test's own folder.
+        shutil.rmtree(server.data.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: str) -> Iterator[str]:
+    """Name of a migrated database that others are copied from; one per session, so that several
+    sessions can share a server."""
+    name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
+    create_database(postgres, name)
+    migrate(with_database(postgres, name))
+    yield name
+    drop_database(postgres, name)
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres: str, template_database: str) -> Iterator[str]:
+    """A migrated, empty database; dropped after the module."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    create_database(postgres, name, template=template_database)
+    yield with_database(postgres, name)
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+def empty_database_url(postgres: str) -> Iterator[str]:
+    """A database without any table; dropped after the test."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    create_database(postgres, name)
+    yield with_database(postgres, name)
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the module's database."""
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def create_database(server: str, name: str, template: str = "template0") -> None:
+    _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def drop_database(server: str, name: str) -> None:
+    _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _administer(server: str, statement: str) -> None:
+    engine = make_engine(server)
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

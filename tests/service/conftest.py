@@ -1,0 +1,102 @@
+"""The API on a real database; the inference server is played by ``FakeInference``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from library_rows import Library, add_library, unit
+from sqlalchemy import Engine
+
+from service.app import create_app
+from service.database.session import make_engine, transaction
+from service.settings import Settings
+
+LOOPBACK = "http://127.0.0.1:8420"
+
+
+class FakeInference:
+    """Answers like the inference server: a word's embedding is looked up, the rest is noted."""
+
+    def __init__(self) -> None:
+        self.axes: dict[str, int] = {}
+        self.requests: list[tuple[str, Any]] = []
+        self.answer: dict[str, Any] | None = None
+        self.status = 200
+        self.away = False
+
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._handle)
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        if self.away:
+            raise httpx.ConnectError("connection refused", request=request)
+        body = json.loads(request.content) if request.content else None
+        self.requests.append((request.url.path, body))
+        if self.answer is not None or self.status != 200:
+            return httpx.Response(self.status, json=self.answer)
+        if request.url.path == "/embed":
+            vectors = [unit(self.axes.get(text, 383)) for text in body["texts"]]
+            return httpx.Response(200, json={"embeddings": vectors})
+        return httpx.Response(200, json={"status": "ok"})
+
+
+@pytest.fixture(scope="module")
+def module_engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def library(module_engine: Engine) -> Library:
+    with transaction(module_engine) as session:
+        return add_library(session)
+
+
+@pytest.fixture
+def inference() -> FakeInference:
+    return FakeInference()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path,
+        database_url=database_url,
+        redis_url=None,
+        inference_url="http://inference.test",
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture
+def client(settings: Settings, inference: FakeInference) -> Iterator[TestClient]:
+    app = create_app(settings, inference.transport())
+    with TestClient(app, base_url=LOOPBACK, client=("127.0.0.1", 50000)) as client:
+        yield client
+
+
+def walk(client: TestClient, url: str, **params: Any) -> list[dict[str, Any]]:
+    """Every item of a listing, page by page."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    for _ in range(1000):
+        given = {**params, **({"cursor": cursor} if cursor else {})}
+        page = client.get(url, params=given)
+        assert page.status_code == 200, page.text
+        items += page.json()["items"]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            return items
+    raise AssertionError("the listing does not end")
+
+
+@pytest.fixture(scope="session")
+def walk_pages() -> Any:
+    return walk

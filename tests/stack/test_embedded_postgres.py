@@ -1,0 +1,162 @@
+"""The embedded PostgreSQL, as whoever runs the tests (root included)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from monosemy.errors import MonosemyError
+from service.stack.account import Account, place_for_data
+from service.stack.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    yield server
+    server.stop()
+    remove(server)
+
+
+def remove(server: EmbeddedPostgres) -> None:
+    """Also what lies outside the test's folder, where tests run as root."""
+    shutil.rmtree(server.data.parent)
+
+
+def execute(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(server.url) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_starts_with_both_extensions_and_no_port(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.start()  # a second call changes nothing
+    execute(server, "CREATE EXTENSION vector")
+    execute(server, "CREATE EXTENSION pg_trgm")
+    assert execute(server, "SELECT '[1,2]'::vector <-> '[1,0]'::vector") == [(2.0,)]
+    assert execute(server, "SELECT similarity('feature', 'features') > 0.5") == [(True,)]
+    assert execute(server, "SHOW server_encoding") == [("UTF8",)]
+    assert execute(server, "SHOW listen_addresses") == [("",)]
+    assert execute(server, "SHOW fsync") == [("on",)]
+    assert execute(server, "SELECT current_database()") == [("monosemy",)]
+
+
+def test_restart_keeps_data_and_stop_leaves_no_process(server: EmbeddedPostgres) -> None:
+    with server:
+        execute(server, "CREATE TABLE kept (n int)")
+        execute(server, "INSERT INTO kept VALUES (7)")
+        assert server.process is not None
+        pid = server.process.pid
+    assert not Path(f"/proc/{pid}").exists()
+    assert not server.running
+    with EmbeddedPostgres(server.folder) as again:
+        assert again.url == server.url
+        assert execute(again, "SELECT n FROM kept") == [(7,)]
+
+
+def test_starts_again_after_kill_9(server: EmbeddedPostgres) -> None:
+    server.start()
+    execute(server, "CREATE TABLE kept (n int)")
+    execute(server, "INSERT INTO kept VALUES (7)")
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGKILL)
+    while server.running:
+        time.sleep(0.01)
+    assert (server.data / "postmaster.pid").exists()
+    server.start()
+    assert execute(server, "SELECT n FROM kept") == [(7,)]
+
+
+def test_two_side_by_side(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "a") as one, EmbeddedPostgres(tmp_path / "b") as two:
+        execute(one, "CREATE TABLE only_here (n int)")
+        assert one.url != two.url
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            execute(two, "SELECT * FROM only_here")
+    remove(one)
+    remove(two)
+
+
+def test_long_folder_gets_a_short_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("long, 'odd' name " * 5) / ("x" * 60)
+    with EmbeddedPostgres(folder) as server:
+        assert execute(server, "SELECT 1") == [(1,)]
+    remove(server)
+
+
+def test_an_interrupted_initdb_is_no_cluster(server: EmbeddedPostgres) -> None:
+    half_made = server.data.parent / "data.new"
+    half_made.mkdir()
+    (half_made / "PG_VERSION").write_text("18\n")
+    server.start()
+    assert execute(server, "SELECT 1") == [(1,)]
+
+
+def test_a_damaged_cluster_is_an_error_with_the_log(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start()
+    server.stop()
+    (server.data / "global" / "pg_control").unlink()
+    monkeypatch.setattr("service.stack.postgres.START_SECONDS", 1.0)
+    with pytest.raises(MonosemyError, match="did not start") as caught:
+        server.start()
+    assert "pg_control" in str(caught.value)
+    assert not server.running
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from service.stack.postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+print(server.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_9_of_the_owner_leaves_no_orphan(server: EmbeddedPostgres) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(server.folder)], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 15
+    while Path(f"/proc/{pid}/cwd").is_symlink() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}/cwd").is_symlink()
+    server.start()
+    assert execute(server, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another user")
+def test_root_moves_data_that_nobody_cannot_reach_and_never_swaps_it(tmp_path: Path) -> None:
+    account = Account.for_this_process()
+    assert account is not None
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    place = place_for_data(closed / "pg", account)
+    try:
+        assert place.parent == Path("/var/lib/monosemy")
+        assert place_for_data(closed / "pg", account) == place
+        assert closed.stat().st_mode & 0o777 == 0o700
+        cluster = closed / "pg" / "data"
+        cluster.mkdir()
+        (cluster / "PG_VERSION").write_text("18\n")
+        with pytest.raises(MonosemyError, match="cannot use the data"):
+            place_for_data(closed / "pg", account)
+    finally:
+        place.rmdir()
