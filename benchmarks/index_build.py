@@ -44,15 +44,15 @@ class SyntheticSAE(torch.nn.Module):
         self.edges = np.cumsum(self.rates) / self.rates.sum()
 
     def encode(self, x_ND: torch.Tensor, budget: int | None = None) -> Codes:
-        """k distinct features per token, the same ones for the same token id half of the time."""
-        n = len(x_ND)
+        """k features (or ``budget``) per token, the same ones for the same token id half of the time."""
+        n, k = len(x_ND), budget or self.k
         rng = np.random.default_rng(int(x_ND[0, 0]))
         token = x_ND[:, 1].numpy().astype(np.int64)
-        draws = rng.random((n, self.k))
-        fixed = (token[:, None] * 0.6180339887 + np.arange(self.k) * 0.7548776662) % 1.0
-        draws = np.where(rng.random((n, self.k)) < 0.5, fixed, draws)
+        draws = rng.random((n, k))
+        fixed = (token[:, None] * 0.6180339887 + np.arange(k) * 0.7548776662) % 1.0
+        draws = np.where(rng.random((n, k)) < 0.5, fixed, draws)
         indices = np.sort(np.searchsorted(self.edges, draws).clip(max=self.d_sae - 1), axis=1)
-        values = rng.gamma(2.0, 1.0, (n, self.k)).astype(np.float32) + 0.01
+        values = rng.gamma(2.0, 1.0, (n, k)).astype(np.float32) + 0.01
         # A repeated draw stands for nothing, as a zero does in real codes.
         values[:, 1:][indices[:, 1:] == indices[:, :-1]] = 0.0
         return Codes(torch.from_numpy(indices), torch.from_numpy(values))
@@ -85,7 +85,7 @@ class SyntheticHost:
     def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(self.d_model, self.d_vocab), torch.ones(self.d_model)
 
-    def output_directions(self, site: str, directions: torch.Tensor) -> torch.Tensor:
+    def output_directions(self, _site: str, directions: torch.Tensor) -> torch.Tensor:
         return directions
 
 

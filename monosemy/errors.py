@@ -37,6 +37,10 @@ class JudgeError(MonosemyError):
     """The judge (an OpenAI-compatible endpoint) refused, failed or answered nonsense too often."""
 
 
+class ConflictError(MonosemyError):
+    """A request that is well-formed but does not fit the state of what it is about."""
+
+
 class Stopped(Exception):
     """Base of the two ways to ask running work to stop; raised by ``Reporter.check``."""
 

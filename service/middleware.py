@@ -66,7 +66,7 @@ class RequestBoundary:
             logs.request_id.reset(token)
 
     def _record(self, scope: Scope, answer: _Answer) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = route_template(scope)
         # A client that left before the answer is nobody's error.
         status = answer.status or 499
         self.metrics.observe(scope["method"], route, status, answer.seconds)
@@ -84,6 +84,19 @@ class RequestBoundary:
                 **({"run_id": run} if run else {}),
             },
         )
+
+
+def route_template(scope: Scope) -> str:
+    """The path with its parameters' names in place of their values; bounded, so fit for a label."""
+    if scope.get("route") is None:
+        return "unmatched"
+    segments: list[str] = scope["path"].split("/")
+    end = len(segments)
+    for name, value in reversed(scope.get("path_params", {}).items()):
+        if str(value) in segments[:end]:
+            end = max(i for i in range(end) if segments[i] == str(value))
+            segments[end] = f"{{{name}}}"
+    return "/".join(segments)
 
 
 class _Answer:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from monosemy.errors import MonosemyError, SpecError
+from monosemy.errors import ConflictError, MonosemyError, SpecError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
@@ -118,6 +118,8 @@ def from_exception(error: Exception) -> Problem:
         return error
     if isinstance(error, SpecError):
         return invalid(error.problems)
+    if isinstance(error, ConflictError):
+        return Problem(409, "conflict", "The request does not fit the state", str(error))
     if isinstance(error, MonosemyError):
         return Problem(400, "bad-request", "The request cannot be served", str(error))
     if isinstance(error, RequestValidationError):

@@ -121,7 +121,7 @@ class TextPass:
             counts.dropped_codes += int((~finite).sum())
             values = np.where(finite, values, np.float32(0.0))
         self.sorter.add(positions, indices, values)
-        row_of = np.searchsorted(self.context.row_start, positions, side="right") - 1
+        row_of = self.context.rows_of(positions)
         chosen = sampled[row_of]
         if chosen.any():
             self.coactivation.add(positions[chosen], indices[chosen], values[chosen])

@@ -79,7 +79,7 @@ class FeaturePass:
         histogram: npt.NDArray[np.uint32],
     ) -> Iterator[tuple[FeatureEvidence, bytes]]:
         positions = block.positions.astype(np.int64)
-        rows = np.searchsorted(self.context.row_start, positions, side="right") - 1
+        rows = self.context.rows_of(positions)
         documents = self.row_document[rows]
         effects = self.lens.effects(sae.W_dec.detach()[block.first : block.last])
         near, cosines = self.decoder.of(block.first, block.last)

@@ -14,6 +14,9 @@ from monosemy.index.examples import Ints
 COACTIVATION_TOKENS = 1_000_000
 """Tokens over which co-activation is counted exactly; a longer text is sampled by whole rows."""
 
+_TABLE = 2**25
+"""Positions below it are looked up in a table (128 MiB at most); beyond, by binary search."""
+
 _GATHERED = 65_536
 """Tokens whose codes are looked at together."""
 
@@ -78,6 +81,10 @@ class Coactivation:
             begin += len(codes)
         self.positions = np.concatenate([np.zeros(0, np.int64), *self._positions])
         self._codes, self._positions = [], []
+        self._table: npt.NDArray[np.int32] | None = None
+        if total and self.positions[-1] < _TABLE:
+            self._table = np.full(int(self.positions[-1]) + 1, -1, np.int32)
+            self._table[self.positions] = np.arange(total, dtype=np.int32)
 
     @property
     def n_tokens(self) -> int:
@@ -87,14 +94,21 @@ class Coactivation:
         """Tokens shared with each feature, int64 [F], for the postings' positions of one."""
         if self.n_tokens == 0 or len(positions) == 0:
             return np.zeros(self.n_features, np.int64)
-        places = np.searchsorted(self.positions, positions)
-        places[places == self.n_tokens] = 0
-        places = places[self.positions[places] == positions]
+        places = self._places(positions)
         shared = np.zeros(self.n_features + 1, np.int64)
         for begin in range(0, len(places), _GATHERED):
             codes = self.codes[places[begin : begin + _GATHERED]]
             shared += np.bincount(codes.ravel(), minlength=self.n_features + 1)
         return shared[:-1]
+
+    def _places(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+        """Rows of ``codes`` of those positions that are in the sample; positions ascend."""
+        if self._table is not None:
+            places = self._table[positions[: np.searchsorted(positions, len(self._table))]]
+            return places[places >= 0]
+        found = np.searchsorted(self.positions, positions)
+        found[found == self.n_tokens] = 0
+        return found[self.positions[found] == positions]
 
     def of(
         self, feature: int, positions: npt.NDArray[np.integer]

@@ -25,6 +25,9 @@ _FRAGMENT = "�"
 _AROUND = 4
 """Tokens on each side that surely hold the rest of a character (4 bytes at most)."""
 
+_ROW_TABLE = 2**25
+"""Texts below so many tokens get a table of each token's row (128 MiB at most)."""
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -67,12 +70,22 @@ class TextContext:
         # A plain view: indexing a memmap object is several times slower.
         self.tokens: npt.NDArray[Any] = np.asarray(store.tokens)
         self.row_start: Ints = np.asarray(store.row_start, np.int64)
+        self._row_table: npt.NDArray[np.int32] | None = None
+        if store.n_tokens < _ROW_TABLE:
+            numbers = np.arange(len(self.row_start) - 1, dtype=np.int32)
+            self._row_table = np.repeat(numbers, np.diff(self.row_start))
         self.token_bytes = token_bytes
         known = min(d_vocab, len(token_bytes))
         self.texts = [token_bytes[i].decode("utf-8", "replace") for i in range(known)]
         # A model may have more output rows than its tokenizer has tokens.
         self.texts += ["<unused>"] * (d_vocab - known)
         self.classes = TokenClasses.of(self.texts)
+
+    def rows_of(self, positions: Ints) -> Ints:
+        """The row of each flat position."""
+        if self._row_table is not None:
+            return self._row_table[positions].astype(np.int64)
+        return np.searchsorted(self.row_start, positions, side="right") - 1
 
     def text_at(self, position: int, row: int) -> str:
         """The text of the token at ``position``; for a part of a character, the whole of it.

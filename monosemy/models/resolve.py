@@ -86,7 +86,7 @@ def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 place.path, dtype=choose_dtype(spec.dtype, device), **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # a damaged file fails in many ways, each in its own type
             raise ModelError(
                 f"Cannot load the model '{spec.name}': {_first_line(error)}", _advice(place.path)
             ) from error
@@ -132,7 +132,7 @@ def _write_folder(file: Path, folder: Path) -> None:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.bfloat16
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # a damaged file fails in many ways, each in its own type
             raise ModelError(f"Cannot read the GGUF file {file}: {_first_line(error)}") from error
         finally:
             modeling_gguf_pytorch_utils.tqdm = bar

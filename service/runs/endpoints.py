@@ -215,7 +215,12 @@ def _check_sae(session: Session, spec: Any) -> None:
 
 
 def _announce(background: BackgroundTasks, context: AppContext, family: RunFamily) -> None:
-    """Wakes the queues of what can start, once the transaction is committed."""
-    queues = {run.queue for run in (family, *family.children) if run.state == "queued"} - {"none"}
-    for queue in sorted(queues):
+    """Wakes the queues of what can start now, once the transaction is committed."""
+    waited_for = {run.id for run in family.children if run.state != "succeeded"}
+    startable = {
+        run.queue
+        for run in (family, *family.children)
+        if run.state == "queued" and run.depends_on not in waited_for
+    }
+    for queue in sorted(startable - {"none"}):
         background.add_task(wake, context.settings.redis_url, queue)

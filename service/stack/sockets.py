@@ -16,7 +16,7 @@ LONGEST_FOLDER = 80
 
 
 def socket_folder(place: Path) -> Path:
-    """``place/run``, or a folder in /tmp where that is too long.  The same for the same ``place``."""
+    """``place/run``, or one in /tmp where that is too long; always the same for a ``place``."""
     folder = place.resolve() / "run"
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]

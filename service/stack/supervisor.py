@@ -26,7 +26,7 @@ from service.stack.processes import (
     free_port,
 )
 from service.stack.valkey import EmbeddedValkey
-from service.stack.watch import EventHandler, Watch
+from service.stack.watch import EventHandler, Watch, ignore_event
 
 LOCAL = "127.0.0.1"
 ADDRESSES = ("url", "database_url", "redis_url", "inference_url", "judge_url", "judge_model")
@@ -62,7 +62,7 @@ class Stack:
         gpu_workers: int = 1,
         interp_workers: int = 1,
         judge: bool = True,
-        on_event: EventHandler = lambda name, text: None,
+        on_event: EventHandler = ignore_event,
     ) -> None:
         self.settings = settings
         self.home = settings.home.expanduser().absolute()
@@ -128,7 +128,7 @@ class Stack:
         self._watch.watch()
 
     def _take_given_addresses(self) -> None:
-        """Those of the settings, but for what they read from the file of a stack that was killed."""
+        """Those of the settings, but for what they read from a killed stack's file."""
         stale = read_stack_file(self._stack_file)
         for name in ADDRESSES[1:]:
             value = getattr(self.settings, name)

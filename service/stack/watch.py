@@ -19,6 +19,10 @@ STEADY_SECONDS = 60.0
 """A part that ran for so long starts over at the first backoff."""
 
 
+def ignore_event(name: str, text: str) -> None:  # noqa: ARG001
+    """For who does not ask."""
+
+
 class Watch:
     """The running parts.  ``on_change`` is called after a part got a new process id."""
 

@@ -134,7 +134,9 @@ def test_parquet_of_numbers_is_refused(tmp_path: Path) -> None:
         read(file)
 
 
-@pytest.mark.parametrize("name", ["absent.txt", "absent.jsonl", "absent.jsonl.gz", "absent.parquet"])
+@pytest.mark.parametrize(
+    "name", ["absent.txt", "absent.jsonl", "absent.jsonl.gz", "absent.parquet"]
+)
 def test_absent_files_are_data_errors_not_datasets(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=f"no file .*{name}"):
         read(tmp_path / name)
@@ -175,8 +177,7 @@ def test_wiki_markup_is_cleaned() -> None:
         "== Causes ==\n* first , second\n:# third\n{| class=x\n|-\n| cell\n|}\n=== Deep ===\nEnd"
     )
     assert wikipedia.clean_wiki(source) == (
-        "Autism is a disorder (Greek) of Alan's.\n\n"
-        "Causes\nfirst, second\nthird\nDeep\nEnd"
+        "Autism is a disorder (Greek) of Alan's.\n\nCauses\nfirst, second\nthird\nDeep\nEnd"
     )
 
 

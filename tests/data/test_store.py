@@ -67,9 +67,7 @@ def test_tokens_are_conserved_and_rows_stay_in_their_document(
         assert batch.position_BS[batch.real_BS].tolist() == list(range(store.n_tokens))
         assert batch.ids_BS[batch.real_BS].tolist() == store.tokens.tolist()
         row_BS = np.broadcast_to(np.arange(store.n_rows)[:, None], batch.real_BS.shape)
-        assert np.array_equal(
-            store.row_of(batch.position_BS[batch.real_BS]), row_BS[batch.real_BS]
-        )
+        assert np.array_equal(store.row_of(batch.position_BS[batch.real_BS]), row_BS[batch.real_BS])
         assert store.token_bytes().decode(store.tokens) == "".join(distinct)
 
 
@@ -183,7 +181,7 @@ def test_opening_what_is_not_there_says_so(
     file = write(tmp_path / "a.jsonl", ["a text"])
     store = TokenStore.build(TextSpec(source=str(file)), tiny_host, tmp_path / "store")
     (store.folder / missing).unlink()
-    with pytest.raises(DataError, match="no token store in .*store"):
+    with pytest.raises(DataError, match=r"no token store in .*store"):
         TokenStore.open(store.folder)
 
 

@@ -75,7 +75,13 @@ def test_unpack_refuses_what_is_damaged(data: bytes) -> None:
         TokenBytes.unpack(data)
 
 
-TEXTS = ["Hello, world", "naïve café — 日本語", "👩‍🚀 flew 🙂", "tab\tnew\nline  two spaces", "\x00\x7f"]
+TEXTS = [
+    "Hello, world",
+    "naïve café — 日本語",
+    "👩‍🚀 flew 🙂",
+    "tab\tnew\nline  two spaces",
+    "\x00\x7f",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)

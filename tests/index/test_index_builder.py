@@ -11,7 +11,7 @@ import torch
 from planted_index import PlantedSAE, plant, random_text
 
 from monosemy.errors import Cancelled, DataError
-from monosemy.index import encoding
+from monosemy.index import encoding, neighbours, token_evidence
 from monosemy.index.evidence import HISTOGRAM_BINS, QUANTILES
 from monosemy.index.postings import PostingSorter, stable_order
 from monosemy.progress import Reporter
@@ -220,3 +220,14 @@ def test_wrong_parts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="reads 12 numbers"):
         planted._replace(sae=PlantedSAE(12, 3)).build(tmp_path / "index")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_beyond_the_tables_give_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = random_text(seed=3)
+    planted.build(tmp_path / "tables")
+    monkeypatch.setattr(neighbours, "_TABLE", 0)
+    monkeypatch.setattr(token_evidence, "_ROW_TABLE", 0)
+    planted.build(tmp_path / "searched")
+    assert _files(tmp_path / "tables") == _files(tmp_path / "searched")

@@ -58,7 +58,7 @@ def mock_judge(hit_rate: float, false_alarms: float, omits: float = 0.0) -> Any:
 
 
 def numbered(count: int, letter: str, group: str | int, offset: int = 0) -> list[ShownExample]:
-    return [example(offset + i, f"text {letter} number<< {i}>>", group) for i in range(count)]
+    return [example(offset + i, f"item {letter} number<< {i}>>", group) for i in range(count)]
 
 
 YES, NO = numbered(200, "x", 0), numbered(300, "o", "negative", 1000)
@@ -134,7 +134,7 @@ def test_only_missing_texts_are_asked_again() -> None:
         result = score(stub, YES[:10], NO[:10], texts_per_call=5)
     assert (result.n, result.n_failed, result.value) == (20, 0, 1.0)
     again = [text for texts in rounds[4:] for text in texts.values()]
-    assert sorted(again) == sorted(f"text {letter} number {i}" for letter in "xo" for i in (3, 7))
+    assert sorted(again) == sorted(f"item {letter} number {i}" for letter in "xo" for i in (3, 7))
 
 
 def test_failures_are_counted_and_bounded() -> None:
@@ -189,7 +189,7 @@ def test_one_failing_call_does_not_cost_the_others() -> None:
 
     def respond(request: Request) -> Answer:
         texts = texts_asked(request).values()
-        return error(500) if any(text == "text x number 0" for text in texts) else perfect(request)
+        return error(500) if any(text == "item x number 0" for text in texts) else perfect(request)
 
     with StubServer(respond=respond) as stub:
         result = score(stub, YES[:10], NO[:10], texts_per_call=5)
@@ -205,7 +205,7 @@ def test_a_lost_endpoint_stops_the_scoring() -> None:
 
 
 def test_every_judgement_is_kept() -> None:
-    yes = [example(i, f"text x number<< {i}>>", i % 3, document=i // 2) for i in range(6)]
+    yes = [example(i, f"item x number<< {i}>>", i % 3, document=i // 2) for i in range(6)]
     with StubServer(respond=mock_judge(1, 0)) as stub:
         result = score(stub, yes, NO[:6])
     kept = result.as_details()["judgements"]

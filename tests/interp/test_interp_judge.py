@@ -84,7 +84,8 @@ def test_retry_after_is_honoured_by_all_calls() -> None:
     assert all(answer["word"] == "tree" for answer, _ in results)
     assert stub.times[1] - stub.times[0] >= 0.4
     assert judge.usage.retries == 1
-    with StubServer([error(429, "wait", retry_after_ms="300"), *[GOOD] * 5]) as stub:
+    slow = Answer(GOOD.text, delay=0.1)
+    with StubServer([error(429, "wait", retry_after_ms="300"), slow, *[GOOD] * 4]) as stub:
         ask(stub, JudgeSpec(concurrency=2), times=4)
     later = [moment - stub.times[0] for moment in stub.times[1:]]
     # One other call may have been under way already; nobody starts a new one before the time.

@@ -62,5 +62,5 @@ def test_small_bands_are_filled_up_from_the_others() -> None:
 
 def test_all_there_are_when_there_are_few() -> None:
     assert select_features(index([100, 100, 3]), FeatureSelection(count=8)) == [0, 1]
-    with pytest.raises(DataError, match="Lower features.min_postings"):
+    with pytest.raises(DataError, match=r"Lower features\.min_postings"):
         select_features(index([3, 900_000]), FeatureSelection())

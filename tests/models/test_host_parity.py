@@ -13,8 +13,6 @@ from tiny_models import tiny_model
 from monosemy.models import sites
 from monosemy.models.host import HostModel
 
-pytestmark = pytest.mark.slow
-
 SEQUENTIAL = set(sites.KINDS)
 PARALLEL = SEQUENTIAL - {sites.RESID_MID}
 MIXTURE = SEQUENTIAL - {sites.MLP_POST}

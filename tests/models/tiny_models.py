@@ -29,7 +29,9 @@ _GPT = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
-_NEOX = {name: value for name, value in _SHAPE.items() if not name.endswith(("value_heads", "head_dim"))}
+_NEOX = {
+    name: value for name, value in _SHAPE.items() if not name.endswith(("value_heads", "head_dim"))
+}
 
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _SHAPE),

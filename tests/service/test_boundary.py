@@ -19,7 +19,7 @@ from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
 from service.logs import JsonFormatter, configure_logging
-from service.middleware import is_loopback
+from service.middleware import is_loopback, route_template
 from service.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -241,3 +241,16 @@ def test_metrics_without_the_database(settings: Settings, tmp_path: Path) -> Non
         assert "monosemy_database_up 0.0" in answer.text
         assert client.get("/healthz").status_code == 200
         assert client.get("/api/v1/saes").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "template"),
+    [
+        ("/api/v1/saes/demo/features/3", {"sae": "demo", "index": "3"}, "/{sae}/features/{index}"),
+        ("/api/v1/saes/3/features/3", {"sae": "3", "index": "3"}, "/{sae}/features/{index}"),
+        ("/api/v1/saes/saes", {"sae": "saes"}, "/{sae}"),
+    ],
+)
+def test_metric_labels_hold_no_values(path: str, parameters: dict, template: str) -> None:
+    scope = {"route": object(), "path": path, "path_params": parameters}
+    assert route_template(scope) == "/api/v1/saes" + template

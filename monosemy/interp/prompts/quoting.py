@@ -47,7 +47,9 @@ def quote_marked(runs: Iterable[tuple[str, bool]]) -> str:
     for text, marked in runs:
         inner = _inner(text, edges=True)
         if marked:
-            if _CONTROL_NAMES.fullmatch(text):  # <<s>> would hold the control token <s>
+            # Together with our marks, parts of a control token could become whole ones: <<s>>.
+            inner = re.sub("[<>]", lambda match: _escape(match[0]), inner)
+            if _CONTROL_NAMES.fullmatch(text):
                 inner = _escape(text[0]) + text[1:]
             inner = f"{OPEN}{inner}{CLOSE}"
         parts.append(inner)

@@ -1,0 +1,211 @@
+"""Explaining and scoring many features: samples, concurrency, what is done when one fails.
+
+Results are handed over one by one as they arrive, so that the caller can store each at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from monosemy.data.store import TokenStore
+from monosemy.errors import DataError, JudgeError
+from monosemy.index.examples import Example
+from monosemy.index.reader import IndexReader
+from monosemy.index.sampling import sample_examples, sample_negatives
+from monosemy.interp.baseline import shuffled_partner
+from monosemy.interp.detection import Scorer, ScoreResult
+from monosemy.interp.endpoint import EndpointError
+from monosemy.interp.explain import Explainer, Explanation
+from monosemy.interp.shown import ShownExample, show_example
+from monosemy.interp.usage import Usage
+from monosemy.progress import Reporter
+from monosemy.specs import ExplanationSpec, ScoringSpec
+from monosemy.workspace import fingerprint
+
+EXPLAIN_SPLIT, SCORE_SPLIT = 0, 2
+"""Document splits (``data.splits``): what explains a feature never scores it."""
+
+
+@dataclass
+class Tally:
+    """What a batch of features came to."""
+
+    done: int = 0
+    skipped: int = 0
+    """Done before, by an earlier attempt or run."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """Feature to reason."""
+    usage: Usage = field(default_factory=Usage)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": len(self.failures),
+            "failures": {str(feature): reason for feature, reason in self.failures.items()},
+            "usage": self.usage.as_dict(),
+        }
+
+
+class FeatureTexts:
+    """Examples of an index as judges see them."""
+
+    def __init__(self, reader: IndexReader, store: TokenStore) -> None:
+        reader.check_store(store)
+        self.reader = reader
+        self.store = store
+        self._token_bytes = store.token_bytes()
+
+    def to_explain(self, feature: int, spec: ExplanationSpec) -> list[ShownExample]:
+        """Activating examples of the explanation split."""
+        seed = spec.features.seed
+        found = sample_examples(
+            self.reader, self.store, feature, EXPLAIN_SPLIT, spec.examples, seed
+        )
+        return self._show(feature, found)
+
+    def to_score(
+        self, feature: int, spec: ScoringSpec
+    ) -> tuple[list[ShownExample], list[ShownExample]]:
+        """Activating and silent examples of the scoring split, of like shape."""
+        positives = sample_examples(
+            self.reader, self.store, feature, SCORE_SPLIT, spec.positives, spec.seed
+        )
+        negatives = sample_negatives(
+            self.reader, self.store, feature, SCORE_SPLIT, spec.negatives, spec.seed, positives
+        )
+        return self._show(feature, positives), self._show(feature, negatives)
+
+    def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
+        largest = float(self.reader.max_activation[feature])
+        return [show_example(each, self.store, self._token_bytes, largest) for each in examples]
+
+
+def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, judge: str) -> str:
+    """Equal for equal work: explainer, prompt, examples, text, judge."""
+    return fingerprint(
+        {
+            "explainer": spec.explainer,
+            "prompt": _prompt_of(explainer),
+            "examples": spec.examples,
+            "seed": spec.features.seed,
+            "text": text_id,
+            "judge": [judge, spec.judge.temperature, spec.judge.max_output_tokens],
+        }
+    )
+
+
+def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str) -> str:
+    """Equal for equal work: scorer, prompt, examples, text, judge."""
+    sampling = spec.model_dump(exclude={"judge"})
+    options = [judge, spec.judge.temperature, spec.judge.max_output_tokens]
+    return fingerprint(
+        {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
+    )
+
+
+def _prompt_of(thing: Any) -> Any:
+    prompt = getattr(thing, "prompt", None)
+    return prompt.provenance() if prompt is not None else None
+
+
+async def explain_features(
+    texts: FeatureTexts,
+    features: Sequence[int],
+    spec: ExplanationSpec,
+    explainer: Explainer,
+    store_one: Callable[[int, Explanation], None],
+    reporter: Reporter,
+    skipped: int = 0,
+) -> Tally:
+    """Explains each feature; a feature without a usable answer is listed, not invented.
+
+    Raises ``JudgeError`` when the endpoint itself is of no use, or when every feature failed.
+    """
+    tally = Tally(skipped=skipped)
+
+    async def one(feature: int) -> None:
+        shown = texts.to_explain(feature, spec)
+        found = await explainer.explain(texts.reader.evidence(feature), shown)
+        tally.usage.add(found.usage)
+        store_one(feature, found)
+
+    await _for_each(features, one, spec.judge.concurrency, tally, "explain", reporter)
+    return tally
+
+
+async def score_explanations(
+    texts: FeatureTexts,
+    explanations: Mapping[int, str],
+    wanted: Sequence[int],
+    spec: ScoringSpec,
+    scorer: Scorer,
+    store_one: Callable[[int, ScoreResult], None],
+    reporter: Reporter,
+) -> Tally:
+    """Scores the explanations of ``wanted`` features, each beside another feature's explanation.
+
+    ``explanations`` holds those of all explained features: the shuffled baseline borrows from them.
+    """
+    tally = Tally(skipped=len(explanations) - len(wanted))
+    partner: dict[int, int] = {}
+    if spec.shuffled_baseline and len(explanations) > 1:
+        partner = shuffled_partner(list(explanations), spec.seed)
+    elif spec.shuffled_baseline:
+        reporter.log("one explained feature only: no other explanation to borrow as a baseline")
+
+    async def one(feature: int) -> None:
+        positives, negatives = texts.to_score(feature, spec)
+        result = await scorer.score(explanations[feature], positives, negatives)
+        tally.usage.add(result.usage)
+        if feature in partner:
+            borrowed = explanations[partner[feature]]
+            baseline = await scorer.score(borrowed, positives, negatives)
+            tally.usage.add(baseline.usage)
+            result = result.with_baseline(baseline)
+        store_one(feature, result)
+
+    await _for_each(wanted, one, spec.judge.concurrency, tally, "score", reporter)
+    return tally
+
+
+async def _for_each(
+    features: Sequence[int],
+    work: Callable[[int], Awaitable[None]],
+    concurrency: int,
+    tally: Tally,
+    name: str,
+    reporter: Reporter,
+) -> None:
+    """Runs ``work`` over features, a few at a time; stops them all when one has to stop."""
+    with reporter.stage(name, len(features), "features") as stage:
+        queue = iter(features)
+
+        async def worker() -> None:
+            for feature in queue:
+                reporter.check()
+                try:
+                    await work(feature)
+                    tally.done += 1
+                except EndpointError:
+                    raise
+                except (JudgeError, DataError) as error:
+                    tally.failures[feature] = str(error)
+                    usage = getattr(error, "usage", None)
+                    if usage is not None:
+                        tally.usage.add(usage)
+                    reporter.log(f"feature {feature}: {error}")
+                stage.advance(1, failed=len(tally.failures))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(concurrency, len(features))):
+                    group.create_task(worker())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+    if features and not tally.done and not tally.skipped:
+        first = next(iter(tally.failures.values()))
+        raise JudgeError(f"The judge was of no use for any of {len(features)} features: {first}")

@@ -1,0 +1,279 @@
+"""The life of a run: which state may follow which, and what else must happen then.
+
+Every change of state goes through ``_move``, which checks ``ALLOWED`` and appends an event.
+Workers name themselves as ``owner``; one that has lost its lease can change nothing any more.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from monosemy.errors import ConflictError
+from monosemy.specs import PENDING_SAE, QUEUES, Part, PipelineRun, pipeline_children
+from service.database.tables import Run
+from service.runs import repository
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "cancelled", "failed"}),
+    "running": frozenset({"running", "queued", "cancelling", "succeeded", "failed", "cancelled"}),
+    "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
+    "succeeded": frozenset(),
+    "failed": frozenset({"queued"}),
+    "cancelled": frozenset({"queued"}),
+}
+"""Running to running is a takeover; running to queued an interruption or a failed attempt."""
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+MAX_ATTEMPTS = 3
+_BACKOFF_SECONDS = (5.0, 30.0, 120.0)
+
+
+class LostLease(Exception):
+    """The worker does not hold the run (any more); it must drop it without a trace."""
+
+
+def create_run(session: Session, spec: Part, max_attempts: int = MAX_ATTEMPTS) -> Run:
+    """Stores a run, a pipeline with its children; the caller wakes the queues after the commit."""
+    if not isinstance(spec, PipelineRun):
+        return _add(session, spec, max_attempts=max_attempts)
+    parent = _add(session, spec, max_attempts=max_attempts)
+    before: uuid.UUID | None = None
+    for position, child in enumerate(pipeline_children(spec), 1):
+        run = _add(
+            session,
+            child,
+            max_attempts=max_attempts,
+            parent_id=parent.id,
+            position=position,
+            depends_on=before,
+        )
+        before = run.id
+    return parent
+
+
+def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) -> Run | None:
+    """Gives the oldest claimable run of ``queue`` to ``owner``, or None when there is none.
+
+    A run whose worker was lost is taken over; one that lost all its attempts fails here, one that
+    was being cancelled is cancelled here.
+    """
+    while (run := repository.next_claimable(session, queue)) is not None:
+        if run.parent_id is not None and not repository.try_lock(session, run.parent_id):
+            return None  # somebody is changing the pipeline: look again in a moment
+        if run.state == "cancelling":
+            _end(session, run, "cancelled", error="cancelled; its worker was lost")
+            continue
+        if run.state == "running" and run.attempt >= run.max_attempts:
+            _end(session, run, "failed", error=f"its worker was lost {run.attempt} times")
+            continue
+        takeover = run.state == "running"
+        run.attempt += 1
+        if run.started_at is None:
+            repository.stamp(run, "started_at")
+        repository.set_lease(run, owner, lease_seconds)
+        _move(session, run, "running", attempt=run.attempt, takeover=takeover)
+        if run.parent_id is not None:
+            _settle_parent(session, run.parent_id)
+        session.flush()
+        session.refresh(run)
+        return run
+    return None
+
+
+def succeed_run(
+    session: Session, run_id: uuid.UUID, owner: str, result: dict[str, Any]
+) -> set[str]:
+    """Ends a run well, hands its SAE to the runs that wait for it; returns the queues to wake."""
+    run = _held(session, run_id, owner)
+    run.result = result
+    _end(session, run, "succeeded")
+    return _hand_on(session, run)
+
+
+def fail_run(
+    session: Session, run_id: uuid.UUID, owner: str, error: str, retryable: bool
+) -> set[str]:
+    """Ends an attempt badly: queued again after a while if ``retryable`` and attempts are left."""
+    run = _held(session, run_id, owner)
+    if retryable and run.state == "running" and run.attempt < run.max_attempts:
+        delay = _BACKOFF_SECONDS[min(run.attempt, len(_BACKOFF_SECONDS)) - 1]
+        run.error = error
+        repository.postpone(run, delay)
+        repository.clear_lease(run)
+        _move(session, run, "queued", error=error, retry_in_seconds=delay)
+        return set()
+    _end(session, run, "failed", error=error)
+    return set()
+
+
+def release_run(session: Session, run_id: uuid.UUID, owner: str) -> set[str]:
+    """Gives a run back unfinished, its attempt not counted: the worker has to stop."""
+    run = _held(session, run_id, owner)
+    if run.state == "cancelling":
+        _end(session, run, "cancelled", error="cancelled")
+        return set()
+    run.attempt -= 1
+    repository.stamp(run, "not_before")
+    repository.clear_lease(run)
+    _move(session, run, "queued", interrupted=True)
+    return {run.queue}
+
+
+def finish_cancel(session: Session, run_id: uuid.UUID, owner: str) -> None:
+    """The worker has stopped and kept the checkpoint."""
+    _end(session, _held(session, run_id, owner), "cancelled", error="cancelled")
+
+
+def cancel_run(session: Session, run: Run) -> None:
+    """Cancels a run, a pipeline with all its steps; ``ConflictError`` if it has ended."""
+    run = _locked(session, run.id)
+    if run.state in ENDED:
+        raise ConflictError(f"The run has {run.state} already; there is nothing to cancel.")
+    if run.kind == "pipeline":
+        for child in repository.children_of(session, run.id):
+            if child.state not in ENDED:
+                _cancel_one(session, child)
+        _settle_parent(session, run.id)
+        if run.state == "running":
+            _move(session, run, "cancelling")
+    else:
+        _cancel_one(session, run)
+
+
+def retry_run(session: Session, run: Run) -> None:
+    """Queues a failed or cancelled run again, a pipeline's steps from where it stopped.
+
+    A step of a pipeline takes the steps after it along.  ``ConflictError`` in any other state.
+    """
+    run = _locked(session, run.id)
+    if run.state not in ("failed", "cancelled"):
+        raise ConflictError(f"The run is {run.state}; only failed and cancelled runs are retried.")
+    parent = run if run.kind == "pipeline" else session.get(Run, run.parent_id or run.id)
+    if parent is not None and parent.kind == "pipeline":
+        for child in repository.children_of(session, parent.id):
+            if child.state in ("failed", "cancelled"):
+                _requeue(session, child)
+        if parent.state in ("failed", "cancelled"):
+            _requeue(session, parent)
+    else:
+        _requeue(session, run)
+
+
+def _add(session: Session, spec: Part, **columns: Any) -> Run:
+    kind: str = spec.kind  # type: ignore[attr-defined]
+    run = repository.add_run(
+        session,
+        kind=kind,
+        queue=QUEUES.get(kind, "none"),
+        state="queued",
+        spec=spec.model_dump(mode="json"),
+        **columns,
+    )
+    repository.add_event(session, run.id, "state", {"state": "queued", "kind": kind})
+    return run
+
+
+def _move(session: Session, run: Run, state: str, **data: Any) -> None:
+    if state not in ALLOWED[run.state]:
+        raise ConflictError(f"A run that is {run.state} cannot become {state}.")
+    repository.add_event(
+        session, run.id, "state", {"state": state, "from": run.state, "kind": run.kind, **data}
+    )
+    run.state = state
+    session.flush()
+
+
+def _end(session: Session, run: Run, state: str, error: str | None = None) -> None:
+    """Ends one run, and with it what cannot go on without it."""
+    run.error = error
+    repository.clear_lease(run)
+    repository.stamp(run, "finished_at")
+    _move(session, run, state, **({"error": error} if error else {}))
+    if run.parent_id is None:
+        return
+    if state != "succeeded":
+        reason = f"not started: the {run.kind} step {state}"
+        for sibling in repository.children_of(session, run.parent_id):
+            if sibling.position > run.position and sibling.state == "queued":
+                sibling.error = reason
+                repository.stamp(sibling, "finished_at")
+                _move(session, sibling, "cancelled", error=reason)
+    _settle_parent(session, run.parent_id)
+
+
+def _settle_parent(session: Session, parent_id: uuid.UUID) -> None:
+    """Lets a pipeline's state follow from its children's."""
+    parent = session.get(Run, parent_id, with_for_update=True, populate_existing=True)
+    if parent is None or parent.state in ENDED:
+        return
+    children = repository.children_of(session, parent_id)
+    states = {child.state for child in children}
+    parent.result = _merged_result(children)
+    active = states & set(repository.ACTIVE)
+    if not active:
+        failed = next((child for child in children if child.state == "failed"), None)
+        end = "failed" if failed else "cancelled" if "cancelled" in states else "succeeded"
+        parent.error = f"{failed.kind}: {failed.error}" if failed else None
+        repository.stamp(parent, "finished_at")
+        if parent.state == "queued" and end == "succeeded":
+            _move(session, parent, "running")
+        _move(session, parent, end, **({"error": parent.error} if parent.error else {}))
+    elif parent.state == "queued" and states - {"queued"}:
+        repository.stamp(parent, "started_at")
+        _move(session, parent, "running")
+
+
+def _merged_result(children: Any) -> dict[str, Any]:
+    """``sae_id`` of the pipeline, and every finished step's own result under its kind."""
+    merged: dict[str, Any] = {}
+    for child in children:
+        if child.result:
+            merged[child.kind] = child.result
+            if child.result.get("sae_id"):
+                merged.setdefault("sae_id", child.result["sae_id"])
+    return merged
+
+
+def _hand_on(session: Session, run: Run) -> set[str]:
+    """Puts the trained SAE into the specs that wait for it; the queues of what may start now."""
+    if run.parent_id is None:
+        return set()
+    siblings = repository.children_of(session, run.parent_id)
+    sae_id = (run.result or {}).get("sae_id")
+    for sibling in siblings:
+        if sae_id and sibling.spec.get("sae") == PENDING_SAE:
+            sibling.spec = {**sibling.spec, "sae": str(sae_id)}
+    session.flush()
+    return {s.queue for s in siblings if s.depends_on == run.id and s.state == "queued"}
+
+
+def _cancel_one(session: Session, run: Run) -> None:
+    if run.state == "running":
+        _move(session, run, "cancelling")
+    elif run.state == "queued":
+        _end(session, run, "cancelled", error="cancelled before it started")
+
+
+def _requeue(session: Session, run: Run) -> None:
+    run.attempt = 0
+    run.error = None
+    run.finished_at = None
+    repository.stamp(run, "not_before")
+    _move(session, run, "queued", retried=True)
+
+
+def _held(session: Session, run_id: uuid.UUID, owner: str) -> Run:
+    run = repository.lock_run(session, run_id)
+    if run is None or run.lease_owner != owner or run.state not in ("running", "cancelling"):
+        raise LostLease
+    return run
+
+
+def _locked(session: Session, run_id: uuid.UUID) -> Run:
+    run = repository.lock_run(session, run_id)
+    if run is None:
+        raise ConflictError("The run does not exist any more.")
+    return run

@@ -1,0 +1,143 @@
+"""All SQL that changes runs.  Times are the database's; nothing here commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from service.database.tables import Run, RunEvent
+
+ACTIVE = ("queued", "running", "cancelling")
+
+
+def add_run(session: Session, **columns: Any) -> Run:
+    run = Run(**columns)
+    session.add(run)
+    session.flush()
+    return run
+
+
+def add_event(session: Session, run_id: uuid.UUID, type_: str, data: dict[str, Any]) -> None:
+    session.add(RunEvent(run_id=run_id, type=type_, data=data))
+
+
+def lock_run(session: Session, run_id: uuid.UUID) -> Run | None:
+    """The run, locked until the transaction ends and read anew.
+
+    A pipeline is locked before its children, everywhere, so that two transactions never wait for
+    each other in a circle.
+    """
+    parent = session.scalar(select(Run.parent_id).where(Run.id == run_id))
+    for wanted in (parent, run_id):
+        if wanted is not None:
+            found = session.get(Run, wanted, with_for_update=True, populate_existing=True)
+    return found
+
+
+def try_lock(session: Session, run_id: uuid.UUID) -> bool:
+    """Locks a run unless somebody else has it locked; never waits."""
+    query = select(Run.id).where(Run.id == run_id).with_for_update(skip_locked=True)
+    return session.scalar(query) is not None
+
+
+def children_of(session: Session, parent_id: uuid.UUID) -> Sequence[Run]:
+    """In order, locked."""
+    return session.scalars(
+        select(Run)
+        .where(Run.parent_id == parent_id)
+        .order_by(Run.position)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def _ready() -> Any:
+    """Queued, due, and what it depends on has succeeded."""
+    before = aliased(Run)
+    waiting = exists().where(before.id == Run.depends_on, before.state != "succeeded")
+    return and_(Run.state == "queued", Run.not_before <= func.now(), ~waiting)
+
+
+def _lost() -> Any:
+    """Held by a worker that has not renewed its lease in time."""
+    return and_(Run.state.in_(("running", "cancelling")), Run.lease_expires_at < func.now())
+
+
+def next_claimable(session: Session, queue: str) -> Run | None:
+    """The oldest run of ``queue`` that a worker may take, locked; others skip it meanwhile."""
+    return session.scalars(
+        select(Run)
+        .where(Run.queue == queue, or_(_ready(), _lost()))
+        .order_by(Run.created_at, Run.position, Run.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).first()
+
+
+def set_lease(run: Run, owner: str, seconds: float) -> None:
+    run.lease_owner = owner
+    run.lease_expires_at = _in(seconds)
+
+
+def clear_lease(run: Run) -> None:
+    run.lease_owner = None
+    run.lease_expires_at = None
+
+
+def renew_lease(session: Session, run_id: uuid.UUID, owner: str, seconds: float) -> str | None:
+    """The run's state if ``owner`` still holds it, else None."""
+    return session.execute(
+        update(Run)
+        .where(
+            Run.id == run_id,
+            Run.lease_owner == owner,
+            Run.state.in_(("running", "cancelling")),
+        )
+        .values(lease_expires_at=_in(seconds))
+        .returning(Run.state)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+
+
+def postpone(run: Run, seconds: float) -> None:
+    run.not_before = _in(seconds)
+
+
+def stamp(run: Run, column: str) -> None:
+    setattr(run, column, func.now())
+
+
+def record_progress(
+    session: Session, run_id: uuid.UUID, owner: str, progress: dict[str, Any]
+) -> bool:
+    """Latest progress of a held run; False if ``owner`` does not hold it any more."""
+    done = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.lease_owner == owner)
+        .values(progress=progress)
+        .returning(Run.id)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if done is None:
+        return False
+    add_event(session, run_id, "progress", progress)
+    return True
+
+
+def record_stage(session: Session, run_id: uuid.UUID, owner: str, stage: dict[str, Any]) -> bool:
+    """A finished stage, appended; one of the same name (an earlier attempt's) is replaced."""
+    run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
+    if run is None or run.lease_owner != owner:
+        return False
+    run.stages = [old for old in run.stages if old.get("stage") != stage["stage"]] + [stage]
+    add_event(session, run_id, "stage", stage)
+    return True
+
+
+def _in(seconds: float) -> Any:
+    """The database's clock, so many seconds on."""
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,0 +1,179 @@
+"""The whole stack: real PostgreSQL, Valkey, schema and API; the torch programs are left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from monosemy.errors import MonosemyError
+from service.settings import Settings
+from service.stack.supervisor import Stack
+
+pytestmark = pytest.mark.integration
+
+# Given, so that no inference server (which imports torch) is started.
+ELSEWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name in [name for name in os.environ if name.startswith("MONOSEMY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MONOSEMY_INFERENCE_URL", ELSEWHERE)
+    home = tmp_path / "home"
+    yield home
+    # As root, PostgreSQL's data may lie outside the test's folder.
+    link = home / "postgres" / "data-elsewhere"
+    if link.is_symlink():
+        shutil.rmtree(link.readlink().parent)
+
+
+def small_stack(home: Path, events: list[tuple[str, str]] | None = None) -> Stack:
+    heard = [] if events is None else events
+    return Stack(
+        Settings(home=home, port=0),
+        gpu_workers=0,
+        interp_workers=0,
+        judge=False,
+        on_event=lambda name, text: heard.append((name, text)),
+    )
+
+
+def eventually(check: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def health(url: str) -> int:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False, timeout=5).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def test_up_serves_and_down_leaves_nothing(home: Path) -> None:
+    events: list[tuple[str, str]] = []
+    with small_stack(home, events) as stack:
+        written = json.loads((home / "stack.json").read_text())
+        assert (home / "stack.json").stat().st_mode & 0o777 == 0o600
+        assert written["pid"] == os.getpid()
+        assert set(written["pids"]) == {"postgres", "valkey", "api"}
+        assert written["inference_url"] == ELSEWHERE
+        found = Settings(home=home)
+        assert found.url == stack.addresses.url
+        assert found.database_url == stack.addresses.database_url
+        assert health(stack.addresses.url) == 200
+        with psycopg.connect(found.database_url or "") as connection:
+            assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+        assert redis.Redis.from_url(found.redis_url or "").ping()
+        for name in ("postgres", "valkey", "database", "api"):
+            assert any(who == name and text.startswith("ready after") for who, text in events)
+        with pytest.raises(MonosemyError, match=f"running in .* already .process {os.getpid()}"):
+            small_stack(home).start()
+        assert health(stack.addresses.url) == 200
+    assert not (home / "stack.json").exists()
+    assert all(gone(pid) for pid in written["pids"].values())
+    stopped = [name for name, text in events if text == "stopped"]
+    assert stopped == ["api", "valkey", "postgres"]
+    stack.wait()  # returns at once
+
+
+def test_crashed_parts_come_back_at_their_addresses(home: Path) -> None:
+    with small_stack(home) as stack:
+        before = stack.pids()
+        database = stack.addresses.database_url or ""
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: health(stack.addresses.url) == 200 and stack.pids() != before)
+        eventually(lambda: set(stack.pids()) == set(before))
+        eventually(lambda: not set(stack.pids().values()) & set(before.values()))
+        with psycopg.connect(database) as connection:
+            assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+        assert redis.Redis.from_url(stack.addresses.redis_url or "").ping()
+        eventually(lambda: json.loads((home / "stack.json").read_text())["pids"] == stack.pids())
+
+
+UP = """
+import sys
+from pathlib import Path
+from service.settings import Settings
+from service.stack.supervisor import Stack
+stack = Stack(Settings(home=Path(sys.argv[1]), port=0), 0, 0, judge=False)
+stack.start()
+print("up", flush=True)
+stack.wait()
+"""
+
+
+def test_kill_9_leaves_no_orphans_and_the_next_start_uses_no_stale_address(home: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", UP, str(home)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "up\n"
+    written = json.loads((home / "stack.json").read_text())
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    eventually(lambda: all(gone(pid) for pid in written["pids"].values()))
+    stale = Settings(home=home)
+    assert stale.database_url == written["database_url"]
+    with Stack(stale.model_copy(update={"port": 0}), 0, 0, judge=False) as stack:
+        assert set(stack.pids()) == {"postgres", "valkey", "api"}
+        assert health(stack.addresses.url) == 200
+
+
+def test_given_addresses_are_used_as_they_are(home: Path, database_url: str) -> None:
+    settings = Settings(home=home, port=0, database_url=database_url, redis_url="redis://x:1/0")
+    with Stack(settings, 0, 0, judge=False) as stack:
+        assert set(stack.pids()) == {"api"}
+        assert stack.addresses.database_url == database_url
+    assert not (home / "postgres").exists()
+
+
+def test_a_failing_program_stops_everything_and_shows_its_log(home: Path) -> None:
+    stack = Stack(Settings(home=home, port=0, host="0.0.0.0"), 0, 0, judge=False)
+    with pytest.raises(MonosemyError, match="api ended while it started") as caught:
+        stack.start()
+    assert "without asking for keys" in str(caught.value)
+    assert not stack.pids()
+    assert not (home / "stack.json").exists()
+    assert not (home / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_a_taken_port_starts_nothing(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(home=home, port=taken.getsockname()[1])
+        with pytest.raises(MonosemyError, match="MONOSEMY_PORT"):
+            Stack(settings, 0, 0, judge=False).start()
+    assert not (home / "postgres").exists()
+
+
+def test_each_start_begins_a_new_log_and_keeps_the_last(home: Path) -> None:
+    for _ in range(2):
+        with small_stack(home):
+            pass
+    logs = {path.name for path in (home / "logs").iterdir()}
+    assert {"api.log", "api.log.1", "postgres.log", "valkey.log", "valkey.log.1"} <= logs

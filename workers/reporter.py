@@ -1,0 +1,65 @@
+"""Progress of a run into Postgres, and the wish to stop out of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from monosemy.progress import Reporter, StageProgress
+from service.database.session import transaction
+from service.runs import repository
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 1.0
+
+
+class RunReporter(Reporter):
+    """Writes at most one progress event a second, every finished stage and every log line.
+
+    A database that is away for a moment costs progress events, not the run: whether the run is
+    still ours is the lease's business.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        run_id: uuid.UUID,
+        owner: str,
+        should_stop: Callable[[], type[Exception] | None],
+    ) -> None:
+        super().__init__(should_stop)
+        self._engine, self._run_id, self._owner = engine, run_id, owner
+        self._written = 0.0
+        self._stage: str | None = None
+
+    def update(self, progress: StageProgress) -> None:
+        now = time.monotonic()
+        if progress.name == self._stage and now - self._written < _SECONDS:
+            return
+        self._stage, self._written = progress.name, now
+        data = progress.as_dict()
+        self._write(lambda s: repository.record_progress(s, self._run_id, self._owner, data))
+
+    def finish(self, progress: StageProgress) -> None:
+        data = progress.as_dict()
+        self._stage = None
+        self._write(lambda s: repository.record_stage(s, self._run_id, self._owner, data))
+
+    def log(self, message: str, **fields: Any) -> None:
+        logger.info(message, extra={"detail": fields} if fields else None)
+        data = {"message": message, **fields}
+        self._write(lambda s: repository.add_event(s, self._run_id, "log", data))
+
+    def _write(self, change: Callable[[Any], Any]) -> None:
+        try:
+            with transaction(self._engine) as session:
+                change(session)
+        except SQLAlchemyError as error:
+            logger.warning("progress not written: %s", type(error).__name__)
