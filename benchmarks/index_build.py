@@ -44,7 +44,7 @@ class SyntheticSAE(torch.nn.Module):
         self.edges = np.cumsum(self.rates) / self.rates.sum()
 
     def encode(self, x_ND: torch.Tensor, budget: int | None = None) -> Codes:
-        """k features (or ``budget``) per token, the same ones for the same token id half of the time."""
+        """k features (or ``budget``) per token, for half of the draws the same per token id."""
         n, k = len(x_ND), budget or self.k
         rng = np.random.default_rng(int(x_ND[0, 0]))
         token = x_ND[:, 1].numpy().astype(np.int64)

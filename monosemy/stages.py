@@ -42,6 +42,7 @@ class TrainedArtifact:
     folder: Path
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    d_in: int
     host: HostModel
 
 
@@ -122,7 +123,7 @@ def train(
     save_sae(trained.sae, folder, metadata, provenance)
     if trained.baseline is not None:
         save_sae(trained.baseline, folder / BASELINE, metadata, provenance)
-    return TrainedArtifact(folder, trained.metrics, provenance, host)
+    return TrainedArtifact(folder, trained.metrics, provenance, trained.sae.d_in, host)
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, make_url, text
 
 from service.database.migrate import migrate
 from service.database.session import make_engine
+from service.stack import postgres as postgres_module
 from service.stack.postgres import EmbeddedPostgres
 
 TEMPLATE = "monosemy_template"
@@ -31,10 +32,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     with _embedded(tmp_path_factory.mktemp("postgres")) as server:
-        # Nobody needs these databases after a power cut.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            _administer(server.url, f"ALTER SYSTEM SET {setting} = off")
-        _administer(server.url, "SELECT pg_reload_conf()")
         yield server.url
 
 
@@ -42,9 +39,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _embedded(folder: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(folder)
     try:
-        with server:
-            yield server
+        with pytest.MonkeyPatch.context() as patch:
+            # Nobody needs these databases after a power cut.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                patch.setitem(postgres_module.OPTIONS, setting, "off")
+            server.start()
+        yield server
     finally:
+        server.stop()
         # Where root lends it a user, the data lies outside the test's own folder.
         shutil.rmtree(server.data.parent, ignore_errors=True)
 

@@ -15,6 +15,8 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -82,8 +84,8 @@ class Worker:
         def awaken() -> None:
             self._awake.set()
 
-        options = {"actor_name": actor_name(self.queue), "queue_name": self.queue}
-        dramatiq.actor(awaken, broker=broker, max_retries=0, **options)
+        name = actor_name(self.queue)
+        dramatiq.actor(actor_name=name, queue_name=self.queue, broker=broker, max_retries=0)(awaken)
         consumer = dramatiq.Worker(broker, queues={self.queue}, worker_threads=1)
         consumer.start()
         return consumer
@@ -112,18 +114,19 @@ class Worker:
         lease = _Lease(self, run.id)
         reporter = RunReporter(self.engine, run.id, self.owner, lease.should_stop)
         lease.start()
+        held: dict[str, Any] = {"run_id": run.id, "owner": self.owner}
         end: Callable[[Any], Any]
         try:
             result = self.execute(run, reporter)
-            end = lambda s: lifecycle.succeed_run(s, run.id, self.owner, result)  # noqa: E731
+            end = partial(lifecycle.succeed_run, **held, result=result)
         except Cancelled:
-            end = lambda s: lifecycle.finish_cancel(s, run.id, self.owner)  # noqa: E731
+            end = partial(lifecycle.finish_cancel, **held)
         except Stopped:
-            end = lambda s: lifecycle.release_run(s, run.id, self.owner)  # noqa: E731
+            end = partial(lifecycle.release_run, **held)
         except BaseException as error:
             text, retryable = describe_failure(error)
             logger.error("run failed: %s", text, exc_info=not isinstance(error, MonosemyError))
-            end = lambda s: lifecycle.fail_run(s, run.id, self.owner, text, retryable)  # noqa: E731
+            end = partial(lifecycle.fail_run, **held, error=text, retryable=retryable)
         finally:
             lease.stop()
         self._conclude(end, lease)
@@ -206,7 +209,7 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, OSError) and error.errno == 28:
         return "No space is left on the disk of the artifact folder. Free some and retry.", False
     last = traceback.extract_tb(error.__traceback__)[-1:]
-    where = f" at {os.path.basename(last[0].filename)}:{last[0].lineno}" if last else ""
+    where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
     return f"{type(error).__name__}: {str(error)[:500]}{where}", True
 
 

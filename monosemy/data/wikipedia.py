@@ -17,10 +17,10 @@ _SHORTEST = 200
 _QUOTES = re.compile(r"'{2,5}")
 _HEADING = re.compile(r"^[ \t]*=+[ \t]*(.*?)[ \t]*=+[ \t]*$", re.MULTILINE)
 _LIST_MARK = re.compile(r"^[ \t]*[*#:;]+[ \t]*", re.MULTILINE)
-_TABLE_LINE = re.compile(r"^[ \t]*(\{\||\|\}|\|-|\||!).*\n?", re.MULTILINE)
+_TABLE_OR_FILE_LINE = re.compile(r"^[ \t]*(\{\||\|\}|\|-|\||!|(File|Image):).*\n?", re.MULTILINE)
 _HOLLOW = re.compile(r"[ \t]+\([\s,;]*\)")
 _AFTER_BRACKET = re.compile(r"\([\s,;]+")
-_BEFORE_MARK = re.compile(r"[ \t]+([,;)])")
+_BEFORE_MARK = re.compile(r"[ \t]+([,;)]|\.(?!\w))")
 _BLANKS = re.compile(r"[ \t\u00a0]+")
 _BLANK_LINES = re.compile(r"[ \t]*\n([ \t]*\n)+")
 
@@ -41,7 +41,7 @@ def read_wikipedia_sample() -> Iterator[Document]:
 def clean_wiki(text: str) -> str:
     """Removes what gensim's filter leaves of wiki markup; headings stay as plain lines."""
     text = _QUOTES.sub("", text)
-    text = _TABLE_LINE.sub("", text)
+    text = _TABLE_OR_FILE_LINE.sub("", text)
     text = _HEADING.sub(r"\1", text)
     text = _LIST_MARK.sub("", text)
     # Templates (foreign words, pronunciation) are gone by now and leave their punctuation.

@@ -11,8 +11,7 @@ import argparse
 import os
 import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,10 @@ def start_server(
     params.cors_origins_explicit = True
     params.verbosity = 1
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
+        # One token: a server that is deleted before its loop has begun to work never ends.
+        server.handle_completions({"prompt": "a", "n_predict": 1})
+        return server
     except RuntimeError:
         raise ModelError(
             f"llama.cpp could not serve {path.name} on {host}:{port}.",
@@ -117,10 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare_to_wait(*numbers: signal.Signals) -> Callable[[], object]:
+    """A function that returns once one of the signals has come, even if it came before the call.
+
+    An ``Event`` set by a handler would not do: a signal that arrives just before the main thread
+    falls asleep leaves it asleep for good.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writer)
+    return lambda: os.read(reader, 1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; 0 when asked to stop, 1 when it could not start."""
     options = _parser().parse_args(arguments)
-    stop = threading.Event()
     try:
         server = start_server(
             options.model,
@@ -133,12 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MonosemyError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    wait_for_signal = _prepare_to_wait(signal.SIGTERM, signal.SIGINT)
     name = PACKAGED_NAME if options.model is None else options.model.stem
     sys.stdout.write(f"judge {name} ready at {server.listening_address}/v1\n")
     sys.stdout.flush()
-    stop.wait()
+    wait_for_signal()
     del server
     return 0
 

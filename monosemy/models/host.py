@@ -128,6 +128,10 @@ class HostModel:
 
     def token_bytes(self) -> TokenBytes:
         """Bytes of every token id."""
+        return self._token_bytes
+
+    @cached_property
+    def _token_bytes(self) -> TokenBytes:
         return TokenBytes.from_tokenizer(self.tokenizer)
 
     @cached_property

@@ -27,6 +27,8 @@ class RowSource(Protocol):
 
     def rows(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, npt.NDArray[np.int64]]: ...
 
+    def flush(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class StreamSettings:

@@ -176,6 +176,7 @@ class TrainingLoop:
         return readings
 
     def _save(self) -> None:
+        self.stream.source.flush()
         tensors: dict[str, Tensor] = self.trainer.state("sae")
         if self.twin is not None:
             tensors |= self.twin.state("baseline")

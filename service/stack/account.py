@@ -78,6 +78,7 @@ def place_for_data(folder: Path, account: Account | None) -> Path:
             "Run monosemy as the user who made it, or give that user back its way in.",
         )
     _make_shared(place)
+    (place / "belongs-to").write_text(f"{folder}\n")
     return place
 
 

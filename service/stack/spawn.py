@@ -15,7 +15,8 @@ from pathlib import Path
 from service.stack.account import Account
 
 PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+"""Linux only; elsewhere children are ended by ``stop`` alone."""
 
 
 def spawn(
@@ -30,7 +31,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Starts ``command`` in a session of its own, its output appended to ``log``.
 
-    The kernel sends it ``death_signal`` when this process ends in any way, ``kill -9`` included.
+    The kernel (Linux) sends it ``death_signal`` when this process ends in any way, ``kill -9`` included.
     ``account``: run as that user (only root can).  ``keep_open``: descriptors it inherits.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,8 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
 
     # Runs between fork and exec, after the change of user (which would clear the setting).
     def tie() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if _prctl is not None:
+            _prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

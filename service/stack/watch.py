@@ -19,7 +19,7 @@ STEADY_SECONDS = 60.0
 """A part that ran for so long starts over at the first backoff."""
 
 
-def ignore_event(name: str, text: str) -> None:  # noqa: ARG001
+def ignore_event(name: str, text: str) -> None:
     """For who does not ask."""
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import MonosemyError
@@ -57,7 +59,10 @@ def _redis(context: AppContext) -> None:
         raise MonosemyError("No Redis is configured.", "Set MONOSEMY_REDIS_URL.")
     try:
         with Redis.from_url(
-            url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+            url,
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # whoever asks for readiness asks again
         ) as redis:
             redis.ping()
     except (RedisError, ValueError, OSError) as error:

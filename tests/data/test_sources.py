@@ -173,11 +173,12 @@ def test_datasets_stream_and_their_errors_are_readable(
 
 def test_wiki_markup_is_cleaned() -> None:
     source = (
-        "'''Autism''' is a ''disorder'' ( ; , Greek) of Alan's ().\n\n\n\n"
-        "== Causes ==\n* first , second\n:# third\n{| class=x\n|-\n| cell\n|}\n=== Deep ===\nEnd"
+        "'''Autism''' is a ''disorder'' ( ; , Greek) of Alan's () .NET .\n\n\n\n"
+        "== Causes ==\n* first , second\n:# third\n{| class=x\n|-\n| cell\n|}\n"
+        "File:x.jpg|A caption\n=== Deep ===\nEnd"
     )
     assert wikipedia.clean_wiki(source) == (
-        "Autism is a disorder (Greek) of Alan's.\n\nCauses\nfirst, second\nthird\nDeep\nEnd"
+        "Autism is a disorder (Greek) of Alan's .NET.\n\nCauses\nfirst, second\nthird\nDeep\nEnd"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from redis import Redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -21,6 +22,7 @@ from service.database.tables import Run
 from service.logs import JsonFormatter, configure_logging
 from service.middleware import is_loopback, route_template
 from service.settings import Settings
+from service.stack.valkey import EmbeddedValkey
 
 pytestmark = pytest.mark.integration
 
@@ -182,6 +184,27 @@ def test_health_and_readiness(client: TestClient, inference) -> None:
     assert "MONOSEMY_REDIS_URL" in checks["redis"]["detail"]
     inference.away = True
     assert client.get("/readyz").json()["checks"]["inference"]["status"] == "failed"
+
+
+def test_ready_when_every_part_answers(
+    settings: Settings, inference, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        app = create_app(
+            settings.model_copy(update={"redis_url": valkey.url}), inference.transport()
+        )
+        with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+            answer = client.get("/readyz")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["status"] == "ready"
+            assert client.post("/api/v1/runs", json={"kind": "train"}).status_code == 201
+            with Redis.from_url(valkey.url) as redis:
+                assert redis.llen("dramatiq:gpu") == 1  # the run was announced
+            valkey.stop()
+            check = client.get("/readyz").json()["checks"]["redis"]
+            assert check == {"status": "failed", "detail": "Redis does not answer."}
+            # Without it runs are taken all the same: workers look into the database.
+            assert client.post("/api/v1/runs", json={"kind": "train"}).status_code == 201
 
 
 def test_readiness_is_against_the_newest_revision(

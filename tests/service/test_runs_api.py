@@ -149,6 +149,27 @@ def test_retry_takes_a_failed_run_up_again(
     assert announced == ["gpu"]
 
 
+def test_retrying_a_pipeline_wakes_the_queue_of_the_step_that_failed(
+    client: TestClient, engine: Engine, announced: list[str]
+) -> None:
+    run = client.post(URL, json=PIPELINE).json()
+    states = ["succeeded", "succeeded", "succeeded", "failed", "cancelled"]
+    for child, state in zip(run["children"], states, strict=True):
+        set_state(engine, child["id"], state)
+    set_state(engine, run["id"], "failed")
+    announced.clear()
+    answer = client.post(f"{URL}/{run['id']}/retry")
+    assert answer.status_code == 200, answer.text
+    states = [child["state"] for child in answer.json()["children"]]
+    assert states == ["succeeded", "succeeded", "succeeded", "queued", "queued"]
+    assert announced == ["interp"]
+    explain = run["children"][3]["id"]
+    set_state(engine, explain, "failed")
+    announced.clear()
+    assert client.post(f"{URL}/{explain}/retry").status_code == 200
+    assert announced == ["interp"]
+
+
 def test_a_finished_run_is_not_cancelled(client: TestClient, engine: Engine) -> None:
     run = client.post(URL, json={"kind": "train"}).json()
     set_state(engine, run["id"], "succeeded")

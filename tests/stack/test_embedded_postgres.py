@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 
 from monosemy.errors import MonosemyError
-from service.stack.account import Account, place_for_data
+from service.stack.account import Account, place_for_data, place_for_programs
 from service.stack.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.integration
@@ -159,4 +160,31 @@ def test_root_moves_data_that_nobody_cannot_reach_and_never_swaps_it(tmp_path: P
         with pytest.raises(MonosemyError, match="cannot use the data"):
             place_for_data(closed / "pg", account)
     finally:
-        place.rmdir()
+        shutil.rmtree(place)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another user")
+def test_root_copies_programs_that_nobody_cannot_reach_once(tmp_path: Path) -> None:
+    account = Account.for_this_process()
+    assert account is not None
+    tree = tmp_path / "closed" / "programs"
+    (tree / "bin").mkdir(parents=True)
+    tree.parent.chmod(0o700)
+    (tree / "bin" / "postgres").write_text("#!/bin/sh\necho here\n")
+    (tree / "bin" / "postgres").chmod(0o755)
+    copy = place_for_programs(tree, "bin/postgres", account)
+    try:
+        assert copy != tree
+        done = subprocess.run(
+            [copy / "bin" / "postgres"], capture_output=True, text=True, **account.popen_options()
+        )
+        assert done.stdout == "here\n"
+        made = copy.stat().st_ino
+        assert place_for_programs(tree, "bin/postgres", account).stat().st_ino == made
+        open_tree = Path(tempfile.mkdtemp(prefix="monosemy-open-", dir="/tmp"))
+        open_tree.chmod(0o755)
+        shutil.copytree(tree, open_tree, dirs_exist_ok=True)
+        assert place_for_programs(open_tree, "bin/postgres", account) == open_tree
+        shutil.rmtree(open_tree)
+    finally:
+        shutil.rmtree(copy)

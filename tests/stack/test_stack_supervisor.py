@@ -22,7 +22,7 @@ from monosemy.errors import MonosemyError
 from service.settings import Settings
 from service.stack.supervisor import Stack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # Given, so that no inference server (which imports torch) is started.
 ELSEWHERE = "http://127.0.0.1:9"

@@ -1,0 +1,128 @@
+"""The GPU worker (``python -m workers.gpu``): train, evaluate, index."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy import Engine
+
+from monosemy import stages
+from monosemy.errors import MonosemyError
+from monosemy.specs import EvaluateRun, IndexRun, TrainRun, parse_spec
+from monosemy.workspace import Workspace
+from service.database.session import transaction
+from service.database.tables import Run
+from service.saes.repository import find_sae
+from service.settings import Settings
+from workers import publish
+from workers.hosts import HostCache
+from workers.reporter import RunReporter
+from workers.worker import Execute, main
+
+
+class GpuRuns:
+    """Executes the runs that need torch and the host model."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.engine = engine
+        self.workspace = Workspace(settings.artifacts)
+        self.hosts = HostCache(self.workspace)
+
+    def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
+        spec = parse_spec(run.spec)
+        if isinstance(spec, TrainRun):
+            return self._train(run, spec, reporter)
+        if isinstance(spec, EvaluateRun):
+            return self._evaluate(spec, reporter)
+        if isinstance(spec, IndexRun):
+            return self._index(spec, reporter)
+        raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
+
+    def _train(self, run: Run, spec: TrainRun, reporter: RunReporter) -> dict[str, Any]:
+        # The SAE has its run's id: a second attempt writes where the first one did.
+        sae_id = run.id
+        folder = self.workspace.folder("saes", str(sae_id))
+        checkpoints = self.workspace.folder("runs", str(run.id))
+        trained = stages.train(
+            spec,
+            folder,
+            checkpoints,
+            self.workspace,
+            self.hosts.load,
+            reporter,
+            origin={"run_id": str(run.id)},
+        )
+        with transaction(self.engine) as session:
+            model_id = publish.publish_model(session, trained.host, spec.model)
+            name = publish.free_sae_name(session, spec.name or default_name(spec), sae_id)
+            publish.publish_sae(
+                session,
+                id=sae_id,
+                name=name,
+                model_id=model_id,
+                run_id=run.id,
+                site=spec.site,
+                architecture=spec.sae.architecture,
+                d_in=trained.d_in,
+                d_sae=spec.sae.d_sae,
+                path=self.workspace.relative(folder),
+                config={
+                    "sae": spec.sae.model_dump(mode="json"),
+                    "text": spec.text.model_dump(mode="json"),
+                    "training": spec.training.model_dump(mode="json"),
+                },
+                metrics=trained.metrics,
+                provenance=trained.provenance,
+            )
+        for step in checkpoints.glob("step-*"):  # done: only the curve is worth keeping
+            shutil.rmtree(step, ignore_errors=True)
+        return {"sae_id": str(sae_id), "name": name, "metrics": trained.metrics}
+
+    def _evaluate(self, spec: EvaluateRun, reporter: RunReporter) -> dict[str, Any]:
+        sae_id, folder = self._sae(spec.sae)
+        metrics = stages.evaluate(spec, folder, self.workspace, self.hosts.load, reporter)
+        with transaction(self.engine) as session:
+            publish.store_evaluation(session, sae_id, metrics)
+        return {"sae_id": str(sae_id), "metrics": metrics}
+
+    def _index(self, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
+        sae_id, sae = self._sae(spec.sae)
+
+        def folder_for(text_id: str) -> Path:
+            return self.workspace.folder("indexes", f"{sae_id}-{text_id}")
+
+        reader, store, _ = stages.index(
+            spec, sae, folder_for, self.workspace, self.hosts.load, reporter
+        )
+        path = self.workspace.relative(folder_for(store.text_id))
+        with (
+            reporter.stage("publish", reader.n_features, "features") as stage,
+            transaction(self.engine) as session,
+        ):
+            index = publish.publish_index(session, sae_id, reader, store, path, stage)
+        return {"sae_id": str(sae_id), "index": index}
+
+    def _sae(self, reference: str) -> tuple[uuid.UUID, stages.SaeFolder]:
+        with transaction(self.engine) as session:
+            sae, _ = find_sae(session, reference)
+            return sae.id, stages.SaeFolder(self.workspace.locate(sae.path), self.workspace)
+
+
+def default_name(spec: TrainRun) -> str:
+    """Model, site and size, in letters that need no quoting anywhere."""
+    parts = f"{Path(spec.model.name).name} {spec.site} {spec.sae.d_sae}"
+    return re.sub(r"[^A-Za-z0-9]+", "-", parts).strip("-").lower()
+
+
+def make_execute(settings: Settings, engine: Engine) -> Execute:
+    torch.set_float32_matmul_precision("high")
+    return GpuRuns(settings, engine)
+
+
+if __name__ == "__main__":
+    main("gpu", make_execute)

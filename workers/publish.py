@@ -1,0 +1,251 @@
+"""What workers write into Postgres: models, SAEs, indexes, explanations, scores.
+
+Bulk rows go through COPY.  Everything is idempotent: a step that runs again replaces or finds what
+it wrote before.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from monosemy.data.store import TokenStore
+from monosemy.index.packing import unpack_examples
+from monosemy.index.reader import IndexReader
+from monosemy.index.records import iterate_feature_rows
+from monosemy.interp.detection import ScoreResult
+from monosemy.interp.explain import Explanation as Explained
+from monosemy.models.host import HostModel
+from monosemy.progress import Stage
+from monosemy.specs import ModelSpec
+from service.database.tables import Explanation, Feature, Model, Sae, Score
+
+_FEATURE_COLUMNS = (
+    "sae_id",
+    "index",
+    "density",
+    "max_activation",
+    "postings",
+    "label",
+    "evidence",
+    "examples",
+)
+
+
+def publish_model(session: Session, host: HostModel, spec: ModelSpec) -> uuid.UUID:
+    """The row of this host model; one of the same name and another content gets a longer name."""
+    info = host.info()
+    for name in (host.name, f"{host.name}-{info['fingerprint'][:8]}"):
+        found = session.scalars(select(Model).where(Model.name == name)).first()
+        if found is None:
+            values = {
+                "name": name,
+                "spec": spec.model_dump(mode="json"),
+                "info": info,
+                "token_bytes": host.token_bytes().pack(),
+            }
+            # Two workers may publish the same model at once: the second finds the first one's row.
+            session.execute(insert(Model).values(**values).on_conflict_do_nothing())
+            found = session.scalars(select(Model).where(Model.name == name)).one()
+        if found.info["fingerprint"] == info["fingerprint"]:
+            return found.id
+    raise RuntimeError(f"two host models share the name and hash of {host.name}")
+
+
+def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
+    """``wanted``, or ``wanted-2``, ``-3``, ... if another SAE has it."""
+    taken = set(
+        session.scalars(select(Sae.name).where(Sae.name.startswith(wanted), Sae.id != sae_id))
+    )
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def publish_sae(session: Session, **columns: Any) -> None:
+    """Inserts the SAE, or brings the row of the same id up to date."""
+    statement = insert(Sae).values(**columns)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Sae.id], set_={k: v for k, v in columns.items() if k != "id"}
+        )
+    )
+
+
+def store_evaluation(session: Session, sae_id: uuid.UUID, evaluation: dict[str, Any]) -> None:
+    sae = session.get(Sae, sae_id, with_for_update=True)
+    if sae is not None:
+        sae.metrics = {**sae.metrics, "evaluation": evaluation}
+
+
+def publish_index(
+    session: Session,
+    sae_id: uuid.UUID,
+    reader: IndexReader,
+    store: TokenStore,
+    path: str,
+    stage: Stage,
+) -> dict[str, Any]:
+    """Replaces the SAE's feature rows by those of ``reader``; contexts are shared, kept once.
+
+    Returns what ``saes.index`` holds: path, text_id, tokens, documents, features, alive, postings,
+    bytes_per_feature (the feature's row and its share of the contexts).
+    """
+    session.execute(delete(Feature).where(Feature.sae_id == sae_id))
+    rows = iterate_feature_rows(reader)
+    used: set[int] = set()
+    columns = [
+        "sae_id",
+        "index",
+        "density",
+        "max_activation",
+        "postings",
+        "label",
+        "evidence",
+        "examples",
+    ]
+    _copy(session, "features", columns, _feature_rows(sae_id, rows, used, stage))
+    context_bytes = _publish_contexts(session, store, sorted(used))
+    index = {
+        "path": path,
+        "text_id": store.text_id,
+        "tokens": reader.n_tokens,
+        "documents": store.n_documents,
+        "features": reader.n_features,
+        "alive": int((reader.counts > 0).sum()),
+        "postings": reader.n_postings,
+        "bytes_per_feature": round(rows.bytes_per_feature + context_bytes / reader.n_features, 1),
+    }
+    session.execute(update(Sae).where(Sae.id == sae_id).values(index=index))
+    return index
+
+
+def _feature_rows(
+    sae_id: uuid.UUID, rows: Iterable[dict[str, Any]], used: set[int], stage: Stage
+) -> Iterator[Sequence[Any]]:
+    for row in rows:
+        used.update(example.row for example in unpack_examples(row["examples"]))
+        yield (
+            sae_id,
+            row["index"],
+            row["density"],
+            row["max_activation"],
+            row["postings"],
+            _storable(row["label"]),
+            _storable(json.dumps(row["evidence"], ensure_ascii=False)),
+            row["examples"],
+        )
+        stage.advance()
+
+
+def _storable(text: str) -> str:
+    """Postgres text holds no NUL; in JSON it would stand as an escape, refused as well."""
+    return text.replace("\x00", "\ufffd").replace("\\u0000", "\ufffd")
+
+
+def _publish_contexts(session: Session, store: TokenStore, used: list[int]) -> int:
+    """Writes the rows that examples refer to, and all documents; returns the bytes of the rows."""
+    start = np.asarray(store.row_start)
+    total = 0
+
+    def contexts() -> Iterator[Sequence[Any]]:
+        nonlocal total
+        for row in used:
+            ids = np.asarray(store.tokens[start[row] : start[row + 1]], dtype="<u4").tobytes()
+            total += len(ids)
+            yield store.text_id, row, int(store.row_document[row]), int(start[row]), ids
+
+    names = (
+        (store.text_id, number, _storable(name)) for number, name in enumerate(store.document_names)
+    )
+    columns = ["text_id", "row", "document", "start", "token_ids"]
+    _copy_new(session, "contexts", columns, contexts())
+    _copy_new(session, "documents", ["text_id", "document", "name"], names)
+    return total
+
+
+def _copy_new(
+    session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """COPY that leaves rows alone which are there already."""
+    connection = session.connection()
+    fresh = f"new_{table}"
+    connection.exec_driver_sql(f"CREATE TEMP TABLE {fresh} (LIKE {table}) ON COMMIT DROP")
+    _copy(session, fresh, columns, rows)
+    connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {fresh} ON CONFLICT DO NOTHING")
+    connection.exec_driver_sql(f"DROP TABLE {fresh}")
+
+
+def _copy(
+    session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Streams rows into ``table`` within the session's transaction."""
+    connection = session.connection().connection.driver_connection
+    assert connection is not None
+    names = ", ".join(f'"{name}"' for name in columns)
+    statement = f"COPY {table} ({names}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def publish_explanation(
+    session: Session,
+    sae_id: uuid.UUID,
+    run_id: uuid.UUID,
+    feature: int,
+    key: str,
+    found: Explained,
+    embedding: Sequence[float] | None,
+) -> None:
+    """Stores an explanation unless the same work is stored already."""
+    values = {
+        "sae_id": sae_id,
+        "run_id": run_id,
+        "feature": feature,
+        "key": key,
+        "explainer": found.provenance["explainer"],
+        "label": _storable(found.label),
+        "text": _storable(found.text),
+        "judge": found.provenance["judge"]["model"],
+        "provenance": {**found.provenance, "confidence": found.confidence},
+        "embedding": embedding,
+    }
+    session.execute(
+        insert(Explanation)
+        .values(**values)
+        .on_conflict_do_nothing(constraint="uq_explanations_key")
+    )
+
+
+def publish_score(
+    session: Session, explanation_id: uuid.UUID, run_id: uuid.UUID, key: str, result: ScoreResult
+) -> None:
+    """Stores a score unless the same work is stored already."""
+    values = {
+        "explanation_id": explanation_id,
+        "run_id": run_id,
+        "scorer": result.scorer,
+        "key": key,
+        "metric": result.metric,
+        "value": result.value,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "n_failed": result.n_failed,
+        "baseline": result.baseline.value if result.baseline else None,
+        "details": result.as_details(),
+        "judge": result.details["judge"]["model"],
+    }
+    session.execute(
+        insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
+    )
