@@ -19,13 +19,13 @@ from monosemy.interp.explain import Explanation as Explained
 from monosemy.interp.judge import Judge
 from monosemy.interp.labelling import (
     FeatureTexts,
+    choose_features,
     explain_features,
     explanation_key,
     score_explanations,
     score_key,
 )
 from monosemy.interp.registry import create_explainer, create_scorer
-from monosemy.interp.select import select_features
 from monosemy.specs import ExplainRun, JudgeSpec, ScoreRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
@@ -60,7 +60,7 @@ class InterpRuns:
         self, run_id: uuid.UUID, spec: ExplainRun, reporter: RunReporter
     ) -> dict[str, Any]:
         sae, texts = self._texts(spec.sae)
-        features = select_features(texts.reader, spec.explanation.features)
+        features = choose_features(texts, spec.explanation.features)
         async with self._judge(spec.explanation.judge) as judge:
             explainer = create_explainer(spec.explanation, judge)
             text_id = texts.store.text_id

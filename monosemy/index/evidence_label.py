@@ -101,7 +101,8 @@ def _one_token(evidence: FeatureEvidence) -> str | None:
     word, shares = max(words.items(), key=lambda item: sum(item[1]))
     several_ways = len(shares) > 1 and sum(shares) - max(shares) >= 0.1
     if word and several_ways and sum(shares) >= ONE_TOKEN:
-        return f"word {quote(word)} {_share(evidence, sum(shares))}"
+        noun = "word" if word.isalpha() else "token"
+        return f"{noun} {quote(word)} {_share(evidence, sum(shares))}"
     second = tokens[1].share if len(tokens) > 1 else 0.0
     if tokens[0].share >= max(ONE_TOKEN, 2 * second):
         return f"token {quote(tokens[0].text)} {_share(evidence, tokens[0].share)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,45 @@ class _Chunk:
     indptr: Ints
     positions: npt.NDArray[np.unsignedinteger]
     values: npt.NDArray[np.float32]
+
+    def bounds(self, first: int, last: int) -> Ints:
+        """``indptr[first : last + 1]``."""
+        return self.indptr[first : last + 1]
+
+    def read(self, piece: slice) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """(positions, values) of some postings."""
+        return self.positions[piece], self.values[piece]
+
+    def spill(self, stem: Path) -> _SpilledChunk:
+        """Writes the arrays as raw files beside ``stem``."""
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        arrays = (self.indptr, self.positions, self.values)
+        files = tuple(stem.with_suffix(suffix) for suffix in (".indptr", ".positions", ".values"))
+        for file, array in zip(files, arrays, strict=True):
+            array.tofile(file)
+        return _SpilledChunk(*files, self.positions.dtype)
+
+
+@dataclass(frozen=True)
+class _SpilledChunk:
+    """A chunk on disk.  It is read, not mapped: mapped pages would count as our memory."""
+
+    indptr: Path
+    positions: Path
+    values: Path
+    position_dtype: np.dtype[Any]
+
+    def bounds(self, first: int, last: int) -> Ints:
+        return _read(self.indptr, np.dtype(np.int64), slice(first, last + 1))
+
+    def read(self, piece: slice) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        positions = _read(self.positions, self.position_dtype, piece)
+        return positions, _read(self.values, np.dtype(np.float32), piece)
+
+
+def _read(file: Path, dtype: np.dtype[Any], piece: slice) -> npt.NDArray[Any]:
+    offset = piece.start * dtype.itemsize
+    return np.fromfile(file, dtype, count=piece.stop - piece.start, offset=offset)
 
 
 @dataclass(frozen=True)
@@ -74,7 +114,7 @@ class PostingSorter:
         self._spill_folder = spill_folder
         self._chunk_postings = chunk_postings
         self._memory_left = memory_bytes
-        self._chunks: list[_Chunk] = []
+        self._chunks: list[_Chunk | _SpilledChunk] = []
         self._features: list[npt.NDArray[np.integer]] = []
         self._positions: list[npt.NDArray[np.integer]] = []
         self._values: list[npt.NDArray[np.float32]] = []
@@ -131,13 +171,7 @@ class PostingSorter:
         # Once one does not fit, later ones (about as large) do not either.
         self._memory_left = 0
         stem = self._spill_folder / f"chunk-{len(self._chunks):06d}"
-        self._spill_folder.mkdir(parents=True, exist_ok=True)
-        arrays = []
-        for name in ("indptr", "positions", "values"):
-            path = stem.with_name(f"{stem.name}-{name}.npy")
-            np.save(path, getattr(chunk, name), allow_pickle=False)
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        self._chunks.append(_Chunk(*arrays))
+        self._chunks.append(chunk.spill(stem))
         self.spilled_chunks += 1
 
     def blocks(self, block_features: int, block_postings: int) -> Iterator[PostingBlock]:
@@ -162,13 +196,12 @@ class PostingSorter:
         values = np.empty(int(indptr[-1]), np.float32)
         write = indptr[:-1].copy()
         for chunk in self._chunks:
-            bounds = np.asarray(chunk.indptr[first : last + 1])
+            bounds = chunk.bounds(first, last)
             counts = np.diff(bounds)
             source = slice(int(bounds[0]), int(bounds[-1]))
             shift = write - (bounds[:-1] - bounds[0])
             target = np.repeat(shift, counts) + np.arange(source.stop - source.start)
-            positions[target] = chunk.positions[source]
-            values[target] = chunk.values[source]
+            positions[target], values[target] = chunk.read(source)
             write += counts
         return PostingBlock(first, last, indptr, positions, values)
 

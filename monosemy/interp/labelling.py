@@ -10,23 +10,32 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, JudgeError
 from monosemy.index.examples import Example
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives
+from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
 from monosemy.interp.baseline import shuffled_partner
 from monosemy.interp.detection import Scorer, ScoreResult
 from monosemy.interp.endpoint import EndpointError
 from monosemy.interp.explain import Explainer, Explanation
+from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
 from monosemy.interp.usage import Usage
 from monosemy.progress import Reporter
-from monosemy.specs import ExplanationSpec, ScoringSpec
+from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
 from monosemy.workspace import fingerprint
 
 EXPLAIN_SPLIT, SCORE_SPLIT = 0, 2
 """Document splits (``data.splits``): what explains a feature never scores it."""
+
+MIN_PER_SPLIT = 10
+"""Firings in each of the two splits without which a feature is not sampled."""
+
+_SPARE = 4
+"""Candidates looked at per feature wanted."""
 
 
 @dataclass
@@ -82,6 +91,32 @@ class FeatureTexts:
     def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
         largest = float(self.reader.max_activation[feature])
         return [show_example(each, self.store, self._token_bytes, largest) for each in examples]
+
+
+def choose_features(texts: FeatureTexts, selection: FeatureSelection) -> list[int]:
+    """``select_features``, and of a sample only those that fire in both splits.
+
+    A feature needs ``MIN_PER_SPLIT`` firings in the documents that explain it and as many in those
+    that score it.  Raises ``DataError`` when no feature has them.
+    """
+    if selection.indices is not None:
+        return select_features(texts.reader, selection)
+    generous = selection.model_copy(update={"count": _SPARE * selection.count})
+    chosen: list[int] = []
+    found = select_features(texts.reader, generous)
+    for feature in np.random.default_rng(selection.seed).permutation(found).tolist():
+        if len(chosen) < selection.count and all(
+            len(split_postings(texts.reader, texts.store, feature, split)) >= MIN_PER_SPLIT
+            for split in (EXPLAIN_SPLIT, SCORE_SPLIT)
+        ):
+            chosen.append(feature)
+    if not chosen:
+        raise DataError(
+            "No sampled feature fires often enough both in the documents that explain it and in "
+            "those that score it.",
+            "Index more documents, or name features with explanation.features.indices.",
+        )
+    return sorted(chosen)
 
 
 def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, judge: str) -> str:

@@ -31,7 +31,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Starts ``command`` in a session of its own, its output appended to ``log``.
 
-    The kernel (Linux) sends it ``death_signal`` when this process ends in any way, ``kill -9`` included.
+    The kernel (Linux) sends it ``death_signal`` when this process ends, by ``kill -9`` too.
     ``account``: run as that user (only root can).  ``keep_open``: descriptors it inherits.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
