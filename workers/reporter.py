@@ -55,7 +55,7 @@ class RunReporter(Reporter):
     def log(self, message: str, **fields: Any) -> None:
         logger.info(message, extra={"detail": fields} if fields else None)
         data = {"message": message, **fields}
-        self._write(lambda s: repository.add_event(s, self._run_id, "log", data))
+        self._write(lambda s: repository.record_log(s, self._run_id, self._owner, data))
 
     def _write(self, change: Callable[[Any], Any]) -> None:
         try:

@@ -50,11 +50,16 @@ class _Chunk:
     def spill(self, stem: Path) -> _SpilledChunk:
         """Writes the arrays as raw files beside ``stem``."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        arrays = (self.indptr, self.positions, self.values)
-        files = tuple(stem.with_suffix(suffix) for suffix in (".indptr", ".positions", ".values"))
-        for file, array in zip(files, arrays, strict=True):
-            array.tofile(file)
-        return _SpilledChunk(*files, self.positions.dtype)
+        spilled = _SpilledChunk(
+            indptr=stem.with_suffix(".indptr"),
+            positions=stem.with_suffix(".positions"),
+            values=stem.with_suffix(".values"),
+            position_dtype=self.positions.dtype,
+        )
+        self.indptr.astype(np.int64, copy=False).tofile(spilled.indptr)
+        self.positions.tofile(spilled.positions)
+        self.values.tofile(spilled.values)
+        return spilled
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -33,6 +34,7 @@ import numpy.typing as npt
 from monosemy.index.evidence import FeatureEvidence
 
 FORMAT_VERSION = 1
+LEFTOVER_SECONDS = 24 * 3600
 SMALLEST_SHARE = np.float16(2.0**-24)
 
 
@@ -82,6 +84,7 @@ class IndexWriter:
     def __init__(self, folder: Path) -> None:
         self.final = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
         self.building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         self.scratch = self.building / "scratch"
 
@@ -129,6 +132,13 @@ class IndexWriter:
         # mkdtemp makes the folder private; other workers read it too.
         self.building.chmod(0o755)
         _put_in_place(self.building, self.final)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed builds left beside ``folder``; young ones may still be at work."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(new: Path, final: Path) -> None:

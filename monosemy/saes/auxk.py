@@ -18,14 +18,18 @@ class DeadLatents:
     @torch.no_grad()
     def update(self, indices_NK: Tensor, values_NK: Tensor) -> None:
         """Takes in a batch; without synchronising with the device."""
-        fired = torch.zeros_like(self.silent_for, dtype=values_NK.dtype)
-        fired.scatter_add_(0, indices_NK.reshape(-1), (values_NK > 0).reshape(-1).to(fired.dtype))
+        fired = torch.zeros(self.silent_for.shape, device=values_NK.device)
+        fired.scatter_add_(0, indices_NK.reshape(-1), (values_NK > 0).float().reshape(-1))
         self.silent_for += indices_NK.shape[0]
         self.silent_for.masked_fill_(fired > 0, 0)
 
     def mask(self) -> Tensor:
         """True where a latent counts as dead, bool ``[d_sae]``."""
         return self.silent_for >= self.after_tokens
+
+    def indices(self) -> Tensor:
+        """Which latents are dead, int64; waits for the device, so ask rarely."""
+        return self.mask().nonzero().squeeze(1)
 
 
 def auxk_loss(
@@ -35,14 +39,20 @@ def auxk_loss(
 
     ``dead``: int64 indices of dead latents, at least one.  ``residual_ND = x - reconstruction`` is
     detached.  Each token uses its ``min(aux_k, len(dead))`` strongest dead latents (``aux_k``
-    defaults to half of ``d_in``); the result does not change when the data is scaled.
+    defaults to half of ``d_in``).  The result does not change when the data is scaled; its gradient
+    reaches encoder and decoder of the dead latents.
     """
-    k = min(aux_k or sae.d_in // 2, dead.numel())
-    pre = torch.addmm(sae.b_enc[dead], x_ND - sae.b_dec, sae.W_enc[:, dead]).relu()
-    if k < dead.numel():
-        kept = pre.detach().topk(k, dim=-1, sorted=False).indices
-        pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)
+    k = min(aux_k or max(1, sae.d_in // 2), dead.numel())
     target = residual_ND.detach()
-    error = (pre @ sae.W_dec[dead] - target).pow(2).sum()
+    W_enc, W_dec = sae.W_enc.T.index_select(0, dead).T, sae.W_dec.index_select(0, dead)
+    half = sae.product_dtype is not None and sae.product_dtype != W_enc.dtype
+    # Most tokens use most dead latents, so here dense products win over sparse ones.
+    with torch.autocast(x_ND.device.type, dtype=sae.product_dtype, enabled=half):
+        pre = torch.addmm(sae.b_enc[dead], x_ND - sae.b_dec, W_enc).relu()
+        if k < dead.numel():
+            kept = pre.detach().topk(k, dim=-1, sorted=False).indices
+            pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)
+        reconstruction = pre @ W_dec
+    error = (reconstruction.to(target.dtype) - target).pow(2).sum()
     variance = (target - target.mean(0)).pow(2).sum()
     return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +17,16 @@ class SAE(nn.Module):
     """A dictionary of ``d_sae`` unit-norm rows ``W_dec`` with an encoder and two biases.
 
     Shapes: ``W_enc [d_in, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_in]``, ``b_dec [d_in]``,
-    all float32.  An architecture overrides ``encode``; see ``topk.py`` for the pattern.
+    all float32.  An architecture overrides ``encode`` and says how SAELens writes it down; see
+    ``topk.py`` for the pattern.
     """
+
+    saelens_fixed: ClassVar[Mapping[str, Any]] = {
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+    }
+    """Keys of SAELens' ``cfg.json`` for which this class computes the right thing with this value
+    only; a folder that has another is refused."""
 
     def __init__(self, spec: SAESpec, d_in: int) -> None:
         super().__init__()
@@ -27,25 +38,22 @@ class SAE(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(spec.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(spec.d_sae, d_in))
         self.b_dec = nn.Parameter(torch.zeros(d_in))
-        self.product_dtype = torch.float32
-        """In which dtype ``encode`` multiplies; training uses bfloat16 where that is faster."""
+        self.product_dtype: torch.dtype | None = None
+        """In which dtype ``encode`` multiplies, None for that of the weights; training uses
+        bfloat16 where that is faster."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.W_dec.device
 
     def initialise(self, generator: torch.Generator) -> None:
         """Random unit decoder rows, encoder = decoder transposed (Gao et al. 2024, A.1)."""
         with torch.no_grad():
-            rows = torch.randn(self.d_sae, self.d_in, generator=generator)
-            self.W_dec.copy_(rows / rows.norm(dim=1, keepdim=True))
+            self.W_dec.copy_(torch.randn(self.d_sae, self.d_in, generator=generator))
+            self.normalise_decoder()
             self.W_enc.copy_(self.W_dec.T)
             self.b_enc.zero_()
             self.b_dec.zero_()
-
-    def pre_activations(self, x_ND: Tensor) -> Tensor:
-        """``(x - b_dec) @ W_enc + b_enc``, ``[n, d_sae]``: the one dense product."""
-        centred = x_ND - self.b_dec
-        if self.product_dtype == torch.float32:
-            return torch.addmm(self.b_enc, centred, self.W_enc)
-        product = centred.to(self.product_dtype) @ self.W_enc.to(self.product_dtype)
-        return product.float() + self.b_enc
 
     def encode(self, x_ND: Tensor, budget: int | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``; ``budget`` asks for another sparsity than trained."""
@@ -57,6 +65,15 @@ class SAE(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return self.decode(self.encode(x_ND))
+
+    def saelens_keys(self) -> dict[str, Any]:
+        """What SAELens' ``cfg.json`` holds for this architecture beside the common keys."""
+        raise NotImplementedError
+
+    @classmethod
+    def saelens_spec(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of ``SAESpec`` that such a ``cfg.json`` determines."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def rescale_input(self, factor: float) -> None:

@@ -12,14 +12,14 @@ class Codes(NamedTuple):
     """The active latents of ``n`` tokens; an entry with value 0 stands for nothing."""
 
     indices: Tensor
-    """int64 ``[n, k]``: latents, in no particular order."""
+    """int64 ``[n, k]``: latents, in no particular order, none twice in a row."""
     values: Tensor
     """``[n, k]``: their activations, never negative."""
 
     def dense(self, d_sae: int) -> Tensor:
         """``[n, d_sae]``; for tests and tiny cases, never on the main path."""
-        full = torch.zeros(self.values.shape[0], d_sae, dtype=self.values.dtype)
-        full = full.to(self.values.device)
+        like = self.values
+        full = torch.zeros(like.shape[0], d_sae, dtype=like.dtype, device=like.device)
         return full.scatter_add(1, self.indices, self.values)
 
     def l0(self) -> Tensor:

@@ -6,11 +6,14 @@ threads nor on atomics: equal inputs give equal bits.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 def weighted_rows(indices_NK: Tensor, weights_NK: Tensor, rows_FD: Tensor) -> Tensor:

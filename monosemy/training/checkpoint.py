@@ -1,9 +1,11 @@
-"""Checkpoints: a folder per step, written aside and renamed, the newest readable one wins."""
+"""Checkpoints: a folder per step, written aside and renamed, the newest sound one wins."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,44 +14,97 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from monosemy.errors import DataError
+from monosemy.progress import SILENT, Reporter
+
 _KEPT = 2
+_TENSORS, _VALUES = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """The whole state of a run after ``step`` steps; ``key`` says which run it belongs to."""
+
     step: int
+    key: str
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes ``folder/step-N`` so that it is there whole or not at all; keeps the newest two."""
+    """Writes ``folder/step-N`` so that it is there whole or not at all; keeps the newest two.
+
+    What is there from later steps belongs to a damaged or abandoned run, and goes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:010d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    save_file(contiguous, str(partial / "state.safetensors"))
-    values = {"step": checkpoint.step, **checkpoint.values}
-    (partial / "state.json").write_text(json.dumps(values), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    for old in _steps(folder)[_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        partial.mkdir()
+        tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
+        save_file(tensors, str(partial / _TENSORS))
+        _write_values(partial, checkpoint)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(
+            f"Cannot write a checkpoint to {folder}: {error}.", "Is the disk full?"
+        ) from None
+    newest_first = sorted(_steps(folder), reverse=True)
+    kept = [path for path in newest_first if path.name <= final.name][:_KEPT]
+    for path in newest_first:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read whole, or None."""
-    for path in _steps(folder):
+def load_checkpoint(folder: Path, key: str, reporter: Reporter = SILENT) -> Checkpoint | None:
+    """The newest checkpoint of run ``key`` that is sound, or None; those passed over are logged."""
+    for path in sorted(_steps(folder), reverse=True):
         try:
-            values = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            tensors = load_file(str(path / "state.safetensors"))
-            return Checkpoint(values.pop("step"), tensors, values)
-        except (OSError, ValueError, KeyError, SafetensorError):
-            continue  # a damaged one: the one before it will do
+            values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
+            if values["key"] != key:
+                reporter.log("checkpoint of another run passed over", checkpoint=path.name)
+                continue
+            if _checksum(path / _TENSORS) != values["checksum"]:
+                raise ValueError("its checksum is wrong")
+            tensors = load_file(str(path / _TENSORS))
+            return Checkpoint(values["step"], key, tensors, values["values"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reporter.log("damaged checkpoint passed over", checkpoint=path.name, error=str(error))
     return None
 
 
+def _write_values(partial: Path, checkpoint: Checkpoint) -> None:
+    values = {
+        "step": checkpoint.step,
+        "key": checkpoint.key,
+        "checksum": _checksum(partial / _TENSORS),
+        "values": checkpoint.values,
+    }
+    (partial / _VALUES).write_text(json.dumps(values), encoding="utf-8")
+    # On the disk before the rename: else a power cut can leave the name without the data.
+    for path in (partial / _TENSORS, partial / _VALUES, partial):
+        _sync(path)
+
+
+def _checksum(file: Path) -> int:
+    total = 0
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _steps(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+    return list(folder.glob("step-*")) if folder.is_dir() else []

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.specs import TrainingSpec
 
 
 class RowSource(Protocol):
-    """What the stream needs of ``models.activations.ActivationSource``."""
+    """What training and evaluation need of ``models.activations.ActivationSource``."""
 
     @property
     def width(self) -> int: ...
@@ -30,24 +31,33 @@ class RowSource(Protocol):
     def flush(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class StreamSettings:
-    batch_tokens: int
-    buffer_tokens: int
-    host_rows: int
-    seed: int
-    max_norm_ratio: float | None
+@dataclass
+class _Cursor:
+    """Where the stream stands in the text."""
+
+    epoch: int
+    next_row: int
+    pending: Tensor
+    """Tokens of the last rows read that found no free slot, ``[n, width]``."""
+    outliers: int
 
 
 class ActivationStream:
-    """Endless batches ``[batch_tokens, width]`` (float32, CPU) over the given rows.
+    """Endless batches ``[spec.batch_tokens, width]`` (float32, CPU) over the given rows.
 
-    Tokens whose norm exceeds ``max_norm`` (``max_norm_ratio`` times the median norm of the first
-    fill) are left out and counted in ``outliers``.  Raises ``DataError`` when there is no text.
+    ``capacity`` is the buffer's size in tokens, at least two batches.  Tokens whose norm exceeds
+    ``max_norm`` (``spec.max_norm_ratio`` times the median norm of the first fill) or is not finite
+    are left out and counted.  ``on_read`` is called with the tokens of each read; it may raise, and
+    the stream is then where it was before that batch.  Raises ``DataError`` when there is no text.
     """
 
     def __init__(
-        self, source: RowSource, rows: npt.NDArray[np.int64], settings: StreamSettings
+        self,
+        source: RowSource,
+        rows: npt.NDArray[np.int64],
+        spec: TrainingSpec,
+        capacity: int | None = None,
+        on_read: Callable[[int], None] | None = None,
     ) -> None:
         if len(rows) == 0:
             raise DataError(
@@ -56,106 +66,118 @@ class ActivationStream:
             )
         self.source = source
         self.all_rows = np.asarray(rows, dtype=np.int64)
-        self.settings = settings
-        capacity = max(settings.buffer_tokens, 2 * settings.batch_tokens)
-        self.buffer = torch.zeros(capacity, source.width)
+        self.spec = spec
+        self.on_read = on_read
+        size = max(capacity or spec.buffer_tokens, 2 * spec.batch_tokens)
+        self.buffer = torch.zeros(size, source.width)
         self.order = torch.zeros(0, dtype=torch.int64)
+        """Slots in the order they are served; empty before the first fill."""
         self.served = 0
-        self.pending = torch.zeros(0, source.width)
-        self.epoch = 0
-        self.next_row = 0
-        self.outliers = 0
         self.max_norm: float | None = None
-        self.on_read: Callable[[int], None] | None = None
-        """Told how many tokens each read brought: the first fill takes a while."""
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(spec.seed)
+        self._cursor = _Cursor(0, 0, torch.zeros(0, source.width), 0)
         self._permutation = self._permute(0)
+
+    @property
+    def outliers(self) -> int:
+        """Tokens left out so far."""
+        return self._cursor.outliers
+
+    @property
+    def filled(self) -> bool:
+        """Whether the first fill is done."""
+        return len(self.order) > 0
 
     def next_batch(self) -> Tensor:
         """The next batch; the first call fills the buffer."""
-        if len(self.order) == 0:
-            self._fill_first()
-        size = self.settings.batch_tokens
+        self.fill()
+        size = self.spec.batch_tokens
         if self.served + size > len(self.order) or self.served >= len(self.order) // 2:
-            self._refill()
+            self._fill(self.order[: self.served])
+            self._shuffle()
         batch = self.buffer[self.order[self.served : self.served + size]]
         self.served += size
         return batch
 
-    def first_fill(self) -> Tensor:
-        """The whole buffer as it first stands, to initialise from; ``[capacity, width]``."""
-        if len(self.order) == 0:
-            self._fill_first()
-        return self.buffer
+    def fill(self) -> None:
+        """Fills the buffer if it never was, and sets ``max_norm`` from what comes in.
 
-    def _fill_first(self) -> None:
-        if self.settings.max_norm_ratio is not None:
-            sample = self._read(len(self.buffer))
-            norms = sample.norm(dim=1)
-            self.max_norm = float(norms.median()) * self.settings.max_norm_ratio
-            self.pending = torch.cat([self._without_outliers(sample), self.pending])
-        self._refill()
+        Until the first batch is taken, ``buffer`` then holds nothing but tokens to come.
+        """
+        if self.filled:
+            return
+        self._fill(torch.arange(len(self.buffer)))
+        if self.spec.max_norm_ratio is not None:
+            norms = self.buffer.norm(dim=1)
+            self.max_norm = float(norms.median()) * self.spec.max_norm_ratio
+            self._cursor.pending = self._without_outliers(self._cursor.pending)
+            too_long = (norms > self.max_norm).nonzero().squeeze(1)
+            self._cursor.outliers += len(too_long)
+            self._fill(too_long)
+        self._shuffle()
 
-    def _refill(self) -> None:
-        """Fills the served slots in place (all of them at first) and draws a new order."""
-        started = len(self.order) > 0
-        slots = self.order[: self.served] if started else torch.arange(len(self.buffer))
-        if len(slots):
-            self.buffer[slots] = self._read(len(slots))
+    def _shuffle(self) -> None:
         self.order = torch.randperm(len(self.buffer), generator=self.generator)
         self.served = 0
 
-    def _read(self, count: int) -> Tensor:
-        """The next ``count`` tokens in arrival order; what a row has beyond that is kept."""
-        parts, have = [self.pending], len(self.pending)
-        fruitless = 0
-        while have < count:
-            acts, _ = self.source.rows(self._next_rows())
-            acts = self._without_outliers(acts.float().cpu())
-            fruitless = 0 if len(acts) else fruitless + 1
-            if fruitless > len(self.all_rows):
-                raise DataError("No token of the text may be trained on: all are norm outliers.")
-            parts.append(acts)
-            have += len(acts)
-            if self.on_read is not None:
-                self.on_read(len(acts))
-        tokens = torch.cat(parts)
-        self.pending = tokens[count:].clone()
-        return tokens[:count]
+    def _fill(self, slots: Tensor) -> None:
+        """Puts the next tokens into ``slots``; all or, if interrupted, as good as none."""
+        before = _Cursor(**vars(self._cursor))
+        done = fruitless = 0
+        try:
+            while done < len(slots):
+                if not len(self._cursor.pending):
+                    self._cursor.pending = self._read()
+                tokens = self._cursor.pending[: len(slots) - done]
+                self.buffer[slots[done : done + len(tokens)]] = tokens
+                self._cursor.pending = self._cursor.pending[len(tokens) :]
+                done += len(tokens)
+                fruitless = 0 if len(tokens) else fruitless + 1
+                if fruitless > len(self.all_rows):
+                    raise DataError("No token of the text can be trained on: none has a usable norm.")
+        except BaseException:
+            self._cursor = before
+            self._permutation = self._permute(before.epoch)
+            raise
+
+    def _read(self) -> Tensor:
+        """The usable tokens of the next ``host_rows`` rows."""
+        cursor = self._cursor
+        if cursor.next_row >= len(self._permutation):
+            cursor.epoch, cursor.next_row = cursor.epoch + 1, 0
+            self._permutation = self._permute(cursor.epoch)
+        rows = self._permutation[cursor.next_row : cursor.next_row + self.spec.host_rows]
+        acts, _ = self.source.rows(rows)
+        cursor.next_row += len(rows)
+        if self.on_read is not None:
+            self.on_read(len(acts))
+        return self._without_outliers(acts.float().cpu())
 
     def _without_outliers(self, acts: Tensor) -> Tensor:
-        if self.max_norm is None:
-            return acts
-        keep = acts.norm(dim=1) <= self.max_norm
-        self.outliers += int((~keep).sum())
+        norms = acts.norm(dim=1)
+        keep = norms.isfinite()
+        if self.max_norm is not None:
+            keep &= norms <= self.max_norm
+        self._cursor.outliers += int((~keep).sum())
         return acts[keep]
 
-    def _next_rows(self) -> npt.NDArray[np.int64]:
-        if self.next_row >= len(self._permutation):
-            self.epoch += 1
-            self.next_row = 0
-            self._permutation = self._permute(self.epoch)
-        rows = self._permutation[self.next_row : self.next_row + self.settings.host_rows]
-        self.next_row += len(rows)
-        return rows
-
     def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self.settings.seed, epoch]).permutation(self.all_rows)
+        return np.random.default_rng([self.spec.seed, epoch]).permutation(self.all_rows)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that decides what comes next: tensors and JSON-able values."""
         tensors = {
             "buffer": _lossless(self.buffer),
             "order": self.order,
-            "pending": _lossless(self.pending),
+            "pending": _lossless(self._cursor.pending),
             "generator": self.generator.get_state(),
         }
         values = {
             "served": self.served,
-            "epoch": self.epoch,
-            "next_row": self.next_row,
-            "outliers": self.outliers,
             "max_norm": self.max_norm,
+            "epoch": self._cursor.epoch,
+            "next_row": self._cursor.next_row,
+            "outliers": self._cursor.outliers,
         }
         return tensors, values
 
@@ -165,14 +187,11 @@ class ActivationStream:
             raise DataError("The checkpoint's activation buffer has another size.")
         self.buffer = tensors["buffer"].float()
         self.order = tensors["order"].clone()
-        self.pending = tensors["pending"].float()
         self.generator.set_state(tensors["generator"].clone())
-        self.served = values["served"]
-        self.epoch = values["epoch"]
-        self.next_row = values["next_row"]
-        self.outliers = values["outliers"]
-        self.max_norm = values["max_norm"]
-        self._permutation = self._permute(self.epoch)
+        self.served, self.max_norm = values["served"], values["max_norm"]
+        pending = tensors["pending"].float()
+        self._cursor = _Cursor(values["epoch"], values["next_row"], pending, values["outliers"])
+        self._permutation = self._permute(values["epoch"])
 
 
 def _lossless(tensor: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
 from monosemy.specs import PENDING_SAE, QUEUES, Part, PipelineRun, pipeline_children
+from service.database.storable import storable, storable_text
 from service.database.tables import Run
 from service.runs import repository
 
@@ -88,7 +89,7 @@ def succeed_run(
 ) -> set[str]:
     """Ends a run well, hands its SAE to the runs that wait for it; returns the queues to wake."""
     run = _held(session, run_id, owner)
-    run.result = result
+    run.result = storable(result)
     _end(session, run, "succeeded")
     return _hand_on(session, run)
 
@@ -98,6 +99,7 @@ def fail_run(
 ) -> set[str]:
     """Ends an attempt badly: queued again after a while if ``retryable`` and attempts are left."""
     run = _held(session, run_id, owner)
+    error = storable_text(error)
     if retryable and run.state == "running" and run.attempt < run.max_attempts:
         delay = _BACKOFF_SECONDS[min(run.attempt, len(_BACKOFF_SECONDS)) - 1]
         run.error = error
@@ -212,6 +214,7 @@ def _settle_parent(session: Session, parent_id: uuid.UUID) -> None:
     children = repository.children_of(session, parent_id)
     states = {child.state for child in children}
     parent.result = _merged_result(children)
+    parent.progress = _steps_done(children)
     active = states & set(repository.ACTIVE)
     if not active:
         failed = next((child for child in children if child.state == "failed"), None)
@@ -235,6 +238,21 @@ def _merged_result(children: Any) -> dict[str, Any]:
             if child.result.get("sae_id"):
                 merged.setdefault("sae_id", child.result["sae_id"])
     return merged
+
+
+def _steps_done(children: Any) -> dict[str, Any]:
+    """A pipeline's progress, in the form of a stage's: the step under way, steps done of all."""
+    under_way = next((child for child in children if child.state not in ENDED), children[-1])
+    return {
+        "stage": under_way.kind,
+        "unit": "steps",
+        "done": sum(child.state == "succeeded" for child in children),
+        "total": len(children),
+        "rate": 0.0,
+        "eta_seconds": None,
+        "elapsed_seconds": None,
+        "metrics": {},
+    }
 
 
 def _hand_on(session: Session, run: Run) -> set[str]:

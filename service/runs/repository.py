@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from service.database.storable import storable
 from service.database.tables import Run, RunEvent
 
 ACTIVE = ("queued", "running", "cancelling")
@@ -22,7 +23,7 @@ def add_run(session: Session, **columns: Any) -> Run:
 
 
 def add_event(session: Session, run_id: uuid.UUID, type_: str, data: dict[str, Any]) -> None:
-    session.add(RunEvent(run_id=run_id, type=type_, data=data))
+    session.add(RunEvent(run_id=run_id, type=type_, data=storable(data)))
 
 
 def lock_run(session: Session, run_id: uuid.UUID) -> Run | None:
@@ -118,7 +119,7 @@ def record_progress(
     done = session.execute(
         update(Run)
         .where(Run.id == run_id, Run.lease_owner == owner)
-        .values(progress=progress)
+        .values(progress=storable(progress))
         .returning(Run.id)
         .execution_options(synchronize_session=False)
     ).scalar_one_or_none()
@@ -133,8 +134,18 @@ def record_stage(session: Session, run_id: uuid.UUID, owner: str, stage: dict[st
     run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
     if run is None or run.lease_owner != owner:
         return False
-    run.stages = [old for old in run.stages if old.get("stage") != stage["stage"]] + [stage]
+    kept = [old for old in run.stages if old.get("stage") != stage["stage"]]
+    run.stages = [*kept, storable(stage)]
     add_event(session, run_id, "stage", stage)
+    return True
+
+
+def record_log(session: Session, run_id: uuid.UUID, owner: str, data: dict[str, Any]) -> bool:
+    """A line worth keeping about a held run."""
+    held = select(Run.id).where(Run.id == run_id, Run.lease_owner == owner)
+    if session.scalar(held) is None:
+        return False
+    add_event(session, run_id, "log", data)
     return True
 
 

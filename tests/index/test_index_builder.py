@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,15 @@ def test_a_rebuild_replaces_the_older_index_and_an_empty_folder(tmp_path: Path) 
     assert first.postings(1)[0][0] >= 0  # an open reader keeps its files
     assert json.loads((folder / "meta.json").read_text())["n_postings"] == second.n_postings
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_leftovers_of_killed_builds_are_removed_after_a_day(tmp_path: Path) -> None:
+    for name, age in ((".index.old", 2 * 86400), (".index.young", 60), (".other.x", 2 * 86400)):
+        (tmp_path / name).mkdir()
+        moment = time.time() - age
+        os.utime(tmp_path / name, (moment, moment))
+    random_text().build(tmp_path / "index")
+    assert {path.name for path in tmp_path.iterdir()} == {"index", ".index.young", ".other.x"}
 
 
 def test_stages_are_named_and_counted(tmp_path: Path) -> None:

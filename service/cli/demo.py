@@ -1,0 +1,118 @@
+"""``monosemy demo``: the whole way on a real model, through the public API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from monosemy.specs import (
+    EvaluationSpec,
+    ExplanationSpec,
+    FeatureSelection,
+    PipelineRun,
+    SAESpec,
+    ScoringSpec,
+    TextSpec,
+    TrainingSpec,
+)
+from service.cli.client import Client
+from service.cli.demo_report import report
+from service.cli.watch import watch_run
+from service.settings import Settings
+from service.stack.supervisor import Stack
+
+FULL = PipelineRun(name="demo")
+
+# The same path at a size for continuous integration.
+SMALL = PipelineRun(
+    name="demo-small",
+    text=TextSpec(max_tokens=200_000),
+    sae=SAESpec(d_sae=1024, dead_after_tokens=50_000),
+    training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
+    evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
+    explanation=ExplanationSpec(features=FeatureSelection(count=3, min_postings=200)),
+    scoring=ScoringSpec(positives=5, negatives=5),
+)
+
+
+def demo(
+    exit_when_done: Annotated[
+        bool, typer.Option("--exit", help="Stop by itself when the result is there.")
+    ] = False,
+    small: Annotated[bool, typer.Option(help="A reduced size, through the same path.")] = False,
+    home: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.")] = None,
+) -> None:
+    """Train, index, explain and serve on a real model: one run through the public API.
+
+    Starts the embedded stack, submits a pipeline run (or shows the one that an earlier demo
+    finished), and keeps serving until Ctrl-C.
+
+    Example: monosemy demo --exit
+    """
+    if home is not None:
+        os.environ["MONOSEMY_HOME"] = str(home)
+    if port is not None:
+        os.environ["MONOSEMY_PORT"] = str(port)
+    settings = Settings()
+    console = Console(stderr=False)
+    started = time.monotonic()
+
+    def tell(part: str, text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/]  {part}: {text}")
+
+    console.rule("[bold]monosemy demo")
+    console.print(f"Everything is kept in {settings.home}\n", highlight=False, soft_wrap=True)
+    # SIGTERM as Ctrl-C: either way everything that was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Stack(settings, on_event=tell) as stack:
+        client = Client(stack.addresses.url, settings.api_key)
+        try:
+            run = run_pipeline(client, SMALL if small else FULL, console)
+            if run["state"] != "succeeded":
+                console.print(f"[red]The run {run['state']}:[/] {run['error']}", highlight=False)
+                raise typer.Exit(1)
+            local_judge = stack.judge and settings.judge_url is None
+            report(client, run, console, stack.addresses.url, local_judge)
+            if not exit_when_done:
+                console.print("\nServing until [bold]Ctrl-C[/]; the data stays.")
+                stack.wait()
+        except KeyboardInterrupt:
+            console.print("\nStopping; the data stays, and the next demo goes on from here.")
+            if exit_when_done:
+                raise typer.Exit(130) from None
+    console.print("Stopped.")
+
+
+def run_pipeline(client: Client, spec: PipelineRun, console: Console) -> dict[str, Any]:
+    """The finished run of ``spec``: an earlier one, one under way, or a new one."""
+    found = earlier_run(client, spec)
+    if found is None:
+        found = client.post("/runs", spec.model_dump(mode="json"))
+        console.print(f"\nSubmitted run {found['id']} (POST /api/v1/runs)\n", highlight=False)
+    elif found["state"] == "succeeded":
+        console.print(f"\nAn earlier demo did this already: run {found['id']}", highlight=False)
+        return client.get(f"/runs/{found['id']}")
+    elif found["state"] in ("failed", "cancelled"):
+        found = client.post(f"/runs/{found['id']}/retry", None)
+        console.print(f"\nTaking run {found['id']} up again\n", highlight=False)
+    else:
+        console.print(f"\nRun {found['id']} is under way\n", highlight=False)
+    return watch_run(client, found["id"], console)
+
+
+def earlier_run(client: Client, spec: PipelineRun) -> dict[str, Any] | None:
+    """The newest pipeline run with just this spec."""
+    wanted = spec.model_dump(mode="json")
+    listed = client.get("/runs", kind="pipeline", limit=100)
+    for item in listed["items"]:
+        run = client.get(f"/runs/{item['id']}")
+        if run["spec"] == wanted:
+            return run
+    return None

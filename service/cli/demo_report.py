@@ -1,0 +1,149 @@
+"""What the demo prints at the end: figures, three features, what to try next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from service.cli.client import Client
+
+SHOWN_FEATURES = 3
+
+
+def report(
+    client: Client, run: dict[str, Any], console: Console, url: str, local_judge: bool
+) -> None:
+    """Prints the result of a finished pipeline run."""
+    sae = client.get(f"/saes/{run['result']['sae_id']}")
+    console.print()
+    console.print(_figures(run, sae))
+    console.print(_minutes(run))
+    _features(client, sae, console)
+    if local_judge:
+        console.print(
+            "[yellow]The judge was the packaged 135M model, and it is weak:[/] expect explanations "
+            "and scores near the shuffled baseline. Name a better one and explain again:",
+            highlight=False,
+        )
+        console.print(
+            "  export MONOSEMY_JUDGE_URL=https://.../v1 MONOSEMY_JUDGE_MODEL=... "
+            "MONOSEMY_JUDGE_API_KEY=...\n  make demo",
+            highlight=False,
+            soft_wrap=True,
+        )
+    _next_steps(console, url, sae["name"])
+
+
+def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
+    """The SAE's figures beside those of its frozen-random-decoder twin."""
+    metrics, result = sae["metrics"], run["result"]
+    held = metrics.get("evaluation") or {}
+    twin = held.get("baseline") or {}
+    table = Table(title=f"{sae['name']}  at {sae['site']}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("SAE", justify="right")
+    table.add_column("frozen random decoder", justify="right")
+    rate = f"{metrics['tokens_per_second']:,.0f} tokens/s"
+    table.add_row("tokens trained on", f"{metrics['tokens']:,} ({rate})", "the same")
+    rows = [
+        ("FVU (held-out text, less is better)", "fvu", ".3f"),
+        ("L0 (latents per token)", "l0", ".1f"),
+        ("CE recovered against zero ablation", "ce_recovered_zero", ".1%"),
+        ("CE recovered against mean ablation", "ce_recovered_mean", ".1%"),
+    ]
+    for title, key, how in rows:
+        table.add_row(title, _number(held.get(key), how), _number(twin.get(key), how))
+    dead, twin_dead = metrics["dead_share"], (metrics.get("baseline") or {}).get("dead_share")
+    table.add_row("dead latents", _number(dead, ".1%"), _number(twin_dead, ".1%"))
+    index = result["index"]["index"]
+    table.add_row("features indexed", f"{index['features']:,} ({index['alive']:,} fire)", "")
+    table.add_row("tokens indexed", f"{index['tokens']:,}", "")
+    table.add_row("bytes per feature", f"{index['bytes_per_feature']:,.0f}", "")
+    score = result.get("score")
+    if score:
+        mean, shuffled = score["mean_value"], score["mean_baseline"]
+        table.add_row("detection score, mean", _number(mean, ".2f"), "")
+        table.add_row("  with shuffled explanations", _number(shuffled, ".2f"), "")
+    return table
+
+
+def _minutes(run: dict[str, Any]) -> Table:
+    table = Table(title="Time", title_justify="left")
+    for column in ("step", "stage", "done", "minutes"):
+        table.add_column(column, justify="right" if column in ("done", "minutes") else "left")
+    total = 0.0
+    for child in run["children"]:
+        for stage in child["stages"]:
+            total += stage["elapsed_seconds"]
+            done = f"{stage['done']:,} {stage['unit']}"
+            table.add_row(
+                child["kind"], stage["stage"], done, f"{stage['elapsed_seconds'] / 60:.2f}"
+            )
+    table.add_row("", "together", "", f"{total / 60:.2f}")
+    return table
+
+
+def _features(client: Client, sae: dict[str, Any], console: Console) -> None:
+    listed = client.get(
+        f"/saes/{sae['id']}/features", sort="score", order="desc", limit=SHOWN_FEATURES
+    )
+    for item in listed["items"]:
+        page = client.get(f"/saes/{sae['id']}/features/{item['index']}")
+        console.print(_feature(page))
+
+
+def _feature(page: dict[str, Any]) -> Panel:
+    lines = [
+        f"[bold]evidence[/]  {escape(page['label'])}   fires on {page['density']:.2%} of tokens"
+    ]
+    for said in page["explanations"][:1]:
+        lines.append(f"[bold]LLM[/]       {escape(said['label'])}: {escape(said['text'])}")
+        for score in said["scores"][:1]:
+            lines.append(f"[bold]score[/]     {_score(score)}")
+    promoted = ", ".join(repr(effect["text"]) for effect in page["evidence"]["promoted"][:5])
+    lines.append(f"[bold]promotes[/]  {escape(promoted)}")
+    tops = [example for example in page["examples"] if example["group"] == "top"][:2]
+    lines += [f"[bold]example[/]   {_example(example)}" for example in tops]
+    return Panel("\n".join(lines), title=f"feature {page['index']}", title_align="left")
+
+
+def _score(score: dict[str, Any]) -> str:
+    """Never a value without n, interval and baseline."""
+    if score["value"] is None:
+        return f"{score['scorer']}: no judgement could be had ({score['n_failed']} failed)"
+    shuffled = _number(score["baseline"], ".2f")
+    return (
+        f"{score['scorer']} {score['value']:.2f} (95 % {score['low']:.2f} to {score['high']:.2f}, "
+        f"n = {score['n']}, {score['n_failed']} failed; shuffled explanation {shuffled})"
+    )
+
+
+def _example(example: dict[str, Any]) -> str:
+    peak = max(example["activations"], default=0.0)
+    parts = []
+    for token, activation in zip(example["tokens"], example["activations"], strict=True):
+        text = escape(token.replace("\n", " "))
+        strong = peak > 0 and activation >= 0.3 * peak
+        parts.append(f"[black on green]{text}[/]" if strong and text.strip() else text)
+    return "".join(parts).strip()
+
+
+def _number(value: float | None, how: str) -> str:
+    return "" if value is None else format(value, how)
+
+
+def _next_steps(console: Console, url: str, name: str) -> None:
+    console.print(f"\n[bold]API[/]   {url}/api/v1      [bold]docs[/]  {url}/api/v1/docs")
+    console.print("\nTry next, in another terminal (.venv/bin/monosemy):")
+    for line in (
+        f"monosemy features {name} --sort density --order desc",
+        f"monosemy feature show {name} 42",
+        'monosemy search "names of people"',
+        f'monosemy activations {name} "The king of France met the queen of England."',
+        "monosemy run submit --kind pipeline --set text.source=your.jsonl --watch",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -1,0 +1,75 @@
+"""What is kept of an error that ended an attempt, and whether another attempt may help."""
+
+from __future__ import annotations
+
+import errno
+import re
+import traceback
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from monosemy.errors import MonosemyError
+from service.settings import Settings
+
+_LONGEST = 2000
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|hf|mono)[-_][\w-]{12,}")
+
+
+def describe_failure(error: BaseException) -> tuple[str, bool]:
+    """The text to keep, and True if another attempt may help.
+
+    What a person has to mend first (a ``MonosemyError``, memory, disk) is not tried again.
+    """
+    if isinstance(error, MonosemyError):
+        return str(error)[:_LONGEST], False
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        advice = "Use a smaller sae.d_sae, training.batch_tokens, buffer_tokens or host_rows."
+        return f"Out of memory ({type(error).__name__}). {advice}", False
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "No space is left on the disk of the artifact folder. Free some and retry.", False
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
+    if isinstance(error, SQLAlchemyError):
+        # Its text quotes the statement with its values, whole texts among them.
+        text = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+    else:
+        text = str(error)
+    return f"{type(error).__name__}: {text[:500]}{where}", True
+
+
+def is_passing(error: SQLAlchemyError) -> bool:
+    """True if the database was away or busy, False if it refused what it was given."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def without_secrets(text: str, settings: Settings) -> str:
+    """``text`` without the settings' keys and passwords, credentials in URLs, and likely keys."""
+    for secret in _secrets(settings):
+        text = text.replace(secret, "***")
+    return _KEY_LIKE.sub("***", _CREDENTIALS.sub("***@", text))
+
+
+def _secrets(settings: Settings) -> list[str]:
+    keys = (settings.api_key, settings.judge_api_key, settings.secret)
+    found = [key.get_secret_value() for key in keys if key is not None]
+    for url in (settings.database_url, settings.redis_url):
+        try:
+            password = make_url(url).password if url else None
+        except ArgumentError:
+            password = None
+        if password:
+            found.append(str(password))
+    # Very short ones would blot out harmless words.
+    return sorted((secret for secret in found if len(secret) >= 6), key=len, reverse=True)
