@@ -16,12 +16,13 @@ from monosemy.errors import MonosemyError
 from monosemy.specs import EvaluateRun, IndexRun, TrainRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
+from service.database.storable import storable
 from service.database.tables import Run
-from service.saes.repository import find_sae
 from service.settings import Settings
 from workers import publish
 from workers.hosts import HostCache
 from workers.reporter import RunReporter
+from workers.saes import named_sae
 from workers.worker import Execute, main
 
 
@@ -76,8 +77,8 @@ class GpuRuns:
                     "text": spec.text.model_dump(mode="json"),
                     "training": spec.training.model_dump(mode="json"),
                 },
-                metrics=trained.metrics,
-                provenance=trained.provenance,
+                metrics=storable(trained.metrics),
+                provenance=storable(trained.provenance),
             )
         for step in checkpoints.glob("step-*"):  # done: only the curve is worth keeping
             shutil.rmtree(step, ignore_errors=True)
@@ -108,9 +109,8 @@ class GpuRuns:
         return {"sae_id": str(sae_id), "index": index}
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, stages.SaeFolder]:
-        with transaction(self.engine) as session:
-            sae, _ = find_sae(session, reference)
-            return sae.id, stages.SaeFolder(self.workspace.locate(sae.path), self.workspace)
+        sae = named_sae(self.engine, reference)
+        return sae.id, stages.SaeFolder(self.workspace.locate(sae.path), self.workspace)
 
 
 def default_name(spec: TrainRun) -> str:

@@ -13,13 +13,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from monosemy.errors import DataError, MonosemyError
+from monosemy.errors import MonosemyError
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
-from service import logs
-from service.problems import Problem, problem_response, unavailable
+from service import logs, problems
+from service.problems import Problem, from_exception, problem_response, unavailable
 from service.settings import Settings
-from workers.inference_engine import InferenceEngine
+from workers.inference_engine import InferenceEngine, NoSaeFolder
+from workers.inference_engine import Request as Asked
 
 
 class _Body(BaseModel):
@@ -52,11 +53,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.post("/activations")
     def activations(body: ActivationsBody) -> dict[str, Any]:
-        if not engine.has_sae(body.sae.path):
-            raise DataError(f"There is no SAE folder '{body.sae.path}'.")
         place = body.sae
         return engine.activations(
-            body.model, place.path, place.site, body.text, body.top_k, body.features
+            Asked(body.model, place.path, place.site, body.text, body.top_k, body.features)
         )
 
     @app.post("/embed")
@@ -70,17 +69,20 @@ def create_app(settings: Settings) -> FastAPI:
     def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_response(_problem(error), request.url.path, None)
 
+    problems.install(app)
     for kind in (MonosemyError, MemoryError, RuntimeError):
         app.add_exception_handler(kind, answer)
     return app
 
 
 def _problem(error: Exception) -> Problem:
+    if isinstance(error, NoSaeFolder):
+        return Problem(404, "not-found", "Not found", str(error))
     if isinstance(error, MonosemyError):
         return Problem(422, "invalid-request", "The request cannot be served", str(error))
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return unavailable("Memory", "There is not enough memory for this request; try again.")
-    return Problem(500, "internal", "Internal error", type(error).__name__)
+    return from_exception(error)
 
 
 def main() -> None:

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder
+from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from workers.warm import Warm
 
 MAX_TOKENS = 2048
 _MAX_HOSTS = 2
 _MAX_SAES = 8
 
-T = TypeVar("T")
+
+class NoSaeFolder(DataError):
+    """There is no SAE at that place under the artifact root."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text and what is asked of it."""
+
+    model: ModelSpec
+    path: str
+    """SAE folder, relative to the artifact root."""
+    site: str
+    text: str
+    top_k: int
+    features: Sequence[int] | None
+    """Only these, as far as they fire; None takes the ``top_k`` strongest."""
 
 
 @dataclass
@@ -34,39 +53,43 @@ class _WarmHost:
     thread: ThreadPoolExecutor
 
 
+@dataclass(frozen=True)
+class _WarmSae:
+    sae: SAE
+    prepend_bos: bool
+    """Whether the rows it was trained on began with BOS."""
+
+
 class InferenceEngine:
     """Loads on first use, keeps the most recently used few.  Thread-safe."""
 
     def __init__(self, workspace: Workspace, embedder: str, device: str = "auto") -> None:
         self._workspace, self._embedder_name, self._device = workspace, embedder, device
-        self._hosts: OrderedDict[str, _WarmHost] = OrderedDict()
-        self._saes: OrderedDict[str, SAE] = OrderedDict()
+        self._hosts: Warm[_WarmHost] = Warm(_MAX_HOSTS)
+        self._saes: Warm[_WarmSae] = Warm(_MAX_SAES)
         self._embedder: Embedder | None = None
-        self._lock = threading.Lock()
         self._embed_lock = threading.Lock()
 
-    def activations(
-        self,
-        model: ModelSpec,
-        path: str,
-        site: str,
-        text: str,
-        top_k: int,
-        features: Sequence[int] | None,
-    ) -> dict[str, Any]:
-        """Per token of ``text``: its strongest features, or the chosen ones that fire.
+    def activations(self, request: Request) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token.
 
-        BOS is put before the text, as in training, and not shown.  ``DataError`` for an empty or
-        too long text and for features that do not exist; ``ModelError`` and ``UnknownSite`` too.
+        BOS is put before the text where the SAE was trained so, and not shown.  ``NoSaeFolder``;
+        ``DataError`` for an empty or too long text and for features that do not exist;
+        ``ModelError`` and ``UnknownSite`` too.
         """
-        warm = self._host(model)
-        return warm.thread.submit(
-            self._activations, warm.host, path, site, text, top_k, features
-        ).result()
-
-    def has_sae(self, path: str) -> bool:
-        """Whether there is an SAE folder at ``path`` under the artifact root."""
-        return (self._workspace.locate(path) / "cfg.json").is_file()
+        folder = self._workspace.locate(request.path)
+        try:
+            written = (folder / "cfg.json").stat().st_mtime_ns
+        except OSError:
+            raise NoSaeFolder(
+                f"There is no SAE folder '{request.path}'.", "Was it moved or deleted?"
+            ) from None
+        warm = self._host(request.model)
+        device = warm.host.device
+        # The time is part of the key: a run that is retried writes its SAE anew.
+        key = (request.path, written, str(device))
+        sae = self._saes.get(key, lambda: _open_sae(folder, device))
+        return warm.thread.submit(_activations, warm.host, sae, request).result()
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
@@ -74,35 +97,6 @@ class InferenceEngine:
             if self._embedder is None:
                 self._embedder = Embedder.load(self._embedder_name)
             return [[float(x) for x in row] for row in self._embedder.embed(texts)]
-
-    def _activations(
-        self,
-        host: HostModel,
-        path: str,
-        site: str,
-        text: str,
-        top_k: int,
-        features: Sequence[int] | None,
-    ) -> dict[str, Any]:
-        sae = self._sae(path)
-        if features is not None and not all(0 <= f < sae.d_sae for f in features):
-            raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
-        ids = host.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not ids or len(ids) > MAX_TOKENS:
-            raise DataError(f"The text has {len(ids)} tokens; 1 to {MAX_TOKENS} can be read.")
-        lead = [host.bos_id] if host.bos_id is not None else []
-        row = torch.tensor([lead + ids])
-        with torch.no_grad():
-            acts = host.capture(row, torch.ones_like(row), [site])[site][0, len(lead) :]
-            codes = sae.encode(acts.float().cpu())
-        pieces = host.token_bytes().pieces(ids)
-        wanted = None if features is None else set(features)
-        shown = [
-            _strongest(indices, values, top_k, wanted)
-            for indices, values in zip(codes.indices.tolist(), codes.values.tolist(), strict=True)
-        ]
-        tokens = [{"id": i, "text": piece} for i, piece in zip(ids, pieces, strict=True)]
-        return {"tokens": tokens, "features": shown}
 
     def _host(self, spec: ModelSpec) -> _WarmHost:
         if spec.device == "auto":
@@ -112,21 +106,48 @@ class InferenceEngine:
             host = HostModel.load(spec, self._workspace)
             return _WarmHost(host, ThreadPoolExecutor(1, thread_name_prefix="host"))
 
-        return self._warm(self._hosts, spec.model_dump_json(), load, _MAX_HOSTS)
+        return self._hosts.get(spec.model_dump_json(), load)
 
-    def _sae(self, path: str) -> SAE:
-        return self._warm(
-            self._saes, path, lambda: load_sae(self._workspace.locate(path)), _MAX_SAES
-        )
 
-    def _warm(self, kept: OrderedDict[str, T], key: str, load: Callable[[], T], most: int) -> T:
-        with self._lock:
-            if key not in kept:
-                while len(kept) >= most:
-                    kept.popitem(last=False)
-                kept[key] = load()
-            kept.move_to_end(key)
-            return kept[key]
+def _open_sae(folder: Path, device: torch.device) -> _WarmSae:
+    sae = load_sae(folder).to(device)
+    metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
+    return _WarmSae(sae, bool(metadata.get("prepend_bos", True)))
+
+
+def _activations(host: HostModel, warm: _WarmSae, request: Request) -> dict[str, Any]:
+    sae, features = warm.sae, request.features
+    if features is not None and not all(0 <= feature < sae.d_sae for feature in features):
+        raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
+    ids = host.tokenizer(request.text, add_special_tokens=False)["input_ids"]
+    lead = [host.bos_id] if warm.prepend_bos and host.bos_id is not None else []
+    room = _longest(host) - len(lead)
+    if not 1 <= len(ids) <= room:
+        raise DataError(f"The text has {len(ids)} tokens; 1 to {room} can be read.")
+    row_BS = torch.tensor([lead + ids])
+    with torch.no_grad():
+        captured = host.capture(row_BS, torch.ones_like(row_BS), [request.site])
+        acts_ND = captured[request.site][0, len(lead) :].float()
+        if acts_ND.shape[1] != sae.d_in:
+            raise DataError(
+                f"The SAE reads vectors of length {sae.d_in}; {request.site} of {host.name} has "
+                f"{acts_ND.shape[1]}."
+            )
+        codes = sae.encode(acts_ND)
+    wanted = None if features is None else set(features)
+    strongest = [
+        _strongest(indices, values, request.top_k, wanted)
+        for indices, values in zip(codes.indices.tolist(), codes.values.tolist(), strict=True)
+    ]
+    pieces = host.token_bytes().pieces(ids)
+    tokens = [{"id": token, "text": piece} for token, piece in zip(ids, pieces, strict=True)]
+    return {"tokens": tokens, "features": strongest}
+
+
+def _longest(host: HostModel) -> int:
+    """Tokens that the host model can read at once."""
+    limit = getattr(text_config(host.model), "max_position_embeddings", None)
+    return min(MAX_TOKENS, limit) if isinstance(limit, int) and limit > 0 else MAX_TOKENS
 
 
 def _strongest(

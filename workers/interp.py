@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import MonosemyError
@@ -29,15 +26,15 @@ from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.specs import ExplainRun, JudgeSpec, ScoreRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
-from service.database.tables import Explanation, Run, Sae, Score
-from service.inference.client import InferenceAway, InferenceClient
-from service.saes.repository import find_sae
+from service.database.tables import Run, Sae
+from service.inference.client import InferenceClient
 from service.settings import Settings
-from workers import publish
+from workers import interp_rows as rows
+from workers.embeddings import Embeddings
 from workers.reporter import RunReporter
+from workers.saes import named_sae
+from workers.stoppable import until_stopped
 from workers.worker import Execute, main
-
-logger = logging.getLogger(__name__)
 
 
 class InterpRuns:
@@ -46,15 +43,19 @@ class InterpRuns:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
         self.workspace = Workspace(settings.artifacts)
-        self.inference = InferenceClient(settings.inference_url)
+        self.embeddings = Embeddings(engine, InferenceClient(settings.inference_url))
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
         spec = parse_spec(run.spec)
         if isinstance(spec, ExplainRun):
-            return asyncio.run(self._explain(run.id, spec, reporter))
-        if isinstance(spec, ScoreRun):
-            return asyncio.run(self._score(run.id, spec, reporter))
-        raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
+            work = self._explain(run.id, spec, reporter)
+        elif isinstance(spec, ScoreRun):
+            work = self._score(run.id, spec, reporter)
+        else:
+            raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
+        result = asyncio.run(until_stopped(work, reporter))
+        self.embeddings.fill(uuid.UUID(result["sae_id"]), reporter)
+        return result
 
     async def _explain(
         self, run_id: uuid.UUID, spec: ExplainRun, reporter: RunReporter
@@ -66,12 +67,13 @@ class InterpRuns:
             text_id = texts.store.text_id
             key = explanation_key(spec.explanation, explainer, text_id, self._judge_name(spec))
             with transaction(self.engine) as session:
-                done = set(_explained(session, sae.id, key))
+                done = rows.explained_features(session, sae.id, key)
+            self.embeddings.try_again()
 
             def store(feature: int, found: Explained) -> None:
-                embedding = self._embed(f"{found.label}. {found.text}")
+                embedding = self.embeddings.of(rows.text_to_embed(found.label, found.text))
                 with transaction(self.engine) as session:
-                    publish.publish_explanation(
+                    rows.publish_explanation(
                         session, sae.id, run_id, feature, key, found, embedding
                     )
 
@@ -95,8 +97,8 @@ class InterpRuns:
             scorer = create_scorer(spec.scoring, judge)
             key = score_key(spec.scoring, scorer, texts.store.text_id, self._judge_name(spec))
             with transaction(self.engine) as session:
-                newest = _newest_explanations(session, sae.id)
-                scored = _scored(session, [e.id for e in newest.values()], key)
+                newest = rows.newest_explanations(session, sae.id)
+                scored = rows.scored_explanations(session, [e.id for e in newest.values()], key)
             if not newest:
                 raise MonosemyError("There are no explanations to score.", "Submit an explain run.")
             explanations = {feature: e.text for feature, e in newest.items()}
@@ -104,18 +106,17 @@ class InterpRuns:
 
             def store(feature: int, result: ScoreResult) -> None:
                 with transaction(self.engine) as session:
-                    publish.publish_score(session, newest[feature].id, run_id, key, result)
+                    rows.publish_score(session, newest[feature].id, run_id, key, result)
 
             tally = await score_explanations(
                 texts, explanations, wanted, spec.scoring, scorer, store, reporter
             )
         with transaction(self.engine) as session:
-            summary = _summary(session, [e.id for e in newest.values()], key)
+            summary = rows.score_summary(session, [e.id for e in newest.values()], key)
         return {"sae_id": str(sae.id), **tally.as_dict(), **summary}
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
-        with transaction(self.engine) as session:
-            sae, _ = find_sae(session, reference)
+        sae = named_sae(self.engine, reference)
         if sae.index is None:
             raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
         reader = IndexReader(self.workspace.locate(sae.index["path"]))
@@ -128,7 +129,7 @@ class InterpRuns:
             raise MonosemyError(
                 "No judge is configured.",
                 "Set MONOSEMY_JUDGE_URL (and MONOSEMY_JUDGE_MODEL, MONOSEMY_JUDGE_API_KEY) to an "
-                "OpenAI-compatible endpoint, or start the local one with 'monosemy judge'.",
+                "OpenAI-compatible endpoint, or start the local one with 'python -m monosemy.interp.local_judge'.",
             )
         key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
         return Judge(settings.judge_url, key, settings.judge_model, spec)
@@ -137,59 +138,6 @@ class InterpRuns:
         """Which judge the work is for, known before it is first called."""
         asked = spec.explanation.judge if isinstance(spec, ExplainRun) else spec.scoring.judge
         return asked.model or self.settings.judge_model or str(self.settings.judge_url)
-
-    def _embed(self, text: str) -> Sequence[float] | None:
-        """None while the inference server is away: the explanation is then found by words only."""
-        if not self.settings.inference_url:
-            return None
-        try:
-            return self.inference.embed([text])[0]
-        except InferenceAway as error:
-            logger.warning("explanation not embedded: %s", error)
-            return None
-
-
-def _explained(session: Session, sae_id: uuid.UUID, key: str) -> Sequence[int]:
-    return session.scalars(
-        select(Explanation.feature).where(Explanation.sae_id == sae_id, Explanation.key == key)
-    ).all()
-
-
-def _newest_explanations(session: Session, sae_id: uuid.UUID) -> dict[int, Explanation]:
-    """The newest explanation of every explained feature."""
-    rows = session.scalars(
-        select(Explanation)
-        .where(Explanation.sae_id == sae_id)
-        .order_by(Explanation.feature, Explanation.created_at.desc())
-        .distinct(Explanation.feature)
-    )
-    return {row.feature: row for row in rows}
-
-
-def _scored(session: Session, explanations: Sequence[uuid.UUID], key: str) -> set[uuid.UUID]:
-    return set(
-        session.scalars(
-            select(Score.explanation_id).where(
-                Score.explanation_id.in_(explanations), Score.key == key
-            )
-        )
-    )
-
-
-def _summary(session: Session, explanations: Sequence[uuid.UUID], key: str) -> dict[str, Any]:
-    """Means over the scored features, of the explanations and of the borrowed ones."""
-    rows = session.execute(
-        select(Score.value, Score.baseline).where(
-            Score.explanation_id.in_(explanations), Score.key == key, Score.value.is_not(None)
-        )
-    ).all()
-    values = [row.value for row in rows]
-    baselines = [row.baseline for row in rows if row.baseline is not None]
-    return {
-        "scored": len(values),
-        "mean_value": sum(values) / len(values) if values else None,
-        "mean_baseline": sum(baselines) / len(baselines) if baselines else None,
-    }
 
 
 def make_execute(settings: Settings, engine: Engine) -> Execute:

@@ -1,4 +1,4 @@
-"""What workers write into Postgres: models, SAEs, indexes, explanations, scores.
+"""What the GPU worker writes into Postgres: models, SAEs, indexes.
 
 Bulk rows go through COPY.  Everything is idempotent: a step that runs again replaces or finds what
 it wrote before.
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -20,12 +20,13 @@ from monosemy.data.store import TokenStore
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.index.records import iterate_feature_rows
-from monosemy.interp.detection import ScoreResult
-from monosemy.interp.explain import Explanation as Explained
 from monosemy.models.host import HostModel
 from monosemy.progress import Stage
 from monosemy.specs import ModelSpec
-from service.database.tables import Explanation, Feature, Model, Sae, Score
+from service.database.storable import storable, storable_text
+from service.database.tables import Feature, Model, Sae
+
+_NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
 
 _FEATURE_COLUMNS = (
     "sae_id",
@@ -60,9 +61,13 @@ def publish_model(session: Session, host: HostModel, spec: ModelSpec) -> uuid.UU
 
 
 def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
-    """``wanted``, or ``wanted-2``, ``-3``, ... if another SAE has it."""
+    """``wanted``, or ``wanted-2``, ``-3``, ... if another SAE has it; reserved until commit."""
+    # Two workers that publish at once would choose the same name.
+    session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
     taken = set(
-        session.scalars(select(Sae.name).where(Sae.name.startswith(wanted), Sae.id != sae_id))
+        session.scalars(
+            select(Sae.name).where(Sae.name.startswith(wanted, autoescape=True), Sae.id != sae_id)
+        )
     )
     number, name = 1, wanted
     while name in taken:
@@ -84,7 +89,7 @@ def publish_sae(session: Session, **columns: Any) -> None:
 def store_evaluation(session: Session, sae_id: uuid.UUID, evaluation: dict[str, Any]) -> None:
     sae = session.get(Sae, sae_id, with_for_update=True)
     if sae is not None:
-        sae.metrics = {**sae.metrics, "evaluation": evaluation}
+        sae.metrics = {**sae.metrics, "evaluation": storable(evaluation)}
 
 
 def publish_index(
@@ -103,17 +108,7 @@ def publish_index(
     session.execute(delete(Feature).where(Feature.sae_id == sae_id))
     rows = iterate_feature_rows(reader)
     used: set[int] = set()
-    columns = [
-        "sae_id",
-        "index",
-        "density",
-        "max_activation",
-        "postings",
-        "label",
-        "evidence",
-        "examples",
-    ]
-    _copy(session, "features", columns, _feature_rows(sae_id, rows, used, stage))
+    _copy(session, "features", _FEATURE_COLUMNS, _feature_rows(sae_id, rows, used, stage))
     context_bytes = _publish_contexts(session, store, sorted(used))
     index = {
         "path": path,
@@ -140,16 +135,11 @@ def _feature_rows(
             row["density"],
             row["max_activation"],
             row["postings"],
-            _storable(row["label"]),
-            _storable(json.dumps(row["evidence"], ensure_ascii=False)),
+            storable_text(row["label"]),
+            json.dumps(storable(row["evidence"]), ensure_ascii=False),
             row["examples"],
         )
         stage.advance()
-
-
-def _storable(text: str) -> str:
-    """Postgres text holds no NUL; in JSON it would stand as an escape, refused as well."""
-    return text.replace("\x00", "\ufffd").replace("\\u0000", "\ufffd")
 
 
 def _publish_contexts(session: Session, store: TokenStore, used: list[int]) -> int:
@@ -165,7 +155,8 @@ def _publish_contexts(session: Session, store: TokenStore, used: list[int]) -> i
             yield store.text_id, row, int(store.row_document[row]), int(start[row]), ids
 
     names = (
-        (store.text_id, number, _storable(name)) for number, name in enumerate(store.document_names)
+        (store.text_id, number, storable_text(name))
+        for number, name in enumerate(store.document_names)
     )
     columns = ["text_id", "row", "document", "start", "token_ids"]
     _copy_new(session, "contexts", columns, contexts())
@@ -196,56 +187,3 @@ def _copy(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
-
-
-def publish_explanation(
-    session: Session,
-    sae_id: uuid.UUID,
-    run_id: uuid.UUID,
-    feature: int,
-    key: str,
-    found: Explained,
-    embedding: Sequence[float] | None,
-) -> None:
-    """Stores an explanation unless the same work is stored already."""
-    values = {
-        "sae_id": sae_id,
-        "run_id": run_id,
-        "feature": feature,
-        "key": key,
-        "explainer": found.provenance["explainer"],
-        "label": _storable(found.label),
-        "text": _storable(found.text),
-        "judge": found.provenance["judge"]["model"],
-        "provenance": {**found.provenance, "confidence": found.confidence},
-        "embedding": embedding,
-    }
-    session.execute(
-        insert(Explanation)
-        .values(**values)
-        .on_conflict_do_nothing(constraint="uq_explanations_key")
-    )
-
-
-def publish_score(
-    session: Session, explanation_id: uuid.UUID, run_id: uuid.UUID, key: str, result: ScoreResult
-) -> None:
-    """Stores a score unless the same work is stored already."""
-    values = {
-        "explanation_id": explanation_id,
-        "run_id": run_id,
-        "scorer": result.scorer,
-        "key": key,
-        "metric": result.metric,
-        "value": result.value,
-        "low": result.low,
-        "high": result.high,
-        "n": result.n,
-        "n_failed": result.n_failed,
-        "baseline": result.baseline.value if result.baseline else None,
-        "details": result.as_details(),
-        "judge": result.details["judge"]["model"],
-    }
-    session.execute(
-        insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
-    )

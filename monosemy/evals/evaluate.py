@@ -9,7 +9,7 @@ import numpy as np
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.reconstruction import reconstruction_sums
-from monosemy.evals.splice import spliced_losses
+from monosemy.evals.splice import reconstruct, spliced_losses
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
@@ -31,10 +31,13 @@ def evaluate_sae(
     reporter: Reporter = SILENT,
     max_norm: float | None = None,
 ) -> dict[str, Any]:
-    """Metrics on held-out documents: those of ``ReconstructionSums.metrics`` and, in the same
-    mapping, of ``spliced_losses``; the baseline's own under ``baseline``.
+    """Metrics on held-out documents, stage ``evaluate`` in tokens.
 
-    Raises ``DataError`` when no document is held out.
+    In one mapping: fvu, l0, dead_share, tokens (see ``ReconstructionSums.metrics``), ce_clean,
+    ce_sae, ce_zero, ce_mean, ce_recovered_zero, ce_recovered_mean, kl, splice_tokens, spliced_share
+    (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
+    mean of mean ablation is that of the tokens reconstructed.  Raises ``DataError`` when no
+    document is held out.
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -43,17 +46,33 @@ def evaluate_sae(
             "Give more documents or a larger text.heldout_fraction.",
         )
     saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
-    with reporter.stage("reconstruct", spec.reconstruction_tokens, "tokens") as stage:
+    lengths = np.diff(store.row_start)[rows]
+    there, predictions = int(lengths.sum()), int((lengths - 1).sum())
+    total = min(spec.reconstruction_tokens, there) + min(spec.tokens, predictions)
+    with reporter.stage("evaluate", total, "tokens") as stage:
         sums = reconstruction_sums(
-            list(saes.values()), source, rows, spec.reconstruction_tokens, stage, max_norm
+            list(saes.values()), source, rows, spec.reconstruction_tokens, stage.advance, max_norm
         )
-    with reporter.stage("splice", spec.tokens, "tokens") as stage:
-        spliced = spliced_losses(host, store, rows, site, saes, sums[0].mean, spec.tokens, stage)
+        source.flush()
+        if not sums[0].tokens:
+            raise DataError("No held-out token has a usable norm, so there is nothing to evaluate.")
+        reconstructions = {name: reconstruct(each) for name, each in saes.items()}
+        spliced = spliced_losses(
+            host,
+            store,
+            rows,
+            site,
+            reconstructions,
+            sums[0].mean,
+            spec.tokens,
+            stage.advance,
+            max_norm,
+        )
     per_sae = {
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
     }
-    result = per_sae["sae"] | spliced | {"tokens": per_sae["sae"]["tokens"]}
-    result["splice_tokens"] = spliced["tokens"]
+    spliced["splice_tokens"] = spliced.pop("tokens")
+    result: dict[str, Any] = per_sae["sae"] | spliced
     if "baseline" in per_sae:
         result["baseline"] = per_sae["baseline"]
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,35 +10,37 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from monosemy.progress import Stage
+from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.training.stream import RowSource
 
+ROWS_AT_ONCE = 16
 
-@dataclass
+
 class ReconstructionSums:
     """Sums over tokens, in float64, from which FVU and the rest follow."""
 
-    sae: SAE
-
-    def __post_init__(self) -> None:
+    def __init__(self, sae: SAE) -> None:
+        self.sae = sae
         self.tokens = 0
         self.squared_error = 0.0
         self.squared_norm = 0.0
         self.active = 0
-        self.total = torch.zeros(self.sae.d_in, dtype=torch.float64)
-        self.fired = torch.zeros(self.sae.d_sae, dtype=torch.bool)
+        self.total = torch.zeros(sae.d_in, dtype=torch.float64)
+        self.fired = torch.zeros(sae.d_sae, dtype=torch.bool)
 
     @torch.no_grad()
     def add(self, x_ND: Tensor) -> None:
-        codes = self.sae.encode(x_ND)
-        error = x_ND - self.sae.decode(codes)
+        """Takes in activations ``[n, d_in]``."""
+        codes = self.sae.encode(x_ND.to(self.sae.device))
+        error = x_ND - self.sae.decode(codes).to(x_ND.device)
+        x_double = x_ND.double().cpu()
         self.tokens += len(x_ND)
         self.squared_error += float(error.double().pow(2).sum())
-        self.squared_norm += float(x_ND.double().pow(2).sum())
-        self.total += x_ND.double().sum(0)
-        self.active += int((codes.values > 0).sum())
-        self.fired[codes.indices[codes.values > 0]] = True
+        self.squared_norm += float(x_double.pow(2).sum())
+        self.total += x_double.sum(0)
+        self.active += int(codes.l0().sum())
+        self.fired[codes.indices[codes.values > 0].cpu()] = True
 
     @property
     def mean(self) -> Tensor:
@@ -46,15 +48,33 @@ class ReconstructionSums:
         return (self.total / max(self.tokens, 1)).float()
 
     def metrics(self) -> dict[str, Any]:
-        """``fvu`` = sum ||x - x_hat||^2 / sum ||x - mean||^2, ``l0`` = mean active latents,
-        ``never_fired_share`` = share of latents that fired on none of these tokens."""
+        """fvu, l0, dead_share, tokens.
+
+        ``fvu`` = sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over these tokens, None where they do
+        not vary; ``dead_share``: latents that fired on none of these tokens, which the rarest
+        living ones may do as well.
+        """
         variance = self.squared_norm - float(self.total.pow(2).sum()) / max(self.tokens, 1)
         return {
-            "tokens": self.tokens,
-            "fvu": self.squared_error / variance if variance > 0 else float("nan"),
+            "fvu": self.squared_error / variance if variance > 0 else None,
             "l0": self.active / max(self.tokens, 1),
-            "never_fired_share": float((~self.fired).float().mean()),
+            "dead_share": float((~self.fired).double().mean()),
+            "tokens": self.tokens,
         }
+
+
+def reconstruction_metrics(
+    sae: SAE,
+    source: RowSource,
+    rows: npt.NDArray[np.int64],
+    max_tokens: int,
+    reporter: Reporter = SILENT,
+    max_norm: float | None = None,
+) -> dict[str, Any]:
+    """``ReconstructionSums.metrics`` over the first ``max_tokens`` tokens of ``rows``."""
+    with reporter.stage("reconstruct", max_tokens, "tokens") as stage:
+        sums = reconstruction_sums([sae], source, rows, max_tokens, stage.advance, max_norm)
+    return sums[0].metrics()
 
 
 def reconstruction_sums(
@@ -62,24 +82,23 @@ def reconstruction_sums(
     source: RowSource,
     rows: npt.NDArray[np.int64],
     max_tokens: int,
-    stage: Stage,
+    advance: Callable[[int], None],
     max_norm: float | None = None,
-    rows_at_once: int = 16,
 ) -> list[ReconstructionSums]:
-    """Runs every SAE over the same tokens of ``rows`` until ``max_tokens`` are read.
+    """Runs every SAE over the same tokens of ``rows``, at most ``max_tokens``.
 
-    Tokens above ``max_norm`` are left out, as they were in training.
+    Tokens whose norm exceeds ``max_norm`` are left out, as they were in training.
     """
     sums = [ReconstructionSums(sae) for sae in saes]
-    for start in range(0, len(rows), rows_at_once):
+    for start in range(0, len(rows), ROWS_AT_ONCE):
         left = max_tokens - sums[0].tokens
         if left <= 0:
             break
-        acts, _ = source.rows(rows[start : start + rows_at_once])
+        acts, _ = source.rows(rows[start : start + ROWS_AT_ONCE])
         if max_norm is not None:
             acts = acts[acts.norm(dim=1) <= max_norm]
         acts = acts[:left]
         for each in sums:
             each.add(acts)
-        stage.advance(len(acts))
+        advance(len(acts))
     return sums

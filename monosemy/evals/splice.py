@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,52 @@ from torch import Tensor
 
 from monosemy.data.store import TokenStore
 from monosemy.models.host import HostModel
-from monosemy.models.splice import mean_ablation, replace, zero_ablation
+from monosemy.models.splice import Decode, mean_ablation, replace, zero_ablation
 from monosemy.models.taps import Edit
-from monosemy.progress import Stage
+from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
+
+ROWS_AT_ONCE = 8
+
+_LOGITS_AT_ONCE = 256
+"""Positions whose logits are float32 at once: a vocabulary is wide."""
+
+
+def loss_recovered(
+    host: HostModel,
+    store: TokenStore,
+    rows: npt.NDArray[np.int64],
+    site: str,
+    sae: SAE,
+    mean_vector: Tensor,
+    max_tokens: int,
+    reporter: Reporter = SILENT,
+    max_norm: float | None = None,
+) -> dict[str, Any]:
+    """``spliced_losses`` of one SAE in one flat mapping."""
+    with reporter.stage("splice", max_tokens, "tokens") as stage:
+        result = spliced_losses(
+            host,
+            store,
+            rows,
+            site,
+            {"sae": reconstruct(sae)},
+            mean_vector,
+            max_tokens,
+            stage.advance,
+            max_norm,
+        )
+    return {**result.pop("sae"), **result}
+
+
+def reconstruct(sae: SAE) -> Decode:
+    """The SAE as a function of activations on whatever device they are."""
+
+    def apply(x_ND: Tensor) -> Tensor:
+        result: Tensor = sae(x_ND.to(sae.device)).to(x_ND.device)
+        return result
+
+    return apply
 
 
 @torch.no_grad()
@@ -24,80 +68,112 @@ def spliced_losses(
     store: TokenStore,
     rows: npt.NDArray[np.int64],
     site: str,
-    saes: dict[str, SAE],
+    reconstructions: Mapping[str, Decode],
     mean_D: Tensor,
     max_tokens: int,
-    stage: Stage,
-    rows_at_once: int = 8,
+    advance: Callable[[int], None],
+    max_norm: float | None = None,
 ) -> dict[str, Any]:
     """Cross-entropy (nats per token) of the clean and of the edited host model, on the same tokens.
 
-    A token counts when both it and the token that predicts it are text: BOS and padding are neither
-    edited nor counted.  Returns ``tokens``, ``ce_clean``, ``ce_zero``, ``ce_mean`` and, per SAE,
-    ``ce``, ``kl`` (clean to spliced), ``ce_recovered_zero`` and ``ce_recovered_mean``, where
-    recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean).  Zero ablation flatters against
-    mean ablation (Kissane et al. 2024, section 2): both are given.
+    BOS, padding and tokens above ``max_norm``, on none of which an SAE is trained, keep their clean
+    activation in every variant, the ablations too.  A prediction counts when both it and the token
+    it is made from are text.
+
+    Returns ``ce_clean``, ``ce_zero``, ``ce_mean``, ``tokens`` (predictions counted),
+    ``spliced_share`` (share of text tokens replaced) and, per name in ``reconstructions``,
+    ``ce_sae``, ``kl`` (clean to spliced, nats), ``ce_recovered_zero`` and ``ce_recovered_mean``,
+    where recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean), None where ablation does
+    no harm.  Zero ablation flatters beside mean ablation: both are given.
     """
-    names = ["zero", "mean", *saes]
-    losses = dict.fromkeys(["clean", *names], 0.0)
-    divergences = dict.fromkeys(saes, 0.0)
-    tokens = 0
-    for start in range(0, len(rows), rows_at_once):
-        if tokens >= max_tokens:
+    sums = _Sums()
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        left = max_tokens - sums.tokens
+        if left <= 0:
             break
-        batch = store.batch(rows[start : start + rows_at_once])
-        ids, mask = torch.as_tensor(batch.ids_BS), torch.as_tensor(batch.mask_BS)
-        real = torch.as_tensor(batch.real_BS)
-        counted = real[:, 1:] & real[:, :-1]
+        batch = store.batch(rows[start : start + ROWS_AT_ONCE])
+        ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
+        real = torch.from_numpy(batch.real_BS)
+        counted = _first(real[:, 1:] & real[:, :-1], left)
         target = ids[:, 1:][counted]
         if not len(target):
             continue
-        edits: dict[str, Edit] = {
-            "zero": zero_ablation(real),
-            "mean": mean_ablation(mean_D, real),
-            **{name: replace(sae, real) for name, sae in saes.items()},
+        clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
+        sums.add("clean", clean, clean, target)
+        edits = {"zero": zero_ablation(), "mean": mean_ablation(mean_D)}
+        edits |= {name: replace(decode) for name, decode in reconstructions.items()}
+        for name, edit in edits.items():
+            limited = _limited(edit, real, max_norm, sums if name == "zero" else None)
+            logits = host.logits(ids, mask, {site: limited})[:, :-1][counted.to(host.device)]
+            sums.add(name, logits, clean, target)
+        sums.tokens += len(target)
+        advance(len(target))
+    return sums.summary(list(reconstructions))
+
+
+@dataclass
+class _Sums:
+    """Nats over tokens, per variant."""
+
+    tokens: int = 0
+    text: int = 0
+    replaced: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    divergences: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, logits_MV: Tensor, clean_MV: Tensor, target_M: Tensor) -> None:
+        loss = divergence = 0.0
+        blocks = (part.split(_LOGITS_AT_ONCE) for part in (logits_MV, clean_MV, target_M))
+        for logits, clean, target in zip(*blocks, strict=True):
+            edited = F.log_softmax(logits.float(), dim=-1)
+            loss += float(F.nll_loss(edited, target.to(edited.device), reduction="sum"))
+            if name not in ("clean", "zero", "mean"):
+                reference = F.log_softmax(clean.float(), dim=-1)
+                divergence += float(F.kl_div(edited, reference, reduction="sum", log_target=True))
+        self.losses[name] = self.losses.get(name, 0.0) + loss
+        self.divergences[name] = self.divergences.get(name, 0.0) + divergence
+
+    def summary(self, names: list[str]) -> dict[str, Any]:
+        count = max(self.tokens, 1)
+        ce = {name: total / count for name, total in self.losses.items()}
+        result: dict[str, Any] = {
+            **{f"ce_{name}": ce.get(name) for name in ("clean", "zero", "mean")},
+            "tokens": self.tokens,
+            "spliced_share": self.replaced / max(self.text, 1),
         }
-        clean = _log_probabilities(host, ids, mask, counted, None)
-        losses["clean"] += float(F.nll_loss(clean, target, reduction="sum"))
         for name in names:
-            edited = _log_probabilities(host, ids, mask, counted, {site: edits[name]})
-            losses[name] += float(F.nll_loss(edited, target, reduction="sum"))
-            if name in saes:
-                kl = F.kl_div(edited, clean, reduction="sum", log_target=True)
-                divergences[name] += float(kl)
-        tokens += len(target)
-        stage.advance(len(target))
-    return _summary({n: v / max(tokens, 1) for n, v in losses.items()}, divergences, tokens, saes)
+            result[name] = {
+                "ce_sae": ce.get(name),
+                "kl": self.divergences[name] / count if name in ce else None,
+                "ce_recovered_zero": _recovered(ce, "zero", name),
+                "ce_recovered_mean": _recovered(ce, "mean", name),
+            }
+        return result
 
 
-def _log_probabilities(
-    host: HostModel, ids: Tensor, mask: Tensor, counted: Tensor, edits: dict[str, Edit] | None
-) -> Tensor:
-    """``[counted tokens, vocabulary]`` in float32: only what is scored is turned into float32."""
-    logits = host.logits(ids, mask, edits)[:, :-1].cpu()
-    return F.log_softmax(logits[counted].float(), dim=-1)
+def _limited(edit: Edit, real_BS: Tensor, max_norm: float | None, sums: _Sums | None) -> Edit:
+    """The edit, on text tokens of ordinary norm only; ``sums`` counts them if it is given."""
+
+    def apply(acts_BSD: Tensor) -> Tensor:
+        where = real_BS.to(acts_BSD.device)
+        if max_norm is not None:
+            where = where & (acts_BSD.float().norm(dim=-1) <= max_norm)
+        if sums is not None:
+            sums.text += int(real_BS.sum())
+            sums.replaced += int(where.sum())
+        return torch.where(where[..., None], edit(acts_BSD).to(acts_BSD), acts_BSD)
+
+    return apply
 
 
-def _summary(
-    ce: dict[str, float], divergences: dict[str, float], tokens: int, saes: dict[str, SAE]
-) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "tokens": tokens,
-        "ce_clean": ce["clean"],
-        "ce_zero": ce["zero"],
-        "ce_mean": ce["mean"],
-    }
-    for name in saes:
-        result[name] = {
-            "ce": ce[name],
-            "kl": divergences[name] / max(tokens, 1),
-            "ce_recovered_zero": _recovered(ce["zero"], ce[name], ce["clean"]),
-            "ce_recovered_mean": _recovered(ce["mean"], ce[name], ce["clean"]),
-        }
-    return result
+def _first(mask_BS: Tensor, count: int) -> Tensor:
+    """Only the first ``count`` true entries, in row order."""
+    within = mask_BS.flatten().cumsum(0).view_as(mask_BS) <= count
+    return mask_BS & within
 
 
-def _recovered(ablated: float, spliced: float, clean: float) -> float | None:
-    """None where ablation does no harm, so that there is nothing to recover."""
-    harm = ablated - clean
-    return (ablated - spliced) / harm if harm > 0 else None
+def _recovered(ce: dict[str, float], ablation: str, name: str) -> float | None:
+    if name not in ce:
+        return None
+    harm = ce[ablation] - ce["clean"]
+    return (ce[ablation] - ce[name]) / harm if harm > 0 else None

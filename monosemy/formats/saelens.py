@@ -7,61 +7,56 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import create
+from monosemy.saes.registry import ARCHITECTURES, create
 from monosemy.specs import SAESpec
 
 FORMAT_VERSION = "6.0.0"
 """SAELens translates folders without a version, or of an older one, as pre-6 ones."""
 
-_WEIGHTS = "sae_weights.safetensors"
+_WEIGHTS, _CONFIG, _PROVENANCE = "sae_weights.safetensors", "cfg.json", "provenance.json"
+_UNSAFE = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 
 def save_sae(
-    sae: SAE, folder: Path, metadata: Mapping[str, Any], provenance: Mapping[str, Any]
+    sae: SAE, folder: str | Path, metadata: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Writes ``folder`` whole or not at all; one that is there is replaced.
+    """Writes ``folder`` whole or not at all; the files of an SAE that is there are replaced.
 
-    ``metadata`` goes into SAELens' own metadata (model_name, hook_name, context_size, ...).
+    ``metadata`` goes into SAELens' own metadata (model_name, hook_name, context_size, ...),
+    ``provenance`` into a file of its own; both must be ready for JSON.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    config = {
-        "architecture": sae.spec.architecture,
-        "d_in": sae.d_in,
-        "d_sae": sae.d_sae,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": {"sae_lens_version": FORMAT_VERSION, **metadata},
-        **_ARCHITECTURE_KEYS[sae.spec.architecture](sae),
-    }
-    hook = str(metadata.get("hook_name", ""))
-    if hook.endswith("hook_z"):
-        config["reshape_activations"] = "hook_z"
-    weights = {
-        name: value.detach().float().cpu().contiguous() for name, value in sae.state_dict().items()
-    }
-    save_file(weights, str(partial / _WEIGHTS))
-    _write_json(partial / "cfg.json", config)
-    _write_json(partial / "provenance.json", {"sae": sae.spec.model_dump(), **provenance})
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        partial.mkdir()
+        weights = {
+            name: value.detach().float().cpu().contiguous()
+            for name, value in sae.state_dict().items()
+        }
+        save_file(weights, str(partial / _WEIGHTS))
+        _write_json(partial / _CONFIG, _config(sae, metadata))
+        _write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
+        _move(partial, folder)
+    except OSError as error:
+        raise DataError(f"Cannot write the SAE to {folder}: {error}.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_sae(folder: str | Path) -> SAE:
@@ -71,65 +66,120 @@ def load_sae(folder: str | Path) -> SAE:
     those there are, or whose tensors do not fit its configuration.
     """
     folder = Path(folder)
-    config = _read_json(folder / "cfg.json")
-    try:
-        architecture = config["architecture"]
-        if architecture not in _ARCHITECTURE_SPECS:
-            known = ", ".join(_ARCHITECTURE_SPECS)
-            raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")
-        d_in, spec = int(config["d_in"]), _ARCHITECTURE_SPECS[architecture](folder, config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{folder / 'cfg.json'} is not a usable SAE configuration: {error}."
-        ) from None
-    _refuse_unread(folder, config)
-    try:
-        weights = load_file(str(folder / _WEIGHTS))
-    except FileNotFoundError:
-        raise DataError(f"{folder} has no {_WEIGHTS}.") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{folder / _WEIGHTS} cannot be read: {error}.") from None
-    sae = create(spec, d_in)
-    expected = {name: tuple(value.shape) for name, value in sae.state_dict().items()}
+    config = _read_json(folder / _CONFIG)
+    spec, d_in = _spec(folder, config)
+    weights = _read_weights(folder)
+    # Compared before anything of the size that the configuration claims is allocated.
+    expected = {
+        "W_enc": (d_in, spec.d_sae),
+        "b_enc": (spec.d_sae,),
+        "W_dec": (spec.d_sae, d_in),
+        "b_dec": (d_in,),
+    }
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if found != expected:
-        raise DataError(f"{folder / _WEIGHTS} holds {found}; {expected} was expected.")
+        raise DataError(
+            f"{folder / _WEIGHTS} does not fit {_CONFIG}: it holds {_shapes(found)}; "
+            f"expected {_shapes(expected)}."
+        )
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise DataError(f"{folder / _WEIGHTS}: {name} holds values that are no numbers.")
+    sae = create(spec, d_in)
     sae.load_state_dict({name: value.float() for name, value in weights.items()})
     return sae.requires_grad_(False)
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What we wrote beside the weights; ``DataError`` for a folder that is not ours."""
-    return _read_json(Path(folder) / "provenance.json")
+    return _read_json(Path(folder) / _PROVENANCE)
 
 
-def _topk_keys(sae: SAE) -> dict[str, Any]:
-    return {"k": sae.spec.k, "rescale_acts_by_decoder_norm": False}
-
-
-def _topk_spec(folder: Path, config: Mapping[str, Any]) -> SAESpec:
-    try:
-        ours = _read_json(folder / "provenance.json")["sae"]
-        return SAESpec.model_validate(ours)
-    except (DataError, KeyError, ValueError):  # somebody else's folder
-        return SAESpec(architecture="topk", d_sae=int(config["d_sae"]), k=int(config["k"]))
-
-
-_ARCHITECTURE_KEYS: dict[str, Callable[[SAE], dict[str, Any]]] = {"topk": _topk_keys}
-_ARCHITECTURE_SPECS: dict[str, Callable[[Path, Mapping[str, Any]], SAESpec]] = {"topk": _topk_spec}
-
-
-def _refuse_unread(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuses what SAELens can express and these classes would silently get wrong."""
-    wanted = {
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "rescale_acts_by_decoder_norm": False,
+def _config(sae: SAE, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    hook = str(metadata.get("hook_name", ""))
+    return {
+        "architecture": sae.spec.architecture,
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        # SAELens hands over hook_z as [..., heads, d_head]; our activations are flat.
+        "reshape_activations": "hook_z" if hook.endswith("hook_z") else "none",
+        **sae.saelens_fixed,
+        **sae.saelens_keys(),
+        "metadata": {"sae_lens_version": FORMAT_VERSION, **metadata},
     }
-    for key, value in wanted.items():
-        found = config.get(key, value)
-        if found != value:
-            raise DataError(f"{folder} has {key} = {found!r}, which is not supported yet.")
+
+
+def _spec(folder: Path, config: Mapping[str, Any]) -> tuple[SAESpec, int]:
+    """The spec and ``d_in`` that a ``cfg.json`` amounts to."""
+    architecture = config.get("architecture")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")
+    _refuse_old(folder, config)
+    kind = ARCHITECTURES[architecture]
+    for key, value in kind.saelens_fixed.items():
+        if config.get(key, value) != value:
+            raise DataError(f"{folder} has {key} = {config[key]!r}; only {value!r} is supported.")
+    try:
+        d_in = int(config["d_in"])
+        fields = kind.saelens_spec(config)
+        ours = _own_spec(folder, fields)
+        return (ours or SAESpec(**fields)), d_in
+    except KeyError as error:
+        raise DataError(f"{folder / _CONFIG} lacks {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{folder / _CONFIG} is not a usable configuration: {error}.") from None
+
+
+def _own_spec(folder: Path, fields: Mapping[str, Any]) -> SAESpec | None:
+    """The spec in our provenance, unless there is none or ``cfg.json`` says otherwise."""
+    try:
+        spec = SAESpec.model_validate(read_provenance(folder)["sae"])
+    except (DataError, KeyError, ValidationError):
+        return None
+    return spec if all(getattr(spec, name) == value for name, value in fields.items()) else None
+
+
+def _refuse_old(folder: Path, config: Mapping[str, Any]) -> None:
+    metadata = config.get("metadata")
+    version = metadata.get("sae_lens_version") if isinstance(metadata, Mapping) else None
+    major = re.match(r"\d+", str(version))
+    if major is None or int(major[0]) < 6:
+        raise DataError(
+            f"{folder} is no SAELens v6 folder: metadata.sae_lens_version is {version!r}.",
+            "Load it with SAELens 6 and save it again.",
+        )
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    file = folder / _WEIGHTS
+    if not file.is_file():
+        unsafe = sorted(path.name for path in folder.iterdir() if path.suffix in _UNSAFE)
+        advice = f"{', '.join(unsafe)}: pickled weights can run code and are never read."
+        raise DataError(f"{folder} has no {_WEIGHTS}.", advice if unsafe else None)
+    try:
+        return load_file(str(file))
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} is damaged or no safetensors file: {error}.") from None
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Renames the whole folder into place; into one that is there, file by file.
+
+    A folder is never emptied: it may hold the baseline's, or be no SAE's folder at all.
+    """
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    (folder / _CONFIG).unlink(missing_ok=True)  # half an SAE is no SAE
+    for name in (_WEIGHTS, _PROVENANCE, _CONFIG):
+        (partial / name).replace(folder / name)
+
+
+def _shapes(found: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(found.items()))
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -145,10 +195,4 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, data: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(data, indent=1, default=_plain) + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    return str(value)
+    file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -55,4 +55,5 @@ def auxk_loss(
         reconstruction = pre @ W_dec
     error = (reconstruction.to(target.dtype) - target).pow(2).sum()
     variance = (target - target.mean(0)).pow(2).sum()
-    return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)
+    # Nothing is left to explain where the variance is 0; a bare division would give NaN gradients.
+    return torch.where(variance > 0, error / variance.where(variance > 0, 1.0), 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from monosemy.saes.sparse_ops import selected_values
 class TopKSAE(SAE):
     """``codes = top_k(relu((x - b_dec) @ W_enc + b_enc))``."""
 
-    saelens_fixed = {**SAE.saelens_fixed, "rescale_acts_by_decoder_norm": False}
+    saelens_fixed: ClassVar = {**SAE.saelens_fixed, "rescale_acts_by_decoder_norm": False}
 
     def encode(self, x_ND: Tensor, budget: int | None = None) -> Codes:
         """``budget`` is another k (1 to d_sae); ``ValueError`` outside of that."""

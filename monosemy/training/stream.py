@@ -106,15 +106,24 @@ class ActivationStream:
         """
         if self.filled:
             return
-        self._fill(torch.arange(len(self.buffer)))
-        if self.spec.max_norm_ratio is not None:
-            norms = self.buffer.norm(dim=1)
-            self.max_norm = float(norms.median()) * self.spec.max_norm_ratio
-            self._cursor.pending = self._without_outliers(self._cursor.pending)
-            too_long = (norms > self.max_norm).nonzero().squeeze(1)
-            self._cursor.outliers += len(too_long)
-            self._fill(too_long)
+        before = _Cursor(**vars(self._cursor))
+        try:
+            self._fill(torch.arange(len(self.buffer)))
+            if self.spec.max_norm_ratio is not None:
+                self._replace_outliers(self.spec.max_norm_ratio)
+        except BaseException:
+            self.max_norm = None
+            self._return_to(before)
+            raise
         self._shuffle()
+
+    def _replace_outliers(self, ratio: float) -> None:
+        norms = self.buffer.norm(dim=1)
+        self.max_norm = float(norms.median()) * ratio
+        self._cursor.pending = self._without_outliers(self._cursor.pending)
+        too_long = (norms > self.max_norm).nonzero().squeeze(1)
+        self._cursor.outliers += len(too_long)
+        self._fill(too_long)
 
     def _shuffle(self) -> None:
         self.order = torch.randperm(len(self.buffer), generator=self.generator)
@@ -134,11 +143,14 @@ class ActivationStream:
                 done += len(tokens)
                 fruitless = 0 if len(tokens) else fruitless + 1
                 if fruitless > len(self.all_rows):
-                    raise DataError("No token of the text can be trained on: none has a usable norm.")
+                    raise DataError("No token can be trained on: none has a usable norm.")
         except BaseException:
-            self._cursor = before
-            self._permutation = self._permute(before.epoch)
+            self._return_to(before)
             raise
+
+    def _return_to(self, cursor: _Cursor) -> None:
+        self._cursor = cursor
+        self._permutation = self._permute(cursor.epoch)
 
     def _read(self) -> Tensor:
         """The usable tokens of the next ``host_rows`` rows."""
@@ -190,8 +202,7 @@ class ActivationStream:
         self.generator.set_state(tensors["generator"].clone())
         self.served, self.max_norm = values["served"], values["max_norm"]
         pending = tensors["pending"].float()
-        self._cursor = _Cursor(values["epoch"], values["next_row"], pending, values["outliers"])
-        self._permutation = self._permute(values["epoch"])
+        self._return_to(_Cursor(values["epoch"], values["next_row"], pending, values["outliers"]))
 
 
 def _lossless(tensor: Tensor) -> Tensor:

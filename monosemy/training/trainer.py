@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ class SAETrainer:
         Waits for the device.  Raises ``MonosemyError`` when the loss is no number any more.
         """
         values = dict(zip(_READINGS, self.averages.tolist(), strict=True))
-        if not all(value == value for value in values.values()):
+        if not all(math.isfinite(value) for value in values.values()):
             raise MonosemyError(
                 "Training diverged: the loss is no number any more.",
                 "Use a smaller training.learning_rate.",

@@ -23,6 +23,7 @@ from monosemy.specs import (
 )
 from service.cli.client import Client
 from service.cli.demo_report import report
+from service.cli.output import readable_errors
 from service.cli.watch import watch_run
 from service.settings import Settings
 from service.stack.supervisor import Stack
@@ -41,6 +42,7 @@ SMALL = PipelineRun(
 )
 
 
+@readable_errors
 def demo(
     exit_when_done: Annotated[
         bool, typer.Option("--exit", help="Stop by itself when the result is there.")

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from service.cli.client import Client
+from service.cli.feature_text import example_text, score_text
 
 SHOWN_FEATURES = 3
 
@@ -103,33 +104,12 @@ def _feature(page: dict[str, Any]) -> Panel:
     for said in page["explanations"][:1]:
         lines.append(f"[bold]LLM[/]       {escape(said['label'])}: {escape(said['text'])}")
         for score in said["scores"][:1]:
-            lines.append(f"[bold]score[/]     {_score(score)}")
+            lines.append(f"[bold]score[/]     {score_text(score)}")
     promoted = ", ".join(repr(effect["text"]) for effect in page["evidence"]["promoted"][:5])
     lines.append(f"[bold]promotes[/]  {escape(promoted)}")
     tops = [example for example in page["examples"] if example["group"] == "top"][:2]
-    lines += [f"[bold]example[/]   {_example(example)}" for example in tops]
+    lines += [f"[bold]example[/]   {example_text(example)}" for example in tops]
     return Panel("\n".join(lines), title=f"feature {page['index']}", title_align="left")
-
-
-def _score(score: dict[str, Any]) -> str:
-    """Never a value without n, interval and baseline."""
-    if score["value"] is None:
-        return f"{score['scorer']}: no judgement could be had ({score['n_failed']} failed)"
-    shuffled = _number(score["baseline"], ".2f")
-    return (
-        f"{score['scorer']} {score['value']:.2f} (95 % {score['low']:.2f} to {score['high']:.2f}, "
-        f"n = {score['n']}, {score['n_failed']} failed; shuffled explanation {shuffled})"
-    )
-
-
-def _example(example: dict[str, Any]) -> str:
-    peak = max(example["activations"], default=0.0)
-    parts = []
-    for token, activation in zip(example["tokens"], example["activations"], strict=True):
-        text = escape(token.replace("\n", " "))
-        strong = peak > 0 and activation >= 0.3 * peak
-        parts.append(f"[black on green]{text}[/]" if strong and text.strip() else text)
-    return "".join(parts).strip()
 
 
 def _number(value: float | None, how: str) -> str:

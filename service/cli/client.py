@@ -1,0 +1,79 @@
+"""The CLI's side of the REST API: one readable line for whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from monosemy.errors import MonosemyError
+
+FAILED, USAGE, UNREACHABLE, NOT_FOUND = 1, 2, 3, 4
+
+
+class ApiError(MonosemyError):
+    """The API said no, or nothing; ``exit_code`` is what the CLI ends with."""
+
+    def __init__(self, message: str, exit_code: int, advice: str | None = None) -> None:
+        super().__init__(message, advice)
+        self.exit_code = exit_code
+
+
+class Client:
+    """Calls ``/api/v1`` of the service at ``url``; every method raises ``ApiError``."""
+
+    def __init__(self, url: str, api_key: SecretStr | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"X-API-Key": api_key.get_secret_value()} if api_key else {}
+        # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1", headers=headers, timeout=60, trust_env=False
+        )
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._call("GET", path, params=given)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._call("POST", path, json=body)
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """An open response, to be read line by line; connection faults are httpx's own."""
+        timeout = httpx.Timeout(10, read=60)
+        with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if response.status_code >= 400:
+                response.read()
+                raise _refused(response)
+            yield response
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise ApiError(
+                f"The service at {self.url} does not answer ({type(error).__name__}).",
+                UNREACHABLE,
+                "Start it with 'monosemy up', or set MONOSEMY_URL.",
+            ) from None
+        if response.status_code >= 400:
+            raise _refused(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise ApiError(f"{self.url} answers, but not as monosemy does.", FAILED) from None
+
+
+def _refused(response: httpx.Response) -> ApiError:
+    """A problem detail as text: a line for each fault of a request that does not validate."""
+    code = {404: NOT_FOUND, 422: USAGE, 503: UNREACHABLE}.get(response.status_code, FAILED)
+    try:
+        problem = response.json()
+        faults = problem.get("errors") or []
+        lines = [f"{e['path']}: {e['message']}" if e["path"] else e["message"] for e in faults]
+        return ApiError("\n".join(lines) or str(problem["detail"]), code)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ApiError(f"The service answered {response.status_code}.", code)

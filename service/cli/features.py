@@ -1,0 +1,141 @@
+"""``monosemy features``, ``feature show``, ``search`` and ``activations``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.panel import Panel
+
+from service.cli.connect import connect
+from service.cli.feature_text import evidence_lines, example_text, score_text
+from service.cli.output import JsonFlag, out, print_json, print_table, readable_errors, say
+from service.cli.saes import SaeArgument
+
+app = typer.Typer(no_args_is_help=True, help="Look at one feature.")
+
+
+@readable_errors
+def features(
+    sae: SaeArgument,
+    sort: Annotated[
+        Literal["index", "density", "max_activation", "score"], typer.Option(help="Order by.")
+    ] = "index",
+    order: Annotated[Literal["asc", "desc"], typer.Option(help="Direction.")] = "asc",
+    query: Annotated[str | None, typer.Option(help="Words in a label or explanation.")] = None,
+    min_density: Annotated[float | None, typer.Option(help="Fires at least so often.")] = None,
+    max_density: Annotated[float | None, typer.Option(help="Fires at most so often.")] = None,
+    has_explanation: Annotated[
+        bool | None, typer.Option(help="Only features that an LLM did, or did not, explain.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the features of an SAE.
+
+    Example: monosemy features demo --sort score --order desc
+    """
+    page = connect().get(
+        f"/saes/{sae}/features",
+        sort=sort,
+        order=order,
+        q=query,
+        min_density=min_density,
+        max_density=max_density,
+        has_explanation=has_explanation,
+        limit=limit,
+    )
+    if as_json:
+        print_json(page)
+        return
+    rows = [_row(item) for item in page["items"]]
+    print_table(("index", "density", "max", "evidence", "explanation", "score"), rows)
+    if page["next_cursor"]:
+        say("There are more; raise --limit or narrow the list down.")
+
+
+@app.command("show")
+@readable_errors
+def show(
+    sae: SaeArgument,
+    index: Annotated[int, typer.Argument(min=0, help="Index of the feature.")],
+    examples: Annotated[int, typer.Option(min=0, help="How many examples.")] = 8,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show everything known about a feature.
+
+    Example: monosemy feature show demo 42
+    """
+    page = connect().get(f"/saes/{sae}/features/{index}")
+    if as_json:
+        print_json(page)
+        return
+    lines = evidence_lines(page)
+    for said in page["explanations"]:
+        lines.append(f"[bold]LLM[/]         {_plain(said['label'])}: {_plain(said['text'])}")
+        lines += [f"[bold]score[/]       {score_text(score)}" for score in said["scores"]]
+    out.print(Panel("\n".join(lines), title=f"{page['sae']['name']}  feature {page['index']}"))
+    for example in page["examples"][:examples]:
+        head = f"[dim]{example['group']:>4} {example['activation']:8.2f}[/]  "
+        out.print(head + example_text(example), highlight=False, soft_wrap=True)
+
+
+@readable_errors
+def search(
+    query: Annotated[str, typer.Argument(help="What the feature should be about.")],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search features by meaning and by words, over all SAEs.
+
+    Example: monosemy search "names of kings"
+    """
+    found = connect().get("/search", q=query, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    if found["mode"] == "lexical":
+        say(f"Searched by words only: {found['reason']}")
+    rows = [(hit["sae"], *_row(hit), ", ".join(hit["matched"])) for hit in found["items"]]
+    columns = ("SAE", "index", "density", "max", "evidence", "explanation", "score", "found by")
+    print_table(columns, rows)
+
+
+@readable_errors
+def activations(
+    sae: SaeArgument,
+    text: Annotated[str, typer.Argument(help="The text to read.")],
+    top: Annotated[int, typer.Option(min=1, max=100, help="Features per token.")] = 3,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show which features fire on each token of a text.
+
+    Example: monosemy activations demo "The king met the queen."
+    """
+    answer = connect().post("/inference/activations", {"sae": sae, "text": text, "top_k": top})
+    if as_json:
+        print_json(answer)
+        return
+    rows = []
+    for token in answer["tokens"]:
+        fired = "; ".join(
+            f"{f['index']} ({f['activation']:.1f}) {f['label'] or ''}" for f in token["features"]
+        )
+        rows.append((repr(token["text"]), fired))
+    print_table(("token", "strongest features"), rows)
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    score = item["score"]
+    return (
+        item["index"],
+        f"{item['density']:.3%}",
+        f"{item['max_activation']:.1f}",
+        item["label"],
+        item["explanation"]["label"] if item["explanation"] else "",
+        "" if score is None or score["value"] is None else f"{score['value']:.2f} (n {score['n']})",
+    )
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,41 @@
+"""The ``monosemy`` command."""
+
+from __future__ import annotations
+
+import typer
+
+from service.cli import features, keys, runs, saes, stack_commands
+from service.cli.demo import demo
+from service.cli.output import EXIT_CODES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train sparse autoencoders on a language model, explain and score features, serve them.",
+    epilog=EXIT_CODES,
+)
+
+for command in (
+    demo,
+    stack_commands.up,
+    stack_commands.migrate,
+    stack_commands.serve,
+    stack_commands.worker,
+    stack_commands.inference,
+    stack_commands.judge,
+    saes.models,
+    features.features,
+    features.search,
+    features.activations,
+):
+    app.command()(command)
+
+app.add_typer(runs.app, name="run")
+app.add_typer(saes.app, name="sae")
+app.add_typer(features.app, name="feature")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

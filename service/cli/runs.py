@@ -1,0 +1,142 @@
+"""``monosemy run``: submit, follow and steer runs over REST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monosemy.specs import apply_overrides, load_spec, parse_spec
+from service.cli.client import FAILED, Client
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors, say
+from service.cli.watch import describe, watch_run
+
+app = typer.Typer(no_args_is_help=True, help="Submit, follow and steer runs.")
+
+RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+
+
+@app.command()
+@readable_errors
+def submit(
+    spec: Annotated[Path | None, typer.Argument(help="YAML or JSON file with the spec.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of run, with or without a file.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
+    ] = None,
+    watch: Annotated[bool, typer.Option(help="Follow the run until it ends.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit a run; prints its id.
+
+    Example: monosemy run submit --kind pipeline --set training.tokens=200000 --watch
+    """
+    data: dict[str, Any] = load_spec(spec) if spec is not None else {}
+    if kind is not None:
+        data["kind"] = kind
+    data = apply_overrides(data, overrides or [])
+    parse_spec(data)  # says at once, and with the same words, what the API would say
+    client = connect()
+    run = client.post("/runs", data)
+    if watch:
+        say(f"run {run['id']}")
+        _follow(client, run["id"], as_json)
+    elif as_json:
+        print_json(run)
+    else:
+        out.print(run["id"], highlight=False)
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only runs of this kind.")] = None,
+    steps: Annotated[bool, typer.Option(help="Show the steps of pipelines, too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List runs, newest first.
+
+    Example: monosemy run list --state running
+    """
+    parent = None if steps else "none"
+    page = connect().get("/runs", state=state, kind=kind, parent=parent, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (run["id"], run["kind"], run["state"], run["created_at"][:19], run["error"] or "")
+        for run in page["items"]
+    ]
+    print_table(("id", "kind", "state", "created", "error"), rows)
+
+
+@app.command()
+@readable_errors
+def show(run_id: RunId, as_json: JsonFlag = False) -> None:
+    """Show a run and its steps.
+
+    Example: monosemy run show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    run = connect().get(f"/runs/{run_id}")
+    if as_json:
+        print_json(run)
+        return
+    rows = []
+    for each in [run, *run["children"]]:
+        progress = each["progress"] if each["state"] == "running" else {}
+        where = f"{progress['stage']}: {describe(progress)}" if progress else each["error"] or ""
+        rows.append((each["kind"], each["state"], each["attempt"], where))
+        rows += [("", f"  {stage['stage']}", "", describe(stage, True)) for stage in each["stages"]]
+    print_table(("kind", "state", "attempt", ""), rows, title=run["id"])
+
+
+@app.command()
+@readable_errors
+def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
+    """Follow a run until it ends; the exit code follows its state.
+
+    Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    _follow(connect(), run_id, as_json)
+
+
+@app.command()
+@readable_errors
+def cancel(run_id: RunId, as_json: JsonFlag = False) -> None:
+    """Cancel a run; its checkpoint is kept.
+
+    Example: monosemy run cancel 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    _changed(connect().post(f"/runs/{run_id}/cancel", None), as_json)
+
+
+@app.command()
+@readable_errors
+def retry(run_id: RunId, as_json: JsonFlag = False) -> None:
+    """Take a failed or cancelled run up again, from its checkpoint.
+
+    Example: monosemy run retry 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    _changed(connect().post(f"/runs/{run_id}/retry", None), as_json)
+
+
+def _changed(run: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(run)
+    else:
+        out.print(run["state"], highlight=False)
+
+
+def _follow(client: Client, run_id: str, as_json: bool) -> None:
+    try:
+        run = watch_run(client, run_id, out, as_json)
+    except KeyboardInterrupt:
+        fail(f"The run goes on; see 'monosemy run watch {run_id}'.", 130)
+    if run["state"] != "succeeded":
+        fail(f"The run {run['state']}: {run['error'] or ''}".rstrip(": "), FAILED)
+    if not as_json:
+        out.print(f"The run {run['state']}.", highlight=False)

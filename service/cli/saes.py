@@ -1,0 +1,119 @@
+"""``monosemy sae`` and ``monosemy models``: what there is, and a copy of an SAE folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monosemy.workspace import Workspace
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
+from service.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="List, show and export SAEs.")
+
+SaeArgument = Annotated[str, typer.Argument(metavar="SAE", help="Id or name of the SAE.")]
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List SAEs, newest first.
+
+    Example: monosemy sae list
+    """
+    page = connect().get("/saes", limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    rows = []
+    for sae in page["items"]:
+        held = sae["metrics"].get("evaluation") or sae["metrics"]
+        index = sae["index"] or {}
+        rows.append(
+            (
+                sae["name"],
+                sae["model"]["name"],
+                sae["site"],
+                f"{sae['d_sae']:,}",
+                f"{held.get('fvu', float('nan')):.3f}",
+                f"{held.get('l0', float('nan')):.1f}",
+                f"{index['tokens']:,}" if index else "not indexed",
+            )
+        )
+    print_table(("name", "host model", "site", "d_sae", "FVU", "L0", "tokens indexed"), rows)
+
+
+@app.command()
+@readable_errors
+def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
+    """Show an SAE: figures, configuration, where it came from.
+
+    Example: monosemy sae show demo
+    """
+    found = connect().get(f"/saes/{sae}")
+    if as_json:
+        print_json(found)
+        return
+    held = found["metrics"].get("evaluation") or {}
+    rows = [
+        ("id", found["id"]),
+        ("host model", found["model"]["name"]),
+        ("site", found["site"]),
+        ("architecture", f"{found['architecture']}, {found['d_in']} to {found['d_sae']}"),
+        ("folder", found["path"]),
+        ("tokens trained on", f"{found['metrics'].get('tokens', 0):,}"),
+        *((f"held-out {k}", f"{v:.4g}") for k, v in held.items() if isinstance(v, int | float)),
+        *((f"features {k}", v) for k, v in found["features"].items()),
+    ]
+    print_table(("", ""), rows, title=found["name"])
+
+
+@app.command()
+@readable_errors
+def export(
+    sae: SaeArgument,
+    destination: Annotated[Path, typer.Argument(help="Folder to make.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy an SAE folder, which SAELens reads as it is, out of the artifacts of this machine.
+
+    Example: monosemy sae export demo ./demo-sae
+    """
+    found = connect().get(f"/saes/{sae}")
+    folder = Workspace(Settings().artifacts).locate(found["path"])
+    if not folder.is_dir():
+        fail(
+            f"{folder} is not on this machine: run this where the workers keep their artifacts, "
+            "or set MONOSEMY_HOME."
+        )
+    if destination.exists():
+        fail(f"{destination} is there already.")
+    shutil.copytree(folder, destination)
+    if as_json:
+        print_json({"id": found["id"], "name": found["name"], "folder": str(destination)})
+    else:
+        say(f"sae_lens.SAE.load_from_disk('{destination}') reads it.")
+
+
+@readable_errors
+def models(as_json: JsonFlag = False) -> None:
+    """List the host models that SAEs were trained on.
+
+    Example: monosemy models
+    """
+    page = connect().get("/models")
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (m["name"], m["info"]["architecture"], m["info"]["n_layers"], m["info"]["d_model"])
+        for m in page["items"]
+    ]
+    print_table(("name", "architecture", "layers", "d_model"), rows)

@@ -1,0 +1,148 @@
+"""Commands that start parts of monosemy: the whole stack, or one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.cli.output import JsonFlag, fail, out, print_json, readable_errors, say
+from service.settings import Settings
+
+Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+
+
+@readable_errors
+def up(
+    gpu_workers: Annotated[int, typer.Option(min=0, help="Workers that train and index.")] = 1,
+    interp_workers: Annotated[int, typer.Option(min=0, help="Workers that explain.")] = 1,
+    judge: Annotated[bool, typer.Option(help="Start the packaged 135M judge.")] = True,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.")] = None,
+) -> None:
+    """Start the whole stack on this machine and serve until Ctrl-C.
+
+    Parts that MONOSEMY_DATABASE_URL, MONOSEMY_REDIS_URL, MONOSEMY_INFERENCE_URL or
+    MONOSEMY_JUDGE_URL name are used as they are; the others are started.
+
+    Example: monosemy up --interp-workers 2
+    """
+    from service.stack.supervisor import Stack
+
+    if port is not None:
+        os.environ["MONOSEMY_PORT"] = str(port)
+    started = time.monotonic()
+
+    def tell(part: str, text: str) -> None:
+        say(f"{time.monotonic() - started:5.1f} s  {part}: {text}")
+
+    # SIGTERM as Ctrl-C: either way everything that was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stack = Stack(Settings(), gpu_workers, interp_workers, judge, on_event=tell)
+    try:
+        with stack:
+            out.print(f"{stack.addresses.url}/api/v1/docs", highlight=False)
+            stack.wait()
+    except KeyboardInterrupt:
+        say("Stopped; the data stays.")
+
+
+@readable_errors
+def migrate(as_json: JsonFlag = False) -> None:
+    """Bring the database to the newest schema; safe to repeat, and by several at once.
+
+    Example: monosemy migrate
+    """
+    from service.database.migrate import head_revision
+    from service.database.migrate import migrate as bring_up
+
+    settings = Settings()
+    if not settings.database_url:
+        fail("No database is configured. Set MONOSEMY_DATABASE_URL, or run 'monosemy up'.")
+    bring_up(settings.database_url)
+    if as_json:
+        print_json({"revision": head_revision()})
+    else:
+        say(f"The database is at revision {head_revision()}.")
+
+
+@readable_errors
+def serve(host: Host = None, port: Port = None) -> None:
+    """Serve the REST API.
+
+    Example: monosemy serve --port 8420
+    """
+    import uvicorn
+
+    # The app reads its settings itself, and refuses a public address without keys.
+    for name, value in (("HOST", host), ("PORT", port)):
+        if value is not None:
+            os.environ[f"MONOSEMY_{name}"] = str(value)
+    settings = Settings()
+    from service.app import create_app
+
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+    )
+
+
+@readable_errors
+def worker(
+    queue: Annotated[Literal["gpu", "interp"], typer.Argument(help="Whose runs it takes.")],
+) -> None:
+    """Run a worker: gpu trains, evaluates and indexes; interp explains and scores.
+
+    Example: monosemy worker gpu
+    """
+    _become(f"workers.{queue}")
+
+
+@readable_errors
+def inference(host: Host = None, port: Port = None) -> None:
+    """Run the warm inference server that the API asks for activations and embeddings.
+
+    Example: monosemy inference --port 8421
+    """
+    _become("workers.inference", *_options(host=host, port=port))
+
+
+@readable_errors
+def judge(
+    host: Host = None,
+    port: Port = None,
+    threads: Annotated[int | None, typer.Option(help="Threads it may use.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A .gguf file instead of the 135M one.")
+    ] = None,
+) -> None:
+    """Run the local judge: llama.cpp's OpenAI-compatible server on the packaged 135M model.
+
+    Example: monosemy judge --port 8422
+    """
+    _become(
+        "monosemy.interp.local_judge",
+        *_options(host=host, port=port, threads=threads, model=model),
+    )
+
+
+def _options(**values: object) -> list[str]:
+    return [
+        part
+        for name, value in values.items()
+        if value is not None
+        for part in (f"--{name}", str(value))
+    ]
+
+
+def _become(module: str, *options: str) -> None:
+    """Goes on as another program: the service itself never imports what needs torch."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *options])

@@ -1,0 +1,191 @@
+"""Following a run: progress bars on a terminal, plain lines elsewhere, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import httpx
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from service.cli.client import Client
+
+_RETRY_SECONDS = 2.0
+_PLAIN_SECONDS = 5.0
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+def watch_run(
+    client: Client, run_id: str, console: Console, as_json: bool = False
+) -> dict[str, Any]:
+    """Shows a run and its steps until it has ended; returns it.
+
+    A lost connection is taken up after the last event that was seen.  Raises ``ApiError``.
+    """
+    run: dict[str, Any] = client.get(f"/runs/{run_id}")
+    if run["state"] in ENDED:
+        return run
+    kinds = {child["id"]: child["kind"] for child in [run, *run["children"]]}
+    view: _View = _choose_view(console, as_json)
+    with view:
+        for event in events(client, run_id):
+            view.show(kinds.get(event["run_id"], "run"), event)
+    ended: dict[str, Any] = client.get(f"/runs/{run_id}")
+    return ended
+
+
+def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
+    """Every event of the run from the first on, over however many connections it takes."""
+    last: str | None = None
+    while True:
+        headers = {"Last-Event-ID": last} if last else {}
+        try:
+            with client.stream(f"/runs/{run_id}/events", headers) as response:
+                if response.status_code == 204:
+                    return
+                for line in response.iter_lines():
+                    if line.startswith("id:"):
+                        last = line[3:].strip()
+                    elif line.startswith("data:"):
+                        yield json.loads(line[5:])
+            if client.get(f"/runs/{run_id}")["state"] in ENDED:
+                return
+        except httpx.HTTPError:
+            time.sleep(_RETRY_SECONDS)
+
+
+class _View(Protocol):
+    def __enter__(self) -> _View: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def show(self, kind: str, event: dict[str, Any]) -> None: ...
+
+
+def _choose_view(console: Console, as_json: bool) -> _View:
+    if as_json:
+        return _JsonView(console)
+    return _BarView(console) if console.is_terminal else _PlainView(console)
+
+
+class _BarView:
+    """One bar per stage with rate, time left and the latest metrics."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._bars: dict[tuple[str, str], TaskID] = {}
+
+    def __enter__(self) -> _BarView:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, kind: str, event: dict[str, Any]) -> None:
+        data = event["data"]
+        if event["type"] in ("progress", "stage"):
+            key = (event["run_id"], data["stage"])
+            if key not in self._bars:
+                title = f"{kind:<9}{data['stage']:<12}"
+                self._bars[key] = self._progress.add_task(title, total=data["total"], text="")
+            done = data["done"] if event["type"] == "progress" else data["total"] or data["done"]
+            text = escape(describe(data, ended=event["type"] == "stage"))
+            self._progress.update(self._bars[key], completed=done, text=text)
+        elif (line := _line(kind, event)) is not None:
+            self._progress.console.print(line, highlight=False, markup=False)
+
+
+class _PlainView:
+    """A line every few seconds per stage, and one when it ends: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def __enter__(self) -> _PlainView:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def show(self, kind: str, event: dict[str, Any]) -> None:
+        data, now = event["data"], time.monotonic()
+        if event["type"] in ("progress", "stage"):
+            key, ended = (event["run_id"], data["stage"]), event["type"] == "stage"
+            if not ended and now - self._shown.get(key, 0.0) < _PLAIN_SECONDS:
+                return
+            self._shown[key] = now
+            line: str | None = f"{kind} {data['stage']}: {describe(data, ended)}"
+        else:
+            line = _line(kind, event)
+        if line is not None:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _JsonView:
+    """Every event as it came, one JSON object a line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __enter__(self) -> _JsonView:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def show(self, kind: str, event: dict[str, Any]) -> None:
+        line = json.dumps({"kind": kind, **event})
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def describe(data: dict[str, Any], ended: bool = False) -> str:
+    """``12,288/120,000 tokens  5,120 tokens/s  0:21 left  fvu 0.42``."""
+    total = f"/{data['total']:,}" if data.get("total") else ""
+    parts = [f"{data['done']:,}{total} {data['unit']}", f"{_rate(data['rate'])} {data['unit']}/s"]
+    if ended:
+        parts.append(f"in {_clock(data['elapsed_seconds'])}")
+    elif data.get("eta_seconds") is not None:
+        parts.append(f"{_clock(data['eta_seconds'])} left")
+    parts += [f"{name} {_short(value)}" for name, value in data["metrics"].items()]
+    return "  ".join(parts)
+
+
+def _line(kind: str, event: dict[str, Any]) -> str | None:
+    """State changes and log lines in words."""
+    data = event["data"]
+    if event["type"] == "log":
+        rest = " ".join(f"{k}={v}" for k, v in data.items() if k != "message")
+        return f"{kind}: {data['message']} {rest}".rstrip()
+    if event["type"] == "state" and data["state"] != "queued":
+        reason = f": {data['error']}" if data.get("error") else ""
+        again = " (taken over)" if data.get("takeover") else ""
+        return f"{kind} {data['state']}{again}{reason}"
+    if event["type"] == "state" and (data.get("interrupted") or data.get("error")):
+        return f"{kind} queued again: {data.get('error') or 'its worker had to stop'}"
+    return None
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

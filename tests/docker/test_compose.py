@@ -1,0 +1,144 @@
+"""``docker compose up`` from the repository: healthy, a pipeline through REST, a feature back."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE_IMAGES = ("python:3.11-slim", "pgvector/pgvector:pg17", "redis:7-alpine")
+TINY = {
+    "kind": "pipeline",
+    "name": "compose-test",
+    "text": {"max_tokens": 20_000, "context_size": 64},
+    "site": "blocks.1.hook_resid_post",
+    "sae": {"d_sae": 64, "k": 4},
+    "training": {"tokens": 8_192, "batch_tokens": 1_024, "buffer_tokens": 2_048},
+    "evaluation": {"tokens": 128, "reconstruction_tokens": 1_000},
+    "indexing": {"max_tokens": 8_000},
+    "explanation": None,
+    "scoring": None,
+}
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def why_not() -> str | None:
+    """Why no engine can be had here, or None."""
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        if subprocess.run(command, capture_output=True, timeout=60).returncode:
+            return f"'{' '.join(command)}' fails: no Docker engine with Compose here"
+    for image in BASE_IMAGES:
+        here = subprocess.run(["docker", "image", "inspect", image], capture_output=True)
+        if here.returncode and subprocess.run(["docker", "pull", image]).returncode:
+            return f"the image {image} cannot be had"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Compose:
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.environment = os.environ | {
+            "COMPOSE_PROJECT_NAME": f"monosemy-test-{secrets.token_hex(3)}",
+            "POSTGRES_PASSWORD": secrets.token_hex(16),
+            "MONOSEMY_SECRET": secrets.token_hex(24),
+            "MONOSEMY_PORT": str(self.port),
+        }
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> str:
+        done = subprocess.run(
+            ["docker", "compose", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def compose() -> Iterator[Compose]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    running = Compose()
+    try:
+        running("up", "-d", "--build", "--wait", timeout=1200)
+        yield running
+    finally:
+        running("down", "-v", "--remove-orphans")
+
+
+@pytest.fixture(scope="module")
+def api(compose: Compose) -> Iterator[httpx.Client]:
+    said = compose("run", "--rm", "api", "monosemy", "keys", "create", "t", "--scopes", "read,run")
+    key = re.search(r"mnsy_\w+", said)
+    assert key is not None, said
+    base = f"http://127.0.0.1:{compose.port}/api/v1"
+    with httpx.Client(base_url=base, headers={"X-API-Key": key[0]}, timeout=30) as client:
+        yield client
+
+
+def finished(api: httpx.Client, run_id: str, seconds: float) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        run: dict[str, Any] = api.get(f"/runs/{run_id}").json()
+        if run["state"] in ("succeeded", "failed", "cancelled"):
+            return run
+        time.sleep(2)
+    raise AssertionError(f"the run is still {run['state']}: {run['children']}")
+
+
+def test_a_key_is_asked_for(compose: Compose) -> None:
+    assert httpx.get(f"http://127.0.0.1:{compose.port}/api/v1/saes").status_code == 401
+
+
+def test_a_pipeline_ends_in_a_served_feature(api: httpx.Client) -> None:
+    submitted = api.post("/runs", json=TINY)
+    assert submitted.status_code == 201, submitted.text
+    run = finished(api, submitted.json()["id"], 600)
+    assert run["state"] == "succeeded", run["error"]
+    sae = run["result"]["sae_id"]
+    listed = api.get(f"/saes/{sae}/features", params={"sort": "density", "order": "desc"}).json()
+    assert len(listed["items"]) == 50
+    page = api.get(f"/saes/{sae}/features/{listed['items'][0]['index']}").json()
+    assert page["postings"] > 0
+    assert page["examples"]
+    assert page["label"]
+
+
+def test_the_warm_server_gives_activations(api: httpx.Client) -> None:
+    sae = api.get("/saes").json()["items"][0]["id"]
+    answer = api.post("/inference/activations", json={"sae": sae, "text": "A king and a queen."})
+    assert answer.status_code == 200, answer.text
+    assert "".join(token["text"] for token in answer.json()["tokens"]) == "A king and a queen."
+
+
+def test_containers_run_without_root_and_the_api_without_torch(compose: Compose) -> None:
+    assert compose("exec", "api", "id", "-u").strip() != "0"
+    assert compose("exec", "gpu-worker", "id", "-u").strip() != "0"
+    found = compose(
+        "exec", "api", "python", "-c", "import importlib.util as i; print(i.find_spec('torch'))"
+    )
+    assert found.strip() == "None"

@@ -1,0 +1,113 @@
+"""Checkpoints survive what happens to disks; the history agrees with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from monosemy.errors import DataError
+from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from monosemy.training.history import SHOWN, History
+
+
+def write(folder: Path, step: int, key: str = "a") -> None:
+    tensors = {"x": torch.full((100,), float(step)), "t": torch.ones(2, 3).T}
+    save_checkpoint(folder, Checkpoint(step, key, tensors, {"step_twice": 2 * step}))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
+    for step in (5, 900, 10_000):
+        write(tmp_path / "c", step)
+    found = load_checkpoint(tmp_path / "c", "a")
+    assert found is not None
+    assert (found.step, found.values) == (10_000, {"step_twice": 20_000})
+    assert (found.tensors["x"] == 10_000).all() and found.tensors["t"].shape == (3, 2)
+    assert names(tmp_path / "c") == ["step-0000000900", "step-0000010000"]
+
+
+def test_nothing_there_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "none", "a") is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no json", "empty json", "no tensors"])
+def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    newest = tmp_path / "step-0000000002"
+    tensors, values = newest / "state.safetensors", newest / "state.json"
+    if damage == "truncated":
+        tensors.write_bytes(tensors.read_bytes()[:-40])
+    elif damage == "flipped":
+        data = bytearray(tensors.read_bytes())
+        data[-20] ^= 1
+        tensors.write_bytes(bytes(data))
+    elif damage == "no json":
+        values.unlink()
+    elif damage == "empty json":
+        values.write_text("")
+    else:
+        tensors.unlink()
+    found = load_checkpoint(tmp_path, "a")
+    assert found is not None and found.step == 1
+    # The run goes on from there and its next checkpoint is the newest again.
+    write(tmp_path, 2)
+    again = load_checkpoint(tmp_path, "a")
+    assert again is not None and again.step == 2
+    assert len(names(tmp_path)) == 2
+
+
+def test_a_damaged_one_ahead_never_shadows_the_run(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    write(tmp_path, 20)
+    (tmp_path / "step-0000000020" / "state.json").write_text("{")
+    write(tmp_path, 15)
+    assert names(tmp_path) == ["step-0000000010", "step-0000000015"]
+
+
+def test_another_runs_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    write(tmp_path, 3, key="b")
+    assert load_checkpoint(tmp_path, "a") is None
+
+
+def test_a_half_written_one_is_not_seen(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / ".step-0000000002.partial").mkdir()
+    found = load_checkpoint(tmp_path, "a")
+    assert found is not None and found.step == 1
+
+
+def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / ".step-0000000001.partial").write_text("in the way")
+    with pytest.raises(DataError, match="Cannot write a checkpoint"):
+        write(tmp_path / "c", 1)
+
+
+def test_history_drops_what_lies_past_the_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "c" / "metrics.jsonl"
+    history = History(file)
+    history.start(0)
+    for step in (10, 20, 30):
+        history.add({"step": step, "fvu": 1 / step})
+    with file.open("a") as stream:
+        stream.write('{"step": 40, "fv')
+    resumed = History(file)
+    resumed.start(20)
+    resumed.add({"step": 30, "fvu": 0.5})
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [10, 20, 30]
+    assert resumed.readings[-1] == {"step": 30, "fvu": 0.5}
+
+
+def test_history_is_downsampled_and_ends_with_the_last(tmp_path: Path) -> None:
+    history = History(tmp_path / "metrics.jsonl")
+    history.start(0)
+    history.readings = [{"step": step} for step in range(1, 1235)]
+    shown = [reading["step"] for reading in history.downsampled()]
+    assert len(shown) == SHOWN and shown[-1] == 1234 and shown == sorted(set(shown))

@@ -1,0 +1,76 @@
+"""Embeddings of explanations, from the inference server when it is there."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import Engine
+
+from monosemy.progress import Reporter
+from service.database.session import transaction
+from service.database.tables import EMBEDDING_DIMENSIONS
+from service.inference.client import InferenceAway, InferenceClient, InferenceRefused
+from workers import interp_rows as rows
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 64
+
+
+class Embeddings:
+    """An explanation without one is found by its words only, until ``fill`` has passed."""
+
+    def __init__(self, engine: Engine, inference: InferenceClient) -> None:
+        self._engine, self._inference = engine, inference
+        self._away = inference.url is None
+
+    def try_again(self) -> None:
+        """Asks the server again, though it was away before."""
+        self._away = self._inference.url is None
+
+    def of(self, text: str) -> Sequence[float] | None:
+        """None while the server is away; it is then left alone until ``try_again``, for every
+        attempt may cost seconds."""
+        found = self._embed([text])
+        return found[0] if found else None
+
+    def fill(self, sae_id: uuid.UUID, reporter: Reporter) -> int:
+        """Embeds what explanations of this SAE lack one, as far as the server is there."""
+        self.try_again()
+        filled, last = 0, None
+        while not self._away:
+            reporter.check()
+            with transaction(self._engine) as session:
+                batch = rows.without_embedding(session, sae_id, last, _BATCH)
+            if not batch:
+                break
+            last = batch[-1][0]
+            found = self._embed([text for _, text in batch])
+            with transaction(self._engine) as session:
+                for (explanation, _), embedding in zip(batch, found or [], strict=False):
+                    rows.set_embedding(session, explanation, embedding)
+                    filled += 1
+        if filled:
+            reporter.log("explanations embedded", count=filled)
+        return filled
+
+    def _embed(self, texts: Sequence[str]) -> list[list[float]] | None:
+        if self._away:
+            return None
+        try:
+            found = self._inference.embed(texts)
+        except (InferenceAway, InferenceRefused) as error:
+            logger.warning("explanations not embedded: %s", error)
+            self._away = True
+            return None
+        if any(len(vector) != EMBEDDING_DIMENSIONS for vector in found):
+            logger.warning(
+                "explanations not embedded: search needs %d dimensions, the embedder gives %d",
+                EMBEDDING_DIMENSIONS,
+                len(found[0]),
+            )
+            self._away = True
+            return None
+        return found

@@ -1,0 +1,183 @@
+"""Explanations and scores in Postgres.  Equal work has an equal ``key`` and is stored once."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from monosemy.interp.detection import ScoreResult
+from monosemy.interp.explain import Explanation as Explained
+from service.database.storable import storable, storable_text
+from service.database.tables import Explanation, Score
+
+
+def publish_explanation(
+    session: Session,
+    sae_id: uuid.UUID,
+    run_id: uuid.UUID,
+    feature: int,
+    key: str,
+    found: Explained,
+    embedding: Sequence[float] | None,
+) -> None:
+    """Stores an explanation unless the same work is stored already."""
+    values = {
+        "sae_id": sae_id,
+        "run_id": run_id,
+        "feature": feature,
+        "key": key,
+        "explainer": found.provenance["explainer"],
+        "label": storable_text(found.label),
+        "text": storable_text(found.text),
+        "judge": found.provenance["judge"]["model"],
+        "provenance": storable({**found.provenance, "confidence": found.confidence}),
+        "embedding": embedding,
+    }
+    session.execute(
+        insert(Explanation)
+        .values(**values)
+        .on_conflict_do_nothing(constraint="uq_explanations_key")
+    )
+
+
+def publish_score(
+    session: Session, explanation_id: uuid.UUID, run_id: uuid.UUID, key: str, result: ScoreResult
+) -> None:
+    """Stores a score unless the same work is stored already."""
+    values = {
+        "explanation_id": explanation_id,
+        "run_id": run_id,
+        "scorer": result.scorer,
+        "key": key,
+        "metric": result.metric,
+        "value": result.value,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "n_failed": result.n_failed,
+        "baseline": result.baseline.value if result.baseline else None,
+        "details": storable(result.as_details()),
+        "judge": result.details["judge"]["model"],
+    }
+    session.execute(
+        insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
+    )
+
+
+def explained_features(session: Session, sae_id: uuid.UUID, key: str) -> set[int]:
+    """Features whose explanation under ``key`` is stored."""
+    query = select(Explanation.feature).where(Explanation.sae_id == sae_id, Explanation.key == key)
+    return set(session.scalars(query))
+
+
+def newest_explanations(session: Session, sae_id: uuid.UUID) -> dict[int, Explanation]:
+    """The newest explanation of every explained feature."""
+    rows = session.scalars(
+        select(Explanation)
+        .where(Explanation.sae_id == sae_id)
+        .order_by(Explanation.feature, Explanation.created_at.desc(), Explanation.id)
+        .distinct(Explanation.feature)
+    )
+    return {row.feature: row for row in rows}
+
+
+def scored_explanations(
+    session: Session, explanations: Sequence[uuid.UUID], key: str
+) -> set[uuid.UUID]:
+    """Those of ``explanations`` whose score under ``key`` is stored."""
+    query = select(Score.explanation_id).where(
+        Score.explanation_id.in_(explanations), Score.key == key
+    )
+    return set(session.scalars(query))
+
+
+def without_embedding(
+    session: Session, sae_id: uuid.UUID, after: uuid.UUID | None, limit: int
+) -> list[tuple[uuid.UUID, str]]:
+    """(id, text to embed) of the next explanations by id that no vector search finds yet."""
+    query = (
+        select(Explanation.id, Explanation.label, Explanation.text)
+        .where(Explanation.sae_id == sae_id, Explanation.embedding.is_(None))
+        .order_by(Explanation.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Explanation.id > after)
+    return [(id_, text_to_embed(label, text)) for id_, label, text in session.execute(query)]
+
+
+def text_to_embed(label: str, text: str) -> str:
+    """What stands for an explanation in vector search."""
+    return f"{label}. {text}"
+
+
+def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[float]) -> None:
+    session.execute(
+        update(Explanation).where(Explanation.id == explanation).values(embedding=embedding)
+    )
+
+
+def score_summary(session: Session, explanations: Sequence[uuid.UUID], key: str) -> dict[str, Any]:
+    """Means over the scored explanations, and how far they lie above the borrowed ones.
+
+    ``scored`` counts them; ``mean_value`` has its 95 % interval ``mean_low`` to ``mean_high``;
+    ``mean_gain`` is the mean of value minus baseline over the ``gain_n`` pairs, likewise.
+    """
+    query = select(Score.value, Score.baseline).where(
+        Score.explanation_id.in_(explanations), Score.key == key, Score.value.is_not(None)
+    )
+    rows = session.execute(query).all()
+    pairs = [(row.value, row.baseline) for row in rows if row.baseline is not None]
+    mean, low, high = mean_interval([row.value for row in rows])
+    gain, gain_low, gain_high = mean_interval([value - base for value, base in pairs])
+    return {
+        "scored": len(rows),
+        "mean_value": mean,
+        "mean_low": low,
+        "mean_high": high,
+        "mean_baseline": mean_interval([base for _, base in pairs])[0],
+        "mean_gain": gain,
+        "gain_low": gain_low,
+        "gain_high": gain_high,
+        "gain_n": len(pairs),
+    }
+
+
+def mean_interval(
+    values: Sequence[float],
+) -> tuple[float | None, float | None, float | None]:
+    """Mean with Student's 95 % interval; without two values there is no interval."""
+    if not values:
+        return None, None, None
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None, None
+    half = student_97_5(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def student_97_5(freedom: int) -> float:
+    """The 97.5 % point of Student's t, to four digits.
+
+    Exact for one and two degrees of freedom; Cornish and Fisher's expansion (Abramowitz and Stegun
+    26.7.5) beyond.
+    """
+    if freedom == 1:
+        return math.tan(math.pi * 0.475)
+    if freedom == 2:
+        return 0.95 / math.sqrt(2 * 0.975 * 0.025)
+    z = 1.959963984540054
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))

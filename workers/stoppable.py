@@ -1,0 +1,33 @@
+"""Stopping asynchronous work that waits for somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from monosemy.errors import Stopped
+from monosemy.progress import Reporter
+
+_SECONDS = 0.25
+
+T = TypeVar("T")
+
+
+async def until_stopped(work: Coroutine[Any, Any, T], reporter: Reporter) -> T:
+    """The result of ``work``; cancels it, calls under way included, once it is to stop.
+
+    A judge may take minutes over one answer, longer than a worker has to end.  Raises what
+    ``work`` raises, and ``Stopped``.
+    """
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_SECONDS)
+            if not task.done():
+                reporter.check()
+    except Stopped:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    return task.result()
