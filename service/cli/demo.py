@@ -28,7 +28,7 @@ from service.cli.watch import watch_run
 from service.settings import Settings
 from service.stack.supervisor import Stack
 
-FULL = PipelineRun(name="demo")
+FULL = PipelineRun(name="demo", explanation=ExplanationSpec(features=FeatureSelection(count=12)))
 
 # The same path at a size for continuous integration.
 SMALL = PipelineRun(
@@ -37,7 +37,7 @@ SMALL = PipelineRun(
     sae=SAESpec(d_sae=1024, dead_after_tokens=50_000),
     training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
-    explanation=ExplanationSpec(features=FeatureSelection(count=3, min_postings=200)),
+    explanation=ExplanationSpec(features=FeatureSelection(count=4, min_postings=200)),
     scoring=ScoringSpec(positives=5, negatives=5),
 )
 

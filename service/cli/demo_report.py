@@ -90,8 +90,15 @@ def _minutes(run: dict[str, Any]) -> Table:
 
 def _features(client: Client, sae: dict[str, Any], console: Console) -> None:
     listed = client.get(
-        f"/saes/{sae['id']}/features", sort="score", order="desc", limit=SHOWN_FEATURES
+        f"/saes/{sae['id']}/features",
+        sort="score",
+        order="desc",
+        has_explanation=True,
+        limit=SHOWN_FEATURES,
     )
+    if len(listed["items"]) < SHOWN_FEATURES:
+        found = len(listed["items"])
+        console.print(f"The judge gave a usable explanation of only {found} sampled features.")
     for item in listed["items"]:
         page = client.get(f"/saes/{sae['id']}/features/{item['index']}")
         console.print(_feature(page))

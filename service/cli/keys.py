@@ -62,7 +62,7 @@ def list_(as_json: JsonFlag = False) -> None:
                 "id": str(key.id),
                 "name": key.name,
                 "prefix": key.prefix,
-                "scopes": key.scopes,
+                "scopes": ",".join(key.scopes),
                 "created_at": key.created_at,
                 "expires_at": key.expires_at,
                 "revoked_at": key.revoked_at,
@@ -73,10 +73,7 @@ def list_(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(keys)
         return
-    rows = [
-        (k["prefix"], k["name"], ", ".join(k["scopes"]), k["last_used_at"], k["revoked_at"])
-        for k in keys
-    ]
+    rows = [(k["prefix"], k["name"], k["scopes"], k["last_used_at"], k["revoked_at"]) for k in keys]
     print_table(("prefix", "name", "scopes", "last used", "revoked"), rows)
 
 

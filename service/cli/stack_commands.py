@@ -120,9 +120,7 @@ def judge(
     host: Host = None,
     port: Port = None,
     threads: Annotated[int | None, typer.Option(help="Threads it may use.")] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A .gguf file instead of the 135M one.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A .gguf file to serve instead.")] = None,
 ) -> None:
     """Run the local judge: llama.cpp's OpenAI-compatible server on the packaged 135M model.
 
