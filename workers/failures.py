@@ -21,6 +21,8 @@ from monosemy.errors import MonosemyError
 from service.settings import Settings
 
 _LONGEST = 2000
+_PASSING = ("08", "40", "53", "55", "57")
+"""Classes of SQLSTATE: connection, rollback (deadlock), resources, not in that state, operator."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|hf|mono)[-_][\w-]{12,}")
 
@@ -47,11 +49,18 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     return f"{type(error).__name__}: {text[:500]}{where}", True
 
 
-def is_passing(error: SQLAlchemyError) -> bool:
+def is_passing(error: Exception) -> bool:
     """True if the database was away or busy, False if it refused what it was given."""
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+    if isinstance(error, PoolTimeout):
         return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # it never came to an answer
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(state).startswith(_PASSING)
 
 
 def without_secrets(text: str, settings: Settings) -> str:

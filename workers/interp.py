@@ -129,7 +129,8 @@ class InterpRuns:
             raise MonosemyError(
                 "No judge is configured.",
                 "Set MONOSEMY_JUDGE_URL (and MONOSEMY_JUDGE_MODEL, MONOSEMY_JUDGE_API_KEY) to an "
-                "OpenAI-compatible endpoint, or start the local one with 'python -m monosemy.interp.local_judge'.",
+                "OpenAI-compatible endpoint, or start the local one: "
+                "python -m monosemy.interp.local_judge.",
             )
         key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
         return Judge(settings.judge_url, key, settings.judge_model, spec)

@@ -160,13 +160,13 @@ class Worker:
                     queues = left[0](session) or set()
             except LostLease:
                 break
-            except SQLAlchemyError as error:
+            except Exception as error:
                 if is_passing(error):
                     logger.warning("cannot conclude the run yet: %s", type(error).__name__)
                     time.sleep(1.0)
                     lease.renew()
                 else:
-                    logger.error("the database refuses how the run ended", exc_info=error)
+                    logger.error("how the run ended cannot be stored", exc_info=error)
                     left.pop(0)
                 continue
             for queue in queues:

@@ -63,7 +63,9 @@ class SAETrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._update(rate)
         with torch.no_grad():
-            newest = torch.stack([fvu, codes.l0().float().mean(), loss, auxk])
+            newest = torch.stack(
+                [fvu.float(), codes.l0().float().mean(), loss.float(), auxk.float()]
+            )
             self.averages.lerp_(newest, max(_SMOOTHING, 1 / (number + 1)))
 
     def _update(self, rate: float) -> None:

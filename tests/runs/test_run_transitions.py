@@ -42,7 +42,7 @@ def test_the_table_speaks_of_every_state() -> None:
 
 @pytest.mark.integration
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(ACTS, min_size=25, max_size=50))
 def test_any_sequence_keeps_the_rules(engine: Engine, sequence: list[Any]) -> None:

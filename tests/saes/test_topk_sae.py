@@ -100,5 +100,5 @@ def test_an_architecture_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPat
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
     spec = SAESpec(d_sae=8, k=2).model_copy(update={"architecture": "gated"})
-    with pytest.raises(SpecError, match="'gated' is unknown; known: .*topk"):
+    with pytest.raises(SpecError, match=r"'gated' is unknown; known: .*topk"):
         create(spec, 4)

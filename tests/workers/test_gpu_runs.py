@@ -1,0 +1,180 @@
+"""Train, evaluate, index: what a worker leaves in the workspace and in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import run_acts as acts
+from conftest import SITE, Trained
+from sqlalchemy import select
+
+from monosemy.data.store import TokenStore
+from monosemy.data.token_bytes import TokenBytes
+from monosemy.formats.saelens import load_sae, read_provenance
+from monosemy.index.packing import unpack_examples
+from monosemy.index.reader import IndexReader
+from monosemy.models.host import HostModel
+from monosemy.workspace import Workspace
+from service.database.session import transaction
+from service.database.tables import Context, Document, Feature, Model, Run, Sae
+from workers.gpu import GpuRuns, default_name
+from workers.publish import free_sae_name
+from workers.worker import Worker
+
+pytestmark = pytest.mark.integration
+
+
+def run_again(trained: Trained, spec: dict[str, Any]) -> Run:
+    """Executes one more run to its end."""
+    run = acts.submit(trained.engine, spec)
+    execute = GpuRuns(trained.settings, trained.engine)
+    assert Worker("gpu", trained.settings, execute, trained.engine)._take_one()
+    return acts.load(trained.engine, run)
+
+
+def test_the_sae_is_published_with_all_that_made_it(trained: Trained) -> None:
+    sae, train = trained.sae, acts.children(trained.engine, trained.pipeline.id)[0]
+    assert (sae.name, sae.site, sae.architecture, sae.d_in, sae.d_sae) == (
+        "tiny",
+        SITE,
+        "topk",
+        32,
+        64,
+    )
+    assert sae.run_id == train.id
+    assert train.result is not None and train.result["name"] == "tiny"
+    assert sae.config["training"]["tokens"] == 30_000
+    assert 0 < sae.metrics["fvu"] < 1 and sae.metrics["tokens"] >= 30_000
+    workspace = Workspace(trained.settings.artifacts)
+    folder = workspace.locate(sae.path)
+    assert load_sae(folder).d_sae == load_sae(folder / "baseline").d_sae == 64
+    provenance = read_provenance(folder)
+    assert provenance["run_id"] == str(train.id)
+    assert provenance["spec"] == train.spec
+    assert provenance["versions"]["torch"]
+    assert provenance["metrics"]["fvu"] == sae.metrics["fvu"]
+    assert sae.provenance["model"]["fingerprint"] == provenance["model"]["fingerprint"]
+    left = [path.name for path in workspace.folder("runs", str(train.id)).iterdir()]
+    assert left == ["metrics.jsonl"]  # checkpoints are gone once there is an SAE
+
+
+def test_the_host_model_is_published_with_its_tokens(
+    trained: Trained, tiny_host: HostModel
+) -> None:
+    with transaction(trained.engine) as session:
+        (model,) = session.scalars(select(Model)).all()
+    assert model.info["n_layers"] == 4 and SITE in model.info["sites"]
+    assert model.spec["device"] == "cpu"
+    tokens = TokenBytes.unpack(model.token_bytes)
+    assert [tokens[i] for i in range(len(tokens))] == [
+        tiny_host.token_bytes()[i] for i in range(len(tokens))
+    ]
+
+
+def test_the_evaluation_stands_beside_the_training_metrics(trained: Trained) -> None:
+    metrics = trained.sae.metrics
+    assert metrics["tokens"] >= 30_000
+    evaluation = metrics["evaluation"]
+    assert 0 < evaluation["fvu"] < 1
+    assert {"ce_recovered_zero", "ce_recovered_mean", "baseline"} <= set(evaluation)
+
+
+def test_features_are_what_the_index_says(trained: Trained) -> None:
+    sae = trained.sae
+    assert sae.index is not None
+    workspace = Workspace(trained.settings.artifacts)
+    reader = IndexReader(workspace.locate(sae.index["path"]))
+    store = TokenStore.open(workspace.locate(f"text/{sae.index['text_id']}"))
+    with transaction(trained.engine) as session:
+        features = session.scalars(select(Feature).order_by(Feature.index)).all()
+        contexts = {context.row: context for context in session.scalars(select(Context))}
+        documents = session.scalars(select(Document).order_by(Document.document)).all()
+    assert [feature.index for feature in features] == list(range(64))
+    for feature in features:
+        positions, values = reader.postings(feature.index)
+        assert feature.postings == len(positions)
+        assert feature.max_activation == (values.max() if len(values) else 0.0)
+        assert feature.density == pytest.approx(len(positions) / reader.n_tokens)
+        assert feature.evidence == reader.evidence(feature.index).as_dict()
+        examples = unpack_examples(feature.examples)
+        assert examples == reader.examples(feature.index)
+        assert all(example.row in contexts for example in examples)
+    for row, context in contexts.items():
+        start, end = store.row_start[row : row + 2]
+        ids = np.frombuffer(context.token_ids, dtype="<u4")
+        assert np.array_equal(ids, store.tokens[start:end])
+        assert (context.start, context.document) == (start, store.row_document[row])
+    assert [document.name for document in documents] == store.document_names
+    alive = sum(feature.postings > 0 for feature in features)
+    assert sae.index["alive"] == alive > 0
+    assert sae.index["tokens"] == reader.n_tokens
+    assert 0 < sae.index["bytes_per_feature"] < 8192
+
+
+def test_indexing_again_replaces_the_features(trained: Trained) -> None:
+    def stored() -> list[Any]:
+        with transaction(trained.engine) as session:
+            columns = (Feature.index, Feature.postings, Feature.label, Feature.examples)
+            return [tuple(row) for row in session.execute(select(*columns).order_by(Feature.index))]
+
+    def contexts() -> int:
+        with transaction(trained.engine) as session:
+            return len(session.scalars(select(Context.row)).all())
+
+    before, rows = stored(), contexts()
+    indexing = trained.spec["indexing"]
+    again = run_again(trained, {"kind": "index", "sae": "tiny", "indexing": indexing})
+    assert again.state == "succeeded", again.error
+    assert stored() == before and contexts() == rows
+    fewer = {**indexing, "max_tokens": 500}
+    smaller = run_again(trained, {"kind": "index", "sae": str(trained.sae.id), "indexing": fewer})
+    assert smaller.state == "succeeded", smaller.error
+    assert trained.sae.index is not None and trained.sae.index["tokens"] < 600
+    assert [row[0] for row in stored()] == list(range(64))
+    assert sum(row[1] for row in stored()) < sum(row[1] for row in before)
+    restored = run_again(trained, {"kind": "index", "sae": "tiny", "indexing": indexing})
+    assert restored.state == "succeeded" and stored() == before
+
+
+def test_a_second_sae_gets_a_name_of_its_own(trained: Trained, tiny_spec: dict[str, Any]) -> None:
+    short = {**tiny_spec, "training": {**tiny_spec["training"], "tokens": 512}}
+    names = []
+    for _ in range(2):
+        run = run_again(trained, short)
+        assert run.state == "succeeded", run.error
+        assert run.result is not None
+        names.append(run.result["name"])
+    assert names == ["tiny-2", "tiny-3"]
+    with transaction(trained.engine) as session:
+        assert len(session.scalars(select(Model)).all()) == 1  # the host model is shared
+        assert free_sae_name(session, "tin_", trained.sae.id) == "tin_"
+        # A run that publishes again keeps its name.
+        assert free_sae_name(session, "tiny", trained.sae.id) == "tiny"
+        session.delete(session.scalars(select(Sae).where(Sae.name == "tiny-3")).one())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "index", "sae": "nothing"}, "no SAE 'nothing'"),
+        ({"kind": "train", "model": {"name": "/no/such/model"}}, "/no/such/model"),
+        ({"kind": "train", "site": "blocks.77.hook_resid_post"}, "has no site"),
+        ({"kind": "train", "text": {"source": "/no/such/text.jsonl"}}, "/no/such/text.jsonl"),
+    ],
+)
+def test_what_a_person_has_to_mend_fails_at_once(
+    trained: Trained, tiny_spec: dict[str, Any], change: dict[str, Any], words: str
+) -> None:
+    spec = {**tiny_spec, **change} if change["kind"] == "train" else change
+    run = run_again(trained, spec)
+    assert (run.state, run.attempt) == ("failed", 1)
+    assert words in str(run.error)
+
+
+def test_names_made_up_need_no_quoting(tiny_spec: dict[str, Any]) -> None:
+    from monosemy.specs import TrainRun
+
+    spec = TrainRun.model_validate({**tiny_spec, "name": None})
+    assert default_name(spec) == "tiny-llama-blocks-2-hook-resid-post-64"

@@ -1,0 +1,231 @@
+"""The warm inference server against the library's own computation."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SITE, Trained
+from fastapi.testclient import TestClient
+
+from monosemy.formats.saelens import load_sae
+from monosemy.interp.embedder import Embedder
+from monosemy.models.host import HostModel
+from monosemy.workspace import Workspace
+from workers import inference_engine
+from workers.inference import create_app
+from workers.warm import Warm
+
+pytestmark = pytest.mark.integration
+
+TEXT = "The clockmaker repaired a map of stars (日本語) before sunrise — naïve 👩‍🚀."
+
+
+@pytest.fixture(scope="module")
+def client(trained: Trained) -> TestClient:
+    return TestClient(create_app(trained.settings))
+
+
+def body(trained: Trained, text: str = TEXT, **changes: Any) -> dict[str, Any]:
+    sae = {"id": str(trained.sae.id), "path": trained.sae.path, "site": SITE}
+    return {
+        "sae": sae,
+        "model": trained.spec["model"],
+        "text": text,
+        "top_k": 3,
+        "features": None,
+        **changes,
+    }
+
+
+def directly(trained: Trained, host: HostModel, text: str) -> list[dict[int, float]]:
+    """Feature to activation, by token, computed with the library alone."""
+    sae = load_sae(Workspace(trained.settings.artifacts).locate(trained.sae.path))
+    assert host.bos_id is not None
+    ids = host.tokenizer(text, add_special_tokens=False)["input_ids"]
+    row = torch.tensor([[host.bos_id, *ids]])
+    acts = host.capture(row, torch.ones_like(row), [SITE])[SITE][0, 1:]
+    codes = sae.encode(acts.float())
+    pairs = zip(codes.indices.tolist(), codes.values.tolist(), strict=True)
+    return [
+        {i: v for i, v in zip(indices, values, strict=True) if v > 0} for indices, values in pairs
+    ]
+
+
+def test_activations_are_those_of_the_library(
+    trained: Trained, client: TestClient, tiny_host: HostModel
+) -> None:
+    answer = client.post("/activations", json=body(trained, top_k=64))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    ids = tiny_host.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    assert [token["id"] for token in found["tokens"]] == ids  # without BOS
+    assert "".join(token["text"] for token in found["tokens"]) == TEXT
+    expected = directly(trained, tiny_host, TEXT)
+    assert len(found["features"]) == len(expected)
+    for got, want in zip(found["features"], expected, strict=True):
+        assert {f["index"] for f in got} == set(want)
+        for feature in got:
+            assert feature["activation"] == pytest.approx(want[feature["index"]], rel=1e-4)
+        strengths = [feature["activation"] for feature in got]
+        assert strengths == sorted(strengths, reverse=True)
+    assert any(expected)
+
+
+def test_the_strongest_or_the_chosen(trained: Trained, client: TestClient) -> None:
+    everything = client.post("/activations", json=body(trained, top_k=64)).json()["features"]
+    top = client.post("/activations", json=body(trained, top_k=2)).json()["features"]
+    assert top == [token[:2] for token in everything]
+    chosen = [everything[0][0]["index"], everything[-1][-1]["index"]]
+    # Those chosen are all shown, whatever top_k says.
+    some = client.post("/activations", json=body(trained, top_k=1, features=chosen)).json()
+    assert some["features"] == [[f for f in token if f["index"] in chosen] for token in everything]
+
+
+def test_bos_is_put_as_the_training_did(trained: Trained, client: TestClient) -> None:
+    """The same weights, trained without BOS as their folder says, see another text."""
+    workspace = Workspace(trained.settings.artifacts)
+    source = workspace.locate(trained.sae.path)
+    copy = workspace.root / "saes" / "without-bos"
+    shutil.copytree(source, copy, dirs_exist_ok=True)
+    config = (copy / "cfg.json").read_text()
+    assert '"prepend_bos": true' in config
+    (copy / "cfg.json").write_text(config.replace('"prepend_bos": true', '"prepend_bos": false'))
+    sae = {"id": "x", "path": "saes/without-bos", "site": SITE}
+    plain = client.post("/activations", json=body(trained, sae=sae))
+    usual = client.post("/activations", json=body(trained))
+    assert plain.status_code == 200, plain.text
+    assert plain.json()["tokens"] == usual.json()["tokens"]
+    assert plain.json()["features"] != usual.json()["features"]
+
+
+def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host: HostModel) -> None:
+    """Two threads, texts of different lengths: every answer is the one of its own text."""
+    texts = [f"{'Dr. Müller counted grey whales. ' * (1 + n % 5)}{n}" for n in range(24)]
+    expected = {text: directly(trained, tiny_host, text) for text in texts}
+
+    def ask(text: str) -> tuple[str, Any]:
+        return text, client.post("/activations", json=body(trained, text, top_k=64)).json()
+
+    with ThreadPoolExecutor(4) as pool:
+        for text, found in pool.map(ask, texts):
+            assert "".join(token["text"] for token in found["tokens"]) == text
+            for got, want in zip(found["features"], expected[text], strict=True):
+                assert {f["index"] for f in got} == set(want)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"sae": {"id": "x", "path": "saes/none", "site": SITE}}, 404, "no SAE folder"),
+        ({"sae": {"id": "x", "path": "../../etc", "site": SITE}}, 422, "outside"),
+        ({"text": ""}, 422, "text"),
+        ({"text": "word " * 400}, 422, "1 to 255 can be read"),  # the tiny model reads 256
+        ({"features": [64]}, 422, "0 to 63"),
+        ({"model": {"name": "/no/such/model"}}, 422, "/no/such/model"),
+        ({"surplus": 1}, 422, "surplus"),
+    ],
+)
+def test_what_cannot_be_served_is_said(
+    trained: Trained, client: TestClient, changes: dict[str, Any], status: int, words: str
+) -> None:
+    answer = client.post("/activations", json=body(trained, **changes))
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+
+
+def test_an_unknown_site_names_those_there_are(trained: Trained, client: TestClient) -> None:
+    sae = {"id": "x", "path": trained.sae.path, "site": "blocks.9.hook_resid_post"}
+    answer = client.post("/activations", json=body(trained, sae=sae))
+    assert answer.status_code == 422
+    assert "blocks 0-3" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 503),
+        (MemoryError(), 503),
+        (RuntimeError("shapes do not fit"), 500),
+    ],
+)
+def test_memory_that_runs_out_asks_to_come_back(
+    trained: Trained,
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(inference_engine, "_activations", fail)
+    answer = client.post("/activations", json=body(trained))
+    assert answer.status_code == status
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert "2 GiB" not in answer.text and "shapes" not in answer.text
+    monkeypatch.undo()
+    assert client.post("/activations", json=body(trained)).status_code == 200
+
+
+def test_embeddings_are_those_of_the_library(client: TestClient) -> None:
+    texts = ["the harbour at night", "whales", "the harbour by night"]
+    answer = client.post("/embed", json={"texts": texts})
+    assert answer.status_code == 200, answer.text
+    found = np.array(answer.json()["embeddings"])
+    assert found.shape == (3, 384)
+    assert np.allclose(found, Embedder.load("all-minilm-l6-v2").embed(texts), atol=1e-5)
+    assert found[0] @ found[2] > 0.9 > found[0] @ found[1]
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_thing_is_loaded_once_and_the_oldest_is_let_go(tmp_path: Path) -> None:
+    warm: Warm[str] = Warm(2)
+    loads: list[str] = []
+    gate = threading.Event()
+
+    def load(name: str) -> str:
+        loads.append(name)
+        gate.wait(5)
+        return name.upper()
+
+    with ThreadPoolExecutor(8) as pool:
+        same = [pool.submit(warm.get, "a", lambda: load("a")) for _ in range(6)]
+        gate.set()
+        assert {future.result() for future in same} == {"A"}
+    assert loads == ["a"]
+    for name in ("b", "a", "c"):  # b is the oldest when c comes
+        warm.get(name, lambda name=name: load(name))
+    warm.get("a", lambda: load("a"))
+    assert loads == ["a", "b", "c"]
+    warm.get("b", lambda: load("b"))
+    assert loads == ["a", "b", "c", "b"]
+
+
+def test_a_load_that_fails_is_tried_again_and_blocks_nobody() -> None:
+    warm: Warm[str] = Warm(2)
+    slow, began = threading.Event(), threading.Event()
+
+    def fail() -> str:
+        began.set()
+        slow.wait(5)
+        raise OSError("not there")
+
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(warm.get, "bad", fail)
+        assert began.wait(5)
+        assert warm.get("good", lambda: "fine") == "fine"  # while the other still loads
+        slow.set()
+        with pytest.raises(OSError, match="not there"):
+            failing.result()
+    assert warm.get("bad", lambda: "there now") == "there now"
