@@ -1,0 +1,107 @@
+"""FVU and its companions against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monosemy.evals.reconstruction import reconstruction_metrics
+from monosemy.saes.base import SAE
+from monosemy.saes.registry import create
+from monosemy.specs import SAESpec
+
+D, F, K, TOKENS_PER_ROW = 12, 40, 3, 7
+
+
+class Rows:
+    """Rows of seven tokens each, far from the origin."""
+
+    width = D
+
+    def __init__(self, n_rows: int = 60) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.acts = torch.randn(n_rows * TOKENS_PER_ROW, D, generator=generator) + 50.0
+
+    def rows(self, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        at = np.concatenate([np.arange(r * TOKENS_PER_ROW, (r + 1) * TOKENS_PER_ROW) for r in rows])
+        return self.acts[torch.from_numpy(at)], at
+
+    def flush(self) -> None:
+        pass
+
+
+def some_sae() -> SAE:
+    sae = create(SAESpec(d_sae=F, k=K), D)
+    sae.initialise(torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        sae.b_dec.fill_(50.0)
+        sae.b_enc[10:] -= 2.0
+    return sae
+
+
+def by_numpy(sae: SAE, acts: torch.Tensor) -> dict[str, float]:
+    x = acts.double().numpy()
+    W_enc, b_enc, W_dec, b_dec = (
+        p.detach().double().numpy() for p in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
+    )
+    pre = (x - b_dec) @ W_enc + b_enc
+    codes = np.zeros_like(pre)
+    for n, row in enumerate(pre):
+        best = np.argsort(-row)[:K]
+        codes[n, best] = np.maximum(row[best], 0)
+    error = x - (codes @ W_dec + b_dec)
+    return {
+        "fvu": (error**2).sum() / ((x - x.mean(0)) ** 2).sum(),
+        "l0": (codes > 0).sum(1).mean(),
+        "dead_share": 1 - (codes > 0).any(0).mean(),
+        "tokens": len(x),
+    }
+
+
+def test_metrics_are_those_of_numpy() -> None:
+    source, sae = Rows(), some_sae()
+    found = reconstruction_metrics(sae, source, np.arange(60), 10**6)
+    wanted = by_numpy(sae, source.acts)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert 0 < found["dead_share"] < 1 and 0 < found["l0"] < K
+
+
+def test_max_tokens_is_kept_to_the_token() -> None:
+    source, sae = Rows(), some_sae()
+    found = reconstruction_metrics(sae, source, np.arange(60), 130)
+    assert found == pytest.approx(by_numpy(sae, source.acts[:130]), rel=1e-5)
+    assert found["tokens"] == 130
+
+
+def test_tokens_above_the_norm_do_not_count() -> None:
+    source, sae = Rows(), some_sae()
+    clean = reconstruction_metrics(sae, source, np.arange(60), 10**6)
+    source.acts[[3, 50, 200]] *= 100.0
+    ordinary = np.setdiff1d(np.arange(420), [3, 50, 200])
+    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, max_norm=1000.0)
+    assert found == pytest.approx(by_numpy(sae, source.acts[torch.from_numpy(ordinary)]), rel=1e-5)
+    assert found["tokens"] == 417 and clean["tokens"] == 420
+
+
+def test_the_mean_is_no_explanation_and_identity_is_a_whole_one() -> None:
+    source = Rows()
+    nothing = create(SAESpec(d_sae=F, k=K), D)
+    with torch.no_grad():
+        nothing.b_dec.copy_(source.acts.double().mean(0))
+    found = reconstruction_metrics(nothing, source, np.arange(60), 10**6)
+    assert found["fvu"] == pytest.approx(1.0, rel=1e-5)
+    assert (found["l0"], found["dead_share"]) == (0.0, 1.0)
+    # +e_i and -e_i with all of them allowed reconstruct anything.
+    perfect = create(SAESpec(d_sae=2 * D, k=2 * D), D)
+    with torch.no_grad():
+        perfect.W_dec.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
+        perfect.W_enc.copy_(perfect.W_dec.T)
+    found = reconstruction_metrics(perfect, source, np.arange(60), 10**6)
+    assert found["fvu"] < 1e-10 and found["l0"] == pytest.approx(D)
+
+
+def test_activations_that_do_not_vary_have_no_fvu() -> None:
+    source = Rows()
+    source.acts[:] = 1.0
+    assert reconstruction_metrics(some_sae(), source, np.arange(60), 10**6)["fvu"] is None

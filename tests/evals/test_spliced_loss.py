@@ -1,0 +1,234 @@
+"""Cross-entropy of the spliced host model, and the whole evaluation, on a real tiny host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from monosemy.errors import DataError
+from monosemy.evals.evaluate import evaluate_sae
+from monosemy.evals.splice import loss_recovered, spliced_losses
+from monosemy.models.activations import ActivationSource
+from monosemy.progress import Reporter, StageProgress
+from monosemy.saes.base import SAE
+from monosemy.saes.registry import create
+from monosemy.specs import EvaluationSpec, SAESpec
+
+if TYPE_CHECKING:
+    from monosemy.data.store import TokenStore
+    from monosemy.models.host import HostModel
+
+SITE = "blocks.2.hook_resid_post"
+D = 32
+MEAN = torch.zeros(D)
+
+
+def identity(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def perfect_sae() -> SAE:
+    sae = create(SAESpec(d_sae=2 * D, k=2 * D), D)
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
+        sae.W_enc.copy_(sae.W_dec.T)
+    return sae
+
+
+def poor_sae() -> SAE:
+    sae = create(SAESpec(d_sae=64, k=6), D)
+    sae.initialise(torch.Generator().manual_seed(0))
+    return sae
+
+
+def clean_cross_entropy(host: HostModel, store: TokenStore, rows: np.ndarray) -> tuple[float, int]:
+    """Row by row without padding; predictions of text tokens from text tokens."""
+    total, count = 0.0, 0
+    for row in rows:
+        tokens = store.tokens[store.row_start[row] : store.row_start[row + 1]].astype(np.int64)
+        ids = torch.from_numpy(np.concatenate([[store.bos_id], tokens]))[None]
+        with torch.no_grad():
+            logits = host.model(input_ids=ids).logits[0].float()
+        total += float(F.cross_entropy(logits[1:-1], ids[0, 2:], reduction="sum"))
+        count += len(tokens) - 1
+    return total / count, count
+
+
+def splice(host: HostModel, store: TokenStore, **options: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "rows": store.heldout_rows()[:9],
+        "site": SITE,
+        "reconstructions": {"it": identity},
+        "mean_D": MEAN,
+        "max_tokens": 10**6,
+        "advance": lambda _n: None,
+    }
+    return spliced_losses(host, store, **{**settings, **options})
+
+
+def test_the_clean_loss_is_that_of_the_model_alone(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    found = splice(tiny_host, tiny_store)
+    ce, count = clean_cross_entropy(tiny_host, tiny_store, tiny_store.heldout_rows()[:9])
+    assert found["ce_clean"] == pytest.approx(ce, rel=1e-5)
+    assert found["tokens"] == count
+
+
+def test_reconstruction_plus_error_gives_the_clean_loss(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    sae = poor_sae()
+
+    def with_error(x: torch.Tensor) -> torch.Tensor:
+        reconstruction: torch.Tensor = sae(x)
+        assert (reconstruction - x).norm() > 0.1 * x.norm()
+        return reconstruction + (x - reconstruction)
+
+    found = splice(tiny_host, tiny_store, reconstructions={"whole": with_error, "poor": sae})
+    assert found["whole"]["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-5)
+    assert found["whole"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert found["whole"]["ce_recovered_zero"] == pytest.approx(1.0, abs=1e-4)
+    assert found["whole"]["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-4)
+    assert found["poor"]["kl"] > 0.01
+
+
+def test_an_sae_that_says_nothing_is_the_ablation(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    mean = torch.linspace(-1, 1, D)
+    silent = {"zero": torch.zeros_like, "mean": lambda x: mean.expand_as(x)}
+    names = {f"as_{name}": decode for name, decode in silent.items()}
+    found = splice(tiny_host, tiny_store, mean_D=mean, reconstructions=names)
+    for name in silent:
+        assert found[f"as_{name}"]["ce_sae"] == pytest.approx(found[f"ce_{name}"], rel=1e-6)
+        assert found[f"as_{name}"][f"ce_recovered_{name}"] == pytest.approx(0.0, abs=1e-6)
+    assert found["ce_zero"] != pytest.approx(found["ce_mean"], rel=1e-3)
+
+
+def test_kl_is_the_sum_by_hand(tiny_host: HostModel, tiny_store: TokenStore) -> None:
+    rows = tiny_store.heldout_rows()[:3]
+    found = splice(tiny_host, tiny_store, rows=rows, reconstructions={"poor": poor_sae()})
+    batch = tiny_store.batch(rows)
+    ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
+    real = torch.from_numpy(batch.real_BS)
+
+    def poor_on_text(acts: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            flat = poor_sae()(acts.reshape(-1, D)).reshape(acts.shape)
+        return torch.where(real[..., None], flat, acts)
+
+    p = tiny_host.logits(ids, mask).double().log_softmax(-1)
+    q = tiny_host.logits(ids, mask, {SITE: poor_on_text}).double().log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1)[:, :-1][real[:, 1:] & real[:, :-1]]
+    assert found["poor"]["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
+
+
+def test_bos_and_padding_never_reach_the_sae_s_place(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    lengths = np.diff(tiny_store.row_start)
+    rows = np.array([int(lengths.argmax()), int(lengths.argmin())])
+    spoilt: list[torch.Tensor] = []
+
+    def spoils_all_but_text(x: torch.Tensor) -> torch.Tensor:
+        text = torch.from_numpy(tiny_store.batch(rows).real_BS).flatten()
+        spoilt.append(~text)
+        return torch.where(text[:, None], x, torch.full_like(x, 1e4))
+
+    found = splice(tiny_host, tiny_store, rows=rows, reconstructions={"it": spoils_all_but_text})
+    assert int(spoilt[0].sum()) > 2, "there was BOS and padding to spoil"
+    assert found["it"]["ce_sae"] == pytest.approx(found["ce_clean"], rel=1e-6)
+
+
+def test_outliers_keep_their_activation_and_are_told(
+    tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path
+) -> None:
+    rows = tiny_store.heldout_rows()[:9]
+    acts, _ = ActivationSource(tiny_host, tiny_store, SITE, None).rows(rows)
+    norms = acts.norm(dim=1)
+    limit = float(norms.median())
+    found = splice(
+        tiny_host, tiny_store, max_norm=limit, reconstructions={"zero_": torch.zeros_like}
+    )
+    assert found["spliced_share"] == pytest.approx(float((norms <= limit).float().mean()), abs=0.01)
+    assert splice(tiny_host, tiny_store)["spliced_share"] == 1.0
+    nobody = splice(tiny_host, tiny_store, max_norm=1e-6, reconstructions={"z": torch.zeros_like})
+    assert nobody["z"]["ce_sae"] == nobody["ce_clean"] == nobody["ce_zero"]
+    assert nobody["z"]["ce_recovered_zero"] is None, "no harm done, nothing to recover"
+
+
+@pytest.mark.parametrize("limit", [1, 37, 100])
+def test_max_tokens_is_kept_to_the_token(
+    tiny_host: HostModel, tiny_store: TokenStore, limit: int
+) -> None:
+    counted: list[int] = []
+    found = splice(tiny_host, tiny_store, max_tokens=limit, advance=counted.append)
+    assert found["tokens"] == limit == sum(counted)
+    assert np.isfinite(found["ce_clean"])
+
+
+def test_loss_recovered_is_flat(tiny_host: HostModel, tiny_store: TokenStore) -> None:
+    rows = tiny_store.heldout_rows()[:4]
+    found = loss_recovered(tiny_host, tiny_store, rows, SITE, perfect_sae(), MEAN, 64)
+    assert set(found) == {
+        *("ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean"),
+        *("kl", "tokens", "spliced_share"),
+    }
+    assert found["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-4)
+
+
+class Remembers(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.finished: list[StageProgress] = []
+
+    def finish(self, progress: StageProgress) -> None:
+        self.finished.append(progress)
+
+
+def test_the_whole_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path) -> None:
+    source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path)
+    spec, reporter = EvaluationSpec(tokens=150, reconstruction_tokens=300), Remembers()
+    good, poor = perfect_sae(), poor_sae()
+    found = evaluate_sae(good, poor, tiny_host, tiny_store, source, SITE, spec, reporter)
+    assert (found["tokens"], found["splice_tokens"]) == (300, 150)
+    # The cache holds bfloat16, so its variance is that of rounded numbers; the SAE is exact.
+    assert found["fvu"] < 1e-6 and found["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
+    worse = found["baseline"]
+    assert worse["fvu"] > 0.1 and worse["ce_sae"] > found["ce_sae"] and worse["kl"] > found["kl"]
+    assert worse["l0"] == 6.0
+    assert [(p.name, p.unit, p.done, p.total) for p in reporter.finished] == [
+        ("evaluate", "tokens", 450, 450)
+    ]
+    again = evaluate_sae(good, None, tiny_host, tiny_store, source, SITE, spec)
+    assert "baseline" not in again and again["ce_sae"] == found["ce_sae"]
+
+
+def test_a_small_text_is_evaluated_whole(
+    tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path
+) -> None:
+    source, reporter = ActivationSource(tiny_host, tiny_store, SITE, tmp_path), Remembers()
+    spec = EvaluationSpec(tokens=10**6, reconstruction_tokens=10**6)
+    found = evaluate_sae(poor_sae(), None, tiny_host, tiny_store, source, SITE, spec, reporter)
+    rows = tiny_store.heldout_rows()
+    held_out = int(np.diff(tiny_store.row_start)[rows].sum())
+    assert (found["tokens"], found["splice_tokens"]) == (held_out, held_out - len(rows))
+    assert reporter.finished[0].done == reporter.finished[0].total == 2 * held_out - len(rows)
+
+
+def test_without_held_out_documents_it_is_refused(
+    tiny_host: HostModel,
+    tiny_store: TokenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path)
+    monkeypatch.setattr(type(tiny_store), "heldout_rows", lambda _self: np.zeros(0, np.int64))
+    with pytest.raises(DataError, match="No document is held out"):
+        evaluate_sae(poor_sae(), None, tiny_host, tiny_store, source, SITE, EvaluationSpec())
