@@ -113,7 +113,7 @@ def _config(sae: SAE, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _spec(folder: Path, config: Mapping[str, Any]) -> tuple[SAESpec, int]:
     """The spec and ``d_in`` that a ``cfg.json`` amounts to."""
-    architecture = config.get("architecture")
+    architecture = str(config.get("architecture"))
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")

@@ -13,6 +13,8 @@ from service.cli.client import Client
 from service.cli.feature_text import example_text, score_text
 
 SHOWN_FEATURES = 3
+_SPEAKING = ("token ", "tokens ", "word ", "words ", "numbers", "capitalised", "after ")
+"""How labels begin that name one clear thing."""
 
 
 def report(
@@ -23,6 +25,7 @@ def report(
     console.print()
     console.print(_figures(run, sae))
     console.print(_minutes(run))
+    _by_evidence(client, sae, console)
     _features(client, sae, console)
     if local_judge:
         console.print(
@@ -49,12 +52,13 @@ def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
     table.add_column("SAE", justify="right")
     table.add_column("frozen random decoder", justify="right")
     rate = f"{metrics['tokens_per_second']:,.0f} tokens/s"
-    table.add_row("tokens trained on", f"{metrics['tokens']:,} ({rate})", "the same")
+    table.add_row("tokens trained on", f"{metrics['tokens']:,}", "the same")
+    table.add_row("  at", rate, "")
     rows = [
-        ("FVU (held-out text, less is better)", "fvu", ".3f"),
+        ("FVU, held-out text", "fvu", ".3f"),
         ("L0 (latents per token)", "l0", ".1f"),
-        ("CE recovered against zero ablation", "ce_recovered_zero", ".1%"),
-        ("CE recovered against mean ablation", "ce_recovered_mean", ".1%"),
+        ("CE recovered, zero ablation", "ce_recovered_zero", ".1%"),
+        ("CE recovered, mean ablation", "ce_recovered_mean", ".1%"),
     ]
     for title, key, how in rows:
         table.add_row(title, _number(held.get(key), how), _number(twin.get(key), how))
@@ -67,8 +71,8 @@ def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
     score = result.get("score")
     if score:
         mean, shuffled = score["mean_value"], score["mean_baseline"]
-        table.add_row("detection score, mean", _number(mean, ".2f"), "")
-        table.add_row("  with shuffled explanations", _number(shuffled, ".2f"), "")
+        table.add_row("mean detection score", _number(mean, ".2f"), "")
+        table.add_row("  shuffled explanations", _number(shuffled, ".2f"), "")
     return table
 
 
@@ -104,6 +108,19 @@ def _features(client: Client, sae: dict[str, Any], console: Console) -> None:
         console.print(_feature(page))
 
 
+def _by_evidence(client: Client, sae: dict[str, Any], console: Console) -> None:
+    """A few features whose evidence speaks for itself: what every feature has, at no cost."""
+    listed = client.get(f"/saes/{sae['id']}/features", limit=200)
+    speaking = [item for item in listed["items"] if item["label"].startswith(_SPEAKING)]
+    table = Table(title="Labels from evidence alone", title_justify="left")
+    for column in ("feature", "label", "fires on"):
+        table.add_column(column)
+    for item in speaking[:5]:
+        table.add_row(str(item["index"]), escape(item["label"]), f"{item['density']:.2%}")
+    if speaking:
+        console.print(table)
+
+
 def _feature(page: dict[str, Any]) -> Panel:
     lines = [
         f"[bold]evidence[/]  {escape(page['label'])}   fires on {page['density']:.2%} of tokens"
@@ -124,7 +141,9 @@ def _number(value: float | None, how: str) -> str:
 
 
 def _next_steps(console: Console, url: str, name: str) -> None:
-    console.print(f"\n[bold]API[/]   {url}/api/v1      [bold]docs[/]  {url}/api/v1/docs")
+    console.print(
+        f"\n[bold]API[/]   {url}/api/v1\n[bold]docs[/]  {url}/api/v1/docs", highlight=False
+    )
     console.print("\nTry next, in another terminal (.venv/bin/monosemy):")
     for line in (
         f"monosemy features {name} --sort density --order desc",

@@ -43,5 +43,9 @@ def example_text(example: dict[str, Any]) -> str:
     for token, activation in zip(example["tokens"], example["activations"], strict=True):
         text = escape(token.replace("\n", " "))
         strong = peak > 0 and activation >= _MARK_SHARE * peak
-        parts.append(f"[black on green]{text}[/]" if strong and text.strip() else text)
+        if strong and text.strip():
+            # Marked with more than colour: a log has none.
+            space = text[: len(text) - len(text.lstrip())]
+            text = f"{space}[bold green]«{text.lstrip()}»[/]"
+        parts.append(text)
     return "".join(parts).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,23 @@ if TYPE_CHECKING:
 SITE = "blocks.2.hook_resid_post"
 D = 32
 MEAN = torch.zeros(D)
+
+
+@pytest.fixture(scope="module")
+def fitted_host(tiny_host: HostModel, tiny_store: TokenStore) -> HostModel:
+    """The tiny host after a few steps on the text: ablating it does harm."""
+    from monosemy.models.host import HostModel
+
+    model = copy.deepcopy(tiny_host.model)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(40):
+        batch = tiny_store.batch(np.arange(16) + 16 * step % (tiny_store.n_rows - 16))
+        ids, real = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.real_BS)
+        labels = ids.masked_fill(~real, -100)
+        optimiser.zero_grad()
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimiser.step()
+    return HostModel.wrap(model, tiny_host.tokenizer, "fitted")
 
 
 def identity(x: torch.Tensor) -> torch.Tensor:
@@ -81,7 +99,7 @@ def test_the_clean_loss_is_that_of_the_model_alone(
 
 
 def test_reconstruction_plus_error_gives_the_clean_loss(
-    tiny_host: HostModel, tiny_store: TokenStore
+    fitted_host: HostModel, tiny_store: TokenStore
 ) -> None:
     sae = poor_sae()
 
@@ -90,7 +108,7 @@ def test_reconstruction_plus_error_gives_the_clean_loss(
         assert (reconstruction - x).norm() > 0.1 * x.norm()
         return reconstruction + (x - reconstruction)
 
-    found = splice(tiny_host, tiny_store, reconstructions={"whole": with_error, "poor": sae})
+    found = splice(fitted_host, tiny_store, reconstructions={"whole": with_error, "poor": sae})
     assert found["whole"]["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-5)
     assert found["whole"]["kl"] == pytest.approx(0.0, abs=1e-6)
     assert found["whole"]["ce_recovered_zero"] == pytest.approx(1.0, abs=1e-4)
@@ -99,12 +117,12 @@ def test_reconstruction_plus_error_gives_the_clean_loss(
 
 
 def test_an_sae_that_says_nothing_is_the_ablation(
-    tiny_host: HostModel, tiny_store: TokenStore
+    fitted_host: HostModel, tiny_store: TokenStore
 ) -> None:
     mean = torch.linspace(-1, 1, D)
     silent = {"zero": torch.zeros_like, "mean": lambda x: mean.expand_as(x)}
     names = {f"as_{name}": decode for name, decode in silent.items()}
-    found = splice(tiny_host, tiny_store, mean_D=mean, reconstructions=names)
+    found = splice(fitted_host, tiny_store, mean_D=mean, reconstructions=names)
     for name in silent:
         assert found[f"as_{name}"]["ce_sae"] == pytest.approx(found[f"ce_{name}"], rel=1e-6)
         assert found[f"as_{name}"][f"ce_recovered_{name}"] == pytest.approx(0.0, abs=1e-6)
@@ -192,11 +210,13 @@ class Remembers(Reporter):
         self.finished.append(progress)
 
 
-def test_the_whole_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path) -> None:
-    source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path)
+def test_the_whole_evaluation(
+    fitted_host: HostModel, tiny_store: TokenStore, tmp_path: Path
+) -> None:
+    source = ActivationSource(fitted_host, tiny_store, SITE, tmp_path)
     spec, reporter = EvaluationSpec(tokens=150, reconstruction_tokens=300), Remembers()
     good, poor = perfect_sae(), poor_sae()
-    found = evaluate_sae(good, poor, tiny_host, tiny_store, source, SITE, spec, reporter)
+    found = evaluate_sae(good, poor, fitted_host, tiny_store, source, SITE, spec, reporter)
     assert (found["tokens"], found["splice_tokens"]) == (300, 150)
     # The cache holds bfloat16, so its variance is that of rounded numbers; the SAE is exact.
     assert found["fvu"] < 1e-6 and found["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
@@ -206,7 +226,7 @@ def test_the_whole_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_
     assert [(p.name, p.unit, p.done, p.total) for p in reporter.finished] == [
         ("evaluate", "tokens", 450, 450)
     ]
-    again = evaluate_sae(good, None, tiny_host, tiny_store, source, SITE, spec)
+    again = evaluate_sae(good, None, fitted_host, tiny_store, source, SITE, spec)
     assert "baseline" not in again and again["ce_sae"] == found["ce_sae"]
 
 

@@ -1,0 +1,313 @@
+"""Explaining and scoring through the worker, with a judge of real HTTP and scripted mind."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import run_acts as acts
+from conftest import Trained
+from sqlalchemy import select, text
+from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
+from worker_thread import wait_for, working
+
+from service.database.session import transaction
+from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
+from service.inference.client import InferenceClient
+from service.settings import Settings
+from workers.embeddings import Embeddings
+from workers.interp import InterpRuns
+from workers.reporter import RunReporter
+from workers.worker import Worker
+
+pytestmark = pytest.mark.integration
+
+FEATURES = {"count": 6, "min_postings": 20, "max_density": 1.0}
+EXPLAIN = {"kind": "explain", "sae": "tiny", "explanation": {"features": FEATURES, "examples": 4}}
+SCORING = {"positives": 4, "negatives": 4, "texts_per_call": 4}
+SCORE = {"kind": "score", "sae": "tiny", "scoring": SCORING}
+
+
+def judge(request: Request) -> Answer:
+    """Explains every feature differently and says yes to texts by a hash of text and claim."""
+    texts = texts_asked(request)
+    if texts:
+        claim = asked_about(request)
+        return good(**{k: zlib.crc32((claim + v).encode()) % 3 > 0 for k, v in texts.items()})
+    number = zlib.crc32(json.dumps(request["messages"]).encode()) % 10_000
+    return good(
+        label=f"topic {number}",
+        explanation=f"Sentences which concern subject number {number} and its surroundings.",
+        confidence="medium",
+    )
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    with StubServer(respond=judge) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(trained: Trained, stub: StubServer) -> Settings:
+    with transaction(trained.engine) as session:
+        session.execute(text("DELETE FROM explanations"))
+        session.execute(text("DELETE FROM runs WHERE parent_id IS NULL AND kind <> 'pipeline'"))
+    return trained.settings.model_copy(
+        update={"judge_url": stub.url, "judge_model": "stub", "inference_url": None}
+    )
+
+
+def execute(trained: Trained, settings: Settings, spec: dict[str, Any]) -> Run:
+    run = acts.submit(trained.engine, spec)
+    worker = Worker("interp", settings, InterpRuns(settings, trained.engine), trained.engine)
+    assert worker._take_one()
+    return acts.load(trained.engine, run)
+
+
+def explanations(trained: Trained) -> list[Explanation]:
+    with transaction(trained.engine) as session:
+        return list(session.scalars(select(Explanation).order_by(Explanation.feature)))
+
+
+def scores(trained: Trained) -> list[Score]:
+    with transaction(trained.engine) as session:
+        return list(session.scalars(select(Score)))
+
+
+def test_explanations_are_stored_with_their_provenance(
+    trained: Trained, settings: Settings
+) -> None:
+    run = execute(trained, settings, EXPLAIN)
+    assert run.state == "succeeded", run.error
+    result, stored = run.result, explanations(trained)
+    assert result is not None
+    assert result["features"] == [row.feature for row in stored] and len(stored) == 6
+    assert (result["done"], result["skipped"], result["failed"]) == (6, 0, 0)
+    assert result["usage"]["calls"] >= 6 and result["usage"]["prompt_tokens"] >= 600
+    assert [stage["stage"] for stage in run.stages] == ["explain"]
+    assert run.stages[0]["unit"] == "features"
+    for row in stored:
+        assert row.run_id == run.id and row.sae_id == trained.sae.id
+        assert row.judge == "stub" and row.explainer == "default"
+        assert row.label.startswith("topic") and row.text.startswith("Sentences")
+        assert row.embedding is None  # no inference server
+        assert row.provenance["confidence"] == "medium"
+        assert row.provenance["prompt"] and row.provenance["examples"]
+
+
+def test_the_same_work_is_done_once(trained: Trained, settings: Settings, stub: StubServer) -> None:
+    execute(trained, settings, EXPLAIN)
+    before, asked = [row.id for row in explanations(trained)], len(stub.requests)
+    again = execute(trained, settings, EXPLAIN)
+    assert again.state == "succeeded" and again.result is not None
+    assert (again.result["done"], again.result["skipped"]) == (0, 6)
+    assert len(stub.requests) == asked
+    other = {**EXPLAIN, "explanation": {**EXPLAIN["explanation"], "examples": 3}}
+    execute(trained, settings, other)
+    after = explanations(trained)
+    assert len(after) == 12 and {row.id for row in after} > set(before)
+
+
+def test_a_feature_without_a_usable_answer_is_listed(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    stub.script = [good(label="x")] * 3  # what is asked about the first feature, three times
+    spec = {**EXPLAIN["explanation"], "judge": {"concurrency": 1}}
+    run = execute(trained, settings, {**EXPLAIN, "explanation": spec})
+    assert run.state == "succeeded" and run.result is not None
+    assert (run.result["done"], run.result["failed"]) == (5, 1)
+    (reason,) = run.result["failures"].values()
+    assert "no usable answer" in reason
+    assert len(explanations(trained)) == 5
+
+
+def test_a_judge_of_no_use_at_all_fails_the_run(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    stub.respond = lambda request: good(label="x")
+    run = execute(trained, settings, EXPLAIN)
+    assert (run.state, run.attempt) == ("failed", 1)
+    assert "no use" in str(run.error)
+    stub.respond = lambda request: error(401, "bad key")
+    refused = execute(trained, settings, EXPLAIN)
+    assert refused.state == "failed" and "401" in str(refused.error)
+    assert explanations(trained) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "words"),
+    [
+        (EXPLAIN, {"judge_url": None}, "MONOSEMY_JUDGE_URL"),
+        (SCORE, {}, "Submit an explain run"),
+        ({**EXPLAIN, "sae": "nothing"}, {}, "no SAE 'nothing'"),
+    ],
+)
+def test_what_is_missing_is_said_with_advice(
+    trained: Trained,
+    settings: Settings,
+    spec: dict[str, Any],
+    changes: dict[str, Any],
+    words: str,
+) -> None:
+    run = execute(trained, settings.model_copy(update=changes), spec)
+    assert (run.state, run.attempt) == ("failed", 1)
+    assert words in str(run.error)
+
+
+def test_scores_come_with_interval_and_baseline(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    execute(trained, settings, EXPLAIN)
+    run = execute(trained, settings, SCORE)
+    assert run.state == "succeeded", run.error
+    result, stored = run.result, scores(trained)
+    assert result is not None and len(stored) == 6 == result["done"] == result["scored"]
+    for score in stored:
+        assert score.metric == "balanced_accuracy" and score.scorer == "detection"
+        assert score.value is not None and score.low is not None and score.high is not None
+        assert 0 <= score.low <= score.value <= score.high <= 1
+        assert score.n == 8 and score.n_failed == 0
+        assert score.baseline is not None and score.details["baseline"]["n"] == 8
+        assert len(score.details["judgements"]) == 8
+    values = [score.value for score in stored]
+    gains = [score.value - score.baseline for score in stored]
+    assert result["mean_value"] == pytest.approx(sum(values) / 6)
+    assert result["mean_gain"] == pytest.approx(sum(gains) / 6)
+    assert result["mean_low"] <= result["mean_value"] <= result["mean_high"]
+    assert result["gain_low"] <= result["mean_gain"] <= result["gain_high"]
+    asked = len(stub.requests)
+    again = execute(trained, settings, SCORE)
+    assert again.result is not None and again.result["skipped"] == 6
+    assert again.result["mean_value"] == result["mean_value"]
+    assert len(stub.requests) == asked and len(scores(trained)) == 6
+
+
+def test_only_unscored_explanations_are_scored(trained: Trained, settings: Settings) -> None:
+    execute(trained, settings, EXPLAIN)
+    execute(trained, settings, SCORE)
+    with transaction(trained.engine) as session:
+        lost = session.scalars(select(Score)).first()
+        session.delete(lost)
+    run = execute(trained, settings, SCORE)
+    assert run.result is not None
+    assert (run.result["done"], run.result["skipped"], run.result["scored"]) == (1, 5, 6)
+    other = {**SCORE, "scoring": {**SCORING, "seed": 1}}
+    assert execute(trained, settings, other).result["done"] == 6  # type: ignore[index]
+    assert len(scores(trained)) == 12
+
+
+def test_a_worker_stops_while_a_judge_takes_its_time(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    """What has arrived is kept; the next worker asks for the rest only."""
+    one = {**EXPLAIN["explanation"], "judge": {"concurrency": 1}}
+
+    def slow_after_two(request: Request) -> Answer:
+        answer = judge(request)
+        answer.delay = 30.0 if len(stub.requests) > 2 else 0.0
+        return answer
+
+    stub.respond = slow_after_two
+    run = acts.submit(trained.engine, {**EXPLAIN, "explanation": one})
+    with working(trained.engine, settings, InterpRuns(settings, trained.engine), "interp") as w:
+        wait_for(lambda: len(stub.requests) == 3)
+        began = time.monotonic()
+        w.stop()
+    assert time.monotonic() - began < 5
+    back = acts.load(trained.engine, run)
+    assert (back.state, back.attempt) == ("queued", 0)
+    kept = explanations(trained)
+    assert len(kept) == 2
+    stub.respond = judge
+    worker = Worker("interp", settings, InterpRuns(settings, trained.engine), trained.engine)
+    assert worker._take_one()
+    done = acts.load(trained.engine, run)
+    assert done.result is not None
+    assert (done.state, done.result["done"], done.result["skipped"]) == ("succeeded", 4, 2)
+    assert {row.id for row in explanations(trained)} > {row.id for row in kept}
+
+
+class Inference:
+    """Embeds as long as it is there."""
+
+    def __init__(self, width: int = EMBEDDING_DIMENSIONS) -> None:
+        self.there, self.width = True, width
+        self.asked: list[list[str]] = []
+
+    def client(self) -> InferenceClient:
+        return InferenceClient("http://inference.test", httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.content)["texts"]
+        self.asked.append(texts)
+        if not self.there:
+            raise httpx.ConnectError("refused", request=request)
+        vectors = [
+            [1.0 if i == len(t) % self.width else 0.0 for i in range(self.width)] for t in texts
+        ]
+        return httpx.Response(200, json={"embeddings": vectors})
+
+
+def test_explanations_are_embedded_at_once_or_later(trained: Trained, settings: Settings) -> None:
+    inference = Inference()
+    runs = InterpRuns(settings, trained.engine)
+    runs.embeddings = Embeddings(trained.engine, inference.client())
+    worker = Worker("interp", settings, runs, trained.engine)
+
+    inference.there = False
+    acts.submit(trained.engine, EXPLAIN)
+    assert worker._take_one()
+    assert [row.embedding for row in explanations(trained)] == [None] * 6
+    assert len(inference.asked) == 2  # once, and once more at the end: not for every feature
+
+    inference.there = True
+    acts.submit(
+        trained.engine, {**EXPLAIN, "explanation": {**EXPLAIN["explanation"], "examples": 3}}
+    )
+    assert worker._take_one()
+    stored = explanations(trained)
+    assert len(stored) == 12  # six embedded as they came, six found without
+    for row in stored:
+        assert row.embedding is not None
+        place = len(f"{row.label}. {row.text}") % EMBEDDING_DIMENSIONS
+        assert row.embedding.to_list()[place] == 1.0
+
+
+def test_an_embedder_of_another_width_is_not_stored(trained: Trained, settings: Settings) -> None:
+    runs = InterpRuns(settings, trained.engine)
+    runs.embeddings = Embeddings(trained.engine, Inference(width=768).client())
+    run = acts.submit(trained.engine, EXPLAIN)
+    Worker("interp", settings, runs, trained.engine)._take_one()
+    assert acts.load(trained.engine, run).state == "succeeded"
+    assert [row.embedding for row in explanations(trained)] == [None] * 6
+
+
+def test_the_gap_is_filled_in_batches(trained: Trained, settings: Settings) -> None:
+    with transaction(trained.engine) as session:
+        for number in range(150):
+            session.add(
+                Explanation(
+                    id=uuid.uuid4(),
+                    sae_id=trained.sae.id,
+                    feature=number % 64,
+                    explainer="default",
+                    key=str(number),
+                    text=f"explanation {number}",
+                    label="label",
+                    judge="stub",
+                    provenance={},
+                )
+            )
+    inference = Inference()
+    run = acts.submit(trained.engine, EXPLAIN)
+    reporter = RunReporter(trained.engine, run, "nobody", lambda: None)
+    filled = Embeddings(trained.engine, inference.client()).fill(trained.sae.id, reporter)
+    assert filled == 150 and [len(texts) for texts in inference.asked] == [64, 64, 22]
+    assert all(row.embedding is not None for row in explanations(trained))
