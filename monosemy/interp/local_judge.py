@@ -64,9 +64,9 @@ def start_server(
     _check_gguf(path)
     try:
         import xllamacpp
-    except ImportError:
+    except ImportError as error:
         raise ModelError(
-            "xllamacpp is not installed.", "Run: pip install 'monosemy[embedded]'."
+            f"xllamacpp cannot be loaded: {error}.", "Run: pip install 'monosemy[embedded]'."
         ) from None
     threads = threads or default_threads()
     params = xllamacpp.CommonParams()

@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+with warnings.catch_warnings():
+    # PyTorch says once per process that these are in beta: let it say so to nobody.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
 
 
 def weighted_rows(indices_NK: Tensor, weights_NK: Tensor, rows_FD: Tensor) -> Tensor:
