@@ -97,6 +97,7 @@ def train(
     ``origin`` (run id and the like) goes into the provenance as it is.
     """
     host = load_host(spec.model)
+    host.site_width(spec.site)  # an unknown site is told before the text is read
     store = prepare_text(spec.text, host, workspace, reporter)
     source = activations(spec, host, store, workspace)
     trained = train_sae(spec, host, store, source, checkpoint_dir, reporter)

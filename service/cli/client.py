@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import SecretStr
@@ -12,6 +13,9 @@ from pydantic import SecretStr
 from monosemy.errors import MonosemyError
 
 FAILED, USAGE, UNREACHABLE, NOT_FOUND = 1, 2, 3, 4
+
+_TIMEOUT = httpx.Timeout(10, read=120)
+"""Seconds.  The first activations of an SAE wait for its host model to be loaded."""
 
 
 class ApiError(MonosemyError):
@@ -28,10 +32,13 @@ class Client:
     def __init__(self, url: str, api_key: SecretStr | None = None) -> None:
         self.url = url.rstrip("/")
         headers = {"X-API-Key": api_key.get_secret_value()} if api_key else {}
-        # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
-        self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1", headers=headers, timeout=60, trust_env=False
-        )
+        try:
+            # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
+            self._http = httpx.Client(
+                base_url=f"{self.url}/api/v1", headers=headers, timeout=_TIMEOUT, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise ApiError(f"MONOSEMY_URL is not an address: {error}.", USAGE) from None
 
     def get(self, path: str, **parameters: Any) -> Any:
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -50,21 +57,29 @@ class Client:
                 raise _refused(response)
             yield response
 
+    def unreachable(self, error: httpx.HTTPError) -> ApiError:
+        return ApiError(
+            f"The service at {self.url} does not answer ({type(error).__name__}).",
+            UNREACHABLE,
+            "Start it with 'monosemy up', or set MONOSEMY_URL.",
+        )
+
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise ApiError(
-                f"The service at {self.url} does not answer ({type(error).__name__}).",
-                UNREACHABLE,
-                "Start it with 'monosemy up', or set MONOSEMY_URL.",
-            ) from None
+            raise self.unreachable(error) from None
         if response.status_code >= 400:
             raise _refused(response)
         try:
             return response.json()
         except ValueError:
             raise ApiError(f"{self.url} answers, but not as monosemy does.", FAILED) from None
+
+
+def segment(name: str) -> str:
+    """``name`` as one part of a path, whatever characters it has."""
+    return quote(name, safe="")
 
 
 def _refused(response: httpx.Response) -> ApiError:

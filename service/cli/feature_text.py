@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
+from service.cli.output import plain
 
 _MARK_SHARE = 0.3
 """Tokens above this share of an example's peak are coloured."""
@@ -14,13 +14,37 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
     """What is known of a feature without any LLM."""
     evidence = page["evidence"]
     lines = [
-        f"[bold]evidence[/]    {escape(page['label'])}",
+        f"[bold]evidence[/]    {plain(page['label'])}",
         f"[bold]fires on[/]    {page['density']:.3%} of tokens, up to {page['max_activation']:.2f}",
     ]
+    tops = ", ".join(f"{t['text']!r} {t['share']:.0%}" for t in evidence["top_tokens"][:6])
+    if tops:
+        lines.append(f"[bold]top tokens[/]  {plain(tops)} of its activation")
     for title, key in (("promotes", "promoted"), ("suppresses", "suppressed")):
         tokens = ", ".join(repr(effect["text"]) for effect in evidence[key][:6])
         if tokens:
-            lines.append(f"[bold]{title:<11}[/] {escape(tokens)}")
+            lines.append(f"[bold]{title:<11}[/] {plain(tokens)}")
+    return lines
+
+
+def explanation_lines(page: dict[str, Any]) -> list[str]:
+    """What LLMs said of a feature, each with what it is worth."""
+    lines = []
+    for said in page["explanations"]:
+        lines.append(f"[bold]LLM[/]         {plain(said['label'])}: {plain(said['text'])}")
+        lines.append(f"            [dim]by {plain(said['judge'])}[/]")
+        lines += [f"[bold]score[/]       {plain(score_text(score))}" for score in said["scores"]]
+    return lines
+
+
+def neighbour_lines(page: dict[str, Any]) -> list[str]:
+    """The nearest features, by direction and by where they fire."""
+    lines = []
+    for title, key in (("near", "cosine"), ("fires with", "coactive")):
+        for place, near in enumerate(page["neighbours"][key][:3]):
+            what = plain(near["explanation"] or near["label"] or "")
+            head = f"[bold]{title if place == 0 else '':<11}[/]"
+            lines.append(f"{head} {near['feature']} ({near['value']:.2f}) {what}")
     return lines
 
 
@@ -37,12 +61,13 @@ def score_text(score: dict[str, Any]) -> str:
 
 
 def example_text(example: dict[str, Any]) -> str:
-    """The window on one line, its firing tokens coloured."""
+    """The window on one line as markup, its firing tokens marked; a line end shows where it
+    fires."""
     peak = max(example["activations"], default=0.0)
     parts = []
     for token, activation in zip(example["tokens"], example["activations"], strict=True):
-        text = escape(token.replace("\n", " "))
         strong = peak > 0 and activation >= _MARK_SHARE * peak
+        text = plain(token.replace("\n", "\u21b5" if strong else " ").replace("\t", " "))
         if strong and text.strip():
             # Marked with more than colour: a log has none.
             space = text[: len(text) - len(text.lstrip())]

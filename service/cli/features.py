@@ -7,9 +7,24 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.panel import Panel
 
+from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.feature_text import evidence_lines, example_text, score_text
-from service.cli.output import JsonFlag, out, print_json, print_table, readable_errors, say
+from service.cli.feature_text import (
+    evidence_lines,
+    example_text,
+    explanation_lines,
+    neighbour_lines,
+)
+from service.cli.output import (
+    JsonFlag,
+    number,
+    out,
+    plain,
+    print_json,
+    print_table,
+    readable_errors,
+    say,
+)
 from service.cli.saes import SaeArgument
 
 app = typer.Typer(no_args_is_help=True, help="Look at one feature.")
@@ -36,7 +51,7 @@ def features(
     Example: monosemy features demo --sort score --order desc
     """
     page = connect().get(
-        f"/saes/{sae}/features",
+        f"/saes/{segment(sae)}/features",
         sort=sort,
         order=order,
         q=query,
@@ -66,31 +81,30 @@ def show(
 
     Example: monosemy feature show demo 42
     """
-    page = connect().get(f"/saes/{sae}/features/{index}")
+    page = connect().get(f"/saes/{segment(sae)}/features/{index}")
     if as_json:
         print_json(page)
         return
-    lines = evidence_lines(page)
-    for said in page["explanations"]:
-        lines.append(f"[bold]LLM[/]         {_plain(said['label'])}: {_plain(said['text'])}")
-        lines += [f"[bold]score[/]       {score_text(score)}" for score in said["scores"]]
-    out.print(Panel("\n".join(lines), title=f"{page['sae']['name']}  feature {page['index']}"))
+    lines = [*evidence_lines(page), *explanation_lines(page), *neighbour_lines(page)]
+    title = f"{plain(page['sae']['name'])}  feature {page['index']}"
+    out.print(Panel("\n".join(lines), title=title, title_align="left"), highlight=False)
     for example in page["examples"][:examples]:
-        head = f"[dim]{example['group']:>4} {example['activation']:8.2f}[/]  "
+        head = f"[dim]{plain(example['group']):>4} {example['activation']:8.2f}[/]  "
         out.print(head + example_text(example), highlight=False, soft_wrap=True)
 
 
 @readable_errors
 def search(
     query: Annotated[str, typer.Argument(help="What the feature should be about.")],
+    sae: Annotated[str | None, typer.Option(help="Only this SAE, by id or name.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search features by meaning and by words, over all SAEs.
+    """Search features by meaning and by words, over all SAEs or in one.
 
     Example: monosemy search "names of kings"
     """
-    found = connect().get("/search", q=query, limit=limit)
+    found = connect().get("/search", q=query, sae=sae, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -133,9 +147,13 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
         f"{item['max_activation']:.1f}",
         item["label"],
         item["explanation"]["label"] if item["explanation"] else "",
-        "" if score is None or score["value"] is None else f"{score['value']:.2f} (n {score['n']})",
+        _score(score) if score else "",
     )
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _score(score: dict[str, Any]) -> str:
+    """Value, interval and n; a value never stands alone."""
+    if score["value"] is None:
+        return "none"
+    low, high = number(score["low"], ".2f"), number(score["high"], ".2f")
+    return f"{score['value']:.2f} [{low}, {high}] n {score['n']}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from service.cli import features, keys, runs, saes, stack_commands
 from service.cli.demo import demo
 from service.cli.output import EXIT_CODES
+from service.version import version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +32,25 @@ for command in (
     features.activations,
 ):
     app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"monosemy {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    shown: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Declares the options of ``monosemy`` itself."""
+
 
 app.add_typer(runs.app, name="run")
 app.add_typer(saes.app, name="sae")

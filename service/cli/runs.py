@@ -8,9 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.specs import apply_overrides, load_spec, parse_spec
-from service.cli.client import FAILED, Client
+from service.cli.client import FAILED, Client, segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors, say
+from service.cli.output import (
+    JsonFlag,
+    fail,
+    out,
+    print_json,
+    print_json_line,
+    print_table,
+    readable_errors,
+    say,
+)
 from service.cli.watch import describe, watch_run
 
 app = typer.Typer(no_args_is_help=True, help="Submit, follow and steer runs.")
@@ -54,7 +63,9 @@ def submit(
 def list_(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only runs of this kind.")] = None,
-    steps: Annotated[bool, typer.Option(help="Show the steps of pipelines, too.")] = False,
+    steps: Annotated[
+        bool, typer.Option(help="Show the steps of pipelines, too; as --kind does.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonFlag = False,
 ) -> None:
@@ -62,7 +73,7 @@ def list_(
 
     Example: monosemy run list --state running
     """
-    parent = None if steps else "none"
+    parent = None if steps or kind else "none"
     page = connect().get("/runs", state=state, kind=kind, parent=parent, limit=limit)
     if as_json:
         print_json(page)
@@ -72,6 +83,8 @@ def list_(
         for run in page["items"]
     ]
     print_table(("id", "kind", "state", "created", "error"), rows)
+    if page["next_cursor"]:
+        say("There are more; raise --limit or narrow the list down.")
 
 
 @app.command()
@@ -81,7 +94,7 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    run = connect().get(f"/runs/{run_id}")
+    run = connect().get(f"/runs/{segment(run_id)}")
     if as_json:
         print_json(run)
         return
@@ -92,12 +105,17 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
         rows.append((each["kind"], each["state"], each["attempt"], where))
         rows += [("", f"  {stage['stage']}", "", describe(stage, True)) for stage in each["stages"]]
     print_table(("kind", "state", "attempt", ""), rows, title=run["id"])
+    if (run["result"] or {}).get("sae_id"):
+        say(f"Its SAE: monosemy sae show {run['result']['sae_id']}")
 
 
 @app.command()
 @readable_errors
 def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
-    """Follow a run until it ends; the exit code follows its state.
+    """Follow a run until it ends: 0 when it succeeds, 1 when it fails or is cancelled.
+
+    With --json each event is one line, and the last line is {"type": "end", "data": the run}.
+    Ctrl-C ends the watching, not the run.
 
     Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
@@ -111,7 +129,7 @@ def cancel(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run cancel 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    _changed(connect().post(f"/runs/{run_id}/cancel", None), as_json)
+    _changed(connect().post(f"/runs/{segment(run_id)}/cancel", None), as_json)
 
 
 @app.command()
@@ -121,7 +139,7 @@ def retry(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run retry 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    _changed(connect().post(f"/runs/{run_id}/retry", None), as_json)
+    _changed(connect().post(f"/runs/{segment(run_id)}/retry", None), as_json)
 
 
 def _changed(run: dict[str, Any], as_json: bool) -> None:
@@ -136,6 +154,8 @@ def _follow(client: Client, run_id: str, as_json: bool) -> None:
         run = watch_run(client, run_id, out, as_json)
     except KeyboardInterrupt:
         fail(f"The run goes on; see 'monosemy run watch {run_id}'.", 130)
+    if as_json:
+        print_json_line({"type": "end", "data": run})
     if run["state"] != "succeeded":
         fail(f"The run {run['state']}: {run['error'] or ''}".rstrip(": "), FAILED)
     if not as_json:

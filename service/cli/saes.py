@@ -9,8 +9,17 @@ from typing import Annotated
 import typer
 
 from monosemy.workspace import Workspace
+from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
+from service.cli.output import (
+    JsonFlag,
+    fail,
+    number,
+    print_json,
+    print_table,
+    readable_errors,
+    say,
+)
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="List, show and export SAEs.")
@@ -42,9 +51,9 @@ def list_(
                 sae["model"]["name"],
                 sae["site"],
                 f"{sae['d_sae']:,}",
-                f"{held.get('fvu', float('nan')):.3f}",
-                f"{held.get('l0', float('nan')):.1f}",
-                f"{index['tokens']:,}" if index else "not indexed",
+                number(held.get("fvu"), ".3f"),
+                number(held.get("l0"), ".1f"),
+                number(index.get("tokens"), ",") or "not indexed",
             )
         )
     print_table(("name", "host model", "site", "d_sae", "FVU", "L0", "tokens indexed"), rows)
@@ -57,7 +66,7 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 
     Example: monosemy sae show demo
     """
-    found = connect().get(f"/saes/{sae}")
+    found = connect().get(f"/saes/{segment(sae)}")
     if as_json:
         print_json(found)
         return
@@ -68,7 +77,7 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
         ("site", found["site"]),
         ("architecture", f"{found['architecture']}, {found['d_in']} to {found['d_sae']}"),
         ("folder", found["path"]),
-        ("tokens trained on", f"{found['metrics'].get('tokens', 0):,}"),
+        ("tokens trained on", number(found["metrics"].get("tokens"), ",")),
         *((f"held-out {k}", f"{v:.4g}") for k, v in held.items() if isinstance(v, int | float)),
         *((f"features {k}", v) for k, v in found["features"].items()),
     ]
@@ -86,7 +95,7 @@ def export(
 
     Example: monosemy sae export demo ./demo-sae
     """
-    found = connect().get(f"/saes/{sae}")
+    found = connect().get(f"/saes/{segment(sae)}")
     folder = Workspace(Settings().artifacts).locate(found["path"])
     if not folder.is_dir():
         fail(
@@ -95,7 +104,7 @@ def export(
         )
     if destination.exists():
         fail(f"{destination} is there already.")
-    shutil.copytree(folder, destination)
+    _copy(folder, destination)
     if as_json:
         print_json({"id": found["id"], "name": found["name"], "folder": str(destination)})
     else:
@@ -103,17 +112,32 @@ def export(
 
 
 @readable_errors
-def models(as_json: JsonFlag = False) -> None:
+def models(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
     """List the host models that SAEs were trained on.
 
     Example: monosemy models
     """
-    page = connect().get("/models")
+    page = connect().get("/models", limit=limit)
     if as_json:
         print_json(page)
         return
+    figures = ("architecture", "n_layers", "d_model")
     rows = [
-        (m["name"], m["info"]["architecture"], m["info"]["n_layers"], m["info"]["d_model"])
-        for m in page["items"]
+        (each["name"], *(each["info"].get(name) for name in figures), each["saes"])
+        for each in page["items"]
     ]
-    print_table(("name", "architecture", "layers", "d_model"), rows)
+    print_table(("name", "architecture", "layers", "d_model", "SAEs"), rows)
+
+
+def _copy(folder: Path, destination: Path) -> None:
+    """A whole copy or none: it takes its name when it is complete."""
+    half = destination.with_name(f"{destination.name}.part")
+    try:
+        shutil.copytree(folder, half)
+        half.rename(destination)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(half, ignore_errors=True)
+        fail(f"{destination} cannot be written: {error}")

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,7 +104,7 @@ def worker(
 
     Example: monosemy worker gpu
     """
-    _become(f"workers.{queue}")
+    _become(f"workers.{queue}", needs="torch", extra="train")
 
 
 @readable_errors
@@ -112,7 +113,7 @@ def inference(host: Host = None, port: Port = None) -> None:
 
     Example: monosemy inference --port 8421
     """
-    _become("workers.inference", *_options(host=host, port=port))
+    _become("workers.inference", *_options(host=host, port=port), needs="torch", extra="train")
 
 
 @readable_errors
@@ -129,6 +130,8 @@ def judge(
     _become(
         "monosemy.interp.local_judge",
         *_options(host=host, port=port, threads=threads, model=model),
+        needs="xllamacpp",
+        extra="embedded",
     )
 
 
@@ -141,6 +144,8 @@ def _options(**values: object) -> list[str]:
     ]
 
 
-def _become(module: str, *options: str) -> None:
+def _become(module: str, *options: str, needs: str, extra: str) -> None:
     """Goes on as another program: the service itself never imports what needs torch."""
+    if find_spec(needs) is None:
+        fail(f"{needs} is not installed here. Install it with: pip install 'monosemy[{extra}]'")
     os.execv(sys.executable, [sys.executable, "-m", module, *options])

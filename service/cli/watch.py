@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 import httpx
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from service.cli.client import Client
+from service.cli.client import UNREACHABLE, ApiError, Client, segment
+from service.cli.output import plain, print_json_line, printable, say
 
 _RETRY_SECONDS = 2.0
+_GIVE_UP_SECONDS = 120.0
+"""The service may be started anew while a run is followed; after so long it is taken for gone."""
 _PLAIN_SECONDS = 5.0
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -24,37 +26,52 @@ def watch_run(
 ) -> dict[str, Any]:
     """Shows a run and its steps until it has ended; returns it.
 
-    A lost connection is taken up after the last event that was seen.  Raises ``ApiError``.
+    A lost connection is taken up after the last event that was seen.  Raises ``ApiError``, also
+    when the service stays away for two minutes; the run itself goes on.
     """
-    run: dict[str, Any] = client.get(f"/runs/{run_id}")
+    path = f"/runs/{segment(run_id)}"
+    run: dict[str, Any] = client.get(path)
     if run["state"] in ENDED:
         return run
     kinds = {child["id"]: child["kind"] for child in [run, *run["children"]]}
-    view: _View = _choose_view(console, as_json)
+    view = _choose_view(console, as_json)
     with view:
         for event in events(client, run_id):
             view.show(kinds.get(event["run_id"], "run"), event)
-    ended: dict[str, Any] = client.get(f"/runs/{run_id}")
+    ended: dict[str, Any] = client.get(path)
     return ended
 
 
 def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
     """Every event of the run from the first on, over however many connections it takes."""
+    path = f"/runs/{segment(run_id)}"
     last: str | None = None
+    lost: float | None = None
     while True:
         headers = {"Last-Event-ID": last} if last else {}
         try:
-            with client.stream(f"/runs/{run_id}/events", headers) as response:
+            with client.stream(f"{path}/events", headers) as response:
                 if response.status_code == 204:
                     return
+                lost, seen = None, last
                 for line in response.iter_lines():
                     if line.startswith("id:"):
-                        last = line[3:].strip()
+                        seen = line[3:].strip()
                     elif line.startswith("data:"):
-                        yield json.loads(line[5:])
-            if client.get(f"/runs/{run_id}")["state"] in ENDED:
+                        event = json.loads(line[5:])
+                        last = seen  # only now: the connection may break between the two lines
+                        yield event
+            if client.get(path)["state"] in ENDED:
                 return
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ApiError) as error:
+            fault = client.unreachable(error) if isinstance(error, httpx.HTTPError) else error
+            if fault.exit_code != UNREACHABLE:
+                raise
+            if lost is None:
+                lost = time.monotonic()
+                say("The connection is lost; trying again.")
+            elif time.monotonic() - lost > _GIVE_UP_SECONDS:
+                raise fault from None
             time.sleep(_RETRY_SECONDS)
 
 
@@ -68,7 +85,7 @@ class _View(Protocol):
 
 def _choose_view(console: Console, as_json: bool) -> _View:
     if as_json:
-        return _JsonView(console)
+        return _JsonView()
     return _BarView(console) if console.is_terminal else _PlainView(console)
 
 
@@ -97,13 +114,18 @@ class _BarView:
         if event["type"] in ("progress", "stage"):
             key = (event["run_id"], data["stage"])
             if key not in self._bars:
-                title = f"{kind:<9}{data['stage']:<12}"
+                title = plain(f"{kind:<9}{data['stage']:<12}")
                 self._bars[key] = self._progress.add_task(title, total=data["total"], text="")
-            done = data["done"] if event["type"] == "progress" else data["total"] or data["done"]
-            text = escape(describe(data, ended=event["type"] == "stage"))
-            self._progress.update(self._bars[key], completed=done, text=text)
+            ended = event["type"] == "stage"
+            # An ended stage has a full bar, also when its total was unknown or an estimate.
+            total = data["done"] or 1 if ended else data["total"]
+            done = total if ended else data["done"]
+            text = plain(describe(data, ended))
+            self._progress.update(self._bars[key], completed=done, total=total, text=text)
         elif (line := _line(kind, event)) is not None:
-            self._progress.console.print(line, highlight=False, markup=False)
+            self._progress.console.print(
+                printable(line), highlight=False, markup=False, emoji=False
+            )
 
 
 class _PlainView:
@@ -130,14 +152,13 @@ class _PlainView:
         else:
             line = _line(kind, event)
         if line is not None:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(
+                printable(line), highlight=False, markup=False, emoji=False, soft_wrap=True
+            )
 
 
 class _JsonView:
-    """Every event as it came, one JSON object a line."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    """Every event as it came, one JSON object a line on standard output."""
 
     def __enter__(self) -> _JsonView:
         return self
@@ -146,8 +167,7 @@ class _JsonView:
         return None
 
     def show(self, kind: str, event: dict[str, Any]) -> None:
-        line = json.dumps({"kind": kind, **event})
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_json_line({"kind": kind, **event})
 
 
 def describe(data: dict[str, Any], ended: bool = False) -> str:

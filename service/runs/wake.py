@@ -23,7 +23,7 @@ def actor_name(queue: str) -> str:
 @lru_cache(maxsize=4)
 def broker_for(redis_url: str) -> RedisBroker:
     """One broker per address, with timeouts: a dead Redis must not hold a request up."""
-    return RedisBroker(url=redis_url, socket_timeout=3, socket_connect_timeout=2)
+    return RedisBroker(url=redis_url, socket_timeout=2, socket_connect_timeout=1)
 
 
 def wake(redis_url: str | None, queue: str) -> bool:

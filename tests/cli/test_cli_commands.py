@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from library_rows import Library
+from library_rows import Library, add_explanation
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
@@ -115,7 +118,108 @@ def test_watching_follows_a_run_to_its_end(cli_engine: Engine) -> None:
     assert "fvu 0.25" in said
     assert "The run succeeded." in said
     lines = [json.loads(line) for line in call("run", "watch", str(run_id), "--json").splitlines()]
-    assert lines == []  # it has ended: nothing is left to follow
+    assert [line["type"] for line in lines] == ["end"]  # nothing is left to follow
+    assert lines[0]["data"]["state"] == "succeeded"
+    assert str(run_id) in [item["id"] for item in read("run", "list", "--kind", "train")["items"]]
+
+
+def test_json_while_watching_is_a_line_per_event_and_the_run_at_the_end(
+    cli_engine: Engine,
+) -> None:
+    def work() -> None:
+        while True:
+            with transaction(cli_engine) as session:
+                run = lifecycle.claim_run(session, "gpu", "tester", 60)
+                if run is not None:
+                    lifecycle.cancel_run(session, run)
+                    break
+            time.sleep(0.05)
+        with transaction(cli_engine) as session:
+            lifecycle.finish_cancel(session, run.id, "tester")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    said = call("run", "submit", "--kind", "train", "--watch", "--json", code=1)
+    worker.join()
+    lines = [json.loads(line) for line in said.splitlines()]
+    states = [line["data"]["state"] for line in lines]
+    assert [line["type"] for line in lines] == ["state"] * 4 + ["end"]
+    assert states == ["queued", "running", "cancelling", "cancelled", "cancelled"]
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_run() -> None:
+    run_id = read("run", "submit", "--kind", "train")["id"]
+    command = [sys.executable, "-c", "from service.cli.main import main; main()"]
+    watching = subprocess.Popen(
+        [*command, "run", "watch", run_id, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["data"]["state"] == "queued"
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=20)
+    assert watching.returncode == 130
+    assert said.strip() == f"The run goes on; see 'monosemy run watch {run_id}'."
+    assert read("run", "show", run_id)["state"] == "queued"
+    call("run", "cancel", run_id)
+
+
+def test_a_failed_run_says_why_and_ends_the_watching_with_1(cli_engine: Engine) -> None:
+    run_id = uuid.UUID(read("run", "submit", "--kind", "train")["id"])
+    with transaction(cli_engine) as session:
+        claimed = lifecycle.claim_run(session, "gpu", "tester", 60)
+        assert claimed is not None
+        assert claimed.id == run_id
+        lifecycle.fail_run(session, run_id, "tester", "no room [/left]", retryable=False)
+    ended = CliRunner().invoke(app, ["run", "watch", str(run_id)])
+    assert ended.exit_code == 1
+    assert "no room [/left]" in ended.stderr
+    assert "no room [/left]" in call("run", "show", str(run_id))
+    assert "no room [/left]" in call("run", "list")
+
+
+def test_the_api_names_each_fault_on_a_line_of_its_own(library: Library) -> None:
+    ended = CliRunner().invoke(
+        app, ["features", library.name, "--min-density", "2", "--max-density", "-1"]
+    )
+    assert ended.exit_code == 2
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
+        "min_density",
+        "max_density",
+    ]
+    assert ended.stdout == ""
+
+
+def test_a_feature_page_reads_well(library: Library, cli_engine: Engine) -> None:
+    with transaction(cli_engine) as session:
+        add_explanation(session, library, 3, "kings [/b]", "Fires\x1b[2J on kings.", value=0.8)
+    page = call("feature", "show", library.name, "3", "--examples", "1")
+    for words in (
+        "3.000% of tokens, up to 3.00",
+        "' king' 90%",
+        "kings [/b]: Fires\ufffd[2J on kings.",
+        "detection 0.80 (95 % 0.70 to 0.90, n = 20, 1 failed; shuffled explanation: 0.50)",
+        "near        4 (0.90)",
+        "fires with  6 (0.30)",
+    ):
+        assert words in page, page
+    (example,) = (line for line in page.splitlines() if line.startswith(" top"))
+    strongest = read("feature", "show", library.name, "3")["examples"][0]
+    focus = strongest["tokens"][strongest["focus"]].strip()
+    assert f"«{focus or chr(0x21B5)}»" in example
+    listed = call("features", library.name, "--has-explanation")
+    assert "kings [/b]" in listed
+    assert "0.80 [0.70, 0.90] n 20" in listed
+    assert read("search", "kings", "--sae", library.name)["items"][0]["index"] == 3
+    call("search", "kings", "--sae", "nobody", code=4)
+
+
+def test_names_with_odd_characters_stay_one_part_of_the_address() -> None:
+    ended = CliRunner().invoke(app, ["sae", "show", "who?/../x#y"])
+    assert ended.exit_code == 4
+    assert ended.stdout == ""
 
 
 def test_keys_are_made_listed_and_revoked() -> None:

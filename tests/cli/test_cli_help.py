@@ -81,6 +81,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
         (["features", "demo"], 3, "does not answer"),
         (["worker", "cpu"], 2, "gpu"),
         (["nonsense"], 2, "No such command"),
+        (["serve", "--host", "0.0.0.0", "--port", "0"], 1, "MONOSEMY_REQUIRE_KEYS"),
         (["migrate"], 1, "MONOSEMY_DATABASE_URL"),
         (["keys", "list"], 1, "MONOSEMY_DATABASE_URL"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 from pathlib import Path
 
@@ -42,3 +43,11 @@ def test_redis_away_is_logged_and_soon_over(
 def test_nothing_to_wake() -> None:
     assert wake(None, "gpu") is False
     assert wake("redis://127.0.0.1:1/0", "none") is False  # what a pipeline is queued in
+
+
+def test_a_redis_that_takes_calls_and_never_answers_is_soon_given_up() -> None:
+    """A request that submits a run waits for this."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        assert wake(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "gpu") is False
+        assert time.monotonic() - began < 4

@@ -277,7 +277,7 @@ def test_explanations_are_embedded_at_once_or_later(trained: Trained, settings: 
     for row in stored:
         assert row.embedding is not None
         place = len(f"{row.label}. {row.text}") % EMBEDDING_DIMENSIONS
-        assert row.embedding.to_list()[place] == 1.0
+        assert row.embedding[place] == 1.0
 
 
 def test_an_embedder_of_another_width_is_not_stored(trained: Trained, settings: Settings) -> None:

@@ -14,10 +14,11 @@ import pytest
 import redis
 import run_acts as acts
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from worker_thread import wait_for, working
 
 from monosemy.errors import DataError, Interrupted
+from service.database.session import make_engine
 from service.database.tables import Run
 from service.runs.wake import wake
 from service.settings import Settings
@@ -110,6 +111,49 @@ def test_a_flushed_redis_loses_nothing(engine: Engine, settings: Settings) -> No
         patient = acts.submit(engine, TRAIN)
         assert wake(settings.redis_url, "gpu")
         wait_for(lambda: ended(engine, patient))
+
+
+def test_a_database_that_drops_its_connections_costs_nothing(
+    engine: Engine, settings: Settings
+) -> None:
+    """Connections are cut at the claim, during the work and at its end."""
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    done = threading.Event()
+
+    def cutting() -> None:
+        # An engine of its own: the others' connections are the ones to be cut.
+        own = make_engine(settings.database_url)
+        while not done.wait(0.15):
+            with own.connect() as connection:
+                connection.execute(text(cut))
+        own.dispose()
+
+    def execute(run: Run, reporter: RunReporter) -> dict[str, Any]:
+        with reporter.stage("work", total=100, unit="steps") as stage:
+            for _ in range(100):
+                time.sleep(0.02)
+                stage.advance()
+        return {"sae_id": "abc"}
+
+    runs = [acts.submit(engine, TRAIN) for _ in range(2)]
+    cutter = threading.Thread(target=cutting)
+    cutter.start()
+    theirs = make_engine(settings.database_url)
+    try:
+        with working(theirs, settings, execute):
+            time.sleep(5)
+            done.set()
+            cutter.join()
+            for run in runs:
+                found = wait_for(lambda run=run: ended(engine, run))
+                assert (found.state, found.attempt) == ("succeeded", 1)
+    finally:
+        done.set()
+        cutter.join()
+        theirs.dispose()
 
 
 def test_stopping_gives_the_run_back(engine: Engine, settings: Settings) -> None:

@@ -1,0 +1,143 @@
+"""Following a run: over broken connections, on a terminal, in a log, and until Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from service.cli import watch
+from service.cli.client import UNREACHABLE, ApiError, Client
+from service.cli.watch import watch_run
+
+
+def progress(done: int, stage: str = "train", total: int | None = 100) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "unit": "tokens",
+        "done": done,
+        "total": total,
+        "rate": 10.0,
+        "eta_seconds": None if total is None else (total - done) / 10,
+        "elapsed_seconds": done / 10,
+        "metrics": {"fvu": 0.5},
+    }
+
+
+EVENTS: list[tuple[str, dict[str, Any]]] = [
+    ("state", {"state": "running"}),
+    *(("progress", progress(done)) for done in (10, 20, 30, 40)),
+    ("stage", progress(100)),
+    ("progress", progress(7, "count [x]", None)),
+    ("stage", progress(9, "count [x]", None)),
+    ("log", {"message": "a :smile: and [/b]\x1b[31m"}),
+    ("state", {"state": "succeeded"}),
+]
+
+
+class Service:
+    """Answers as the API does, and breaks the event stream after ``lives`` events each time, in
+    the middle of the next one."""
+
+    def __init__(self, lives: int) -> None:
+        self.lives = lives
+        self.resumed_after: list[str | None] = []
+        self.state = "running"
+
+    def run(self) -> dict[str, Any]:
+        return {"id": "r", "kind": "train", "state": self.state, "error": None, "children": []}
+
+    def stream(self, after: int) -> Iterator[bytes]:
+        for number, (kind, data) in list(enumerate(EVENTS, 1))[after:]:
+            yield f"id: {number}\n".encode()
+            if number > after + self.lives:
+                return
+            message = {"id": number, "run_id": "r", "type": kind, "data": data}
+            yield f"event: {kind}\ndata: {json.dumps(message)}\n\n".encode()
+        self.state = "succeeded"
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[Client]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            if not self.path.endswith("/events"):
+                self.wfile.write(json.dumps(service.run()).encode())
+                return
+            last = self.headers.get("Last-Event-ID")
+            service.resumed_after.append(last)
+            for part in service.stream(int(last or 0)):
+                self.wfile.write(part)
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Client(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def test_a_broken_stream_goes_on_after_the_last_whole_event() -> None:
+    service = Service(lives=4)
+    with serving(service) as client:
+        seen = [event["id"] for event in watch.events(client, "r")]
+    assert seen == list(range(1, len(EVENTS) + 1))
+    assert service.resumed_after == [None, "4", "8"]
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_for_each_finished_stage() -> None:
+    file = io.StringIO()
+    with serving(Service(lives=99)) as client:
+        ended = watch_run(client, "r", Console(file=file, width=60))
+    assert ended["state"] == "succeeded"
+    assert file.getvalue().splitlines() == [
+        "train running",
+        "train train: 10/100 tokens  10 tokens/s  0:09 left  fvu 0.5",
+        "train train: 100/100 tokens  10 tokens/s  in 0:10  fvu 0.5",
+        "train count [x]: 7 tokens  10 tokens/s  fvu 0.5",
+        "train count [x]: 9 tokens  10 tokens/s  in 0:01  fvu 0.5",
+        "train: a :smile: and [/b]\ufffd[31m",
+        "train succeeded",
+    ]
+
+
+def test_a_terminal_gets_one_bar_for_each_stage() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=120, force_terminal=True, color_system=None)
+    with serving(Service(lives=99)) as client:
+        watch_run(client, "r", console)
+    first, second = file.getvalue().splitlines()[-3:-1]
+    assert "━" in first
+    assert "100/100 tokens  10 tokens/s  in 0:10  fvu 0.5" in first
+    assert "count [x]" in second
+    assert "\x1b[31m" not in file.getvalue()
+
+
+def test_a_service_that_stays_away_ends_the_watching(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "_GIVE_UP_SECONDS", 0.2)
+    service = Service(lives=1)
+    with serving(service) as client:
+        following = watch.events(client, "r")
+        assert next(following)["id"] == 1
+    with pytest.raises(ApiError, match="does not answer") as caught:
+        list(following)
+    assert caught.value.exit_code == UNREACHABLE
+    assert "trying again" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Workers as they run in earnest: processes of their own that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import run_acts as acts
+from sqlalchemy import Engine
+from worker_thread import wait_for
+
+from service.database.tables import Run
+from service.settings import Settings
+
+_ROOT = Path(__file__).parents[2]
+
+PATIENCE = 90.0
+"""Seconds for a step that takes a few: other tests may be using the machine."""
+LONGER = 250_000
+"""Tokens that take some seconds."""
+
+
+def longer(spec: dict[str, Any]) -> dict[str, Any]:
+    """Some seconds of training, a checkpoint about every third of one."""
+    more = {"tokens": LONGER, "checkpoint_seconds": 0.3}
+    return {**spec, "training": {**spec["training"], **more}}
+
+
+class WorkerProcess:
+    """``python -m workers.<queue>``; what is still running when the block ends is killed."""
+
+    def __init__(self, queue: str, settings: Settings) -> None:
+        self.queue = queue
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("MONOSEMY_")
+        }
+        told = settings.model_dump(
+            include={
+                *("home", "database_url", "redis_url", "judge_url", "judge_model"),
+                *("lease_seconds", "poll_seconds"),
+            },
+            exclude_none=True,
+        )
+        self._environment |= {f"MONOSEMY_{key.upper()}": str(told[key]) for key in told}
+        self._log = settings.home / f"worker-{queue}-{time.monotonic_ns()}.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"workers.{self.queue}"],
+                cwd=_ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.kill()
+        if error is not None:
+            error.add_note(f"log of the {self.queue} worker:\n{self.log[-3000:]}")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out: no goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def drain(self) -> tuple[int, float]:
+        """SIGTERM, as a supervisor sends it; the exit code and the seconds it took."""
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(timeout=30)
+        return code, time.monotonic() - began
+
+
+def checkpoints(settings: Settings, run: uuid.UUID) -> list[Path]:
+    return sorted((settings.artifacts / "runs" / str(run)).glob("step-*"))
+
+
+def resumed_steps(engine: Engine, run: uuid.UUID) -> list[int]:
+    logged = acts.events(engine, run, "log")
+    return [line["step"] for line in logged if line["message"] == "resumed from a checkpoint"]
+
+
+def wait_for_state(engine: Engine, run: uuid.UUID, state: str) -> Run:
+    """Fails at once, with its reason, when the run ends otherwise."""
+
+    def reached() -> Run | None:
+        found = acts.load(engine, run)
+        assert found.state == state or found.finished_at is None, f"{found.state}: {found.error}"
+        return found if found.state == state else None
+
+    found: Run = wait_for(reached, PATIENCE, 0.1)
+    return found
