@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class GpuRuns:
             folder,
             checkpoints,
             self.workspace,
-            self.hosts.load,
+            partial(self.hosts.load, reporter=reporter),
             reporter,
             origin={"run_id": str(run.id)},
         )
@@ -86,7 +87,8 @@ class GpuRuns:
 
     def _evaluate(self, spec: EvaluateRun, reporter: RunReporter) -> dict[str, Any]:
         sae_id, folder = self._sae(spec.sae)
-        metrics = stages.evaluate(spec, folder, self.workspace, self.hosts.load, reporter)
+        load_host = partial(self.hosts.load, reporter=reporter)
+        metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter)
         with transaction(self.engine) as session:
             publish.store_evaluation(session, sae_id, metrics)
         return {"sae_id": str(sae_id), "metrics": metrics}
@@ -97,9 +99,8 @@ class GpuRuns:
         def folder_for(text_id: str) -> Path:
             return self.workspace.folder("indexes", f"{sae_id}-{text_id}")
 
-        reader, store, _ = stages.index(
-            spec, sae, folder_for, self.workspace, self.hosts.load, reporter
-        )
+        load_host = partial(self.hosts.load, reporter=reporter)
+        reader, store, _ = stages.index(spec, sae, folder_for, self.workspace, load_host, reporter)
         path = self.workspace.relative(folder_for(store.text_id))
         with (
             reporter.stage("publish", reader.n_features, "features") as stage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monosemy.models.host import HostModel
+from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
 from workers.warm import Warm
@@ -15,8 +16,8 @@ class HostCache:
         self._workspace = workspace
         self._hosts: Warm[HostModel] = Warm(size)
 
-    def load(self, spec: ModelSpec) -> HostModel:
+    def load(self, spec: ModelSpec, reporter: Reporter = SILENT) -> HostModel:
         """The host model of ``spec``; ``ModelError`` if it cannot be had."""
         return self._hosts.get(
-            spec.model_dump_json(), lambda: HostModel.load(spec, self._workspace)
+            spec.model_dump_json(), lambda: HostModel.load(spec, self._workspace, reporter)
         )

@@ -26,7 +26,6 @@ from service.cli.demo_report import report
 from service.cli.output import readable_errors
 from service.cli.watch import watch_run
 from service.settings import Settings
-from service.stack.supervisor import Stack
 
 FULL = PipelineRun(name="demo", explanation=ExplanationSpec(features=FeatureSelection(count=12)))
 
@@ -62,6 +61,8 @@ def demo(
         os.environ["MONOSEMY_HOME"] = str(home)
     if port is not None:
         os.environ["MONOSEMY_PORT"] = str(port)
+    from service.stack.supervisor import Stack
+
     settings = Settings()
     console = Console(stderr=False)
     started = time.monotonic()

@@ -58,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     for row in rows:
         table.add_row(*(Text(printable("" if cell is None else str(cell))) for cell in row))
     piped = not out.is_terminal and "COLUMNS" not in os.environ
-    out.print(table, width=_PIPED_WIDTH if piped else None, crop=False)
+    (Console(emoji=False, width=_PIPED_WIDTH) if piped else out).print(table)
 
 
 def printable(text: str) -> str:

@@ -30,7 +30,8 @@ def lock_run(session: Session, run_id: uuid.UUID) -> Run | None:
     """The run, locked until the transaction ends and read anew.
 
     A pipeline is locked before its children, everywhere, so that two transactions never wait for
-    each other in a circle.
+    each other in a circle.  Whoever updates a child twice in one transaction must lock its pipeline
+    too: the second update checks the foreign key anew, and waits for the pipeline's row.
     """
     parent = session.scalar(select(Run.parent_id).where(Run.id == run_id))
     for wanted in (parent, run_id):

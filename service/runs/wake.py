@@ -10,6 +10,7 @@ import logging
 from functools import lru_cache
 
 import dramatiq
+import redis
 from dramatiq.brokers.redis import RedisBroker
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,9 @@ def actor_name(queue: str) -> str:
 @lru_cache(maxsize=4)
 def broker_for(redis_url: str) -> RedisBroker:
     """One broker per address, with timeouts: a dead Redis must not hold a request up."""
-    return RedisBroker(url=redis_url, socket_timeout=2, socket_connect_timeout=1)
+    # Given a url, the broker would make its own client and leave timeouts out.
+    client = redis.Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=1)
+    return RedisBroker(client=client)
 
 
 def wake(redis_url: str | None, queue: str) -> bool:

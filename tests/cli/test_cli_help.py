@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
     ],
 )
 def test_faults_are_one_line_and_an_exit_code(
-    arguments: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+    arguments: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MONOSEMY_HOME", str(tmp_path))
     monkeypatch.setenv("MONOSEMY_URL", "http://127.0.0.1:9")

@@ -6,8 +6,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,27 @@ def test_it_ends_cleanly_when_asked(number: signal.Signals) -> None:
     assert process.wait(20) == 0
     assert process.stdout is not None
     assert process.stdout.read() == ""
+
+
+def test_it_ends_at_once_with_calls_under_way() -> None:
+    process, url = start("--context", "2048")
+    body = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 1500}
+    request = urllib.request.Request(
+        url + "/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+
+    def call() -> str:
+        try:
+            return str(urllib.request.urlopen(request, timeout=60).status)
+        except (OSError, HTTPException):
+            return "cut off"
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(call) for _ in range(2)]  # one in the only slot, one waiting for it
+        time.sleep(1.0)
+        process.terminate()
+        assert process.wait(5) == 0
+        assert [one.result() for one in calls] == ["cut off"] * 2
 
 
 def test_it_says_why_it_cannot_start(

@@ -92,8 +92,8 @@ def family(engine: Engine, parent: uuid.UUID) -> tuple[list[Run], dict[uuid.UUID
         query = select(Run).where(or_(Run.id == parent, Run.parent_id == parent))
         runs = list(session.scalars(query.order_by(Run.position)))
         history: dict[uuid.UUID, list[Any]] = {run.id: [] for run in runs}
-        changes = select(RunEvent).where(RunEvent.type == "state").order_by(RunEvent.id)
-        for event in session.scalars(changes):
+        changes = select(RunEvent).where(RunEvent.type == "state", RunEvent.run_id.in_(history))
+        for event in session.scalars(changes.order_by(RunEvent.id)):
             history[event.run_id].append(event.data)
         return runs, history
 

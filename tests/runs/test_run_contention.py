@@ -48,11 +48,11 @@ class Crowd:
         run = acts.claim(self.engine, queue, owner, lease=0.05 if chance.random() < 0.1 else 30.0)
         if run is None:
             return
+        # In transactions of their own, as workers report.
+        for record in (repository.record_progress, repository.record_stage, repository.record_log):
+            with transaction(self.engine) as session:
+                record(session, run, owner, {"stage": "a", "done": 1})
         with transaction(self.engine) as session:
-            repository.record_progress(session, run, owner, {"stage": "a", "done": 1})
-            repository.record_stage(session, run, owner, {"stage": "a", "done": 1})
-        with transaction(self.engine) as session:
-            repository.record_log(session, run, owner, {"message": "a"})
             repository.renew_lease(session, run, owner, 30.0)
         end = chance.random()
         if end < 0.6:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, text
+from trained_library import SITE, Trained
 
 from service.database.session import make_engine, transaction
-from service.database.tables import Run, Sae
+from service.database.tables import Run
 from service.runs import lifecycle
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
@@ -27,24 +26,6 @@ if TYPE_CHECKING:
     from monosemy.specs import TextSpec
 
 _numbers = count()
-
-SITE = "blocks.2.hook_resid_post"
-
-
-@dataclass
-class Trained:
-    """A tiny SAE that went through train, evaluate and index, by the worker's own code."""
-
-    settings: Settings
-    engine: Engine
-    pipeline: Run
-    spec: dict[str, Any]
-
-    @property
-    def sae(self) -> Sae:
-        assert self.pipeline.result is not None
-        with transaction(self.engine) as session:
-            return session.get_one(Sae, uuid.UUID(self.pipeline.result["sae_id"]))
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import run_acts as acts
-from conftest import SITE, Trained
 from sqlalchemy import select
+from trained_library import SITE, Trained
 
 from monosemy.data.store import TokenStore
 from monosemy.data.token_bytes import TokenBytes

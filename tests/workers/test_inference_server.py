@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SITE, Trained
 from fastapi.testclient import TestClient
+from trained_library import SITE, Trained
 
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder

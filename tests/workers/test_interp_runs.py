@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 import run_acts as acts
-from conftest import Trained
 from sqlalchemy import select, text
 from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
+from trained_library import Trained
 from worker_thread import wait_for, working
 
 from service.database.session import transaction

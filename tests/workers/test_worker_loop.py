@@ -144,7 +144,7 @@ def test_a_database_that_drops_its_connections_costs_nothing(
     theirs = make_engine(settings.database_url)
     try:
         with working(theirs, settings, execute):
-            time.sleep(5)
+            time.sleep(3)
             done.set()
             cutter.join()
             for run in runs:

@@ -83,6 +83,12 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
+    def send(self, *signals: signal.Signals) -> int:
+        """Sends the signals in this order; the exit code."""
+        for each in signals:
+            self._process.send_signal(each)
+        return self._process.wait(timeout=30)
+
     def drain(self) -> tuple[int, float]:
         """SIGTERM, as a supervisor sends it; the exit code and the seconds it took."""
         began = time.monotonic()
