@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py [--d-sae 4096] [--tokens 2048] [--runs 7]
 
-The unit is ``x @ W_enc`` in float32, the floor of an exact float32 step.  All candidates take turns in
-one process on the same batch; medians.  Steps include forward, backward, clipping, Adam, and for ours
-the projection and renormalisation of the decoder.
+The unit is ``x @ W_enc`` in float32, the floor of an exact float32 step.  All candidates take turns
+in one process on the same batch; medians.  Steps include forward, backward, clipping, Adam, and for
+ours the projection and renormalisation of the decoder.
 """
 
 from __future__ import annotations

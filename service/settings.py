@@ -110,6 +110,11 @@ class _StackFile(PydanticBaseSettingsSource):
         return {key: value for key, value in data.items() if key in known}
 
 
+def settings_with(**given: Any) -> Settings:
+    """The settings, those of ``given`` that are not None laid over the environment."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
 @lru_cache
 def get_settings() -> Settings:
     return Settings()

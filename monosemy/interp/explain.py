@@ -12,18 +12,20 @@ from monosemy.index.evidence import FeatureEvidence, TokenEffect, TokenShare
 from monosemy.interp.answers import object_schema
 from monosemy.interp.judge import Judge
 from monosemy.interp.prompts.loader import Prompt, load_prompt
-from monosemy.interp.prompts.quoting import fence, quote
+from monosemy.interp.prompts.quoting import CLOSE, OPEN, fence, quote
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.usage import Usage
 
+LABEL_LENGTH, TEXT_LENGTH = 60, 300
+"""Longest label and explanation, in characters."""
 CONFIDENCES = ("low", "medium", "high")
 TRIES = 3
 """Answers asked for before a feature's explanation is given up; none is ever made up."""
 
 _SCHEMA = object_schema(
     {
-        "label": {"type": "string", "minLength": 3, "maxLength": 60},
-        "explanation": {"type": "string", "minLength": 20, "maxLength": 300},
+        "label": {"type": "string", "minLength": 3, "maxLength": LABEL_LENGTH},
+        "explanation": {"type": "string", "minLength": 20, "maxLength": TEXT_LENGTH},
         "confidence": {"type": "string", "enum": list(CONFIDENCES)},
     }
 )
@@ -128,16 +130,25 @@ def unusable(value: dict[str, Any], prompt: Prompt, shown: Sequence[ShownExample
         return "the label is not a few words"
     if len(text) < 4:
         return "the explanation is not a sentence"
+    # An endpoint that holds a model to the schema ends a longer string in the middle of a word.
+    if len(value["label"]) >= LABEL_LENGTH:
+        return "the label was cut off"
+    if len(value["explanation"]) >= TEXT_LENGTH and value["explanation"][-1] not in ".!?。":
+        return "the explanation was cut off"
     for name, words in (("label", label), ("explanation", text)):
         if len(set(words)) < 0.6 * len(words):
             return f"the {name} repeats itself"
     if "{" in value["explanation"] or '":' in value["explanation"]:
         return "the explanation holds JSON"
+    if any(mark in value[name] for name in ("label", "explanation") for mark in (OPEN, CLOSE)):
+        return "it holds the marks of the texts"
     instructions = " ".join(" ".join(_words(part)) for _, part in prompt.sections)
     if _within(text, instructions) or " ".join(label) in instructions:
         return "it repeats the instructions"
-    if any(_within(text, " ".join(_words(example.text))) for example in shown):
-        return "it repeats one of the texts"
+    copied = [text, label] if len(label) > 3 else [text]  # a short label may well be a quotation
+    for example in shown:
+        if any(_within(words, " ".join(_words(example.text))) for words in copied):
+            return "it repeats one of the texts"
     return None
 
 

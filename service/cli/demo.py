@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from service.cli.client import Client
 from service.cli.demo_report import report
 from service.cli.output import readable_errors
 from service.cli.watch import watch_run
-from service.settings import Settings
+from service.settings import settings_with
 
 FULL = PipelineRun(name="demo", explanation=ExplanationSpec(features=FeatureSelection(count=12)))
 
@@ -57,13 +56,9 @@ def demo(
 
     Example: monosemy demo --exit
     """
-    if home is not None:
-        os.environ["MONOSEMY_HOME"] = str(home)
-    if port is not None:
-        os.environ["MONOSEMY_PORT"] = str(port)
     from service.stack.supervisor import Stack
 
-    settings = Settings()
+    settings = settings_with(home=home, port=port)
     console = Console(stderr=False)
     started = time.monotonic()
 

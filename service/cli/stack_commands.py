@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from service.cli.output import JsonFlag, fail, out, print_json, readable_errors, say
-from service.settings import Settings
+from service.settings import Settings, settings_with
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -35,8 +35,6 @@ def up(
     """
     from service.stack.supervisor import Stack
 
-    if port is not None:
-        os.environ["MONOSEMY_PORT"] = str(port)
     started = time.monotonic()
 
     def tell(part: str, text: str) -> None:
@@ -44,7 +42,7 @@ def up(
 
     # SIGTERM as Ctrl-C: either way everything that was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stack = Stack(Settings(), gpu_workers, interp_workers, judge, on_event=tell)
+    stack = Stack(settings_with(port=port), gpu_workers, interp_workers, judge, on_event=tell)
     try:
         with stack:
             out.print(f"{stack.addresses.url}/api/v1/docs", highlight=False)
@@ -80,11 +78,8 @@ def serve(host: Host = None, port: Port = None) -> None:
     """
     import uvicorn
 
-    # The app reads its settings itself, and refuses a public address without keys.
-    for name, value in (("HOST", host), ("PORT", port)):
-        if value is not None:
-            os.environ[f"MONOSEMY_{name}"] = str(value)
-    settings = Settings()
+    # The app itself refuses a public address without keys, so its settings must know the address.
+    settings = settings_with(host=host, port=port)
     from service.app import create_app
 
     uvicorn.run(

@@ -113,6 +113,10 @@ def test_hostile_examples_stay_inside_their_lines() -> None:
         ("cities", "Say what the marked words, or the texts around them, share.", "instructions"),
         ("musical instruments", "Words for things that make music.", "instructions"),
         ("trains", "The train from London to the north was delayed by snow.", "one of the texts"),
+        ("its headquarters in Tokyo", "A company and where it has its seat.", "one of the texts"),
+        ("cities of the " + "x" * 46, "Words that name large cities.", "label was cut off"),
+        ("cities", ("Words for some " + "x" * 300)[:300], "explanation was cut off"),
+        ("people of <<Paris>>", "Words that name large cities here.", "marks of the texts"),
     ],
 )
 def test_answers_that_say_nothing_are_refused(label: str, text: str, reason: str) -> None:

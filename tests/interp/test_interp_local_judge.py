@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -27,23 +28,26 @@ from monosemy.specs.parts import JudgeSpec
 COMMAND = [sys.executable, "-m", "monosemy.interp.local_judge", "--threads", "1"]
 
 
-def start(*options: str) -> tuple[subprocess.Popen[str], str]:
+@contextmanager
+def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """(process, base URL) of a local judge on a free port, once it says that it is ready."""
     process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.fullmatch(r"judge (\S+) ready at (http://127\.0\.0\.1:\d+/v1)\n", line)
-    assert found, line
-    assert found[1] == "smollm2-135m-instruct"
-    return process, found[2]
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(r"judge (\S+) ready at (http://127\.0\.0\.1:\d+/v1)\n", line)
+        assert found, line
+        assert found[1] == "smollm2-135m-instruct"
+        yield process, found[2]
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
 def judge_url() -> Iterator[str]:
-    process, url = start("--slots", "2")
-    yield url
-    process.terminate()
-    assert process.wait(20) == 0
+    with running("--slots", "2") as (_, url):
+        yield url
 
 
 def test_the_packaged_model_is_found_without_importing_its_package() -> None:
@@ -61,28 +65,30 @@ def test_it_answers_health_and_names_its_model(judge_url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_cleanly_when_asked(number: signal.Signals) -> None:
-    process, _ = start("--context", "512")
-    process.send_signal(number)
-    assert process.wait(20) == 0
-    assert process.stdout is not None
-    assert process.stdout.read() == ""
+    with running("--context", "512") as (process, _):
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
 
 
 def test_it_ends_at_once_with_calls_under_way() -> None:
-    process, url = start("--context", "2048")
-    body = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 1500}
-    request = urllib.request.Request(
-        url + "/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-    )
+    body = {
+        "messages": [{"role": "user", "content": "Count to 1000."}],
+        "max_tokens": 1900,
+        "ignore_eos": True,  # llama.cpp: it must not be done before we are
+    }
 
-    def call() -> str:
+    def call(url: str) -> str:
+        data, head = json.dumps(body).encode(), {"content-type": "application/json"}
+        request = urllib.request.Request(url + "/chat/completions", data, head)
         try:
             return str(urllib.request.urlopen(request, timeout=60).status)
         except (OSError, HTTPException):
             return "cut off"
 
-    with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(call) for _ in range(2)]  # one in the only slot, one waiting for it
+    with ThreadPoolExecutor(2) as pool, running("--context", "2048") as (process, url):
+        calls = [pool.submit(call, url) for _ in range(2)]  # one in the only slot, one waiting
         time.sleep(1.0)
         process.terminate()
         assert process.wait(5) == 0
