@@ -243,4 +243,4 @@ async def _for_each(
             raise errors.exceptions[0] from None
     if features and not tally.done and not tally.skipped:
         first = next(iter(tally.failures.values()))
-        raise JudgeError(f"The judge was of no use for any of {len(features)} features: {first}")
+        raise JudgeError(f"None of {len(features)} features could be done: {first}")

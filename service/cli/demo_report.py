@@ -16,6 +16,15 @@ SHOWN_FEATURES = 3
 _SPEAKING = ("token ", "tokens ", "word ", "words ", "numbers", "capitalised", "after ")
 """How labels begin that name one clear thing."""
 
+_WEAK_JUDGE = """\
+[yellow]The judge was the packaged 135M model, and it is weak:[/] its explanations hardly score
+better than the shuffled baseline. To explain with a better one, stop, name it, and start again:
+  export MONOSEMY_JUDGE_URL=https://.../v1 MONOSEMY_JUDGE_MODEL=... MONOSEMY_JUDGE_API_KEY=...
+  make demo
+and in another terminal
+  monosemy run submit --kind explain --set sae={name} --watch
+  monosemy run submit --kind score --set sae={name} --watch"""
+
 
 def report(
     client: Client, run: dict[str, Any], console: Console, url: str, local_judge: bool
@@ -28,17 +37,7 @@ def report(
     _by_evidence(client, sae, console)
     _features(client, sae, console)
     if local_judge:
-        console.print(
-            "[yellow]The judge was the packaged 135M model, and it is weak:[/] expect explanations "
-            "and scores near the shuffled baseline. Name a better one and explain again:",
-            highlight=False,
-        )
-        console.print(
-            "  export MONOSEMY_JUDGE_URL=https://.../v1 MONOSEMY_JUDGE_MODEL=... "
-            "MONOSEMY_JUDGE_API_KEY=...\n  make demo",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(_WEAK_JUDGE.format(name=sae["name"]), highlight=False, soft_wrap=True)
     _next_steps(console, url, sae["name"])
 
 
