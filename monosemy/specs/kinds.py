@@ -23,10 +23,9 @@ Site = Annotated[str, Field(pattern=SITE_PATTERN)]
 SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class TrainRun(Part):
-    """Train one SAE."""
+class _Training(Part):
+    """What it takes to train an SAE."""
 
-    kind: Literal["train"] = "train"
     name: str | None = Field(None, max_length=120)
     """Name of the SAE; None builds one from model, site and size."""
     model: ModelSpec = ModelSpec()
@@ -39,6 +38,12 @@ class TrainRun(Part):
     """Architecture and size."""
     training: TrainingSpec = TrainingSpec()
     """Length, rates, buffer."""
+
+
+class TrainRun(_Training):
+    """Train one SAE."""
+
+    kind: Literal["train"] = "train"
 
 
 class EvaluateRun(Part):
@@ -83,22 +88,10 @@ class ScoreRun(Part):
     """Which scorer, how many examples, by whom."""
 
 
-class PipelineRun(Part):
+class PipelineRun(_Training):
     """Text to labelled features: train, evaluate, index, explain, score, each a run of its own."""
 
     kind: Literal["pipeline"] = "pipeline"
-    name: str | None = Field(None, max_length=120)
-    """Name of the SAE."""
-    model: ModelSpec = ModelSpec()
-    """The host model."""
-    text: TextSpec = TextSpec()
-    """What it reads."""
-    site: Site = "blocks.9.hook_resid_post"
-    """Where it is hooked."""
-    sae: SAESpec = SAESpec()
-    """Architecture and size."""
-    training: TrainingSpec = TrainingSpec()
-    """Length, rates, buffer."""
     evaluation: EvaluationSpec | None = EvaluationSpec()
     """None leaves the evaluation out."""
     indexing: IndexingSpec = IndexingSpec()
@@ -139,14 +132,7 @@ PENDING_SAE = "pending"
 def pipeline_children(spec: PipelineRun) -> list[Part]:
     """The runs a pipeline consists of, in the order in which each depends on the one before."""
     children: list[Part] = [
-        TrainRun(
-            name=spec.name,
-            model=spec.model,
-            text=spec.text,
-            site=spec.site,
-            sae=spec.sae,
-            training=spec.training,
-        )
+        TrainRun(**{name: getattr(spec, name) for name in _Training.model_fields})
     ]
     if spec.evaluation is not None:
         children.append(EvaluateRun(sae=PENDING_SAE, evaluation=spec.evaluation))
