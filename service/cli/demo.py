@@ -35,7 +35,7 @@ SMALL = PipelineRun(
     sae=SAESpec(d_sae=1024, dead_after_tokens=50_000),
     training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
-    explanation=ExplanationSpec(features=FeatureSelection(count=4, min_postings=200)),
+    explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),
     scoring=ScoringSpec(positives=5, negatives=5),
 )
 
