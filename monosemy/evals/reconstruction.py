@@ -16,6 +16,16 @@ from monosemy.training.stream import RowSource
 
 ROWS_AT_ONCE = 16
 
+_LEAST_VARIANCE = 1e-12
+"""As a share of the squared norm: below it the variance is rounding, of float32 and of our sums."""
+
+
+def usable(acts_ND: Tensor, max_norm: float | None) -> Tensor:
+    """Where tokens (the last axis is the width) count, bool: as in training, those whose norm is
+    finite and not above ``max_norm``."""
+    limit = torch.finfo(torch.float32).max if max_norm is None else max_norm
+    return acts_ND.float().norm(dim=-1) <= limit
+
 
 class ReconstructionSums:
     """Sums over tokens, in float64, from which FVU and the rest follow."""
@@ -55,8 +65,9 @@ class ReconstructionSums:
         living ones may do as well.
         """
         variance = self.squared_norm - float(self.total.pow(2).sum()) / max(self.tokens, 1)
+        varies = variance > _LEAST_VARIANCE * self.squared_norm
         return {
-            "fvu": self.squared_error / variance if variance > 0 else None,
+            "fvu": self.squared_error / variance if varies else None,
             "l0": self.active / max(self.tokens, 1),
             "dead_share": float((~self.fired).double().mean()),
             "tokens": self.tokens,
@@ -87,7 +98,7 @@ def reconstruction_sums(
 ) -> list[ReconstructionSums]:
     """Runs every SAE over the same tokens of ``rows``, at most ``max_tokens``.
 
-    Tokens whose norm exceeds ``max_norm`` are left out, as they were in training.
+    Tokens whose norm exceeds ``max_norm`` or is not finite are left out, as they were in training.
     """
     sums = [ReconstructionSums(sae) for sae in saes]
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -95,9 +106,7 @@ def reconstruction_sums(
         if left <= 0:
             break
         acts, _ = source.rows(rows[start : start + ROWS_AT_ONCE])
-        if max_norm is not None:
-            acts = acts[acts.norm(dim=1) <= max_norm]
-        acts = acts[:left]
+        acts = acts[usable(acts, max_norm)][:left]
         for each in sums:
             each.add(acts)
         advance(len(acts))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
+from monosemy.evals.reconstruction import usable
 from monosemy.models.host import HostModel
 from monosemy.models.splice import Decode, mean_ablation, replace, zero_ablation
 from monosemy.models.taps import Edit
@@ -76,9 +77,9 @@ def spliced_losses(
 ) -> dict[str, Any]:
     """Cross-entropy (nats per token) of the clean and of the edited host model, on the same tokens.
 
-    BOS, padding and tokens above ``max_norm``, on none of which an SAE is trained, keep their clean
-    activation in every variant, the ablations too.  A prediction counts when both it and the token
-    it is made from are text.
+    BOS, padding and tokens whose norm is above ``max_norm`` or not finite, on none of which an SAE
+    is trained, keep their clean activation in every variant, the ablations too.  A prediction
+    counts when both it and the token it is made from are text.
 
     Returns ``ce_clean``, ``ce_zero``, ``ce_mean``, ``tokens`` (predictions counted),
     ``spliced_share`` (share of text tokens replaced) and, per name in ``reconstructions``,
@@ -155,9 +156,7 @@ def _limited(edit: Edit, real_BS: Tensor, max_norm: float | None, sums: _Sums | 
     """The edit, on text tokens of ordinary norm only; ``sums`` counts them if it is given."""
 
     def apply(acts_BSD: Tensor) -> Tensor:
-        where = real_BS.to(acts_BSD.device)
-        if max_norm is not None:
-            where = where & (acts_BSD.float().norm(dim=-1) <= max_norm)
+        where = real_BS.to(acts_BSD.device) & usable(acts_BSD, max_norm)
         if sums is not None:
             sums.text += int(real_BS.sum())
             sums.replaced += int(where.sum())

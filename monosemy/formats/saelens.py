@@ -53,7 +53,7 @@ def save_sae(
         _write_json(partial / _CONFIG, _config(sae, metadata))
         _write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
         _move(partial, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise DataError(f"Cannot write the SAE to {folder}: {error}.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

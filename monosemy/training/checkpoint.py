@@ -61,7 +61,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, key: str, reporter: Reporter = SILENT) -> Checkpoint | None:
-    """The newest checkpoint of run ``key`` that is sound, or None; those passed over are logged."""
+    """The newest checkpoint of run ``key`` that is sound, or None; those passed over are logged.
+
+    What a process that died while it wrote has left half done is removed: it can be large.
+    """
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
     for path in sorted(_steps(folder), reverse=True):
         try:
             values = json.loads((path / _VALUES).read_text(encoding="utf-8"))

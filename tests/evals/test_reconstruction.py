@@ -101,7 +101,17 @@ def test_the_mean_is_no_explanation_and_identity_is_a_whole_one() -> None:
     assert found["fvu"] < 1e-10 and found["l0"] == pytest.approx(D)
 
 
-def test_activations_that_do_not_vary_have_no_fvu() -> None:
+@pytest.mark.parametrize("max_norm", [None, 1000.0])
+def test_tokens_that_are_no_numbers_do_not_count(max_norm: float | None) -> None:
+    source, sae = Rows(), some_sae()
+    source.acts[3, 2], source.acts[50, 0] = float("inf"), float("nan")
+    usable = torch.from_numpy(np.setdiff1d(np.arange(420), [3, 50]))
+    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, max_norm=max_norm)
+    assert found == pytest.approx(by_numpy(sae, source.acts[usable]), rel=1e-5)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, 7.7])
+def test_activations_that_do_not_vary_have_no_fvu(constant: float) -> None:
     source = Rows()
-    source.acts[:] = 1.0
+    source.acts[:] = constant  # not all of these add up exactly
     assert reconstruction_metrics(some_sae(), source, np.arange(60), 10**6)["fvu"] is None

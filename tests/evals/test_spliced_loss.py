@@ -15,6 +15,7 @@ from monosemy.errors import DataError
 from monosemy.evals.evaluate import evaluate_sae
 from monosemy.evals.splice import loss_recovered, spliced_losses
 from monosemy.models.activations import ActivationSource
+from monosemy.models.splice import reconstruction_plus_error
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
@@ -129,6 +130,51 @@ def test_an_sae_that_says_nothing_is_the_ablation(
     assert found["ce_zero"] != pytest.approx(found["ce_mean"], rel=1e-3)
 
 
+def cross_entropy_with(
+    host: HostModel, store: TokenStore, rows: np.ndarray, edit: Any, at: torch.Tensor
+) -> float:
+    """Of the predictions ``at [B, S-1]``, straight from ``host.logits``."""
+    batch = store.batch(rows)
+    ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
+    logits = host.logits(ids, mask, {SITE: edit}).double()[:, :-1][at]
+    return float(F.cross_entropy(logits, ids[:, 1:][at]))
+
+
+def test_ablations_and_the_whole_are_what_the_host_says(
+    fitted_host: HostModel, tiny_store: TokenStore
+) -> None:
+    rows, mean = tiny_store.heldout_rows()[:5], torch.linspace(-1, 1, D)
+    found = splice(fitted_host, tiny_store, rows=rows, mean_D=mean)
+    real = torch.from_numpy(tiny_store.batch(rows).real_BS)
+    counted = real[:, 1:] & real[:, :-1]
+
+    def on_text(value: torch.Tensor) -> Any:
+        return lambda acts: torch.where(real[..., None], value.expand_as(acts), acts)
+
+    edits = {
+        "zero": on_text(torch.zeros(D)),
+        "mean": on_text(mean),
+        "clean": reconstruction_plus_error(poor_sae().requires_grad_(False)),
+    }
+    for name, edit in edits.items():
+        wanted = cross_entropy_with(fitted_host, tiny_store, rows, edit, counted)
+        assert found[f"ce_{name}"] == pytest.approx(wanted, rel=1e-5), name
+    assert len({round(found[f"ce_{name}"], 3) for name in edits}) == 3
+
+
+def test_a_token_that_is_no_number_is_not_spliced(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    from monosemy.evals.splice import _limited
+
+    acts = torch.ones(1, 4, D)
+    acts[0, 1, 0], acts[0, 2, 5] = float("inf"), float("nan")
+    real = torch.tensor([[False, True, True, True]])
+    edited = _limited(torch.zeros_like, real, None, None)(acts)
+    assert torch.equal(edited[0, 3], torch.zeros(D)) and torch.equal(edited[0, 0], torch.ones(D))
+    assert torch.equal(edited[0, 1], acts[0, 1]) and edited[0, 2].isnan().any()
+
+
 def test_kl_is_the_sum_by_hand(tiny_host: HostModel, tiny_store: TokenStore) -> None:
     rows = tiny_store.heldout_rows()[:3]
     found = splice(tiny_host, tiny_store, rows=rows, reconstructions={"poor": poor_sae()})
@@ -210,6 +256,18 @@ class Remembers(Reporter):
         self.finished.append(progress)
 
 
+class Recording(ActivationSource):
+    """Remembers which rows were asked for."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.read_rows: list[int] = []
+
+    def rows(self, rows: Any) -> Any:
+        self.read_rows.extend(int(row) for row in rows)
+        return super().rows(rows)
+
+
 def test_the_whole_evaluation(
     fitted_host: HostModel, tiny_store: TokenStore, tmp_path: Path
 ) -> None:
@@ -233,13 +291,14 @@ def test_the_whole_evaluation(
 def test_a_small_text_is_evaluated_whole(
     tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path
 ) -> None:
-    source, reporter = ActivationSource(tiny_host, tiny_store, SITE, tmp_path), Remembers()
+    source, reporter = Recording(tiny_host, tiny_store, SITE, tmp_path), Remembers()
     spec = EvaluationSpec(tokens=10**6, reconstruction_tokens=10**6)
     found = evaluate_sae(poor_sae(), None, tiny_host, tiny_store, source, SITE, spec, reporter)
     rows = tiny_store.heldout_rows()
     held_out = int(np.diff(tiny_store.row_start)[rows].sum())
     assert (found["tokens"], found["splice_tokens"]) == (held_out, held_out - len(rows))
     assert reporter.finished[0].done == reporter.finished[0].total == 2 * held_out - len(rows)
+    assert sorted(source.read_rows) == rows.tolist(), "every held-out row and no other"
 
 
 def test_without_held_out_documents_it_is_refused(

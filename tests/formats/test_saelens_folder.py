@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from monosemy.errors import DataError
@@ -117,6 +118,37 @@ def test_we_read_what_saelens_writes(tmp_path: Path) -> None:
     assert_saelens_agrees(load_sae(tmp_path / "theirs"), tmp_path / "theirs", torch.randn(20, 16))
     with pytest.raises(DataError, match=r"has no provenance\.json"):
         read_provenance(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_we_read_what_saelens_training_leaves(tmp_path: Path, rescaled: bool) -> None:
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    config = TopKTrainingSAEConfig(d_in=16, d_sae=40, k=3, rescale_acts_by_decoder_norm=rescaled)
+    theirs = TopKTrainingSAE(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    folder = tmp_path / "theirs"
+    theirs.save_inference_model(str(folder))
+    if rescaled:  # it ranks by another quantity than we do: refused, not misread
+        with pytest.raises(DataError, match="rescale_acts_by_decoder_norm = True"):
+            load_sae(folder)
+        return
+    assert_saelens_agrees(load_sae(folder), folder, torch.randn(20, 16, generator=generator))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    sae: SAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("monosemy.formats.saelens.save_file", full)
+    with pytest.raises(DataError, match=r"Cannot write the SAE to .*No space left"):
+        save_sae(sae, tmp_path / "sae", METADATA, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_and_loading_keeps_everything(sae: SAE, folder: Path) -> None:

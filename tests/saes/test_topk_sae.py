@@ -102,3 +102,15 @@ def test_an_unknown_architecture_lists_the_known_ones() -> None:
     spec = SAESpec(d_sae=8, k=2).model_copy(update={"architecture": "gated"})
     with pytest.raises(SpecError, match=r"'gated' is unknown; known: .*topk"):
         create(spec, 4)
+
+
+def test_the_projected_gradient_has_no_part_along_its_row() -> None:
+    sae = random_sae()
+    sae.project_decoder_gradient()  # without a gradient there is nothing to do
+    sae(activations()).pow(3).sum().backward()
+    given = sae.W_dec.grad.clone()  # type: ignore[union-attr]
+    along = (given * sae.W_dec).sum(1, keepdim=True)
+    assert along.abs().max() > 1
+    sae.project_decoder_gradient()
+    torch.testing.assert_close(sae.W_dec.grad, (given - along * sae.W_dec).detach())
+    assert (sae.W_dec.grad * sae.W_dec).sum(1).abs().max() < 1e-5 * along.abs().max()  # type: ignore[operator]

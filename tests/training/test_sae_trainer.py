@@ -141,17 +141,33 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
     assert {learning_rate(step, 20, flat) for step in range(20)} == {2.0}
 
 
-def test_planted_directions_are_found() -> None:
+def test_without_dead_latents_auxk_has_no_say() -> None:
+    with_it, without = trainer(dead_after_tokens=10**9), trainer(aux_coefficient=0.0)
+    for number, x in enumerate(batches(12)):
+        with_it.step(x, number, 0.01)
+        without.step(x, number, 0.01)
+    assert with_it.readings()["auxk"] == 0.0
+    for name, value in with_it.sae.state_dict().items():
+        assert torch.equal(value, without.sae.state_dict()[name]), name
+
+
+def test_planted_directions_are_found_and_random_ones_do_far_worse() -> None:
     source, _, directions = planted()
-    sae = create(SAESpec(d_sae=48, k=3, dead_after_tokens=5000), 24)
-    sae.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        sae.b_dec.copy_(source.acts.mean(0))
-    t = SAETrainer(sae, TrainingSpec())
+    trainers = []
+    for frozen in (False, True):
+        sae = create(SAESpec(d_sae=48, k=3, dead_after_tokens=5000), 24)
+        sae.initialise(torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            sae.b_dec.copy_(source.acts.mean(0))
+        trainers.append(SAETrainer(sae, TrainingSpec(), frozen_decoder=frozen))
     generator = torch.Generator().manual_seed(2)
     for number in range(1500):
         x = source.acts[torch.randint(0, len(source.acts), (256,), generator=generator)]
-        t.step(x, number, 3e-3 * min(1.0, (1500 - number) / 500))
-    cosine = (directions @ sae.W_dec.T).amax(1)
-    assert cosine.mean() > 0.95
-    assert t.readings()["fvu"] < 0.1
+        for t in trainers:
+            t.step(x, number, 3e-3 * min(1.0, (1500 - number) / 500))
+    learned, frozen_twin = trainers
+    cosine = (directions @ learned.sae.W_dec.T).amax(1)
+    at_random = (directions @ frozen_twin.sae.W_dec.T).amax(1)
+    assert cosine.mean() > 0.95 > 0.7 > at_random.mean()
+    assert learned.readings()["fvu"] < 0.1
+    assert frozen_twin.readings()["fvu"] > 3 * learned.readings()["fvu"]

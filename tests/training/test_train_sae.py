@@ -278,3 +278,30 @@ def test_a_real_host_model_and_its_cache(
     assert_same(resumed, train_sae(spec, tiny_host, tiny_store, fresh, tmp_path / "whole"))
     assert set(recorded.read_rows) <= set(tiny_store.training_rows().tolist())
     assert resumed.metrics["fvu"] < 0.7
+
+
+@pytest.mark.parametrize("stops", [[128], [2944], [1024, 1152, 5888]])
+def test_on_a_host_model_stopping_changes_no_bit(
+    tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path, stops: list[int]
+) -> None:
+    spec = TrainRun(
+        model=ModelSpec(dtype="float32", device="cpu"),
+        site="blocks.1.attn.hook_z",
+        sae=SAESpec(d_sae=48, k=4, dead_after_tokens=500),
+        training=TrainingSpec(
+            tokens=6000, batch_tokens=128, buffer_tokens=1024, learning_rate=5e-3, warmup_steps=5
+        ),
+    )
+
+    def run(name: str, reporter: Reporter) -> TrainedSAE:
+        # No cache: an interrupted run computes some rows a second time.
+        source = ActivationSource(tiny_host, tiny_store, spec.site, None)
+        return train_sae(spec, tiny_host, tiny_store, source, tmp_path / name, reporter)
+
+    whole = run("whole", Reporter())
+    assert {"tokens", "steps", "fvu", "l0", "dead_share", "baseline"} <= set(whole.metrics)
+    assert whole.history[-1]["fvu"] < 0.8 * whole.history[0]["fvu"]
+    for tokens in stops:
+        with pytest.raises(Interrupted):
+            run("parts", StopsAt(tokens))
+    assert_same(run("parts", Reporter()), whole)

@@ -83,6 +83,24 @@ def test_a_half_written_one_is_not_seen(tmp_path: Path) -> None:
     assert found is not None and found.step == 1
 
 
+@pytest.mark.parametrize("at", ["save_file", "_checksum", "_sync"])
+@pytest.mark.parametrize("failure", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_write_that_breaks_off_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, failure: BaseException
+) -> None:
+    def breaks(*_args: object) -> None:
+        raise failure
+
+    write(tmp_path, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(f"monosemy.training.checkpoint.{at}", breaks)
+        with pytest.raises((DataError, KeyboardInterrupt)):
+            write(tmp_path, 2)
+    found = load_checkpoint(tmp_path, "a")
+    assert found is not None and found.step == 1
+    assert names(tmp_path) == ["step-0000000001"], "nothing half-written stays for good"
+
+
 def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / ".step-0000000001.partial").write_text("in the way")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from planted import ArraySource, numbered_source
 
 from monosemy.errors import DataError, Interrupted
@@ -34,6 +37,10 @@ def ids(batch: torch.Tensor) -> list[int]:
     return [int(value) - 1 for value in batch[:, 0]]
 
 
+def tokens_of(source: ArraySource, rows: list[int]) -> list[int]:
+    return [t for row in rows for t in range(source.row_start[row], source.row_start[row + 1])]
+
+
 def still_inside(s: ActivationStream) -> list[int]:
     waiting = s.buffer[s.order[s.served :]]
     tensors, _ = s.state()
@@ -49,11 +56,7 @@ def test_every_token_leaves_exactly_once_per_epoch() -> None:
         assert batch.shape == (10, 3)
         assert (batch[:, 1:] == 1).all(), "a token keeps its own vector"
         served.update(ids(batch))
-        entered = Counter(
-            token
-            for row in source.read_rows
-            for token in range(source.row_start[row], source.row_start[row + 1])
-        )
+        entered = Counter(tokens_of(source, source.read_rows))
         assert served + Counter(still_inside(s)) == entered
     rows = len(LENGTHS)
     epochs = [source.read_rows[i : i + rows] for i in range(0, len(source.read_rows), rows)]
@@ -171,3 +174,39 @@ def test_a_text_of_nothing_but_outliers_is_refused() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(DataError, match="every document is held out"):
         ActivationStream(numbered_source([3]), np.zeros(0, np.int64), TrainingSpec())
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    stops=st.lists(st.integers(0, 25), min_size=1, max_size=4),
+    batch=st.integers(1, 20),
+    buffer=st.integers(2, 90),
+)
+def test_stopping_anywhere_and_often_changes_nothing(
+    stops: list[int], batch: int, buffer: int
+) -> None:
+    undisturbed, s = (stream(batch=batch, buffer=buffer, ratio=10.0) for _ in range(2))
+    for stop in stops:
+        for _ in range(stop):
+            assert torch.equal(s.next_batch(), undisturbed.next_batch())
+        s.fill()
+        tensors, values = s.state()
+        s = stream(batch=batch, buffer=buffer, ratio=10.0)
+        s.restore({name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(values)))
+    assert torch.equal(s.next_batch(), undisturbed.next_batch())
+
+
+def test_tokens_leave_in_an_order_that_says_nothing_of_their_arrival() -> None:
+    lengths = [20] * 100
+    source = numbered_source(lengths)
+    s = stream(source, batch=500, buffer=2000)
+    s.fill()
+    arrival = {token: at for at, token in enumerate(tokens_of(source, source.read_rows))}
+    order = s.buffer[s.order, 0].long() - 1
+    ranks = np.array([arrival[int(token)] for token in order])
+    assert sorted(ranks) == list(range(2000))
+    assert abs(np.corrcoef(np.arange(2000), ranks)[0, 1]) < 0.06  # 2.7 standard deviations
+    # Over several rounds of a small buffer: within a batch, the early ones did not come earlier.
+    small = stream(numbered_source(lengths), batch=50, buffer=400)
+    within = [np.corrcoef(np.arange(50), ids(small.next_batch()))[0, 1] for _ in range(200)]
+    assert abs(float(np.mean(within))) < 0.03
