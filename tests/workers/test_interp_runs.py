@@ -134,7 +134,7 @@ def test_a_judge_of_no_use_at_all_fails_the_run(
     stub.respond = lambda request: good(label="x")
     run = execute(trained, settings, EXPLAIN)
     assert (run.state, run.attempt) == ("failed", 1)
-    assert "no use" in str(run.error)
+    assert "None of 6 features could be done" in str(run.error)
     stub.respond = lambda request: error(401, "bad key")
     refused = execute(trained, settings, EXPLAIN)
     assert refused.state == "failed" and "401" in str(refused.error)
