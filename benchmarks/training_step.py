@@ -19,7 +19,7 @@ from sae_lens.saes.sae import TrainStepInput
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
 from monosemy.saes.registry import create
-from monosemy.specs import SAESpec, TrainingSpec
+from monosemy.specs import TopKSpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
 
 D_IN, K = 576, 32
@@ -28,7 +28,7 @@ D_IN, K = 576, 32
 def our_step(
     x_ND: torch.Tensor, d_sae: int, dtype: torch.dtype, frozen: bool
 ) -> Callable[[], None]:
-    sae = create(SAESpec(d_sae=d_sae, k=K), D_IN)
+    sae = create(TopKSpec(d_sae=d_sae, k=K), D_IN)
     sae.initialise(torch.Generator().manual_seed(0))
     sae.product_dtype = dtype
     trainer = SAETrainer(sae, TrainingSpec(), frozen_decoder=frozen)

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import ARCHITECTURES, create
+from monosemy.saes.registry import ARCHITECTURES
 from monosemy.specs import SAESpec
+from monosemy.specs.architectures import ARCHITECTURES as SPECS
 
 FORMAT_VERSION = "6.0.0"
 """SAELens translates folders without a version, or of an older one, as pre-6 ones."""
@@ -45,12 +46,10 @@ def save_sae(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        weights = {
-            name: value.detach().float().cpu().contiguous()
-            for name, value in sae.state_dict().items()
-        }
+        keys, tensors = sae.saelens_export()
+        weights = {name: v.detach().float().cpu().contiguous() for name, v in tensors.items()}
         save_file(weights, str(partial / _WEIGHTS))
-        _write_json(partial / _CONFIG, _config(sae, metadata))
+        _write_json(partial / _CONFIG, _config(sae, keys, metadata))
         _write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
         _move(partial, folder)
     except (OSError, SafetensorError) as error:
@@ -67,27 +66,25 @@ def load_sae(folder: str | Path) -> SAE:
     """
     folder = Path(folder)
     config = _read_json(folder / _CONFIG)
-    spec, d_in = _spec(folder, config)
+    architecture = str(config.get("architecture"))
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")
+    _refuse_old(folder, config)
     weights = _read_weights(folder)
-    # Compared before anything of the size that the configuration claims is allocated.
-    expected = {
-        "W_enc": (d_in, spec.d_sae),
-        "b_enc": (spec.d_sae,),
-        "W_dec": (spec.d_sae, d_in),
-        "b_dec": (d_in,),
-    }
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if found != expected:
-        raise DataError(
-            f"{folder / _WEIGHTS} does not fit {_CONFIG}: it holds {_shapes(found)}; "
-            f"expected {_shapes(expected)}."
-        )
     for name, value in weights.items():
         if not torch.isfinite(value).all():
             raise DataError(f"{folder / _WEIGHTS}: {name} holds values that are no numbers.")
-    sae = create(spec, d_in)
-    sae.load_state_dict({name: value.float() for name, value in weights.items()})
-    return sae.requires_grad_(False)
+    try:
+        sae = ARCHITECTURES[architecture].saelens_import(config, weights)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{folder / _CONFIG} lacks {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{folder / _CONFIG} is not a usable configuration: {error}.") from None
+    sae.spec = _own_spec(folder, sae) or sae.spec
+    return sae
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
@@ -95,51 +92,29 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     return _read_json(Path(folder) / _PROVENANCE)
 
 
-def _config(sae: SAE, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _config(sae: SAE, keys: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     hook = str(metadata.get("hook_name", ""))
     return {
-        "architecture": sae.spec.architecture,
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
         "dtype": "float32",
         "device": "cpu",
         # SAELens hands over hook_z as [..., heads, d_head]; our activations are flat.
         "reshape_activations": "hook_z" if hook.endswith("hook_z") else "none",
-        **sae.saelens_fixed,
-        **sae.saelens_keys(),
+        **keys,
         "metadata": {"sae_lens_version": FORMAT_VERSION, **metadata},
     }
 
 
-def _spec(folder: Path, config: Mapping[str, Any]) -> tuple[SAESpec, int]:
-    """The spec and ``d_in`` that a ``cfg.json`` amounts to."""
-    architecture = str(config.get("architecture"))
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")
-    _refuse_old(folder, config)
-    kind = ARCHITECTURES[architecture]
-    for key, value in kind.saelens_fixed.items():
-        if config.get(key, value) != value:
-            raise DataError(f"{folder} has {key} = {config[key]!r}; only {value!r} is supported.")
-    try:
-        d_in = int(config["d_in"])
-        fields = kind.saelens_spec(config)
-        ours = _own_spec(folder, fields)
-        return (ours or SAESpec(**fields)), d_in
-    except KeyError as error:
-        raise DataError(f"{folder / _CONFIG} lacks {error}.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{folder / _CONFIG} is not a usable configuration: {error}.") from None
-
-
-def _own_spec(folder: Path, fields: Mapping[str, Any]) -> SAESpec | None:
+def _own_spec(folder: Path, sae: SAE) -> SAESpec | None:
     """The spec in our provenance, unless there is none or ``cfg.json`` says otherwise."""
     try:
-        spec = SAESpec.model_validate(read_provenance(folder)["sae"])
+        stored = read_provenance(folder)["sae"]
+        spec = SPECS[sae.spec.architecture].model_validate(stored)
     except (DataError, KeyError, ValidationError):
         return None
-    return spec if all(getattr(spec, name) == value for name, value in fields.items()) else None
+    keys = sae.saelens_export()[0]
+    return spec if type(sae)(spec, sae.d_in, sae.d_out).saelens_export()[0] == keys else None
 
 
 def _refuse_old(folder: Path, config: Mapping[str, Any]) -> None:
@@ -176,10 +151,6 @@ def _move(partial: Path, folder: Path) -> None:
     (folder / _CONFIG).unlink(missing_ok=True)  # half an SAE is no SAE
     for name in (_WEIGHTS, _PROVENANCE, _CONFIG):
         (partial / name).replace(folder / name)
-
-
-def _shapes(found: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(found.items()))
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from monosemy.saes.base import SAE
+from monosemy.specs import TopKFamilySpec
 
 
 class DeadLatents:
@@ -16,12 +17,10 @@ class DeadLatents:
         self.silent_for = torch.zeros(d_sae, dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def update(self, indices_NK: Tensor, values_NK: Tensor) -> None:
-        """Takes in a batch; without synchronising with the device."""
-        fired = torch.zeros(self.silent_for.shape, device=values_NK.device)
-        fired.scatter_add_(0, indices_NK.reshape(-1), (values_NK > 0).float().reshape(-1))
-        self.silent_for += indices_NK.shape[0]
-        self.silent_for.masked_fill_(fired > 0, 0)
+    def update(self, fired_F: Tensor, tokens: int) -> None:
+        """Takes in a batch's firing counts; without synchronising with the device."""
+        self.silent_for += tokens
+        self.silent_for.masked_fill_(fired_F > 0, 0)
 
     def mask(self) -> Tensor:
         """True where a latent counts as dead, bool ``[d_sae]``."""
@@ -30,6 +29,15 @@ class DeadLatents:
     def indices(self) -> Tensor:
         """Which latents are dead, int64; waits for the device, so ask rarely."""
         return self.mask().nonzero().squeeze(1)
+
+
+def auxk_terms(
+    sae: SAE, spec: TopKFamilySpec, x_ND: Tensor, residual_ND: Tensor, dead: Tensor
+) -> dict[str, Tensor]:
+    """``{"auxk": weighted loss}`` where latents are dead and the weight is not 0, else nothing."""
+    if not spec.aux_coefficient or not dead.numel():
+        return {}
+    return {"auxk": spec.aux_coefficient * auxk_loss(sae, x_ND, residual_ND, dead, spec.aux_k)}
 
 
 def auxk_loss(

@@ -1,9 +1,13 @@
-"""The contract of every SAE: ``encode`` to sparse codes, ``decode`` back, at any budget."""
+"""The contract of every SAE: ``encode`` to sparse codes, ``decode`` back, at any budget.
+
+A new architecture is one file beside this one with a subclass of ``SAE``, the class of its options
+in ``monosemy.specs.architectures`` and a line in ``registry.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,31 +17,50 @@ from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.specs import SAESpec
 
 
+class Moment(NamedTuple):
+    """Where a training pass stands in its run."""
+
+    step: int
+    """Counts from 0."""
+    total_steps: int
+    dead: Tensor
+    """int64: the latents that count as dead; may be empty."""
+
+
+class TrainingPass(NamedTuple):
+    """What one batch of n tokens gives."""
+
+    reconstruction: Tensor
+    """``[n, d_out]``, with a graph."""
+    fired_F: Tensor
+    """``[d_sae]``: on how many tokens of the batch each latent fired."""
+    l0: Tensor
+    """Mean active latents per token, a scalar without a graph."""
+    terms: dict[str, Tensor]
+    """What is added to the FVU of the reconstruction to make the loss: named, weighted, and
+    unchanged when the data is scaled."""
+
+
 class SAE(nn.Module):
     """A dictionary of ``d_sae`` unit-norm rows ``W_dec`` with an encoder and two biases.
 
-    Shapes: ``W_enc [d_in, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_in]``, ``b_dec [d_in]``,
-    all float32.  An architecture overrides ``encode`` and says how SAELens writes it down; see
-    ``topk.py`` for the pattern.
+    Shapes: ``W_enc [d_in, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_out]``, ``b_dec [d_out]``,
+    all float32; ``d_out`` differs from ``d_in`` in transcoders alone.  An architecture overrides
+    ``encode`` and ``training_pass`` and says how SAELens writes it down; see ``topk.py`` for the
+    pattern.  What evolves besides the parameters is a buffer: checkpoints hold the state dict.
     """
 
-    saelens_fixed: ClassVar[Mapping[str, Any]] = {
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-    }
-    """Keys of SAELens' ``cfg.json`` for which this class computes the right thing with this value
-    only; a folder that has another is refused."""
-
-    def __init__(self, spec: SAESpec, d_in: int) -> None:
+    def __init__(self, spec: SAESpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.d_in = d_in
+        self.d_out = d_in if d_out is None else d_out
         self.d_sae = spec.d_sae
         # Laid out latent by latent: the sparse gradient of the encoder is a set of such rows.
         self.W_enc = nn.Parameter(torch.zeros(spec.d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(spec.d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(spec.d_sae, d_in))
-        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        self.W_dec = nn.Parameter(torch.zeros(spec.d_sae, self.d_out))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_out))
         self.product_dtype: torch.dtype | None = None
         """In which dtype ``encode`` multiplies, None for that of the weights; training uses
         bfloat16 where that is faster."""
@@ -49,41 +72,64 @@ class SAE(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Random unit decoder rows, encoder = decoder transposed (Gao et al. 2024, A.1)."""
         with torch.no_grad():
-            self.W_dec.copy_(torch.randn(self.d_sae, self.d_in, generator=generator))
+            self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
             self.normalise_decoder()
             self.W_enc.copy_(self.W_dec.T)
             self.b_enc.zero_()
             self.b_dec.zero_()
 
-    def encode(self, x_ND: Tensor, budget: int | None = None) -> Codes:
-        """Codes of activations ``[n, d_in]``; ``budget`` asks for another sparsity than trained."""
+    def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
+        """Codes of activations ``[n, d_in]``, each token for itself.
+
+        ``budget`` asks for another sparsity than trained: a number of latents (int) or, where the
+        architecture has one, a threshold or residual (float).  ``ValueError`` if it has no meaning.
+        """
         raise NotImplementedError
 
-    def decode(self, codes: Codes) -> Tensor:
-        """Reconstruction ``[n, d_in]``."""
+    def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Reconstruction ``[n, d_out]``; only a skip transcoder asks for the input as well."""
         return weighted_rows(codes.indices, codes.values, self.W_dec) + self.b_dec
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        return self.decode(self.encode(x_ND))
+        return self.decode(self.encode(x_ND), x_ND)
 
-    def saelens_keys(self) -> dict[str, Any]:
-        """What SAELens' ``cfg.json`` holds for this architecture beside the common keys."""
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        """One batch ``[n, d_in]`` through the SAE; ``target_ND`` is the same but in transcoders."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called after every optimiser step."""
+        if self.W_dec.requires_grad:
+            self.normalise_decoder()
+
+    def calibrate(self, x_ND: Tensor) -> None:
+        """Called once after training with some tens of thousands of training tokens: the place to
+        fit what inference needs and training does not have."""
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """``cfg.json`` keys (``architecture`` among them) and tensors as SAELens has them.
+
+        ``DataError`` where SAELens has no class that computes the same.
+        """
         raise NotImplementedError
 
     @classmethod
-    def saelens_spec(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of ``SAESpec`` that such a ``cfg.json`` determines."""
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """The reverse; ``DataError`` when the configuration asks for what this class does not do,
+        or the tensors do not fit it."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def rescale_input(self, factor: float) -> None:
-        """Makes an SAE trained on ``factor * x`` take ``x``: reconstructions shrink with the input.
+    def rescale(self, input_factor: float, output_factor: float) -> None:
+        """Makes an SAE trained on ``input_factor * x`` to ``output_factor * y`` take x, give y.
 
         Exact for encoders that are positively homogeneous in ``(x, b_dec, b_enc)``, as all
-        top-k-like ones are; others override it.
+        top-k-like ones are where both factors are equal; others override it.
         """
-        self.b_enc.div_(factor)
-        self.b_dec.div_(factor)
+        if input_factor != output_factor:
+            raise ValueError("only a transcoder has two scales")
+        self.b_enc.div_(input_factor)
+        self.b_dec.div_(input_factor)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
@@ -96,3 +142,10 @@ class SAE(nn.Module):
         if self.W_dec.grad is not None:
             parallel = (self.W_dec.grad * self.W_dec).sum(1, keepdim=True)
             self.W_dec.grad.addcmul_(parallel, self.W_dec, value=-1)
+
+
+def fired_counts(codes: Codes, d_sae: int) -> Tensor:
+    """On how many of the tokens each latent fired, float ``[d_sae]``, without a graph."""
+    fired = codes.values.new_zeros(d_sae, requires_grad=False)
+    positive = (codes.values.detach() > 0).to(fired.dtype)
+    return fired.scatter_add_(0, codes.indices.reshape(-1), positive.reshape(-1))

@@ -9,10 +9,14 @@ from torch import Tensor
 
 
 class Codes(NamedTuple):
-    """The active latents of ``n`` tokens; an entry with value 0 stands for nothing."""
+    """The active latents of ``n`` tokens.
+
+    Where tokens have different numbers of them, rows are padded: an entry with value 0 stands for
+    nothing, and its index may be any latent, one that occurs elsewhere in the row too.
+    """
 
     indices: Tensor
-    """int64 ``[n, k]``: latents, in no particular order, none twice in a row."""
+    """int64 ``[n, k]``: latents, in no particular order, no active one twice in a row."""
     values: Tensor
     """``[n, k]``: their activations, never negative."""
 

@@ -12,9 +12,9 @@ ARCHITECTURES: dict[str, type[SAE]] = {
 }
 
 
-def create(spec: SAESpec, d_in: int) -> SAE:
+def create(spec: SAESpec, d_in: int, d_out: int | None = None) -> SAE:
     """An SAE of ``spec`` with zero weights (``initialise`` or load); ``SpecError`` if unknown."""
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise SpecError([("sae.architecture", f"'{spec.architecture}' is unknown; known: {known}")])
-    return ARCHITECTURES[spec.architecture](spec, d_in)
+    return ARCHITECTURES[spec.architecture](spec, d_in, d_out)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from monosemy.saes.base import SAE
+from monosemy.saes import saelens_keys
+from monosemy.saes.auxk import auxk_terms
+from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.selection import top_latents
 from monosemy.saes.sparse_ops import selected_values
+from monosemy.specs import TopKFamilySpec, TopKSpec
 
 
 class TopKSAE(SAE):
     """``codes = top_k(relu((x - b_dec) @ W_enc + b_enc))``."""
 
-    saelens_fixed: ClassVar = {**SAE.saelens_fixed, "rescale_acts_by_decoder_norm": False}
+    spec: TopKSpec
 
-    def encode(self, x_ND: Tensor, budget: int | None = None) -> Codes:
+    def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget`` is another k (1 to d_sae); ``ValueError`` outside of that."""
-        k = self.spec.k if budget is None else budget
-        if not 1 <= k <= self.d_sae:
-            raise ValueError(f"a budget of {k} is not between 1 and {self.d_sae}")
+        return self._top(x_ND, self.spec.k if budget is None else budget)
+
+    def _top(self, x_ND: Tensor, k: int | float) -> Codes:
+        if not isinstance(k, int) or not 1 <= k <= self.d_sae:
+            raise ValueError(f"a budget of {k} is no whole number between 1 and {self.d_sae}")
         centred = x_ND - self.b_dec
         dtype = self.product_dtype or self.W_enc.dtype
         indices, largest = top_latents(centred, self.W_enc, self.b_enc, k, dtype)
@@ -32,9 +37,27 @@ class TopKSAE(SAE):
             values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
         return Codes(indices, values)
 
-    def saelens_keys(self) -> dict[str, Any]:
-        return {"k": self.spec.k, "rescale_acts_by_decoder_norm": False}
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        codes = self._top(x_ND, k_at(self.spec, moment))
+        reconstruction = self.decode(codes, x_ND)
+        terms = auxk_terms(self, self.spec, x_ND, target_ND - reconstruction.detach(), moment.dead)
+        l0 = codes.l0().float().mean()
+        return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        keys = {"architecture": "topk", "k": self.spec.k, "rescale_acts_by_decoder_norm": False}
+        return {**keys, **saelens_keys.CENTRED}, dict(self.state_dict())
 
     @classmethod
-    def saelens_spec(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        return {"architecture": "topk", "d_sae": int(config["d_sae"]), "k": int(config["k"])}
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        saelens_keys.require(config, saelens_keys.CENTRED | {"rescale_acts_by_decoder_norm": False})
+        spec = saelens_keys.checked_spec(TopKSpec, d_sae=config["d_sae"], k=config["k"])
+        return saelens_keys.filled(cls, spec, tensors, config["d_in"])
+
+
+def k_at(spec: TopKFamilySpec, moment: Moment) -> int:
+    """The k of a step: from ``k_start`` linearly to ``k``, which the last steps have exactly."""
+    if spec.k_start is None:
+        return spec.k
+    share = min(1.0, moment.step / max(1.0, spec.k_anneal_fraction * (moment.total_steps - 1)))
+    return round(spec.k_start + (spec.k - spec.k_start) * share)

@@ -6,20 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from monosemy.specs.architectures import AnySAE, TopKSpec
+from monosemy.specs.part import Part, Site
 from monosemy.specs.parts import (
-    SITE_PATTERN,
     EvaluationSpec,
     ExplanationSpec,
     IndexingSpec,
     ModelSpec,
-    Part,
-    SAESpec,
     ScoringSpec,
     TextSpec,
     TrainingSpec,
 )
 
-Site = Annotated[str, Field(pattern=SITE_PATTERN)]
 SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -34,7 +32,7 @@ class _Training(Part):
     """What it reads."""
     site: Site = "blocks.9.hook_resid_post"
     """Where it is hooked, in TransformerLens names."""
-    sae: SAESpec = SAESpec()
+    sae: AnySAE = TopKSpec()
     """Architecture and size."""
     training: TrainingSpec = TrainingSpec()
     """Length, rates, buffer."""

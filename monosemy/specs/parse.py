@@ -12,8 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from monosemy.errors import SpecError
+from monosemy.specs.architectures import ARCHITECTURES
 from monosemy.specs.kinds import KINDS
-from monosemy.specs.parts import Part
+from monosemy.specs.part import Part
 
 
 def parse_spec(data: Any) -> Part:
@@ -78,10 +79,22 @@ def _deep_copy(value: Any) -> Any:
 def _describe(model: type[Part], item: Any) -> tuple[str, str]:
     location = [str(part) for part in item["loc"]]
     text = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "union_tag_invalid":
+        name = item["ctx"]["tag"]
+        text = (
+            f"'{name}' is unknown{_nearest(name, ARCHITECTURES)}; known: {', '.join(ARCHITECTURES)}"
+        )
+        return ".".join([*location, "architecture"]), text
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         text = f"unknown key{_nearest(location[-1], known)}"
-    return ".".join(location), text
+    return ".".join(_without_tag(location)), text
+
+
+def _without_tag(location: list[str]) -> list[str]:
+    """Pydantic puts the architecture into the path of what is wrong with an SAE's options."""
+    tagged = len(location) > 1 and location[0] == "sae" and location[1] in ARCHITECTURES
+    return [location[0], *location[2:]] if tagged else location
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -93,6 +106,9 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Names of the fields of the nested model at ``path``."""
     current: type[BaseModel] | None = model
     for name in path:
+        if current is not None and name in ARCHITECTURES and name not in current.model_fields:
+            current = ARCHITECTURES[name]
+            continue
         info = current.model_fields.get(name) if current else None
         current = _model_in(info.annotation) if info else None
     return list(current.model_fields) if current else []

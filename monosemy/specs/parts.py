@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-SITE_PATTERN = (
-    r"^blocks\.\d+\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_attn_out|hook_mlp_out"
-    r"|attn\.hook_z|mlp\.hook_post)$"
-)
-
-
-class Part(BaseModel):
-    """Strict base: unknown keys are errors, docstrings under fields become their descriptions."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+from monosemy.specs.part import Part
 
 
 class ModelSpec(Part):
@@ -51,27 +42,6 @@ class TextSpec(Part):
     """Put the tokenizer's BOS before each row (if it has one); it is never trained on."""
     heldout_fraction: float = Field(0.1, gt=0, lt=0.9)
     """Share of documents, by hash, that the SAE never trains on and is evaluated on."""
-
-
-class SAESpec(Part):
-    architecture: Literal["topk"] = "topk"
-    """How activations become codes; more architectures register under their own names."""
-    d_sae: int = Field(4096, ge=2)
-    """Number of latents."""
-    k: int = Field(32, ge=1)
-    """Active latents per token."""
-    aux_k: int | None = Field(None, ge=1)
-    """Dead latents used by the auxiliary loss; None takes half of d_in."""
-    aux_coefficient: float = Field(1 / 32, ge=0)
-    """Weight of the auxiliary loss, which is normalised by the residual's variance."""
-    dead_after_tokens: int = Field(200_000, ge=1)
-    """A latent that has not fired for so many tokens counts as dead."""
-
-    @model_validator(mode="after")
-    def _k_fits(self) -> SAESpec:
-        if self.k > self.d_sae:
-            raise ValueError(f"k ({self.k}) is larger than d_sae ({self.d_sae})")
-        return self
 
 
 class TrainingSpec(Part):

@@ -241,7 +241,7 @@ class TrainingLoop:
         if self.twin is not None:
             metrics["baseline"] = _rounded(self.twin.readings())
         for trainer in self._trainers():
-            trainer.sae.rescale_input(self.scale)
+            trainer.sae.rescale(self.scale, self.scale)
             trainer.sae.product_dtype = None
             trainer.sae.requires_grad_(False).cpu()
         baseline = self.twin.sae if self.twin else None

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monosemy.errors import DataError, MonosemyError
-from monosemy.saes.auxk import DeadLatents, auxk_loss
-from monosemy.saes.base import SAE
+from monosemy.saes.auxk import DeadLatents
+from monosemy.saes.base import SAE, Moment, TrainingPass
 from monosemy.specs import TrainingSpec
 
 _DEAD_EVERY = 10
@@ -20,16 +20,17 @@ _DEAD_EVERY = 10
 _SMOOTHING = 0.02
 """Weight of the newest batch in the running means."""
 
-_READINGS = ("fvu", "l0", "loss", "auxk")
+_DENSITY_SMOOTHING = 0.005
+"""The same for the firing rates, which for rare latents need more tokens."""
 
 
 class SAETrainer:
-    """Adam on FVU plus AuxK, decoder rows kept at unit length, gradients clipped.
+    """Steps on FVU plus the architecture's terms; decoder rows at unit length, gradients clipped.
 
     FVU here is that of the batch: squared error over the batch's own variance, so that neither the
-    loss nor the weight of AuxK in it depends on the scale of the data.  With ``frozen_decoder`` the
-    decoder stays what it was at the start and only the encoder and the biases learn: the baseline
-    that says what random directions achieve.
+    loss nor the weight of the terms in it depends on the scale of the data.  With
+    ``frozen_decoder`` the decoder stays what it was at the start and only the rest learns: the
+    baseline that says what random directions achieve.
     """
 
     def __init__(self, sae: SAE, spec: TrainingSpec, frozen_decoder: bool = False) -> None:
@@ -43,30 +44,39 @@ class SAETrainer:
         )
         self.dead = DeadLatents(sae.d_sae, sae.spec.dead_after_tokens, sae.device)
         self.dead_indices = torch.zeros(0, dtype=torch.int64, device=sae.device)
-        self.averages = torch.zeros(len(_READINGS), device=sae.device)
+        self.density = torch.zeros(sae.d_sae, device=sae.device)
+        """Running share of tokens on which each latent fires, ``[d_sae]``."""
+        self.averages: dict[str, Tensor] = {}
+        """Running means by name, scalars on the device."""
 
-    def step(self, x_ND: Tensor, number: int, rate: float) -> None:
-        """Trains on one batch ``[n, d_in]``; ``number`` counts steps from 0."""
-        codes = self.sae.encode(x_ND)
-        reconstruction = self.sae.decode(codes)
-        variance = (x_ND - x_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
-        fvu = F.mse_loss(reconstruction, x_ND, reduction="sum") / variance
-        self.dead.update(codes.indices, codes.values.detach())
+    def step(
+        self,
+        x_ND: Tensor,
+        number: int,
+        rate: float,
+        total_steps: int | None = None,
+        target_ND: Tensor | None = None,
+    ) -> None:
+        """Trains on one batch ``[n, d_in]``; ``number`` counts steps from 0.
+
+        ``target_ND`` is what a transcoder reconstructs.  ``total_steps`` is what annealing needs.
+        Nothing here waits for the device but the look at the dead latents, every tenth step.
+        """
         if number % _DEAD_EVERY == 0:
             self.dead_indices = self.dead.indices()
-        coefficient = self.sae.spec.aux_coefficient
-        auxk = torch.zeros((), device=x_ND.device)
-        if coefficient and len(self.dead_indices):
-            residual = x_ND - reconstruction.detach()
-            auxk = auxk_loss(self.sae, x_ND, residual, self.dead_indices, self.sae.spec.aux_k)
-        loss = fvu + coefficient * auxk
+        target_ND = x_ND if target_ND is None else target_ND
+        moment = Moment(number, total_steps or self._steps(len(x_ND)), self.dead_indices)
+        out = self.sae.training_pass(x_ND, target_ND, moment)
+        variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
+        fvu = F.mse_loss(out.reconstruction, target_ND, reduction="sum") / variance
+        loss = fvu + sum(out.terms.values(), torch.zeros((), device=x_ND.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self._update(rate)
-        with torch.no_grad():
-            newest = torch.stack(
-                [fvu.float(), codes.l0().float().mean(), loss.float(), auxk.float()]
-            )
-            self.averages.lerp_(newest, max(_SMOOTHING, 1 / (number + 1)))
+        self.dead.update(out.fired_F, len(x_ND))
+        self._average(out, fvu, loss, number, len(x_ND))
+
+    def _steps(self, batch: int) -> int:
+        return -(-self.spec.tokens // batch)
 
     def _update(self, rate: float) -> None:
         self.sae.project_decoder_gradient()
@@ -75,15 +85,30 @@ class SAETrainer:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if not self.frozen_decoder:
-            self.sae.normalise_decoder()
+        self.sae.after_step()
+
+    @torch.no_grad()
+    def _average(
+        self, out: TrainingPass, fvu: Tensor, loss: Tensor, number: int, tokens: int
+    ) -> None:
+        newest = {"fvu": fvu, "l0": out.l0, "loss": loss, **out.terms}
+        weight = max(_SMOOTHING, 1 / (number + 1))
+        for name in {**self.averages, **newest}:  # a term that is absent counts as 0
+            value = newest.get(name)
+            before = self.averages.setdefault(name, torch.zeros((), device=loss.device))
+            before.lerp_(torch.zeros_like(before) if value is None else value.float(), weight)
+        firing = out.fired_F.float() / tokens
+        self.density.lerp_(firing, max(_DENSITY_SMOOTHING, 1 / (number + 1)))
 
     def readings(self) -> dict[str, float]:
         """Running means over the last (about fifty) batches, and the share of dead latents now.
 
-        Waits for the device.  Raises ``MonosemyError`` when the loss is no number any more.
+        fvu, l0, loss, and the architecture's terms as they are weighted in the loss.  Waits for the
+        device.  Raises ``MonosemyError`` when the loss is no number any more.
         """
-        values = dict(zip(_READINGS, self.averages.tolist(), strict=True))
+        names = list(self.averages)
+        stacked = torch.stack([self.averages[name] for name in names]) if names else torch.zeros(0)
+        values = dict(zip(names, stacked.tolist(), strict=True))
         if not all(math.isfinite(value) for value in values.values()):
             raise MonosemyError(
                 "Training diverged: the loss is no number any more.",
@@ -96,10 +121,12 @@ class SAETrainer:
         tensors = {f"{prefix}.sae.{name}": value for name, value in self.sae.state_dict().items()}
         tensors[f"{prefix}.silent_for"] = self.dead.silent_for
         tensors[f"{prefix}.dead_indices"] = self.dead_indices
-        tensors[f"{prefix}.averages"] = self.averages
+        tensors[f"{prefix}.density"] = self.density
+        for name, value in self.averages.items():
+            tensors[f"{prefix}.averages.{name}"] = value
         for i, slots in self.optimiser.state_dict()["state"].items():
             for name, value in slots.items():
-                tensors[f"{prefix}.adam.{i}.{name}"] = torch.as_tensor(value)
+                tensors[f"{prefix}.optimiser.{i}.{name}"] = torch.as_tensor(value)
         return tensors
 
     def restore(self, prefix: str, tensors: dict[str, Tensor]) -> None:
@@ -108,17 +135,27 @@ class SAETrainer:
             weights = {name: tensors[f"{prefix}.sae.{name}"] for name in self.sae.state_dict()}
             self.sae.load_state_dict(weights)
             self.dead.silent_for.copy_(tensors[f"{prefix}.silent_for"])
-            self.averages.copy_(tensors[f"{prefix}.averages"])
+            self.density.copy_(tensors[f"{prefix}.density"])
             self.dead_indices = tensors[f"{prefix}.dead_indices"].to(self.sae.device)
         except (KeyError, RuntimeError) as error:
             raise DataError(f"The checkpoint does not fit this SAE: {error}.") from None
+        start = f"{prefix}.averages."
+        self.averages = {
+            name.removeprefix(start): value.to(self.sae.device).clone()
+            for name, value in tensors.items()
+            if name.startswith(start)
+        }
+        self._restore_optimiser(f"{prefix}.optimiser.", tensors)
+
+    def _restore_optimiser(self, start: str, tensors: dict[str, Tensor]) -> None:
         slots: dict[int, dict[str, Any]] = {}
         for name, value in tensors.items():
-            if name.startswith(f"{prefix}.adam."):
-                number, slot = name.removeprefix(f"{prefix}.adam.").split(".")
+            if name.startswith(start):
+                number, slot = name.removeprefix(start).split(".")
                 # The moments take the parameter's memory layout, which a file does not keep.
                 like = self.parameters[int(number)]
-                kept = torch.empty_like(like).copy_(value) if value.dim() else value.clone()
+                same = value.shape == like.shape and value.dim() > 0
+                kept = torch.empty_like(like).copy_(value) if same else value.clone()
                 slots.setdefault(int(number), {})[slot] = kept
         state = self.optimiser.state_dict()
         state["state"] = slots

@@ -15,9 +15,9 @@ from monosemy.specs import (
     ExplanationSpec,
     FeatureSelection,
     PipelineRun,
-    SAESpec,
     ScoringSpec,
     TextSpec,
+    TopKSpec,
     TrainingSpec,
 )
 from service.cli.client import Client
@@ -32,7 +32,7 @@ FULL = PipelineRun(name="demo", explanation=ExplanationSpec(features=FeatureSele
 SMALL = PipelineRun(
     name="demo-small",
     text=TextSpec(max_tokens=200_000),
-    sae=SAESpec(d_sae=1024, dead_after_tokens=50_000),
+    sae=TopKSpec(d_sae=1024, dead_after_tokens=50_000),
     training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
     explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),

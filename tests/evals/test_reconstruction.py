@@ -9,7 +9,7 @@ import torch
 from monosemy.evals.reconstruction import reconstruction_metrics
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
-from monosemy.specs import SAESpec
+from monosemy.specs import TopKSpec
 
 D, F, K, TOKENS_PER_ROW = 12, 40, 3, 7
 
@@ -32,7 +32,7 @@ class Rows:
 
 
 def some_sae() -> SAE:
-    sae = create(SAESpec(d_sae=F, k=K), D)
+    sae = create(TopKSpec(d_sae=F, k=K), D)
     sae.initialise(torch.Generator().manual_seed(1))
     with torch.no_grad():
         sae.b_dec.fill_(50.0)
@@ -86,14 +86,14 @@ def test_tokens_above_the_norm_do_not_count() -> None:
 
 def test_the_mean_is_no_explanation_and_identity_is_a_whole_one() -> None:
     source = Rows()
-    nothing = create(SAESpec(d_sae=F, k=K), D)
+    nothing = create(TopKSpec(d_sae=F, k=K), D)
     with torch.no_grad():
         nothing.b_dec.copy_(source.acts.double().mean(0))
     found = reconstruction_metrics(nothing, source, np.arange(60), 10**6)
     assert found["fvu"] == pytest.approx(1.0, rel=1e-5)
     assert (found["l0"], found["dead_share"]) == (0.0, 1.0)
     # +e_i and -e_i with all of them allowed reconstruct anything.
-    perfect = create(SAESpec(d_sae=2 * D, k=2 * D), D)
+    perfect = create(TopKSpec(d_sae=2 * D, k=2 * D), D)
     with torch.no_grad():
         perfect.W_dec.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
         perfect.W_enc.copy_(perfect.W_dec.T)

@@ -19,7 +19,7 @@ from monosemy.models.splice import reconstruction_plus_error
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
-from monosemy.specs import EvaluationSpec, SAESpec
+from monosemy.specs import EvaluationSpec, TopKSpec
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore
@@ -52,7 +52,7 @@ def identity(x: torch.Tensor) -> torch.Tensor:
 
 
 def perfect_sae() -> SAE:
-    sae = create(SAESpec(d_sae=2 * D, k=2 * D), D)
+    sae = create(TopKSpec(d_sae=2 * D, k=2 * D), D)
     with torch.no_grad():
         sae.W_dec.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
         sae.W_enc.copy_(sae.W_dec.T)
@@ -60,7 +60,7 @@ def perfect_sae() -> SAE:
 
 
 def poor_sae() -> SAE:
-    sae = create(SAESpec(d_sae=64, k=6), D)
+    sae = create(TopKSpec(d_sae=64, k=6), D)
     sae.initialise(torch.Generator().manual_seed(0))
     return sae
 

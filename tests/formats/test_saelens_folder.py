@@ -19,7 +19,7 @@ from monosemy.formats.saelens import load_sae, read_provenance, save_sae
 from monosemy.models.activations import ActivationSource
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
-from monosemy.specs import ModelSpec, SAESpec, TrainingSpec, TrainRun
+from monosemy.specs import ModelSpec, TopKSpec, TrainingSpec, TrainRun
 from monosemy.training.train import train_sae
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ METADATA = {
 
 @pytest.fixture
 def sae() -> SAE:
-    sae = create(SAESpec(d_sae=48, k=5, aux_k=7, dead_after_tokens=123), 16)
+    sae = create(TopKSpec(d_sae=48, k=5, aux_k=7, dead_after_tokens=123), 16)
     sae.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():
         sae.b_enc.copy_(torch.randn(48, generator=torch.Generator().manual_seed(1)) * 0.1)
@@ -71,7 +71,7 @@ def test_saelens_reads_what_we_train(
     spec = TrainRun(
         model=ModelSpec(dtype="float32", device="cpu"),
         site=SITE,
-        sae=SAESpec(d_sae=128, k=8, dead_after_tokens=2000),
+        sae=TopKSpec(d_sae=128, k=8, dead_after_tokens=2000),
         training=TrainingSpec(tokens=8000, batch_tokens=128, buffer_tokens=1024),
     )
     source = ActivationSource(tiny_host, tiny_store, SITE, None)
@@ -168,7 +168,7 @@ def test_saving_and_loading_keeps_everything(sae: SAE, folder: Path) -> None:
 def test_saving_again_replaces_the_sae_and_nothing_else(sae: SAE, folder: Path) -> None:
     save_sae(sae, folder / "baseline", METADATA, {})
     (folder / "notes.txt").write_text("mine")
-    other = create(SAESpec(d_sae=20, k=2), 16)
+    other = create(TopKSpec(d_sae=20, k=2), 16)
     other.initialise(torch.Generator().manual_seed(9))
     save_sae(other, folder, METADATA, {"second": True})
     assert load_sae(folder).d_sae == 20 and read_provenance(folder)["second"] is True

@@ -14,7 +14,7 @@ from monosemy.index.evidence import evidence_label
 from monosemy.index.sampling import sample_examples, sample_negatives
 from monosemy.models.activations import ActivationSource
 from monosemy.saes.registry import create
-from monosemy.specs.parts import IndexingSpec, SAESpec
+from monosemy.specs import IndexingSpec, TopKSpec
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore
@@ -26,7 +26,7 @@ SITE = "blocks.2.hook_resid_post"
 
 @pytest.fixture(scope="module")
 def sae(tiny_host: HostModel) -> SAE:
-    sae = create(SAESpec(d_sae=96, k=6), tiny_host.site_width(SITE))
+    sae = create(TopKSpec(d_sae=96, k=6), tiny_host.site_width(SITE))
     sae.initialise(torch.Generator().manual_seed(0))
     return sae
 

@@ -8,7 +8,7 @@ import pytest
 
 from monosemy.errors import UnknownSite
 from monosemy.models.sites import KINDS, Site, parse_site
-from monosemy.specs.parts import SITE_PATTERN
+from monosemy.specs.part import SITE_PATTERN
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from monosemy.saes.auxk import DeadLatents, auxk_loss
-from monosemy.saes.base import SAE
+from monosemy.saes.base import SAE, fired_counts
+from monosemy.saes.codes import Codes
 from monosemy.saes.registry import create
-from monosemy.specs import SAESpec
+from monosemy.specs import TopKSpec
 
 D, F, N = 16, 64, 200
 
 
 def parts(scale: float = 1.0) -> tuple[SAE, torch.Tensor, torch.Tensor]:
-    sae = create(SAESpec(d_sae=F, k=4), D).double()
+    sae = create(TopKSpec(d_sae=F, k=4), D).double()
     sae.initialise(torch.Generator().manual_seed(0))
     x = torch.randn(N, D, generator=torch.Generator().manual_seed(1)).double() + 0.3
     with torch.no_grad():
@@ -26,14 +27,14 @@ def parts(scale: float = 1.0) -> tuple[SAE, torch.Tensor, torch.Tensor]:
 
 def test_dead_latents_are_counted_in_tokens() -> None:
     dead = DeadLatents(5, after_tokens=20)
-    codes = torch.tensor([[0, 1]] * 8)
-    values = torch.tensor([[1.0, 0.0]] * 8)
-    dead.update(codes, values)
+    codes = Codes(torch.tensor([[0, 1]] * 8), torch.tensor([[1.0, 0.0]] * 8))
+    dead.update(fired_counts(codes, 5), 8)
     assert dead.silent_for.tolist() == [0, 8, 8, 8, 8], "an entry of value 0 is no firing"
-    dead.update(torch.tensor([[3, 2]] * 11), torch.tensor([[2.0, 0.0]] * 10 + [[0.0, 0.5]]))
+    values = torch.tensor([[2.0, 0.0]] * 10 + [[0.0, 0.5]])
+    dead.update(fired_counts(Codes(torch.tensor([[3, 2]] * 11), values), 5), 11)
     assert dead.silent_for.tolist() == [11, 19, 0, 0, 19]
     assert not dead.mask().any()
-    dead.update(torch.tensor([[0, 3]]), torch.tensor([[0.1, 0.1]]))
+    dead.update(torch.tensor([1.0, 0, 0, 1, 0]), 1)
     assert dead.silent_for.tolist() == [0, 20, 1, 0, 20]
     assert dead.indices().tolist() == [1, 4]
 

@@ -9,7 +9,7 @@ from monosemy.saes.codes import Codes
 from monosemy.saes.registry import create
 from monosemy.saes.selection import top_k, top_latents
 from monosemy.saes.sparse_ops import row_products, scatter_rows, selected_values, weighted_rows
-from monosemy.specs import SAESpec
+from monosemy.specs import TopKSpec
 
 N, K, F, D = 24, 5, 40, 12
 
@@ -51,7 +51,7 @@ def test_selected_values_has_the_gradient_of_the_dense_encoder() -> None:
 
 
 def test_the_gradient_of_a_whole_topk_sae_is_that_of_dense_autograd() -> None:
-    sae = create(SAESpec(d_sae=F, k=K), D).double()
+    sae = create(TopKSpec(d_sae=F, k=K), D).double()
     sae.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():
         sae.b_enc.copy_(0.1 * numbers(F, seed=9))

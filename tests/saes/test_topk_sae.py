@@ -9,11 +9,11 @@ from monosemy.errors import SpecError
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import ARCHITECTURES, create
 from monosemy.saes.topk import TopKSAE
-from monosemy.specs import SAESpec
+from monosemy.specs import TopKSpec
 
 
 def random_sae(d_sae: int = 64, k: int = 4, d_in: int = 16) -> SAE:
-    sae = create(SAESpec(d_sae=d_sae, k=k), d_in)
+    sae = create(TopKSpec(d_sae=d_sae, k=k), d_in)
     sae.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():
         sae.b_dec.copy_(torch.randn(d_in, generator=torch.Generator().manual_seed(1)))
@@ -69,16 +69,16 @@ def test_negative_pre_activations_are_not_codes() -> None:
 
 
 def test_initialise_gives_unit_rows_and_a_tied_encoder() -> None:
-    sae = create(SAESpec(d_sae=50, k=2), 8)
+    sae = create(TopKSpec(d_sae=50, k=2), 8)
     sae.initialise(torch.Generator().manual_seed(4))
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(50))
     assert torch.equal(sae.W_enc, sae.W_dec.T)
 
 
-def test_rescale_input_is_exact() -> None:
+def test_rescale_is_exact() -> None:
     sae, x = random_sae(), activations()
     scaled = sae(x * 8.0)
-    sae.rescale_input(8.0)
+    sae.rescale(8.0, 8.0)
     torch.testing.assert_close(sae(x) * 8.0, scaled)
 
 
@@ -94,13 +94,13 @@ def test_an_architecture_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPat
         pass
 
     monkeypatch.setitem(ARCHITECTURES, "halved", Halved)
-    spec = SAESpec(d_sae=8, k=2).model_copy(update={"architecture": "halved"})
+    spec = TopKSpec(d_sae=8, k=2).model_copy(update={"architecture": "halved"})
     assert isinstance(create(spec, 4), Halved)
 
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
-    spec = SAESpec(d_sae=8, k=2).model_copy(update={"architecture": "gated"})
-    with pytest.raises(SpecError, match=r"'gated' is unknown; known: .*topk"):
+    spec = TopKSpec(d_sae=8, k=2).model_copy(update={"architecture": "dense"})
+    with pytest.raises(SpecError, match=r"'dense' is unknown; known: .*topk"):
         create(spec, 4)
 
 

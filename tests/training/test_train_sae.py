@@ -15,7 +15,7 @@ from planted import ArraySource, planted
 from monosemy.errors import Cancelled, DataError, Interrupted, Stopped
 from monosemy.models.activations import ActivationSource
 from monosemy.progress import Reporter, StageProgress
-from monosemy.specs import ModelSpec, SAESpec, TrainingSpec, TrainRun
+from monosemy.specs import ModelSpec, TopKSpec, TrainingSpec, TrainRun
 from monosemy.training.train import TrainedSAE, train_sae
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def planted_run(seed: int = 0, dtype: str = "float32", **training: Any) -> Train
     return TrainRun(
         model=ModelSpec(dtype=dtype, device="cpu"),  # type: ignore[arg-type]
         site=SITE,
-        sae=SAESpec(d_sae=48, k=3, dead_after_tokens=3000),
+        sae=TopKSpec(d_sae=48, k=3, dead_after_tokens=3000),
         training=TrainingSpec(**{**settings, **training}),
     )
 
@@ -261,7 +261,7 @@ def test_a_real_host_model_and_its_cache(
     spec = TrainRun(
         model=ModelSpec(dtype="float32", device="cpu"),
         site=SITE,
-        sae=SAESpec(d_sae=64, k=4, dead_after_tokens=2000),
+        sae=TopKSpec(d_sae=64, k=4, dead_after_tokens=2000),
         training=TrainingSpec(tokens=6000, batch_tokens=128, buffer_tokens=1024),
     )
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "cache")
@@ -287,7 +287,7 @@ def test_on_a_host_model_stopping_changes_no_bit(
     spec = TrainRun(
         model=ModelSpec(dtype="float32", device="cpu"),
         site="blocks.1.attn.hook_z",
-        sae=SAESpec(d_sae=48, k=4, dead_after_tokens=500),
+        sae=TopKSpec(d_sae=48, k=4, dead_after_tokens=500),
         training=TrainingSpec(
             tokens=6000, batch_tokens=128, buffer_tokens=1024, learning_rate=5e-3, warmup_steps=5
         ),

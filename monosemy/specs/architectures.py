@@ -1,0 +1,195 @@
+"""The options of every SAE architecture, one class each; importable without torch.
+
+The class that computes with them is in ``monosemy/saes``, in the file of the architecture's name.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from monosemy.specs.part import Part, Site
+
+
+class SAESpec(Part):
+    """What all architectures share."""
+
+    architecture: str
+    """How activations become codes."""
+    d_sae: int = Field(4096, ge=2)
+    """Number of latents."""
+    dead_after_tokens: int = Field(200_000, ge=1)
+    """A latent that has not fired for so many tokens counts as dead."""
+
+
+class TopKFamilySpec(SAESpec):
+    """What the architectures share that keep the largest pre-activations."""
+
+    k: int = Field(32, ge=1)
+    """Active latents per token."""
+    aux_k: int | None = Field(None, ge=1)
+    """Dead latents used by the auxiliary loss; None takes half of d_in."""
+    aux_coefficient: float = Field(1 / 32, ge=0)
+    """Weight of the auxiliary loss, which is normalised by the residual's variance."""
+    k_start: int | None = Field(None, ge=1)
+    """k at the first step, from which it moves linearly to ``k``; None keeps ``k`` throughout."""
+    k_anneal_fraction: float = Field(1.0, gt=0, le=1)
+    """Share of the steps over which k moves from ``k_start`` to ``k``."""
+    ista_steps: int = Field(0, ge=0, le=8)
+    """Refinement steps: encode what the codes missed, add it to the pre-activations, select anew.
+    Each costs a decode and a dense product."""
+    ista_step_size: float = Field(0.3, gt=0, le=2)
+    """Weight of what a refinement step adds."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> TopKFamilySpec:
+        for name in ("k", "k_start"):
+            value = getattr(self, name)
+            if value is not None and value > self.d_sae:
+                raise ValueError(f"{name} ({value}) is larger than d_sae ({self.d_sae})")
+        return self
+
+
+class TopKSpec(TopKFamilySpec):
+    """The k largest positive pre-activations of each token (Gao et al. 2024)."""
+
+    architecture: Literal["topk"] = "topk"
+
+
+class BatchTopKFamilySpec(TopKFamilySpec):
+    """What the architectures share that select over a whole batch."""
+
+    threshold_decay: float = Field(0.99, ge=0, lt=1)
+    """Decay per step of the running mean of the smallest activation that was kept."""
+
+
+class BatchTopKSpec(BatchTopKFamilySpec):
+    """The ``k * n`` largest of a batch of n tokens; a threshold at inference (Bussmann 2024)."""
+
+    architecture: Literal["batchtopk"] = "batchtopk"
+
+
+class MatryoshkaSpec(BatchTopKFamilySpec):
+    """BatchTopK whose first latents reconstruct alone as well (Bussmann et al. 2025)."""
+
+    architecture: Literal["matryoshka"] = "matryoshka"
+    prefixes: list[Annotated[int, Field(ge=1)]] | None = None
+    """Inner widths, rising; None takes a sixteenth, a quarter and a half of d_sae."""
+    inner_weight: float = Field(1.0, gt=0)
+    """Weight of each inner prefix's FVU beside that of the whole."""
+
+    @model_validator(mode="after")
+    def _prefixes_rise(self) -> MatryoshkaSpec:
+        widths = self.prefixes
+        if widths is not None:
+            rising = all(a < b for a, b in pairwise(widths))
+            if not widths or not rising or widths[-1] >= self.d_sae:
+                raise ValueError("prefixes must rise and stay below d_sae")
+        return self
+
+
+class MatchingPursuitSpec(SAESpec):
+    """Latents picked one at a time, each from what the ones before left (Costa et al. 2025)."""
+
+    architecture: Literal["matching_pursuit"] = "matching_pursuit"
+    k: int = Field(32, ge=1)
+    """Picks per token."""
+    residual_stop: float | None = Field(None, gt=0, lt=1)
+    """Stop at a token when what is left is so small a share of ``|x - b_dec|``; None never."""
+    residual_floor: float | None = Field(None, gt=0)
+    """Stop at a token when what is left is shorter than this, in units of the activations; None
+    never.  For SAEs trained elsewhere: it means another sparsity wherever activations are larger.
+    """
+    stop_on_repeat: bool = False
+    """Stop at a token when a latent is picked again, as SAELens does by default."""
+    aux_k: int = Field(4, ge=1)
+    """Picks per token that dead latents make of what the living ones left (auxiliary loss)."""
+    aux_coefficient: float = Field(1 / 32, ge=0)
+    """Weight of the auxiliary loss, which is normalised by the residual's variance."""
+
+
+class ReLUSpec(SAESpec):
+    """ReLU with a sparsity penalty (Bricken et al. 2023)."""
+
+    architecture: Literal["relu"] = "relu"
+    target_l0: float | None = Field(32.0, gt=0)
+    """Mean active latents per token that a controller steers the penalty's weight to; None keeps
+    the weight at ``sparsity_coefficient``."""
+    sparsity_coefficient: float = Field(1e-2, gt=0)
+    """Weight of the penalty, or where the controller starts."""
+    penalty: Literal["l1", "tanh"] = "l1"
+    """``l1``: activation times decoder norm; ``tanh``: saturates, so that
+    large ones shrink less."""
+
+
+class GatedSpec(SAESpec):
+    """A gate decides which latents fire, a magnitude path how much (Rajamanoharan et al. 2024)."""
+
+    architecture: Literal["gated"] = "gated"
+    target_l0: float | None = Field(32.0, gt=0)
+    """As for ``relu``."""
+    sparsity_coefficient: float = Field(1e-2, gt=0)
+    """As for ``relu``."""
+
+
+class JumpReLUSpec(SAESpec):
+    """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
+
+    architecture: Literal["jumprelu"] = "jumprelu"
+    target_l0: float = Field(32.0, gt=0)
+    """Mean active latents per token that the ``target`` loss asks for."""
+    sparsity: Literal["target", "step", "tanh"] = "target"
+    """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself;
+    ``tanh``: a saturating penalty on activations."""
+    sparsity_coefficient: float = Field(1.0, gt=0)
+    """Weight of the sparsity loss."""
+    bandwidth: float = Field(0.05, gt=0)
+    """Width of the window through which thresholds receive gradient."""
+    initial_threshold: float = Field(0.01, gt=0)
+    """Every threshold at the start."""
+
+
+class TranscoderSpec(TopKFamilySpec):
+    """TopK from one site to another; with ``skip`` a linear map beside it (Paulo et al. 2025)."""
+
+    architecture: Literal["transcoder"] = "transcoder"
+    target_site: Site
+    """The site that is reconstructed from the run's ``site``."""
+    skip: bool = False
+    """Add a learned linear map of the input to the output."""
+
+
+ARCHITECTURES: dict[str, type[SAESpec]] = {
+    "topk": TopKSpec,
+    "batchtopk": BatchTopKSpec,
+    "matryoshka": MatryoshkaSpec,
+    "matching_pursuit": MatchingPursuitSpec,
+    "relu": ReLUSpec,
+    "gated": GatedSpec,
+    "jumprelu": JumpReLUSpec,
+    "transcoder": TranscoderSpec,
+}
+"""The options' class of every architecture."""
+
+
+def _architecture(value: Any) -> str:
+    """Left out means ``topk``."""
+    if isinstance(value, dict):
+        return str(value.get("architecture", "topk"))
+    return str(getattr(value, "architecture", "topk"))
+
+
+AnySAE = Annotated[
+    Annotated[TopKSpec, Tag("topk")]
+    | Annotated[BatchTopKSpec, Tag("batchtopk")]
+    | Annotated[MatryoshkaSpec, Tag("matryoshka")]
+    | Annotated[MatchingPursuitSpec, Tag("matching_pursuit")]
+    | Annotated[ReLUSpec, Tag("relu")]
+    | Annotated[GatedSpec, Tag("gated")]
+    | Annotated[JumpReLUSpec, Tag("jumprelu")]
+    | Annotated[TranscoderSpec, Tag("transcoder")],
+    Discriminator(_architecture),
+]
+"""Any of the above, told apart by ``architecture``."""
