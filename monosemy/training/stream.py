@@ -7,7 +7,7 @@ leaves exactly once.  Rows are visited in an order that depends on seed and epoc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,10 +45,12 @@ class _Cursor:
 class ActivationStream:
     """Endless batches ``[spec.batch_tokens, width]`` (float32, CPU) over the given rows.
 
-    ``capacity`` is the buffer's size in tokens, at least two batches.  Tokens whose norm exceeds
-    ``max_norm`` (``spec.max_norm_ratio`` times the median norm of the first fill) or is not finite
-    are left out and counted.  ``on_read`` is called with the tokens of each read; it may raise, and
-    the stream is then where it was before that batch.  Raises ``DataError`` when there is no text.
+    ``capacity`` is the buffer's size in tokens, at least two batches.  ``columns`` says which part
+    of the width belongs to which site (all of it to one, by default).  Tokens whose norm at any
+    site exceeds that site's ``max_norms`` (``spec.max_norm_ratio`` times the median norm of the
+    first fill) or is not finite are left out and counted.  ``on_read`` is called with the tokens of
+    each read; it may raise, and the stream is then where it was before that batch.  Raises
+    ``DataError`` when there is no text.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ActivationStream:
         spec: TrainingSpec,
         capacity: int | None = None,
         on_read: Callable[[int], None] | None = None,
+        columns: Sequence[slice] | None = None,
     ) -> None:
         if len(rows) == 0:
             raise DataError(
@@ -73,7 +76,9 @@ class ActivationStream:
         self.order = torch.zeros(0, dtype=torch.int64)
         """Slots in the order they are served; empty before the first fill."""
         self.served = 0
-        self.max_norm: float | None = None
+        self.columns = list(columns or [slice(0, source.width)])
+        self.max_norms: list[float] | None = None
+        """Per entry of ``columns``; None before the first fill, or where all tokens are kept."""
         self.generator = torch.Generator().manual_seed(spec.seed)
         self._cursor = _Cursor(0, 0, torch.zeros(0, source.width), 0)
         self._permutation = self._permute(0)
@@ -100,7 +105,7 @@ class ActivationStream:
         return batch
 
     def fill(self) -> None:
-        """Fills the buffer if it never was, and sets ``max_norm`` from what comes in.
+        """Fills the buffer if it never was, and sets ``max_norms`` from what comes in.
 
         Until the first batch is taken, ``buffer`` then holds nothing but tokens to come.
         """
@@ -112,18 +117,22 @@ class ActivationStream:
             if self.spec.max_norm_ratio is not None:
                 self._replace_outliers(self.spec.max_norm_ratio)
         except BaseException:
-            self.max_norm = None
+            self.max_norms = None
             self._return_to(before)
             raise
         self._shuffle()
 
     def _replace_outliers(self, ratio: float) -> None:
-        norms = self.buffer.norm(dim=1)
-        self.max_norm = float(norms.median()) * ratio
+        norms = self._norms(self.buffer)
+        self.max_norms = (norms.median(dim=0).values * ratio).tolist()
         self._cursor.pending = self._without_outliers(self._cursor.pending)
-        too_long = (norms > self.max_norm).nonzero().squeeze(1)
+        too_long = (norms > torch.tensor(self.max_norms)).any(1).nonzero().squeeze(1)
         self._cursor.outliers += len(too_long)
         self._fill(too_long)
+
+    def _norms(self, acts: Tensor) -> Tensor:
+        """``[n, sites]``."""
+        return torch.stack([acts[:, part].norm(dim=1) for part in self.columns], dim=1)
 
     def _shuffle(self) -> None:
         self.order = torch.randperm(len(self.buffer), generator=self.generator)
@@ -166,10 +175,10 @@ class ActivationStream:
         return self._without_outliers(acts.float().cpu())
 
     def _without_outliers(self, acts: Tensor) -> Tensor:
-        norms = acts.norm(dim=1)
-        keep = norms.isfinite()
-        if self.max_norm is not None:
-            keep &= norms <= self.max_norm
+        norms = self._norms(acts)
+        keep = norms.isfinite().all(1)
+        if self.max_norms is not None:
+            keep &= (norms <= torch.tensor(self.max_norms)).all(1)
         self._cursor.outliers += int((~keep).sum())
         return acts[keep]
 
@@ -186,7 +195,7 @@ class ActivationStream:
         }
         values = {
             "served": self.served,
-            "max_norm": self.max_norm,
+            "max_norms": self.max_norms,
             "epoch": self._cursor.epoch,
             "next_row": self._cursor.next_row,
             "outliers": self._cursor.outliers,
@@ -200,7 +209,7 @@ class ActivationStream:
         self.buffer = tensors["buffer"].float()
         self.order = tensors["order"].clone()
         self.generator.set_state(tensors["generator"].clone())
-        self.served, self.max_norm = values["served"], values["max_norm"]
+        self.served, self.max_norms = values["served"], values["max_norms"]
         pending = tensors["pending"].float()
         self._return_to(_Cursor(values["epoch"], values["next_row"], pending, values["outliers"]))
 

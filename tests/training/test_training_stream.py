@@ -134,7 +134,7 @@ def test_outliers_are_left_out_and_counted() -> None:
         batch = s.next_batch()
         assert torch.isfinite(batch).all() and (batch.norm(dim=1) < 3).all()
         seen.update(round(float(value), 3) for value in batch[:, 0])
-    assert s.max_norm == pytest.approx(10 * 3**0.5, rel=0.1)
+    assert s.max_norms == [pytest.approx(10 * 3**0.5, rel=0.1)]
     assert len(seen) == 194
     epochs = len(source.read_rows) / 20
     assert 6 * int(epochs) <= s.outliers <= 6 * (int(epochs) + 1)
