@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -25,8 +25,17 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
-from monosemy.specs import EvaluateRun, IndexRun, ModelSpec, TrainRun, parse_spec
-from monosemy.training.train import train_sae
+from monosemy.specs import (
+    EvaluateRun,
+    IndexRun,
+    ModelSpec,
+    TrainingSpec,
+    TrainRun,
+    TranscoderSpec,
+    parse_spec,
+)
+from monosemy.training.page import training_page
+from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.workspace import Workspace
 
 HostLoader = Callable[[ModelSpec], HostModel]
@@ -34,12 +43,16 @@ HostLoader = Callable[[ModelSpec], HostModel]
 BASELINE = "baseline"
 """Sub-folder of an SAE folder that holds its frozen-random-decoder twin."""
 
+CURVES = "training.html"
+"""The page in an SAE folder that shows how its training went."""
+
 
 @dataclass(frozen=True)
 class TrainedArtifact:
     """What ``train`` leaves behind; ``folder`` is an SAE folder that SAELens reads."""
 
     folder: Path
+    spec: TrainRun
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     d_in: int
@@ -77,6 +90,12 @@ class SaeFolder:
         limit: float | None = self.provenance["metrics"].get("max_norm")
         return limit
 
+    @property
+    def target_site(self) -> str | None:
+        """Where a transcoder writes; None for an SAE, which reconstructs what it reads."""
+        sae = self.spec.sae
+        return sae.target_site if isinstance(sae, TranscoderSpec) else None
+
     @cached_property
     def baseline(self) -> SAE | None:
         folder = self.path / BASELINE
@@ -96,35 +115,78 @@ def train(
 
     ``origin`` (run id and the like) goes into the provenance as it is.
     """
-    host = load_host(spec.model)
-    host.site_width(spec.site)  # an unknown site is told before the text is read
-    store = prepare_text(spec.text, host, workspace, reporter)
-    source = activations(spec, host, store, workspace)
-    trained = train_sae(spec, host, store, source, checkpoint_dir, reporter)
-    provenance = {
-        "spec": spec.model_dump(mode="json"),
-        "model": host.info(),
-        "text": {
-            "text_id": store.text_id,
-            "tokens": store.n_tokens,
-            "documents": store.n_documents,
-            "context_size": store.context_size,
-        },
-        "metrics": trained.metrics,
-        "versions": versions(),
-        **(origin or {}),
-    }
-    metadata = {
+    (trained,) = train_many(
+        [spec], [folder], spec.training, checkpoint_dir, workspace, load_host, reporter, origin
+    )
+    return trained
+
+
+def train_many(
+    specs: Sequence[TrainRun],
+    folders: Sequence[Path],
+    stream: TrainingSpec,
+    checkpoint_dir: Path,
+    workspace: Workspace,
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+    origin: dict[str, Any] | None = None,
+) -> list[TrainedArtifact]:
+    """``train`` for several SAEs of one host and text, each into the folder at its place.
+
+    They see the same batches; ``stream`` says how long, how large and in which order.
+    """
+    host = load_host(specs[0].model)
+    sites = sites_of(specs)
+    for site in sites:
+        host.site_width(site)  # an unknown site is told before the text is read
+    store = prepare_text(specs[0].text, host, workspace, reporter)
+    source = activations(specs[0], sites, host, store, workspace)
+    trained = train_saes(
+        specs, store, source, checkpoint_dir, reporter, columns=source.columns, stream=stream
+    )
+    artifacts = []
+    for spec, folder, result in zip(specs, folders, trained, strict=True):
+        provenance = {
+            "spec": spec.model_dump(mode="json"),
+            "model": host.info(),
+            "text": {
+                "text_id": store.text_id,
+                "tokens": store.n_tokens,
+                "documents": store.n_documents,
+                "context_size": store.context_size,
+            },
+            "metrics": result.metrics,
+            "versions": versions(),
+            **(origin or {}),
+        }
+        _save(result, folder, _metadata(spec, store), provenance)
+        artifacts.append(
+            TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
+        )
+    return artifacts
+
+
+def _metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:
+    """As SAELens names it."""
+    return {
         "model_name": spec.model.name,
         "hook_name": spec.site,
         "context_size": spec.text.context_size,
         "prepend_bos": spec.text.prepend_bos and store.bos_id is not None,
         "dataset_path": spec.text.source,
     }
-    save_sae(trained.sae, folder, metadata, provenance)
-    if trained.baseline is not None:
-        save_sae(trained.baseline, folder / BASELINE, metadata, provenance)
-    return TrainedArtifact(folder, trained.metrics, provenance, trained.sae.d_in, host)
+
+
+def _save(
+    result: TrainedSAE, folder: Path, metadata: dict[str, Any], provenance: dict[str, Any]
+) -> None:
+    save_sae(result.sae, folder, metadata, provenance)
+    if result.baseline is not None:
+        save_sae(result.baseline, folder / BASELINE, metadata, provenance)
+    (folder / CURVES).write_text(
+        training_page(provenance["spec"], result.history, result.metrics["density"]),
+        encoding="utf-8",
+    )
 
 
 def evaluate(
@@ -137,7 +199,7 @@ def evaluate(
     """Metrics on held-out documents, the frozen-random-decoder baseline beneath ``baseline``."""
     host = load_host(sae.spec.model)
     store = prepare_text(sae.spec.text, host, workspace, reporter)
-    source = activations(sae.spec, host, store, workspace)
+    source = activations(sae.spec, sites_of([sae.spec]), host, store, workspace)
     return evaluate_sae(
         sae.sae,
         sae.baseline,
@@ -148,6 +210,7 @@ def evaluate(
         spec.evaluation,
         reporter,
         max_norm=sae.max_norm,
+        target_site=sae.target_site,
     )
 
 
@@ -162,7 +225,7 @@ def index(
     """Indexes the SAE over its training text or another; ``folder_for(text_id)`` says where."""
     host = load_host(sae.spec.model)
     store = prepare_text(spec.text or sae.spec.text, host, workspace, reporter)
-    source = activations(sae.spec, host, store, workspace)
+    source = activations(sae.spec, [sae.spec.site], host, store, workspace)
     reader = build_index(
         sae.sae,
         source,
@@ -172,19 +235,34 @@ def index(
         spec.indexing,
         reporter,
         max_norm=sae.max_norm,
+        writes_to=sae.target_site,
     )
     return reader, store, host
 
 
+def sites_of(specs: Sequence[TrainRun]) -> list[str]:
+    """Every site that these SAEs read or reconstruct, each once."""
+    sites: dict[str, None] = {}
+    for spec in specs:
+        sites[spec.site] = None
+        if isinstance(spec.sae, TranscoderSpec):
+            sites[spec.sae.target_site] = None
+    return list(sites)
+
+
 def activations(
-    spec: TrainRun, host: HostModel, store: TokenStore, workspace: Workspace
+    spec: TrainRun, sites: Sequence[str], host: HostModel, store: TokenStore, workspace: Workspace
 ) -> ActivationSource:
-    """Activations of ``store`` at the spec's site, cached on disk if the spec says so."""
-    cache: Path | None = None
+    """Activations of ``store`` at these sites, cached on disk if the spec says so."""
+    caches: dict[str, Path] | None = None
     if spec.training.cache_activations:
-        site = re.sub(r"[^A-Za-z0-9]+", "-", spec.site)
-        cache = workspace.folder("activations", f"{store.text_id}-{site}")
-    return ActivationSource(host, store, spec.site, cache, spec.training.host_rows)
+        caches = {
+            site: workspace.folder(
+                "activations", f"{store.text_id}-{re.sub(r'[^A-Za-z0-9]+', '-', site)}"
+            )
+            for site in sites
+        }
+    return ActivationSource(host, store, sites, caches, spec.training.host_rows)
 
 
 def versions() -> dict[str, str]:

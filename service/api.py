@@ -10,6 +10,7 @@ from service.inference import endpoints as inference
 from service.models import endpoints as models
 from service.problems import documented
 from service.runs import endpoints as runs
+from service.runs import training
 from service.saes import endpoints as saes
 from service.search import endpoints as search
 from service.system import endpoints as system
@@ -27,7 +28,7 @@ TAGS = [
 ]
 
 router = APIRouter(prefix=PREFIX)
-for part in (runs, models, saes, features, search, inference):
+for part in (runs, training, models, saes, features, search, inference):
     router.include_router(part.router, responses=documented(401, 403, 500))
 router.include_router(system.router)
 router.include_router(docs.router)

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import MonosemyError
-from monosemy.specs import EvaluateRun, IndexRun, TrainRun, parse_spec
+from monosemy.specs import EvaluateRun, IndexRun, SweepRun, TrainRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.storable import storable
@@ -39,6 +40,8 @@ class GpuRuns:
         spec = parse_spec(run.spec)
         if isinstance(spec, TrainRun):
             return self._train(run, spec, reporter)
+        if isinstance(spec, SweepRun):
+            return self._sweep(run, spec, reporter)
         if isinstance(spec, EvaluateRun):
             return self._evaluate(spec, reporter)
         if isinstance(spec, IndexRun):
@@ -47,12 +50,32 @@ class GpuRuns:
 
     def _train(self, run: Run, spec: TrainRun, reporter: RunReporter) -> dict[str, Any]:
         # The SAE has its run's id: a second attempt writes where the first one did.
-        sae_id = run.id
-        folder = self.workspace.folder("saes", str(sae_id))
+        (made,) = self._train_all(run, [spec], [run.id], spec, reporter)
+        return made
+
+    def _sweep(self, run: Run, spec: SweepRun, reporter: RunReporter) -> dict[str, Any]:
+        members = spec.members()
+        named = [
+            member.model_copy(update={"name": f"{spec.name or default_name(member)}-{number}"})
+            for number, member in enumerate(members)
+        ]
+        ids = [uuid.uuid5(run.id, str(number)) for number in range(len(members))]
+        return {"saes": self._train_all(run, named, ids, spec, reporter)}
+
+    def _train_all(
+        self,
+        run: Run,
+        specs: list[TrainRun],
+        ids: list[uuid.UUID],
+        shared: TrainRun | SweepRun,
+        reporter: RunReporter,
+    ) -> list[dict[str, Any]]:
+        """Trains on one stream and publishes: sae_id, name, metrics of each."""
         checkpoints = self.workspace.folder("runs", str(run.id))
-        trained = stages.train(
-            spec,
-            folder,
+        artifacts = stages.train_many(
+            specs,
+            [self.workspace.folder("saes", str(sae_id)) for sae_id in ids],
+            shared.training,
             checkpoints,
             self.workspace,
             partial(self.hosts.load, reporter=reporter),
@@ -60,30 +83,44 @@ class GpuRuns:
             origin={"run_id": str(run.id)},
         )
         with transaction(self.engine) as session:
-            model_id = publish.publish_model(session, trained.host, spec.model)
-            name = publish.free_sae_name(session, spec.name or default_name(spec), sae_id)
-            publish.publish_sae(
-                session,
-                id=sae_id,
-                name=name,
-                model_id=model_id,
-                run_id=run.id,
-                site=spec.site,
-                architecture=spec.sae.architecture,
-                d_in=trained.d_in,
-                d_sae=spec.sae.d_sae,
-                path=self.workspace.relative(folder),
-                config={
-                    "sae": spec.sae.model_dump(mode="json"),
-                    "text": spec.text.model_dump(mode="json"),
-                    "training": spec.training.model_dump(mode="json"),
-                },
-                metrics=storable(trained.metrics),
-                provenance=storable(trained.provenance),
-            )
+            names = [
+                self._publish(session, run, sae_id, made)
+                for sae_id, made in zip(ids, artifacts, strict=True)
+            ]
         for step in checkpoints.glob("step-*"):  # done: only the curve is worth keeping
             shutil.rmtree(step, ignore_errors=True)
-        return {"sae_id": str(sae_id), "name": name, "metrics": trained.metrics}
+        return [
+            {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
+            for sae_id, name, made in zip(ids, names, artifacts, strict=True)
+        ]
+
+    def _publish(
+        self, session: Session, run: Run, sae_id: uuid.UUID, made: stages.TrainedArtifact
+    ) -> str:
+        """Writes the SAE's row; the name it got."""
+        spec = made.spec
+        model_id = publish.publish_model(session, made.host, spec.model)
+        name = publish.free_sae_name(session, spec.name or default_name(spec), sae_id)
+        publish.publish_sae(
+            session,
+            id=sae_id,
+            name=name,
+            model_id=model_id,
+            run_id=run.id,
+            site=spec.site,
+            architecture=spec.sae.architecture,
+            d_in=made.d_in,
+            d_sae=spec.sae.d_sae,
+            path=self.workspace.relative(made.folder),
+            config={
+                "sae": spec.sae.model_dump(mode="json"),
+                "text": spec.text.model_dump(mode="json"),
+                "training": spec.training.model_dump(mode="json"),
+            },
+            metrics=storable(made.metrics),
+            provenance=storable(made.provenance),
+        )
+        return name
 
     def _evaluate(self, spec: EvaluateRun, reporter: RunReporter) -> dict[str, Any]:
         sae_id, folder = self._sae(spec.sae)

@@ -8,8 +8,9 @@ import numpy as np
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
-from monosemy.evals.reconstruction import reconstruction_sums
+from monosemy.evals.reconstruction import Columns, reconstruction_sums
 from monosemy.evals.splice import reconstruct, spliced_losses
+from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
@@ -30,14 +31,16 @@ def evaluate_sae(
     spec: EvaluationSpec,
     reporter: Reporter = SILENT,
     max_norm: float | None = None,
+    target_site: str | None = None,
 ) -> dict[str, Any]:
     """Metrics on held-out documents, stage ``evaluate`` in tokens.
 
     In one mapping: fvu, l0, dead_share, tokens (see ``ReconstructionSums.metrics``), ce_clean,
     ce_sae, ce_zero, ce_mean, ce_recovered_zero, ce_recovered_mean, kl, splice_tokens, spliced_share
     (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
-    mean of mean ablation is that of the tokens reconstructed.  Raises ``DataError`` when no
-    document is held out.
+    mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
+    transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
+    held out.
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -51,7 +54,13 @@ def evaluate_sae(
     total = min(spec.reconstruction_tokens, there) + min(spec.tokens, predictions)
     with reporter.stage("evaluate", total, "tokens") as stage:
         sums = reconstruction_sums(
-            list(saes.values()), source, rows, spec.reconstruction_tokens, stage.advance, max_norm
+            list(saes.values()),
+            source,
+            rows,
+            spec.reconstruction_tokens,
+            stage.advance,
+            max_norm,
+            _columns(source, site, target_site),
         )
         source.flush()
         if not sums[0].tokens:
@@ -61,12 +70,13 @@ def evaluate_sae(
             host,
             store,
             rows,
-            site,
+            target_site or site,
             reconstructions,
             sums[0].mean,
             spec.tokens,
             stage.advance,
             max_norm,
+            reads=site if target_site else None,
         )
     per_sae = {
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
@@ -76,3 +86,10 @@ def evaluate_sae(
     if "baseline" in per_sae:
         result["baseline"] = per_sae["baseline"]
     return result
+
+
+def _columns(source: RowSource, site: str, target_site: str | None) -> Columns:
+    if target_site is None:
+        return Columns()
+    assert isinstance(source, ActivationSource)
+    return Columns(source.columns[site], source.columns[target_site])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,16 @@ def usable(acts_ND: Tensor, max_norm: float | None) -> Tensor:
     return acts_ND.float().norm(dim=-1) <= limit
 
 
+class Columns(NamedTuple):
+    """Which part of a source's width an SAE reads and which it reconstructs; None is all of it."""
+
+    read: slice | None = None
+    target: slice | None = None
+
+
+_WHOLE = Columns()
+
+
 class ReconstructionSums:
     """Sums over tokens, in float64, from which FVU and the rest follow."""
 
@@ -36,25 +46,27 @@ class ReconstructionSums:
         self.squared_error = 0.0
         self.squared_norm = 0.0
         self.active = 0
-        self.total = torch.zeros(sae.d_in, dtype=torch.float64)
+        self.total = torch.zeros(sae.d_out, dtype=torch.float64)
         self.fired = torch.zeros(sae.d_sae, dtype=torch.bool)
 
     @torch.no_grad()
-    def add(self, x_ND: Tensor) -> None:
-        """Takes in activations ``[n, d_in]``."""
-        codes = self.sae.encode(x_ND.to(self.sae.device))
-        error = x_ND - self.sae.decode(codes).to(x_ND.device)
-        x_double = x_ND.double().cpu()
+    def add(self, x_ND: Tensor, target_ND: Tensor | None = None) -> None:
+        """Takes in activations ``[n, d_in]`` and, for a transcoder, its target ``[n, d_out]``."""
+        x_ND = x_ND.to(self.sae.device)
+        target_ND = x_ND if target_ND is None else target_ND.to(self.sae.device)
+        codes = self.sae.encode(x_ND)
+        error = target_ND - self.sae.decode(codes, x_ND)
+        target = target_ND.double().cpu()
         self.tokens += len(x_ND)
         self.squared_error += float(error.double().pow(2).sum())
-        self.squared_norm += float(x_double.pow(2).sum())
-        self.total += x_double.sum(0)
+        self.squared_norm += float(target.pow(2).sum())
+        self.total += target.sum(0)
         self.active += int(codes.l0().sum())
         self.fired[codes.indices[codes.values > 0].cpu()] = True
 
     @property
     def mean(self) -> Tensor:
-        """Mean activation ``[d_in]``, float32."""
+        """Mean of what is reconstructed, ``[d_out]``, float32."""
         return (self.total / max(self.tokens, 1)).float()
 
     def metrics(self) -> dict[str, Any]:
@@ -95,6 +107,7 @@ def reconstruction_sums(
     max_tokens: int,
     advance: Callable[[int], None],
     max_norm: float | None = None,
+    columns: Columns = _WHOLE,
 ) -> list[ReconstructionSums]:
     """Runs every SAE over the same tokens of ``rows``, at most ``max_tokens``.
 
@@ -106,8 +119,11 @@ def reconstruction_sums(
         if left <= 0:
             break
         acts, _ = source.rows(rows[start : start + ROWS_AT_ONCE])
-        acts = acts[usable(acts, max_norm)][:left]
+        read = acts if columns.read is None else acts[:, columns.read]
+        target = None if columns.target is None else acts[:, columns.target]
+        kept = usable(read, max_norm)
+        read, target = read[kept][:left], None if target is None else target[kept][:left]
         for each in sums:
-            each.add(acts)
-        advance(len(acts))
+            each.add(read, target)
+        advance(len(read))
     return sums

@@ -74,12 +74,14 @@ def spliced_losses(
     max_tokens: int,
     advance: Callable[[int], None],
     max_norm: float | None = None,
+    reads: str | None = None,
 ) -> dict[str, Any]:
     """Cross-entropy (nats per token) of the clean and of the edited host model, on the same tokens.
 
     BOS, padding and tokens whose norm is above ``max_norm`` or not finite, on none of which an SAE
     is trained, keep their clean activation in every variant, the ablations too.  A prediction
-    counts when both it and the token it is made from are text.
+    counts when both it and the token it is made from are text.  ``reads`` is the site, before
+    ``site`` in the forward, that a transcoder reads; the norms meant are then those there.
 
     Returns ``ce_clean``, ``ce_zero``, ``ce_mean``, ``tokens`` (predictions counted),
     ``spliced_share`` (share of text tokens replaced) and, per name in ``reconstructions``,
@@ -101,11 +103,15 @@ def spliced_losses(
             continue
         clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
         sums.add("clean", clean, clean, target)
+        seen = _Seen() if reads is not None else None
         edits = {"zero": zero_ablation(), "mean": mean_ablation(mean_D)}
-        edits |= {name: replace(decode) for name, decode in reconstructions.items()}
+        edits |= {name: _from(seen, decode) for name, decode in reconstructions.items()}
         for name, edit in edits.items():
-            limited = _limited(edit, real, max_norm, sums if name == "zero" else None)
-            logits = host.logits(ids, mask, {site: limited})[:, :-1][counted.to(host.device)]
+            limited = _limited(edit, real, max_norm, sums if name == "zero" else None, seen)
+            sites: dict[str, Edit] = {site: limited}
+            if seen is not None and reads is not None:
+                sites[reads] = seen
+            logits = host.logits(ids, mask, sites)[:, :-1][counted.to(host.device)]
             sums.add(name, logits, clean, target)
         sums.tokens += len(target)
         advance(len(target))
@@ -152,11 +158,40 @@ class _Sums:
         return result
 
 
-def _limited(edit: Edit, real_BS: Tensor, max_norm: float | None, sums: _Sums | None) -> Edit:
+class _Seen:
+    """An edit that changes nothing and keeps what it sees, for an edit at a later site."""
+
+    acts_BSD: Tensor
+
+    def __call__(self, acts_BSD: Tensor) -> Tensor:
+        self.acts_BSD = acts_BSD
+        return acts_BSD
+
+
+def _from(seen: _Seen | None, decode: Decode) -> Edit:
+    """Puts the reconstruction in place, made from the site itself or from what was seen before."""
+    if seen is None:
+        return replace(decode)
+
+    def edit(acts_BSD: Tensor) -> Tensor:
+        read = seen.acts_BSD
+        return decode(read.reshape(-1, read.shape[-1]).float()).reshape(acts_BSD.shape)
+
+    return edit
+
+
+def _limited(
+    edit: Edit,
+    real_BS: Tensor,
+    max_norm: float | None,
+    sums: _Sums | None,
+    seen: _Seen | None = None,
+) -> Edit:
     """The edit, on text tokens of ordinary norm only; ``sums`` counts them if it is given."""
 
     def apply(acts_BSD: Tensor) -> Tensor:
-        where = real_BS.to(acts_BSD.device) & usable(acts_BSD, max_norm)
+        read = acts_BSD if seen is None else seen.acts_BSD
+        where = real_BS.to(acts_BSD.device) & usable(read, max_norm)
         if sums is not None:
             sums.text += int(real_BS.sum())
             sums.replaced += int(where.sum())

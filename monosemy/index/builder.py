@@ -40,6 +40,7 @@ def build_index(
     reporter: Reporter = SILENT,
     *,
     max_norm: float | None = None,
+    writes_to: str | None = None,
     chunk_postings: int = CHUNK_POSTINGS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> IndexReader:
@@ -47,6 +48,7 @@ def build_index(
 
     Two stages: ``index`` (tokens) encodes every token once; ``examples`` (features) merges the
     postings feature by feature and adds statistics, examples, evidence, logits and neighbours.
+    ``writes_to`` is the site of the decoder's rows, where it is another than that which is read.
     Tokens whose activation norm exceeds ``max_norm`` are left out and counted in ``meta.json``.
 
     Memory: the encoder's product of one batch, one chunk of postings, ``memory_bytes`` of finished
@@ -73,7 +75,7 @@ def build_index(
             np.asarray(store.row_document, np.int64),
             np.asarray(explanation_split(store.document_hash)) == EXPLANATION_TRAIN,
             TokenEvidence(context, counts.text),
-            LogitLens(host, source.site, spec.logit_tokens),
+            LogitLens(host, writes_to or source.site, spec.logit_tokens),
             DecoderNeighbours(sae.W_dec, spec.neighbours),
             coactivation,
             counts.kept,

@@ -24,6 +24,7 @@ from monosemy.specs.kinds import (
     PipelineRun,
     RunSpec,
     ScoreRun,
+    SweepRun,
     TrainRun,
     pipeline_children,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "SAESpec",
     "ScoreRun",
     "ScoringSpec",
+    "SweepRun",
     "TextSpec",
     "TopKFamilySpec",
     "TopKSpec",

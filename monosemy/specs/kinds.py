@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.part import Part, Site
@@ -18,11 +18,16 @@ from monosemy.specs.parts import (
     TrainingSpec,
 )
 
+Rate = Annotated[float, Field(gt=0)]
 SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Training(Part):
-    """What it takes to train an SAE."""
+MAX_SWEEP = 64
+"""SAEs that one sweep may train."""
+
+
+class _Stream(Part):
+    """Where activations come from."""
 
     name: str | None = Field(None, max_length=120)
     """Name of the SAE; None builds one from model, site and size."""
@@ -30,6 +35,11 @@ class _Training(Part):
     """The host model."""
     text: TextSpec = TextSpec()
     """What it reads."""
+
+
+class _Training(_Stream):
+    """What it takes to train an SAE."""
+
     site: Site = "blocks.9.hook_resid_post"
     """Where it is hooked, in TransformerLens names."""
     sae: AnySAE = TopKSpec()
@@ -42,6 +52,49 @@ class TrainRun(_Training):
     """Train one SAE."""
 
     kind: Literal["train"] = "train"
+
+
+class SweepRun(_Stream):
+    """Train many SAEs on the same batches: every site with every SAE, rate and seed.
+
+    The host model reads the text once for all of them.
+    """
+
+    kind: Literal["sweep"] = "sweep"
+    sites: list[Site] = Field(["blocks.9.hook_resid_post"], min_length=1, max_length=32)
+    """Where the model is hooked, in TransformerLens names."""
+    saes: list[AnySAE] = Field([TopKSpec()], min_length=1, max_length=MAX_SWEEP)
+    """Architectures and sizes."""
+    learning_rates: list[Rate] | None = Field(None, min_length=1, max_length=16)
+    """Rates to try; None takes ``training.learning_rate``."""
+    seeds: list[int] | None = Field(None, min_length=1, max_length=16)
+    """Seeds of the initialisation; None takes ``training.seed``, which seeds the order of the
+    tokens in any case."""
+    training: TrainingSpec = TrainingSpec()
+    """Length, batch, buffer: shared by all."""
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> SweepRun:
+        count = len(self.sites) * len(self.saes)
+        count *= len(self.learning_rates or [0]) * len(self.seeds or [0])
+        if count > MAX_SWEEP:
+            raise ValueError(f"a sweep of {count} SAEs is too large: at most {MAX_SWEEP}")
+        return self
+
+    def members(self) -> list[TrainRun]:
+        """One training spec per SAE, in the order sites, SAEs, rates, seeds."""
+        shared = {"model": self.model, "text": self.text}
+        settings = [
+            {"learning_rate": rate, "seed": seed}
+            for rate in self.learning_rates or [self.training.learning_rate]
+            for seed in self.seeds or [self.training.seed]
+        ]
+        return [
+            TrainRun(site=site, sae=sae, training=self.training.model_copy(update=each), **shared)
+            for site in self.sites
+            for sae in self.saes
+            for each in settings
+        ]
 
 
 class EvaluateRun(Part):
@@ -101,12 +154,13 @@ class PipelineRun(_Training):
 
 
 RunSpec = Annotated[
-    TrainRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
+    TrainRun | SweepRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
     Field(discriminator="kind"),
 ]
 
 KINDS: dict[str, type[Part]] = {
     "train": TrainRun,
+    "sweep": SweepRun,
     "evaluate": EvaluateRun,
     "index": IndexRun,
     "explain": ExplainRun,
@@ -116,6 +170,7 @@ KINDS: dict[str, type[Part]] = {
 
 QUEUES: dict[str, str] = {
     "train": "gpu",
+    "sweep": "gpu",
     "evaluate": "gpu",
     "index": "gpu",
     "explain": "interp",

@@ -93,8 +93,9 @@ def _describe(model: type[Part], item: Any) -> tuple[str, str]:
 
 def _without_tag(location: list[str]) -> list[str]:
     """Pydantic puts the architecture into the path of what is wrong with an SAE's options."""
-    tagged = len(location) > 1 and location[0] == "sae" and location[1] in ARCHITECTURES
-    return [location[0], *location[2:]] if tagged else location
+    at = {"sae": 1, "saes": 2}.get(location[0]) if location else None
+    tagged = at is not None and len(location) > at and location[at] in ARCHITECTURES
+    return [*location[:at], *location[at + 1 :]] if at is not None and tagged else location
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -106,8 +107,10 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Names of the fields of the nested model at ``path``."""
     current: type[BaseModel] | None = model
     for name in path:
-        if current is not None and name in ARCHITECTURES and name not in current.model_fields:
+        if name in ARCHITECTURES:
             current = ARCHITECTURES[name]
+            continue
+        if name.isdecimal():  # a place in a list
             continue
         info = current.model_fields.get(name) if current else None
         current = _model_in(info.annotation) if info else None

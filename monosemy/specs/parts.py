@@ -12,10 +12,7 @@ from pydantic import Field, field_validator
 
 from monosemy.specs.part import Part
 
-
-Packing = Literal[
-    "document", "packed", "chat", "chat_block_diagonal", "document_block_diagonal"
-]
+Packing = Literal["document", "packed", "chat", "chat_block_diagonal", "document_block_diagonal"]
 """How documents share rows; see ``TextSpec.packing``."""
 
 
@@ -75,13 +72,17 @@ class TrainingSpec(Part):
     warmup_steps: int = Field(50, ge=0)
     """Linear warm-up."""
     decay_fraction: float = Field(0.2, ge=0, le=1)
-    """The last share of the steps over which the rate falls linearly to zero."""
+    """The last share of the steps over which the rate falls to zero."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """How it falls."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     decoder_bias: Literal["mean", "geometric_median", "zero"] = "mean"
     """Where ``b_dec`` starts."""
     seed: int = 0
     """Seeds initialisation, row order and shuffling."""
+    tracker: Literal["wandb", "trackio"] | None = None
+    """Also send readings to Weights & Biases or trackio, which must be installed."""
     checkpoint_seconds: float = Field(30.0, gt=0)
     """A checkpoint is written at least this often."""
     cache_activations: bool = True

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monosemy.progress import Reporter
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import TrainRun, TranscoderSpec
 from monosemy.training.history import History, Reading
 from monosemy.training.initial_bias import middle
+from monosemy.training.page import density_histogram
 from monosemy.training.schedule import learning_rate
+from monosemy.training.tracker import Tracker
 from monosemy.training.trainer import SAETrainer
 
 _CALIBRATION_TOKENS = 65_536
@@ -28,8 +31,9 @@ class TrainedSAE:
     baseline: SAE | None
     metrics: dict[str, Any]
     """tokens, steps, epochs, seconds, tokens_per_second, fvu, l0, loss and the architecture's terms
-    (means over the last batches), dead_share, outliers, max_norm, activation_scale, product_dtype;
-    fvu, l0, loss, the terms and dead_share of the frozen-decoder twin under ``baseline``."""
+    (means over the last batches), dead_share, density (``density_histogram``), outliers, max_norm,
+    activation_scale, product_dtype; fvu, l0, loss, the terms and dead_share of the frozen-decoder
+    twin under ``baseline``."""
     history: list[Reading]
     """At most 200 readings: step, tokens, seconds, learning_rate, fvu, l0, loss, the terms,
     dead_share, and the twin's fvu as baseline_fvu.  All of them are in the run's folder."""
@@ -51,6 +55,7 @@ class Member:
         self.trainer = self._trainer(frozen=False)
         self.twin = self._trainer(frozen=True) if spec.training.frozen_decoder_baseline else None
         self.history = History(file)
+        self.tracker: Tracker | None = None
         self.scale = self.target_scale = 1.0
 
     def _trainer(self, frozen: bool) -> SAETrainer:
@@ -63,6 +68,17 @@ class Member:
     @property
     def trainers(self) -> list[SAETrainer]:
         return [self.trainer, *([self.twin] if self.twin else [])]
+
+    def begin(self, step: int, reporter: Reporter) -> None:
+        """Opens what readings go to, at the step the run starts or resumes from."""
+        self.history.start(step)
+        if self.spec.training.tracker is not None:
+            config = self.spec.model_dump(mode="json")
+            self.tracker = Tracker(self.spec.training.tracker, self.spec.name, config, reporter)
+
+    def end(self) -> None:
+        if self.tracker is not None:
+            self.tracker.close()
 
     def start(self, sample_NW: Tensor) -> None:
         """Scales and decoder bias from the first tokens of the stream."""
@@ -91,6 +107,8 @@ class Member:
         if self.twin is not None:
             line["baseline_fvu"] = self.twin.readings()["fvu"]
         self.history.add(line)
+        if self.tracker is not None:
+            self.tracker.log(line)
         return line
 
     def state(self, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -121,6 +139,7 @@ class Member:
             trainer.sae.requires_grad_(False).cpu()
         baseline = self.twin.sae if self.twin else None
         density = self.trainer.density.float().cpu()
+        metrics["density"] = density_histogram(density.tolist())
         shown = self.history.downsampled()
         return TrainedSAE(self.trainer.sae, baseline, metrics, shown, density)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, Stopped
 from monosemy.models.host import HostModel
+from monosemy.models.packing import reading_order
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
@@ -32,7 +33,7 @@ _READ_EVERY = 10
 _STATE_FORMAT = 2
 """Part of a checkpoint's key: raise it when the meaning of its contents changes."""
 
-_IRRELEVANT: Any = {"name": True, "training": {"checkpoint_seconds"}}
+_IRRELEVANT: Any = {"name": True, "training": {"checkpoint_seconds", "tracker"}}
 """What may differ between a checkpoint's spec and that of the run that resumes it."""
 
 
@@ -94,7 +95,7 @@ class TrainingLoop:
         capacity = min(training.buffer_tokens, self.text_tokens)
         self.columns = columns
         self.stream = ActivationStream(
-            source, rows, training, capacity, columns=list(columns.values())
+            *reading_order(source, store, rows), training, capacity, columns=list(columns.values())
         )
         self.device = choose_device(specs[0].model.device)
         self.members = [
@@ -119,7 +120,7 @@ class TrainingLoop:
         """Stage ``train`` from the checkpoint, if there is one, to the end."""
         self._restore(reporter)
         for member in self.members:
-            member.history.start(self.step)
+            member.begin(self.step, reporter)
             for trainer in member.trainers:
                 trainer.sae.product_dtype = self.product_dtype
         done, total = self.step * self.batch, self.total_steps * self.batch
@@ -135,6 +136,8 @@ class TrainingLoop:
                 self._save()
                 raise
             self._save()
+        for member in self.members:
+            member.end()
         return self._results()
 
     def _start(self, stage: Stage) -> None:
@@ -185,7 +188,11 @@ class TrainingLoop:
             for member in self.members
         ]
         names = {"fvu": "fvu", "l0": "l0", "dead": "dead_share", "loss": "loss"}
-        return {shown: round(lines[0][name], 5) for shown, name in names.items()}
+        shown = {short: round(lines[0][name], 5) for short, name in names.items()}
+        shown["learning_rate"] = float(f"{lines[0]['learning_rate']:.4g}")
+        if "baseline_fvu" in lines[0]:
+            shown["baseline_fvu"] = round(lines[0]["baseline_fvu"], 5)
+        return shown
 
     def _prefix(self, number: int) -> str:
         return "" if len(self.members) == 1 else f"{number}."

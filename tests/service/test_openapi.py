@@ -19,6 +19,7 @@ ENDPOINTS = {
     ("get", "/api/v1/runs"),
     ("get", "/api/v1/runs/{run_id}"),
     ("get", "/api/v1/runs/{run_id}/events"),
+    ("get", "/api/v1/runs/{run_id}/training"),
     ("post", "/api/v1/runs/{run_id}/cancel"),
     ("post", "/api/v1/runs/{run_id}/retry"),
     ("get", "/api/v1/models"),

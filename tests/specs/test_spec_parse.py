@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -12,12 +13,15 @@ from monosemy.specs import (
     KINDS,
     PENDING_SAE,
     PipelineRun,
+    SweepRun,
+    TopKSpec,
     TrainRun,
     apply_overrides,
     load_spec,
     parse_spec,
     pipeline_children,
 )
+from monosemy.specs.architectures import ARCHITECTURES
 
 
 def problems(data: object) -> dict[str, str]:
@@ -121,3 +125,59 @@ def test_every_field_is_described() -> None:
             annotation = field.annotation
             for sub in getattr(annotation, "model_fields", {}).values():
                 assert sub.description
+
+
+@pytest.mark.parametrize(
+    ("spec", "where", "words"),
+    [
+        ({"kind": "train", "sae": {"architecture": "jumprelou"}}, "sae.architecture", "'jumprelu'"),
+        ({"kind": "train", "sae": {"architecture": "relu", "k": 3}}, "sae.k", "unknown key"),
+        ({"kind": "train", "sae": {"d_saes": 3}}, "sae.d_saes", "'d_sae'"),
+        ({"kind": "train", "sae": {"k": 9, "d_sae": 4}}, "sae", "larger than d_sae"),
+        ({"kind": "train", "sae": {"architecture": "transcoder"}}, "sae.target_site", "required"),
+        (
+            {"kind": "train", "sae": {"architecture": "matryoshka", "prefixes": [8, 4]}},
+            "sae",
+            "prefixes must rise",
+        ),
+        ({"kind": "sweep", "saes": [{}, {"d_saes": 3}]}, "saes.1.d_saes", "'d_sae'"),
+        ({"kind": "sweep", "saes": [{"architecture": "x"}]}, "saes.0.architecture", "known: topk"),
+        ({"kind": "sweep", "seeds": [1] * 9, "learning_rates": [1.0] * 9}, "", "at most 64"),
+    ],
+)
+def test_faults_in_an_sae_name_the_key_and_not_the_union(
+    spec: dict[str, Any], where: str, words: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(spec)
+    ((found, text),) = caught.value.problems
+    assert found == where and words in text
+
+
+def test_every_architecture_has_its_own_options() -> None:
+    for name, kind in ARCHITECTURES.items():
+        target = {"target_site": "blocks.1.hook_mlp_out"} if name == "transcoder" else {}
+        run = parse_spec({"kind": "train", "sae": {"architecture": name, **target}})
+        assert isinstance(run, TrainRun) and type(run.sae) is kind
+        assert parse_spec(run.model_dump(mode="json")) == run
+    run = parse_spec({"kind": "train", "sae": {"k": 7}})
+    assert isinstance(run, TrainRun) and run.sae == TopKSpec(k=7)
+
+
+def test_a_sweep_is_the_product_of_its_lists() -> None:
+    run = parse_spec(
+        {
+            "kind": "sweep",
+            "sites": ["blocks.1.hook_mlp_out", "blocks.2.attn.hook_z"],
+            "saes": [{"k": 4}, {"architecture": "relu"}],
+            "learning_rates": [0.1, 0.2],
+            "seeds": [5, 6, 7],
+            "training": {"tokens": 99, "seed": 3},
+        }
+    )
+    assert isinstance(run, SweepRun)
+    members = run.members()
+    assert len(members) == 24 and len({member.model_dump_json() for member in members}) == 24
+    assert {member.training.tokens for member in members} == {99}
+    assert [m.training.seed for m in members[:3]] == [5, 6, 7]
+    assert parse_spec(members[-1].model_dump(mode="json")) == members[-1]

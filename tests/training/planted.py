@@ -55,6 +55,7 @@ def planted(
     store = SimpleNamespace(
         text_id="planted",
         row_start=row_start,
+        row_sequence=None,
         training_rows=lambda: np.arange(n_rows)[np.arange(n_rows) % 10 != 0],
         heldout_rows=lambda: np.arange(0, n_rows, 10),
     )

@@ -137,6 +137,10 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4:11] == [2.0] * 7
     assert rates[10:] == pytest.approx([2.0 * (20 - step) / 10 for step in range(10, 20)])
+    cosine = spec.model_copy(update={"decay": "cosine"})
+    falling = [learning_rate(step, 20, cosine) for step in range(10, 20)]
+    assert falling[0] == 2.0 and falling[5] == pytest.approx(1.0) and falling[9] < 0.06
+    assert falling == sorted(falling, reverse=True)
     flat = TrainingSpec(learning_rate=2.0, warmup_steps=0, decay_fraction=0.0)
     assert {learning_rate(step, 20, flat) for step in range(20)} == {2.0}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -180,3 +181,34 @@ def test_names_made_up_need_no_quoting(tiny_spec: dict[str, Any]) -> None:
 
     spec = TrainRun.model_validate({**tiny_spec, "name": None})
     assert default_name(spec) == "tiny-llama-blocks-2-hook-resid-post-64"
+
+
+def test_a_sweep_trains_every_site_with_every_sae(trained: Trained) -> None:
+    spec = {
+        "kind": "sweep",
+        "name": "many",
+        "model": trained.spec["model"],
+        "text": trained.spec["text"],
+        "sites": [SITE, "blocks.1.attn.hook_z"],
+        "saes": [{"d_sae": 32, "k": 4}, {"d_sae": 48, "k": 2}],
+        "training": {**trained.spec["training"], "tokens": 4_000},
+    }
+    run = run_again(trained, spec)
+    assert run.state == "succeeded", run.error
+    assert run.result is not None
+    made = run.result["saes"]
+    assert [each["name"] for each in made] == ["many-0", "many-1", "many-2", "many-3"]
+    with transaction(trained.engine) as session:
+        rows = [session.get_one(Sae, uuid.UUID(each["sae_id"])) for each in made]
+    assert [(row.site, row.d_sae) for row in rows] == [
+        (site, width) for site in spec["sites"] for width in (32, 48)
+    ]
+    workspace = Workspace(trained.settings.artifacts)
+    for row in rows:
+        folder = workspace.locate(row.path)
+        assert load_sae(folder).d_sae == row.d_sae
+        assert "<svg" in (folder / "training.html").read_text()
+        assert row.metrics["max_norm"] > 0
+    # Each is an SAE like any other: it can be evaluated by its name.
+    evaluated = run_again(trained, {"kind": "evaluate", "sae": "many-2"})
+    assert evaluated.result is not None and evaluated.result["metrics"]["fvu"] is not None
