@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
-from monosemy.data.documents import Document, name_of
+from monosemy.data.chats import messages_of
+from monosemy.data.documents import Document, Holds, column_of, name_of
 from monosemy.errors import DataError
 
 WHOLE_FILE_CHARACTERS = 20_000
@@ -22,8 +23,10 @@ paragraph reaches twice this size, the cut is at the end of a line, else at a sp
 _READ_CHARACTERS = 1 << 16
 
 
-def read_txt(file: Path, column: str) -> Iterator[Document]:  # noqa: ARG001  one signature for all
+def read_txt(file: Path, column: str, holds: Holds = "text") -> Iterator[Document]:  # noqa: ARG001
     """One document, or many for a long file (see the constants).  The file must be UTF-8."""
+    if holds == "chat":
+        raise DataError(f"{file} holds no chats.", "Chats come in .jsonl or .parquet files.")
     try:
         with file.open(encoding="utf-8-sig") as stream:
             held = stream.read(WHOLE_FILE_CHARACTERS + 1)
@@ -74,7 +77,7 @@ def _encoding_fault(file: Path) -> tuple[str, str]:
     return f"{file} is not UTF-8.", advice
 
 
-def read_jsonl(file: Path, column: str) -> Iterator[Document]:
+def read_jsonl(file: Path, column: str, holds: Holds = "text") -> Iterator[Document]:
     """One document per line, its text under ``column``; lines may be gzipped (.gz)."""
     with _open_binary(file) as stream:
         lines = enumerate(stream, 1)
@@ -86,14 +89,14 @@ def read_jsonl(file: Path, column: str) -> Iterator[Document]:
             except (OSError, EOFError, zlib.error) as error:
                 raise DataError(f"Cannot read {file}: {error}.") from None
             if line.strip():
-                yield _document_of_line(file, number, line, column)
+                yield _document_of_line(file, number, line, column, holds)
 
 
 def _open_binary(file: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
 
 
-def _document_of_line(file: Path, number: int, line: bytes, column: str) -> Document:
+def _document_of_line(file: Path, number: int, line: bytes, column: str, holds: Holds) -> Document:
     where = f"{file}, line {number}"
     try:
         record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -103,17 +106,23 @@ def _document_of_line(file: Path, number: int, line: bytes, column: str) -> Docu
         raise DataError(f"{where} is not JSON: {error}.") from None
     if not isinstance(record, Mapping):
         raise DataError(f"{where} holds no JSON object but a {type(record).__name__}.")
-    return document_of(record, column, where, f"{file.name}:{number}")
+    return document_of(record, column, where, f"{file.name}:{number}", holds)
 
 
-def document_of(record: Mapping[str, Any], column: str, where: str, name: str) -> Document:
-    """The document in one record; null text counts as empty.  ``DataError`` names the columns."""
+def document_of(
+    record: Mapping[str, Any], column: str, where: str, name: str, holds: Holds = "text"
+) -> Document:
+    """The document in one record; null counts as empty.  ``DataError`` names the columns."""
+    column = column_of(record.keys(), column, holds)
     if column not in record:
         raise missing_column(where, column, list(record))
-    text = record[column]
-    if text is not None and not isinstance(text, str):
-        raise DataError(f"{where}: '{column}' holds {type(text).__name__}, not text.")
-    return Document(name_of(record, name), text or "")
+    value = record[column]
+    if holds == "chat" or (holds == "either" and isinstance(value, list)):
+        return Document(name_of(record, name), "", messages_of(value, column, where))
+    if value is not None and not isinstance(value, str):
+        advice = "For chats set text.packing=chat." if isinstance(value, list) else None
+        raise DataError(f"{where}: '{column}' holds {type(value).__name__}, not text.", advice)
+    return Document(name_of(record, name), value or "")
 
 
 def missing_column(where: str, column: str, there: list[str]) -> DataError:
@@ -122,7 +131,7 @@ def missing_column(where: str, column: str, there: list[str]) -> DataError:
     return DataError(f"{where} has no column '{column}'; its columns: {known}.", "Set text.column.")
 
 
-def read_parquet(file: Path, column: str) -> Iterator[Document]:
+def read_parquet(file: Path, column: str, holds: Holds = "text") -> Iterator[Document]:
     """One document per row, read one row group at a time."""
     try:
         import pyarrow as arrow
@@ -136,6 +145,7 @@ def read_parquet(file: Path, column: str) -> Iterator[Document]:
     except (OSError, arrow.ArrowInvalid) as error:
         raise DataError(f"{file} is not a parquet file: {error}.") from None
     names = table.schema_arrow.names
+    column = column_of(names, column, holds)
     if column not in names:
         raise missing_column(str(file), column, names)
     wanted = [column, *(name for name in ("title", "name", "id", "url") if name in names)]
@@ -144,4 +154,4 @@ def read_parquet(file: Path, column: str) -> Iterator[Document]:
         for record in batch.to_pylist():
             number += 1
             where = f"{file}, row {number}"
-            yield document_of(record, column, where, f"{file.name}:{number}")
+            yield document_of(record, column, where, f"{file.name}:{number}", holds)

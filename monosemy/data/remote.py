@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from monosemy.data.documents import Document
+from monosemy.data.documents import Document, Holds
 from monosemy.data.local_files import document_of
 from monosemy.errors import DataError
 
 
-def read_dataset(name: str, subset: str | None, split: str, column: str) -> Iterator[Document]:
+def read_dataset(
+    name: str, subset: str | None, split: str, column: str, holds: Holds = "text"
+) -> Iterator[Document]:
     """One document per record of ``split``, downloaded as it is read; ``DataError`` if it fails."""
     try:
         import datasets
@@ -32,7 +34,7 @@ def read_dataset(name: str, subset: str | None, split: str, column: str) -> Iter
         except Exception as error:
             raise _fault(name, error) from error
         number += 1
-        yield document_of(record, column, f"{name}, record {number}", f"{name}:{number}")
+        yield document_of(record, column, f"{name}, record {number}", f"{name}:{number}", holds)
 
 
 def _fault(name: str, error: Exception) -> DataError:

@@ -2,10 +2,15 @@
 
 Tokens lie flat, without BOS and padding, so a token's position is its index and is stable whatever
 batches it later appears in.  A row is a run of at most ``context_size`` tokens (one fewer where BOS
-is prepended) of one document; the last row of a document is as short as it comes out.
+is prepended) of one document; the last row of a document is as short as it comes out.  A dialogue
+is one row, cut off at ``context_size``.
+
+Rows that the host model reads together are a sequence (``data.layout``): one row, but where
+documents are packed (``TextSpec.packing``).  Sequences mix no held-out documents with others.
 
 Files: ``store.json``, ``tokens.u32`` (raw little endian), ``row_start.npy``, ``row_document.npy``,
-``document_hash.npy``, ``document_names.json``, ``token_bytes.bin``.
+``document_hash.npy``, ``document_names.json``, ``token_bytes.bin``, and ``row_sequence.npy`` where
+sequences are more than rows (format 2).
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.data.layout import groups
 from monosemy.data.splits import heldout_documents
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
@@ -29,7 +35,7 @@ from monosemy.workspace import Workspace, fingerprint
 if TYPE_CHECKING:
     from monosemy.models.host import HostModel
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_SEQUENCES = 1, 2
 _LOCAL_TEXT = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -40,9 +46,9 @@ class Batch(NamedTuple):
     mask_BS: npt.NDArray[np.int64]
     """1 on BOS and text, 0 on padding."""
     real_BS: npt.NDArray[np.bool_]
-    """True on text: neither BOS nor padding."""
+    """True on the text asked for: neither BOS nor padding, nor what packed rows have around it."""
     position_BS: npt.NDArray[np.int64]
-    """Flat position of each token of the text, -1 elsewhere."""
+    """Flat position of each real token, -1 elsewhere."""
 
 
 class TokenStore:
@@ -63,8 +69,14 @@ class TokenStore:
         self.row_start: npt.NDArray[np.int64] = _load(folder / "row_start.npy")
         self.row_document: npt.NDArray[np.int32] = _load(folder / "row_document.npy")
         self.document_hash: npt.NDArray[np.uint64] = _load(folder / "document_hash.npy")
+        self.packing: str = meta["text"].get("packing", "document")
+        self.row_sequence: npt.NDArray[np.int32] | None = None
+        """The sequence of each row; None where every row is read alone."""
+        if meta["format"] == FORMAT_WITH_SEQUENCES:
+            self.row_sequence = _load(folder / "row_sequence.npy")
         sizes = (len(tokens), len(self.row_start) - 1, len(self.document_hash))
-        if sizes != (self.n_tokens, self.n_rows, self.n_documents):
+        sequenced = self.n_rows if self.row_sequence is None else len(self.row_sequence)
+        if (*sizes, sequenced) != (self.n_tokens, self.n_rows, self.n_documents, self.n_rows):
             raise DataError(f"The token store {folder} is damaged: its files differ in length.")
 
     @classmethod
@@ -73,9 +85,10 @@ class TokenStore:
         folder = Path(folder)
         try:
             meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            if meta["format"] != FORMAT:
+            if meta["format"] not in (FORMAT, FORMAT_WITH_SEQUENCES):
                 raise DataError(
-                    f"The token store {folder} has format {meta['format']}, not {FORMAT}.",
+                    f"The token store {folder} has format {meta['format']}, "
+                    f"not {FORMAT} or {FORMAT_WITH_SEQUENCES}.",
                     "Delete it; it is then built anew.",
                 )
             return cls(folder, meta)
@@ -91,7 +104,7 @@ class TokenStore:
         """Tokenises ``text`` into ``folder``, which appears whole or not at all."""
         from monosemy.data.store_builder import build_store
 
-        build_store(text, host, text_id_of(text, host.fingerprint), Path(folder), reporter)
+        build_store(text, host, text_id_for(text, host), Path(folder), reporter)
         return cls.open(folder)
 
     @cached_property
@@ -104,9 +117,59 @@ class TokenStore:
         """Bytes of every token id of the tokenizer that built this store."""
         return TokenBytes.unpack((self.folder / "token_bytes.bin").read_bytes())
 
-    def batch(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> Batch:
-        """The given rows, padded to the longest of them."""
+    @property
+    def crosses_documents(self) -> bool:
+        """Whether a token's activation depends on other documents of its sequence."""
+        return self.packing == "packed"
+
+    @property
+    def special_ids(self) -> npt.NDArray[np.int64]:
+        """Token ids that the tokenizer calls special, ascending; empty in stores made before these
+        were recorded."""
+        return np.asarray(self.meta.get("special_ids", []), dtype=np.int64)
+
+    @property
+    def role_ids(self) -> dict[str, int]:
+        """Ids of the role names that are single tokens (see ``data.chats.role_ids``)."""
+        return dict(self.meta.get("role_ids", {}))
+
+    @property
+    def n_sequences(self) -> int:
+        """How many lines the host model reads for the whole text."""
+        return self.n_rows if self.row_sequence is None else len(self._sequences[1]) - 1
+
+    def sequences_of(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """The sequences that hold these rows: each once, in order of first appearance."""
         rows = np.asarray(rows, dtype=np.int64)
+        sequence = rows if self.row_sequence is None else self.row_sequence[rows]
+        _, first = np.unique(sequence, return_index=True)
+        return np.asarray(sequence[np.sort(first)], dtype=np.int64)
+
+    def rows_of(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows of these sequences, sequence by sequence, in the order the model reads them."""
+        sequences = np.asarray(sequences, dtype=np.int64)
+        if self.row_sequence is None:
+            return sequences
+        order, start = self._sequences
+        parts = [order[start[number] : start[number + 1]] for number in sequences.tolist()]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    @cached_property
+    def _sequences(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        assert self.row_sequence is not None
+        return groups(self.row_sequence)
+
+    def batch(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> Batch:
+        """The given rows, padded to the longest of them.
+
+        Where documents are packed, one line per sequence that holds any of them (in order of first
+        appearance), ``real_BS`` on their tokens alone; elsewhere one line per row.  Rows beneath a
+        block-diagonal mask come alone, which gives the same activations (``models.packing`` puts
+        them together).
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if self.crosses_documents:
+            return self._packed_batch(rows)
         lead = 0 if self.bos_id is None else 1
         start, length = self.row_start[rows], self.row_start[rows + 1] - self.row_start[rows]
         width = int(length.max(initial=0)) + lead
@@ -120,6 +183,28 @@ class TokenStore:
             ids[:, 0] = self.bos_id
             mask[:, 0] = 1
         return Batch(ids, mask, real, position)
+
+    def _packed_batch(self, rows: npt.NDArray[np.integer]) -> Batch:
+        lead = 0 if self.bos_id is None else 1
+        lines = [self.rows_of(np.array([number])) for number in self.sequences_of(rows)]
+        wanted = [np.isin(line, rows).tolist() for line in lines]
+        spans = [[(self.row_start[row], self.row_start[row + 1]) for row in line] for line in lines]
+        lengths = [sum(int(end - start) for start, end in span) + lead for span in spans]
+        shape = (len(lines), max(lengths, default=lead))
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        mask = np.arange(shape[1])[None, :] < np.array(lengths, dtype=np.int64)[:, None]
+        position = np.full(shape, -1, dtype=np.int64)
+        if self.bos_id is not None:
+            ids[:, 0] = self.bos_id
+        for number, (asked, span) in enumerate(zip(wanted, spans, strict=True)):
+            at = lead
+            for real, (start, end) in zip(asked, span, strict=True):
+                place = slice(at, at + int(end - start))
+                ids[number, place] = self.tokens[start:end]
+                if real:
+                    position[number, place] = np.arange(start, end)
+                at = place.stop
+        return Batch(ids, mask.astype(np.int64), position >= 0, position)
 
     def heldout_rows(self) -> npt.NDArray[np.int64]:
         """Rows of documents that the SAE never trains on, ascending."""
@@ -139,16 +224,26 @@ class TokenStore:
         return heldout_documents(self.document_hash, self.meta["heldout_fraction"])
 
 
-def text_id_of(text: TextSpec, host_fingerprint: str) -> str:
-    """Name of the store of ``text`` as this host tokenises it.
+def text_id_for(text: TextSpec, host: HostModel) -> str:
+    """``text_id_of`` with what it needs of the host."""
+    template = getattr(host.tokenizer, "chat_template", None)
+    return text_id_of(text, host.fingerprint, template)
+
+
+def text_id_of(text: TextSpec, host_fingerprint: str, chat_template: Any = None) -> str:
+    """Name of the store of ``text`` as this host tokenises it, and as its template renders chats.
 
     A local file counts with its size and time of change, so an edited file makes a new store.
     """
     source = text.model_dump(mode="json")
+    if text.packing == "document":
+        del source["packing"]  # the names given before there was a choice stay valid
     path = Path(text.source).expanduser()
     if text.source.endswith(_LOCAL_TEXT) and path.is_file():
         found = path.stat()
         source["file"] = [str(path.resolve()), found.st_size, found.st_mtime_ns]
+    if text.packing == "packed" or text.packing.startswith("chat"):
+        source["chat_template"] = chat_template
     return fingerprint({"format": FORMAT, "text": source, "host": host_fingerprint})
 
 
@@ -156,7 +251,7 @@ def prepare_text(
     text: TextSpec, host: HostModel, workspace: Workspace, reporter: Reporter = SILENT
 ) -> TokenStore:
     """The token store of ``text``, opened from ``text/<text_id>`` or built there."""
-    folder = workspace.folder("text", text_id_of(text, host.fingerprint))
+    folder = workspace.folder("text", text_id_for(text, host))
     if (folder / "store.json").is_file():
         return TokenStore.open(folder)
     return TokenStore.build(text, host, folder, reporter)

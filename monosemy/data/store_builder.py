@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
+from monosemy.data.chats import ChatRenderer, role_ids, special_ids
+from monosemy.data.layout import block_sequences, packed_rows
 from monosemy.data.sources import Document, open_text
-from monosemy.data.store import FORMAT
+from monosemy.data.splits import heldout_documents
+from monosemy.data.store import FORMAT, FORMAT_WITH_SEQUENCES
 from monosemy.errors import DataError
 from monosemy.progress import Reporter
 from monosemy.specs import TextSpec
@@ -31,7 +35,8 @@ def build_store(
 ) -> None:
     """Writes the store of ``text`` to ``folder``; leaves no trace of itself if it fails.
 
-    Exact duplicates of documents are left out.  Raises ``DataError`` for a text without tokens.
+    Exact duplicates of documents are left out, and dialogues that cannot be used; both are counted.
+    Raises ``DataError`` for a text without tokens, or chats for a model without a template.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -47,13 +52,14 @@ def build_store(
                 if writer.full:
                     break
         if not writer.n_tokens:
-            raise DataError(f"The text '{text.source}' holds no tokens.")
+            raise DataError(f"The text '{text.source}' holds no tokens.", writer.why_empty())
         writer.finish(text_id, temporary)
         reporter.log(
             "text is tokenised",
             tokens=writer.n_tokens,
             documents=len(writer.hashes),
             duplicates=writer.duplicates,
+            **({"skipped_chats": sum(writer.skipped.values())} if writer.skipped else {}),
         )
         _publish(temporary, folder)
     finally:
@@ -73,7 +79,8 @@ def _batches(documents: Iterator[Document], writer: _Writer) -> Iterator[list[Do
     """Unseen documents in batches that keep the tokenizer busy."""
     batch: list[Document] = []
     size = 0
-    for document in documents:
+    for found in documents:
+        document = writer.rendered(found)
         if not document.text.strip() or not writer.is_new(document.text):
             continue
         batch.append(document)
@@ -92,15 +99,42 @@ class _Writer:
         self.text = text
         self.host = host
         self.stream = stream
-        self.bos_id = host.bos_id if text.prepend_bos else None
+        self.chats = text.packing.startswith("chat")
+        self.bos_id = host.bos_id if text.prepend_bos and not self.chats else None
         self.row_length = text.context_size - (self.bos_id is not None)
+        self.separator = _separator(host) if text.packing == "packed" else None
+        self.renderer: ChatRenderer | None = None
+        if self.chats:
+            self.renderer = ChatRenderer(host.tokenizer, host.name)
         self.n_tokens = 0
         self.duplicates = 0
-        self.row_start = array("q", [0])
-        self.row_document = array("i")
+        self.truncated = 0
+        """Dialogues cut off at the context size, and the tokens lost by it."""
+        self.truncated_tokens = 0
+        self.lengths = array("q")
         self.hashes: list[int] = []
         self.names: list[str] = []
         self._seen: set[int] = set()
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Dialogues left out, per reason."""
+        return dict(self.renderer.skipped) if self.renderer else {}
+
+    def why_empty(self) -> str | None:
+        if not self.renderer or not self.skipped:
+            return None
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in self.skipped.items())
+        said = self.renderer.first_refusal
+        return f"Dialogues left out: {reasons}." + (f" The template said: {said}" if said else "")
+
+    def rendered(self, document: Document) -> Document:
+        """The document with its dialogue as text; empty where that cannot be used."""
+        if document.messages is None:
+            return document
+        if self.renderer is None:
+            self.renderer = ChatRenderer(self.host.tokenizer, self.host.name)
+        return Document(document.name, self.renderer.render(document.messages) or "")
 
     @property
     def full(self) -> bool:
@@ -127,6 +161,12 @@ class _Writer:
         for document, ids in zip(documents, encoded, strict=True):
             if self.full:
                 break
+            if self.chats and len(ids) > self.row_length:
+                self.truncated += 1
+                self.truncated_tokens += len(ids) - self.row_length
+                ids = ids[: self.row_length]
+            if ids and self.separator is not None:
+                ids = [*ids, self.separator]
             if self.text.max_tokens is not None:
                 ids = ids[: self.text.max_tokens - self.n_tokens]
             if ids:
@@ -135,23 +175,39 @@ class _Writer:
 
     def _append(self, document: Document, ids: Any) -> None:
         self.stream.write(ids.tobytes())
-        end = self.n_tokens + len(ids)
-        for start in range(self.n_tokens, end, self.row_length):
-            self.row_start.append(min(start + self.row_length, end))
-            self.row_document.append(len(self.hashes))
-        self.n_tokens = end
+        self.n_tokens += len(ids)
+        self.lengths.append(len(ids))
         self.hashes.append(_hash(document.text))
         self.names.append(document.name)
 
+    def _save_rows(self, hashes: npt.NDArray[np.uint64], folder: Path) -> tuple[int, int | None]:
+        """Cuts the documents into rows; returns how many, and how many sequences they make."""
+        lengths = np.asarray(self.lengths, dtype=np.int64)
+        heldout = heldout_documents(hashes, self.text.heldout_fraction)
+        sequence: npt.NDArray[np.int64] | None = None
+        if self.text.packing == "packed":
+            start, document, sequence = packed_rows(lengths, heldout, self.row_length)
+        else:
+            start, document = _cut(lengths, self.row_length)
+        if self.text.packing.endswith("block_diagonal"):
+            sizes = np.diff(start) + (self.bos_id is not None)
+            sequence = block_sequences(sizes, heldout[document], self.text.context_size)
+        np.save(folder / "row_start.npy", start)
+        np.save(folder / "row_document.npy", document.astype(np.int32))
+        if sequence is None:
+            return len(document), None
+        np.save(folder / "row_sequence.npy", sequence.astype(np.int32))
+        return len(document), int(sequence.max()) + 1
+
     def finish(self, text_id: str, folder: Path) -> None:
         """Writes everything but the tokens; ``store.json`` comes last."""
-        np.save(folder / "row_start.npy", np.asarray(self.row_start, dtype=np.int64))
-        np.save(folder / "row_document.npy", np.asarray(self.row_document, dtype=np.int32))
-        np.save(folder / "document_hash.npy", np.asarray(self.hashes, dtype=np.uint64))
+        hashes = np.asarray(self.hashes, dtype=np.uint64)
+        n_rows, n_sequences = self._save_rows(hashes, folder)
+        np.save(folder / "document_hash.npy", hashes)
         (folder / "document_names.json").write_text(json.dumps(self.names), encoding="utf-8")
         (folder / "token_bytes.bin").write_bytes(self.host.token_bytes().pack())
         meta = {
-            "format": FORMAT,
+            "format": FORMAT if n_sequences is None else FORMAT_WITH_SEQUENCES,
             "text_id": text_id,
             "text": self.text.model_dump(mode="json"),
             "host": {"name": self.host.name, "fingerprint": self.host.fingerprint},
@@ -160,11 +216,40 @@ class _Writer:
             "bos_id": self.bos_id,
             "pad_id": self.host.pad_id,
             "n_tokens": self.n_tokens,
-            "n_rows": len(self.row_document),
+            "n_rows": n_rows,
+            "n_sequences": n_rows if n_sequences is None else n_sequences,
             "n_documents": len(self.hashes),
             "duplicates": self.duplicates,
+            "separator_id": self.separator,
+            "special_ids": special_ids(self.host.tokenizer),
+            "role_ids": role_ids(self.host.tokenizer),
+            "skipped_chats": self.skipped,
+            "truncated_chats": self.truncated,
+            "truncated_tokens": self.truncated_tokens,
         }
         (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def _cut(
+    lengths: npt.NDArray[np.int64], longest: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """``(row_start, row_document)``: every document cut into rows of at most ``longest``."""
+    pieces = -(-lengths // longest)
+    document = np.repeat(np.arange(len(lengths)), pieces)
+    sizes = np.full(len(document), longest, dtype=np.int64)
+    sizes[np.cumsum(pieces) - 1] = lengths - (pieces - 1) * longest
+    return np.concatenate([[0], np.cumsum(sizes)]), document
+
+
+def _separator(host: HostModel) -> int:
+    """EOS, which ends a document where the next one follows in the same sequence."""
+    for found in (host.tokenizer.eos_token_id, host.bos_id):
+        if found is not None:
+            return int(found)
+    raise DataError(
+        f"{host.name} has neither EOS nor BOS to separate documents with.",
+        "Set text.packing=document.",
+    )
 
 
 def _hash(text: str) -> int:

@@ -1,8 +1,8 @@
-"""Activations of a token store at one site, out of the host model or its cache on disk."""
+"""Activations of a token store at one site or several, out of the host model or a cache on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.models.activation_cache import ActivationCache, read_description
 from monosemy.models.host import HostModel
+from monosemy.models.packing import forward_groups, forward_rows
 
 HostOrLoader = HostModel | Callable[[], HostModel] | None
 
@@ -21,35 +22,55 @@ HostOrLoader = HostModel | Callable[[], HostModel] | None
 class ActivationSource:
     """Gives the activations of rows; every token is computed at most once where there is a cache.
 
-    ``host`` may be a function that loads it, called on the first row that is not cached, or None
-    where all rows that will be asked for are.  With a cache, values are rounded to bfloat16 also on
-    the first read, so that a resumed run sees what the first one saw.
+    ``sites``: one name or several, whose activations then stand side by side (``columns`` says
+    where) and come from one forward.  ``host`` may be a function that loads it, called on the first
+    row that is not cached, or None where all rows that will be asked for are.  ``cache_dir`` is the
+    folder of the one site's cache, or a folder per site.  With a cache, values are rounded to
+    bfloat16 also on the first read, so that a resumed run sees what the first one saw.
     """
 
     def __init__(
         self,
         host: HostOrLoader,
         store: TokenStore,
-        site: str,
-        cache_dir: Path | None,
+        sites: str | Sequence[str],
+        cache_dir: Path | Mapping[str, Path] | None,
         host_rows: int = 16,
     ) -> None:
         self.store = store
-        self.site = site
+        self.sites = [sites] if isinstance(sites, str) else list(sites)
         self.host_rows = host_rows
         self._host = host
-        self._cache: ActivationCache | None = None
+        if isinstance(cache_dir, Path):
+            cache_dir = {self.sites[0]: cache_dir}
+        self._caches: dict[str, ActivationCache] = {}
+        self.columns: dict[str, slice] = {}
+        """Which part of the width is which site."""
+        self.width = 0
+        for site in self.sites:
+            width = self._open(site, cache_dir[site] if cache_dir is not None else None)
+            self.columns[site] = slice(self.width, self.width + width)
+            self.width += width
+
+    def _open(self, site: str, cache_dir: Path | None) -> int:
+        """Opens the site's cache, if it is to have one; its width."""
         found = read_description(cache_dir) if cache_dir is not None else None
-        if found and (found["text_id"], found["site"]) != (store.text_id, site):
+        if found and (found["text_id"], found["site"]) != (self.store.text_id, site):
             found = None
-        if found is None or (host is not None and not callable(host)):
-            self.width = self._model().site_width(site)
+        if found is None or (self._host is not None and not callable(self._host)):
+            width = self._model().site_width(site)
             dtype = str(self._model().dtype).removeprefix("torch.")
         else:
             # The host need not be loaded to know what the cache holds.
-            self.width, dtype = int(found["width"]), str(found["host_dtype"])
+            width, dtype = int(found["width"]), str(found["host_dtype"])
         if cache_dir is not None:
-            self._cache = ActivationCache(Path(cache_dir), store, site, self.width, dtype)
+            self._caches[site] = ActivationCache(cache_dir, self.store, site, width, dtype)
+        return width
+
+    @property
+    def site(self) -> str:
+        """The first site, which where there is one is the only one."""
+        return self.sites[0]
 
     def rows(
         self, rows: Sequence[int] | npt.NDArray[np.integer]
@@ -59,52 +80,62 @@ class ActivationSource:
         In the order of ``rows``; text only, neither BOS nor padding.
         """
         wanted = np.asarray(rows, dtype=np.int64)
-        start, end = self.store.row_start[wanted], self.store.row_start[wanted + 1]
-        spans = [np.arange(a, b) for a, b in zip(start, end, strict=True)]
-        position = np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)
-        if self._cache is None:
-            return self._compute(wanted).float().cpu(), position
-        missing = np.unique(wanted[~self._cache.has(wanted)])
-        for at in range(0, len(missing), self.host_rows):
-            part = missing[at : at + self.host_rows]
-            self._cache.write(part, self._forward(part))
-        return self._cache.read(wanted).float(), position
+        position = _positions(self.store, wanted)
+        if not self._caches:
+            return self._compute(wanted, position).float().cpu(), position
+        have = np.logical_and.reduce([cache.has(wanted) for cache in self._caches.values()])
+        missing = np.unique(wanted[~have])
+        for part in forward_groups(self.store, missing, self.host_rows):
+            found_at = forward_rows(self._model(), self.store, part, self.sites)
+            for site, acts in found_at.items():
+                self._caches[site].write(part, acts)
+        found = [self._caches[site].read(wanted).float() for site in self.sites]
+        return (found[0] if len(found) == 1 else torch.cat(found, dim=1)), position
 
     def cached_share(self) -> float:
         """Share of the store's tokens that need no forward any more."""
-        return 0.0 if self._cache is None else self._cache.share()
+        return min((cache.share() for cache in self._caches.values()), default=0.0)
 
     def flush(self) -> None:
         """Makes sure that everything computed so far outlives a crash."""
-        if self._cache is not None:
-            self._cache.flush()
+        for cache in self._caches.values():
+            cache.flush()
 
     def close(self) -> None:
-        """Flushes and closes the cache."""
-        if self._cache is not None:
-            self._cache.close()
+        """Flushes and closes the caches."""
+        for cache in self._caches.values():
+            cache.close()
 
     def _model(self) -> HostModel:
         if self._host is None:
             raise DataError(
-                f"Not all activations at {self.site} are cached, and no host model was given."
+                f"Not all activations at {', '.join(self.sites)} are cached, "
+                "and no host model was given."
             )
         if callable(self._host):
             self._host = self._host()
         return self._host
 
-    def _compute(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        parts = [
-            self._forward(rows[at : at + self.host_rows])
-            for at in range(0, len(rows), self.host_rows)
-        ]
-        return torch.cat(parts) if parts else torch.empty(0, self.width)
+    def _compute(self, rows: npt.NDArray[np.int64], position: npt.NDArray[np.int64]) -> Tensor:
+        """Activations at ``position``, the tokens of ``rows``; nothing is kept."""
+        parts, order = [], []
+        for part in forward_groups(self.store, rows, self.host_rows):
+            found = forward_rows(self._model(), self.store, part, self.sites)
+            parts.append(torch.cat([found[site].float() for site in self.sites], dim=1))
+            order.append(part)
+        if not parts:
+            return torch.empty(0, self.width)
+        computed = torch.cat(parts)
+        if self.store.row_sequence is None:
+            return computed
+        there = _positions(self.store, np.concatenate(order))
+        sorting = np.argsort(there)
+        places = sorting[np.searchsorted(there[sorting], position)]
+        return computed[torch.from_numpy(places).to(computed.device)]
 
-    def _forward(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """``[n, width]`` of the text in at most ``host_rows`` rows, in the model's dtype."""
-        host = self._model()
-        batch = self.store.batch(rows)
-        acts_BSD = host.capture(
-            torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS), [self.site]
-        )[self.site]
-        return acts_BSD[torch.from_numpy(batch.real_BS).to(acts_BSD.device)]
+
+def _positions(store: TokenStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Flat positions of the tokens of whole rows."""
+    start, end = store.row_start[rows], store.row_start[rows + 1]
+    spans = [np.arange(a, b) for a, b in zip(start, end, strict=True)]
+    return np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)

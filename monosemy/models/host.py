@@ -83,11 +83,28 @@ class HostModel:
         The forward ends once the deepest site has been seen; the unembedding never runs.  Rows may
         be padded on either side (``mask_BS`` 0): values at padding mean nothing.
         """
+        return self._capture(_shape(ids_BS), self._inputs(ids_BS, mask_BS), sites)
+
+    def capture_blocks(
+        self, ids_BS: Tensor, place_BS: Tensor, sites: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """As ``capture``, of rows that hold several texts, none of which sees another.
+
+        ``place_BS`` counts from 0 within each text, and starts again with the next: transformers
+        reads the block-diagonal mask from it.  Ask ``packing.check_blocks`` first whether this
+        model does.
+        """
+        inputs = {"input_ids": ids_BS.to(self.device), "position_ids": place_BS.to(self.device)}
+        return self._capture(_shape(ids_BS), inputs, sites)
+
+    def _capture(
+        self, shape: tuple[int, int], inputs: dict[str, Tensor], sites: Sequence[str]
+    ) -> dict[str, Tensor]:
         taps = {site: self._tap(site) for site in sites}
         if not taps:
             return {}
-        with self._lock, torch.no_grad(), Recorder(taps.values(), _shape(ids_BS)) as recorder:
-            self._core(**self._inputs(ids_BS, mask_BS), use_cache=False)
+        with self._lock, torch.no_grad(), Recorder(taps.values(), shape) as recorder:
+            self._core(**inputs, use_cache=False)
         return {site: recorder.values[tap] for site, tap in taps.items()}
 
     def logits(

@@ -193,5 +193,5 @@ def test_a_damaged_store_is_refused(tiny_host: HostModel, tmp_path: Path) -> Non
         TokenStore.open(store.folder)
     meta = {**store.meta, "format": 99}
     (store.folder / "store.json").write_text(json.dumps(meta))
-    with pytest.raises(DataError, match="has format 99, not 1"):
+    with pytest.raises(DataError, match="has format 99, not 1 or 2"):
         TokenStore.open(store.folder)

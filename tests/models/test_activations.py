@@ -214,7 +214,6 @@ def test_a_cache_that_does_not_fit_is_begun_anew(
 
 def test_a_full_disk_is_said(tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path) -> None:
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "c")
-    assert source._cache is not None
 
     class FullDisk:
         def seek(self, at: int) -> None: ...
@@ -222,7 +221,7 @@ def test_a_full_disk_is_said(tiny_host: HostModel, tiny_store: TokenStore, tmp_p
         def write(self, data: bytes) -> int:
             raise OSError(28, "No space left on device")
 
-    source._cache._data = FullDisk()  # type: ignore[assignment]
+    source._caches[SITE]._data = FullDisk()  # type: ignore[assignment]
     with pytest.raises(DataError, match=r"No space left.*cache_activations=false"):
         source.rows([0])
     assert source.cached_share() == 0

@@ -1,0 +1,186 @@
+"""Several texts in one row of the host model: block-diagonal batches, and reading by sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from monosemy.data.store import TokenStore
+from monosemy.errors import ModelError
+from monosemy.models.architecture import text_config
+from monosemy.models.host import HostModel
+
+if TYPE_CHECKING:
+    from monosemy.training.stream import RowSource
+
+Ints = npt.NDArray[np.int64]
+
+_PROBE_TOKENS = 5
+"""Length of the shortest text in the check of a model."""
+
+_LONGEST_PROBE = 4096
+
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
+"""Largest error of the check, as a share of the activations' norm.  Attention that leaks, or
+positions that run on, are off by half of it or more on the random texts of the check."""
+
+_checked: WeakSet[HostModel] = WeakSet()
+
+
+class BlockBatch(NamedTuple):
+    """Lines of several rows each, padded on the right, numpy."""
+
+    ids_BS: Ints
+    place_BS: Ints
+    """0, 1, 2, ... within each row (its BOS counts), starting again with the next; 0 on padding."""
+    position_BS: Ints
+    """Flat position of each token of the text, -1 on BOS and padding."""
+
+
+def block_batch(store: TokenStore, rows: Ints) -> BlockBatch:
+    """The given rows, those of one sequence in one line; lines in order of first appearance.
+
+    Each row has its own BOS where the store prepends one.
+    """
+    rows = np.unique(np.asarray(rows, dtype=np.int64))
+    lead = 0 if store.bos_id is None else 1
+    lines = [store.rows_of(np.array([number])) for number in store.sequences_of(rows)]
+    lines = [line[np.isin(line, rows)] for line in lines]
+    sizes = [store.row_start[line + 1] - store.row_start[line] + lead for line in lines]
+    shape = (len(lines), max((int(size.sum()) for size in sizes), default=lead))
+    ids = np.full(shape, store.pad_id, dtype=np.int64)
+    place = np.zeros(shape, dtype=np.int64)
+    position = np.full(shape, -1, dtype=np.int64)
+    for number, (line, size) in enumerate(zip(lines, sizes, strict=True)):
+        at = 0
+        for row, length in zip(line.tolist(), size.tolist(), strict=True):
+            text = slice(at + lead, at + length)
+            start, end = int(store.row_start[row]), int(store.row_start[row + 1])
+            if store.bos_id is not None:
+                ids[number, at] = store.bos_id
+            ids[number, text] = store.tokens[start:end]
+            position[number, text] = np.arange(start, end)
+            place[number, at : at + length] = np.arange(length)
+            at += length
+    return BlockBatch(ids, place, position)
+
+
+def check_blocks(host: HostModel) -> None:
+    """``ModelError`` unless this model's blocks give the activations of each text alone.
+
+    Found by trying, once per model: models differ in whether they make the mask from positions
+    (a recurrent one, or one with ALiBi, does not).
+    """
+    if host in _checked:
+        return
+    lengths = [_PROBE_TOKENS, 2 * _PROBE_TOKENS + 1, _probe_length(host)]
+    generator = torch.Generator().manual_seed(0)
+    ids_S = torch.randint(host.d_vocab, (sum(lengths),), generator=generator)
+    place_S = torch.cat([torch.arange(length) for length in lengths])
+    site = f"blocks.{host.n_layers - 1}.hook_resid_post"
+    try:
+        together_SD = host.capture_blocks(ids_S[None], place_S[None], [site])[site][0].float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_blocks(host, str(error).strip().split("\n")[0]) from None
+    for ids, found in zip(ids_S.split(lengths), together_SD.split(lengths), strict=True):
+        alone = host.capture(ids[None], torch.ones_like(ids[None]), [site])[site][0].float()
+        off = float((found - alone).norm(dim=-1).div(alone.norm(dim=-1) + 1e-12).max())
+        if not off <= _TOLERANCE.get(host.dtype, 1e-3):
+            raise _no_blocks(host, f"a text's activations are off by {off:.2g} of their norm")
+    _checked.add(host)
+
+
+def _probe_length(host: HostModel) -> int:
+    """Beyond a sliding window, so that its mask is tried too, as far as that is cheap."""
+    window = getattr(text_config(host.model), "sliding_window", None)
+    wanted = 3 * _PROBE_TOKENS
+    if isinstance(window, int) and window + wanted <= _LONGEST_PROBE:
+        wanted += window
+    limit = getattr(text_config(host.model), "max_position_embeddings", None)
+    return min(wanted, limit) if isinstance(limit, int) else wanted
+
+
+def _no_blocks(host: HostModel, reason: str) -> ModelError:
+    return ModelError(
+        f"{host.name} cannot run several texts in one row: {reason}.",
+        "Set text.packing=chat (or document), which runs each alone.",
+    )
+
+
+def forward_groups(store: TokenStore, rows: Ints, lines: int) -> Iterator[Ints]:
+    """Splits ``rows`` into the parts of one forward each: at most ``lines`` rows or sequences.
+
+    Rows that are read alone stay in their order.  Otherwise each part is ascending, and takes in
+    the other rows of packed sequences: they are computed anyway.
+    """
+    if store.row_sequence is None:
+        for at in range(0, len(rows), lines):
+            yield rows[at : at + lines]
+        return
+    sequences = store.sequences_of(rows)
+    for at in range(0, len(sequences), lines):
+        held = store.rows_of(sequences[at : at + lines])
+        yield np.sort(held if store.crosses_documents else held[np.isin(held, rows)])
+
+
+def forward_rows(
+    host: HostModel, store: TokenStore, rows: Ints, sites: Sequence[str]
+) -> dict[str, Tensor]:
+    """Per site ``[n, width]`` of the text in ``rows``, in the model's dtype, in their order.
+
+    ``rows`` is a part that ``forward_groups`` gave; what one forward holds is as the store's
+    packing says.
+    """
+    if store.row_sequence is None or store.crosses_documents:
+        batch = store.batch(rows)
+        position_BS = batch.position_BS
+        acts = host.capture(torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS), sites)
+    else:
+        check_blocks(host)
+        blocks = block_batch(store, rows)
+        position_BS = blocks.position_BS
+        acts = host.capture_blocks(
+            torch.from_numpy(blocks.ids_BS), torch.from_numpy(blocks.place_BS), sites
+        )
+    real = torch.from_numpy(position_BS >= 0)
+    found = {site: value[real.to(value.device)] for site, value in acts.items()}
+    if store.row_sequence is None:
+        return found
+    order = torch.from_numpy(np.argsort(position_BS[position_BS >= 0]))
+    return {site: value[order.to(value.device)] for site, value in found.items()}
+
+
+def reading_order(source: RowSource, store: TokenStore, rows: Ints) -> tuple[RowSource, Ints]:
+    """What an ``ActivationStream`` should shuffle: whole sequences where the store has them.
+
+    Reading single rows of packed sequences would run the host model on each sequence several times.
+    Returns ``(source, rows)`` as they are where every row is read alone.
+    """
+    if store.row_sequence is None:
+        return source, rows
+    return SequenceSource(source, store), np.sort(store.sequences_of(rows))
+
+
+class SequenceSource:
+    """A ``RowSource`` whose rows are the sequences of a store."""
+
+    def __init__(self, source: RowSource, store: TokenStore) -> None:
+        self.source = source
+        self.store = store
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+    def rows(self, rows: Ints) -> tuple[Tensor, Ints]:
+        """Activations ``[n, width]`` and flat positions ``[n]`` of whole sequences."""
+        return self.source.rows(self.store.rows_of(rows))
+
+    def flush(self) -> None:
+        self.source.flush()
