@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from monosemy.errors import SpecError
 from monosemy.saes.base import SAE
+from monosemy.saes.matching_pursuit import MatchingPursuitSAE
 from monosemy.saes.topk import TopKSAE
 from monosemy.specs import SAESpec
 
 ARCHITECTURES: dict[str, type[SAE]] = {
+    "matching_pursuit": MatchingPursuitSAE,
     "topk": TopKSAE,
 }
 
