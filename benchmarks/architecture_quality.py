@@ -1,0 +1,150 @@
+"""Every architecture on one real site: same text, width, L0, tokens, rate; one row each.
+
+    python benchmarks/architecture_quality.py [--text FILE] [--tokens 400000] [--d-sae 4096]
+
+Activations are computed once and cached, so tokens/s is that of training alone.  Each SAE has its
+frozen-random-decoder twin trained beside it (untimed share: the twin costs about as much again).
+Figures are on held-out documents: FVU, L0, CE recovered against zero and mean ablation, KL of the
+spliced model, latents that never fired.  Writes ``benchmarks/architecture_quality.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monosemy import stages
+from monosemy.console import ConsoleReporter
+from monosemy.models.host import HostModel
+from monosemy.specs import EvaluateRun, EvaluationSpec, ModelSpec, TrainRun, parse_spec
+from monosemy.workspace import Workspace
+
+RESULT = Path(__file__).with_suffix(".json")
+
+
+def candidates(l0: int) -> dict[str, dict[str, Any]]:
+    """Options by row name, all aimed at the same L0."""
+    return {
+        "topk": {"architecture": "topk", "k": l0},
+        "topk, annealed": {"architecture": "topk", "k": l0, "k_start": 3 * l0},
+        "topk, 1 ISTA step": {"architecture": "topk", "k": l0, "ista_steps": 1},
+        "batchtopk": {"architecture": "batchtopk", "k": l0},
+        "batchtopk, annealed, ISTA": {
+            "architecture": "batchtopk",
+            "k": l0,
+            "k_start": 3 * l0,
+            "ista_steps": 1,
+        },
+        "matryoshka": {"architecture": "matryoshka", "k": l0},
+        "jumprelu": {"architecture": "jumprelu", "target_l0": l0},
+        "gated": {"architecture": "gated", "target_l0": l0},
+        "relu": {"architecture": "relu", "target_l0": l0},
+        "matching_pursuit": {"architecture": "matching_pursuit", "k": l0},
+    }
+
+
+def spec_of(options: argparse.Namespace, sae: dict[str, Any]) -> TrainRun:
+    data = {
+        "kind": "train",
+        "model": {"name": options.model},
+        "text": {"source": options.text, "max_tokens": options.text_tokens},
+        "site": options.site,
+        "sae": {"d_sae": options.d_sae, "dead_after_tokens": options.tokens // 4, **sae},
+        "training": {
+            "tokens": options.tokens,
+            "learning_rate": options.learning_rate,
+            "seed": options.seed,
+            "frozen_decoder_baseline": options.baseline,
+        },
+    }
+    spec = parse_spec(data)
+    assert isinstance(spec, TrainRun)
+    return spec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--site", default="blocks.9.hook_resid_post")
+    parser.add_argument("--text", default="wikipedia-sample")
+    parser.add_argument("--text-tokens", type=int, default=None)
+    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--d-sae", type=int, default=4096)
+    parser.add_argument("--l0", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--only", nargs="*", help="Rows to run; all by default.")
+    parser.add_argument("--home", type=Path, default=Path("monosemy-work"))
+    options = parser.parse_args()
+    workspace = Workspace(options.home)
+    reporter = ConsoleReporter()
+    loaded: dict[str, HostModel] = {}
+
+    def load_host(model: ModelSpec) -> HostModel:
+        if model.name not in loaded:
+            loaded[model.name] = HostModel.load(model, workspace, reporter)
+        return loaded[model.name]
+
+    rows: dict[str, Any] = {}
+    for name, sae in candidates(options.l0).items():
+        if options.only and name not in options.only:
+            continue
+        rows[name] = measured(name, spec_of(options, sae), workspace, load_host, reporter)
+        RESULT.write_text(json.dumps({"options": described(options), "rows": rows}, indent=1))
+    reporter.close()
+    print_table(options, rows)
+
+
+def measured(
+    name: str,
+    spec: TrainRun,
+    workspace: Workspace,
+    load_host: stages.HostLoader,
+    reporter: ConsoleReporter,
+) -> dict[str, Any]:
+    """Trains (from an empty checkpoint folder) and evaluates one."""
+    run = f"quality-{time.time_ns()}"
+    folder = workspace.folder("saes", run)
+    made = stages.train(spec, folder, workspace.folder("runs", run), workspace, load_host, reporter)
+    sae = stages.SaeFolder(folder, workspace)
+    evaluation = EvaluateRun(
+        sae=name, evaluation=EvaluationSpec(tokens=8192, reconstruction_tokens=65_536)
+    )
+    found = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
+    kept = ("tokens_per_second", "seconds", "dead_share")
+    return {**{key: made.metrics[key] for key in kept}, "evaluation": found}
+
+
+def described(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        **{key: str(value) for key, value in vars(options).items()},
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
+    print(
+        f"{options.model} {options.site}, F={options.d_sae}, {options.tokens:,} tokens, "
+        f"rate {options.learning_rate}, seed {options.seed}, {torch.get_num_threads()} threads"
+    )
+    print(
+        f"{'':<28}{'FVU':>8}{'L0':>7}{'CE0 %':>8}{'CEm %':>8}{'KL':>8}{'silent':>8}{'tokens/s':>10}"
+    )
+    for name, row in rows.items():
+        found = row["evaluation"]
+        zero, mean = (100 * found[f"ce_recovered_{by}"] for by in ("zero", "mean"))
+        print(
+            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{zero:>8.2f}{mean:>8.2f}"
+            f"{found['kl']:>8.4f}{found['dead_share']:>8.3f}{row['tokens_per_second']:>10,.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
