@@ -50,13 +50,15 @@ def list_(
                 sae["name"],
                 sae["model"]["name"],
                 sae["site"],
+                sae["architecture"],
                 f"{sae['d_sae']:,}",
                 number(held.get("fvu"), ".3f"),
                 number(held.get("l0"), ".1f"),
                 number(index.get("tokens"), ",") or "not indexed",
             )
         )
-    print_table(("name", "host model", "site", "d_sae", "FVU", "L0", "tokens indexed"), rows)
+    head = ("name", "host model", "site", "architecture", "d_sae", "FVU", "L0", "tokens indexed")
+    print_table(head, rows)
 
 
 @app.command()
