@@ -1,0 +1,155 @@
+"""What every architecture owes the trainer, the index and the formats: one test for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from monosemy.saes.base import SAE
+from monosemy.saes.registry import ARCHITECTURES, create
+from monosemy.specs import SAESpec, TrainingSpec
+from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+from monosemy.training.trainer import SAETrainer
+
+D, F, N = 12, 40, 300
+
+pytestmark = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+
+
+def spec_of(name: str, **more: Any) -> SAESpec:
+    options: dict[str, Any] = {"d_sae": F, "dead_after_tokens": 900, **more}
+    fields = OPTIONS[name].model_fields
+    if "k" in fields:
+        options["k"] = 4
+    if "target_l0" in fields:
+        options["target_l0"] = 4.0
+    if "prefixes" in fields:
+        options["prefixes"] = [8, 20]
+    if "target_site" in fields:
+        options["target_site"] = "blocks.1.hook_mlp_out"
+    return OPTIONS[name](**options)
+
+
+def widths(name: str) -> tuple[int, int | None]:
+    return (D, 9) if "target_site" in OPTIONS[name].model_fields else (D, None)
+
+
+def made(name: str, **more: Any) -> SAE:
+    sae = create(spec_of(name, **more), *widths(name))
+    sae.initialise(torch.Generator().manual_seed(0))
+    return sae
+
+
+def batches(name: str, count: int, scale: float = 1.0) -> list[tuple[Tensor, Tensor | None]]:
+    """Sparse sums of fixed directions, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(1)
+    atoms = torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1)
+    onto = torch.randn(D, 9, generator=generator)
+    found = []
+    for _ in range(count):
+        firing = torch.rand(N, 24, generator=generator) < 0.12
+        x = (firing * (1 + torch.rand(N, 24, generator=generator))) @ atoms * D**0.5 / 2
+        found.append((x * scale, x @ onto * scale if widths(name)[1] else None))
+    return found
+
+
+def trained(name: str, steps: int = 60, frozen: bool = False, **more: Any) -> SAETrainer:
+    trainer = SAETrainer(made(name, **more), TrainingSpec(), frozen_decoder=frozen)
+    for number, (x, target) in enumerate(batches(name, steps)):
+        trainer.step(x, number, 3e-3, steps, target)
+    return trainer
+
+
+def test_training_lowers_the_loss_and_keeps_the_rows(name: str) -> None:
+    data = batches(name, 1)[0]
+    before = trained(name, 1).readings()["fvu"]
+    trainer = trained(name)
+    after = trainer.readings()
+    assert after["fvu"] < 0.8 * before, (before, after)
+    assert 0 < after["l0"] <= F
+    torch.testing.assert_close(trainer.sae.W_dec.norm(dim=1), torch.ones(F))
+    assert trainer.sae(data[0]).shape == (N, trainer.sae.d_out)
+    assert 0 < float(trainer.density.sum()) <= F
+
+
+def test_a_frozen_decoder_never_moves(name: str) -> None:
+    before = made(name).W_dec.detach().clone()
+    frozen = trained(name, 20, frozen=True)
+    assert torch.equal(frozen.sae.W_dec, before)
+    assert frozen.readings()["fvu"] > trained(name, 20).readings()["fvu"]
+
+
+def test_codes_are_what_a_decoder_can_take(name: str) -> None:
+    sae = trained(name).sae
+    x = batches(name, 1)[0][0]
+    with torch.no_grad():
+        sae.calibrate(x)
+        codes = sae.encode(x)
+        assert codes.indices.dtype == torch.int64 and codes.indices.shape == codes.values.shape
+        assert codes.indices.min() >= 0 and codes.indices.max() < F
+        assert (codes.values >= 0).all() and codes.l0().float().mean() > 0
+        for row, values in zip(codes.indices, codes.values, strict=True):
+            active = row[values > 0].tolist()
+            assert len(active) == len(set(active)), "an active latent occurs once"
+        torch.testing.assert_close(sae.decode(codes, x), sae(x))
+        dense = codes.dense(F) @ sae.W_dec + sae.b_dec
+        if name != "transcoder":  # which may add a linear map of the input
+            torch.testing.assert_close(sae.decode(codes, x), dense, rtol=1e-4, atol=1e-5)
+        alone = torch.cat([sae(part) for part in x.split(7)])
+        torch.testing.assert_close(alone, sae(x), rtol=1e-4, atol=1e-5)
+        assert sae.encode(x[:0]).values.shape[0] == 0
+
+
+def test_a_budget_is_a_bound(name: str) -> None:
+    sae = trained(name).sae
+    x = batches(name, 1)[0][0]
+    with torch.no_grad():
+        sae.calibrate(x)
+        for budget in (1, 3):
+            assert sae.encode(x, budget).l0().max() <= budget
+        with pytest.raises(ValueError, match=r"budget|between"):
+            sae.encode(x, 0)
+
+
+def test_the_loss_does_not_depend_on_the_scale_of_the_data(name: str) -> None:
+    """At the start, where every weight but the biases, which are 0, is free of scale."""
+    sae = made(name)
+    losses = []
+    for scale in (1.0, 64.0):
+        trainer = SAETrainer(made(name), TrainingSpec())
+        x, target = batches(name, 1, scale)[0]
+        trainer.step(x, 1, 0.0, 10, target)
+        losses.append(trainer.readings())
+    if sae.spec.architecture == "jumprelu":  # its thresholds are in units of the data
+        return
+    assert losses[1]["fvu"] == pytest.approx(losses[0]["fvu"], rel=1e-3)
+
+
+def test_rescaling_is_exact(name: str) -> None:
+    trainer = trained(name)
+    sae = trainer.sae
+    x = batches(name, 1)[0][0]
+    out = 3.0 if widths(name)[1] else 8.0
+    with torch.no_grad():
+        sae.calibrate(x)
+        wanted = sae(x) / out
+        sae.rescale(8.0, out)
+        torch.testing.assert_close(sae(x / 8.0), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_restored_trainer_goes_on_with_the_same_bits(name: str) -> None:
+    data = batches(name, 24)
+    first = SAETrainer(made(name), TrainingSpec())
+    second = SAETrainer(made(name), TrainingSpec())
+    for number, (x, target) in enumerate(data[:13]):
+        first.step(x, number, 3e-3, 24, target)
+    saved = {key: value.clone().contiguous() for key, value in first.state("a").items()}
+    second.restore("a", saved)
+    for number, (x, target) in enumerate(data[13:], start=13):
+        first.step(x, number, 3e-3, 24, target)
+        second.step(x, number, 3e-3, 24, target)
+    for key, value in first.state("a").items():
+        assert torch.equal(value, second.state("a")[key]), key
