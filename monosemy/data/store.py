@@ -145,7 +145,7 @@ class TokenStore:
         _, first = np.unique(sequence, return_index=True)
         return np.asarray(sequence[np.sort(first)], dtype=np.int64)
 
-    def rows_of(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def rows_of_sequences(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of these sequences, sequence by sequence, in the order the model reads them."""
         sequences = np.asarray(sequences, dtype=np.int64)
         if self.row_sequence is None:
@@ -186,7 +186,7 @@ class TokenStore:
 
     def _packed_batch(self, rows: npt.NDArray[np.integer]) -> Batch:
         lead = 0 if self.bos_id is None else 1
-        lines = [self.rows_of(np.array([number])) for number in self.sequences_of(rows)]
+        lines = [self.rows_of_sequences(np.array([number])) for number in self.sequences_of(rows)]
         wanted = [np.isin(line, rows).tolist() for line in lines]
         spans = [[(self.row_start[row], self.row_start[row + 1]) for row in line] for line in lines]
         lengths = [sum(int(end - start) for start, end in span) + lead for span in spans]

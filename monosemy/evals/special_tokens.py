@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.evals.reconstruction import ROWS_AT_ONCE, usable
+from monosemy.evals.reconstruction import ROWS_AT_ONCE, Columns, usable
 from monosemy.training.stream import RowSource
 
 ALL, SPECIAL, SPECIAL_AND_ROLES = "all", "special", "special_and_roles"
 
 _LEAST_VARIANCE = 1e-12
 """As a share of the squared norm: below it the variance is rounding."""
+
+_WHOLE = Columns()
 
 Ids = npt.NDArray[np.int64]
 
@@ -121,35 +123,47 @@ class _Group:
 
 @torch.no_grad()
 def special_token_metrics(
-    reconstruct: Callable[[Tensor], Tensor],
+    reconstructions: Mapping[str, Callable[[Tensor], Tensor]],
     source: RowSource,
     store: TokenStore,
     rows: npt.NDArray[np.int64],
     max_tokens: int,
     advance: Callable[[int], None] = lambda _tokens: None,
     max_norm: float | None = None,
-) -> dict[str, dict[str, Any]]:
-    """``SpecialTokenSums.metrics`` over whole ``rows``, in order, until ``max_tokens`` are seen.
+    columns: Columns = _WHOLE,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """``SpecialTokenSums.metrics`` of each reconstruction, by name, over the same tokens: whole
+    ``rows``, in order, until ``max_tokens`` are seen.
 
-    ``reconstruct`` takes and gives ``[n, width]`` on the CPU.  Tokens whose norm exceeds
+    A reconstruction takes ``[n, d_in]`` and gives ``[n, d_out]``, both on the CPU
+    (``evals.splice.reconstruct``); ``columns`` is for transcoders.  Tokens whose norm exceeds
     ``max_norm`` or is not finite are left out, as they were in training: the first token of a
-    dialogue, a special one, often is such an attention sink; ``left_out`` counts them per group.
+    dialogue, a special one, often is such an attention sink.  ``left_out`` counts them per group.
     """
-    sums = SpecialTokenSums(store, source.width)
-    left_out = dict.fromkeys(sums.groups, 0)
+    read_at = columns.read or slice(None)
+    target_at = columns.target or read_at
+    width = len(range(*target_at.indices(source.width)))
+    sums = {name: SpecialTokenSums(store, width) for name in reconstructions}
+    groups = token_groups(store)
+    left_out = dict.fromkeys(groups, 0)
     seen = 0
     for start in range(0, len(rows), ROWS_AT_ONCE):
         if seen >= max_tokens:
             break
-        x_ND, position_N = source.rows(rows[start : start + ROWS_AT_ONCE])
-        keep = usable(x_ND, max_norm)
+        acts_ND, position_N = source.rows(rows[start : start + ROWS_AT_ONCE])
+        keep = usable(acts_ND[:, read_at], max_norm)
         dropped = np.asarray(store.tokens[position_N[~keep.numpy()]], dtype=np.int64)
-        for name, group in sums.groups.items():
-            left_out[name] += int(
-                len(dropped) if group.ids is None else np.isin(dropped, group.ids).sum()
-            )
-        x_ND, position_N = x_ND[keep], position_N[keep.numpy()]
-        sums.add(x_ND, reconstruct(x_ND), position_N)
+        for name, ids in groups.items():
+            left_out[name] += int(np.isin(dropped, ids).sum()) if ids is not None else len(dropped)
+        read_ND, target_ND = acts_ND[keep][:, read_at], acts_ND[keep][:, target_at]
+        position_N = position_N[keep.numpy()]
+        for name, reconstruct in reconstructions.items():
+            sums[name].add(target_ND, reconstruct(read_ND), position_N)
         seen += len(position_N)
         advance(len(position_N))
-    return {name: each | {"left_out": left_out[name]} for name, each in sums.metrics().items()}
+    return {
+        name: {
+            group: {**found, "left_out": left_out[group]} for group, found in each.metrics().items()
+        }
+        for name, each in sums.items()
+    }

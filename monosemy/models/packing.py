@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from monosemy.data.layout import block_sequences, groups
 from monosemy.data.store import TokenStore
 from monosemy.errors import ModelError
 from monosemy.models.architecture import text_config
@@ -44,14 +46,12 @@ class BlockBatch(NamedTuple):
 
 
 def block_batch(store: TokenStore, rows: Ints) -> BlockBatch:
-    """The given rows, those of one sequence in one line; lines in order of first appearance.
+    """The given rows, each once, in as few lines of ``context_size`` as ``_lines`` finds.
 
     Each row has its own BOS where the store prepends one.
     """
-    rows = np.unique(np.asarray(rows, dtype=np.int64))
     lead = 0 if store.bos_id is None else 1
-    lines = [store.rows_of(np.array([number])) for number in store.sequences_of(rows)]
-    lines = [line[np.isin(line, rows)] for line in lines]
+    lines = _lines(store, np.unique(np.asarray(rows, dtype=np.int64)))
     sizes = [store.row_start[line + 1] - store.row_start[line] + lead for line in lines]
     shape = (len(lines), max((int(size.sum()) for size in sizes), default=lead))
     ids = np.full(shape, store.pad_id, dtype=np.int64)
@@ -69,6 +69,14 @@ def block_batch(store: TokenStore, rows: Ints) -> BlockBatch:
             place[number, at : at + length] = np.arange(length)
             at += length
     return BlockBatch(ids, place, position)
+
+
+def _lines(store: TokenStore, rows: Ints) -> list[Ints]:
+    """Rows that share a line.  As no row sees another, any may: not only those of one sequence,
+    which would leave lines empty wherever parts of sequences are asked for."""
+    sizes = store.row_start[rows + 1] - store.row_start[rows] + (store.bos_id is not None)
+    order, start = groups(block_sequences(sizes, np.zeros(len(rows), bool), store.context_size))
+    return [rows[order[a:b]] for a, b in pairwise(start)]
 
 
 def check_blocks(host: HostModel) -> None:
@@ -114,19 +122,22 @@ def _no_blocks(host: HostModel, reason: str) -> ModelError:
 
 
 def forward_groups(store: TokenStore, rows: Ints, lines: int) -> Iterator[Ints]:
-    """Splits ``rows`` into the parts of one forward each: at most ``lines`` rows or sequences.
+    """Splits ``rows`` into the parts of one forward each, of about so many ``lines``.
 
-    Rows that are read alone stay in their order.  Otherwise each part is ascending, and takes in
-    the other rows of packed sequences: they are computed anyway.
+    Rows that are read alone stay in their order.  Otherwise each part is ascending and has each row
+    once; where documents are packed it takes in all rows of a sequence, which are computed anyway.
     """
     if store.row_sequence is None:
         for at in range(0, len(rows), lines):
             yield rows[at : at + lines]
-        return
-    sequences = store.sequences_of(rows)
-    for at in range(0, len(sequences), lines):
-        held = store.rows_of(sequences[at : at + lines])
-        yield np.sort(held if store.crosses_documents else held[np.isin(held, rows)])
+    elif store.crosses_documents:
+        sequences = store.sequences_of(rows)
+        for at in range(0, len(sequences), lines):
+            yield np.sort(store.rows_of_sequences(sequences[at : at + lines]))
+    else:
+        blocks = _lines(store, np.unique(rows))
+        for at in range(0, len(blocks), lines):
+            yield np.sort(np.concatenate(blocks[at : at + lines]))
 
 
 def forward_rows(
@@ -180,7 +191,7 @@ class SequenceSource:
 
     def rows(self, rows: Ints) -> tuple[Tensor, Ints]:
         """Activations ``[n, width]`` and flat positions ``[n]`` of whole sequences."""
-        return self.source.rows(self.store.rows_of(rows))
+        return self.source.rows(self.store.rows_of_sequences(rows))
 
     def flush(self) -> None:
         self.source.flush()

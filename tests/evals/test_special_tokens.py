@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.evals.special_tokens import (
-    SpecialTokenSums,
-    special_token_metrics,
-    token_groups,
-)
+from monosemy.evals.reconstruction import Columns
+from monosemy.evals.special_tokens import SpecialTokenSums, special_token_metrics, token_groups
 from monosemy.models.host import HostModel
 from monosemy.specs import TextSpec
 
@@ -140,14 +137,25 @@ def test_the_pass_over_rows_leaves_outliers_out_and_counts_them(store: TokenStor
     source = Vectors(store, x_ND)
     rows = np.arange(store.n_rows)
     seen: list[int] = []
-    found = special_token_metrics(
-        lambda x: x + 1, source, store, rows, 10**6, seen.append, max_norm=100.0
-    )
+    off = {"one": lambda x: x + 1, "three": lambda x: x + 3}
+    results = special_token_metrics(off, source, store, rows, 10**6, seen.append, max_norm=100.0)
+    found = results["one"]
     assert found["all"]["left_out"] == found["special"]["left_out"] == 3
     assert found["all"]["tokens"] == sum(seen) == store.n_tokens - 3
     assert found["special"]["mse"] == pytest.approx(1)
-    few = special_token_metrics(lambda x: x, source, store, np.repeat(rows, 40), 5)
-    assert few["all"]["tokens"] < 20 * store.n_tokens, "stops once there are enough"
+    assert results["three"]["special"]["mse"] == pytest.approx(9)
+    few = special_token_metrics({"x": lambda x: x}, source, store, np.repeat(rows, 40), 5)
+    assert few["x"]["all"]["tokens"] < 20 * store.n_tokens, "stops once there are enough"
+
+
+def test_a_transcoder_is_held_to_its_target(store: TokenStore) -> None:
+    """Reads the first two columns, writes the others."""
+    x_ND, _ = vectors(store)
+    source, rows = Vectors(store, x_ND), np.arange(store.n_rows)
+    columns = Columns(slice(0, 2), slice(2, 4))
+    made = {"x": lambda x: x}
+    found = special_token_metrics(made, source, store, rows, 10**6, columns=columns)["x"]["all"]
+    assert found["mse"] == pytest.approx(float((x_ND[:, 2:] - x_ND[:, :2]).pow(2).mean()))
 
 
 def test_groups_of_a_store(store: TokenStore, tmp_path: Path) -> None:

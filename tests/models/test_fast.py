@@ -16,12 +16,28 @@ import torch
 from tiny_chats import END, START, chat_host, dialogues, write_chats
 from torch import Tensor
 
+from monosemy import stages
 from monosemy.data.store import TokenStore
+from monosemy.errors import Interrupted
+from monosemy.index.sampling import sample_examples, sample_negatives
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.models.packing import SequenceSource, reading_order
-from monosemy.specs import TextSpec, TrainingSpec
+from monosemy.progress import Reporter, StageProgress
+from monosemy.specs import (
+    EvaluateRun,
+    EvaluationSpec,
+    IndexingSpec,
+    IndexRun,
+    ModelSpec,
+    TextSpec,
+    TopKSpec,
+    TrainingSpec,
+    TrainRun,
+)
 from monosemy.training.stream import ActivationStream
+from monosemy.training.train import train_sae
+from monosemy.workspace import Workspace
 
 SITE = "blocks.2.hook_resid_post"
 CONTEXT = 128
@@ -84,7 +100,7 @@ def test_packed_rows_leak_into_all_but_the_first_of_a_sequence(
     acts_ND, _ = ActivationSource(host, store, SITE, None).rows(np.arange(store.n_rows))
     seen = Counter[str]()
     for number in range(store.n_sequences):
-        for nth, row in enumerate(store.rows_of(np.array([number])).tolist()):
+        for nth, row in enumerate(store.rows_of_sequences(np.array([number])).tolist()):
             place = slice(int(store.row_start[row]), int(store.row_start[row + 1]))
             ids = [host.bos_id, *store.tokens[place].tolist()]
             ids_BS = torch.tensor([ids])
@@ -197,12 +213,90 @@ def test_sequences_are_read_whole_and_once(host: HostModel, stores: dict[str, To
         source = ActivationSource(host, store, SITE, None)
         read, sequences = reading_order(source, store, store.training_rows())
         assert isinstance(read, SequenceSource)
-        rows = store.rows_of(sequences)
+        rows = store.rows_of_sequences(sequences)
         assert sorted(rows.tolist()) == store.training_rows().tolist()
         acts_ND, position_N = read.rows(sequences[:2])
-        again_ND, again_N = source.rows(store.rows_of(sequences[:2]))
+        again_ND, again_N = source.rows(store.rows_of_sequences(sequences[:2]))
         assert torch.equal(acts_ND, again_ND)
         assert position_N.tolist() == again_N.tolist()
     chat = stores["chat"]
     source = ActivationSource(host, chat, SITE, None)
     assert reading_order(source, chat, chat.training_rows())[0] is source
+
+
+@pytest.mark.parametrize("packing", ["packed", "chat", "chat_block_diagonal"])
+def test_the_whole_way_over_chats(
+    host: HostModel, stores: dict[str, TokenStore], packing: str, tmp_path: Path
+) -> None:
+    """Train, evaluate, index: windows and documents of examples stay within one dialogue."""
+    text = TextSpec(**stores[packing].meta["text"])
+    run = TrainRun(
+        text=text,
+        site=SITE,
+        sae=TopKSpec(d_sae=64, k=4),
+        training=TrainingSpec(tokens=3000, batch_tokens=128, buffer_tokens=512, seed=1),
+    )
+    workspace = Workspace(tmp_path)
+    folder = tmp_path / "sae"
+    stages.train(run, folder, tmp_path / "checkpoint", workspace, lambda _spec: host)
+    sae = stages.SaeFolder(folder, workspace)
+    small = EvaluationSpec(tokens=200, reconstruction_tokens=400)
+    found = stages.evaluate(
+        EvaluateRun(sae="x", evaluation=small), sae, workspace, lambda _spec: host
+    )
+    assert 0 < found["fvu"] < 1.5
+    reader, store, _ = stages.index(
+        IndexRun(sae="x", indexing=IndexingSpec(window=6)),
+        sae,
+        lambda _text: tmp_path / "index",
+        workspace,
+        lambda _spec: host,
+    )
+    feature = int(np.argmax(reader.counts))
+    documents = np.repeat(store.row_document, np.diff(store.row_start))
+    for example in [
+        *reader.examples(feature),
+        *sample_examples(reader, store, feature, 2, 6, 0),
+        *sample_negatives(reader, store, feature, 0, 6, 0),
+    ]:
+        assert set(documents[example.start : example.end].tolist()) == {example.document}
+
+
+class StopsAt(Reporter):
+    """Asks to stop once so many tokens are done."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(lambda: Interrupted if self.asked else None)
+        self.tokens, self.asked = tokens, False
+
+    def update(self, progress: StageProgress) -> None:
+        self.asked = progress.done >= self.tokens
+
+
+@pytest.mark.parametrize("packing", ["packed", "chat_block_diagonal"])
+def test_stopping_changes_no_bit(
+    host: HostModel, stores: dict[str, TokenStore], packing: str, tmp_path: Path
+) -> None:
+    """Sequences are read again from where the checkpoint stood."""
+    store = stores[packing]
+    run = TrainRun(
+        model=ModelSpec(dtype="float32", device="cpu"),
+        site=SITE,
+        sae=TopKSpec(d_sae=64, k=4),
+        training=TrainingSpec(
+            tokens=4000, batch_tokens=128, buffer_tokens=512, host_rows=2, seed=1
+        ),
+    )
+
+    def trained(name: str, reporter: Reporter) -> dict[str, Tensor]:
+        source = ActivationSource(host, store, SITE, None)
+        found = train_sae(run, host, store, source, tmp_path / name, reporter)
+        return found.sae.state_dict()
+
+    whole = trained("whole", Reporter())
+    for tokens in (640, 2688):
+        with pytest.raises(Interrupted):
+            trained("parts", StopsAt(tokens))
+    parts = trained("parts", Reporter())
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name

@@ -112,7 +112,7 @@ def test_a_packed_batch_has_the_sequence_and_marks_what_was_asked(
 ) -> None:
     store = text_stores["packed"]
     sequence = int(np.bincount(store.row_sequence).argmax())
-    rows = store.rows_of(np.array([sequence]))
+    rows = store.rows_of_sequences(np.array([sequence]))
     assert len(rows) >= 2
     batch = store.batch(rows[1:])
     assert len(batch.ids_BS) == 1
@@ -180,7 +180,7 @@ def test_a_cached_sequence_is_computed_once(
 ) -> None:
     store = text_stores["packed"]
     source = ActivationSource(tiny_host, store, SITE, tmp_path)
-    rows = store.rows_of(np.array([1]))
+    rows = store.rows_of_sequences(np.array([1]))
     source.rows(rows[:1])
     lengths = np.diff(store.row_start)
     assert source.cached_share() == pytest.approx(lengths[rows].sum() / store.n_tokens)
@@ -189,15 +189,24 @@ def test_a_cached_sequence_is_computed_once(
     assert len(alone.rows(rows)[1]) == lengths[rows].sum()
 
 
-def test_groups_of_a_forward_count_lines(text_stores: dict[str, TokenStore]) -> None:
+def test_parts_of_a_forward_hold_each_row_once_in_few_lines(
+    text_stores: dict[str, TokenStore],
+) -> None:
     store = text_stores["document_block_diagonal"]
-    rows = np.arange(store.n_rows)
+    rows = np.arange(store.n_rows)[::3]
     parts = list(forward_groups(store, rows, 4))
-    assert [len(store.sequences_of(part)) for part in parts[:-1]] == [4] * (len(parts) - 1)
     assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
-    assert block_batch(store, parts[0]).ids_BS.shape[0] == 4
-    asked = np.array([5, 2])
+    lines = [block_batch(store, part).ids_BS.shape for part in parts]
+    assert max(shape[0] for shape in lines) <= 5
+    assert max(shape[1] for shape in lines) <= store.context_size
+    tokens = int((np.diff(store.row_start)[rows] + 1).sum())
+    assert tokens / sum(a * b for a, b in lines) > 0.8, "lines are full though sequences are cut"
+    asked = np.array([5, 2, 5])
     assert [part.tolist() for part in forward_groups(store, asked, 4)] == [[2, 5]]
+    assert list(forward_groups(store, asked[:0], 4)) == []
+    packed = text_stores["packed"]
+    (part,) = forward_groups(packed, np.array([7]), 4)
+    assert part.tolist() == packed.rows_of_sequences(packed.sequences_of(np.array([7]))).tolist()
 
 
 RUNS_BLOCKS = {
