@@ -9,6 +9,7 @@ import numpy as np
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.reconstruction import Columns, reconstruction_sums
+from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import reconstruct, spliced_losses
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
@@ -40,7 +41,8 @@ def evaluate_sae(
     (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
     mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
     transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
-    held out.
+    held out.  Where the store knows special tokens (chats), ``special_tokens`` holds their metrics
+    (see ``special_token_metrics``).
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -52,6 +54,7 @@ def evaluate_sae(
     lengths = np.diff(store.row_start)[rows]
     there, predictions = int(lengths.sum()), int((lengths - 1).sum())
     total = min(spec.reconstruction_tokens, there) + min(spec.tokens, predictions)
+    columns = _columns(source, site, target_site)
     with reporter.stage("evaluate", total, "tokens") as stage:
         sums = reconstruction_sums(
             list(saes.values()),
@@ -60,7 +63,7 @@ def evaluate_sae(
             spec.reconstruction_tokens,
             stage.advance,
             max_norm,
-            _columns(source, site, target_site),
+            columns,
         )
         source.flush()
         if not sums[0].tokens:
@@ -78,9 +81,24 @@ def evaluate_sae(
             max_norm,
             reads=site if target_site else None,
         )
+    special: dict[str, Any] = {}
+    if len(store.special_ids):
+        with reporter.stage("special tokens", min(spec.reconstruction_tokens, there)) as stage:
+            special = special_token_metrics(
+                reconstructions,
+                source,
+                store,
+                rows,
+                spec.reconstruction_tokens,
+                stage.advance,
+                max_norm,
+                columns,
+            )
     per_sae = {
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
     }
+    for name, found in special.items():
+        per_sae[name]["special_tokens"] = found
     spliced["splice_tokens"] = spliced.pop("tokens")
     result: dict[str, Any] = per_sae["sae"] | spliced
     if "baseline" in per_sae:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -21,19 +23,13 @@ def top_latents(
     ``dtype`` is that of the product; values come back in the dtype of ``centred_ND``.  Rows are
     done a block at a time, so memory does not grow with n.
     """
-    d_sae = W_enc.shape[1]
-    weight, bias = W_enc.to(dtype), b_enc.to(dtype)
-    budget = _BLOCK_BYTES.get(centred_ND.device.type, _BLOCK_BYTES["cuda"])
-    rows = max(64, budget // (d_sae * weight.element_size()))
     n = centred_ND.shape[0]
     indices = torch.empty(n, k, dtype=torch.int64, device=centred_ND.device)
     values = torch.empty(n, k, dtype=centred_ND.dtype, device=centred_ND.device)
-    for start in range(0, n, rows):
-        block = slice(start, start + rows)
-        pre = torch.addmm(bias, centred_ND[block].to(dtype), weight)
+    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
         largest, where = top_k(pre, k)
-        values[block] = largest
-        indices[block] = where
+        values[start : start + len(pre)] = largest
+        indices[start : start + len(pre)] = where
     return indices, values
 
 
@@ -53,3 +49,82 @@ def top_k(pre_NF: Tensor, k: int) -> tuple[Tensor, Tensor]:
     candidates = grouped.gather(2, best[:, None].expand(-1, _GROUP, -1)).flatten(1)
     values, found = candidates.topk(k, dim=-1, sorted=False)
     return values, best.gather(1, found % k) + (found // k) * groups
+
+
+@torch.no_grad()
+def above_threshold(
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """All entries of ``centred @ W_enc + b_enc`` above ``threshold`` (a scalar or ``[d_sae]``, not
+    negative), padded: indices and values ``[n, most of a row]``, at least one column wide."""
+    found = []
+    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
+        rows, latents = (pre > threshold.to(pre.dtype)).nonzero(as_tuple=True)
+        found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+    rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return padded(rows, latents, values, len(centred_ND))
+
+
+@torch.no_grad()
+def batch_top_k(
+    centred_ND: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    total: int,
+    dtype: torch.dtype,
+    guess: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The ``total`` largest positive entries of ``centred @ W_enc + b_enc`` over the whole batch.
+
+    Padded as in ``above_threshold``.  Exact: blocks are cut at a guess of the smallest value kept
+    (by default a little below that of the first block), and done again if it was too high.
+    """
+    bound = 0.0 if guess is None else max(0.0, guess)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
+        if guess is None and start == 0 and len(pre) < len(centred_ND):
+            share = max(1, total * len(pre) // len(centred_ND))
+            bound = max(0.0, _GUESS * float(pre.flatten().topk(share).values[-1]))
+        rows, latents = (pre > bound).nonzero(as_tuple=True)
+        found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+    rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if len(values) < total and bound > 0:
+        return batch_top_k(centred_ND, W_enc, b_enc, total, dtype, guess=0.0)
+    if len(values) > total:
+        kept = values.topk(total, sorted=False).indices
+        rows, latents, values = rows[kept], latents[kept], values[kept]
+    return padded(rows, latents, values, len(centred_ND))
+
+
+_GUESS = 0.9
+"""Of the first block's own threshold: blocks differ little, and too low a guess costs little."""
+
+
+def padded(rows: Tensor, latents: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Entries ``(row, latent, value)`` as ``[n, most of a row]``; the rest is latent 0, value 0."""
+    order = rows.argsort(stable=True)
+    rows = rows[order]
+    counts = torch.zeros(n, dtype=torch.int64, device=rows.device)
+    counts.index_add_(0, rows, torch.ones_like(rows))
+    width = max(1, int(counts.max())) if n else 1
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    indices = torch.zeros(n, width, dtype=torch.int64, device=rows.device)
+    filled = torch.zeros(n, width, dtype=values.dtype, device=rows.device)
+    indices[rows, place] = latents[order]
+    filled[rows, place] = values[order]
+    return indices, filled
+
+
+def _blocks(
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, dtype: torch.dtype
+) -> Iterator[tuple[int, Tensor]]:
+    """First row and pre-activations of each block; one block of none where there are no rows."""
+    weight, bias = W_enc.to(dtype), b_enc.to(dtype)
+    rows = _block_rows(centred_ND.device, W_enc.shape[1], weight.element_size())
+    for start in range(0, max(1, len(centred_ND)), rows):
+        yield start, torch.addmm(bias, centred_ND[start : start + rows].to(dtype), weight)
+
+
+def _block_rows(device: torch.device, d_sae: int, bytes_each: int) -> int:
+    budget = _BLOCK_BYTES.get(device.type, _BLOCK_BYTES["cuda"])
+    return max(64, budget // (d_sae * bytes_each))

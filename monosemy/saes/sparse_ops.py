@@ -32,8 +32,8 @@ def scatter_rows(indices_NK: Tensor, weights_NK: Tensor, x_ND: Tensor, n_rows: i
     """
     flat = indices_NK.reshape(-1)
     order = flat.argsort(stable=True)
-    starts = torch.bincount(flat, minlength=n_rows).cumsum(0)
-    starts = torch.cat([starts.new_zeros(1), starts[:-1]])
+    # Not by counting: a count waits for the device.
+    starts = torch.searchsorted(flat[order], torch.arange(n_rows, device=flat.device))
     tokens = order // indices_NK.shape[1]
     weights = weights_NK.reshape(-1)[order]
     return F.embedding_bag(tokens, x_ND, starts, mode="sum", per_sample_weights=weights)
@@ -96,7 +96,7 @@ class _SelectedValues(torch.autograd.Function):
 def row_products(indices_NK: Tensor, x_ND: Tensor, rows_FD: Tensor) -> Tensor:
     """``out[n, k] = x[n] . rows[indices[n, k]]``, the gradient of a bag to its weights."""
     n, k = indices_NK.shape
-    if x_ND.device.type == "cpu":
+    if x_ND.device.type == "cpu" and k <= len(rows_FD):  # more cannot be a sparsity pattern
         # A sampled product: half the time of the bag's own backward.
         pattern = torch.sparse_csr_tensor(
             torch.arange(0, n * k + 1, k),

@@ -23,6 +23,7 @@ WAITS = {
     "aten::masked_select",
     "aten::nonzero",
     "aten::_unique2",
+    "aten::bincount",
     "aten::unique_dim",
 }
 """Operators whose result the host needs."""
