@@ -180,7 +180,7 @@ def _metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:
 def _save(
     result: TrainedSAE, folder: Path, metadata: dict[str, Any], provenance: dict[str, Any]
 ) -> None:
-    save_sae(result.sae, folder, metadata, provenance)
+    save_sae(result.sae, folder, metadata, provenance, result.density)
     if result.baseline is not None:
         save_sae(result.baseline, folder / BASELINE, metadata, provenance)
     (folder / CURVES).write_text(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from monosemy.saes.base import SAE
-from monosemy.specs import TopKFamilySpec
+from monosemy.specs import AuxKSpec
 
 
 class DeadLatents:
@@ -32,7 +32,7 @@ class DeadLatents:
 
 
 def auxk_terms(
-    sae: SAE, spec: TopKFamilySpec, x_ND: Tensor, residual_ND: Tensor, dead: Tensor
+    sae: SAE, spec: AuxKSpec, x_ND: Tensor, residual_ND: Tensor, dead: Tensor
 ) -> dict[str, Tensor]:
     """``{"auxk": weighted loss}`` where latents are dead and the weight is not 0, else nothing."""
     if not spec.aux_coefficient or not dead.numel():
@@ -56,7 +56,7 @@ def auxk_loss(
     half = sae.product_dtype is not None and sae.product_dtype != W_enc.dtype
     # Most tokens use most dead latents, so here dense products win over sparse ones.
     with torch.autocast(x_ND.device.type, dtype=sae.product_dtype, enabled=half):
-        pre = torch.addmm(sae.b_enc[dead], x_ND - sae.b_dec, W_enc).relu()
+        pre = torch.addmm(sae.b_enc[dead], sae.centre(x_ND), W_enc).relu()
         if k < dead.numel():
             kept = pre.detach().topk(k, dim=-1, sorted=False).indices
             pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)

@@ -78,6 +78,10 @@ class SAE(nn.Module):
             self.b_enc.zero_()
             self.b_dec.zero_()
 
+    def centre(self, x_ND: Tensor) -> Tensor:
+        """What the encoder multiplies: the input without the decoder's bias."""
+        return x_ND - self.b_dec
+
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from monosemy.errors import SpecError
 from monosemy.saes.base import SAE
+from monosemy.saes.batchtopk import BatchTopKSAE
+from monosemy.saes.gated import GatedSAE
+from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.matching_pursuit import MatchingPursuitSAE
+from monosemy.saes.matryoshka import MatryoshkaSAE
+from monosemy.saes.relu import ReLUSAE
 from monosemy.saes.topk import TopKSAE
+from monosemy.saes.transcoder import TranscoderSAE
 from monosemy.specs import SAESpec
 
 ARCHITECTURES: dict[str, type[SAE]] = {
-    "matching_pursuit": MatchingPursuitSAE,
     "topk": TopKSAE,
+    "batchtopk": BatchTopKSAE,
+    "matryoshka": MatryoshkaSAE,
+    "matching_pursuit": MatchingPursuitSAE,
+    "relu": ReLUSAE,
+    "gated": GatedSAE,
+    "jumprelu": JumpReLUSAE,
+    "transcoder": TranscoderSAE,
 }
 
 

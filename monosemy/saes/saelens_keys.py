@@ -50,18 +50,25 @@ def filled(
     """An SAE of ``spec`` that holds ``tensors``, in float32 on the CPU, without gradients.
 
     Raises ``DataError`` when names or shapes differ from what the spec asks for; they are compared
-    before anything of the claimed size is allocated.
+    before anything of the claimed size is allocated.  Buffers, which hold what training needs, may
+    be missing: they keep their first values.
     """
     with torch.device("meta"):
-        wanted = {name: tuple(v.shape) for name, v in kind(spec, d_in, d_out).state_dict().items()}
+        shape = kind(spec, d_in, d_out)
+    buffers = {name for name, _ in shape.named_buffers()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wanted = {
+        name: tuple(value.shape)
+        for name, value in shape.state_dict().items()
+        if name in found or name not in buffers
+    }
     if found != wanted:
         raise DataError(
             f"The file of weights does not fit cfg.json: it holds {_shapes(found)}; "
             f"expected {_shapes(wanted)}."
         )
     sae = kind(spec, d_in, d_out)
-    sae.load_state_dict(dict(tensors))
+    sae.load_state_dict(dict(tensors), strict=False)
     return sae.requires_grad_(False)
 
 

@@ -8,43 +8,71 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from monosemy.errors import DataError
 from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
+from monosemy.saes.ista import refined
 from monosemy.saes.selection import top_latents
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import TopKFamilySpec, TopKSpec
 
 
 class TopKSAE(SAE):
-    """``codes = top_k(relu((x - b_dec) @ W_enc + b_enc))``."""
+    """``codes = top_k(relu((x - b_dec) @ W_enc + b_enc))``, refined if the spec says so."""
 
-    spec: TopKSpec
+    spec: TopKFamilySpec
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget`` is another k (1 to d_sae); ``ValueError`` outside of that."""
-        return self._top(x_ND, self.spec.k if budget is None else budget)
+        return self.top(x_ND, self.spec.k if budget is None else budget)
 
-    def _top(self, x_ND: Tensor, k: int | float) -> Codes:
+    def top(self, x_ND: Tensor, k: int | float) -> Codes:
+        """The k largest of each token."""
         if not isinstance(k, int) or not 1 <= k <= self.d_sae:
             raise ValueError(f"a budget of {k} is no whole number between 1 and {self.d_sae}")
-        centred = x_ND - self.b_dec
-        dtype = self.product_dtype or self.W_enc.dtype
-        indices, largest = top_latents(centred, self.W_enc, self.b_enc, k, dtype)
-        values = largest.relu_()
-        if torch.is_grad_enabled() and (centred.requires_grad or self.W_enc.requires_grad):
-            values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
+
+        def select(z_ND: Tensor, _step: int) -> Codes:
+            indices, largest = top_latents(z_ND, self.W_enc, self.b_enc, k, self.multiplied_in)
+            return self.with_gradient(z_ND, indices, largest.relu_())
+
+        return self.refine(x_ND, select)
+
+    def refine(self, x_ND: Tensor, select: Any) -> Codes:
+        """``select`` on the centred input, after the spec's refinement steps."""
+        spec = self.spec
+        return refined(self.centre(x_ND), self.W_dec, spec.ista_steps, spec.ista_step_size, select)
+
+    @property
+    def multiplied_in(self) -> torch.dtype:
+        return self.product_dtype or self.W_enc.dtype
+
+    def with_gradient(self, z_ND: Tensor, indices: Tensor, values: Tensor) -> Codes:
+        """Codes whose values carry the gradient of the encoder, where one is wanted."""
+        if torch.is_grad_enabled() and (z_ND.requires_grad or self.W_enc.requires_grad):
+            values = selected_values(z_ND, self.W_enc, self.b_enc, indices, values)
         return Codes(indices, values)
 
+    def training_codes(self, x_ND: Tensor, moment: Moment) -> Codes:
+        """The codes of a training batch."""
+        return self.top(x_ND, k_at(self.spec, moment))
+
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        codes = self._top(x_ND, k_at(self.spec, moment))
+        codes = self.training_codes(x_ND, moment)
         reconstruction = self.decode(codes, x_ND)
-        terms = auxk_terms(self, self.spec, x_ND, target_ND - reconstruction.detach(), moment.dead)
+        residual = target_ND - reconstruction.detach()
+        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms |= self.further_terms(codes, target_ND)
         l0 = codes.l0().float().mean()
         return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)
 
+    def further_terms(self, codes: Codes, target_ND: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Loss terms of the architecture beside AuxK."""
+        return {}
+
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        refuse_refinement(self.spec)
         keys = {"architecture": "topk", "k": self.spec.k, "rescale_acts_by_decoder_norm": False}
         return {**keys, **saelens_keys.CENTRED}, dict(self.state_dict())
 
@@ -61,3 +89,11 @@ def k_at(spec: TopKFamilySpec, moment: Moment) -> int:
         return spec.k
     share = min(1.0, moment.step / max(1.0, spec.k_anneal_fraction * (moment.total_steps - 1)))
     return round(spec.k_start + (spec.k - spec.k_start) * share)
+
+
+def refuse_refinement(spec: TopKFamilySpec) -> None:
+    """SAELens has no refinement steps: without them its encoder would give other codes."""
+    if spec.ista_steps:
+        raise DataError(
+            "An SAE with ista_steps cannot be written as a SAELens folder: SAELens does not refine."
+        )

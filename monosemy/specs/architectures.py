@@ -24,15 +24,20 @@ class SAESpec(Part):
     """A latent that has not fired for so many tokens counts as dead."""
 
 
-class TopKFamilySpec(SAESpec):
-    """What the architectures share that keep the largest pre-activations."""
+class AuxKSpec(SAESpec):
+    """What the architectures share that revive dead latents by AuxK."""
 
-    k: int = Field(32, ge=1)
-    """Active latents per token."""
     aux_k: int | None = Field(None, ge=1)
     """Dead latents used by the auxiliary loss; None takes half of d_in."""
     aux_coefficient: float = Field(1 / 32, ge=0)
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
+
+
+class TopKFamilySpec(AuxKSpec):
+    """What the architectures share that keep the largest pre-activations."""
+
+    k: int = Field(32, ge=1)
+    """Active latents per token."""
     k_start: int | None = Field(None, ge=1)
     """k at the first step, from which it moves linearly to ``k``; None keeps ``k`` throughout."""
     k_anneal_fraction: float = Field(1.0, gt=0, le=1)
@@ -110,45 +115,49 @@ class MatchingPursuitSpec(SAESpec):
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
 
 
-class ReLUSpec(SAESpec):
-    """ReLU with a sparsity penalty (Bricken et al. 2023)."""
+class PenalisedSpec(SAESpec):
+    """What the architectures share whose sparsity comes from a penalty."""
 
-    architecture: Literal["relu"] = "relu"
     target_l0: float | None = Field(32.0, gt=0)
     """Mean active latents per token that a controller steers the penalty's weight to; None keeps
     the weight at ``sparsity_coefficient``."""
     sparsity_coefficient: float = Field(1e-2, gt=0)
     """Weight of the penalty, or where the controller starts."""
+
+
+class ReLUSpec(PenalisedSpec, AuxKSpec):
+    """ReLU with a sparsity penalty (Bricken et al. 2023)."""
+
+    architecture: Literal["relu"] = "relu"
     penalty: Literal["l1", "tanh"] = "l1"
-    """``l1``: activation times decoder norm; ``tanh``: saturates, so that
-    large ones shrink less."""
+    """``l1``: activation times decoder norm; ``tanh``: saturates, so that large ones shrink
+    less."""
 
 
-class GatedSpec(SAESpec):
+class GatedSpec(PenalisedSpec):
     """A gate decides which latents fire, a magnitude path how much (Rajamanoharan et al. 2024)."""
 
     architecture: Literal["gated"] = "gated"
-    target_l0: float | None = Field(32.0, gt=0)
-    """As for ``relu``."""
-    sparsity_coefficient: float = Field(1e-2, gt=0)
-    """As for ``relu``."""
 
 
-class JumpReLUSpec(SAESpec):
+class JumpReLUSpec(AuxKSpec):
     """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
 
     architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float = Field(32.0, gt=0)
     """Mean active latents per token that the ``target`` loss asks for."""
     sparsity: Literal["target", "step", "tanh"] = "target"
-    """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself;
-    ``tanh``: a saturating penalty on activations."""
-    sparsity_coefficient: float = Field(1.0, gt=0)
+    """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
+    share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""
+    sparsity_coefficient: float = Field(0.1, gt=0)
     """Weight of the sparsity loss."""
-    bandwidth: float = Field(0.05, gt=0)
-    """Width of the window through which thresholds receive gradient."""
-    initial_threshold: float = Field(0.01, gt=0)
+    bandwidth: float = Field(0.1, gt=0)
+    """Width of the window through which thresholds receive gradient, in units of pre-activations
+    (inputs have norm ``sqrt(d_in)`` on average)."""
+    initial_threshold: float = Field(0.1, gt=0)
     """Every threshold at the start."""
+    pre_act_coefficient: float = Field(3e-6, ge=0)
+    """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
 
 
 class TranscoderSpec(TopKFamilySpec):
@@ -159,6 +168,12 @@ class TranscoderSpec(TopKFamilySpec):
     """The site that is reconstructed from the run's ``site``."""
     skip: bool = False
     """Add a learned linear map of the input to the output."""
+
+    @model_validator(mode="after")
+    def _no_refinement(self) -> TranscoderSpec:
+        if self.ista_steps:
+            raise ValueError("a transcoder has no ista_steps: its codes do not encode its input")
+        return self
 
 
 ARCHITECTURES: dict[str, type[SAESpec]] = {

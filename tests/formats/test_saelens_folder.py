@@ -208,7 +208,7 @@ def pickled(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (edited(architecture="jumprelu"), r"'jumprelu' SAE; known here: .*topk"),
+        (edited(architecture="temporal"), r"'temporal' SAE; known here: .*topk"),
         (edited(architecture=None), r"'None' SAE; known here: .*topk"),
         (edited(architecture=["topk"]), r"known here: .*topk"),
         (edited(k=None), "lacks 'k'"),

@@ -1,0 +1,94 @@
+"""Gated SAE (Rajamanoharan et al. 2024, arXiv 2404.16014): what fires, and how much, apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from monosemy.saes import saelens_keys
+from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.codes import Codes
+from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.selection import above_threshold
+from monosemy.saes.sparsity_control import L0Controller
+from monosemy.specs import GatedSpec
+
+
+class GatedSAE(DenseTrainingSAE):
+    """``gate = (x - b_dec) @ W_enc + b_gate``, ``magnitude = (x - b_dec) @ W_enc * exp(r_mag) +
+    b_mag``; codes are ``relu(magnitude)`` where ``gate > 0``.
+
+    The gate learns by its own reconstruction through the decoder, which takes no gradient from it
+    (section 3.2 of the paper), and carries the penalty.
+    """
+
+    spec: GatedSpec
+
+    def __init__(self, spec: GatedSpec, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(spec, d_in, d_out)
+        del self.b_enc
+        self.b_gate = nn.Parameter(torch.zeros(spec.d_sae))
+        self.b_mag = nn.Parameter(torch.zeros(spec.d_sae))
+        self.r_mag = nn.Parameter(torch.zeros(spec.d_sae))
+        self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            for bias in (self.b_gate, self.b_mag, self.r_mag, self.b_dec):
+                bias.zero_()
+            self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
+            self.normalise_decoder()
+            self.W_enc.copy_(self.W_dec.T)
+
+    def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
+        """``budget``: at most so many latents, the largest.  No gradient."""
+        zero = torch.zeros((), device=x_ND.device)
+        dtype = self.product_dtype or self.W_enc.dtype
+        centred = self.centre(x_ND)
+        with torch.no_grad():
+            indices, gate = above_threshold(centred, self.W_enc, self.b_gate, zero, dtype)
+            product = gate - self.b_gate[indices]
+            magnitude = product * self.r_mag.exp()[indices] + self.b_mag[indices]
+            values = torch.where(gate > 0, magnitude.relu(), 0.0)
+        return self.bounded(Codes(indices, values), budget)
+
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        del moment
+        with self.reduced_precision(x_ND):
+            product_NF = self.centre(x_ND) @ self.W_enc
+        product_NF = product_NF.to(self.b_gate.dtype)
+        gate_NF = product_NF + self.b_gate
+        magnitude_NF = (product_NF * self.r_mag.exp() + self.b_mag).relu()
+        acts_NF = torch.where(gate_NF > 0, magnitude_NF, 0.0)
+        terms: dict[str, Tensor] = {}
+        found = self.passed(self.reconstruction(acts_NF), acts_NF, terms)
+        soft_NF = gate_NF.relu()
+        with self.reduced_precision(x_ND):
+            by_gate = soft_NF @ self.W_dec.detach()
+        error = by_gate.to(target_ND.dtype) + self.b_dec.detach() - target_ND
+        variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
+        terms["gate"] = error.pow(2).sum() / variance
+        size = soft_NF.sum(1).mean() / typical_norm(x_ND)
+        terms["sparsity"] = self.control.weight(found.l0) * size
+        return found
+
+    @torch.no_grad()
+    def rescale(self, input_factor: float, output_factor: float) -> None:
+        if input_factor != output_factor:
+            raise ValueError("only a transcoder has two scales")
+        for bias in (self.b_gate, self.b_mag, self.b_dec):
+            bias.div_(input_factor)
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        names = ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec")
+        weights = {name: getattr(self, name) for name in names}
+        return {"architecture": "gated", **saelens_keys.CENTRED}, weights
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        saelens_keys.require(config, saelens_keys.CENTRED)
+        spec = saelens_keys.checked_spec(GatedSpec, d_sae=config["d_sae"])
+        return saelens_keys.filled(cls, spec, tensors, config["d_in"])

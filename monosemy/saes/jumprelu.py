@@ -1,0 +1,140 @@
+"""JumpReLU SAE (Rajamanoharan et al. 2024b, arXiv 2407.14435): one learned threshold per latent.
+
+Thresholds get their gradient from a rectangular window around them (section 4 of the paper): the
+true one is 0 almost everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from monosemy.saes import saelens_keys
+from monosemy.saes.auxk import auxk_terms
+from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.codes import Codes
+from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.selection import above_threshold
+from monosemy.saes.sparse_ops import selected_values
+from monosemy.specs import JumpReLUSpec
+
+_TANH_SLOPE = 4.0
+
+
+class JumpReLUSAE(DenseTrainingSAE):
+    """``codes = pre where pre > exp(log_threshold)``, ``pre = (x - b_dec) @ W_enc + b_enc``.
+
+    The threshold is kept as its logarithm: it stays positive under any step, and steps are relative
+    to its size.
+    """
+
+    spec: JumpReLUSpec
+
+    def __init__(self, spec: JumpReLUSpec, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(spec, d_in, d_out)
+        start = torch.full((spec.d_sae,), spec.initial_threshold)
+        self.log_threshold = nn.Parameter(start.log())
+
+    @property
+    def threshold(self) -> Tensor:
+        """``[d_sae]``, positive."""
+        return self.log_threshold.exp()
+
+    def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
+        """``budget``: at most so many latents, the largest of those above their thresholds."""
+        centred = self.centre(x_ND)
+        dtype = self.product_dtype or self.W_enc.dtype
+        limit = self.threshold.detach()
+        indices, values = above_threshold(centred, self.W_enc, self.b_enc, limit, dtype)
+        if torch.is_grad_enabled() and (centred.requires_grad or self.W_enc.requires_grad):
+            values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
+        return self.bounded(Codes(indices, values), budget)
+
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        with self.reduced_precision(x_ND):
+            pre_NF = torch.addmm(self.b_enc, self.centre(x_ND), self.W_enc)
+        pre_NF, threshold = pre_NF.to(self.b_enc.dtype), self.threshold
+        acts_NF: Tensor = _Jump.apply(pre_NF, threshold, self.spec.bandwidth)  # type: ignore[no-untyped-call]
+        reconstruction = self.reconstruction(acts_NF)
+        residual = target_ND - reconstruction.detach()
+        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(
+            pre_NF, acts_NF, threshold, x_ND
+        )
+        if self.spec.pre_act_coefficient and moment.dead.numel():
+            below = (threshold - pre_NF)[:, moment.dead].relu().sum(1).mean()
+            terms["pre_act"] = self.spec.pre_act_coefficient * below / typical_norm(x_ND)
+        return self.passed(reconstruction, acts_NF, terms)
+
+    def _sparsity(
+        self, pre_NF: Tensor, acts_NF: Tensor, threshold_F: Tensor, x_ND: Tensor
+    ) -> Tensor:
+        """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
+        wanted = self.spec.target_l0
+        if self.spec.sparsity == "tanh":
+            size = torch.tanh(_TANH_SLOPE * acts_NF / typical_norm(x_ND))
+            return size.sum(1).mean() / wanted
+        fired: Tensor = _Step.apply(pre_NF, threshold_F, self.spec.bandwidth)  # type: ignore[no-untyped-call]
+        relative = fired.sum(1).mean() / wanted
+        return (relative - 1).pow(2) if self.spec.sparsity == "target" else relative
+
+    @torch.no_grad()
+    def rescale(self, input_factor: float, output_factor: float) -> None:
+        super().rescale(input_factor, output_factor)
+        self.log_threshold.sub_(torch.tensor(input_factor).log())
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+        keys = {"architecture": "jumprelu", **saelens_keys.CENTRED}
+        return keys, {**weights, "threshold": self.threshold}
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        saelens_keys.require(config, saelens_keys.CENTRED)
+        spec = saelens_keys.checked_spec(JumpReLUSpec, d_sae=config["d_sae"])
+        weights = {name: value for name, value in tensors.items() if name != "threshold"}
+        # A threshold of 0, or below, is a ReLU: the smallest positive number is one as well.
+        least = torch.finfo(torch.float32).tiny
+        weights["log_threshold"] = tensors["threshold"].float().clamp_min(least).log()
+        return saelens_keys.filled(cls, spec, weights, config["d_in"])
+
+
+def _window(pre_NF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
+    """1 where a pre-activation is within half a bandwidth of its threshold."""
+    return ((pre_NF - threshold_F).abs() < bandwidth / 2).to(pre_NF.dtype)
+
+
+class _Jump(torch.autograd.Function):
+    """``pre * (pre > threshold)``; d/d threshold = -(threshold / bandwidth) * window."""
+
+    @staticmethod
+    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return pre * (pre > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        pre, threshold = ctx.saved_tensors
+        near = _window(pre, threshold, ctx.bandwidth)
+        d_threshold = -(threshold / ctx.bandwidth) * (near * grads[0]).sum(0)
+        return grads[0] * (pre > threshold), d_threshold, None
+
+
+class _Step(torch.autograd.Function):
+    """``pre > threshold`` as a number; d/d threshold = -(1 / bandwidth) * window."""
+
+    @staticmethod
+    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return (pre > threshold).to(pre.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        pre, threshold = ctx.saved_tensors
+        near = _window(pre, threshold, ctx.bandwidth)
+        return None, -(near * grads[0]).sum(0) / ctx.bandwidth, None

@@ -1,0 +1,24 @@
+"""Leave-one-out pruning at inference: latents that do not help the reconstruction are dropped."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monosemy.saes.base import SAE
+from monosemy.saes.codes import Codes
+from monosemy.saes.sparse_ops import row_products
+
+
+@torch.no_grad()
+def pruned(sae: SAE, x_ND: Tensor, codes: Codes, least: float) -> Codes:
+    """Keeps latent i of a token where ``(x - x_hat) . d_i + f_i |d_i|^2 > least``.
+
+    That is what the residual without latent i has along ``d_i``: how strongly the rest misses it.
+    ``least`` is in the units of the activations.
+    """
+    residual_ND = x_ND - sae.decode(codes, x_ND)
+    along = row_products(codes.indices, residual_ND, sae.W_dec)
+    squared = sae.W_dec.pow(2).sum(1)[codes.indices]
+    helps = along + codes.values * squared > least
+    return Codes(codes.indices, torch.where(helps, codes.values, 0.0))

@@ -1,0 +1,66 @@
+"""ReLU SAE (Bricken et al. 2023): sparse by a penalty on its activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from monosemy.saes import saelens_keys
+from monosemy.saes.auxk import auxk_terms
+from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.codes import Codes
+from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.selection import above_threshold
+from monosemy.saes.sparse_ops import selected_values
+from monosemy.saes.sparsity_control import L0Controller
+from monosemy.specs import ReLUSpec
+
+_TANH_SLOPE = 4.0
+"""Activations above a quarter of the typical norm per root of target L0 count as whole ones."""
+
+
+class ReLUSAE(DenseTrainingSAE):
+    """``codes = relu((x - b_dec) @ W_enc + b_enc)``; decoder rows have unit length, so the penalty
+    is on activations alone."""
+
+    spec: ReLUSpec
+
+    def __init__(self, spec: ReLUSpec, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(spec, d_in, d_out)
+        self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
+
+    def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
+        """``budget``: at most so many latents, the largest."""
+        centred = self.centre(x_ND)
+        zero = torch.zeros((), device=x_ND.device)
+        dtype = self.product_dtype or self.W_enc.dtype
+        indices, values = above_threshold(centred, self.W_enc, self.b_enc, zero, dtype)
+        if torch.is_grad_enabled() and (centred.requires_grad or self.W_enc.requires_grad):
+            values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
+        return self.bounded(Codes(indices, values), budget)
+
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        with self.reduced_precision(x_ND):
+            acts_NF = torch.addmm(self.b_enc, self.centre(x_ND), self.W_enc).relu()
+        reconstruction = self.reconstruction(acts_NF)
+        residual = target_ND - reconstruction.detach()
+        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        found = self.passed(reconstruction, acts_NF, terms)
+        size = acts_NF.float() / typical_norm(x_ND)
+        if self.spec.penalty == "tanh":
+            size = torch.tanh(_TANH_SLOPE * size)
+        terms["sparsity"] = self.control.weight(found.l0) * size.sum(1).mean()
+        return found
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+        return {"architecture": "standard", **saelens_keys.CENTRED}, weights
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        saelens_keys.require(config, saelens_keys.CENTRED)
+        spec = saelens_keys.checked_spec(ReLUSpec, d_sae=config["d_sae"])
+        return saelens_keys.filled(cls, spec, tensors, config["d_in"])

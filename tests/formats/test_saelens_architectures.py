@@ -1,0 +1,143 @@
+"""Every architecture through a folder: ours comes back to the bit, SAELens computes the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sae_lens
+import torch
+from safetensors.torch import load_file, save_file
+
+from monosemy.errors import DataError
+from monosemy.formats.saelens import load_sae, save_sae
+from monosemy.saes.base import SAE
+from monosemy.saes.registry import ARCHITECTURES, create
+from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+
+D, F, N = 16, 48, 80
+METADATA = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post"}
+NO_PEER = {"transcoder"}
+"""What SAELens has no class for."""
+
+
+def some_sae(name: str, **more: Any) -> SAE:
+    options: dict[str, Any] = {"d_sae": F, **more}
+    if "k" in OPTIONS[name].model_fields:
+        options.setdefault("k", 5)
+    if name == "transcoder":
+        options["target_site"] = "blocks.1.hook_mlp_out"
+    sae = create(OPTIONS[name](**options), D, 9 if name == "transcoder" else None)
+    generator = torch.Generator().manual_seed(0)
+    sae.initialise(generator)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter += torch.randn(parameter.shape, generator=generator) * 0.1
+        sae.normalise_decoder()
+        sae.calibrate(activations())
+    return sae.requires_grad_(False)
+
+
+def activations() -> torch.Tensor:
+    return torch.randn(N, D, generator=torch.Generator().manual_seed(5)) * 2
+
+
+def write(sae: SAE, folder: Path) -> Path:
+    save_sae(sae, folder, METADATA, {"sae": sae.spec.model_dump(mode="json")})
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_ours_comes_back_to_the_bit(name: str, tmp_path: Path) -> None:
+    sae = some_sae(name)
+    back = load_sae(write(sae, tmp_path / "sae"))
+    assert type(back) is type(sae) and back.spec == sae.spec
+    for key, value in sae.state_dict().items():
+        assert torch.equal(back.state_dict()[key], value), key
+        assert back.state_dict()[key].dtype == value.dtype
+    assert torch.equal(back(activations()), sae(activations()))
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - NO_PEER))
+def test_saelens_computes_the_same(name: str, tmp_path: Path) -> None:
+    ours = some_sae(name)
+    theirs = sae_lens.SAE.load_from_disk(str(write(ours, tmp_path / "sae")))
+    x = activations()
+    codes = ours.encode(x)
+    with torch.no_grad():
+        dense = theirs.encode(x)
+        torch.testing.assert_close(
+            dense.to_dense() if dense.is_sparse else dense, codes.dense(F), rtol=1e-5, atol=1e-5
+        )
+        torch.testing.assert_close(theirs(x), ours(x), rtol=1e-5, atol=1e-5)
+    assert 0 < codes.l0().float().mean() < F
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - NO_PEER))
+def test_a_folder_without_our_files_is_read_as_saelens_means_it(name: str, tmp_path: Path) -> None:
+    ours = some_sae(name)
+    folder = write(ours, tmp_path / "sae")
+    (folder / "provenance.json").unlink()
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    read = load_sae(folder)
+    torch.testing.assert_close(read(activations()), ours(activations()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["batchtopk", "matryoshka"])
+def test_weights_changed_by_others_win_over_our_state(name: str, tmp_path: Path) -> None:
+    folder = write(some_sae(name), tmp_path / "sae")
+    weights = load_file(folder / "sae_weights.safetensors")
+    weights["b_dec"] += 1
+    save_file(weights, folder / "sae_weights.safetensors")
+    read = load_sae(folder)
+    assert read.spec.architecture == "jumprelu"
+    assert torch.equal(read.b_dec, weights["b_dec"])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("topk", {"ista_steps": 2}), ("batchtopk", {"ista_steps": 1}), ("transcoder", {"skip": True})],
+)
+def test_what_saelens_has_no_class_for_is_ours_alone(
+    name: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    sae = some_sae(name, **more)
+    with pytest.raises(DataError):
+        sae.saelens_export()
+    folder = write(sae, tmp_path / "sae")
+    assert json.loads((folder / "cfg.json").read_text())["architecture"] == f"monosemy.{name}"
+    torch.testing.assert_close(load_sae(folder)(activations()), sae(activations()))
+    with pytest.raises((KeyError, ValueError)):
+        sae_lens.SAE.load_from_disk(str(folder))
+
+
+def test_another_sae_in_the_same_folder_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    folder = write(some_sae("batchtopk"), tmp_path / "sae")
+    assert (folder / "state.safetensors").is_file()
+    topk = some_sae("topk")
+    back = load_sae(write(topk, folder))
+    assert not (folder / "state.safetensors").exists()
+    assert back.spec == topk.spec and torch.equal(back.W_dec, topk.W_dec)
+
+
+def test_firing_rates_are_kept_as_saelens_keeps_them(tmp_path: Path) -> None:
+    density = torch.linspace(0, 1, F)
+    save_sae(some_sae("topk"), tmp_path / "sae", METADATA, {}, density)
+    kept = load_file(tmp_path / "sae" / "sparsity.safetensors")["sparsity"]
+    assert float(kept[0]) == -10 and float(kept[-1]) == 0
+    torch.testing.assert_close(10 ** kept[1:], density[1:])
+
+
+def test_saelens_training_file_of_a_batchtopk(tmp_path: Path) -> None:
+    from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+
+    config = BatchTopKTrainingSAEConfig(d_in=D, d_sae=F, k=5, rescale_acts_by_decoder_norm=False)
+    theirs = BatchTopKTrainingSAE(config)
+    theirs.topk_threshold.fill_(0.4)
+    theirs.save_model(str(tmp_path))
+    ours = load_sae(tmp_path)
+    assert ours.spec.architecture == "batchtopk"
+    pre = (activations() - ours.b_dec) @ ours.W_enc + ours.b_enc
+    torch.testing.assert_close(ours.encode(activations()).dense(F), pre * (pre > 0.4))
