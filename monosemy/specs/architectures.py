@@ -149,7 +149,7 @@ class JumpReLUSpec(AuxKSpec):
     sparsity: Literal["target", "step", "tanh"] = "target"
     """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
     share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""
-    sparsity_coefficient: float = Field(0.1, gt=0)
+    sparsity_coefficient: float = Field(1.0, gt=0)
     """Weight of the sparsity loss."""
     bandwidth: float = Field(0.1, gt=0)
     """Width of the window through which thresholds receive gradient, in units of pre-activations
