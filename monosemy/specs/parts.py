@@ -68,7 +68,9 @@ class TrainingSpec(Part):
     host_rows: int = Field(16, ge=1)
     """Rows of the token store per forward of the host model."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak Adam step size."""
+    """Peak step size."""
+    optimiser: Literal["adam", "signum", "muon"] = "adam"
+    """``adam`` keeps two numbers per weight, ``signum`` and ``muon`` one."""
     warmup_steps: int = Field(50, ge=0)
     """Linear warm-up."""
     decay_fraction: float = Field(0.2, ge=0, le=1)

@@ -13,6 +13,7 @@ from monosemy.errors import DataError, MonosemyError
 from monosemy.saes.auxk import DeadLatents
 from monosemy.saes.base import SAE, Moment, TrainingPass
 from monosemy.specs import TrainingSpec
+from monosemy.training.optimisers import make_optimiser
 
 _DEAD_EVERY = 10
 """Steps between looks at which latents are dead: the look waits for the device."""
@@ -39,9 +40,7 @@ class SAETrainer:
         self.frozen_decoder = frozen_decoder
         sae.W_dec.requires_grad_(not frozen_decoder)
         self.parameters = [p for p in sae.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(
-            self.parameters, lr=spec.learning_rate, betas=(0.9, 0.999), fused=True
-        )
+        self.optimiser = make_optimiser(spec.optimiser, self.parameters, spec.learning_rate)
         self.dead = DeadLatents(sae.d_sae, sae.spec.dead_after_tokens, sae.device)
         self.dead_indices = torch.zeros(0, dtype=torch.int64, device=sae.device)
         self.density = torch.zeros(sae.d_sae, device=sae.device)
