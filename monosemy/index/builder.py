@@ -101,7 +101,7 @@ def sae_fingerprint(sae: SAE) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(sae.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

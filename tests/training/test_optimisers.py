@@ -106,4 +106,4 @@ def test_each_trains_and_resumes_to_the_bit(name: Any) -> None:
         resumed.step(x, number, 2e-3)
     for key, value in whole.state("a").items():
         assert torch.equal(value, resumed.state("a")[key]), key
-    assert whole.readings()["fvu"] < 0.9 * first
+    assert whole.readings()["fvu"] < 0.95 * first

@@ -1,0 +1,109 @@
+"""Train, evaluate, index: the whole way for every architecture, on a tiny host model."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from monosemy import stages
+from monosemy.data.store import TokenStore
+from monosemy.evals.splice import spliced_losses
+from monosemy.models.host import HostModel
+from monosemy.saes.registry import ARCHITECTURES
+from monosemy.specs import (
+    EvaluateRun,
+    EvaluationSpec,
+    IndexingSpec,
+    IndexRun,
+    TextSpec,
+    TrainRun,
+    parse_spec,
+)
+from monosemy.workspace import Workspace
+
+SITE, TARGET = "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "matryoshka": {"k": 4, "prefixes": [8, 24]},
+    "transcoder": {"k": 4, "target_site": TARGET, "skip": True},
+    "relu": {"target_l0": 6},
+    "gated": {"target_l0": 6},
+    "jumprelu": {"target_l0": 6},
+}
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_the_whole_way(
+    name: str, tiny_host: HostModel, tiny_text: TextSpec, tmp_path: Path
+) -> None:
+    options = OPTIONS.get(name, {"k": 4})
+    spec = parse_spec(
+        {
+            "kind": "train",
+            "text": tiny_text.model_dump(mode="json"),
+            "site": SITE,
+            "sae": {"architecture": name, "d_sae": 64, "dead_after_tokens": 3000, **options},
+            "training": {
+                "tokens": 12_000,
+                "batch_tokens": 200,
+                "buffer_tokens": 2000,
+                "learning_rate": 3e-3,
+            },
+        }
+    )
+    assert isinstance(spec, TrainRun)
+    workspace = Workspace(tmp_path)
+    made = stages.train(
+        spec, tmp_path / "sae", tmp_path / "run", workspace, lambda _spec: tiny_host
+    )
+    assert made.metrics["fvu"] < 1.2 and made.metrics["density"]["counts"]
+    sae = stages.SaeFolder(tmp_path / "sae", workspace)
+    assert sae.sae.spec == spec.sae
+    found = stages.evaluate(
+        EvaluateRun(sae="x", evaluation=EvaluationSpec(tokens=500, reconstruction_tokens=2000)),
+        sae,
+        workspace,
+        lambda _spec: tiny_host,
+    )
+    assert 0 < found["fvu"] < 1 and 0 < found["l0"] <= 64
+    assert found["fvu"] < found["baseline"]["fvu"] + 0.05
+    assert found["spliced_share"] > 0.9
+    reader, _, _ = stages.index(
+        IndexRun(sae="x", indexing=IndexingSpec(top_examples=3)),
+        sae,
+        lambda _text: tmp_path / "index",
+        workspace,
+        lambda _spec: tiny_host,
+    )
+    assert reader.n_features == 64 and reader.n_postings > 0
+
+
+def test_a_transcoder_is_spliced_where_it_writes(
+    tiny_host: HostModel, tiny_store: TokenStore
+) -> None:
+    """One that recomputes the MLP exactly from what it reads leaves the model as it is."""
+    block = copy.deepcopy(tiny_host.model.model.layers[1])  # its own would be hooked
+
+    def exact(read_ND: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            result: torch.Tensor = block.mlp(block.post_attention_layernorm(read_ND))
+        return result
+
+    found = spliced_losses(
+        tiny_host,
+        tiny_store,
+        np.arange(6),
+        TARGET,
+        {"sae": exact},
+        torch.zeros(tiny_host.d_model),
+        200,
+        lambda _tokens: None,
+        reads=SITE,
+    )
+    assert found["sae"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert found["sae"]["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-6)
+    assert found["ce_zero"] != pytest.approx(found["ce_clean"], abs=1e-4)
