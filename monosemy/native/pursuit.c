@@ -22,6 +22,7 @@ enum {
     TILE = 256,    // rows and columns of a cache tile of the Gram matrix
     TOKENS = 32,   // tokens whose first correlations are computed together
     GROUP = 128,   // correlations of which the maximum is remembered
+    AHEAD = 2048,  // how far ahead of its use a row of the Gram matrix is asked for
     CANDIDATES = 256,
 };
 
@@ -127,7 +128,8 @@ static void gram_tile(const int16_t *rows, const int16_t *packed, int64_t padded
                       float factor, int64_t I, int64_t J, int16_t *G) {
     int64_t high = I + TILE < padded ? I + TILE : padded;
     int64_t wide = J + TILE < padded ? J + TILE : padded;
-    int16_t done[TILE][TILE];
+    // Rows a little apart from a power of two, or a column would fall into few sets of the cache.
+    int16_t done[TILE][TILE + 2 * LANES];
     for (int64_t j = J; j < wide; j += PANEL)
         for (int64_t i = I; i < high; i += ROWS) {
             ints acc[ROWS][PANEL / LANES];
@@ -174,11 +176,18 @@ static float group_max(const float *c, int64_t n) {
     return m;
 }
 
+static void group_maxima(const Dictionary *k, const float *c, float *best) {
+    for (int64_t g = 0; g < k->padded; g += GROUP)
+        best[g / GROUP] = group_max(c + g, k->padded - g < GROUP ? k->padded - g : GROUP);
+}
+
 // c -= v * row, and the maximum of each group.
 static void subtract(float *c, float *best, const int16_t *row, float v, int64_t padded) {
     for (int64_t g = 0; g < padded; g += GROUP) {
         int64_t n = padded - g < GROUP ? padded - g : GROUP;
         float m = -FLT_MAX;
+        if (g + AHEAD < padded)
+            for (int i = 0; i < GROUP; i += 32) __builtin_prefetch(row + g + AHEAD + i);
         for (int64_t i = g; i < g + n; i++) {
             float u = c[i] - v * (float)row[i];
             c[i] = u;
@@ -218,8 +227,7 @@ static int64_t refresh(const Dictionary *k, float *c, float *best, const float *
         c[i] = dot(r, k->D + i * k->d, k->d);
         if (c[i] > c[found]) found = i;
     }
-    for (int64_t g = 0; g < k->padded; g += GROUP)
-        best[g / GROUP] = group_max(c + g, k->padded - g < GROUP ? k->padded - g : GROUP);
+    group_maxima(k, c, best);
     *value = c[found];
     return found;
 }
@@ -231,8 +239,7 @@ static int pursue_token(const Dictionary *k, float *c, float *best, float error,
     float length = sqrtf(dot(r, r, k->d)), taken = 0, at_refresh = 0;
     int wrong = 0;
     float base = error * k->longest + 4e-6f * length * k->longest;
-    for (int64_t g = 0; g < k->padded; g += GROUP)
-        best[g / GROUP] = group_max(c + g, k->padded - g < GROUP ? k->padded - g : GROUP);
+    group_maxima(k, c, best);
     for (int64_t t = 0; t < k->steps && length > 0; t++) {
         float v = 0, off = base + k->rounding * (length + at_refresh) +
                            taken * (k->longest * k->rounding + k->unit);
@@ -272,8 +279,63 @@ static void correlate(const Dictionary *k, const int16_t *q, const float *scales
         for (int64_t j = k->F; j < k->padded; j++) c[i * k->padded + j] = -1e30f;
 }
 
+// Up to TOKENS tokens with G: their first correlations together, then one token after the other.
+static int pursue_tokens(const Dictionary *k, int16_t *q, float *c, float *best, int64_t tokens,
+                         const float *stop, float *residual, int64_t *indices, float *values) {
+    float scales[TOKENS], errors[TOKENS];
+    int wrong = 0;
+    for (int64_t i = 0; i < tokens; i++) {
+        const float *x = residual + i * k->d;
+        scales[i] = scale_for(sqrtf(dot(x, x, k->d)), largest_of(x, k->d));
+        errors[i] = quantise(x, k->d, k->pairs, scales[i], q + i * 2 * k->pairs);
+    }
+    correlate(k, q, scales, tokens, c);
+    for (int64_t i = 0; i < tokens; i++)
+        wrong |= pursue_token(k, c + i * k->padded, best, errors[i], stop ? stop[i] : 0,
+                              residual + i * k->d, indices + i * k->steps, values + i * k->steps);
+    return wrong;
+}
+
+// The same for up to TOKENS tokens together without G: all correlations anew for every pick.
+static int pursue_block(const Dictionary *k, int16_t *q, float *c, float *best, int64_t tokens,
+                        const float *stop, float *residual, int64_t *indices, float *values) {
+    int64_t live[TOKENS], count = 0;
+    float scales[TOKENS], errors[TOKENS], lengths[TOKENS];
+    int wrong = 0;
+    for (int64_t i = 0; i < tokens; i++) {
+        lengths[i] = sqrtf(dot(residual + i * k->d, residual + i * k->d, k->d));
+        if (lengths[i] > 0) live[count++] = i;
+    }
+    for (int64_t t = 0; t < k->steps && count; t++) {
+        int64_t going = 0;
+        for (int64_t a = 0; a < count; a++) {
+            const float *r = residual + live[a] * k->d;
+            scales[a] = scale_for(lengths[live[a]], largest_of(r, k->d));
+            errors[a] = quantise(r, k->d, k->pairs, scales[a], q + a * 2 * k->pairs);
+        }
+        correlate(k, q, scales, count, c);
+        for (int64_t a = 0; a < count; a++) {
+            int64_t i = live[a];
+            float *r = residual + i * k->d, *mine = c + a * k->padded, v = 0;
+            float off = (errors[a] + 4e-6f * lengths[i]) * k->longest + k->rounding * lengths[i];
+            group_maxima(k, mine, best);
+            int64_t pick = choose(k, mine, best, r, off, &v, &wrong);
+            if (pick < 0) pick = refresh(k, mine, best, r, &v);
+            if (!(v > 0)) continue;
+            indices[i * k->steps + t] = pick;
+            values[i * k->steps + t] = v;
+            add(r, -v, k->D + pick * k->d, k->d);
+            lengths[i] = sqrtf(dot(r, r, k->d));
+            if (lengths[i] > (stop ? stop[i] : 0)) live[going++] = i;
+        }
+        count = going;
+    }
+    return wrong;
+}
+
 // Residuals [n, d] hold x and become what is left; indices and values [n, steps] come in as zeros.
-// Returns 0, or 1 when memory ran out, or 2 when G is not of this dictionary.
+// G may be NULL: a dense product per pick is then as exact, slower for many picks, and small.
+// Returns 0, or 1 when memory ran out, or 2 when `packed` or G is not of this dictionary.
 int monosemy_pursue(const float *D, int64_t F, int64_t padded, int64_t d, int64_t pairs,
                     const int16_t *packed, const int16_t *G, const float *info, float unit,
                     int64_t n, int64_t steps, const float *stop, float *residual,
@@ -288,94 +350,17 @@ int monosemy_pursue(const float *D, int64_t F, int64_t padded, int64_t d, int64_
         failed = !c || !best || !q;
 #pragma omp for schedule(dynamic)
         for (int64_t start = 0; start < n; start += TOKENS) {
-            if (failed) continue;
-            float scales[TOKENS], errors[TOKENS];
+            if (failed & 1) continue;
             int64_t tokens = n - start < TOKENS ? n - start : TOKENS;
-            for (int64_t i = 0; i < tokens; i++) {
-                float *x = residual + (start + i) * d;
-                scales[i] = scale_for(sqrtf(dot(x, x, d)), largest_of(x, d));
-                errors[i] = quantise(x, d, pairs, scales[i], q + i * 2 * pairs);
-            }
-            correlate(&k, q, scales, tokens, c);
-            for (int64_t i = 0; i < tokens; i++) {
-                int64_t at = start + i;
-                int wrong = pursue_token(&k, c + i * padded, best, errors[i], stop ? stop[at] : -1,
-                                         residual + at * d, indices + at * steps,
-                                         values + at * steps);
-                failed |= wrong ? 2 : 0;
-            }
+            const float *limit = stop ? stop + start : NULL;
+            int wrong = (G ? pursue_tokens : pursue_block)(
+                &k, q, c, best, tokens, limit, residual + start * d, indices + start * steps,
+                values + start * steps);
+            failed |= wrong ? 2 : 0;
         }
         free(c);
         free(best);
         free(q);
     }
     return failed;
-}
-
-// One token in reverse (see gradients in pursuit.py): g and r are overwritten, g becomes dL/dx, and
-// updates [steps, d] is what each pick adds to the gradient of its row.
-static void reverse_token(const float *D, int64_t d, int64_t steps, const int64_t *indices,
-                          const float *values, const float *d_values, float *g, float *r,
-                          float *updates) {
-    for (int64_t t = steps - 1; t >= 0; t--) {
-        float v = values[t], *u = updates + t * d;
-        if (!(v > 0)) continue;
-        const float *row = D + indices[t] * d;
-        float gv = (d_values ? d_values[t] : 0) - dot(g, row, d);
-        for (int64_t i = 0; i < d; i++) {
-            float back = r[i] + v * row[i];
-            r[i] = back;
-            u[i] = gv * back - v * g[i];
-            g[i] += gv * row[i];
-        }
-    }
-}
-
-typedef struct { int64_t latent, pick; } Entry;
-
-static int by_latent(const void *a, const void *b) {
-    const Entry *x = a, *y = b;
-    if (x->latent != y->latent) return x->latent < y->latent ? -1 : 1;
-    return x->pick < y->pick ? -1 : x->pick > y->pick;
-}
-
-// g [n, d] holds dL/d residual and becomes dL/dx; residual is overwritten; d_rows [F, d] is added
-// to, latent by latent in the order of the tokens: the same bits for any number of threads.
-int monosemy_reverse(const float *D, int64_t d, int64_t n, int64_t steps, const int64_t *indices,
-                     const float *values, const float *d_values, float *residual, float *g,
-                     float *d_rows, int64_t chunk, int threads) {
-    float *updates = malloc(sizeof(float) * (size_t)(chunk * steps * d));
-    Entry *entries = malloc(sizeof(Entry) * (size_t)(chunk * steps));
-    if (!updates || !entries) {
-        free(updates);
-        free(entries);
-        return 1;
-    }
-    for (int64_t start = 0; start < n; start += chunk) {
-        int64_t tokens = n - start < chunk ? n - start : chunk, count = 0;
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t i = 0; i < tokens; i++) {
-            int64_t at = start + i;
-            reverse_token(D, d, steps, indices + at * steps, values + at * steps,
-                          d_values ? d_values + at * steps : NULL, g + at * d, residual + at * d,
-                          updates + i * steps * d);
-        }
-        for (int64_t p = 0; p < tokens * steps; p++)
-            if (values[start * steps + p] > 0)
-                entries[count++] = (Entry){indices[start * steps + p], p};
-        qsort(entries, (size_t)count, sizeof(Entry), by_latent);
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t part = 0; part < threads; part++) {
-            int64_t from = count * part / threads, to = count * (part + 1) / threads;
-            // A latent belongs to the part in which its first entry lies.
-            while (from > 0 && from < count && entries[from].latent == entries[from - 1].latent)
-                from++;
-            while (to > 0 && to < count && entries[to].latent == entries[to - 1].latent) to++;
-            for (int64_t e = from; e < to; e++)
-                add(d_rows + entries[e].latent * d, 1, updates + entries[e].pick * d, d);
-        }
-    }
-    free(updates);
-    free(entries);
-    return 0;
 }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from monosemy.native import pursuit as native
+from monosemy.saes.selection import top_k
 
 _BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 """Correlations that exist at once in the loop of tensor operations."""
@@ -104,7 +105,7 @@ def _pursue_block(
     active: Tensor | None = None
     r = residual
     for t in range(indices.shape[1]):
-        picked = (r @ rows.T).max(dim=1).indices
+        picked = top_k(r @ rows.T, 1)[1].squeeze(1)
         row = rows.index_select(0, picked)
         value = (r * row).sum(1).relu_()
         r = torch.addcmul(r, value[:, None], row, value=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -30,6 +31,14 @@ def unit_rows(n: int, d: int) -> Tensor:
     return torch.nn.functional.normalize(random(n, d, seed=1), dim=1)
 
 
+@pytest.fixture(autouse=True, params=["gram", "products"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way of finding picks must do."""
+    monkeypatch.setattr(native, "_cache", native._Cache())
+    if request.param == "products":
+        monkeypatch.setattr(native, "MAX_GRAM_BYTES", 0)
+
+
 def both(x: Tensor, rows: Tensor, steps: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     ours = native.pursue(x, rows, steps, None)
     assert ours is not None
@@ -40,7 +49,7 @@ def both(x: Tensor, rows: Tensor, steps: int) -> tuple[tuple[Tensor, ...], tuple
     ("n", "d", "d_sae"), [(1, 1, 2), (5, 7, 31), (33, 64, 32), (100, 129, 700), (65, 48, 2000)]
 )
 def test_any_shape(n: int, d: int, d_sae: int) -> None:
-    steps = max(20, d_sae // n // 8 + 1)
+    steps = 20
     ours, loop = both(random(n, d), unit_rows(d_sae, d), steps)
     large = loop[1] > 1e-5  # what is left after that is rounding
     assert torch.equal(ours[0][large], loop[0][large])
@@ -149,13 +158,32 @@ def test_a_dictionary_is_prepared_once_and_anew_when_it_changes(
         assert len(calls) == 3
 
 
-def test_small_batches_and_large_dictionaries_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = unit_rows(4096, 16)
-    assert native.pursue(random(4, 16), rows, 4, None) is None
-    assert native.pursue(random(400, 16), rows, 4, None) is not None
-    assert native.pursue(random(4, 16), rows, 4, None) is not None  # it is there by now
-    monkeypatch.setattr(native, "MAX_GRAM_BYTES", 1 << 20)
-    assert native.pursue(random(400, 16), rows.clone(), 4, None) is None
+def test_both_ways_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "MAX_GRAM_BYTES", 1 << 30)
+    x, rows = random(150, 40), unit_rows(500, 40)
+    stop = x.norm(dim=1) * 0.3
+    by_gram = native.pursue(x, rows, 16, stop)
+    assert native._cache.prepared is not None and native._cache.prepared.gram is not None
+    monkeypatch.setattr(native, "MAX_GRAM_BYTES", 1000)
+    by_products = native.pursue(x, rows.clone(), 16, stop)
+    assert native._cache.prepared.gram is None
+    assert by_gram is not None and by_products is not None
+    assert all(torch.equal(a, b) for a, b in zip(by_gram, by_products, strict=True))
+    assert (by_gram[1] == 0).any() and (by_gram[1][:, 8] > 0).any()
+
+
+def test_many_small_batches_are_worth_a_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "MAX_GRAM_BYTES", 1 << 30)
+    x, rows = random(40, 16), unit_rows(1024, 16)
+    whole, made = [], []
+    for part in x.split(4):
+        picks = native.pursue(part, rows, 16, None)
+        assert picks is not None and native._cache.prepared is not None
+        whole.append(picks[1])
+        made.append(native._cache.prepared.gram is not None)
+    assert made == [False] * 8 + [True] * 2  # 512 picks, half of the latents, were not enough
+    at_once = native.pursue(x, rows, 16, None)
+    assert at_once is not None and torch.equal(torch.cat(whole), at_once[1])
 
 
 def test_other_numbers_go_without() -> None:
@@ -163,3 +191,13 @@ def test_other_numbers_go_without() -> None:
     assert native.pursue(random(64, 16).double(), rows.double(), 4, None) is None
     assert native.pursue(random(64, 16).bfloat16(), rows.bfloat16(), 4, None) is None
     assert native.pursue(random(0, 16), rows, 4, None) is None
+
+
+def test_threads_of_python_do_not_disturb_each_other() -> None:
+    x = random(200, 40)
+    dictionaries = [unit_rows(500, 40).roll(shift, 0) for shift in range(4)]
+    expected = [by_products(x, rows, 16, None)[0] for rows in dictionaries]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda rows: native.pursue(x, rows, 16, None), dictionaries * 5))
+    for i, picks in enumerate(found):
+        assert picks is not None and torch.equal(picks[0], expected[i % 4])
