@@ -101,6 +101,10 @@ class SAE(nn.Module):
         """One batch ``[n, d_in]`` through the SAE; ``target_ND`` is the same but in transcoders."""
         raise NotImplementedError
 
+    def begin(self, x_ND: Tensor) -> None:
+        """Called once before training with some thousand training tokens, when ``b_dec`` is set:
+        the place to start at a sparsity near the wanted one."""
+
     def after_step(self) -> None:
         """Called after every optimiser step."""
         if self.W_dec.requires_grad:

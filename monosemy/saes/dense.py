@@ -13,6 +13,10 @@ from torch import Tensor
 
 from monosemy.saes.base import SAE, TrainingPass
 from monosemy.saes.codes import Codes
+from monosemy.saes.selection import batch_top_k
+
+START_L0 = 4.0
+"""Times the wanted L0: so dense is the start, half of all latents without it."""
 
 
 class DenseTrainingSAE(SAE):
@@ -27,6 +31,14 @@ class DenseTrainingSAE(SAE):
         with self.reduced_precision(acts_NF):
             product = acts_NF @ self.W_dec
         return product.to(self.b_dec.dtype) + self.b_dec
+
+    @torch.no_grad()
+    def level(self, x_ND: Tensor, l0: float) -> float:
+        """The value that ``l0`` of a token's products ``centred @ W_enc`` exceed on average."""
+        total = max(1, round(l0 * len(x_ND)))
+        nothing = torch.zeros_like(self.W_dec[:, 0])
+        _, values = batch_top_k(self.centre(x_ND), self.W_enc, nothing, total, self.W_enc.dtype)
+        return float(torch.where(values > 0, values, torch.inf).min())
 
     @staticmethod
     def passed(

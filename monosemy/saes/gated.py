@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparsity_control import L0Controller
 from monosemy.specs import GatedSpec
@@ -42,6 +42,12 @@ class GatedSAE(DenseTrainingSAE):
             self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
             self.normalise_decoder()
             self.W_enc.copy_(self.W_dec.T)
+
+    @torch.no_grad()
+    def begin(self, x_ND: Tensor) -> None:
+        if self.spec.target_l0 is not None:
+            wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+            self.b_gate.fill_(-self.level(x_ND, wanted))
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest.  No gradient."""

@@ -16,7 +16,7 @@ from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import JumpReLUSpec
@@ -42,6 +42,12 @@ class JumpReLUSAE(DenseTrainingSAE):
     def threshold(self) -> Tensor:
         """``[d_sae]``, positive."""
         return self.log_threshold.exp()
+
+    @torch.no_grad()
+    def begin(self, x_ND: Tensor) -> None:
+        wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+        self.log_threshold.fill_(max(self.level(x_ND, wanted), self.spec.initial_threshold))
+        self.log_threshold.log_()
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest of those above their thresholds."""

@@ -12,7 +12,7 @@ from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import DenseTrainingSAE, typical_norm
+from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.saes.sparsity_control import L0Controller
@@ -31,6 +31,12 @@ class ReLUSAE(DenseTrainingSAE):
     def __init__(self, spec: ReLUSpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__(spec, d_in, d_out)
         self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
+
+    @torch.no_grad()
+    def begin(self, x_ND: Tensor) -> None:
+        if self.spec.target_l0 is not None:
+            wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+            self.b_enc.fill_(-self.level(x_ND, wanted))
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest."""

@@ -22,6 +22,7 @@ from monosemy.training.tracker import Tracker
 from monosemy.training.trainer import SAETrainer
 
 _CALIBRATION_TOKENS = 65_536
+_BEGIN_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,12 @@ class Member:
         self.scale = _scale(sample_NW[:, self.site])
         reconstructed = self.site if self.target is None else self.target
         self.target_scale = _scale(sample_NW[:, reconstructed])
+        x_ND = sample_NW[:_BEGIN_TOKENS, self.site].to(self.device) * self.scale
         centre = middle(sample_NW[:, reconstructed], self.spec.training.decoder_bias)
         with torch.no_grad():
             for trainer in self.trainers:
                 trainer.sae.b_dec.copy_(centre * self.target_scale)
+                trainer.sae.begin(x_ND)
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
         """Trains SAE and twin on one batch of the stream, which is on the device already."""
