@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
-"""Pre-activations that exist at once.  On a CPU they stay in the cache between product and
-selection, and allocations of this size are reused where larger ones are mapped anew each time."""
+from monosemy.native.largest import largest
+
+_BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+"""Pre-activations that exist at once.  Smaller blocks would stay in a CPU's cache, but each product
+lays the weights out anew, which at 8 MiB and 16,384 latents took as long as the product itself."""
 
 _GROUP = 16
 
@@ -26,10 +28,10 @@ def top_latents(
     n = centred_ND.shape[0]
     indices = torch.empty(n, k, dtype=torch.int64, device=centred_ND.device)
     values = torch.empty(n, k, dtype=centred_ND.dtype, device=centred_ND.device)
-    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
-        largest, where = top_k(pre, k)
-        values[start : start + len(pre)] = largest
-        indices[start : start + len(pre)] = where
+    for start, product in _products(centred_ND, W_enc, dtype):
+        found = largest(product, b_enc, k) or top_k(product.add_(b_enc.to(dtype)), k)
+        values[start : start + len(product)] = found[0]
+        indices[start : start + len(product)] = found[1]
     return indices, values
 
 
@@ -76,8 +78,25 @@ def batch_top_k(
 ) -> tuple[Tensor, Tensor]:
     """The ``total`` largest positive entries of ``centred @ W_enc + b_enc`` over the whole batch.
 
-    Padded as in ``above_threshold``.  Exact: blocks are cut at a guess of the smallest value kept
-    (by default a little below that of the first block), and done again if it was too high.
+    Padded as in ``above_threshold``; otherwise as ``largest_of_batch``.
+    """
+    entries = largest_of_batch(centred_ND, W_enc, b_enc, total, dtype, guess)
+    return padded(*entries, len(centred_ND))
+
+
+@torch.no_grad()
+def largest_of_batch(
+    centred_ND: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    total: int,
+    dtype: torch.dtype,
+    guess: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without padding: rows (rising), latents and values, each ``[at most total]``.
+
+    Exact: blocks are cut at a guess of the smallest value kept (by default a little below that of
+    the first block), and done again if it was too high.
     """
     bound = 0.0 if guess is None else max(0.0, guess)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -89,11 +108,11 @@ def batch_top_k(
         found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
     rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
     if len(values) < total and bound > 0:
-        return batch_top_k(centred_ND, W_enc, b_enc, total, dtype, guess=0.0)
+        return largest_of_batch(centred_ND, W_enc, b_enc, total, dtype, guess=0.0)
     if len(values) > total:
-        kept = values.topk(total, sorted=False).indices
+        kept = values.topk(total, sorted=False).indices.sort().values
         rows, latents, values = rows[kept], latents[kept], values[kept]
-    return padded(rows, latents, values, len(centred_ND))
+    return rows, latents, values
 
 
 _GUESS = 0.9
@@ -118,11 +137,26 @@ def padded(rows: Tensor, latents: Tensor, values: Tensor, n: int) -> tuple[Tenso
 def _blocks(
     centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, dtype: torch.dtype
 ) -> Iterator[tuple[int, Tensor]]:
-    """First row and pre-activations of each block; one block of none where there are no rows."""
-    weight, bias = W_enc.to(dtype), b_enc.to(dtype)
-    rows = _block_rows(centred_ND.device, W_enc.shape[1], weight.element_size())
-    for start in range(0, max(1, len(centred_ND)), rows):
-        yield start, torch.addmm(bias, centred_ND[start : start + rows].to(dtype), weight)
+    """As ``_products``, with the bias."""
+    bias = b_enc.to(dtype)
+    for start, product in _products(centred_ND, W_enc, dtype):
+        yield start, product.add_(bias)
+
+
+def _products(
+    centred_ND: Tensor, W_enc: Tensor, dtype: torch.dtype
+) -> Iterator[tuple[int, Tensor]]:
+    """First row and product of each block; one block of none where there are no rows.
+
+    All blocks are the same memory: what is wanted of one must be taken before the next.
+    """
+    weight = W_enc.to(dtype)
+    n, d_sae = len(centred_ND), W_enc.shape[1]
+    rows = min(_block_rows(centred_ND.device, d_sae, weight.element_size()), max(1, n))
+    memory = torch.empty(rows, d_sae, dtype=dtype, device=centred_ND.device)
+    for start in range(0, max(1, n), rows):
+        part = centred_ND[start : start + rows].to(dtype)
+        yield start, torch.mm(part, weight, out=memory[: len(part)])
 
 
 def _block_rows(device: torch.device, d_sae: int, bytes_each: int) -> int:

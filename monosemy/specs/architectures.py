@@ -84,6 +84,12 @@ class MatryoshkaSpec(BatchTopKFamilySpec):
     """Inner widths, rising; None takes a sixteenth, a quarter and a half of d_sae."""
     inner_weight: float = Field(1.0, gt=0)
     """Weight of each inner prefix's FVU beside that of the whole."""
+    detach_levels: bool = False
+    """Keep the error of a prefix from the latents of those before it, which have their own."""
+    sort_by_frequency: bool = False
+    """Take for a prefix not the first latents but those that fire most."""
+    frequency_decay: float = Field(0.99, ge=0, lt=1)
+    """Decay per step of the running firing rates by which they are sorted."""
 
     @model_validator(mode="after")
     def _prefixes_rise(self) -> MatryoshkaSpec:
@@ -154,8 +160,8 @@ class JumpReLUSpec(AuxKSpec):
     bandwidth: float = Field(0.1, gt=0)
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
-    initial_threshold: float = Field(0.1, gt=0)
-    """Every threshold at the start."""
+    initial_threshold: float = Field(1.0, gt=0)
+    """Every threshold at the start; training raises it so that L0 starts near its target."""
     pre_act_coefficient: float = Field(3e-6, ge=0)
     """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
 
