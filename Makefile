@@ -1,6 +1,7 @@
 # make demo   the whole way on a real model: text to served, labelled features (EXIT=1 stops by itself)
 # make test   every test, on the real local stack
 # make check  lint, format and types
+# make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -25,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -27,6 +27,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from results import Line, append, machine
 
 SITE, CONTEXT, BATCH, BUFFER, K = "blocks.9.hook_resid_post", 128, 2048, 32_768, 32
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--models", type=Path, help="keeps the exported model for the next time")
+    parser.add_argument("--json", type=Path, help="Append the table's lines to this file.")
     parser.add_argument("--child", choices=["ours", "saelens"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -180,6 +182,12 @@ def report(options: argparse.Namespace, found: dict[str, list[dict[str, float]]]
     for name, values in middle.items():
         rate = options.tokens / values["seconds"]
         print(f"{name:<10}{values['seconds']:>9.1f}{rate:>10,.0f}{values['peak_mb']:>9,.0f}")
+    if options.json:
+        work = f"SmolLM2-135M {SITE}, {options.dtype}, F={options.d_sae}, {options.tokens} tokens"
+        for name, key, unit in (("text to SAE", "seconds", "s"), ("peak memory", "peak_mb", "MB")):
+            peers = {"SAELens": theirs[key]}
+            line = Line(name, work, mine[key], unit, peers, None, options.runs, machine())
+            append(options.json, line)
     share = (mine["capture"] + mine["step"]) / mine["seconds"]
     print(
         f"ours is {theirs['seconds'] / mine['seconds']:.2f}x as fast with "

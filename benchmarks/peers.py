@@ -1,0 +1,115 @@
+"""Training steps of other libraries, to be timed beside ours.
+
+SAELens is the installed package.  sparsify and dictionary_learning are steps by their formulas (a
+fused encoder with scattered weight gradients, and dense products with a top-k mask), since their
+packages pin other versions of torch and transformers; tables call them "(formula)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput
+from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+from torch import Tensor, nn
+
+from monosemy.training.optimisers import Signum
+
+Step = Callable[[], None]
+
+
+def saelens(architecture: str, x_ND: Tensor, d_sae: int, k: int) -> Step:
+    """As its trainer does: forward, backward, clip, Adam."""
+    d_in = x_ND.shape[1]
+    sae: Any
+    if architecture == "topk":
+        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=k))
+    else:
+        sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=k))
+    optimiser = torch.optim.Adam(sae.parameters(), lr=3e-4)
+
+    def step() -> None:
+        given = TrainStepInput(x_ND, {}, None, 1, False)
+        sae.training_forward_pass(given).loss.backward()
+        nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+class _FusedEncoder(torch.autograd.Function):
+    """Linear, ReLU, top k; weight gradients scattered from the selected entries."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        values, indices = F.linear(x, weight, bias).relu().topk(k, dim=1, sorted=False)
+        ctx.save_for_backward(x, weight, bias, indices)
+        ctx.mark_non_differentiable(indices)
+        return values, indices
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor, None]:
+        x, weight, bias, indices = ctx.saved_tensors
+        flat = indices.flatten()
+        parts = (grads[0].unsqueeze(2) * x.unsqueeze(1)).reshape(-1, x.shape[1])
+        d_weight = torch.zeros_like(weight).index_add_(0, flat, parts)
+        d_bias = torch.zeros_like(bias).index_add_(0, flat, grads[0].flatten())
+        return None, d_weight, d_bias, None
+
+
+def sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
+    """Decoder renormalised in each forward, gradient projected, Signum."""
+    d_in = x_ND.shape[1]
+    W_dec = nn.Parameter(F.normalize(torch.randn(d_sae, d_in), dim=1))
+    weight, bias = nn.Parameter(W_dec.detach().clone()), nn.Parameter(torch.zeros(d_sae))
+    b_dec = nn.Parameter(torch.zeros(d_in))
+    optimiser = Signum([weight, bias, W_dec, b_dec], lr=5e-3)
+
+    def step() -> None:
+        with torch.no_grad():
+            W_dec.div_(W_dec.norm(dim=1, keepdim=True) + 1e-7)
+        values, indices = _FusedEncoder.apply(x_ND - b_dec, weight, bias, k)  # type: ignore[no-untyped-call]
+        out = F.embedding_bag(indices, W_dec, per_sample_weights=values, mode="sum") + b_dec
+        loss = (x_ND - out).pow(2).sum() / (x_ND - x_ND.mean(0)).pow(2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            grad = W_dec.grad
+            assert grad is not None
+            grad -= (grad * W_dec).sum(1, keepdim=True) * W_dec
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def dictionary_learning(x_ND: Tensor, d_sae: int, k: int) -> Step:
+    """Dense products with a top-k mask; gradient projected and clipped, Adam, renormalised."""
+    d_in = x_ND.shape[1]
+    decoder = nn.Linear(d_sae, d_in, bias=False)
+    encoder = nn.Linear(d_in, d_sae)
+    b_dec = nn.Parameter(torch.zeros(d_in))
+    parameters = [*encoder.parameters(), *decoder.parameters(), b_dec]
+    optimiser = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.999))
+
+    def step() -> None:
+        pre = encoder(x_ND - b_dec).relu()
+        values, indices = pre.topk(k, dim=1, sorted=False)
+        codes = torch.zeros_like(pre).scatter_(1, indices, values)
+        out = decoder(codes) + b_dec
+        (x_ND - out).pow(2).sum(1).mean().backward()
+        with torch.no_grad():
+            grad, rows = decoder.weight.grad, decoder.weight / decoder.weight.norm(dim=0)
+            assert grad is not None
+            grad -= (grad * rows).sum(0) * rows
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        with torch.no_grad():
+            decoder.weight.div_(decoder.weight.norm(dim=0) + 1e-8)
+
+    return step
