@@ -123,6 +123,11 @@ class TokenStore:
         return self.packing == "packed"
 
     @property
+    def chats(self) -> bool:
+        """Whether documents are dialogues, rendered with the model's chat template."""
+        return self.packing.startswith("chat")
+
+    @property
     def special_ids(self) -> npt.NDArray[np.int64]:
         """Token ids that the tokenizer calls special, ascending; empty in stores made before these
         were recorded."""

@@ -41,7 +41,7 @@ def evaluate_sae(
     (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
     mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
     transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
-    held out.  Where the store knows special tokens (chats), ``special_tokens`` holds their metrics
+    held out.  For a store of chats ``special_tokens`` holds the metrics of FAST
     (see ``special_token_metrics``).
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
@@ -82,8 +82,10 @@ def evaluate_sae(
             reads=site if target_site else None,
         )
     special: dict[str, Any] = {}
-    if len(store.special_ids):
-        with reporter.stage("special tokens", min(spec.reconstruction_tokens, there)) as stage:
+    if store.chats:
+        with reporter.stage(
+            "special tokens", min(spec.reconstruction_tokens, there), "tokens"
+        ) as stage:
             special = special_token_metrics(
                 reconstructions,
                 source,

@@ -3,57 +3,65 @@
 ``cfg.json`` and ``sae_weights.safetensors`` are what ``sae_lens.SAE.load_from_disk`` reads, and
 ``sparsity.safetensors`` the firing rates as it keeps them.  ``provenance.json`` says where the SAE
 came from.  Where SAELens' form is another than ours (a BatchTopK SAE is a JumpReLU one there),
-``state.safetensors`` holds ours too; where it has no form at all, ``cfg.json`` says ``monosemy.``
-and the architecture's name, which SAELens refuses.  Nothing but safetensors and JSON is ever read.
+``state.safetensors`` holds what is missing of ours; where it has no form at all, ``cfg.json`` says
+``monosemy.`` and the architecture's name, which SAELens refuses.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.formats.equivalent import canonical
+from monosemy.formats.folder import (
+    UNUSABLE,
+    float32,
+    read_json,
+    read_tensors,
+    replacing,
+    write_json,
+    write_tensors,
+)
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import SAE
 from monosemy.saes.batchtopk import BatchTopKSAE
 from monosemy.saes.gated import GatedSAE
 from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.matching_pursuit import MatchingPursuitSAE
+from monosemy.saes.matryoshka import MatryoshkaSAE
 from monosemy.saes.registry import ARCHITECTURES
 from monosemy.saes.relu import ReLUSAE
 from monosemy.saes.topk import TopKSAE
 from monosemy.specs.architectures import ARCHITECTURES as SPECS
 
-_LEAST_DENSITY = 1e-10
-"""Where SAELens' logarithm ends."""
-
 FORMAT_VERSION = "6.0.0"
 """SAELens translates folders without a version, or of an older one, as pre-6 ones."""
 
-_WEIGHTS, _CONFIG, _PROVENANCE = "sae_weights.safetensors", "cfg.json", "provenance.json"
-_STATE, _SPARSITY = "state.safetensors", "sparsity.safetensors"
+WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
+_PROVENANCE, _STATE, _SPARSITY = "provenance.json", "state.safetensors", "sparsity.safetensors"
+_SCALER = "activation_scaler.json"
 _OURS = "monosemy."
 """Begins the architecture of a ``cfg.json`` that SAELens cannot have written or read."""
+
+_LEAST_DENSITY = 1e-10
+"""Where SAELens' logarithm ends."""
 
 _IMPORTS: dict[str, type[SAE]] = {
     "topk": TopKSAE,
     "batchtopk": BatchTopKSAE,
+    "matryoshka_batchtopk": MatryoshkaSAE,
     "standard": ReLUSAE,
     "gated": GatedSAE,
     "jumprelu": JumpReLUSAE,
     "matching_pursuit": MatchingPursuitSAE,
 }
 """SAELens' names of what can be read."""
-_UNSAFE = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 
 def save_sae(
@@ -67,61 +75,98 @@ def save_sae(
 
     ``metadata`` goes into SAELens' own metadata (model_name, hook_name, context_size, ...),
     ``provenance`` into a file of its own; both must be ready for JSON.  ``density``: share of
-    tokens on which each latent fires, ``[d_sae]``.
+    tokens on which each latent fires, ``[d_sae]``.  ``DataError`` where the disk refuses.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        keys, tensors = _exported(sae)
-        save_file(_plain(tensors), str(partial / _WEIGHTS))
-        if not _is_state(sae, tensors):
-            state = {name: v.detach().cpu().contiguous() for name, v in sae.state_dict().items()}
-            save_file(state, str(partial / _STATE))
+    keys, tensors = _exported(sae)
+    written = float32(tensors)
+    state = {
+        name: value for name, value in sae.state_dict().items() if _lacks(written, name, value)
+    }
+    with replacing(folder, (CONFIG, WEIGHTS, _STATE, _SPARSITY, _PROVENANCE)) as partial:
+        write_tensors(partial / WEIGHTS, written)
+        if state:
+            write_tensors(partial / _STATE, state)
         if density is not None:
-            rates = density.float().cpu().clamp_min(_LEAST_DENSITY).log10()
-            save_file({"sparsity": rates}, str(partial / _SPARSITY))
-        _write_json(partial / _CONFIG, _config(sae, keys, metadata))
-        _write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
-        _move(partial, folder)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"Cannot write the SAE to {folder}: {error}.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            rates = density.float().clamp_min(_LEAST_DENSITY).log10()
+            write_tensors(partial / _SPARSITY, {"sparsity": rates})
+        write_json(partial / CONFIG, _config(sae, keys, metadata))
+        write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
 
 
 def load_sae(folder: str | Path) -> SAE:
     """The SAE in ``folder``, in float32 on the CPU, without gradients.
 
+    One that was saved here comes back as what it was, unless somebody changed SAELens' files since.
     Raises ``DataError`` for a folder that is no SAELens v6 folder, holds another architecture than
     those there are, or whose tensors do not fit its configuration.
     """
     folder = Path(folder)
-    config = _read_json(folder / _CONFIG)
+    config = read_json(folder / CONFIG)
     architecture = str(config.get("architecture"))
     if architecture not in _IMPORTS and not architecture.startswith(_OURS):
-        known = ", ".join(_IMPORTS)
-        raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {known}.")
+        raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {_known()}.")
     _refuse_old(folder, config)
-    weights = _read_weights(folder / _WEIGHTS)
+    weights = read_tensors(folder / WEIGHTS)
+    state = read_tensors(folder / _STATE) if (folder / _STATE).is_file() else {}
     try:
         if architecture.startswith(_OURS):
-            return _from_state(folder, config, weights)
-        sae = _IMPORTS[architecture].saelens_import(config, weights)
+            stored = read_provenance(folder)["sae"]
+            return _restored(stored, {**weights, **state}, config["d_in"], config["d_out"])
+        return _own_form(folder, config, weights, state) or imported(
+            config, weights, _scale(folder, config)
+        )
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
     except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its configuration or tensors.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{folder / _CONFIG} is not a usable configuration: {error}.") from None
-    return _own_form(folder, config, weights) or sae
+        raise DataError(f"{folder / CONFIG} or its tensors lack {error}.") from None
+    except UNUSABLE as error:
+        raise DataError(f"{folder / CONFIG} is not a usable configuration: {error}.") from None
+
+
+def imported(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], scale: float | None = None
+) -> SAE:
+    """An SAE out of SAELens' configuration and tensors.  ``scale``: what its inputs were multiplied
+    by in training, where that is not folded into the tensors.
+
+    Raises ``DataError`` as the architecture's class does, ``KeyError`` where something is missing,
+    ``TypeError`` or ``ValueError`` for keys of the wrong kind.
+    """
+    architecture = str(config.get("architecture"))
+    if architecture not in _IMPORTS:
+        raise DataError(f"it is a '{architecture}' SAE; known here: {_known()}.")
+    config, tensors = canonical(config, tensors)
+    if scale is not None:
+        config["normalize_activations"] = "none"
+    sae = _IMPORTS[architecture].saelens_import(config, tensors)
+    if scale is not None:
+        sae.rescale(scale, scale)
+    return sae
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What we wrote beside the weights; ``DataError`` for a folder that is not ours."""
-    return _read_json(Path(folder) / _PROVENANCE)
+    return read_json(Path(folder) / _PROVENANCE)
+
+
+def read_density(folder: str | Path) -> Tensor | None:
+    """Share of tokens on which each latent fires, ``[d_sae]``; None where nobody wrote it down."""
+    file = Path(folder) / _SPARSITY
+    if not file.is_file():
+        return None
+    tensors = read_tensors(file)
+    rates = tensors.get("sparsity")
+    if rates is None or rates.dim() != 1:
+        raise DataError(f"{file} holds no vector named sparsity.")
+    density = torch.pow(10.0, rates.float())
+    return torch.where(density <= _LEAST_DENSITY * 1.01, 0.0, density)
+
+
+def read_metadata(folder: str | Path) -> dict[str, Any]:
+    """SAELens' metadata: model_name, hook_name, context_size, prepend_bos and what else is there;
+    empty where there is none."""
+    metadata = read_json(Path(folder) / CONFIG).get("metadata")
+    return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
 def _config(sae: SAE, keys: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,45 +191,75 @@ def _exported(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return {"architecture": _OURS + sae.spec.architecture, "d_out": sae.d_out}, sae.state_dict()
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}
+def _lacks(written: Mapping[str, Tensor], name: str, value: Tensor) -> bool:
+    """Whether the weights as they are written do not say ``value`` to the last bit."""
+    there = written.get(name)
+    same = there is not None and there.dtype == value.dtype and there.shape == value.shape
+    return not (same and there is not None and torch.equal(there, value))
 
 
-def _is_state(sae: SAE, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the state itself, and of numbers that float32 holds."""
-    state = sae.state_dict()
-    narrow = all(value.dtype == torch.float32 for value in state.values())
-    return narrow and state.keys() == tensors.keys()
-
-
-def _own_form(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE | None:
+def _own_form(
+    folder: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+) -> SAE | None:
     """The SAE as our own files have it; None where there are none, or where SAELens' files say
     something else by now."""
     try:
         stored = read_provenance(folder)["sae"]
-        state = _read_weights(folder / _STATE) if (folder / _STATE).is_file() else weights
-        sae = _filled(stored, state, int(config["d_in"]), None)
-        keys, tensors = _exported(sae)
-    except (DataError, KeyError, TypeError, ValueError):
+        sae = _restored(stored, {**weights, **state}, config["d_in"], None)
+        keys, tensors = sae.saelens_export()
+    except (DataError, KeyError, *UNUSABLE):
         return None
     same = tensors.keys() == weights.keys() and all(
-        torch.equal(value.detach().float(), weights[name]) for name, value in tensors.items()
+        _equal(value, weights[name]) for name, value in tensors.items()
     )
+    keys = {**keys, "d_in": sae.d_in, "d_sae": sae.d_sae}
     return sae if same and all(config.get(key) == value for key, value in keys.items()) else None
 
 
-def _from_state(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SAE:
-    state = _read_weights(folder / _STATE) if (folder / _STATE).is_file() else weights
-    stored = read_provenance(folder)["sae"]
-    return _filled(stored, state, int(config["d_in"]), int(config["d_out"]))
+def _equal(ours: Tensor, written: Tensor) -> bool:
+    """Not to the last bit: another machine's exp gives another one."""
+    same = ours.shape == written.shape
+    return same and torch.allclose(ours.float(), written.float(), rtol=1e-6, atol=0)
 
 
-def _filled(
-    stored: Mapping[str, Any], state: Mapping[str, Tensor], d_in: int, d_out: int | None
+def _restored(
+    stored: Mapping[str, Any], tensors: Mapping[str, Tensor], d_in: int, d_out: int | None
 ) -> SAE:
+    """An SAE of the ``stored`` spec, out of those of the tensors that are its state."""
     architecture = stored["architecture"]
-    spec = SPECS[architecture].model_validate(stored)
-    return saelens_keys.filled(ARCHITECTURES[architecture], spec, state, d_in, d_out)
+    if architecture not in SPECS:
+        raise DataError(f"provenance.json names an unknown architecture, '{architecture}'.")
+    spec, kind = SPECS[architecture].model_validate(stored), ARCHITECTURES[architecture]
+    with torch.device("meta"):
+        names = kind(spec, d_in, d_out).state_dict().keys()
+    missing = names - tensors.keys()
+    if missing:
+        raise DataError(f"{WEIGHTS} and {_STATE} lack {', '.join(sorted(missing))}.")
+    return saelens_keys.filled(kind, spec, {name: tensors[name] for name in names}, d_in, d_out)
+
+
+def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
+    """What SAELens multiplied activations by, where it wrote that beside a checkpoint: only at the
+    end of training does it fold it into the weights."""
+    if config.get("normalize_activations") != "expected_average_only_in":
+        return None
+    if not (folder / _SCALER).is_file():
+        raise DataError(
+            "its weights expect activations scaled to an average norm, and nothing says by what.",
+            f"Put SAELens' {_SCALER} beside them, or load an SAE saved at the end of its training.",
+        )
+    scaler = read_json(folder / _SCALER)
+    factor = scaler.get("scaling_factor")
+    if scaler.get("has_whitening") or not isinstance(factor, float) or not 0 < factor < 1e30:
+        raise DataError(f"{_SCALER} holds no single scaling_factor.")
+    return factor
+
+
+def _known() -> str:
+    return ", ".join(_IMPORTS)
 
 
 def _refuse_old(folder: Path, config: Mapping[str, Any]) -> None:
@@ -196,51 +271,3 @@ def _refuse_old(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} is no SAELens v6 folder: metadata.sae_lens_version is {version!r}.",
             "Load it with SAELens 6 and save it again.",
         )
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    folder = file.parent
-    if not file.is_file():
-        unsafe = sorted(path.name for path in folder.iterdir() if path.suffix in _UNSAFE)
-        advice = f"{', '.join(unsafe)}: pickled weights can run code and are never read."
-        raise DataError(f"{folder} has no {file.name}.", advice if unsafe else None)
-    try:
-        tensors = load_file(str(file))
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{file} is damaged or no safetensors file: {error}.") from None
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise DataError(f"{file}: {name} holds values that are no numbers.")
-    return tensors
-
-
-def _move(partial: Path, folder: Path) -> None:
-    """Renames the whole folder into place; into one that is there, file by file.
-
-    A folder is never emptied: it may hold the baseline's, or be no SAE's folder at all.
-    """
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    (folder / _CONFIG).unlink(missing_ok=True)  # half an SAE is no SAE
-    for name in (_WEIGHTS, _STATE, _SPARSITY, _PROVENANCE, _CONFIG):
-        if (partial / name).is_file():
-            (partial / name).replace(folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file.parent} has no {file.name}.") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}.") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{file} does not hold a JSON object.")
-    return data
-
-
-def _write_json(file: Path, data: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -62,6 +62,6 @@ def auxk_loss(
             pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)
         reconstruction = pre @ W_dec
     error = (reconstruction.to(target.dtype) - target).pow(2).sum()
-    variance = (target - target.mean(0)).pow(2).sum()
+    variance = sae.peers.variance(target)
     # Nothing is left to explain where the variance is 0; a bare division would give NaN gradients.
     return torch.where(variance > 0, error / variance.where(variance > 0, 1.0), 0.0)

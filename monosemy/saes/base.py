@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.saes.codes import Codes
+from monosemy.saes.peers import ALONE, Peers
 from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.specs import SAESpec
 
@@ -64,6 +65,8 @@ class SAE(nn.Module):
         self.product_dtype: torch.dtype | None = None
         """In which dtype ``encode`` multiplies, None for that of the weights; training uses
         bfloat16 where that is faster."""
+        self.peers: Peers = ALONE
+        """The processes that take training steps together with this one."""
 
     @property
     def device(self) -> torch.device:

@@ -6,16 +6,19 @@ a token's codes do not depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from monosemy.saes import saelens_keys
-from monosemy.saes.base import Moment
+from monosemy.saes.auxk import auxk_terms
+from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.selection import above_threshold, batch_top_k
+from monosemy.saes.ista import refined
+from monosemy.saes.ragged import Entries, entries_of, entry_sums, entry_values
+from monosemy.saes.selection import above_threshold, largest_of_batch
 from monosemy.saes.topk import TopKSAE, k_at, refuse_refinement
 from monosemy.specs import BatchTopKFamilySpec, BatchTopKSpec
 
@@ -64,44 +67,72 @@ class BatchTopKSAE(TopKSAE):
 
         return self.refine(x_ND, select)
 
-    def training_codes(self, x_ND: Tensor, moment: Moment) -> Codes:
-        total = k_at(self.spec, moment) * len(x_ND)
+    def decode_without_bias(self, codes: Codes) -> Tensor:
+        return entry_sums(entries_of(codes), self.W_dec, len(codes.values))
+
+    def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        # Padded codes are mostly padding where tokens share a budget.
+        return self.decode_without_bias(codes) + self.b_dec
+
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        entries = self.training_entries(x_ND, moment)
+        reconstruction, terms = self.reconstruct(entries, target_ND)
+        residual = target_ND - reconstruction.detach()
+        terms |= auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        fired_F = self.b_enc.new_zeros(self.d_sae, requires_grad=False)
+        fired_F.index_add_(0, entries.latents, (entries.values > 0).to(fired_F.dtype))
+        return TrainingPass(reconstruction, fired_F, fired_F.sum() / len(x_ND), terms)
+
+    def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstruction ``[n, d_out]``, and loss terms beside its FVU and AuxK."""
+        return entry_sums(entries, self.W_dec, len(target_ND)) + self.b_dec, {}
+
+    def training_entries(self, x_ND: Tensor, moment: Moment) -> Entries:
+        """The ``k * n`` largest of the batch; takes their smallest into the running threshold."""
         guess = self.running_threshold() * _GUESS
 
-        def select(z_ND: Tensor, step: int) -> Codes:
-            bound = float(guess[step]) or None
-            found = batch_top_k(z_ND, self.W_enc, self.b_enc, total, self.multiplied_in, bound)
-            self._note(found[1], step)
-            return self.with_gradient(z_ND, *found)
+        def select(z_ND: Tensor, step: int) -> Entries:
+            entries = self.largest(z_ND, k_at(self.spec, moment), float(guess[step]) or None)
+            self._note(entries.values, step)
+            return entry_values(entries, z_ND, self.W_enc, self.b_enc)
 
-        return self.refine(x_ND, select)
+        return self._refine_entries(x_ND, select)
+
+    def largest(self, z_ND: Tensor, k: int, guess: float | None = None) -> Entries:
+        """The ``k * n`` largest pre-activations of the batch, those of them that are positive."""
+        total, dtype = k * len(z_ND), self.multiplied_in
+        return Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
+
+    def _refine_entries(self, x_ND: Tensor, select: Callable[[Tensor, int], Entries]) -> Entries:
+        spec = self.spec
+
+        def product(entries: Entries) -> Tensor:
+            return entry_sums(entries, self.W_dec, len(x_ND))
+
+        return refined(self.centre(x_ND), spec.ista_steps, spec.ista_step_size, select, product)
 
     @torch.no_grad()
     def _note(self, values: Tensor, step: int) -> None:
         """Takes the batch's smallest kept activation into the running mean."""
-        least = torch.where(values > 0, values, torch.inf).min().double()
-        decay = self.spec.threshold_decay
-        found = least.isfinite()
-        self.smallest[step] = self.smallest[step] * decay + torch.where(found, least, 0.0) * (
-            1 - decay
-        )
-        self.weight[step] = self.weight[step] * decay + found.double() * (1 - decay)
+        if len(values):
+            decay = self.spec.threshold_decay
+            self.smallest[step] = torch.lerp(values.min().double(), self.smallest[step], decay)
+            self.weight[step] = decay * self.weight[step] + (1 - decay)
 
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:
         """Sets the thresholds at which these tokens have k active latents on average."""
         used, self.product_dtype = self.product_dtype, None
-        total = self.spec.k * len(x_ND)
 
-        def select(z_ND: Tensor, step: int) -> Codes:
-            found = batch_top_k(z_ND, self.W_enc, self.b_enc, total, self.multiplied_in)
-            least = torch.where(found[1] > 0, found[1], torch.inf).min()
-            if least.isfinite():
+        def select(z_ND: Tensor, step: int) -> Entries:
+            entries = self.largest(z_ND, self.spec.k)
+            if len(entries.values):
+                least = entries.values.min()
                 # The smallest one itself shall pass.
                 self.threshold[step] = torch.nextafter(least, torch.zeros_like(least)).double()
-            return Codes(*found)
+            return entries
 
-        self.refine(x_ND, select)
+        self._refine_entries(x_ND, select)
         self.product_dtype = used
 
     @torch.no_grad()
@@ -127,8 +158,12 @@ class BatchTopKSAE(TopKSAE):
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """SAELens' training file, whose threshold is one number; its inference file is a jumprelu
         folder and is read as one."""
-        saelens_keys.require(config, saelens_keys.CENTRED | {"rescale_acts_by_decoder_norm": False})
         spec = saelens_keys.checked_spec(BatchTopKSpec, d_sae=config["d_sae"], k=int(config["k"]))
-        weights = {name: value for name, value in tensors.items() if name != "topk_threshold"}
-        weights["threshold"] = tensors["topk_threshold"].double().reshape(1)
-        return saelens_keys.filled(cls, spec, weights, config["d_in"])
+        return saelens_keys.filled(cls, spec, training_weights(config, tensors), config["d_in"])
+
+
+def training_weights(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of a BatchTopK SAE out of the tensors of SAELens' training file."""
+    saelens_keys.require(config, saelens_keys.CENTRED | {"rescale_acts_by_decoder_norm": False})
+    weights = {name: value for name, value in tensors.items() if name != "topk_threshold"}
+    return {**weights, "threshold": tensors["topk_threshold"].double().reshape(1)}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from monosemy.saes.base import SAE, TrainingPass
 from monosemy.saes.codes import Codes
+from monosemy.saes.peers import ALONE, Peers
 from monosemy.saes.selection import batch_top_k
 
 START_L0 = 4.0
@@ -61,7 +62,7 @@ class DenseTrainingSAE(SAE):
         return Codes(codes.indices.gather(1, places), values)
 
 
-def typical_norm(x_ND: Tensor) -> Tensor:
+def typical_norm(x_ND: Tensor, peers: Peers = ALONE) -> Tensor:
     """Root mean square distance from the mean, a scalar: what a penalty is measured in."""
     with torch.no_grad():
-        return (x_ND - x_ND.mean(0)).pow(2).sum(1).mean().sqrt().clamp_min(1e-12)
+        return (peers.variance(x_ND) / len(x_ND)).sqrt().clamp_min(1e-12)

@@ -75,10 +75,10 @@ class GatedSAE(DenseTrainingSAE):
         with self.reduced_precision(x_ND):
             by_gate = soft_NF @ self.W_dec.detach()
         error = by_gate.to(target_ND.dtype) + self.b_dec.detach() - target_ND
-        variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
+        variance = self.peers.variance(target_ND).clamp_min(1e-30)
         terms["gate"] = error.pow(2).sum() / variance
-        size = soft_NF.sum(1).mean() / typical_norm(x_ND)
-        terms["sparsity"] = self.control.weight(found.l0) * size
+        size = soft_NF.sum(1).mean() / typical_norm(x_ND, self.peers)
+        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * size
         return found
 
     @torch.no_grad()

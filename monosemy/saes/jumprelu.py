@@ -72,7 +72,9 @@ class JumpReLUSAE(DenseTrainingSAE):
         )
         if self.spec.pre_act_coefficient and moment.dead.numel():
             below = (threshold - pre_NF)[:, moment.dead].relu().sum(1).mean()
-            terms["pre_act"] = self.spec.pre_act_coefficient * below / typical_norm(x_ND)
+            terms["pre_act"] = (
+                self.spec.pre_act_coefficient * below / typical_norm(x_ND, self.peers)
+            )
         return self.passed(reconstruction, acts_NF, terms)
 
     def _sparsity(
@@ -81,10 +83,10 @@ class JumpReLUSAE(DenseTrainingSAE):
         """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
         wanted = self.spec.target_l0
         if self.spec.sparsity == "tanh":
-            size = torch.tanh(_TANH_SLOPE * acts_NF / typical_norm(x_ND))
+            size = torch.tanh(_TANH_SLOPE * acts_NF / typical_norm(x_ND, self.peers))
             return size.sum(1).mean() / wanted
         fired: Tensor = _Step.apply(pre_NF, threshold_F, self.spec.bandwidth)  # type: ignore[no-untyped-call]
-        relative = fired.sum(1).mean() / wanted
+        relative = self.peers.mean(fired.sum(1).mean()) / wanted
         return (relative - 1).pow(2) if self.spec.sparsity == "target" else relative
 
     @torch.no_grad()

@@ -103,7 +103,7 @@ class MatchingPursuitSAE(SAE):
             return {}
         rows = self.W_dec.index_select(0, dead)
         missed = pursue(residual_ND, rows, self.spec.aux_k).residual.pow(2).sum()
-        variance = (residual_ND - residual_ND.mean(0)).pow(2).sum()
+        variance = self.peers.variance(residual_ND)
         share = torch.where(variance > 0, missed / variance.where(variance > 0, 1.0), 0.0)
         return {"aux": self.spec.aux_coefficient * share}
 

@@ -3,20 +3,35 @@ reconstruct by themselves, so that the first latents stay general."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from monosemy.saes.batchtopk import BatchTopKSAE
-from monosemy.saes.codes import Codes
-from monosemy.saes.selection import padded
-from monosemy.saes.sparse_ops import weighted_rows
+from monosemy.errors import DataError
+from monosemy.saes import saelens_keys
+from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.batchtopk import BatchTopKSAE, training_weights
+from monosemy.saes.ragged import Entries, entry_sums
 from monosemy.specs import MatryoshkaSpec
 
 
 class MatryoshkaSAE(BatchTopKSAE):
-    """BatchTopK, plus the FVU of every inner prefix in the loss."""
+    """BatchTopK, plus the FVU of every inner prefix in the loss.
+
+    With ``sort_by_frequency`` prefixes are not the first latents but those that fire most: the
+    buffer ``firing [d_sae]`` is a running share of tokens, and ``places`` follows from it.
+    """
 
     spec: MatryoshkaSpec
+
+    def __init__(self, spec: MatryoshkaSpec, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(spec, d_in, d_out)
+        if spec.sort_by_frequency:
+            self.register_buffer("firing", torch.zeros(spec.d_sae))
+            self.firing: Tensor
 
     @property
     def prefixes(self) -> list[int]:
@@ -25,30 +40,56 @@ class MatryoshkaSAE(BatchTopKSAE):
             return self.spec.prefixes
         return sorted({max(1, self.d_sae // share) for share in (16, 4, 2)} - {self.d_sae})
 
-    def further_terms(self, codes: Codes, target_ND: Tensor) -> dict[str, Tensor]:
+    def places(self) -> Tensor:
+        """Where each latent stands, int64 ``[d_sae]``: a prefix of width w has those below w."""
+        if not self.spec.sort_by_frequency:
+            return torch.arange(self.d_sae, device=self.device)
+        return self.firing.argsort(descending=True, stable=True).argsort()
+
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+        out = super().training_pass(x_ND, target_ND, moment)
+        if self.spec.sort_by_frequency:
+            share = out.fired_F.to(self.firing.dtype) / len(x_ND)
+            self.firing.lerp_(share, 1 - self.spec.frequency_decay)
+        return out
+
+    def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Each level adds what its latents decode to the level before; the last is the whole."""
         variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
-        partial_NGD = self.decode_prefixes(codes)
-        error = (partial_NGD - target_ND[:, None]).pow(2).sum()
-        return {"prefixes": self.spec.inner_weight * error / variance}
+        *inner, last = self.decode_groups(entries, len(target_ND)).unbind(0)
+        level: Tensor = self.b_dec.expand_as(last)
+        before: Tensor = self.b_dec
+        error = torch.zeros((), dtype=target_ND.dtype, device=target_ND.device)
+        for part_ND in inner:
+            level = level + part_ND
+            # Detached, a group answers only for what the groups before it left.
+            alone = before + part_ND if self.spec.detach_levels else level
+            error = error + F.mse_loss(alone, target_ND, reduction="sum")
+            before = level.detach()
+        return level + last, {"prefixes": self.spec.inner_weight * error / variance}
 
-    def decode_prefixes(self, codes: Codes) -> Tensor:
-        """Reconstructions ``[n, prefixes, d_out]`` by the latents of each inner prefix alone.
-
-        One sparse decode: each entry goes to the shortest prefix that holds it, and sums over
-        prefixes accumulate.
-        """
-        n, groups = len(codes.indices), len(self.prefixes)
+    def decode_groups(self, entries: Entries, n: int) -> Tensor:
+        """``[prefixes + 1, n, d_out]``: what the latents add that are in a prefix, but not in the
+        one before.  One sparse decode: entries are sorted by group, none occurs twice."""
         with torch.no_grad():
-            ends = torch.tensor(self.prefixes, device=codes.indices.device)
-            group = torch.searchsorted(ends, codes.indices, right=True)
-            rows, columns = ((codes.values > 0) & (group < groups)).nonzero(as_tuple=True)
-            bags = rows * groups + group[rows, columns]
-            entry = rows * codes.indices.shape[1] + columns
-            # Where in the flat codes each place of a bag comes from; 0 is padding, hence + 1.
-            places, latent = padded(bags, entry + 1, codes.indices[rows, columns], n * groups)
-        there = places > 0
-        values = codes.values.reshape(-1)[(places - 1).clamp_min(0)]
-        # A where, not a product: padding takes the value of some entry, but none of its gradient.
-        weights = torch.where(there, values, torch.zeros_like(values))
-        parts = weighted_rows(latent, weights, self.W_dec).view(n, groups, self.d_out)
-        return parts.cumsum(1) + self.b_dec
+            ends = torch.tensor(self.prefixes, device=self.device)
+            group_F = torch.searchsorted(ends, self.places(), right=True)
+            bags = group_F[entries.latents] * n + entries.rows
+            order = bags.argsort(stable=True)
+        sorted_entries = Entries(bags[order], entries.latents[order], entries.values[order])
+        groups = len(self.prefixes) + 1
+        return entry_sums(sorted_entries, self.W_dec, groups * n).view(groups, n, self.d_out)
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """SAELens' training file; its inference file is a jumprelu folder and is read as one."""
+        widths = [int(width) for width in config["matryoshka_widths"]]
+        if config.get("use_matryoshka_aux_loss"):
+            raise DataError("cfg.json asks for an auxiliary loss per level, which there is not.")
+        spec = saelens_keys.checked_spec(
+            MatryoshkaSpec,
+            d_sae=config["d_sae"],
+            k=int(config["k"]),
+            prefixes=[width for width in widths if width != config["d_sae"]],
+        )
+        return saelens_keys.filled(cls, spec, training_weights(config, tensors), config["d_in"])

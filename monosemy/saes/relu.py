@@ -55,10 +55,10 @@ class ReLUSAE(DenseTrainingSAE):
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
         found = self.passed(reconstruction, acts_NF, terms)
-        size = acts_NF.float() / typical_norm(x_ND)
+        size = acts_NF.float() / typical_norm(x_ND, self.peers)
         if self.spec.penalty == "tanh":
             size = torch.tanh(_TANH_SLOPE * size)
-        terms["sparsity"] = self.control.weight(found.l0) * size.sum(1).mean()
+        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * size.sum(1).mean()
         return found
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
@@ -15,7 +15,7 @@ from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
 from monosemy.saes.selection import top_latents
-from monosemy.saes.sparse_ops import selected_values
+from monosemy.saes.sparse_ops import selected_values, weighted_rows
 from monosemy.specs import TopKFamilySpec, TopKSpec
 
 
@@ -39,10 +39,13 @@ class TopKSAE(SAE):
 
         return self.refine(x_ND, select)
 
-    def refine(self, x_ND: Tensor, select: Any) -> Codes:
+    def refine(self, x_ND: Tensor, select: Callable[[Tensor, int], Codes]) -> Codes:
         """``select`` on the centred input, after the spec's refinement steps."""
-        spec = self.spec
-        return refined(self.centre(x_ND), self.W_dec, spec.ista_steps, spec.ista_step_size, select)
+        spec, product = self.spec, self.decode_without_bias
+        return refined(self.centre(x_ND), spec.ista_steps, spec.ista_step_size, select, product)
+
+    def decode_without_bias(self, codes: Codes) -> Tensor:
+        return weighted_rows(codes.indices, codes.values, self.W_dec)
 
     @property
     def multiplied_in(self) -> torch.dtype:
@@ -54,22 +57,13 @@ class TopKSAE(SAE):
             values = selected_values(z_ND, self.W_enc, self.b_enc, indices, values)
         return Codes(indices, values)
 
-    def training_codes(self, x_ND: Tensor, moment: Moment) -> Codes:
-        """The codes of a training batch."""
-        return self.top(x_ND, k_at(self.spec, moment))
-
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        codes = self.training_codes(x_ND, moment)
+        codes = self.top(x_ND, k_at(self.spec, moment))
         reconstruction = self.decode(codes, x_ND)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
-        terms |= self.further_terms(codes, target_ND)
         l0 = codes.l0().float().mean()
         return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)
-
-    def further_terms(self, codes: Codes, target_ND: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """Loss terms of the architecture beside AuxK."""
-        return {}
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         refuse_refinement(self.spec)

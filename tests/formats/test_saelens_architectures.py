@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from monosemy.errors import DataError
-from monosemy.formats.saelens import load_sae, save_sae
+from monosemy.formats.saelens import load_sae, read_density, save_sae
 from monosemy.saes.base import SAE
+from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.registry import ARCHITECTURES, create
 from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
 
@@ -92,8 +93,12 @@ def test_weights_changed_by_others_win_over_our_state(name: str, tmp_path: Path)
     weights["b_dec"] += 1
     save_file(weights, folder / "sae_weights.safetensors")
     read = load_sae(folder)
-    assert read.spec.architecture == "jumprelu"
-    assert torch.equal(read.b_dec, weights["b_dec"])
+    assert read.spec.architecture == name and torch.equal(read.b_dec, weights["b_dec"])
+    weights["threshold"][3] *= 2  # what one threshold for all cannot express
+    save_file(weights, folder / "sae_weights.safetensors")
+    read = load_sae(folder)
+    assert isinstance(read, JumpReLUSAE) and torch.equal(read.b_dec, weights["b_dec"])
+    torch.testing.assert_close(read.threshold, weights["threshold"])
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,9 @@ def test_firing_rates_are_kept_as_saelens_keeps_them(tmp_path: Path) -> None:
     kept = load_file(tmp_path / "sae" / "sparsity.safetensors")["sparsity"]
     assert float(kept[0]) == -10 and float(kept[-1]) == 0
     torch.testing.assert_close(10 ** kept[1:], density[1:])
+    torch.testing.assert_close(read_density(tmp_path / "sae"), density)
+    write(some_sae("topk"), tmp_path / "sae")  # which has none
+    assert read_density(tmp_path / "sae") is None
 
 
 def test_saelens_training_file_of_a_batchtopk(tmp_path: Path) -> None:
@@ -141,3 +149,40 @@ def test_saelens_training_file_of_a_batchtopk(tmp_path: Path) -> None:
     assert ours.spec.architecture == "batchtopk"
     pre = (activations() - ours.b_dec) @ ours.W_enc + ours.b_enc
     torch.testing.assert_close(ours.encode(activations()).dense(F), pre * (pre > 0.4))
+
+
+def test_saelens_training_file_of_a_matryoshka(tmp_path: Path) -> None:
+    kind, config = sae_lens.saes.sae.get_sae_training_class("matryoshka_batchtopk")
+    theirs = kind(config(d_in=D, d_sae=F, k=5, matryoshka_widths=[6, 20, F]))
+    with torch.no_grad():
+        theirs.W_dec *= torch.rand(F, 1) + 0.5
+    theirs.topk_threshold.fill_(0.1)
+    theirs.save_model(str(tmp_path))
+    ours = load_sae(tmp_path)
+    assert ours.spec.architecture == "matryoshka"
+    assert ours.spec.prefixes == [6, 20]  # type: ignore[attr-defined]
+    # By default it ranks and reports codes in units of the reconstruction.
+    pre = (activations() @ theirs.W_enc + theirs.b_enc) * theirs.W_dec.norm(dim=1)
+    wanted = pre * (pre > 0.1)
+    torch.testing.assert_close(ours.encode(activations()).dense(F), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_of_saelens_needs_the_scale_of_its_inputs(tmp_path: Path) -> None:
+    """Its weights expect scaled activations until the end of training folds the scale in."""
+    kind, config = sae_lens.saes.sae.get_sae_training_class("topk")
+    theirs = kind(config(d_in=D, d_sae=F, k=5, normalize_activations="expected_average_only_in"))
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter += torch.randn(parameter.shape) * 0.1
+    theirs.save_model(str(tmp_path))
+    with pytest.raises(DataError, match=r"nothing says by what.*activation_scaler\.json"):
+        load_sae(tmp_path)
+    scaler = {"scaling_factor": 2.5, "has_whitening": False}
+    (tmp_path / "activation_scaler.json").write_text(json.dumps(scaler))
+    ours = load_sae(tmp_path)
+    with torch.no_grad():
+        wanted = theirs(activations() * 2.5) / 2.5
+        torch.testing.assert_close(ours(activations()), wanted, rtol=1e-5, atol=1e-5)
+    (tmp_path / "activation_scaler.json").write_text('{"scaling_factor": null}')
+    with pytest.raises(DataError, match="no single scaling_factor"):
+        load_sae(tmp_path)

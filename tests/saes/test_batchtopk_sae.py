@@ -72,7 +72,7 @@ def test_the_running_threshold_is_not_biased_towards_its_start() -> None:
     least = dense_selection(sae, x - sae.b_dec, K * N)
     least = least[least > 0].min().item()
     for _ in range(3):
-        sae.training_codes(x, NOW)
+        sae.training_pass(x, x, NOW)
     assert sae.running_threshold().item() == pytest.approx(least, rel=1e-9)
 
 
