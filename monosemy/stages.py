@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,8 @@ from monosemy.specs import (
     TranscoderSpec,
     parse_spec,
 )
+from monosemy.training.job import Job
+from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
 from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.workspace import Workspace
@@ -141,9 +144,16 @@ def train_many(
         host.site_width(site)  # an unknown site is told before the text is read
     store = prepare_text(specs[0].text, host, workspace, reporter)
     source = activations(specs[0], sites, host, store, workspace)
-    trained = train_saes(
-        specs, store, source, checkpoint_dir, reporter, columns=source.columns, stream=stream
-    )
+    if stream.devices > 1:
+        source.close()  # the processes open it for themselves
+        dtype = str(host.dtype).removeprefix("torch.")
+        model = specs[0].model.model_copy(update={"dtype": dtype})
+        job = Job(checkpoint_dir, list(specs), stream, model, workspace)
+        trained = train_in_processes(job, reporter)
+    else:
+        trained = train_saes(
+            specs, store, source, checkpoint_dir, reporter, columns=source.columns, stream=stream
+        )
     artifacts = []
     for spec, folder, result in zip(specs, folders, trained, strict=True):
         provenance = {
@@ -164,6 +174,15 @@ def train_many(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
         )
     return artifacts
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Removes what only an unfinished run needs; the curves stay."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix != ".jsonl":
+            path.unlink(missing_ok=True)
 
 
 def _metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:

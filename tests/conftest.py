@@ -77,6 +77,15 @@ def tiny_host(tiny_tokenizer: Any) -> HostModel:
 
 
 @pytest.fixture(scope="session")
+def host_folder(tiny_host: HostModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny host model as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_host.model.save_pretrained(folder)
+    tiny_host.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> TextSpec:
     """48 small documents in a .jsonl file, rows of 32 tokens."""
     from monosemy.specs import TextSpec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import uuid
 from functools import partial
 from pathlib import Path
@@ -87,8 +86,7 @@ class GpuRuns:
                 self._publish(session, run, sae_id, made)
                 for sae_id, made in zip(ids, artifacts, strict=True)
             ]
-        for step in checkpoints.glob("step-*"):  # done: only the curve is worth keeping
-            shutil.rmtree(step, ignore_errors=True)
+        stages.clear_checkpoints(checkpoints)
         return [
             {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
             for sae_id, name, made in zip(ids, names, artifacts, strict=True)

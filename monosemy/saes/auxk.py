@@ -35,7 +35,7 @@ def auxk_terms(
     sae: SAE, spec: AuxKSpec, x_ND: Tensor, residual_ND: Tensor, dead: Tensor
 ) -> dict[str, Tensor]:
     """``{"auxk": weighted loss}`` where latents are dead and the weight is not 0, else nothing."""
-    if not spec.aux_coefficient or not dead.numel():
+    if not spec.aux_coefficient or not sae.peers.dead_count(dead):
         return {}
     return {"auxk": spec.aux_coefficient * auxk_loss(sae, x_ND, residual_ND, dead, spec.aux_k)}
 
@@ -50,17 +50,20 @@ def auxk_loss(
     defaults to half of ``d_in``).  The result does not change when the data is scaled; its gradient
     reaches encoder and decoder of the dead latents.
     """
-    k = min(aux_k or max(1, sae.d_in // 2), dead.numel())
+    everywhere = sae.peers.dead_count(dead)
+    k = min(aux_k or max(1, sae.d_in // 2), everywhere)
     target = residual_ND.detach()
     W_enc, W_dec = sae.W_enc.T.index_select(0, dead).T, sae.W_dec.index_select(0, dead)
     half = sae.product_dtype is not None and sae.product_dtype != W_enc.dtype
     # Most tokens use most dead latents, so here dense products win over sparse ones.
     with torch.autocast(x_ND.device.type, dtype=sae.product_dtype, enabled=half):
         pre = torch.addmm(sae.b_enc[dead], sae.centre(x_ND), W_enc).relu()
-        if k < dead.numel():
-            kept = pre.detach().topk(k, dim=-1, sorted=False).indices
-            pre = pre * torch.zeros_like(pre).scatter_(1, kept, 1.0)
-        reconstruction = pre @ W_dec
+        if k < everywhere:
+            best = pre.detach().topk(min(k, dead.numel()), dim=-1, sorted=False)
+            chosen = sae.peers.chosen_of_each(best.values, k)
+            mask = torch.ones_like(best.values) if chosen is None else chosen.to(pre.dtype)
+            pre = pre * torch.zeros_like(pre).scatter_(1, best.indices, mask)
+        reconstruction = sae.peers.combined(pre @ W_dec)
     error = (reconstruction.to(target.dtype) - target).pow(2).sum()
     variance = sae.peers.variance(target)
     # Nothing is left to explain where the variance is 0; a bare division would give NaN gradients.

@@ -83,7 +83,7 @@ class SAE(nn.Module):
 
     def centre(self, x_ND: Tensor) -> Tensor:
         """What the encoder multiplies: the input without the decoder's bias."""
-        return x_ND - self.b_dec
+        return x_ND - self.peers.spread(self.b_dec)
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
@@ -95,7 +95,11 @@ class SAE(nn.Module):
 
     def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Reconstruction ``[n, d_out]``; only a skip transcoder asks for the input as well."""
-        return weighted_rows(codes.indices, codes.values, self.W_dec) + self.b_dec
+        return self.decode_without_bias(codes) + self.b_dec
+
+    def decode_without_bias(self, codes: Codes) -> Tensor:
+        """What the latents add up to, ``[n, d_out]``."""
+        return self.peers.combined(weighted_rows(codes.indices, codes.values, self.W_dec))
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return self.decode(self.encode(x_ND), x_ND)

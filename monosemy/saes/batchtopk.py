@@ -100,8 +100,10 @@ class BatchTopKSAE(TopKSAE):
 
     def largest(self, z_ND: Tensor, k: int, guess: float | None = None) -> Entries:
         """The ``k * n`` largest pre-activations of the batch, those of them that are positive."""
-        total, dtype = k * len(z_ND), self.multiplied_in
-        return Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
+        total, dtype = k * len(z_ND) * self.peers.processes, self.multiplied_in
+        entries = Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
+        kept = self.peers.chosen(entries.values, total)
+        return entries if kept is None else Entries(*(value[kept] for value in entries))
 
     def _refine_entries(self, x_ND: Tensor, select: Callable[[Tensor, int], Entries]) -> Entries:
         spec = self.spec
@@ -114,10 +116,16 @@ class BatchTopKSAE(TopKSAE):
     @torch.no_grad()
     def _note(self, values: Tensor, step: int) -> None:
         """Takes the batch's smallest kept activation into the running mean."""
-        if len(values):
-            decay = self.spec.threshold_decay
-            self.smallest[step] = torch.lerp(values.min().double(), self.smallest[step], decay)
-            self.weight[step] = decay * self.weight[step] + (1 - decay)
+        least, decay = self._least(values), self.spec.threshold_decay
+        found = least.isfinite()
+        smallest, weight = self.smallest[step], self.weight[step]
+        self.smallest[step] = torch.where(found, torch.lerp(least, smallest, decay), smallest)
+        self.weight[step] = torch.where(found, decay * weight + (1 - decay), weight)
+
+    def _least(self, values: Tensor) -> Tensor:
+        """The smallest activation kept, float64; infinite where none was."""
+        least = values.min() if len(values) else values.new_tensor(torch.inf)
+        return self.peers.least(least.double())
 
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:
@@ -126,10 +134,10 @@ class BatchTopKSAE(TopKSAE):
 
         def select(z_ND: Tensor, step: int) -> Entries:
             entries = self.largest(z_ND, self.spec.k)
-            if len(entries.values):
-                least = entries.values.min()
-                # The smallest one itself shall pass.
-                self.threshold[step] = torch.nextafter(least, torch.zeros_like(least)).double()
+            least = self._least(entries.values).float()
+            # The smallest one itself shall pass.
+            below = torch.nextafter(least, torch.zeros_like(least)).double()
+            self.threshold[step] = torch.where(least.isfinite(), below, self.threshold[step])
             return entries
 
         self._refine_entries(x_ND, select)

@@ -49,13 +49,14 @@ class MatryoshkaSAE(BatchTopKSAE):
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
         out = super().training_pass(x_ND, target_ND, moment)
         if self.spec.sort_by_frequency:
-            share = out.fired_F.to(self.firing.dtype) / len(x_ND)
+            fired_F, tokens = self.peers.sum(out.fired_F), len(x_ND) * self.peers.processes
+            share = fired_F.to(self.firing.dtype) / tokens
             self.firing.lerp_(share, 1 - self.spec.frequency_decay)
         return out
 
     def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Each level adds what its latents decode to the level before; the last is the whole."""
-        variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
+        variance = self.peers.variance(target_ND).clamp_min(1e-30)
         *inner, last = self.decode_groups(entries, len(target_ND)).unbind(0)
         level: Tensor = self.b_dec.expand_as(last)
         before: Tensor = self.b_dec

@@ -15,7 +15,7 @@ from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
 from monosemy.saes.selection import top_latents
-from monosemy.saes.sparse_ops import selected_values, weighted_rows
+from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import TopKFamilySpec, TopKSpec
 
 
@@ -35,7 +35,11 @@ class TopKSAE(SAE):
 
         def select(z_ND: Tensor, _step: int) -> Codes:
             indices, largest = top_latents(z_ND, self.W_enc, self.b_enc, k, self.multiplied_in)
-            return self.with_gradient(z_ND, indices, largest.relu_())
+            largest = largest.relu_()
+            kept = self.peers.chosen_of_each(largest, k)
+            if kept is not None:
+                largest = largest * kept
+            return self.with_gradient(z_ND, indices, largest)
 
         return self.refine(x_ND, select)
 
@@ -43,9 +47,6 @@ class TopKSAE(SAE):
         """``select`` on the centred input, after the spec's refinement steps."""
         spec, product = self.spec, self.decode_without_bias
         return refined(self.centre(x_ND), spec.ista_steps, spec.ista_step_size, select, product)
-
-    def decode_without_bias(self, codes: Codes) -> Tensor:
-        return weighted_rows(codes.indices, codes.values, self.W_dec)
 
     @property
     def multiplied_in(self) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,24 @@ class _Training(_Stream):
     training: TrainingSpec = TrainingSpec()
     """Length, rates, buffer."""
 
+    @model_validator(mode="after")
+    def _dictionary_divides(self) -> Self:
+        _check_split(self.sae, self.training)
+        return self
+
+
+def _check_split(sae: AnySAE, training: TrainingSpec) -> None:
+    """``ValueError`` unless the dictionary can be split as asked."""
+    parts = training.devices
+    if training.split == "batch" or parts == 1:
+        return
+    if sae.architecture != "topk" or sae.ista_steps:
+        raise ValueError("training.split=dictionary is for topk without ista_steps")
+    if sae.d_sae % parts or max(sae.k, sae.k_start or 0) > sae.d_sae // parts:
+        raise ValueError(
+            f"d_sae ({sae.d_sae}) must divide over {parts} devices into parts of at least k latents"
+        )
+
 
 class TrainRun(_Training):
     """Train one SAE."""
@@ -79,6 +97,8 @@ class SweepRun(_Stream):
         count *= len(self.learning_rates or [0]) * len(self.seeds or [0])
         if count > MAX_SWEEP:
             raise ValueError(f"a sweep of {count} SAEs is too large: at most {MAX_SWEEP}")
+        for sae in self.saes:
+            _check_split(sae, self.training)
         return self
 
     def members(self) -> list[TrainRun]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from monosemy.specs.part import Part
 
@@ -85,6 +85,12 @@ class TrainingSpec(Part):
     """Seeds initialisation, row order and shuffling."""
     tracker: Literal["wandb", "trackio"] | None = None
     """Also send readings to Weights & Biases or trackio, which must be installed."""
+    devices: int = Field(1, ge=1, le=1024)
+    """Processes that train together, each on a GPU of its own (on a CPU, with its share of the
+    cores).  Each runs the host model on its share of the text."""
+    split: Literal["batch", "dictionary"] = "batch"
+    """What else is split over ``devices``: the ``batch``, where each holds the whole SAE, or the
+    ``dictionary``, where each holds a part of the latents (topk alone)."""
     checkpoint_seconds: float = Field(30.0, gt=0)
     """A checkpoint is written at least this often."""
     cache_activations: bool = True
@@ -96,6 +102,14 @@ class TrainingSpec(Part):
     frozen_decoder_baseline: bool = True
     """Train, on the same batches, a twin whose random decoder never moves: what structure-free
     directions achieve."""
+
+    @field_validator("devices")
+    @classmethod
+    def _batch_divides(cls, value: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch_tokens")
+        if batch is not None and batch % value:
+            raise ValueError(f"batch_tokens ({batch}) do not divide over {value} devices")
+        return value
 
 
 class EvaluationSpec(Part):

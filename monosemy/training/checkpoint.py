@@ -60,8 +60,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, key: str, reporter: Reporter = SILENT) -> Checkpoint | None:
+def load_checkpoint(
+    folder: Path, key: str, reporter: Reporter = SILENT, at_most: int | None = None
+) -> Checkpoint | None:
     """The newest checkpoint of run ``key`` that is sound, or None; those passed over are logged.
+
+    ``at_most`` passes over later steps, too.
 
     What a process that died while it wrote has left half done is removed: it can be large.
     """
@@ -72,6 +76,8 @@ def load_checkpoint(folder: Path, key: str, reporter: Reporter = SILENT) -> Chec
             values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
             if values["key"] != key:
                 reporter.log("checkpoint of another run passed over", checkpoint=path.name)
+                continue
+            if at_most is not None and values["step"] > at_most:
                 continue
             if _checksum(path / _TENSORS) != values["checksum"]:
                 raise ValueError("its checksum is wrong")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from monosemy.progress import Reporter
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import create
 from monosemy.specs import TrainRun, TranscoderSpec
+from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import History, Reading
 from monosemy.training.initial_bias import middle
 from monosemy.training.page import density_histogram
@@ -46,9 +46,15 @@ class Member:
     """``columns`` says where in the stream each site of the run is."""
 
     def __init__(
-        self, spec: TrainRun, columns: Mapping[str, slice], device: torch.device, file: Path
+        self,
+        spec: TrainRun,
+        columns: Mapping[str, slice],
+        device: torch.device,
+        file: Path,
+        crew: Crew = ALONE,
     ) -> None:
         self.spec = spec
+        self.crew = crew
         self.site = columns[spec.site]
         is_transcoder = isinstance(spec.sae, TranscoderSpec)
         self.target = columns[spec.sae.target_site] if is_transcoder else None  # type: ignore[union-attr]
@@ -61,9 +67,9 @@ class Member:
 
     def _trainer(self, frozen: bool) -> SAETrainer:
         d_out = _width(self.target) if self.target is not None else None
-        sae = create(self.spec.sae, _width(self.site), d_out)
-        seed = self.spec.training.seed
-        sae.initialise(torch.Generator().manual_seed(seed + (10_007 if frozen else 0)))
+        seed = self.spec.training.seed + (10_007 if frozen else 0)
+        generator = torch.Generator().manual_seed(seed)
+        sae = self.crew.create(self.spec.sae, _width(self.site), d_out, generator)
         return SAETrainer(sae.to(self.device), self.spec.training, frozen_decoder=frozen)
 
     @property
@@ -73,7 +79,7 @@ class Member:
     def begin(self, step: int, reporter: Reporter) -> None:
         """Opens what readings go to, at the step the run starts or resumes from."""
         self.history.start(step)
-        if self.spec.training.tracker is not None:
+        if self.spec.training.tracker is not None and self.crew.rank == 0:
             config = self.spec.model_dump(mode="json")
             self.tracker = Tracker(self.spec.training.tracker, self.spec.name, config, reporter)
 
@@ -83,15 +89,22 @@ class Member:
 
     def start(self, sample_NW: Tensor) -> None:
         """Scales and decoder bias from the first tokens of the stream."""
-        self.scale = _scale(sample_NW[:, self.site])
+        self.scale = self._scale(sample_NW[:, self.site])
         reconstructed = self.site if self.target is None else self.target
-        self.target_scale = _scale(sample_NW[:, reconstructed])
-        x_ND = sample_NW[:_BEGIN_TOKENS, self.site].to(self.device) * self.scale
-        centre = middle(sample_NW[:, reconstructed], self.spec.training.decoder_bias)
+        self.target_scale = self._scale(sample_NW[:, reconstructed])
+        own_NW = sample_NW[: _BEGIN_TOKENS // self.crew.processes, self.site]
+        x_ND = self.crew.gathered(own_NW).to(self.device) * self.scale
+        bias = middle(sample_NW[:, reconstructed], self.spec.training.decoder_bias)
+        centre = self.crew.mean(bias)
         with torch.no_grad():
             for trainer in self.trainers:
                 trainer.sae.b_dec.copy_(centre * self.target_scale)
                 trainer.sae.begin(x_ND)
+
+    def _scale(self, x_ND: Tensor) -> float:
+        """Brings the mean norm to ``sqrt(d)``: rates and penalties mean the same everywhere."""
+        typical = self.crew.mean(x_ND.norm(dim=1).mean())
+        return float(x_ND.shape[1] ** 0.5 / typical.clamp_min(1e-12))
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
         """Trains SAE and twin on one batch of the stream, which is on the device already."""
@@ -139,21 +152,16 @@ class Member:
                 trainer.sae.calibrate(x_ND)
             trainer.sae.rescale(self.scale, self.target_scale)
             trainer.sae.product_dtype = None
-            trainer.sae.requires_grad_(False).cpu()
-        baseline = self.twin.sae if self.twin else None
-        density = self.trainer.density.float().cpu()
+            trainer.sae.requires_grad_(False)
+        sae, *twin = [self.crew.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
+        density = self.crew.whole_density(self.trainer.density).float().cpu()
         metrics["density"] = density_histogram(density.tolist())
         shown = self.history.downsampled()
-        return TrainedSAE(self.trainer.sae, baseline, metrics, shown, density)
+        return TrainedSAE(sae, twin[0] if twin else None, metrics, shown, density)
 
 
 def _width(columns: slice) -> int:
     return int(columns.stop - columns.start)
-
-
-def _scale(x_ND: Tensor) -> float:
-    """Brings the mean norm to ``sqrt(d)``, where rates and penalties mean the same everywhere."""
-    return float(x_ND.shape[1] ** 0.5 / x_ND.norm(dim=1).mean().clamp_min(1e-12))
 
 
 def _rounded(readings: dict[str, float]) -> dict[str, float]:

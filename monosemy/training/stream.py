@@ -48,7 +48,8 @@ class ActivationStream:
     ``capacity`` is the buffer's size in tokens, at least two batches.  ``columns`` says which part
     of the width belongs to which site (all of it to one, by default).  Tokens whose norm at any
     site exceeds that site's ``max_norms`` (``spec.max_norm_ratio`` times the median norm of the
-    first fill) or is not finite are left out and counted.  ``on_read`` is called with the tokens of
+    first fill, ``mean`` of those of all processes) or is not finite are left out and counted.
+    ``on_read`` is called with the tokens of
     each read; it may raise, and the stream is then where it was before that batch.  Raises
     ``DataError`` when there is no text.
     """
@@ -61,6 +62,7 @@ class ActivationStream:
         capacity: int | None = None,
         on_read: Callable[[int], None] | None = None,
         columns: Sequence[slice] | None = None,
+        mean: Callable[[Tensor], Tensor] = lambda own: own,
     ) -> None:
         if len(rows) == 0:
             raise DataError(
@@ -77,6 +79,7 @@ class ActivationStream:
         """Slots in the order they are served; empty before the first fill."""
         self.served = 0
         self.columns = list(columns or [slice(0, source.width)])
+        self._mean = mean
         self.max_norms: list[float] | None = None
         """Per entry of ``columns``; None before the first fill, or where all tokens are kept."""
         self.generator = torch.Generator().manual_seed(spec.seed)
@@ -124,7 +127,7 @@ class ActivationStream:
 
     def _replace_outliers(self, ratio: float) -> None:
         norms = self._norms(self.buffer)
-        self.max_norms = (norms.median(dim=0).values * ratio).tolist()
+        self.max_norms = (self._mean(norms.median(dim=0).values) * ratio).tolist()
         self._cursor.pending = self._without_outliers(self._cursor.pending)
         too_long = (norms > torch.tensor(self.max_norms)).any(1).nonzero().squeeze(1)
         self._cursor.outliers += len(too_long)

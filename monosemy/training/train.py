@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.errors import DataError, Stopped
+from monosemy.errors import DataError, Interrupted, Stopped
 from monosemy.models.host import HostModel
 from monosemy.models.packing import reading_order
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
 from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import Reading
 from monosemy.training.member import Member, TrainedSAE
 from monosemy.training.stream import ActivationStream, RowSource
@@ -59,6 +61,7 @@ def train_saes(
     reporter: Reporter = SILENT,
     columns: Mapping[str, slice] | None = None,
     stream: TrainingSpec | None = None,
+    crew: Crew = ALONE,
 ) -> list[TrainedSAE]:
     """Trains on the store's training documents, all SAEs on the very same batches.
 
@@ -68,11 +71,12 @@ def train_saes(
     Stage ``train``, in tokens; the host's forwards, where nothing is cached, are part of it.  A run
     that is stopped (``Interrupted``, ``Cancelled``) writes a checkpoint before it ends; on a CPU a
     resumed run gives the very bits of one that was never stopped, given the same number of threads.
-    Raises ``DataError`` for text or checkpoints that cannot be used.
+    Raises ``DataError`` for text or checkpoints that cannot be used.  Every process of a ``crew``
+    calls this, with the same arguments, and gets the same SAEs.
     """
     columns = columns or {specs[0].site: slice(0, source.width)}
     loop = TrainingLoop(
-        specs, store, source, Path(checkpoint_dir), columns, stream or specs[0].training
+        specs, store, source, Path(checkpoint_dir), columns, stream or specs[0].training, crew
     )
     return loop.run(reporter)
 
@@ -88,21 +92,26 @@ class TrainingLoop:
         checkpoint_dir: Path,
         columns: Mapping[str, slice],
         training: TrainingSpec,
+        crew: Crew = ALONE,
     ) -> None:
-        self.source, self.checkpoint_dir, self.training = source, checkpoint_dir, training
+        self.source, self.training, self.crew = source, training, crew
+        self.history_dir = checkpoint_dir
+        self.checkpoint_dir = checkpoint_dir
+        if crew.processes > 1:
+            self.checkpoint_dir = checkpoint_dir / f"process-{crew.rank}"
+            self.history_dir = self.checkpoint_dir if crew.rank else checkpoint_dir
         rows = store.training_rows()
         self.text_tokens = int(np.diff(store.row_start)[rows].sum())
-        capacity = min(training.buffer_tokens, self.text_tokens)
         self.columns = columns
-        self.stream = ActivationStream(
-            *reading_order(source, store, rows), training, capacity, columns=list(columns.values())
-        )
+        self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
         self.members = [
-            Member(spec, columns, self.device, self._history_file(i, len(specs)))
+            Member(spec, columns, self.device, self._history_file(i, len(specs)), crew)
             for i, spec in enumerate(specs)
         ]
         self.product_dtype = _product_dtype(specs[0], self.device)
+        if any(crew.any(self.product_dtype == torch.float32)):  # a machine may find either faster
+            self.product_dtype = torch.float32
         self.batch = training.batch_tokens
         self.total_steps = -(-training.tokens // self.batch)
         self.step = 0
@@ -114,7 +123,16 @@ class TrainingLoop:
 
     def _history_file(self, number: int, count: int) -> Path:
         name = "metrics.jsonl" if count == 1 else f"metrics-{number:03d}.jsonl"
-        return self.checkpoint_dir / name
+        return self.history_dir / name
+
+    def _stream(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> ActivationStream:
+        source, units = reading_order(self.source, store, rows)
+        share = self.crew.share(self.training)
+        capacity = min(share.buffer_tokens, self.text_tokens // self.crew.processes)
+        parts = list(self.columns.values())
+        return ActivationStream(
+            source, self.crew.rows(units), share, capacity, columns=parts, mean=self.crew.mean
+        )
 
     def run(self, reporter: Reporter) -> list[TrainedSAE]:
         """Stage ``train`` from the checkpoint, if there is one, to the end."""
@@ -126,8 +144,10 @@ class TrainingLoop:
         done, total = self.step * self.batch, self.total_steps * self.batch
         self._clock = time.monotonic()
         with reporter.stage("train", total, "tokens", done) as stage:
-            # A long read tells that the run lives, and can be stopped within it.
-            self.stream.on_read = lambda _tokens: stage.advance(0)
+            if self.crew.processes == 1:
+                # A long read tells that the run lives, and can be stopped within it.  Of several
+                # processes none may stop there: the others would wait for it.
+                self.stream.on_read = lambda _tokens: stage.advance(0)
             try:
                 if not self.stream.filled:
                     self._start(stage)
@@ -147,6 +167,8 @@ class TrainingLoop:
         def show(tokens: int) -> None:
             nonlocal read
             read += tokens
+            if self.crew.stop_asked():
+                raise Interrupted
             stage.advance(0, buffer_filled=round(min(1.0, read / len(self.stream.buffer)), 3))
 
         usual, self.stream.on_read = self.stream.on_read, show
@@ -159,6 +181,7 @@ class TrainingLoop:
         saved = time.monotonic()
         while self.step < self.total_steps:
             batch_NW = self.stream.next_batch().to(self.device, non_blocking=True)
+            batch_NW = self.crew.batch(batch_NW)
             for member in self.members:
                 member.step(batch_NW, self.step, self.total_steps)
             self.step += 1
@@ -166,9 +189,13 @@ class TrainingLoop:
             shown = {}
             if self.step % _READ_EVERY == 0 or self.step in (1, self.total_steps):
                 shown = self._read()
-            if time.monotonic() - saved >= self.training.checkpoint_seconds:
+            due = time.monotonic() - saved >= self.training.checkpoint_seconds
+            due, stop = self.crew.any(due, self.crew.stop_asked())
+            if due:
                 self._save()
                 saved = time.monotonic()
+            if stop:
+                raise Interrupted
             stage.advance(self.batch, **shown)
 
     def _tick(self) -> None:
@@ -219,8 +246,18 @@ class TrainingLoop:
 
     def _restore(self, reporter: Reporter) -> None:
         found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
-        if found is None:
+        # Of several processes some may have died before they had saved the last step.
+        common = self.crew.least(-1 if found is None else found.step)
+        if found is None or common < 0:
             return
+        if found.step > common:
+            found = load_checkpoint(self.checkpoint_dir, self.key, reporter, at_most=common)
+        steps = [self.crew.least(sign * (found.step if found else -1)) for sign in (1, -1)]
+        if found is None or steps != [common, -common]:
+            raise DataError(
+                f"The checkpoints of the processes in {self.history_dir} are of different steps.",
+                "Delete them to start over.",
+            )
         stream = {
             name.removeprefix("stream."): value
             for name, value in found.tensors.items()
@@ -249,7 +286,8 @@ class TrainingLoop:
             "epochs": round(tokens / max(self.text_tokens, 1), 2),
             "seconds": round(self.seconds, 1),
             "tokens_per_second": round(tokens / max(self.seconds, 1e-9), 1),
-            "outliers": self.stream.outliers,
+            "outliers": self.crew.total(self.stream.outliers),
+            "devices": self.crew.processes,
             "product_dtype": _name(self.product_dtype),
         }
         limits = self.stream.max_norms

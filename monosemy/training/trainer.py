@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from monosemy.errors import DataError, MonosemyError
 from monosemy.saes.auxk import DeadLatents
@@ -40,6 +40,7 @@ class SAETrainer:
         self.frozen_decoder = frozen_decoder
         sae.W_dec.requires_grad_(not frozen_decoder)
         self.parameters = [p for p in sae.parameters() if p.requires_grad]
+        self.peers = sae.peers
         self.optimiser = make_optimiser(spec.optimiser, self.parameters, spec.learning_rate)
         self.dead = DeadLatents(sae.d_sae, sae.spec.dead_after_tokens, sae.device)
         self.dead_indices = torch.zeros(0, dtype=torch.int64, device=sae.device)
@@ -63,23 +64,27 @@ class SAETrainer:
         """
         if number % _DEAD_EVERY == 0:
             self.dead_indices = self.dead.indices()
+            self.peers.note_dead(self.dead_indices)
         target_ND = x_ND if target_ND is None else target_ND
         moment = Moment(number, total_steps or self._steps(len(x_ND)), self.dead_indices)
         out = self.sae.training_pass(x_ND, target_ND, moment)
-        variance = (target_ND - target_ND.mean(0)).pow(2).sum().clamp_min(1e-30)
+        variance = self.peers.variance(target_ND).clamp_min(1e-30)
         fvu = F.mse_loss(out.reconstruction, target_ND, reduction="sum") / variance
         loss = fvu + sum(out.terms.values(), torch.zeros((), device=x_ND.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self._update(rate)
-        self.dead.update(out.fired_F, len(x_ND))
-        self._average(out, fvu, loss, number, len(x_ND))
+        tokens, fired_F = len(x_ND) * self.peers.processes, self.peers.sum(out.fired_F)
+        self.dead.update(fired_F, tokens)
+        self._average(out, fvu, loss, number)
+        self.density.lerp_(fired_F.float() / tokens, max(_DENSITY_SMOOTHING, 1 / (number + 1)))
 
     def _steps(self, batch: int) -> int:
         return -(-self.spec.tokens // batch)
 
     def _update(self, rate: float) -> None:
+        self.peers.average_gradients(self.parameters)
         self.sae.project_decoder_gradient()
-        nn.utils.clip_grad_norm_(self.parameters, self.spec.gradient_clip)
+        self.peers.clip(self.parameters, self.spec.gradient_clip)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -87,17 +92,13 @@ class SAETrainer:
         self.sae.after_step()
 
     @torch.no_grad()
-    def _average(
-        self, out: TrainingPass, fvu: Tensor, loss: Tensor, number: int, tokens: int
-    ) -> None:
+    def _average(self, out: TrainingPass, fvu: Tensor, loss: Tensor, number: int) -> None:
         newest = {"fvu": fvu, "l0": out.l0, "loss": loss, **out.terms}
         weight = max(_SMOOTHING, 1 / (number + 1))
         for name in {**self.averages, **newest}:  # a term that is absent counts as 0
             value = newest.get(name)
             before = self.averages.setdefault(name, torch.zeros((), device=loss.device))
             before.lerp_(torch.zeros_like(before) if value is None else value.float(), weight)
-        firing = out.fired_F.float() / tokens
-        self.density.lerp_(firing, max(_DENSITY_SMOOTHING, 1 / (number + 1)))
 
     def readings(self) -> dict[str, float]:
         """Running means over the last (about fifty) batches, and the share of dead latents now.
@@ -105,15 +106,15 @@ class SAETrainer:
         fvu, l0, loss, and the architecture's terms as they are weighted in the loss.  Waits for the
         device.  Raises ``MonosemyError`` when the loss is no number any more.
         """
-        names = list(self.averages)
-        stacked = torch.stack([self.averages[name] for name in names]) if names else torch.zeros(0)
-        values = dict(zip(names, stacked.tolist(), strict=True))
+        means = {**self.averages, "dead_share": self.dead.mask().float().mean()}
+        values_M = self.peers.reported(list(means), torch.stack(list(means.values())))
+        values = dict(zip(means, values_M.tolist(), strict=True))
         if not all(math.isfinite(value) for value in values.values()):
             raise MonosemyError(
                 "Training diverged: the loss is no number any more.",
                 "Use a smaller training.learning_rate.",
             )
-        return {**values, "dead_share": float(self.dead.mask().float().mean())}
+        return values
 
     def state(self, prefix: str) -> dict[str, Tensor]:
         """Weights, moments and counters as flat tensors, for a checkpoint."""

@@ -22,7 +22,6 @@ for _folder in ("runs", "interp"):
     sys.path.append(str(Path(__file__).parent.parent / _folder))
 
 if TYPE_CHECKING:
-    from monosemy.models.host import HostModel
     from monosemy.specs import TextSpec
 
 _numbers = count()
@@ -60,15 +59,6 @@ def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
         poll_seconds=0.2,
         log_level="WARNING",
     )
-
-
-@pytest.fixture(scope="session")
-def host_folder(tiny_host: HostModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny host model as a Hugging Face folder."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_host.model.save_pretrained(folder)
-    tiny_host.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

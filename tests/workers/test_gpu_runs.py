@@ -62,6 +62,18 @@ def test_the_sae_is_published_with_all_that_made_it(trained: Trained) -> None:
     assert left == ["metrics.jsonl"]  # checkpoints are gone once there is an SAE
 
 
+@pytest.mark.slow
+def test_a_run_on_two_devices_is_a_run_like_any_other(
+    trained: Trained, tiny_spec: dict[str, Any]
+) -> None:
+    training = {**tiny_spec["training"], "devices": 2, "tokens": 4000, "batch_tokens": 200}
+    done = run_again(trained, {**tiny_spec, "name": "by two", "training": training})
+    assert done.state == "succeeded" and done.result is not None, done.error
+    assert done.result["metrics"]["devices"] == 2 and done.result["name"] == "by two"
+    folder = Workspace(trained.settings.artifacts).folder("runs", str(done.id))
+    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+
+
 def test_the_host_model_is_published_with_its_tokens(
     trained: Trained, tiny_host: HostModel
 ) -> None:

@@ -1,0 +1,168 @@
+"""Training on several devices: starts the processes, passes their progress on, brings back SAEs.
+
+The processes are torchrun's, each ``monosemy.training.process``; see ``job`` for what they share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from monosemy.errors import ModelError, MonosemyError, Stopped
+from monosemy.models.precision import choose_device
+from monosemy.progress import SILENT, Reporter, Stage
+from monosemy.training.job import Job, ask_to_stop, clear, read_error, read_result, write_job
+from monosemy.training.member import TrainedSAE
+
+_STOP_SECONDS = 180.0
+"""What a checkpoint may take before the processes are killed."""
+
+_LOG = "processes.log"
+
+
+def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE]:
+    """Trains on ``job.stream.devices`` processes of this machine; resumes from ``job.folder``.
+
+    Stage ``train``, as ``train_saes`` reports it.  A run that is stopped (``Interrupted``,
+    ``Cancelled``) has written its checkpoints.  If this process dies, so do those it started.
+    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs than devices.
+    """
+    _check_devices(job)
+    write_job(job)
+    clear(job.folder)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(job.stream.devices)),
+        *("-m", "monosemy.training.process", "--watched", str(job.folder)),
+    ]
+    with (job.folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(  # our own interpreter and module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        )
+        try:
+            _follow(process, job.folder, reporter)
+        finally:
+            _kill(process)
+    if process.returncode:
+        raise read_error(job.folder) or _failure(job.folder, process.returncode)
+    return read_result(job)
+
+
+def _check_devices(job: Job) -> None:
+    if choose_device(job.specs[0].model.device).type != "cuda":
+        return
+    there = torch.cuda.device_count()
+    if there < job.stream.devices:
+        raise ModelError(
+            f"The run asks for {job.stream.devices} devices, and this machine has {there} GPUs.",
+            "Set training.devices to at most that.",
+        )
+
+
+def _follow(process: subprocess.Popen[bytes], folder: Path, reporter: Reporter) -> None:
+    """Passes progress on until the processes have ended; on ``Stopped``, has them save first."""
+    assert process.stdout is not None
+    lines: queue.Queue[bytes | None] = queue.Queue()
+    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
+    shown = _Shown(reporter)
+    stopped: Stopped | None = None
+    deadline = float("inf")
+    while True:
+        try:
+            line = lines.get(timeout=0.25)
+            if line is None:
+                break
+            if stopped is None:
+                shown.take(line)
+        except queue.Empty:
+            pass
+        except Stopped as reason:
+            stopped, deadline = reason, _ask_to_stop(folder)
+        try:
+            if stopped is None:
+                reporter.check()
+        except Stopped as reason:
+            stopped, deadline = reason, _ask_to_stop(folder)
+        if time.monotonic() > deadline:
+            break
+    if stopped is not None:
+        raise stopped
+    process.wait(timeout=60)
+    if process.returncode == 0:
+        shown.close()
+
+
+def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _ask_to_stop(folder: Path) -> float:
+    ask_to_stop(folder)
+    return time.monotonic() + _STOP_SECONDS
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Leaves nothing of it running; what has ended already is not touched."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+class _Shown:
+    """The stage of the first process, in this process's reporter."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.context: AbstractContextManager[Stage] | None = None
+        self.stage: Stage | None = None
+
+    def take(self, line: bytes) -> None:
+        """One line of JSON; anything else that a library prints is passed over."""
+        try:
+            told = json.loads(line)
+            event = told["event"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if event == "log":
+            self.reporter.log(told["message"], **told["fields"])
+            return
+        if self.stage is None:
+            self.context = self.reporter.stage(
+                told["name"], told["total"], told["unit"], told["resumed_at"]
+            )
+            self.stage = self.context.__enter__()
+        self.stage.advance(told["done"] - self.stage.progress.done, **told["metrics"])
+        if event == "finish":
+            self.close()
+
+    def close(self) -> None:
+        if self.context is not None:
+            self.context.__exit__(None, None, None)
+        self.context = self.stage = None
+
+
+def _failure(folder: Path, status: int) -> MonosemyError:
+    """For what no process had the time to explain."""
+    log = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    told = f"{folder / _LOG} ends with: {' | '.join(log[-3:])}" if log else None
+    return MonosemyError(f"A training process ended with status {status}.", told)

@@ -1,0 +1,121 @@
+"""One process of a training run on several devices: what torchrun starts.
+
+    torchrun --nproc-per-node 8 -m monosemy.training.process JOB
+
+``JOB`` is a folder with the ``job.json`` that ``job.write_job`` wrote; on several machines they
+must share it and the workspace it names.  The first process prints progress as lines of JSON and
+leaves the SAEs in the folder.  ``launch.train_in_processes`` does all of this on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monosemy import stages
+from monosemy.errors import Interrupted, MonosemyError
+from monosemy.models.host import HostModel
+from monosemy.models.precision import choose_device
+from monosemy.progress import Reporter, StageProgress
+from monosemy.training.crew import joined
+from monosemy.training.job import Job, read_job, stop_asked, write_error, write_result
+from monosemy.training.train import train_saes
+
+_UPDATES_PER_SECOND = 5
+
+
+class _Lines(Reporter):
+    """Progress as lines of JSON on the standard output, for the process that launched this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = 0.0
+
+    def update(self, progress: StageProgress) -> None:
+        now = time.monotonic()
+        if now - self._last >= 1 / _UPDATES_PER_SECOND or progress.done == progress.resumed_at:
+            self._last = now
+            self._say("update", progress)
+
+    def finish(self, progress: StageProgress) -> None:
+        self._say("finish", progress)
+
+    def log(self, message: str, **fields: Any) -> None:
+        _write({"event": "log", "message": message, "fields": fields})
+
+    def _say(self, event: str, progress: StageProgress) -> None:
+        told = {
+            "name": progress.name,
+            "unit": progress.unit,
+            "total": progress.total,
+            "done": progress.done,
+            "resumed_at": progress.resumed_at,
+            "metrics": progress.metrics,
+        }
+        _write({"event": event, **told})
+
+
+def _write(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 trained, or interrupted with its checkpoint written; 1 failed, and
+    ``error.json`` says why if there is more to say than a traceback."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--watched", action="store_true", help="end when the standard input ends")
+    options = parser.parse_args(arguments)
+    if options.watched:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        _train(read_job(options.job))
+    except Interrupted:  # no failure: torchrun would kill those that are still writing
+        return 0
+    except MonosemyError as error:
+        write_error(options.job, error)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _train(job: Job) -> None:
+    device = choose_device(job.specs[0].model.device)
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.stream.devices))
+    with joined(job.stream, device, lambda: stop_asked(job.folder)) as crew:
+        reporter = _Lines() if crew.rank == 0 else Reporter()
+        host = HostModel.load(job.host, job.workspace)
+        store = stages.prepare_text(job.specs[0].text, host, job.workspace)
+        sites = stages.sites_of(job.specs)
+        source = stages.activations(job.specs[0], sites, host, store, job.workspace)
+        trained = train_saes(
+            job.specs, store, source, job.folder, reporter, source.columns, job.stream, crew
+        )
+        source.flush()
+        if crew.rank == 0:
+            write_result(job.folder, trained)
+        crew.any(True)  # nobody leaves before the result is there
+
+
+def _end_with_stdin() -> None:
+    """The launching process holds the other end: without it nobody would stop this one."""
+    while os.read(0, 4096):  # not sys.stdin: its lock is in the way when the interpreter ends
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

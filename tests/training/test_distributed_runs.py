@@ -1,0 +1,230 @@
+"""Whole runs on two processes: what comes out, and that stops and deaths change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from monosemy import stages
+from monosemy.errors import Cancelled, MonosemyError, SpecError, Stopped
+from monosemy.formats.saelens import load_sae
+from monosemy.models.host import HostModel
+from monosemy.progress import Reporter, StageProgress
+from monosemy.saes.base import SAE
+from monosemy.specs import TrainRun, parse_spec
+from monosemy.training.member import Member
+from monosemy.training.stream import ActivationStream
+from monosemy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from monosemy.specs import TextSpec
+
+SITE = "blocks.2.hook_resid_post"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """One for all runs: the text is read once, and activations are cached."""
+    return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def spec(host_folder: Path, tiny_text: TextSpec) -> TrainRun:
+    return run_of(host_folder, tiny_text)
+
+
+def run_of(host_folder: Path, text: TextSpec, **training: Any) -> TrainRun:
+    settings = {"tokens": 12_800, "batch_tokens": 128, "buffer_tokens": 1024, "devices": 2}
+    return TrainRun(
+        model={"name": str(host_folder), "dtype": "float32", "device": "cpu"},  # type: ignore[arg-type]
+        text=text,
+        site=SITE,
+        sae={"architecture": "topk", "d_sae": 64, "k": 4, "dead_after_tokens": 2000},  # type: ignore[arg-type]
+        training={**settings, "max_norm_ratio": None, "checkpoint_seconds": 1e9, **training},  # type: ignore[arg-type]
+    )
+
+
+def train(
+    spec: TrainRun, workspace: Workspace, folder: Path, reporter: Reporter | None = None
+) -> stages.TrainedArtifact:
+    load = partial(HostModel.load, workspace=workspace)
+    return stages.train(
+        spec, folder / "sae", folder / "run", workspace, load, reporter or Reporter()
+    )
+
+
+def assert_same(one: SAE, other: SAE, tolerance: float = 0.0) -> None:
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(
+            value, other.state_dict()[name], rtol=tolerance, atol=tolerance, msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(
+    spec: TrainRun, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> stages.TrainedArtifact:
+    return train(spec, workspace, tmp_path_factory.mktemp("whole"))
+
+
+def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
+    """The same tokens in the same batches, put together by hand."""
+    host = HostModel.load(spec.model, workspace)
+    store = stages.prepare_text(spec.text, host, workspace)
+    source = stages.activations(spec, [SITE], host, store, workspace)
+    rows = store.training_rows()
+    share = spec.training.model_copy(update={"batch_tokens": 64, "buffer_tokens": 512})
+    streams = [ActivationStream(source, rows[rank::2], share) for rank in (0, 1)]
+    for stream in streams:
+        stream.fill()
+    member = Member(spec, source.columns, torch.device("cpu"), folder / "history.jsonl")
+    member.start(torch.cat([stream.buffer for stream in streams]))
+    steps = spec.training.tokens // 128
+    for number in range(steps):
+        member.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
+    return member.finish(streams[0].buffer, {}).sae
+
+
+@pytest.mark.parametrize("split", ["batch", "dictionary"])
+def test_two_processes_train_what_one_would(
+    host_folder: Path, tiny_text: TextSpec, workspace: Workspace, tmp_path: Path, split: str
+) -> None:
+    spec = run_of(host_folder, tiny_text, split=split, tokens=6400)
+    reporter = Watching()
+    made = train(spec, workspace, tmp_path, reporter)
+    wanted = in_one_process(spec, workspace, tmp_path)
+    assert_same(load_sae(made.folder), wanted, tolerance=1e-5)
+    assert made.metrics["devices"] == 2 and made.metrics["tokens"] == 6400
+    assert made.metrics["fvu"] < made.metrics["baseline"]["fvu"]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > 4
+    last = reporter.finished[-1]
+    assert (last.name, last.unit, last.done, last.total) == ("train", "tokens", 6400, 6400)
+    assert {"fvu", "l0", "dead"} <= last.metrics.keys()
+
+
+class Watching(Reporter):
+    """Calls ``act`` once ``tokens`` are trained."""
+
+    def __init__(self, tokens: int = 10**9, act: Any = None) -> None:
+        super().__init__(lambda: self.reason)
+        self.tokens, self.act, self.reason = tokens, act, None
+        self.finished: list[StageProgress] = []
+
+    def update(self, progress: StageProgress) -> None:
+        if progress.name == "train" and self.act and progress.done >= self.tokens:
+            act, self.act = self.act, None
+            act(self)
+
+    def finish(self, progress: StageProgress) -> None:
+        self.finished.append(progress)
+
+    def stop(self, reason: type[Stopped]) -> None:
+        self.reason = reason  # type: ignore[assignment]
+
+
+def slowly(spec: TrainRun, **training: Any) -> TrainRun:
+    """Enough steps that something can happen in between; the same result."""
+    return spec.model_copy(update={"training": spec.training.model_copy(update=training)})
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    spec: TrainRun, workspace: Workspace, tmp_path: Path, whole: stages.TrainedArtifact
+) -> None:
+    with pytest.raises(Cancelled):
+        train(spec, workspace, tmp_path, Watching(2000, lambda me: me.stop(Cancelled)))
+    steps = {path.name for path in (tmp_path / "run").glob("process-*/step-*")}
+    assert len(steps) == 1 and "step-0000000100" not in steps, "both saved the same step"
+    assert not processes_of(tmp_path)
+    again = train(spec, workspace, tmp_path)
+    assert_same(load_sae(again.folder), load_sae(whole.folder))
+
+
+def test_a_killed_process_ends_the_run_and_the_next_attempt_ends_it_well(
+    spec: TrainRun, workspace: Workspace, tmp_path: Path, whole: stages.TrainedArtifact
+) -> None:
+    def kill_one(_: Any) -> None:
+        os.kill(processes_of(tmp_path)[-1], signal.SIGKILL)
+
+    often = slowly(spec, checkpoint_seconds=0.02)
+    with pytest.raises(MonosemyError, match="ended with status"):
+        train(often, workspace, tmp_path, Watching(2000, kill_one))
+    assert not processes_of(tmp_path)
+    kept = [sorted(p.name for p in d.glob("step-*")) for d in (tmp_path / "run").glob("process-*")]
+    assert all(kept), "a killed run has checkpoints to go on from"
+    again = train(often, workspace, tmp_path)
+    assert_same(load_sae(again.folder), load_sae(whole.folder))
+
+
+def test_processes_end_with_the_one_that_started_them(
+    spec: TrainRun, workspace: Workspace, tmp_path: Path
+) -> None:
+    file = tmp_path / "spec.json"
+    file.write_text(slowly(spec, tokens=128 * 50_000).model_dump_json())
+    starter = subprocess.Popen([sys.executable, __file__, str(file), str(workspace.root)])
+    wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+    assert len(processes_of(tmp_path)) == 2
+    starter.kill()
+    starter.wait()
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_the_reason_of_a_failure_comes_through(
+    spec: TrainRun, workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(MonosemyError, match=r"diverged.*smaller training\.learning_rate"):
+        train(slowly(spec, learning_rate=1e30, warmup_steps=0), workspace, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("training", "sae", "told"),
+    [
+        ({"devices": 3}, {}, "do not divide over 3 devices"),
+        ({"devices": 2, "split": "dictionary"}, {"architecture": "batchtopk"}, "for topk"),
+        ({"devices": 2, "split": "dictionary"}, {"ista_steps": 1}, "without ista_steps"),
+        ({"devices": 2, "split": "dictionary"}, {"d_sae": 64, "k": 40}, "at least k latents"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(
+    training: dict[str, Any], sae: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(SpecError, match=told):
+        parse_spec({"kind": "train", "training": training, "sae": {"architecture": "topk", **sae}})
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Training processes of the job in ``folder``, without torchrun."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(folder / "run").encode() in words and b"torch.distributed.run" not in words:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def wait_until(done: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not come to that in time"
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":  # the process that starts others and is killed
+    _spec = parse_spec(json.loads(Path(sys.argv[1]).read_text()))
+    assert isinstance(_spec, TrainRun)
+    train(_spec, Workspace(sys.argv[2]), Path(sys.argv[1]).parent)

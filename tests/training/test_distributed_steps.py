@@ -1,0 +1,62 @@
+"""Two processes that share batches, or a dictionary, end where one process ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from two_processes import SHARED_BATCH, SHARED_DICTIONARY, F, alone
+
+from monosemy.specs import SAESpec
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+Found = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """What each of the two found, by case and tensor."""
+    folder = tmp_path_factory.mktemp("two")
+    running = [
+        subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(folder)]) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=240) for process in running] == [0, 0]
+    found: list[Found] = []
+    for rank in (0, 1):
+        cases: Found = {}
+        for name, value in load_file(folder / f"{rank}.safetensors").items():
+            case, tensor = name.split("/")
+            cases.setdefault(case, {})[tensor] = value
+        found.append(cases)
+    return found
+
+
+def check(case: str, spec: SAESpec, both: list[Found]) -> None:
+    wanted = alone(spec)
+    for name, value in both[0][case].items():
+        assert torch.equal(value, both[1][case][name]), f"{name} differs between the two"
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
+    assert both[0][case].keys() == wanted.keys()
+
+
+@pytest.mark.parametrize("case", SHARED_BATCH)
+def test_a_shared_batch(case: str, both: list[Found]) -> None:
+    check(case, SHARED_BATCH[case], both)
+
+
+@pytest.mark.parametrize("case", SHARED_DICTIONARY)
+def test_a_shared_dictionary(case: str, both: list[Found]) -> None:
+    check(f"split {case}", SHARED_DICTIONARY[case], both)
+
+
+def test_the_cases_try_what_they_claim() -> None:
+    few, most = (alone(SHARED_DICTIONARY[case]) for case in ("topk, few dead", "topk, most dead"))
+    assert "readings.auxk" in most and float(most["readings.dead_share"]) * F > 3
+    assert not torch.equal(few["W_dec"], most["W_dec"])
+    assert float(alone(SHARED_BATCH["batchtopk"])["threshold"][0]) > 0
