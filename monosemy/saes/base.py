@@ -155,8 +155,9 @@ class SAE(nn.Module):
     def project_decoder_gradient(self) -> None:
         """Removes from the gradient what would only change a row's length."""
         if self.W_dec.grad is not None:
-            parallel = (self.W_dec.grad * self.W_dec).sum(1, keepdim=True)
-            self.W_dec.grad.addcmul_(parallel, self.W_dec, value=-1)
+            # Not the sum of a product, which would be a third matrix of this size.
+            parallel_F = torch.einsum("fd,fd->f", self.W_dec.grad, self.W_dec)
+            self.W_dec.grad.addcmul_(parallel_F[:, None], self.W_dec, value=-1)
 
 
 def fired_counts(codes: Codes, d_sae: int) -> Tensor:
