@@ -27,6 +27,7 @@ from monosemy.interp.labelling import (
 from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
+from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
     EvaluateRun,
@@ -124,7 +125,7 @@ def _run(
     if not (folder / "cfg.json").is_file():
         checkpoints = workspace.folder("runs", name)
         stages.train(training, folder, checkpoints, workspace, load_host, reporter)
-    sae = stages.SaeFolder(folder, workspace)
+    sae = SaeFolder(folder, workspace)
     evaluation = None
     if spec.evaluation is not None:
         run = EvaluateRun(sae=name, evaluation=spec.evaluation)

@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,25 @@ from typing import Any
 from monosemy.data.store import TokenStore, prepare_text
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import evaluate_sae
-from monosemy.formats.saelens import load_sae, read_provenance, save_sae
+from monosemy.formats.load import open_sae
+from monosemy.formats.saelens import save_sae
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
+from monosemy.sae_folder import BASELINE, SaeFolder, as_trained
 from monosemy.saes.base import SAE
 from monosemy.specs import (
     EvaluateRun,
+    ImportRun,
     IndexRun,
     ModelSpec,
     TrainingSpec,
     TrainRun,
     TranscoderSpec,
-    parse_spec,
 )
+from monosemy.specs.part import SITE_PATTERN
 from monosemy.training.job import Job
 from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
@@ -42,9 +44,6 @@ from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.workspace import Workspace
 
 HostLoader = Callable[[ModelSpec], HostModel]
-
-BASELINE = "baseline"
-"""Sub-folder of an SAE folder that holds its frozen-random-decoder twin."""
 
 CURVES = "training.html"
 """The page in an SAE folder that shows how its training went."""
@@ -60,49 +59,6 @@ class TrainedArtifact:
     provenance: dict[str, Any]
     d_in: int
     host: HostModel
-
-
-@dataclass(frozen=True)
-class SaeFolder:
-    """An SAE folder with everything its provenance says about where it came from."""
-
-    path: Path
-    workspace: Workspace
-
-    @cached_property
-    def provenance(self) -> dict[str, Any]:
-        return read_provenance(self.path)
-
-    @cached_property
-    def spec(self) -> TrainRun:
-        """The run that trained it; ``DataError`` for a folder that monosemy did not write."""
-        try:
-            spec = parse_spec(self.provenance["spec"])
-        except KeyError:
-            raise DataError(f"{self.path} does not say which run trained it.") from None
-        assert isinstance(spec, TrainRun)
-        return spec
-
-    @cached_property
-    def sae(self) -> SAE:
-        return load_sae(self.path)
-
-    @property
-    def max_norm(self) -> float | None:
-        """Norm above which training left tokens out; evaluation and index do the same."""
-        limit: float | None = self.provenance["metrics"].get("max_norm")
-        return limit
-
-    @property
-    def target_site(self) -> str | None:
-        """Where a transcoder writes; None for an SAE, which reconstructs what it reads."""
-        sae = self.spec.sae
-        return sae.target_site if isinstance(sae, TranscoderSpec) else None
-
-    @cached_property
-    def baseline(self) -> SAE | None:
-        folder = self.path / BASELINE
-        return load_sae(folder) if folder.is_dir() else None
 
 
 def train(
@@ -174,6 +130,56 @@ def train_many(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
         )
     return artifacts
+
+
+def take_in(
+    spec: ImportRun,
+    folder: Path,
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+    origin: dict[str, Any] | None = None,
+) -> TrainedArtifact:
+    """Writes the SAE that ``spec`` names into ``folder``, as if it had been trained here.
+
+    Raises ``DataError`` for what is no SAE, or does not fit the host model at its site.
+    """
+    with reporter.stage("import", 1, "SAEs") as stage:
+        opened = open_sae(spec.source)
+        site = spec.site or opened.metadata.get("hook_name")
+        if not isinstance(site, str) or not re.match(SITE_PATTERN, site):
+            raise DataError(
+                f"The files of {spec.source} do not say where it is hooked (but {site!r}).",
+                "Set site, for instance site=blocks.9.hook_resid_post.",
+            )
+        spec = spec.model_copy(update={"site": site})
+        host = load_host(spec.model)
+        trained = as_trained(spec, opened.sae.spec.model_dump(mode="json"))
+        _check_widths(opened.sae, trained, host)
+        told = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
+        provenance = {
+            "spec": spec.model_dump(mode="json"),
+            "imported": told,
+            "model": host.info(),
+            "metrics": {},
+            "versions": versions(),
+            **(origin or {}),
+        }
+        metadata = {**opened.metadata, "model_name": spec.model.name, "hook_name": site}
+        save_sae(opened.sae, folder, metadata, provenance, opened.density)
+        stage.advance()
+    return TrainedArtifact(folder, trained, {}, provenance, opened.sae.d_in, host)
+
+
+def _check_widths(sae: SAE, spec: TrainRun, host: HostModel) -> None:
+    places = {spec.site: sae.d_in}
+    if isinstance(spec.sae, TranscoderSpec):
+        places[spec.sae.target_site] = sae.d_out
+    for site, width in places.items():
+        if host.site_width(site) != width:
+            raise DataError(
+                f"The SAE has width {width}; {host.name} has {host.site_width(site)} at {site}.",
+                "Is it an SAE of this model and site?",
+            )
 
 
 def clear_checkpoints(folder: Path) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import MonosemyError
-from monosemy.specs import EvaluateRun, IndexRun, SweepRun, TrainRun, parse_spec
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import EvaluateRun, ImportRun, IndexRun, SweepRun, TrainRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.storable import storable
@@ -41,6 +42,8 @@ class GpuRuns:
             return self._train(run, spec, reporter)
         if isinstance(spec, SweepRun):
             return self._sweep(run, spec, reporter)
+        if isinstance(spec, ImportRun):
+            return self._import(run, spec, reporter)
         if isinstance(spec, EvaluateRun):
             return self._evaluate(spec, reporter)
         if isinstance(spec, IndexRun):
@@ -92,6 +95,15 @@ class GpuRuns:
             for sae_id, name, made in zip(ids, names, artifacts, strict=True)
         ]
 
+    def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
+        folder = self.workspace.folder("saes", str(run.id))
+        load_host = partial(self.hosts.load, reporter=reporter)
+        origin = {"run_id": str(run.id)}
+        made = stages.take_in(spec, folder, load_host, reporter, origin)
+        with transaction(self.engine) as session:
+            name = self._publish(session, run, run.id, made)
+        return {"sae_id": str(run.id), "name": name, "metrics": made.metrics}
+
     def _publish(
         self, session: Session, run: Run, sae_id: uuid.UUID, made: stages.TrainedArtifact
     ) -> str:
@@ -110,11 +122,7 @@ class GpuRuns:
             d_in=made.d_in,
             d_sae=spec.sae.d_sae,
             path=self.workspace.relative(made.folder),
-            config={
-                "sae": spec.sae.model_dump(mode="json"),
-                "text": spec.text.model_dump(mode="json"),
-                "training": spec.training.model_dump(mode="json"),
-            },
+            config=storable(_config(made)),
             metrics=storable(made.metrics),
             provenance=storable(made.provenance),
         )
@@ -144,9 +152,17 @@ class GpuRuns:
             index = publish.publish_index(session, sae_id, reader, store, path, stage)
         return {"sae_id": str(sae_id), "index": index}
 
-    def _sae(self, reference: str) -> tuple[uuid.UUID, stages.SaeFolder]:
+    def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         sae = named_sae(self.engine, reference)
-        return sae.id, stages.SaeFolder(self.workspace.locate(sae.path), self.workspace)
+        return sae.id, SaeFolder(self.workspace.locate(sae.path), self.workspace)
+
+
+def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
+    """What the SAE's row says of how it was made."""
+    spec = made.spec.model_dump(mode="json", include={"sae", "text", "training"})
+    if "imported" in made.provenance:
+        return {**spec, "training": None, "imported": made.provenance["imported"]}
+    return spec
 
 
 def default_name(spec: TrainRun) -> str:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from monosemy.errors import DataError
 from monosemy.formats import dictionary_learning, saelens, sparsify
 from monosemy.formats.folder import UNUSABLE, read_json
@@ -21,6 +23,8 @@ class OpenedSAE(NamedTuple):
     """What is known of where it came from: model_name, hook_name, context_size and the like."""
     format: str
     """``saelens``, ``sparsify`` or ``dictionary_learning``."""
+    density: Tensor | None = None
+    """Share of tokens on which each latent fires, ``[d_sae]``, where somebody wrote it down."""
 
 
 def open_sae(reference: str | Path) -> OpenedSAE:
@@ -33,7 +37,7 @@ def open_sae(reference: str | Path) -> OpenedSAE:
     folder = Path(reference)
     if folder.is_dir():
         return _open_folder(folder)
-    if isinstance(reference, Path) or "/" not in reference:
+    if isinstance(reference, Path) or reference[:1] in "/.~" or "/" not in reference:
         raise DataError(
             f"{reference} is no folder.",
             "Name a folder of an SAE, or release/sae_id of a SAELens release.",
@@ -50,7 +54,8 @@ def _open_folder(folder: Path) -> OpenedSAE:
         return OpenedSAE(dictionary_learning.load_dictionary(folder), found, kind)
     if kind == "saelens":
         found = saelens.read_metadata(folder)
-        return OpenedSAE(saelens.load_sae(folder), _known(found), kind)
+        density = saelens.read_density(folder)
+        return OpenedSAE(saelens.load_sae(folder), _known(found), kind, density)
     inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and _format(path))
     raise DataError(
         f"{folder} holds no SAE: no cfg.json, and no config.json of a dictionary.",

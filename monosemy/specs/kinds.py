@@ -117,6 +117,20 @@ class SweepRun(_Stream):
         ]
 
 
+class ImportRun(_Stream):
+    """Take in an SAE that was trained elsewhere, to be evaluated, indexed and explained here.
+
+    ``model`` and ``text`` are what those runs will use.
+    """
+
+    kind: Literal["import"] = "import"
+    source: Annotated[str, Field(min_length=1, max_length=1000)]
+    """A folder on the worker's machine (SAELens v6, sparsify or dictionary_learning), or
+    release/sae_id of a SAELens release."""
+    site: Site | None = None
+    """Where it is hooked; None takes what its files say."""
+
+
 class EvaluateRun(Part):
     """Measure an SAE inside its host model: FVU, L0, dead share, CE recovered."""
 
@@ -174,13 +188,14 @@ class PipelineRun(_Training):
 
 
 RunSpec = Annotated[
-    TrainRun | SweepRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
+    TrainRun | SweepRun | ImportRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
     Field(discriminator="kind"),
 ]
 
 KINDS: dict[str, type[Part]] = {
     "train": TrainRun,
     "sweep": SweepRun,
+    "import": ImportRun,
     "evaluate": EvaluateRun,
     "index": IndexRun,
     "explain": ExplainRun,
@@ -191,6 +206,7 @@ KINDS: dict[str, type[Part]] = {
 QUEUES: dict[str, str] = {
     "train": "gpu",
     "sweep": "gpu",
+    "import": "gpu",
     "evaluate": "gpu",
     "index": "gpu",
     "explain": "interp",

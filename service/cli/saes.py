@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,14 @@ from service.cli.output import (
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="List, show and export SAEs.")
+
+
+class Form(StrEnum):
+    """Formats of an exported SAE."""
+
+    saelens = "saelens"
+    sparsify = "sparsify"
+
 
 SaeArgument = Annotated[str, typer.Argument(metavar="SAE", help="Id or name of the SAE.")]
 
@@ -91,9 +100,12 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 def export(
     sae: SaeArgument,
     destination: Annotated[Path, typer.Argument(help="Folder to make.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="Whose: SAELens reads it as it is.")
+    ] = Form.saelens,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy an SAE folder, which SAELens reads as it is, out of the artifacts of this machine.
+    """Copy an SAE out of the artifacts of this machine, as SAELens or sparsify reads it.
 
     Example: monosemy sae export demo ./demo-sae
     """
@@ -106,11 +118,15 @@ def export(
         )
     if destination.exists():
         fail(f"{destination} is there already.")
-    _copy(folder, destination)
+    if form is Form.sparsify:
+        _rewrite(folder, destination)
+    else:
+        _copy(folder, destination)
     if as_json:
         print_json({"id": found["id"], "name": found["name"], "folder": str(destination)})
     else:
-        say(f"sae_lens.SAE.load_from_disk('{destination}') reads it.")
+        reads = "SparseCoder" if form is Form.sparsify else "sae_lens.SAE"
+        say(f"{reads}.load_from_disk('{destination}') reads it.")
 
 
 @readable_errors
@@ -132,6 +148,16 @@ def models(
         for each in page["items"]
     ]
     print_table(("name", "architecture", "layers", "d_model", "SAEs"), rows)
+
+
+def _rewrite(folder: Path, destination: Path) -> None:
+    """The SAE in sparsify's form; needs the library's own extra, with torch."""
+    try:
+        from monosemy.formats.saelens import load_sae, read_metadata
+        from monosemy.formats.sparsify import save_sparsify
+    except ImportError as error:
+        fail(f"This needs torch, which is not installed here ({error}).")
+    save_sparsify(load_sae(folder), destination, read_metadata(folder))
 
 
 def _copy(folder: Path, destination: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 RunState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
-RunKind = Literal["train", "sweep", "evaluate", "index", "explain", "score", "pipeline"]
+RunKind = Literal["train", "sweep", "import", "evaluate", "index", "explain", "score", "pipeline"]
 
 TERMINAL: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
 """States that only ``retry`` leaves."""

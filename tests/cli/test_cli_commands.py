@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from library_rows import Library, add_explanation
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+from monosemy.formats.saelens import save_sae
+from monosemy.formats.sparsify import load_sparsify
+from monosemy.saes.registry import create
+from monosemy.specs import ReLUSpec, TopKSpec
 from service.cli.main import app
 from service.database.session import transaction
 from service.runs import lifecycle, repository
@@ -72,6 +77,21 @@ def test_an_export_from_another_machine_is_refused_and_a_local_one_copied(
     call("sae", "export", library.name, str(target))
     assert (target / "cfg.json").read_text() == "{}"
     call("sae", "export", library.name, str(target), code=1)
+
+
+def test_an_export_in_sparsifys_form(library: Library, environment: Path, tmp_path: Path) -> None:
+    folder = environment / "artifacts" / read("sae", "show", library.name)["path"]
+    sae = create(TopKSpec(d_sae=24, k=3), 6)
+    sae.initialise(torch.Generator().manual_seed(0))
+    save_sae(sae, folder, {"hook_name": "blocks.1.hook_resid_post"}, {})
+    target = tmp_path / "copy"
+    call("sae", "export", library.name, str(target), "--format", "sparsify")
+    assert sorted(path.name for path in target.iterdir()) == ["cfg.json", "sae.safetensors"]
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(load_sparsify(target)(x), sae(x))
+    save_sae(create(ReLUSpec(d_sae=24), 6), folder, {}, {})
+    call("sae", "export", library.name, str(tmp_path / "no"), "--format", "sparsify", code=1)
+    assert not (tmp_path / "no").exists()
 
 
 def test_runs_are_submitted_listed_shown_cancelled_and_retried(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from monosemy import stages
 from monosemy.data.store import TokenStore
 from monosemy.evals.splice import spliced_losses
 from monosemy.models.host import HostModel
+from monosemy.sae_folder import SaeFolder
 from monosemy.saes.registry import ARCHITECTURES
 from monosemy.specs import (
     EvaluateRun,
@@ -61,7 +62,7 @@ def test_the_whole_way(
         spec, tmp_path / "sae", tmp_path / "run", workspace, lambda _spec: tiny_host
     )
     assert made.metrics["fvu"] < 1.2 and made.metrics["density"]["counts"]
-    sae = stages.SaeFolder(tmp_path / "sae", workspace)
+    sae = SaeFolder(tmp_path / "sae", workspace)
     assert sae.sae.spec == spec.sae
     found = stages.evaluate(
         EvaluateRun(sae="x", evaluation=EvaluationSpec(tokens=500, reconstruction_tokens=2000)),

@@ -82,7 +82,7 @@ def test_sparsify_is_read_by_its_formula(
 ) -> None:
     """num_latents of 0, W_dec as it lies, and centring whatever normalize_decoder says."""
     folder = sparsify_folder(tmp_path / "layers.3", skip, transcode, normalize_decoder=normalised)
-    sae, metadata, kind = open_sae(folder)
+    sae, metadata, kind, _ = open_sae(folder)
     assert kind == "sparsify" and metadata["hookpoint"] == "layers.3"
     assert (sae.d_sae, sae.d_in) == (F, D)
     torch.testing.assert_close(sae(activations()), sparsify_formula(folder, activations()))
@@ -234,7 +234,7 @@ def dictionary_folder(folder: Path, kind: str, tensors: dict[str, Tensor]) -> Pa
 @pytest.mark.parametrize("kind", sorted(DICTIONARIES))
 def test_dictionaries_are_read_by_their_formula(kind: str, tmp_path: Path) -> None:
     tensors, formula, architecture = DICTIONARIES[kind]
-    sae, metadata, format_ = open_sae(dictionary_folder(tmp_path / "trainer_0", kind, tensors))
+    sae, metadata, format_, _ = open_sae(dictionary_folder(tmp_path / "trainer_0", kind, tensors))
     assert format_ == "dictionary_learning" and sae.spec.architecture == architecture
     assert metadata == {
         "model_name": "tiny",
@@ -328,7 +328,7 @@ def test_a_release_is_opened_through_saelens(
     monkeypatch.setattr(
         sae_lens.SAE, "from_pretrained", lambda *names, **_o: asked.append(names) or theirs
     )
-    sae, metadata, kind = open_sae(reference)
+    sae, metadata, kind, _ = open_sae(reference)
     assert "/".join(asked[0]) == reference and kind == "saelens"
     assert metadata["hook_name"] == "blocks.3.hook_resid_post" and metadata["model_name"] == "tiny"
     x = activations()
@@ -371,7 +371,7 @@ def test_sparsify_releases_are_read_here(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(
         "huggingface_hub.hf_hub_download", lambda _r, name: str(tmp_path / "run" / name)
     )
-    sae, metadata, kind = open_sae("a-run/layers.3")
+    sae, metadata, kind, _ = open_sae("a-run/layers.3")
     assert kind == "sparsify" and metadata["model_name"] == "tiny/model"
     assert metadata["hook_name"] == "blocks.3.hook_resid_post"
     torch.testing.assert_close(sae(activations()), sparsify_formula(folder, activations()))

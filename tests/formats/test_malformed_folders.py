@@ -105,7 +105,7 @@ def edits(draw: st.DrawFn) -> Callable[[dict[str, Any]], None]:
 def survives(folder: Path) -> None:
     """Opens, and then computes; or is refused."""
     try:
-        sae, metadata, _ = open_sae(folder)
+        sae, metadata, *_ = open_sae(folder)
     except DataError as error:
         assert str(error).strip()
         return

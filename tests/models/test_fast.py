@@ -24,6 +24,7 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.models.packing import SequenceSource, reading_order
 from monosemy.progress import Reporter, StageProgress
+from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     EvaluateRun,
     EvaluationSpec,
@@ -239,7 +240,7 @@ def test_the_whole_way_over_chats(
     workspace = Workspace(tmp_path)
     folder = tmp_path / "sae"
     stages.train(run, folder, tmp_path / "checkpoint", workspace, lambda _spec: host)
-    sae = stages.SaeFolder(folder, workspace)
+    sae = SaeFolder(folder, workspace)
     small = EvaluationSpec(tokens=200, reconstruction_tokens=400)
     found = stages.evaluate(
         EvaluateRun(sae="x", evaluation=small), sae, workspace, lambda _spec: host

@@ -41,6 +41,8 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
     data = {"kind": kind}
     if "sae" in KINDS[kind].model_fields and kind not in ("train", "pipeline"):
         data["sae"] = "some-sae"
+    if "source" in KINDS[kind].model_fields:
+        data["source"] = "a/folder"
     spec = parse_spec(data)
     dumped = spec.model_dump(mode="json")
     assert parse_spec(json.loads(json.dumps(dumped))) == spec

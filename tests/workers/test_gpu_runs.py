@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import run_acts as acts
+import torch
 from sqlalchemy import select
 from trained_library import SITE, Trained
 
 from monosemy.data.store import TokenStore
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.formats.saelens import load_sae, read_provenance
+from monosemy.formats.sparsify import save_sparsify
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
@@ -224,3 +229,59 @@ def test_a_sweep_trains_every_site_with_every_sae(trained: Trained) -> None:
     # Each is an SAE like any other: it can be evaluated by its name.
     evaluated = run_again(trained, {"kind": "evaluate", "sae": "many-2"})
     assert evaluated.result is not None and evaluated.result["metrics"]["fvu"] is not None
+
+
+def import_spec(trained: Trained, source: Path, **more: Any) -> dict[str, Any]:
+    shared = {name: trained.spec[name] for name in ("model", "text")}
+    return {"kind": "import", "source": str(source), **shared, **more}
+
+
+@pytest.mark.parametrize("form", ["saelens", "sparsify"])
+def test_an_imported_sae_is_an_sae_like_any_other(
+    trained: Trained, form: str, tmp_path: Path
+) -> None:
+    original = Workspace(trained.settings.artifacts).locate(trained.sae.path)
+    source = tmp_path / "elsewhere"
+    if form == "saelens":
+        shutil.copytree(original, source)
+        (source / "provenance.json").unlink()
+    else:
+        save_sparsify(load_sae(original), source, {"hook_name": SITE, "model_name": "other"})
+    done = run_again(trained, import_spec(trained, source, name=f"from {form}"))
+    assert done.state == "succeeded" and done.result is not None, done.error
+    with transaction(trained.engine) as session:
+        row = session.get_one(Sae, uuid.UUID(done.result["sae_id"]))
+    assert (row.name, row.site, row.d_in, row.d_sae) == (f"from {form}", SITE, 32, 64)
+    assert row.config["training"] is None and row.config["imported"]["format"] == form
+    x = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
+    workspace = Workspace(trained.settings.artifacts)
+    torch.testing.assert_close(load_sae(workspace.locate(row.path))(x), load_sae(original)(x))
+    for kind in ("evaluate", "index"):
+        again = run_again(trained, {"kind": kind, "sae": row.name})
+        assert again.state == "succeeded", again.error
+    with transaction(trained.engine) as session:
+        row = session.get_one(Sae, row.id)
+    assert 0 < row.metrics["evaluation"]["fvu"] < 1 and row.index is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"site": "blocks.1.mlp.hook_post"}, "has width 32; .* has 64"),
+        ({"site": "blocks.9.hook_resid_post"}, "blocks.9"),
+        ({"source": "/nowhere/at/all"}, "^/nowhere/at/all is no folder"),
+    ],
+)
+def test_an_import_that_does_not_fit_fails_with_its_reason(
+    trained: Trained, change: dict[str, Any], told: str
+) -> None:
+    source = Workspace(trained.settings.artifacts).locate(trained.sae.path)
+    done = run_again(trained, {**import_spec(trained, source), **change})
+    assert done.state == "failed" and re.search(told, done.error or ""), done.error
+
+
+def test_an_import_without_a_site_asks_for_one(trained: Trained, tmp_path: Path) -> None:
+    original = load_sae(Workspace(trained.settings.artifacts).locate(trained.sae.path))
+    save_sparsify(original, tmp_path / "nameless")
+    done = run_again(trained, import_spec(trained, tmp_path / "nameless"))
+    assert done.state == "failed" and "Set site" in (done.error or "")
