@@ -115,12 +115,7 @@ def train_many(
         provenance = {
             "spec": spec.model_dump(mode="json"),
             "model": host.info(),
-            "text": {
-                "text_id": store.text_id,
-                "tokens": store.n_tokens,
-                "documents": store.n_documents,
-                "context_size": store.context_size,
-            },
+            "text": store.summary(),
             "metrics": result.metrics,
             "versions": versions(),
             **(origin or {}),

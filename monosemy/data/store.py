@@ -117,6 +117,22 @@ class TokenStore:
         """Bytes of every token id of the tokenizer that built this store."""
         return TokenBytes.unpack((self.folder / "token_bytes.bin").read_bytes())
 
+    def summary(self) -> dict[str, Any]:
+        """What provenance says of the text: text_id, tokens, documents, context_size, packing, and,
+        of chats, how many were skipped (by reason) or cut."""
+        found = {
+            "text_id": self.text_id,
+            "tokens": self.n_tokens,
+            "documents": self.n_documents,
+            "context_size": self.context_size,
+            "packing": self.packing,
+            "duplicates": self.meta.get("duplicates", 0),
+        }
+        if not self.chats:
+            return found
+        noted = ("skipped_chats", "truncated_chats", "truncated_tokens")
+        return {**found, **{name: self.meta[name] for name in noted if name in self.meta}}
+
     @property
     def crosses_documents(self) -> bool:
         """Whether a token's activation depends on other documents of its sequence."""

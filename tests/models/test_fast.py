@@ -246,6 +246,9 @@ def test_the_whole_way_over_chats(
         EvaluateRun(sae="x", evaluation=small), sae, workspace, lambda _spec: host
     )
     assert 0 < found["fvu"] < 1.5
+    told = sae.provenance["text"]
+    assert told["packing"] == packing and told["documents"] == stores[packing].n_documents
+    assert ("skipped_chats" in told) == (packing != "packed") == ("special_tokens" in found)
     reader, store, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(window=6)),
         sae,
