@@ -13,7 +13,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.saes.gated_sae import GatedTrainingSAE, GatedTrainingSAEConfig
+from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
+from sae_lens.saes.matryoshka_batchtopk_sae import (
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+)
 from sae_lens.saes.sae import TrainStepInput
+from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEConfig
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from torch import Tensor, nn
 
@@ -21,19 +28,30 @@ from monosemy.training.optimisers import Signum
 
 Step = Callable[[], None]
 
+_SAELENS: dict[str, tuple[Any, Any]] = {
+    "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
+    "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+    "matryoshka": (MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig),
+    "relu": (StandardTrainingSAE, StandardTrainingSAEConfig),
+    "gated": (GatedTrainingSAE, GatedTrainingSAEConfig),
+    "jumprelu": (JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig),
+}
+"""By our names."""
+
 
 def saelens(architecture: str, x_ND: Tensor, d_sae: int, k: int) -> Step:
-    """As its trainer does: forward, backward, clip, Adam."""
-    d_in = x_ND.shape[1]
-    sae: Any
-    if architecture == "topk":
-        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=k))
-    else:
-        sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=d_in, d_sae=d_sae, k=k))
+    """As its trainer does: forward, backward, clip, Adam.  ``k`` is for those that have one."""
+    kind, config = _SAELENS[architecture]
+    options: dict[str, Any] = {"d_in": x_ND.shape[1], "d_sae": d_sae}
+    if "topk" in architecture or architecture == "matryoshka":
+        options["k"] = k
+    if architecture == "matryoshka":
+        options["matryoshka_widths"] = [d_sae // 16, d_sae // 4, d_sae // 2, d_sae]
+    sae: Any = kind(config(**options))
     optimiser = torch.optim.Adam(sae.parameters(), lr=3e-4)
 
     def step() -> None:
-        given = TrainStepInput(x_ND, {}, None, 1, False)
+        given = TrainStepInput(x_ND, {"l0": 1.0, "l1": 1.0}, None, 1, False)
         sae.training_forward_pass(given).loss.backward()
         nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optimiser.step()
