@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
+from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparsity_control import L0Controller
 from monosemy.specs import GatedSpec
 
 
-class GatedSAE(DenseTrainingSAE):
+class GatedSAE(PenalisedSAE):
     """``gate = (x - b_dec) @ W_enc + b_gate``, ``magnitude = (x - b_dec) @ W_enc * exp(r_mag) +
     b_mag``; codes are ``relu(magnitude)`` where ``gate > 0``.
 
@@ -63,21 +63,20 @@ class GatedSAE(DenseTrainingSAE):
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
         del moment
-        with self.reduced_precision(x_ND):
-            product_NF = self.centre(x_ND) @ self.W_enc
-        product_NF = product_NF.to(self.b_gate.dtype)
-        gate_NF = product_NF + self.b_gate
-        magnitude_NF = (product_NF * self.r_mag.exp() + self.b_mag).relu()
-        acts_NF = torch.where(gate_NF > 0, magnitude_NF, 0.0)
+        # Behind a closed gate there is neither a value nor a gradient.
+        pre = self.pre_activations(x_ND, torch.zeros_like(self.b_gate), -self.b_gate.detach())
+        gate = pre.values + pre.of_latents(self.b_gate)
+        scale, bias = pre.of_latents(self.r_mag.exp()), pre.of_latents(self.b_mag)
+        acts = torch.where(gate > 0, (pre.values * scale + bias).relu(), 0.0)
         terms: dict[str, Tensor] = {}
-        found = self.passed(self.reconstruction(acts_NF), acts_NF, terms)
-        soft_NF = gate_NF.relu()
+        found = self.passed(self.reconstruction(pre, acts), pre, acts, terms)
+        soft = gate.relu()
         with self.reduced_precision(x_ND):
-            by_gate = soft_NF @ self.W_dec.detach()
+            by_gate = pre.decoded(soft, self.W_dec.detach())
         error = by_gate.to(target_ND.dtype) + self.b_dec.detach() - target_ND
         variance = self.peers.variance(target_ND).clamp_min(1e-30)
         terms["gate"] = error.pow(2).sum() / variance
-        size = soft_NF.sum(1).mean() / typical_norm(x_ND, self.peers)
+        size = pre.per_token(soft) / typical_norm(x_ND, self.peers)
         terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * size
         return found
 

@@ -16,7 +16,7 @@ from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
+from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import JumpReLUSpec
@@ -24,7 +24,7 @@ from monosemy.specs import JumpReLUSpec
 _TANH_SLOPE = 4.0
 
 
-class JumpReLUSAE(DenseTrainingSAE):
+class JumpReLUSAE(PenalisedSAE):
     """``codes = pre where pre > exp(log_threshold)``, ``pre = (x - b_dec) @ W_enc + b_enc``.
 
     The threshold is kept as its logarithm: it stays positive under any step, and steps are relative
@@ -60,34 +60,37 @@ class JumpReLUSAE(DenseTrainingSAE):
         return self.bounded(Codes(indices, values), budget)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        with self.reduced_precision(x_ND):
-            pre_NF = torch.addmm(self.b_enc, self.centre(x_ND), self.W_enc)
-        pre_NF, threshold = pre_NF.to(self.b_enc.dtype), self.threshold
-        acts_NF: Tensor = _Jump.apply(pre_NF, threshold, self.spec.bandwidth)  # type: ignore[no-untyped-call]
-        reconstruction = self.reconstruction(acts_NF)
+        width = self.spec.bandwidth
+        # Down to where the window of the threshold's gradient ends.
+        least = self.threshold.detach() - width / 2
+        pre = self.pre_activations(x_ND, self.b_enc, least)
+        threshold = pre.of_latents(self.threshold)
+        acts: Tensor = _Jump.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
+        reconstruction = self.reconstruction(pre, acts)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
-        terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(
-            pre_NF, acts_NF, threshold, x_ND
-        )
-        if self.spec.pre_act_coefficient and moment.dead.numel():
-            below = (threshold - pre_NF)[:, moment.dead].relu().sum(1).mean()
-            terms["pre_act"] = (
-                self.spec.pre_act_coefficient * below / typical_norm(x_ND, self.peers)
-            )
-        return self.passed(reconstruction, acts_NF, terms)
-
-    def _sparsity(
-        self, pre_NF: Tensor, acts_NF: Tensor, threshold_F: Tensor, x_ND: Tensor
-    ) -> Tensor:
-        """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
-        wanted = self.spec.target_l0
         if self.spec.sparsity == "tanh":
-            size = torch.tanh(_TANH_SLOPE * acts_NF / typical_norm(x_ND, self.peers))
-            return size.sum(1).mean() / wanted
-        fired: Tensor = _Step.apply(pre_NF, threshold_F, self.spec.bandwidth)  # type: ignore[no-untyped-call]
-        relative = self.peers.mean(fired.sum(1).mean()) / wanted
+            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(x_ND, self.peers))
+        else:
+            size = _Step.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
+        terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
+        if self.spec.pre_act_coefficient and moment.dead.numel():
+            terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, moment.dead)
+        return self.passed(reconstruction, pre, acts, terms)
+
+    def _sparsity(self, size: Tensor) -> Tensor:
+        """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
+        if self.spec.sparsity == "tanh":
+            return size / self.spec.target_l0
+        relative = self.peers.mean(size) / self.spec.target_l0
         return (relative - 1).pow(2) if self.spec.sparsity == "target" else relative
+
+    def _below(self, x_ND: Tensor, dead: Tensor) -> Tensor:
+        """How far dead latents are below their thresholds, summed, the mean over tokens."""
+        W_enc = self.W_enc.T.index_select(0, dead).T
+        pre = torch.addmm(self.b_enc[dead], self.centre(x_ND), W_enc)
+        below = (self.threshold[dead] - pre).relu().sum(1).mean()
+        return below / typical_norm(x_ND, self.peers)
 
     @torch.no_grad()
     def rescale(self, input_factor: float, output_factor: float) -> None:
@@ -110,9 +113,14 @@ class JumpReLUSAE(DenseTrainingSAE):
         return saelens_keys.filled(cls, spec, weights, config["d_in"])
 
 
-def _window(pre_NF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
+def _window(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
     """1 where a pre-activation is within half a bandwidth of its threshold."""
-    return ((pre_NF - threshold_F).abs() < bandwidth / 2).to(pre_NF.dtype)
+    return ((pre - threshold).abs() < bandwidth / 2).to(pre.dtype)
+
+
+def _onto(grad: Tensor, threshold: Tensor) -> Tensor:
+    """The gradient of thresholds that were broadcast over tokens."""
+    return grad if grad.shape == threshold.shape else grad.sum(0)
 
 
 class _Jump(torch.autograd.Function):
@@ -127,9 +135,8 @@ class _Jump(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         pre, threshold = ctx.saved_tensors
-        near = _window(pre, threshold, ctx.bandwidth)
-        d_threshold = -(threshold / ctx.bandwidth) * (near * grads[0]).sum(0)
-        return grads[0] * (pre > threshold), d_threshold, None
+        near = _onto(_window(pre, threshold, ctx.bandwidth) * grads[0], threshold)
+        return grads[0] * (pre > threshold), -(threshold / ctx.bandwidth) * near, None
 
 
 class _Step(torch.autograd.Function):
@@ -144,5 +151,5 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
         pre, threshold = ctx.saved_tensors
-        near = _window(pre, threshold, ctx.bandwidth)
-        return None, -(near * grads[0]).sum(0) / ctx.bandwidth, None
+        near = _onto(_window(pre, threshold, ctx.bandwidth) * grads[0], threshold)
+        return None, -near / ctx.bandwidth, None

@@ -12,7 +12,7 @@ from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import Moment, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.dense import START_L0, DenseTrainingSAE, typical_norm
+from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.saes.sparsity_control import L0Controller
@@ -22,7 +22,7 @@ _TANH_SLOPE = 4.0
 """Activations above a quarter of the typical norm per root of target L0 count as whole ones."""
 
 
-class ReLUSAE(DenseTrainingSAE):
+class ReLUSAE(PenalisedSAE):
     """``codes = relu((x - b_dec) @ W_enc + b_enc)``; decoder rows have unit length, so the penalty
     is on activations alone."""
 
@@ -49,16 +49,16 @@ class ReLUSAE(DenseTrainingSAE):
         return self.bounded(Codes(indices, values), budget)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        with self.reduced_precision(x_ND):
-            acts_NF = torch.addmm(self.b_enc, self.centre(x_ND), self.W_enc).relu()
-        reconstruction = self.reconstruction(acts_NF)
+        pre = self.pre_activations(x_ND, self.b_enc, torch.zeros((), device=x_ND.device))
+        acts = pre.values.relu()
+        reconstruction = self.reconstruction(pre, acts)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
-        found = self.passed(reconstruction, acts_NF, terms)
-        size = acts_NF.float() / typical_norm(x_ND, self.peers)
+        found = self.passed(reconstruction, pre, acts, terms)
+        size = acts / typical_norm(x_ND, self.peers)
         if self.spec.penalty == "tanh":
             size = torch.tanh(_TANH_SLOPE * size)
-        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * size.sum(1).mean()
+        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * pre.per_token(size)
         return found
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -57,14 +57,33 @@ def top_k(pre_NF: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def above_threshold(
     centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """All entries of ``centred @ W_enc + b_enc`` above ``threshold`` (a scalar or ``[d_sae]``, not
-    negative), padded: indices and values ``[n, most of a row]``, at least one column wide."""
-    found = []
+    """All entries of ``centred @ W_enc + b_enc`` above ``threshold`` (a scalar or ``[d_sae]``),
+    padded: indices and values ``[n, most of a row]``, at least one column wide."""
+    found = entries_above(centred_ND, W_enc, b_enc, threshold, dtype)
+    assert found is not None
+    return padded(*found, len(centred_ND))
+
+
+@torch.no_grad()
+def entries_above(
+    centred_ND: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    threshold: Tensor,
+    dtype: torch.dtype,
+    most: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The same without padding: rows (rising), latents and values; None if there are more than
+    ``most``."""
+    found, count = [], 0
     for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
         rows, latents = (pre > threshold.to(pre.dtype)).nonzero(as_tuple=True)
+        count += len(rows)
+        if most is not None and count > most:
+            return None
         found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
     rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return padded(rows, latents, values, len(centred_ND))
+    return rows, latents, values
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from sparse_truth import trained
 from torch import Tensor
 
 from monosemy.saes.base import Moment
-from monosemy.saes.dense import typical_norm
 from monosemy.saes.jumprelu import JumpReLUSAE
+from monosemy.saes.penalised import typical_norm
 from monosemy.specs import JumpReLUSpec
 
 NONE = torch.zeros(0, dtype=torch.int64)

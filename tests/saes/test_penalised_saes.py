@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from monosemy.saes import penalised
 from monosemy.saes.base import Moment
 from monosemy.saes.jumprelu import _Jump, _Step
 from monosemy.saes.registry import create
 from monosemy.saes.sparsity_control import L0Controller
-from monosemy.specs import GatedSpec, JumpReLUSpec, ReLUSpec, TrainingSpec
+from monosemy.specs import GatedSpec, JumpReLUSpec, ReLUSpec, SAESpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
 
 D, F, N = 16, 64, 256
@@ -149,3 +150,43 @@ def test_a_fixed_weight_stays_fixed() -> None:
     control = L0Controller(None, 0.25)
     for l0 in (1.0, 500.0, 3.0):
         assert float(control.weight(torch.tensor(l0))) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ReLUSpec(d_sae=60, target_l0=4),
+        ReLUSpec(d_sae=60, sparsity_coefficient=0.1, penalty="tanh"),
+        GatedSpec(d_sae=60, target_l0=4),
+        JumpReLUSpec(d_sae=60, target_l0=4, initial_threshold=0.4, bandwidth=0.5),
+        JumpReLUSpec(d_sae=60, target_l0=4, initial_threshold=0.4, bandwidth=1.5),
+        JumpReLUSpec(d_sae=60, target_l0=4, sparsity="tanh", pre_act_coefficient=0.1),
+        JumpReLUSpec(d_sae=60, target_l0=4, sparsity="step", initial_threshold=0.1),
+    ],
+    ids=lambda spec: (
+        f"{spec.architecture}-{getattr(spec, 'sparsity', getattr(spec, 'penalty', ''))}"
+    ),
+)
+def test_a_pass_through_what_fires_is_the_pass_through_everything(
+    spec: SAESpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(70, 16, generator=generator) + 0.5
+    found = []
+    for share in (0.0, 1.0):  # none may fire, so that all are taken; or all may
+        monkeypatch.setattr(penalised, "DENSE_SHARE", share)
+        sae = create(spec, 16)
+        sae.initialise(torch.Generator().manual_seed(4))
+        sae.begin(x)
+        with torch.no_grad():
+            for parameter in sae.parameters():
+                noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+                parameter.add_(0.05 * noise)
+        out = sae.training_pass(x, x, Moment(3, 10, torch.tensor([1, 7, 20])))
+        ((out.reconstruction - x).pow(2).mean() + sum(out.terms.values())).backward()
+        assert 0 < float(out.l0) < 60 and out.terms
+        grads = {name: p.grad for name, p in sae.named_parameters()}
+        found.append((out.reconstruction, out.fired_F, out.l0, out.terms, grads))
+    pre = sae.pre_activations(x, sae.W_dec[:, 0] * 0, torch.tensor(0.0))  # type: ignore[operator]
+    assert pre.entries is not None, "the last one went through what fires"
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)

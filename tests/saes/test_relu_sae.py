@@ -7,7 +7,7 @@ import torch
 from sparse_truth import D_IN, FEATURES, Planted, trained
 
 from monosemy.saes.base import Moment
-from monosemy.saes.dense import typical_norm
+from monosemy.saes.penalised import typical_norm
 from monosemy.saes.relu import ReLUSAE
 from monosemy.specs import ReLUSpec
 
