@@ -69,8 +69,8 @@ def largest(pre_NF: Tensor, bias_F: Tensor, k: int, size: int) -> tuple[Tensor, 
 
 
 def warps(numbers: int) -> int:
-    """Eight numbers in each thread, sixteen where there are most."""
-    return max(1, min(16, numbers // 256))
+    """Sixteen numbers in each thread: with fewer, a multiprocessor has registers for fewer rows."""
+    return max(1, min(16, numbers // 512))
 
 
 def _power(number: int) -> int:
