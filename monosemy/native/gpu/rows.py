@@ -197,7 +197,6 @@ def bag_sums_kernel(
     columns = tl.program_id(1) * D + tl.arange(0, D)
     begin, end = tl.load(starts + bag), tl.load(starts + bag + 1)
     first, last = tl.cdiv(begin, CHUNK), end // CHUNK
-    last = tl.maximum(first, last)
     whole = first < last
     head, tail = tl.where(whole, first * CHUNK, end), tl.where(whole, last * CHUNK, end)
     sums, totals = tl.zeros((J, D), tl.float32), tl.zeros((J,), tl.float32)
