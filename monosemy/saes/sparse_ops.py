@@ -1,7 +1,8 @@
 """Sparse products with exact gradients: nothing here builds ``[n, d_sae]`` or ``[n, k, d]``.
 
-All are sums of a few rows each, done by embedding bags, whose order of addition depends neither on
-threads nor on atomics: equal inputs give equal bits.
+All are sums of a few rows each, done by Triton kernels where those run and by embedding bags
+elsewhere.  The order of addition depends neither on threads nor on atomics: equal inputs give equal
+bits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from monosemy.native import rows as native
 
 with warnings.catch_warnings():
     # PyTorch says once per process that these are in beta: let it say so to nobody.
@@ -31,6 +34,9 @@ def scatter_rows(indices_NK: Tensor, weights_NK: Tensor, x_ND: Tensor, n_rows: i
     Returns ``[n_rows, d]``; entries are sorted by latent, and each latent is one bag.
     """
     flat = indices_NK.reshape(-1)
+    found = native.latent_sums(flat, indices_NK.shape[1], weights_NK.reshape(-1), x_ND, n_rows)
+    if found is not None:
+        return found[0]
     order = flat.argsort(stable=True)
     # Not by counting: a count waits for the device.
     starts = torch.searchsorted(flat[order], torch.arange(n_rows, device=flat.device))
@@ -55,7 +61,7 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, indices: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(indices, weights, rows)
-        return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
+        return _sums(indices, weights, rows)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
@@ -84,17 +90,30 @@ class _SelectedValues(torch.autograd.Function):
         d_x = d_W = d_b = None
         # W_enc is laid out latent by latent (see SAE), so its transpose is contiguous rows.
         if ctx.needs_input_grad[0]:
-            rows = W_enc.T.contiguous()
-            d_x = F.embedding_bag(indices, rows, per_sample_weights=grad, mode="sum")
+            d_x = _sums(indices, grad, W_enc.T.contiguous())
         if ctx.needs_input_grad[1]:
+            flat = (indices.reshape(-1), indices.shape[1], grad.reshape(-1))
+            both = native.latent_sums(*flat, centred, W_enc.shape[1])
+            if both is not None:  # the bias for nothing, and without atomics
+                return d_x, both[0].T, both[1] if ctx.needs_input_grad[2] else None, None, None
             d_W = scatter_rows(indices, grad, centred, W_enc.shape[1]).T
         if ctx.needs_input_grad[2]:
             d_b = torch.zeros_like(b_enc).index_add_(0, indices.reshape(-1), grad.reshape(-1))
         return d_x, d_W, d_b, None, None
 
 
+def _sums(indices_NK: Tensor, weights_NK: Tensor, rows_FD: Tensor) -> Tensor:
+    found = native.weighted_sums(indices_NK, weights_NK, rows_FD)
+    if found is not None:
+        return found
+    return F.embedding_bag(indices_NK, rows_FD, per_sample_weights=weights_NK, mode="sum")
+
+
 def row_products(indices_NK: Tensor, x_ND: Tensor, rows_FD: Tensor) -> Tensor:
     """``out[n, k] = x[n] . rows[indices[n, k]]``, the gradient of a bag to its weights."""
+    found = native.products(indices_NK, x_ND, rows_FD)
+    if found is not None:
+        return found
     n, k = indices_NK.shape
     if x_ND.device.type == "cpu" and k <= len(rows_FD):  # more cannot be a sparsity pattern
         # A sampled product: half the time of the bag's own backward.
