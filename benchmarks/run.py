@@ -25,6 +25,7 @@ def commands(quick: bool) -> list[list[str]]:
     batches = ["2048"] if quick else ["2048", "8192"]
     return [
         ["training_step.py", *runs],
+        ["training_step.py", "--others", *runs],
         *(["matching_pursuit.py", "--tokens", batch, *runs] for batch in batches),
         ["text_to_sae.py", "--tokens", "16384" if quick else "65536", "--runs", runs[1]],
     ]
