@@ -2,10 +2,11 @@
 
     python benchmarks/architecture_quality.py [--text FILE] [--tokens 400000] [--d-sae 4096]
 
-Activations are computed once and cached, so tokens/s is that of training alone.  Each SAE has its
-frozen-random-decoder twin trained beside it (untimed share: the twin costs about as much again).
-Figures are on held-out documents: FVU, L0, CE recovered against zero and mean ablation, KL of the
-spliced model, latents that never fired.  Writes ``benchmarks/architecture_quality.json``.
+Activations are computed once and cached, so tokens/s is that of training alone: with the SAE's
+frozen-random-decoder twin (``--no-baseline`` leaves it out), which costs about as much again.
+Figures are on held-out documents: FVU, L0, effective L0 (PPL-1%), CE recovered against zero and
+mean ablation, KL of the spliced model, latents that never fired; of the twin, FVU and CE recovered.
+Writes ``benchmarks/architecture_quality.json`` row by row, and goes on with what is missing there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from monosemy import stages
 from monosemy.console import ConsoleReporter
 from monosemy.models.host import HostModel
+from monosemy.sae_folder import SaeFolder
 from monosemy.specs import EvaluateRun, EvaluationSpec, ModelSpec, TrainRun, parse_spec
 from monosemy.workspace import Workspace
 
@@ -78,7 +80,7 @@ def main() -> None:
     parser.add_argument("--l0", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--only", nargs="*", help="Rows to run; all by default.")
     parser.add_argument("--home", type=Path, default=Path("monosemy-work"))
     options = parser.parse_args()
@@ -91,9 +93,9 @@ def main() -> None:
             loaded[model.name] = HostModel.load(model, workspace, reporter)
         return loaded[model.name]
 
-    rows: dict[str, Any] = {}
+    rows = found_before(options)
     for name, sae in candidates(options.l0).items():
-        if options.only and name not in options.only:
+        if name in rows or (options.only and name not in options.only):
             continue
         rows[name] = measured(name, spec_of(options, sae), workspace, load_host, reporter)
         RESULT.write_text(json.dumps({"options": described(options), "rows": rows}, indent=1))
@@ -112,18 +114,27 @@ def measured(
     run = f"quality-{time.time_ns()}"
     folder = workspace.folder("saes", run)
     made = stages.train(spec, folder, workspace.folder("runs", run), workspace, load_host, reporter)
-    sae = stages.SaeFolder(folder, workspace)
-    evaluation = EvaluateRun(
-        sae=name, evaluation=EvaluationSpec(tokens=8192, reconstruction_tokens=65_536)
-    )
+    sae = SaeFolder(folder, workspace)
+    measures = EvaluationSpec(tokens=4096, reconstruction_tokens=32_768, ppl_percent=1.0)
+    evaluation = EvaluateRun(sae=name, evaluation=measures)
     found = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
     kept = ("tokens_per_second", "seconds", "dead_share")
     return {**{key: made.metrics[key] for key in kept}, "evaluation": found}
 
 
+def found_before(options: argparse.Namespace) -> dict[str, Any]:
+    """Rows of a run with the same options that was cut short."""
+    try:
+        found = json.loads(RESULT.read_text())
+    except (OSError, ValueError):
+        return {}
+    rows: dict[str, Any] = found["rows"] if found["options"] == described(options) else {}
+    return rows
+
+
 def described(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        **{key: str(value) for key, value in vars(options).items()},
+        **{key: str(value) for key, value in vars(options).items() if key != "only"},
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -135,14 +146,21 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
         f"rate {options.learning_rate}, seed {options.seed}, {torch.get_num_threads()} threads"
     )
     print(
-        f"{'':<28}{'FVU':>8}{'L0':>7}{'CE0 %':>8}{'CEm %':>8}{'KL':>8}{'silent':>8}{'tokens/s':>10}"
+        f"{'':<28}{'FVU':>8}{'L0':>7}{'needed':>8}{'CE0 %':>8}{'CEm %':>8}{'KL':>8}{'silent':>8}"
+        f"{'tokens/s':>10}{'twin FVU':>10}{'CEm %':>8}"
     )
     for name, row in rows.items():
         found = row["evaluation"]
         zero, mean = (100 * found[f"ce_recovered_{by}"] for by in ("zero", "mean"))
         print(
-            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{zero:>8.2f}{mean:>8.2f}"
-            f"{found['kl']:>8.4f}{found['dead_share']:>8.3f}{row['tokens_per_second']:>10,.0f}"
+            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{found['effective_l0']['l0']:>8.1f}"
+            f"{zero:>8.2f}{mean:>8.2f}{found['kl']:>8.4f}{found['dead_share']:>8.3f}"
+            f"{row['tokens_per_second']:>10,.0f}"
+            + (
+                f"{twin['fvu']:>10.4f}{100 * twin['ce_recovered_mean']:>8.2f}"
+                if (twin := found.get("baseline"))
+                else ""
+            )
         )
 
 

@@ -1,8 +1,9 @@
 """Training steps of other libraries, to be timed beside ours.
 
-SAELens is the installed package.  sparsify and dictionary_learning are steps by their formulas (a
-fused encoder with scattered weight gradients, and dense products with a top-k mask), since their
-packages pin other versions of torch and transformers; tables call them "(formula)".
+SAELens is the installed package.  sparsify is the package where ``eai-sparsify`` is installed (with
+``--no-deps``: it pins another transformers), and otherwise, as dictionary_learning, a step by its
+formula: a fused encoder with scattered weight gradients, and dense products with a top-k mask.
+Tables call those "(formula)".
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from torch import Tensor, nn
 
 from monosemy.training.optimisers import Signum
+
+try:
+    from sparsify import SparseCoder, SparseCoderConfig
+    from sparsify.sign_sgd import SignSGD
+except ImportError:
+    SparseCoder = None
+
+SPARSIFY = "sparsify (formula)" if SparseCoder is None else "sparsify"
+"""What the tables call it."""
 
 Step = Callable[[], None]
 
@@ -81,7 +91,29 @@ class _FusedEncoder(torch.autograd.Function):
 
 
 def sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
-    """Decoder renormalised in each forward, gradient projected, Signum."""
+    """Decoder renormalised in each forward, gradient projected, the sign of the gradient."""
+    return (
+        _sparsify_by_formula(x_ND, d_sae, k) if SparseCoder is None else _sparsify(x_ND, d_sae, k)
+    )
+
+
+def _sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
+    """As its trainer does."""
+    sae = SparseCoder(x_ND.shape[1], SparseCoderConfig(num_latents=d_sae, k=k))
+    optimiser = SignSGD(sae.parameters(), lr=5e-3 / (d_sae / 2**14) ** 0.5)
+
+    def step() -> None:
+        sae.set_decoder_norm_to_unit_norm()
+        out = sae(x_ND, dead_mask=None)
+        out.fvu.backward()
+        sae.remove_gradient_parallel_to_decoder_directions()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def _sparsify_by_formula(x_ND: Tensor, d_sae: int, k: int) -> Step:
     d_in = x_ND.shape[1]
     W_dec = nn.Parameter(F.normalize(torch.randn(d_sae, d_in), dim=1))
     weight, bias = nn.Parameter(W_dec.detach().clone()), nn.Parameter(torch.zeros(d_sae))

@@ -27,7 +27,7 @@ def commands(quick: bool) -> list[list[str]]:
         ["training_step.py", *runs],
         ["training_step.py", "--others", *runs],
         *(["matching_pursuit.py", "--tokens", batch, *runs] for batch in batches),
-        ["text_to_sae.py", "--tokens", "16384" if quick else "65536", "--runs", runs[1]],
+        ["text_to_sae.py", "--tokens", "16384" if quick else "65536", *runs],
     ]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peers import dictionary_learning, saelens, sparsify
+from peers import SPARSIFY, dictionary_learning, saelens, sparsify
 from results import Line, append, machine
 
 from monosemy.saes.registry import create
@@ -58,7 +58,7 @@ def candidates(x_ND: torch.Tensor, d_sae: int) -> dict[str, Callable[[], object]
         "TopK, ours": our_step(x_ND, topk, torch.float32),
         "TopK, ours, bfloat16 product": our_step(x_ND, topk, torch.bfloat16),
         "TopK, SAELens": saelens("topk", x_ND, d_sae, K),
-        "TopK, sparsify (formula)": sparsify(x_ND, d_sae, K),
+        f"TopK, {SPARSIFY}": sparsify(x_ND, d_sae, K),
         "TopK, dictionary_learning (formula)": dictionary_learning(x_ND, d_sae, K),
         "BatchTopK, ours": our_step(x_ND, batchtopk, torch.float32),
         "BatchTopK, SAELens": saelens("batchtopk", x_ND, d_sae, K),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
-from monosemy.evals.reconstruction import Columns, reconstruction_sums
+from monosemy.evals.effective_l0 import PASSES, effective_l0, sample_contributions
+from monosemy.evals.reconstruction import Columns, ReconstructionSums, reconstruction_sums
 from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import reconstruct, spliced_losses
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
+from monosemy.models.splice import Decode
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.specs import EvaluationSpec
@@ -20,6 +26,9 @@ from monosemy.training.stream import RowSource
 
 _ORDER_SEED = 20_240_607
 """Held-out rows are visited in this one order, so that SAEs are compared on the same text."""
+
+_SAMPLED = 8192
+"""Tokens whose contributions the effective L0 is chosen from."""
 
 
 def evaluate_sae(
@@ -41,8 +50,8 @@ def evaluate_sae(
     (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
     mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
     transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
-    held out.  For a store of chats ``special_tokens`` holds the metrics of FAST
-    (see ``special_token_metrics``).
+    held out.  ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
+    of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -51,56 +60,16 @@ def evaluate_sae(
             "Give more documents or a larger text.heldout_fraction.",
         )
     saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
-    lengths = np.diff(store.row_start)[rows]
-    there, predictions = int(lengths.sum()), int((lengths - 1).sum())
-    total = min(spec.reconstruction_tokens, there) + min(spec.tokens, predictions)
-    columns = _columns(source, site, target_site)
-    with reporter.stage("evaluate", total, "tokens") as stage:
-        sums = reconstruction_sums(
-            list(saes.values()),
-            source,
-            rows,
-            spec.reconstruction_tokens,
-            stage.advance,
-            max_norm,
-            columns,
-        )
-        source.flush()
-        if not sums[0].tokens:
-            raise DataError("No held-out token has a usable norm, so there is nothing to evaluate.")
-        reconstructions = {name: reconstruct(each) for name, each in saes.items()}
-        spliced = spliced_losses(
-            host,
-            store,
-            rows,
-            target_site or site,
-            reconstructions,
-            sums[0].mean,
-            spec.tokens,
-            stage.advance,
-            max_norm,
-            reads=site if target_site else None,
-        )
-    special: dict[str, Any] = {}
-    if store.chats:
-        with reporter.stage(
-            "special tokens", min(spec.reconstruction_tokens, there), "tokens"
-        ) as stage:
-            special = special_token_metrics(
-                reconstructions,
-                source,
-                store,
-                rows,
-                spec.reconstruction_tokens,
-                stage.advance,
-                max_norm,
-                columns,
-            )
+    setting = _Setting(host, store, source, rows, site, target_site, spec, max_norm)
+    sums, spliced = setting.reconstructed_and_spliced(saes, reporter)
     per_sae = {
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
     }
-    for name, found in special.items():
-        per_sae[name]["special_tokens"] = found
+    if store.chats:
+        for name, found in setting.special_tokens(saes, reporter).items():
+            per_sae[name]["special_tokens"] = found
+    if spec.ppl_percent is not None:
+        per_sae["sae"]["effective_l0"] = setting.effective_l0(sae, sums[0].mean, reporter)
     spliced["splice_tokens"] = spliced.pop("tokens")
     result: dict[str, Any] = per_sae["sae"] | spliced
     if "baseline" in per_sae:
@@ -108,8 +77,92 @@ def evaluate_sae(
     return result
 
 
-def _columns(source: RowSource, site: str, target_site: str | None) -> Columns:
-    if target_site is None:
-        return Columns()
-    assert isinstance(source, ActivationSource)
-    return Columns(source.columns[site], source.columns[target_site])
+@dataclass(frozen=True)
+class _Setting:
+    """What SAEs are evaluated on."""
+
+    host: HostModel
+    store: TokenStore
+    source: RowSource
+    rows: npt.NDArray[np.int64]
+    site: str
+    target_site: str | None
+    spec: EvaluationSpec
+    max_norm: float | None
+
+    @property
+    def columns(self) -> Columns:
+        if self.target_site is None:
+            return Columns()
+        assert isinstance(self.source, ActivationSource)
+        return Columns(self.source.columns[self.site], self.source.columns[self.target_site])
+
+    def reconstructed_and_spliced(
+        self, saes: dict[str, SAE], reporter: Reporter
+    ) -> tuple[list[ReconstructionSums], dict[str, Any]]:
+        lengths = np.diff(self.store.row_start)[self.rows]
+        there, predictions = int(lengths.sum()), int((lengths - 1).sum())
+        total = min(self.spec.reconstruction_tokens, there) + min(self.spec.tokens, predictions)
+        with reporter.stage("evaluate", total, "tokens") as stage:
+            sums = reconstruction_sums(
+                list(saes.values()),
+                self.source,
+                self.rows,
+                self.spec.reconstruction_tokens,
+                stage.advance,
+                self.max_norm,
+                self.columns,
+            )
+            self.source.flush()
+            if not sums[0].tokens:
+                raise DataError(
+                    "No held-out token has a usable norm: there is nothing to evaluate."
+                )
+            reconstructions = {name: reconstruct(each) for name, each in saes.items()}
+            return sums, self.splice(reconstructions, sums[0].mean, stage.advance)
+
+    def splice(
+        self, reconstructions: dict[str, Decode], mean_D: Tensor, advance: Callable[[int], None]
+    ) -> dict[str, Any]:
+        return spliced_losses(
+            self.host,
+            self.store,
+            self.rows,
+            self.target_site or self.site,
+            reconstructions,
+            mean_D,
+            self.spec.tokens,
+            advance,
+            self.max_norm,
+            reads=self.site if self.target_site else None,
+        )
+
+    def special_tokens(self, saes: dict[str, SAE], reporter: Reporter) -> dict[str, Any]:
+        there = int(np.diff(self.store.row_start)[self.rows].sum())
+        total = min(self.spec.reconstruction_tokens, there)
+        with reporter.stage("special tokens", total, "tokens") as stage:
+            return special_token_metrics(
+                {name: reconstruct(each) for name, each in saes.items()},
+                self.source,
+                self.store,
+                self.rows,
+                self.spec.reconstruction_tokens,
+                stage.advance,
+                self.max_norm,
+                self.columns,
+            )
+
+    def effective_l0(self, sae: SAE, mean_D: Tensor, reporter: Reporter) -> dict[str, Any]:
+        assert self.spec.ppl_percent is not None
+        sample = sample_contributions(
+            sae, self.source, self.rows, _SAMPLED, self.max_norm, self.columns
+        )
+        with reporter.stage("effective L0", PASSES, "passes") as stage:
+
+            def losses(decodes: Sequence[Decode]) -> list[float]:
+                named = {str(number): decode for number, decode in enumerate(decodes)}
+                found = self.splice(named, mean_D, lambda _tokens: stage.advance(0))
+                stage.advance(len(named))
+                return [found[name]["ce_sae"] for name in named]
+
+            return effective_l0(sae, sample, losses, self.spec.ppl_percent)

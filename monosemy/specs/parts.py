@@ -117,6 +117,10 @@ class EvaluationSpec(Part):
     """Held-out tokens for the loss of the spliced host model."""
     reconstruction_tokens: int = Field(32_768, ge=1)
     """Held-out tokens for FVU, L0 and dead share."""
+    ppl_percent: float | None = Field(None, gt=0, le=1000)
+    """Also find the effective L0: how many latents per token are needed before the spliced model's
+    perplexity is so many percent above that with all of them (PPL-p%).  None leaves the search out;
+    it costs about thirty passes over ``tokens``."""
 
 
 class IndexingSpec(Part):
