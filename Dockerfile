@@ -46,9 +46,9 @@ COPY . .
 RUN /opt/monosemy/bin/pip install --no-deps .
 
 FROM base AS worker
-# llama.cpp, behind the judge, is built with OpenMP.
+# llama.cpp, behind the judge, is built with OpenMP; training compiles its kernels when first used.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libgomp1 \
+ && apt-get install -y --no-install-recommends gcc libc6-dev libgomp1 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-build /opt/monosemy /opt/monosemy
 ENV PATH=/opt/monosemy/bin:$PATH
