@@ -115,7 +115,7 @@ def measured(
     folder = workspace.folder("saes", run)
     made = stages.train(spec, folder, workspace.folder("runs", run), workspace, load_host, reporter)
     sae = SaeFolder(folder, workspace)
-    measures = EvaluationSpec(tokens=4096, reconstruction_tokens=32_768, ppl_percent=1.0)
+    measures = EvaluationSpec(tokens=2048, reconstruction_tokens=32_768, ppl_percent=1.0)
     evaluation = EvaluateRun(sae=name, evaluation=measures)
     found = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
     kept = ("tokens_per_second", "seconds", "dead_share")

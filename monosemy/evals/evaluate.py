@@ -122,7 +122,11 @@ class _Setting:
             return sums, self.splice(reconstructions, sums[0].mean, stage.advance)
 
     def splice(
-        self, reconstructions: dict[str, Decode], mean_D: Tensor, advance: Callable[[int], None]
+        self,
+        reconstructions: dict[str, Decode],
+        mean_D: Tensor,
+        advance: Callable[[int], None],
+        ablations: bool = True,
     ) -> dict[str, Any]:
         return spliced_losses(
             self.host,
@@ -135,6 +139,7 @@ class _Setting:
             advance,
             self.max_norm,
             reads=self.site if self.target_site else None,
+            ablations=ablations,
         )
 
     def special_tokens(self, saes: dict[str, SAE], reporter: Reporter) -> dict[str, Any]:
@@ -161,7 +166,7 @@ class _Setting:
 
             def losses(decodes: Sequence[Decode]) -> list[float]:
                 named = {str(number): decode for number, decode in enumerate(decodes)}
-                found = self.splice(named, mean_D, lambda _tokens: stage.advance(0))
+                found = self.splice(named, mean_D, lambda _tokens: stage.advance(0), False)
                 stage.advance(len(named))
                 return [found[name]["ce_sae"] for name in named]
 

@@ -75,6 +75,7 @@ def spliced_losses(
     advance: Callable[[int], None],
     max_norm: float | None = None,
     reads: str | None = None,
+    ablations: bool = True,
 ) -> dict[str, Any]:
     """Cross-entropy (nats per token) of the clean and of the edited host model, on the same tokens.
 
@@ -87,7 +88,7 @@ def spliced_losses(
     ``spliced_share`` (share of text tokens replaced) and, per name in ``reconstructions``,
     ``ce_sae``, ``kl`` (clean to spliced, nats), ``ce_recovered_zero`` and ``ce_recovered_mean``,
     where recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean), None where ablation does
-    no harm.  Zero ablation flatters beside mean ablation: both are given.
+    no harm, or without ``ablations``.  Zero ablation flatters beside mean ablation: both are given.
     """
     sums = _Sums()
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -104,7 +105,7 @@ def spliced_losses(
         clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
         sums.add("clean", clean, clean, target)
         seen = _Seen() if reads is not None else None
-        edits = {"zero": zero_ablation(), "mean": mean_ablation(mean_D)}
+        edits = {"zero": zero_ablation(), "mean": mean_ablation(mean_D)} if ablations else {}
         edits |= {name: _from(seen, decode) for name, decode in reconstructions.items()}
         for name, edit in edits.items():
             limited = _limited(edit, real, max_norm, sums if name == "zero" else None, seen)
@@ -207,7 +208,7 @@ def _first(mask_BS: Tensor, count: int) -> Tensor:
 
 
 def _recovered(ce: dict[str, float], ablation: str, name: str) -> float | None:
-    if name not in ce:
+    if name not in ce or ablation not in ce:
         return None
     harm = ce[ablation] - ce["clean"]
     return (ce[ablation] - ce[name]) / harm if harm > 0 else None

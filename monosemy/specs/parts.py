@@ -120,7 +120,7 @@ class EvaluationSpec(Part):
     ppl_percent: float | None = Field(None, gt=0, le=1000)
     """Also find the effective L0: how many latents per token are needed before the spliced model's
     perplexity is so many percent above that with all of them (PPL-p%).  None leaves the search out;
-    it costs about thirty passes over ``tokens``."""
+    it costs 25 passes over ``tokens``."""
 
 
 class IndexingSpec(Part):

@@ -90,6 +90,11 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
         ("folder", found["path"]),
         ("tokens trained on", number(found["metrics"].get("tokens"), ",")),
         *((f"held-out {k}", f"{v:.4g}") for k, v in held.items() if isinstance(v, int | float)),
+        *(
+            (f"held-out L0 at PPL-{needed['percent']:g}%", f"{needed['l0']:.4g}")
+            for needed in [held.get("effective_l0")]
+            if needed
+        ),
         *((f"features {k}", v) for k, v in found["features"].items()),
     ]
     print_table(("", ""), rows, title=found["name"])
