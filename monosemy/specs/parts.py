@@ -67,7 +67,7 @@ class TrainingSpec(Part):
     """Size of the shuffling ring buffer, in tokens."""
     host_rows: int = Field(16, ge=1)
     """Rows of the token store per forward of the host model."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Peak step size."""
     optimiser: Literal["adam", "signum", "muon"] = "adam"
     """``adam`` keeps two numbers per weight, ``signum`` and ``muon`` one."""
