@@ -218,6 +218,11 @@ def test_the_probe_compares_both_dtypes(monkeypatch: pytest.MonkeyPatch) -> None
         assert not precision.bfloat16_is_faster_on_cpu(), "it is measured once"
         precision.bfloat16_is_faster_on_cpu.cache_clear()
         assert precision.bfloat16_is_faster_on_cpu()
+        # A moment in which the machine was busy decides nothing.
+        busy = iter([50.0, 3.0] * 3)
+        monkeypatch.setattr(precision, "_seconds", lambda dtype: next(busy, seconds[dtype]))
+        precision.bfloat16_is_faster_on_cpu.cache_clear()
+        assert precision.bfloat16_is_faster_on_cpu()
     finally:
         precision.bfloat16_is_faster_on_cpu.cache_clear()
 
