@@ -8,6 +8,7 @@ Tables call those "(formula)".
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ from torch import Tensor, nn
 
 from monosemy.training.optimisers import Signum
 
+if not torch.cuda.is_available():  # its decoder would ask triton for a card
+    os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
 try:
     from sparsify import SparseCoder, SparseCoderConfig
     from sparsify.sign_sgd import SignSGD
