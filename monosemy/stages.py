@@ -100,6 +100,7 @@ def train_many(
         host.site_width(site)  # an unknown site is told before the text is read
     store = prepare_text(specs[0].text, host, workspace, reporter)
     source = activations(specs[0], sites, host, store, workspace)
+    host.keep_up_to(sites)
     if stream.devices > 1:
         source.close()  # the processes open it for themselves
         dtype = str(host.dtype).removeprefix("torch.")

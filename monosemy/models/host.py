@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from monosemy.models import sites
 from monosemy.models.architecture import find_trunk, prove, text_config
 from monosemy.models.fingerprint import model_fingerprint
 from monosemy.models.resolve import locate, open_model
+from monosemy.models.shed import bring_back, shed
 from monosemy.models.sites import Site, parse_site
 from monosemy.models.taps import Edit, Editor, Recorder, Tap
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
@@ -35,8 +36,17 @@ class HostModel:
     executor thread rather than let threads wait for one another.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        reopen: Callable[[], tuple[Any, Any]] | None = None,
+    ) -> None:
         self.name = name
+        self._reopen = reopen
+        self._depth: int | None = None  # blocks that are here, where not all are
+        self._absent: list[str] = []
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.device: torch.device = next(model.parameters()).device
@@ -56,7 +66,10 @@ class HostModel:
         """Loads the model that ``spec`` names; ``ModelError`` where there is none to load."""
         place = locate(spec, workspace, reporter)
         model, tokenizer = open_model(place, spec)
-        return cls(model, tokenizer, spec.name)
+        # The dtype is settled now: chosen again by speed, it might be another.
+        dtype = str(model.dtype).removeprefix("torch.")
+        again = spec.model_copy(update={"dtype": dtype})
+        return cls(model, tokenizer, spec.name, partial(open_model, place, again))
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any, name: str) -> HostModel:
@@ -97,6 +110,28 @@ class HostModel:
         inputs = {"input_ids": ids_BS.to(self.device), "position_ids": place_BS.to(self.device)}
         return self._capture(_shape(ids_BS), inputs, sites)
 
+    def keep_up_to(self, sites: Sequence[str]) -> None:
+        """Frees the weights above the deepest of ``sites``, as training never runs them.
+
+        They are read again from the model's files when something asks for more.  A model that was
+        handed over by ``wrap`` stays whole.
+        """
+        deepest = max((self._locate(site).layer for site in sites), default=0)
+        with self._lock:
+            if self._reopen is None or self._depth is not None:
+                return
+            _ = self.fingerprint  # over all weights, so now or not at all
+            self._depth = deepest + 1
+            self._absent = shed(self.model, self._trunk.blocks[self._depth :])
+
+    def _make_whole(self) -> None:
+        """Undoes ``keep_up_to``; called with the lock held."""
+        if self._depth is None or self._reopen is None:
+            return
+        whole, _ = self._reopen()
+        bring_back(self.model, self._absent, whole)
+        self._depth, self._absent = None, []
+
     def _capture(
         self, shape: tuple[int, int], inputs: dict[str, Tensor], sites: Sequence[str]
     ) -> dict[str, Tensor]:
@@ -104,6 +139,8 @@ class HostModel:
         if not taps:
             return {}
         with self._lock, torch.no_grad(), Recorder(taps.values(), shape) as recorder:
+            if self._depth is not None and any(self._locate(s).layer >= self._depth for s in sites):
+                self._make_whole()
             self._core(**inputs, use_cache=False)
         return {site: recorder.values[tap] for site, tap in taps.items()}
 
@@ -117,6 +154,7 @@ class HostModel:
         """
         planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
+            self._make_whole()
             result = self.model(**self._inputs(ids_BS, mask_BS), use_cache=False)
         logits: Tensor = result.logits
         return logits
@@ -127,6 +165,8 @@ class HostModel:
         Logits are ``(normalised(x) * gain) @ W_U`` (+ biases); the gain is the factor that the
         final norm really applies, which for Gemma is ``1 + weight``.
         """
+        with self._lock:
+            self._make_whole()
         gain = final_norm_gain(self._trunk.final_norm, self.d_model)
         return unembedding_matrix(self.model, self.d_model), gain
 
@@ -139,6 +179,8 @@ class HostModel:
         layer, kind = self._locate(site)
         if kind not in (sites.Z, sites.MLP_POST):
             return directions_FD
+        with self._lock:
+            self._make_whole()
         taps = self._maps[layer].taps
         branch = taps[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
         return project_to_residual(taps[kind].module, branch.module, directions_FD, self.d_model)

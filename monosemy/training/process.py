@@ -101,6 +101,7 @@ def _train(job: Job) -> None:
         store = stages.prepare_text(job.specs[0].text, host, job.workspace)
         sites = stages.sites_of(job.specs)
         source = stages.activations(job.specs[0], sites, host, store, job.workspace)
+        host.keep_up_to(sites)
         trained = train_saes(
             job.specs, store, source, job.folder, reporter, source.columns, job.stream, crew
         )
