@@ -15,16 +15,16 @@ from monosemy.console import ConsoleReporter
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
 from monosemy.index.reader import IndexReader
-from monosemy.interp.detection import ScoreResult
-from monosemy.interp.explain import Explanation
-from monosemy.interp.judge import Judge
+from monosemy.interp.explainers.base import Explanation
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import (
-    FeatureTexts,
-    choose_features,
     explain_features,
     score_explanations,
 )
 from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.texts import FeatureTexts, choose_features
+from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
@@ -178,7 +178,7 @@ async def _label(
     texts = FeatureTexts(reader, store)
     features = choose_features(texts, spec.explanation.features)
     async with make_judge(spec.explanation.judge) as judge:
-        explainer = create_explainer(spec.explanation, judge)
+        explainer = create_explainer(spec.explanation, Tools(judge=judge))
         await explain_features(
             texts, features, spec.explanation, explainer, explanations.__setitem__, reporter
         )
@@ -186,7 +186,7 @@ async def _label(
         return
     said = {feature: found.text for feature, found in explanations.items()}
     async with make_judge(spec.scoring.judge) as judge:
-        scorer = create_scorer(spec.scoring, judge)
+        scorer = create_scorer(spec.scoring, Tools(judge=judge))
         await score_explanations(
             texts, said, list(said), spec.scoring, scorer, scores.__setitem__, reporter
         )

@@ -11,18 +11,18 @@ from sqlalchemy import Engine
 from monosemy.data.store import TokenStore
 from monosemy.errors import MonosemyError
 from monosemy.index.reader import IndexReader
-from monosemy.interp.detection import ScoreResult
-from monosemy.interp.explain import Explanation as Explained
-from monosemy.interp.judge import Judge
+from monosemy.interp.explainers.base import Explanation as Explained
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import (
-    FeatureTexts,
-    choose_features,
     explain_features,
     explanation_key,
     score_explanations,
     score_key,
 )
 from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.texts import FeatureTexts, choose_features
+from monosemy.interp.tools import Tools
 from monosemy.specs import ExplainRun, JudgeSpec, ScoreRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
@@ -63,7 +63,7 @@ class InterpRuns:
         sae, texts = self._texts(spec.sae)
         features = choose_features(texts, spec.explanation.features)
         async with self._judge(spec.explanation.judge) as judge:
-            explainer = create_explainer(spec.explanation, judge)
+            explainer = create_explainer(spec.explanation, Tools(judge=judge))
             text_id = texts.store.text_id
             key = explanation_key(spec.explanation, explainer, text_id, self._judge_name(spec))
             with transaction(self.engine) as session:
@@ -94,7 +94,7 @@ class InterpRuns:
     ) -> dict[str, Any]:
         sae, texts = self._texts(spec.sae)
         async with self._judge(spec.scoring.judge) as judge:
-            scorer = create_scorer(spec.scoring, judge)
+            scorer = create_scorer(spec.scoring, Tools(judge=judge))
             key = score_key(spec.scoring, scorer, texts.store.text_id, self._judge_name(spec))
             with transaction(self.engine) as session:
                 newest = rows.newest_explanations(session, sae.id)

@@ -12,8 +12,8 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from monosemy.interp.detection import ScoreResult
-from monosemy.interp.explain import Explanation as Explained
+from monosemy.interp.explainers.base import Explanation as Explained
+from monosemy.interp.scorers.result import ScoreResult
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score
 

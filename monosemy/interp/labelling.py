@@ -1,4 +1,4 @@
-"""Explaining and scoring many features: samples, concurrency, what is done when one fails.
+"""Explaining and scoring many features: concurrency, and what is done when one fails.
 
 Results are handed over one by one as they arrive, so that the caller can store each at once.
 """
@@ -10,32 +10,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, JudgeError
-from monosemy.index.examples import Example
-from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
 from monosemy.interp.baseline import shuffled_partner
-from monosemy.interp.detection import Scorer, ScoreResult
-from monosemy.interp.endpoint import EndpointError
-from monosemy.interp.explain import Explainer, Explanation
-from monosemy.interp.select import select_features
-from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.usage import Usage
+from monosemy.interp.explainers.base import Explainer, Explanation
+from monosemy.interp.judging.endpoint import EndpointError
+from monosemy.interp.judging.usage import Usage
+from monosemy.interp.scorers.base import Scorer, result_of
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.texts import FeatureTexts
 from monosemy.progress import Reporter
-from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
+from monosemy.specs import ExplanationSpec, ScoringSpec
 from monosemy.workspace import fingerprint
-
-EXPLAIN_SPLIT, SCORE_SPLIT = 0, 2
-"""Document splits (``data.splits``): what explains a feature never scores it."""
-
-MIN_PER_SPLIT = 10
-"""Firings in each of the two splits without which a feature is not sampled."""
-
-_SPARE = 4
-"""Candidates looked at per feature wanted."""
 
 
 @dataclass
@@ -57,66 +42,6 @@ class Tally:
             "failures": {str(feature): reason for feature, reason in self.failures.items()},
             "usage": self.usage.as_dict(),
         }
-
-
-class FeatureTexts:
-    """Examples of an index as judges see them."""
-
-    def __init__(self, reader: IndexReader, store: TokenStore) -> None:
-        reader.check_store(store)
-        self.reader = reader
-        self.store = store
-        self._token_bytes = store.token_bytes()
-
-    def to_explain(self, feature: int, spec: ExplanationSpec) -> list[ShownExample]:
-        """Activating examples of the explanation split."""
-        seed = spec.features.seed
-        found = sample_examples(
-            self.reader, self.store, feature, EXPLAIN_SPLIT, spec.examples, seed
-        )
-        return self._show(feature, found)
-
-    def to_score(
-        self, feature: int, spec: ScoringSpec
-    ) -> tuple[list[ShownExample], list[ShownExample]]:
-        """Activating and silent examples of the scoring split, of like shape."""
-        positives = sample_examples(
-            self.reader, self.store, feature, SCORE_SPLIT, spec.positives, spec.seed
-        )
-        negatives = sample_negatives(
-            self.reader, self.store, feature, SCORE_SPLIT, spec.negatives, spec.seed, positives
-        )
-        return self._show(feature, positives), self._show(feature, negatives)
-
-    def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
-        largest = float(self.reader.max_activation[feature])
-        return [show_example(each, self.store, self._token_bytes, largest) for each in examples]
-
-
-def choose_features(texts: FeatureTexts, selection: FeatureSelection) -> list[int]:
-    """``select_features``, and of a sample only those that fire in both splits.
-
-    A feature needs ``MIN_PER_SPLIT`` firings in the documents that explain it and as many in those
-    that score it.  Raises ``DataError`` when no feature has them.
-    """
-    if selection.indices is not None:
-        return select_features(texts.reader, selection)
-    generous = selection.model_copy(update={"count": _SPARE * selection.count})
-    chosen: list[int] = []
-    found = select_features(texts.reader, generous)
-    for feature in np.random.default_rng(selection.seed).permutation(found).tolist():
-        if len(chosen) < selection.count and all(
-            len(split_postings(texts.reader, texts.store, feature, split)) >= MIN_PER_SPLIT
-            for split in (EXPLAIN_SPLIT, SCORE_SPLIT)
-        ):
-            chosen.append(feature)
-    if not chosen:
-        raise DataError(
-            "No sampled feature fires often enough both in the documents that explain it and in "
-            "those that score it.",
-            "Index more documents, or name features with explanation.features.indices.",
-        )
-    return sorted(chosen)
 
 
 def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, judge: str) -> str:
@@ -187,18 +112,20 @@ async def score_explanations(
     """
     tally = Tally(skipped=len(explanations) - len(wanted))
     partner: dict[int, int] = {}
-    if spec.shuffled_baseline and len(explanations) > 1:
+    if not scorer.needs_explanation:
+        pass
+    elif spec.shuffled_baseline and len(explanations) > 1:
         partner = shuffled_partner(list(explanations), spec.seed)
     elif spec.shuffled_baseline:
         reporter.log("one explained feature only: no other explanation to borrow as a baseline")
 
     async def one(feature: int) -> None:
-        positives, negatives = texts.to_score(feature, spec)
-        result = await scorer.score(explanations[feature], positives, negatives)
+        examples = texts.to_score(feature, spec, scorer.tiers(spec.tiers))
+        result = result_of(scorer, await scorer.judge(explanations[feature], examples))
         tally.usage.add(result.usage)
         if feature in partner:
             borrowed = explanations[partner[feature]]
-            baseline = await scorer.score(borrowed, positives, negatives)
+            baseline = result_of(scorer, await scorer.judge(borrowed, examples))
             tally.usage.add(baseline.usage)
             result = result.with_baseline(baseline)
         store_one(feature, result)

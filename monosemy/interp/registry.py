@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from monosemy.interp.detection import DetectionScorer, Scorer
-from monosemy.interp.explain import DefaultExplainer, Explainer
-from monosemy.interp.judge import Judge
+from monosemy.interp.explainers.base import Explainer
+from monosemy.interp.explainers.default import DefaultExplainer
+from monosemy.interp.scorers.base import Scorer
+from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
-explainers: dict[str, Callable[[ExplanationSpec, Judge], Explainer]] = {
-    "default": lambda spec, judge: DefaultExplainer(judge, spec.examples),
+explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
+    "default": lambda spec, tools: DefaultExplainer(tools.need_judge(), spec.examples),
 }
 
-scorers: dict[str, Callable[[ScoringSpec, Judge], Scorer]] = {
-    "detection": lambda spec, judge: DetectionScorer(judge, spec.texts_per_call, spec.seed),
+scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
+    "detection": lambda spec, tools: DetectionScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
 }
 
 
-def create_explainer(spec: ExplanationSpec, judge: Judge) -> Explainer:
-    """The explainer that ``spec.explainer`` names, calling ``judge``."""
-    return explainers[spec.explainer](spec, judge)
+def create_explainer(spec: ExplanationSpec, tools: Tools) -> Explainer:
+    """The explainer that ``spec.explainer`` names; ``DataError`` if a tool is missing."""
+    return explainers[spec.explainer](spec, tools)
 
 
-def create_scorer(spec: ScoringSpec, judge: Judge) -> Scorer:
-    """The scorer that ``spec.scorer`` names, calling ``judge``."""
-    return scorers[spec.scorer](spec, judge)
+def create_scorer(spec: ScoringSpec, tools: Tools) -> Scorer:
+    """The scorer that ``spec.scorer`` names; ``DataError`` if a tool is missing."""
+    return scorers[spec.scorer](spec, tools)

@@ -26,7 +26,7 @@ def shed(model: nn.Module, blocks: Iterable[nn.Module]) -> list[str]:
     }
     names = []
     for name, value in list(model.named_parameters(remove_duplicate=False)):
-        owner, _, last = name.rpartition(".")
+        owner = name.rpartition(".")[0]
         if id(model.get_submodule(owner)) in inside and id(value) not in kept:
             _put(model, name, nn.Parameter(torch.empty_like(value, device="meta"), False))
             names.append(name)

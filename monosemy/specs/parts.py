@@ -16,6 +16,11 @@ Packing = Literal["document", "packed", "chat", "chat_block_diagonal", "document
 """How documents share rows; see ``TextSpec.packing``."""
 
 
+NegativeTier = Literal["random", "same_token", "embedding_near", "neighbour"]
+"""Windows in which the feature is silent: any; with a token on which it often fires; near in
+meaning to the activating ones; on which a neighbour of the feature fires."""
+
+
 class ModelSpec(Part):
     name: str = "smollm2-135m-instruct"
     """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
@@ -190,7 +195,10 @@ class ScoringSpec(Part):
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
-    """Random non-activating examples per feature, from the scoring split."""
+    """Non-activating examples of each tier per feature, from the scoring split."""
+    tiers: tuple[NegativeTier, ...] = ("random",)
+    """Kinds of negatives to score against, each reported apart; ``random`` is what the score
+    itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
     """Texts judged in one call."""
     shuffled_baseline: bool = True

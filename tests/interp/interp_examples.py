@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from monosemy.index.evidence import FeatureEvidence, TokenEffect, TokenShare
+from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.shown import ShownExample
 
 CITIES = [
@@ -53,6 +55,12 @@ def positives(count: int = len(CITIES)) -> list[ShownExample]:
 
 def negatives(count: int = len(OTHERS)) -> list[ShownExample]:
     return [example(1000 + i, OTHERS[i % len(OTHERS)], "negative") for i in range(count)]
+
+
+def scoring_examples(
+    yes: Sequence[ShownExample], no: Sequence[ShownExample], tier: str = "random"
+) -> ScoringExamples:
+    return ScoringExamples(7, tuple(yes), {tier: tuple(no)} if no else {})
 
 
 def evidence() -> FeatureEvidence:

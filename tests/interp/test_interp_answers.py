@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monosemy.interp.answers import (
+from monosemy.interp.judging.answers import (
     check_object,
     find_object,
     object_schema,

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interp_examples import example, negatives, positives
+from interp_examples import example, negatives, positives, scoring_examples
 from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
 
 from monosemy.errors import DataError
 from monosemy.interp.baseline import shuffled_partner
-from monosemy.interp.detection import DetectionScorer, ScoreResult
-from monosemy.interp.endpoint import EndpointError, Limits
-from monosemy.interp.judge import Judge
+from monosemy.interp.judging.endpoint import EndpointError, Limits
+from monosemy.interp.judging.judge import Judge
+from monosemy.interp.scorers.base import result_of
+from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.shown import ShownExample
 from monosemy.specs.parts import JudgeSpec
 
@@ -31,7 +33,8 @@ def score(
         limits = Limits(attempts=2, first_wait=0.01)
         spec = JudgeSpec(concurrency=8)
         async with Judge(stub.url, None, "stub", spec, limits) as judge:
-            return await DetectionScorer(judge, **options).score(explanation, yes, no)
+            scorer = DetectionScorer(judge, **options)
+            return result_of(scorer, await scorer.judge(explanation, scoring_examples(yes, no)))
 
     return asyncio.run(run())
 
@@ -211,7 +214,7 @@ def test_every_judgement_is_kept() -> None:
     kept = result.as_details()["judgements"]
     assert len(kept) == 12
     assert kept[0] == {
-        "id": "p0",
+        "tier": "activating",
         "row": 0,
         "position": yes[0].position,
         "document": 0,

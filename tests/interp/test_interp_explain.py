@@ -7,9 +7,10 @@ from interp_examples import evidence, example, positives
 from stub_server import Answer, StubServer, error, good
 
 from monosemy.errors import DataError
-from monosemy.interp.endpoint import AnswerError, EndpointError, Limits
-from monosemy.interp.explain import DefaultExplainer, Explanation, unusable
-from monosemy.interp.judge import Judge
+from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.interp.explainers.default import DefaultExplainer, Explanation, unusable
+from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.shown import ShownExample
 from monosemy.specs.parts import JudgeSpec
@@ -26,7 +27,7 @@ def explain(
         limits = Limits(attempts=2, first_wait=0.01)
         async with Judge(stub.url, "k", "stub", JudgeSpec(), limits) as judge:
             explainer = DefaultExplainer(judge, **options)
-            return await explainer.explain(evidence(), examples), judge
+            return await explainer.explain(evidence(), ExplainingExamples(tuple(examples))), judge
 
     return asyncio.run(run())
 

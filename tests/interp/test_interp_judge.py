@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from stub_server import Answer, Request, StubServer, error, good
 
-from monosemy.interp.answers import object_schema
-from monosemy.interp.endpoint import AnswerError, EndpointError, Limits
-from monosemy.interp.judge import Judge
-from monosemy.interp.usage import Usage
+from monosemy.interp.judging.answers import object_schema
+from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
+from monosemy.interp.judging.judge import Judge
+from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
 
 SCHEMA = object_schema({"word": {"type": "string", "minLength": 2}, "yes": {"type": "boolean"}})

@@ -11,24 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monosemy.data.splits import explanation_split
+from monosemy.data.splits import TEST, TRAIN, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import Cancelled, DataError, JudgeError
 from monosemy.index.sampling import split_postings
-from monosemy.interp.detection import ScoreResult
-from monosemy.interp.endpoint import AnswerError, EndpointError
-from monosemy.interp.explain import Explanation
+from monosemy.interp.explainers.base import Explanation
+from monosemy.interp.judging.endpoint import AnswerError, EndpointError
+from monosemy.interp.judging.usage import Usage
 from monosemy.interp.labelling import (
-    EXPLAIN_SPLIT,
-    MIN_PER_SPLIT,
-    SCORE_SPLIT,
-    FeatureTexts,
     Tally,
-    choose_features,
     explain_features,
     score_explanations,
 )
-from monosemy.interp.usage import Usage
+from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
+from monosemy.interp.scorers.base import ScoringExamples, judgement_of
+from monosemy.interp.scorers.result import Judged, Judgement, ScoreResult, Summary
+from monosemy.interp.statistics.rates import Z95
+from monosemy.interp.texts import MIN_PER_SPLIT, FeatureTexts, choose_features
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, IndexingSpec, JudgeSpec, ScoringSpec
 
@@ -56,10 +55,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
     split = explanation_split(store.document_hash)[np.repeat(documents, ROW)]
     rng = np.random.default_rng(0)
     dense = np.where(rng.random((n, 16)) < 0.15, rng.gamma(2.0, 3.0, (n, 16)) + 0.1, -1.0)
-    dense[np.ix_(split != EXPLAIN_SPLIT, list(ONLY_EXPLAIN))] = -1.0
-    dense[np.ix_(split != SCORE_SPLIT, list(ONLY_SCORE))] = -1.0
+    dense[np.ix_(split != TRAIN, list(ONLY_EXPLAIN))] = -1.0
+    dense[np.ix_(split != TEST, list(ONLY_SCORE))] = -1.0
     for feature in RARE:
-        for part in (EXPLAIN_SPLIT, SCORE_SPLIT):
+        for part in (TRAIN, TEST):
             firing = np.flatnonzero((split == part) & (dense[:, feature] > 0))
             dense[firing[MIN_PER_SPLIT - 1 :], feature] = -1.0
     planted = plant(dense, lengths, documents.tolist())._replace(store=store)
@@ -75,7 +74,7 @@ def selection(**options: Any) -> FeatureSelection:
 def test_only_features_that_fire_in_both_splits_are_chosen(texts: FeatureTexts) -> None:
     assert choose_features(texts, selection(count=16)) == list(BOTH)
     for feature in RARE:  # one firing short in each split
-        for part in (EXPLAIN_SPLIT, SCORE_SPLIT):
+        for part in (TRAIN, TEST):
             found = split_postings(texts.reader, texts.store, feature, part)
             assert len(found) == MIN_PER_SPLIT - 1
     few = [choose_features(texts, selection(count=2, seed=seed)) for seed in range(20)]
@@ -97,18 +96,22 @@ def test_what_explains_never_scores(texts: FeatureTexts) -> None:
     splits = explanation_split(texts.store.document_hash)
     for feature in BOTH:
         shown = texts.to_explain(feature, ExplanationSpec())
-        positives, negatives = texts.to_score(feature, ScoringSpec())
-        assert len(shown) == len(positives) == len(negatives) == 10
-        assert {splits[example.document] for example in shown} == {EXPLAIN_SPLIT}
-        assert {splits[example.document] for example in positives + negatives} == {SCORE_SPLIT}
-        assert min(example.peak for example in positives) > 0
-        assert max(example.peak for example in negatives) == 0
+        examples = texts.to_score(feature, ScoringSpec())
+        assert len(shown.activating) == 10
+        assert len(examples.activating) == len(examples.negatives["random"]) == 10
+        assert {splits[example.document] for example in shown.activating} == {TRAIN}
+        assert {splits[example.document] for _, example in examples.with_tiers()} == {TEST}
+        assert min(example.peak for example in examples.activating) > 0
+        assert max(example.peak for example in examples.negatives["random"]) == 0
 
 
 class Labeller:
     """An explainer and a scorer in one; ``faults`` says which features fail, and how."""
 
     name = "default"
+    needs_explanation = True
+    wants_contrasts = False
+    validates = False
 
     def __init__(self, faults: dict[int, Exception] | None = None, pause: float = 0.0) -> None:
         self.faults = faults or {}
@@ -121,19 +124,21 @@ class Labeller:
         text = f"explanation of {evidence.feature}"
         return Explanation("label", text, "high", {}, Usage(calls=1))
 
-    async def score(self, explanation: str, positives: Any, negatives: Any) -> ScoreResult:
+    def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
+        return tuple(asked)
+
+    async def judge(self, explanation: str, examples: ScoringExamples) -> Judged:
         await self._answer(explanation)
-        ends: Any = {"value": 0.5, "low": 0.4, "high": 0.6, "worst_case": 0.5}
-        return ScoreResult(
-            "detection",
-            "m",
-            n=2,
-            n_failed=0,
-            details={},
-            usage=Usage(calls=1),
-            judgements=(),
-            **ends,
-        )
+        judgements = [
+            judgement_of(tier, example, answer=True) for tier, example in examples.with_tiers()
+        ]
+        return Judged(tuple(judgements), Usage(calls=1))
+
+    def summarise(self, judgements: Sequence[Judgement], z: float = Z95) -> Summary:
+        return balanced_accuracy(judgements, "random", z)
+
+    def provenance(self) -> dict[str, Any]:
+        return {}
 
     async def _answer(self, about: Any) -> None:
         self.asked.append(about)

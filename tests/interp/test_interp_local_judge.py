@@ -15,14 +15,15 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from interp_examples import evidence, negatives, positives
+from interp_examples import evidence, negatives, positives, scoring_examples
 
 from monosemy.errors import ModelError
-from monosemy.interp.detection import DetectionScorer
-from monosemy.interp.endpoint import AnswerError
-from monosemy.interp.explain import DefaultExplainer
-from monosemy.interp.judge import Judge
+from monosemy.interp.explainers.default import DefaultExplainer
+from monosemy.interp.judging.endpoint import AnswerError
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.local_judge import default_threads, main, packaged_gguf, start_server
+from monosemy.interp.scorers.base import result_of
+from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.specs.parts import JudgeSpec
 
 COMMAND = [sys.executable, "-m", "monosemy.interp.local_judge", "--threads", "1"]
@@ -128,7 +129,9 @@ def test_explains_and_scores_with_the_real_model(judge_url: str) -> None:
                 text = explanation.text
             assert judge.usage.prompt_tokens > 300
 
-            result = await DetectionScorer(judge).score(text, positives(6), negatives(6))
+            scorer = DetectionScorer(judge)
+            examples = scoring_examples(positives(6), negatives(6))
+            result = result_of(scorer, await scorer.judge(text, examples))
             assert result.n + result.n_failed == 12
             assert result.n >= 6
             assert 0 <= result.low <= (result.value or 0) <= result.high <= 1

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from monosemy.interp.statistics import (
+from monosemy.interp.statistics.rates import (
     balanced_accuracy_interval,
     chance_normalised,
     effective_n,
@@ -168,7 +168,7 @@ def test_the_interval_covers_where_documents_agree_with_themselves() -> None:
 def test_statistics_and_prompts_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "import monosemy.interp.statistics, monosemy.interp.prompts.loader\n"
+        "import monosemy.interp.statistics.rates, monosemy.interp.prompts.loader\n"
         "import monosemy.interp.registry, monosemy.interp.shown, monosemy.interp.select"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

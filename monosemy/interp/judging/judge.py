@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from monosemy.interp.answers import Schema, check_object, find_object, salvage_object
-from monosemy.interp.endpoint import AnswerError, Endpoint, Limits, Message, Reply
-from monosemy.interp.usage import Usage
+from monosemy.interp.judging.answers import Schema, check_object, find_object, salvage_object
+from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
 
 REASK_TEMPERATURE = 0.7

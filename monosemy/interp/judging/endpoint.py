@@ -17,8 +17,8 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
-from monosemy.interp.answers import Schema, find_object, object_schema, without_limits
-from monosemy.interp.usage import Usage
+from monosemy.interp.judging.answers import Schema, find_object, object_schema, without_limits
+from monosemy.interp.judging.usage import Usage
 
 log = logging.getLogger(__name__)
 

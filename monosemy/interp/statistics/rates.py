@@ -81,14 +81,16 @@ def effective_n(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> float
     return float(np.clip(n / max(design_effect, 1.0), least, n))
 
 
-def rate_of(outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Rate:
+def rate_of(
+    outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None, z: float = Z95
+) -> Rate:
     """The share of true outcomes with Wilson's interval, clusters (documents) accounted for."""
     n = len(outcomes)
     if n == 0:
         return Rate(None, 0.0, 1.0, 0, 0.0)
     worth = float(n) if clusters is None else effective_n(outcomes, clusters)
     rate = sum(map(bool, outcomes)) / n
-    low, high = wilson(rate * worth, worth)
+    low, high = wilson(rate * worth, worth, z)
     return Rate(rate, low, high, n, worth)
 
 

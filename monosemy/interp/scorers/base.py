@@ -1,0 +1,84 @@
+"""What a scorer is: it judges examples by an explanation, and sums judgements up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from monosemy.interp.scorers.result import Judged, Judgement, ScoreResult, Summary
+from monosemy.interp.shown import ShownExample
+from monosemy.interp.statistics.rates import Z95
+from monosemy.interp.tiers import ACTIVATING
+
+
+@dataclass(frozen=True)
+class ScoringExamples:
+    """Examples of one feature, all from documents that no explainer saw."""
+
+    feature: int
+    activating: tuple[ShownExample, ...]
+    """Their ``group`` is the stratum of activation, 0 the weakest."""
+    negatives: Mapping[str, tuple[ShownExample, ...]]
+    """By tier."""
+
+    def with_tiers(self) -> list[tuple[str, ShownExample]]:
+        """All of them, activating ones first."""
+        tiers = {ACTIVATING: self.activating, **self.negatives}
+        return [(tier, example) for tier, examples in tiers.items() for example in examples]
+
+
+class Scorer(Protocol):
+    """What the registry holds."""
+
+    name: str
+    needs_explanation: bool
+    """False for those that ask how well examples alone tell the feature: a ceiling."""
+
+    def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """The tiers of negatives it wants, given those that the spec asks for."""
+
+    async def judge(self, explanation: str, examples: ScoringExamples) -> Judged:
+        """A judgement of every example, failed ones included.
+
+        Raises ``EndpointError`` when the judge cannot be had at all, ``DataError`` for examples
+        that it cannot work with.
+        """
+
+    def summarise(self, judgements: Sequence[Judgement], z: float = Z95) -> Summary:
+        """The score over ``judgements``; ``z`` is the critical value of its interval."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Prompt, judge or model, parameters: enough to ask the same again."""
+
+
+def judgement_of(tier: str, example: ShownExample, **answers: Any) -> Judgement:
+    """A judgement of ``example``; see ``Judgement`` for the answers."""
+    return Judgement(
+        row=example.row,
+        position=example.position,
+        document=example.document,
+        tier=tier,
+        group=example.group if tier == ACTIVATING else tier,
+        truth=tier == ACTIVATING,
+        **answers,
+    )
+
+
+def result_of(scorer: Scorer, judged: Judged, z: float = Z95) -> ScoreResult:
+    """Judgements summed up, with all that stands behind them."""
+    summary = scorer.summarise(judged.judgements, z)
+    failed = sum(judgement.failed for judgement in judged.judgements)
+    return ScoreResult(
+        scorer=scorer.name,
+        metric=summary.metric,
+        value=summary.value,
+        low=summary.low,
+        high=summary.high,
+        n=len(judged.judgements) - failed,
+        n_failed=failed,
+        worst_case=summary.worst_case,
+        details={**summary.details, **scorer.provenance()},
+        usage=judged.usage,
+        judgements=judged.judgements,
+    )

@@ -1,0 +1,130 @@
+"""What scoring an explanation comes to: judgements of single examples, and the score over them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from monosemy.interp.judging.usage import Usage
+from monosemy.interp.statistics.rates import chance_normalised
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One example, judged.
+
+    A scorer sets what it has: a yes-or-no ``answer``, a graded ``value`` (a probability, a
+    similarity, a difference of log probabilities), or ``real`` and ``simulated`` activations, one
+    per token.  None of them: no usable answer came.
+    """
+
+    row: int
+    position: int
+    document: int
+    tier: str
+    """``activating``, or the kind of negative it is (``monosemy.interp.tiers``)."""
+    group: str | int
+    """Stratum of the activation (0 weakest) of an activating example; else the tier."""
+    truth: bool
+    answer: bool | None = None
+    value: float | None = None
+    real: tuple[float, ...] | None = None
+    simulated: tuple[float, ...] | None = None
+
+    @property
+    def id(self) -> str:
+        """Names the example among those of its feature."""
+        return f"{self.tier}:{self.row}:{self.position}"
+
+    @property
+    def failed(self) -> bool:
+        return self.answer is None and self.value is None and self.simulated is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Without what this scorer does not set; ``answer`` always."""
+        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**kept, "answer": self.answer}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judgements with what they cost."""
+
+    judgements: tuple[Judgement, ...]
+    usage: Usage = field(default_factory=Usage)
+
+    def __add__(self, other: Judged) -> Judged:
+        usage = Usage()
+        usage.add(self.usage)
+        usage.add(other.usage)
+        return Judged(self.judgements + other.judgements, usage)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The score of some judgements."""
+
+    metric: str
+    value: float | None
+    """None where the metric is not defined, as when one class has no judgement at all."""
+    low: float
+    high: float
+    """Ends of the interval: 95 %, or as wide as the critical value that was asked for."""
+    worst_case: float | None
+    """The value if every failed judgement had been wrong; None where that has no meaning."""
+    details: dict[str, Any]
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """A score that can be taken for what it is: value, n, interval, and all behind them."""
+
+    scorer: str
+    metric: str
+    value: float | None
+    low: float
+    high: float
+    """95 % interval."""
+    n: int
+    """Examples judged."""
+    n_failed: int
+    """Examples without a usable answer: not in ``value``, counted as wrong in ``worst_case``."""
+    worst_case: float | None
+    details: dict[str, Any]
+    """Of the summary, and under ``provenance`` all it takes to ask the same again."""
+    usage: Usage
+    judgements: tuple[Judgement, ...]
+    baseline: ScoreResult | None = None
+    """The same scorer on the same examples with another feature's explanation."""
+
+    @property
+    def chance_normalised(self) -> float | None:
+        """(s - s_b) / (1 - s_b) against ``baseline``; None without one."""
+        return chance_normalised(self.value, self.baseline.value if self.baseline else None)
+
+    def with_baseline(self, baseline: ScoreResult) -> ScoreResult:
+        return replace(self, baseline=baseline)
+
+    def as_details(self) -> dict[str, Any]:
+        """JSON-able: everything that has no column of its own in the database."""
+        result = {
+            **self.details,
+            "worst_case": self.worst_case,
+            "usage": self.usage.as_dict(),
+            "judgements": [judgement.as_dict() for judgement in self.judgements],
+        }
+        if self.baseline is not None:
+            result["chance_normalised"] = self.chance_normalised
+            result["baseline"] = {
+                "value": self.baseline.value,
+                "low": self.baseline.low,
+                "high": self.baseline.high,
+                "n": self.baseline.n,
+                "n_failed": self.baseline.n_failed,
+                **self.baseline.as_details(),
+            }
+        return result

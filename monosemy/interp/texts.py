@@ -1,0 +1,96 @@
+"""Examples of an index as explainers and scorers get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from monosemy.data.splits import TEST, TRAIN
+from monosemy.data.store import TokenStore
+from monosemy.errors import DataError
+from monosemy.index.examples import Example
+from monosemy.index.reader import IndexReader
+from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
+from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.interp.scorers.base import ScoringExamples
+from monosemy.interp.select import select_features
+from monosemy.interp.shown import ShownExample, show_example
+from monosemy.interp.tiers import RANDOM
+from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
+
+MIN_PER_SPLIT = 10
+"""Firings in each of the two splits without which a feature is not sampled."""
+
+_Negatives = Callable[[int, int, int, Sequence[Example]], list[Example]]
+"""(feature, how many, seed, the activating examples they go with) to windows without a firing."""
+
+_SPARE = 4
+"""Candidates looked at per feature wanted."""
+
+
+class FeatureTexts:
+    """Explanations see documents of split ``TRAIN``, scores those of ``TEST``."""
+
+    def __init__(self, reader: IndexReader, store: TokenStore) -> None:
+        reader.check_store(store)
+        self.reader = reader
+        self.store = store
+        self._token_bytes = store.token_bytes()
+        self._negatives: dict[str, _Negatives] = {RANDOM: self._random}
+
+    def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
+        """Activating examples of the explanation split."""
+        seed = spec.features.seed
+        found = sample_examples(self.reader, self.store, feature, TRAIN, spec.examples, seed)
+        return ExplainingExamples(tuple(self._show(feature, found)))
+
+    def to_score(
+        self, feature: int, spec: ScoringSpec, tiers: Sequence[str] = (RANDOM,)
+    ) -> ScoringExamples:
+        """Activating examples and, for each of ``tiers``, negatives of like shape."""
+        positives = sample_examples(
+            self.reader, self.store, feature, TEST, spec.positives, spec.seed
+        )
+        negatives: dict[str, tuple[ShownExample, ...]] = {}
+        for tier in tiers:
+            if tier not in self._negatives:
+                raise DataError(f"There are no negatives of the kind '{tier}'.")
+            found = self._negatives[tier](feature, spec.negatives, spec.seed, positives)
+            negatives[tier] = tuple(self._show(feature, found))
+        return ScoringExamples(feature, tuple(self._show(feature, positives)), negatives)
+
+    def _random(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        return sample_negatives(self.reader, self.store, feature, TEST, count, seed, positives)
+
+    def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
+        largest = float(self.reader.max_activation[feature])
+        return [show_example(each, self.store, self._token_bytes, largest) for each in examples]
+
+
+def choose_features(texts: FeatureTexts, selection: FeatureSelection) -> list[int]:
+    """``select_features``, and of a sample only those that fire in both splits.
+
+    A feature needs ``MIN_PER_SPLIT`` firings in the documents that explain it and as many in those
+    that score it.  Raises ``DataError`` when no feature has them.
+    """
+    if selection.indices is not None:
+        return select_features(texts.reader, selection)
+    generous = selection.model_copy(update={"count": _SPARE * selection.count})
+    chosen: list[int] = []
+    found = select_features(texts.reader, generous)
+    for feature in np.random.default_rng(selection.seed).permutation(found).tolist():
+        if len(chosen) < selection.count and all(
+            len(split_postings(texts.reader, texts.store, feature, split)) >= MIN_PER_SPLIT
+            for split in (TRAIN, TEST)
+        ):
+            chosen.append(feature)
+    if not chosen:
+        raise DataError(
+            "No sampled feature fires often enough both in the documents that explain it and in "
+            "those that score it.",
+            "Index more documents, or name features with explanation.features.indices.",
+        )
+    return sorted(chosen)

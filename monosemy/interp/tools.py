@@ -1,0 +1,52 @@
+"""What explainers and scorers work with: a judge, an embedder, the host model with its SAE."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from monosemy.errors import DataError
+from monosemy.interp.judging.judge import Judge
+
+if TYPE_CHECKING:
+    from monosemy.interp.lab import Lab
+
+Embed = Callable[[Sequence[str]], Awaitable[npt.NDArray[np.float32]]]
+"""Texts to unit vectors, ``[len(texts), width]``."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Those that are there; each scorer and explainer asks for what it needs."""
+
+    judge: Judge | None = None
+    embed: Embed | None = None
+    lab: Lab | None = None
+    """The host model with the SAE in it; only where torch is."""
+
+    def need_judge(self) -> Judge:
+        """Raises ``DataError`` where none is configured."""
+        if self.judge is None:
+            raise DataError(
+                "This needs a judge, and none is configured.", "Set MONOSEMY_JUDGE_URL."
+            )
+        return self.judge
+
+    def need_embed(self) -> Embed:
+        """Raises ``DataError`` where there is no embedder."""
+        if self.embed is None:
+            raise DataError(
+                "This needs the sentence embedder, and it is not there.",
+                "Start the inference server (MONOSEMY_INFERENCE_URL).",
+            )
+        return self.embed
+
+    def need_lab(self) -> Lab:
+        """Raises ``DataError`` where no host model is at hand."""
+        if self.lab is None:
+            raise DataError("This needs the host model: it runs on a GPU worker.")
+        return self.lab
