@@ -121,8 +121,7 @@ def test_nothing_is_read_that_nobody_asks_for(batches: int, batch: int, buffer: 
     assert served + Counter(still_inside(s)) == entered
     # The first fill is a whole buffer; of the last read (two rows) some tokens are left waiting.
     assert sum(entered.values()) <= max(len(s.buffer), batches * batch) + 70
-    tensors, values = s.state()
-    assert values["given"] == batches * batch
+    assert s.given == batches * batch
     assert s.next_batch().shape[0] == batch, "asked for more, it reads on"
 
 
