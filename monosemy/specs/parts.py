@@ -145,6 +145,17 @@ class IndexingSpec(Part):
     """Nearest features kept, by decoder cosine and by co-activation each."""
 
 
+class PriceSpec(Part):
+    """Prices per million tokens, in whatever currency the budget is in."""
+
+    input: float = Field(0.0, ge=0)
+    """Of the prompt."""
+    cached: float | None = Field(None, ge=0)
+    """Of the part of the prompt that the endpoint had cached; None takes ``input``."""
+    output: float = Field(0.0, ge=0)
+    """Of the answer."""
+
+
 class JudgeSpec(Part):
     """Which LLM explains and scores.  The address and key come from the server's configuration."""
 
@@ -155,7 +166,12 @@ class JudgeSpec(Part):
     max_output_tokens: int = Field(160, ge=16)
     """Longest answer."""
     concurrency: int = Field(2, ge=1, le=256)
-    """Calls under way at once."""
+    """Calls under way at once, per worker."""
+    price: PriceSpec | None = None
+    """What tokens cost; None takes the server's prices."""
+    budget: float | None = Field(None, gt=0)
+    """The most that the run's calls may cost together.  No call is made that could exceed it; what
+    is done by then is kept.  It needs prices."""
 
 
 class FeatureSelection(Part):

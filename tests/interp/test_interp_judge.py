@@ -28,16 +28,39 @@ def ask(
     spec: JudgeSpec | None = None,
     limits: Limits = FAST,
     times: int = 1,
+    same: bool = False,
     **options: Any,
 ) -> tuple[list[Any], Judge]:
-    """(answers or errors, judge) of ``times`` concurrent questions."""
+    """(answers or errors, judge) of ``times`` concurrent questions, all different or all equal."""
 
     async def run() -> tuple[list[Any], Judge]:
         async with Judge(stub.url, KEY, "stub", spec or JudgeSpec(), limits) as judge:
-            calls = [judge.complete_json(MESSAGES, SCHEMA, **options) for _ in range(times)]
+            asked = [MESSAGES if same else _numbered(number) for number in range(times)]
+            calls = [judge.complete_json(messages, SCHEMA, **options) for messages in asked]
             return await asyncio.gather(*calls, return_exceptions=True), judge
 
     return asyncio.run(run())
+
+
+def _numbered(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Say something, number {number}."}]
+
+
+def test_equal_questions_are_asked_once() -> None:
+    with StubServer(respond=lambda request: Answer(GOOD.text, delay=0.03)) as stub:
+        results, judge = ask(stub, JudgeSpec(concurrency=8), times=20, same=True)
+    assert len(stub.requests) == 1
+    assert [answer for answer, _ in results] == [{"word": "tree", "yes": True}] * 20
+    assert sum(usage.reused for _, usage in results) == 19
+    assert (judge.usage.calls, judge.usage.reused) == (2, 19)
+
+
+def test_a_question_that_failed_is_asked_again_by_those_who_waited() -> None:
+    bad = [error(400, "no") for _ in range(2)]
+    with StubServer([*bad, GOOD]) as stub:
+        results, _ = ask(stub, times=3, same=True)
+    assert sum(isinstance(result, AnswerError) for result in results) == 2
+    assert len(stub.requests) == 3
 
 
 def test_a_good_answer_comes_with_its_cost() -> None:

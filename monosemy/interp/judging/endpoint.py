@@ -18,12 +18,15 @@ from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
 from monosemy.interp.judging.answers import Schema, find_object, object_schema, without_limits
+from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.usage import Usage
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, str]
 Format = Literal["json_schema", "json_object", "text"]
+_Request = Callable[[dict[str, str]], Awaitable[Any]]
+"""Headers to an answer."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _RETRIED = {408, 409, 425, 429}
@@ -90,6 +93,7 @@ class Endpoint:
         model: str | None,
         limits: Limits,
         concurrency: int,
+        books: Books,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -98,6 +102,7 @@ class Endpoint:
         """The address without user and password, fit for logs and provenance."""
         self.model = model
         self.limits = limits
+        self.books = books
         self.dialect = Dialect()
         self._key = api_key
         self._client = openai.AsyncOpenAI(
@@ -236,19 +241,46 @@ class Endpoint:
     async def _one_reply(
         self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
     ) -> Reply:
-        completion = await self._with_retries(
-            lambda: self._client.chat.completions.create(
-                model=self.model or "",
-                messages=list(messages),  # type: ignore[arg-type]
-                **sent,
-            ),
-            usage,
-        )
+        async def call() -> ChatCompletion:
+            completion: ChatCompletion = await self._entered(intent, self._ask(messages, sent))
+            return completion
+
+        intent = Intent(self.model or "", _most_tokens(messages), sent[self.dialect.limit_name])
+        completion = await self._with_retries(call, usage)
         _count_tokens(completion, usage)
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
             return Reply("", "refusal")
         return Reply(choice.message.content or "", choice.finish_reason or "stop")
+
+    def _ask(self, messages: Sequence[Message], sent: Mapping[str, Any]) -> _Request:
+        return lambda headers: self._client.chat.completions.create(
+            model=self.model or "",
+            messages=list(messages),  # type: ignore[arg-type]
+            extra_headers=headers,
+            **sent,
+        )
+
+    async def _entered(self, intent: Intent, request: _Request) -> Any:
+        """One HTTP request, entered in the books before and after."""
+        call = await self.books.open(intent)
+        try:
+            answer = await request({"X-Request-Id": str(call)})
+        except openai.APIStatusError as error:
+            await self.books.close(call, Outcome(error.status_code))
+            raise
+        except (openai.APIError, ValueError):
+            await self.books.close(call, Outcome(None))
+            raise
+        usage = getattr(answer, "usage", None)
+        if usage is None:
+            await self.books.close(call, Outcome(200))
+        else:
+            details = usage.prompt_tokens_details
+            cached = (details.cached_tokens or 0) if details else 0
+            tokens = (usage.prompt_tokens or 0, cached, usage.completion_tokens or 0)
+            await self.books.close(call, Outcome(200, tokens))
+        return answer
 
     async def _with_retries(self, call: Callable[[], Awaitable[Any]], usage: Usage) -> Any:
         """Repeats ``call`` over passing trouble.  Lets ``APIStatusError`` 400 and kin through."""
@@ -339,6 +371,13 @@ def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
     usage.completion_tokens += completion.usage.completion_tokens or 0
     details = completion.usage.prompt_tokens_details
     usage.cached_tokens += (details.cached_tokens or 0) if details else 0
+
+
+def _most_tokens(messages: Sequence[Message]) -> int:
+    """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
+    return sum(
+        len(message["content"].encode("utf-8", "surrogatepass")) + 16 for message in messages
+    )
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
