@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Model name at that endpoint."""
     judge_api_key: SecretStr | None = None
     """Key for that endpoint; sent there and kept nowhere."""
+    judge_timeout: float = 120.0
+    """Seconds to wait for one answer of the judge."""
     judge_price_input: float = 0.0
     """Price of a million prompt tokens, for costs and budgets, in any currency."""
     judge_price_cached: float | None = None

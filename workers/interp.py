@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import Engine
 
 from monosemy.errors import DataError, Interrupted, MonosemyError
+from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
@@ -109,7 +110,8 @@ class InterpRuns:
             key.get_secret_value() if key else None,
             self.settings.judge_model,
             judge_spec,
-            books=books,
+            Limits(timeout=self.settings.judge_timeout),
+            books,
         ) as judge:
             yield Tools(judge=judge, embed=embed)
 

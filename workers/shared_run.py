@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError, Interrupted, JudgeError, Stopped
 from monosemy.interp.judging.books import BudgetSpent
-from monosemy.interp.judging.endpoint import EndpointError
+from monosemy.interp.judging.endpoint import EndpointError, JudgeAway
 from service.database.session import transaction
 from workers import work_items
 from workers.failures import is_passing
@@ -34,6 +35,12 @@ Store = Callable[[Session], None]
 
 Work = Callable[[Item], Awaitable[Store]]
 """Does one feature.  Raises ``JudgeError`` or ``DataError`` for one that cannot be done."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds without new work while the judge is away; doubled from the first to the longest."""
+
+_PATIENCE = 1800.0
+"""Seconds that a judge may be away before the run is given up."""
 
 _PAUSE = 0.2
 """Seconds between two looks for features that others may have dropped."""
@@ -55,6 +62,32 @@ class Share:
     """Features under way at once."""
 
 
+class Absence:
+    """How long the judge has been away, and when to try it again."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._pause = _FIRST_PAUSE
+        self._until = 0.0
+
+    def begins(self, away: JudgeAway) -> JudgeAway | None:
+        """Notes a call in vain; returns what ends the run once that has gone on for too long."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if now >= self._until:  # of the many calls that fail together the first sets the pause
+            self._until = now + max(self._pause, away.wait or 0.0)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            logger.warning("the judge is away: %s", away)
+        return away if now - self._since > _PATIENCE else None
+
+    def ends(self) -> None:
+        self._since, self._pause = None, _FIRST_PAUSE
+
+    def lasts(self) -> bool:
+        return time.monotonic() < self._until
+
+
 class SharedRun:
     """One worker's part in a run."""
 
@@ -71,6 +104,7 @@ class SharedRun:
         self._under_way: set[asyncio.Task[None]] = set()
         self._claimed: list[Item] = []
         self._fatal: Exception | None = None
+        self._absence = Absence()
 
     async def help(self) -> int:
         """Works until nothing is free or the run has ended; the number of features it did."""
@@ -98,7 +132,7 @@ class SharedRun:
                     keeper.result()
                 if self._fatal is not None:
                     raise self._fatal
-                if not self._leave():
+                if not self._leave() and not self._absence.lasts():
                     await self._start_some()
                 if self._under_way:
                     done, _ = await asyncio.wait(
@@ -142,12 +176,23 @@ class SharedRun:
         except (EndpointError, BudgetSpent, Stopped) as fatal:
             self._fatal = self._fatal or fatal
             return
+        except JudgeAway as away:
+            # The feature is not at fault: it is done when the judge is back.
+            self._fatal = self._fatal or self._absence.begins(away)
+            await self._in_database(
+                lambda session: work_items.give_back(
+                    session, self._share.run_id, self._share.owner, item.feature
+                )
+            )
+            return
         except (JudgeError, DataError) as refused:
             error = str(refused)
             logger.info("feature %d failed: %s", item.feature, error)
         except Exception as broken:  # nobody awaits this task's result but the loop above
             self._fatal = self._fatal or broken
             return
+
+        self._absence.ends()
 
         def write(session: Session) -> None:
             ours = work_items.finish(

@@ -147,13 +147,17 @@ def finish(
     return bool(ended.rowcount)  # type: ignore[attr-defined]
 
 
-def give_back(session: Session, run_id: uuid.UUID, owner: str) -> None:
-    """Frees what ``owner`` has not ended; it does not count as an attempt."""
-    session.execute(
+def give_back(session: Session, run_id: uuid.UUID, owner: str, feature: int | None = None) -> None:
+    """Frees one feature, or all that ``owner`` has not ended; it does not count as an attempt."""
+    change = (
         update(WorkItem)
         .where(WorkItem.run_id == run_id, WorkItem.lease_owner == owner)
         .where(WorkItem.state == "leased")
-        .values(
+    )
+    if feature is not None:
+        change = change.where(WorkItem.feature == feature)
+    session.execute(
+        change.values(
             state="todo",
             attempts=WorkItem.attempts - 1,
             lease_owner=None,

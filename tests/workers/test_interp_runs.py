@@ -118,7 +118,7 @@ def test_the_same_work_is_done_once(trained: Trained, settings: Settings, stub: 
 def test_a_feature_without_a_usable_answer_is_listed(
     trained: Trained, settings: Settings, stub: StubServer
 ) -> None:
-    stub.script = [good(label="x")] * 3  # what is asked about the first feature, three times
+    stub.script = [good(label="x")] * 5  # what is asked about the first feature, five times
     spec = {**EXPLAIN["explanation"], "judge": {"concurrency": 1}}
     run = execute(trained, settings, {**EXPLAIN, "explanation": spec})
     assert run.state == "succeeded" and run.result is not None

@@ -17,7 +17,7 @@ from monosemy.interp.shown import ShownExample
 LABEL_LENGTH, TEXT_LENGTH = 60, 300
 """Longest label and explanation, in characters."""
 CONFIDENCES = ("low", "medium", "high")
-TRIES = 3
+TRIES = 5
 """Answers asked for before a feature's explanation is given up; none is ever made up."""
 
 

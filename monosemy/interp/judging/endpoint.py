@@ -47,6 +47,15 @@ class AnswerError(JudgeError):
         self.usage = usage or Usage()
 
 
+class JudgeAway(JudgeError):
+    """The endpoint is busy or away for longer than one call waits; later it may be there again."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+        """Seconds after which the endpoint asked to be called again."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How patient to be with an endpoint; times in seconds."""
@@ -327,12 +336,17 @@ class Endpoint:
             final = True
         asked = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
         if asked is not None and asked > self.limits.longest_wait:
-            raise AnswerError(f"The judge asks to wait {asked:.0f} s ({reason}).", usage) from None
-        if final and type(error) is openai.APIConnectionError:
+            raise JudgeAway(f"The judge asks to wait {asked:.0f} s ({reason}).", asked) from None
+        if final and type(error) is openai.APIConnectionError and not self._probed:
             raise EndpointError(
                 f"The judge at {self.address} cannot be reached ({reason}).",
                 "Check that it runs and that the address is right.",
             ) from None
+        # A plain 500, time and again, may well be this question's fault; a gateway's errors, limits
+        # and silence are not.
+        passing = status is None or status > 500 or status in _RETRIED
+        if final and passing:
+            raise JudgeAway(f"The judge failed {attempt} times ({reason}).") from None
         if final:
             raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
         if asked is not None:
