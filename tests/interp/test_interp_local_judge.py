@@ -117,7 +117,8 @@ def test_explains_and_scores_with_the_real_model(judge_url: str) -> None:
     async def run() -> None:
         async with Judge(judge_url, None, None, JudgeSpec()) as judge:
             try:
-                explanation = await DefaultExplainer(judge).explain(evidence(), ExplainingExamples(tuple(positives())))
+                shown = ExplainingExamples(tuple(positives()))
+                explanation = await DefaultExplainer(judge).explain(evidence(), shown)
             except AnswerError as error:
                 assert "no usable answer" in str(error)
                 assert error.usage.failures == 1
