@@ -51,7 +51,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
     n = N_DOCUMENTS * ROWS_EACH * ROW
     documents = np.repeat(np.arange(N_DOCUMENTS), ROWS_EACH)
     lengths = [ROW] * len(documents)
-    store: Any = Store(np.arange(n) % 50, lengths, documents.tolist())
+    tokens = np.random.default_rng(1).integers(0, 50, n)  # no two windows alike
+    store: Any = Store(tokens, lengths, documents.tolist())
     split = explanation_split(store.document_hash)[np.repeat(documents, ROW)]
     rng = np.random.default_rng(0)
     dense = np.where(rng.random((n, 16)) < 0.15, rng.gamma(2.0, 3.0, (n, 16)) + 0.1, -1.0)
