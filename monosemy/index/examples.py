@@ -34,7 +34,7 @@ class Example:
     position: int
     """Flat position of the token the example is about (its peak; a negative's middle)."""
     group: str | int
-    """``"top"``, the quantile (0 weakest), or ``"negative"``."""
+    """``"top"``, the quantile (0 weakest), ``"negative"``, or where a hard negative is from."""
     start: int
     """Flat position of the first shown token."""
     end: int

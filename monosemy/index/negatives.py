@@ -49,11 +49,17 @@ class NegativeSlots:
         return [example for example in self._slots if example is not None]
 
     def fill(
-        self, slots: Ints, middles: Ints, rows: Ints, groups: Sequence[str] | None = None
+        self,
+        slots: Ints,
+        middles: Ints,
+        rows: Ints,
+        groups: Sequence[str] | None = None,
+        most: int | None = None,
     ) -> list[int]:
         """Tries window i (around ``middles[i]``, in ``rows[i]``) for slot ``slots[i]``, in order.
 
-        ``groups`` names where each came from.  Returns which of the windows were taken.
+        ``groups`` names where each came from.  Returns which of the windows were taken, ``most`` of
+        them at most.
         """
         starts = middles - self.shapes[slots, 0]
         ends = middles + self.shapes[slots, 1]
@@ -63,8 +69,10 @@ class NegativeSlots:
         fitting = np.flatnonzero(fits)
         documents = np.asarray(self._store.row_document)[rows[fitting]].tolist()
         suspects = self._seen.suspects(starts[fitting], ends[fitting])
-        taken = []
+        taken: list[int] = []
         for i, document, suspect in zip(fitting.tolist(), documents, suspects, strict=True):
+            if len(taken) == most:
+                break
             slot, row, start, end = int(slots[i]), int(rows[i]), int(starts[i]), int(ends[i])
             crowded = self._documents[document] >= self._per_document
             if self._slots[slot] is not None or row in self._rows or crowded:

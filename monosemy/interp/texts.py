@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from monosemy.data.splits import TEST, TRAIN
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
+from monosemy.index.hard_negatives import neighbour_negatives, same_token_negatives
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler, split_postings
+from monosemy.index.token_positions import TokenPositions
 from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import RANDOM
+from monosemy.interp.tiers import NEIGHBOUR, RANDOM, SAME_TOKEN
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
 
 MIN_PER_SPLIT = 10
@@ -40,7 +43,11 @@ class FeatureTexts:
         self.reader = reader
         self.store = store
         self._token_bytes = store.token_bytes()
-        self._negatives: dict[str, _Negatives] = {RANDOM: self._random}
+        self._negatives: dict[str, _Negatives] = {
+            RANDOM: self._random,
+            SAME_TOKEN: self._same_token,
+            NEIGHBOUR: self._neighbour,
+        }
 
     def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
         """Activating examples of the explanation split."""
@@ -70,6 +77,21 @@ class FeatureTexts:
         self, feature: int, count: int, seed: int, positives: Sequence[Example]
     ) -> list[Example]:
         return self.sampler.negatives(feature, TEST, count, seed, positives)
+
+    def _same_token(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        tokens = self._token_positions
+        return same_token_negatives(self.sampler, tokens, feature, TEST, count, seed, positives)
+
+    def _neighbour(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        return neighbour_negatives(self.sampler, feature, TEST, count, seed, positives)
+
+    @cached_property
+    def _token_positions(self) -> TokenPositions:
+        return TokenPositions.of(self.store)
 
     def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
         largest = float(self.reader.max_activation[feature])

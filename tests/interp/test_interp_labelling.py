@@ -64,6 +64,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
             dense[firing[MIN_PER_SPLIT - 1 :], feature] = -1.0
     planted = plant(dense, lengths, documents.tolist())._replace(store=store)
     planted.source.store = store
+    store.folder = tmp_path_factory.mktemp("store")
     spec = IndexingSpec(window=4, top_examples=4, quantile_examples=2)
     return FeatureTexts(planted.build(tmp_path_factory.mktemp("labels") / "index", spec), store)
 
@@ -104,6 +105,27 @@ def test_what_explains_never_scores(texts: FeatureTexts) -> None:
         assert {splits[example.document] for _, example in examples.with_tiers()} == {TEST}
         assert min(example.peak for example in examples.activating) > 0
         assert max(example.peak for example in examples.negatives["random"]) == 0
+
+
+def test_every_tier_that_needs_no_model_is_there(texts: FeatureTexts) -> None:
+    """Silent windows of the scoring split, none twice; the scored ones over deciles."""
+    splits = explanation_split(texts.store.document_hash)
+    spec = ScoringSpec(positives=10, negatives=7)
+    tiers = ("random", "same_token", "neighbour")
+    for feature in BOTH:
+        examples = texts.to_score(feature, spec, tiers)
+        assert {example.group for example in examples.activating} == set(range(10))
+        every = [example for _, example in examples.with_tiers()]
+        assert {splits[example.document] for example in every} == {TEST}
+        assert len({example.row for example in every}) == len(every)
+        assert tuple(examples.negatives) == tiers
+        for tier in tiers:
+            assert len(examples.negatives[tier]) == 7
+            assert max(example.peak for example in examples.negatives[tier]) == 0
+        found = {str(example.group).split()[0] for example in examples.negatives["neighbour"]}
+        assert found == {"neighbour"}
+    with pytest.raises(DataError, match="of the kind 'embedding_far'"):
+        texts.to_score(0, spec, ("embedding_far",))
 
 
 class Labeller:
