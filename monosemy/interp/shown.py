@@ -37,7 +37,7 @@ class ShownExample:
     """Flat position in the token store; ``row`` and ``position`` together name the example."""
     document: int
     group: str | int
-    """``"top"``, the quantile, or ``"negative"``."""
+    """``"top"``, the quantile, ``"negative"``, or where a hard negative is from."""
     centre: int = 0
     """Which piece stands at ``position``."""
 

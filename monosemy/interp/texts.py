@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -10,20 +11,25 @@ from monosemy.data.splits import TEST, TRAIN
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
+from monosemy.index.hard_negatives import neighbour_negatives, same_token_negatives
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
+from monosemy.index.sampling import Sampler, split_postings
+from monosemy.index.token_positions import TokenPositions
 from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import RANDOM
+from monosemy.interp.tiers import NEIGHBOUR, RANDOM, SAME_TOKEN
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
 
 MIN_PER_SPLIT = 10
 """Firings in each of the two splits without which a feature is not sampled."""
 
 _Negatives = Callable[[int, int, int, Sequence[Example]], list[Example]]
-"""(feature, how many, seed, the activating examples they go with) to windows without a firing."""
+"""(feature, how many, seed, the examples they must be like but not repeat) to silent windows."""
+
+DECILES = 10
+"""Strata of activation of the examples that score a feature."""
 
 _SPARE = 4
 """Candidates looked at per feature wanted."""
@@ -33,37 +39,59 @@ class FeatureTexts:
     """Explanations see documents of split ``TRAIN``, scores those of ``TEST``."""
 
     def __init__(self, reader: IndexReader, store: TokenStore) -> None:
-        reader.check_store(store)
+        self.sampler = Sampler(reader, store)
         self.reader = reader
         self.store = store
         self._token_bytes = store.token_bytes()
-        self._negatives: dict[str, _Negatives] = {RANDOM: self._random}
+        self._negatives: dict[str, _Negatives] = {
+            RANDOM: self._random,
+            SAME_TOKEN: self._same_token,
+            NEIGHBOUR: self._neighbour,
+        }
 
     def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
         """Activating examples of the explanation split."""
         seed = spec.features.seed
-        found = sample_examples(self.reader, self.store, feature, TRAIN, spec.examples, seed)
+        found = self.sampler.examples(feature, TRAIN, spec.examples, seed)
         return ExplainingExamples(tuple(self._show(feature, found)))
 
     def to_score(
         self, feature: int, spec: ScoringSpec, tiers: Sequence[str] = (RANDOM,)
     ) -> ScoringExamples:
         """Activating examples and, for each of ``tiers``, negatives of like shape."""
-        positives = sample_examples(
-            self.reader, self.store, feature, TEST, spec.positives, spec.seed
+        positives = self.sampler.examples(
+            feature, TEST, spec.positives, spec.seed, n_strata=DECILES
         )
+        # A negative of one kind is not to come again as one of another.
+        used = list(positives)
         negatives: dict[str, tuple[ShownExample, ...]] = {}
         for tier in tiers:
             if tier not in self._negatives:
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
-            found = self._negatives[tier](feature, spec.negatives, spec.seed, positives)
+            found = self._negatives[tier](feature, spec.negatives, spec.seed, used)
+            used += found
             negatives[tier] = tuple(self._show(feature, found))
         return ScoringExamples(feature, tuple(self._show(feature, positives)), negatives)
 
     def _random(
         self, feature: int, count: int, seed: int, positives: Sequence[Example]
     ) -> list[Example]:
-        return sample_negatives(self.reader, self.store, feature, TEST, count, seed, positives)
+        return self.sampler.negatives(feature, TEST, count, seed, positives)
+
+    def _same_token(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        tokens = self._token_positions
+        return same_token_negatives(self.sampler, tokens, feature, TEST, count, seed, positives)
+
+    def _neighbour(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        return neighbour_negatives(self.sampler, feature, TEST, count, seed, positives)
+
+    @cached_property
+    def _token_positions(self) -> TokenPositions:
+        return TokenPositions.of(self.store)
 
     def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
         largest = float(self.reader.max_activation[feature])
