@@ -16,10 +16,11 @@ from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler, split_postings
 from monosemy.index.token_positions import TokenPositions
 from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.interp.mis_marking import MisMarker
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import NEIGHBOUR, RANDOM, SAME_TOKEN
+from monosemy.interp.tiers import MIS_MARKED, NEIGHBOUR, RANDOM, SAME_TOKEN
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
 
 MIN_PER_SPLIT = 10
@@ -58,7 +59,12 @@ class FeatureTexts:
     def to_score(
         self, feature: int, spec: ScoringSpec, tiers: Sequence[str] = (RANDOM,)
     ) -> ScoringExamples:
-        """Activating examples and, for each of ``tiers``, negatives of like shape."""
+        """Activating examples and, for each of ``tiers``, negatives of like shape.
+
+        With the tier ``mis_marked`` the activating examples are the partners of those.
+        """
+        if MIS_MARKED in tiers:
+            return self._pairs(feature, spec, tiers)
         positives = self.sampler.examples(
             feature, TEST, spec.positives, spec.seed, n_strata=DECILES
         )
@@ -72,6 +78,14 @@ class FeatureTexts:
             used += found
             negatives[tier] = tuple(self._show(feature, found))
         return ScoringExamples(feature, tuple(self._show(feature, positives)), negatives)
+
+    def _pairs(self, feature: int, spec: ScoringSpec, tiers: Sequence[str]) -> ScoringExamples:
+        if set(tiers) != {MIS_MARKED}:
+            raise DataError("Wrong marks are not scored together with other negatives.")
+        marker = MisMarker(self.sampler, self._show)
+        pairs = marker.pairs(feature, min(spec.positives, spec.negatives), spec.seed, DECILES)
+        right, wrong = (tuple(side) for side in zip(*pairs, strict=True)) if pairs else ((), ())
+        return ScoringExamples(feature, right, {MIS_MARKED: wrong})
 
     def _random(
         self, feature: int, count: int, seed: int, positives: Sequence[Example]

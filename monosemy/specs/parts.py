@@ -206,8 +206,9 @@ class ExplanationSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection"] = "detection"
-    """``detection``: which of these texts fits the explanation?"""
+    scorer: Literal["detection", "fuzzing"] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
+    activating texts are the right words marked?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
