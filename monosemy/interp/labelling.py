@@ -51,7 +51,10 @@ def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, j
         {
             "explainer": spec.explainer,
             "prompt": _prompt_of(explainer),
-            "examples": spec.examples,
+            # Without the defaults: an option added later leaves what is done as it is.
+            "options": spec.model_dump(
+                mode="json", exclude={"judge", "features", "explainer"}, exclude_defaults=True
+            ),
             "seed": spec.features.seed,
             "text": text_id,
             "judge": [judge, spec.judge.temperature, spec.judge.max_output_tokens],
@@ -61,7 +64,7 @@ def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, j
 
 def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str) -> str:
     """Equal for equal work: scorer, prompt, examples, text, judge."""
-    sampling = spec.model_dump(exclude={"judge"})
+    sampling = spec.model_dump(mode="json", exclude={"judge"}, exclude_defaults=True)
     options = [judge, spec.judge.temperature, spec.judge.max_output_tokens]
     return fingerprint(
         {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
@@ -78,7 +81,7 @@ async def explain_one(
 ) -> Explanation:
     """One feature's explanation; raises ``JudgeError`` or ``DataError`` if there is none."""
     with about(explainer.name, feature):
-        shown = texts.to_explain(feature, spec)
+        shown = texts.to_explain(feature, spec, explainer)
         return await explainer.explain(texts.reader.evidence(feature), shown)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monosemy.interp.explainers.base import Explainer
+from monosemy.interp.explainers.contrastive import ContrastiveExplainer
 from monosemy.interp.explainers.default import DefaultExplainer
+from monosemy.interp.explainers.ensemble import EnsembleExplainer
+from monosemy.interp.explainers.output_centric import OutputCentricExplainer
+from monosemy.interp.explainers.single_token import SingleTokenExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.fuzzing import FuzzingScorer
@@ -14,6 +18,16 @@ from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
 explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
     "default": lambda spec, tools: DefaultExplainer(tools.need_judge(), spec.examples),
+    "contrastive": lambda spec, tools: ContrastiveExplainer(
+        tools.need_judge(), spec.examples, spec.contrasts
+    ),
+    "output_centric": lambda _, tools: OutputCentricExplainer(
+        tools.need_judge(), tools.token_change
+    ),
+    "ensemble": lambda spec, tools: EnsembleExplainer(
+        [explainers[name](spec, tools) for name in spec.candidates],
+        DetectionScorer(tools.need_judge(), spec.validation_examples, spec.features.seed),
+    ),
 }
 
 scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
@@ -28,7 +42,8 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
 
 def create_explainer(spec: ExplanationSpec, tools: Tools) -> Explainer:
     """The explainer that ``spec.explainer`` names; ``DataError`` if a tool is missing."""
-    return explainers[spec.explainer](spec, tools)
+    explainer = explainers[spec.explainer](spec, tools)
+    return SingleTokenExplainer(explainer) if spec.single_token else explainer
 
 
 def create_scorer(spec: ScoringSpec, tools: Tools) -> Scorer:

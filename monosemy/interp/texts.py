@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from monosemy.data.splits import TEST, TRAIN
+from monosemy.data.splits import TEST, TRAIN, VALIDATION
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
@@ -15,7 +15,7 @@ from monosemy.index.hard_negatives import neighbour_negatives, same_token_negati
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler, split_postings
 from monosemy.index.token_positions import TokenPositions
-from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.interp.explainers.base import Explainer, ExplainingExamples
 from monosemy.interp.mis_marking import MisMarker
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
@@ -37,7 +37,8 @@ _SPARE = 4
 
 
 class FeatureTexts:
-    """Explanations see documents of split ``TRAIN``, scores those of ``TEST``."""
+    """Explanations see documents of split ``TRAIN``, choices among them those of ``VALIDATION``,
+    scores those of ``TEST``."""
 
     def __init__(self, reader: IndexReader, store: TokenStore) -> None:
         self.sampler = Sampler(reader, store)
@@ -50,11 +51,36 @@ class FeatureTexts:
             NEIGHBOUR: self._neighbour,
         }
 
-    def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
-        """Activating examples of the explanation split."""
+    def to_explain(
+        self, feature: int, spec: ExplanationSpec, explainer: Explainer
+    ) -> ExplainingExamples:
+        """Activating examples of the explanation split, and what else ``explainer`` wants."""
         seed = spec.features.seed
         found = self.sampler.examples(feature, TRAIN, spec.examples, seed)
-        return ExplainingExamples(tuple(self._show(feature, found)))
+        contrasts: list[Example] = []
+        validation = None
+        if explainer.wants_contrasts:
+            contrasts = self._contrasts(feature, spec.contrasts, seed, found)
+        if explainer.validates:
+            validation = self._validation(feature, spec.validation_examples, seed)
+        shown, against = (tuple(self._show(feature, each)) for each in (found, contrasts))
+        return ExplainingExamples(shown, against, validation)
+
+    def _contrasts(
+        self, feature: int, count: int, seed: int, found: Sequence[Example]
+    ) -> list[Example]:
+        """Silent texts with a token on which it often fires, of the explanation split; random ones
+        where there are too few."""
+        tokens = self._token_positions
+        near = same_token_negatives(self.sampler, tokens, feature, TRAIN, count, seed, found)
+        missing = count - len(near)
+        return near + self.sampler.negatives(feature, TRAIN, missing, seed, [*found, *near])
+
+    def _validation(self, feature: int, count: int, seed: int) -> ScoringExamples:
+        found = self.sampler.examples(feature, VALIDATION, count, seed)
+        silent = self.sampler.negatives(feature, VALIDATION, count, seed, found)
+        shown, others = (tuple(self._show(feature, each)) for each in (found, silent))
+        return ScoringExamples(feature, shown, {RANDOM: others})
 
     def to_score(
         self, feature: int, spec: ScoringSpec, tiers: Sequence[str] = (RANDOM,)

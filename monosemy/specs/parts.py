@@ -195,12 +195,24 @@ class FeatureSelection(Part):
 
 
 class ExplanationSpec(Part):
-    explainer: Literal["default"] = "default"
-    """``default``: highlighted examples, structured answer."""
+    explainer: Literal["default", "contrastive", "output_centric", "ensemble"] = "default"
+    """``default``: highlighted examples.  ``contrastive``: beside close texts in which the feature
+    is silent.  ``output_centric``: the words that it makes likelier.  ``ensemble``: ``candidates``,
+    of which validation examples choose the best."""
+    candidates: tuple[Literal["default", "contrastive", "output_centric"], ...] = Field(
+        ("default", "contrastive", "output_centric"), min_length=1
+    )
+    """Explainers of the ensemble."""
+    single_token: bool = False
+    """Explain a feature that stands for one word by its counts alone, without asking the judge."""
     features: FeatureSelection = FeatureSelection()
     """Which features to explain."""
     examples: int = Field(10, ge=1, le=100)
     """Examples shown to the explainer, from the explanation split of documents."""
+    contrasts: int = Field(5, ge=1, le=50)
+    """Close silent texts shown to explainers that want them."""
+    validation_examples: int = Field(10, ge=2, le=200)
+    """Activating and as many silent texts, from the validation split, to choose a candidate by."""
     judge: JudgeSpec = JudgeSpec()
     """The explaining LLM."""
 

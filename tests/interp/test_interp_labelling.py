@@ -97,7 +97,7 @@ def test_named_features_are_taken_as_they_are(texts: FeatureTexts) -> None:
 def test_what_explains_never_scores(texts: FeatureTexts) -> None:
     splits = explanation_split(texts.store.document_hash)
     for feature in BOTH:
-        shown = texts.to_explain(feature, ExplanationSpec())
+        shown = texts.to_explain(feature, ExplanationSpec(), Labeller())
         examples = texts.to_score(feature, ScoringSpec())
         assert len(shown.activating) == 10
         assert len(examples.activating) == len(examples.negatives["random"]) == 10

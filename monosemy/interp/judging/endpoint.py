@@ -17,7 +17,13 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
-from monosemy.interp.judging.answers import Schema, find_object, object_schema, without_limits
+from monosemy.interp.judging.answers import (
+    Schema,
+    as_sent,
+    find_object,
+    object_schema,
+    without_limits,
+)
 from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.usage import Usage
 
@@ -233,7 +239,7 @@ class Endpoint:
             for parameter in self.dialect.left_out:
                 sent.pop(parameter, None)
             if self.dialect.format == "json_schema":
-                shape = dict(schema) if self.dialect.schema_limits else without_limits(schema)
+                shape = as_sent(schema) if self.dialect.schema_limits else without_limits(schema)
                 described = {"name": name, "strict": True, "schema": shape}
                 sent["response_format"] = {"type": "json_schema", "json_schema": described}
             elif self.dialect.format == "json_object":

@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from monosemy.interp.judging.answers import Schema, check_object, find_object, salvage_object
+from monosemy.interp.judging.answers import (
+    Schema,
+    check_object,
+    find_object,
+    problem_with,
+    salvage_object,
+)
 from monosemy.interp.judging.books import Books, MemoryBooks
 from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
 from monosemy.interp.judging.usage import Usage
@@ -182,6 +188,7 @@ def _read(reply: Reply, schema: Schema, accept: Accept | None) -> tuple[dict[str
         if reply.finish == "length":
             return None, "it was cut off"
         return None, "it holds no JSON object" if value is None else "; ".join(faults)
-    value = {key: value[key] for key in schema["properties"] if key in value}
+    fits = {k: part for k, part in schema["properties"].items() if k in value}
+    value = {key: value[key] for key, part in fits.items() if not problem_with(value[key], part)}
     fault = accept(value) if accept else None
     return (None, fault) if fault else (value, "")
