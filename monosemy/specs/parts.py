@@ -190,8 +190,9 @@ class ExplanationSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection"] = "detection"
-    """``detection``: which of these texts fits the explanation?"""
+    scorer: Literal["detection", "intruder"] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``intruder``: which of these texts
+    is the odd one, without any explanation?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -200,7 +201,7 @@ class ScoringSpec(Part):
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
-    """Texts judged in one call."""
+    """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()
