@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +15,17 @@ from monosemy.index.examples import Example
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
 from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.interp.near_negatives import NearNegatives
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import RANDOM
+from monosemy.interp.tiers import EMBEDDING_NEAR, RANDOM
+from monosemy.interp.window_embeddings import embed_windows
+from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
+
+if TYPE_CHECKING:
+    from monosemy.interp.tools import Tools
 
 MIN_PER_SPLIT = 10
 """Firings in each of the two splits without which a feature is not sampled."""
@@ -39,6 +47,26 @@ class FeatureTexts:
         self._token_bytes = store.token_bytes()
         self._negatives: dict[str, _Negatives] = {RANDOM: self._random}
 
+    async def prepare(
+        self,
+        tiers: Sequence[str],
+        tools: Tools,
+        reporter: Reporter = SILENT,
+        folder: Path | None = None,
+    ) -> None:
+        """Makes ready what ``to_score`` needs for ``tiers``; call it once before.
+
+        ``embedding_near`` needs embeddings of all windows of the scoring split.  They are kept in
+        ``folder`` (beside the token store's files where None) and made only once for a text and an
+        embedder.  Raises ``DataError`` without an embedder.
+        """
+        if EMBEDDING_NEAR in tiers and EMBEDDING_NEAR not in self._negatives:
+            embed = tools.need_embed()
+            folder = folder or self.store.folder / "window_embeddings"
+            rows = self.reader.rows_of_split(self.store, TEST)
+            found = await embed_windows(self.store, rows, embed, folder, reporter)
+            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.reader, self.store, found)
+
     def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
         """Activating examples of the explanation split."""
         seed = spec.features.seed
@@ -55,6 +83,11 @@ class FeatureTexts:
         negatives: dict[str, tuple[ShownExample, ...]] = {}
         for tier in tiers:
             if tier not in self._negatives:
+                if tier == EMBEDDING_NEAR:
+                    raise DataError(
+                        "Negatives near in meaning need embeddings of the text.",
+                        "Call prepare with the sentence embedder first.",
+                    )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
             found = self._negatives[tier](feature, spec.negatives, spec.seed, positives)
             negatives[tier] = tuple(self._show(feature, found))
