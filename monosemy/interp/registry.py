@@ -8,6 +8,8 @@ from monosemy.interp.explainers.base import Explainer
 from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.embedding import EmbeddingScorer
+from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer
 from monosemy.interp.scorers.intruder import IntruderScorer
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
@@ -19,6 +21,10 @@ explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
 scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "detection": lambda spec, tools: DetectionScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "embedding": lambda _, tools: EmbeddingScorer(tools.need_embed()),
+    "example_embedding": lambda spec, tools: ExampleEmbeddingScorer(
+        tools.need_embed(), seed=spec.seed
     ),
     "intruder": lambda spec, tools: IntruderScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed

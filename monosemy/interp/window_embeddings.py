@@ -16,12 +16,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from monosemy.errors import DataError
+from monosemy.interp.embedding import unit_vectors
 from monosemy.progress import SILENT, Reporter
 from monosemy.workspace import fingerprint
 
@@ -118,7 +119,7 @@ async def embed_windows(
     windows = fixed_windows(np.asarray(store.row_start, np.int64), rows, size)
     digest = hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
     name = fingerprint({"format": _FORMAT, "text": store.text_id, "size": size, "rows": digest})
-    probes = _unit(await embed(_PROBES), len(_PROBES))
+    probes = await unit_vectors(embed, _PROBES)
     folder.mkdir(parents=True, exist_ok=True)
     async with _alone(folder / f"{name}.lock", reporter):
         base = _base_of(folder, name, probes)
@@ -151,7 +152,7 @@ async def _build(
         with reporter.stage("embed windows", len(windows), "windows", done=done) as stage:
             texts = _texts(store, windows, done)
             while batch := [text for _, text in zip(range(BATCH), texts, strict=False)]:
-                vectors = _unit(await embed(batch), len(batch), width)
+                vectors = await unit_vectors(embed, batch, width)
                 file.write(vectors.astype("<f2").tobytes())
                 file.flush()
                 stage.advance(len(batch))
@@ -184,16 +185,6 @@ def _base_of(folder: Path, name: str, probes: npt.NDArray[np.float32]) -> Path:
     temporary.write_text(json.dumps({"probes": probes.tolist()}), encoding="utf-8")
     temporary.replace(base.with_suffix(".json"))
     return base
-
-
-def _unit(vectors: Any, count: int, width: int | None = None) -> npt.NDArray[np.float32]:
-    """float32 ``[count, width]`` with rows of length 1 (or 0, where they are); ``DataError``."""
-    found = np.asarray(vectors, np.float32)
-    if found.ndim != 2 or len(found) != count or width not in (None, found.shape[1]):
-        raise DataError(f"The embedder gave {found.shape} numbers for {count} texts.")
-    if not found.shape[1] or not np.isfinite(found).all():
-        raise DataError("The embedder gave vectors that are empty or not finite.")
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
 @asynccontextmanager

@@ -190,9 +190,11 @@ class ExplanationSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection", "intruder"] = "detection"
-    """``detection``: which of these texts fits the explanation?  ``intruder``: which of these texts
-    is the odd one, without any explanation?"""
+    scorer: Literal["detection", "embedding", "example_embedding", "intruder"] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``embedding``: do activating texts
+    lie nearer to the explanation than others, by the sentence embedder?  Without any explanation,
+    as ceilings: ``example_embedding``: do they lie nearer to each other?  ``intruder``: which of
+    these texts is the odd one?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
