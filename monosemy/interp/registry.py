@@ -12,7 +12,10 @@ from monosemy.interp.explainers.output_centric import OutputCentricExplainer
 from monosemy.interp.explainers.single_token import SingleTokenExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.embedding import EmbeddingScorer
+from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer
 from monosemy.interp.scorers.fuzzing import FuzzingScorer
+from monosemy.interp.scorers.intruder import IntruderScorer
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
@@ -35,6 +38,13 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "fuzzing": lambda spec, tools: FuzzingScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "embedding": lambda _, tools: EmbeddingScorer(tools.need_embed()),
+    "example_embedding": lambda spec, tools: ExampleEmbeddingScorer(
+        tools.need_embed(), seed=spec.seed
+    ),
+    "intruder": lambda spec, tools: IntruderScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
 }

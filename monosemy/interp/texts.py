@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +19,17 @@ from monosemy.index.sampling import Sampler, split_postings
 from monosemy.index.token_positions import TokenPositions
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples
 from monosemy.interp.mis_marking import MisMarker
+from monosemy.interp.near_negatives import NearNegatives
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import MIS_MARKED, NEIGHBOUR, RANDOM, SAME_TOKEN
+from monosemy.interp.tiers import EMBEDDING_NEAR, MIS_MARKED, NEIGHBOUR, RANDOM, SAME_TOKEN
+from monosemy.interp.window_embeddings import embed_windows
+from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
+
+if TYPE_CHECKING:
+    from monosemy.interp.tools import Tools
 
 MIN_PER_SPLIT = 10
 """Firings in each of the two splits without which a feature is not sampled."""
@@ -50,6 +58,26 @@ class FeatureTexts:
             SAME_TOKEN: self._same_token,
             NEIGHBOUR: self._neighbour,
         }
+
+    async def prepare(
+        self,
+        tiers: Sequence[str],
+        tools: Tools,
+        reporter: Reporter = SILENT,
+        folder: Path | None = None,
+    ) -> None:
+        """Makes ready what ``to_score`` needs for ``tiers``; call it once before.
+
+        ``embedding_near`` needs embeddings of all windows of the scoring split.  They are kept in
+        ``folder`` (beside the token store's files where None) and made only once for a text and an
+        embedder.  Raises ``DataError`` without an embedder.
+        """
+        if EMBEDDING_NEAR in tiers and EMBEDDING_NEAR not in self._negatives:
+            embed = tools.need_embed()
+            folder = folder or self.store.folder / "window_embeddings"
+            rows = self.reader.rows_of_split(self.store, TEST)
+            found = await embed_windows(self.store, rows, embed, folder, reporter)
+            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.reader, self.store, found)
 
     def to_explain(
         self, feature: int, spec: ExplanationSpec, explainer: Explainer
@@ -99,6 +127,11 @@ class FeatureTexts:
         negatives: dict[str, tuple[ShownExample, ...]] = {}
         for tier in tiers:
             if tier not in self._negatives:
+                if tier == EMBEDDING_NEAR:
+                    raise DataError(
+                        "Negatives near in meaning need embeddings of the text.",
+                        "Call prepare with the sentence embedder first.",
+                    )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
             found = self._negatives[tier](feature, spec.negatives, spec.seed, used)
             used += found

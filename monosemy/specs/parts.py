@@ -218,9 +218,14 @@ class ExplanationSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection", "fuzzing"] = "detection"
+    scorer: Literal["detection", "fuzzing", "embedding", "example_embedding", "intruder"] = (
+        "detection"
+    )
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
-    activating texts are the right words marked?"""
+    activating texts are the right words marked?  ``embedding``: do activating texts lie nearer to
+    the explanation than others, by the sentence embedder?  Without any explanation, as ceilings:
+    ``example_embedding``: do they lie nearer to each other?  ``intruder``: which of these texts is
+    the odd one?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -229,7 +234,7 @@ class ScoringSpec(Part):
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
-    """Texts judged in one call."""
+    """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()
