@@ -54,7 +54,7 @@ def test_area_by_hand_and_with_infinite_values() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_delong_is_the_quadratic_formula(seed: int) -> None:
-    """DeLong 1988, equations 4 to 6, with every pair written out."""
+    """DeLong's sums of squares, with every pair written out."""
     x, y = _tied(np.random.default_rng(seed), 9, 6)
     psi = _kernel(x, y)
     area = psi.mean()

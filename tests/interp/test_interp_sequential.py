@@ -79,8 +79,8 @@ def _until_narrow(judgements: list[Judgement], looks: Looks, summarise, z: float
     return summary, len(seen)
 
 
-# 1,500 scorings: two standard errors are 1.1 % at 95 %, so a rule that covers 93 % or less fails
-# (with the chance of 50 % and more; at 92 % with 90 %), one that covers 95 % passes.
+# 1,500 scorings: two standard errors are 1.1 % at 95 %, so a rule that covers 95 % passes, and
+# one that covers 93 % fails nine times in ten.
 SCORINGS = 1500
 LEAST = 0.95 - 2 * (0.95 * 0.05 / SCORINGS) ** 0.5
 
