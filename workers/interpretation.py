@@ -23,7 +23,7 @@ from monosemy.interp.labelling import explain_one, explanation_key, score_key, s
 from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tools import Tools
-from monosemy.progress import Reporter, Stage
+from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import ExplainRun, ExplanationSpec, JudgeSpec, Part, ScoreRun, ScoringSpec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
@@ -80,6 +80,7 @@ class Interpretation:
         stopped: str | None = None
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            await work.prepare(reporter)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
             shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)
             ended, total, _ = self._ended(run_id)
@@ -107,6 +108,7 @@ class Interpretation:
         sae, texts = self._texts(spec.sae)
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            await work.prepare(SILENT)
             return await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
@@ -216,6 +218,9 @@ class FeatureWork:
 
     key: str
 
+    async def prepare(self, reporter: Reporter) -> None:
+        """What all features need, made once."""
+
     async def one(self, item: Item) -> Store:
         raise NotImplementedError
 
@@ -256,8 +261,12 @@ class ScoreWork(FeatureWork):
         judge: str,
     ) -> None:
         self.engine, self.run_id, self.texts, self.spec = engine, run_id, texts, spec
+        self.tools = tools
         self.scorer = create_scorer(self.spec, tools)
         self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge)
+
+    async def prepare(self, reporter: Reporter) -> None:
+        await self.texts.prepare(self.scorer.tiers(self.spec.tiers), self.tools, reporter)
 
     async def one(self, item: Item) -> Store:
         assert item.explanation_id is not None

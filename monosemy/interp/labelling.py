@@ -16,8 +16,9 @@ from monosemy.interp.explainers.base import Explainer, Explanation
 from monosemy.interp.judging.books import BudgetSpent, about
 from monosemy.interp.judging.endpoint import EndpointError
 from monosemy.interp.judging.usage import Usage
-from monosemy.interp.scorers.base import Scorer, result_of
+from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.scoring import judged
 from monosemy.interp.texts import FeatureTexts
 from monosemy.progress import Reporter
 from monosemy.specs import ExplanationSpec, ScoringSpec
@@ -99,9 +100,9 @@ async def score_one(
     """
     with about(scorer.name, feature):
         examples = texts.to_score(feature, spec, scorer.tiers(spec.tiers))
-        result = result_of(scorer, await scorer.judge(explanation, examples))
+        result = await judged(scorer, explanation, examples, spec)
         if borrowed is not None and scorer.needs_explanation:
-            baseline = result_of(scorer, await scorer.judge(borrowed, examples))
+            baseline = await judged(scorer, borrowed, examples, spec)
             result = result.with_baseline(baseline)
         return result
 

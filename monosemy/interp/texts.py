@@ -40,6 +40,9 @@ _Negatives = Callable[[int, int, int, Sequence[Example]], list[Example]]
 DECILES = 10
 """Strata of activation of the examples that score a feature."""
 
+_COUNTED = 200_000
+"""Firings looked at for the density of contexts."""
+
 _SPARE = 4
 """Candidates looked at per feature wanted."""
 
@@ -136,7 +139,21 @@ class FeatureTexts:
             found = self._negatives[tier](feature, spec.negatives, spec.seed, used)
             used += found
             negatives[tier] = tuple(self._show(feature, found))
-        return ScoringExamples(feature, tuple(self._show(feature, positives)), negatives)
+        shown = tuple(self._show(feature, positives))
+        return ScoringExamples(feature, shown, negatives, self._context_density(feature))
+
+    def _context_density(self, feature: int) -> float:
+        """Of contexts as long as the shown ones, the share in which the feature fires: counted over
+        the whole text, for features with very many firings over a part of it."""
+        positions = self.reader.firings(feature).positions
+        length = 2 * self.reader.window + 1
+        covered = self.reader.n_tokens
+        if len(positions) > _COUNTED:
+            first = (len(positions) - _COUNTED) // 2
+            positions = positions[first : first + _COUNTED]
+            covered = int(positions[-1]) - int(positions[0]) + 1
+        contexts = len(np.unique(np.asarray(positions) // length))
+        return min(1.0, contexts * length / max(covered, 1))
 
     def _pairs(self, feature: int, spec: ScoringSpec, tiers: Sequence[str]) -> ScoringExamples:
         if set(tiers) != {MIS_MARKED}:

@@ -235,9 +235,25 @@ class ScoringSpec(Part):
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
     """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder."""
+    half_width: float | None = Field(None, gt=0, lt=0.5)
+    """Stop judging a feature once its interval is at most twice this wide; None judges all its
+    examples.  The intervals are then as wide as ``looks`` demands."""
+    looks: int = Field(4, ge=1, le=50)
+    """How many equal parts the examples are judged in, with a look after each, where
+    ``half_width`` is given."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()
     """The judging LLM."""
     seed: int = 0
     """Seeds the choice and order of examples."""
+
+    @field_validator("looks")
+    @classmethod
+    def _something_in_each(cls, value: int, info: ValidationInfo) -> int:
+        least = min(info.data.get("positives", value), info.data.get("negatives", value))
+        if info.data.get("half_width") is not None and value > least:
+            raise ValueError(
+                f"{value} looks need as many positives and negatives; there are {least}"
+            )
+        return value
