@@ -1,9 +1,12 @@
-"""The GPU worker (``python -m workers.gpu``): train, evaluate, index."""
+"""The GPU worker (``python -m workers.gpu``): train, evaluate, index, score by the host model."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,30 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import MonosemyError
+from monosemy.interp.lab import Lab
+from monosemy.interp.tools import Tools
 from monosemy.sae_folder import SaeFolder
-from monosemy.specs import EvaluateRun, ImportRun, IndexRun, SweepRun, TrainRun, parse_spec
+from monosemy.specs import (
+    EvaluateRun,
+    ImportRun,
+    IndexRun,
+    Part,
+    ScoreRun,
+    SweepRun,
+    TrainRun,
+    parse_spec,
+)
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.storable import storable
-from service.database.tables import Run
+from service.database.tables import Run, Sae
 from service.settings import Settings
 from workers import publish
 from workers.hosts import HostCache
+from workers.interpretation import Interpretation
 from workers.reporter import RunReporter
 from workers.saes import named_sae
+from workers.stoppable import until_stopped
 from workers.worker import Execute, main
 
 
@@ -35,6 +51,7 @@ class GpuRuns:
         self.engine = engine
         self.workspace = Workspace(settings.artifacts)
         self.hosts = HostCache(self.workspace)
+        self.lease_seconds = settings.lease_seconds
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
         spec = parse_spec(run.spec)
@@ -48,6 +65,8 @@ class GpuRuns:
             return self._evaluate(spec, reporter)
         if isinstance(spec, IndexRun):
             return self._index(spec, reporter)
+        if isinstance(spec, ScoreRun):
+            return self._score(run, spec, reporter)
         raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
 
     def _train(self, run: Run, spec: TrainRun, reporter: RunReporter) -> dict[str, Any]:
@@ -151,6 +170,27 @@ class GpuRuns:
         ):
             index = publish.publish_index(session, sae_id, reader, store, path, stage)
         return {"sae_id": str(sae_id), "index": index}
+
+    def _score(self, run: Run, spec: ScoreRun, reporter: RunReporter) -> dict[str, Any]:
+        """By a scorer that runs the host model; it takes one feature after the other."""
+        alone = spec.scoring.judge.model_copy(update={"concurrency": 1})
+        scoring = spec.scoring.model_copy(update={"judge": alone})
+        interpretation = Interpretation(
+            self.engine, self.workspace, self.lease_seconds, "", partial(self._tools, reporter)
+        )
+        work = interpretation.lead(
+            run.id, run.attempt, spec.model_copy(update={"scoring": scoring}), reporter
+        )
+        return asyncio.run(until_stopped(work, reporter))
+
+    @asynccontextmanager
+    async def _tools(
+        self, reporter: RunReporter, run_id: uuid.UUID, sae: Sae, spec: Part
+    ) -> AsyncIterator[Tools]:
+        del run_id, spec
+        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace)
+        host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
+        yield Tools(lab=Lab(host, folder.sae, folder.spec.site, folder.target_site))
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         sae = named_sae(self.engine, reference)

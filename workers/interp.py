@@ -47,7 +47,6 @@ class InterpRuns:
         self.interpretation = Interpretation(
             engine,
             Workspace(settings.artifacts),
-            self.embeddings,
             settings.lease_seconds,
             settings.judge_model or str(settings.judge_url),
             self._tools,

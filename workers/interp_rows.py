@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.statistics.rates import Z95
+from monosemy.interp.statistics.student import student_critical
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
 
@@ -163,25 +165,9 @@ def mean_interval(
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None, None
-    half = student_97_5(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-def student_97_5(freedom: int) -> float:
-    """The 97.5 % point of Student's t, to four digits.
-
-    Exact for one and two degrees of freedom; Cornish and Fisher's expansion (Abramowitz and Stegun
-    26.7.5) beyond.
-    """
-    if freedom == 1:
-        return math.tan(math.pi * 0.475)
-    if freedom == 2:
-        return 0.95 / math.sqrt(2 * 0.975 * 0.025)
-    z = 1.959963984540054
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    half = (
+        student_critical(Z95, len(values) - 1)
+        * float(np.std(values, ddof=1))
+        / math.sqrt(len(values))
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return mean, mean - half, mean + half

@@ -30,7 +30,6 @@ from service.database.session import transaction
 from service.database.tables import Explanation, Sae
 from workers import interp_rows as rows
 from workers import work_items
-from workers.embeddings import Embeddings
 from workers.saes import named_sae
 from workers.shared_run import Share, SharedRun, Store
 from workers.work_items import Item
@@ -57,12 +56,11 @@ class Interpretation:
         self,
         engine: Engine,
         workspace: Workspace,
-        embeddings: Embeddings,
         lease_seconds: float,
         default_judge: str,
         make_tools: MakeTools,
     ) -> None:
-        self.engine, self.workspace, self.embeddings = engine, workspace, embeddings
+        self.engine, self.workspace = engine, workspace
         self.lease_seconds, self.make_tools = lease_seconds, make_tools
         self.default_judge = default_judge
         """Names the judge where a spec does not, so that equal work can be told before it."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from monosemy.errors import DataError
 from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
 
@@ -18,3 +21,18 @@ class Lab:
     """Where the SAE reads."""
     writes_to: str | None = None
     """Where its reconstruction belongs, if elsewhere (transcoders)."""
+
+    @property
+    def target(self) -> str:
+        """The site at which the decoder's directions have their meaning."""
+        return self.writes_to or self.site
+
+    def direction(self, latent: int) -> Tensor:
+        """Unit decoder direction ``[width of target]``, float32; ``DataError`` if there is none."""
+        if not 0 <= latent < self.sae.d_sae:
+            raise DataError(f"The SAE has {self.sae.d_sae} latents, so none is number {latent}.")
+        row_D = self.sae.W_dec[latent].detach().float()
+        length = float(row_D.norm())
+        if not length > 0:
+            raise DataError(f"Latent {latent} has an empty decoder direction.")
+        return row_D / length

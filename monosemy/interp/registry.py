@@ -47,7 +47,14 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "intruder": lambda spec, tools: IntruderScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
+    "intervention": lambda spec, tools: _intervention(spec, tools),
 }
+
+
+def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:
+    from monosemy.interp.scorers.intervention import InterventionScorer  # needs torch
+
+    return InterventionScorer(tools.need_lab(), spec.intervention, spec.seed)
 
 
 def create_explainer(spec: ExplanationSpec, tools: Tools) -> Explainer:

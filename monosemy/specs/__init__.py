@@ -30,14 +30,17 @@ from monosemy.specs.kinds import (
     SweepRun,
     TrainRun,
     pipeline_children,
+    queue_of,
 )
 from monosemy.specs.parse import apply_overrides, load_spec, parse_spec
 from monosemy.specs.part import Part
 from monosemy.specs.parts import (
+    HOST_SCORERS,
     EvaluationSpec,
     ExplanationSpec,
     FeatureSelection,
     IndexingSpec,
+    InterventionSpec,
     JudgeSpec,
     ModelSpec,
     PriceSpec,
@@ -47,6 +50,7 @@ from monosemy.specs.parts import (
 )
 
 __all__ = [
+    "HOST_SCORERS",
     "KINDS",
     "PENDING_SAE",
     "QUEUES",
@@ -63,6 +67,7 @@ __all__ = [
     "ImportRun",
     "IndexRun",
     "IndexingSpec",
+    "InterventionSpec",
     "JudgeSpec",
     "JumpReLUSpec",
     "MatchingPursuitSpec",
@@ -88,4 +93,5 @@ __all__ = [
     "load_spec",
     "parse_spec",
     "pipeline_children",
+    "queue_of",
 ]

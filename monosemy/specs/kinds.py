@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.part import Part, Site
 from monosemy.specs.parts import (
+    HOST_SCORERS,
     EvaluationSpec,
     ExplanationSpec,
     IndexingSpec,
@@ -213,6 +214,17 @@ QUEUES: dict[str, str] = {
     "score": "interp",
 }
 """Which worker executes which kind; a pipeline is executed as its children."""
+
+
+def queue_of(spec: Part) -> str:
+    """The queue of a run: that of its kind, but ``gpu`` for a score by the host model itself.
+
+    ``"none"`` for a pipeline, whose children have queues of their own.
+    """
+    if isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS:
+        return "gpu"
+    return QUEUES.get(getattr(spec, "kind", ""), "none")
+
 
 PENDING_SAE = "pending"
 """Stands in a child's spec for the SAE that its pipeline has yet to train."""

@@ -217,15 +217,36 @@ class ExplanationSpec(Part):
     """The explaining LLM."""
 
 
+HOST_SCORERS = frozenset({"intervention"})
+"""Scorers that run the host model itself, and so where torch is."""
+
+
+class InterventionSpec(Part):
+    """How the latent is intervened on (the scorer ``intervention`` alone)."""
+
+    mode: Literal["add", "zero"] = "add"
+    """``add``: the latent's decoder direction is added, as strongly as ``kl`` says.  ``zero``: the
+    latent is taken out of the activations, where it fires."""
+    kl: float = Field(1.0, gt=0, le=20)
+    """How far ``add`` moves the prediction of the next token: mean KL(intervened || clean) over
+    prompts, in nats, met within 10 %."""
+    new_tokens: int = Field(8, ge=1, le=128)
+    """Tokens generated after each prompt, at temperature 1."""
+    prompts: int | None = Field(None, ge=2, le=500)
+    """Take at most so many of the activating examples, spread over their strata; None takes all of
+    ``positives``."""
+
+
 class ScoringSpec(Part):
-    scorer: Literal["detection", "fuzzing", "embedding", "example_embedding", "intruder"] = (
-        "detection"
-    )
+    scorer: Literal[
+        "detection", "fuzzing", "embedding", "intervention", "example_embedding", "intruder"
+    ] = "detection"
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
     activating texts are the right words marked?  ``embedding``: do activating texts lie nearer to
-    the explanation than others, by the sentence embedder?  Without any explanation, as ceilings:
-    ``example_embedding``: do they lie nearer to each other?  ``intruder``: which of these texts is
-    the odd one?"""
+    the explanation than others, by the sentence embedder?  ``intervention``: does what the host
+    model writes hold more of it when the latent is amplified?  Without any explanation, as
+    ceilings: ``example_embedding``: do activating texts lie nearer to each other?  ``intruder``:
+    which of these texts is the odd one?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -245,6 +266,8 @@ class ScoringSpec(Part):
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()
     """The judging LLM."""
+    intervention: InterventionSpec = InterventionSpec()
+    """What the scorer ``intervention`` does to the host model."""
     seed: int = 0
     """Seeds the choice and order of examples."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
-from monosemy.specs import PENDING_SAE, QUEUES, Part, PipelineRun, pipeline_children
+from monosemy.specs import PENDING_SAE, Part, PipelineRun, pipeline_children, queue_of
 from service.database.storable import storable, storable_text
 from service.database.tables import Run
 from service.runs import repository
@@ -174,7 +174,7 @@ def _add(session: Session, spec: Part, **columns: Any) -> Run:
     run = repository.add_run(
         session,
         kind=kind,
-        queue=QUEUES.get(kind, "none"),
+        queue=queue_of(spec),
         state="queued",
         spec=spec.model_dump(mode="json"),
         **columns,

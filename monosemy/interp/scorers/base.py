@@ -80,7 +80,7 @@ def result_of(scorer: Scorer, judged: Judged, z: float = Z95) -> ScoreResult:
         n=len(judged.judgements) - failed,
         n_failed=failed,
         worst_case=summary.worst_case,
-        details={**summary.details, **scorer.provenance()},
+        details={**judged.details, **summary.details, **scorer.provenance()},
         usage=judged.usage,
         judgements=judged.judgements,
     )

@@ -8,6 +8,10 @@ from typing import Any
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.statistics.rates import chance_normalised
 
+MEAN_SURPRISAL_CHANGE = "mean_surprisal_change"
+UNBOUNDED = frozenset({MEAN_SURPRISAL_CHANGE})
+"""Metrics without a largest value, of which no share between chance and perfect can be told."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -52,12 +56,15 @@ class Judged:
 
     judgements: tuple[Judgement, ...]
     usage: Usage = field(default_factory=Usage)
+    details: dict[str, Any] = field(default_factory=dict)
+    """What is worth keeping of the judging besides single judgements; of two, the later's."""
 
     def __add__(self, other: Judged) -> Judged:
         usage = Usage()
         usage.add(self.usage)
         usage.add(other.usage)
-        return Judged(self.judgements + other.judgements, usage)
+        details = {**self.details, **other.details}
+        return Judged(self.judgements + other.judgements, usage, details)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ class ScoreResult:
 
     @property
     def chance_normalised(self) -> float | None:
-        """(s - s_b) / (1 - s_b) against ``baseline``; None without one."""
+        """(s - s_b) / (1 - s_b) against ``baseline``; None without one or where 1 is no limit."""
+        if self.metric in UNBOUNDED:
+            return None
         return chance_normalised(self.value, self.baseline.value if self.baseline else None)
 
     def with_baseline(self, baseline: ScoreResult) -> ScoreResult:

@@ -1,0 +1,164 @@
+"""Intervention scores of a planted latent, by readers whose answer is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import pytest
+from interp_examples import CITIES, example, positives, scoring_examples
+from planted_lab import long_host, planted_lab
+
+from monosemy.errors import DataError
+from monosemy.interp.host_text import HostText, Ids
+from monosemy.interp.lab import Lab
+from monosemy.interp.prompts.loader import Prompt
+from monosemy.interp.registry import create_scorer
+from monosemy.interp.scorers.base import ScoringExamples, result_of
+from monosemy.interp.scorers.intervention import InterventionScorer
+from monosemy.interp.scorers.result import Judged
+from monosemy.interp.steering import Addition, Steering
+from monosemy.interp.tools import Tools
+from monosemy.specs.parts import InterventionSpec, ScoringSpec
+
+SPEC = InterventionSpec(kl=0.9, new_tokens=8)
+EXAMPLES = ScoringExamples(0, tuple(positives()), {})
+
+
+class Counting:
+    """Stands for a reader: p(z | passage) = (1 + how often z occurs) / (2 + all characters)."""
+
+    def __init__(self, text: HostText) -> None:
+        self.host = text.host
+        self.passages: list[str] = []
+
+    def tokens(self, text: str) -> Ids:
+        return tuple(text.encode())
+
+    def prefix(self, prompt: Prompt, *, fence: str, passage: str) -> Ids:
+        self.passages.append(json.loads(passage))
+        return tuple(json.loads(passage).encode())
+
+    def log_probabilities(self, pairs: list[tuple[Ids, Ids]]) -> list[float]:
+        return [log_p(bytes(text).decode(), bytes(prefix).decode()) for prefix, text in pairs]
+
+
+def log_p(said: str, passage: str) -> float:
+    return math.log((1 + passage.count(said)) / (2 + len(passage)))
+
+
+@pytest.fixture(scope="module")
+def word(tiny_tokenizer: Any) -> str:
+    """A word that is one token of the tiny vocabulary and in none of the contexts."""
+    words = (tiny_tokenizer.decode([i]) for i in range(260, len(tiny_tokenizer)))
+    return next(w for w in words if w.isalpha() and len(w) > 3 and w not in "".join(CITIES))
+
+
+@pytest.fixture(scope="module")
+def lab(tiny_tokenizer: Any, word: str) -> Lab:
+    (token,) = tiny_tokenizer(word, add_special_tokens=False)["input_ids"]
+    return planted_lab(long_host(tiny_tokenizer), token)
+
+
+def counting(lab: Lab, spec: InterventionSpec = SPEC, seed: int = 0) -> InterventionScorer:
+    scorer = InterventionScorer(lab, spec, seed)
+    scorer.reader = Counting(scorer.text)  # type: ignore[assignment]
+    return scorer
+
+
+def judge(scorer: InterventionScorer, said: str, examples: ScoringExamples = EXAMPLES) -> Judged:
+    return asyncio.run(scorer.judge(said, examples))
+
+
+def test_the_right_explanation_beats_a_wrong_one(lab: Lab, word: str) -> None:
+    scorer = counting(lab)
+    right = result_of(scorer, judge(scorer, word))
+    wrong = result_of(scorer, judge(scorer, "bridges"))
+    assert right.low > 0.1 > wrong.high
+    assert right.metric == "mean_surprisal_change"
+    assert (right.n, right.n_failed, right.worst_case) == (len(CITIES), 0, None)
+    assert abs(right.details["kl"] - 0.9) <= 0.09
+    assert right.details["strength"] > 0
+    assert len(right.details["texts"]) == 3
+    json.dumps(right.with_baseline(wrong).as_details(), allow_nan=False)
+    assert right.with_baseline(wrong).chance_normalised is None
+
+
+def test_values_are_changes_of_log_probability_on_one_passage_each(lab: Lab, word: str) -> None:
+    scorer = counting(lab)
+    found = judge(scorer, word)
+    passages = scorer.reader.passages  # type: ignore[attr-defined]
+    half = len(CITIES)
+    for i, judgement in enumerate(found.judgements):
+        before = CITIES[i].split("<<")[0].rstrip()
+        assert passages[i].startswith(before)
+        assert passages[half + i].startswith(before)
+        assert CITIES[i].split("<<")[1][:5] not in passages[i]
+        wanted = log_p(word, passages[i]) - log_p(word, passages[half + i])
+        assert judgement.value == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_judgements_and_another_others(lab: Lab, word: str) -> None:
+    first = judge(counting(lab), word)
+    assert judge(counting(lab), word) == first
+    assert judge(counting(lab, seed=1), word) != first
+    # Whose company an example is judged in changes the strength alone.
+    texts = counting(lab)
+    (judge(texts, word), judge(texts, "bridges"))
+    assert texts._written.cache_info().misses == 1
+
+
+def test_no_strength_is_no_change(lab: Lab, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Steering, "tuned", lambda self, latent, kl: (Addition(self.lab, latent, 0.0), 0.0)
+    )
+    scorer = InterventionScorer(lab, SPEC)  # read by the host model itself
+    found = result_of(scorer, judge(scorer, word))
+    assert [judgement.value for judgement in found.judgements] == [0.0] * len(CITIES)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_ablation_cuts_after_the_first_activation_and_turns_the_sign(lab: Lab, word: str) -> None:
+    scorer = counting(lab, InterventionSpec(mode="zero", new_tokens=4))
+    found = judge(scorer, word)
+    passages = scorer.reader.passages  # type: ignore[attr-defined]
+    half = len(CITIES)
+    for i, judgement in enumerate(found.judgements):
+        until = CITIES[i].split(">>")[0].replace("<<", "")
+        assert passages[i].startswith(until)
+        wanted = log_p(word, passages[half + i]) - log_p(word, passages[i])
+        assert judgement.value == pytest.approx(wanted, abs=1e-12)
+    assert found.details["strength"] is None
+    assert found.details["kl"] >= 0
+
+
+def test_contexts_without_text_before_the_activation_fail(lab: Lab, word: str) -> None:
+    at_once = example(50, "<<Paris>> is a city.")
+    found = judge(counting(lab), word, scoring_examples([*positives(3), at_once], []))
+    assert [judgement.failed for judgement in found.judgements] == [False] * 3 + [True]
+    with pytest.raises(DataError, match="1 of 2 contexts"):
+        judge(counting(lab), word, scoring_examples([positives(1)[0], at_once], []))
+    with pytest.raises(DataError, match="empty explanation"):
+        judge(counting(lab), "  ")
+
+
+def test_fewer_prompts_are_spread_over_the_strata(lab: Lab, word: str) -> None:
+    spec = InterventionSpec(kl=0.9, new_tokens=1, prompts=3)
+    found = judge(counting(lab, spec), word)
+    rows = [judgement.row for judgement in found.judgements]
+    assert len(rows) == 3
+    assert (rows[0], rows[-1]) == (0, len(CITIES) - 1)
+
+
+def test_specs_reach_the_scorer(lab: Lab) -> None:
+    made = create_scorer(
+        ScoringSpec(scorer="intervention", intervention=SPEC, seed=5), Tools(lab=lab)
+    )
+    assert isinstance(made, InterventionScorer)
+    assert (made.spec, made.seed, made.lab, made.tiers(("same_token",))) == (SPEC, 5, lab, ())
+    parameters = made.provenance()["parameters"]
+    assert (parameters["kl"], parameters["seed"], parameters["writes_to"]) == (0.9, 5, lab.site)
+    with pytest.raises(DataError, match="GPU worker"):
+        create_scorer(ScoringSpec(scorer="intervention"), Tools())

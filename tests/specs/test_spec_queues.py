@@ -1,0 +1,33 @@
+"""Which queue a run goes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from monosemy.specs import (
+    HOST_SCORERS,
+    KINDS,
+    QUEUES,
+    ExplainRun,
+    PipelineRun,
+    ScoreRun,
+    ScoringSpec,
+    TrainRun,
+    queue_of,
+)
+
+
+def test_only_scores_by_the_host_model_leave_the_queue_of_their_kind() -> None:
+    assert queue_of(ScoreRun(sae="s")) == QUEUES["score"] == "interp"
+    for name in HOST_SCORERS:
+        assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
+    assert queue_of(ExplainRun(sae="s")) == "interp"
+    assert queue_of(TrainRun()) == "gpu"
+    assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="intervention"))) == "none"
+    assert set(QUEUES) == set(KINDS) - {"pipeline"}
+
+
+@pytest.mark.parametrize("wrong", [{"kl": 0}, {"new_tokens": 0}, {"mode": "half"}, {"prompts": 1}])
+def test_interventions_that_mean_nothing_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ScoringSpec(intervention=wrong)
