@@ -86,6 +86,10 @@ class TokenBytes:
         A character cut over several tokens stands whole at the token that holds its first byte.
         """
         parts = [self[int(index)] for index in ids]
+        try:  # most text: no character is cut over tokens
+            return [part.decode("utf-8") for part in parts]
+        except UnicodeDecodeError:
+            pass
         data = b"".join(parts)
         text, starts = _characters(data)
         result: list[str] = []
