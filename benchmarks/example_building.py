@@ -87,6 +87,13 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
     """The token store's arrays and the index, as files."""
     torch.manual_seed(0)
     store = synthetic_store(options.tokens, VOCABULARY)
+    # Zipf and Mandelbrot's law: the commonest token is 3 % of the text, as in English.
+    share = np.cumsum(1 / (np.arange(VOCABULARY) + 2.7))
+    rng = np.random.default_rng(1)
+    drawn = [rng.random(min(2**20, store.n_tokens - i)) for i in range(0, store.n_tokens, 2**20)]
+    store.tokens = np.concatenate(
+        [np.searchsorted(share, part * share[-1]).astype(np.uint32) for part in drawn]
+    )
     for name in ("tokens", "row_start", "row_document", "document_hash"):
         np.save(folder / f"{name}.npy", getattr(store, name))
     floor = 1000 / options.tokens

@@ -31,6 +31,9 @@ PER_NEIGHBOUR = 3
 NEIGHBOUR_FIRINGS = (96, 4096)
 """Firings of each neighbour that are looked at, and if these do not do."""
 
+_TOGETHER = 128
+"""Candidates looked at together."""
+
 _PASSES = 4
 """Slots that a candidate is tried for: those that are left may have other shapes."""
 
@@ -138,14 +141,18 @@ def _offer(
     rows, inside = _rows_within(sampler, split, middles)
     left = np.flatnonzero(inside)
     for turn in range(_PASSES):
-        empty = slots.empty()
-        if not empty or len(left) == 0:
-            return
-        # Slot by slot in turn; those that do not fit this time are tried for the next slot.
-        turns = np.array(empty)[(np.arange(len(left)) + turn) % len(empty)]
-        names = None if groups is None else groups[left].tolist()
-        taken = slots.fill(turns, middles[left], rows[left], names, most)
-        left = np.delete(left, taken)
+        kept = []
+        # Few at a time: those taken first make most of the others needless.
+        for begin in range(0, len(left), _TOGETHER):
+            empty = slots.empty()
+            if not empty:
+                return
+            now = left[begin : begin + _TOGETHER]
+            # Slot by slot in turn; those that do not fit this time are tried for the next slot.
+            turns = np.array(empty)[(np.arange(len(now)) + turn) % len(empty)]
+            names = None if groups is None else groups[now].tolist()
+            kept.append(np.delete(now, slots.fill(turns, middles[now], rows[now], names, most)))
+        left = np.concatenate(kept) if kept else left
 
 
 def _rows_within(

@@ -67,6 +67,10 @@ class NegativeSlots:
         row_start = np.asarray(self._store.row_start)
         fits = (starts >= row_start[rows]) & (ends <= row_start[rows + 1])
         fits[fits] = self._text.silent(starts[fits], ends[fits])
+        # What cannot be taken in any case is not compared with anything.
+        fits &= [row not in self._rows for row in rows.tolist()]
+        if groups is not None and most is not None:
+            fits &= [self._groups[group] < most for group in groups]
         fitting = np.flatnonzero(fits)
         documents = np.asarray(self._store.row_document)[rows[fitting]].tolist()
         batch = self._seen.batch(starts[fitting], ends[fitting])
