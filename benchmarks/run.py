@@ -28,6 +28,7 @@ def commands(quick: bool) -> list[list[str]]:
         ["training_step.py", "--others", *runs],
         *(["matching_pursuit.py", "--tokens", batch, *runs] for batch in batches),
         ["text_to_sae.py", "--tokens", "16384" if quick else "65536", *runs],
+        ["example_building.py", *(["--tokens", "1000000", "--features", "100"] if quick else [])],
     ]
 
 

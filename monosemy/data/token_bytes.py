@@ -85,7 +85,12 @@ class TokenBytes:
 
         A character cut over several tokens stands whole at the token that holds its first byte.
         """
-        parts = [self[int(index)] for index in ids]
+        table, size = self._table, len(self._table)
+        parts = [table[i] if 0 <= i < size else b"" for i in map(int, ids)]
+        try:  # most text: no character is cut over tokens
+            return [part.decode("utf-8") for part in parts]
+        except UnicodeDecodeError:
+            pass
         data = b"".join(parts)
         text, starts = _characters(data)
         result: list[str] = []

@@ -28,8 +28,11 @@ OCCURRENCES = (256, 4096)
 PER_NEIGHBOUR = 3
 """Windows around one neighbour's firings, before all neighbours had their turn."""
 
-NEIGHBOUR_FIRINGS = (256, 4096)
+NEIGHBOUR_FIRINGS = (96, 4096)
 """Firings of each neighbour that are looked at, and if these do not do."""
+
+_TOGETHER = 128
+"""Candidates looked at together."""
 
 _PASSES = 4
 """Slots that a candidate is tried for: those that are left may have other shapes."""
@@ -79,12 +82,14 @@ def neighbour_negatives(
     slots = sampler.slots(feature, split, count, like, rng)
     neighbours = nearest_features(sampler, feature)
     for most, each in zip(NEIGHBOUR_FIRINGS, (PER_NEIGHBOUR, count), strict=True):
+        if not slots.empty() or not neighbours:
+            break
+        places, groups = [], []
         for neighbour, group in neighbours:
-            if not slots.empty():
-                break
-            postings = FeatureText(sampler.reader, sampler.store, neighbour, most).of_split(split)
-            shuffled = rng.permutation(postings.positions)
-            _offer(sampler, slots, split, shuffled, group, each)
+            text = FeatureText(sampler.reader, sampler.store, neighbour, most)
+            places.append(rng.permutation(text.of_split(split).positions))
+            groups += [group] * len(places[-1])
+        _offer(sampler, slots, split, np.concatenate(places), np.array(groups), each)
     return slots.filled()
 
 
@@ -109,7 +114,7 @@ def _top_tokens(sampler: Sampler, feature: int, split: int) -> tuple[Ints, Ints]
     elsewhere: FeaturePostings = text.postings.where(text.splits != split)
     if len(elsewhere) == 0:
         elsewhere = text.postings
-    ids, firings = np.unique(sampler.store.tokens[elsewhere.positions], return_counts=True)
+    ids, firings = np.unique(sampler.tokens[elsewhere.positions], return_counts=True)
     best = np.argsort(-firings, kind="stable")[:TOP_TOKENS]
     return ids[best].astype(np.int64), firings[best].astype(np.int64)
 
@@ -129,32 +134,34 @@ def _offer(
     slots: NegativeSlots,
     split: int,
     middles: Ints,
-    group: str | None = None,
+    groups: npt.NDArray[np.str_] | None = None,
     most: int | None = None,
 ) -> None:
-    """Fills slots with windows around ``middles``, in order; ``most`` of them at most."""
-    middles, rows = _allowed(sampler, split, middles)
-    wanted = len(slots.empty()) if most is None else most
+    """Fills slots with windows around ``middles``, in order, with ``most`` of a group at most."""
+    rows, inside = _rows_within(sampler, split, middles)
+    left = np.flatnonzero(inside)
     for turn in range(_PASSES):
-        empty = slots.empty()
-        if not empty or wanted <= 0 or len(middles) == 0:
-            return
-        # Slot by slot in turn; those that do not fit this time are tried for the next slot.
-        turns = (np.arange(len(middles)) + turn) % len(empty)
-        groups = None if group is None else [group] * len(middles)
-        taken = slots.fill(np.array(empty)[turns], middles, rows, groups, wanted)
-        wanted -= len(taken)
-        left = np.ones(len(middles), np.bool_)
-        left[taken] = False
-        middles, rows = middles[left], rows[left]
+        kept = []
+        # Few at a time: those taken first make most of the others needless.
+        for begin in range(0, len(left), _TOGETHER):
+            empty = slots.empty()
+            if not empty:
+                return
+            now = left[begin : begin + _TOGETHER]
+            # Slot by slot in turn; those that do not fit this time are tried for the next slot.
+            turns = np.array(empty)[(np.arange(len(now)) + turn) % len(empty)]
+            names = None if groups is None else groups[now].tolist()
+            kept.append(np.delete(now, slots.fill(turns, middles[now], rows[now], names, most)))
+        left = np.concatenate(kept) if kept else left
 
 
-def _allowed(sampler: Sampler, split: int, positions: Ints) -> tuple[Ints, Ints]:
-    """(positions, rows) of those positions that lie in indexed rows of the split."""
+def _rows_within(
+    sampler: Sampler, split: int, positions: Ints
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """(rows of the positions, whether each is an indexed row of the split)."""
     store, indexed = sampler.store, sampler.reader.rows
     rows = np.searchsorted(sampler.row_start, positions, side="right") - 1
     place = np.minimum(np.searchsorted(indexed, rows), len(indexed) - 1)
     documents = np.asarray(store.row_document)[rows]
     splits = explanation_split(np.asarray(store.document_hash)[documents])
-    inside = (indexed[place] == rows) & (splits == split)
-    return positions[inside], rows[inside]
+    return rows, (indexed[place] == rows) & (splits == split)

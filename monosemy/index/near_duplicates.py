@@ -2,14 +2,14 @@
 
 Two windows are near-duplicates if their sets of three-token shingles (Broder 1997) have 80 % of
 their union in common (Jaccard index), or if one holds most of the other: a text that stands twice
-in a corpus is cut into rows at other places, so that its windows are shifted or clipped.  A window
-of fewer than three tokens is one shingle.
+in a corpus is cut into rows at other places, so that its windows are shifted or clipped.  In a
+window of fewer than three tokens the last one counts again.  Shingles are compared as 64-bit
+hashes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,105 +24,174 @@ CONTAINED = 0.6
 LEAST_SHARED, LEAST_OF_LONGER = 8, 0.25
 """... so many in common, and this share of the longer one's."""
 
-_TABLE_BITS = 20
+_TABLE_BITS = 18
 _MULTIPLIERS = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F))
 
-Shingles = frozenset[Hashable]
+_Hashes = npt.NDArray[np.uint64]
 
 
-def shingles(tokens: npt.NDArray[np.integer]) -> Shingles:
-    """The set of three-token runs of a window, or the window itself if it is shorter."""
-    ids = tokens.tolist()
-    if len(ids) < SHINGLE:
-        return frozenset([tuple(ids)])
-    return frozenset(zip(ids, ids[1:], ids[2:], strict=False))
+def is_near(shared: Ints, one: Ints, two: Ints) -> npt.NDArray[np.bool_]:
+    """Whether windows of ``one`` and ``two`` shingles with ``shared`` in common are too alike."""
+    least = np.maximum(CONTAINED * np.minimum(one, two), LEAST_OF_LONGER * np.maximum(one, two))
+    contained = shared >= np.maximum(least, LEAST_SHARED)
+    return np.asarray(contained | (shared >= JACCARD * (one + two - shared)))
 
 
-def near_duplicates(one: Shingles, two: Shingles) -> bool:
+def shingle_hashes(
+    tokens: npt.NDArray[np.integer], starts: Ints, ends: Ints
+) -> tuple[_Hashes, npt.NDArray[np.int32]]:
+    """(hash of every shingle of the windows ``tokens[start:end]``, which window it is of).
+
+    Windows are not empty; shingles come window by window, repetitions included.
+    """
+    lengths = np.maximum(ends - starts - (SHINGLE - 1), 1)
+    owners = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
+    firsts = np.cumsum(lengths) - lengths
+    places = np.repeat(starts - firsts, lengths) + np.arange(len(owners))
+    last = np.repeat(ends - 1, lengths)
+    mixed = np.zeros(len(owners), np.uint64)
+    for step in range(SHINGLE):
+        ids = tokens[np.minimum(places + step, last)].astype(np.uint64)
+        mixed = (mixed ^ ids) * _MULTIPLIERS[step % 2]
+        mixed ^= mixed >> np.uint64(29)
+    return mixed, owners
+
+
+@dataclass(frozen=True)
+class _ShingleSets:
+    """The shingles of some windows: hashes ascending, none twice for the same owner."""
+
+    hashes: _Hashes
+    owners: npt.NDArray[np.int32]
+    sizes: Ints
+    """Shingles of each window."""
+
+    def near(self, other: _ShingleSets) -> tuple[Ints, Ints]:
+        """The pairs (window of this, window of the other) that are near-duplicates."""
+        low = np.searchsorted(self.hashes, other.hashes, side="left")
+        counts = np.searchsorted(self.hashes, other.hashes, side="right") - low
+        firsts = np.cumsum(counts) - counts
+        which = np.repeat(low - firsts, counts) + np.arange(int(counts.sum()))
+        keys = self.owners[which].astype(np.int64) * len(other.sizes)
+        pairs, shared = np.unique(keys + np.repeat(other.owners, counts), return_counts=True)
+        mine, theirs = np.divmod(pairs, max(len(other.sizes), 1))
+        close = is_near(shared, self.sizes[mine], other.sizes[theirs])
+        return mine[close], theirs[close]
+
+
+def _shingle_sets(tokens: npt.NDArray[np.integer], starts: Ints, ends: Ints) -> _ShingleSets:
+    hashes, owners = shingle_hashes(tokens, starts, ends)
+    order = np.argsort(hashes, kind="stable")  # owners ascend, and stay so among equals
+    hashes, owners = hashes[order], owners[order]
+    new = np.ones(len(hashes), np.bool_)
+    new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+    hashes, owners = hashes[new], owners[new]
+    return _ShingleSets(hashes, owners, np.bincount(owners, minlength=len(starts)))
+
+
+def near_duplicates(one: npt.NDArray[np.integer], two: npt.NDArray[np.integer]) -> bool:
     """Whether two windows read almost the same (see above); symmetric."""
-    return _is_near(len(one & two), len(one), len(two))
-
-
-def _is_near(shared: int, one: int, two: int) -> bool:
-    if shared >= JACCARD * (one + two - shared):
-        return True
-    least = max(LEAST_SHARED, CONTAINED * min(one, two), LEAST_OF_LONGER * max(one, two))
-    return shared >= least
+    whole = (_shingle_sets(ids, np.array([0]), np.array([len(ids)])) for ids in (one, two))
+    first, second = whole
+    return len(first.near(second)[0]) > 0
 
 
 class SeenWindows:
     """Windows that are taken or must not be met again.
 
-    Sets of shingles are exact but slow in Python, and most windows share next to nothing with any
-    other.  So shingles are hashed into a table first, for all windows at once; only a window that
-    shares enough with the table or with its batch to be anyone's near-duplicate is compared in
-    earnest.  A collision costs time, never an answer.
+    Most windows share next to nothing with any other.  So shingles are looked up in a table first;
+    only a window that has enough in common with all seen ones together, or with its batch, to be
+    anyone's near-duplicate is compared with each.
     """
 
     def __init__(self, tokens: npt.NDArray[np.integer]) -> None:
         self._tokens = tokens
         self._table = np.zeros(1 << _TABLE_BITS, np.bool_)
-        self._waiting: list[tuple[int, int]] = []
-        self._sizes: list[int] = []
-        self._holders: dict[Hashable, list[int]] = {}
+        self._scratch = np.empty((2, 1 << _TABLE_BITS), np.int32)
+        self._old: _ShingleSets | None = None
+        self._new: list[tuple[Ints, Ints]] = []
+
+    def copy(self) -> SeenWindows:
+        """One that goes on from here by itself; what is seen so far is sorted once for all."""
+        if self._old is None and self._new:
+            self._old, self._new = self._sorted(), []
+        other = SeenWindows(self._tokens)
+        other._table, other._scratch = self._table.copy(), self._scratch
+        other._old, other._new = self._old, list(self._new)
+        return other
 
     def add(self, starts: Ints, ends: Ints) -> None:
         """Windows that are met already, ``tokens[start:end]`` each."""
-        self._table[self._hashes(starts, ends)[0]] = True
-        self._waiting += zip(starts.tolist(), ends.tolist(), strict=True)
+        if len(starts) == 0:
+            return
+        self._table[_short(shingle_hashes(self._tokens, starts, ends)[0])] = True
+        self._new.append((starts, ends))
 
-    def suspects(self, starts: Ints, ends: Ints) -> npt.NDArray[np.bool_]:
-        """False for windows that are near-duplicates neither of a seen one nor of each other."""
-        hashes, owners = self._hashes(starts, ends)
+    def batch(self, starts: Ints, ends: Ints) -> WindowBatch:
+        """Candidates, to be taken one by one; what is taken is then seen."""
+        hashes, owners = shingle_hashes(self._tokens, starts, ends)
+        suspects = np.flatnonzero(self._suspects(hashes, owners, len(starts)))
+        met: set[int] = set()
+        twins: dict[int, set[int]] = {}
+        if len(suspects):
+            own = _shingle_sets(self._tokens, starts[suspects], ends[suspects])
+            for sets in (self._old, self._sorted()):
+                if sets is not None:
+                    met.update(suspects[sets.near(own)[1]].tolist())
+            for one, two in zip(*(suspects[side].tolist() for side in own.near(own)), strict=True):
+                twins.setdefault(one, set()).add(two)
+        return WindowBatch(self, starts, ends, met, twins)
+
+    def _suspects(
+        self, hashes: _Hashes, owners: npt.NDArray[np.int32], count: int
+    ) -> npt.NDArray[np.bool_]:
+        """False for windows that are no near-duplicates of a seen one nor of each other."""
+        short = _short(hashes)
         # Who comes first and last with a shingle differ where more than one window has it.
-        first, last = (np.empty(1 << _TABLE_BITS, np.int32) for _ in range(2))
-        last[hashes] = owners
-        first[hashes[::-1]] = owners[::-1]
-        shared = self._table[hashes] | (first[hashes] != last[hashes])
-        found = np.bincount(owners[shared], minlength=len(starts))
+        first, last = self._scratch
+        last[short] = owners
+        first[short[::-1]] = owners[::-1]
+        shared = self._table[short] | (first[short] != last[short])
+        found = np.bincount(owners[shared], minlength=count)
         # Collisions and repetitions only raise what is found and lower the size: a near-duplicate
         # is always suspected.
-        keys = np.unique(owners.astype(np.int64) << _TABLE_BITS | hashes)
-        sizes = np.bincount(keys >> _TABLE_BITS, minlength=len(starts))
+        keys = np.unique(owners.astype(np.int64) << _TABLE_BITS | short)
+        sizes = np.bincount(keys >> _TABLE_BITS, minlength=count)
         least = np.maximum(LEAST_SHARED, LEAST_OF_LONGER * sizes)
         return np.asarray(found >= np.minimum(JACCARD * sizes, least))
 
-    def take(self, start: int, end: int, suspect: bool = True) -> bool:
-        """Adds a window unless it is a near-duplicate of a seen one; whether it did.
+    def _sorted(self) -> _ShingleSets | None:
+        if not self._new:
+            return None
+        starts, ends = (np.concatenate(side) for side in zip(*self._new, strict=True))
+        return _shingle_sets(self._tokens, starts, ends)
 
-        ``suspect`` is what ``suspects`` said of it, in a batch that held all windows taken since.
-        """
-        if suspect and self._met(start, end):
+
+@dataclass
+class WindowBatch:
+    """Candidates compared with what was seen and with each other."""
+
+    seen: SeenWindows
+    starts: Ints
+    ends: Ints
+    met: set[int]
+    """Near-duplicates of a seen window."""
+    twins: dict[int, set[int]]
+    """Near-duplicates of each other, themselves included."""
+    taken: set[int] = field(default_factory=set)
+
+    def take(self, number: int) -> bool:
+        """Takes a window unless it is a near-duplicate of a seen or taken one; whether it did."""
+        if number in self.met or self.twins.get(number, set()) & self.taken:
             return False
-        self.add(np.array([start]), np.array([end]))
+        self.taken.add(number)
         return True
 
-    def _met(self, start: int, end: int) -> bool:
-        for waiting in self._waiting:
-            self._index(*waiting)
-        self._waiting = []
-        own = shingles(self._tokens[start:end])
-        shared = Counter(number for each in own for number in self._holders.get(each, ()))
-        return any(_is_near(n, len(own), self._sizes[number]) for number, n in shared.items())
+    def close(self) -> None:
+        """What was taken is now seen."""
+        chosen = np.array(sorted(self.taken), np.int64)
+        self.seen.add(self.starts[chosen], self.ends[chosen])
 
-    def _index(self, start: int, end: int) -> None:
-        found = shingles(self._tokens[start:end])
-        for each in found:
-            self._holders.setdefault(each, []).append(len(self._sizes))
-        self._sizes.append(len(found))
 
-    def _hashes(self, starts: Ints, ends: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-        """(hashes of all shingles of the windows, which window each is of)."""
-        lengths = np.maximum(ends - starts - (SHINGLE - 1), 1)
-        owners = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
-        firsts = np.cumsum(lengths) - lengths
-        places = np.repeat(starts - firsts, lengths) + np.arange(len(owners))
-        short = ends - starts < SHINGLE
-        mixed = np.zeros(len(owners), np.uint64)
-        last = ends[owners] - 1
-        for step in range(SHINGLE):
-            # Past the end of a short window stands its last token: any fixed rule will do.
-            at = np.minimum(places + step, last) if short.any() else places + step
-            mixed = (mixed ^ self._tokens[at].astype(np.uint64)) * _MULTIPLIERS[step % 2]
-            mixed ^= mixed >> np.uint64(29)
-        return (mixed >> np.uint64(64 - _TABLE_BITS)).astype(np.int64), owners
+def _short(hashes: _Hashes) -> Ints:
+    return (hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)

@@ -37,6 +37,7 @@ class NegativeSlots:
         self._store, self._text, self._seen = store, text, seen
         self._rows = set(used_rows)
         self._documents: Counter[int] = Counter()
+        self._groups: Counter[str] = Counter()
         self._per_document = per_document
         self._slots: list[Example | None] = [None] * len(shapes)
 
@@ -58,31 +59,37 @@ class NegativeSlots:
     ) -> list[int]:
         """Tries window i (around ``middles[i]``, in ``rows[i]``) for slot ``slots[i]``, in order.
 
-        ``groups`` names where each came from.  Returns which of the windows were taken, ``most`` of
-        them at most.
+        ``groups`` names where each came from; ``most`` of a group are taken at most, earlier calls
+        included.  Returns which of the windows were taken.
         """
         starts = middles - self.shapes[slots, 0]
         ends = middles + self.shapes[slots, 1]
         row_start = np.asarray(self._store.row_start)
         fits = (starts >= row_start[rows]) & (ends <= row_start[rows + 1])
         fits[fits] = self._text.silent(starts[fits], ends[fits])
+        # What cannot be taken in any case is not compared with anything.
+        fits &= [row not in self._rows for row in rows.tolist()]
+        if groups is not None and most is not None:
+            fits &= [self._groups[group] < most for group in groups]
         fitting = np.flatnonzero(fits)
         documents = np.asarray(self._store.row_document)[rows[fitting]].tolist()
-        suspects = self._seen.suspects(starts[fitting], ends[fitting])
+        batch = self._seen.batch(starts[fitting], ends[fitting])
         taken: list[int] = []
-        for i, document, suspect in zip(fitting.tolist(), documents, suspects, strict=True):
-            if len(taken) == most:
-                break
+        for number, (i, document) in enumerate(zip(fitting.tolist(), documents, strict=True)):
+            group = NEGATIVE if groups is None else groups[i]
+            if most is not None and self._groups[group] >= most:
+                continue
             slot, row, start, end = int(slots[i]), int(rows[i]), int(starts[i]), int(ends[i])
             crowded = self._documents[document] >= self._per_document
             if self._slots[slot] is not None or row in self._rows or crowded:
                 continue
-            if not self._seen.take(start, end, bool(suspect)):
+            if not batch.take(number):
                 continue
             self._rows.add(row)
             self._documents[document] += 1
-            group = NEGATIVE if groups is None else groups[i]
+            self._groups[group] += 1
             place = int(middles[i])
             self._slots[slot] = Example(row, document, place, group, start, end, (), ())
             taken.append(i)
+        batch.close()
         return taken

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -95,6 +96,13 @@ def sample_negatives(
     return Sampler(reader, store).negatives(feature, split, count, seed, like)
 
 
+@dataclass
+class _OneFeature:
+    text: FeatureText
+    pools: dict[int, Ints] = field(default_factory=dict)
+    seen: dict[int, SeenWindows] = field(default_factory=dict)
+
+
 class Sampler:
     """Samples of the features of an index.  Keeps what it last read of one feature."""
 
@@ -103,7 +111,8 @@ class Sampler:
         self.reader = reader
         self.store = store
         self.row_start = np.asarray(store.row_start, np.int64)
-        self._last: tuple[FeatureText, dict[int, Ints]] | None = None
+        self.tokens = np.asarray(store.tokens)  # a plain view: a memmap object is slow to index
+        self._last: _OneFeature | None = None
         self._documents: dict[int, int] = {}
 
     def examples(
@@ -209,31 +218,32 @@ class Sampler:
 
     def text_of(self, feature: int) -> FeatureText:
         """The firings of a feature."""
-        return self._of(feature)[0]
+        return self._of(feature).text
 
     def seen_before(self, feature: int, split: int) -> SeenWindows:
         """Every window that earlier splits may show of the feature."""
-        seen = SeenWindows(self.store.tokens)
-        text = self.text_of(feature)
-        for earlier in range(split):
-            postings = text.of_split(earlier)
-            ascending = rank(postings)
-            top = strongest_per_document(postings, ascending, POOL_TOP)
-            shown = np.union1d(self._pool(feature, earlier), top)
-            positions, rows = postings.positions[shown], postings.rows[shown]
-            seen.add(*window_bounds(positions, rows, self.row_start, self.reader.window))
-        return seen
+        seen = self._of(feature).seen
+        if split not in seen:
+            found = SeenWindows(self.tokens)
+            for earlier in range(split):
+                postings = self.text_of(feature).of_split(earlier)
+                top = strongest_per_document(postings, rank(postings), POOL_TOP)
+                shown = np.union1d(self._pool(feature, earlier), top)
+                places, rows = postings.positions[shown], postings.rows[shown]
+                found.add(*window_bounds(places, rows, self.row_start, self.reader.window))
+            seen[split] = found
+        return seen[split].copy()
 
-    def _of(self, feature: int) -> tuple[FeatureText, dict[int, Ints]]:
-        if self._last is None or self._last[0].feature != feature:
-            self._last = FeatureText(self.reader, self.store, feature), {}
+    def _of(self, feature: int) -> _OneFeature:
+        if self._last is None or self._last.text.feature != feature:
+            self._last = _OneFeature(FeatureText(self.reader, self.store, feature))
         return self._last
 
     def _pool(self, feature: int, split: int) -> Ints:
         """Which postings of the split may be shown, ascending; the same for every seed."""
-        text, pools = self._of(feature)
+        pools = self._of(feature).pools
         if split not in pools:
-            postings = text.of_split(split)
+            postings = self.text_of(feature).of_split(split)
             rng = generator(feature, split, 0)
             layers = strata(rank(postings), POOL_STRATA)
             drawn = self._draw(postings, layers, POOL_PER_STRATUM, rng)
@@ -275,7 +285,7 @@ class Sampler:
             self.row_start,
             self.reader.window,
         )
-        suspects = seen.suspects(starts, ends)
+        batch = seen.batch(starts, ends)
         rows, documents = postings.rows[candidates], postings.documents[candidates]
         taken: list[tuple[int, int]] = []
         used: set[int] = set()
@@ -292,7 +302,7 @@ class Sampler:
                     row, document = int(rows[i]), int(documents[i])
                     if row in used or crowd[document] >= most:
                         continue
-                    if not seen.take(int(starts[i]), int(ends[i]), bool(suspects[i])):
+                    if not batch.take(i):
                         continue
                     used.add(row)
                     crowd[document] += 1

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from monosemy.errors import DataError
 from monosemy.interp.prompts.quoting import CLOSE, OPEN, quote, quote_marked
 
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
 MARK_THRESHOLD = 0.3
 """Tokens above this share of their example's strongest activation are marked, as delphi does."""
+_MARGIN = 8
 _BROKEN = "\ufffd"
 
 
@@ -126,8 +125,8 @@ def show_example(
 ) -> ShownExample:
     """Text and levels of ``example``; ``max_activation`` is the feature's maximum.
 
-    The whole row is decoded and then cut, so a character that straddles the window's border is
-    either whole or absent.  Raises ``DataError`` for an example of another token store.
+    Some tokens more are decoded and then cut off, so a character that straddles the window's border
+    is either whole or absent.  Raises ``DataError`` for an example of another token store.
     """
     if not 0 <= example.row < len(store.row_start) - 1:
         raise DataError(f"Row {example.row} is not in this token store.", "Index the text again.")
@@ -137,7 +136,9 @@ def show_example(
             f"The example at position {example.position} does not lie in row {example.row}.",
             "The index belongs to another token store; index the text again.",
         )
-    pieces = token_bytes.pieces(np.asarray(store.tokens[first:last]).tolist())
+    # A character has four bytes at most: no farther token of the row has a part in the window's.
+    first, last = max(first, example.start - _MARGIN), min(last, example.end + _MARGIN)
+    pieces = token_bytes.pieces(store.tokens[first:last].tolist())
     levels = [0.0] * (last - first)
     scale = 10.0 / max_activation if max_activation > 0 else 0.0
     for offset, value in zip(example.offsets, example.values, strict=True):
