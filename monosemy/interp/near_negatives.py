@@ -58,10 +58,14 @@ class NearNegatives:
         feature: int,
         count: int,
         seed: int,  # noqa: ARG002
-        positives: Sequence[Example],
+        like: Sequence[Example],
     ) -> list[Example]:
-        """``count`` negatives for these activating examples; fewer if there are no more."""
+        """``count`` negatives for the activating ones among ``like``; fewer if there are no more.
+
+        Rows of ``like`` are not used again, be they of activating examples or of other negatives.
+        """
         windows = self._found.windows
+        positives = [example for example in like if example.group != NEGATIVE]
         chosen = np.unique(
             np.linspace(0, len(positives) - 1, min(MAX_QUERIES, count, len(positives))).round()
         ).astype(int)
@@ -73,7 +77,7 @@ class NearNegatives:
         own = own[own >= 0]
         cosines_QW = self._found.similarities(self._found.vectors[own].astype(np.float32))
         fires, _ = self._reader.postings(feature)
-        free = ~np.isin(windows.rows, [example.row for example in positives])
+        free = ~np.isin(windows.rows, [example.row for example in like])
         places: dict[tuple[int, int], _Places] = {}
         waiting: list[Iterator[Example]] = []
         for query, cosines in zip(queries, cosines_QW, strict=True):

@@ -293,6 +293,23 @@ def test_near_negatives_are_the_nearest_silent_windows(
     assert {(e.position - e.start, e.end - e.position) for e in near} <= shapes
 
 
+def test_other_negatives_are_kept_clear_of_but_not_searched_by(
+    texts: FeatureTexts, tmp_path: Path
+) -> None:
+    found = built(texts, FakeEmbedder(), tmp_path)
+    near = NearNegatives(texts.reader, texts.store, found)
+    yes = sample_examples(texts.reader, texts.store, 3, TEST, 4, 0)
+    first = near(3, 4, 0, yes)
+    second = near(3, 4, 0, [*yes, *first])
+    assert len(first) == len(second) == 4
+    assert not {e.row for e in first} & {e.row for e in second}
+    # The same queries: what comes next is what a longer list would have had next.
+    assert (
+        len({(e.start, e.end) for e in near(3, 12, 0, yes)} & {(e.start, e.end) for e in second})
+        >= 3
+    )
+
+
 def test_without_activating_examples_there_is_nothing_to_be_near(
     texts: FeatureTexts, tmp_path: Path
 ) -> None:
