@@ -81,6 +81,7 @@ class Interpretation:
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
+            await work.prepare(reporter)
             shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)
             ended, total, _ = self._ended(run_id)
             with reporter.stage(spec.kind, total, "features", ended) as stage:
@@ -107,6 +108,7 @@ class Interpretation:
         sae, texts = self._texts(spec.sae)
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            await work.prepare(Reporter())
             return await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
@@ -216,6 +218,9 @@ class FeatureWork:
 
     key: str
 
+    async def prepare(self, reporter: Reporter) -> None:
+        """What is done once, before the first feature."""
+
     async def one(self, item: Item) -> Store:
         raise NotImplementedError
 
@@ -256,8 +261,12 @@ class ScoreWork(FeatureWork):
         judge: str,
     ) -> None:
         self.engine, self.run_id, self.texts, self.spec = engine, run_id, texts, spec
+        self.tools = tools
         self.scorer = create_scorer(self.spec, tools)
         self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge)
+
+    async def prepare(self, reporter: Reporter) -> None:
+        await self.texts.prepare(self.scorer.tiers(self.spec.tiers), self.tools, reporter)
 
     async def one(self, item: Item) -> Store:
         assert item.explanation_id is not None
