@@ -15,6 +15,7 @@ from monosemy.console import ConsoleReporter
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
 from monosemy.index.reader import IndexReader
+from monosemy.interp.embedder import embed_here
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import (
@@ -186,7 +187,7 @@ async def _label(
         return
     said = {feature: found.text for feature, found in explanations.items()}
     async with make_judge(spec.scoring.judge) as judge:
-        tools = Tools(judge=judge)
+        tools = Tools(judge=judge, embed=embed_here())
         scorer = create_scorer(spec.scoring, tools)
         await texts.prepare(scorer.tiers(spec.scoring.tiers), tools, reporter)
         await score_explanations(

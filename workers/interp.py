@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Engine
 
 from monosemy.errors import DataError, Interrupted, MonosemyError
+from monosemy.interp.embedding import ThreadedEmbed
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.tools import Tools
@@ -91,7 +90,9 @@ class InterpRuns:
     @asynccontextmanager
     async def _tools(self, run_id: uuid.UUID, sae: Sae, spec: Part) -> AsyncIterator[Tools]:
         del sae
-        embed = self._embed if self.inference.url else None
+        embed = None
+        if self.inference.url:
+            embed = ThreadedEmbed(self.inference.embed, self.settings.embedder)
         judge_spec = _judge_spec(spec)
         if not self.settings.judge_url:
             yield Tools(embed=embed)
@@ -121,10 +122,6 @@ class InterpRuns:
             cached=settings.judge_price_cached,
             output=settings.judge_price_output,
         )
-
-    async def _embed(self, texts: Any) -> npt.NDArray[np.float32]:
-        found = await asyncio.to_thread(self.inference.embed, list(texts))
-        return np.asarray(found, dtype=np.float32)
 
 
 def _judge_spec(spec: Part) -> JudgeSpec:

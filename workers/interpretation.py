@@ -78,8 +78,8 @@ class Interpretation:
         stopped: str | None = None
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
-            await work.prepare(reporter)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
+            await work.prepare(reporter)
             shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)
             ended, total, _ = self._ended(run_id)
             with reporter.stage(spec.kind, total, "features", ended) as stage:

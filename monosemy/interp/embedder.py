@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from monosemy.errors import ModelError
+from monosemy.interp.embedding import ThreadedEmbed
 
 PACKAGED = "all-minilm-l6-v2"
 MAX_TOKENS = 256
@@ -88,3 +89,15 @@ class Embedder:
             torch.nn.functional.normalize(mean_BD, dim=-1).cpu().numpy()
         )
         return embedding
+
+
+def embed_here(name: str = PACKAGED, device: str = "cpu") -> ThreadedEmbed:
+    """The embedder in this process, as scorers ask for it; loaded when it is first asked."""
+    loaded: list[Embedder] = []
+
+    def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        if not loaded:
+            loaded.append(Embedder.load(name, device))
+        return loaded[0].embed(texts)
+
+    return ThreadedEmbed(embed, name)

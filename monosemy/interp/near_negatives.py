@@ -2,134 +2,97 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.index.examples import NEGATIVE, Example
-from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import PER_DOCUMENT
-from monosemy.interp.window_embeddings import Ints, WindowEmbeddings
-
-if TYPE_CHECKING:
-    from monosemy.data.store import TokenStore
+from monosemy.data.splits import TEST
+from monosemy.index.examples import NEGATIVE, Example, Ints
+from monosemy.index.sampling import Sampler, generator
+from monosemy.interp.window_embeddings import WindowEmbeddings
 
 MAX_QUERIES = 32
 """At most so many activating examples of a feature are searched by, spread over its strata."""
 
 _HEAD = 256
-"""Nearest windows sorted first; the rest only if all of these are taken."""
-
-
-@dataclass(frozen=True)
-class _Places:
-    """A window of a wanted shape around the middle of each fixed window; ``[W]`` each."""
-
-    starts: Ints
-    usable: npt.NDArray[np.bool_]
-    """It fits the row, and the feature fires neither in it nor in the fixed window."""
+"""Nearest windows sorted first; the rest only if all of these are of no use."""
+_OFFERED = 16
+"""Windows offered to a place at once."""
 
 
 class NearNegatives:
-    """Negatives of one text for any feature, by exact search; deterministic.
+    """Negatives of the scoring split for any feature, by exact search; deterministic.
 
     Activating examples take turns.  Each is given the nearest window by cosine (the embedding of
-    the fixed window that holds its token, against those of all others) that is silent, in a row
-    without any of the examples, in a row and of a text not taken yet, ``PER_DOCUMENT`` to a
-    document.  It gets the activating example's shape, so that lengths tell nothing.
+    the fixed window that holds its token, against those of all others) that is silent, once as it
+    stands and once in the shape of the activating example, so that lengths tell nothing.  Distinct
+    rows, crowding and near-duplicates are as in ``Sampler.negatives``.
     One example at a time, since a feature of many meanings has a mean that is near to none.
     """
 
-    def __init__(self, reader: IndexReader, store: TokenStore, found: WindowEmbeddings) -> None:
-        self._reader, self._store, self._found = reader, store, found
-        self._row_start = np.asarray(store.row_start, np.int64)
-        windows = found.windows
-        self._documents = np.asarray(store.row_document)[windows.rows].astype(np.int64)
-        self._first = self._row_start[windows.rows]
-        self._last = self._row_start[windows.rows + 1]
-        self._n_documents = len(np.unique(self._documents))
+    def __init__(self, sampler: Sampler, found: WindowEmbeddings) -> None:
+        self._sampler, self._found = sampler, found
+        self._first = sampler.row_start[found.windows.rows]
+        self._last = sampler.row_start[found.windows.rows + 1]
 
     def __call__(
-        self,
-        feature: int,
-        count: int,
-        seed: int,  # noqa: ARG002
-        positives: Sequence[Example],
+        self, feature: int, count: int, seed: int, like: Sequence[Example]
     ) -> list[Example]:
-        """``count`` negatives for these activating examples; fewer if there are no more."""
-        windows = self._found.windows
-        chosen = np.unique(
-            np.linspace(0, len(positives) - 1, min(MAX_QUERIES, count, len(positives))).round()
-        ).astype(int)
-        queries = [positives[i] for i in chosen]
-        own = windows.holding(np.array([query.position for query in queries], np.int64))
-        queries = [query for query, window in zip(queries, own, strict=True) if window >= 0]
-        if not queries or count <= 0:
+        """``count`` negatives for the activating ones among ``like``; fewer if there are no more.
+
+        Rows of ``like`` are not used again, be they of activating examples or of other negatives.
+        """
+        queries = self._queries(like, count)
+        if not queries:
             return []
-        own = own[own >= 0]
-        cosines_QW = self._found.similarities(self._found.vectors[own].astype(np.float32))
-        fires, _ = self._reader.postings(feature)
-        free = ~np.isin(windows.rows, [example.row for example in positives])
-        places: dict[tuple[int, int], _Places] = {}
-        waiting: list[Iterator[Example]] = []
-        for query, cosines in zip(queries, cosines_QW, strict=True):
-            shape = (query.position - query.start, query.end - query.position)
-            if shape not in places:
-                places[shape] = self._places(*shape, fires, free)
-            waiting.append(self._nearest(cosines, places[shape], *shape))
-        return self._take_in_turn(waiting, count)
-
-    def _places(self, before: int, after: int, fires: Ints, free: npt.NDArray[np.bool_]) -> _Places:
-        windows, length = self._found.windows, before + after
-        starts = (windows.starts + windows.ends - length) // 2
-        starts = np.maximum(np.minimum(starts, self._last - length), self._first)
-        low = np.searchsorted(fires, np.minimum(starts, windows.starts))
-        high = np.searchsorted(fires, np.maximum(starts + length, windows.ends))
-        return _Places(starts, free & (low == high) & (starts + length <= self._last))
-
-    def _nearest(
-        self, cosines_W: npt.NDArray[np.float32], places: _Places, before: int, after: int
-    ) -> Iterator[Example]:
-        for i in _descending(np.where(places.usable, cosines_W, -np.inf)):
-            start = int(places.starts[i])
-            yield Example(
-                row=int(self._found.windows.rows[i]),
-                document=int(self._documents[i]),
-                position=start + before,
-                group=NEGATIVE,
-                start=start,
-                end=start + before + after,
-                offsets=(),
-                values=(),
-            )
-
-    def _take_in_turn(self, waiting: list[Iterator[Example]], count: int) -> list[Example]:
-        cap = max(PER_DOCUMENT, -(-count // max(self._n_documents, 1)))
-        taken: list[Example] = []
-        rows: set[int] = set()
-        texts: set[bytes] = set()
-        documents: Counter[int] = Counter()
-        while waiting and len(taken) < count:
-            for candidates in list(waiting):
-                for example in candidates:
-                    text = np.asarray(self._store.tokens[example.start : example.end]).tobytes()
-                    full = documents[example.document] >= cap
-                    if full or example.row in rows or text in texts:
-                        continue
-                    rows.add(example.row)
-                    texts.add(text)
-                    documents[example.document] += 1
-                    taken.append(example)
+        windows, vectors = self._found.windows, self._found.vectors
+        own = windows.holding(np.array([query.position for query in queries], np.int64))
+        cosines_QW = self._found.similarities(vectors[own].astype(np.float32))
+        free = ~np.isin(windows.rows, [example.row for example in like])
+        free &= self._sampler.text_of(feature).silent(windows.starts, windows.ends)
+        cosines_QW[:, ~free] = -np.inf
+        nearest: list[Iterator[int]] = [_descending(cosines_W) for cosines_W in cosines_QW]
+        # Places take the shapes of ``like`` in turn, so the queries whose they are come first.
+        turns = [queries[i % len(queries)] for i in range(count)]
+        rng = generator(feature, TEST, seed)
+        slots = self._sampler.slots(feature, TEST, count, [*turns, *like], rng)
+        for slot, query in enumerate(turns):
+            candidates = nearest[slot % len(queries)]
+            while offered := list(islice(candidates, _OFFERED)):
+                picked = np.array(offered, np.int64)
+                middles = self._middles(picked, query)
+                places = np.full(len(picked), slot, np.int64)
+                taken = slots.fill(places, middles, windows.rows[picked], most=1)
+                if taken:
+                    # Those behind it may still do for the next place of this query.
+                    rest = offered[taken[0] + 1 :]
+                    nearest[slot % len(queries)] = chain(rest, candidates)
                     break
-                else:
-                    waiting.remove(candidates)
-                if len(taken) == count:
-                    break
-        return taken
+        return slots.filled()
+
+    def _queries(self, like: Sequence[Example], count: int) -> list[Example]:
+        """Activating examples that a window holds, ``MAX_QUERIES`` and ``count`` at most."""
+        activating = [example for example in like if example.group != NEGATIVE and example.values]
+        positions = np.array([example.position for example in activating], np.int64)
+        held = self._found.windows.holding(positions) >= 0
+        activating = [each for each, known in zip(activating, held, strict=True) if known]
+        wanted = min(MAX_QUERIES, count, len(activating))
+        if wanted <= 0:
+            return []
+        spread = np.linspace(0, len(activating) - 1, wanted).round().astype(int)
+        return [activating[i] for i in spread]
+
+    def _middles(self, picked: Ints, query: Example) -> Ints:
+        """Where the token in the middle comes to stand if a window of the query's shape is laid
+        around these fixed windows, shifted into their rows as far as it fits."""
+        length = query.end - query.start
+        windows = self._found.windows
+        starts = (windows.starts[picked] + windows.ends[picked] - length) // 2
+        starts = np.maximum(np.minimum(starts, self._last[picked] - length), self._first[picked])
+        return np.asarray(starts + (query.position - query.start), np.int64)
 
 
 def _descending(values_W: npt.NDArray[Any]) -> Iterator[int]:

@@ -80,7 +80,7 @@ class FeatureTexts:
             folder = folder or self.store.folder / "window_embeddings"
             rows = self.reader.rows_of_split(self.store, TEST)
             found = await embed_windows(self.store, rows, embed, folder, reporter)
-            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.reader, self.store, found)
+            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.sampler, found)
 
     def to_explain(
         self, feature: int, spec: ExplanationSpec, explainer: Explainer

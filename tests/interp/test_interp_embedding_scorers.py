@@ -16,7 +16,7 @@ import pytest
 from interp_examples import example, negatives, positives, scoring_examples
 
 from monosemy.errors import DataError
-from monosemy.interp.embedder import Embedder
+from monosemy.interp.embedder import embed_here
 from monosemy.interp.embedding import ThreadedEmbed, embedder_name, unit_vectors
 from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import ScoringExamples, result_of
@@ -324,8 +324,7 @@ def test_without_an_embedder_there_is_no_such_scorer() -> None:
 # -------------------------------------------------------------------- the real embedder
 @pytest.mark.slow
 def test_the_packaged_embedder_tells_cities_from_others() -> None:
-    embedder = Embedder.load()
-    tools = Tools(embed=ThreadedEmbed(embedder.embed, embedder.name))
+    tools = Tools(embed=embed_here())
     more_cities = [example(100 + i, text) for i, text in enumerate(CITIES)]
     more_others = [example(1100 + i, text, "negative") for i, text in enumerate(OTHERS)]
     examples = scoring_examples(positives() + more_cities, negatives() + more_others)

@@ -20,6 +20,7 @@ from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import ScoringExamples, result_of
 from monosemy.interp.scorers.intruder import IntruderScorer, make_trials
 from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.scorers.yes_no import ROUNDS
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import wilson
 from monosemy.interp.tools import Tools
@@ -137,8 +138,8 @@ def test_what_is_no_number_of_a_text_is_no_answer(text: str) -> None:
     assert result.value is None
     assert (result.n, result.n_failed, result.worst_case) == (0, 3, 0.0)
     assert (result.low, result.high) == (0.0, 1.0)
-    # Three trials, three rounds, two tries in each.
-    assert (len(stub.requests), result.usage.failures) == (18, 9)
+    # Three trials, two tries in each round.
+    assert (len(stub.requests), result.usage.failures) == (6 * ROUNDS, 3 * ROUNDS)
 
 
 def test_only_failed_trials_are_put_again() -> None:
@@ -154,7 +155,7 @@ def test_only_failed_trials_are_put_again() -> None:
     examples = scoring_examples(numbered(8, "x", 2), numbered(8, "o", offset=1000))
     with StubServer(respond=respond) as stub:
         result = score(stub, examples)
-    assert seen == {i: {3: 6, 5: 3}.get(i, 1) for i in range(8)}
+    assert seen == {i: {3: 2 * ROUNDS, 5: 3}.get(i, 1) for i in range(8)}
     assert (result.n, result.n_failed, result.value) == (7, 1, 1.0)
     assert result.worst_case == 7 / 8
 

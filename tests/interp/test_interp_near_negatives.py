@@ -234,44 +234,36 @@ def brute_force(
     store, windows = texts.store, found.windows
     fires = set(texts.reader.postings(feature)[0].tolist())
     vectors = np.asarray(found.vectors, np.float64)
+    seen = texts.sampler.seen_before(feature, TEST)
+    seen.add(np.array([e.start for e in yes]), np.array([e.end for e in yes]))
     taken: list[tuple[int, int]] = []
-    rows, documents, seen = {e.row for e in yes}, Counter[int](), set()
-    turn, idle = 0, 0
-    while len(taken) < count and idle < len(yes):
-        query = yes[turn % len(yes)]
-        turn += 1
+    rows, documents = {e.row for e in yes}, Counter[int]()
+    for slot in range(count):
+        query = yes[slot % len(yes)]
+        length = query.end - query.start
         [own] = [
             i for i in range(len(windows)) if windows.starts[i] <= query.position < windows.ends[i]
         ]
-        best: tuple[float, int, int, int] | None = None
+        candidates: list[tuple[float, int, int]] = []
         for i in range(len(windows)):
             row = int(windows.rows[i])
             first, last = int(store.row_start[row]), int(store.row_start[row + 1])
-            length = query.end - query.start
             start = (int(windows.starts[i]) + int(windows.ends[i]) - length) // 2
             start = max(first, min(start, last - length))
-            reach = range(min(start, windows.starts[i]), max(start + length, windows.ends[i]))
-            document = int(store.row_document[row])
+            reach = [*range(start, start + length), *range(windows.starts[i], windows.ends[i])]
             if (
-                start + length > last
-                or row in rows
-                or documents[document] >= PER_DOCUMENT
-                or tuple(store.tokens[start : start + length]) in seen
-                or any(position in fires for position in reach)
+                start + length <= last
+                and row not in rows
+                and documents[int(store.row_document[row])] < PER_DOCUMENT
+                and not any(position in fires for position in reach)
             ):
-                continue
-            cosine = float(vectors[i] @ vectors[own])
-            if best is None or cosine > best[0] + 1e-7:
-                best = cosine, start, start + length, row
-        if best is None:
-            idle += 1
-            continue
-        idle = 0
-        _, start, end, row = best
-        taken.append((start, end))
-        rows.add(row)
-        documents[int(store.row_document[row])] += 1
-        seen.add(tuple(store.tokens[start:end]))
+                candidates.append((-float(vectors[i] @ vectors[own]), start, row))
+        for _, start, row in sorted(candidates):
+            if seen.take(start, start + length):
+                taken.append((start, start + length))
+                rows.add(row)
+                documents[int(store.row_document[row])] += 1
+                break
     return taken
 
 
@@ -282,7 +274,7 @@ def test_near_negatives_are_the_nearest_silent_windows(
 ) -> None:
     found = built(texts, FakeEmbedder(), tmp_path)
     yes = sample_examples(texts.reader, texts.store, feature, TEST, 4, 0)
-    near = NearNegatives(texts.reader, texts.store, found)(feature, count, 0, yes)
+    near = NearNegatives(texts.sampler, found)(feature, count, 0, yes)
     assert [(e.start, e.end) for e in near] == brute_force(texts, found, feature, count, yes)
     if feature < 5:
         assert len(near) >= 4
@@ -293,10 +285,52 @@ def test_near_negatives_are_the_nearest_silent_windows(
     assert {(e.position - e.start, e.end - e.position) for e in near} <= shapes
 
 
+def test_other_negatives_are_kept_clear_of_but_not_searched_by(
+    texts: FeatureTexts, tmp_path: Path
+) -> None:
+    found = built(texts, FakeEmbedder(), tmp_path)
+    near = NearNegatives(texts.sampler, found)
+    yes = sample_examples(texts.reader, texts.store, 3, TEST, 4, 0)
+    first = near(3, 4, 0, yes)
+    second = near(3, 4, 0, [*yes, *first])
+    assert len(first) == len(second) == 4
+    assert not {e.row for e in first} & {e.row for e in second}
+    # The same queries: what comes next is what a longer list would have had next.
+    assert (
+        len({(e.start, e.end) for e in near(3, 12, 0, yes)} & {(e.start, e.end) for e in second})
+        >= 3
+    )
+
+
+def test_what_reads_like_an_activating_example_is_no_negative(tmp_path: Path) -> None:
+    """Every document stands twice, and the feature fires in one of the two only."""
+    rng = np.random.default_rng(2)
+    n, length = 80, 20
+    tokens = np.tile(rng.integers(0, 50, (n, length)), (2, 1)).ravel()
+    dense = np.full((2 * n * length, 2), -1.0)
+    dense[np.arange(n) * length + 10, 0] = 1 + rng.random(n)
+    lengths, documents = [length] * (2 * n), list(range(2 * n))
+    store: Any = Store(tokens, lengths, documents)
+    store.folder = tmp_path
+    planted = plant(dense, lengths, documents)._replace(store=store)
+    planted.source.store = store
+    texts = FeatureTexts(planted.build(tmp_path / "index", IndexingSpec(window=16)), store)
+    found = asyncio.run(
+        embed_windows(store, scoring_rows(texts), FakeEmbedder(), tmp_path / "windows")
+    )
+    yes = sample_examples(texts.reader, store, 0, TEST, 6, 0)
+    near = NearNegatives(texts.sampler, found)(0, 6, 0, yes)
+    assert len(near) == len(yes) == 6
+    shown = {e.row % n for e in yes}
+    twins = set(scoring_rows(texts).tolist()) & {row + n for row in shown}
+    assert twins  # they were there to be taken, and nothing lies nearer
+    assert not {e.row % n for e in near} & shown
+
+
 def test_without_activating_examples_there_is_nothing_to_be_near(
     texts: FeatureTexts, tmp_path: Path
 ) -> None:
-    near = NearNegatives(texts.reader, texts.store, built(texts, FakeEmbedder(), tmp_path))
+    near = NearNegatives(texts.sampler, built(texts, FakeEmbedder(), tmp_path))
     assert near(0, 5, 0, []) == []
 
 
