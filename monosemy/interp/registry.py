@@ -8,6 +8,7 @@ from monosemy.interp.explainers.base import Explainer
 from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.simulation import SimulationScorer
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
@@ -17,6 +18,9 @@ explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
 
 scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "detection": lambda spec, tools: DetectionScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "simulation": lambda spec, tools: SimulationScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
 }

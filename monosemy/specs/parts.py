@@ -190,8 +190,10 @@ class ExplanationSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection"] = "detection"
-    """``detection``: which of these texts fits the explanation?"""
+    scorer: Literal["detection", "simulation"] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``simulation``: how strong is the
+    activation at every token?  Pearson's correlation; by prompt logprobs where the endpoint has
+    them, else in JSON."""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -200,7 +202,7 @@ class ScoringSpec(Part):
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
-    """Texts judged in one call."""
+    """Texts judged in one call; with ``simulation`` at most, and one by prompt logprobs."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
+from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
@@ -132,6 +133,27 @@ class Endpoint:
         return await self._adapting_call(
             messages, schema, name, max_tokens, temperature, seed, usage
         )
+
+    async def complete(self, prompt: str, usage: Usage, **sent: Any) -> dict[str, Any]:
+        """The body of one answer of ``/completions``, with fields outside the protocol.
+
+        Raises ``JudgeError``, also for what the endpoint does not understand.
+        """
+        if self.model is None:
+            self.model = await self._only_model(usage)
+        try:
+            completion = await self._with_retries(
+                lambda: self._client.completions.create(
+                    model=self.model or "", prompt=prompt, temperature=0.0, **sent
+                ),
+                usage,
+            )
+        except openai.APIStatusError as error:
+            raise AnswerError(
+                f"The judge refused the request ({self._clean(error)}).", usage
+            ) from None
+        _count_tokens(completion, usage)
+        return dict(completion.model_dump(warnings=False))
 
     # ---------------------------------------------------------------- capabilities
     async def probe(self, usage: Usage) -> None:
@@ -332,7 +354,7 @@ def _honoured(reply: Reply, asked: Format) -> bool:
     return asked == "json_object" or isinstance(value.get("colour"), str)
 
 
-def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
+def _count_tokens(completion: ChatCompletion | Completion, usage: Usage) -> None:
     if completion.usage is None:
         return
     usage.prompt_tokens += completion.usage.prompt_tokens or 0

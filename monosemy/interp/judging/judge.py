@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from monosemy.interp.judging.answers import Schema, check_object, find_object, salvage_object
 from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
 
@@ -40,6 +41,8 @@ class Judge:
         self._endpoint = Endpoint(
             base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency
         )
+        self.prompt_logprobs = PromptLogprobs(self._endpoint, self.usage)
+        """What the judge expects at each place of a prompt, where the endpoint tells."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,15 +82,18 @@ class Judge:
         accept: Accept | None = None,
         partial: bool = False,
         tries: int = 2,
+        max_tokens: int | None = None,
     ) -> tuple[dict[str, Any], Usage]:
         """An answer that fits ``schema`` (and ``accept``), with what it cost.
 
         An answer that was cut off is asked for again with twice the room, a refused or malformed
         one at a higher temperature, ``tries`` times in all; then ``AnswerError``.  ``partial``
-        takes the well-formed part of an answer (at least one property) instead.
+        takes the well-formed part of an answer (at least one property) instead.  ``max_tokens`` is
+        for answers that are long by their nature; None takes the spec's.
         """
         usage = Usage()
-        room, temperature, fault = self.spec.max_output_tokens, self.spec.temperature, ""
+        room, temperature = max_tokens or self.spec.max_output_tokens, self.spec.temperature
+        fault = ""
         best: dict[str, Any] = {}
         try:
             for attempt in range(tries):
