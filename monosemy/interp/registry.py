@@ -16,6 +16,7 @@ from monosemy.interp.scorers.embedding import EmbeddingScorer
 from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer
 from monosemy.interp.scorers.fuzzing import FuzzingScorer
 from monosemy.interp.scorers.intruder import IntruderScorer
+from monosemy.interp.scorers.simulation import SimulationScorer
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
@@ -48,6 +49,9 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "intervention": lambda spec, tools: _intervention(spec, tools),
+    "simulation": lambda spec, tools: SimulationScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
 }
 
 

@@ -239,14 +239,21 @@ class InterventionSpec(Part):
 
 class ScoringSpec(Part):
     scorer: Literal[
-        "detection", "fuzzing", "embedding", "intervention", "example_embedding", "intruder"
+        "detection",
+        "fuzzing",
+        "simulation",
+        "embedding",
+        "intervention",
+        "example_embedding",
+        "intruder",
     ] = "detection"
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
-    activating texts are the right words marked?  ``embedding``: do activating texts lie nearer to
-    the explanation than others, by the sentence embedder?  ``intervention``: does what the host
-    model writes hold more of it when the latent is amplified?  Without any explanation, as
-    ceilings: ``example_embedding``: do activating texts lie nearer to each other?  ``intruder``:
-    which of these texts is the odd one?"""
+    activating texts are the right words marked?  ``simulation``: how strong is the activation at
+    every token (Pearson's correlation; by prompt logprobs where the endpoint has them, else in
+    JSON)?  ``embedding``: do activating texts lie nearer to the explanation than others, by the
+    sentence embedder?  ``intervention``: does what the host model writes hold more of it when the
+    latent is amplified?  Without any explanation, as ceilings: ``example_embedding``: do activating
+    texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -255,7 +262,8 @@ class ScoringSpec(Part):
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
-    """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder."""
+    """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder;
+    ``simulation`` by prompt logprobs takes one."""
     half_width: float | None = Field(None, gt=0, lt=0.5)
     """Stop judging a feature once its interval is at most twice this wide; None judges all its
     examples.  The intervals are then as wide as ``looks`` demands."""

@@ -44,7 +44,7 @@ def test_every_prompt_file_loads_and_knows_its_hash() -> None:
 
 
 def test_the_constant_part_comes_first() -> None:
-    for name in ("explain_default", "detection", "intruder"):
+    for name in ("explain_default", "detection", "intruder", "simulate_json"):
         sections = load_prompt(name).sections
         assert sections[0][0] == "system"
         assert sections[-1][0] == "user"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
+from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
@@ -152,6 +153,30 @@ class Endpoint:
         return await self._adapting_call(
             messages, schema, name, max_tokens, temperature, seed, usage
         )
+
+    async def complete(self, prompt: str, usage: Usage, **sent: Any) -> dict[str, Any]:
+        """The body of one answer of ``/completions``, with fields outside the protocol.
+
+        Raises ``JudgeError``, also for what the endpoint does not understand.
+        """
+        if self.model is None:
+            self.model = await self._only_model(usage)
+        model = self.model
+        intent = Intent(model, most_tokens(prompt), sent.get("max_tokens", 16))
+
+        def request(headers: dict[str, str]) -> Awaitable[Any]:
+            return self._client.completions.create(
+                model=model, prompt=prompt, temperature=0.0, extra_headers=headers, **sent
+            )
+
+        try:
+            completion = await self._with_retries(lambda: self._entered(intent, request), usage)
+        except openai.APIStatusError as error:
+            raise AnswerError(
+                f"The judge refused the request ({self._clean(error)}).", usage
+            ) from None
+        _count_tokens(completion, usage)
+        return dict(completion.model_dump(warnings=False))
 
     # ---------------------------------------------------------------- capabilities
     async def probe(self, usage: Usage) -> None:
@@ -384,7 +409,7 @@ def _honoured(reply: Reply, asked: Format) -> bool:
     return asked == "json_object" or isinstance(value.get("colour"), str)
 
 
-def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
+def _count_tokens(completion: ChatCompletion | Completion, usage: Usage) -> None:
     if completion.usage is None:
         return
     usage.prompt_tokens += completion.usage.prompt_tokens or 0
@@ -394,10 +419,12 @@ def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
 
 
 def _most_tokens(messages: Sequence[Message]) -> int:
+    return sum(most_tokens(message["content"]) for message in messages)
+
+
+def most_tokens(text: str) -> int:
     """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
-    return sum(
-        len(message["content"].encode("utf-8", "surrogatepass")) + 16 for message in messages
-    )
+    return len(text.encode("utf-8", "surrogatepass")) + 16
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -18,6 +18,7 @@ from monosemy.interp.judging.answers import (
 )
 from monosemy.interp.judging.books import Books, MemoryBooks
 from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
 
@@ -53,6 +54,8 @@ class Judge:
             base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency, self.books
         )
         self._under_way: dict[str, asyncio.Event] = {}
+        self.prompt_logprobs = PromptLogprobs(self._endpoint, self.usage)
+        """What the judge expects at each place of a prompt, where the endpoint tells."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,12 +95,14 @@ class Judge:
         accept: Accept | None = None,
         partial: bool = False,
         tries: int = 2,
+        max_tokens: int | None = None,
     ) -> tuple[dict[str, Any], Usage]:
         """An answer that fits ``schema`` (and ``accept``), with what it cost.
 
         An answer that was cut off is asked for again with twice the room, a refused or malformed
         one at a higher temperature, ``tries`` times in all; then ``AnswerError``.  ``partial``
-        takes the well-formed part of an answer (at least one property) instead.
+        takes the well-formed part of an answer (at least one property) instead.  ``max_tokens`` is
+        for answers that are long by their nature; None takes the spec's.
 
         A question that was answered before, by this judge or with the same ``books``, is not asked
         again; the same question asked twice at once is asked once.
@@ -114,7 +119,16 @@ class Judge:
             return found, usage
         ended = self._under_way[key] = asyncio.Event()
         try:
-            value, whole = await self._ask(messages, schema, name, accept, partial, tries, usage)
+            value, whole = await self._ask(
+                messages,
+                schema,
+                name,
+                accept,
+                partial,
+                tries,
+                max_tokens or self.spec.max_output_tokens,
+                usage,
+            )
             if whole:
                 await self.books.remember(key, value)
             return value, usage
@@ -136,10 +150,11 @@ class Judge:
         accept: Accept | None,
         partial: bool,
         tries: int,
+        room: int,
         usage: Usage,
     ) -> tuple[dict[str, Any], bool]:
         """The answer, and whether it is whole."""
-        room, temperature, fault = self.spec.max_output_tokens, self.spec.temperature, ""
+        temperature, fault = self.spec.temperature, ""
         best: dict[str, Any] = {}
         try:
             for attempt in range(tries):

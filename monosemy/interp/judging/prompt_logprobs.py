@@ -1,0 +1,214 @@
+"""What a judge expected at each place of a prompt: one prefill, nothing generated.
+
+Two ways are asked for.  ``echo``: the legacy ``/completions`` with ``echo`` and ``logprobs`` (vLLM,
+SGLang, some hosts).  ``prompt_logprobs``: vLLM's own field.  llama.cpp's server takes both without
+a word and answers neither, so an answer counts only if the prompt's tokens stand in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from monosemy.interp.judging.endpoint import AnswerError, Endpoint, EndpointError
+from monosemy.interp.judging.usage import Usage
+
+log = logging.getLogger(__name__)
+
+Way = Literal["echo", "prompt_logprobs"]
+
+_ASKED: tuple[tuple[Way, int], ...] = (
+    ("echo", 20),
+    ("prompt_logprobs", 20),
+    ("echo", 5),
+    ("prompt_logprobs", 5),
+)
+"""Ways and numbers of likeliest tokens, best first.  vLLM gives 20 unless told otherwise."""
+_PROBE = 'Tokens and numbers.\n"The"\t1\n" sky"\t2\n" is"\t3\n'
+
+
+@dataclass(frozen=True)
+class PromptToken:
+    """A token of a prompt as the endpoint's tokenizer cuts it."""
+
+    text: str
+    """Empty for a first token of which the endpoint says nothing."""
+    top: Mapping[str, float]
+    """Log probabilities of the likeliest tokens in its place, by their text, given what stands
+    before; empty for the first."""
+
+
+class PromptLogprobs:
+    """One endpoint's prompt logprobs; ``Judge.prompt_logprobs`` holds it.
+
+    ``probe`` finds out once whether the endpoint has them.  Calls are counted in ``ledger`` too.
+    """
+
+    def __init__(self, endpoint: Endpoint, ledger: Usage) -> None:
+        self._endpoint = endpoint
+        self._ledger = ledger
+        self._lock = asyncio.Lock()
+        self._probed = False
+        self.way: tuple[Way, int] | None = None
+        """How to ask, and how many likeliest tokens come; None before ``probe`` and without."""
+
+    async def probe(self) -> tuple[bool, Usage]:
+        """Whether the endpoint has prompt logprobs, with what it cost to find out."""
+        usage = Usage()
+        async with self._lock:
+            if not self._probed:
+                self.way = await self._find_way(usage)
+                self._probed = True
+                self._ledger.add(usage)
+        return self.way is not None, usage
+
+    async def tokens(self, prompt: str) -> tuple[list[PromptToken], Usage]:
+        """The prompt's tokens, those that come before it (BOS) and after it included.
+
+        Raises ``AnswerError`` where they do not come, ``EndpointError`` when no answer can.
+        """
+        usage = Usage()
+        if self.way is None:
+            raise AnswerError("This endpoint has no prompt logprobs.", usage)
+        try:
+            return await self._ask(prompt, *self.way, usage), usage
+        except AnswerError as error:
+            usage.failures += 1
+            error.usage = usage
+            raise
+        finally:
+            self._ledger.add(usage)
+
+    async def _find_way(self, usage: Usage) -> tuple[Way, int] | None:
+        reasons: dict[str, None] = {}
+        for way, count in _ASKED:
+            try:
+                found = await self._ask(_PROBE, way, count, usage)
+                at_offsets(_PROBE, found, [])
+                if all(token.top for token in found[1:]):
+                    log.info(
+                        "judge at %s has prompt logprobs (%s, top %d)",
+                        self._endpoint.address,
+                        way,
+                        count,
+                    )
+                    return way, count
+                reasons["they are empty"] = None
+            except AnswerError as error:
+                reasons[str(error)] = None
+            except EndpointError as error:
+                # No such route, or one that is closed to us: that says nothing about chat.
+                reasons[str(error)] = None
+                break
+        log.warning(
+            "judge at %s has no prompt logprobs (%s)", self._endpoint.address, "; ".join(reasons)
+        )
+        return None
+
+    async def _ask(self, prompt: str, way: Way, count: int, usage: Usage) -> list[PromptToken]:
+        sent: dict[str, Any] = {"echo": True, "logprobs": count}
+        if way == "prompt_logprobs":
+            sent = {"extra_body": {"prompt_logprobs": count, "return_token_ids": True}}
+        # One token is generated and left unread: some servers take 0 for "without end".
+        body = await self._endpoint.complete(prompt, usage, max_tokens=1, **sent)
+        try:
+            found = read_echo(body) if way == "echo" else read_prompt_logprobs(body)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            found = []  # a shape of its own
+        if len(found) < 2:
+            raise AnswerError("The judge's answer holds no prompt logprobs.", usage)
+        return found
+
+
+# -------------------------------------------------------------------- shapes of answers
+def read_echo(body: Mapping[str, Any]) -> list[PromptToken]:
+    """Tokens out of ``choices[0].logprobs`` with ``tokens`` and ``top_logprobs``; [] without."""
+    logprobs = body["choices"][0].get("logprobs")
+    if not isinstance(logprobs, Mapping):
+        return []
+    tokens, tops = logprobs.get("tokens") or [], logprobs.get("top_logprobs") or []
+    if len(tokens) != len(tops):
+        return []
+    return [
+        PromptToken(str(text), {key: float(value) for key, value in (top or {}).items()})
+        for text, top in zip(tokens, tops, strict=True)
+    ]
+
+
+def read_prompt_logprobs(body: Mapping[str, Any]) -> list[PromptToken]:
+    """Tokens out of vLLM's ``prompt_logprobs``, one map from token id to log probability and text
+    for each place, None for the first; [] without."""
+    choice = body["choices"][0]
+    places = choice.get("prompt_logprobs") or body.get("prompt_logprobs") or []
+    ids = choice.get("prompt_token_ids") or []
+    result = []
+    for i, place in enumerate(places):
+        if not place:
+            result.append(PromptToken("", {}))
+            continue
+        own = str(ids[i]) if len(ids) == len(places) else ""
+        # Without ids: vLLM puts the prompt's own token before the likeliest ones.
+        actual = place[own] if own in place else next(iter(place.values()))
+        top: dict[str, float] = {}
+        for entry in place.values():
+            text = entry.get("decoded_token") or ""
+            logprob = float(entry["logprob"])
+            top[text] = max(logprob, top.get(text, logprob))
+        result.append(PromptToken(actual.get("decoded_token") or "", top))
+    return result
+
+
+# -------------------------------------------------------------------- places in the prompt
+def at_offsets(
+    prompt: str, tokens: Sequence[PromptToken], offsets: Sequence[int]
+) -> list[PromptToken | None]:
+    """The token that begins at each offset (in characters, behind the prompt's first line).
+
+    None where the tokenizer cuts elsewhere.  Only visible ASCII, tabs and line ends are compared:
+    endpoints show parts of a character, and spaces, in ways of their own.  The first line may
+    differ, since some tell nothing of the first token and others put a BOS before it.  Raises
+    ``AnswerError`` for tokens that are not the prompt's.
+    """
+    first, _, body = prompt.partition("\n")
+    wanted = _bare(body)
+    for read in (_bare, _bare_of_raw):
+        parts = [read(token.text) for token in tokens]
+        begin = "".join(parts).find(wanted)
+        if begin >= 0:
+            break
+    else:
+        raise AnswerError("The judge's prompt logprobs are not those of the prompt.")
+    starts: dict[int, PromptToken] = {}
+    position = 0
+    for token, part in zip(tokens, parts, strict=True):
+        if part:
+            starts[position] = token
+        position += len(part)
+    skipped = len(first) + 1
+    return [starts.get(begin + len(_bare(prompt[skipped:offset]))) for offset in offsets]
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[^\t\n!-~]", "", text)
+
+
+_RAW: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    ("^<0x([0-9A-Fa-f]{2})>$", lambda match: chr(int(match[1], 16))),
+    ("^bytes:(.*)$", lambda match: re.sub(r"\\x([0-7].)|\\x..", _ascii, match[1])),
+    ("[ĉĊ]", lambda match: "\t" if match[0] == "ĉ" else "\n"),
+)
+"""Spellings of bytes by endpoints that show raw tokens: SentencePiece, OpenAI, byte-level BPE."""
+
+
+def _bare_of_raw(text: str) -> str:
+    for pattern, replacement in _RAW:
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+    return _bare(text)
+
+
+def _ascii(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else ""
