@@ -10,7 +10,7 @@ import numpy as np
 
 from monosemy.interp.scorers.result import MEAN_SURPRISAL_CHANGE, Judgement, Summary
 from monosemy.interp.statistics.rates import Z95
-from monosemy.interp.statistics.student import t_critical
+from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.tiers import ACTIVATING
 
 
@@ -37,7 +37,7 @@ def mean_change(judgements: Sequence[Judgement], z: float = Z95) -> Summary:
     mean = float(values.mean())
     sums_G = np.bincount(cluster, weights=values - mean, minlength=count)
     sem = math.sqrt(count / (count - 1) * float(sums_G @ sums_G)) / len(values)
-    half = t_critical(count - 1, z) * sem
+    half = student_critical(z, count - 1) * sem
     details["sem"] = sem
     return Summary(MEAN_SURPRISAL_CHANGE, mean, mean - half, mean + half, None, details)
 

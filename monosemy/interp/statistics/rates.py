@@ -2,7 +2,8 @@
 
 Sources: E. B. Wilson, JASA 22 (1927) 209; R. G. Newcombe, Statistics in Medicine 17 (1998) 873
 (method 10, also known as MOVER); J. N. K. Rao and A. J. Scott, Biometrics 48 (1992) 577 for the
-effective number of clustered observations.
+effective number of clustered observations; E. L. Korn and B. I. Graubard, Survey Methodology 24
+(1998) 193 for allowing for how few they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
+
+from monosemy.interp.statistics.student import student_critical
 
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -26,7 +29,8 @@ class Rate:
     high: float
     n: int
     effective_n: float
-    """``n`` over the design effect of clusters; equal to ``n`` for independent observations."""
+    """``n`` over the design effect of clusters, less what few clusters say of that effect; equal to
+    ``n`` for independent observations."""
 
     def as_dict(self) -> dict[str, float | int | None]:
         return asdict(self)
@@ -51,13 +55,15 @@ def wilson(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
     return low, high
 
 
-def effective_n(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> float:
+def effective_n(outcomes: Sequence[bool], clusters: Sequence[Hashable], z: float = Z95) -> float:
     """How many independent observations ``outcomes`` are worth, given the cluster each is from.
 
-    Rao and Scott's n / deff, deff being the clustered over the binomial variance of the rate.  It
-    is kept between the worth of fully dependent clusters (Kish's n^2 / sum n_i^2) and ``n``; where
-    all outcomes are equal, nothing shows how dependent they are and the lower end is taken.
-    Equals ``n`` when no two share a cluster.
+    Rao and Scott's n / deff, deff being the clustered over the binomial variance of the rate.
+    What few clusters say of deff is uncertain; so, where it is above 1, Korn and Graubard's
+    correction by the squared ratio of Student's critical values, here with the effective number's
+    own degrees of freedom.  The result is kept between the worth of fully dependent clusters
+    (Kish's n^2 / sum n_i^2) and ``n``; where all outcomes are equal, nothing shows how dependent
+    they are and the lower end is taken.  Equals ``n`` when no two share a cluster.
     """
     if len(outcomes) != len(clusters):
         raise ValueError("one cluster per outcome is needed")
@@ -78,7 +84,11 @@ def effective_n(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> float
     residuals_M = hits_M - rate * sizes_M
     clustered = m / (m - 1) * float(residuals_M @ residuals_M) / n**2
     design_effect = clustered / (rate * (1 - rate) / n)
-    return float(np.clip(n / max(design_effect, 1.0), least, n))
+    worth = n / max(design_effect, 1.0)
+    if worth < n:
+        few, many = max(2.0, worth - 1), max(2.0, n - 1)
+        worth *= (student_critical(z, many) / student_critical(z, few)) ** 2
+    return float(np.clip(worth, least, n))
 
 
 def rate_of(
@@ -88,7 +98,7 @@ def rate_of(
     n = len(outcomes)
     if n == 0:
         return Rate(None, 0.0, 1.0, 0, 0.0)
-    worth = float(n) if clusters is None else effective_n(outcomes, clusters)
+    worth = float(n) if clusters is None else effective_n(outcomes, clusters, z)
     rate = sum(map(bool, outcomes)) / n
     low, high = wilson(rate * worth, worth, z)
     return Rate(rate, low, high, n, worth)

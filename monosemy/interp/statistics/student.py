@@ -1,44 +1,54 @@
-"""Student's t, for means of few values."""
+"""Student's distribution, as far as intervals of few documents need it."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
-_INFINITE = 100_000
-"""Degrees of freedom from which on t is normal to five digits."""
+import numpy as np
+
+EXACT_BELOW = 10
+"""Degrees of freedom from which on an expansion is good to 0.01 %."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
-def t_within(t: float, df: int) -> float:
-    """P(|T| <= t) for ``df`` degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan2(t, math.sqrt(df))
-    sine, squared = math.sin(angle), math.cos(angle) ** 2
-    odd = df % 2
-    term = math.cos(angle) if odd else 1.0
-    total = term if df > 1 else 0.0
-    for i in range(2 + odd, df - 1, 2):
-        term *= squared * (i - 1) / i
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+def student_critical(z: float, df: float) -> float:
+    """Student's critical value with the tail that ``z`` has for the normal distribution.
 
-
-def t_critical(df: int, z: float) -> float:
-    """The t whose two-sided coverage is that of the normal critical value ``z``.
-
-    ``ValueError`` unless ``df`` is at least 1 and ``z`` between 0 and 8.
+    Below 10 degrees of freedom by bisection; else Cornish and Fisher's expansion (Abramowitz and
+    Stegun 26.7.5), within 0.01 % for the usual levels.  Raises ``ValueError`` for df < 1.
     """
-    if df < 1 or not 0 <= z <= 8:
-        raise ValueError(f"no critical value for df={df}, z={z}")
-    if df >= _INFINITE:
-        return z
+    if df < 1:
+        raise ValueError(f"{df} degrees of freedom")
+    if df < EXACT_BELOW:
+        return math.copysign(_inverted(abs(z), df), z)
+    square = z * z
+    terms = (
+        (square + 1) / 4,
+        ((5 * square + 16) * square + 3) / 96,
+        (((3 * square + 19) * square + 17) * square - 15) / 384,
+        ((((79 * square + 776) * square + 1482) * square - 1920) * square - 945) / 92160,
+    )
+    return z * (1 + sum(term / df**power for power, term in enumerate(terms, 1)))
+
+
+def within(t: float, df: float) -> float:
+    """P(|T| <= t) for ``df`` >= 1 degrees of freedom: the integral of cos(a)^(df - 1), t = sqrt(df)
+    tan(a), by Gauss and Legendre's rule."""
+    angle = math.atan2(t, math.sqrt(df))
+    scale = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
+    heights = np.cos((_NODES + 1) * angle / 2) ** (df - 1)
+    return float(scale * angle * (_WEIGHTS @ heights))
+
+
+@lru_cache(maxsize=4096)
+def _inverted(z: float, df: float) -> float:
     wanted = 2 * NormalDist().cdf(z) - 1
     low, high = 0.0, max(z, 1.0)
-    while t_within(high, df) < wanted and high < 1e16:
+    while within(high, df) < wanted and high < 1e12:
         low, high = high, 2 * high
-    for _ in range(100):
+    while high - low > 1e-10 * high:
         middle = (low + high) / 2
-        if t_within(middle, df) < wanted:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if within(middle, df) < wanted else (low, middle)
     return (low + high) / 2
