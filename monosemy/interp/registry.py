@@ -19,8 +19,15 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "detection": lambda spec, tools: DetectionScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
+    "surprisal": lambda _, tools: _surprisal(tools),
     "intervention": lambda spec, tools: _intervention(spec, tools),
 }
+
+
+def _surprisal(tools: Tools) -> Scorer:
+    from monosemy.interp.scorers.surprisal import SurprisalScorer  # needs torch
+
+    return SurprisalScorer(tools.need_lab())
 
 
 def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:

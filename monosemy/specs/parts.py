@@ -189,7 +189,7 @@ class ExplanationSpec(Part):
     """The explaining LLM."""
 
 
-HOST_SCORERS = frozenset({"intervention"})
+HOST_SCORERS = frozenset({"surprisal", "intervention"})
 """Scorers that run the host model itself, and so where torch is."""
 
 
@@ -210,8 +210,9 @@ class InterventionSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection", "intervention"] = "detection"
-    """``detection``: which of these texts fits the explanation?  ``intervention``: does what
+    scorer: Literal["detection", "surprisal", "intervention"] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``surprisal``: does the
+    explanation make activating texts more probable to the host model?  ``intervention``: does what
     the host model writes hold more of it when the latent is amplified?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""

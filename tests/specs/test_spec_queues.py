@@ -23,7 +23,7 @@ def test_only_scores_by_the_host_model_leave_the_queue_of_their_kind() -> None:
         assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
     assert queue_of(ExplainRun(sae="s")) == "interp"
     assert queue_of(TrainRun()) == "gpu"
-    assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="intervention"))) == "none"
+    assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="surprisal"))) == "none"
     assert set(QUEUES) == set(KINDS) - {"pipeline"}
 
 
