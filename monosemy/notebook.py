@@ -186,7 +186,9 @@ async def _label(
         return
     said = {feature: found.text for feature, found in explanations.items()}
     async with make_judge(spec.scoring.judge) as judge:
-        scorer = create_scorer(spec.scoring, Tools(judge=judge))
+        tools = Tools(judge=judge)
+        scorer = create_scorer(spec.scoring, tools)
+        await texts.prepare(scorer.tiers(spec.scoring.tiers), tools, reporter)
         await score_explanations(
             texts, said, list(said), spec.scoring, scorer, scores.__setitem__, reporter
         )

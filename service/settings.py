@@ -54,6 +54,14 @@ class Settings(BaseSettings):
     """Model name at that endpoint."""
     judge_api_key: SecretStr | None = None
     """Key for that endpoint; sent there and kept nowhere."""
+    judge_timeout: float = 120.0
+    """Seconds to wait for one answer of the judge."""
+    judge_price_input: float = 0.0
+    """Price of a million prompt tokens, for costs and budgets, in any currency."""
+    judge_price_cached: float | None = None
+    """Price of a million prompt tokens that the endpoint had cached; that of others if not set."""
+    judge_price_output: float = 0.0
+    """Price of a million tokens of answers."""
     embedder: str = "all-minilm-l6-v2"
     """Sentence embedder for search: the packaged one, or a folder."""
     lease_seconds: float = 30.0

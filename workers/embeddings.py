@@ -24,23 +24,11 @@ class Embeddings:
 
     def __init__(self, engine: Engine, inference: InferenceClient) -> None:
         self._engine, self._inference = engine, inference
-        self._away = inference.url is None
-
-    def try_again(self) -> None:
-        """Asks the server again, though it was away before."""
-        self._away = self._inference.url is None
-
-    def of(self, text: str) -> Sequence[float] | None:
-        """None while the server is away; it is then left alone until ``try_again``, for every
-        attempt may cost seconds."""
-        found = self._embed([text])
-        return found[0] if found else None
 
     def fill(self, sae_id: uuid.UUID, reporter: Reporter) -> int:
         """Embeds what explanations of this SAE lack one, as far as the server is there."""
-        self.try_again()
         filled, last = 0, None
-        while not self._away:
+        while self._inference.url is not None:
             reporter.check()
             with transaction(self._engine) as session:
                 batch = rows.without_embedding(session, sae_id, last, _BATCH)
@@ -48,8 +36,10 @@ class Embeddings:
                 break
             last = batch[-1][0]
             found = self._embed([text for _, text in batch])
+            if found is None:
+                break
             with transaction(self._engine) as session:
-                for (explanation, _), embedding in zip(batch, found or [], strict=False):
+                for (explanation, _), embedding in zip(batch, found, strict=True):
                     rows.set_embedding(session, explanation, embedding)
                     filled += 1
         if filled:
@@ -57,13 +47,11 @@ class Embeddings:
         return filled
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]] | None:
-        if self._away:
-            return None
+        """None while the server is away, or of no use."""
         try:
             found = self._inference.embed(texts)
         except (InferenceAway, InferenceRefused) as error:
             logger.warning("explanations not embedded: %s", error)
-            self._away = True
             return None
         if any(len(vector) != EMBEDDING_DIMENSIONS for vector in found):
             logger.warning(
@@ -71,6 +59,5 @@ class Embeddings:
                 EMBEDDING_DIMENSIONS,
                 len(found[0]),
             )
-            self._away = True
             return None
         return found

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
 from service.database.storable import storable, storable_text
-from service.database.tables import Explanation, Score
+from service.database.tables import Explanation, Score, Spend
 
 
 def publish_explanation(
@@ -36,7 +36,7 @@ def publish_explanation(
         "explainer": found.provenance["explainer"],
         "label": storable_text(found.label),
         "text": storable_text(found.text),
-        "judge": found.provenance["judge"]["model"],
+        "judge": (found.provenance.get("judge") or {}).get("model", ""),
         "provenance": storable({**found.provenance, "confidence": found.confidence}),
         "embedding": embedding,
     }
@@ -64,7 +64,7 @@ def publish_score(
         "n_failed": result.n_failed,
         "baseline": result.baseline.value if result.baseline else None,
         "details": storable(result.as_details()),
-        "judge": result.details["judge"]["model"],
+        "judge": (result.details.get("judge") or {}).get("model", ""),
     }
     session.execute(
         insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
@@ -77,25 +77,27 @@ def explained_features(session: Session, sae_id: uuid.UUID, key: str) -> set[int
     return set(session.scalars(query))
 
 
-def newest_explanations(session: Session, sae_id: uuid.UUID) -> dict[int, Explanation]:
-    """The newest explanation of every explained feature."""
-    rows = session.scalars(
-        select(Explanation)
-        .where(Explanation.sae_id == sae_id)
-        .order_by(Explanation.feature, Explanation.created_at.desc(), Explanation.id)
-        .distinct(Explanation.feature)
-    )
-    return {row.feature: row for row in rows}
+def any_explanation(session: Session, sae_id: uuid.UUID) -> bool:
+    """Whether any feature of the SAE is explained."""
+    return session.scalar(select(exists().where(Explanation.sae_id == sae_id))) is True
 
 
-def scored_explanations(
-    session: Session, explanations: Sequence[uuid.UUID], key: str
-) -> set[uuid.UUID]:
-    """Those of ``explanations`` whose score under ``key`` is stored."""
-    query = select(Score.explanation_id).where(
-        Score.explanation_id.in_(explanations), Score.key == key
+def some_explained(session: Session, sae_id: uuid.UUID, key: str, limit: int = 1000) -> list[int]:
+    """The first features whose explanation under ``key`` is stored."""
+    query = (
+        select(Explanation.feature)
+        .where(Explanation.sae_id == sae_id, Explanation.key == key)
+        .order_by(Explanation.feature)
+        .limit(limit)
     )
-    return set(session.scalars(query))
+    return list(session.scalars(query))
+
+
+def spent(session: Session, run_id: uuid.UUID) -> dict[str, Any]:
+    """Calls, tokens and cost of a run so far."""
+    row = session.get(Spend, run_id, populate_existing=True)
+    names = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "cost")
+    return {name: getattr(row, name) if row is not None else 0 for name in names}
 
 
 def without_embedding(
@@ -124,14 +126,16 @@ def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[
     )
 
 
-def score_summary(session: Session, explanations: Sequence[uuid.UUID], key: str) -> dict[str, Any]:
-    """Means over the scored explanations, and how far they lie above the borrowed ones.
+def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, Any]:
+    """Means over the explanations scored under ``key``, and how far they lie above borrowed ones.
 
     ``scored`` counts them; ``mean_value`` has its 95 % interval ``mean_low`` to ``mean_high``;
     ``mean_gain`` is the mean of value minus baseline over the ``gain_n`` pairs, likewise.
     """
-    query = select(Score.value, Score.baseline).where(
-        Score.explanation_id.in_(explanations), Score.key == key, Score.value.is_not(None)
+    query = (
+        select(Score.value, Score.baseline)
+        .join(Explanation, Explanation.id == Score.explanation_id)
+        .where(Explanation.sae_id == sae_id, Score.key == key, Score.value.is_not(None))
     )
     rows = session.execute(query).all()
     pairs = [(row.value, row.baseline) for row in rows if row.baseline is not None]

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 Execute = Callable[[Run, RunReporter], dict[str, Any]]
 """Does the work of a run and returns its result."""
 
+Assist = Callable[[Callable[[], bool]], bool]
+"""Takes part in a run under way until it ends or the given function says to stop; False if there
+was nothing to do."""
+
 End = Callable[[Any], "set[str] | None"]
 """Writes, in a session, how an attempt ended; returns the queues to wake."""
 
@@ -46,8 +50,16 @@ End = Callable[[Any], "set[str] | None"]
 class Worker:
     """One process, one queue, one run at a time."""
 
-    def __init__(self, queue: str, settings: Settings, execute: Execute, engine: Engine) -> None:
+    def __init__(
+        self,
+        queue: str,
+        settings: Settings,
+        execute: Execute,
+        engine: Engine,
+        assist: Assist | None = None,
+    ) -> None:
         self.queue, self.settings, self.execute, self.engine = queue, settings, execute, engine
+        self.assist = assist
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.stopping = False
         # A SimpleQueue and not an Event: its put may be called from a signal handler.
@@ -60,7 +72,7 @@ class Worker:
         try:
             while not self.stopping:
                 health.touch()
-                if not self._take_one():
+                if not self._take_one() and not self._assist():
                     self._pause()
         finally:
             if consumer is not None:
@@ -121,6 +133,17 @@ class Worker:
             logs.run_id.reset(token)
         return True
 
+    def _assist(self) -> bool:
+        """Helps with a run that another worker leads; False if there is none to help with."""
+        if self.assist is None or self.stopping:
+            return False
+        try:
+            return self.assist(lambda: self.stopping)
+        except Exception as error:
+            # Nothing is lost: what it had taken is given back, or its lease runs out.
+            logger.warning("cannot help: %s", describe_failure(error)[0])
+            return False
+
     def _work(self, run: Run) -> None:
         logger.info("run taken", extra={"kind": run.kind, "attempt": run.attempt})
         lease = Lease(
@@ -175,11 +198,17 @@ class Worker:
         logger.warning("the run is not ours any more; another worker takes it up")
 
 
-def main(queue: str, make_execute: Callable[[Settings, Engine], Execute]) -> None:
-    """Entry of a worker process."""
+def main(
+    queue: str,
+    make_execute: Callable[[Settings, Engine], Execute],
+    make_assist: Callable[[Any], Assist] | None = None,
+) -> None:
+    """Entry of a worker process.  ``make_assist`` takes what ``make_execute`` made."""
     settings = Settings()
     logs.configure_logging(settings.log_level)
     engine = make_engine(settings.database_url)
-    worker = Worker(queue, settings, make_execute(settings, engine), engine)
+    execute = make_execute(settings, engine)
+    assist = make_assist(execute) if make_assist is not None else None
+    worker = Worker(queue, settings, execute, engine, assist)
     worker.handle_signals()
     worker.run()

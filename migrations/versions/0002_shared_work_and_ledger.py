@@ -29,6 +29,7 @@ def upgrade() -> None:
             for name in ("calls", "prompt_tokens", "cached_tokens", "completion_tokens")
         ),
         sa.Column("cost", sa.Float(53), server_default="0", nullable=False),
+        sa.Column("reserved", sa.Float(53), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["runs.id"], name="fk_judge_spend_run_id", ondelete="CASCADE"
         ),

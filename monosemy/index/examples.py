@@ -34,7 +34,7 @@ class Example:
     position: int
     """Flat position of the token the example is about (its peak; a negative's middle)."""
     group: str | int
-    """``"top"``, the quantile (0 weakest), or ``"negative"``."""
+    """``"top"``, the quantile (0 weakest), ``"negative"``, or where a hard negative is from."""
     start: int
     """Flat position of the first shown token."""
     end: int
@@ -52,21 +52,56 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Firings:
+    """Every firing of one feature, by ascending position; may be views of mapped files.
+
+    Activations are ``shares * largest``.  Only what is asked for is read and converted.
+    """
+
+    positions: npt.NDArray[np.integer]
+    shares: npt.NDArray[np.floating]
+    largest: float = 1.0
+
+    def between(self, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """(low, high): the firings in positions ``[start, end)`` are those of ``[low, high)``."""
+        # Of another type than the positions, the bounds would have numpy convert all of these.
+        kind = self.positions.dtype
+        low = np.searchsorted(self.positions, start.astype(kind))
+        return low, np.searchsorted(self.positions, end.astype(kind))
+
+    def values(self, which: Ints | slice) -> Floats:
+        """Their activations, float32."""
+        found: Floats = self.shares[which].astype(np.float32)
+        return found * np.float32(self.largest)
+
+
+@dataclass(frozen=True)
 class FeaturePostings:
-    """All firings of one feature, by ascending position; the four arrays have one length."""
+    """Firings of one feature, by ascending position; the four arrays have one length."""
 
     positions: Ints
     values: Floats
     rows: Ints
     documents: Ints
+    whole: Firings | None = None
+    """Every firing of the rows above, where the arrays hold only some of them."""
 
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def all(self) -> Firings:
+        """What windows are filled from."""
+        return self.whole or Firings(self.positions, self.values)
+
     def where(self, mask: npt.NDArray[np.bool_]) -> FeaturePostings:
         """The postings where ``mask`` is true, still ascending."""
         return FeaturePostings(
-            self.positions[mask], self.values[mask], self.rows[mask], self.documents[mask]
+            self.positions[mask],
+            self.values[mask],
+            self.rows[mask],
+            self.documents[mask],
+            self.whole,
         )
 
 
@@ -188,12 +223,11 @@ def is_window_peak(
     start, end = window_bounds(
         postings.positions[indices], postings.rows[indices], row_start, window
     )
-    low = np.searchsorted(postings.positions, start)
-    high = np.searchsorted(postings.positions, end)
+    low, high = postings.all.between(start, end)
     lengths = high - low
     firsts = np.cumsum(lengths) - lengths
     flat = np.repeat(low - firsts, lengths) + np.arange(int(lengths.sum()))
-    strongest = np.maximum.reduceat(postings.values[flat], firsts)
+    strongest = np.maximum.reduceat(postings.all.values(flat), firsts)
     return postings.values[indices] >= strongest
 
 
@@ -207,8 +241,10 @@ def make_examples(
     """Examples around the postings ``chosen``, in that order."""
     positions, rows = postings.positions[chosen], postings.rows[chosen]
     start, end = window_bounds(positions, rows, row_start, window)
-    low = np.searchsorted(postings.positions, start)
-    high = np.searchsorted(postings.positions, end)
+    firings = postings.all
+    low, high = firings.between(start, end)
+    # Signed, or a difference of positions would wrap around.
+    within = [firings.positions[a:b].astype(np.int64) for a, b in zip(low, high, strict=True)]
     return [
         Example(
             row=int(rows[i]),
@@ -217,8 +253,8 @@ def make_examples(
             group=groups[i],
             start=int(start[i]),
             end=int(end[i]),
-            offsets=tuple((postings.positions[low[i] : high[i]] - start[i]).tolist()),
-            values=tuple(postings.values[low[i] : high[i]].tolist()),
+            offsets=tuple((within[i] - start[i]).tolist()),
+            values=tuple(firings.values(slice(low[i], high[i])).tolist()),
         )
         for i in range(len(chosen))
     ]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
 from monosemy.index.evidence import HISTOGRAM_BINS, FeatureEvidence
-from monosemy.index.examples import Example
+from monosemy.index.examples import Example, Firings
 from monosemy.index.packing import unpack_examples
 from monosemy.index.writer import FORMAT_VERSION
 
@@ -71,6 +71,11 @@ class IndexReader:
         if len(positions) > 1 and not (np.diff(positions) > 0).all():
             raise DataError(f"The postings of feature {feature} are damaged.", _ADVICE)
         return positions, values.astype(np.float32) * self.max_activation[feature]
+
+    def firings(self, feature: int) -> Firings:
+        """The same, unread: views of the mapped files."""
+        positions, shares = self._slice(self._check(feature))
+        return Firings(positions, shares, float(self.max_activation[feature]))
 
     def histogram(self, feature: int) -> npt.NDArray[np.int64]:
         """Firings in equal bins over (0, max_activation], int64 [HISTOGRAM_BINS]."""

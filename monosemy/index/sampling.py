@@ -1,21 +1,26 @@
 """Examples of one split of documents, for explaining and for scoring.  numpy only.
 
-Positives are windows around firings; negatives are windows of the same shape without any.  All is
-deterministic by (feature, split, seed).
+Positives are windows around firings; negatives are windows of the same shape without any
+(``hard_negatives`` has closer ones).  All is deterministic by (feature, split, seed), and costs the
+same however long the text is.
+
+No two windows of a sample are near-duplicates (``near_duplicates``), nor does a window of a later
+split read like one that explanations may show.  For that, explanation and validation splits have a
+fixed pool of windows per feature, whatever the seed and the number asked for: their samples are
+drawn from it, and later splits avoid all of it.  So whoever scores need not know what was shown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from monosemy.data.splits import TEST, TRAIN
 from monosemy.errors import DataError
 from monosemy.index.examples import (
-    NEGATIVE,
     TOP,
     Example,
     FeaturePostings,
@@ -25,7 +30,11 @@ from monosemy.index.examples import (
     rank,
     strata,
     strongest_per_document,
+    window_bounds,
 )
+from monosemy.index.feature_text import FeatureText
+from monosemy.index.near_duplicates import SeenWindows
+from monosemy.index.negatives import NegativeSlots
 from monosemy.index.reader import IndexReader
 
 if TYPE_CHECKING:
@@ -35,6 +44,9 @@ Strategy = Literal["quantiles", "top", "random"]
 
 PER_DOCUMENT = 3
 """At most so many examples of one sample come from one document."""
+
+POOL_STRATA, POOL_PER_STRATUM, POOL_TOP = 10, 26, 100
+"""The pool of a split: so many windows from each stratum of activation, and so many top ones."""
 
 _ROUNDS, _TRIES = 24, 4
 """Rounds of so many candidate windows per negative before it counts as not to be had."""
@@ -63,44 +75,11 @@ def sample_examples(
     count: int,
     seed: int,
     strategy: Strategy = "quantiles",
+    n_strata: int | None = None,
 ) -> list[Example]:
-    """``count`` activating windows of a split, weakest quantile first; fewer if there are no more.
-
-    ``quantiles``: as many from each of the index's quantile strata of the split's activations
-    (a remainder goes to the strongest strata; what a stratum lacks, the others give);
-    ``random``: one stratum; ``top``: the strongest, one per document.  Rows are distinct, no two
-    windows read the same, at most ``PER_DOCUMENT`` come from one document.
-    """
-    postings = split_postings(reader, store, feature, split)
-    if count <= 0 or len(postings) == 0:
-        return []
-    row_start = np.asarray(store.row_start, np.int64)
-    ascending = rank(postings)
-    if strategy == "top":
-        chosen = strongest_per_document(postings, ascending, 4 * count)
-        examples = make_examples(postings, row_start, chosen, [TOP] * len(chosen), reader.window)
-        return _different_texts(examples, store)[:count]
-    if strategy not in ("quantiles", "random"):
-        raise DataError(f"'{strategy}' is no way to sample.", "Use quantiles, top or random.")
-    rng = _generator(feature, split, seed)
-    layers = strata(ascending, reader.quantiles if strategy == "quantiles" else 1)
-    pools = []
-    for number, layer in enumerate(layers):
-        # More than needed: other layers may lack some, and texts may repeat.
-        drawn = draw(
-            postings,
-            row_start,
-            layer,
-            2 * count,
-            reader.window,
-            rng,
-            np.zeros(0, np.int64),
-            PER_DOCUMENT,
-        )
-        pools.append(
-            make_examples(postings, row_start, drawn, [number] * len(drawn), reader.window)
-        )
-    return _take_in_turn(pools, count, store)
+    """``Sampler(reader, store).examples(...)``."""
+    sampler = Sampler(reader, store)
+    return sampler.examples(feature, split, count, seed, strategy, n_strata)
 
 
 def sample_negatives(
@@ -112,140 +91,239 @@ def sample_negatives(
     seed: int,
     like: Sequence[Example] = (),
 ) -> list[Example]:
-    """``count`` random windows of a split in which the feature never fires.
-
-    Each copies the shape (tokens before and after its middle) of one of ``like``, in turn, so that
-    lengths tell nothing; without ``like``, of windows around random tokens.  Its row is drawn among
-    all indexed rows of the split that are long enough, its place uniformly in the row; windows with
-    a firing are rejected against the sorted postings, O(count log postings).  Rows are distinct
-    and none of ``like``'s, at most ``PER_DOCUMENT`` windows come from a document unless the split
-    has too few documents for that.  Fewer are returned if the feature fires nearly everywhere.
-    """
-    rows = reader.rows_of_split(store, split)
-    rows = rows[~np.isin(rows, [example.row for example in like])]
-    if count <= 0 or len(rows) == 0:
-        return []
-    rng = _generator(feature, split, seed + 1_000_003)
-    row_start = np.asarray(store.row_start, np.int64)
-    shapes = _shapes(like, rows, row_start, reader.window, count, rng)
-    positions, _ = reader.postings(feature)
-    documents = np.asarray(store.row_document)
-    cap = max(PER_DOCUMENT, -(-count // max(len(np.unique(documents[rows])), 1)))
-    slots: list[Example | None] = [None] * count
-    for _ in range(_ROUNDS):
-        empty = [i for i, example in enumerate(slots) if example is None]
-        if not empty:
-            break
-        # Each slot keeps its shape until it is filled: long windows are rejected more often.
-        tries = np.repeat(empty, _TRIES)
-        windows = _try_windows(shapes[tries], rows, row_start, documents, positions, rng)
-        _fill(slots, tries.tolist(), windows, cap)
-    return [example for example in slots if example is not None]
+    """``Sampler(reader, store).negatives(...)``."""
+    return Sampler(reader, store).negatives(feature, split, count, seed, like)
 
 
-def _generator(feature: int, split: int, seed: int) -> np.random.Generator:
-    return np.random.default_rng([feature, split, seed % 2**32])
+class Sampler:
+    """Samples of the features of an index.  Keeps what it last read of one feature."""
 
+    def __init__(self, reader: IndexReader, store: TokenStore) -> None:
+        reader.check_store(store)
+        self.reader = reader
+        self.store = store
+        self.row_start = np.asarray(store.row_start, np.int64)
+        self._last: tuple[FeatureText, dict[int, Ints]] | None = None
+        self._documents: dict[int, int] = {}
 
-def _take_in_turn(pools: Sequence[list[Example]], count: int, store: TokenStore) -> list[Example]:
-    """One from each pool in turn, strongest pool first, until ``count``; sorted by quantile."""
-    taken: list[Example] = []
-    rows: set[int] = set()
-    texts: set[bytes] = set()
-    documents: Counter[int] = Counter()
-    waiting = [iter(pool) for pool in reversed(pools)]
-    while waiting and len(taken) < count:
-        for pool in list(waiting):
-            for example in pool:
-                text = _text_key(example, store)
-                full = documents[example.document] >= PER_DOCUMENT
-                if full or example.row in rows or text in texts:
-                    continue
-                rows.add(example.row)
-                texts.add(text)
-                documents[example.document] += 1
-                taken.append(example)
+    def examples(
+        self,
+        feature: int,
+        split: int,
+        count: int,
+        seed: int,
+        strategy: Strategy = "quantiles",
+        n_strata: int | None = None,
+    ) -> list[Example]:
+        """``count`` activating windows of a split, weakest stratum first; fewer if there are none.
+
+        ``quantiles``: as many from each of ``n_strata`` strata of equal count of the split's
+        activations (the index's own number by default; a remainder goes to the strongest strata,
+        what a stratum lacks the others give); ``random``: one stratum; ``top``: the strongest, one
+        per document.  ``group`` is the stratum, 0 the weakest, or ``"top"``.  Rows are distinct, no
+        two windows are near-duplicates of each other or of what an earlier split may show, at most
+        ``PER_DOCUMENT`` come from one document.  Raises ``DataError`` for another text, an unknown
+        split or strategy.
+        """
+        if strategy not in ("quantiles", "random", "top"):
+            raise DataError(f"'{strategy}' is no way to sample.", "Use quantiles, top or random.")
+        if split not in range(TRAIN, TEST + 1):
+            raise DataError(f"There is no explanation split {split}.", "Use 0, 1 or 2.")
+        postings = self.text_of(feature).of_split(split)
+        if count <= 0 or len(postings) == 0:
+            return []
+        ascending = rank(postings)
+        seen = self.seen_before(feature, split)
+        if strategy == "top":
+            layers = [strongest_per_document(postings, ascending, POOL_TOP)]
+            return self._take_in_turn(postings, layers, count, seen, [TOP])
+        n_strata = (n_strata or self.reader.quantiles) if strategy == "quantiles" else 1
+        layers = strata(ascending, n_strata)
+        if split != TEST:
+            pool = self._pool(feature, split)
+            layers = [layer[np.isin(layer, pool)] for layer in layers]
+        rng = generator(feature, split, seed)
+        # A stratum may lack some, or texts may repeat: only then many more are looked at.
+        for each in (4 * -(-count // n_strata) + 8, 8 * count):
+            drawn = self._draw(postings, layers, each, rng)
+            found = self._take_in_turn(postings, drawn, count, seen, range(n_strata))
+            if len(found) == count or max(map(len, drawn)) < each:
                 break
-            else:
-                waiting.remove(pool)
-            if len(taken) == count:
+            seen = self.seen_before(feature, split)
+        return found
+
+    def negatives(
+        self, feature: int, split: int, count: int, seed: int, like: Sequence[Example] = ()
+    ) -> list[Example]:
+        """``count`` random windows of a split in which the feature never fires.
+
+        Each copies the shape (tokens before and after its middle) of one of ``like``, in turn, so
+        that lengths tell nothing; without ``like``, of windows around random tokens.  Its row is
+        drawn among all indexed rows of the split that are long enough, its place uniformly in the
+        row; windows with a firing are rejected against the sorted postings, O(count log postings).
+        Rows are distinct and none of ``like``'s, at most ``PER_DOCUMENT`` windows come from a
+        document unless the split has too few documents for that; near-duplicates as in
+        ``examples``, those of ``like`` included.  Fewer are returned if the feature fires nearly
+        everywhere.
+        """
+        rows = self.reader.rows_of_split(self.store, split)
+        if count <= 0 or len(rows) == 0:
+            return []
+        rng = generator(feature, split, seed + 1_000_003)
+        slots = self.slots(feature, split, count, like, rng)
+        for _ in range(_ROUNDS):
+            empty = slots.empty()
+            if not empty:
                 break
-    return sorted(taken, key=lambda example: int(example.group))
+            # Each slot keeps its shape until it is filled: long windows are rejected more often.
+            tries = np.repeat(np.array(empty), _TRIES)
+            before, after = slots.shapes[tries].T
+            drawn = rows[rng.integers(len(rows), size=len(tries))]
+            room = self.row_start[drawn + 1] - self.row_start[drawn] - (before + after)
+            offset = np.floor(rng.random(len(tries)) * (room + 1)).astype(np.int64)
+            middles = self.row_start[drawn] + np.maximum(offset, 0) + before
+            slots.fill(tries, middles, drawn)
+        return slots.filled()
 
-
-def _text_key(example: Example, store: TokenStore) -> bytes:
-    return np.asarray(store.tokens[example.start : example.end]).tobytes()
-
-
-def _different_texts(examples: Sequence[Example], store: TokenStore) -> list[Example]:
-    kept: dict[bytes, Example] = {}
-    for example in examples:
-        kept.setdefault(_text_key(example, store), example)
-    return list(kept.values())
-
-
-def _shapes(
-    like: Sequence[Example],
-    rows: Ints,
-    row_start: Ints,
-    window: int,
-    count: int,
-    rng: np.random.Generator,
-) -> Ints:
-    """(tokens before, tokens from the middle on) of each negative, int64 [count, 2]."""
-    if like:
-        shapes = [(e.position - e.start, e.end - e.position) for e in like]
-        return np.array([shapes[i % len(shapes)] for i in range(count)], np.int64)
-    drawn = rows[rng.integers(len(rows), size=count)]
-    lengths = row_start[drawn + 1] - row_start[drawn]
-    offsets = (rng.random(count) * lengths).astype(np.int64)
-    before = np.minimum(offsets, window)
-    return np.stack([before, np.minimum(lengths - offsets, window + 1)], axis=1)
-
-
-def _try_windows(
-    shapes: Ints,
-    rows: Ints,
-    row_start: Ints,
-    documents: npt.NDArray[Any],
-    positions: Ints,
-    rng: np.random.Generator,
-) -> list[Example | None]:
-    """One random window per shape; None where it does not fit its row or holds a firing."""
-    before, after = shapes[:, 0], shapes[:, 1]
-    drawn = rows[rng.integers(len(rows), size=len(shapes))]
-    room = row_start[drawn + 1] - row_start[drawn] - (before + after)
-    start = row_start[drawn] + np.floor(rng.random(len(shapes)) * (room + 1)).astype(np.int64)
-    end = start + before + after
-    silent = np.searchsorted(positions, start) == np.searchsorted(positions, end)
-    windows: list[Example | None] = [None] * len(shapes)
-    for i in np.flatnonzero(silent & (room >= 0)).tolist():
-        windows[i] = Example(
-            row=int(drawn[i]),
-            document=int(documents[drawn[i]]),
-            position=int(start[i] + before[i]),
-            group=NEGATIVE,
-            start=int(start[i]),
-            end=int(end[i]),
-            offsets=(),
-            values=(),
+    def slots(
+        self,
+        feature: int,
+        split: int,
+        count: int,
+        like: Sequence[Example],
+        rng: np.random.Generator,
+    ) -> NegativeSlots:
+        """Empty places for ``count`` negatives shaped like ``like``."""
+        rows = self.reader.rows_of_split(self.store, split)
+        seen = self.seen_before(feature, split)
+        seen.add(np.array([e.start for e in like], int), np.array([e.end for e in like], int))
+        per_document = max(PER_DOCUMENT, -(-count // max(self._documents_of(split), 1)))
+        return NegativeSlots(
+            self.store,
+            self.text_of(feature),
+            self._shapes(like, rows, count, rng),
+            seen,
+            {example.row for example in like},
+            per_document,
         )
-    return windows
+
+    def text_of(self, feature: int) -> FeatureText:
+        """The firings of a feature."""
+        return self._of(feature)[0]
+
+    def seen_before(self, feature: int, split: int) -> SeenWindows:
+        """Every window that earlier splits may show of the feature."""
+        seen = SeenWindows(self.store.tokens)
+        text = self.text_of(feature)
+        for earlier in range(split):
+            postings = text.of_split(earlier)
+            ascending = rank(postings)
+            top = strongest_per_document(postings, ascending, POOL_TOP)
+            shown = np.union1d(self._pool(feature, earlier), top)
+            positions, rows = postings.positions[shown], postings.rows[shown]
+            seen.add(*window_bounds(positions, rows, self.row_start, self.reader.window))
+        return seen
+
+    def _of(self, feature: int) -> tuple[FeatureText, dict[int, Ints]]:
+        if self._last is None or self._last[0].feature != feature:
+            self._last = FeatureText(self.reader, self.store, feature), {}
+        return self._last
+
+    def _pool(self, feature: int, split: int) -> Ints:
+        """Which postings of the split may be shown, ascending; the same for every seed."""
+        text, pools = self._of(feature)
+        if split not in pools:
+            postings = text.of_split(split)
+            rng = generator(feature, split, 0)
+            layers = strata(rank(postings), POOL_STRATA)
+            drawn = self._draw(postings, layers, POOL_PER_STRATUM, rng)
+            pools[split] = np.sort(np.concatenate(drawn))
+        return pools[split]
+
+    def _draw(
+        self,
+        postings: FeaturePostings,
+        layers: Sequence[Ints],
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Ints]:
+        """``count`` postings of each layer, windows' peaks first."""
+        window, start, none = self.reader.window, self.row_start, np.zeros(0, np.int64)
+        return [
+            draw(postings, start, layer, count, window, rng, none, PER_DOCUMENT) for layer in layers
+        ]
+
+    def _documents_of(self, split: int) -> int:
+        if split not in self._documents:
+            rows = self.reader.rows_of_split(self.store, split)
+            self._documents[split] = len(np.unique(np.asarray(self.store.row_document)[rows]))
+        return self._documents[split]
+
+    def _take_in_turn(
+        self,
+        postings: FeaturePostings,
+        layers: Sequence[Ints],
+        count: int,
+        seen: SeenWindows,
+        groups: Sequence[str | int],
+    ) -> list[Example]:
+        """One from each layer in turn, last layer first, until ``count``; sorted by layer."""
+        candidates = np.concatenate(layers)
+        starts, ends = window_bounds(
+            postings.positions[candidates],
+            postings.rows[candidates],
+            self.row_start,
+            self.reader.window,
+        )
+        suspects = seen.suspects(starts, ends)
+        rows, documents = postings.rows[candidates], postings.documents[candidates]
+        taken: list[tuple[int, int]] = []
+        used: set[int] = set()
+        crowd: Counter[int] = Counter()
+        ends_of = np.cumsum([len(layer) for layer in layers])
+        queues = [
+            (number, iter(range(end - len(layer), end)))
+            for number, (layer, end) in enumerate(zip(layers, ends_of.tolist(), strict=True))
+        ][::-1]
+        most = PER_DOCUMENT if groups[0] != TOP else 1
+        while queues and len(taken) < count:
+            for number, queue in list(queues):
+                for i in queue:
+                    row, document = int(rows[i]), int(documents[i])
+                    if row in used or crowd[document] >= most:
+                        continue
+                    if not seen.take(int(starts[i]), int(ends[i]), bool(suspects[i])):
+                        continue
+                    used.add(row)
+                    crowd[document] += 1
+                    taken.append((number, i))
+                    break
+                else:
+                    queues.remove((number, queue))
+                if len(taken) == count:
+                    break
+        taken.sort(key=lambda item: item[0])
+        chosen = candidates[[i for _, i in taken]] if taken else candidates[:0]
+        names = [groups[number] for number, _ in taken]
+        return make_examples(postings, self.row_start, chosen, names, self.reader.window)
+
+    def _shapes(
+        self, like: Sequence[Example], rows: Ints, count: int, rng: np.random.Generator
+    ) -> Ints:
+        """(tokens before, tokens from the middle on) of each negative, int64 [count, 2]."""
+        if like:
+            shapes = [(e.position - e.start, e.end - e.position) for e in like]
+            return np.array([shapes[i % len(shapes)] for i in range(count)], np.int64)
+        if len(rows) == 0:
+            return np.zeros((count, 2), np.int64)
+        drawn = rows[rng.integers(len(rows), size=count)]
+        lengths = self.row_start[drawn + 1] - self.row_start[drawn]
+        offsets = (rng.random(count) * lengths).astype(np.int64)
+        before = np.minimum(offsets, self.reader.window)
+        after = np.minimum(lengths - offsets, self.reader.window + 1)
+        return np.stack([before, after], axis=1)
 
 
-def _fill(
-    slots: list[Example | None],
-    places: Sequence[int],
-    windows: Sequence[Example | None],
-    per_document: int,
-) -> None:
-    """Puts windows into their empty slots, without repeated rows or crowded documents."""
-    rows = {example.row for example in slots if example is not None}
-    documents = Counter(example.document for example in slots if example is not None)
-    for place, window in zip(places, windows, strict=True):
-        if window is None or slots[place] is not None or window.row in rows:
-            continue
-        if documents[window.document] < per_document:
-            slots[place] = window
-            rows.add(window.row)
-            documents[window.document] += 1
+def generator(feature: int, split: int, seed: int) -> np.random.Generator:
+    """The randomness of one sample."""
+    return np.random.default_rng([feature, split, seed % 2**32])

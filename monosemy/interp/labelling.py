@@ -13,10 +13,12 @@ from typing import Any
 from monosemy.errors import DataError, JudgeError
 from monosemy.interp.baseline import shuffled_partner
 from monosemy.interp.explainers.base import Explainer, Explanation
+from monosemy.interp.judging.books import BudgetSpent, about
 from monosemy.interp.judging.endpoint import EndpointError
 from monosemy.interp.judging.usage import Usage
-from monosemy.interp.scorers.base import Scorer, result_of
+from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.scoring import judged
 from monosemy.interp.texts import FeatureTexts
 from monosemy.progress import Reporter
 from monosemy.specs import ExplanationSpec, ScoringSpec
@@ -50,7 +52,10 @@ def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, j
         {
             "explainer": spec.explainer,
             "prompt": _prompt_of(explainer),
-            "examples": spec.examples,
+            # Without the defaults: an option added later leaves what is done as it is.
+            "options": spec.model_dump(
+                mode="json", exclude={"judge", "features", "explainer"}, exclude_defaults=True
+            ),
             "seed": spec.features.seed,
             "text": text_id,
             "judge": [judge, spec.judge.temperature, spec.judge.max_output_tokens],
@@ -60,7 +65,7 @@ def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, j
 
 def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str) -> str:
     """Equal for equal work: scorer, prompt, examples, text, judge."""
-    sampling = spec.model_dump(exclude={"judge"})
+    sampling = spec.model_dump(mode="json", exclude={"judge"}, exclude_defaults=True)
     options = [judge, spec.judge.temperature, spec.judge.max_output_tokens]
     return fingerprint(
         {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
@@ -70,6 +75,36 @@ def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str) -> st
 def _prompt_of(thing: Any) -> Any:
     prompt = getattr(thing, "prompt", None)
     return prompt.provenance() if prompt is not None else None
+
+
+async def explain_one(
+    texts: FeatureTexts, feature: int, spec: ExplanationSpec, explainer: Explainer
+) -> Explanation:
+    """One feature's explanation; raises ``JudgeError`` or ``DataError`` if there is none."""
+    with about(explainer.name, feature):
+        shown = texts.to_explain(feature, spec, explainer)
+        return await explainer.explain(texts.reader.evidence(feature), shown)
+
+
+async def score_one(
+    texts: FeatureTexts,
+    feature: int,
+    spec: ScoringSpec,
+    scorer: Scorer,
+    explanation: str,
+    borrowed: str | None,
+) -> ScoreResult:
+    """One explanation's score, beside that of ``borrowed`` on the same examples.
+
+    Raises ``JudgeError`` or ``DataError`` if there is none.
+    """
+    with about(scorer.name, feature):
+        examples = texts.to_score(feature, spec, scorer.tiers(spec.tiers))
+        result = await judged(scorer, explanation, examples, spec)
+        if borrowed is not None and scorer.needs_explanation:
+            baseline = await judged(scorer, borrowed, examples, spec)
+            result = result.with_baseline(baseline)
+        return result
 
 
 async def explain_features(
@@ -88,8 +123,7 @@ async def explain_features(
     tally = Tally(skipped=skipped)
 
     async def one(feature: int) -> None:
-        shown = texts.to_explain(feature, spec)
-        found = await explainer.explain(texts.reader.evidence(feature), shown)
+        found = await explain_one(texts, feature, spec, explainer)
         tally.usage.add(found.usage)
         store_one(feature, found)
 
@@ -120,14 +154,11 @@ async def score_explanations(
         reporter.log("one explained feature only: no other explanation to borrow as a baseline")
 
     async def one(feature: int) -> None:
-        examples = texts.to_score(feature, spec, scorer.tiers(spec.tiers))
-        result = result_of(scorer, await scorer.judge(explanations[feature], examples))
+        borrowed = explanations[partner[feature]] if feature in partner else None
+        result = await score_one(texts, feature, spec, scorer, explanations[feature], borrowed)
         tally.usage.add(result.usage)
-        if feature in partner:
-            borrowed = explanations[partner[feature]]
-            baseline = result_of(scorer, await scorer.judge(borrowed, examples))
-            tally.usage.add(baseline.usage)
-            result = result.with_baseline(baseline)
+        if result.baseline is not None:
+            tally.usage.add(result.baseline.usage)
         store_one(feature, result)
 
     await _for_each(wanted, one, spec.judge.concurrency, tally, "score", reporter)
@@ -152,7 +183,7 @@ async def _for_each(
                 try:
                     await work(feature)
                     tally.done += 1
-                except EndpointError:
+                except (EndpointError, BudgetSpent):
                     raise
                 except (JudgeError, DataError) as error:
                     tally.failures[feature] = str(error)

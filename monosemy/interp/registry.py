@@ -5,18 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monosemy.interp.explainers.base import Explainer
+from monosemy.interp.explainers.contrastive import ContrastiveExplainer
 from monosemy.interp.explainers.default import DefaultExplainer
+from monosemy.interp.explainers.ensemble import EnsembleExplainer
+from monosemy.interp.explainers.output_centric import OutputCentricExplainer
+from monosemy.interp.explainers.single_token import SingleTokenExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.embedding import EmbeddingScorer
+from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer
+from monosemy.interp.scorers.fuzzing import FuzzingScorer
+from monosemy.interp.scorers.intruder import IntruderScorer
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
 explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
     "default": lambda spec, tools: DefaultExplainer(tools.need_judge(), spec.examples),
+    "contrastive": lambda spec, tools: ContrastiveExplainer(
+        tools.need_judge(), spec.examples, spec.contrasts
+    ),
+    "output_centric": lambda _, tools: OutputCentricExplainer(
+        tools.need_judge(), tools.token_change
+    ),
+    "ensemble": lambda spec, tools: EnsembleExplainer(
+        [explainers[name](spec, tools) for name in spec.candidates],
+        DetectionScorer(tools.need_judge(), spec.validation_examples, spec.features.seed),
+    ),
 }
 
 scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "detection": lambda spec, tools: DetectionScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "fuzzing": lambda spec, tools: FuzzingScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "embedding": lambda _, tools: EmbeddingScorer(tools.need_embed()),
+    "example_embedding": lambda spec, tools: ExampleEmbeddingScorer(
+        tools.need_embed(), seed=spec.seed
+    ),
+    "intruder": lambda spec, tools: IntruderScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "surprisal": lambda _, tools: _surprisal(tools),
@@ -38,7 +66,8 @@ def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:
 
 def create_explainer(spec: ExplanationSpec, tools: Tools) -> Explainer:
     """The explainer that ``spec.explainer`` names; ``DataError`` if a tool is missing."""
-    return explainers[spec.explainer](spec, tools)
+    explainer = explainers[spec.explainer](spec, tools)
+    return SingleTokenExplainer(explainer) if spec.single_token else explainer
 
 
 def create_scorer(spec: ScoringSpec, tools: Tools) -> Scorer:

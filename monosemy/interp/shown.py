@@ -37,9 +37,11 @@ class ShownExample:
     """Flat position in the token store; ``row`` and ``position`` together name the example."""
     document: int
     group: str | int
-    """``"top"``, the quantile, or ``"negative"``."""
+    """``"top"``, the quantile, ``"negative"``, or where a hard negative is from."""
     centre: int = 0
     """Which piece stands at ``position``."""
+    marks: tuple[bool, ...] | None = None
+    """Which pieces are marked, where that is not left to the levels."""
 
     @property
     def id(self) -> tuple[int, int]:
@@ -66,12 +68,19 @@ class ShownExample:
             self.document,
             self.group,
             self.centre - first,
+            self.marks[kept] if self.marks is not None else None,
         )
+
+    def marked_pieces(self) -> tuple[bool, ...]:
+        """Which pieces are marked: ``marks``, or those near the strongest in level."""
+        if self.marks is not None:
+            return self.marks
+        limit = MARK_THRESHOLD * self.peak
+        return tuple(level > 0 and level >= limit for level in self.levels)
 
     def runs(self) -> list[tuple[str, bool]]:
         """(text, marked) pieces of the text; neighbouring marked tokens are one run."""
-        limit = MARK_THRESHOLD * self.peak
-        marked = [level > 0 and level >= limit for level in self.levels]
+        marked = list(self.marked_pieces())
         # An empty piece belongs to the character before it: it must not split a run.
         for i, piece in enumerate(self.pieces):
             if not piece and i:

@@ -3,67 +3,185 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monosemy.data.splits import TEST, TRAIN
+from monosemy.data.splits import TEST, TRAIN, VALIDATION
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
+from monosemy.index.hard_negatives import neighbour_negatives, same_token_negatives
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
-from monosemy.interp.explainers.base import ExplainingExamples
+from monosemy.index.sampling import Sampler, split_postings
+from monosemy.index.token_positions import TokenPositions
+from monosemy.interp.explainers.base import Explainer, ExplainingExamples
+from monosemy.interp.mis_marking import MisMarker
+from monosemy.interp.near_negatives import NearNegatives
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import RANDOM
+from monosemy.interp.tiers import EMBEDDING_NEAR, MIS_MARKED, NEIGHBOUR, RANDOM, SAME_TOKEN
+from monosemy.interp.window_embeddings import embed_windows
+from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
+
+if TYPE_CHECKING:
+    from monosemy.interp.tools import Tools
 
 MIN_PER_SPLIT = 10
 """Firings in each of the two splits without which a feature is not sampled."""
 
 _Negatives = Callable[[int, int, int, Sequence[Example]], list[Example]]
-"""(feature, how many, seed, the activating examples they go with) to windows without a firing."""
+"""(feature, how many, seed, the examples they must be like but not repeat) to silent windows."""
+
+DECILES = 10
+"""Strata of activation of the examples that score a feature."""
+
+_COUNTED = 200_000
+"""Firings looked at for the density of contexts."""
 
 _SPARE = 4
 """Candidates looked at per feature wanted."""
 
 
 class FeatureTexts:
-    """Explanations see documents of split ``TRAIN``, scores those of ``TEST``."""
+    """Explanations see documents of split ``TRAIN``, choices among them those of ``VALIDATION``,
+    scores those of ``TEST``."""
 
     def __init__(self, reader: IndexReader, store: TokenStore) -> None:
-        reader.check_store(store)
+        self.sampler = Sampler(reader, store)
         self.reader = reader
         self.store = store
         self._token_bytes = store.token_bytes()
-        self._negatives: dict[str, _Negatives] = {RANDOM: self._random}
+        self._negatives: dict[str, _Negatives] = {
+            RANDOM: self._random,
+            SAME_TOKEN: self._same_token,
+            NEIGHBOUR: self._neighbour,
+        }
 
-    def to_explain(self, feature: int, spec: ExplanationSpec) -> ExplainingExamples:
-        """Activating examples of the explanation split."""
+    async def prepare(
+        self,
+        tiers: Sequence[str],
+        tools: Tools,
+        reporter: Reporter = SILENT,
+        folder: Path | None = None,
+    ) -> None:
+        """Makes ready what ``to_score`` needs for ``tiers``; call it once before.
+
+        ``embedding_near`` needs embeddings of all windows of the scoring split.  They are kept in
+        ``folder`` (beside the token store's files where None) and made only once for a text and an
+        embedder.  Raises ``DataError`` without an embedder.
+        """
+        if EMBEDDING_NEAR in tiers and EMBEDDING_NEAR not in self._negatives:
+            embed = tools.need_embed()
+            folder = folder or self.store.folder / "window_embeddings"
+            rows = self.reader.rows_of_split(self.store, TEST)
+            found = await embed_windows(self.store, rows, embed, folder, reporter)
+            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.reader, self.store, found)
+
+    def to_explain(
+        self, feature: int, spec: ExplanationSpec, explainer: Explainer
+    ) -> ExplainingExamples:
+        """Activating examples of the explanation split, and what else ``explainer`` wants."""
         seed = spec.features.seed
-        found = sample_examples(self.reader, self.store, feature, TRAIN, spec.examples, seed)
-        return ExplainingExamples(tuple(self._show(feature, found)))
+        found = self.sampler.examples(feature, TRAIN, spec.examples, seed)
+        contrasts: list[Example] = []
+        validation = None
+        if explainer.wants_contrasts:
+            contrasts = self._contrasts(feature, spec.contrasts, seed, found)
+        if explainer.validates:
+            validation = self._validation(feature, spec.validation_examples, seed)
+        shown, against = (tuple(self._show(feature, each)) for each in (found, contrasts))
+        return ExplainingExamples(shown, against, validation)
+
+    def _contrasts(
+        self, feature: int, count: int, seed: int, found: Sequence[Example]
+    ) -> list[Example]:
+        """Silent texts with a token on which it often fires, of the explanation split; random ones
+        where there are too few."""
+        tokens = self._token_positions
+        near = same_token_negatives(self.sampler, tokens, feature, TRAIN, count, seed, found)
+        missing = count - len(near)
+        return near + self.sampler.negatives(feature, TRAIN, missing, seed, [*found, *near])
+
+    def _validation(self, feature: int, count: int, seed: int) -> ScoringExamples:
+        found = self.sampler.examples(feature, VALIDATION, count, seed)
+        silent = self.sampler.negatives(feature, VALIDATION, count, seed, found)
+        shown, others = (tuple(self._show(feature, each)) for each in (found, silent))
+        return ScoringExamples(feature, shown, {RANDOM: others})
 
     def to_score(
         self, feature: int, spec: ScoringSpec, tiers: Sequence[str] = (RANDOM,)
     ) -> ScoringExamples:
-        """Activating examples and, for each of ``tiers``, negatives of like shape."""
-        positives = sample_examples(
-            self.reader, self.store, feature, TEST, spec.positives, spec.seed
+        """Activating examples and, for each of ``tiers``, negatives of like shape.
+
+        With the tier ``mis_marked`` the activating examples are the partners of those.
+        """
+        if MIS_MARKED in tiers:
+            return self._pairs(feature, spec, tiers)
+        positives = self.sampler.examples(
+            feature, TEST, spec.positives, spec.seed, n_strata=DECILES
         )
+        # A negative of one kind is not to come again as one of another.
+        used = list(positives)
         negatives: dict[str, tuple[ShownExample, ...]] = {}
         for tier in tiers:
             if tier not in self._negatives:
+                if tier == EMBEDDING_NEAR:
+                    raise DataError(
+                        "Negatives near in meaning need embeddings of the text.",
+                        "Call prepare with the sentence embedder first.",
+                    )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
-            found = self._negatives[tier](feature, spec.negatives, spec.seed, positives)
+            found = self._negatives[tier](feature, spec.negatives, spec.seed, used)
+            used += found
             negatives[tier] = tuple(self._show(feature, found))
-        return ScoringExamples(feature, tuple(self._show(feature, positives)), negatives)
+        shown = tuple(self._show(feature, positives))
+        return ScoringExamples(feature, shown, negatives, self._context_density(feature))
+
+    def _context_density(self, feature: int) -> float:
+        """Of contexts as long as the shown ones, the share in which the feature fires: counted over
+        the whole text, for features with very many firings over a part of it."""
+        positions = self.reader.firings(feature).positions
+        length = 2 * self.reader.window + 1
+        covered = self.reader.n_tokens
+        if len(positions) > _COUNTED:
+            first = (len(positions) - _COUNTED) // 2
+            positions = positions[first : first + _COUNTED]
+            covered = int(positions[-1]) - int(positions[0]) + 1
+        contexts = len(np.unique(np.asarray(positions) // length))
+        return min(1.0, contexts * length / max(covered, 1))
+
+    def _pairs(self, feature: int, spec: ScoringSpec, tiers: Sequence[str]) -> ScoringExamples:
+        if set(tiers) != {MIS_MARKED}:
+            raise DataError("Wrong marks are not scored together with other negatives.")
+        marker = MisMarker(self.sampler, self._show)
+        pairs = marker.pairs(feature, min(spec.positives, spec.negatives), spec.seed, DECILES)
+        right, wrong = (tuple(side) for side in zip(*pairs, strict=True)) if pairs else ((), ())
+        return ScoringExamples(feature, right, {MIS_MARKED: wrong})
 
     def _random(
         self, feature: int, count: int, seed: int, positives: Sequence[Example]
     ) -> list[Example]:
-        return sample_negatives(self.reader, self.store, feature, TEST, count, seed, positives)
+        return self.sampler.negatives(feature, TEST, count, seed, positives)
+
+    def _same_token(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        tokens = self._token_positions
+        return same_token_negatives(self.sampler, tokens, feature, TEST, count, seed, positives)
+
+    def _neighbour(
+        self, feature: int, count: int, seed: int, positives: Sequence[Example]
+    ) -> list[Example]:
+        return neighbour_negatives(self.sampler, feature, TEST, count, seed, positives)
+
+    @cached_property
+    def _token_positions(self) -> TokenPositions:
+        return TokenPositions.of(self.store)
 
     def _show(self, feature: int, examples: Sequence[Example]) -> list[ShownExample]:
         largest = float(self.reader.max_activation[feature])

@@ -19,6 +19,10 @@ Embed = Callable[[Sequence[str]], Awaitable[npt.NDArray[np.float32]]]
 """Texts to unit vectors, ``[len(texts), width]``."""
 
 
+TokenChange = Callable[[int, Sequence[str]], list[str]]
+"""(feature, texts) to the tokens that adding the feature in them makes likelier, the most first."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """Those that are there; each scorer and explainer asks for what it needs."""
@@ -27,6 +31,7 @@ class Tools:
     embed: Embed | None = None
     lab: Lab | None = None
     """The host model with the SAE in it; only where torch is."""
+    token_change: TokenChange | None = None
 
     def need_judge(self) -> Judge:
         """Raises ``DataError`` where none is configured."""

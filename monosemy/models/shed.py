@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +33,7 @@ def shed(model: nn.Module, blocks: Iterable[nn.Module]) -> list[str]:
         if id(model.get_submodule(owner)) in inside and id(value) not in kept:
             _put(model, name, nn.Parameter(torch.empty_like(value, device="meta"), False))
             names.append(name)
+    _return_to_system()
     return names
 
 
@@ -58,6 +62,19 @@ def bring_back(model: nn.Module, names: Iterable[str], whole: nn.Module) -> None
 def _put(model: nn.Module, name: str, value: nn.Parameter) -> None:
     owner, _, last = name.rpartition(".")
     model.get_submodule(owner)._parameters[last] = value
+
+
+def _return_to_system() -> None:
+    """glibc keeps what is freed for the thread that had asked for it, and weights are loaded by
+    several: without this most of the memory would stay ours and unused."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(None).malloc_trim(0)
+        except (OSError, AttributeError):  # another C library
+            return
 
 
 def _output_embedding(model: Any) -> list[nn.Module]:

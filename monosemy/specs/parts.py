@@ -145,6 +145,17 @@ class IndexingSpec(Part):
     """Nearest features kept, by decoder cosine and by co-activation each."""
 
 
+class PriceSpec(Part):
+    """Prices per million tokens, in whatever currency the budget is in."""
+
+    input: float = Field(0.0, ge=0)
+    """Of the prompt."""
+    cached: float | None = Field(None, ge=0)
+    """Of the part of the prompt that the endpoint had cached; None takes ``input``."""
+    output: float = Field(0.0, ge=0)
+    """Of the answer."""
+
+
 class JudgeSpec(Part):
     """Which LLM explains and scores.  The address and key come from the server's configuration."""
 
@@ -155,7 +166,12 @@ class JudgeSpec(Part):
     max_output_tokens: int = Field(160, ge=16)
     """Longest answer."""
     concurrency: int = Field(2, ge=1, le=256)
-    """Calls under way at once."""
+    """Calls under way at once, per worker."""
+    price: PriceSpec | None = None
+    """What tokens cost; None takes the server's prices."""
+    budget: float | None = Field(None, gt=0)
+    """The most that the run's calls may cost together.  No call is made that could exceed it; what
+    is done by then is kept.  It needs prices."""
 
 
 class FeatureSelection(Part):
@@ -179,12 +195,24 @@ class FeatureSelection(Part):
 
 
 class ExplanationSpec(Part):
-    explainer: Literal["default"] = "default"
-    """``default``: highlighted examples, structured answer."""
+    explainer: Literal["default", "contrastive", "output_centric", "ensemble"] = "default"
+    """``default``: highlighted examples.  ``contrastive``: beside close texts in which the feature
+    is silent.  ``output_centric``: the words that it makes likelier.  ``ensemble``: ``candidates``,
+    of which validation examples choose the best."""
+    candidates: tuple[Literal["default", "contrastive", "output_centric"], ...] = Field(
+        ("default", "contrastive", "output_centric"), min_length=1
+    )
+    """Explainers of the ensemble."""
+    single_token: bool = False
+    """Explain a feature that stands for one word by its counts alone, without asking the judge."""
     features: FeatureSelection = FeatureSelection()
     """Which features to explain."""
     examples: int = Field(10, ge=1, le=100)
     """Examples shown to the explainer, from the explanation split of documents."""
+    contrasts: int = Field(5, ge=1, le=50)
+    """Close silent texts shown to explainers that want them."""
+    validation_examples: int = Field(10, ge=2, le=200)
+    """Activating and as many silent texts, from the validation split, to choose a candidate by."""
     judge: JudgeSpec = JudgeSpec()
     """The explaining LLM."""
 
@@ -210,10 +238,22 @@ class InterventionSpec(Part):
 
 
 class ScoringSpec(Part):
-    scorer: Literal["detection", "surprisal", "intervention"] = "detection"
-    """``detection``: which of these texts fits the explanation?  ``surprisal``: does the
-    explanation make activating texts more probable to the host model?  ``intervention``: does what
-    the host model writes hold more of it when the latent is amplified?"""
+    scorer: Literal[
+        "detection",
+        "fuzzing",
+        "embedding",
+        "example_embedding",
+        "intruder",
+        "surprisal",
+        "intervention",
+    ] = "detection"
+    """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
+    activating texts are the right words marked?  ``embedding``: do activating texts lie nearer to
+    the explanation than others, by the sentence embedder?  ``surprisal``: does the explanation make
+    activating texts more probable to the host model?  ``intervention``: does what the host model
+    writes hold more of it when the latent is amplified?  Without any explanation, as ceilings:
+    ``example_embedding``: do activating texts lie nearer to each other?  ``intruder``: which of
+    these texts is the odd one?"""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -222,7 +262,13 @@ class ScoringSpec(Part):
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
-    """Texts judged in one call."""
+    """Texts judged in one call; for ``intruder`` at least 3, one of them the intruder."""
+    half_width: float | None = Field(None, gt=0, lt=0.5)
+    """Stop judging a feature once its interval is at most twice this wide; None judges all its
+    examples.  The intervals are then as wide as ``looks`` demands."""
+    looks: int = Field(4, ge=1, le=50)
+    """How many equal parts the examples are judged in, with a look after each, where
+    ``half_width`` is given."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
     judge: JudgeSpec = JudgeSpec()
@@ -231,3 +277,20 @@ class ScoringSpec(Part):
     """What the scorer ``intervention`` does to the host model."""
     seed: int = 0
     """Seeds the choice and order of examples."""
+
+    @field_validator("half_width")
+    @classmethod
+    def _one_strength(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("scorer") == "intervention":
+            raise ValueError("intervention is tuned on all its prompts at once: leave half_width out")
+        return value
+
+    @field_validator("looks")
+    @classmethod
+    def _something_in_each(cls, value: int, info: ValidationInfo) -> int:
+        least = min(info.data.get("positives", value), info.data.get("negatives", value))
+        if info.data.get("half_width") is not None and value > least:
+            raise ValueError(
+                f"{value} looks need as many positives and negatives; there are {least}"
+            )
+        return value

@@ -2,7 +2,9 @@
 
 The buffer is filled, then served in random order; whenever half of it has been served, the served
 slots are filled in place with new tokens and the order is drawn anew.  Every token that enters
-leaves exactly once.  Rows are visited in an order that depends on seed and epoch alone.
+leaves exactly once.  Rows are visited in an order that depends on seed and epoch alone.  Where it
+is known how many tokens will be asked for, the buffer is drained at the end instead of filled for
+nobody.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class _Cursor:
 class ActivationStream:
     """Endless batches ``[spec.batch_tokens, width]`` (float32, CPU) over the given rows.
 
-    ``capacity`` is the buffer's size in tokens, at least two batches.  ``columns`` says which part
+    ``capacity`` is the buffer's size in tokens, at least two batches; ``total`` how many tokens
+    will be asked for, if that is known: none is read beyond them.  ``columns`` says which part
     of the width belongs to which site (all of it to one, by default).  Tokens whose norm at any
     site exceeds that site's ``max_norms`` (``spec.max_norm_ratio`` times the median norm of the
     first fill, ``mean`` of those of all processes) or is not finite are left out and counted.
@@ -63,6 +66,7 @@ class ActivationStream:
         on_read: Callable[[int], None] | None = None,
         columns: Sequence[slice] | None = None,
         mean: Callable[[Tensor], Tensor] = lambda own: own,
+        total: int | None = None,
     ) -> None:
         if len(rows) == 0:
             raise DataError(
@@ -78,6 +82,9 @@ class ActivationStream:
         self.order = torch.zeros(0, dtype=torch.int64)
         """Slots in the order they are served; empty before the first fill."""
         self.served = 0
+        self.total = total
+        self.given = 0
+        """Tokens given out so far."""
         self.columns = list(columns or [slice(0, source.width)])
         self._mean = mean
         self.max_norms: list[float] | None = None
@@ -100,11 +107,17 @@ class ActivationStream:
         """The next batch; the first call fills the buffer."""
         self.fill()
         size = self.spec.batch_tokens
-        if self.served + size > len(self.order) or self.served >= len(self.order) // 2:
-            self._fill(self.order[: self.served])
-            self._shuffle()
+        left = len(self.order) - self.served
+        if left < size or self.served >= len(self.order) // 2:
+            slots = self.order[: self.served]
+            if self.total is not None and self.given < self.total:
+                slots = slots[: max(self.total - self.given - left, 0)]
+            if len(slots):
+                self._fill(slots)
+                self._shuffle(torch.cat([slots, self.order[self.served :]]))
         batch = self.buffer[self.order[self.served : self.served + size]]
         self.served += size
+        self.given += size
         return batch
 
     def fill(self) -> None:
@@ -123,7 +136,7 @@ class ActivationStream:
             self.max_norms = None
             self._return_to(before)
             raise
-        self._shuffle()
+        self._shuffle(torch.arange(len(self.buffer)))
 
     def _replace_outliers(self, ratio: float) -> None:
         norms = self._norms(self.buffer)
@@ -137,8 +150,9 @@ class ActivationStream:
         """``[n, sites]``."""
         return torch.stack([acts[:, part].norm(dim=1) for part in self.columns], dim=1)
 
-    def _shuffle(self) -> None:
-        self.order = torch.randperm(len(self.buffer), generator=self.generator)
+    def _shuffle(self, slots: Tensor) -> None:
+        """Serves ``slots`` next, in random order."""
+        self.order = slots[torch.randperm(len(slots), generator=self.generator)]
         self.served = 0
 
     def _fill(self, slots: Tensor) -> None:
@@ -198,6 +212,7 @@ class ActivationStream:
         }
         values = {
             "served": self.served,
+            "given": self.given,
             "max_norms": self.max_norms,
             "epoch": self._cursor.epoch,
             "next_row": self._cursor.next_row,
@@ -212,7 +227,8 @@ class ActivationStream:
         self.buffer = tensors["buffer"].float()
         self.order = tensors["order"].clone()
         self.generator.set_state(tensors["generator"].clone())
-        self.served, self.max_norms = values["served"], values["max_norms"]
+        self.served, self.given = values["served"], values["given"]
+        self.max_norms = values["max_norms"]
         pending = tensors["pending"].float()
         self._return_to(_Cursor(values["epoch"], values["next_row"], pending, values["outliers"]))
 

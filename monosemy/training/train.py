@@ -32,7 +32,7 @@ __all__ = ["TrainedSAE", "TrainingLoop", "train_sae", "train_saes"]
 _READ_EVERY = 10
 """Steps between readings: a reading waits for the device."""
 
-_STATE_FORMAT = 2
+_STATE_FORMAT = 3
 """Part of a checkpoint's key: raise it when the meaning of its contents changes."""
 
 _IRRELEVANT: Any = {"name": True, "training": {"checkpoint_seconds", "tracker"}}
@@ -103,6 +103,8 @@ class TrainingLoop:
         rows = store.training_rows()
         self.text_tokens = int(np.diff(store.row_start)[rows].sum())
         self.columns = columns
+        self.batch = training.batch_tokens
+        self.total_steps = -(-training.tokens // self.batch)
         self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
         self.members = [
@@ -112,8 +114,6 @@ class TrainingLoop:
         self.product_dtype = _product_dtype(specs[0], self.device)
         if any(crew.any(self.product_dtype == torch.float32)):  # a machine may find either faster
             self.product_dtype = torch.float32
-        self.batch = training.batch_tokens
-        self.total_steps = -(-training.tokens // self.batch)
         self.step = 0
         self.seconds = 0.0
         self._clock = time.monotonic()
@@ -128,10 +128,17 @@ class TrainingLoop:
     def _stream(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> ActivationStream:
         source, units = reading_order(self.source, store, rows)
         share = self.crew.share(self.training)
-        capacity = min(share.buffer_tokens, self.text_tokens // self.crew.processes)
+        total = self.total_steps * share.batch_tokens
+        capacity = min(share.buffer_tokens, self.text_tokens // self.crew.processes, total)
         parts = list(self.columns.values())
         return ActivationStream(
-            source, self.crew.rows(units), share, capacity, columns=parts, mean=self.crew.mean
+            source,
+            self.crew.rows(units),
+            share,
+            capacity,
+            columns=parts,
+            mean=self.crew.mean,
+            total=total,
         )
 
     def run(self, reporter: Reporter) -> list[TrainedSAE]:

@@ -268,8 +268,8 @@ class Score(Base):
 class WorkItem(Base):
     """One feature of an explain or score run: any worker of the queue may do it.
 
-    States: todo, leased, done, failed.  A worker that has not renewed its lease in time has lost
-    the item; what it stores afterwards is refused, or equal to what is stored already.
+    States: todo, leased, done, failed; skipped where equal work was done before.  A worker that has
+    not renewed its lease in time has lost the item, and can store nothing for it any more.
     """
 
     __tablename__ = "work_items"
@@ -342,7 +342,10 @@ class Spend(Base):
     cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     completion_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     cost: Mapped[float] = mapped_column(server_default="0")
-    """Of ended calls, and the most that those under way can come to."""
+    """Of the calls that have ended."""
+    reserved: Mapped[float] = mapped_column(server_default="0")
+    """The most that calls can come to whose end is not entered: they are under way, or their worker
+    died."""
 
 
 class JudgeAnswer(Base):

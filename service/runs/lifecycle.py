@@ -29,6 +29,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
+SHARED = frozenset({"explain", "score"})
+"""Kinds whose features are shared out: a lost leader costs nothing but the time to find another."""
+_LOST_LEADERS = 20
 _BACKOFF_SECONDS = (5.0, 30.0, 120.0)
 
 
@@ -67,7 +70,9 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
         if run.state == "cancelling":
             _end(session, run, "cancelled", error="cancelled; its worker was lost")
             continue
-        if run.state == "running" and run.attempt >= run.max_attempts:
+        if run.state == "running" and run.attempt >= max(
+            run.max_attempts, _LOST_LEADERS if run.kind in SHARED else 0
+        ):
             _end(session, run, "failed", error=f"its worker was lost {run.attempt} times")
             continue
         takeover = run.state == "running"

@@ -69,6 +69,12 @@ def _lost() -> Any:
     return and_(Run.state.in_(("running", "cancelling")), Run.lease_expires_at < func.now())
 
 
+def anything_waits(session: Session, queue: str) -> bool:
+    """Whether a run of ``queue`` could be taken this moment."""
+    query = select(Run.id).where(Run.queue == queue, or_(_ready(), _lost())).limit(1)
+    return session.scalar(query) is not None
+
+
 def next_claimable(session: Session, queue: str) -> Run | None:
     """The oldest run of ``queue`` that a worker may take, locked; others skip it meanwhile."""
     return session.scalars(

@@ -182,8 +182,8 @@ def test_a_judge_that_never_answers_gives_no_score() -> None:
     assert result.value is None
     assert (result.low, result.high, result.n, result.n_failed) == (0.0, 1.0, 0, 8)
     assert result.worst_case == 0.0
-    # Four failed calls: two calls of four texts in two rounds.
-    assert result.usage.failures == 4
+    # Two calls of four texts, in three rounds.
+    assert result.usage.failures == 6
     json.dumps(result.as_details())
 
 
@@ -285,7 +285,7 @@ def test_a_shuffled_baseline_shares_everything_but_the_explanation() -> None:
 def test_both_kinds_of_examples_are_needed() -> None:
     with StubServer() as stub:
         for yes, no in ((YES[:2], []), ([], NO[:2])):
-            with pytest.raises(DataError, match="activating and non-activating"):
+            with pytest.raises(DataError, match="activating examples and others"):
                 score(stub, yes, no)
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ from interp_examples import evidence, example, positives
 from stub_server import Answer, StubServer, error, good
 
 from monosemy.errors import DataError
-from monosemy.interp.explainers.base import ExplainingExamples
-from monosemy.interp.explainers.default import DefaultExplainer, Explanation, unusable
+from monosemy.interp.explainers.base import ExplainingExamples, Explanation, unusable
+from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.loader import load_prompt
@@ -47,7 +48,10 @@ def test_an_explanation_can_be_traced() -> None:
     assert kept["parameters"] == {"max_examples": 5, "radius": 12}
     assert kept["usage"] == explanation.usage.as_dict() == judge.usage.as_dict()
     strongest = sorted(examples, key=lambda item: -item.peak)[:5]
-    assert kept["examples"] == [item.reference() for item in strongest]
+    assert kept["examples"] == [
+        {"id": f"e{number}", **item.reference()} for number, item in enumerate(strongest, 1)
+    ]
+    assert (explanation.kind, explanation.evidence_ids) == ("input", ())
     json.dumps(kept)
 
 
@@ -57,11 +61,12 @@ def test_the_request_shows_marks_evidence_and_nothing_else() -> None:
     content = stub.requests[0]["messages"][-1]["content"]
     assert content.splitlines()[0] == 'Next words it makes likelier: ["airport", "metro"]'
     assert content.splitlines()[-1] == 'Marked words: ["Paris", "London", "Berlin", "Tokyo"]'
-    assert '"In 1924 the council of <<Paris>> decided to build a bridge over the river."' in content
+    assert 'e1: "In 1924 the council of <<Paris>> decided to build' in content
     assert "<<Chicago>> and later to <<Boston>>" in content
     assert "9.0" not in content
     schema = stub.requests[0]["response_format"]["json_schema"]["schema"]
-    assert schema["required"] == ["label", "explanation", "confidence"]
+    assert schema["required"] == ["label", "explanation", "kind", "confidence", "evidence"]
+    assert "x-optional" not in schema
 
 
 def test_the_prompt_stays_small() -> None:
@@ -98,7 +103,7 @@ def test_hostile_examples_stay_inside_their_lines() -> None:
     assert "<|" not in content
     assert "|>" not in content
     assert "[INST]" not in content
-    assert all(line.startswith('"') and line.endswith('"') for line in lines[2:4])
+    assert all(re.match(r'e\d: "', line) and line.endswith('"') for line in lines[2:4])
 
 
 @pytest.mark.parametrize(
@@ -144,10 +149,10 @@ def test_a_useless_answer_is_asked_for_again_and_never_replaced() -> None:
         explanation, _ = explain(stub, positives())
     assert explanation.label == "large cities"
     assert explanation.usage.retries == 2
-    with StubServer([useless, Answer("{"), useless, CITIES]) as stub:
+    with StubServer([useless, Answer("{"), *[useless] * 3, CITIES]) as stub:
         with pytest.raises(AnswerError, match="no usable answer"):
             explain(stub, positives())
-        assert len(stub.requests) == 3
+        assert len(stub.requests) == 5
 
 
 def test_failures_name_their_reason() -> None:

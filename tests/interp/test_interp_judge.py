@@ -11,7 +11,7 @@ import pytest
 from stub_server import Answer, Request, StubServer, error, good
 
 from monosemy.interp.judging.answers import object_schema
-from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
+from monosemy.interp.judging.endpoint import AnswerError, EndpointError, JudgeAway, Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
@@ -28,16 +28,39 @@ def ask(
     spec: JudgeSpec | None = None,
     limits: Limits = FAST,
     times: int = 1,
+    same: bool = False,
     **options: Any,
 ) -> tuple[list[Any], Judge]:
-    """(answers or errors, judge) of ``times`` concurrent questions."""
+    """(answers or errors, judge) of ``times`` concurrent questions, all different or all equal."""
 
     async def run() -> tuple[list[Any], Judge]:
         async with Judge(stub.url, KEY, "stub", spec or JudgeSpec(), limits) as judge:
-            calls = [judge.complete_json(MESSAGES, SCHEMA, **options) for _ in range(times)]
+            asked = [MESSAGES if same else _numbered(number) for number in range(times)]
+            calls = [judge.complete_json(messages, SCHEMA, **options) for messages in asked]
             return await asyncio.gather(*calls, return_exceptions=True), judge
 
     return asyncio.run(run())
+
+
+def _numbered(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Say something, number {number}."}]
+
+
+def test_equal_questions_are_asked_once() -> None:
+    with StubServer(respond=lambda request: Answer(GOOD.text, delay=0.03)) as stub:
+        results, judge = ask(stub, JudgeSpec(concurrency=8), times=20, same=True)
+    assert len(stub.requests) == 1
+    assert [answer for answer, _ in results] == [{"word": "tree", "yes": True}] * 20
+    assert sum(usage.reused for _, usage in results) == 19
+    assert (judge.usage.calls, judge.usage.reused) == (2, 19)
+
+
+def test_a_question_that_failed_is_asked_again_by_those_who_waited() -> None:
+    bad = [error(400, "no") for _ in range(2)]
+    with StubServer([*bad, GOOD]) as stub:
+        results, _ = ask(stub, times=3, same=True)
+    assert sum(isinstance(result, AnswerError) for result in results) == 2
+    assert len(stub.requests) == 3
 
 
 def test_a_good_answer_comes_with_its_cost() -> None:
@@ -106,10 +129,11 @@ def test_an_endless_retry_after_fails_the_item_at_once() -> None:
     started = time.monotonic()
     with StubServer([error(429, "quota", retry_after="3600")]) as stub:
         [failure], judge = ask(stub)
-    assert isinstance(failure, AnswerError)
+    assert isinstance(failure, JudgeAway)
     assert "3600 s" in str(failure)
+    assert failure.wait == 3600
     assert time.monotonic() - started < 2
-    assert judge.usage.failures == 1
+    assert judge.usage.calls == 1, "the probe"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +164,14 @@ def test_lasting_trouble_fails_the_item_only() -> None:
     assert judge.usage.failures == 1
 
 
+@pytest.mark.parametrize("trouble", [error(502), error(503), error(429, retry_after="0")])
+def test_a_judge_that_is_busy_or_away_is_not_the_questions_fault(trouble: Answer) -> None:
+    with StubServer([trouble] * 4 + [GOOD]) as stub:
+        results, _ = ask(stub, JudgeSpec(concurrency=1), times=2)
+    assert isinstance(results[0], JudgeAway)
+    assert results[1][0]["word"] == "tree"
+
+
 def test_slow_answers_time_out_and_are_retried() -> None:
     slow = Answer(GOOD.text, delay=1.0)
     with StubServer([slow, GOOD]) as stub:
@@ -148,7 +180,7 @@ def test_slow_answers_time_out_and_are_retried() -> None:
     assert usage.retries == 1
     with StubServer(respond=lambda request: slow) as stub:
         [failure], _ = ask(stub, limits=Limits(timeout=0.1, attempts=2, first_wait=0.01))
-    assert isinstance(failure, AnswerError)
+    assert isinstance(failure, JudgeAway)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -51,7 +51,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
     n = N_DOCUMENTS * ROWS_EACH * ROW
     documents = np.repeat(np.arange(N_DOCUMENTS), ROWS_EACH)
     lengths = [ROW] * len(documents)
-    store: Any = Store(np.arange(n) % 50, lengths, documents.tolist())
+    tokens = np.random.default_rng(1).integers(0, 50, n)  # no two windows alike
+    store: Any = Store(tokens, lengths, documents.tolist())
     split = explanation_split(store.document_hash)[np.repeat(documents, ROW)]
     rng = np.random.default_rng(0)
     dense = np.where(rng.random((n, 16)) < 0.15, rng.gamma(2.0, 3.0, (n, 16)) + 0.1, -1.0)
@@ -63,6 +64,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
             dense[firing[MIN_PER_SPLIT - 1 :], feature] = -1.0
     planted = plant(dense, lengths, documents.tolist())._replace(store=store)
     planted.source.store = store
+    store.folder = tmp_path_factory.mktemp("store")
     spec = IndexingSpec(window=4, top_examples=4, quantile_examples=2)
     return FeatureTexts(planted.build(tmp_path_factory.mktemp("labels") / "index", spec), store)
 
@@ -95,7 +97,7 @@ def test_named_features_are_taken_as_they_are(texts: FeatureTexts) -> None:
 def test_what_explains_never_scores(texts: FeatureTexts) -> None:
     splits = explanation_split(texts.store.document_hash)
     for feature in BOTH:
-        shown = texts.to_explain(feature, ExplanationSpec())
+        shown = texts.to_explain(feature, ExplanationSpec(), Labeller())
         examples = texts.to_score(feature, ScoringSpec())
         assert len(shown.activating) == 10
         assert len(examples.activating) == len(examples.negatives["random"]) == 10
@@ -103,6 +105,27 @@ def test_what_explains_never_scores(texts: FeatureTexts) -> None:
         assert {splits[example.document] for _, example in examples.with_tiers()} == {TEST}
         assert min(example.peak for example in examples.activating) > 0
         assert max(example.peak for example in examples.negatives["random"]) == 0
+
+
+def test_every_tier_that_needs_no_model_is_there(texts: FeatureTexts) -> None:
+    """Silent windows of the scoring split, none twice; the scored ones over deciles."""
+    splits = explanation_split(texts.store.document_hash)
+    spec = ScoringSpec(positives=10, negatives=7)
+    tiers = ("random", "same_token", "neighbour")
+    for feature in BOTH:
+        examples = texts.to_score(feature, spec, tiers)
+        assert {example.group for example in examples.activating} == set(range(10))
+        every = [example for _, example in examples.with_tiers()]
+        assert {splits[example.document] for example in every} == {TEST}
+        assert len({example.row for example in every}) == len(every)
+        assert tuple(examples.negatives) == tiers
+        for tier in tiers:
+            assert len(examples.negatives[tier]) == 7
+            assert max(example.peak for example in examples.negatives[tier]) == 0
+        found = {str(example.group).split()[0] for example in examples.negatives["neighbour"]}
+        assert found == {"neighbour"}
+    with pytest.raises(DataError, match="of the kind 'embedding_far'"):
+        texts.to_score(0, spec, ("embedding_far",))
 
 
 class Labeller:

@@ -18,6 +18,7 @@ import pytest
 from interp_examples import evidence, negatives, positives, scoring_examples
 
 from monosemy.errors import ModelError
+from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.judging.endpoint import AnswerError
 from monosemy.interp.judging.judge import Judge
@@ -116,7 +117,8 @@ def test_explains_and_scores_with_the_real_model(judge_url: str) -> None:
     async def run() -> None:
         async with Judge(judge_url, None, None, JudgeSpec()) as judge:
             try:
-                explanation = await DefaultExplainer(judge).explain(evidence(), positives())
+                shown = ExplainingExamples(tuple(positives()))
+                explanation = await DefaultExplainer(judge).explain(evidence(), shown)
             except AnswerError as error:
                 assert "no usable answer" in str(error)
                 assert error.usage.failures == 1

@@ -86,12 +86,12 @@ def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
     source = stages.activations(spec, [SITE], host, store, workspace)
     rows = store.training_rows()
     share = spec.training.model_copy(update={"batch_tokens": 64, "buffer_tokens": 512})
-    streams = [ActivationStream(source, rows[rank::2], share) for rank in (0, 1)]
+    steps = spec.training.tokens // 128
+    streams = [ActivationStream(source, rows[rank::2], share, total=64 * steps) for rank in (0, 1)]
     for stream in streams:
         stream.fill()
     member = Member(spec, source.columns, torch.device("cpu"), folder / "history.jsonl")
     member.start(torch.cat([stream.buffer for stream in streams]))
-    steps = spec.training.tokens // 128
     for number in range(steps):
         member.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
     return member.finish(streams[0].buffer, {}).sae

@@ -25,12 +25,13 @@ def stream(
     buffer: int = 64,
     seed: int = 0,
     ratio: float | None = None,
+    total: int | None = None,
 ) -> ActivationStream:
     source = source or numbered_source(LENGTHS)
     spec = TrainingSpec(
         batch_tokens=batch, buffer_tokens=buffer, host_rows=2, seed=seed, max_norm_ratio=ratio
     )
-    return ActivationStream(source, np.arange(len(source.row_start) - 1), spec)
+    return ActivationStream(source, np.arange(len(source.row_start) - 1), spec, total=total)
 
 
 def ids(batch: torch.Tensor) -> list[int]:
@@ -103,6 +104,25 @@ def test_state_resumes_exactly(batches: int) -> None:
     other = stream()
     other.restore(tensors, values)
     assert all(torch.equal(other.next_batch(), batch) for batch in rest)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(20, 90))
+def test_nothing_is_read_that_nobody_asks_for(batches: int, batch: int, buffer: int) -> None:
+    """Of a known total: each batch is whole, each token comes once, the buffer ends empty."""
+    source = numbered_source(LENGTHS)
+    s = stream(source, batch=batch, buffer=buffer, total=batches * batch)
+    served: Counter[int] = Counter()
+    for _ in range(batches):
+        given_out = s.next_batch()
+        assert len(given_out) == batch
+        served.update(ids(given_out))
+    entered = Counter(tokens_of(source, source.read_rows))
+    assert served + Counter(still_inside(s)) == entered
+    # The first fill is a whole buffer; of the last read (two rows) some tokens are left waiting.
+    assert sum(entered.values()) <= max(len(s.buffer), batches * batch) + 70
+    assert s.given == batches * batch
+    assert s.next_batch().shape[0] == batch, "asked for more, it reads on"
 
 
 def test_state_is_exact_for_numbers_that_bfloat16_cannot_hold() -> None:

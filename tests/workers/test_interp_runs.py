@@ -118,7 +118,7 @@ def test_the_same_work_is_done_once(trained: Trained, settings: Settings, stub: 
 def test_a_feature_without_a_usable_answer_is_listed(
     trained: Trained, settings: Settings, stub: StubServer
 ) -> None:
-    stub.script = [good(label="x")] * 3  # what is asked about the first feature, three times
+    stub.script = [good(label="x")] * 5  # what is asked about the first feature, five times
     spec = {**EXPLAIN["explanation"], "judge": {"concurrency": 1}}
     run = execute(trained, settings, {**EXPLAIN, "explanation": spec})
     assert run.state == "succeeded" and run.result is not None
@@ -230,7 +230,7 @@ def test_a_worker_stops_while_a_judge_takes_its_time(
     assert worker._take_one()
     done = acts.load(trained.engine, run)
     assert done.result is not None
-    assert (done.state, done.result["done"], done.result["skipped"]) == ("succeeded", 4, 2)
+    assert (done.state, done.result["done"], done.result["skipped"]) == ("succeeded", 6, 0)
     assert {row.id for row in explanations(trained)} > {row.id for row in kept}
 
 
@@ -255,7 +255,9 @@ class Inference:
         return httpx.Response(200, json={"embeddings": vectors})
 
 
-def test_explanations_are_embedded_at_once_or_later(trained: Trained, settings: Settings) -> None:
+def test_explanations_are_embedded_when_the_run_ends_or_later(
+    trained: Trained, settings: Settings
+) -> None:
     inference = Inference()
     runs = InterpRuns(settings, trained.engine)
     runs.embeddings = Embeddings(trained.engine, inference.client())
@@ -265,7 +267,7 @@ def test_explanations_are_embedded_at_once_or_later(trained: Trained, settings: 
     acts.submit(trained.engine, EXPLAIN)
     assert worker._take_one()
     assert [row.embedding for row in explanations(trained)] == [None] * 6
-    assert len(inference.asked) == 2  # once, and once more at the end: not for every feature
+    assert len(inference.asked) == 1  # at the end, all together
 
     inference.there = True
     acts.submit(
@@ -273,7 +275,7 @@ def test_explanations_are_embedded_at_once_or_later(trained: Trained, settings: 
     )
     assert worker._take_one()
     stored = explanations(trained)
-    assert len(stored) == 12  # six embedded as they came, six found without
+    assert len(stored) == 12  # six new ones, six found without
     for row in stored:
         assert row.embedding is not None
         place = len(f"{row.label}. {row.text}") % EMBEDDING_DIMENSIONS

@@ -44,6 +44,7 @@ class WorkerProcess:
         told = settings.model_dump(
             include={
                 *("home", "database_url", "redis_url", "judge_url", "judge_model"),
+                "judge_timeout",
                 *("lease_seconds", "poll_seconds"),
             },
             exclude_none=True,
@@ -106,7 +107,7 @@ def resumed_steps(engine: Engine, run: uuid.UUID) -> list[int]:
     return [line["step"] for line in logged if line["message"] == "resumed from a checkpoint"]
 
 
-def wait_for_state(engine: Engine, run: uuid.UUID, state: str) -> Run:
+def wait_for_state(engine: Engine, run: uuid.UUID, state: str, patience: float = PATIENCE) -> Run:
     """Fails at once, with its reason, when the run ends otherwise."""
 
     def reached() -> Run | None:
@@ -114,5 +115,5 @@ def wait_for_state(engine: Engine, run: uuid.UUID, state: str) -> Run:
         assert found.state == state or found.finished_at is None, f"{found.state}: {found.error}"
         return found if found.state == state else None
 
-    found: Run = wait_for(reached, PATIENCE, 0.1)
+    found: Run = wait_for(reached, patience, 0.1)
     return found

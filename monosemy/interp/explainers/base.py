@@ -17,7 +17,8 @@ from monosemy.interp.shown import ShownExample
 LABEL_LENGTH, TEXT_LENGTH = 60, 300
 """Longest label and explanation, in characters."""
 CONFIDENCES = ("low", "medium", "high")
-TRIES = 3
+KINDS = ("input", "output", "both")
+TRIES = 5
 """Answers asked for before a feature's explanation is given up; none is ever made up."""
 
 
@@ -35,6 +36,11 @@ class Explanation:
     """explainer, prompt (name, version, hash), judge, parameters, examples (row, position, group),
     usage: enough to ask the same question again."""
     usage: Usage
+    kind: str = "input"
+    """``input`` if it is about the text on which the feature fires, ``output`` if about what it
+    makes the model write, or ``both``; ``input`` also where the judge does not say."""
+    evidence_ids: tuple[str, ...] = ()
+    """The texts on which the judge says it relies; their places are in the provenance."""
 
 
 @dataclass(frozen=True)

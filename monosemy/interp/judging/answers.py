@@ -7,7 +7,7 @@ nothing, so every answer is checked here, whatever the endpoint said.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -21,14 +21,27 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def object_schema(properties: Mapping[str, Schema]) -> dict[str, Any]:
-    """A schema that strict endpoints take: every property required, no others allowed."""
-    return {
+_OPTIONAL = "x-optional"
+"""Ours, never sent: properties that the check of an answer does not insist on."""
+
+
+def object_schema(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """A schema that strict endpoints take: every property required, no others allowed.
+
+    An answer without the ``optional`` ones is taken all the same (``check_object``).
+    """
+    schema = {
         "type": "object",
         "properties": {name: dict(value) for name, value in properties.items()},
         "required": list(properties),
         "additionalProperties": False,
     }
+    return {**schema, _OPTIONAL: list(optional)} if optional else schema
+
+
+def as_sent(schema: Schema) -> dict[str, Any]:
+    """The schema as endpoints get it."""
+    return {key: value for key, value in schema.items() if key != _OPTIONAL}
 
 
 def without_limits(schema: Schema) -> dict[str, Any]:
@@ -36,7 +49,7 @@ def without_limits(schema: Schema) -> dict[str, Any]:
     answer still uses them."""
     limits = {"minLength", "maxLength", "minimum", "maximum"}
     return {
-        **schema,
+        **as_sent(schema),
         "properties": {
             name: {key: value for key, value in part.items() if key not in limits}
             for name, part in schema["properties"].items()
@@ -81,9 +94,12 @@ def check_object(value: Mapping[str, Any], schema: Schema) -> list[str]:
 
     Properties that were not asked for are no fault: the caller leaves them unread.
     """
-    faults = [f"'{name}' is missing" for name in schema["required"] if name not in value]
+    optional = schema.get(_OPTIONAL, ())
+    wanted = [name for name in schema["required"] if name not in optional]
+    faults = [f"'{name}' is missing" for name in wanted if name not in value]
     for name, part in schema["properties"].items():
-        if name in value and (fault := problem_with(value[name], part)):
+        fault = problem_with(value[name], part) if name in value else None
+        if fault and name not in optional:
             faults.append(f"'{name}' {fault}")
     return faults
 

@@ -17,13 +17,22 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from monosemy.errors import JudgeError
-from monosemy.interp.judging.answers import Schema, find_object, object_schema, without_limits
+from monosemy.interp.judging.answers import (
+    Schema,
+    as_sent,
+    find_object,
+    object_schema,
+    without_limits,
+)
+from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.usage import Usage
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, str]
 Format = Literal["json_schema", "json_object", "text"]
+_Request = Callable[[dict[str, str]], Awaitable[Any]]
+"""Headers to an answer."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _RETRIED = {408, 409, 425, 429}
@@ -42,6 +51,15 @@ class AnswerError(JudgeError):
     def __init__(self, message: str, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.usage = usage or Usage()
+
+
+class JudgeAway(JudgeError):
+    """The endpoint is busy or away for longer than one call waits; later it may be there again."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+        """Seconds after which the endpoint asked to be called again."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,7 @@ class Endpoint:
         model: str | None,
         limits: Limits,
         concurrency: int,
+        books: Books,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -98,6 +117,7 @@ class Endpoint:
         """The address without user and password, fit for logs and provenance."""
         self.model = model
         self.limits = limits
+        self.books = books
         self.dialect = Dialect()
         self._key = api_key
         self._client = openai.AsyncOpenAI(
@@ -219,7 +239,7 @@ class Endpoint:
             for parameter in self.dialect.left_out:
                 sent.pop(parameter, None)
             if self.dialect.format == "json_schema":
-                shape = dict(schema) if self.dialect.schema_limits else without_limits(schema)
+                shape = as_sent(schema) if self.dialect.schema_limits else without_limits(schema)
                 described = {"name": name, "strict": True, "schema": shape}
                 sent["response_format"] = {"type": "json_schema", "json_schema": described}
             elif self.dialect.format == "json_object":
@@ -236,19 +256,46 @@ class Endpoint:
     async def _one_reply(
         self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
     ) -> Reply:
-        completion = await self._with_retries(
-            lambda: self._client.chat.completions.create(
-                model=self.model or "",
-                messages=list(messages),  # type: ignore[arg-type]
-                **sent,
-            ),
-            usage,
-        )
+        async def call() -> ChatCompletion:
+            completion: ChatCompletion = await self._entered(intent, self._ask(messages, sent))
+            return completion
+
+        intent = Intent(self.model or "", _most_tokens(messages), sent[self.dialect.limit_name])
+        completion = await self._with_retries(call, usage)
         _count_tokens(completion, usage)
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
             return Reply("", "refusal")
         return Reply(choice.message.content or "", choice.finish_reason or "stop")
+
+    def _ask(self, messages: Sequence[Message], sent: Mapping[str, Any]) -> _Request:
+        return lambda headers: self._client.chat.completions.create(
+            model=self.model or "",
+            messages=list(messages),  # type: ignore[arg-type]
+            extra_headers=headers,
+            **sent,
+        )
+
+    async def _entered(self, intent: Intent, request: _Request) -> Any:
+        """One HTTP request, entered in the books before and after."""
+        call = await self.books.open(intent)
+        try:
+            answer = await request({"X-Request-Id": str(call)})
+        except openai.APIStatusError as error:
+            await self.books.close(call, Outcome(error.status_code))
+            raise
+        except (openai.APIError, ValueError):
+            await self.books.close(call, Outcome(None))
+            raise
+        usage = getattr(answer, "usage", None)
+        if usage is None:
+            await self.books.close(call, Outcome(200))
+        else:
+            details = usage.prompt_tokens_details
+            cached = (details.cached_tokens or 0) if details else 0
+            tokens = (usage.prompt_tokens or 0, cached, usage.completion_tokens or 0)
+            await self.books.close(call, Outcome(200, tokens))
+        return answer
 
     async def _with_retries(self, call: Callable[[], Awaitable[Any]], usage: Usage) -> Any:
         """Repeats ``call`` over passing trouble.  Lets ``APIStatusError`` 400 and kin through."""
@@ -295,12 +342,17 @@ class Endpoint:
             final = True
         asked = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
         if asked is not None and asked > self.limits.longest_wait:
-            raise AnswerError(f"The judge asks to wait {asked:.0f} s ({reason}).", usage) from None
-        if final and type(error) is openai.APIConnectionError:
+            raise JudgeAway(f"The judge asks to wait {asked:.0f} s ({reason}).", asked) from None
+        if final and type(error) is openai.APIConnectionError and not self._probed:
             raise EndpointError(
                 f"The judge at {self.address} cannot be reached ({reason}).",
                 "Check that it runs and that the address is right.",
             ) from None
+        # A plain 500, time and again, may well be this question's fault; a gateway's errors, limits
+        # and silence are not.
+        passing = status is None or status > 500 or status in _RETRIED
+        if final and passing:
+            raise JudgeAway(f"The judge failed {attempt} times ({reason}).") from None
         if final:
             raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
         if asked is not None:
@@ -339,6 +391,13 @@ def _count_tokens(completion: ChatCompletion, usage: Usage) -> None:
     usage.completion_tokens += completion.usage.completion_tokens or 0
     details = completion.usage.prompt_tokens_details
     usage.cached_tokens += (details.cached_tokens or 0) if details else 0
+
+
+def _most_tokens(messages: Sequence[Message]) -> int:
+    """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
+    return sum(
+        len(message["content"].encode("utf-8", "surrogatepass")) + 16 for message in messages
+    )
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from monosemy.interp.judging.answers import Schema, check_object, find_object, salvage_object
+from monosemy.interp.judging.answers import (
+    Schema,
+    check_object,
+    find_object,
+    problem_with,
+    salvage_object,
+)
+from monosemy.interp.judging.books import Books, MemoryBooks
 from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
@@ -34,12 +44,15 @@ class Judge:
         model: str | None,
         spec: JudgeSpec,
         limits: Limits | None = None,
+        books: Books | None = None,
     ) -> None:
         self.spec = spec
         self.usage = Usage()
+        self.books = books or MemoryBooks(spec.price, spec.budget)
         self._endpoint = Endpoint(
-            base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency
+            base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency, self.books
         )
+        self._under_way: dict[str, asyncio.Event] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,8 +98,47 @@ class Judge:
         An answer that was cut off is asked for again with twice the room, a refused or malformed
         one at a higher temperature, ``tries`` times in all; then ``AnswerError``.  ``partial``
         takes the well-formed part of an answer (at least one property) instead.
+
+        A question that was answered before, by this judge or with the same ``books``, is not asked
+        again; the same question asked twice at once is asked once.
         """
         usage = Usage()
+        await self._endpoint.probe(usage)
+        key = self._key(messages, schema)
+        while key in self._under_way:  # asked this very moment; if in vain, we ask ourselves
+            await self._under_way[key].wait()
+        found = await self.books.recall(key)
+        if found is not None and _fits(found, schema, accept):
+            usage.reused += 1
+            self.usage.add(usage)
+            return found, usage
+        ended = self._under_way[key] = asyncio.Event()
+        try:
+            value, whole = await self._ask(messages, schema, name, accept, partial, tries, usage)
+            if whole:
+                await self.books.remember(key, value)
+            return value, usage
+        finally:
+            del self._under_way[key]
+            ended.set()
+
+    def _key(self, messages: Sequence[Message], schema: Schema) -> str:
+        asked = [dict(message) for message in messages]
+        sampling = [self.spec.temperature, self.spec.max_output_tokens]
+        whole = [self._endpoint.address, self.model, sampling, dict(schema), asked]
+        return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
+
+    async def _ask(
+        self,
+        messages: Sequence[Message],
+        schema: Schema,
+        name: str,
+        accept: Accept | None,
+        partial: bool,
+        tries: int,
+        usage: Usage,
+    ) -> tuple[dict[str, Any], bool]:
+        """The answer, and whether it is whole."""
         room, temperature, fault = self.spec.max_output_tokens, self.spec.temperature, ""
         best: dict[str, Any] = {}
         try:
@@ -103,7 +155,7 @@ class Judge:
                 )
                 value, fault = _read(reply, schema, accept)
                 if value is not None:
-                    return value, usage
+                    return value, True
                 if partial:
                     best = {**salvage_object(reply.text, schema), **best}
                     if best and reply.finish != "length":
@@ -113,7 +165,7 @@ class Judge:
                 else:
                     temperature = max(temperature, REASK_TEMPERATURE)
             if best:
-                return best, usage
+                return best, False
             raise AnswerError(f"The judge gave no usable answer: {fault}.")
         except AnswerError as error:
             usage.failures += 1
@@ -121,6 +173,10 @@ class Judge:
             raise
         finally:
             self.usage.add(usage)
+
+
+def _fits(value: dict[str, Any], schema: Schema, accept: Accept | None) -> bool:
+    return not check_object(value, schema) and not (accept and accept(value))
 
 
 def _read(reply: Reply, schema: Schema, accept: Accept | None) -> tuple[dict[str, Any] | None, str]:
@@ -132,6 +188,7 @@ def _read(reply: Reply, schema: Schema, accept: Accept | None) -> tuple[dict[str
         if reply.finish == "length":
             return None, "it was cut off"
         return None, "it holds no JSON object" if value is None else "; ".join(faults)
-    value = {key: value[key] for key in schema["properties"] if key in value}
+    fits = {k: part for k, part in schema["properties"].items() if k in value}
+    value = {key: value[key] for key, part in fits.items() if not problem_with(value[key], part)}
     fault = accept(value) if accept else None
     return (None, fault) if fault else (value, "")

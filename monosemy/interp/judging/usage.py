@@ -22,6 +22,8 @@ class Usage:
     retries: int = 0
     failures: int = 0
     seconds: float = 0.0
+    reused: int = 0
+    """Answers that were there from before."""
 
     def add(self, other: Usage) -> None:
         for field in fields(self):

@@ -21,6 +21,8 @@ class ScoringExamples:
     """Their ``group`` is the stratum of activation, 0 the weakest."""
     negatives: Mapping[str, tuple[ShownExample, ...]]
     """By tier."""
+    context_density: float | None = None
+    """Share of all contexts of this length in which the feature fires; None where not measured."""
 
     def with_tiers(self) -> list[tuple[str, ShownExample]]:
         """All of them, activating ones first."""

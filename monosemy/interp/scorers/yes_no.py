@@ -23,7 +23,7 @@ from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING
 
-ROUNDS = 2
+ROUNDS = 3
 """How often a text is put to the judge before its judgement counts as failed."""
 
 

@@ -1,0 +1,58 @@
+"""The output-centric explainer: what a feature does to the words that come next.
+
+Gur-Arieh et al. (arXiv 2501.08319): features are described by the tokens that their direction
+promotes (VocabProj) and by those that become likelier when it is added to the stream (TokenChange),
+which reaches features that no input shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from monosemy.errors import DataError
+from monosemy.index.evidence import FeatureEvidence
+from monosemy.interp.explainers.asking import AskingExplainer, token_list
+from monosemy.interp.explainers.base import ExplainingExamples, Explanation
+from monosemy.interp.judging.judge import Judge
+from monosemy.interp.prompts.quoting import fence, quote
+from monosemy.interp.tools import TokenChange
+
+_WORDS = 15
+
+
+class OutputCentricExplainer(AskingExplainer):
+    """Promoted and suppressed tokens; with ``token_change`` also those that an intervention in the
+    host model makes likelier in context."""
+
+    name = "output_centric"
+    prompt_name = "explain_output"
+    kind = "output"
+
+    def __init__(self, judge: Judge, token_change: TokenChange | None = None) -> None:
+        super().__init__(judge)
+        self.token_change = token_change
+
+    async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
+        """Raises as the default explainer does; ``DataError`` for a feature without any effect."""
+        if not evidence.promoted:
+            raise DataError(f"Nothing is known of what feature {evidence.feature} promotes.")
+        changed: list[str] = []
+        if self.token_change is not None:
+            texts = [example.text for example in examples.activating]
+            changed = await asyncio.to_thread(self.token_change, evidence.feature, texts)
+        return await self.ask(
+            evidence,
+            self.messages(evidence, changed),
+            [],
+            [],
+            {"token_change": self.token_change is not None, "words": _WORDS},
+        )
+
+    def messages(self, evidence: FeatureEvidence, changed: Sequence[str]) -> list[dict[str, str]]:
+        lists = {
+            "promoted": token_list(evidence.promoted, _WORDS),
+            "suppressed": token_list(evidence.suppressed, _WORDS),
+            "changed": f"[{', '.join(quote(word) for word in changed[:_WORDS])}]",
+        }
+        return self.prompt.render(fence=fence(list(lists.values())), **lists)

@@ -1,0 +1,199 @@
+"""Two thousand features, four workers, a judge that fails a fifth of its calls, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+import run_acts as acts
+from sqlalchemy import Engine, func, select, text
+from tiny_text import tiny_documents
+from trained_library import SITE
+from worker_process import WorkerProcess, wait_for_state
+from worker_thread import wait_for
+
+from monosemy.specs import parse_spec
+from service.database.session import transaction
+from service.database.tables import Explanation, JudgeCall, Run, Score, WorkItem
+from service.runs.wake import wake
+from service.settings import Settings
+from workers.gpu import GpuRuns
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+FEATURES, WORKERS, AT_ONCE, FAULTS = 2000, 4, 16, 0.2
+SCORERS = [{"seed": 0}, {"seed": 1}]
+PATIENCE = 900.0
+
+
+@pytest.fixture
+def judge_url() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = Path(__file__).parent / "judge_server.py"
+    server = subprocess.Popen([sys.executable, str(file), str(port), str(FAULTS)])
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        wait_for(lambda: reachable(url))
+        yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+def reachable(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ledger", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def settings(settings: Settings, judge_url: str) -> Settings:
+    changes = {"judge_url": judge_url, "judge_model": "stub", "judge_timeout": 1.5}
+    return settings.model_copy(update={**changes, "lease_seconds": 6.0, "poll_seconds": 0.5})
+
+
+@pytest.fixture
+def sae(clean_engine: Engine, settings: Settings, tiny_spec: dict[str, Any]) -> str:
+    """An SAE of more latents than a tiny host deserves, trained and indexed."""
+    file = settings.home / "text.jsonl"
+    file.write_text("\n".join(json.dumps({"text": each}) for each in tiny_documents(300)))
+    spec = {
+        **tiny_spec,
+        "kind": "pipeline",
+        "name": "wide",
+        "text": {**tiny_spec["text"], "source": str(file)},
+        "site": SITE,
+        "sae": {"d_sae": 4096, "k": 64},
+        "evaluation": None,
+        "indexing": {"top_examples": 2, "quantile_examples": 1, "window": 8},
+        "explanation": None,
+        "scoring": None,
+    }
+    run = acts.submit(clean_engine, parse_spec(spec))
+    worker = Worker("gpu", settings, GpuRuns(settings, clean_engine), clean_engine)
+    while worker._take_one():
+        pass
+    assert acts.load(clean_engine, run).state == "succeeded", acts.load(clean_engine, run).error
+    return "wide"
+
+
+class Crew:
+    """Worker processes of which one dies now and then, and is replaced."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers = [WorkerProcess("interp", settings).__enter__() for _ in range(WORKERS)]
+        self.kills = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._reap, daemon=True)
+        self._thread.start()
+
+    def _reap(self) -> None:
+        luck = random.Random(0)
+        while not self._stop.wait(luck.uniform(4, 10)):
+            place = luck.randrange(WORKERS)
+            self.workers[place].kill()
+            self.kills += 1
+            self.workers[place] = WorkerProcess("interp", self.settings).__enter__()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        for worker in self.workers:
+            worker.kill()
+
+
+def run_of(engine: Engine, settings: Settings, spec: dict[str, Any]) -> Run:
+    run = acts.submit(engine, parse_spec(spec))
+    wake(settings.redis_url, "interp")
+    return wait_for_state(engine, run, "succeeded", PATIENCE)
+
+
+def test_nothing_is_lost_and_nothing_is_done_twice(
+    clean_engine: Engine, settings: Settings, sae: str
+) -> None:
+    engine, judge = clean_engine, {"concurrency": AT_ONCE}
+    few = {"positives": 4, "negatives": 4, "texts_per_call": 8, "judge": judge}
+    chosen = {"count": FEATURES, "min_postings": 20, "max_density": 1.0}
+    explain = {"features": chosen, "examples": 4, "judge": judge}
+    crew = Crew(settings)
+    began = time.monotonic()
+    flush = threading.Timer(15, lambda: redis.Redis.from_url(str(settings.redis_url)).flushall())
+    flush.start()
+    try:
+        runs = [run_of(engine, settings, {"kind": "explain", "sae": sae, "explanation": explain})]
+        for scorer in SCORERS:
+            spec = {"kind": "score", "sae": sae, "scoring": {**few, **scorer}}
+            runs.append(run_of(engine, settings, spec))
+    finally:
+        crew.stop()
+        flush.cancel()
+    seconds = time.monotonic() - began
+    for run in runs:
+        assert run.result is not None
+        assert (run.result["done"], run.result["failed"], run.result["left"]) == (FEATURES, 0, 0)
+    seen = httpx.get(f"{settings.judge_url}/ledger", trust_env=False, timeout=60).json()
+    logger.warning("%d calls, %d kills, %.0f s", len(seen), crew.kills, seconds)
+    assert crew.kills >= 3
+    check_results(engine)
+    check_ledger(engine, seen, crew.kills)
+
+
+def check_results(engine: Engine) -> None:
+    """Each explanation and each score exactly once, none with a judgement missing."""
+    with transaction(engine) as session:
+        features = list(session.scalars(select(Explanation.feature)))
+        assert len(features) == len(set(features)) == FEATURES
+        scores = session.execute(select(Score.explanation_id, Score.key)).all()
+        assert len(scores) == len(set(scores)) == FEATURES * len(SCORERS)
+        assert session.scalar(select(func.sum(Score.n_failed))) == 0
+        states = dict(
+            session.execute(select(WorkItem.state, func.count()).group_by(WorkItem.state)).all()
+        )
+        assert states == {"done": FEATURES * (1 + len(SCORERS))}
+
+
+def check_ledger(engine: Engine, seen: list[dict[str, Any]], kills: int) -> None:
+    """Every request that the judge saw is entered, with the status and tokens that it gave."""
+    with transaction(engine) as session:
+        entered = {str(call.id): call for call in session.scalars(select(JudgeCall))}
+        sums = session.execute(
+            text("SELECT sum(calls), sum(prompt_tokens), sum(completion_tokens) FROM judge_spend")
+        ).one()
+    asked = Counter(entry["id"] for entry in seen)
+    assert set(asked.values()) == {1}, "no request is sent twice under one entry"
+    assert set(asked) <= set(entered), "no request is missing"
+    unknown = {id_ for id_, call in entered.items() if call.state == "sent"}
+    # Of a killed worker: under way, or entered and not yet sent.
+    assert len(unknown) <= kills * AT_ONCE
+    assert set(entered) - unknown <= set(asked), "no call is made up"
+    for entry in seen:
+        call = entered[entry["id"]]
+        if call.state != "sent" and call.status is not None:
+            assert call.status == entry["status"]
+            if call.status == 200:
+                assert [call.prompt_tokens, call.completion_tokens] == entry["tokens"]
+    assert sums[0] == len(entered)
+    answered = [call for call in entered.values() if call.state == "answered"]
+    assert sums[1] == sum(call.prompt_tokens for call in answered)
+    assert sums[2] == sum(call.completion_tokens for call in answered)
+    assert abs(len(seen) - len(entered)) <= len(unknown)

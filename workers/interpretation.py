@@ -1,0 +1,295 @@
+"""Explain and score runs, led or helped: what a feature's work is and what is made of it all.
+
+Both kinds of worker run this; what they bring as tools decides which scorers they can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from monosemy.data.store import TokenStore
+from monosemy.errors import DataError, MonosemyError
+from monosemy.index.reader import IndexReader
+from monosemy.interp.judging.books import BudgetSpent
+from monosemy.interp.labelling import explain_one, explanation_key, score_key, score_one
+from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.texts import FeatureTexts, choose_features
+from monosemy.interp.tools import Tools
+from monosemy.progress import SILENT, Reporter, Stage
+from monosemy.specs import ExplainRun, ExplanationSpec, JudgeSpec, Part, ScoreRun, ScoringSpec
+from monosemy.workspace import Workspace
+from service.database.session import transaction
+from service.database.tables import Explanation, Sae
+from workers import interp_rows as rows
+from workers import work_items
+from workers.embeddings import Embeddings
+from workers.saes import named_sae
+from workers.shared_run import Share, SharedRun, Store
+from workers.work_items import Item
+
+MakeTools = Callable[[uuid.UUID, Sae, Part], AbstractAsyncContextManager[Tools]]
+"""Run id, SAE and spec to the tools for them."""
+
+_SECONDS = 1.0
+"""Between two looks at how far the others have come."""
+
+
+@dataclass
+class _Shown:
+    """How far the progress has been told."""
+
+    stage: Stage
+    ended: int
+
+
+class Interpretation:
+    """The part of one worker process in explain and score runs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        workspace: Workspace,
+        embeddings: Embeddings,
+        lease_seconds: float,
+        default_judge: str,
+        make_tools: MakeTools,
+    ) -> None:
+        self.engine, self.workspace, self.embeddings = engine, workspace, embeddings
+        self.lease_seconds, self.make_tools = lease_seconds, make_tools
+        self.default_judge = default_judge
+        """Names the judge where a spec does not, so that equal work can be told before it."""
+        self.owner = f"features-{uuid.uuid4().hex}"
+
+    async def lead(
+        self, run_id: uuid.UUID, attempt: int, spec: ExplainRun | ScoreRun, reporter: Reporter
+    ) -> dict[str, Any]:
+        """Plans and works until all features have ended; the run's result.
+
+        A spent budget ends it too, with what is done.  Raises ``JudgeError`` where nothing at all
+        could be done.
+        """
+        sae, texts = self._texts(spec.sae)
+        stopped: str | None = None
+        async with self.make_tools(run_id, sae, spec) as tools:
+            work = self._work(run_id, sae, texts, spec, tools)
+            await work.prepare(reporter)
+            await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
+            shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)
+            ended, total, _ = self._ended(run_id)
+            with reporter.stage(spec.kind, total, "features", ended) as stage:
+                shown = _Shown(stage, ended)
+                watcher = asyncio.create_task(self._show(run_id, shown))
+                try:
+                    await shared.lead()
+                except BudgetSpent as spent:
+                    stopped = str(spent)
+                finally:
+                    watcher.cancel()
+                    await asyncio.gather(watcher, return_exceptions=True)
+                self._advance(run_id, shown)
+        return await asyncio.to_thread(self._result, run_id, sae, spec, work.key, stopped)
+
+    async def help(
+        self,
+        run_id: uuid.UUID,
+        spec: ExplainRun | ScoreRun,
+        check: Callable[[], None],
+        leave: Callable[[], bool],
+    ) -> int:
+        """Takes part in a run that another worker leads; the number of features ended."""
+        sae, texts = self._texts(spec.sae)
+        async with self.make_tools(run_id, sae, spec) as tools:
+            work = self._work(run_id, sae, texts, spec, tools)
+            await work.prepare(SILENT)
+            return await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
+
+    def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
+        sae = named_sae(self.engine, reference)
+        if sae.index is None:
+            raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
+        reader = IndexReader(self.workspace.locate(sae.index["path"]))
+        store = TokenStore.open(self.workspace.locate(f"text/{sae.index['text_id']}"))
+        return sae, FeatureTexts(reader, store)
+
+    def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:
+        return Share(
+            self.engine, run_id, self.owner, self.lease_seconds, _judge_of(spec).concurrency
+        )
+
+    def _work(
+        self,
+        run_id: uuid.UUID,
+        sae: Sae,
+        texts: FeatureTexts,
+        spec: ExplainRun | ScoreRun,
+        tools: Tools,
+    ) -> FeatureWork:
+        judge = _judge_of(spec).model or self.default_judge
+        if isinstance(spec, ExplainRun):
+            return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)
+        return ScoreWork(self.engine, run_id, texts, spec.scoring, tools, judge)
+
+    def _plan(
+        self,
+        run_id: uuid.UUID,
+        attempt: int,
+        sae: Sae,
+        texts: FeatureTexts,
+        spec: ExplainRun | ScoreRun,
+        key: str,
+    ) -> None:
+        with transaction(self.engine) as session:
+            if attempt == 1:
+                work_items.try_failed_again(session, run_id)
+            if isinstance(spec, ScoreRun):
+                if not rows.any_explanation(session, sae.id):
+                    raise MonosemyError(
+                        "There are no explanations to score.", "Submit an explain run."
+                    )
+                work_items.plan_scores(session, run_id, sae.id, key, spec.scoring.seed)
+                return
+            done = rows.explained_features(session, sae.id, key)
+            chosen = choose_features(texts, spec.explanation.features)
+            work_items.plan_features(session, run_id, chosen, done)
+
+    def _ended(self, run_id: uuid.UUID) -> tuple[int, int, int]:
+        """Features that have ended, all of them, and those that failed."""
+        with transaction(self.engine) as session:
+            found = work_items.counts(session, run_id)
+        ended = found["done"] + found["failed"] + found["skipped"]
+        return ended, sum(found.values()), found["failed"]
+
+    async def _show(self, run_id: uuid.UUID, shown: _Shown) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS)
+            await asyncio.to_thread(self._advance, run_id, shown)
+
+    def _advance(self, run_id: uuid.UUID, shown: _Shown) -> None:
+        ended, _, failed = self._ended(run_id)
+        with transaction(self.engine) as session:
+            spent = rows.spent(session, run_id)
+        metrics = {"failed": failed, "calls": spent["calls"], "cost": round(spent["cost"], 4)}
+        shown.stage.advance(max(0, ended - shown.ended), **metrics)
+        shown.ended = max(ended, shown.ended)
+
+    def _result(
+        self,
+        run_id: uuid.UUID,
+        sae: Sae,
+        spec: ExplainRun | ScoreRun,
+        key: str,
+        stopped: str | None,
+    ) -> dict[str, Any]:
+        with transaction(self.engine) as session:
+            found = work_items.counts(session, run_id)
+            failures = work_items.failures(session, run_id)
+            usage = rows.spent(session, run_id)
+            result: dict[str, Any] = {
+                "sae_id": str(sae.id),
+                "done": found["done"],
+                "skipped": found["skipped"],
+                "failed": found["failed"],
+                "left": found["todo"] + found["leased"],
+                "failures": failures,
+                "usage": usage,
+            }
+            if stopped is not None:
+                result["stopped"] = stopped
+            if isinstance(spec, ScoreRun):
+                result |= rows.score_summary(session, sae.id, key)
+            else:
+                result["features"] = rows.some_explained(session, sae.id, key)
+        if failures and not found["done"] and not found["skipped"]:
+            first = next(iter(failures.values()))
+            raise DataError(f"None of {found['failed']} features could be done: {first}")
+        return result
+
+
+class FeatureWork:
+    """What is done with one feature; ``key`` is equal for equal work."""
+
+    key: str
+
+    async def prepare(self, reporter: Reporter) -> None:
+        """What all features need, made once."""
+
+    async def one(self, item: Item) -> Store:
+        raise NotImplementedError
+
+
+class ExplainWork(FeatureWork):
+    def __init__(
+        self,
+        run_id: uuid.UUID,
+        sae_id: uuid.UUID,
+        texts: FeatureTexts,
+        spec: ExplanationSpec,
+        tools: Tools,
+        judge: str,
+    ) -> None:
+        self.run_id, self.sae_id, self.texts, self.spec = run_id, sae_id, texts, spec
+        self.explainer = create_explainer(self.spec, tools)
+        self.key = explanation_key(self.spec, self.explainer, texts.store.text_id, judge)
+
+    async def one(self, item: Item) -> Store:
+        found = await explain_one(self.texts, item.feature, self.spec, self.explainer)
+
+        def store(session: Session) -> None:
+            rows.publish_explanation(
+                session, self.sae_id, self.run_id, item.feature, self.key, found, None
+            )
+
+        return store
+
+
+class ScoreWork(FeatureWork):
+    def __init__(
+        self,
+        engine: Engine,
+        run_id: uuid.UUID,
+        texts: FeatureTexts,
+        spec: ScoringSpec,
+        tools: Tools,
+        judge: str,
+    ) -> None:
+        self.engine, self.run_id, self.texts, self.spec = engine, run_id, texts, spec
+        self.tools = tools
+        self.scorer = create_scorer(self.spec, tools)
+        self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge)
+
+    async def prepare(self, reporter: Reporter) -> None:
+        await self.texts.prepare(self.scorer.tiers(self.spec.tiers), self.tools, reporter)
+
+    async def one(self, item: Item) -> Store:
+        assert item.explanation_id is not None
+        own, borrowed = await asyncio.to_thread(self._explanations, item)
+        result = await score_one(self.texts, item.feature, self.spec, self.scorer, own, borrowed)
+
+        def store(session: Session) -> None:
+            assert item.explanation_id is not None
+            rows.publish_score(session, item.explanation_id, self.run_id, self.key, result)
+
+        return store
+
+    def _explanations(self, item: Item) -> tuple[str, str | None]:
+        """Its own, and the one it borrows."""
+        with transaction(self.engine) as session:
+            own = session.get(Explanation, item.explanation_id)
+            if own is None:
+                raise DataError("Its explanation has been deleted.")
+            borrowed = None
+            if self.spec.shuffled_baseline and item.borrowed_id is not None:
+                borrowed = session.get(Explanation, item.borrowed_id)
+            return own.text, borrowed.text if borrowed is not None else None
+
+
+def _judge_of(spec: ExplainRun | ScoreRun) -> JudgeSpec:
+    return spec.explanation.judge if isinstance(spec, ExplainRun) else spec.scoring.judge

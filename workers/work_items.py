@@ -1,0 +1,224 @@
+"""Features of a run as work that several workers share (table ``work_items``)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from service.database.storable import storable_text
+from service.database.tables import Run, WorkItem
+
+ATTEMPTS = 5
+"""Workers that may be lost over one feature before it counts as failed."""
+
+_CHUNK = 5000
+
+
+@dataclass(frozen=True)
+class Item:
+    """A feature to work on, with the explanations it concerns."""
+
+    feature: int
+    explanation_id: uuid.UUID | None = None
+    borrowed_id: uuid.UUID | None = None
+
+
+def plan_features(
+    session: Session, run_id: uuid.UUID, features: Iterable[int], done: Container[int]
+) -> None:
+    """Adds what is not planned yet, features of ``done`` as skipped; in bounded memory."""
+    for chunk in _chunks(features):
+        rows = [
+            {
+                "run_id": run_id,
+                "feature": feature,
+                "state": "skipped" if feature in done else "todo",
+            }
+            for feature in chunk
+        ]
+        session.execute(upsert(WorkItem).on_conflict_do_nothing(), rows)
+
+
+def plan_scores(
+    session: Session, run_id: uuid.UUID, sae_id: uuid.UUID, key: str, seed: int
+) -> None:
+    """Adds every explained feature; as skipped where the newest explanation has a score under
+    ``key``.
+
+    Each borrows the explanation of the next in one seeded cycle through all explained features,
+    the scored ones included.  All of it happens in the database.
+    """
+    session.execute(
+        text(
+            """
+            INSERT INTO work_items (run_id, feature, explanation_id, borrowed_id, state)
+            SELECT :run, feature, id, nullif(borrowed, id), CASE WHEN EXISTS (
+                SELECT 1 FROM scores WHERE explanation_id = planned.id AND key = :key
+            ) THEN 'skipped' ELSE 'todo' END FROM (
+                SELECT feature, id,
+                       coalesce(lead(id) OVER cycle, first_value(id) OVER cycle) AS borrowed
+                FROM (
+                    SELECT DISTINCT ON (feature) feature, id FROM explanations
+                    WHERE sae_id = :sae ORDER BY feature, created_at DESC, id
+                ) AS newest
+                WINDOW cycle AS (ORDER BY md5(feature || ':' || :seed), feature)
+            ) AS planned
+            ON CONFLICT DO NOTHING
+            """
+        ),
+        {"run": run_id, "sae": sae_id, "key": key, "seed": str(seed)},
+    )
+
+
+def try_failed_again(session: Session, run_id: uuid.UUID) -> None:
+    """A run that somebody asks to retry takes up what had failed."""
+    session.execute(
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, WorkItem.state == "failed")
+        .values(state="todo", attempts=0, error=None)
+    )
+
+
+def claim(
+    session: Session, run_id: uuid.UUID, owner: str, count: int, lease_seconds: float
+) -> list[Item]:
+    """Leases up to ``count`` features to ``owner``: free ones, or those of lost workers."""
+    lost = (WorkItem.state == "leased") & (WorkItem.lease_expires_at < func.now())
+    session.execute(
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, lost, WorkItem.attempts >= ATTEMPTS)
+        .values(state="failed", error=f"its worker was lost {ATTEMPTS} times", lease_owner=None)
+    )
+    chosen = (
+        select(WorkItem.feature)
+        .where(WorkItem.run_id == run_id, (WorkItem.state == "todo") | lost)
+        .order_by(WorkItem.feature)
+        .limit(count)
+        .with_for_update(skip_locked=True)
+    )
+    rows = session.execute(
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, WorkItem.feature.in_(chosen))
+        .values(
+            state="leased",
+            attempts=WorkItem.attempts + 1,
+            lease_owner=owner,
+            lease_expires_at=_after(lease_seconds),
+        )
+        .returning(WorkItem.feature, WorkItem.explanation_id, WorkItem.borrowed_id)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted((Item(*row) for row in rows), key=lambda item: item.feature)
+
+
+def renew(session: Session, run_id: uuid.UUID, owner: str, lease_seconds: float) -> str | None:
+    """Renews the leases of ``owner``; returns the state that the run is in."""
+    session.execute(
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, WorkItem.lease_owner == owner)
+        .where(WorkItem.state == "leased")
+        .values(lease_expires_at=_after(lease_seconds))
+    )
+    return session.scalar(select(Run.state).where(Run.id == run_id))
+
+
+def finish(
+    session: Session, run_id: uuid.UUID, feature: int, owner: str, error: str | None = None
+) -> bool:
+    """Ends the work on a feature; False if it is not ``owner``'s any more."""
+    ended = session.execute(
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, WorkItem.feature == feature)
+        .where(WorkItem.state == "leased", WorkItem.lease_owner == owner)
+        .values(
+            state="done" if error is None else "failed",
+            error=None if error is None else storable_text(error),
+            lease_owner=None,
+            lease_expires_at=None,
+        )
+    )
+    return bool(ended.rowcount)  # type: ignore[attr-defined]
+
+
+def give_back(session: Session, run_id: uuid.UUID, owner: str, feature: int | None = None) -> None:
+    """Frees one feature, or all that ``owner`` has not ended; it does not count as an attempt."""
+    change = (
+        update(WorkItem)
+        .where(WorkItem.run_id == run_id, WorkItem.lease_owner == owner)
+        .where(WorkItem.state == "leased")
+    )
+    if feature is not None:
+        change = change.where(WorkItem.feature == feature)
+    session.execute(
+        change.values(
+            state="todo",
+            attempts=WorkItem.attempts - 1,
+            lease_owner=None,
+            lease_expires_at=None,
+        )
+    )
+
+
+def counts(session: Session, run_id: uuid.UUID) -> dict[str, int]:
+    """How many features are in each state."""
+    query = (
+        select(WorkItem.state, func.count())
+        .where(WorkItem.run_id == run_id)
+        .group_by(WorkItem.state)
+    )
+    none = dict.fromkeys(("todo", "leased", "done", "failed", "skipped"), 0)
+    return {**none, **dict(session.execute(query).all())}  # type: ignore[arg-type]
+
+
+def failures(session: Session, run_id: uuid.UUID, limit: int = 100) -> dict[str, str]:
+    """Reasons by feature, of the first ``limit`` failed ones."""
+    query = (
+        select(WorkItem.feature, WorkItem.error)
+        .where(WorkItem.run_id == run_id, WorkItem.state == "failed")
+        .order_by(WorkItem.feature)
+        .limit(limit)
+    )
+    return {str(feature): error or "" for feature, error in session.execute(query)}
+
+
+def done_features(session: Session, run_id: uuid.UUID) -> Iterator[int]:
+    """Features that are done, ascending, streamed."""
+    query = (
+        select(WorkItem.feature)
+        .where(WorkItem.run_id == run_id, WorkItem.state == "done")
+        .order_by(WorkItem.feature)
+        .execution_options(yield_per=_CHUNK)
+    )
+    return iter(session.scalars(query))
+
+
+def run_with_open_items(session: Session, queue: str) -> Run | None:
+    """A run under way on ``queue`` with free features, the oldest."""
+    free = select(WorkItem.run_id).where(
+        (WorkItem.state == "todo")
+        | ((WorkItem.state == "leased") & (WorkItem.lease_expires_at < func.now()))
+    )
+    query = (
+        select(Run)
+        .where(Run.queue == queue, Run.state == "running", Run.id.in_(free))
+        .order_by(Run.created_at)
+        .limit(1)
+    )
+    return session.scalars(query).first()
+
+
+def _after(seconds: float) -> Any:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _chunks(features: Iterable[int]) -> Iterator[list[int]]:
+    remaining = iter(features)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
