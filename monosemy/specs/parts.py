@@ -282,7 +282,7 @@ class ScoringSpec(Part):
     @classmethod
     def _one_strength(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("scorer") == "intervention":
-            raise ValueError("intervention is tuned on all its prompts at once: leave half_width out")
+            raise ValueError("intervention is tuned on all its prompts: leave half_width out")
         return value
 
     @field_validator("looks")
