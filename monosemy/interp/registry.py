@@ -52,7 +52,14 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     "simulation": lambda spec, tools: SimulationScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
+    "surprisal": lambda _, tools: _surprisal(tools),
 }
+
+
+def _surprisal(tools: Tools) -> Scorer:
+    from monosemy.interp.scorers.surprisal import SurprisalScorer  # needs torch
+
+    return SurprisalScorer(tools.need_lab())
 
 
 def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:

@@ -217,7 +217,7 @@ class ExplanationSpec(Part):
     """The explaining LLM."""
 
 
-HOST_SCORERS = frozenset({"intervention"})
+HOST_SCORERS = frozenset({"surprisal", "intervention"})
 """Scorers that run the host model itself, and so where torch is."""
 
 
@@ -243,6 +243,7 @@ class ScoringSpec(Part):
         "fuzzing",
         "simulation",
         "embedding",
+        "surprisal",
         "intervention",
         "example_embedding",
         "intruder",
@@ -251,7 +252,8 @@ class ScoringSpec(Part):
     activating texts are the right words marked?  ``simulation``: how strong is the activation at
     every token (Pearson's correlation; by prompt logprobs where the endpoint has them, else in
     JSON)?  ``embedding``: do activating texts lie nearer to the explanation than others, by the
-    sentence embedder?  ``intervention``: does what the host model writes hold more of it when the
+    sentence embedder?  ``surprisal``: does the explanation make activating texts more probable to
+    the host model?  ``intervention``: does what the host model writes hold more of it when the
     latent is amplified?  Without any explanation, as ceilings: ``example_embedding``: do activating
     texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?"""
     positives: int = Field(10, ge=2, le=500)
@@ -278,6 +280,13 @@ class ScoringSpec(Part):
     """What the scorer ``intervention`` does to the host model."""
     seed: int = 0
     """Seeds the choice and order of examples."""
+
+    @field_validator("half_width")
+    @classmethod
+    def _one_strength(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("scorer") == "intervention":
+            raise ValueError("intervention is tuned on all its prompts: leave half_width out")
+        return value
 
     @field_validator("looks")
     @classmethod

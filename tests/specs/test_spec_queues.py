@@ -23,7 +23,7 @@ def test_only_scores_by_the_host_model_leave_the_queue_of_their_kind() -> None:
         assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
     assert queue_of(ExplainRun(sae="s")) == "interp"
     assert queue_of(TrainRun()) == "gpu"
-    assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="intervention"))) == "none"
+    assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="surprisal"))) == "none"
     assert set(QUEUES) == set(KINDS) - {"pipeline"}
 
 
@@ -31,3 +31,9 @@ def test_only_scores_by_the_host_model_leave_the_queue_of_their_kind() -> None:
 def test_interventions_that_mean_nothing_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ScoringSpec(intervention=wrong)
+
+
+def test_an_intervention_is_not_looked_at_in_parts() -> None:
+    with pytest.raises(ValueError, match="tuned on all its prompts"):
+        ScoringSpec(scorer="intervention", half_width=0.1)
+    assert ScoringSpec(scorer="surprisal", half_width=0.1).half_width == 0.1
