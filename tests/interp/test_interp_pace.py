@@ -164,15 +164,17 @@ def test_a_retry_after_holds_the_other_calls_of_the_judge_back() -> None:
     schema = object_schema({"word": {"type": "string"}})
     script = [error(429, "slow down", Retry_After="0.4"), good(word="a"), good(word="b")]
 
-    async def work(url: str) -> None:
+    async def work(stub: StubServer) -> None:
         spec = JudgeSpec(concurrency=2)
-        async with Judge(url, None, "stub", spec, Limits(first_wait=0.01)) as judge:
+        async with Judge(stub.url, None, "stub", spec, Limits(first_wait=0.01)) as judge:
             first = asyncio.create_task(judge.complete_json(_asked("one"), schema))
-            await asyncio.sleep(0.15)
+            while not stub.times:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
             await asyncio.gather(first, judge.complete_json(_asked("two"), schema))
 
     with StubServer(script) as stub:
-        asyncio.run(work(stub.url))
+        asyncio.run(work(stub))
     assert len(stub.times) == 3
     assert min(stub.times[1:]) - stub.times[0] >= 0.39
 
