@@ -29,7 +29,7 @@ from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
 from monosemy.specs import (
-    HOST_SCORERS,
+    JUDGELESS,
     ExplanationSpec,
     FeatureSelection,
     JudgeSpec,
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from monosemy.interp.lab import Lab
 
 T = TypeVar("T")
-
-JUDGELESS = HOST_SCORERS | {"embedding", "example_embedding"}
-"""Scorers that ask no LLM."""
 
 
 @dataclass(frozen=True)

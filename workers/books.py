@@ -46,7 +46,7 @@ class PostgresBooks:
         self, engine: Engine, run_id: uuid.UUID, price: PriceSpec, budget: float | None
     ) -> None:
         self._engine, self._run_id = engine, run_id
-        self._price, self._budget = price, budget
+        self.price, self._budget = price, budget
         self._waiting: list[_Entry] = []
         self._writer: asyncio.Task[None] | None = None
         self._under_way: dict[uuid.UUID, Intent] = {}
@@ -112,7 +112,7 @@ class PostgresBooks:
         with transaction(self._engine) as session:
             closes = by_kind.get("close", [])
             if "open" in by_kind or closes:
-                room = _Room(session, self._run_id, self._price, self._budget)
+                room = _Room(session, self._run_id, self.price, self._budget)
                 for _, intent, outcome in closes:
                     room.close(intent, outcome)
                 answers = [room.admit(intent) for _, intent in by_kind.get("open", [])]
@@ -141,7 +141,7 @@ class PostgresBooks:
                 "feature": intent.about.feature,
                 "purpose": intent.about.purpose,
                 "model": intent.model,
-                "cost": most(intent, self._price),
+                "cost": most(intent, self.price),
             }
             for (call, intent), answer in zip(calls, answers, strict=True)
             if answer == "entered"
@@ -164,7 +164,7 @@ class PostgresBooks:
                     "prompt_tokens": prompt,
                     "cached_tokens": cached,
                     "completion_tokens": completion,
-                    "cost": outcome.cost(intent, self._price),
+                    "cost": outcome.cost(intent, self.price),
                 }
             )
         if rows:
@@ -184,7 +184,7 @@ class _Room:
         self._row = session.execute(
             select(Spend).where(Spend.run_id == run_id).with_for_update()
         ).scalar_one()
-        self._session, self._price, self._budget = session, price, budget
+        self._session, self.price, self._budget = session, price, budget
 
     def close(self, intent: Intent, outcome: Outcome) -> None:
         row = self._row
@@ -192,12 +192,12 @@ class _Room:
         row.prompt_tokens += prompt
         row.cached_tokens += cached
         row.completion_tokens += completion
-        row.cost += outcome.cost(intent, self._price)
-        row.reserved -= most(intent, self._price)
+        row.cost += outcome.cost(intent, self.price)
+        row.reserved -= most(intent, self.price)
 
     def admit(self, intent: Intent) -> str:
         """``entered``; ``wait``, as calls under way hold what it needs; or ``spent``."""
-        asked = most(intent, self._price)
+        asked = most(intent, self.price)
         if self._budget is not None:
             if self._row.cost + asked > self._budget:
                 return "spent"

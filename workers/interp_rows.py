@@ -96,6 +96,34 @@ def some_explained(session: Session, sae_id: uuid.UUID, key: str, limit: int = 1
     return list(session.scalars(query))
 
 
+def unscored(
+    session: Session,
+    sae_id: uuid.UUID,
+    key: str,
+    features: Sequence[int] | None,
+    explanation: uuid.UUID | None,
+) -> list[tuple[int, uuid.UUID]]:
+    """(feature, explanation) of the newest explanations without a score under ``key``; as
+    ``work_items.plan_scores`` takes them."""
+    query = (
+        select(Explanation.feature, Explanation.id)
+        .distinct(Explanation.feature)
+        .where(Explanation.sae_id == sae_id)
+        .order_by(Explanation.feature, Explanation.created_at.desc(), Explanation.id)
+    )
+    if explanation is not None:
+        query = query.where(Explanation.id == explanation)
+    if features is not None:
+        query = query.where(Explanation.feature.in_(features))
+    done = set(session.scalars(select(Score.explanation_id).where(Score.key == key)))
+    return [(row[0], row[1]) for row in session.execute(query) if row[1] not in done]
+
+
+def texts_of(session: Session, explanations: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    query = select(Explanation.id, Explanation.text).where(Explanation.id.in_(explanations))
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
 def spent(session: Session, run_id: uuid.UUID) -> dict[str, Any]:
     """Calls, tokens and cost of a run so far."""
     row = session.get(Spend, run_id, populate_existing=True)

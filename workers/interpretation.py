@@ -38,6 +38,7 @@ from service.database.session import transaction
 from service.database.tables import Explanation, Sae
 from workers import interp_rows as rows
 from workers import work_items
+from workers.dry_run import forecast_run
 from workers.saes import named_sae
 from workers.shared_run import Share, SharedRun, Store
 from workers.work_items import Item
@@ -86,6 +87,8 @@ class Interpretation:
         stopped: str | None = None
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            if spec.dry_run:
+                return await forecast_run(self.engine, sae, texts, spec, tools, work)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
             await work.prepare(reporter)
             shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)

@@ -36,6 +36,7 @@ from monosemy.specs.parse import apply_overrides, load_spec, parse_part, parse_s
 from monosemy.specs.part import Part
 from monosemy.specs.parts import (
     HOST_SCORERS,
+    JUDGELESS,
     EvaluationSpec,
     ExplanationSpec,
     FeatureSelection,
@@ -51,6 +52,7 @@ from monosemy.specs.parts import (
 
 __all__ = [
     "HOST_SCORERS",
+    "JUDGELESS",
     "KINDS",
     "PENDING_SAE",
     "QUEUES",

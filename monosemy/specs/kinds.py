@@ -163,6 +163,8 @@ class ExplainRun(Part):
     """Id (or unique name) of an indexed SAE."""
     explanation: ExplanationSpec = ExplanationSpec()
     """Which features, how, by whom."""
+    dry_run: bool = False
+    """Only forecast calls, tokens and cost (``result.forecast``); nothing is explained."""
 
 
 class ScoreRun(Part):
@@ -178,6 +180,8 @@ class ScoreRun(Part):
     """Only this explanation, whether it is the newest or not."""
     scoring: ScoringSpec = ScoringSpec()
     """Which scorer, how many examples, by whom."""
+    dry_run: bool = False
+    """Only forecast calls, tokens and cost (``result.forecast``); nothing is scored."""
 
 
 MAX_SCORINGS = 16

@@ -219,6 +219,8 @@ class ExplanationSpec(Part):
 
 HOST_SCORERS = frozenset({"surprisal", "intervention"})
 """Scorers that run the host model itself, and so where torch is."""
+JUDGELESS = HOST_SCORERS | {"embedding", "example_embedding"}
+"""Scorers that ask no LLM."""
 
 
 class InterventionSpec(Part):

@@ -31,6 +31,7 @@ Features = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only forecast what it would cost.")]
 Watch = Annotated[bool, typer.Option(help="Follow the run until it ends.")]
 Budget = Annotated[
     float | None,
@@ -52,6 +53,7 @@ def explain(
     budget: Budget = None,
     concurrency: Concurrency = None,
     overrides: Overrides = None,
+    dry_run: DryRun = False,
     watch: Watch = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -63,6 +65,7 @@ def explain(
     spec = {
         "kind": "explain",
         "sae": sae,
+        "dry_run": dry_run,
         "explanation": {
             "explainer": explainer,
             "features": chosen,
@@ -86,6 +89,7 @@ def score(
     budget: Budget = None,
     concurrency: Concurrency = None,
     overrides: Overrides = None,
+    dry_run: DryRun = False,
     watch: Watch = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -98,6 +102,7 @@ def score(
     spec = {
         "kind": "score",
         "sae": sae,
+        "dry_run": dry_run,
         "scoring": scoring,
         **_given(features=list(features) if features else None, explanation=explanation),
     }
@@ -229,6 +234,9 @@ def _submit(spec: dict[str, Any], overrides: list[str] | None, watch: bool, as_j
     if watch:
         say(f"run {run['id']}")
         follow(client, run["id"], as_json)
+        if spec["dry_run"] and not as_json:
+            result = client.get(f"/runs/{segment(run['id'])}")["result"]
+            out.print(result["summary"], highlight=False, soft_wrap=True)
     elif as_json:
         print_json(run)
     else:

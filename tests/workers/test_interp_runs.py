@@ -17,6 +17,7 @@ from stub_server import Answer, Request, StubServer, asked_about, error, good, t
 from trained_library import Trained
 from worker_thread import wait_for, working
 
+from monosemy.specs import parse_spec
 from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
 from service.inference.client import InferenceClient
@@ -313,3 +314,29 @@ def test_the_gap_is_filled_in_batches(trained: Trained, settings: Settings) -> N
     filled = Embeddings(trained.engine, inference.client()).fill(trained.sae.id, reporter)
     assert filled == 150 and [len(texts) for texts in inference.asked] == [64, 64, 22]
     assert all(row.embedding is not None for row in explanations(trained))
+
+
+def test_a_dry_run_tells_the_cost_and_does_nothing(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    priced = settings.model_copy(update={"judge_price_input": 1.0, "judge_price_output": 2.0})
+    run = execute(trained, priced, {**EXPLAIN, "dry_run": True})
+    assert run.state == "succeeded", run.error
+    assert run.result is not None
+    wanted = run.result["forecast"]
+    assert (wanted["features"], wanted["calls"]) == (6, 6)
+    assert wanted["calibrated"] and wanted["cost"] > 0
+    assert "6 features" in run.result["summary"]
+    assert not explanations(trained)
+    assert len(stub.requests) <= 3
+    execute(trained, priced, EXPLAIN)
+    again = execute(trained, priced, {**EXPLAIN, "dry_run": True})
+    assert again.state == "failed", "nothing is left to explain"
+    scoring = execute(trained, priced, {**SCORE, "dry_run": True})
+    assert scoring.state == "succeeded", scoring.error
+    assert scoring.result is not None
+    # 8 texts in calls of 4, for its own explanation and for a borrowed one.
+    assert (scoring.result["forecast"]["features"], scoring.result["forecast"]["calls"]) == (6, 24)
+    assert not scores(trained)
+    free = {**SCORE, "dry_run": True, "scoring": {**SCORING, "scorer": "example_embedding"}}
+    assert parse_spec(free)

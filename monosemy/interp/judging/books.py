@@ -78,6 +78,8 @@ class Outcome:
 class Books(Protocol):
     """Where calls and answers are entered."""
 
+    price: PriceSpec
+
     async def open(self, intent: Intent) -> uuid.UUID:
         """Enters a call; may wait for calls under way to end.  Raises ``BudgetSpent``."""
 

@@ -144,6 +144,28 @@ class Judge:
             del self._under_way[key]
             ended.set()
 
+    async def weigh(self, messages: Sequence[Message], schema: Schema) -> int:
+        """How many tokens the endpoint counts for this prompt; 0 where it does not say.
+
+        It is sent, with room for an answer of one token.  Raises ``JudgeError``.
+        """
+        usage = Usage()
+        try:
+            await self._endpoint.probe(usage)
+            before = usage.prompt_tokens
+            await self._endpoint.chat(
+                messages,
+                schema,
+                name="answer",
+                max_tokens=1,
+                temperature=self.spec.temperature,
+                seed=0,
+                usage=usage,
+            )
+            return usage.prompt_tokens - before
+        finally:
+            self.usage.add(usage)
+
     def _key(self, messages: Sequence[Message], schema: Schema) -> str:
         asked = [dict(message) for message in messages]
         sampling = [self.spec.temperature, self.spec.max_output_tokens]
