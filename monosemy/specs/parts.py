@@ -274,6 +274,9 @@ class ScoringSpec(Part):
     ``half_width`` is given."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
+    empty_baseline: bool = False
+    """Also score every feature with an explanation that says nothing, through the same prompt: what
+    the texts give away by themselves."""
     judge: JudgeSpec = JudgeSpec()
     """The judging LLM."""
     intervention: InterventionSpec = InterventionSpec()

@@ -189,6 +189,21 @@ def test_scores_come_with_interval_and_baseline(
     assert len(stub.requests) == asked and len(scores(trained)) == 6
 
 
+def test_the_empty_baseline_is_stored_with_the_score(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    execute(trained, settings, EXPLAIN)
+    run = execute(trained, settings, {**SCORE, "scoring": {**SCORING, "empty_baseline": True}})
+    assert run.state == "succeeded", run.error
+    for score in scores(trained):
+        empty = score.details["empty"]
+        assert empty["n"] == 8 and empty["low"] <= empty["value"] <= empty["high"]
+    asked = [asked_about(request) for request in stub.requests if texts_asked(request)]
+    assert asked.count("(no explanation)") == len(asked) / 3
+    execute(trained, settings, SCORE)  # without it: another score, under another key
+    assert len(scores(trained)) == 12
+
+
 def test_only_unscored_explanations_are_scored(trained: Trained, settings: Settings) -> None:
     execute(trained, settings, EXPLAIN)
     execute(trained, settings, SCORE)
