@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
-from monosemy.interp.statistics.rates import Z95
-from monosemy.interp.statistics.student import student_critical
+from monosemy.interp.statistics.student import mean_interval
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
 
@@ -154,20 +151,3 @@ def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, An
         "gain_high": gain_high,
         "gain_n": len(pairs),
     }
-
-
-def mean_interval(
-    values: Sequence[float],
-) -> tuple[float | None, float | None, float | None]:
-    """Mean with Student's 95 % interval; without two values there is no interval."""
-    if not values:
-        return None, None, None
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None, None
-    half = (
-        student_critical(Z95, len(values) - 1)
-        * float(np.std(values, ddof=1))
-        / math.sqrt(len(values))
-    )
-    return mean, mean - half, mean + half
