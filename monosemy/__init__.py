@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from monosemy.formats.saelens import load_sae, save_sae
     from monosemy.index.reader import IndexReader
+    from monosemy.labels import explain, open_index, score
     from monosemy.models.host import HostModel
     from monosemy.notebook import PipelineResult, pipeline
     from monosemy.saes.base import SAE
@@ -25,9 +26,12 @@ _HOME = {
     "IndexReader": "monosemy.index.reader",
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
+    "explain": "monosemy.labels",
     "load_sae": "monosemy.formats.saelens",
+    "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
+    "score": "monosemy.labels",
 }
 
 __all__ = [
@@ -37,9 +41,12 @@ __all__ = [
     "PipelineResult",
     "Workspace",
     "__version__",
+    "explain",
     "load_sae",
+    "open_index",
     "pipeline",
     "save_sae",
+    "score",
 ]
 
 

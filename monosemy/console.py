@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +17,19 @@ from rich.progress import (
 )
 
 from monosemy.progress import Reporter, StageProgress
+
+
+@contextmanager
+def reporting(reporter: Reporter | None) -> Iterator[Reporter]:
+    """``reporter``, or bars on the terminal that end with the block."""
+    if reporter is not None:
+        yield reporter
+        return
+    shown = ConsoleReporter()
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
 class ConsoleReporter(Reporter):

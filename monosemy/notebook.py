@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from monosemy import stages
-from monosemy.console import ConsoleReporter
+from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
 from monosemy.index.reader import IndexReader
-from monosemy.interp.embedder import embed_here
 from monosemy.interp.explainers.base import Explanation
-from monosemy.interp.judging.judge import Judge
-from monosemy.interp.labelling import (
-    explain_features,
-    score_explanations,
-)
-from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.lab import Lab
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts, choose_features
-from monosemy.interp.tools import Tools
+from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
     EvaluateRun,
+    ExplanationSpec,
     IndexRun,
-    JudgeSpec,
     ModelSpec,
     PipelineRun,
     TrainRun,
@@ -58,7 +49,18 @@ class PipelineResult:
     evaluation: dict[str, Any] | None
     index: IndexReader
     explanations: dict[int, Explanation]
-    scores: dict[int, ScoreResult]
+    scores: dict[int, list[ScoreResult]]
+    """By feature, in the order of the spec's ``scoring``; of those that got them all."""
+
+    @property
+    def texts(self) -> FeatureTexts:
+        """The index with its text, as ``monosemy.explain`` and ``monosemy.score`` take it."""
+        return FeatureTexts(self.index, self.store)
+
+    @property
+    def lab(self) -> Lab:
+        """The host model with the SAE in it, for scorers that run them."""
+        return Lab(self.host, self.sae, self.spec.site)
 
 
 def pipeline(
@@ -80,20 +82,11 @@ def pipeline(
     """
     if not isinstance(spec, PipelineRun):
         spec = _parsed(spec or {})
-    workspace = Workspace(home)
-    shown = reporter or ConsoleReporter()
-    try:
-        return _run(
-            spec,
-            workspace,
-            shown,
-            judge_url or os.environ.get("MONOSEMY_JUDGE_URL"),
-            judge_api_key or os.environ.get("MONOSEMY_JUDGE_API_KEY"),
-            judge_model or os.environ.get("MONOSEMY_JUDGE_MODEL"),
-        )
-    finally:
-        if isinstance(shown, ConsoleReporter):
-            shown.close()
+    judge = JudgeAddress.from_environment(judge_url)
+    if judge is not None:
+        judge = JudgeAddress(judge.url, judge_api_key or judge.api_key, judge_model or judge.model)
+    with reporting(reporter) as shown:
+        return _run(spec, Workspace(home), shown, judge)
 
 
 def _parsed(data: Mapping[str, Any]) -> PipelineRun:
@@ -107,9 +100,7 @@ def _run(
     spec: PipelineRun,
     workspace: Workspace,
     reporter: Reporter,
-    judge_url: str | None,
-    judge_key: str | None,
-    judge_model: str | None,
+    judge: JudgeAddress | None,
 ) -> PipelineResult:
     training = pipeline_children(spec)[0]
     assert isinstance(training, TrainRun)
@@ -139,19 +130,7 @@ def _run(
         load_host,
         reporter,
     )
-    explanations: dict[int, Explanation] = {}
-    scores: dict[int, ScoreResult] = {}
-    if judge_url and spec.explanation is not None:
-
-        def judge(options: JudgeSpec) -> Judge:
-            return Judge(judge_url, judge_key, judge_model, options)
-
-        work = _label(spec, reader, store, judge, reporter, explanations, scores)
-        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
-            pool.submit(asyncio.run, work).result()
-    elif spec.explanation is not None:
-        reporter.log("no judge is named (MONOSEMY_JUDGE_URL): features have evidence labels only")
-    return PipelineResult(
+    made = PipelineResult(
         spec,
         folder,
         sae.sae,
@@ -160,36 +139,32 @@ def _run(
         sae.provenance["metrics"],
         evaluation,
         reader,
-        explanations,
-        scores,
+        {},
+        {},
     )
+    if spec.explanation is None:
+        return made
+    if judge is None:
+        reporter.log("no judge is named (MONOSEMY_JUDGE_URL): features have evidence labels only")
+        return made
+    return run_async(_label(made, spec.explanation, judge, reporter))
 
 
 async def _label(
-    spec: PipelineRun,
-    reader: IndexReader,
-    store: TokenStore,
-    make_judge: Any,
-    reporter: Reporter,
-    explanations: dict[int, Explanation],
-    scores: dict[int, ScoreResult],
-) -> None:
-    """Fills ``explanations`` and ``scores``."""
-    assert spec.explanation is not None
-    texts = FeatureTexts(reader, store)
-    features = choose_features(texts, spec.explanation.features)
-    async with make_judge(spec.explanation.judge) as judge:
-        explainer = create_explainer(spec.explanation, Tools(judge=judge))
-        await explain_features(
-            texts, features, spec.explanation, explainer, explanations.__setitem__, reporter
-        )
-    if spec.scoring is None:
-        return
+    made: PipelineResult, spec: ExplanationSpec, judge: JudgeAddress, reporter: Reporter
+) -> PipelineResult:
+    """``made`` with explanations and scores."""
+    texts = made.texts
+    features = choose_features(texts, spec.features)
+    explanations = await explain_with(texts, features, spec, judge, reporter)
     said = {feature: found.text for feature, found in explanations.items()}
-    async with make_judge(spec.scoring.judge) as judge:
-        tools = Tools(judge=judge, embed=embed_here())
-        scorer = create_scorer(spec.scoring, tools)
-        await texts.prepare(scorer.tiers(spec.scoring.tiers), tools, reporter)
-        await score_explanations(
-            texts, said, list(said), spec.scoring, scorer, scores.__setitem__, reporter
-        )
+    rounds = [
+        await score_with(texts, said, scoring, judge, reporter, made.lab)
+        for scoring in made.spec.scoring or []
+    ]
+    scores = {
+        feature: [found[feature] for found in rounds]
+        for feature in (said if rounds else {})
+        if all(feature in found for found in rounds)
+    }
+    return replace(made, explanations=explanations, scores=scores)

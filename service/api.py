@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service.docs import endpoints as docs
+from service.explanations import endpoints as explanations
 from service.features import endpoints as features
 from service.inference import endpoints as inference
 from service.models import endpoints as models
@@ -13,6 +14,7 @@ from service.runs import endpoints as runs
 from service.runs import training
 from service.saes import endpoints as saes
 from service.search import endpoints as search
+from service.spend import endpoints as spend
 from service.system import endpoints as system
 
 PREFIX = "/api/v1"
@@ -22,13 +24,15 @@ TAGS = [
     {"name": "models", "description": "Host models."},
     {"name": "saes", "description": "Trained sparse autoencoders."},
     {"name": "features", "description": "Latents as people see them."},
+    {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "search", "description": "Features by what they are about."},
+    {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "inference", "description": "Live activations of a text."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
 router = APIRouter(prefix=PREFIX)
-for part in (runs, training, models, saes, features, search, inference):
+for part in (runs, training, models, saes, features, explanations, spend, search, inference):
     router.include_router(part.router, responses=documented(401, 403, 500))
 router.include_router(system.router)
 router.include_router(docs.router)

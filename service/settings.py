@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     """Key for that endpoint; sent there and kept nowhere."""
     judge_timeout: float = 120.0
     """Seconds to wait for one answer of the judge."""
+    judge_concurrency: int | None = Field(None, ge=1)
+    """Most calls to the judge at a time, over all workers and runs."""
+    judge_requests_per_minute: float | None = Field(None, gt=0)
+    """Most calls to the judge per minute, over all workers and runs."""
+    judge_tokens_per_minute: float | None = Field(None, gt=0)
+    """Most tokens per minute, of prompts and answers together, over all workers and runs."""
     judge_price_input: float = 0.0
     """Price of a million prompt tokens, for costs and budgets, in any currency."""
     judge_price_cached: float | None = None

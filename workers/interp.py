@@ -11,13 +11,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from monosemy.errors import DataError, Interrupted, MonosemyError
+from monosemy.errors import Interrupted, MonosemyError
 from monosemy.interp.embedding import ThreadedEmbed
-from monosemy.interp.judging.endpoint import Limits
-from monosemy.interp.judging.judge import Judge
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
-from monosemy.specs import ExplainRun, JudgeSpec, Part, PriceSpec, ScoreRun, parse_spec
+from monosemy.specs import ExplainRun, JudgeSpec, Part, ScoreRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Run, Sae
@@ -25,9 +23,9 @@ from service.inference.client import InferenceClient
 from service.runs import repository
 from service.settings import Settings
 from workers import work_items
-from workers.books import PostgresBooks
 from workers.embeddings import Embeddings
 from workers.interpretation import Interpretation
+from workers.judges import open_judge
 from workers.reporter import RunReporter
 from workers.stoppable import until_stopped
 from workers.worker import main
@@ -93,35 +91,12 @@ class InterpRuns:
         embed = None
         if self.inference.url:
             embed = ThreadedEmbed(self.inference.embed, self.settings.embedder)
-        judge_spec = _judge_spec(spec)
-        if not self.settings.judge_url:
+        judge = open_judge(self.settings, self.engine, run_id, _judge_spec(spec))
+        if judge is None:
             yield Tools(embed=embed)
             return
-        price = judge_spec.price or self._price()
-        if judge_spec.budget is not None and not (price.input or price.output):
-            raise DataError(
-                "A budget needs prices.",
-                "Set judge.price in the spec, or MONOSEMY_JUDGE_PRICE_INPUT and _OUTPUT.",
-            )
-        books = PostgresBooks(self.engine, run_id, price, judge_spec.budget)
-        key = self.settings.judge_api_key
-        async with Judge(
-            self.settings.judge_url,
-            key.get_secret_value() if key else None,
-            self.settings.judge_model,
-            judge_spec,
-            Limits(timeout=self.settings.judge_timeout),
-            books,
-        ) as judge:
+        async with judge:
             yield Tools(judge=judge, embed=embed)
-
-    def _price(self) -> PriceSpec:
-        settings = self.settings
-        return PriceSpec(
-            input=settings.judge_price_input,
-            cached=settings.judge_price_cached,
-            output=settings.judge_price_output,
-        )
 
 
 def _judge_spec(spec: Part) -> JudgeSpec:

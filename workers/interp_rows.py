@@ -15,6 +15,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
+from service.explanations.repository import text_to_embed
 
 
 def publish_explanation(
@@ -112,11 +113,6 @@ def without_embedding(
     if after is not None:
         query = query.where(Explanation.id > after)
     return [(id_, text_to_embed(label, text)) for id_, label, text in session.execute(query)]
-
-
-def text_to_embed(label: str, text: str) -> str:
-    """What stands for an explanation in vector search."""
-    return f"{label}. {text}"
 
 
 def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[float]) -> None:

@@ -24,7 +24,15 @@ from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
-from monosemy.specs import ExplainRun, ExplanationSpec, JudgeSpec, Part, ScoreRun, ScoringSpec
+from monosemy.specs import (
+    HOST_SCORERS,
+    ExplainRun,
+    ExplanationSpec,
+    JudgeSpec,
+    Part,
+    ScoreRun,
+    ScoringSpec,
+)
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Explanation, Sae
@@ -131,6 +139,8 @@ class Interpretation:
         tools: Tools,
     ) -> FeatureWork:
         judge = _judge_of(spec).model or self.default_judge
+        if isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS:
+            judge = tools.need_lab().identity
         if isinstance(spec, ExplainRun):
             return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)
         return ScoreWork(self.engine, run_id, texts, spec.scoring, tools, judge)
@@ -152,7 +162,15 @@ class Interpretation:
                     raise MonosemyError(
                         "There are no explanations to score.", "Submit an explain run."
                     )
-                work_items.plan_scores(session, run_id, sae.id, key, spec.scoring.seed)
+                work_items.plan_scores(
+                    session,
+                    run_id,
+                    sae.id,
+                    key,
+                    spec.scoring.seed,
+                    spec.features,
+                    spec.explanation,
+                )
                 return
             done = rows.explained_features(session, sae.id, key)
             chosen = choose_features(texts, spec.explanation.features)

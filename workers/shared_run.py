@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError, Interrupted, JudgeError, Stopped
 from monosemy.interp.judging.books import BudgetSpent
-from monosemy.interp.judging.endpoint import EndpointError, JudgeAway
+from monosemy.interp.judging.failures import EndpointError, JudgeAway
 from service.database.session import transaction
 from workers import work_items
 from workers.failures import is_passing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -47,10 +47,16 @@ def plan_features(
 
 
 def plan_scores(
-    session: Session, run_id: uuid.UUID, sae_id: uuid.UUID, key: str, seed: int
+    session: Session,
+    run_id: uuid.UUID,
+    sae_id: uuid.UUID,
+    key: str,
+    seed: int,
+    features: Sequence[int] | None = None,
+    explanation: uuid.UUID | None = None,
 ) -> None:
-    """Adds every explained feature; as skipped where the newest explanation has a score under
-    ``key``.
+    """Adds every explained feature, or those of ``features`` only, or the one of ``explanation``;
+    as skipped where the newest explanation (or that one) has a score under ``key``.
 
     Each borrows the explanation of the next in one seeded cycle through all explained features,
     the scored ones included.  All of it happens in the database.
@@ -66,14 +72,25 @@ def plan_scores(
                        coalesce(lead(id) OVER cycle, first_value(id) OVER cycle) AS borrowed
                 FROM (
                     SELECT DISTINCT ON (feature) feature, id FROM explanations
-                    WHERE sae_id = :sae ORDER BY feature, created_at DESC, id
+                    WHERE sae_id = :sae
+                    ORDER BY feature, (id IS NOT DISTINCT FROM CAST(:only AS uuid)) DESC,
+                             created_at DESC, id
                 ) AS newest
                 WINDOW cycle AS (ORDER BY md5(feature || ':' || :seed), feature)
             ) AS planned
+            WHERE (CAST(:features AS int[]) IS NULL OR feature = ANY(CAST(:features AS int[])))
+              AND (CAST(:only AS uuid) IS NULL OR id = CAST(:only AS uuid))
             ON CONFLICT DO NOTHING
             """
         ),
-        {"run": run_id, "sae": sae_id, "key": key, "seed": str(seed)},
+        {
+            "run": run_id,
+            "sae": sae_id,
+            "key": key,
+            "seed": str(seed),
+            "features": None if features is None else list(features),
+            "only": explanation,
+        },
     )
 
 

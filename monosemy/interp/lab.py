@@ -27,6 +27,11 @@ class Lab:
         """The site at which the decoder's directions have their meaning."""
         return self.writes_to or self.site
 
+    @property
+    def identity(self) -> str:
+        """Names the host model's weights and precision: what another one would judge otherwise."""
+        return f"{self.host.fingerprint}:{self.host.dtype}"
+
     def direction(self, latent: int) -> Tensor:
         """Unit decoder direction ``[width of target]``, float32; ``DataError`` if there is none."""
         if not 0 <= latent < self.sae.d_sae:

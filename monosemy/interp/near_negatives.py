@@ -65,7 +65,7 @@ class NearNegatives:
                 picked = np.array(offered, np.int64)
                 middles = self._middles(picked, query)
                 places = np.full(len(picked), slot, np.int64)
-                taken = slots.fill(places, middles, windows.rows[picked], most=1)
+                taken = slots.fill(places, middles, windows.rows[picked])
                 if taken:
                     # Those behind it may still do for the next place of this query.
                     rest = offered[taken[0] + 1 :]

@@ -32,7 +32,7 @@ from monosemy.specs.kinds import (
     pipeline_children,
     queue_of,
 )
-from monosemy.specs.parse import apply_overrides, load_spec, parse_spec
+from monosemy.specs.parse import apply_overrides, load_spec, parse_part, parse_spec
 from monosemy.specs.part import Part
 from monosemy.specs.parts import (
     HOST_SCORERS,
@@ -91,6 +91,7 @@ __all__ = [
     "TranscoderSpec",
     "apply_overrides",
     "load_spec",
+    "parse_part",
     "parse_spec",
     "pipeline_children",
     "queue_of",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import uuid
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.part import Part, Site
@@ -169,9 +170,22 @@ class ScoreRun(Part):
 
     kind: Literal["score"] = "score"
     sae: SaeRef
-    """Id (or unique name) of an indexed SAE; its unscored explanations are scored."""
+    """Id (or unique name) of an indexed SAE; its newest explanations are scored, unless they have
+    such a score already."""
+    features: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=1)
+    """Only these features; None takes all that are explained."""
+    explanation: uuid.UUID | None = None
+    """Only this explanation, whether it is the newest or not."""
     scoring: ScoringSpec = ScoringSpec()
     """Which scorer, how many examples, by whom."""
+
+
+MAX_SCORINGS = 16
+"""Score runs that one pipeline may end in."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict | ScoringSpec) else value
 
 
 class PipelineRun(_Training):
@@ -184,8 +198,11 @@ class PipelineRun(_Training):
     """What to keep per feature."""
     explanation: ExplanationSpec | None = ExplanationSpec()
     """None leaves the LLM out: features have evidence labels only."""
-    scoring: ScoringSpec | None = ScoringSpec()
-    """None leaves scoring out; it needs explanations."""
+    scoring: Annotated[
+        Annotated[list[ScoringSpec], Field(min_length=1, max_length=MAX_SCORINGS)] | None,
+        BeforeValidator(_as_list, json_schema_input_type=ScoringSpec | list[ScoringSpec] | None),
+    ] = Field(default_factory=lambda: [ScoringSpec()])
+    """One score run each, or a single one; None leaves scoring out.  It needs explanations."""
 
 
 RunSpec = Annotated[
@@ -240,6 +257,5 @@ def pipeline_children(spec: PipelineRun) -> list[Part]:
     children.append(IndexRun(sae=PENDING_SAE, indexing=spec.indexing))
     if spec.explanation is not None:
         children.append(ExplainRun(sae=PENDING_SAE, explanation=spec.explanation))
-        if spec.scoring is not None:
-            children.append(ScoreRun(sae=PENDING_SAE, scoring=spec.scoring))
+        children += [ScoreRun(sae=PENDING_SAE, scoring=scoring) for scoring in spec.scoring or []]
     return children

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -30,10 +30,18 @@ def parse_spec(data: Any) -> Part:
         raise SpecError(
             [("kind", f"{kind!r} is not a kind of run{_nearest(str(kind), KINDS)}; known: {known}")]
         )
+    return parse_part(KINDS[kind], data)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def parse_part(model: type[P], data: Mapping[str, Any]) -> P:
+    """Validates ``data`` as one part of a spec; raises ``SpecError`` as ``parse_spec`` does."""
     try:
-        return KINDS[kind].model_validate(dict(data))
+        return model.model_validate(dict(data))
     except ValidationError as error:
-        raise SpecError([_describe(KINDS[kind], item) for item in error.errors()]) from None
+        raise SpecError([_describe(model, item) for item in error.errors()]) from None
 
 
 def load_spec(path: str | Path) -> dict[str, Any]:

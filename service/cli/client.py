@@ -47,6 +47,12 @@ class Client:
     def post(self, path: str, body: Any) -> Any:
         return self._call("POST", path, json=body)
 
+    def put(self, path: str, body: Any) -> Any:
+        return self._call("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        self._send("DELETE", path)
+
     @contextmanager
     def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """An open response, to be read line by line; connection faults are httpx's own."""
@@ -66,15 +72,18 @@ class Client:
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
+            return self._send(method, path, **options).json()
+        except ValueError:
+            raise ApiError(f"{self.url} answers, but not as monosemy does.", FAILED) from None
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise self.unreachable(error) from None
         if response.status_code >= 400:
             raise _refused(response)
-        try:
-            return response.json()
-        except ValueError:
-            raise ApiError(f"{self.url} answers, but not as monosemy does.", FAILED) from None
+        return response
 
 
 def segment(name: str) -> str:

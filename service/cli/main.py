@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import features, keys, runs, saes, stack_commands
+from service.cli import explanations, features, keys, runs, saes, stack_commands
 from service.cli.demo import demo
 from service.cli.output import EXIT_CODES
 from service.version import version
@@ -30,6 +30,9 @@ for command in (
     features.features,
     features.search,
     features.activations,
+    explanations.explain,
+    explanations.score,
+    explanations.spend,
 ):
     app.command()(command)
 
@@ -55,6 +58,7 @@ def _root(
 app.add_typer(runs.app, name="run")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
+app.add_typer(explanations.app, name="explanation")
 app.add_typer(keys.app, name="keys")
 
 

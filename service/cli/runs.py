@@ -51,7 +51,7 @@ def submit(
     run = client.post("/runs", data)
     if watch:
         say(f"run {run['id']}")
-        _follow(client, run["id"], as_json)
+        follow(client, run["id"], as_json)
     elif as_json:
         print_json(run)
     else:
@@ -119,7 +119,7 @@ def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    _follow(connect(), run_id, as_json)
+    follow(connect(), run_id, as_json)
 
 
 @app.command()
@@ -149,7 +149,7 @@ def _changed(run: dict[str, Any], as_json: bool) -> None:
         out.print(run["state"], highlight=False)
 
 
-def _follow(client: Client, run_id: str, as_json: bool) -> None:
+def follow(client: Client, run_id: str, as_json: bool) -> None:
     try:
         run = watch_run(client, run_id, out, as_json)
     except KeyboardInterrupt:

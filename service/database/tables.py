@@ -90,6 +90,10 @@ class Run(Base):
     """A failed attempt waits until then."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[dt.datetime | None]
+    created_by: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("api_keys.id", ondelete="SET NULL")
+    )
+    """The API key that submitted it; None in open mode."""
     created_at: Mapped[dt.datetime] = _now()
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
@@ -237,6 +241,20 @@ class Explanation(Base):
             postgresql_ops={"embedding": "halfvec_cosine_ops"},
         ),
     )
+
+
+class Vote(Base):
+    """What one reader holds of an explanation."""
+
+    __tablename__ = "explanation_votes"
+    explanation_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("explanations.id", ondelete="CASCADE"), primary_key=True
+    )
+    voter: Mapped[str] = mapped_column(primary_key=True)
+    """Id of the API key, or ``local`` in open mode."""
+    value: Mapped[int] = mapped_column(SmallInteger)
+    """1 or -1."""
+    created_at: Mapped[dt.datetime] = _now()
 
 
 class Score(Base):

@@ -42,7 +42,7 @@ def list_all(
     min_density: Density = None,
     max_density: Density = None,
     has_explanation: Annotated[
-        bool | None, Query(description="Only features that an LLM did, or did not, explain.")
+        bool | None, Query(description="Only features that have, or have not, an explanation.")
     ] = None,
     q: Annotated[
         str | None,

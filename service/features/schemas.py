@@ -50,16 +50,17 @@ class ScoreDetail(ScoreBrief):
 
 
 class ExplanationBrief(_Part):
-    """The text that an LLM wrote about a feature."""
+    """What an LLM, or a person, says of a feature."""
 
     id: uuid.UUID
     explainer: str
+    """`default`, `contrastive` and so on, or `human`."""
     label: str
     """A few words."""
     text: str
     """A sentence or two."""
     judge: str
-    """The LLM that wrote it."""
+    """The LLM that wrote it; empty for a person."""
 
 
 class ExplanationDetail(ExplanationBrief):

@@ -108,11 +108,12 @@ def _require(session: Session, sae: str, index: int) -> tuple[Sae, Model, Featur
         raise no_such_sae(sae)
     found, model, feature = row
     if feature is None:
-        raise _no_such_feature(found, index)
+        raise no_such_feature(found, index)
     return found, model, feature
 
 
-def _no_such_feature(sae: Sae, index: int) -> Problem:
+def no_such_feature(sae: Sae, index: int) -> Problem:
+    """404 that says which features there are."""
     if sae.index is None:
         return not_found("feature", index, f"'{sae.name}' is not indexed yet.")
     return not_found("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")

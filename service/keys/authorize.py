@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -28,6 +29,7 @@ class Scope:
         self.needed = needed
 
     def __call__(self, request: Request, context: ContextDep, credentials: Credentials) -> None:
+        request.state.key_id = None
         if not context.settings.require_keys:
             return
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
@@ -45,6 +47,7 @@ class Scope:
                 f"This needs the scope '{self.needed}'; the key '{stored.prefix}...' has"
                 f" {', '.join(stored.scopes)}.",
             )
+        request.state.key_id = stored.id
 
 
 def _unauthenticated(detail: str) -> Problem:
@@ -56,6 +59,13 @@ def _unauthenticated(detail: str) -> Problem:
         headers={"WWW-Authenticate": 'Bearer realm="monosemy"'},
     )
 
+
+def _key_id(request: Request) -> uuid.UUID | None:
+    return getattr(request.state, "key_id", None)
+
+
+KeyId = Annotated[uuid.UUID | None, Depends(_key_id)]
+"""Id of the request's API key, None in open mode; for endpoints that ask for a scope."""
 
 CanRead = Depends(Scope("read"))
 CanRun = Depends(Scope("run"))

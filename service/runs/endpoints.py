@@ -9,12 +9,12 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Re
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from monosemy.specs import PENDING_SAE, parse_spec
+from monosemy.specs import parse_spec
 from service import logs
-from service.context import AppContext, ContextDep, SessionDep
+from service.context import ContextDep, SessionDep
 from service.database.session import transaction
 from service.database.tables import Run
-from service.keys.authorize import CanRead, CanRun
+from service.keys.authorize import CanRead, CanRun, KeyId
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -24,13 +24,12 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import Problem, documented, invalid, not_found
+from service.problems import documented, not_found
 from service.runs.events_stream import EventFeed, event_stream
-from service.runs.lifecycle import cancel_run, create_run, retry_run
-from service.runs.queries import RunFilter, get_family, list_runs
-from service.runs.schemas import RunDetail, RunFamily, RunKind, RunState, RunSummary
-from service.runs.wake import wake
-from service.saes.repository import find_sae
+from service.runs.lifecycle import cancel_run, retry_run
+from service.runs.queries import RunFilter, list_runs
+from service.runs.schemas import RunFamily, RunKind, RunState, RunSummary
+from service.runs.submission import announce, check_names, family_of, submitted
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -61,17 +60,13 @@ def submit(
     background: BackgroundTasks,
     request: Request,
     response: Response,
+    key: KeyId,
     spec: Annotated[Any, Body()],
 ) -> RunFamily:
     """The body is a run spec. A pipeline is stored with the runs that it consists of."""
     parsed = parse_spec(spec)
-    _check_sae(session, parsed)
-    run = create_run(session, parsed)
-    logs.run_id.set(str(run.id))
-    response.headers["Location"] = request.url_for("show_run", run_id=run.id).path
-    family = _family(session, run.id)
-    _announce(background, context, family)
-    return family
+    check_names(session, parsed)
+    return submitted(session, context, background, request, response, parsed, key)
 
 
 @router.get("", summary="List runs", dependencies=[CanRead], responses=documented(422))
@@ -108,7 +103,7 @@ def list_all(
 )
 def show_run(session: SessionDep, run_id: uuid.UUID) -> RunFamily:
     """A pipeline comes with its steps."""
-    return _family(session, run_id)
+    return family_of(session, run_id)
 
 
 @router.get(
@@ -138,7 +133,7 @@ def follow(
     `Last-Event-ID`; ends when the run has."""
     given = last_event_id if last_event_id is not None else after
     with transaction(context.engine) as session:
-        _family(session, run_id)
+        family_of(session, run_id)
     if given is not None:
         events, ended = EventFeed(context.engine, run_id, given).poll()
         if ended and not events:
@@ -161,7 +156,7 @@ def cancel(session: SessionDep, run_id: uuid.UUID) -> RunFamily:
     """A run under way stops at its next step and keeps its checkpoint; so do a pipeline's steps."""
     run = _locate(session, run_id)
     cancel_run(session, run)
-    return _family(session, run_id)
+    return family_of(session, run_id)
 
 
 @router.post(
@@ -176,8 +171,8 @@ def retry(
     """Takes a failed or cancelled run up again, from its checkpoint where there is one."""
     run = _locate(session, run_id)
     retry_run(session, run)
-    family = _family(session, run_id)
-    _announce(background, context, family)
+    family = family_of(session, run_id)
+    announce(background, context, family)
     return family
 
 
@@ -187,40 +182,3 @@ def _locate(session: Session, run_id: uuid.UUID) -> Run:
     if run is None:
         raise not_found("run", run_id)
     return run
-
-
-def _family(session: Session, run_id: uuid.UUID) -> RunFamily:
-    logs.run_id.set(str(run_id))
-    session.flush()
-    found = get_family(session, run_id)
-    if found is None:
-        raise not_found("run", run_id)
-    run, children = found
-    family = RunFamily(**dict(RunDetail.model_validate(run)))
-    family.children = [RunDetail.model_validate(child) for child in children]
-    return family
-
-
-def _check_sae(session: Session, spec: Any) -> None:
-    """A spec that names an SAE names one that exists."""
-    reference = getattr(spec, "sae", None)
-    if not isinstance(reference, str):
-        return
-    if reference == PENDING_SAE:
-        raise invalid([("sae", f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")])
-    try:
-        find_sae(session, reference)
-    except Problem as problem:
-        raise invalid([("sae", problem.detail)]) from None
-
-
-def _announce(background: BackgroundTasks, context: AppContext, family: RunFamily) -> None:
-    """Wakes the queues of what can start now, once the transaction is committed."""
-    waited_for = {run.id for run in family.children if run.state != "succeeded"}
-    startable = {
-        run.queue
-        for run in (family, *family.children)
-        if run.state == "queued" and run.depends_on not in waited_for
-    }
-    for queue in sorted(startable - {"none"}):
-        background.add_task(wake, context.settings.redis_url, queue)

@@ -7,6 +7,7 @@ Workers name themselves as ``owner``; one that has lost its lease can change not
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -39,21 +40,23 @@ class LostLease(Exception):
     """The worker does not hold the run (any more); it must drop it without a trace."""
 
 
-def create_run(session: Session, spec: Part, max_attempts: int = MAX_ATTEMPTS) -> Run:
-    """Stores a run, a pipeline with its children; the caller wakes the queues after the commit."""
+def create_run(
+    session: Session,
+    spec: Part,
+    max_attempts: int = MAX_ATTEMPTS,
+    created_by: uuid.UUID | None = None,
+) -> Run:
+    """Stores a run, a pipeline with its children; the caller wakes the queues after the commit.
+
+    ``created_by`` is the id of an API key.
+    """
+    add = partial(_add, session, max_attempts=max_attempts, created_by=created_by)
+    parent = add(spec)
     if not isinstance(spec, PipelineRun):
-        return _add(session, spec, max_attempts=max_attempts)
-    parent = _add(session, spec, max_attempts=max_attempts)
+        return parent
     before: uuid.UUID | None = None
     for position, child in enumerate(pipeline_children(spec), 1):
-        run = _add(
-            session,
-            child,
-            max_attempts=max_attempts,
-            parent_id=parent.id,
-            position=position,
-            depends_on=before,
-        )
+        run = add(child, parent_id=parent.id, position=position, depends_on=before)
         before = run.id
     return parent
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from service.context import AppContext, ContextDep
+from service.context import ContextDep
 from service.database.session import transaction
-from service.database.tables import EMBEDDING_DIMENSIONS
 from service.features.schemas import ExplanationBrief, ScoreBrief
-from service.inference.client import InferenceAway, InferenceRefused
 from service.keys.authorize import CanRead
 from service.problems import documented
 from service.saes.repository import find_sae
+from service.search.embed import embed_text
 from service.search.fusion import Fused, fuse
 from service.search.repository import FeatureKey, by_meaning, by_spelling, by_words, describe
 from service.search.schemas import Matcher, SearchHit, SearchResults
@@ -47,7 +45,7 @@ def search(
     """Explanations by meaning, explanations and evidence labels by words and by spelling, joined by
     reciprocal rank fusion.  Without an embedder the answer is lexical, and says so."""
     # The model is asked before a transaction opens: it may take its time.
-    embedding, reason = _embed(context, q)
+    embedding, reason = embed_text(context, q)
     with transaction(context.engine) as session:
         only = find_sae(session, sae)[0].id if sae is not None else None
         lists: dict[str, list[FeatureKey]] = {}
@@ -60,21 +58,6 @@ def search(
         items = _hits(session, fuse(lists)[:limit])
     mode = "lexical" if embedding is None else "hybrid"
     return SearchResults(query=q, mode=mode, reason=reason, items=items)
-
-
-def _embed(context: AppContext, query: str) -> tuple[list[float] | None, str | None]:
-    """The query's embedding, or why there is none."""
-    try:
-        (embedding,) = context.inference.embed([query])
-    except (InferenceAway, InferenceRefused) as error:
-        logger.warning("search without the embedder: %s", error)
-        return None, str(error)
-    if len(embedding) != EMBEDDING_DIMENSIONS or not all(map(math.isfinite, embedding)):
-        return None, (
-            f"The embedder gave {len(embedding)} numbers; the database holds vectors of"
-            f" {EMBEDDING_DIMENSIONS}."
-        )
-    return embedding, None
 
 
 def _hits(session: Session, ranked: list[Fused[FeatureKey]]) -> list[SearchHit]:

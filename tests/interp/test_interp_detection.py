@@ -13,7 +13,8 @@ from stub_server import Answer, Request, StubServer, asked_about, error, good, t
 
 from monosemy.errors import DataError
 from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
-from monosemy.interp.judging.endpoint import EndpointError, Limits
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer

@@ -10,7 +10,8 @@ from stub_server import Answer, StubServer, error, good
 from monosemy.errors import DataError
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation, unusable
 from monosemy.interp.explainers.default import DefaultExplainer
-from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.shown import ShownExample

@@ -16,7 +16,8 @@ from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence, TokenEffect, TokenShare
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples, Explanation
 from monosemy.interp.explainers.single_token import SingleTokenExplainer, single_word
-from monosemy.interp.judging.endpoint import AnswerError, EndpointError, Limits
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.registry import create_explainer
 from monosemy.interp.tools import TokenChange, Tools

@@ -14,7 +14,8 @@ from interp_examples import example, scoring_examples
 from stub_server import Answer, Request, StubServer, error, good, texts_asked
 
 from monosemy.errors import DataError
-from monosemy.interp.judging.endpoint import EndpointError, Limits
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import ScoringExamples, result_of

@@ -11,7 +11,8 @@ import pytest
 from stub_server import Answer, Request, StubServer, error, good
 
 from monosemy.interp.judging.answers import object_schema
-from monosemy.interp.judging.endpoint import AnswerError, EndpointError, JudgeAway, Limits
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import AnswerError, EndpointError, JudgeAway
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
@@ -40,6 +41,11 @@ def ask(
             return await asyncio.gather(*calls, return_exceptions=True), judge
 
     return asyncio.run(run())
+
+
+def first(request: dict[str, Any]) -> bool:
+    """Whether this is the first of the questions that ``ask`` asks."""
+    return request["messages"][0]["content"] == _numbered(0)[0]["content"]
 
 
 def _numbered(number: int) -> list[dict[str, str]]:
@@ -155,7 +161,7 @@ def test_passing_trouble_is_retried(trouble: Answer) -> None:
 
 
 def test_lasting_trouble_fails_the_item_only() -> None:
-    with StubServer([error(500)] * 4 + [GOOD]) as stub:
+    with StubServer(respond=lambda request: error(500) if first(request) else GOOD) as stub:
         results, judge = ask(stub, JudgeSpec(concurrency=1), times=2)
     assert isinstance(results[0], AnswerError)
     assert results[0].usage.failures == 1
@@ -166,7 +172,7 @@ def test_lasting_trouble_fails_the_item_only() -> None:
 
 @pytest.mark.parametrize("trouble", [error(502), error(503), error(429, retry_after="0")])
 def test_a_judge_that_is_busy_or_away_is_not_the_questions_fault(trouble: Answer) -> None:
-    with StubServer([trouble] * 4 + [GOOD]) as stub:
+    with StubServer(respond=lambda request: trouble if first(request) else GOOD) as stub:
         results, _ = ask(stub, JudgeSpec(concurrency=1), times=2)
     assert isinstance(results[0], JudgeAway)
     assert results[1][0]["word"] == "tree"

@@ -17,7 +17,7 @@ from monosemy.errors import Cancelled, DataError, JudgeError
 from monosemy.index.sampling import split_postings
 from monosemy.interp.baseline import EMPTY_EXPLANATION
 from monosemy.interp.explainers.base import Explanation
-from monosemy.interp.judging.endpoint import AnswerError, EndpointError
+from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.labelling import (
     Tally,

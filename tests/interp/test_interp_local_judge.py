@@ -20,7 +20,7 @@ from interp_examples import evidence, negatives, positives, scoring_examples
 from monosemy.errors import ModelError
 from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.explainers.default import DefaultExplainer
-from monosemy.interp.judging.endpoint import AnswerError
+from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.local_judge import default_threads, main, packaged_gguf, start_server
 from monosemy.interp.scorers.base import result_of

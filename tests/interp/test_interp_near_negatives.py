@@ -259,7 +259,9 @@ def brute_force(
             ):
                 candidates.append((-float(vectors[i] @ vectors[own]), start, row))
         for _, start, row in sorted(candidates):
-            if seen.take(start, start + length):
+            batch = seen.batch(np.array([start]), np.array([start + length]))
+            if batch.take(0):
+                batch.close()
                 taken.append((start, start + length))
                 rows.add(row)
                 documents[int(store.row_document[row])] += 1

@@ -127,7 +127,7 @@ def test_a_transaction_that_fails_leaves_nothing(
     def fail(*args: object) -> None:
         raise RuntimeError("after the run was written")
 
-    monkeypatch.setattr("service.runs.endpoints._announce", fail)
+    monkeypatch.setattr("service.runs.submission.announce", fail)
     with engine.connect() as connection:
         before = connection.execute(text("SELECT count(*) FROM runs")).scalar_one()
         assert client.post("/api/v1/runs", json={"kind": "train"}).status_code == 500

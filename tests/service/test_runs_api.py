@@ -29,7 +29,7 @@ def no_runs(engine: Engine) -> None:
 @pytest.fixture
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     queues: list[str] = []
-    monkeypatch.setattr("service.runs.endpoints.wake", lambda url, queue: queues.append(queue))
+    monkeypatch.setattr("service.runs.submission.wake", lambda url, queue: queues.append(queue))
     return queues
 
 

@@ -14,7 +14,7 @@ from monosemy.errors import DataError, JudgeError
 from monosemy.index.evidence import FeatureEvidence
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples, Explanation
 from monosemy.interp.judging.books import BudgetSpent
-from monosemy.interp.judging.endpoint import EndpointError, JudgeAway
+from monosemy.interp.judging.failures import EndpointError, JudgeAway
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.base import Scorer, ScoringExamples, result_of
 from monosemy.interp.scorers.result import ScoreResult

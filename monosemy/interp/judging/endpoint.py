@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import logging
 import random
 import re
@@ -17,7 +16,6 @@ import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
-from monosemy.errors import JudgeError
 from monosemy.interp.judging.answers import (
     Schema,
     as_sent,
@@ -26,6 +24,13 @@ from monosemy.interp.judging.answers import (
     without_limits,
 )
 from monosemy.interp.judging.books import Books, Intent, Outcome
+from monosemy.interp.judging.failures import (
+    AnswerError,
+    EndpointError,
+    JudgeAway,
+    retry_after,
+)
+from monosemy.interp.judging.pace import Pace
 from monosemy.interp.judging.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -40,27 +45,6 @@ _RETRIED = {408, 409, 425, 429}
 _REFUSED = {401, 402, 403, 404, 405}
 _UNDERSTOOD_NOT = {400, 415, 422, 501}
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|bearer|token)[-_ ][\w*.\-]{8,}", re.IGNORECASE)
-
-
-class EndpointError(JudgeError):
-    """The endpoint itself cannot be used (address, key, model name): no item will fare better."""
-
-
-class AnswerError(JudgeError):
-    """No usable answer for this one item; ``usage`` is what the attempts cost."""
-
-    def __init__(self, message: str, usage: Usage | None = None) -> None:
-        super().__init__(message)
-        self.usage = usage or Usage()
-
-
-class JudgeAway(JudgeError):
-    """The endpoint is busy or away for longer than one call waits; later it may be there again."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
-        """Seconds after which the endpoint asked to be called again."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +92,7 @@ class Endpoint:
         api_key: str | None,
         model: str | None,
         limits: Limits,
-        concurrency: int,
+        pace: Pace,
         books: Books,
     ) -> None:
         parts = urlsplit(base_url)
@@ -129,12 +113,12 @@ class Endpoint:
             # A proxy named in the environment must not stand between us and our own machine.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=parts.hostname not in _LOOPBACK),
         )
-        self._slots = asyncio.Semaphore(concurrency)
+        self.pace = pace
         self._probing = asyncio.Lock()
         self._probed = False
-        self._hold_until = 0.0
 
     async def aclose(self) -> None:
+        await self.pace.aclose()
         await self._client.close()
 
     async def chat(
@@ -170,7 +154,9 @@ class Endpoint:
             )
 
         try:
-            completion = await self._with_retries(lambda: self._entered(intent, request), usage)
+            completion = await self._with_retries(
+                lambda: self._entered(intent, request), usage, _expected(intent)
+            )
         except openai.APIStatusError as error:
             raise AnswerError(
                 f"The judge refused the request ({self._clean(error)}).", usage
@@ -286,7 +272,7 @@ class Endpoint:
             return completion
 
         intent = Intent(self.model or "", _most_tokens(messages), sent[self.dialect.limit_name])
-        completion = await self._with_retries(call, usage)
+        completion = await self._with_retries(call, usage, _expected(intent))
         _count_tokens(completion, usage)
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
@@ -322,36 +308,39 @@ class Endpoint:
             await self.books.close(call, Outcome(200, tokens))
         return answer
 
-    async def _with_retries(self, call: Callable[[], Awaitable[Any]], usage: Usage) -> Any:
-        """Repeats ``call`` over passing trouble.  Lets ``APIStatusError`` 400 and kin through."""
-        async with self._slots:
-            started = time.monotonic()
-            try:
-                for attempt in range(1, self.limits.attempts + 1):
-                    await self._held()
-                    try:
-                        answer = await call()
-                        if isinstance(answer, str) or getattr(answer, "choices", True) in (
-                            None,
-                            [],
-                        ):
-                            raise ValueError("the body is no chat completion")
-                        usage.calls += 1
-                        return answer
-                    except (openai.APIError, ValueError) as error:
-                        wait = self._wait_after(error, attempt, usage)
-                    usage.retries += 1
-                    await asyncio.sleep(wait)
-                raise AssertionError("unreachable: the last attempt raises")
-            finally:
-                usage.seconds += time.monotonic() - started
+    async def _with_retries(
+        self, call: Callable[[], Awaitable[Any]], usage: Usage, tokens: int = 0
+    ) -> Any:
+        """Repeats ``call``, of about so many ``tokens``, over passing trouble.
 
-    async def _held(self) -> None:
-        """Waits while the endpoint has asked everybody to (Retry-After concerns all calls)."""
-        while (left := self._hold_until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        Lets ``APIStatusError`` 400 and kin through.
+        """
+        started = time.monotonic()
+        try:
+            for attempt in range(1, self.limits.attempts + 1):
+                try:
+                    answer = await self._in_turn(call, tokens)
+                    usage.calls += 1
+                    return answer
+                except (openai.APIError, ValueError) as error:
+                    wait = await self._wait_after(error, attempt, usage)
+                usage.retries += 1
+                await asyncio.sleep(wait)
+            raise AssertionError("unreachable: the last attempt raises")
+        finally:
+            usage.seconds += time.monotonic() - started
 
-    def _wait_after(self, error: Exception, attempt: int, usage: Usage) -> float:
+    async def _in_turn(self, call: Callable[[], Awaitable[Any]], tokens: int) -> Any:
+        async with self.pace.turn(tokens) as turn:
+            answer = await call()
+            if isinstance(answer, str) or getattr(answer, "choices", True) in (None, []):
+                raise ValueError("the body is no chat completion")
+            spent = getattr(answer, "usage", None)
+            if spent is not None:
+                turn.used((spent.prompt_tokens or 0) + (spent.completion_tokens or 0))
+            return answer
+
+    async def _wait_after(self, error: Exception, attempt: int, usage: Usage) -> float:
         """Seconds until the next attempt; raises when there is to be none."""
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         reason = self._clean(error)
@@ -365,7 +354,7 @@ class Endpoint:
         final = attempt == self.limits.attempts
         if status is not None and status < 500 and status not in _RETRIED:
             final = True
-        asked = _retry_after(error) if isinstance(error, openai.APIStatusError) else None
+        asked = retry_after(error) if isinstance(error, openai.APIStatusError) else None
         if asked is not None and asked > self.limits.longest_wait:
             raise JudgeAway(f"The judge asks to wait {asked:.0f} s ({reason}).", asked) from None
         if final and type(error) is openai.APIConnectionError and not self._probed:
@@ -381,7 +370,7 @@ class Endpoint:
         if final:
             raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
         if asked is not None:
-            self._hold_until = max(self._hold_until, time.monotonic() + asked)
+            await self.pace.hold(asked)
             return asked
         backoff = min(self.limits.longest_wait, self.limits.first_wait * 2 ** (attempt - 1))
         return backoff * random.uniform(0.5, 1.0)
@@ -409,6 +398,11 @@ def _honoured(reply: Reply, asked: Format) -> bool:
     return asked == "json_object" or isinstance(value.get("colour"), str)
 
 
+def _expected(intent: Intent) -> int:
+    """About how many tokens a call comes to: four bytes of prompt each, and the whole answer."""
+    return intent.prompt_tokens // 4 + intent.completion_tokens
+
+
 def _count_tokens(completion: ChatCompletion | Completion, usage: Usage) -> None:
     if completion.usage is None:
         return
@@ -425,18 +419,3 @@ def _most_tokens(messages: Sequence[Message]) -> int:
 def most_tokens(text: str) -> int:
     """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
     return len(text.encode("utf-8", "surrogatepass")) + 16
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds that the Retry-After header asks for, given as a number or as a date."""
-    headers = error.response.headers
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
-            return None
-        return max(0.0, float(value))
-    except ValueError:
-        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None

@@ -17,7 +17,9 @@ from monosemy.interp.judging.answers import (
     salvage_object,
 )
 from monosemy.interp.judging.books import Books, MemoryBooks
-from monosemy.interp.judging.endpoint import AnswerError, Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.endpoint import Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.failures import AnswerError
+from monosemy.interp.judging.pace import LocalPace, Pace
 from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
@@ -46,12 +48,18 @@ class Judge:
         spec: JudgeSpec,
         limits: Limits | None = None,
         books: Books | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.spec = spec
         self.usage = Usage()
         self.books = books or MemoryBooks(spec.price, spec.budget)
         self._endpoint = Endpoint(
-            base_url, api_key, spec.model or model, limits or Limits(), spec.concurrency, self.books
+            base_url,
+            api_key,
+            spec.model or model,
+            limits or Limits(),
+            pace or LocalPace(spec.concurrency),
+            self.books,
         )
         self._under_way: dict[str, asyncio.Event] = {}
         self.prompt_logprobs = PromptLogprobs(self._endpoint, self.usage)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from monosemy.interp.judging.endpoint import AnswerError, Endpoint, EndpointError
+from monosemy.interp.judging.endpoint import Endpoint
+from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.usage import Usage
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import numpy as np
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.answers import object_schema
-from monosemy.interp.judging.endpoint import AnswerError
+from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.prompts.loader import load_prompt

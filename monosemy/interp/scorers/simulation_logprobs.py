@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monosemy.interp.judging.endpoint import AnswerError
+from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.prompt_logprobs import PromptToken, at_offsets
 from monosemy.interp.judging.usage import Usage

@@ -1,0 +1,189 @@
+"""Explaining and scoring features from a notebook or a script: an index and a judge, no service.
+
+texts = monosemy.open_index("my-work/indexes/...")
+said = monosemy.explain(texts, [3, 17], judge="http://localhost:8000/v1")
+scores = monosemy.score(texts, said, judge="http://localhost:8000/v1", scorer="fuzzing")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from monosemy.console import reporting
+from monosemy.data.store import TokenStore
+from monosemy.errors import DataError
+from monosemy.index.reader import IndexReader
+from monosemy.interp.explainers.base import Explanation
+from monosemy.interp.judging.judge import Judge
+from monosemy.interp.labelling import explain_features, score_explanations
+from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.texts import FeatureTexts
+from monosemy.interp.tools import Tools
+from monosemy.progress import Reporter
+from monosemy.specs import (
+    HOST_SCORERS,
+    ExplanationSpec,
+    FeatureSelection,
+    JudgeSpec,
+    ScoringSpec,
+    parse_part,
+)
+
+if TYPE_CHECKING:
+    from monosemy.interp.lab import Lab
+
+T = TypeVar("T")
+
+JUDGELESS = HOST_SCORERS | {"embedding", "example_embedding"}
+"""Scorers that ask no LLM."""
+
+
+@dataclass(frozen=True)
+class JudgeAddress:
+    """An OpenAI-compatible endpoint."""
+
+    url: str
+    api_key: str | None = None
+    model: str | None = None
+    """None takes the only model that the endpoint lists."""
+
+    @classmethod
+    def from_environment(cls, url: str | None = None) -> JudgeAddress | None:
+        """``url``, else ``MONOSEMY_JUDGE_URL``, with ``_API_KEY`` and ``_MODEL``; None without."""
+        url = url or os.environ.get("MONOSEMY_JUDGE_URL")
+        if not url:
+            return None
+        environment = os.environ.get
+        return cls(
+            url,
+            environment("MONOSEMY_JUDGE_API_KEY"),
+            environment("MONOSEMY_JUDGE_MODEL"),
+        )
+
+    def open(self, spec: JudgeSpec) -> Judge:
+        return Judge(self.url, self.api_key, self.model, spec)
+
+
+def open_index(folder: str | Path, store: str | Path | None = None) -> FeatureTexts:
+    """The index in ``folder`` with its text, by default ``text/<text_id>`` of the same home.
+
+    Raises ``DataError`` where either is missing or damaged.
+    """
+    reader = IndexReader(folder)
+    place = Path(store) if store else Path(folder).resolve().parents[1] / "text" / reader.text_id
+    if not place.is_dir():
+        raise DataError(
+            f"The index's text is not in {place}.", "Give its folder as 'store', or index again."
+        )
+    return FeatureTexts(reader, TokenStore.open(place))
+
+
+def explain(
+    index: FeatureTexts | str | Path,
+    features: Sequence[int],
+    judge: str | JudgeAddress | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> dict[int, Explanation]:
+    """An explanation of each feature that got one, by feature; the others are named in the log.
+
+    ``judge`` is an endpoint's address, by default that of the environment
+    (``MONOSEMY_JUDGE_URL``); ``options`` are fields of ``ExplanationSpec``, such as
+    ``explainer="contrastive"``.  Raises ``SpecError`` for options that do not exist, ``DataError``
+    and ``JudgeError`` where nothing at all could be done.
+    """
+    texts = opened(index)
+    chosen = FeatureSelection(indices=[int(feature) for feature in features])
+    spec = parse_part(ExplanationSpec, {**options, "features": chosen})
+    address = address_of(judge)
+    if address is None:
+        raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
+    with reporting(reporter) as shown:
+        return run_async(explain_with(texts, features, spec, address, shown))
+
+
+def score(
+    index: FeatureTexts | str | Path,
+    explanations: Mapping[int, str | Explanation],
+    judge: str | JudgeAddress | None = None,
+    lab: Lab | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> dict[int, ScoreResult]:
+    """The score of each explanation that got one, by feature, beside a shuffled one's.
+
+    ``options`` are fields of ``ScoringSpec``, such as ``scorer="fuzzing"``; scorers that run the
+    host model (``surprisal``, ``intervention``) need ``lab``.  Raises as ``explain`` does.
+    """
+    texts = opened(index)
+    spec = parse_part(ScoringSpec, options)
+    said = {
+        int(feature): each if isinstance(each, str) else each.text
+        for feature, each in explanations.items()
+    }
+    with reporting(reporter) as shown:
+        return run_async(score_with(texts, said, spec, address_of(judge), shown, lab))
+
+
+def opened(index: FeatureTexts | str | Path) -> FeatureTexts:
+    """What ``open_index`` opens, unless it is open already."""
+    return index if isinstance(index, FeatureTexts) else open_index(index)
+
+
+def address_of(judge: str | JudgeAddress | None) -> JudgeAddress | None:
+    """The endpoint named, or that of the environment; None without either."""
+    return judge if isinstance(judge, JudgeAddress) else JudgeAddress.from_environment(judge)
+
+
+# -------------------------------------------------------------------- within an event loop
+async def explain_with(
+    texts: FeatureTexts,
+    features: Sequence[int],
+    spec: ExplanationSpec,
+    judge: JudgeAddress,
+    reporter: Reporter,
+) -> dict[int, Explanation]:
+    """Explanations by feature."""
+    found: dict[int, Explanation] = {}
+    async with judge.open(spec.judge) as asked:
+        explainer = create_explainer(spec, Tools(judge=asked))
+        await explain_features(texts, features, spec, explainer, found.__setitem__, reporter)
+    return found
+
+
+async def score_with(
+    texts: FeatureTexts,
+    said: Mapping[int, str],
+    spec: ScoringSpec,
+    judge: JudgeAddress | None,
+    reporter: Reporter,
+    lab: Lab | None = None,
+) -> dict[int, ScoreResult]:
+    """Scores by feature."""
+    from monosemy.interp.embedder import embed_here  # needs torch
+
+    found: dict[int, ScoreResult] = {}
+    async with AsyncExitStack() as stack:
+        asked = None
+        if judge is not None and spec.scorer not in JUDGELESS:
+            asked = await stack.enter_async_context(judge.open(spec.judge))
+        tools = Tools(judge=asked, embed=embed_here(), lab=lab)
+        scorer = create_scorer(spec, tools)
+        await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
+        await score_explanations(texts, said, list(said), spec, scorer, found.__setitem__, reporter)
+    return found
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Runs ``work`` to its end, also where an event loop runs already, as in a notebook."""
+    run: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
+    with ThreadPoolExecutor(1) as pool:  # whoever calls may have an event loop of their own
+        return pool.submit(run, work).result()

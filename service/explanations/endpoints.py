@@ -1,0 +1,267 @@
+"""Explanations and scores of features: asked for, given by people, listed, voted on."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
+
+from monosemy.specs import ExplainRun, ScoreRun
+from service.context import ContextDep, SessionDep
+from service.database.session import transaction
+from service.explanations import repository
+from service.explanations.schemas import (
+    ExplainNow,
+    ExplanationView,
+    HumanExplanation,
+    NearExplanation,
+    NearExplanations,
+    ScoreNow,
+    ScoreView,
+    VoteBody,
+    Votes,
+)
+from service.explanations.service import (
+    explanation_views,
+    no_such_explanation,
+    require_explanation,
+    require_feature,
+    store_human,
+)
+from service.features.endpoints import Index
+from service.features.schemas import ExplanationBrief
+from service.keys.authorize import CanRead, CanRun, KeyId
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_time_cursor,
+    encode_time_cursor,
+)
+from service.problems import Problem, documented
+from service.runs.schemas import RunFamily
+from service.runs.submission import submitted
+from service.saes.endpoints import SaeReference
+from service.saes.repository import find_sae
+from service.search.embed import embed_text
+
+router = APIRouter(tags=["explanations"])
+
+ExplanationId = Annotated[uuid.UUID, Path(description="Id of the explanation.")]
+_OF_FEATURE = "/saes/{sae}/features/{index}"
+
+
+@router.get(
+    _OF_FEATURE + "/explanations",
+    summary="List a feature's explanations",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_explanations(
+    session: SessionDep,
+    sae: SaeReference,
+    index: Index,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[ExplanationView]:
+    """The newest first, each with its scores, their single judgements, votes and provenance."""
+    found = require_feature(session, sae, index)
+    listing = ("explanations", str(found.id), index)
+    behind = decode_time_cursor(listing, cursor)
+    rows, more = cut(repository.explanations_of(session, found.id, index, behind, limit + 1), limit)
+    return Page(
+        items=explanation_views(session, rows),
+        next_cursor=encode_time_cursor(listing, rows, more),
+    )
+
+
+@router.post(
+    _OF_FEATURE + "/explanations",
+    status_code=201,
+    summary="Explain a feature",
+    dependencies=[CanRun],
+    responses={
+        202: {"model": RunFamily, "description": "The judge is asked by this run."},
+        **documented(404, 422),
+    },
+)
+def explain(
+    context: ContextDep,
+    background: BackgroundTasks,
+    request: Request,
+    response: Response,
+    key: KeyId,
+    sae: SaeReference,
+    index: Index,
+    body: HumanExplanation | ExplainNow,
+) -> ExplanationView | RunFamily:
+    """With a `text` the explanation is yours and stored at once (201; equal ones only once).
+    Without one the judge is asked for it, by a run of its own (202)."""
+    if isinstance(body, HumanExplanation):
+        # The embedder is asked before a transaction opens: it may take its time.
+        label = body.label or _beginning(body.text)
+        embedding, _ = embed_text(context, repository.text_to_embed(label, body.text))
+        with transaction(context.engine) as session:
+            found = require_feature(session, sae, index)
+            stored = store_human(session, found.id, index, label, body.text, key, embedding)
+            return explanation_views(session, [stored])[0]
+    with transaction(context.engine) as session:
+        found = require_feature(session, sae, index)
+        chosen = body.explanation.features.model_copy(update={"indices": [index]})
+        spec = ExplainRun(
+            sae=str(found.id),
+            explanation=body.explanation.model_copy(update={"features": chosen}),
+        )
+        response.status_code = 202
+        return submitted(session, context, background, request, response, spec, key)
+
+
+@router.get(
+    _OF_FEATURE + "/scores",
+    summary="List a feature's scores",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_scores(
+    session: SessionDep,
+    sae: SaeReference,
+    index: Index,
+    scorer: Annotated[str | None, Query(max_length=100, description="Only by this one.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[ScoreView]:
+    """Of all its explanations, the newest first, with every judgement."""
+    found = require_feature(session, sae, index)
+    listing = ("scores", str(found.id), index, scorer)
+    behind = decode_time_cursor(listing, cursor)
+    rows, more = cut(
+        repository.scores_of(session, found.id, index, scorer, behind, limit + 1), limit
+    )
+    return Page(
+        items=[ScoreView.model_validate(row) for row in rows],
+        next_cursor=encode_time_cursor(listing, rows, more),
+    )
+
+
+@router.post(
+    _OF_FEATURE + "/scores",
+    status_code=202,
+    summary="Score a feature's explanation",
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def score(
+    session: SessionDep,
+    context: ContextDep,
+    background: BackgroundTasks,
+    request: Request,
+    response: Response,
+    key: KeyId,
+    sae: SaeReference,
+    index: Index,
+    body: ScoreNow,
+) -> RunFamily:
+    """By a run of its own.  An explanation that has such a score already keeps it."""
+    found = require_feature(session, sae, index)
+    if body.explanation is not None:
+        wanted = require_explanation(session, body.explanation)
+        if (wanted.sae_id, wanted.feature) != (found.id, index):
+            raise no_such_explanation(body.explanation)
+    elif not repository.explanations_of(session, found.id, index, None, 1):
+        raise Problem(
+            409,
+            "nothing-to-score",
+            "There is nothing to score",
+            f"Feature {index} has no explanation yet.",
+        )
+    spec = ScoreRun(
+        sae=str(found.id), features=[index], explanation=body.explanation, scoring=body.scoring
+    )
+    return submitted(session, context, background, request, response, spec, key)
+
+
+@router.get(
+    "/explanations/{explanation}",
+    summary="Show an explanation",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def show(session: SessionDep, explanation: ExplanationId) -> ExplanationView:
+    """With its scores, their single judgements, votes and provenance."""
+    return explanation_views(session, [require_explanation(session, explanation)])[0]
+
+
+@router.delete(
+    "/explanations/{explanation}",
+    status_code=204,
+    summary="Delete an explanation",
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def remove(session: SessionDep, explanation: ExplanationId) -> None:
+    """With its scores and votes."""
+    session.delete(require_explanation(session, explanation))
+
+
+@router.put(
+    "/explanations/{explanation}/vote",
+    summary="Vote on an explanation",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def vote(session: SessionDep, key: KeyId, explanation: ExplanationId, body: VoteBody) -> Votes:
+    """One vote per API key, the latest counts; in open mode there is one voter."""
+    require_explanation(session, explanation)
+    repository.set_vote(session, explanation, str(key) if key else "local", body.value)
+    up, down = repository.votes_by_explanation(session, [explanation]).get(explanation, (0, 0))
+    return Votes(up=up, down=down)
+
+
+@router.get(
+    "/explanations/{explanation}/nearest",
+    summary="List explanations that mean the same",
+    dependencies=[CanRead],
+    responses=documented(404, 409, 422),
+)
+def near(
+    session: SessionDep,
+    explanation: ExplanationId,
+    sae: Annotated[
+        str | None, Query(max_length=200, description="Only of this SAE, by id or name.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many.")] = 10,
+) -> NearExplanations:
+    """By the cosine of their embeddings, over one SAE or all."""
+    found = require_explanation(session, explanation)
+    if found.embedding is None:
+        raise Problem(
+            409,
+            "not-embedded",
+            "The explanation has no embedding yet",
+            "It gets one by the next explain or score run, once the inference server is there.",
+        )
+    only = find_sae(session, sae)[0].id if sae is not None else None
+    return NearExplanations(
+        items=[
+            NearExplanation(
+                **_brief(other),
+                sae_id=other.sae_id,
+                sae=name,
+                feature=other.feature,
+                similarity=similarity,
+            )
+            for other, name, similarity in repository.nearest(session, found, only, limit)
+        ]
+    )
+
+
+def _brief(explanation: Any) -> dict[str, Any]:
+    return dict(ExplanationBrief.model_validate(explanation))
+
+
+def _beginning(text: str) -> str:
+    words = text.split()
+    return " ".join(words[:8])[:200] + ("..." if len(words) > 8 else "")

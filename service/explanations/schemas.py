@@ -1,0 +1,95 @@
+"""Explanations and scores of one feature, as they are asked for and shown."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from monosemy.specs import ExplanationSpec, Part, ScoringSpec
+from service.features.schemas import ExplanationBrief, ExplanationDetail, ScoreDetail
+
+_NO_NUL = r"^[^\x00]*$"
+"""Postgres stores no NUL."""
+Sentence = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=_NO_NUL),
+]
+ShortText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NO_NUL),
+]
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class Votes(_Shown):
+    """What readers hold of an explanation."""
+
+    up: int = 0
+    down: int = 0
+
+
+class ExplanationView(ExplanationDetail):
+    """An explanation with all its scores and votes."""
+
+    sae_id: uuid.UUID
+    feature: int
+    votes: Votes
+
+
+class NearExplanation(ExplanationBrief):
+    """An explanation that means nearly the same."""
+
+    sae_id: uuid.UUID
+    sae: str
+    """Name of the SAE."""
+    feature: int
+    similarity: float
+    """Cosine of the embeddings."""
+
+
+class NearExplanations(_Shown):
+    items: list[NearExplanation]
+    """The nearest first."""
+
+
+class ScoreView(ScoreDetail):
+    """A score, and what it scores."""
+
+    explanation_id: uuid.UUID
+
+
+class HumanExplanation(Part):
+    """An explanation that a person gives."""
+
+    text: Sentence
+    """A sentence or two."""
+    label: ShortText | None = None
+    """A few words; None takes the beginning of ``text``."""
+
+
+class ExplainNow(Part):
+    """An explanation that the judge is to give."""
+
+    explanation: ExplanationSpec = ExplanationSpec()
+    """How; its ``features`` are those of the address."""
+
+
+class ScoreNow(Part):
+    """A score to be had."""
+
+    explanation: uuid.UUID | None = None
+    """Of which explanation; None takes the feature's newest."""
+    scoring: ScoringSpec = ScoringSpec()
+    """By which scorer, on how many examples."""
+
+
+class VoteBody(Part):
+    """A vote; a later one of the same key replaces it."""
+
+    value: int = Field(ge=-1, le=1)
+    """1 for it, -1 against it, 0 takes the vote back."""

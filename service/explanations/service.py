@@ -1,0 +1,92 @@
+"""Explanations as views, and those that people give."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from monosemy.workspace import fingerprint
+from service.database.storable import storable_text
+from service.database.tables import Explanation, Sae
+from service.explanations import repository
+from service.explanations.schemas import ExplanationView, Votes
+from service.features.repository import find_feature
+from service.features.schemas import ExplanationBrief, ScoreDetail
+from service.features.service import no_such_feature
+from service.problems import Problem, not_found
+from service.saes.repository import no_such_sae
+
+HUMAN = "human"
+
+
+def require_feature(session: Session, reference: str, index: int) -> Sae:
+    """The SAE of an indexed feature; 404 if there is none."""
+    row = find_feature(session, reference, index)
+    if row is None:
+        raise no_such_sae(reference)
+    sae, _, feature = row
+    if feature is None:
+        raise no_such_feature(sae, index)
+    return sae
+
+
+def require_explanation(session: Session, explanation: uuid.UUID) -> Explanation:
+    """404 if there is none."""
+    found = session.get(Explanation, explanation)
+    if found is None:
+        raise no_such_explanation(explanation)
+    return found
+
+
+def no_such_explanation(explanation: uuid.UUID) -> Problem:
+    return not_found("explanation", explanation, "Its feature's page lists those there are.")
+
+
+def explanation_views(session: Session, rows: Sequence[Explanation]) -> list[ExplanationView]:
+    """In the order of ``rows``; two statements for all of them."""
+    ids = [row.id for row in rows]
+    scores = repository.scores_by_explanation(session, ids)
+    votes = repository.votes_by_explanation(session, ids)
+    views = []
+    for row in rows:
+        up, down = votes.get(row.id, (0, 0))
+        views.append(
+            ExplanationView(
+                **dict(ExplanationBrief.model_validate(row)),
+                run_id=row.run_id,
+                provenance=row.provenance,
+                created_at=row.created_at,
+                scores=[ScoreDetail.model_validate(score) for score in scores[row.id]],
+                sae_id=row.sae_id,
+                feature=row.feature,
+                votes=Votes(up=up, down=down),
+            )
+        )
+    return views
+
+
+def store_human(
+    session: Session,
+    sae_id: uuid.UUID,
+    feature: int,
+    label: str,
+    text: str,
+    key: uuid.UUID | None,
+    embedding: Sequence[float] | None,
+) -> Explanation:
+    """Stores what a person says of a feature; the same said again is the same explanation."""
+    return repository.add_human(
+        session,
+        sae_id=sae_id,
+        feature=feature,
+        run_id=None,
+        explainer=HUMAN,
+        key=fingerprint({"explainer": HUMAN, "label": label, "text": text}),
+        label=storable_text(label),
+        text=storable_text(text),
+        judge="",
+        provenance={"explainer": HUMAN, "api_key": str(key) if key else None},
+        embedding=embedding,
+    )

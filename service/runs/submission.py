@@ -1,0 +1,79 @@
+"""Taking in a run: names checked, rows stored, queues woken; and what is answered then."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from fastapi import BackgroundTasks, Request, Response
+from sqlalchemy.orm import Session
+
+from monosemy.specs import PENDING_SAE, Part
+from service import logs
+from service.context import AppContext
+from service.database.tables import Explanation
+from service.problems import Problem, invalid, not_found
+from service.runs.lifecycle import create_run
+from service.runs.queries import get_family
+from service.runs.schemas import RunDetail, RunFamily
+from service.runs.wake import wake
+from service.saes.repository import find_sae
+
+
+def submitted(
+    session: Session,
+    context: AppContext,
+    background: BackgroundTasks,
+    request: Request,
+    response: Response,
+    spec: Part,
+    key: uuid.UUID | None,
+) -> RunFamily:
+    """Stores the run and tells the workers once that is committed."""
+    run = create_run(session, spec, created_by=key)
+    response.headers["Location"] = request.url_for("show_run", run_id=run.id).path
+    family = family_of(session, run.id)
+    announce(background, context, family)
+    return family
+
+
+def check_names(session: Session, spec: Any) -> None:
+    """A spec that names an SAE, and an explanation of it, names those that exist; else 422."""
+    reference = getattr(spec, "sae", None)
+    if not isinstance(reference, str):
+        return
+    if reference == PENDING_SAE:
+        raise invalid([("sae", f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")])
+    try:
+        sae, _ = find_sae(session, reference)
+    except Problem as problem:
+        raise invalid([("sae", problem.detail)]) from None
+    wanted = getattr(spec, "explanation", None)
+    if isinstance(wanted, uuid.UUID):
+        found = session.get(Explanation, wanted)
+        if found is None or found.sae_id != sae.id:
+            raise invalid([("explanation", f"'{sae.name}' has no explanation {wanted}")])
+
+
+def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
+    logs.run_id.set(str(run_id))
+    session.flush()
+    found = get_family(session, run_id)
+    if found is None:
+        raise not_found("run", run_id)
+    run, children = found
+    family = RunFamily(**dict(RunDetail.model_validate(run)))
+    family.children = [RunDetail.model_validate(child) for child in children]
+    return family
+
+
+def announce(background: BackgroundTasks, context: AppContext, family: RunFamily) -> None:
+    """Wakes the queues of what can start now, once the transaction is committed."""
+    waited_for = {run.id for run in family.children if run.state != "succeeded"}
+    startable = {
+        run.queue
+        for run in (family, *family.children)
+        if run.state == "queued" and run.depends_on not in waited_for
+    }
+    for queue in sorted(startable - {"none"}):
+        background.add_task(wake, context.settings.redis_url, queue)

@@ -1,0 +1,27 @@
+"""A text's embedding for vector search, or why there is none."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from service.context import AppContext
+from service.database.tables import EMBEDDING_DIMENSIONS
+from service.inference.client import InferenceAway, InferenceRefused
+
+logger = logging.getLogger(__name__)
+
+
+def embed_text(context: AppContext, text: str) -> tuple[list[float] | None, str | None]:
+    """(unit vector, None), or (None, the reason); never raises for a server that is away."""
+    try:
+        (embedding,) = context.inference.embed([text])
+    except (InferenceAway, InferenceRefused) as error:
+        logger.warning("no embedding: %s", error)
+        return None, str(error)
+    if len(embedding) != EMBEDDING_DIMENSIONS or not all(map(math.isfinite, embedding)):
+        return None, (
+            f"The embedder gave {len(embedding)} numbers; the database holds vectors of"
+            f" {EMBEDDING_DIMENSIONS}."
+        )
+    return embedding, None

@@ -1,0 +1,45 @@
+"""GET /spend"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.context import SessionDep
+from service.keys.authorize import CanRead
+from service.problems import documented, invalid
+from service.saes.repository import find_sae
+from service.spend import repository
+from service.spend.schemas import Grouping, SpendRow, SpendTable
+
+router = APIRouter(prefix="/spend", tags=["spend"], dependencies=[CanRead])
+
+
+@router.get("", summary="Sum up the judge's ledger", responses=documented(404, 422))
+def show(
+    session: SessionDep,
+    by: Annotated[Grouping, Query(description="What to sum over.")] = "run",
+    run: Annotated[uuid.UUID | None, Query(description="Only this run, or pipeline.")] = None,
+    sae: Annotated[
+        str | None, Query(max_length=200, description="Only runs over this SAE, by id or name.")
+    ] = None,
+    since: Annotated[
+        dt.datetime | None, Query(description="Only calls sent from then on, with time zone.")
+    ] = None,
+) -> SpendTable:
+    """Every HTTP request to a judge has its row in the ledger, written before it is sent."""
+    if since is not None and since.tzinfo is None:
+        raise invalid([("since", "needs a time zone, such as a Z at its end")])
+    named = None
+    if sae is not None:
+        found, _ = find_sae(session, sae)
+        named = (found.id, found.name)
+    rows, total = repository.spend(session, by, run, named, since)
+    return SpendTable(
+        by=by,
+        items=[SpendRow.model_validate(row) for row in rows],
+        total=SpendRow.model_validate(total),
+    )
