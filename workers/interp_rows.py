@@ -15,7 +15,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
-from service.explanations.repository import text_to_embed
+from service.explanations.repository import nearest, text_to_embed
 
 
 def publish_explanation(
@@ -119,6 +119,23 @@ def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[
     session.execute(
         update(Explanation).where(Explanation.id == explanation).values(embedding=embedding)
     )
+
+
+def nearest_features(
+    session: Session, explanation: Explanation, count: int
+) -> list[tuple[int, float]]:
+    """The ``count`` other features of its SAE with the nearest explanations, nearest first, and
+    cosines; ``explanation`` has an embedding."""
+    found: dict[int, float] = {}
+    # Features may have several explanations each, its own among them.
+    for limit in (4 * count, 64 * count):
+        listed = nearest(session, explanation, explanation.sae_id, limit)
+        for other, _, cosine in listed:
+            if other.feature != explanation.feature:
+                found.setdefault(other.feature, cosine)
+        if len(found) >= count or len(listed) < limit:
+            break
+    return list(found.items())[:count]
 
 
 def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ Neighbours are those of the explanations given, so scores compare among runs of 
 explanations; more explained features lie closer together and are harder to tell apart.  The tier
 ``neighbour`` is about features near in the SAE's geometry instead, whatever is said of them.
 
-A notebook does ``texts.know_nearest(nearest_explanations(...))`` and then scores by
-``DiscriminationScorer``, or, without a judge, ranks by ``rank_features``.
+With a judge it is the scorer ``discrimination`` (``scorers.discrimination``), for which
+``FeatureTexts.know_nearest`` must be told what ``nearest_explanations`` finds; here is the form
+without one, ``rank_features``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from monosemy.errors import DataError
 from monosemy.interp.embedding import unit_vectors
 from monosemy.interp.nearest import nearest_rows, unit_rows
 from monosemy.interp.scorers.base import ScoringExamples
-from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.embedding import DECIMALS
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.ranks import midranks
@@ -65,18 +65,6 @@ def nearest_explanations(
         ]
         for feature, rows, cosines in zip(features, rows_NK, cosines_NK, strict=True)
     }
-
-
-class DiscriminationScorer(DetectionScorer):
-    """Detection's question and prompt; balanced accuracy between the feature's own activating texts
-    and those of features with the nearest explanations.  ``FeatureTexts.know_nearest`` says who
-    they are."""
-
-    name = "discrimination"
-    headline = NEAREST_EXPLANATIONS
-
-    def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
-        return (NEAREST_EXPLANATIONS,)
 
 
 @dataclass(frozen=True)
@@ -140,20 +128,28 @@ async def rank_features(
     ``spec`` says how many texts of each kind, and their seed.  Tells ``texts`` who is nearest.
     Raises ``DataError`` for fewer than two features and unusable vectors.
     """
-    if len(explanations) < 2:
-        raise DataError("Discrimination needs at least two explained features.")
-    features = sorted(explanations)
-    vectors_ND = await unit_vectors(embed, [explanations[feature] for feature in features])
-    texts.know_nearest(nearest_explanations(features, vectors_ND, k))
+    await tell_nearest(texts, explanations, embed, k)
     found = []
-    with reporter.stage("discrimination", len(features), "features") as stage:
-        for feature in features:
+    with reporter.stage("discrimination", len(explanations), "features") as stage:
+        for feature in sorted(explanations):
             reporter.check()
             examples = texts.to_score(feature, spec, (NEAREST_EXPLANATIONS,))
             if examples.activating and examples.negatives[NEAREST_EXPLANATIONS]:
                 found.append(await rank_among(embed, explanations[feature], examples))
             stage.advance(1)
     return found
+
+
+async def tell_nearest(
+    texts: FeatureTexts, explanations: Mapping[int, str], embed: Embed, k: int = K
+) -> None:
+    """Tells ``texts`` which explanations are nearest to each, as the scorer ``discrimination``
+    wants it.  Raises ``DataError`` for fewer than two and for unusable vectors."""
+    if len(explanations) < 2:
+        raise DataError("Discrimination needs at least two explained features.")
+    features = sorted(explanations)
+    vectors_ND = await unit_vectors(embed, [explanations[feature] for feature in features])
+    texts.know_nearest(nearest_explanations(features, vectors_ND, k))
 
 
 def summary_of_ranks(ranks: Sequence[Ranked]) -> dict[str, Any]:

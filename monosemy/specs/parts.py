@@ -247,6 +247,7 @@ class ScoringSpec(Part):
         "intervention",
         "example_embedding",
         "intruder",
+        "discrimination",
     ] = "detection"
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
     activating texts are the right words marked?  ``simulation``: how strong is the activation at
@@ -255,7 +256,9 @@ class ScoringSpec(Part):
     sentence embedder?  ``surprisal``: does the explanation make activating texts more probable to
     the host model?  ``intervention``: does what the host model writes hold more of it when the
     latent is amplified?  Without any explanation, as ceilings: ``example_embedding``: do activating
-    texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?"""
+    texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?
+    ``discrimination``: detection against texts of the features with the most similar explanations
+    (which must be embedded)."""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)

@@ -18,7 +18,6 @@ from monosemy.data.splits import TEST, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.interp.discrimination import (
-    DiscriminationScorer,
     Ranked,
     nearest_explanations,
     rank_among,
@@ -28,6 +27,7 @@ from monosemy.interp.discrimination import (
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import score_explanations
 from monosemy.interp.scorers.base import ScoringExamples
+from monosemy.interp.scorers.discrimination import DiscriminationScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import NEAREST_EXPLANATIONS
@@ -152,6 +152,8 @@ def test_a_coarse_label_cannot_be_told_from_its_double(texts: FeatureTexts) -> N
         assert result.value == (0.5 if coarse else 1.0)
         assert result.details["tpr"]["value"] == 1.0
         assert result.details["tnr"]["value"] == (0.0 if coarse else 1.0)
+        (neighbour,) = result.details["neighbours"]
+        assert neighbour.startswith(f"neighbour {nearest_of_all(1)[feature][0][0]} explanation")
         assert result.baseline is not None
 
 

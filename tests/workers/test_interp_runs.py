@@ -328,3 +328,33 @@ def test_the_gap_is_filled_in_batches(trained: Trained, settings: Settings) -> N
     filled = Embeddings(trained.engine, inference.client()).fill(trained.sae.id, reporter)
     assert filled == 150 and [len(texts) for texts in inference.asked] == [64, 64, 22]
     assert all(row.embedding is not None for row in explanations(trained))
+
+
+DISCRIMINATION = {**SCORE, "scoring": {**SCORING, "scorer": "discrimination"}}
+
+
+def test_explanations_are_told_from_the_nearest_ones(trained: Trained, settings: Settings) -> None:
+    runs = InterpRuns(settings, trained.engine)
+    runs.embeddings = Embeddings(trained.engine, Inference().client())
+    acts.submit(trained.engine, EXPLAIN)
+    assert Worker("interp", settings, runs, trained.engine)._take_one()
+    explained = {row.feature for row in explanations(trained)}
+    run = execute(trained, settings, DISCRIMINATION)
+    assert run.state == "succeeded", run.error
+    by_explanation = {row.id: row.feature for row in explanations(trained)}
+    stored = scores(trained)
+    assert len(stored) == 6
+    for score in stored:
+        assert score.scorer == "discrimination" and score.n + score.n_failed >= 5
+        own = by_explanation[score.explanation_id]
+        near = {int(name.split()[1]) for name in score.details["neighbours"]}
+        assert near and near <= explained - {own}
+        tiers = {judgement["tier"] for judgement in score.details["judgements"]}
+        assert tiers == {"activating", "nearest_explanations"}
+        assert score.baseline is not None
+
+
+def test_without_embeddings_nobody_is_nearest(trained: Trained, settings: Settings) -> None:
+    execute(trained, settings, EXPLAIN)
+    run = execute(trained, settings, DISCRIMINATION)
+    assert run.state == "failed" and "no embedding" in str(run.error)
