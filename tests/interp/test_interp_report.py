@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -65,7 +66,11 @@ def judged_table(features: int = 40) -> list[FeatureScores]:
     rng = np.random.default_rng(0)
     found = []
     for i in range(features):
-        own = result("detection", yes_no_scoring(rng, 20, 0.9, 0.2))
+        judgements = yes_no_scoring(rng, 20, 0.9, 0.2)
+        judgements = [replace(j, group=n % 10) for n, j in enumerate(judgements[:20])] + [
+            replace(j, tier=tier) for tier in ("random", "neighbour") for j in judgements[20:]
+        ]
+        own = result("detection", judgements)
         shuffled = result("detection", yes_no_scoring(rng, 20, 0.5, 0.5), tokens=60)
         empty = result("detection", yes_no_scoring(rng, 20, 0.5, 0.5), tokens=40)
         near = result("embedding", graded_scoring(rng, 20, 20, 0.8))
@@ -243,6 +248,10 @@ def test_judged_scores_come_out_as_planted() -> None:
     assert detection["gains"]["empty"]["value"] == pytest.approx(0.35, abs=0.08)
     assert detection["intervals"]["null"]["low"] <= 0.05 <= detection["intervals"]["null"]["high"]
     assert detection["intervals"]["discoveries"]["count"] >= 30
+    assert list(detection["strata"]) == [str(i) for i in range(10)]
+    for stratum in detection["strata"].values():
+        assert stratum["n"] == 40 and stratum["value"] == pytest.approx(0.9, abs=0.1)
+    assert detection["tiers"]["neighbour"] == detection["tiers"]["random"]
     embedding = report["scorers"]["embedding"]
     assert embedding["series"]["own"]["mean"]["value"] == pytest.approx(0.8, abs=0.03)
     assert list(embedding["series"]) == ["own"] and embedding["intervals"]["n"] == 0
@@ -315,8 +324,8 @@ def test_the_page_shows_everything_and_runs_nothing() -> None:
     shown = "".join(found.text)
     assert HOSTILE in shown and "<script" not in page
     assert "20 of 40 features (50.0%) share" in shown
-    # Five or six plots a scorer, a matrix, two costs.
-    assert found.seen.count("svg") >= 2 * 4 + 3
+    # Six plots of detection, three of embedding, a matrix, two costs.
+    assert found.seen.count("svg") == 6 + 3 + 1 + 2
     assert found.seen.count("svg") == found.seen.count("figcaption")
     assert page.count('<p class="says">') >= found.seen.count("svg")
     assert "Spearman" in shown and "Benjamini" in shown and "random weights" in shown

@@ -138,7 +138,8 @@ def scatters(scorers: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> str:
                 drawn += _coefficient(middle, y + _CELL / 2, found[down, across])
             else:
                 drawn += _cloud(x, y, found[across, down]["points"])
-    return f'<svg viewBox="0 0 {size} {size}" role="img">{drawn}</svg>'
+    style = f'style="max-width:{1.3 * size:.0f}px"'
+    return f'<svg viewBox="0 0 {size} {size}" {style} role="img">{drawn}</svg>'
 
 
 def costs(parts: Mapping[str, Mapping[str, Any]], unit: str) -> str:

@@ -83,7 +83,7 @@ def _scorer(name: str, found: Mapping[str, Any], report: Mapping[str, Any]) -> s
     ]
     if found["drawn"]:
         figures.append(_said("intervals", "Intervals", charts.intervals(found)))
-    if found["strata"]:
+    if len(found["strata"]) > 1:
         measure = "Recall" if found["metric"] == "balanced_accuracy" else str(found["metric"])
         drawing = charts.by_stratum(found["strata"])
         figures.append(_said("strata", f"{measure} by strength of activation", drawing))
