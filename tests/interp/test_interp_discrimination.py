@@ -24,8 +24,12 @@ from monosemy.interp.discrimination import (
     rank_features,
     summary_of_ranks,
 )
+from monosemy.interp.duplicate_labels import duplicate_labels
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import score_explanations
+from monosemy.interp.report.build import Extras, build_report
+from monosemy.interp.report.page import report_page
+from monosemy.interp.report.table import table_of
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.scorers.discrimination import DiscriminationScorer
 from monosemy.interp.scorers.result import ScoreResult
@@ -155,6 +159,32 @@ def test_a_coarse_label_cannot_be_told_from_its_double(texts: FeatureTexts) -> N
         (neighbour,) = result.details["neighbours"]
         assert neighbour.startswith(f"neighbour {nearest_of_all(1)[feature][0][0]} explanation")
         assert result.baseline is not None
+
+
+def test_the_report_shows_what_discriminates(texts: FeatureTexts) -> None:
+    """From real scoring, over real HTTP, to the page."""
+    texts.know_nearest(nearest_of_all(1))
+    scores = score(texts, ScoringSpec(positives=10, negatives=10, empty_baseline=True))
+    ranks = asyncio.run(rank_features(texts, EXPLANATIONS, ScoringSpec(), embed, k=2))
+    labels = duplicate_labels(list(EXPLANATIONS), list(EXPLANATIONS.values()))
+    extras = Extras(duplicates=labels, ranks=summary_of_ranks(ranks))
+    report = build_report(table_of(EXPLANATIONS, [scores]), extras=extras)
+    found = report["scorers"]["discrimination"]
+    assert found["series"]["own"]["median"]["value"] == 1.0
+    assert found["series"]["own"]["mean"]["value"] == pytest.approx((3 * 1.0 + 2 * 0.5) / 5)
+    # The judge finds no word in "(no explanation)" and says no to all.
+    assert found["series"]["empty"]["mean"]["value"] == 0.5
+    assert found["worst"][0]["feature"] == 2 and found["worst"][0]["explanation"] == "w2 w3 there"
+    # Five features by three explanations, four calls each; and the probe of what the judge can.
+    tokens = sum(each["prompt_tokens"] for each in found["cost"].values())
+    assert 5 * tokens == pytest.approx(100 * (5 * 3 * 4 + 1))
+    assert found["cost"]["baselines"]["prompt_tokens"] == pytest.approx(800)
+    (cluster,) = report["duplicates"]["clusters"]
+    assert cluster["features"] == [2, 3] and cluster["exact"]
+    page = report_page(report)
+    assert "2 of 5 features (40.0%) share" in page and "nearest of all" in page
+    with pytest.raises(DataError, match="two scores"):
+        table_of(EXPLANATIONS, [scores, scores])
 
 
 def test_ranks_without_a_judge(texts: FeatureTexts) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,25 @@ class FeatureScores:
 
 
 Table = Sequence[FeatureScores]
+
+
+def table_of(
+    explanations: Mapping[int, str], results: Iterable[Mapping[int, ScoreResult]]
+) -> list[FeatureScores]:
+    """Out of what a notebook has: explanations by feature, and for each scorer the scores by
+    feature.  Features without a score by one of them are kept.  Raises ``DataError`` where a scorer
+    comes twice for a feature."""
+    found: dict[int, dict[str, Scored]] = {feature: {} for feature in sorted(explanations)}
+    for by_feature in results:
+        for feature, result in by_feature.items():
+            scores = found.setdefault(feature, {})
+            if result.scorer in scores:
+                raise DataError(f"Feature {feature} has two scores by {result.scorer}.")
+            scores[result.scorer] = scored_from(result)
+    return [
+        FeatureScores(feature, explanations.get(feature, ""), scores)
+        for feature, scores in found.items()
+    ]
 
 
 def scored_from(result: ScoreResult) -> Scored:
