@@ -102,8 +102,9 @@ def intervals(found: Mapping[str, Any]) -> str:
     return frame(drawn + _left(axes))
 
 
-def by_stratum(parts: Mapping[str, Any]) -> str:
-    """Means with their intervals, one place for each stratum or tier."""
+def by_name(parts: Mapping[str, Any], ordered: bool) -> str:
+    """Means with their intervals, one place for each stratum or tier; a line joins ``ordered``
+    ones."""
     known = [(name, each) for name, each in parts.items() if each["value"] is not None]
     if not known:
         return frame("")
@@ -112,7 +113,8 @@ def by_stratum(parts: Mapping[str, Any]) -> str:
     high = max(end for end in ends if end is not None)
     high = max(high, 1.0) if low >= 0 and high <= 2 else high
     axes = Axes(-0.5, len(known) - 0.5, low, high if high > low else low + 1)
-    drawn = axes.path("a", [(i, each["value"]) for i, (_, each) in enumerate(known)])
+    line = [(i, each["value"]) for i, (_, each) in enumerate(known)]
+    drawn = axes.path("a", line) if ordered else ""
     for i, (name, each) in enumerate(known):
         x, y = axes.place(i, each["value"])
         drawn += _dot("a", x, y) + tick_below(x, _short(name, 14))
@@ -153,7 +155,7 @@ def costs(parts: Mapping[str, Mapping[str, Any]], unit: str) -> str:
 
     rows = [(name, of(each["own"]), of(each["baselines"])) for name, each in parts.items()]
     most = max(own + others for _, own, others in rows) or 1.0
-    left, width = 130, WIDTH - 130 - 90
+    left, width = 130, WIDTH - 130 - 150
     drawn = ""
     for i, (name, own, others) in enumerate(rows):
         y, first, second = i * _ROW + 4, width * own / most, width * others / most

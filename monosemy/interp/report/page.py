@@ -85,10 +85,11 @@ def _scorer(name: str, found: Mapping[str, Any], report: Mapping[str, Any]) -> s
         figures.append(_said("intervals", "Intervals", charts.intervals(found)))
     if len(found["strata"]) > 1:
         measure = "Recall" if found["metric"] == "balanced_accuracy" else str(found["metric"])
-        drawing = charts.by_stratum(found["strata"])
+        drawing = charts.by_name(found["strata"], ordered=True)
         figures.append(_said("strata", f"{measure} by strength of activation", drawing))
     if len(found["tiers"]) > 1:
-        figures.append(_said("tiers", "By kind of negatives", charts.by_stratum(found["tiers"])))
+        drawing = charts.by_name(found["tiers"], ordered=False)
+        figures.append(_said("tiers", "By kind of negatives", drawing))
     head = ["feature", "score", "explanation"]
     lists = "".join(
         f"<details><summary>{title}</summary>{_table(head, _features(found[which]))}</details>"
