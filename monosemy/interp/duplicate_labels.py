@@ -34,6 +34,9 @@ CANDIDATES = 32
 """Partners looked at for each text: its nearest among those after it."""
 _ROUNDING = 1e-6
 
+_QUOTES = re.compile("[\"'`\u2018-\u201f\u2039\u203a\u00ab\u00bb]")
+_FULL_STOP = re.compile(r"(?<=[\w')\]])\.$")
+
 
 @dataclass(frozen=True)
 class DuplicateCluster:
@@ -94,13 +97,14 @@ class DuplicateLabels:
 
 
 def normalised(text: str) -> str:
-    """Without case, punctuation, compatibility forms (NFKC) and repeated white space.
+    """Without case, compatibility forms (NFKC), kinds of quotation marks, repeated white space and
+    the full stop of the last word.
 
-    A text of nothing but punctuation stays as it is, for that may be what it is about.
+    Other punctuation stays: it may be what the feature is about.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = re.findall(r"\w+", folded)
-    return " ".join(words) if words else " ".join(folded.split())
+    words = " ".join(_QUOTES.sub("'", folded).split())
+    return _FULL_STOP.sub("", words)
 
 
 def duplicate_labels(
