@@ -86,8 +86,9 @@ def chance_of_exceeding(own: Measured, other: Measured) -> float | None:
     values, in units of the critical values, are taken as standard errors (MOVER, as Newcombe's
     interval of a difference does).
 
-    Both are on the same examples, whose difficulty they share, so it errs to the safe side.  None
-    where a value is missing; 1 where neither interval has a width.
+    Both are on the same examples and taken as independent, which errs to the safe side as long as
+    what is hard for one is hard for the other.  None where a value is missing; 1 where neither
+    interval has a width.
     """
     if own.value is None or other.value is None:
         return None
