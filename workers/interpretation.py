@@ -222,6 +222,7 @@ class Interpretation:
             if stopped is not None:
                 result["stopped"] = stopped
             if isinstance(spec, ScoreRun):
+                result["scorer"] = spec.scoring.scorer
                 result |= rows.score_summary(session, sae.id, key)
             else:
                 result["features"] = rows.some_explained(session, sae.id, key)

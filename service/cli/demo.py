@@ -26,7 +26,16 @@ from service.cli.output import readable_errors
 from service.cli.watch import watch_run
 from service.settings import settings_with
 
-FULL = PipelineRun(name="demo", explanation=ExplanationSpec(features=FeatureSelection(count=12)))
+FULL = PipelineRun(
+    name="demo",
+    explanation=ExplanationSpec(features=FeatureSelection(count=12)),
+    # By the judge, by the sentence embedder, and by what the host model writes.
+    scoring=[
+        ScoringSpec(),
+        ScoringSpec(scorer="embedding"),
+        ScoringSpec(scorer="intervention", positives=5),
+    ],
+)
 
 # The same path at a size for continuous integration.
 SMALL = PipelineRun(
@@ -36,7 +45,11 @@ SMALL = PipelineRun(
     training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
     explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),
-    scoring=ScoringSpec(positives=5, negatives=5),
+    scoring=[
+        ScoringSpec(positives=5, negatives=5),
+        ScoringSpec(scorer="embedding", positives=5, negatives=5),
+        ScoringSpec(scorer="intervention", positives=4),
+    ],
 )
 
 

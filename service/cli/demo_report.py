@@ -22,8 +22,8 @@ better than the shuffled baseline. To explain with a better one, stop, name it, 
   export MONOSEMY_JUDGE_URL=https://.../v1 MONOSEMY_JUDGE_MODEL=... MONOSEMY_JUDGE_API_KEY=...
   make demo
 and in another terminal
-  monosemy run submit --kind explain --set sae={name} --watch
-  monosemy run submit --kind score --set sae={name} --watch"""
+  monosemy explain {name} --count 20
+  monosemy score {name}"""
 
 
 def report(
@@ -33,6 +33,8 @@ def report(
     sae = client.get(f"/saes/{run['result']['sae_id']}")
     console.print()
     console.print(_figures(run, sae))
+    if run["result"].get("scores"):
+        console.print(_scores(run))
     console.print(_minutes(run))
     _by_evidence(client, sae, console)
     _features(client, sae, console)
@@ -67,11 +69,21 @@ def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
     table.add_row("features indexed", f"{index['features']:,} ({index['alive']:,} fire)", "")
     table.add_row("tokens indexed", f"{index['tokens']:,}", "")
     table.add_row("bytes per feature", f"{index['bytes_per_feature']:,.0f}", "")
-    score = result.get("score")
-    if score:
-        mean, shuffled = score["mean_value"], score["mean_baseline"]
-        table.add_row("mean detection score", _number(mean, ".2f"), "")
-        table.add_row("  shuffled explanations", _number(shuffled, ".2f"), "")
+    return table
+
+
+def _scores(run: dict[str, Any]) -> Table:
+    """Each scorer's mean beside that of shuffled explanations."""
+    table = Table(title="Mean scores of the explanations", title_justify="left")
+    for column in ("scorer", "explanations", "mean", "shuffled", "gain", "95 %"):
+        table.add_column(column, justify="left" if column == "scorer" else "right")
+    for score in run["result"].get("scores", []):
+        interval = ""
+        if score["gain_low"] is not None:
+            interval = f"{score['gain_low']:+.2f} to {score['gain_high']:+.2f}"
+        means = (_number(score[key], ".2f") for key in ("mean_value", "mean_baseline"))
+        gain = _number(score["mean_gain"], "+.2f")
+        table.add_row(score["scorer"], str(score["scored"]), *means, gain, interval)
     return table
 
 
@@ -126,7 +138,7 @@ def _feature(page: dict[str, Any]) -> Panel:
     ]
     for said in page["explanations"][:1]:
         lines.append(f"[bold]LLM[/]       {escape(said['label'])}: {escape(said['text'])}")
-        for score in said["scores"][:1]:
+        for score in said["scores"]:
             lines.append(f"[bold]score[/]     {score_text(score)}")
     promoted = ", ".join(repr(effect["text"]) for effect in page["evidence"]["promoted"][:5])
     lines.append(f"[bold]promotes[/]  {escape(promoted)}")

@@ -121,9 +121,9 @@ def spend(
     if as_json:
         print_json(table)
         return
-    rows = [_spend_row(item, item["name"] or "") for item in table["items"]]
-    rows.append(_spend_row({**table["total"], "group": "all"}, ""))
-    columns = (by, "", "calls", "answered", "failed", "unknown", "in", "cached", "out", "cost")
+    rows = [_spend_row(item) for item in table["items"]]
+    rows.append(_spend_row({**table["total"], "group": "all"}))
+    columns = (by, "calls", "answered", "failed", "unknown", "in", "cached", "out", "cost")
     print_table(columns, rows)
 
 
@@ -243,12 +243,11 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _spend_row(item: dict[str, Any], name: str) -> tuple[Any, ...]:
+def _spend_row(item: dict[str, Any]) -> tuple[Any, ...]:
     names = ("calls", "answered", "failed", "unknown")
     tokens = ("prompt_tokens", "cached_tokens", "completion_tokens")
     return (
-        item["group"] or "gone",
-        name,
+        " ".join(part for part in (item["group"] or "gone", item["name"]) if part),
         *(item[each] for each in names),
         *(f"{item[each]:,}" for each in tokens),
         number(item["cost"], ",.4f"),

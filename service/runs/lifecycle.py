@@ -238,11 +238,15 @@ def _settle_parent(session: Session, parent_id: uuid.UUID) -> None:
 
 
 def _merged_result(children: Any) -> dict[str, Any]:
-    """``sae_id`` of the pipeline, and every finished step's own result under its kind."""
+    """``sae_id`` of the pipeline, and every finished step's own result under its kind; those of
+    score runs, which may be several, in a list under ``scores``."""
     merged: dict[str, Any] = {}
     for child in children:
         if child.result:
-            merged[child.kind] = child.result
+            if child.kind == "score":
+                merged.setdefault("scores", []).append(child.result)
+            else:
+                merged[child.kind] = child.result
             if child.result.get("sae_id"):
                 merged.setdefault("sae_id", child.result["sae_id"])
     return merged

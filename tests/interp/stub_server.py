@@ -39,7 +39,8 @@ def error(status: int, message: str = "no", **headers: str) -> Answer:
 class StubServer:
     """Answers from ``script`` first, one entry per chat request, then by ``respond``.
 
-    The capability probe is answered apart (``on_probe``) and not counted in ``requests``.
+    The capability probe is answered apart (``on_probe``) and not counted in ``requests``; so are
+    legacy completions (``on_complete``), which stand in ``completions``.
     """
 
     def __init__(
@@ -48,11 +49,14 @@ class StubServer:
         respond: Callable[[Request], Answer] | None = None,
         on_probe: Callable[[Request], Answer] | None = None,
         models: tuple[str, ...] = ("stub",),
+        on_complete: Callable[[Request], Answer] | None = None,
     ) -> None:
         self.script = list(script)
         self.respond = respond or (lambda request: error(500, "the script is at its end"))
         self.on_probe = on_probe or (lambda request: good(colour="blue"))
         self.models = models
+        self.on_complete = on_complete or (lambda request: error(404, "no such route"))
+        self.completions: list[Request] = []
         self.requests: list[Request] = []
         self.probes: list[Request] = []
         self.headers: list[dict[str, str]] = []
@@ -78,6 +82,10 @@ class StubServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def answer(self, request: Request, headers: dict[str, str]) -> Answer:
+        if "prompt" in request:
+            with self.lock:
+                self.completions.append(request)
+            return self.on_complete(request)
         if request["messages"][-1]["content"].startswith("Which colour"):
             self.probes.append(request)
             return self.on_probe(request)
