@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from monosemy.errors import DataError
+from monosemy.formats.load import open_sae
 from monosemy.formats.saelens import load_sae, save_sae
 from monosemy.saes import random_weights as module
 from monosemy.saes.base import SAE, fired_counts
@@ -86,7 +87,11 @@ def test_latents_that_always_or_never_fire() -> None:
 def test_it_is_written_and_read_as_any_other(tmp_path: Path) -> None:
     x = activations()
     twin = random_weights(made(TopKSpec(d_sae=F, k=6)), x)
-    save_sae(twin, tmp_path / "twin", {}, {"spec": {}})
+    site = "blocks.0.hook_resid_post"
+    save_sae(twin, tmp_path / "twin", {"hook_name": site}, {"spec": {}})
+    opened = open_sae(str(tmp_path / "twin"))  # as an import run does
+    assert opened.metadata["hook_name"] == site
+    assert torch.equal(opened.sae.W_dec, twin.W_dec)
     back = load_sae(tmp_path / "twin")
     torch.testing.assert_close(back.encode(x).dense(F), twin.encode(x).dense(F))
 

@@ -17,6 +17,8 @@ from stub_server import Answer, Request, StubServer, asked_about, error, good, t
 from trained_library import Trained
 from worker_thread import wait_for, working
 
+from monosemy.interp.report.build import build_report
+from monosemy.interp.report.table import FeatureScores, scored
 from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
 from service.inference.client import InferenceClient
@@ -200,8 +202,31 @@ def test_the_empty_baseline_is_stored_with_the_score(
         assert empty["n"] == 8 and empty["low"] <= empty["value"] <= empty["high"]
     asked = [asked_about(request) for request in stub.requests if texts_asked(request)]
     assert asked.count("(no explanation)") == len(asked) / 3
+    assert_rows_make_a_report(trained)
     execute(trained, settings, SCORE)  # without it: another score, under another key
     assert len(scores(trained)) == 12
+
+
+def assert_rows_make_a_report(trained: Trained) -> None:
+    """Scores as the database has them are what a report takes."""
+    said = {row.id: row for row in explanations(trained)}
+    names = ("scorer", "metric", "value", "low", "high", "n", "n_failed", "details")
+    stored = scores(trained)
+    table = [
+        FeatureScores(
+            said[row.explanation_id].feature,
+            said[row.explanation_id].text,
+            {row.scorer: scored({name: getattr(row, name) for name in names})},
+        )
+        for row in stored
+    ]
+    found = build_report(table)["scorers"]["detection"]
+    assert found["features"] == len(stored) == 6
+    assert list(found["series"]) == ["own", "shuffled", "empty"]
+    values = [row.value for row in stored if row.value is not None]
+    assert found["series"]["own"]["mean"]["value"] == pytest.approx(sum(values) / 6)
+    calls = [row.details["usage"]["calls"] for row in stored]
+    assert found["cost"]["own"]["calls"] == pytest.approx(sum(calls) / 6)
 
 
 def test_only_unscored_explanations_are_scored(trained: Trained, settings: Settings) -> None:
