@@ -20,12 +20,14 @@ from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.reader import IndexReader
+from monosemy.interp.discrimination import tell_nearest
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import explain_features, score_explanations
 from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts
+from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
 from monosemy.specs import (
@@ -175,6 +177,8 @@ async def score_with(
         tools = Tools(judge=asked, embed=embed_here(), lab=lab)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
+        if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):
+            await tell_nearest(texts, said, tools.need_embed())
         await score_explanations(texts, said, list(said), spec, scorer, found.__setitem__, reporter)
     return found
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
-from monosemy.interp.statistics.rates import Z95
-from monosemy.interp.statistics.student import student_critical
+from monosemy.interp.statistics.student import mean_interval
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
-from service.explanations.repository import text_to_embed
+from service.explanations.repository import nearest, text_to_embed
 
 
 def publish_explanation(
@@ -152,6 +149,23 @@ def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[
     )
 
 
+def nearest_features(
+    session: Session, explanation: Explanation, count: int
+) -> list[tuple[int, float]]:
+    """The ``count`` other features of its SAE with the nearest explanations, nearest first, and
+    cosines; ``explanation`` has an embedding."""
+    found: dict[int, float] = {}
+    # Features may have several explanations each, its own among them.
+    for limit in (4 * count, 64 * count):
+        listed = nearest(session, explanation, explanation.sae_id, limit)
+        for other, _, cosine in listed:
+            if other.feature != explanation.feature:
+                found.setdefault(other.feature, cosine)
+        if len(found) >= count or len(listed) < limit:
+            break
+    return list(found.items())[:count]
+
+
 def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, Any]:
     """Means over the explanations scored under ``key``, and how far they lie above borrowed ones.
 
@@ -178,20 +192,3 @@ def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, An
         "gain_high": gain_high,
         "gain_n": len(pairs),
     }
-
-
-def mean_interval(
-    values: Sequence[float],
-) -> tuple[float | None, float | None, float | None]:
-    """Mean with Student's 95 % interval; without two values there is no interval."""
-    if not values:
-        return None, None, None
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None, None
-    half = (
-        student_critical(Z95, len(values) - 1)
-        * float(np.std(values, ddof=1))
-        / math.sqrt(len(values))
-    )
-    return mean, mean - half, mean + half

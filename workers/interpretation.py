@@ -18,10 +18,12 @@ from sqlalchemy.orm import Session
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, MonosemyError
 from monosemy.index.reader import IndexReader
+from monosemy.interp.discrimination import K
 from monosemy.interp.judging.books import BudgetSpent
 from monosemy.interp.labelling import explain_one, explanation_key, score_key, score_one
 from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.texts import FeatureTexts, choose_features
+from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import (
@@ -284,14 +286,24 @@ class ScoreWork(FeatureWork):
         self.tools = tools
         self.scorer = create_scorer(self.spec, tools)
         self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge)
+        self._tiers = self.scorer.tiers(self.spec.tiers)
+        self._nearest: dict[int, list[tuple[int, float]]] = {}
+        """Of the features at work, where the scorer asks for neighbours by explanation."""
 
     async def prepare(self, reporter: Reporter) -> None:
-        await self.texts.prepare(self.scorer.tiers(self.spec.tiers), self.tools, reporter)
+        await self.texts.prepare(self._tiers, self.tools, reporter)
+        if NEAREST_EXPLANATIONS in self._tiers:
+            self.texts.know_nearest(self._nearest)
 
     async def one(self, item: Item) -> Store:
         assert item.explanation_id is not None
         own, borrowed = await asyncio.to_thread(self._explanations, item)
-        result = await score_one(self.texts, item.feature, self.spec, self.scorer, own, borrowed)
+        try:
+            result = await score_one(
+                self.texts, item.feature, self.spec, self.scorer, own, borrowed
+            )
+        finally:
+            self._nearest.pop(item.feature, None)
 
         def store(session: Session) -> None:
             assert item.explanation_id is not None
@@ -305,6 +317,13 @@ class ScoreWork(FeatureWork):
             own = session.get(Explanation, item.explanation_id)
             if own is None:
                 raise DataError("Its explanation has been deleted.")
+            if NEAREST_EXPLANATIONS in self._tiers:
+                if own.embedding is None:
+                    raise DataError(
+                        "Its explanation has no embedding to find the nearest by.",
+                        "Start the inference server (MONOSEMY_INFERENCE_URL) and run again.",
+                    )
+                self._nearest[item.feature] = rows.nearest_features(session, own, K)
             borrowed = None
             if self.spec.shuffled_baseline and item.borrowed_id is not None:
                 borrowed = session.get(Explanation, item.borrowed_id)

@@ -70,17 +70,25 @@ def same_token_negatives(
 
 
 def neighbour_negatives(
-    sampler: Sampler, feature: int, split: int, count: int, seed: int, like: Sequence[Example]
+    sampler: Sampler,
+    feature: int,
+    split: int,
+    count: int,
+    seed: int,
+    like: Sequence[Example],
+    neighbours: Sequence[tuple[int, str]] | None = None,
 ) -> list[Example]:
     """``count`` windows around firings of the nearest features in which the feature is silent.
 
     Neighbours by decoder cosine and by co-activation take turns, nearest first, a few windows each
     (``PER_NEIGHBOUR``), more where that is not enough.  ``group`` tells the neighbour, the measure
     and its value: ``"neighbour 17 cosine 0.83"``.  Without any neighbour there are none.
+    ``neighbours`` are others to take instead, with the ``group`` of each.
     """
     rng = generator(feature, split, seed + 3_000_017)
     slots = sampler.slots(feature, split, count, like, rng)
-    neighbours = nearest_features(sampler, feature)
+    if neighbours is None:
+        neighbours = nearest_features(sampler, feature)
     for most, each in zip(NEIGHBOUR_FIRINGS, (PER_NEIGHBOUR, count), strict=True):
         if not slots.empty() or not neighbours:
             break

@@ -1,4 +1,5 @@
-"""What a score must beat: the same judge, the same examples, another feature's explanation."""
+"""What a score must beat: the same judge, the same examples, another feature's explanation, or one
+that says nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from monosemy.errors import DataError
+
+EMPTY_EXPLANATION = "(no explanation)"
+"""Stands where the explanation would: the prompt is the same, so that only what the explanation
+says differs.  A prompt with a hole in it would be another question."""
 
 
 def shuffled_partner(features: Sequence[int], seed: int) -> dict[int, int]:

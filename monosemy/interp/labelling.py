@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monosemy.errors import DataError, JudgeError
-from monosemy.interp.baseline import shuffled_partner
+from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.explainers.base import Explainer, Explanation
 from monosemy.interp.judging.books import BudgetSpent, about
 from monosemy.interp.judging.failures import EndpointError
@@ -94,7 +94,8 @@ async def score_one(
     explanation: str,
     borrowed: str | None,
 ) -> ScoreResult:
-    """One explanation's score, beside that of ``borrowed`` on the same examples.
+    """One explanation's score, beside that of ``borrowed`` and, where the spec asks for it, of an
+    empty one on the same examples.
 
     Raises ``JudgeError`` or ``DataError`` if there is none.
     """
@@ -104,6 +105,8 @@ async def score_one(
         if borrowed is not None and scorer.needs_explanation:
             baseline = await judged(scorer, borrowed, examples, spec)
             result = result.with_baseline(baseline)
+        if spec.empty_baseline and scorer.needs_explanation:
+            result = result.with_empty(await judged(scorer, EMPTY_EXPLANATION, examples, spec))
         return result
 
 
@@ -156,9 +159,7 @@ async def score_explanations(
     async def one(feature: int) -> None:
         borrowed = explanations[partner[feature]] if feature in partner else None
         result = await score_one(texts, feature, spec, scorer, explanations[feature], borrowed)
-        tally.usage.add(result.usage)
-        if result.baseline is not None:
-            tally.usage.add(result.baseline.usage)
+        tally.usage.add(result.total_usage)
         store_one(feature, result)
 
     await _for_each(wanted, one, spec.judge.concurrency, tally, "score", reporter)

@@ -12,6 +12,7 @@ from monosemy.interp.explainers.output_centric import OutputCentricExplainer
 from monosemy.interp.explainers.single_token import SingleTokenExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.scorers.discrimination import DiscriminationScorer
 from monosemy.interp.scorers.embedding import EmbeddingScorer
 from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer
 from monosemy.interp.scorers.fuzzing import FuzzingScorer
@@ -39,6 +40,9 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "fuzzing": lambda spec, tools: FuzzingScorer(
+        tools.need_judge(), spec.texts_per_call, spec.seed
+    ),
+    "discrimination": lambda spec, tools: DiscriminationScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "embedding": lambda _, tools: EmbeddingScorer(tools.need_embed()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,14 @@ from monosemy.interp.near_negatives import NearNegatives
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.select import select_features
 from monosemy.interp.shown import ShownExample, show_example
-from monosemy.interp.tiers import EMBEDDING_NEAR, MIS_MARKED, NEIGHBOUR, RANDOM, SAME_TOKEN
+from monosemy.interp.tiers import (
+    EMBEDDING_NEAR,
+    MIS_MARKED,
+    NEAREST_EXPLANATIONS,
+    NEIGHBOUR,
+    RANDOM,
+    SAME_TOKEN,
+)
 from monosemy.interp.window_embeddings import embed_windows
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
@@ -82,6 +89,21 @@ class FeatureTexts:
             found = await embed_windows(self.store, rows, embed, folder, reporter)
             self._negatives[EMBEDDING_NEAR] = NearNegatives(self.sampler, found)
 
+    def know_nearest(self, nearest: Mapping[int, Sequence[tuple[int, float]]]) -> None:
+        """Says which features have the explanations nearest to each one's, with their cosines: what
+        the tier ``nearest_explanations`` takes its texts from."""
+
+        def negatives(
+            feature: int, count: int, seed: int, positives: Sequence[Example]
+        ) -> list[Example]:
+            named = [
+                (other, f"neighbour {other} explanation {cosine:.2f}")
+                for other, cosine in nearest.get(feature, ())
+            ]
+            return neighbour_negatives(self.sampler, feature, TEST, count, seed, positives, named)
+
+        self._negatives[NEAREST_EXPLANATIONS] = negatives
+
     def to_explain(
         self, feature: int, spec: ExplanationSpec, explainer: Explainer
     ) -> ExplainingExamples:
@@ -134,6 +156,11 @@ class FeatureTexts:
                     raise DataError(
                         "Negatives near in meaning need embeddings of the text.",
                         "Call prepare with the sentence embedder first.",
+                    )
+                if tier == NEAREST_EXPLANATIONS:
+                    raise DataError(
+                        "Nobody has said which explanations are nearest to each.",
+                        "Call know_nearest first.",
                     )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
             found = self._negatives[tier](feature, spec.negatives, spec.seed, used)

@@ -249,6 +249,7 @@ class ScoringSpec(Part):
         "intervention",
         "example_embedding",
         "intruder",
+        "discrimination",
     ] = "detection"
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
     activating texts are the right words marked?  ``simulation``: how strong is the activation at
@@ -257,7 +258,9 @@ class ScoringSpec(Part):
     sentence embedder?  ``surprisal``: does the explanation make activating texts more probable to
     the host model?  ``intervention``: does what the host model writes hold more of it when the
     latent is amplified?  Without any explanation, as ceilings: ``example_embedding``: do activating
-    texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?"""
+    texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?
+    ``discrimination``: detection against texts of the features with the most similar explanations
+    (which must be embedded)."""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -276,6 +279,9 @@ class ScoringSpec(Part):
     ``half_width`` is given."""
     shuffled_baseline: bool = True
     """Also score every feature with another feature's explanation."""
+    empty_baseline: bool = False
+    """Also score every feature with an explanation that says nothing, through the same prompt: what
+    the texts give away by themselves."""
     judge: JudgeSpec = JudgeSpec()
     """The judging LLM."""
     intervention: InterventionSpec = InterventionSpec()

@@ -12,7 +12,7 @@ from interp_examples import example, negatives, positives, scoring_examples
 from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
 
 from monosemy.errors import DataError
-from monosemy.interp.baseline import shuffled_partner
+from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.failures import EndpointError
 from monosemy.interp.judging.judge import Judge
@@ -281,6 +281,15 @@ def test_a_shuffled_baseline_shares_everything_but_the_explanation() -> None:
     assert details["baseline"]["n"] == 500
     assert details["chance_normalised"] == pytest.approx(1.0)
     json.dumps(details)
+
+
+def test_an_empty_explanation_goes_through_the_same_prompt() -> None:
+    with StubServer(respond=mock_judge(1, 0)) as stub:
+        score(stub, YES[:3], NO[:3], "Names of cities.", texts_per_call=6)
+        score(stub, YES[:3], NO[:3], EMPTY_EXPLANATION, texts_per_call=6)
+    said, empty = (json.dumps(request["messages"]) for request in stub.requests)
+    assert asked_about(stub.requests[1]) == "(no explanation)"
+    assert empty == said.replace("Names of cities.", "(no explanation)")
 
 
 def test_both_kinds_of_examples_are_needed() -> None:

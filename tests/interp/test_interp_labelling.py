@@ -15,6 +15,7 @@ from monosemy.data.splits import TEST, TRAIN, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import Cancelled, DataError, JudgeError
 from monosemy.index.sampling import split_postings
+from monosemy.interp.baseline import EMPTY_EXPLANATION
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.usage import Usage
@@ -259,3 +260,38 @@ def test_one_explanation_has_none_to_borrow_from(texts: FeatureTexts) -> None:
     )
     assert asyncio.run(work).done == 1
     assert results[0].baseline is None
+
+
+def test_an_empty_explanation_is_scored_on_the_same_examples(texts: FeatureTexts) -> None:
+    results: dict[int, ScoreResult] = {}
+    labeller = Labeller()
+    explanations = {feature: f"text {feature}" for feature in BOTH}
+    spec = ScoringSpec(empty_baseline=True, judge=JudgeSpec(concurrency=1))
+    work = score_explanations(
+        texts, explanations, [0, 2], spec, labeller, results.__setitem__, SILENT
+    )
+    assert asyncio.run(work).usage.calls == 6
+    assert labeller.asked[0] == "text 0" and labeller.asked[3] == "text 2"
+    assert labeller.asked.count(EMPTY_EXPLANATION) == 2
+    for result in results.values():
+        assert result.baseline is not None and result.empty is not None
+        ids = {judgement.id for judgement in result.judgements}
+        assert ids == {judgement.id for judgement in result.empty.judgements}
+        details = result.as_details()
+        assert details["empty"]["value"] == result.empty.value
+        assert details["empty"]["n"] == result.empty.n == 20
+        assert len(details["empty"]["judgements"]) == 20
+        assert result.total_usage.calls == 3
+
+
+def test_a_ceiling_without_explanation_has_no_empty_one(texts: FeatureTexts) -> None:
+    results: dict[int, ScoreResult] = {}
+    labeller = Labeller()
+    labeller.needs_explanation = False
+    spec = ScoringSpec(empty_baseline=True)
+    work = score_explanations(
+        texts, {0: "text 0", 1: "text 1"}, [0], spec, labeller, results.__setitem__, SILENT
+    )
+    asyncio.run(work)
+    assert results[0].empty is None and results[0].baseline is None
+    assert "empty" not in results[0].as_details()

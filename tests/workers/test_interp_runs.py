@@ -17,6 +17,8 @@ from stub_server import Answer, Request, StubServer, asked_about, error, good, t
 from trained_library import Trained
 from worker_thread import wait_for, working
 
+from monosemy.interp.report.build import build_report
+from monosemy.interp.report.table import FeatureScores, scored
 from monosemy.specs import parse_spec
 from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
@@ -190,6 +192,44 @@ def test_scores_come_with_interval_and_baseline(
     assert len(stub.requests) == asked and len(scores(trained)) == 6
 
 
+def test_the_empty_baseline_is_stored_with_the_score(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    execute(trained, settings, EXPLAIN)
+    run = execute(trained, settings, {**SCORE, "scoring": {**SCORING, "empty_baseline": True}})
+    assert run.state == "succeeded", run.error
+    for score in scores(trained):
+        empty = score.details["empty"]
+        assert empty["n"] == 8 and empty["low"] <= empty["value"] <= empty["high"]
+    asked = [asked_about(request) for request in stub.requests if texts_asked(request)]
+    assert asked.count("(no explanation)") == len(asked) / 3
+    assert_rows_make_a_report(trained)
+    execute(trained, settings, SCORE)  # without it: another score, under another key
+    assert len(scores(trained)) == 12
+
+
+def assert_rows_make_a_report(trained: Trained) -> None:
+    """Scores as the database has them are what a report takes."""
+    said = {row.id: row for row in explanations(trained)}
+    names = ("scorer", "metric", "value", "low", "high", "n", "n_failed", "details")
+    stored = scores(trained)
+    table = [
+        FeatureScores(
+            said[row.explanation_id].feature,
+            said[row.explanation_id].text,
+            {row.scorer: scored({name: getattr(row, name) for name in names})},
+        )
+        for row in stored
+    ]
+    found = build_report(table)["scorers"]["detection"]
+    assert found["features"] == len(stored) == 6
+    assert list(found["series"]) == ["own", "shuffled", "empty"]
+    values = [row.value for row in stored if row.value is not None]
+    assert found["series"]["own"]["mean"]["value"] == pytest.approx(sum(values) / 6)
+    calls = [row.details["usage"]["calls"] for row in stored]
+    assert found["cost"]["own"]["calls"] == pytest.approx(sum(calls) / 6)
+
+
 def test_only_unscored_explanations_are_scored(trained: Trained, settings: Settings) -> None:
     execute(trained, settings, EXPLAIN)
     execute(trained, settings, SCORE)
@@ -340,3 +380,33 @@ def test_a_dry_run_tells_the_cost_and_does_nothing(
     assert not scores(trained)
     free = {**SCORE, "dry_run": True, "scoring": {**SCORING, "scorer": "example_embedding"}}
     assert parse_spec(free)
+
+
+DISCRIMINATION = {**SCORE, "scoring": {**SCORING, "scorer": "discrimination"}}
+
+
+def test_explanations_are_told_from_the_nearest_ones(trained: Trained, settings: Settings) -> None:
+    runs = InterpRuns(settings, trained.engine)
+    runs.embeddings = Embeddings(trained.engine, Inference().client())
+    acts.submit(trained.engine, EXPLAIN)
+    assert Worker("interp", settings, runs, trained.engine)._take_one()
+    explained = {row.feature for row in explanations(trained)}
+    run = execute(trained, settings, DISCRIMINATION)
+    assert run.state == "succeeded", run.error
+    by_explanation = {row.id: row.feature for row in explanations(trained)}
+    stored = scores(trained)
+    assert len(stored) == 6
+    for score in stored:
+        assert score.scorer == "discrimination" and score.n + score.n_failed >= 5
+        own = by_explanation[score.explanation_id]
+        near = {int(name.split()[1]) for name in score.details["neighbours"]}
+        assert near and near <= explained - {own}
+        tiers = {judgement["tier"] for judgement in score.details["judgements"]}
+        assert tiers == {"activating", "nearest_explanations"}
+        assert score.baseline is not None
+
+
+def test_without_embeddings_nobody_is_nearest(trained: Trained, settings: Settings) -> None:
+    execute(trained, settings, EXPLAIN)
+    run = execute(trained, settings, DISCRIMINATION)
+    assert run.state == "failed" and "no embedding" in str(run.error)

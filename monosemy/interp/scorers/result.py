@@ -107,6 +107,8 @@ class ScoreResult:
     judgements: tuple[Judgement, ...]
     baseline: ScoreResult | None = None
     """The same scorer on the same examples with another feature's explanation."""
+    empty: ScoreResult | None = None
+    """The same with an explanation that says nothing."""
 
     @property
     def chance_normalised(self) -> float | None:
@@ -118,6 +120,18 @@ class ScoreResult:
     def with_baseline(self, baseline: ScoreResult) -> ScoreResult:
         return replace(self, baseline=baseline)
 
+    def with_empty(self, empty: ScoreResult) -> ScoreResult:
+        return replace(self, empty=empty)
+
+    @property
+    def total_usage(self) -> Usage:
+        """Of this score and of those it is held against."""
+        usage = Usage()
+        for part in (self, self.baseline, self.empty):
+            if part is not None:
+                usage.add(part.usage)
+        return usage
+
     def as_details(self) -> dict[str, Any]:
         """JSON-able: everything that has no column of its own in the database."""
         result = {
@@ -128,12 +142,12 @@ class ScoreResult:
         }
         if self.baseline is not None:
             result["chance_normalised"] = self.chance_normalised
-            result["baseline"] = {
-                "value": self.baseline.value,
-                "low": self.baseline.low,
-                "high": self.baseline.high,
-                "n": self.baseline.n,
-                "n_failed": self.baseline.n_failed,
-                **self.baseline.as_details(),
-            }
+            result["baseline"] = self.baseline._as_part()
+        if self.empty is not None:
+            result["empty"] = self.empty._as_part()
         return result
+
+    def _as_part(self) -> dict[str, Any]:
+        """All of it, within the details of another."""
+        columns = {name: getattr(self, name) for name in ("value", "low", "high", "n", "n_failed")}
+        return {**columns, **self.as_details()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -10,6 +11,7 @@ import numpy as np
 
 EXACT_BELOW = 10
 """Degrees of freedom from which on an expansion is good to 0.01 %."""
+_Z95 = NormalDist().inv_cdf(0.975)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
@@ -52,3 +54,17 @@ def _inverted(z: float, df: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if within(middle, df) < wanted else (low, middle)
     return (low + high) / 2
+
+
+def mean_interval(
+    values: Sequence[float],
+) -> tuple[float | None, float | None, float | None]:
+    """Mean with Student's 95 % interval; without two values there is no interval."""
+    if not len(values):
+        return None, None, None
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None, None
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = student_critical(_Z95, len(values) - 1) * spread
+    return mean, mean - half, mean + half

@@ -1,0 +1,199 @@
+"""The report as one page that opens anywhere: inline SVG, no script, nothing loaded."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monosemy.interp.report import charts
+from monosemy.interp.report.measures import REFERENCE
+from monosemy.svg import COLOURS, figure, key, number, page
+
+_SAYS = {
+    "histogram": "The share of features (upwards) by score: bars are the explanations' own, "
+    "outlines what the same judge gives without the right explanation; the less they overlap, the "
+    "more the score means.",
+    "cumulative": "The share of features whose score is at most the value below: a curve further "
+    "to the right is better throughout.",
+    "medians": "The median feature of each with its 95 % interval, by bootstrap over features.",
+    "intervals": "Single features in the order of their scores with 95 % intervals (blue), and "
+    "what another feature's explanation scored on the same examples (orange): a feature counts as "
+    "told apart where the interval lies above the orange dot.",
+    "strata": "The mean over features for each stratum of the activations, 0 being the weakest: an "
+    "explanation that fits only the strongest ones falls off to the left.",
+    "tiers": "The mean score against each kind of negatives: how much of it is left where the "
+    "texts look alike.",
+    "agreement": "Each dot is a feature scored twice; above the diagonal Spearman's correlation of "
+    "the two scorers with its 95 % interval: scorers that disagree measure different things.",
+    "cost": "Means per feature, of the score itself (blue) and of its baselines (grey).",
+}
+
+
+def report_page(report: Mapping[str, Any]) -> str:
+    """HTML of what ``build_report`` made (or of its JSON, read back)."""
+    parts = [_overview(report)]
+    parts += [_scorer(name, each, report) for name, each in report["scorers"].items()]
+    if report["agreement"]:
+        matrix = charts.scatters(list(report["scorers"]), report["agreement"])
+        parts.append(f"<h2>Agreement</h2>{_said('agreement', 'Spearman', matrix)}")
+    parts.append(f"<h2>Cost</h2><main>{''.join(_costs(report))}</main>")
+    if report["ranks"] is not None:
+        parts.append(_ranks(report["ranks"]))
+    if report["duplicates"] is not None:
+        parts.append(_duplicates(report["duplicates"]))
+    return page(str(report["name"]), "".join(parts), style=charts.STYLE)
+
+
+def _overview(report: Mapping[str, Any]) -> str:
+    head = ["scorer", "metric", "features", "median", "gain over shuffled", "told apart"]
+    head += ["after Benjamini-Hochberg", "precision in text", "failed"]
+    if report["reference"]:
+        head.append(f"P(above {report['reference']})")
+    rows = []
+    for name, each in report["scorers"].items():
+        found = each["intervals"]
+        discoveries = found["discoveries"]
+        row = [
+            name,
+            each["metric"],
+            number(each["features"]),
+            _interval(each["series"]["own"]["median"]),
+            _interval(each["gains"].get("shuffled")),
+            _interval(found["above"]) if found["n"] else "",
+            f"{discoveries['count']:,} of {discoveries['n']:,}" if found["n"] else "",
+            _interval(each["natural_precision"]),
+            "" if each["failed_share"] is None else f"{each['failed_share']:.1%}",
+        ]
+        if report["reference"]:
+            row.append(_interval(each["above_reference"]))
+        rows.append(row)
+    return (
+        f"<p>{report['features']:,} features. Brackets are 95 % intervals.</p>{_table(head, rows)}"
+    )
+
+
+def _scorer(name: str, found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    names = [_series_name(each, report) for each in found["series"]]
+    colours = key(names, COLOURS)
+    figures = [
+        _said("histogram", "Distribution", charts.histogram(found) + colours),
+        _said("cumulative", "Cumulative", charts.cumulative(found) + colours),
+        _said("medians", "Medians", charts.medians(found) + colours),
+    ]
+    if found["drawn"]:
+        figures.append(_said("intervals", "Intervals", charts.intervals(found)))
+    if len(found["strata"]) > 1:
+        measure = "Recall" if found["metric"] == "balanced_accuracy" else str(found["metric"])
+        drawing = charts.by_name(found["strata"], ordered=True)
+        figures.append(_said("strata", f"{measure} by strength of activation", drawing))
+    if len(found["tiers"]) > 1:
+        drawing = charts.by_name(found["tiers"], ordered=False)
+        figures.append(_said("tiers", "By kind of negatives", drawing))
+    head = ["feature", "score", "explanation"]
+    lists = "".join(
+        f"<details><summary>{title}</summary>{_table(head, _features(found[which]))}</details>"
+        for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
+    )
+    told = f"{html.escape(name)} <small>({html.escape(str(found['metric']))})</small>"
+    return f"<h2>{told}</h2><main>{''.join(figures)}</main>{_calibration(found)}{lists}"
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    told, null = found["intervals"], found["intervals"]["null"]
+    if not told["n"]:
+        return ""
+    made = told["discoveries"]
+    words = (
+        f"Of {told['n']:,} features, {told['above']['value']:.1%} have an interval above their "
+        f"shuffled baseline and {told['below']['value']:.1%} one below. One by one, "
+        f"{made['uncorrected']:,} lie above it with p at most {made['rate']:g}, as would up to "
+        f"{made['rate'] * made['n']:,.0f} by chance alone; {made['count']:,} remain at a false "
+        f"discovery rate of {made['rate']:.0%} (Benjamini and Hochberg)."
+    )
+    if null["value"] is not None:
+        words += (
+            f" Of the shuffled explanations' own intervals {_interval(null)} exclude chance, where "
+            "5 % would if they told nothing at all."
+        )
+    return f'<p class="says">{html.escape(words)}</p>'
+
+
+def _costs(report: Mapping[str, Any]) -> list[str]:
+    parts = {name: each["cost"] for name, each in report["scorers"].items()}
+    found = [_said("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
+    if report["priced"]:
+        found.append(_said("cost", "Price per feature", charts.costs(parts, "cost")))
+    return found
+
+
+def _ranks(ranks: Mapping[str, Any]) -> str:
+    words = (
+        f"By embeddings alone, an explanation lies nearer to its own feature's examples than to "
+        f"those of a feature with a similar explanation in {_interval(ranks['win_rate'])} of cases "
+        f"(guessing: 0.5), and nearest of all in {_interval(ranks['first'])} of "
+        f"{ranks['n']:,} features (guessing: {ranks['first_by_chance']:.3g})."
+    )
+    return f"<h2>Discrimination</h2><p>{html.escape(words)}</p>"
+
+
+def _duplicates(found: Mapping[str, Any]) -> str:
+    shared = 0.0 if found["shared"] is None else found["shared"]
+    words = (
+        f"{found['n_shared']:,} of {found['n_features']:,} features ({shared:.1%}) share their "
+        f"explanation with another, in {found['n_clusters']:,} clusters, "
+        f"{found['n_exact']:,} of them word for word."
+    )
+    if found["decoders_known"]:
+        words += (
+            f" In {found['decoders_agree']:,} clusters the decoder directions agree too; in the "
+            "others the label is too coarse to tell different features apart."
+        )
+    head = ["features", "wording", "lowest cosine", "decoders: mean cosine", "agree"]
+    rows = []
+    for each in found["clusters"]:
+        decoders = each["decoders"] or {}
+        few = ", ".join(map(str, each["features"][:8]))
+        rows.append(
+            [
+                f"{len(each['features']):,}: {few}{', …' if len(each['features']) > 8 else ''}",
+                " / ".join(each["texts"][:3]),
+                "equal" if each["lowest_cosine"] is None else f"{each['lowest_cosine']:.3f}",
+                f"{decoders['mean']:.3f}" if decoders.get("mean") is not None else "",
+                {True: "yes", False: "no", None: ""}[each["decoders_agree"]],
+            ]
+        )
+    return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{_table(head, rows)}"
+
+
+def _features(listed: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[str(each["feature"]), _interval(each), each["explanation"]] for each in listed]
+
+
+def _series_name(name: str, report: Mapping[str, Any]) -> str:
+    if name == REFERENCE:
+        return str(report["reference"])
+    return {"own": "explanation", "shuffled": "another's", "empty": "none"}.get(name, name)
+
+
+def _said(name: str, title: str, drawing: str) -> str:
+    return figure(title, drawing, f'<p class="says">{html.escape(_SAYS[name])}</p>')
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["value"] is None:
+        return ""
+    ends = ["…" if found[end] is None else f"{found[end]:.3f}" for end in ("low", "high")]
+    return f"{found['value']:.3f} [{ends[0]}, {ends[1]}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Every cell is escaped."""
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _cell(words: str) -> str:
+    css = ' class="words"' if len(words) > 40 else ""
+    return f"<td{css}>{html.escape(words)}</td>"

@@ -1,0 +1,150 @@
+"""The results that a report is about, as plain values: out of scores in memory or in a database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from monosemy.errors import DataError
+from monosemy.interp.judging.usage import Usage
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.statistics.rates import Z95
+
+SHUFFLED, EMPTY = "shuffled", "empty"
+"""Kinds of baselines that a score brings along."""
+
+_STRATA = ("recall_by_group", "accuracy_by_group", "by_group")
+_CHANCE = {"balanced_accuracy": 0.5, "auroc": 0.5, "pearson": 0.0, "mean_surprisal_change": 0.0}
+_COSTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "retries", "seconds")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with its interval; ``value`` is None where it is not defined."""
+
+    value: float | None
+    low: float
+    high: float
+    n: int
+    n_failed: int
+    z: float = Z95
+    """Critical value of the interval (sequential scoring widens it)."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One explanation by one scorer."""
+
+    scorer: str
+    metric: str
+    own: Measured
+    baselines: Mapping[str, Measured] = field(default_factory=dict)
+    """The same on the same examples by another feature's explanation, or by an empty one."""
+    strata: Mapping[str, float] = field(default_factory=dict)
+    """Recall (or what the scorer has in its place) by stratum of activation, 0 the weakest."""
+    tiers: Mapping[str, float] = field(default_factory=dict)
+    """The metric against each tier of negatives."""
+    natural_precision: float | None = None
+    chance: float | None = None
+    """What guessing comes to; None where that is not known."""
+    usage: Usage = field(default_factory=Usage)
+    baseline_usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class FeatureScores:
+    """All that is known of one feature's explanation; ``scores`` by scorer."""
+
+    feature: int
+    explanation: str
+    scores: Mapping[str, Scored]
+
+
+Table = Sequence[FeatureScores]
+
+
+def table_of(
+    explanations: Mapping[int, str], results: Iterable[Mapping[int, ScoreResult]]
+) -> list[FeatureScores]:
+    """Out of what a notebook has: explanations by feature, and for each scorer the scores by
+    feature.  Features without a score by one of them are kept.  Raises ``DataError`` where a scorer
+    comes twice for a feature."""
+    found: dict[int, dict[str, Scored]] = {feature: {} for feature in sorted(explanations)}
+    for by_feature in results:
+        for feature, result in by_feature.items():
+            scores = found.setdefault(feature, {})
+            if result.scorer in scores:
+                raise DataError(f"Feature {feature} has two scores by {result.scorer}.")
+            scores[result.scorer] = scored_from(result)
+    return [
+        FeatureScores(feature, explanations.get(feature, ""), scores)
+        for feature, scores in found.items()
+    ]
+
+
+def scored_from(result: ScoreResult) -> Scored:
+    """A score in memory."""
+    names = ("scorer", "metric", "value", "low", "high", "n", "n_failed")
+    columns = {name: getattr(result, name) for name in names}
+    return scored({**columns, "details": result.as_details()})
+
+
+def scored(row: Mapping[str, Any]) -> Scored:
+    """A row of scores as the database has it: scorer, metric, value, low, high, n, n_failed and
+    ``details`` (``ScoreResult.as_details``).  Raises ``DataError`` for one that lacks them."""
+    try:
+        details = row["details"]
+        strata: Mapping[str, Any] = next((details[name] for name in _STRATA if name in details), {})
+        baselines = {
+            kind: details[name]
+            for kind, name in ((SHUFFLED, "baseline"), (EMPTY, "empty"))
+            if name in details
+        }
+        baseline_usage = Usage()
+        for part in baselines.values():
+            baseline_usage.add(_usage(part))
+        return Scored(
+            scorer=row["scorer"],
+            metric=row["metric"],
+            own=_measured(row, details),
+            baselines={kind: _measured(part, part) for kind, part in baselines.items()},
+            strata=_values(strata),
+            tiers=_values(details.get("tiers", {})),
+            natural_precision=_finite((details.get("natural_precision") or {}).get("value")),
+            chance=_finite(details.get("chance", _CHANCE.get(row["metric"]))),
+            usage=_usage(details),
+            baseline_usage=baseline_usage,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"This is no row of scores: {error!r}.") from error
+
+
+def _measured(columns: Mapping[str, Any], details: Mapping[str, Any]) -> Measured:
+    value = _finite(columns["value"])
+    low, high = (_finite(columns[name]) for name in ("low", "high"))
+    return Measured(
+        value,
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        int(columns["n"]),
+        int(columns["n_failed"]),
+        float(details.get("looks", {}).get("critical_value", Z95)),
+    )
+
+
+def _values(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Those that are defined; of strata, the weakest first."""
+    found = {name: _finite(part.get("value", part.get("mean"))) for name, part in parts.items()}
+    ordered = sorted(found, key=lambda name: (len(name), name))
+    return {name: value for name in ordered if (value := found[name]) is not None}
+
+
+def _usage(details: Mapping[str, Any]) -> Usage:
+    known = details.get("usage", {})
+    return Usage(**{name: known.get(name, 0) for name in _COSTS})
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
