@@ -10,6 +10,7 @@ from service.features import endpoints as features
 from service.inference import endpoints as inference
 from service.models import endpoints as models
 from service.problems import documented
+from service.reports import endpoints as reports
 from service.runs import endpoints as runs
 from service.runs import training
 from service.saes import endpoints as saes
@@ -32,7 +33,18 @@ TAGS = [
 ]
 
 router = APIRouter(prefix=PREFIX)
-for part in (runs, training, models, saes, features, explanations, spend, search, inference):
+for part in (
+    runs,
+    training,
+    models,
+    saes,
+    features,
+    explanations,
+    reports,
+    spend,
+    search,
+    inference,
+):
     router.include_router(part.router, responses=documented(401, 403, 500))
 router.include_router(system.router)
 router.include_router(docs.router)

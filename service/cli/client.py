@@ -44,6 +44,11 @@ class Client:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._call("GET", path, params=given)
 
+    def text(self, path: str, **parameters: Any) -> str:
+        """What is no JSON, such as a page."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._send("GET", path, params=given).text
+
     def post(self, path: str, body: Any) -> Any:
         return self._call("POST", path, json=body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -130,6 +131,29 @@ def spend(
     rows.append(_spend_row({**table["total"], "group": "all"}))
     columns = (by, "calls", "answered", "failed", "unknown", "in", "cached", "out", "cost")
     print_table(columns, rows)
+
+
+@readable_errors
+def report(
+    sae: SaeArgument,
+    to: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
+    reference: Annotated[
+        str | None, typer.Option(help="An SAE to compare with, such as one with random weights.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a page of plots about an SAE's scores: distributions beside baselines, agreement
+    between scorers, labels that features share.
+
+    Example: monosemy report demo --to demo.html
+    """
+    path = f"/saes/{segment(sae)}/report"
+    client = connect()
+    if as_json:
+        print_json(client.get(path, reference=reference))
+        return
+    to.write_text(client.text(f"{path}/page", reference=reference), encoding="utf-8")
+    say(f"Written to {to}")
 
 
 @app.command("list")

@@ -33,6 +33,7 @@ for command in (
     explanations.explain,
     explanations.score,
     explanations.spend,
+    explanations.report,
 ):
     app.command()(command)
 

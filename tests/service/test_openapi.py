@@ -36,6 +36,8 @@ ENDPOINTS = {
     ("delete", "/api/v1/explanations/{explanation}"),
     ("put", "/api/v1/explanations/{explanation}/vote"),
     ("get", "/api/v1/explanations/{explanation}/nearest"),
+    ("get", "/api/v1/saes/{sae}/report"),
+    ("get", "/api/v1/saes/{sae}/report/page"),
     ("get", "/api/v1/spend"),
     ("get", "/api/v1/search"),
     ("post", "/api/v1/inference/activations"),

@@ -1,0 +1,66 @@
+"""Scores of an SAE as the report takes them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import ARRAY, Text, cast, select
+from sqlalchemy.orm import Session
+
+from monosemy.interp.report.table import FeatureScores, Scored, scored
+from service.database.tables import Explanation, Score
+
+_COLUMNS = ("scorer", "metric", "value", "low", "high", "n", "n_failed")
+
+
+def scored_features(session: Session, sae_id: uuid.UUID) -> list[int]:
+    """Indices of the features with a scored explanation."""
+    query = (
+        select(Explanation.feature)
+        .join(Score, Score.explanation_id == Explanation.id)
+        .where(Explanation.sae_id == sae_id)
+        .distinct()
+        .order_by(Explanation.feature)
+    )
+    return list(session.scalars(query))
+
+
+def report_rows(
+    session: Session, sae_id: uuid.UUID, features: list[int]
+) -> tuple[list[FeatureScores], list[list[float] | None]]:
+    """Of each feature its newest scored explanation with the newest score by every scorer, and the
+    explanation's embedding."""
+    newest = (
+        select(Explanation.id)
+        .distinct(Explanation.feature)
+        .join(Score, Score.explanation_id == Explanation.id)
+        .where(Explanation.sae_id == sae_id, Explanation.feature.in_(features))
+        .order_by(Explanation.feature, Explanation.created_at.desc(), Explanation.id)
+    ).subquery("newest")
+    # Single judgements are most of a score's bytes, and a report has no use for them.
+    slim = Score.details.op("-")("judgements")
+    for part in ("baseline", "empty"):
+        slim = slim.op("#-")(cast([part, "judgements"], ARRAY(Text)))
+    query = (
+        select(
+            Explanation.feature,
+            Explanation.text,
+            Explanation.embedding,
+            *(getattr(Score, name) for name in _COLUMNS),
+            slim.label("details"),
+        )
+        .distinct(Explanation.feature, Score.scorer)
+        .join(newest, newest.c.id == Explanation.id)
+        .join(Score, Score.explanation_id == Explanation.id)
+        .order_by(Explanation.feature, Score.scorer, Score.created_at.desc(), Score.id)
+    )
+    scores: dict[int, dict[str, Scored]] = {}
+    said: dict[int, tuple[str, Any]] = {}
+    for row in session.execute(query):
+        values = row._mapping
+        said[row.feature] = (row.text, row.embedding)
+        columns = {name: values[name] for name in (*_COLUMNS, "details")}
+        scores.setdefault(row.feature, {})[row.scorer] = scored(columns)
+    table = [FeatureScores(each, said[each][0], scores[each]) for each in sorted(scores)]
+    return table, [said[each.feature][1] for each in table]

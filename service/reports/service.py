@@ -1,0 +1,62 @@
+"""The report over an SAE's scores, out of the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from monosemy.interp.duplicate_labels import duplicate_labels
+from monosemy.interp.report.build import Extras, build_report
+from monosemy.interp.report.table import FeatureScores
+from monosemy.specs import PriceSpec
+from service.database.tables import Sae
+from service.problems import Problem
+from service.reports.repository import report_rows, scored_features
+from service.settings import Settings
+
+MOST_FEATURES = 5000
+"""Features that a report is made of; of more, so many evenly spread ones."""
+
+
+def sae_report(
+    session: Session, sae: Sae, reference: Sae | None, settings: Settings
+) -> dict[str, Any]:
+    """What ``monosemy.interp.report.build_report`` says; 409 where nothing is scored."""
+    table, vectors, total = _table(session, sae)
+    if not table:
+        raise Problem(
+            409,
+            "nothing-scored",
+            "There is nothing to report",
+            f"'{sae.name}' has no scores yet; submit a score run.",
+        )
+    whole = all(vector is not None for vector in vectors)
+    duplicates = duplicate_labels(
+        [each.feature for each in table],
+        [each.explanation for each in table],
+        np.array(vectors, np.float32) if whole else None,
+    )
+    price = PriceSpec(
+        input=settings.judge_price_input,
+        cached=settings.judge_price_cached,
+        output=settings.judge_price_output,
+    )
+    extras = Extras(
+        reference=_table(session, reference)[0] if reference is not None else (),
+        reference_name=reference.name if reference is not None else "",
+        duplicates=duplicates,
+        price=price if price.input or price.output else None,
+    )
+    report = build_report(table, sae.name, extras)
+    return {**report, "scored_features": total}
+
+
+def _table(session: Session, sae: Sae) -> tuple[list[FeatureScores], list[Any], int]:
+    """(rows, embeddings, features with scores)."""
+    features = scored_features(session, sae.id)
+    places = np.linspace(0, len(features) - 1, min(MOST_FEATURES, len(features))).round()
+    chosen = [features[place] for place in np.unique(places.astype(int)).tolist()]
+    table, vectors = report_rows(session, sae.id, chosen)
+    return table, vectors, len(features)

@@ -1,0 +1,68 @@
+"""The report over an SAE's scores, out of the database."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from library_rows import Library, add_explanation, add_library, unit
+from sqlalchemy import Engine
+
+from service.database.session import transaction
+
+pytestmark = pytest.mark.integration
+
+URL = "/api/v1/saes/{}/report"
+
+
+@pytest.fixture(scope="module")
+def scored(module_engine: Engine, library: Library) -> Library:
+    """Ten scored features, two of which bear the same label; one has an older explanation."""
+    with transaction(module_engine) as session:
+        for feature in range(10):
+            text = "Names of <b>kings</b>." if feature in (3, 4) else f"Subject {feature}."
+            add_explanation(
+                session,
+                library,
+                feature,
+                f"label {feature}",
+                text,
+                0.5 + feature / 20,
+                unit(3 if feature in (3, 4) else 10 + feature),
+            )
+        add_library(session, "unscored", 3)
+    return library
+
+
+def test_it_sums_up_what_is_scored(client: TestClient, scored: Library) -> None:
+    answer = client.get(URL.format("demo"))
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["name"], report["features"], report["scored_features"]) == ("demo", 10, 10)
+    found = report["scorers"]["detection"]
+    assert found["series"]["own"]["mean"]["value"] == pytest.approx(0.5 + 4.5 / 20)
+    assert [each["feature"] for each in found["best"][:2]] == [9, 8]
+    [cluster] = report["duplicates"]["clusters"]
+    assert cluster["features"] == [3, 4]
+
+
+def test_the_page_is_safe_and_whole(client: TestClient, scored: Library) -> None:
+    page = client.get(URL.format("demo") + "/page")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<b>kings</b>" not in page.text
+    assert "&lt;b&gt;kings" in page.text
+    assert "<script" not in page.text
+
+
+def test_it_is_held_against_another_sae(client: TestClient, scored: Library) -> None:
+    same = client.get(URL.format("demo"), params={"reference": "demo"}).json()
+    assert same["reference"] == "demo"
+
+
+def test_without_scores_there_is_nothing_to_report(client: TestClient, scored: Library) -> None:
+    answer = client.get(URL.format("unscored"))
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:monosemy:problem:nothing-scored"
+    assert client.get(URL.format("nobody")).status_code == 404
+    assert client.get(URL.format("demo"), params={"reference": "nobody"}).status_code == 404
