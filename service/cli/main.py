@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import explanations, features, keys, runs, saes, stack_commands
+from service.cli import explanations, features, interchange, keys, runs, saes, stack_commands
 from service.cli.demo import demo
 from service.cli.output import EXIT_CODES
 from service.version import version
@@ -60,6 +60,7 @@ app.add_typer(runs.app, name="run")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(explanations.app, name="explanation")
+app.add_typer(interchange.app, name="labels")
 app.add_typer(keys.app, name="keys")
 
 

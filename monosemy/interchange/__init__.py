@@ -1,0 +1,1 @@
+"""Explanations, scores and examples in the layouts of other tools, read and written."""

@@ -1,0 +1,133 @@
+"""Explanations given, listed and exchanged with other tools, against the served API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from library_rows import Library, add_explanation
+from sqlalchemy import Engine, select
+from typer.testing import CliRunner
+
+from monosemy.interchange.delphi import import_delphi
+from monosemy.interchange.neuronpedia import import_neuronpedia
+from service.cli.main import app
+from service.database.session import transaction
+from service.database.tables import Explanation, JudgeCall
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert ended.exit_code == code, ended.output
+    return ended.stdout if code == 0 else ended.stderr
+
+
+@pytest.fixture
+def explained(cli_engine: Engine, library: Library) -> Library:
+    with transaction(cli_engine) as session:
+        session.query(Explanation).delete()
+        for feature in (1, 2, 5):
+            add_explanation(session, library, feature, "kings", f"Names of kings {feature}.", 0.8)
+    return library
+
+
+def test_an_explanation_is_given_listed_voted_on_and_deleted(explained: Library) -> None:
+    identity = call("explanation", "add", "demo", "7", "Words for horses", "--label", "horses")
+    shown = call("explanation", "list", "demo", "7")
+    assert "horses" in shown and "Words for horses" in shown and "human" in shown
+    assert call("explanation", "vote", identity.strip(), "--", "-1").strip() == "+0 -1"
+    call("explanation", "delete", identity.strip())
+    assert call("explanation", "list", "demo", "7") == ""
+    assert "no explanation" in call("explanation", "delete", identity.strip(), code=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (
+            ("explain", "demo", "3", "17", "--explainer", "contrastive", "--budget", "2.5"),
+            {
+                "kind": "explain",
+                "explanation.explainer": "contrastive",
+                "explanation.features.indices": [3, 17],
+                "explanation.judge.budget": 2.5,
+            },
+        ),
+        (("explain", "demo", "--count", "9"), {"explanation.features.count": 9}),
+        (("explain", "demo", "--dry-run"), {"dry_run": True}),
+        (
+            ("score", "demo", "4", "--scorer", "fuzzing", "--half-width", "0.1"),
+            {
+                "kind": "score",
+                "features": [4],
+                "scoring.scorer": "fuzzing",
+                "scoring.half_width": 0.1,
+            },
+        ),
+        (("score", "demo", "--set", "scoring.positives=7"), {"scoring.positives": 7}),
+    ],
+)
+def test_runs_are_what_was_asked_for(
+    explained: Library, arguments: tuple[str, ...], wanted: dict[str, object]
+) -> None:
+    run = json.loads(call(*arguments, "--no-watch", "--json"))
+    for path, value in wanted.items():
+        found = run["spec"]
+        for part in path.split("."):
+            found = found[part]
+        assert found == value, path
+
+
+def test_bad_requests_are_one_line(explained: Library) -> None:
+    assert "scoring.scorer" in call("score", "demo", "--scorer", "magic", code=2)
+    assert "no SAE 'nobody'" in call("explain", "nobody", "--no-watch", code=2)
+
+
+def test_the_ledger_is_shown(explained: Library, cli_engine: Engine) -> None:
+    with transaction(cli_engine) as session:
+        session.add(JudgeCall(purpose="detection", model="m", state="answered", cost=0.25))
+    shown = call("spend", "--by", "purpose")
+    assert "detection" in shown and "0.2500" in shown and "all" in shown
+
+
+def test_a_report_is_written(explained: Library, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    call("report", "demo", "--to", str(page))
+    assert "Names of kings" in page.read_text()
+
+
+@pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
+def test_explanations_leave_and_arrive(
+    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+) -> None:
+    out = tmp_path / "out"
+    call("labels", "export", "demo", "--format", layout, "--to", str(out))
+    read = import_delphi if layout == "delphi" else import_neuronpedia
+    found = list(read(out))
+    assert [each.feature for each in found] == [1, 2, 5]
+    assert [each.explanations[0].text for each in found] == [
+        f"Names of kings {feature}." for feature in (1, 2, 5)
+    ]
+    if layout == "neuronpedia":
+        assert found[0].examples[0].activations[1] > 0
+    with transaction(cli_engine) as session:
+        session.query(Explanation).delete()
+    for _ in range(2):  # the second time nothing is added
+        call("labels", "import", "demo", "--format", layout, "--from", str(out))
+        with transaction(cli_engine) as session:
+            rows = session.scalars(select(Explanation).order_by(Explanation.feature)).all()
+            assert [(row.feature, row.explainer) for row in rows] == [
+                (1, "human"),
+                (2, "human"),
+                (5, "human"),
+            ]
+    full = call("labels", "export", "demo", "--format", layout, "--to", str(out), code=1)
+    assert "holds files already" in full
+
+
+def test_what_is_no_export_is_refused(explained: Library, tmp_path: Path) -> None:
+    said = call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path), code=1)
+    assert "holds no explanations of delphi's" in said
