@@ -32,6 +32,8 @@ _PATIENCE_SECONDS = 1.5
 """Who stands in line and has not been heard of for so long has died."""
 _LOOK_SECONDS = 0.4
 """Between two looks of a waiter whom no message reached."""
+_REPLY_SECONDS = 2.0
+"""A Redis that has not answered for so long is away."""
 _AWAY_SECONDS = 1.0
 """Between two tries to reach a Redis that is away."""
 
@@ -56,7 +58,7 @@ class RedisPace:
         # One retry without delay, for a connection that was cut meanwhile.
         self._redis: Redis = Redis.from_url(
             redis_url,
-            socket_timeout=2,
+            socket_timeout=_REPLY_SECONDS,
             socket_connect_timeout=1,
             decode_responses=True,
             retry=Retry(NoBackoff(), 1),
@@ -176,7 +178,9 @@ class RedisPace:
         if self._away:
             return None
         try:
-            return await self._scripts[name](keys=self._keys, args=arguments)
+            # The client's own limit counts anew for each of its attempts.
+            async with asyncio.timeout(_REPLY_SECONDS):
+                return await self._scripts[name](keys=self._keys, args=arguments)
         except (RedisError, OSError) as error:
             if not self._away:
                 self._away = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,8 +15,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from stub_server import StubServer, error, good
 
+from monosemy.interp.judging.answers import object_schema
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.pace import LocalPace, Rates
+from monosemy.specs.parts import JudgeSpec
 from service.stack.valkey import EmbeddedValkey
 from workers import pace as shared
 from workers.pace import RedisPace
@@ -337,3 +344,57 @@ def test_a_flush_and_an_absence_cost_nothing_but_the_sharing(
     assert len(told) == 2
     assert told[0].startswith("Redis is away")
     assert told[1].startswith("Redis is back")
+
+
+def test_a_server_that_hangs_delays_the_work_once(tmp_path: Path) -> None:
+    sent: list[float] = []
+
+    async def work(server: EmbeddedValkey, pid: int) -> float:
+        pace = make(server.url, places=2)
+        await one(pace, sent)
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        await asyncio.gather(*(one(pace, sent, took=0.5) for _ in range(20)))
+        took = time.monotonic() - begin
+        await pace.aclose()
+        return took
+
+    with EmbeddedValkey(tmp_path / "valkey") as server:
+        pid = int(redis.Redis.from_url(server.url).info("server")["process_id"])
+        try:
+            took = asyncio.run(work(server, pid))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert len(sent) == 21
+    # 10 rounds of 0.5 s, after one command has waited 2 s in vain.
+    assert took < 5 + 2 + 1
+
+
+def test_a_retry_after_of_one_worker_holds_the_calls_of_another(redis_url: str) -> None:
+    schema = object_schema({"word": {"type": "string"}})
+    script = [good(word="a"), error(429, "slow down", Retry_After="0.8")]
+    script += [good(word="a") for _ in range(4)]
+
+    async def work(stub: StubServer) -> None:
+        limits, spec = Limits(first_wait=0.01), JudgeSpec(concurrency=1)
+        judges = [
+            Judge(stub.url, None, "stub", spec, limits, pace=make(redis_url, own=1))
+            for _ in range(2)
+        ]
+
+        async def ask(judge: Judge, word: str) -> None:
+            await judge.complete_json([{"role": "user", "content": word}], schema)
+
+        await ask(judges[1], "has been there before")
+        refused = asyncio.create_task(ask(judges[0], "first"))
+        while len(stub.times) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await asyncio.gather(refused, *(ask(judges[1], word) for word in "abc"))
+        for judge in judges:
+            await judge.aclose()
+
+    with StubServer(script) as stub:
+        asyncio.run(work(stub))
+    assert len(stub.times) == 6
+    assert min(stub.times[2:]) - stub.times[1] >= 0.79

@@ -27,6 +27,8 @@ from monosemy.interp.judging.failures import (
     AnswerError,
     EndpointError,
     JudgeAway,
+    address_of,
+    may_pass,
     retry_after,
 )
 from monosemy.interp.judging.pace import Pace
@@ -40,7 +42,6 @@ _Request = Callable[[dict[str, str]], Awaitable[Any]]
 """Headers to an answer."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_RETRIED = {408, 409, 425, 429}
 _REFUSED = {401, 402, 403, 404, 405}
 _UNDERSTOOD_NOT = {400, 415, 422, 501}
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|bearer|token)[-_ ][\w*.\-]{8,}", re.IGNORECASE)
@@ -79,11 +80,6 @@ class Reply:
     """``stop``, ``length``, ``content_filter`` or ``refusal``."""
 
 
-def _passing(status: int) -> bool:
-    """Whether the same request may fare better later."""
-    return status >= 500 or status in _RETRIED
-
-
 class Endpoint:
     """A chat endpoint.  ``model`` None takes the only model that the endpoint lists.
 
@@ -99,10 +95,7 @@ class Endpoint:
         pace: Pace,
         books: Books,
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EndpointError("The judge's address must look like http://host:port/v1.")
-        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.address = address_of(base_url)
         """The address without user and password, fit for logs and provenance."""
         self.model = model
         self.limits = limits
@@ -115,7 +108,9 @@ class Endpoint:
             max_retries=0,
             timeout=limits.timeout,
             # A proxy named in the environment must not stand between us and our own machine.
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=parts.hostname not in _LOOPBACK),
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=urlsplit(base_url).hostname not in _LOOPBACK
+            ),
         )
         self.pace = pace
         self._probing = asyncio.Lock()
@@ -271,16 +266,12 @@ class Endpoint:
     async def _one_reply(
         self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
     ) -> Reply:
-        async def call() -> ChatCompletion:
-            completion: ChatCompletion = await self._entered(intent, self._ask(messages, sent))
-            return completion
-
-        intent = Intent(
-            self.model or "",
-            sum(most_tokens(message["content"]) for message in messages),
-            sent[self.dialect.limit_name],
+        most = sum(most_tokens(message["content"]) for message in messages)
+        intent = Intent(self.model or "", most, sent[self.dialect.limit_name])
+        request = self._ask(messages, sent)
+        completion: ChatCompletion = await self._with_retries(
+            lambda: self._entered(intent, request), usage, intent.expected_tokens
         )
-        completion = await self._with_retries(call, usage, intent.expected_tokens)
         usage.count(completion.usage)
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
@@ -344,7 +335,7 @@ class Endpoint:
                 answer = await call()
             except openai.APIStatusError as error:
                 asked = retry_after(error)
-                if asked is not None and _passing(error.status_code):
+                if asked is not None and may_pass(error.status_code):
                     # Before this turn ends, or the next call would slip through.
                     await self.pace.hold(min(asked, self.limits.longest_wait))
                 raise
@@ -366,7 +357,7 @@ class Endpoint:
                 f"The judge at {self.address} refuses us ({reason}).",
                 "Check the judge's address, key and model name.",
             ) from None
-        final = attempt == self.limits.attempts or (status is not None and not _passing(status))
+        final = attempt == self.limits.attempts or (status is not None and not may_pass(status))
         asked = retry_after(error) if isinstance(error, openai.APIStatusError) else None
         if asked is not None and asked > self.limits.longest_wait:
             raise JudgeAway(f"The judge asks to wait {asked:.0f} s ({reason}).", asked) from None
@@ -377,7 +368,7 @@ class Endpoint:
             ) from None
         # A plain 500, time and again, may well be this question's fault; a gateway's errors, limits
         # and silence are not.
-        if final and status != 500 and (status is None or _passing(status)):
+        if final and status != 500 and (status is None or may_pass(status)):
             raise JudgeAway(f"The judge failed {attempt} times ({reason}).") from None
         if final:
             raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
