@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.failures import address_of
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.pace import LocalPace, Pace, Rates
 from monosemy.specs import JudgeSpec, PriceSpec
@@ -56,5 +57,5 @@ def _pace(settings: Settings, spec: JudgeSpec) -> Pace:
     if not settings.redis_url:
         return LocalPace(min(spec.concurrency, places or _ANY), rates)
     own, alone = LocalPace(spec.concurrency), LocalPace(places or _ANY, rates)
-    endpoint = f"{settings.judge_url} {spec.model or settings.judge_model}"
+    endpoint = f"{address_of(str(settings.judge_url))} {spec.model or settings.judge_model}"
     return RedisPace(settings.redis_url, endpoint, rates, places, own, alone)

@@ -54,6 +54,11 @@ class Intent:
     completion_tokens: int
     about: About = field(default_factory=ABOUT.get)
 
+    @property
+    def expected_tokens(self) -> int:
+        """About what it comes to: four bytes of prompt a token, and the longest answer."""
+        return self.prompt_tokens // 4 + self.completion_tokens
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from monosemy.interp.judging.answers import (
@@ -28,10 +27,12 @@ from monosemy.interp.judging.failures import (
     AnswerError,
     EndpointError,
     JudgeAway,
+    address_of,
+    may_pass,
     retry_after,
 )
 from monosemy.interp.judging.pace import Pace
-from monosemy.interp.judging.usage import Usage
+from monosemy.interp.judging.usage import Usage, most_tokens
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ _Request = Callable[[dict[str, str]], Awaitable[Any]]
 """Headers to an answer."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_RETRIED = {408, 409, 425, 429}
 _REFUSED = {401, 402, 403, 404, 405}
 _UNDERSTOOD_NOT = {400, 415, 422, 501}
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|bearer|token)[-_ ][\w*.\-]{8,}", re.IGNORECASE)
@@ -95,10 +95,7 @@ class Endpoint:
         pace: Pace,
         books: Books,
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EndpointError("The judge's address must look like http://host:port/v1.")
-        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.address = address_of(base_url)
         """The address without user and password, fit for logs and provenance."""
         self.model = model
         self.limits = limits
@@ -111,7 +108,9 @@ class Endpoint:
             max_retries=0,
             timeout=limits.timeout,
             # A proxy named in the environment must not stand between us and our own machine.
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=parts.hostname not in _LOOPBACK),
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=urlsplit(base_url).hostname not in _LOOPBACK
+            ),
         )
         self.pace = pace
         self._probing = asyncio.Lock()
@@ -155,13 +154,13 @@ class Endpoint:
 
         try:
             completion = await self._with_retries(
-                lambda: self._entered(intent, request), usage, _expected(intent)
+                lambda: self._entered(intent, request), usage, intent.expected_tokens
             )
         except openai.APIStatusError as error:
             raise AnswerError(
                 f"The judge refused the request ({self._clean(error)}).", usage
             ) from None
-        _count_tokens(completion, usage)
+        usage.count(completion.usage)
         return dict(completion.model_dump(warnings=False))
 
     # ---------------------------------------------------------------- capabilities
@@ -267,13 +266,13 @@ class Endpoint:
     async def _one_reply(
         self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
     ) -> Reply:
-        async def call() -> ChatCompletion:
-            completion: ChatCompletion = await self._entered(intent, self._ask(messages, sent))
-            return completion
-
-        intent = Intent(self.model or "", _most_tokens(messages), sent[self.dialect.limit_name])
-        completion = await self._with_retries(call, usage, _expected(intent))
-        _count_tokens(completion, usage)
+        most = sum(most_tokens(message["content"]) for message in messages)
+        intent = Intent(self.model or "", most, sent[self.dialect.limit_name])
+        request = self._ask(messages, sent)
+        completion: ChatCompletion = await self._with_retries(
+            lambda: self._entered(intent, request), usage, intent.expected_tokens
+        )
+        usage.count(completion.usage)
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
             return Reply("", "refusal")
@@ -332,7 +331,14 @@ class Endpoint:
 
     async def _in_turn(self, call: Callable[[], Awaitable[Any]], tokens: int) -> Any:
         async with self.pace.turn(tokens) as turn:
-            answer = await call()
+            try:
+                answer = await call()
+            except openai.APIStatusError as error:
+                asked = retry_after(error)
+                if asked is not None and may_pass(error.status_code):
+                    # Before this turn ends, or the next call would slip through.
+                    await self.pace.hold(min(asked, self.limits.longest_wait))
+                raise
             if isinstance(answer, str) or getattr(answer, "choices", True) in (None, []):
                 raise ValueError("the body is no chat completion")
             spent = getattr(answer, "usage", None)
@@ -351,9 +357,7 @@ class Endpoint:
                 f"The judge at {self.address} refuses us ({reason}).",
                 "Check the judge's address, key and model name.",
             ) from None
-        final = attempt == self.limits.attempts
-        if status is not None and status < 500 and status not in _RETRIED:
-            final = True
+        final = attempt == self.limits.attempts or (status is not None and not may_pass(status))
         asked = retry_after(error) if isinstance(error, openai.APIStatusError) else None
         if asked is not None and asked > self.limits.longest_wait:
             raise JudgeAway(f"The judge asks to wait {asked:.0f} s ({reason}).", asked) from None
@@ -364,13 +368,11 @@ class Endpoint:
             ) from None
         # A plain 500, time and again, may well be this question's fault; a gateway's errors, limits
         # and silence are not.
-        passing = status is None or status > 500 or status in _RETRIED
-        if final and passing:
+        if final and status != 500 and (status is None or may_pass(status)):
             raise JudgeAway(f"The judge failed {attempt} times ({reason}).") from None
         if final:
             raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
         if asked is not None:
-            await self.pace.hold(asked)
             return asked
         backoff = min(self.limits.longest_wait, self.limits.first_wait * 2 ** (attempt - 1))
         return backoff * random.uniform(0.5, 1.0)
@@ -396,26 +398,3 @@ def _honoured(reply: Reply, asked: Format) -> bool:
     if value is None or not reply.text.lstrip().startswith("{"):
         return False
     return asked == "json_object" or isinstance(value.get("colour"), str)
-
-
-def _expected(intent: Intent) -> int:
-    """About how many tokens a call comes to: four bytes of prompt each, and the whole answer."""
-    return intent.prompt_tokens // 4 + intent.completion_tokens
-
-
-def _count_tokens(completion: ChatCompletion | Completion, usage: Usage) -> None:
-    if completion.usage is None:
-        return
-    usage.prompt_tokens += completion.usage.prompt_tokens or 0
-    usage.completion_tokens += completion.usage.completion_tokens or 0
-    details = completion.usage.prompt_tokens_details
-    usage.cached_tokens += (details.cached_tokens or 0) if details else 0
-
-
-def _most_tokens(messages: Sequence[Message]) -> int:
-    return sum(most_tokens(message["content"]) for message in messages)
-
-
-def most_tokens(text: str) -> int:
-    """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
-    return len(text.encode("utf-8", "surrogatepass")) + 16

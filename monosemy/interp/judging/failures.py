@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import email.utils
 import time
+from urllib.parse import urlsplit
 
 import openai
 
 from monosemy.errors import JudgeError
 from monosemy.interp.judging.usage import Usage
+
+_RETRIED = {408, 409, 425, 429}
 
 
 class EndpointError(JudgeError):
@@ -30,6 +33,19 @@ class JudgeAway(JudgeError):
         super().__init__(message)
         self.wait = wait
         """Seconds after which the endpoint asked to be called again."""
+
+
+def address_of(base_url: str) -> str:
+    """The address without user and password.  Raises ``EndpointError`` where it is none."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EndpointError("The judge's address must look like http://host:port/v1.")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def may_pass(status: int) -> bool:
+    """Whether the same request may fare better later."""
+    return status >= 500 or status in _RETRIED
 
 
 def retry_after(error: openai.APIStatusError) -> float | None:

@@ -1,22 +1,25 @@
 """When a call to a judge may go out: how many at a time, how many and how much per minute.
 
-A limit is kept by taking from a bucket that fills at a steady rate.  Whoever finds it too empty
-takes all the same and waits until the debt is filled up: that keeps the order of those who wait,
-and leaves no moment unused.
+A limit is kept by taking from a bucket that fills at a steady rate.  Those who wait stand in line,
+and only the first looks at the buckets; it takes when it goes, not before.  So nothing is reserved:
+what a call gives back serves the next at once, and no crowd is let go when a hold ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 BURST_SECONDS = 1.0
 """A bucket holds what comes in within so long, and one call at least: after a pause no more than
 that goes out at once."""
+_AT_ONCE = 1e-6
+"""Seconds that are no wait: rounding must not send anyone round and round."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,25 @@ class Pace(Protocol):
 
 
 class Bucket:
-    """Fills with ``rate`` per second up to ``size``; its level may be below zero."""
+    """Fills with ``rate`` per second up to ``size``; its level may be below zero.
+
+    In any stretch of ``w`` seconds at most ``rate * w`` and the larger of ``size`` and the last
+    amount are taken.
+    """
 
     def __init__(self, rate: float, size: float, now: float) -> None:
         self.rate, self.size = rate, size
         self.level, self._at = size, now
 
-    def take(self, amount: float, now: float) -> float:
-        """Takes ``amount``; the seconds until that much was there."""
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until ``amount`` may be taken: a full bucket is enough for any."""
+        self._fill(now)
+        return max(0.0, min(amount, self.size) - self.level) / self.rate
+
+    def take(self, amount: float, now: float) -> None:
+        """Takes ``amount``, into debt where it is more than there is."""
         self._fill(now)
         self.level -= amount
-        return max(0.0, -self.level / self.rate)
 
     def give(self, amount: float, now: float) -> None:
         """Gives back what was not used, or takes what was used more (negative)."""
@@ -89,8 +100,10 @@ class LocalPace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = asyncio.Semaphore(concurrency)
+        self._first = asyncio.Lock()
+        self._given = asyncio.Event()
         self._clock = clock
-        self._hold_until = 0.0
+        self._hold_until = -math.inf
         rates = rates or Rates()
         self._requests = self._bucket(rates.requests_per_minute, 1.0)
         self._tokens = self._bucket(rates.tokens_per_minute, 0.0)
@@ -104,20 +117,35 @@ class LocalPace:
     @asynccontextmanager
     async def turn(self, tokens: int) -> AsyncIterator[Turn]:
         async with self._slots:
-            await asyncio.sleep(self._take(tokens))
-            while (left := self._hold_until - self._clock()) > 0:
-                await asyncio.sleep(left)
+            async with self._first:
+                while (wait := self._wait(tokens)) > _AT_ONCE:
+                    self._given.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._given.wait(), wait)
+                self._take(tokens)
             turn = Turn(tokens)
             try:
                 yield turn
             finally:
                 if self._tokens is not None:
                     self._tokens.give(tokens - turn.tokens, self._clock())
+                    self._given.set()
 
-    def _take(self, tokens: int) -> float:
+    def _wait(self, tokens: int) -> float:
         now = self._clock()
-        wait = self._requests.take(1, now) if self._requests is not None else 0.0
-        return max(wait, self._tokens.take(tokens, now) if self._tokens is not None else 0.0)
+        waits = [self._hold_until - now]
+        if self._requests is not None:
+            waits.append(self._requests.wait(1, now))
+        if self._tokens is not None:
+            waits.append(self._tokens.wait(tokens, now))
+        return max(waits)
+
+    def _take(self, tokens: int) -> None:
+        now = self._clock()
+        if self._requests is not None:
+            self._requests.take(1, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
 
     async def hold(self, seconds: float) -> None:
         self._hold_until = max(self._hold_until, self._clock() + seconds)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openai.types import CompletionUsage
 
 
 @dataclass
@@ -29,5 +32,19 @@ class Usage:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
+    def count(self, spent: CompletionUsage | None) -> None:
+        """Adds what an answer says that it cost."""
+        if spent is None:
+            return
+        self.prompt_tokens += spent.prompt_tokens or 0
+        self.completion_tokens += spent.completion_tokens or 0
+        details = spent.prompt_tokens_details
+        self.cached_tokens += (details.cached_tokens or 0) if details else 0
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def most_tokens(text: str) -> int:
+    """No tokenizer makes more tokens than there are bytes, and each message has a frame."""
+    return len(text.encode("utf-8", "surrogatepass")) + 16
