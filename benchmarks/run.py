@@ -1,4 +1,4 @@
-"""``make bench``: the training benchmarks beside their peers, as one table of ratios.
+"""``make bench``: the benchmarks beside their peers, as one table of ratios.
 
 Writes ``benchmarks/latest.json``, one object per line.  About a quarter of an hour on 2 cores;
 ``--quick`` takes fewer rounds and the smaller batch only.
@@ -28,6 +28,8 @@ def commands(quick: bool) -> list[list[str]]:
         ["training_step.py", "--others", *runs],
         *(["matching_pursuit.py", "--tokens", batch, *runs] for batch in batches),
         ["text_to_sae.py", "--tokens", "16384" if quick else "65536", *runs],
+        ["client_overhead.py", *runs],
+        ["prompt_economy.py", "--features", "5" if quick else "20"],
         ["example_building.py", *(["--tokens", "1000000", "--features", "100"] if quick else [])],
     ]
 
