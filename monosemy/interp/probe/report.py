@@ -75,7 +75,7 @@ class ProbeReport:
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> ProbeReport:
         """What ``as_dict`` wrote; the verdict is drawn anew from the figures."""
-        kinds = {"probe": Area, "baseline": Area, "gain": Bootstrapped}
+        kinds: dict[str, Any] = {"probe": Area, "baseline": Area, "gain": Bootstrapped}
         rates = ("agreement", "baseline_agreement", "repeat_agreement", "escalated")
         kinds |= dict.fromkeys((*rates, "agreement_escalating", "agreement_kept"), Rate)
         values = {name: found[name] for name in cls.__dataclass_fields__}
