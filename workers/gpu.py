@@ -21,6 +21,7 @@ from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    JUDGELESS,
     EvaluateRun,
     ImportRun,
     IndexRun,
@@ -38,6 +39,7 @@ from service.settings import Settings
 from workers import publish
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation
+from workers.judges import open_judge
 from workers.reporter import RunReporter
 from workers.saes import named_sae
 from workers.stoppable import until_stopped
@@ -48,6 +50,7 @@ class GpuRuns:
     """Executes the runs that need torch and the host model."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.settings = settings
         self.engine = engine
         self.workspace = Workspace(settings.artifacts)
         self.hosts = HostCache(self.workspace)
@@ -176,7 +179,11 @@ class GpuRuns:
         alone = spec.scoring.judge.model_copy(update={"concurrency": 1})
         scoring = spec.scoring.model_copy(update={"judge": alone})
         interpretation = Interpretation(
-            self.engine, self.workspace, self.lease_seconds, "", partial(self._tools, reporter)
+            self.engine,
+            self.workspace,
+            self.lease_seconds,
+            self.settings.judge_model or "",
+            partial(self._tools, reporter),
         )
         work = interpretation.lead(
             run.id, run.attempt, spec.model_copy(update={"scoring": scoring}), reporter
@@ -187,10 +194,17 @@ class GpuRuns:
     async def _tools(
         self, reporter: RunReporter, run_id: uuid.UUID, sae: Sae, spec: Part
     ) -> AsyncIterator[Tools]:
-        del run_id, spec
         folder = SaeFolder(self.workspace.locate(sae.path), self.workspace)
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
-        yield Tools(lab=Lab(host, folder.sae, folder.spec.site, folder.target_site))
+        lab = Lab(host, folder.sae, folder.spec.site, folder.target_site)
+        judge = None
+        if isinstance(spec, ScoreRun) and spec.scoring.scorer not in JUDGELESS:
+            judge = open_judge(self.settings, self.engine, run_id, spec.scoring.judge)
+        if judge is None:
+            yield Tools(lab=lab, workspace=self.workspace)
+            return
+        async with judge:
+            yield Tools(judge=judge, lab=lab, workspace=self.workspace)
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         sae = named_sae(self.engine, reference)

@@ -28,6 +28,7 @@ from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import (
     HOST_SCORERS,
+    JUDGELESS,
     ExplainRun,
     ExplanationSpec,
     JudgeSpec,
@@ -145,7 +146,8 @@ class Interpretation:
     ) -> FeatureWork:
         judge = _judge_of(spec).model or self.default_judge
         if isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS:
-            judge = tools.need_lab().identity
+            host = tools.need_lab().identity
+            judge = host if spec.scoring.scorer in JUDGELESS else f"{host}:{judge}"
         if isinstance(spec, ExplainRun):
             return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)
         return ScoreWork(self.engine, run_id, texts, spec.scoring, tools, judge)

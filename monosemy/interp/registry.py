@@ -53,6 +53,7 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
     "intervention": lambda spec, tools: _intervention(spec, tools),
+    "probe": lambda spec, tools: _probe(spec, tools),
     "simulation": lambda spec, tools: SimulationScorer(
         tools.need_judge(), spec.texts_per_call, spec.seed
     ),
@@ -64,6 +65,16 @@ def _surprisal(tools: Tools) -> Scorer:
     from monosemy.interp.scorers.surprisal import SurprisalScorer  # needs torch
 
     return SurprisalScorer(tools.need_lab())
+
+
+def _probe(spec: ScoringSpec, tools: Tools) -> Scorer:
+    from monosemy.interp.probe.probe import Probe  # needs safetensors
+    from monosemy.interp.scorers.probe import ProbeScorer  # needs torch
+
+    lab = tools.need_lab()
+    probe = Probe.load(tools.need_workspace().locate(spec.probe.folder))
+    unsure = DetectionScorer(tools.need_judge(), spec.texts_per_call, spec.seed)
+    return ProbeScorer(lab, probe, unsure)
 
 
 def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.judge import Judge
+from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
     from monosemy.interp.lab import Lab
@@ -32,6 +33,15 @@ class Tools:
     lab: Lab | None = None
     """The host model with the SAE in it; only where torch is."""
     token_change: TokenChange | None = None
+
+    workspace: Workspace | None = None
+    """Where trained probes are."""
+
+    def need_workspace(self) -> Workspace:
+        """Raises ``DataError`` where none is given."""
+        if self.workspace is None:
+            raise DataError("This needs the folder of artifacts: it runs on a GPU worker.")
+        return self.workspace
 
     def need_judge(self) -> Judge:
         """Raises ``DataError`` where none is configured."""

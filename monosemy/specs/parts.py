@@ -217,9 +217,9 @@ class ExplanationSpec(Part):
     """The explaining LLM."""
 
 
-HOST_SCORERS = frozenset({"surprisal", "intervention"})
+HOST_SCORERS = frozenset({"surprisal", "intervention", "probe"})
 """Scorers that run the host model itself, and so where torch is."""
-JUDGELESS = HOST_SCORERS | {"embedding", "example_embedding"}
+JUDGELESS = (HOST_SCORERS - {"probe"}) | {"embedding", "example_embedding"}
 """Scorers that ask no LLM."""
 
 
@@ -239,6 +239,13 @@ class InterventionSpec(Part):
     ``positives``."""
 
 
+class ProbeSpec(Part):
+    """Which trained probe judges (the scorer ``probe`` alone)."""
+
+    folder: str = Field("probes/default", min_length=1, max_length=400)
+    """Where ``Probe.save`` wrote it, relative to the artifact root."""
+
+
 class ScoringSpec(Part):
     scorer: Literal[
         "detection",
@@ -250,6 +257,7 @@ class ScoringSpec(Part):
         "example_embedding",
         "intruder",
         "discrimination",
+        "probe",
     ] = "detection"
     """``detection``: which of these texts fits the explanation?  ``fuzzing``: in which of these
     activating texts are the right words marked?  ``simulation``: how strong is the activation at
@@ -260,7 +268,8 @@ class ScoringSpec(Part):
     latent is amplified?  Without any explanation, as ceilings: ``example_embedding``: do activating
     texts lie nearer to each other?  ``intruder``: which of these texts is the odd one?
     ``discrimination``: detection against texts of the features with the most similar explanations
-    (which must be embedded)."""
+    (which must be embedded).  ``probe``: detection by a trained probe of the host model's states,
+    which asks the judge where it is unsure."""
     positives: int = Field(10, ge=2, le=500)
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
@@ -286,6 +295,8 @@ class ScoringSpec(Part):
     """The judging LLM."""
     intervention: InterventionSpec = InterventionSpec()
     """What the scorer ``intervention`` does to the host model."""
+    probe: ProbeSpec = ProbeSpec()
+    """What the scorer ``probe`` judges by."""
     seed: int = 0
     """Seeds the choice and order of examples."""
 
