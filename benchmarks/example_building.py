@@ -48,7 +48,10 @@ from results import Line, append, machine
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
+from monosemy.interp.judging.rehearsal import RehearsalJudge
+from monosemy.interp.registry import create_explainer
 from monosemy.interp.texts import FeatureTexts
+from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, FeatureSelection, ScoringSpec
 from monosemy.specs.parts import IndexingSpec
 
@@ -125,8 +128,11 @@ def ours(folder: Path, _: str) -> tuple[Callable[[int], int], int]:
     scoring = ScoringSpec(positives=50, negatives=50)
     assert texts._token_positions is not None
 
+    judge = RehearsalJudge(explaining.judge).as_judge()  # never asked
+    explainer = create_explainer(explaining, Tools(judge=judge))
+
     def one(feature: int) -> int:
-        shown = texts.to_explain(feature, explaining)
+        shown = texts.to_explain(feature, explaining, explainer)
         scored = texts.to_score(feature, scoring, TIERS)
         return len(shown.activating) + len(scored.with_tiers())
 

@@ -68,11 +68,14 @@ class Counter:
         return sum(len(ids) for ids in self.tokenizer(texts)["input_ids"])
 
 
-def ours(texts: FeatureTexts, feature: int, per_call: int) -> dict[str, list[Messages]]:
-    """What we would send, by stage."""
+def ours(
+    texts: FeatureTexts, feature: int, per_call: int
+) -> tuple[dict[str, list[Messages]], dict[str, int]]:
+    """What we would send, by stage, and how many judgements that asks for."""
     rehearsal = RehearsalJudge(ScoringSpec().judge)
     tools = Tools(judge=rehearsal.as_judge())
     found: dict[str, list[Messages]] = {}
+    judged: dict[str, int] = {}
 
     def taken() -> list[Messages]:
         sent = [question.messages for question in rehearsal.questions]
@@ -92,8 +95,9 @@ def ours(texts: FeatureTexts, feature: int, per_call: int) -> dict[str, list[Mes
             shuffled_baseline=False,
         )
         asyncio.run(score_one(texts, feature, spec, create_scorer(spec, tools), EXPLANATION, None))
+        judged[scorer] = sum(len(each.schema["properties"]) for each in rehearsal.questions)
         found[scorer] = taken()
-    return found
+    return found, judged
 
 
 # -------------------------------------------------------------------- delphi
@@ -108,7 +112,9 @@ def module(site: Path, path: str) -> ModuleType:
     return made
 
 
-def delphis(site: Path, texts: FeatureTexts, feature: int) -> dict[str, list[Messages]]:
+def delphis(
+    site: Path, texts: FeatureTexts, feature: int
+) -> tuple[dict[str, list[Messages]], dict[str, int]]:
     """Its prompts around the same texts; negatives and wrong marks stand in for by positives, which
     are as long."""
     detection = module(site, "scorers/classifier/prompts/detection_prompt.py")
@@ -132,7 +138,7 @@ def delphis(site: Path, texts: FeatureTexts, feature: int) -> dict[str, list[Mes
                 for i, each in enumerate(part)
             )
             found[stage].append(source.prompt(examples=lines, explanation=EXPLANATION))
-    return found
+    return found, {"detection": len(examples), "fuzzing": len(examples)}
 
 
 def _explanation(prompts: ModuleType, shown: Sequence[ShownExample]) -> Messages:
@@ -175,12 +181,12 @@ def main() -> None:
         features = choose_features(texts, wanted)
         count = Counter(made.host.tokenizer)
         rows = {
-            "ours, 5 texts a call": [measured(ours(texts, f, PER_CALL), count) for f in features],
-            "ours, 10 texts a call": [measured(ours(texts, f, 10), count) for f in features],
+            "ours, 5 texts a call": [measured(*ours(texts, f, PER_CALL), count) for f in features],
+            "ours, 10 texts a call": [measured(*ours(texts, f, 10), count) for f in features],
         }
         if options.delphi is not None:
             rows["delphi's prompts"] = [
-                measured(delphis(options.delphi, texts, f), count) for f in features
+                measured(*delphis(options.delphi, texts, f), count) for f in features
             ]
     medians = {
         name: {stage: statistics.median(row[stage] for row in found) for stage in PAPER}
@@ -204,8 +210,14 @@ def main() -> None:
         append(options.json, line)
 
 
-def measured(chats: dict[str, list[Messages]], count: Counter) -> dict[str, int]:
-    return {stage: count(sent) for stage, sent in chats.items()}
+def measured(
+    chats: dict[str, list[Messages]], judged: dict[str, int], count: Counter
+) -> dict[str, float]:
+    """Tokens of each stage, as if it asked for just 100 judgements: rare features have fewer."""
+    return {
+        stage: count(sent) * (2 * JUDGED / judged[stage] if stage in judged else 1)
+        for stage, sent in chats.items()
+    }
 
 
 if __name__ == "__main__":
