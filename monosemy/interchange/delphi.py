@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import DataError
-from monosemy.interchange.files import list_of, read_json, text_of, write_bytes
+from monosemy.interchange.files import (
+    feature_index,
+    is_plain,
+    list_of,
+    read_json,
+    text_of,
+    write_bytes,
+)
 from monosemy.interchange.records import (
     MOST_FEATURES,
     ExplanationRecord,
@@ -23,7 +30,7 @@ from monosemy.interchange.records import (
 )
 
 SCORERS = {"detection": "detection", "fuzz": "fuzzing", "fuzzing": "fuzzing"}
-"""delphi's folder names and what we call them; others keep their name."""
+"""delphi's folders of yes-or-no judgements and what we call them; others are not read."""
 _NAMES = {"fuzzing": "fuzz"}
 _FILE = re.compile(r"(.*)_latent([0-9]{1,9})\.txt")
 
@@ -42,10 +49,12 @@ def export_delphi(folder: str | Path, records: Iterable[FeatureRecord], hookpoin
         if not record.explanations:
             continue
         said = record.explanations[0]
-        name = f"{module}_latent{record.feature}.txt"
+        name = f"{module}_latent{feature_index(record.feature, 'record')}.txt"
         write_bytes(root / "explanations" / name, json.dumps(said.text).encode())
         for score in said.scores:
             scorer = _NAMES.get(score.scorer, score.scorer)
+            if not re.fullmatch(r"\w{1,50}", scorer):
+                raise DataError(f"{scorer!r} is no name of a scorer.")
             rows = json.dumps([_judged_out(each) for each in score.judged])
             write_bytes(root / "scores" / scorer / name, rows.encode())
         count += 1
@@ -76,9 +85,9 @@ def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[Fea
             continue
         text = text_of(read_json(path), path.name, "the explanation")
         scores = tuple(
-            ScoreRecord(SCORERS.get(scorer.name, scorer.name), _judged(scorer / path.name))
+            ScoreRecord(SCORERS[scorer.name], _judged(scorer / path.name))
             for scorer in scorers
-            if (scorer / path.name).is_file()
+            if is_plain(scorer / path.name)
         )
         said = ExplanationRecord(text, method="delphi", scores=scores)
         yield FeatureRecord(feature, explanations=(said,))
@@ -89,7 +98,7 @@ def _latent_files(folder: Path) -> Iterator[tuple[str, int, Path]]:
         return
     for path in folder.iterdir():
         match = _FILE.fullmatch(path.name)
-        if match and path.is_file() and not path.is_symlink():
+        if match and is_plain(path):
             if int(match[2]) >= MOST_FEATURES:
                 raise DataError(f"{path.name}: {match[2]} is no feature's index.")
             yield match[1], int(match[2]), path
@@ -98,7 +107,8 @@ def _latent_files(folder: Path) -> Iterator[tuple[str, int, Path]]:
 def _scorer_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    folders = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return sorted(path for path in folders if path.name in SCORERS)
 
 
 def _judged_out(judged: JudgedRecord) -> dict[str, Any]:

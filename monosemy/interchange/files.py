@@ -19,6 +19,11 @@ MOST_BYTES = 256 * 2**20
 LONGEST_LINE = 32 * 2**20
 
 
+def is_plain(path: Path) -> bool:
+    """A file, not a link to one: what lies elsewhere was not given."""
+    return path.is_file() and not path.is_symlink()
+
+
 def read_json(path: Path) -> Any:
     """The JSON document in ``path``.  Raises ``DataError``."""
     try:
@@ -74,7 +79,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """A ``.jsonl.gz``, whole or not at all."""
-    lines = [json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows]
+    try:
+        lines = [json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows]
+    except ValueError:
+        raise DataError(f"{path.name}: one of the values is no finite number.") from None
     # Without a time stamp: the same rows are the same bytes.
     write_bytes(path, gzip.compress("".join(lines).encode(), compresslevel=6, mtime=0))
 
@@ -89,19 +97,27 @@ def feature_index(value: Any, where: str) -> int:
 
 
 def text_of(value: Any, where: str, name: str) -> str:
-    """A text without NUL, which no database stores.  Raises ``DataError``."""
+    """A text that a database stores: without NUL and without halves of surrogate pairs.
+
+    Raises ``DataError``.
+    """
     if not isinstance(value, str):
         raise DataError(f"{where}: {name} is no text.")
     if "\0" in value:
         raise DataError(f"{where}: {name} holds a NUL.")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise DataError(f"{where}: {name} holds half of a surrogate pair.")
     return value
 
 
 def number_of(value: Any, where: str, name: str) -> float:
     """A finite number.  Raises ``DataError``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{where}: {name} is no number.")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise DataError(f"{where}: {name} is no number.")
 
 
 def list_of(value: Any, where: str, name: str) -> list[Any]:

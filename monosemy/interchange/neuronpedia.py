@@ -14,6 +14,7 @@ from typing import Any
 from monosemy.errors import DataError
 from monosemy.interchange.files import (
     feature_index,
+    is_plain,
     list_of,
     number_of,
     read_lines,
@@ -24,7 +25,7 @@ from monosemy.interchange.records import ExampleRecord, ExplanationRecord, Featu
 
 PER_BATCH = 128
 """Features in a file, as its own converter writes them."""
-_BATCH = re.compile(r"batch-([0-9]{1,7})\.jsonl(\.gz)?")
+_BATCH = re.compile(r"batch-(0|[1-9][0-9]{0,6})\.jsonl(\.gz)?")
 _TOP = -1
 _NAMESPACE = uuid.UUID("4f9ee0f0-6a0e-4a1f-9f1b-0d3b5b6c2f6d")
 _NOT_KEPT = (
@@ -93,7 +94,7 @@ def import_neuronpedia(folder: str | Path) -> Iterator[FeatureRecord]:
             for kind in ("features", "activations", "explanations")
             if (root / kind).is_dir()
             for path in (root / kind).iterdir()
-            if (match := _BATCH.fullmatch(path.name)) and not path.is_symlink()
+            if (match := _BATCH.fullmatch(path.name)) and is_plain(path)
         }
     )
     if not numbers:
@@ -132,7 +133,7 @@ def _batch(root: Path, number: int) -> Iterator[FeatureRecord]:
 
 def _rows(root: Path, kind: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in (f"batch-{number}.jsonl.gz", f"batch-{number}.jsonl"):
-        if (root / kind / name).is_file():
+        if is_plain(root / kind / name):
             for where, row in read_lines(root / kind / name):
                 yield f"{kind}/{where}", row
             return

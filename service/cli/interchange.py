@@ -88,8 +88,9 @@ def import_(
 ) -> None:
     """Take in explanations of another tool, for the features of the same indices.
 
-    They are stored as given by a person; texts that are there already are not stored again.  Scores
-    are not taken in: 'monosemy score' makes ours.
+    They are stored as given by a person, cut to 2,000 characters; texts that are there already are
+    not stored again, so an import that broke off can be made again.  Scores are not taken in:
+    'monosemy score' makes ours.
 
     Example: monosemy labels import demo --format delphi --from results/run
     """

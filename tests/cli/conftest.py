@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from sqlalchemy import Engine
 from service.app import create_app
 from service.database.session import make_engine, transaction
 from service.settings import Settings
+
+# A console that is made while these are set keeps their size for good, whatever a test sets later.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,7 @@ def test_a_hookpoint_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
         ("explanations/m_latent1.txt", "{", "is not JSON"),
         ("explanations/m_latent1.txt", "5", "is no text"),
         ("explanations/m_latent1.txt", '"nul \\u0000"', "NUL"),
+        ("explanations/m_latent1.txt", '"half \\ud800"', "surrogate"),
         ("explanations/m_latent999999999.txt", '"x"', "no feature's index"),
         ("scores/detection/m_latent1.txt", "{}", "is no list"),
         ("scores/detection/m_latent1.txt", "[5]", "does not say whether"),
@@ -152,6 +153,36 @@ def test_delphi_files_of_another_form_are_refused(
     (tmp_path / what).write_text(content)
     with pytest.raises(DataError, match=words):
         list(import_delphi(tmp_path))
+
+
+def test_scorers_with_other_rows_are_left_alone(tmp_path: Path) -> None:
+    export_delphi(tmp_path, [record(1)], "layers.1")
+    (tmp_path / "scores/simulation").mkdir()
+    (tmp_path / "scores/simulation/layers.1_latent1.txt").write_text('[{"ev_correlation": 0.5}]')
+    [found] = import_delphi(tmp_path)
+    assert [score.scorer for score in found.explanations[0].scores] == ["fuzzing"]
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text('"secret"')
+    export_delphi(tmp_path / "in", [record(1)], "m")
+    (tmp_path / "in/explanations/m_latent2.txt").symlink_to(outside)
+    (tmp_path / "in/scores/fuzz/m_latent1.txt").unlink()
+    (tmp_path / "in/scores/fuzz/m_latent1.txt").symlink_to(outside)
+    [found] = import_delphi(tmp_path / "in")
+    assert (found.feature, found.explanations[0].scores) == (1, ())
+
+
+def test_a_scorers_name_cannot_leave_the_folder(tmp_path: Path) -> None:
+    bad = ExplanationRecord("x", scores=(ScoreRecord("../../x", ()),))
+    with pytest.raises(DataError, match="no name of a scorer"):
+        export_delphi(tmp_path / "in", [FeatureRecord(1, explanations=(bad,))], "m")
+
+
+def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no finite number"):
+        export_neuronpedia(tmp_path, [FeatureRecord(1, density=float("nan"))], "m", "s")
 
 
 def test_an_empty_folder_is_no_results(tmp_path: Path) -> None:
@@ -252,6 +283,7 @@ def test_whatever_is_written_is_read(
         ("features", b'{"index": "../1"}', "no feature's index"),
         ("features", b'{"index": 1, "frac_nonzero": "x"}', "frac_nonzero is no number"),
         ("features", b'{"index": 1, "frac_nonzero": Infinity}', "Infinity is no number"),
+        ("features", b'{"index": 1, "frac_nonzero": ' + b"9" * 400 + b"}", "no number"),
         ("features", b'{"index": 1, "pos_str": ["a"], "pos_values": []}', "differ in length"),
         ("explanations", b'{"index": 1}', "description is no text"),
         ("explanations", b'{"index": 1, "description": "a\\u0000"}', "NUL"),
