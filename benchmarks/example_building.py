@@ -4,11 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/example_building.py --tokens 1000000 --features 100 \
         [--delphi SITE]
 
-Per feature 40 examples to explain from and 50 to score with.  Ours adds 50 negatives of each tier
-that needs no embedder (random, same token, neighbour), near-duplicates kept out, and every window
-as text.  delphi's part is its published ``constructor`` and ``sampler`` with their defaults (random
-negatives alone); what it is given free of charge: its firings already sorted by latent and in
-tensors, and a tokenizer that decodes at no cost.  Only modules that this path never calls (faiss,
+Per feature 40 examples to explain from, 50 to score with and 50 random negatives.  Ours keeps
+near-duplicates out and gives every window as text; a second row adds 50 negatives each of the same
+token and of neighbours.  delphi's part is its published ``constructor`` and ``sampler`` with their
+defaults; what it is given free of charge: its firings already sorted by latent and in tensors, and
+a tokenizer that decodes at no cost.  Only modules that this path never calls (faiss,
 sentence_transformers, ...) are replaced by empty ones.  Without ``--delphi`` ours runs alone.
 
 Features are a sample of a large SAE's: ``--active`` of them fire per token on average (1,000 of
@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -120,20 +121,23 @@ def open_store(folder: Path) -> Any:
     )
 
 
-def ours(folder: Path, _: str) -> tuple[Callable[[int], int], int]:
+def ours(
+    folder: Path, _: str, tiers: tuple[str, ...] = ("random",)
+) -> tuple[Callable[[int], int], int]:
     """(what is done for one feature, features); the token positions are built beforehand."""
     store = open_store(folder)
     texts = FeatureTexts(IndexReader(folder / "index"), store)
     explaining = ExplanationSpec(examples=40, features=FeatureSelection(seed=0))
     scoring = ScoringSpec(positives=50, negatives=50)
-    assert texts._token_positions is not None
+    if len(tiers) > 1:
+        assert texts._token_positions is not None
 
     judge = RehearsalJudge(explaining.judge).as_judge()  # never asked
     explainer = create_explainer(explaining, Tools(judge=judge))
 
     def one(feature: int) -> int:
         shown = texts.to_explain(feature, explaining, explainer)
-        scored = texts.to_score(feature, scoring, TIERS)
+        scored = texts.to_score(feature, scoring, tiers)
         return len(shown.activating) + len(scored.with_tiers())
 
     return one, texts.reader.n_features
@@ -186,7 +190,7 @@ def import_delphi(site: str) -> tuple[Any, Any, Any, Any]:
     return found[0].constructor, found[1].sampler, found[2], found[3]
 
 
-SIDES = {"ours": ours, "delphi": delphis}
+SIDES = {"ours": ours, "ours, all tiers": partial(ours, tiers=TIERS), "delphi": delphis}
 
 
 def work(side: str, folder: Path, site: str) -> None:
@@ -248,7 +252,7 @@ def main() -> None:
         )
         found = {
             side: measured(side, folder, options.delphi)
-            for side in ("ours", *(["delphi"] if options.delphi else []))
+            for side in ("ours", "ours, all tiers", *(["delphi"] if options.delphi else []))
         }
     report(found, options)
 
@@ -265,7 +269,7 @@ def report(found: dict[str, dict[str, float]], options: argparse.Namespace) -> N
     for side, figures in found.items():
         each = figures["examples"] / options.features
         time_taken = f"{figures['seconds'] * scale:.2f} s per 1,000 features"
-        print(f"{side:<8}{time_taken:>32}{figures['mib']:>9.1f} MiB{each:>8.0f} examples each")
+        print(f"{side:<16}{time_taken:>32}{figures['mib']:>9.1f} MiB{each:>8.0f} examples each")
     if "delphi" in found:
         for key in ("seconds", "mib"):
             ratio = found["delphi"][key] / max(found["ours"][key], 1e-9)
@@ -274,8 +278,9 @@ def report(found: dict[str, dict[str, float]], options: argparse.Namespace) -> N
         about = f"{options.tokens:,} tokens, {options.features:,} features, 40 + 50 + 50 examples"
         for key, unit in (("seconds", "s/1000"), ("mib", "MiB")):
             factor = scale if key == "seconds" else 1.0
-            peers = {f"eai-{name}": figures[key] * factor for name, figures in found.items()}
-            mine = peers.pop("eai-ours")
+            values = {name: figures[key] * factor for name, figures in found.items()}
+            mine = values.pop("ours")
+            peers = {"eai-delphi": values["delphi"]} if "delphi" in values else {}
             append(
                 options.json,
                 Line(f"examples, {key}", about, mine, unit, peers, None, 1, machine()),
