@@ -17,7 +17,7 @@ from interp_examples import example, negatives, positives, scoring_examples
 from prompt_logprobs_stub import DIGITS, JOINED, echo, ignoring, vllm
 from stub_server import Answer, Request, StubServer, error, good
 
-from monosemy.errors import DataError
+from monosemy.errors import DataError, JudgeError
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.quoting import quote
@@ -131,7 +131,7 @@ def test_a_judge_that_knows_simulates_what_is_there(answers: Callable[[Request],
     assert not stub.requests, "no chat is needed"
     # One prompt per context; what came before it found out how to ask.
     assert len(stub.completions) >= 10
-    assert judge.usage.calls == len(stub.completions)
+    assert judge.usage.calls == len(stub.completions) + len(stub.probes)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,23 @@ def test_the_endpoint_is_probed_once() -> None:
 def test_every_completion_is_entered_in_the_books() -> None:
     with StubServer(on_complete=echo(knowing)) as stub:
         _, judge = score(stub, cities())
-    assert getattr(judge.books, "calls") == len(stub.completions)  # noqa: B009
+    calls = len(stub.completions) + len(stub.probes)
+    assert getattr(judge.books, "calls") == calls  # noqa: B009
+
+
+def test_an_endpoint_that_is_away_is_not_one_without() -> None:
+    with StubServer() as stub:
+        url = stub.url
+
+    async def work() -> None:
+        async with Judge(url, None, "stub", JudgeSpec(), FAST) as judge:
+            scorer = SimulationScorer(judge)
+            for _ in range(2):  # nothing is remembered of it
+                with pytest.raises(JudgeError):
+                    await scorer.judge("x", cities())
+            assert scorer.provenance()["simulation"] is None
+
+    asyncio.run(work())
 
 
 HOSTILE = [

@@ -56,15 +56,24 @@ class PromptLogprobs:
         self._probed = False
         self.way: tuple[Way, int] | None = None
         """How to ask, and how many likeliest tokens come; None before ``probe`` and without."""
+        self.reason = ""
+        """Why there are none."""
 
     async def probe(self) -> tuple[bool, Usage]:
-        """Whether the endpoint has prompt logprobs, with what it cost to find out."""
+        """Whether the endpoint has prompt logprobs, with what it cost to find out.
+
+        Raises ``JudgeError`` where the endpoint cannot be had at all; then nothing is known yet.
+        """
         usage = Usage()
         async with self._lock:
             if not self._probed:
-                self.way = await self._find_way(usage)
-                self._probed = True
-                self._ledger.add(usage)
+                try:
+                    # A chat first: an endpoint that is away, or closed to us, is not one without.
+                    await self._endpoint.probe(usage)
+                    self.way = await self._find_way(usage)
+                    self._probed = True
+                finally:
+                    self._ledger.add(usage)
         return self.way is not None, usage
 
     async def tokens(self, prompt: str) -> tuple[list[PromptToken], Usage]:
@@ -105,9 +114,8 @@ class PromptLogprobs:
                 # No such route, or one that is closed to us: that says nothing about chat.
                 reasons[str(error)] = None
                 break
-        log.warning(
-            "judge at %s has no prompt logprobs (%s)", self._endpoint.address, "; ".join(reasons)
-        )
+        self.reason = "; ".join(reasons)
+        log.warning("judge at %s has no prompt logprobs (%s)", self._endpoint.address, self.reason)
         return None
 
     async def _ask(self, prompt: str, way: Way, count: int, usage: Usage) -> list[PromptToken]:

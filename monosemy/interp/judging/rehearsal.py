@@ -94,6 +94,7 @@ class _NoPromptLogprobs:
     """A rehearsal takes the dearer form, without prompt logprobs."""
 
     way = None
+    reason = "this is a rehearsal"
 
     async def probe(self) -> tuple[bool, Usage]:
         return False, Usage()

@@ -74,7 +74,8 @@ class LogprobSimulator:
         available, cost = await self.judge.prompt_logprobs.probe()
         usage.add(cost)
         if not available:
-            return "the endpoint gives no prompt logprobs", usage
+            why = self.judge.prompt_logprobs.reason
+            return f"the endpoint gives no prompt logprobs: {why}", usage
         reason = ""
         for placeholder in PLACEHOLDERS:
             self.slots = Slots(placeholder)
@@ -137,6 +138,8 @@ class LogprobSimulator:
             slots = at_offsets(prompt, answer, offsets)
         except AnswerError as error:
             log.warning("no simulation of a context: %s", error)
+            if error.usage.failures == 0:
+                error.usage.failures = 1  # an answer came, and was of no use
             usage.add(error.usage)
             return None, usage
         values = [self._value(slot) for slot in slots]
