@@ -175,6 +175,8 @@ def test_ctrl_c_ends_the_watching_and_not_the_run() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A suite in the background has Ctrl-C ignored, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert watching.stdout is not None
     assert json.loads(watching.stdout.readline())["data"]["state"] == "queued"
