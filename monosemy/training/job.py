@@ -102,7 +102,7 @@ def read_error(folder: Path) -> MonosemyError | None:
 
 
 def write_result(folder: Path, trained: Sequence[TrainedSAE]) -> None:
-    """Leaves the SAEs for ``read_result``."""
+    """Leaves the SAEs for ``read_result``; the last file appears whole or not at all."""
     tensors: dict[str, Tensor] = {}
     values: list[dict[str, Any]] = []
     for number, each in enumerate(trained):
@@ -114,7 +114,14 @@ def write_result(folder: Path, trained: Sequence[TrainedSAE]) -> None:
         size = {"d_in": each.sae.d_in, "d_out": each.sae.d_out}
         values.append({**size, "metrics": each.metrics, "history": each.history})
     save_file(tensors, str(folder / _TENSORS))
-    (folder / _RESULT).write_text(json.dumps(values), encoding="utf-8")
+    unfinished = folder / f"{_RESULT}.part"
+    unfinished.write_text(json.dumps(values), encoding="utf-8")
+    unfinished.replace(folder / _RESULT)
+
+
+def has_result(folder: Path) -> bool:
+    """Whether ``write_result`` came to its end."""
+    return (folder / _RESULT).exists()
 
 
 def read_result(job: Job) -> list[TrainedSAE]:

@@ -5,9 +5,11 @@ The processes are torchrun's, each ``monosemy.training.process``; see ``job`` fo
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +24,24 @@ import torch
 from monosemy.errors import ModelError, MonosemyError, Stopped
 from monosemy.models.precision import choose_device
 from monosemy.progress import SILENT, Reporter, Stage
-from monosemy.training.job import Job, ask_to_stop, clear, read_error, read_result, write_job
+from monosemy.training.job import (
+    Job,
+    ask_to_stop,
+    clear,
+    has_result,
+    read_error,
+    read_result,
+    write_job,
+)
 from monosemy.training.member import TrainedSAE
 
 _STOP_SECONDS = 180.0
 """What a checkpoint may take before the processes are killed."""
 
 _LOG = "processes.log"
+
+_TORCHRUN = re.compile(r"[IWE]\d{4} .* torch/distributed/elastic/multiprocessing/api\.py")
+"""Where torchrun starts to tell that a process has failed."""
 
 
 def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE]:
@@ -60,7 +73,10 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
         finally:
             _kill(process)
     if process.returncode:
-        raise read_error(job.folder) or _failure(job.folder, process.returncode)
+        failure = read_error(job.folder) or _failure(job.folder, process.returncode)
+        if not has_result(job.folder):
+            raise failure
+        reporter.log(f"All is trained and kept, but then: {failure}")
     return read_result(job)
 
 
@@ -164,5 +180,7 @@ class _Shown:
 def _failure(folder: Path, status: int) -> MonosemyError:
     """For what no process had the time to explain."""
     log = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    told = f"{folder / _LOG} ends with: {' | '.join(log[-3:])}" if log else None
+    # What torchrun says of it comes last and names no reason.
+    own = list(itertools.takewhile(lambda line: not _TORCHRUN.match(line), log)) or log
+    told = f"{folder / _LOG} has: {' | '.join(own[-3:])}" if own else None
     return MonosemyError(f"A training process ended with status {status}.", told)

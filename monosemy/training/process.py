@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -118,5 +118,13 @@ def _end_with_stdin() -> None:
     os._exit(1)
 
 
+def _leave(status: int) -> NoReturn:
+    """Ends without taking the interpreter down: gloo's threads may still hold tensors by then, and
+    the process would abort with its work done."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
