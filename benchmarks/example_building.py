@@ -111,7 +111,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
 
 def open_store(folder: Path) -> Any:
     names = ("tokens", "row_start", "row_document", "document_hash")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
     return SimpleNamespace(
         text_id="synthetic",
         folder=folder,
@@ -153,6 +153,7 @@ def delphis(folder: Path, site: str) -> tuple[Callable[[int], int], int]:
 
     def one(feature: int) -> int:
         positions, values = reader.postings(feature)
+        reader.release(feature)
         inside = positions < whole
         places = torch.from_numpy(positions[inside])
         places = torch.stack([places // CONTEXT, places % CONTEXT, places * 0 + feature], 1)

@@ -25,6 +25,7 @@ class TokenBytes:
 
     def __init__(self, table: Sequence[bytes]) -> None:
         self._table = list(table)
+        self._texts = _Texts(self._table)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> TokenBytes:
@@ -80,17 +81,24 @@ class TokenBytes:
         """The joined bytes as text; what is not UTF-8 becomes U+FFFD."""
         return b"".join(self[int(index)] for index in ids).decode("utf-8", errors="replace")
 
+    def whole(self, ids: Iterable[int]) -> list[str] | None:
+        """``pieces(ids)`` if none of the tokens holds only part of a character, as in most text."""
+        texts = self._texts
+        try:
+            return [texts[index] for index in ids]
+        except UnicodeDecodeError:
+            return None
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One string per id, such that ``"".join(pieces(ids)) == decode(ids)``.
 
         A character cut over several tokens stands whole at the token that holds its first byte.
         """
-        table, size = self._table, len(self._table)
-        parts = [table[i] if 0 <= i < size else b"" for i in map(int, ids)]
-        try:  # most text: no character is cut over tokens
-            return [part.decode("utf-8") for part in parts]
-        except UnicodeDecodeError:
-            pass
+        ids = [int(index) for index in ids]
+        whole = self.whole(ids)
+        if whole is not None:
+            return whole
+        parts = [self[index] for index in ids]
         data = b"".join(parts)
         text, starts = _characters(data)
         result: list[str] = []
@@ -103,6 +111,20 @@ class TokenBytes:
             result.append(text[first:last])
             first = last
         return result
+
+
+class _Texts(dict[int, str]):
+    """Token id to text, as far as it was asked for; ``UnicodeDecodeError`` for part of a
+    character."""
+
+    def __init__(self, table: list[bytes]) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, index: int) -> str:
+        part = self._table[index] if 0 <= index < len(self._table) else b""
+        text = self[index] = part.decode("utf-8")
+        return text
 
 
 def _characters(data: bytes) -> tuple[str, list[int]]:

@@ -6,18 +6,24 @@ numpy only.  Everything here works on one feature's postings; "row" is a row of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from monosemy.index.ordering import Ints, first_occurrences, occurrence_number, stable_order
+
 Floats = npt.NDArray[np.float32]
+ArePeaks = Callable[[Ints], npt.NDArray[np.bool_]]
+"""Which of some indices of postings are the strongest of their own windows."""
 
 TOP = "top"
 NEGATIVE = "negative"
+
+_HEAD = 32
+"""Candidates looked at per example, before all are."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class FeaturePostings:
     documents: Ints
     whole: Firings | None = None
     """Every firing of the rows above, where the arrays hold only some of them."""
+    places: Ints | None = None
+    """Which of ``whole``'s firings each is; given with it."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -102,6 +110,7 @@ class FeaturePostings:
             self.rows[mask],
             self.documents[mask],
             self.whole,
+            None if self.places is None else self.places[mask],
         )
 
 
@@ -127,8 +136,12 @@ def select_examples(
     groups: list[str | int] = [TOP] * len(chosen)
     used = postings.rows[chosen]
     rng = np.random.default_rng(seed)
+
+    def are_peaks(which: Ints) -> npt.NDArray[np.bool_]:
+        return is_window_peak(postings, row_start, which, window)
+
     for number, stratum in enumerate(strata(ascending, quantiles)):
-        drawn = draw(postings, row_start, stratum, per_quantile, window, rng, used)
+        (drawn,) = draw(postings, [stratum], per_quantile, are_peaks, rng, used)
         chosen = np.concatenate([chosen, drawn])
         used = np.concatenate([used, postings.rows[drawn]])
         groups += [number] * len(drawn)
@@ -137,7 +150,9 @@ def select_examples(
 
 def rank(postings: FeaturePostings) -> Ints:
     """Indices of the postings from weakest to strongest; among equals the earlier is stronger."""
-    return np.argsort(-postings.values, kind="stable")[::-1]
+    # Numbers above 0 are in the order of their bits.
+    bits = postings.values.astype(np.float32).view(np.uint32)
+    return stable_order(~bits, 2**32 - 1)[::-1]
 
 
 def strata(ascending: Ints, quantiles: int) -> list[Ints]:
@@ -160,49 +175,64 @@ def strongest_per_document(postings: FeaturePostings, ascending: Ints, count: in
 
 def draw(
     postings: FeaturePostings,
-    row_start: Ints,
-    candidates: Ints,
+    layers: Sequence[Ints],
     count: int,
-    window: int,
+    are_peaks: ArePeaks,
     rng: np.random.Generator,
-    used_rows: Ints,
+    used_rows: Ints | None = None,
     per_document: int | None = None,
-) -> Ints:
-    """``count`` random indices out of ``candidates``, in distinct rows outside ``used_rows``.
+) -> list[Ints]:
+    """Of each layer (indices of postings) ``count`` at random, in distinct rows.
 
-    Tokens that are the strongest of their own window come first.  ``per_document`` caps how many
-    share a document.  Fewer are returned where there are no more.
+    No row is among ``used_rows``; ``per_document`` caps how many of a layer share a document.
+    Tokens that are the strongest of their own window come first.  Fewer are returned where there
+    are no more.
     """
-    if count == 0 or len(candidates) == 0:
-        return np.zeros(0, np.int64)
-    shuffled = rng.permutation(candidates)
-    for head in (32 * count, len(shuffled)):
-        pool = shuffled[:head]
-        pool = pool[~np.isin(postings.rows[pool], used_rows)]
-        peaks = is_window_peak(postings, row_start, pool, window)
-        pool = np.concatenate([pool[peaks], pool[~peaks]])
-        pool = pool[first_occurrences(postings.rows[pool])]
-        if per_document is not None:
-            pool = pool[occurrence_number(postings.documents[pool]) < per_document]
-        if len(pool) >= count or head >= len(shuffled):
-            break
-    return pool[:count]
+    shuffled = [rng.permutation(layer) for layer in layers]
+    head = _HEAD * count
+    found = _first_fitting(
+        postings, [part[:head] for part in shuffled], count, are_peaks, used_rows, per_document
+    )
+    for i, part in enumerate(shuffled):
+        if len(found[i]) < count and len(part) > head:
+            (found[i],) = _first_fitting(
+                postings, [part], count, are_peaks, used_rows, per_document
+            )
+    return found
 
 
-def first_occurrences(keys: npt.NDArray[np.integer]) -> Ints:
-    """Indices, ascending, at which a key is met for the first time."""
-    return np.sort(np.unique(keys, return_index=True)[1])
+def _first_fitting(
+    postings: FeaturePostings,
+    parts: Sequence[Ints],
+    count: int,
+    are_peaks: ArePeaks,
+    used_rows: Ints | None,
+    per_document: int | None,
+) -> list[Ints]:
+    """The first ``count`` of each part that may be taken together; peaks before the others.
+
+    All parts at once, each index beside the number of its part: they are small.
+    """
+    chosen = np.concatenate(parts)
+    part = np.repeat(np.arange(len(parts)), [len(each) for each in parts])
+    if used_rows is not None and len(used_rows):
+        free = ~np.isin(postings.rows[chosen], used_rows)
+        chosen, part = chosen[free], part[free]
+    order = stable_order(2 * part + ~are_peaks(chosen), 2 * len(parts))
+    chosen, part = chosen[order], part[order]
+    kept = first_occurrences(_within(part, postings.rows[chosen]))
+    if per_document is not None:
+        chosen, part = chosen[kept], part[kept]
+        number = occurrence_number(_within(part, postings.documents[chosen]))
+        kept = np.flatnonzero(number < per_document)
+    chosen, part = chosen[kept], part[kept]
+    borders = np.searchsorted(part, np.arange(len(parts) + 1))
+    return [chosen[a:b][:count] for a, b in pairwise(borders.tolist())]
 
 
-def occurrence_number(keys: npt.NDArray[np.integer]) -> Ints:
-    """For each place how many earlier places hold the same key."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else order
-    lengths = np.diff(np.r_[starts, len(keys)])
-    numbers = np.empty(len(keys), np.int64)
-    numbers[order] = np.arange(len(keys)) - np.repeat(starts, lengths)
-    return numbers
+def _within(part: Ints, keys: Ints) -> Ints:
+    """Keys that differ from part to part."""
+    return part * (int(keys.max(initial=0)) + 1) + keys
 
 
 def window_bounds(
@@ -218,17 +248,26 @@ def is_window_peak(
     postings: FeaturePostings, row_start: Ints, indices: Ints, window: int
 ) -> npt.NDArray[np.bool_]:
     """Whether each posting is the strongest of its own window."""
-    if len(indices) == 0:
-        return np.zeros(0, np.bool_)
     start, end = window_bounds(
         postings.positions[indices], postings.rows[indices], row_start, window
     )
-    low, high = postings.all.between(start, end)
-    lengths = high - low
-    firsts = np.cumsum(lengths) - lengths
-    flat = np.repeat(low - firsts, lengths) + np.arange(int(lengths.sum()))
-    strongest = np.maximum.reduceat(postings.all.values(flat), firsts)
-    return postings.values[indices] >= strongest
+    firings = postings.all
+    own = indices if postings.places is None else postings.places[indices]
+    peaks = np.ones(len(indices), np.bool_)
+    # From firing to firing, away from the token: most windows have few.
+    for direction in (1, -1):
+        active, at = np.arange(len(indices)), own
+        while len(active):
+            at = at + direction
+            there = (at >= 0) & (at < len(firings.positions))
+            active, at = active[there], at[there]
+            place = firings.positions[at]
+            inside = (place >= start[active]) & (place < end[active])
+            active, at = active[inside], at[inside]
+            lower = firings.shares[own[active]] < firings.shares[at]
+            peaks[active[lower]] = False
+            active, at = active[~lower], at[~lower]
+    return peaks
 
 
 def make_examples(

@@ -8,14 +8,22 @@ ranks at most, 95 % of the time); windows still show every firing in them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
-from monosemy.index.examples import FeaturePostings, Firings, Ints
+from monosemy.index.examples import (
+    FeaturePostings,
+    Firings,
+    Ints,
+    is_window_peak,
+    rank,
+    window_bounds,
+)
 from monosemy.index.reader import IndexReader
 
 if TYPE_CHECKING:
@@ -42,17 +50,49 @@ class FeatureText:
         rows = np.searchsorted(store.row_start, positions, side="right") - 1
         documents = np.asarray(store.row_document)[rows].astype(np.int64)
         values = self.firings.values(picked)
-        self.postings = FeaturePostings(positions, values, rows, documents, self.firings)
-        self.splits = explanation_split(np.asarray(store.document_hash)[documents])
+        self.postings = FeaturePostings(positions, values, rows, documents, self.firings, picked)
+        self.splits = reader.split_of_documents(store)[documents]
+        self._row_start = np.asarray(store.row_start)
+        self._window = reader.window
+        self._of_split: dict[int, SplitPostings] = {}
 
-    def of_split(self, split: int) -> FeaturePostings:
+    def of_split(self, split: int) -> SplitPostings:
         """Those in the documents of one explanation split."""
-        return self.postings.where(self.splits == split)
+        if split not in self._of_split:
+            postings = self.postings.where(self.splits == split)
+            self._of_split[split] = SplitPostings(postings, self._row_start, self._window)
+        return self._of_split[split]
 
     def silent(self, starts: Ints, ends: Ints) -> npt.NDArray[np.bool_]:
         """Whether the feature fires nowhere in each of the windows: exact."""
         low, high = self.firings.between(starts, ends)
         return np.asarray(low == high)
+
+
+@dataclass(frozen=True)
+class SplitPostings:
+    """A feature's firings in one split, and what is found out about them once."""
+
+    postings: FeaturePostings
+    row_start: Ints
+    window: int
+
+    @cached_property
+    def ascending(self) -> Ints:
+        """Their indices from weakest to strongest."""
+        return rank(self.postings)
+
+    @cached_property
+    def peaks(self) -> npt.NDArray[np.bool_]:
+        """Whether each is the strongest of its own window."""
+        every = np.arange(len(self.postings))
+        return is_window_peak(self.postings, self.row_start, every, self.window)
+
+    def bounds(self, which: Ints) -> tuple[Ints, Ints]:
+        """(start, end) of the windows around some of them."""
+        postings = self.postings
+        places, rows = postings.positions[which], postings.rows[which]
+        return window_bounds(places, rows, self.row_start, self.window)
 
 
 def _spread(total: int, limit: int, feature: int) -> Ints:

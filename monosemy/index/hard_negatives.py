@@ -12,7 +12,6 @@ from itertools import chain, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.data.splits import explanation_split
 from monosemy.index.examples import Example, FeaturePostings, Ints
 from monosemy.index.feature_text import FeatureText
 from monosemy.index.negatives import NegativeSlots
@@ -95,7 +94,8 @@ def neighbour_negatives(
         places, groups = [], []
         for neighbour, group in neighbours:
             text = FeatureText(sampler.reader, sampler.store, neighbour, most)
-            places.append(rng.permutation(text.of_split(split).positions))
+            places.append(rng.permutation(text.of_split(split).postings.positions))
+            sampler.reader.release(neighbour)
             groups += [group] * len(places[-1])
         _offer(sampler, slots, split, np.concatenate(places), np.array(groups), each)
     return slots.filled()
@@ -171,5 +171,5 @@ def _rows_within(
     rows = np.searchsorted(sampler.row_start, positions, side="right") - 1
     place = np.minimum(np.searchsorted(indexed, rows), len(indexed) - 1)
     documents = np.asarray(store.row_document)[rows]
-    splits = explanation_split(np.asarray(store.document_hash)[documents])
+    splits = sampler.reader.split_of_documents(store)[documents]
     return rows, (indexed[place] == rows) & (splits == split)

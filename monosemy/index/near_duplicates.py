@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.index.examples import Ints
+from monosemy.index.ordering import Ints, distinct
 
 SHINGLE = 3
 JACCARD = 0.8
@@ -96,6 +96,26 @@ def near_duplicates(one: npt.NDArray[np.integer], two: npt.NDArray[np.integer]) 
     return len(first.near(second)[0]) > 0
 
 
+@dataclass(frozen=True)
+class _Pile:
+    """Windows that were added together, and their shingles."""
+
+    starts: Ints
+    ends: Ints
+    hashes: _Hashes
+    owners: npt.NDArray[np.int32]
+
+    def like(self, others: _ShingleSets, tokens: npt.NDArray[np.integer]) -> _ShingleSets | None:
+        """Those that have a shingle of ``others``, and maybe some more."""
+        table = np.zeros(1 << _TABLE_BITS, np.bool_)
+        table[_short(others.hashes)] = True
+        found = np.zeros(len(self.starts), np.bool_)
+        found[self.owners[table[_short(self.hashes)]]] = True
+        if not found.any():
+            return None
+        return _shingle_sets(tokens, self.starts[found], self.ends[found])
+
+
 class SeenWindows:
     """Windows that are taken or must not be met again.
 
@@ -108,24 +128,22 @@ class SeenWindows:
         self._tokens = tokens
         self._table = np.zeros(1 << _TABLE_BITS, np.bool_)
         self._scratch = np.empty((2, 1 << _TABLE_BITS), np.int32)
-        self._old: _ShingleSets | None = None
-        self._new: list[tuple[Ints, Ints]] = []
+        self._piles: list[_Pile] = []
 
     def copy(self) -> SeenWindows:
-        """One that goes on from here by itself; what is seen so far is sorted once for all."""
-        if self._old is None and self._new:
-            self._old, self._new = self._sorted(), []
-        other = SeenWindows(self._tokens)
-        other._table, other._scratch = self._table.copy(), self._scratch
-        other._old, other._new = self._old, list(self._new)
+        """One that goes on from here by itself."""
+        other = SeenWindows.__new__(SeenWindows)
+        other._tokens, other._scratch = self._tokens, self._scratch
+        other._table, other._piles = self._table.copy(), list(self._piles)
         return other
 
     def add(self, starts: Ints, ends: Ints) -> None:
         """Windows that are met already, ``tokens[start:end]`` each."""
         if len(starts) == 0:
             return
-        self._table[_short(shingle_hashes(self._tokens, starts, ends)[0])] = True
-        self._new.append((starts, ends))
+        hashes, owners = shingle_hashes(self._tokens, starts, ends)
+        self._table[_short(hashes)] = True
+        self._piles.append(_Pile(starts, ends, hashes, owners))
 
     def batch(self, starts: Ints, ends: Ints) -> WindowBatch:
         """Candidates, to be taken one by one; what is taken is then seen."""
@@ -135,9 +153,10 @@ class SeenWindows:
         twins: dict[int, set[int]] = {}
         if len(suspects):
             own = _shingle_sets(self._tokens, starts[suspects], ends[suspects])
-            for sets in (self._old, self._sorted()):
-                if sets is not None:
-                    met.update(suspects[sets.near(own)[1]].tolist())
+            for pile in self._piles:
+                old = pile.like(own, self._tokens)
+                if old is not None:
+                    met.update(suspects[old.near(own)[1]].tolist())
             for one, two in zip(*(suspects[side].tolist() for side in own.near(own)), strict=True):
                 twins.setdefault(one, set()).add(two)
         return WindowBatch(self, starts, ends, met, twins)
@@ -155,16 +174,10 @@ class SeenWindows:
         found = np.bincount(owners[shared], minlength=count)
         # Collisions and repetitions only raise what is found and lower the size: a near-duplicate
         # is always suspected.
-        keys = np.unique(owners.astype(np.int64) << _TABLE_BITS | short)
-        sizes = np.bincount(keys >> _TABLE_BITS, minlength=count)
+        keys = np.sort(owners.astype(np.int64) << _TABLE_BITS | short)
+        sizes = np.bincount(keys[distinct(keys)] >> _TABLE_BITS, minlength=count)
         least = np.maximum(LEAST_SHARED, LEAST_OF_LONGER * sizes)
         return np.asarray(found >= np.minimum(JACCARD * sizes, least))
-
-    def _sorted(self) -> _ShingleSets | None:
-        if not self._new:
-            return None
-        starts, ends = (np.concatenate(side) for side in zip(*self._new, strict=True))
-        return _shingle_sets(self._tokens, starts, ends)
 
 
 @dataclass

@@ -16,19 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monosemy.errors import DataError
-from monosemy.index.examples import Ints
+from monosemy.index.ordering import Ints, stable_order
 
 CHUNK_POSTINGS = 4_000_000
 MEMORY_BYTES = 256 * 2**20
-
-
-def stable_order(keys: npt.NDArray[np.integer], largest: int) -> npt.NDArray[np.int64]:
-    """Stable argsort of keys in [0, largest] by 16-bit radix passes (numpy's fast path)."""
-    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
-    if largest >= 2**16:
-        high = (keys >> 16).astype(np.uint16)
-        order = order[np.argsort(high[order], kind="stable")]
-    return order
 
 
 @dataclass(frozen=True)

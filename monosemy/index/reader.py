@@ -6,6 +6,7 @@ One feature costs its own postings: everything is memory mapped.
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ class IndexReader:
         self.density: npt.NDArray[np.float64] = self.counts / max(self.n_tokens, 1)
         self._blobs = {name: self._blob(name) for name in ("examples", "evidence")}
         self._split_rows: dict[int, npt.NDArray[np.int64]] = {}
+        self._splits: npt.NDArray[np.int8] | None = None
 
     @property
     def n_postings(self) -> int:
@@ -76,6 +78,15 @@ class IndexReader:
         """The same, unread: views of the mapped files."""
         positions, shares = self._slice(self._check(feature))
         return Firings(positions, shares, float(self.max_activation[feature]))
+
+    def release(self, feature: int) -> None:
+        """Gives the memory of a feature's mapped postings back; they can be read again.
+
+        Whoever goes through many features calls it, or pages pile up to the size of the index.
+        """
+        for array in (self._positions, self._values):
+            part = array[int(self._indptr[feature]) : int(self._indptr[feature + 1])]
+            _release_pages(array, part)
 
     def histogram(self, feature: int) -> npt.NDArray[np.int64]:
         """Firings in equal bins over (0, max_activation], int64 [HISTOGRAM_BINS]."""
@@ -104,10 +115,17 @@ class IndexReader:
         if split not in self._split_rows:
             if split not in (0, 1, 2):
                 raise DataError(f"There is no explanation split {split}.", "Use 0, 1 or 2.")
-            splits = np.asarray(explanation_split(store.document_hash))
+            splits = self.split_of_documents(store)
             documents = np.asarray(store.row_document)[self.rows]
             self._split_rows[split] = np.asarray(self.rows)[splits[documents] == split]
         return self._split_rows[split]
+
+    def split_of_documents(self, store: TokenStore) -> npt.NDArray[np.int8]:
+        """Explanation split of each document of the text."""
+        if self._splits is None:
+            self.check_store(store)
+            self._splits = np.asarray(explanation_split(store.document_hash))
+        return self._splits
 
     def check_store(self, store: TokenStore) -> None:
         """``DataError`` unless ``store`` is the text that was indexed."""
@@ -164,6 +182,20 @@ class IndexReader:
         ends, data = self._blobs[name]
         self._check(feature)
         return data[int(ends[feature]) : int(ends[feature + 1])].tobytes()
+
+
+def _release_pages(array: npt.NDArray[Any], part: npt.NDArray[Any]) -> None:
+    """Drops the whole pages of ``part``, a slice of the mapped ``array``, from this process."""
+    memmap = array.base
+    if not isinstance(memmap, np.memmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    mapped, page = memmap.base, mmap.PAGESIZE
+    assert isinstance(mapped, mmap.mmap)
+    # The mapping starts at a multiple of the page before the array's first byte.
+    begin = memmap.offset % mmap.ALLOCATIONGRANULARITY + part.ctypes.data - memmap.ctypes.data
+    first, last = -(-begin // page) * page, (begin + part.nbytes) // page * page
+    if last > first:
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

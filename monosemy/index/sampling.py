@@ -24,16 +24,13 @@ from monosemy.errors import DataError
 from monosemy.index.examples import (
     TOP,
     Example,
-    FeaturePostings,
     Ints,
     draw,
     make_examples,
-    rank,
     strata,
     strongest_per_document,
-    window_bounds,
 )
-from monosemy.index.feature_text import FeatureText
+from monosemy.index.feature_text import FeatureText, SplitPostings
 from monosemy.index.near_duplicates import SeenWindows
 from monosemy.index.negatives import NegativeSlots
 from monosemy.index.reader import IndexReader
@@ -51,21 +48,6 @@ POOL_STRATA, POOL_PER_STRATUM, POOL_TOP = 10, 26, 100
 
 _ROUNDS, _TRIES = 24, 4
 """Rounds of so many candidate windows per negative before it counts as not to be had."""
-
-
-def split_postings(
-    reader: IndexReader, store: TokenStore, feature: int, split: int
-) -> FeaturePostings:
-    """All firings of a feature in the documents of one explanation split."""
-    rows = reader.rows_of_split(store, split)
-    positions, values = reader.postings(feature)
-    row_start = np.asarray(store.row_start)
-    row_of = np.searchsorted(row_start, positions, side="right") - 1
-    place = np.minimum(np.searchsorted(rows, row_of), max(len(rows) - 1, 0))
-    inside = rows[place] == row_of if len(rows) else np.zeros(len(positions), np.bool_)
-    row_of = row_of[inside]
-    documents = np.asarray(store.row_document)[row_of].astype(np.int64)
-    return FeaturePostings(positions[inside], values[inside], row_of, documents)
 
 
 def sample_examples(
@@ -138,24 +120,23 @@ class Sampler:
             raise DataError(f"'{strategy}' is no way to sample.", "Use quantiles, top or random.")
         if split not in range(TRAIN, TEST + 1):
             raise DataError(f"There is no explanation split {split}.", "Use 0, 1 or 2.")
-        postings = self.text_of(feature).of_split(split)
-        if count <= 0 or len(postings) == 0:
+        firings = self.text_of(feature).of_split(split)
+        if count <= 0 or len(firings.postings) == 0:
             return []
-        ascending = rank(postings)
         seen = self.seen_before(feature, split)
         if strategy == "top":
-            layers = [strongest_per_document(postings, ascending, POOL_TOP)]
-            return self._take_in_turn(postings, layers, count, seen, [TOP])
+            return self._take_in_turn(firings, [_strongest(firings)], count, seen, [TOP])
         n_strata = (n_strata or self.reader.quantiles) if strategy == "quantiles" else 1
-        layers = strata(ascending, n_strata)
+        layers = strata(firings.ascending, n_strata)
         if split != TEST:
-            pool = self._pool(feature, split)
-            layers = [layer[np.isin(layer, pool)] for layer in layers]
+            pool = np.zeros(len(firings.postings), np.bool_)
+            pool[self._pool(feature, split)] = True
+            layers = [layer[pool[layer]] for layer in layers]
         rng = generator(feature, split, seed)
         # A stratum may lack some, or texts may repeat: only then many more are looked at.
-        for each in (4 * -(-count // n_strata) + 8, 8 * count):
-            drawn = self._draw(postings, layers, each, rng)
-            found = self._take_in_turn(postings, drawn, count, seen, range(n_strata))
+        for each in (2 * -(-count // n_strata) + 4, 8 * count):
+            drawn = _draw(firings, layers, each, rng)
+            found = self._take_in_turn(firings, drawn, count, seen, range(n_strata))
             if len(found) == count or max(map(len, drawn)) < each:
                 break
             seen = self.seen_before(feature, split)
@@ -226,16 +207,18 @@ class Sampler:
         if split not in seen:
             found = SeenWindows(self.tokens)
             for earlier in range(split):
-                postings = self.text_of(feature).of_split(earlier)
-                top = strongest_per_document(postings, rank(postings), POOL_TOP)
-                shown = np.union1d(self._pool(feature, earlier), top)
-                places, rows = postings.positions[shown], postings.rows[shown]
-                found.add(*window_bounds(places, rows, self.row_start, self.reader.window))
+                firings = self.text_of(feature).of_split(earlier)
+                shown = np.zeros(len(firings.postings), np.bool_)
+                shown[self._pool(feature, earlier)] = True
+                shown[_strongest(firings)] = True
+                found.add(*firings.bounds(np.flatnonzero(shown)))
             seen[split] = found
         return seen[split].copy()
 
     def _of(self, feature: int) -> _OneFeature:
         if self._last is None or self._last.text.feature != feature:
+            if self._last is not None:
+                self.reader.release(self._last.text.feature)
             self._last = _OneFeature(FeatureText(self.reader, self.store, feature))
         return self._last
 
@@ -243,25 +226,11 @@ class Sampler:
         """Which postings of the split may be shown, ascending; the same for every seed."""
         pools = self._of(feature).pools
         if split not in pools:
-            postings = self.text_of(feature).of_split(split)
-            rng = generator(feature, split, 0)
-            layers = strata(rank(postings), POOL_STRATA)
-            drawn = self._draw(postings, layers, POOL_PER_STRATUM, rng)
+            firings = self.text_of(feature).of_split(split)
+            layers = strata(firings.ascending, POOL_STRATA)
+            drawn = _draw(firings, layers, POOL_PER_STRATUM, generator(feature, split, 0))
             pools[split] = np.sort(np.concatenate(drawn))
         return pools[split]
-
-    def _draw(
-        self,
-        postings: FeaturePostings,
-        layers: Sequence[Ints],
-        count: int,
-        rng: np.random.Generator,
-    ) -> list[Ints]:
-        """``count`` postings of each layer, windows' peaks first."""
-        window, start, none = self.reader.window, self.row_start, np.zeros(0, np.int64)
-        return [
-            draw(postings, start, layer, count, window, rng, none, PER_DOCUMENT) for layer in layers
-        ]
 
     def _documents_of(self, split: int) -> int:
         if split not in self._documents:
@@ -271,22 +240,18 @@ class Sampler:
 
     def _take_in_turn(
         self,
-        postings: FeaturePostings,
+        firings: SplitPostings,
         layers: Sequence[Ints],
         count: int,
         seen: SeenWindows,
         groups: Sequence[str | int],
     ) -> list[Example]:
         """One from each layer in turn, last layer first, until ``count``; sorted by layer."""
+        postings = firings.postings
         candidates = np.concatenate(layers)
-        starts, ends = window_bounds(
-            postings.positions[candidates],
-            postings.rows[candidates],
-            self.row_start,
-            self.reader.window,
-        )
-        batch = seen.batch(starts, ends)
-        rows, documents = postings.rows[candidates], postings.documents[candidates]
+        batch = seen.batch(*firings.bounds(candidates))
+        rows = postings.rows[candidates].tolist()
+        documents = postings.documents[candidates].tolist()
         taken: list[tuple[int, int]] = []
         used: set[int] = set()
         crowd: Counter[int] = Counter()
@@ -299,7 +264,7 @@ class Sampler:
         while queues and len(taken) < count:
             for number, queue in list(queues):
                 for i in queue:
-                    row, document = int(rows[i]), int(documents[i])
+                    row, document = rows[i], documents[i]
                     if row in used or crowd[document] >= most:
                         continue
                     if not batch.take(i):
@@ -332,6 +297,25 @@ class Sampler:
         before = np.minimum(offsets, self.reader.window)
         after = np.minimum(lengths - offsets, self.reader.window + 1)
         return np.stack([before, after], axis=1)
+
+
+def _strongest(firings: SplitPostings) -> Ints:
+    """What of a split may be shown as its top examples."""
+    return strongest_per_document(firings.postings, firings.ascending, POOL_TOP)
+
+
+def _draw(
+    firings: SplitPostings, layers: Sequence[Ints], count: int, rng: np.random.Generator
+) -> list[Ints]:
+    """``count`` postings of each layer, windows' peaks first."""
+    return draw(
+        firings.postings,
+        layers,
+        count,
+        lambda which: firings.peaks[which],
+        rng,
+        per_document=PER_DOCUMENT,
+    )
 
 
 def generator(feature: int, split: int, seed: int) -> np.random.Generator:

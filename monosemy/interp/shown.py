@@ -130,26 +130,29 @@ def show_example(
     """
     if not 0 <= example.row < len(store.row_start) - 1:
         raise DataError(f"Row {example.row} is not in this token store.", "Index the text again.")
-    first, last = int(store.row_start[example.row]), int(store.row_start[example.row + 1])
-    if not first <= example.start <= example.position < example.end <= last:
+    first, last = store.row_start[example.row : example.row + 2].tolist()
+    start, end = example.start, example.end
+    if not first <= start <= example.position < end <= last:
         raise DataError(
             f"The example at position {example.position} does not lie in row {example.row}.",
             "The index belongs to another token store; index the text again.",
         )
-    # A character has four bytes at most: no farther token of the row has a part in the window's.
-    first, last = max(first, example.start - _MARGIN), min(last, example.end + _MARGIN)
-    pieces = token_bytes.pieces(store.tokens[first:last].tolist())
-    levels = [0.0] * (last - first)
+    levels = [0.0] * (end - start)
     scale = 10.0 / max_activation if max_activation > 0 else 0.0
     for offset, value in zip(example.offsets, example.values, strict=True):
-        levels[example.start - first + offset] = min(10.0, max(0.0, float(value) * scale))
-    shown = slice(example.start - first, example.end - first)
-    for i in range(shown.stop - 1, shown.start, -1):
-        if not pieces[i]:
-            levels[i - 1] = max(levels[i - 1], levels[i])
+        levels[offset] = min(10.0, max(0.0, value * scale))
+    pieces = token_bytes.whole(store.tokens[start:end].tolist())
+    if pieces is None:
+        # A character has four bytes at most: no farther token of the row has a part in the
+        # window's.
+        first, last = max(first, start - _MARGIN), min(last, end + _MARGIN)
+        pieces = token_bytes.pieces(store.tokens[first:last].tolist())[start - first : end - first]
+        for i in range(len(pieces) - 1, 0, -1):
+            if not pieces[i]:
+                levels[i - 1] = max(levels[i - 1], levels[i])
     return ShownExample(
-        tuple(pieces[shown]),
-        tuple(levels[shown]),
+        tuple(pieces),
+        tuple(levels),
         example.row,
         example.position,
         example.document,

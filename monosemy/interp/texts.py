@@ -14,8 +14,9 @@ from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
 from monosemy.index.hard_negatives import neighbour_negatives, same_token_negatives
+from monosemy.index.ordering import distinct
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import Sampler, split_postings
+from monosemy.index.sampling import Sampler
 from monosemy.index.token_positions import TokenPositions
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples
 from monosemy.interp.mis_marking import MisMarker
@@ -179,7 +180,7 @@ class FeatureTexts:
             first = (len(positions) - _COUNTED) // 2
             positions = positions[first : first + _COUNTED]
             covered = int(positions[-1]) - int(positions[0]) + 1
-        contexts = len(np.unique(np.asarray(positions) // length))
+        contexts = np.count_nonzero(distinct(np.asarray(positions) // length))
         return min(1.0, contexts * length / max(covered, 1))
 
     def _pairs(self, feature: int, spec: ScoringSpec, tiers: Sequence[str]) -> ScoringExamples:
@@ -227,10 +228,10 @@ def choose_features(texts: FeatureTexts, selection: FeatureSelection) -> list[in
     chosen: list[int] = []
     found = select_features(texts.reader, generous)
     for feature in np.random.default_rng(selection.seed).permutation(found).tolist():
-        if len(chosen) < selection.count and all(
-            len(split_postings(texts.reader, texts.store, feature, split)) >= MIN_PER_SPLIT
-            for split in (TRAIN, TEST)
-        ):
+        if len(chosen) == selection.count:
+            break
+        firings = texts.sampler.text_of(feature)
+        if all(np.count_nonzero(firings.splits == s) >= MIN_PER_SPLIT for s in (TRAIN, TEST)):
             chosen.append(feature)
     if not chosen:
         raise DataError(

@@ -15,7 +15,7 @@ from planted_index import PlantedSAE, plant, random_text
 from monosemy.errors import Cancelled, DataError
 from monosemy.index import encoding, neighbours, token_evidence
 from monosemy.index.evidence import HISTOGRAM_BINS, QUANTILES
-from monosemy.index.postings import PostingSorter, stable_order
+from monosemy.index.postings import PostingSorter
 from monosemy.progress import Reporter
 from monosemy.specs.parts import IndexingSpec
 
@@ -102,13 +102,6 @@ def test_blocks_hold_every_feature_once_within_bounds(tmp_path: Path) -> None:
         for i, feature in enumerate(range(block.first, block.last)):
             part = slice(block.indptr[i], block.indptr[i + 1])
             np.testing.assert_array_equal(block.positions[part], np.flatnonzero(dense[:, feature]))
-
-
-def test_stable_order_beyond_sixteen_bits() -> None:
-    keys = np.random.default_rng(0).integers(0, 200_000, 50_000).astype(np.uint32)
-    np.testing.assert_array_equal(
-        stable_order(keys, 199_999), np.argsort(keys.astype(np.int64), kind="stable")
-    )
 
 
 def test_outliers_are_left_out_and_counted(tmp_path: Path) -> None:

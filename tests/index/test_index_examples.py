@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from planted_index import Planted, plant, random_text
 
 from monosemy.index.examples import (
     Example,
     FeaturePostings,
-    occurrence_number,
+    Firings,
+    draw,
+    is_window_peak,
     rank,
     select_examples,
     strata,
@@ -117,10 +121,57 @@ def test_ties_rank_the_earlier_token_higher_and_strata_differ_by_one_at_most() -
     assert [len(s) for s in strata(np.arange(2), 4)].count(0) == 2
 
 
-@pytest.mark.parametrize("keys", [[], [3, 3, 1, 3, 1, 2]])
-def test_occurrence_number(keys: list[int]) -> None:
-    expected = [keys[:i].count(key) for i, key in enumerate(keys)]
-    assert occurrence_number(np.array(keys, int)).tolist() == expected
+@st.composite
+def some_firings(draw_from: st.DrawFn) -> tuple[FeaturePostings, FeaturePostings, np.ndarray]:
+    """(all firings, every second or so of them, row_start): few values, so that many are equal."""
+    rng = np.random.default_rng(draw_from(st.integers(0, 2**32 - 1)))
+    row_start = np.concatenate([[0], np.cumsum(rng.integers(1, 12, 12))]).astype(np.int64)
+    positions = np.flatnonzero(
+        rng.random(row_start[-1]) < draw_from(st.sampled_from([0.1, 0.7, 1]))
+    )
+    rows = np.searchsorted(row_start, positions, side="right") - 1
+    values = rng.integers(1, 5, len(positions)).astype(np.float32)
+    whole = FeaturePostings(positions, values, rows, rows // 3)
+    kept = np.flatnonzero(rng.random(len(positions)) < 0.6)
+    every = Firings(positions.astype(np.uint32), values)
+    part = FeaturePostings(positions, values, rows, rows // 3, every, np.arange(len(positions)))
+    return whole, part.where(np.isin(np.arange(len(positions)), kept)), row_start
+
+
+@given(made=some_firings(), window=st.integers(1, 6))
+def test_peaks_are_the_strongest_of_all_firings_in_their_windows(made: Any, window: int) -> None:
+    whole, part, row_start = made
+    for postings in (whole, part):
+        for i, found in enumerate(
+            is_window_peak(postings, row_start, np.arange(len(postings)), window)
+        ):
+            same_row = whole.rows == postings.rows[i]
+            near = np.abs(whole.positions - postings.positions[i]) <= window
+            assert found == (postings.values[i] >= whole.values[same_row & near].max())
+
+
+@given(made=some_firings(), count=st.integers(1, 8), seed=st.integers(0, 99))
+def test_layers_are_drawn_as_if_each_were_alone(made: Any, count: int, seed: int) -> None:
+    whole, _, row_start = made
+    layers = strata(rank(whole), 3)
+    used = np.unique(whole.rows)[:2]
+
+    def peaks(which: np.ndarray) -> np.ndarray:
+        return is_window_peak(whole, row_start, which, 3)
+
+    rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+    together = draw(whole, layers, count, peaks, rng, used, per_document=2)
+    for layer, found in zip(layers, together, strict=True):
+        (alone,) = draw(whole, [layer], count, peaks, same, used, per_document=2)
+        assert found.tolist() == alone.tolist()
+        rows, documents = whole.rows[found].tolist(), whole.documents[found].tolist()
+        assert len(set(rows)) == len(rows) and not set(rows) & set(used.tolist())
+        assert all(documents.count(each) <= 2 for each in documents)
+        marks = peaks(found).tolist()
+        assert marks == sorted(marks, reverse=True), "peaks come first"
+        free = {int(r) for r in whole.rows[layer]} - set(used.tolist())
+        most = sum(min(2, len({r for r in free if r // 3 == d})) for d in {r // 3 for r in free})
+        assert len(found) <= min(count, most) and (len(found) > 0 or not free)
 
 
 def test_fewer_firings_than_asked_for_give_each_row_once(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_index import random_text
+from planted_index import plant, random_text
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import evidence_label
@@ -122,3 +123,29 @@ def test_rows_for_the_database(folder: Path) -> None:
         assert unpack_examples(row["examples"]) == reader.examples(row["index"])
         assert isinstance(row["density"], float) and isinstance(row["max_activation"], float)
     assert 500 < rows.bytes_per_feature < 4500
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads what Linux tells")
+def test_released_postings_take_no_memory_and_read_the_same(tmp_path: Path) -> None:
+    count = 400_000  # 2.3 MB of positions and activations
+    dense = np.zeros((count, 2), np.float32)
+    dense[:, 1] = 1.0 + np.arange(count) % 7
+    planted = plant(dense, [100] * (count // 100), list(range(count // 100)))
+    reader = planted.build(tmp_path / "index")
+    before = [array.copy() for array in reader.postings(1)]
+    held = _mapped_kib(tmp_path / "index")
+    reader.release(1)
+    assert held - _mapped_kib(tmp_path / "index") > 2000
+    for one, other in zip(before, reader.postings(1), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _mapped_kib(folder: Path) -> int:
+    """KiB of this process's memory that are pages of files in ``folder``."""
+    inside, total = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total

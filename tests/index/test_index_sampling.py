@@ -11,8 +11,9 @@ from planted_index import Planted, plant, random_text
 
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
+from monosemy.index.feature_text import FeatureText
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives, split_postings
+from monosemy.index.sampling import sample_examples, sample_negatives
 from monosemy.specs.parts import IndexingSpec
 
 FEATURES = range(2, 12)
@@ -55,7 +56,7 @@ def test_positives_are_spread_over_the_quantiles_of_their_split(
 ) -> None:
     planted, reader = built
     for feature in FEATURES:
-        postings = split_postings(reader, planted.store, feature, 2)
+        postings = FeatureText(reader, planted.store, feature).of_split(2).postings
         ordered = np.sort(postings.values)
         n = len(ordered)
         found = sample_examples(reader, planted.store, feature, 2, 12, seed=1)
@@ -68,7 +69,7 @@ def test_positives_are_spread_over_the_quantiles_of_their_split(
 
 def test_other_strategies(built: tuple[Planted, IndexReader]) -> None:
     planted, reader = built
-    postings = split_postings(reader, planted.store, 3, 0)
+    postings = FeatureText(reader, planted.store, 3).of_split(0).postings
     top = sample_examples(reader, planted.store, 3, 0, 5, seed=0, strategy="top")
     assert top[0].activation == postings.values.max()
     assert [e.activation for e in top] == sorted((e.activation for e in top), reverse=True)

@@ -14,7 +14,7 @@ import pytest
 from monosemy.data.splits import TEST, TRAIN, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import Cancelled, DataError, JudgeError
-from monosemy.index.sampling import split_postings
+from monosemy.index.feature_text import FeatureText
 from monosemy.interp.baseline import EMPTY_EXPLANATION
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.judging.failures import AnswerError, EndpointError
@@ -78,7 +78,7 @@ def test_only_features_that_fire_in_both_splits_are_chosen(texts: FeatureTexts) 
     assert choose_features(texts, selection(count=16)) == list(BOTH)
     for feature in RARE:  # one firing short in each split
         for part in (TRAIN, TEST):
-            found = split_postings(texts.reader, texts.store, feature, part)
+            found = FeatureText(texts.reader, texts.store, feature).of_split(part).postings
             assert len(found) == MIN_PER_SPLIT - 1
     few = [choose_features(texts, selection(count=2, seed=seed)) for seed in range(20)]
     assert all(len(chosen) <= 2 and set(chosen) <= set(BOTH) for chosen in few)

@@ -31,7 +31,7 @@ class Told(Reporter):
         super().__init__()
         self.lines: list[str] = []
 
-    def log(self, message: str, **fields: Any) -> None:  # noqa: ARG002
+    def log(self, message: str, **fields: Any) -> None:
         self.lines.append(message)
 
 
