@@ -38,6 +38,7 @@ from monosemy.specs import (
     ScoringSpec,
     parse_part,
 )
+from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
     from monosemy.interp.lab import Lab
@@ -89,6 +90,7 @@ def explain(
     index: FeatureTexts | str | Path,
     features: Sequence[int],
     judge: str | JudgeAddress | None = None,
+    lab: Lab | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[int, Explanation]:
@@ -96,8 +98,8 @@ def explain(
 
     ``judge`` is an endpoint's address, by default that of the environment
     (``MONOSEMY_JUDGE_URL``); ``options`` are fields of ``ExplanationSpec``, such as
-    ``explainer="contrastive"``.  Raises ``SpecError`` for options that do not exist, ``DataError``
-    and ``JudgeError`` where nothing at all could be done.
+    ``explainer="contrastive"``; ``token_change`` needs ``lab``.  Raises ``SpecError`` for
+    options that do not exist, ``DataError`` and ``JudgeError`` where nothing at all could be done.
     """
     texts = opened(index)
     chosen = FeatureSelection(indices=[int(feature) for feature in features])
@@ -106,7 +108,7 @@ def explain(
     if address is None:
         raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
     with reporting(reporter) as shown:
-        return run_async(explain_with(texts, features, spec, address, shown))
+        return run_async(explain_with(texts, features, spec, address, shown, lab))
 
 
 def score(
@@ -114,13 +116,15 @@ def score(
     explanations: Mapping[int, str | Explanation],
     judge: str | JudgeAddress | None = None,
     lab: Lab | None = None,
+    home: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[int, ScoreResult]:
     """The score of each explanation that got one, by feature, beside a shuffled one's.
 
     ``options`` are fields of ``ScoringSpec``, such as ``scorer="fuzzing"``; scorers that run the
-    host model (``surprisal``, ``intervention``) need ``lab``.  Raises as ``explain`` does.
+    host model (``surprisal``, ``intervention``, ``probe``) need ``lab``; ``home`` is the folder of
+    artifacts that holds the probe.  Raises as ``explain`` does.
     """
     texts = opened(index)
     spec = parse_part(ScoringSpec, options)
@@ -129,7 +133,9 @@ def score(
         for feature, each in explanations.items()
     }
     with reporting(reporter) as shown:
-        return run_async(score_with(texts, said, spec, address_of(judge), shown, lab))
+        workspace = Workspace(home) if home is not None else None
+        address = address_of(judge)
+        return run_async(score_with(texts, said, spec, address, shown, lab, workspace))
 
 
 def opened(index: FeatureTexts | str | Path) -> FeatureTexts:
@@ -149,11 +155,12 @@ async def explain_with(
     spec: ExplanationSpec,
     judge: JudgeAddress,
     reporter: Reporter,
+    lab: Lab | None = None,
 ) -> dict[int, Explanation]:
     """Explanations by feature."""
     found: dict[int, Explanation] = {}
     async with judge.open(spec.judge) as asked:
-        explainer = create_explainer(spec, Tools(judge=asked))
+        explainer = create_explainer(spec, Tools(judge=asked, lab=lab))
         await explain_features(texts, features, spec, explainer, found.__setitem__, reporter)
     return found
 
@@ -165,6 +172,7 @@ async def score_with(
     judge: JudgeAddress | None,
     reporter: Reporter,
     lab: Lab | None = None,
+    workspace: Workspace | None = None,
 ) -> dict[int, ScoreResult]:
     """Scores by feature."""
     from monosemy.interp.embedder import embed_here  # needs torch
@@ -174,7 +182,7 @@ async def score_with(
         asked = None
         if judge is not None and spec.scorer not in JUDGELESS:
             asked = await stack.enter_async_context(judge.open(spec.judge))
-        tools = Tools(judge=asked, embed=embed_here(), lab=lab)
+        tools = Tools(judge=asked, embed=embed_here(), lab=lab, workspace=workspace)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
         if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):

@@ -55,9 +55,8 @@ async def _explanations(
     features = await asyncio.to_thread(left)
     if not features:
         raise MonosemyError("There is nothing to explain: all of these have such explanations.")
-    judge = tools.need_judge()
-    price = judge.books.price
-    return await forecast_explanations(texts, features, spec.explanation, price, judge)
+    price = tools.need_judge().books.price
+    return await forecast_explanations(texts, features, spec.explanation, price, tools)
 
 
 async def _scores(
@@ -75,4 +74,4 @@ async def _scores(
     if not said:
         raise MonosemyError("There is nothing to score.", "Submit an explain run.")
     price = tools.judge.books.price if tools.judge is not None else None
-    return await forecast_scores(texts, said, spec.scoring, price, tools.judge, tools.embed, total)
+    return await forecast_scores(texts, said, spec.scoring, price, tools, total)

@@ -21,24 +21,27 @@ from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
-    JUDGELESS,
     EvaluateRun,
+    ExplainRun,
     ImportRun,
     IndexRun,
     Part,
     ScoreRun,
     SweepRun,
     TrainRun,
+    needs_judge,
     parse_spec,
 )
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Run, Sae
+from service.inference.client import InferenceClient
 from service.settings import Settings
 from workers import publish
+from workers.embeddings import Embeddings
 from workers.hosts import HostCache
-from workers.interpretation import Interpretation
+from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
 from workers.reporter import RunReporter
 from workers.saes import named_sae
@@ -68,8 +71,8 @@ class GpuRuns:
             return self._evaluate(spec, reporter)
         if isinstance(spec, IndexRun):
             return self._index(spec, reporter)
-        if isinstance(spec, ScoreRun):
-            return self._score(run, spec, reporter)
+        if isinstance(spec, ExplainRun | ScoreRun):
+            return self._interpret(run, spec, reporter)
         raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
 
     def _train(self, run: Run, spec: TrainRun, reporter: RunReporter) -> dict[str, Any]:
@@ -174,21 +177,27 @@ class GpuRuns:
             index = publish.publish_index(session, sae_id, reader, store, path, stage)
         return {"sae_id": str(sae_id), "index": index}
 
-    def _score(self, run: Run, spec: ScoreRun, reporter: RunReporter) -> dict[str, Any]:
-        """By a scorer that runs the host model; it takes one feature after the other."""
-        alone = spec.scoring.judge.model_copy(update={"concurrency": 1})
-        scoring = spec.scoring.model_copy(update={"judge": alone})
+    def _interpret(
+        self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter
+    ) -> dict[str, Any]:
+        """With the host model; a scorer that runs it takes one feature after the other."""
         interpretation = Interpretation(
             self.engine,
             self.workspace,
             self.lease_seconds,
-            self.settings.judge_model or "",
+            self.settings.judge_model or str(self.settings.judge_url),
             partial(self._tools, reporter),
         )
-        work = interpretation.lead(
-            run.id, run.attempt, spec.model_copy(update={"scoring": scoring}), reporter
-        )
-        return asyncio.run(until_stopped(work, reporter))
+        if isinstance(spec, ScoreRun):
+            alone = spec.scoring.judge.model_copy(update={"concurrency": 1})
+            scoring = spec.scoring.model_copy(update={"judge": alone})
+            spec = spec.model_copy(update={"scoring": scoring})
+        work = interpretation.lead(run.id, run.attempt, spec, reporter)
+        result = asyncio.run(until_stopped(work, reporter))
+        if isinstance(spec, ExplainRun):
+            inference = InferenceClient(self.settings.inference_url)
+            Embeddings(self.engine, inference).fill(uuid.UUID(result["sae_id"]), reporter)
+        return result
 
     @asynccontextmanager
     async def _tools(
@@ -197,9 +206,10 @@ class GpuRuns:
         folder = SaeFolder(self.workspace.locate(sae.path), self.workspace)
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
         lab = Lab(host, folder.sae, folder.spec.site, folder.target_site)
+        assert isinstance(spec, ExplainRun | ScoreRun)
         judge = None
-        if isinstance(spec, ScoreRun) and spec.scoring.scorer not in JUDGELESS:
-            judge = open_judge(self.settings, self.engine, run_id, spec.scoring.judge)
+        if needs_judge(spec):
+            judge = open_judge(self.settings, self.engine, run_id, judge_of(spec))
         if judge is None:
             yield Tools(lab=lab, workspace=self.workspace)
             return

@@ -15,7 +15,7 @@ from monosemy.errors import Interrupted, MonosemyError
 from monosemy.interp.embedding import ThreadedEmbed
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
-from monosemy.specs import ExplainRun, JudgeSpec, Part, ScoreRun, parse_spec
+from monosemy.specs import ExplainRun, Part, ScoreRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Run, Sae
@@ -24,7 +24,7 @@ from service.runs import repository
 from service.settings import Settings
 from workers import work_items
 from workers.embeddings import Embeddings
-from workers.interpretation import Interpretation
+from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
 from workers.reporter import RunReporter
 from workers.stoppable import until_stopped
@@ -91,19 +91,13 @@ class InterpRuns:
         embed = None
         if self.inference.url:
             embed = ThreadedEmbed(self.inference.embed, self.settings.embedder)
-        judge = open_judge(self.settings, self.engine, run_id, _judge_spec(spec))
+        assert isinstance(spec, ExplainRun | ScoreRun)
+        judge = open_judge(self.settings, self.engine, run_id, judge_of(spec))
         if judge is None:
             yield Tools(embed=embed)
             return
         async with judge:
             yield Tools(judge=judge, embed=embed)
-
-
-def _judge_spec(spec: Part) -> JudgeSpec:
-    if isinstance(spec, ExplainRun):
-        return spec.explanation.judge
-    assert isinstance(spec, ScoreRun)
-    return spec.scoring.judge
 
 
 def make_execute(settings: Settings, engine: Engine) -> InterpRuns:

@@ -27,14 +27,14 @@ from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import (
-    HOST_SCORERS,
-    JUDGELESS,
     ExplainRun,
     ExplanationSpec,
     JudgeSpec,
     Part,
     ScoreRun,
     ScoringSpec,
+    needs_host,
+    needs_judge,
 )
 from monosemy.workspace import Workspace
 from service.database.session import transaction
@@ -133,7 +133,7 @@ class Interpretation:
 
     def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:
         return Share(
-            self.engine, run_id, self.owner, self.lease_seconds, _judge_of(spec).concurrency
+            self.engine, run_id, self.owner, self.lease_seconds, judge_of(spec).concurrency
         )
 
     def _work(
@@ -144,10 +144,10 @@ class Interpretation:
         spec: ExplainRun | ScoreRun,
         tools: Tools,
     ) -> FeatureWork:
-        judge = _judge_of(spec).model or self.default_judge
-        if isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS:
+        judge = judge_of(spec).model or self.default_judge
+        if needs_host(spec):
             host = tools.need_lab().identity
-            judge = host if spec.scoring.scorer in JUDGELESS else f"{host}:{judge}"
+            judge = f"{host}:{judge}" if needs_judge(spec) else host
         if isinstance(spec, ExplainRun):
             return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)
         return ScoreWork(self.engine, run_id, texts, spec.scoring, tools, judge)
@@ -332,5 +332,6 @@ class ScoreWork(FeatureWork):
             return own.text, borrowed.text if borrowed is not None else None
 
 
-def _judge_of(spec: ExplainRun | ScoreRun) -> JudgeSpec:
+def judge_of(spec: ExplainRun | ScoreRun) -> JudgeSpec:
+    """Which judge a run asks."""
     return spec.explanation.judge if isinstance(spec, ExplainRun) else spec.scoring.judge

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.texts import FeatureTexts
-from monosemy.interp.tools import Embed, Tools
+from monosemy.interp.tools import NONE, Tools
 from monosemy.specs import JUDGELESS, ExplanationSpec, PriceSpec, ScoringSpec
 
 SAMPLE = 20
@@ -76,21 +76,22 @@ async def forecast_explanations(
     features: Sequence[int],
     spec: ExplanationSpec,
     price: PriceSpec | None = None,
-    judge: Judge | None = None,
+    tools: Tools = NONE,
     total: int | None = None,
 ) -> Forecast:
     """Of explaining ``total`` features of which ``features`` are some (None: all).
 
-    Raises ``DataError`` when not one of the sample can be explained.
+    The judge of ``tools`` only tells how it counts; the others work as they would.  Raises
+    ``DataError`` when not one of the sample can be explained.
     """
     rehearsal = RehearsalJudge(spec.judge)
-    explainer = create_explainer(spec, Tools(judge=rehearsal.as_judge()))
+    explainer = create_explainer(spec, replace(tools, judge=rehearsal.as_judge()))
 
     async def one(feature: int) -> None:
         await explain_one(texts, feature, spec, explainer)
 
     price = price or spec.judge.price
-    return await _forecast(features, total, one, rehearsal, price, judge, False)
+    return await _forecast(features, total, one, rehearsal, price, tools.judge, False)
 
 
 async def forecast_scores(
@@ -98,8 +99,7 @@ async def forecast_scores(
     explanations: Mapping[int, str],
     spec: ScoringSpec,
     price: PriceSpec | None = None,
-    judge: Judge | None = None,
-    embed: Embed | None = None,
+    tools: Tools = NONE,
     total: int | None = None,
 ) -> Forecast:
     """Of scoring ``explanations``, by feature, or ``total`` of which these are some.
@@ -109,8 +109,7 @@ async def forecast_scores(
     if spec.scorer in JUDGELESS:
         return Forecast(total or len(explanations), 0, 0, 0, 0, 0, 0, 0, True, False)
     rehearsal = RehearsalJudge(spec.judge)
-    tools = Tools(judge=rehearsal.as_judge(), embed=embed)
-    scorer = create_scorer(spec, tools)
+    scorer = create_scorer(spec, replace(tools, judge=rehearsal.as_judge()))
     await texts.prepare(scorer.tiers(spec.tiers), tools)
     partner: dict[int, int] = {}
     if spec.shuffled_baseline and scorer.needs_explanation and len(explanations) > 1:
@@ -122,6 +121,7 @@ async def forecast_scores(
 
     early = spec.half_width is not None
     price = price or spec.judge.price
+    judge = tools.judge
     return await _forecast(list(explanations), total, one, rehearsal, price, judge, early)
 
 

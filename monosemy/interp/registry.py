@@ -8,7 +8,7 @@ from monosemy.interp.explainers.base import Explainer
 from monosemy.interp.explainers.contrastive import ContrastiveExplainer
 from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.explainers.ensemble import EnsembleExplainer
-from monosemy.interp.explainers.output_centric import OutputCentricExplainer
+from monosemy.interp.explainers.output_centric import OutputCentricExplainer, TokenChange
 from monosemy.interp.explainers.single_token import SingleTokenExplainer
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.detection import DetectionScorer
@@ -26,8 +26,8 @@ explainers: dict[str, Callable[[ExplanationSpec, Tools], Explainer]] = {
     "contrastive": lambda spec, tools: ContrastiveExplainer(
         tools.need_judge(), spec.examples, spec.contrasts
     ),
-    "output_centric": lambda _, tools: OutputCentricExplainer(
-        tools.need_judge(), tools.token_change
+    "output_centric": lambda spec, tools: OutputCentricExplainer(
+        tools.need_judge(), _token_change(tools) if spec.token_change else None
     ),
     "ensemble": lambda spec, tools: EnsembleExplainer(
         [explainers[name](spec, tools) for name in spec.candidates],
@@ -59,6 +59,12 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
     ),
     "surprisal": lambda _, tools: _surprisal(tools),
 }
+
+
+def _token_change(tools: Tools) -> TokenChange:
+    from monosemy.interp.token_change import TokenChanges  # needs torch
+
+    return TokenChanges(tools.need_lab())
 
 
 def _surprisal(tools: Tools) -> Scorer:

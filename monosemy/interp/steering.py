@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -130,6 +131,11 @@ class Steering:
         chosen_BV = logits_BSV[torch.arange(len(rows), device=logits_BSV.device), end_B]
         return chosen_BV.cpu().double().log_softmax(-1)
 
+    @cached_property
+    def clean(self) -> Tensor:
+        """``predictions()`` without any intervention."""
+        return self.predictions()
+
     def divergence(self, intervention: Intervention, clean_PV: Tensor) -> float:
         """Mean over prompts of KL(intervened || clean) of the next token, in nats."""
         edited_PV = self.predictions(intervention)
@@ -141,10 +147,9 @@ class Steering:
 
         ``DataError`` for a latent that cannot.
         """
-        clean_PV = self.predictions()
 
         def reached(strength: float) -> float:
-            return self.divergence(Addition(self.lab, latent, strength), clean_PV)
+            return self.divergence(Addition(self.lab, latent, strength), self.clean)
 
         strength, found = tune_strength(reached, kl, 0.1 * self._norm())
         return Addition(self.lab, latent, strength), found

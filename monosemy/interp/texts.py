@@ -48,6 +48,9 @@ _Negatives = Callable[[int, int, int, Sequence[Example]], list[Example]]
 DECILES = 10
 """Strata of activation of the examples that score a feature."""
 
+PROMPTS, PROMPT_TOKENS = 16, 16
+"""Beginnings of texts after which the host model is made to write on, and their length."""
+
 _COUNTED = 200_000
 """Firings looked at for the density of contexts."""
 
@@ -113,12 +116,13 @@ class FeatureTexts:
         found = self.sampler.examples(feature, TRAIN, spec.examples, seed)
         contrasts: list[Example] = []
         validation = None
+        prompts = self._prompts if explainer.wants_prompts else ()
         if explainer.wants_contrasts:
             contrasts = self._contrasts(feature, spec.contrasts, seed, found)
         if explainer.validates:
             validation = self._validation(feature, spec.validation_examples, seed)
         shown, against = (tuple(self._show(feature, each)) for each in (found, contrasts))
-        return ExplainingExamples(shown, against, validation)
+        return ExplainingExamples(shown, against, validation, prompts)
 
     def _contrasts(
         self, feature: int, count: int, seed: int, found: Sequence[Example]
@@ -206,6 +210,16 @@ class FeatureTexts:
         self, feature: int, count: int, seed: int, positives: Sequence[Example]
     ) -> list[Example]:
         return neighbour_negatives(self.sampler, feature, TEST, count, seed, positives)
+
+    @cached_property
+    def _prompts(self) -> tuple[tuple[int, ...], ...]:
+        """How some rows of the explanation split begin, as token ids; special tokens stay."""
+        rows = self.reader.rows_of_split(self.store, TRAIN)
+        chosen = np.random.default_rng(0).permutation(rows)[:PROMPTS]
+        starts = np.asarray(self.store.row_start)
+        ends = np.minimum(starts[chosen] + PROMPT_TOKENS, starts[chosen + 1])
+        pairs = zip(starts[chosen].tolist(), ends.tolist(), strict=True)
+        return tuple(tuple(self.store.tokens[a:b].tolist()) for a, b in pairs)
 
     @cached_property
     def _token_positions(self) -> TokenPositions:

@@ -20,10 +20,6 @@ Embed = Callable[[Sequence[str]], Awaitable[npt.NDArray[np.float32]]]
 """Texts to unit vectors, ``[len(texts), width]``."""
 
 
-TokenChange = Callable[[int, Sequence[str]], list[str]]
-"""(feature, texts) to the tokens that adding the feature in them makes likelier, the most first."""
-
-
 @dataclass(frozen=True)
 class Tools:
     """Those that are there; each scorer and explainer asks for what it needs."""
@@ -32,8 +28,6 @@ class Tools:
     embed: Embed | None = None
     lab: Lab | None = None
     """The host model with the SAE in it; only where torch is."""
-    token_change: TokenChange | None = None
-
     workspace: Workspace | None = None
     """Where trained probes are."""
 
@@ -65,3 +59,7 @@ class Tools:
         if self.lab is None:
             raise DataError("This needs the host model: it runs on a GPU worker.")
         return self.lab
+
+
+NONE = Tools()
+"""For what needs none."""

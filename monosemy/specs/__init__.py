@@ -29,6 +29,8 @@ from monosemy.specs.kinds import (
     ScoreRun,
     SweepRun,
     TrainRun,
+    needs_host,
+    needs_judge,
     pipeline_children,
     queue_of,
 )
@@ -93,6 +95,8 @@ __all__ = [
     "TranscoderSpec",
     "apply_overrides",
     "load_spec",
+    "needs_host",
+    "needs_judge",
     "parse_part",
     "parse_spec",
     "pipeline_children",

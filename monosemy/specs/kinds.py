@@ -11,6 +11,7 @@ from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.part import Part, Site
 from monosemy.specs.parts import (
     HOST_SCORERS,
+    JUDGELESS,
     EvaluationSpec,
     ExplanationSpec,
     IndexingSpec,
@@ -237,12 +238,26 @@ QUEUES: dict[str, str] = {
 """Which worker executes which kind; a pipeline is executed as its children."""
 
 
+def needs_host(spec: Part) -> bool:
+    """Whether an explain or score run has the host model run."""
+    if isinstance(spec, ExplainRun):
+        return spec.explanation.token_change
+    return isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS
+
+
+def needs_judge(spec: Part) -> bool:
+    """Whether a run asks an LLM."""
+    if isinstance(spec, ScoreRun):
+        return spec.scoring.scorer not in JUDGELESS
+    return isinstance(spec, ExplainRun)
+
+
 def queue_of(spec: Part) -> str:
-    """The queue of a run: that of its kind, but ``gpu`` for a score by the host model itself.
+    """The queue of a run: that of its kind, but ``gpu`` for labels that need the host model itself.
 
     ``"none"`` for a pipeline, whose children have queues of their own.
     """
-    if isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS:
+    if needs_host(spec):
         return "gpu"
     return QUEUES.get(getattr(spec, "kind", ""), "none")
 

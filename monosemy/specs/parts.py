@@ -203,6 +203,9 @@ class ExplanationSpec(Part):
         ("default", "contrastive", "output_centric"), min_length=1
     )
     """Explainers of the ensemble."""
+    token_change: bool = False
+    """The output-centric explainer also sees which words adding the feature in the host model makes
+    likelier.  The run then goes to a GPU worker; on a CPU each feature takes some seconds."""
     single_token: bool = False
     """Explain a feature that stands for one word by its counts alone, without asking the judge."""
     features: FeatureSelection = FeatureSelection()
@@ -215,6 +218,17 @@ class ExplanationSpec(Part):
     """Activating and as many silent texts, from the validation split, to choose a candidate by."""
     judge: JudgeSpec = JudgeSpec()
     """The explaining LLM."""
+
+    @field_validator("token_change")
+    @classmethod
+    def _for_output(cls, value: bool, info: ValidationInfo) -> bool:
+        explainer, candidates = info.data.get("explainer"), info.data.get("candidates", ())
+        used = explainer == "output_centric" or (
+            explainer == "ensemble" and "output_centric" in candidates
+        )
+        if value and not used:
+            raise ValueError("it is for the explainer output_centric, alone or in an ensemble")
+        return value
 
 
 HOST_SCORERS = frozenset({"surprisal", "intervention", "probe"})

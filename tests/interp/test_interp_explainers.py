@@ -15,12 +15,13 @@ from stub_server import Answer, Request, StubServer, asked_about, error, good, t
 from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence, TokenEffect, TokenShare
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples, Explanation
+from monosemy.interp.explainers.output_centric import OutputCentricExplainer, TokenChange
 from monosemy.interp.explainers.single_token import SingleTokenExplainer, single_word
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.registry import create_explainer
-from monosemy.interp.tools import TokenChange, Tools
+from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, JudgeSpec
 
 SHOWN = ExplainingExamples(
@@ -47,8 +48,10 @@ def explain(
     async def run() -> tuple[Explanation, Explainer]:
         limits = Limits(attempts=2, first_wait=0.01)
         async with Judge(stub.url, None, "stub", JudgeSpec(concurrency=8), limits) as judge:
-            tools = Tools(judge=judge, token_change=token_change)
+            tools = Tools(judge=judge)
             explainer = create_explainer(ExplanationSpec(**spec), tools)
+            if token_change is not None:
+                explainer = OutputCentricExplainer(judge, token_change)
             return await explainer.explain(known or evidence(), examples), explainer
 
     return asyncio.run(run())
@@ -102,14 +105,20 @@ def test_output_centric_shows_what_comes_next_and_no_text() -> None:
         return [" soon", "<|im_end|>"]
 
     with StubServer([said("Promotes words with numbers as the next word.")]) as stub:
-        found, _ = explain(stub, {"explainer": "output_centric"}, SHOWN, known, change)
+        found, _ = explain(
+            stub,
+            {"explainer": "output_centric"},
+            replace(SHOWN, prompts=((1, 2), (3,))),
+            known,
+            change,
+        )
         content = stub.requests[0]["messages"][-1]["content"]
     assert found.kind == "output"
     assert content.splitlines()[1].startswith('likelier: ["word0", "word1"')
     assert "word15" not in content and 'less likely: ["not"]' in content
     assert "soon" in content and "<|im_end|>" not in content
     assert not any(each.text in content for each in SHOWN.activating)
-    assert asked == [(7, [each.text for each in SHOWN.activating])]
+    assert asked == [(7, [(1, 2), (3,)])]
     with StubServer() as stub, pytest.raises(DataError, match="feature 7 promotes"):
         explain(stub, {"explainer": "output_centric"}, SHOWN, replace(known, promoted=[]))
 

@@ -19,6 +19,7 @@ from monosemy.interp.forecast import forecast_explanations, forecast_scores
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.rehearsal import RehearsalJudge
 from monosemy.interp.texts import FeatureTexts
+from monosemy.interp.tools import Tools
 from monosemy.labels import JudgeAddress, explain_with, score_with
 from monosemy.progress import SILENT
 from monosemy.specs import (
@@ -148,7 +149,8 @@ def test_explaining_costs_what_was_forecast(texts: FeatureTexts) -> None:
 
         async def predict() -> Any:
             async with Judge(stub.url, None, "stub", JUDGE) as judge:
-                return await forecast_explanations(texts, range(FEATURES), spec, judge=judge), judge
+                tools = Tools(judge=judge)
+                return await forecast_explanations(texts, range(FEATURES), spec, tools=tools), judge
 
         wanted, judge = asyncio.run(predict())
         assert len(stub.requests) == 3, "a forecast sends three questions"
@@ -170,7 +172,7 @@ def test_scoring_costs_what_was_forecast(texts: FeatureTexts, scorer: str) -> No
 
         async def predict() -> Any:
             async with Judge(stub.url, None, "stub", JUDGE) as judge:
-                return await forecast_scores(texts, said, spec, judge=judge), judge
+                return await forecast_scores(texts, said, spec, tools=Tools(judge=judge)), judge
 
         wanted, judge = asyncio.run(predict())
     counting = Counting()
@@ -200,7 +202,7 @@ def test_an_endpoint_that_is_away_is_no_hindrance(texts: FeatureTexts) -> None:
         async def predict() -> Any:
             async with Judge(stub.url, None, "stub", JUDGE) as judge:
                 return await forecast_explanations(
-                    texts, range(FEATURES), explaining(), judge=judge
+                    texts, range(FEATURES), explaining(), tools=Tools(judge=judge)
                 )
 
         assert not asyncio.run(predict()).calibrated

@@ -135,6 +135,7 @@ class Labeller:
     name = "default"
     needs_explanation = True
     wants_contrasts = False
+    wants_prompts = False
     validates = False
 
     def __init__(self, faults: dict[int, Exception] | None = None, pause: float = 0.0) -> None:

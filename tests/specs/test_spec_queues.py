@@ -9,6 +9,7 @@ from monosemy.specs import (
     KINDS,
     QUEUES,
     ExplainRun,
+    ExplanationSpec,
     PipelineRun,
     ScoreRun,
     ScoringSpec,
@@ -17,11 +18,13 @@ from monosemy.specs import (
 )
 
 
-def test_only_scores_by_the_host_model_leave_the_queue_of_their_kind() -> None:
+def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
     assert queue_of(ScoreRun(sae="s")) == QUEUES["score"] == "interp"
     for name in HOST_SCORERS:
         assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
     assert queue_of(ExplainRun(sae="s")) == "interp"
+    changed = ExplanationSpec(explainer="output_centric", token_change=True)
+    assert queue_of(ExplainRun(sae="s", explanation=changed)) == "gpu"
     assert queue_of(TrainRun()) == "gpu"
     assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="surprisal"))) == "none"
     assert set(QUEUES) == set(KINDS) - {"pipeline"}

@@ -42,6 +42,7 @@ class AskingExplainer:
     name: str
     prompt_name: str
     wants_contrasts = False
+    wants_prompts = False
     validates = False
     kind = "input"
 

@@ -52,6 +52,9 @@ class ExplainingExamples:
     """Close negatives, for explainers that want them."""
     validation: ScoringExamples | None = None
     """Examples of the validation split, for explainers that choose among candidates."""
+    prompts: tuple[tuple[int, ...], ...] = ()
+    """Beginnings of any texts as token ids, the same for all features, for explainers that have the
+    host model write on."""
 
 
 class Explainer(Protocol):
@@ -61,6 +64,8 @@ class Explainer(Protocol):
     wants_contrasts: bool
     validates: bool
     """Chooses among candidates on validation examples."""
+    wants_prompts: bool
+    """Has the host model write on."""
 
     async def explain(
         self, evidence: FeatureEvidence, examples: ExplainingExamples

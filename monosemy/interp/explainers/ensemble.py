@@ -29,6 +29,7 @@ class EnsembleExplainer:
     def __init__(self, candidates: Sequence[Explainer], scorer: Scorer) -> None:
         self.candidates, self.scorer = list(candidates), scorer
         self.wants_contrasts = any(each.wants_contrasts for each in candidates)
+        self.wants_prompts = any(each.wants_prompts for each in candidates)
         self.prompt = _Prompts([getattr(each, "prompt", None) for each in candidates])
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:

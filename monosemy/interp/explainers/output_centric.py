@@ -8,7 +8,8 @@ which reaches features that no input shows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence
@@ -16,9 +17,12 @@ from monosemy.interp.explainers.asking import AskingExplainer, token_list
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.quoting import fence, quote
-from monosemy.interp.tools import TokenChange
 
 _WORDS = 15
+
+TokenChange = Callable[[int, Sequence[tuple[int, ...]]], list[str]]
+"""(feature, prompts as token ids) to the tokens that adding the feature after each makes likelier,
+those that gain most first (``token_change``)."""
 
 
 class OutputCentricExplainer(AskingExplainer):
@@ -32,22 +36,28 @@ class OutputCentricExplainer(AskingExplainer):
     def __init__(self, judge: Judge, token_change: TokenChange | None = None) -> None:
         super().__init__(judge)
         self.token_change = token_change
+        self.wants_prompts = token_change is not None
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         """Raises as the default explainer does; ``DataError`` for a feature without any effect."""
         if not evidence.promoted:
             raise DataError(f"Nothing is known of what feature {evidence.feature} promotes.")
-        changed: list[str] = []
-        if self.token_change is not None:
-            texts = [example.text for example in examples.activating]
-            changed = await asyncio.to_thread(self.token_change, evidence.feature, texts)
+        changed, told = await self._changed(evidence.feature, examples.prompts)
         return await self.ask(
-            evidence,
-            self.messages(evidence, changed),
-            [],
-            [],
-            {"token_change": self.token_change is not None, "words": _WORDS},
+            evidence, self.messages(evidence, changed), [], [], {**told, "words": _WORDS}
         )
+
+    async def _changed(
+        self, feature: int, prompts: Sequence[tuple[int, ...]]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The tokens that got likelier, and what the provenance says of them."""
+        if self.token_change is None:
+            return [], {"token_change": False}
+        try:
+            changed = await asyncio.to_thread(self.token_change, feature, prompts)
+        except DataError as error:  # a direction without effect still promotes something
+            return [], {"token_change": str(error)}
+        return changed, {"token_change": True, "prompts": len(prompts)}
 
     def messages(self, evidence: FeatureEvidence, changed: Sequence[str]) -> list[dict[str, str]]:
         lists = {

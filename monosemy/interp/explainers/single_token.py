@@ -30,6 +30,7 @@ class SingleTokenExplainer:
         self.name = otherwise.name
         self.prompt = getattr(otherwise, "prompt", None)
         self.wants_contrasts, self.validates = otherwise.wants_contrasts, otherwise.validates
+        self.wants_prompts = otherwise.wants_prompts
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         found = single_word(evidence)
