@@ -26,9 +26,6 @@ from workers.failures import is_passing
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 300.0
-"""Seconds to wait for a budget that calls under way hold; those of dead workers never end."""
-
 
 @dataclass
 class _Entry:
@@ -43,10 +40,16 @@ class PostgresBooks:
     """``Books`` of one run, for one event loop.  Waits for a database that is away."""
 
     def __init__(
-        self, engine: Engine, run_id: uuid.UUID, price: PriceSpec, budget: float | None
+        self,
+        engine: Engine,
+        run_id: uuid.UUID,
+        price: PriceSpec,
+        budget: float | None,
+        patience: float = 300.0,
     ) -> None:
+        """``patience``: seconds to wait for a budget that calls under way hold."""
         self._engine, self._run_id = engine, run_id
-        self.price, self._budget = price, budget
+        self.price, self._budget, self._patience = price, budget, patience
         self._waiting: list[_Entry] = []
         self._writer: asyncio.Task[None] | None = None
         self._under_way: dict[uuid.UUID, Intent] = {}
@@ -56,7 +59,7 @@ class PostgresBooks:
         call = uuid.uuid4()
         waited = 0.0
         while (room := await self._ask("open", (call, intent))) != "entered":
-            if room == "spent" or waited > _PATIENCE:
+            if room == "spent" or waited > self._patience:
                 raise BudgetSpent(f"The budget of {self._budget:g} allows no further call.")
             await asyncio.sleep(0.1)
             waited += 0.1

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
-from monosemy.errors import DataError, MonosemyError
+from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
 from monosemy.index.reader import IndexReader
 from monosemy.interp.discrimination import K
 from monosemy.interp.judging.books import BudgetSpent
@@ -98,15 +98,19 @@ class Interpretation:
             ended, total, _ = self._ended(run_id)
             with reporter.stage(spec.kind, total, "features", ended) as stage:
                 shown = _Shown(stage, ended)
-                watcher = asyncio.create_task(self._show(run_id, shown))
+                watcher = asyncio.create_task(self._show(run_id, shown, tools))
                 try:
                     await shared.lead()
                 except BudgetSpent as spent:
                     stopped = str(spent)
+                except asyncio.CancelledError:
+                    await _withdraw_if_cancelled(tools, reporter)
+                    raise
                 finally:
                     watcher.cancel()
                     await asyncio.gather(watcher, return_exceptions=True)
-                self._advance(run_id, shown)
+                await _withdraw(tools)
+                self._advance(run_id, shown, tools)
         return await asyncio.to_thread(self._result, run_id, sae, spec, work.key, stopped)
 
     async def help(
@@ -121,7 +125,9 @@ class Interpretation:
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
             await work.prepare(SILENT)
-            return await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
+            done = await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
+            await _withdraw(tools)
+            return done
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
         sae = named_sae(self.engine, reference)
@@ -133,7 +139,7 @@ class Interpretation:
 
     def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:
         return Share(
-            self.engine, run_id, self.owner, self.lease_seconds, judge_of(spec).concurrency
+            self.engine, run_id, self.owner, self.lease_seconds, judge_of(spec).features_at_once
         )
 
     def _work(
@@ -190,16 +196,18 @@ class Interpretation:
         ended = found["done"] + found["failed"] + found["skipped"]
         return ended, sum(found.values()), found["failed"]
 
-    async def _show(self, run_id: uuid.UUID, shown: _Shown) -> None:
+    async def _show(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
         while True:
             await asyncio.sleep(_SECONDS)
-            await asyncio.to_thread(self._advance, run_id, shown)
+            await asyncio.to_thread(self._advance, run_id, shown, tools)
 
-    def _advance(self, run_id: uuid.UUID, shown: _Shown) -> None:
+    def _advance(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
         ended, _, failed = self._ended(run_id)
         with transaction(self.engine) as session:
             spent = rows.spent(session, run_id)
         metrics = {"failed": failed, "calls": spent["calls"], "cost": round(spent["cost"], 4)}
+        if tools.judge is not None and tools.judge.spec.batch:
+            metrics["in_batches"] = tools.judge.in_batches
         shown.stage.advance(max(0, ended - shown.ended), **metrics)
         shown.ended = max(ended, shown.ended)
 
@@ -330,6 +338,21 @@ class ScoreWork(FeatureWork):
             if self.spec.shuffled_baseline and item.borrowed_id is not None:
                 borrowed = session.get(Explanation, item.borrowed_id)
             return own.text, borrowed.text if borrowed is not None else None
+
+
+async def _withdraw(tools: Tools) -> None:
+    if tools.judge is not None:
+        await tools.judge.withdraw()
+
+
+async def _withdraw_if_cancelled(tools: Tools, reporter: Reporter) -> None:
+    """A worker that only goes away leaves its batches to the next one."""
+    try:
+        reporter.check()
+    except Cancelled:
+        await _withdraw(tools)
+    except Stopped:
+        pass
 
 
 def judge_of(spec: ExplainRun | ScoreRun) -> JudgeSpec:

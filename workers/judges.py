@@ -16,6 +16,10 @@ from service.settings import Settings
 from workers.books import PostgresBooks
 from workers.pace import RedisPace
 
+_PATIENCE = {False: 300.0, True: 26 * 3600.0}
+"""Seconds to wait for a budget that calls under way hold, live or in batches; those of dead workers
+never end."""
+
 _ANY = 1_000_000
 """Calls at a time where the settings name no limit."""
 
@@ -34,6 +38,8 @@ def open_judge(
         cached=settings.judge_price_cached,
         output=settings.judge_price_output,
     )
+    if spec.batch:
+        price = price.of_batches()
     if spec.budget is not None and not (price.input or price.output):
         raise DataError(
             "A budget needs prices.",
@@ -46,7 +52,7 @@ def open_judge(
         settings.judge_model,
         spec,
         Limits(timeout=settings.judge_timeout),
-        PostgresBooks(engine, run_id, price, spec.budget),
+        PostgresBooks(engine, run_id, price, spec.budget, _PATIENCE[spec.batch]),
         _pace(settings, spec),
     )
 

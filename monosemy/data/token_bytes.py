@@ -25,7 +25,7 @@ class TokenBytes:
 
     def __init__(self, table: Sequence[bytes]) -> None:
         self._table = list(table)
-        self._texts = _Texts(self._table)
+        self._texts: list[str | None] = [None] * len(self._table)  # of those asked for so far
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> TokenBytes:
@@ -81,11 +81,19 @@ class TokenBytes:
         """The joined bytes as text; what is not UTF-8 becomes U+FFFD."""
         return b"".join(self[int(index)] for index in ids).decode("utf-8", errors="replace")
 
-    def whole(self, ids: Iterable[int]) -> list[str] | None:
-        """``pieces(ids)`` if none of the tokens holds only part of a character, as in most text."""
+    def whole(self, ids: Sequence[int]) -> list[str] | None:
+        """``pieces(ids)`` if none of the tokens holds only part of a character, as in most text.
+
+        ``ids`` are in the vocabulary.
+        """
         texts = self._texts
         try:
-            return [texts[index] for index in ids]
+            while True:
+                found = [texts[index] for index in ids]
+                if None not in found:
+                    return found  # type: ignore[return-value]
+                unseen = ids[found.index(None)]
+                texts[unseen] = self._table[unseen].decode("utf-8")
         except UnicodeDecodeError:
             return None
 
@@ -95,9 +103,10 @@ class TokenBytes:
         A character cut over several tokens stands whole at the token that holds its first byte.
         """
         ids = [int(index) for index in ids]
-        whole = self.whole(ids)
-        if whole is not None:
-            return whole
+        if ids and min(ids) >= 0 and max(ids) < len(self._table):
+            whole = self.whole(ids)
+            if whole is not None:
+                return whole
         parts = [self[index] for index in ids]
         data = b"".join(parts)
         text, starts = _characters(data)
@@ -111,20 +120,6 @@ class TokenBytes:
             result.append(text[first:last])
             first = last
         return result
-
-
-class _Texts(dict[int, str]):
-    """Token id to text, as far as it was asked for; ``UnicodeDecodeError`` for part of a
-    character."""
-
-    def __init__(self, table: list[bytes]) -> None:
-        super().__init__()
-        self._table = table
-
-    def __missing__(self, index: int) -> str:
-        part = self._table[index] if 0 <= index < len(self._table) else b""
-        text = self[index] = part.decode("utf-8")
-        return text
 
 
 def _characters(data: bytes) -> tuple[str, list[int]]:

@@ -22,7 +22,7 @@ ArePeaks = Callable[[Ints], npt.NDArray[np.bool_]]
 TOP = "top"
 NEGATIVE = "negative"
 
-_HEAD = 32
+_HEAD = 16
 """Candidates looked at per example, before all are."""
 
 

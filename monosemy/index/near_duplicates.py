@@ -44,17 +44,24 @@ def shingle_hashes(
 
     Windows are not empty; shingles come window by window, repetitions included.
     """
-    lengths = np.maximum(ends - starts - (SHINGLE - 1), 1)
-    owners = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
+    # All windows one after the other, a short one with its last token again and again.
+    lengths = np.maximum(ends - starts, SHINGLE)
     firsts = np.cumsum(lengths) - lengths
-    places = np.repeat(starts - firsts, lengths) + np.arange(len(owners))
-    last = np.repeat(ends - 1, lengths)
-    mixed = np.zeros(len(owners), np.uint64)
+    places = np.repeat(starts - firsts, lengths) + np.arange(int(lengths.sum()))
+    if (lengths != ends - starts).any():
+        places = np.minimum(places, np.repeat(ends - 1, lengths))
+    ids = tokens[places].astype(np.uint64)
+    count = max(len(ids) - (SHINGLE - 1), 0)
+    mixed = np.zeros(count, np.uint64)
     for step in range(SHINGLE):
-        ids = tokens[np.minimum(places + step, last)].astype(np.uint64)
-        mixed = (mixed ^ ids) * _MULTIPLIERS[step % 2]
+        mixed = (mixed ^ ids[step : step + count]) * _MULTIPLIERS[step % 2]
         mixed ^= mixed >> np.uint64(29)
-    return mixed, owners
+    # Those that begin in one window and end in the next are none.
+    inside = np.ones(count, np.bool_)
+    borders = firsts[1:, None] - np.arange(1, SHINGLE)
+    inside[borders.ravel()] = False
+    owners = np.repeat(np.arange(len(starts), dtype=np.int32), lengths - (SHINGLE - 1))
+    return mixed[inside], owners
 
 
 @dataclass(frozen=True)

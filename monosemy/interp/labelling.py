@@ -130,7 +130,7 @@ async def explain_features(
         tally.usage.add(found.usage)
         store_one(feature, found)
 
-    await _for_each(features, one, spec.judge.concurrency, tally, "explain", reporter)
+    await _for_each(features, one, spec.judge.features_at_once, tally, "explain", reporter)
     return tally
 
 
@@ -162,7 +162,7 @@ async def score_explanations(
         tally.usage.add(result.total_usage)
         store_one(feature, result)
 
-    await _for_each(wanted, one, spec.judge.concurrency, tally, "score", reporter)
+    await _for_each(wanted, one, spec.judge.features_at_once, tally, "score", reporter)
     return tally
 
 

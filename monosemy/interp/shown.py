@@ -141,7 +141,8 @@ def show_example(
     scale = 10.0 / max_activation if max_activation > 0 else 0.0
     for offset, value in zip(example.offsets, example.values, strict=True):
         levels[offset] = min(10.0, max(0.0, value * scale))
-    pieces = token_bytes.whole(store.tokens[start:end].tolist())
+    ids = store.tokens[start:end].tolist()
+    pieces = token_bytes.whole(ids) if max(ids) < len(token_bytes) else None
     if pieces is None:
         # A character has four bytes at most: no farther token of the row has a part in the
         # window's.

@@ -49,7 +49,7 @@ class TokenChanges:
         told = [
             text
             for gain, token in zip(gained.tolist(), ids.tolist(), strict=True)
-            if gain > 0 and (text := _text(names.whole([token])))
+            if gain > 0 and (text := _text(names.pieces([token])))
         ]
         if not told:
             raise DataError(f"Latent {latent} makes no token likelier that is a text.")
@@ -65,6 +65,7 @@ def gains(edited_PV: Tensor, clean_PV: Tensor) -> Tensor:
     return (edited_PV.exp() * (edited_PV - clean_PV)).nan_to_num().mean(0)
 
 
-def _text(pieces: list[str] | None) -> str:
+def _text(pieces: list[str]) -> str:
     """Empty for part of a character, for white space and for an id without a token."""
-    return pieces[0] if pieces is not None and pieces[0].strip() else ""
+    (text,) = pieces
+    return text if text.strip() and "\ufffd" not in text else ""

@@ -154,6 +154,20 @@ class PriceSpec(Part):
     """Of the part of the prompt that the endpoint had cached; None takes ``input``."""
     output: float = Field(0.0, ge=0)
     """Of the answer."""
+    batch: float = Field(0.5, ge=0, le=1)
+    """Share of these prices that calls through the Batch API cost."""
+
+    def of_batches(self) -> PriceSpec:
+        """The prices of batched calls."""
+        share = self.batch
+        cached = None if self.cached is None else share * self.cached
+        return PriceSpec(
+            input=share * self.input, cached=cached, output=share * self.output, batch=1.0
+        )
+
+
+BATCH_FEATURES = 256
+"""Features whose questions wait together for one batch, per worker."""
 
 
 class JudgeSpec(Part):
@@ -167,11 +181,20 @@ class JudgeSpec(Part):
     """Longest answer."""
     concurrency: int = Field(2, ge=1, le=256)
     """Calls under way at once, per worker."""
+    batch: bool = False
+    """Ask through the endpoint's Batch API: at OpenAI half the price, but answers within a day
+    rather than seconds.  Explaining takes one batch, a score one for each explanation that is
+    judged (its own, the shuffled, the empty one); what was cut off or malformed takes another."""
     price: PriceSpec | None = None
     """What tokens cost; None takes the server's prices."""
     budget: float | None = Field(None, gt=0)
     """The most that the run's calls may cost together.  No call is made that could exceed it; what
     is done by then is kept.  It needs prices."""
+
+    @property
+    def features_at_once(self) -> int:
+        """Features under way at once: a batch is to hold the questions of many."""
+        return BATCH_FEATURES if self.batch else self.concurrency
 
 
 class FeatureSelection(Part):
@@ -313,6 +336,13 @@ class ScoringSpec(Part):
     """What the scorer ``probe`` judges by."""
     seed: int = 0
     """Seeds the choice and order of examples."""
+
+    @field_validator("judge")
+    @classmethod
+    def _asks_live(cls, value: JudgeSpec, info: ValidationInfo) -> JudgeSpec:
+        if value.batch and info.data.get("scorer") in HOST_SCORERS:
+            raise ValueError("this scorer asks feature by feature: leave batch out")
+        return value
 
     @field_validator("half_width")
     @classmethod

@@ -14,7 +14,6 @@ from monosemy.specs import PriceSpec, parse_spec
 from service.database.session import transaction
 from service.database.tables import JudgeCall, Spend
 from service.runs.lifecycle import create_run
-from workers import books as shared
 from workers.books import PostgresBooks
 
 pytestmark = pytest.mark.integration
@@ -31,8 +30,10 @@ def run_id(clean_engine: Engine) -> uuid.UUID:
         return create_run(session, parse_spec({"kind": "explain", "sae": "x"})).id
 
 
-def books(engine: Engine, run_id: uuid.UUID, budget: float | None = None) -> PostgresBooks:
-    return PostgresBooks(engine, run_id, PRICE, budget)
+def books(
+    engine: Engine, run_id: uuid.UUID, budget: float | None = None, patience: float = 300.0
+) -> PostgresBooks:
+    return PostgresBooks(engine, run_id, PRICE, budget, patience)
 
 
 def ledger(engine: Engine) -> list[JudgeCall]:
@@ -122,13 +123,11 @@ def test_two_workers_never_exceed_a_budget_together(
 def test_the_calls_of_a_dead_worker_hold_their_part_of_the_budget(
     clean_engine: Engine, run_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_PATIENCE", 0.3)
-
     async def dead() -> None:
         await books(clean_engine, run_id, budget=25.0).open(CALL)
 
     async def alive() -> None:
-        mine = books(clean_engine, run_id, budget=25.0)
+        mine = books(clean_engine, run_id, budget=25.0, patience=0.3)
         await mine.close(await mine.open(CALL), Outcome(200, (6, 0, 4)))
         with pytest.raises(BudgetSpent, match="budget of 25"):
             await mine.open(CALL)

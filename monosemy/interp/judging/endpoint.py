@@ -9,20 +9,16 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
 
-from monosemy.interp.judging.answers import (
-    Schema,
-    as_sent,
-    find_object,
-    object_schema,
-    without_limits,
-)
+from monosemy.interp.judging.answers import Schema, find_object, object_schema
+from monosemy.interp.judging.batches import Batches, BatchLimits
 from monosemy.interp.judging.books import Books, Intent, Outcome
+from monosemy.interp.judging.dialect import Dialect, Format
 from monosemy.interp.judging.failures import (
     AnswerError,
     EndpointError,
@@ -37,7 +33,6 @@ from monosemy.interp.judging.usage import Usage, most_tokens
 log = logging.getLogger(__name__)
 
 Message = dict[str, str]
-Format = Literal["json_schema", "json_object", "text"]
 _Request = Callable[[dict[str, str]], Awaitable[Any]]
 """Headers to an answer."""
 
@@ -59,18 +54,25 @@ class Limits:
     """Wait before the first retry; it doubles each time, with jitter."""
     longest_wait: float = 60.0
     """A wait is never longer; an endpoint that asks for more (Retry-After) fails the call."""
+    batch: BatchLimits = field(default_factory=BatchLimits)
+    """When batches are sent and looked after."""
 
 
-@dataclass
-class Dialect:
-    """What of the OpenAI protocol this endpoint takes; learned by asking."""
+@dataclass(frozen=True)
+class Question:
+    """What a chat call asks."""
 
-    format: Format = "json_schema"
-    schema_limits: bool = True
-    """Lengths and ranges may stand in a schema."""
-    limit_name: str = "max_tokens"
-    left_out: set[str] = field(default_factory=set)
-    """Sampling parameters that the endpoint refuses."""
+    messages: Sequence[Message]
+    schema: Schema
+    """Of the answer."""
+    name: str
+    """Of the schema."""
+    max_tokens: int
+    """Longest answer."""
+    temperature: float = 0.0
+    seed: int = 0
+    live: bool = False
+    """Does not wait for a batch."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,16 @@ class Endpoint:
         limits: Limits,
         pace: Pace,
         books: Books,
+        batched: bool = False,
     ) -> None:
+        """``batched``: questions go through the Batch API, but for those that find out what the
+        endpoint takes."""
         self.address = address_of(base_url)
         """The address without user and password, fit for logs and provenance."""
         self.model = model
         self.limits = limits
         self.books = books
-        self.dialect = Dialect()
+        self.dialect = Dialect(self.address)
         self._key = api_key
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -112,30 +117,21 @@ class Endpoint:
                 trust_env=urlsplit(base_url).hostname not in _LOOPBACK
             ),
         )
+        self.batches = Batches(self._client, self.address, limits.batch) if batched else None
         self.pace = pace
         self._probing = asyncio.Lock()
         self._probed = False
 
     async def aclose(self) -> None:
+        if self.batches is not None:
+            await self.batches.aclose()
         await self.pace.aclose()
         await self._client.close()
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        schema: Schema,
-        *,
-        name: str,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        usage: Usage,
-    ) -> Reply:
+    async def chat(self, question: Question, usage: Usage) -> Reply:
         """One answer, after as many attempts as ``limits`` allow.  Raises ``JudgeError``."""
         await self.probe(usage)
-        return await self._adapting_call(
-            messages, schema, name, max_tokens, temperature, seed, usage
-        )
+        return await self._adapting_call(question, usage)
 
     async def complete(self, prompt: str, usage: Usage, **sent: Any) -> dict[str, Any]:
         """The body of one answer of ``/completions``, with fields outside the protocol.
@@ -172,13 +168,16 @@ class Endpoint:
             if self.model is None:
                 self.model = await self._only_model(usage)
             schema = object_schema({"colour": {"type": "string", "minLength": 3}})
+            question = Question(_PROBE, schema, "probe", max_tokens=256)
             while True:
                 tried = self.dialect.format
-                reply = await self._adapting_call(_PROBE, schema, "probe", 256, 0.0, 0, usage)
+                reply = await self._adapting_call(question, usage)
                 if self.dialect.format == tried:
                     if tried == "text" or _honoured(reply, tried):
                         break
-                    self._lower_format("ignores it")
+                    self.dialect.lower_format("ignores it")
+            if self.batches is not None:
+                await self._with_retries(self.batches.look, usage)
             self._probed = True
             log.info("judge %s at %s answers in %s", self.model, self.address, self.dialect.format)
 
@@ -198,79 +197,32 @@ class Endpoint:
             )
         return str(names[0])
 
-    def _lower_format(self, why: str) -> None:
-        lower: Format = "json_object" if self.dialect.format == "json_schema" else "text"
-        log.warning(
-            "judge at %s: response_format %s is not available (%s); using %s with strict parsing",
-            self.address,
-            self.dialect.format,
-            why,
-            lower,
-        )
-        self.dialect.format = lower
-
-    def _adapt(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> bool:
-        """Learns from a refused request what to leave out; False when there is nothing to learn."""
-        text = self._clean(error).lower()
-        if "max_completion_tokens" in text and "max_tokens" in sent:
-            self.dialect.limit_name = "max_completion_tokens"
-            return True
-        for parameter in ("temperature", "seed"):
-            if parameter in text and parameter in sent:
-                self.dialect.left_out.add(parameter)
-                log.warning("judge at %s takes no '%s'; left out", self.address, parameter)
-                return True
-        about_format = re.search(r"response_format|json_schema|json_object|json mode|schema", text)
-        if "response_format" in sent and (about_format or not self._probed):
-            if sent["response_format"]["type"] != self.dialect.format:
-                pass  # another call has lowered it meanwhile
-            elif self.dialect.format == "json_schema" and self.dialect.schema_limits:
-                self.dialect.schema_limits = False
-            else:
-                self._lower_format("refuses it")
-            return True
-        return False
-
     # ---------------------------------------------------------------- calls
-    async def _adapting_call(
-        self,
-        messages: Sequence[Message],
-        schema: Schema,
-        name: str,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        usage: Usage,
-    ) -> Reply:
+    async def _adapting_call(self, question: Question, usage: Usage) -> Reply:
         while True:
-            sent: dict[str, Any] = {self.dialect.limit_name: max_tokens, "temperature": temperature}
-            if temperature > 0:
-                sent["seed"] = seed
-            for parameter in self.dialect.left_out:
-                sent.pop(parameter, None)
-            if self.dialect.format == "json_schema":
-                shape = as_sent(schema) if self.dialect.schema_limits else without_limits(schema)
-                described = {"name": name, "strict": True, "schema": shape}
-                sent["response_format"] = {"type": "json_schema", "json_schema": described}
-            elif self.dialect.format == "json_object":
-                sent["response_format"] = {"type": "json_object"}
+            sent = self.dialect.parameters(
+                question.schema,
+                question.name,
+                question.max_tokens,
+                question.temperature,
+                question.seed,
+            )
             try:
-                return await self._one_reply(messages, sent, usage)
+                return await self._one_reply(question, sent, usage)
             except openai.APIStatusError as error:
-                if not self._adapt(error, sent):
-                    raise AnswerError(
-                        f"The judge refused the request ({self._clean(error)}).", usage
-                    ) from None
+                reason = self._clean(error)
+                if not self.dialect.learn(reason, sent, probing=not self._probed):
+                    raise AnswerError(f"The judge refused the request ({reason}).", usage) from None
                 usage.retries += 1
 
-    async def _one_reply(
-        self, messages: Sequence[Message], sent: Mapping[str, Any], usage: Usage
-    ) -> Reply:
-        most = sum(most_tokens(message["content"]) for message in messages)
+    async def _one_reply(self, question: Question, sent: Mapping[str, Any], usage: Usage) -> Reply:
+        most = sum(most_tokens(message["content"]) for message in question.messages)
         intent = Intent(self.model or "", most, sent[self.dialect.limit_name])
-        request = self._ask(messages, sent)
+        asked = {"model": self.model or "", "messages": list(question.messages), **sent}
+        batched = self.batches is not None and self._probed and not question.live
+        request = self._in_batch(asked) if batched else self._live(asked)
         completion: ChatCompletion = await self._with_retries(
-            lambda: self._entered(intent, request), usage, intent.expected_tokens
+            lambda: self._entered(intent, request), usage, intent.expected_tokens, paced=not batched
         )
         usage.count(completion.usage)
         choice = completion.choices[0]
@@ -278,13 +230,13 @@ class Endpoint:
             return Reply("", "refusal")
         return Reply(choice.message.content or "", choice.finish_reason or "stop")
 
-    def _ask(self, messages: Sequence[Message], sent: Mapping[str, Any]) -> _Request:
-        return lambda headers: self._client.chat.completions.create(
-            model=self.model or "",
-            messages=list(messages),  # type: ignore[arg-type]
-            extra_headers=headers,
-            **sent,
-        )
+    def _live(self, asked: dict[str, Any]) -> _Request:
+        return lambda headers: self._client.chat.completions.create(**asked, extra_headers=headers)
+
+    def _in_batch(self, asked: dict[str, Any]) -> _Request:
+        assert self.batches is not None
+        batches = self.batches
+        return lambda headers: batches.ask(headers["X-Request-Id"], asked)
 
     async def _entered(self, intent: Intent, request: _Request) -> Any:
         """One HTTP request, entered in the books before and after."""
@@ -308,17 +260,22 @@ class Endpoint:
         return answer
 
     async def _with_retries(
-        self, call: Callable[[], Awaitable[Any]], usage: Usage, tokens: int = 0
+        self,
+        call: Callable[[], Awaitable[Any]],
+        usage: Usage,
+        tokens: int = 0,
+        paced: bool = True,
     ) -> Any:
         """Repeats ``call``, of about so many ``tokens``, over passing trouble.
 
-        Lets ``APIStatusError`` 400 and kin through.
+        ``paced`` calls wait for their turn at the endpoint.  Lets ``APIStatusError`` 400 and kin
+        through.
         """
         started = time.monotonic()
         try:
             for attempt in range(1, self.limits.attempts + 1):
                 try:
-                    answer = await self._in_turn(call, tokens)
+                    answer = await (self._in_turn(call, tokens) if paced else _checked(call))
                     usage.calls += 1
                     return answer
                 except (openai.APIError, ValueError) as error:
@@ -339,8 +296,7 @@ class Endpoint:
                     # Before this turn ends, or the next call would slip through.
                     await self.pace.hold(min(asked, self.limits.longest_wait))
                 raise
-            if isinstance(answer, str) or getattr(answer, "choices", True) in (None, []):
-                raise ValueError("the body is no chat completion")
+            _check(answer)
             spent = getattr(answer, "usage", None)
             if spent is not None:
                 turn.used((spent.prompt_tokens or 0) + (spent.completion_tokens or 0))
@@ -389,6 +345,17 @@ _PROBE: list[Message] = [
     {"role": "system", "content": "Answer in JSON."},
     {"role": "user", "content": "Which colour is the sky by day?"},
 ]
+
+
+async def _checked(call: Callable[[], Awaitable[Any]]) -> Any:
+    answer = await call()
+    _check(answer)
+    return answer
+
+
+def _check(answer: Any) -> None:
+    if isinstance(answer, str) or getattr(answer, "choices", True) in (None, []):
+        raise ValueError("the body is no chat completion")
 
 
 def _honoured(reply: Reply, asked: Format) -> bool:

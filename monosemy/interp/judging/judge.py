@@ -17,7 +17,7 @@ from monosemy.interp.judging.answers import (
     salvage_object,
 )
 from monosemy.interp.judging.books import Books, MemoryBooks
-from monosemy.interp.judging.endpoint import Endpoint, Limits, Message, Reply
+from monosemy.interp.judging.endpoint import Endpoint, Limits, Message, Question, Reply
 from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.pace import LocalPace, Pace
 from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
@@ -52,7 +52,8 @@ class Judge:
     ) -> None:
         self.spec = spec
         self.usage = Usage()
-        self.books = books or MemoryBooks(spec.price, spec.budget)
+        price = spec.price.of_batches() if spec.price and spec.batch else spec.price
+        self.books = books or MemoryBooks(price, spec.budget)
         self._endpoint = Endpoint(
             base_url,
             api_key,
@@ -60,6 +61,7 @@ class Judge:
             limits or Limits(),
             pace or LocalPace(spec.concurrency),
             self.books,
+            spec.batch,
         )
         self._under_way: dict[str, asyncio.Event] = {}
         self.prompt_logprobs = PromptLogprobs(self._endpoint, self.usage)
@@ -78,6 +80,17 @@ class Judge:
 
     async def aclose(self) -> None:
         await self._endpoint.aclose()
+
+    @property
+    def in_batches(self) -> int:
+        """Questions that wait in batches."""
+        batches = self._endpoint.batches
+        return batches.waiting if batches is not None else 0
+
+    async def withdraw(self) -> None:
+        """Cancels the batches that nobody waits for any more: the work has ended or is given up."""
+        if self._endpoint.batches is not None:
+            await self._endpoint.batches.withdraw()
 
     @property
     def model(self) -> str:
@@ -153,15 +166,9 @@ class Judge:
         try:
             await self._endpoint.probe(usage)
             before = usage.prompt_tokens
-            await self._endpoint.chat(
-                messages,
-                schema,
-                name="answer",
-                max_tokens=1,
-                temperature=self.spec.temperature,
-                seed=0,
-                usage=usage,
-            )
+            temperature = self.spec.temperature
+            question = Question(messages, schema, "answer", 1, temperature, live=True)
+            await self._endpoint.chat(question, usage)
             return usage.prompt_tokens - before
         finally:
             self.usage.add(usage)
@@ -189,15 +196,8 @@ class Judge:
         try:
             for attempt in range(tries):
                 usage.retries += attempt > 0
-                reply = await self._endpoint.chat(
-                    messages,
-                    schema,
-                    name=name,
-                    max_tokens=room,
-                    temperature=temperature,
-                    seed=attempt,
-                    usage=usage,
-                )
+                question = Question(messages, schema, name, room, temperature, attempt)
+                reply = await self._endpoint.chat(question, usage)
                 value, fault = _read(reply, schema, accept)
                 if value is not None:
                     return value, True
