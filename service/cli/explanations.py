@@ -38,6 +38,9 @@ Budget = Annotated[
     float | None,
     typer.Option(min=0, help="Stop once the judge has cost so much, with what is done."),
 ]
+Batch = Annotated[
+    bool, typer.Option("--batch", help="Ask by the Batch API: cheaper, answers within a day.")
+]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="Calls to the judge at a time.")]
 FeatureArgument = Annotated[int, typer.Argument(min=0, help="Index of the feature.")]
 ExplanationId = Annotated[str, typer.Argument(help="Id of the explanation.")]
@@ -53,6 +56,7 @@ def explain(
     explainer: Annotated[str, typer.Option(help="Which explainer.")] = "default",
     budget: Budget = None,
     concurrency: Concurrency = None,
+    batch: Batch = False,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     watch: Watch = True,
@@ -70,7 +74,7 @@ def explain(
         "explanation": {
             "explainer": explainer,
             "features": chosen,
-            "judge": _given(budget=budget, concurrency=concurrency),
+            "judge": _given(budget=budget, concurrency=concurrency, batch=batch or None),
         },
     }
     _submit(spec, overrides, watch, as_json)
@@ -89,6 +93,7 @@ def score(
     ] = None,
     budget: Budget = None,
     concurrency: Concurrency = None,
+    batch: Batch = False,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     watch: Watch = True,
@@ -99,7 +104,7 @@ def score(
     Example: monosemy score demo --scorer fuzzing --half-width 0.1
     """
     scoring = _given(scorer=scorer, half_width=half_width)
-    scoring["judge"] = _given(budget=budget, concurrency=concurrency)
+    scoring["judge"] = _given(budget=budget, concurrency=concurrency, batch=batch or None)
     spec = {
         "kind": "score",
         "sae": sae,

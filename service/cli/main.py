@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from service.cli import explanations, features, interchange, keys, runs, saes, stack_commands
+from service.cli import (
+    explanations,
+    features,
+    interchange,
+    judging,
+    keys,
+    runs,
+    saes,
+    stack_commands,
+)
 from service.cli.demo import demo
 from service.cli.output import EXIT_CODES
 from service.version import version
@@ -25,7 +34,6 @@ for command in (
     stack_commands.serve,
     stack_commands.worker,
     stack_commands.inference,
-    stack_commands.judge,
     saes.models,
     features.features,
     features.search,
@@ -61,6 +69,7 @@ app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(explanations.app, name="explanation")
 app.add_typer(interchange.app, name="labels")
+app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")
 
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -99,7 +98,7 @@ def worker(
 
     Example: monosemy worker gpu
     """
-    _become(f"workers.{queue}", needs="torch", extra="train")
+    become(f"workers.{queue}", needs="torch", extra="train")
 
 
 @readable_errors
@@ -108,29 +107,11 @@ def inference(host: Host = None, port: Port = None) -> None:
 
     Example: monosemy inference --port 8421
     """
-    _become("workers.inference", *_options(host=host, port=port), needs="torch", extra="train")
+    become("workers.inference", *options_of(host=host, port=port), needs="torch", extra="train")
 
 
-@readable_errors
-def judge(
-    host: Host = None,
-    port: Port = None,
-    threads: Annotated[int | None, typer.Option(help="Threads it may use.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A .gguf file to serve instead.")] = None,
-) -> None:
-    """Run the local judge: llama.cpp's OpenAI-compatible server on the packaged 135M model.
-
-    Example: monosemy judge --port 8422
-    """
-    _become(
-        "monosemy.interp.local_judge",
-        *_options(host=host, port=port, threads=threads, model=model),
-        needs="xllamacpp",
-        extra="embedded",
-    )
-
-
-def _options(**values: object) -> list[str]:
+def options_of(**values: object) -> list[str]:
+    """Those that were given, as a command line has them."""
     return [
         part
         for name, value in values.items()
@@ -139,7 +120,7 @@ def _options(**values: object) -> list[str]:
     ]
 
 
-def _become(module: str, *options: str, needs: str, extra: str) -> None:
+def become(module: str, *options: str, needs: str, extra: str) -> None:
     """Goes on as another program: the service itself never imports what needs torch."""
     if find_spec(needs) is None:
         fail(f"{needs} is not installed here. Install it with: pip install 'monosemy[{extra}]'")

@@ -36,6 +36,10 @@ _LOOK_BACK, _LOOK_BACK_SECONDS = 100, 48 * 3600
 """Batches of the endpoint's list that are looked into for questions asked before, and their age."""
 
 
+class NoBatches(EndpointError):
+    """The endpoint has no Batch API."""
+
+
 @dataclass(frozen=True)
 class BatchLimits:
     """When a batch is sent and looked after; times in seconds."""
@@ -95,14 +99,14 @@ class Batches:
         self.waiting = 0
 
     async def look(self) -> None:
-        """Whether there is a Batch API at all.  Raises ``EndpointError`` where there is none, and
-        what the client raises."""
+        """Whether there is a Batch API at all.  Raises ``NoBatches`` where there is none, and what
+        the client raises."""
         try:
             await self._client.batches.list(limit=1)
         except openai.APIStatusError as error:
             if error.status_code not in _NO_ROUTE:
                 raise
-            raise EndpointError(
+            raise NoBatches(
                 f"The endpoint at {self.address} has no Batch API (status {error.status_code}).",
                 "Leave judge.batch out.",
             ) from None

@@ -16,7 +16,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from monosemy.interp.judging.answers import Schema, find_object, object_schema
-from monosemy.interp.judging.batches import Batches, BatchLimits
+from monosemy.interp.judging.batches import Batches, BatchLimits, NoBatches
 from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.dialect import Dialect, Format
 from monosemy.interp.judging.failures import (
@@ -181,6 +181,36 @@ class Endpoint:
             self._probed = True
             log.info("judge %s at %s answers in %s", self.model, self.address, self.dialect.format)
 
+    async def answer_logprobs(self, usage: Usage) -> tuple[bool, str]:
+        """Whether answers come with log probabilities, and how or why not."""
+        if self.model is None:
+            self.model = await self._only_model(usage)
+        limit = {self.dialect.limit_name: 1}
+        asked = {"model": self.model, "messages": _PROBE, "logprobs": True, "top_logprobs": 5}
+        intent = Intent(self.model, most_tokens(str(_PROBE)), 1)
+        request = self._live({**asked, **limit})
+        try:
+            answer = await self._with_retries(
+                lambda: self._entered(intent, request), usage, intent.expected_tokens
+            )
+        except openai.APIStatusError as error:
+            return False, self._clean(error)
+        usage.count(answer.usage)
+        told = getattr(answer.choices[0], "logprobs", None)
+        tokens = getattr(told, "content", None) or []
+        if not tokens:
+            return False, "answers come without them"
+        return True, f"the {len(tokens[0].top_logprobs)} likeliest of each token"
+
+    async def has_batches(self) -> tuple[bool, str]:
+        """Whether there is a Batch API, and how or why not."""
+        batches = self.batches or Batches(self._client, self.address, self.limits.batch)
+        try:
+            await self._with_retries(batches.look, Usage())
+        except NoBatches as error:
+            return False, error.message
+        return True, "its list of batches can be read"
+
     async def _only_model(self, usage: Usage) -> str:
         try:
             page = await self._with_retries(lambda: self._client.models.list(), usage)
@@ -327,7 +357,8 @@ class Endpoint:
         if final and status != 500 and (status is None or may_pass(status)):
             raise JudgeAway(f"The judge failed {attempt} times ({reason}).") from None
         if final:
-            raise AnswerError(f"The judge failed {attempt} times ({reason}).", usage) from None
+            told = f"The judge failed {attempt} times ({reason})."
+            raise AnswerError(told, usage, passing=True) from None
         if asked is not None:
             return asked
         backoff = min(self.limits.longest_wait, self.limits.first_wait * 2 ** (attempt - 1))

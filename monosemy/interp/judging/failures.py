@@ -19,11 +19,15 @@ class EndpointError(JudgeError):
 
 
 class AnswerError(JudgeError):
-    """No usable answer for this one item; ``usage`` is what the attempts cost."""
+    """No usable answer for this one item; ``usage`` is what the attempts cost.
 
-    def __init__(self, message: str, usage: Usage | None = None) -> None:
+    ``passing``: the endpoint failed, time and again, and may do better another day.
+    """
+
+    def __init__(self, message: str, usage: Usage | None = None, passing: bool = False) -> None:
         super().__init__(message)
         self.usage = usage or Usage()
+        self.passing = passing
 
 
 class JudgeAway(JudgeError):

@@ -81,6 +81,28 @@ class Judge:
     async def aclose(self) -> None:
         await self._endpoint.aclose()
 
+    async def answer_format(self) -> str:
+        """How the endpoint holds its answers to a shape: ``json_schema``, ``json_object`` or
+        ``text``.  Raises ``JudgeError`` where it cannot be used at all."""
+        usage = Usage()
+        try:
+            await self._endpoint.probe(usage)
+        finally:
+            self.usage.add(usage)
+        return self._endpoint.dialect.format
+
+    async def answer_logprobs(self) -> tuple[bool, str]:
+        """Whether answers come with log probabilities, and how or why not."""
+        usage = Usage()
+        try:
+            return await self._endpoint.answer_logprobs(usage)
+        finally:
+            self.usage.add(usage)
+
+    async def has_batches(self) -> tuple[bool, str]:
+        """Whether there is a Batch API, and how or why not."""
+        return await self._endpoint.has_batches()
+
     @property
     def in_batches(self) -> int:
         """Questions that wait in batches."""

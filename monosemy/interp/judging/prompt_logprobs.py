@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +31,8 @@ _ASKED: tuple[tuple[Way, int], ...] = (
     ("prompt_logprobs", 5),
 )
 """Ways and numbers of likeliest tokens, best first.  vLLM gives 20 unless told otherwise."""
+_DOUBT_SECONDS = 600.0
+"""For so long an endpoint that answers with errors of its own counts as one without."""
 _PROBE = 'Tokens and numbers.\n"The"\t1\n" sky"\t2\n" is"\t3\n'
 
 
@@ -53,7 +57,8 @@ class PromptLogprobs:
         self._endpoint = endpoint
         self._ledger = ledger
         self._lock = asyncio.Lock()
-        self._probed = False
+        self._known_until = 0.0
+        """``time.monotonic()`` up to which the probe's outcome holds."""
         self.way: tuple[Way, int] | None = None
         """How to ask, and how many likeliest tokens come; None before ``probe`` and without."""
         self.reason = ""
@@ -66,12 +71,12 @@ class PromptLogprobs:
         """
         usage = Usage()
         async with self._lock:
-            if not self._probed:
+            if time.monotonic() >= self._known_until:
                 try:
                     # A chat first: an endpoint that is away, or closed to us, is not one without.
                     await self._endpoint.probe(usage)
-                    self.way = await self._find_way(usage)
-                    self._probed = True
+                    self.way, sure = await self._find_way(usage)
+                    self._known_until = math.inf if sure else time.monotonic() + _DOUBT_SECONDS
                 finally:
                     self._ledger.add(usage)
         return self.way is not None, usage
@@ -93,8 +98,18 @@ class PromptLogprobs:
         finally:
             self._ledger.add(usage)
 
-    async def _find_way(self, usage: Usage) -> tuple[Way, int] | None:
+    async def check(self) -> tuple[bool, str]:
+        """``probe`` with the reason, for people.  Raises as it does."""
+        there, _ = await self.probe()
+        if self.way is None:
+            return there, self.reason
+        way, count = self.way
+        return there, f"by {way}, the {count} likeliest of each token"
+
+    async def _find_way(self, usage: Usage) -> tuple[tuple[Way, int] | None, bool]:
+        """How to ask, and whether that is sure: errors of the server's own say nothing."""
         reasons: dict[str, None] = {}
+        sure = True
         for way, count in _ASKED:
             try:
                 found = await self._ask(_PROBE, way, count, usage)
@@ -106,17 +121,18 @@ class PromptLogprobs:
                         way,
                         count,
                     )
-                    return way, count
+                    return (way, count), True
                 reasons["they are empty"] = None
             except AnswerError as error:
                 reasons[str(error)] = None
+                sure = sure and not error.passing
             except EndpointError as error:
                 # No such route, or one that is closed to us: that says nothing about chat.
                 reasons[str(error)] = None
                 break
         self.reason = "; ".join(reasons)
         log.warning("judge at %s has no prompt logprobs (%s)", self._endpoint.address, self.reason)
-        return None
+        return None, sure
 
     async def _ask(self, prompt: str, way: Way, count: int, usage: Usage) -> list[PromptToken]:
         sent: dict[str, Any] = {"echo": True, "logprobs": count}

@@ -1,0 +1,80 @@
+"""What a judge's endpoint can do, found out by asking it, and what its lack means."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from monosemy.errors import JudgeError
+from monosemy.interp.judging.judge import Judge
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One thing an endpoint can or cannot do."""
+
+    name: str
+    there: bool | None
+    """None: it could not be found out."""
+    note: str
+    """How it is done, or why it is not there."""
+    needed_for: str
+    otherwise: str
+    """What happens without it."""
+
+
+async def probe_capabilities(judge: Judge) -> list[Capability]:
+    """Asks the endpoint, a handful of short calls.
+
+    Raises ``JudgeError`` for an endpoint that cannot be used at all: away, closed to us, without
+    the model.
+    """
+    form = await judge.answer_format()
+    found = [
+        Capability(
+            "JSON schema",
+            form == "json_schema",
+            f"answers in {form}",
+            "answers in the wanted shape at the first try",
+            "answers are parsed strictly, and malformed ones asked for again",
+        )
+    ]
+    there, reason = await _tried(judge.prompt_logprobs.check())
+    found.append(
+        Capability(
+            "prompt logprobs",
+            there,
+            reason,
+            "simulation all at once: one short call for a text",
+            "simulation asks for numbers in JSON: longer answers",
+        )
+    )
+    there, reason = await _tried(judge.answer_logprobs())
+    found.append(
+        Capability(
+            "answer logprobs",
+            there,
+            reason,
+            "nothing here: answers are read as they stand",
+            "nothing is lost",
+        )
+    )
+    there, reason = await _tried(judge.has_batches())
+    found.append(
+        Capability(
+            "Batch API",
+            there,
+            reason,
+            "judge.batch: half the price at OpenAI, answers within a day",
+            "judge.batch is refused",
+        )
+    )
+    return found
+
+
+async def _tried(asking: Awaitable[tuple[bool, str]]) -> tuple[bool | None, str]:
+    """(whether it is there, how or why not); None where the endpoint's trouble hides it."""
+    try:
+        return await asking
+    except JudgeError as error:
+        return None, str(error)

@@ -1,0 +1,57 @@
+"""``monosemy judge check`` against a real endpoint, and where there is none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+
+sys.path.append(str(Path(__file__).parent.parent / "interp"))
+
+from batch_stub import BatchStub
+from stub_server import Answer, Request, error, good
+
+
+def silent_about_logprobs(request: Request) -> Answer:
+    return error(400, "no logprobs here") if request.get("logprobs") else good(colour="blue")
+
+
+def test_a_table_for_people_and_json_for_machines() -> None:
+    with BatchStub(on_probe=silent_about_logprobs, offers=False) as stub:
+        shown = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
+        assert shown.exit_code == 0, shown.stderr
+        assert shown.stdout.startswith("stub answers.")
+        assert "JSON schema" in shown.stdout and "simulation asks for numbers" in shown.stdout
+        told = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
+    found = {each["name"]: each for each in json.loads(told.stdout)["capabilities"]}
+    assert found["JSON schema"]["there"] is True
+    assert found["Batch API"]["there"] is False and found["answer logprobs"]["there"] is False
+
+
+def test_no_judge_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONOSEMY_JUDGE_URL", raising=False)
+    ended = CliRunner().invoke(app, ["judge", "check"])
+    assert ended.exit_code == 1 and "MONOSEMY_JUDGE_URL" in ended.stderr
+    away = CliRunner().invoke(app, ["judge", "check", "--url", "http://127.0.0.1:9/v1"])
+    assert away.exit_code == 3 and "cannot be reached" in away.stderr
+    assert len(away.stderr.strip().splitlines()) <= 2
+    odd = CliRunner().invoke(app, ["judge", "check", "--url", "not an address"])
+    assert odd.exit_code != 0 and "http://host:port/v1" in odd.stderr
+
+
+def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-planted-secret-0123456789"
+    monkeypatch.setenv("MONOSEMY_JUDGE_API_KEY", secret)
+
+    def echoes(request: Request) -> Answer:
+        return error(401, f"bad key {secret}")
+
+    with BatchStub(on_probe=echoes) as stub:
+        ended = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
+    assert ended.exit_code == 3 and "refuses us" in ended.stderr
+    assert secret not in ended.stdout + ended.stderr
