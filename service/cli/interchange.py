@@ -28,6 +28,7 @@ from service.cli.saes import SaeArgument
 app = typer.Typer(no_args_is_help=True, help="Exchange explanations with other tools.")
 
 _LONGEST_TEXT, _LONGEST_LABEL = 2000, 200
+_MOST_JUDGEMENTS = 5000
 
 
 class Layout(StrEnum):
@@ -88,16 +89,16 @@ def import_(
 ) -> None:
     """Take in explanations of another tool, for the features of the same indices.
 
-    They are stored as given by a person, cut to 2,000 characters; texts that are there already are
-    not stored again, so an import that broke off can be made again.  Scores are not taken in:
-    'monosemy score' makes ours.
+    They are stored as given by a person, cut to 2,000 characters; what is there already is not
+    stored again, so an import that broke off can be made again.  delphi's judgements by detection
+    and fuzzing come with them, as scores 'detection:delphi' and 'fuzzing:delphi'.
 
     Example: monosemy labels import demo --format delphi --from results/run
     """
     client = connect()
     about = client.get(f"/saes/{segment(sae)}")
     found = import_delphi(source, module) if layout is Layout.delphi else import_neuronpedia(source)
-    taken = left_out = 0
+    taken = left_out = scores = 0
     with reporting(None) as shown, shown.stage("import", None, "features") as stage:
         for record in found:
             stage.advance(1)
@@ -109,9 +110,28 @@ def import_(
                     left_out += 1
                     continue
                 path = f"/saes/{segment(sae)}/features/{record.feature}/explanations"
-                client.post(path, {"text": text, "label": text[:_LONGEST_LABEL]})
+                stored = client.post(path, {"text": text, "label": text[:_LONGEST_LABEL]})
                 taken += 1
-    say(f"{taken:,} explanations taken in" + (f", {left_out:,} empty ones not" if left_out else ""))
+                for score in said.scores:
+                    if score.judged:
+                        given = _given(score, layout.value)
+                        client.post(f"/explanations/{stored['id']}/scores", given)
+                        scores += 1
+    with_scores = f" with {scores:,} scores" if scores else ""
+    empty = f", {left_out:,} empty ones not" if left_out else ""
+    say(f"{taken:,} explanations taken in{with_scores}{empty}")
+
+
+def _given(score: ScoreRecord, source: str) -> dict[str, Any]:
+    judged = [
+        {
+            "activating": each.activating,
+            "answer": each.answer,
+            "stratum": each.stratum - 1 if each.activating and each.stratum > 0 else None,
+        }
+        for each in score.judged
+    ]
+    return {"scorer": score.scorer, "source": source, "judgements": judged[:_MOST_JUDGEMENTS]}
 
 
 def _records(
@@ -162,11 +182,18 @@ def _explanation(said: dict[str, Any]) -> ExplanationRecord:
         judgements = score["details"].get("judgements") or []
         judged = tuple(
             JudgedRecord(
-                each["truth"], each["answer"], int(each["group"]) + 1 if each["truth"] else -1
+                each["truth"], each["answer"], _stratum(each["group"]) if each["truth"] else -1
             )
             for each in judgements
             if "value" not in each and "simulated" not in each
         )
         if judged:
-            scores.setdefault(score["scorer"], ScoreRecord(score["scorer"], judged))
+            # Ours and another tool's are one there: the newest goes.
+            scorer = score["scorer"].partition(":")[0]
+            scores.setdefault(scorer, ScoreRecord(scorer, judged))
     return ExplanationRecord(said["text"], said["judge"], said["explainer"], tuple(scores.values()))
+
+
+def _stratum(group: str | int) -> int:
+    """delphi's count from 1; -1 for what is in none."""
+    return int(group) + 1 if str(group).isdecimal() else -1

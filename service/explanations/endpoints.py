@@ -11,9 +11,11 @@ from monosemy.specs import ExplainRun, ScoreRun
 from service.context import ContextDep, SessionDep
 from service.database.session import transaction
 from service.explanations import repository
+from service.explanations.given_scores import store_given_score
 from service.explanations.schemas import (
     ExplainNow,
     ExplanationView,
+    GivenScore,
     HumanExplanation,
     NearExplanation,
     NearExplanations,
@@ -181,6 +183,20 @@ def score(
         sae=str(found.id), features=[index], explanation=body.explanation, scoring=body.scoring
     )
     return submitted(session, context, background, request, response, spec, key)
+
+
+@router.post(
+    "/explanations/{explanation}/scores",
+    status_code=201,
+    summary="Store a score that was had elsewhere",
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def give_score(session: SessionDep, explanation: ExplanationId, body: GivenScore) -> ScoreView:
+    """Its judgements are summed up as ours are: balanced accuracy with its interval.  Equal ones
+    are stored once."""
+    wanted = require_explanation(session, explanation)
+    return ScoreView.model_validate(store_given_score(session, wanted.id, body))
 
 
 @router.get(

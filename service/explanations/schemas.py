@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -86,6 +86,28 @@ class ScoreNow(Part):
     """Of which explanation; None takes the feature's newest."""
     scoring: ScoringSpec = ScoringSpec()
     """By which scorer, on how many examples."""
+
+
+class GivenJudgement(Part):
+    """One text, judged elsewhere."""
+
+    activating: bool
+    """Whether the feature fires in it; for fuzzing, whether the right words were marked."""
+    answer: bool | None = None
+    """What the judge said; None where no usable answer came."""
+    stratum: int | None = Field(None, ge=0, le=1000)
+    """Of an activating text: its stratum of activation, 0 the weakest."""
+
+
+class GivenScore(Part):
+    """A score that another tool came to."""
+
+    scorer: Literal["detection", "fuzzing"]
+    """Which of our scorers it is like."""
+    source: str = Field(pattern=r"^[a-z0-9_.-]{1,40}$")
+    """The tool.  The score is listed under `<scorer>:<source>`, apart from ours."""
+    judgements: list[GivenJudgement] = Field(min_length=1, max_length=5000)
+    """All of them.  Texts are counted one by one: which share a document nobody says."""
 
 
 class VoteBody(Part):

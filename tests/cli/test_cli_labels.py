@@ -14,7 +14,7 @@ from monosemy.interchange.delphi import import_delphi
 from monosemy.interchange.neuronpedia import import_neuronpedia
 from service.cli.main import app
 from service.database.session import transaction
-from service.database.tables import Explanation, JudgeCall
+from service.database.tables import Explanation, JudgeCall, Score
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 
@@ -126,6 +126,43 @@ def test_explanations_leave_and_arrive(
             ]
     full = call("labels", "export", "demo", "--format", layout, "--to", str(out), code=1)
     assert "holds files already" in full
+
+
+def test_delphis_judgements_come_with_its_explanations(
+    explained: Library, cli_engine: Engine, tmp_path: Path
+) -> None:
+    name = "layers.2_latent2.txt"
+    judged = [
+        {"activating": i < 10, "prediction": (i < 8) if i < 10 else i < 13, "distance": 1 + i % 10}
+        for i in range(20)
+    ]
+    for folder, rows in (
+        ("explanations", "Kings of old."),
+        ("scores/detection", judged),
+        ("scores/fuzz", judged[:15]),
+    ):
+        path = tmp_path / "in" / folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(rows))
+    for _ in range(2):
+        call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path / "in"))
+    with transaction(cli_engine) as session:
+        query = select(Score).join(Explanation).where(Explanation.text == "Kings of old.")
+        found = {score.scorer: (score.value, score.n) for score in session.scalars(query)}
+        session.query(Explanation).filter(Explanation.text != "Kings of old.").delete()
+    assert found == {
+        "detection:delphi": (pytest.approx((0.8 + 0.7) / 2), 20),
+        "fuzzing:delphi": (pytest.approx((0.8 + 0.4) / 2), 15),
+    }
+    call("labels", "export", "demo", "--format", "delphi", "--to", str(tmp_path / "out"))
+    (again,) = import_delphi(tmp_path / "out")
+    (before,) = import_delphi(tmp_path / "in")
+    assert again.explanations[0].text == "Kings of old."
+    for one, other in zip(again.explanations[0].scores, before.explanations[0].scores, strict=True):
+        assert one.balanced_accuracy == other.balanced_accuracy
+        assert sorted(each.stratum for each in one.judged) == sorted(
+            each.stratum for each in other.judged
+        )
 
 
 def test_what_is_no_export_is_refused(explained: Library, tmp_path: Path) -> None:

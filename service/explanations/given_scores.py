@@ -1,0 +1,81 @@
+"""Scores that another tool came to: its judgements are kept, and summed up as ours are."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from monosemy.interp.judging.usage import Usage
+from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
+from monosemy.interp.scorers.result import Judgement, ScoreResult
+from monosemy.interp.tiers import ACTIVATING, MIS_MARKED, RANDOM
+from monosemy.workspace import fingerprint
+from service.database.storable import storable
+from service.database.tables import Score
+from service.explanations.schemas import GivenScore
+
+_TIER = {"detection": RANDOM, "fuzzing": MIS_MARKED}
+"""What the texts that do not activate are, or are marked as."""
+
+
+def store_given_score(session: Session, explanation: uuid.UUID, given: GivenScore) -> Score:
+    """The score stored, or the equal one that was there."""
+    result = _summed_up(given)
+    key = fingerprint({"given": given.model_dump(mode="json")})
+    values = {
+        "explanation_id": explanation,
+        "run_id": None,
+        "scorer": result.scorer,
+        "key": key,
+        "metric": result.metric,
+        "value": result.value,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "n_failed": result.n_failed,
+        "baseline": None,
+        "details": storable(result.as_details()),
+        "judge": "",
+    }
+    session.execute(
+        insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
+    )
+    return session.scalars(
+        select(Score).where(Score.explanation_id == explanation, Score.key == key)
+    ).one()
+
+
+def _summed_up(given: GivenScore) -> ScoreResult:
+    tier = _TIER[given.scorer]
+    judgements = tuple(
+        Judgement(
+            row=number,
+            position=0,
+            document=number,  # nobody says which texts share one
+            tier=ACTIVATING if each.activating else tier,
+            group=each.stratum if each.activating and each.stratum is not None else tier,
+            truth=each.activating,
+            answer=each.answer,
+        )
+        for number, each in enumerate(given.judgements)
+    )
+    summary = balanced_accuracy(judgements, tier)
+    summary = replace(summary, details={**summary.details, "imported": {"source": given.source}})
+    failed = sum(judgement.failed for judgement in judgements)
+    return ScoreResult(
+        scorer=f"{given.scorer}:{given.source}",
+        metric=summary.metric,
+        value=summary.value,
+        low=summary.low,
+        high=summary.high,
+        n=len(judgements) - failed,
+        n_failed=failed,
+        worst_case=summary.worst_case,
+        details=summary.details,
+        usage=Usage(),
+        judgements=judgements,
+    )
