@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, cast, exists, func, literal, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.orm import Session
 
 from monosemy.interp.explainers.base import Explanation as Explained
@@ -149,17 +150,28 @@ def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[
     )
 
 
+def explanations_digest(session: Session, sae_id: uuid.UUID, before: dt.datetime) -> str:
+    """Names the set of an SAE's explanations that were there ``before``."""
+    listed = func.string_agg(
+        cast(Explanation.id, Text), aggregate_order_by(literal(","), Explanation.id)
+    )
+    query = select(func.md5(listed)).where(
+        Explanation.sae_id == sae_id, Explanation.created_at <= before
+    )
+    return session.scalar(query) or ""
+
+
 def nearest_features(
-    session: Session, explanation: Explanation, count: int
+    session: Session, explanation: Explanation, count: int, before: dt.datetime
 ) -> list[tuple[int, float]]:
     """The ``count`` other features of its SAE with the nearest explanations, nearest first, and
-    cosines; ``explanation`` has an embedding."""
+    cosines, of those that were there ``before``; ``explanation`` has an embedding."""
     found: dict[int, float] = {}
     # Features may have several explanations each, its own among them.
     for limit in (4 * count, 64 * count):
         listed = nearest(session, explanation, explanation.sae_id, limit)
         for other, _, cosine in listed:
-            if other.feature != explanation.feature:
+            if other.feature != explanation.feature and other.created_at <= before:
                 found.setdefault(other.feature, cosine)
         if len(found) >= count or len(listed) < limit:
             break

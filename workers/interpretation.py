@@ -38,7 +38,7 @@ from monosemy.specs import (
 )
 from monosemy.workspace import Workspace
 from service.database.session import transaction
-from service.database.tables import Explanation, Sae
+from service.database.tables import Explanation, Run, Sae
 from workers import interp_rows as rows
 from workers import work_items
 from workers.dry_run import forecast_run
@@ -156,7 +156,7 @@ class Interpretation:
             judge = f"{host}:{judge}" if needs_judge(spec) else host
         if isinstance(spec, ExplainRun):
             return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)
-        return ScoreWork(self.engine, run_id, texts, spec.scoring, tools, judge)
+        return ScoreWork(self.engine, run_id, sae.id, texts, spec.scoring, tools, judge)
 
     def _plan(
         self,
@@ -287,6 +287,7 @@ class ScoreWork(FeatureWork):
         self,
         engine: Engine,
         run_id: uuid.UUID,
+        sae_id: uuid.UUID,
         texts: FeatureTexts,
         spec: ScoringSpec,
         tools: Tools,
@@ -295,8 +296,14 @@ class ScoreWork(FeatureWork):
         self.engine, self.run_id, self.texts, self.spec = engine, run_id, texts, spec
         self.tools = tools
         self.scorer = create_scorer(self.spec, tools)
-        self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge)
         self._tiers = self.scorer.tiers(self.spec.tiers)
+        among = ""
+        if NEAREST_EXPLANATIONS in self._tiers:
+            # Of the run's own time, the same for all who take part in it.
+            with transaction(engine) as session:
+                self._before = session.get_one(Run, run_id).created_at
+                among = rows.explanations_digest(session, sae_id, self._before)
+        self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge, among)
         self._nearest: dict[int, list[tuple[int, float]]] = {}
         """Of the features at work, where the scorer asks for neighbours by explanation."""
 
@@ -333,7 +340,7 @@ class ScoreWork(FeatureWork):
                         "Its explanation has no embedding to find the nearest by.",
                         "Start the inference server (MONOSEMY_INFERENCE_URL) and run again.",
                     )
-                self._nearest[item.feature] = rows.nearest_features(session, own, K)
+                self._nearest[item.feature] = rows.nearest_features(session, own, K, self._before)
             borrowed = None
             if self.spec.shuffled_baseline and item.borrowed_id is not None:
                 borrowed = session.get(Explanation, item.borrowed_id)

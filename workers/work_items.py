@@ -205,17 +205,6 @@ def failures(session: Session, run_id: uuid.UUID, limit: int = 100) -> dict[str,
     return {str(feature): error or "" for feature, error in session.execute(query)}
 
 
-def done_features(session: Session, run_id: uuid.UUID) -> Iterator[int]:
-    """Features that are done, ascending, streamed."""
-    query = (
-        select(WorkItem.feature)
-        .where(WorkItem.run_id == run_id, WorkItem.state == "done")
-        .order_by(WorkItem.feature)
-        .execution_options(yield_per=_CHUNK)
-    )
-    return iter(session.scalars(query))
-
-
 def run_with_open_items(session: Session, queue: str) -> Run | None:
     """A run under way on ``queue`` with free features, the oldest."""
     free = select(WorkItem.run_id).where(

@@ -63,13 +63,15 @@ def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, j
     )
 
 
-def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str) -> str:
-    """Equal for equal work: scorer, prompt, examples, text, judge."""
+def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str, among: str = "") -> str:
+    """Equal for equal work: scorer, prompt, examples, text, judge.
+
+    ``among`` names the explanations that an explanation is told from, where the scorer does that.
+    """
     sampling = spec.model_dump(mode="json", exclude={"judge"}, exclude_defaults=True)
     options = [judge, spec.judge.temperature, spec.judge.max_output_tokens]
-    return fingerprint(
-        {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
-    )
+    work = {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
+    return fingerprint({**work, "among": among} if among else work)
 
 
 def _prompt_of(thing: Any) -> Any:

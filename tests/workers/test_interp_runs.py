@@ -406,6 +406,24 @@ def test_explanations_are_told_from_the_nearest_ones(trained: Trained, settings:
         assert score.baseline is not None
 
 
+def test_more_explanations_make_telling_them_apart_other_work(
+    trained: Trained, settings: Settings
+) -> None:
+    runs = InterpRuns(settings, trained.engine)
+    runs.embeddings = Embeddings(trained.engine, Inference().client())
+
+    def explain(spec: dict[str, Any]) -> None:
+        acts.submit(trained.engine, spec)
+        assert Worker("interp", settings, runs, trained.engine)._take_one()
+
+    explain(EXPLAIN)
+    first, again = (execute(trained, settings, DISCRIMINATION).result for _ in range(2))
+    assert first and again and (first["done"], again["done"], again["skipped"]) == (6, 0, 6)
+    explain({**EXPLAIN, "explanation": {**EXPLAIN["explanation"], "examples": 3}})
+    later = execute(trained, settings, DISCRIMINATION).result
+    assert later and later["done"] == 6, "told from other neighbours now"
+
+
 def test_without_embeddings_nobody_is_nearest(trained: Trained, settings: Settings) -> None:
     execute(trained, settings, EXPLAIN)
     run = execute(trained, settings, DISCRIMINATION)
