@@ -190,6 +190,26 @@ def test_places_are_shared_and_never_idle_and_no_worker_starves(redis_url: str) 
     assert done.count(2) >= 40
 
 
+def test_a_large_call_is_not_passed_by_small_ones_for_ever(redis_url: str) -> None:
+    """1,000 tokens a second and at once; small calls alone could keep the bucket low for 3 s."""
+
+    async def work() -> float:
+        rates = Rates(tokens_per_minute=60_000)
+        small, large = make(redis_url, rates), make(redis_url, rates)
+        crowd = [asyncio.create_task(one(small, [], 50, used=50)) for _ in range(80)]
+        await asyncio.sleep(0.2)
+        begin = time.monotonic()
+        await one(large, [], 1000, used=1000)
+        took = time.monotonic() - begin
+        await asyncio.gather(*crowd)
+        await small.aclose()
+        await large.aclose()
+        return took
+
+    # Behind one small call, then until the bucket is full.
+    assert 0.8 <= asyncio.run(work()) <= 1.4
+
+
 def test_limits_at_once_leave_no_gap_where_each_holds_in_turn(redis_url: str) -> None:
     """Rate and places together: places free up early, the rate alone decides."""
     sent: list[float] = []
