@@ -10,6 +10,7 @@ from service.features import endpoints as features
 from service.inference import endpoints as inference
 from service.models import endpoints as models
 from service.problems import documented
+from service.queues import endpoints as queues
 from service.reports import endpoints as reports
 from service.runs import endpoints as runs
 from service.runs import training
@@ -36,6 +37,7 @@ router = APIRouter(prefix=PREFIX)
 for part in (
     runs,
     training,
+    queues,
     models,
     saes,
     features,

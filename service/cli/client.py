@@ -49,11 +49,15 @@ class Client:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._send("GET", path, params=given).text
 
-    def post(self, path: str, body: Any) -> Any:
-        return self._call("POST", path, json=body)
+    def post(self, path: str, body: Any, **parameters: Any) -> Any:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._call("POST", path, json=body, params=given)
 
     def put(self, path: str, body: Any) -> Any:
         return self._call("PUT", path, json=body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> None:
         self._send("DELETE", path)

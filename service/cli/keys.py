@@ -41,6 +41,9 @@ def _session(settings: Settings) -> Iterator[Session]:
 def create(
     name: Annotated[str, typer.Argument(help="Who or what will use it.")],
     scopes: Annotated[str, typer.Option(help="Of read, run, admin; comma-separated.")] = "read",
+    max_running: Annotated[
+        int | None, typer.Option(min=1, help="At most so many of its runs under way at once.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key and print it: the only time that it can be seen.
@@ -52,7 +55,7 @@ def create(
     settings = Settings()
     wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     with _session(settings) as session:
-        key = create_key(session, name, wanted, settings.secret)
+        key = create_key(session, name, wanted, settings.secret, max_running=max_running)
     if as_json:
         print_json({"name": name, "scopes": wanted, "key": key})
     else:

@@ -12,6 +12,7 @@ from service.cli import (
     interchange,
     judging,
     keys,
+    queues,
     runs,
     saes,
     stack_commands,
@@ -65,6 +66,7 @@ def _root(
 
 
 app.add_typer(runs.app, name="run")
+app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(explanations.app, name="explanation")

@@ -35,6 +35,9 @@ def submit(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-100, max=100, help="Of runs that wait, higher ones go first.")
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the run until it ends.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -48,7 +51,7 @@ def submit(
     data = apply_overrides(data, overrides or [])
     parse_spec(data)  # says at once, and with the same words, what the API would say
     client = connect()
-    run = client.post("/runs", data)
+    run = client.post("/runs", data, priority=priority)
     if watch:
         say(f"run {run['id']}")
         follow(client, run["id"], as_json)
@@ -120,6 +123,20 @@ def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
     Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     follow(connect(), run_id, as_json)
+
+
+@app.command()
+@readable_errors
+def prioritise(
+    run_id: RunId,
+    priority: Annotated[int, typer.Argument(min=-100, max=100, help="0 is the usual one.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a run that waits before or behind others.
+
+    Example: monosemy run prioritise 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11 10
+    """
+    _changed(connect().patch(f"/runs/{segment(run_id)}", {"priority": priority}), as_json)
 
 
 @app.command()

@@ -86,6 +86,8 @@ class Run(Base):
     error: Mapped[str | None]
     attempt: Mapped[int] = mapped_column(server_default="0")
     max_attempts: Mapped[int] = mapped_column(server_default="3")
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    """Of two that wait, the one with the higher goes first."""
     not_before: Mapped[dt.datetime] = _now()
     """A failed attempt waits until then."""
     lease_owner: Mapped[str | None]
@@ -98,10 +100,34 @@ class Run(Base):
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
     __table_args__ = (
-        Index("ix_runs_claimable", "queue", "state", "created_at"),
+        Index("ix_runs_claimable", "queue", "state", text("priority DESC"), "created_at"),
         Index("ix_runs_created", "created_at", "id"),
         Index("ix_runs_parent", "parent_id"),
     )
+
+
+class Queue(Base):
+    """What somebody has said of a queue; one of which nobody said anything has no row."""
+
+    __tablename__ = "queues"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    max_running: Mapped[int | None]
+    changed_at: Mapped[dt.datetime] = _now()
+
+
+class Submission(Base):
+    """A run that was submitted under an ``Idempotency-Key``, kept for a day."""
+
+    __tablename__ = "submissions"
+    submitter: Mapped[str] = mapped_column(primary_key=True)
+    """Id of the API key; empty in open mode."""
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    """Of what was submitted."""
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    created_at: Mapped[dt.datetime] = _now()
+    __table_args__ = (Index("ix_submissions_created", "created_at"),)
 
 
 class RunEvent(Base):
@@ -390,3 +416,5 @@ class ApiKey(Base):
     expires_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
     last_used_at: Mapped[dt.datetime | None]
+    max_running: Mapped[int | None]
+    """At most so many of its runs under way at once."""

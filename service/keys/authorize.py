@@ -69,3 +69,4 @@ KeyId = Annotated[uuid.UUID | None, Depends(_key_id)]
 
 CanRead = Depends(Scope("read"))
 CanRun = Depends(Scope("run"))
+CanAdminister = Depends(Scope("admin"))

@@ -42,8 +42,11 @@ def create_key(
     scopes: Iterable[str],
     secret: SecretStr | str | None,
     expires_at: dt.datetime | None = None,
+    max_running: int | None = None,
 ) -> str:
     """Stores a new key and returns it: the only time that it can be seen.
+
+    ``max_running`` bounds how many of its runs are under way at once.
 
     Raises ``KeyProblem`` for an empty name, unknown scopes or a missing or short ``secret``.
     """
@@ -68,6 +71,7 @@ def create_key(
             digest=digest(key, secret),
             scopes=wanted,
             expires_at=expires_at,
+            max_running=max_running,
         ),
     )
     return key

@@ -26,12 +26,19 @@ from service.pagination import (
 )
 from service.problems import documented, not_found
 from service.runs.events_stream import EventFeed, event_stream
-from service.runs.lifecycle import cancel_run, retry_run
+from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
-from service.runs.schemas import RunFamily, RunKind, RunState, RunSummary
+from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.runs.submission import announce, check_names, family_of, submitted
 
 router = APIRouter(prefix="/runs", tags=["runs"])
+
+Priority = Annotated[
+    int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")
+]
+IdempotencyKey = Annotated[
+    str | None, Header(description="Sent again with the same key, a submission is made once.")
+]
 
 SPEC_BODY = {
     "requestBody": {
@@ -62,11 +69,14 @@ def submit(
     response: Response,
     key: KeyId,
     spec: Annotated[Any, Body()],
+    priority: Priority = 0,
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
 ) -> RunFamily:
-    """The body is a run spec. A pipeline is stored with the runs that it consists of."""
+    """The body is a run spec. A pipeline is stored with the runs that it consists of. Sent again
+    with the same `Idempotency-Key` within a day, it is the same run."""
     parsed = parse_spec(spec)
     check_names(session, parsed)
-    return submitted(session, context, background, request, response, parsed, key)
+    return submitted(session, context, background, request, response, parsed, key, priority)
 
 
 @router.get("", summary="List runs", dependencies=[CanRead], responses=documented(422))
@@ -144,6 +154,18 @@ def follow(
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
+
+
+@router.patch(
+    "/{run_id}",
+    summary="Put a run before or behind others",
+    dependencies=[CanRun],
+    responses=documented(404, 409, 422),
+)
+def prioritise(session: SessionDep, run_id: uuid.UUID, body: RunChange) -> RunFamily:
+    """A pipeline with all its steps. What is under way is not interrupted."""
+    prioritise_run(session, _locate(session, run_id), body.priority)
+    return family_of(session, run_id)
 
 
 @router.post(

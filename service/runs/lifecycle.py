@@ -45,12 +45,15 @@ def create_run(
     spec: Part,
     max_attempts: int = MAX_ATTEMPTS,
     created_by: uuid.UUID | None = None,
+    priority: int = 0,
 ) -> Run:
     """Stores a run, a pipeline with its children; the caller wakes the queues after the commit.
 
-    ``created_by`` is the id of an API key.
+    ``created_by`` is the id of an API key; a higher ``priority`` goes first.
     """
-    add = partial(_add, session, max_attempts=max_attempts, created_by=created_by)
+    add = partial(
+        _add, session, max_attempts=max_attempts, created_by=created_by, priority=priority
+    )
     parent = add(spec)
     if not isinstance(spec, PipelineRun):
         return parent
@@ -62,7 +65,8 @@ def create_run(
 
 
 def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) -> Run | None:
-    """Gives the oldest claimable run of ``queue`` to ``owner``, or None when there is none.
+    """Gives the first claimable run of ``queue`` to ``owner``, or None when there is none: that of
+    the highest priority, of those the oldest, unless the queue is paused or full.
 
     A run whose worker was lost is taken over; one that lost all its attempts fails here, one that
     was being cancelled is cancelled here.
@@ -151,6 +155,18 @@ def cancel_run(session: Session, run: Run) -> None:
             _move(session, run, "cancelling")
     else:
         _cancel_one(session, run)
+
+
+def prioritise_run(session: Session, run: Run, priority: int) -> None:
+    """Puts a run that has not ended before or behind others, a pipeline with all its steps;
+    ``ConflictError`` if it has ended."""
+    run = _locked(session, run.id)
+    if run.state in ENDED:
+        raise ConflictError(f"The run has {run.state} already; there is nothing to put first.")
+    run.priority = priority
+    for child in repository.children_of(session, run.id):
+        child.priority = priority
+    session.flush()
 
 
 def retry_run(session: Session, run: Run) -> None:

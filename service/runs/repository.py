@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import Select, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from service.database.storable import storable
-from service.database.tables import Run, RunEvent
+from service.database.tables import Queue, Run, RunEvent
+from service.queues import repository as queues
 
 ACTIVE = ("queued", "running", "cancelling")
 
@@ -71,19 +72,42 @@ def _lost() -> Any:
 
 def anything_waits(session: Session, queue: str) -> bool:
     """Whether a run of ``queue`` could be taken this moment."""
-    query = select(Run.id).where(Run.queue == queue, or_(_ready(), _lost())).limit(1)
-    return session.scalar(query) is not None
+    return session.scalar(_claimable(session, queue).with_only_columns(Run.id)) is not None
 
 
 def next_claimable(session: Session, queue: str) -> Run | None:
-    """The oldest run of ``queue`` that a worker may take, locked; others skip it meanwhile."""
-    return session.scalars(
+    """The run of ``queue`` that a worker may take next, locked; others skip it meanwhile."""
+    query = _claimable(session, queue, claiming=True)
+    return session.scalars(query.with_for_update(skip_locked=True)).first()
+
+
+def _claimable(session: Session, queue: str, claiming: bool = False) -> Select[Any]:
+    """The first run that may be taken.  Under limits whoever is ``claiming`` is alone in it."""
+    control = queues.find_queue(session, queue)
+    limited = control is not None and control.max_running is not None
+    keys_limited = queues.keys_are_limited(session)
+    if claiming and (limited or keys_limited):
+        queues.lock_claims(session)
+    ready = _ready()
+    if keys_limited:
+        ready = and_(ready, ~queues.of_a_full_key())
+    # What a dead worker held counts already, and what was being cancelled has only to end.
+    wanted = or_(ready, _lost())
+    if control is not None and control.paused:
+        wanted = and_(_lost(), Run.state == "cancelling")
+    elif control is not None and _full(session, control):
+        wanted = _lost()
+    return (
         select(Run)
-        .where(Run.queue == queue, or_(_ready(), _lost()))
-        .order_by(Run.created_at, Run.position, Run.id)
+        .where(Run.queue == queue, wanted)
+        .order_by(Run.priority.desc(), Run.created_at, Run.position, Run.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
-    ).first()
+    )
+
+
+def _full(session: Session, control: Queue) -> bool:
+    limit = control.max_running
+    return limit is not None and queues.under_way(session, control.name) >= limit
 
 
 def set_lease(run: Run, owner: str, seconds: float) -> None:

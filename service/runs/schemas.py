@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from monosemy.specs import Part
+
 RunState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 RunKind = Literal["train", "sweep", "import", "evaluate", "index", "explain", "score", "pipeline"]
 
@@ -33,6 +35,8 @@ class RunSummary(_Row):
     """Place among its parent's children."""
     progress: dict[str, Any]
     """Where the stage under way stands: stage, unit, done, total, rate, eta_seconds, metrics."""
+    priority: int
+    """Of two that wait, the one with the higher goes first."""
     error: str | None
     """Why the latest attempt failed."""
     attempt: int
@@ -63,6 +67,13 @@ class RunFamily(RunDetail):
 
     children: list[RunDetail] = Field(default_factory=list)
     """In the order in which they run."""
+
+
+class RunChange(Part):
+    """What can be changed of a run."""
+
+    priority: int = Field(ge=-100, le=100)
+    """Of two that wait, the one with the higher goes first."""
 
 
 class RunEventMessage(_Row):

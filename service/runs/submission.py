@@ -13,6 +13,7 @@ from service import logs
 from service.context import AppContext
 from service.database.tables import Explanation
 from service.problems import Problem, invalid, not_found
+from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.queries import get_family
 from service.runs.schemas import RunDetail, RunFamily
@@ -28,11 +29,23 @@ def submitted(
     response: Response,
     spec: Part,
     key: uuid.UUID | None,
+    priority: int = 0,
 ) -> RunFamily:
-    """Stores the run and tells the workers once that is committed."""
-    run = create_run(session, spec, created_by=key)
-    response.headers["Location"] = request.url_for("show_run", run_id=run.id).path
-    family = family_of(session, run.id)
+    """Stores the run and tells the workers once that is committed.
+
+    With the header ``Idempotency-Key`` an equal submission gets the run of the first one.
+    """
+    once = request.headers.get("idempotency-key")
+    before = submitted_before(session, key, once, spec) if once is not None else None
+    if before is not None:
+        run_id = before
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        run_id = create_run(session, spec, created_by=key, priority=priority).id
+        if once is not None:
+            remember_run(session, key, once, run_id)
+    response.headers["Location"] = request.url_for("show_run", run_id=run_id).path
+    family = family_of(session, run_id)
     announce(background, context, family)
     return family
 

@@ -1,0 +1,42 @@
+"""Queues as the API shows and takes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monosemy.specs import Part
+
+QueueName = Literal["gpu", "interp"]
+
+
+class QueueView(BaseModel):
+    """One queue, and what is in it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    name: QueueName
+    paused: bool
+    """No run starts; those under way go on."""
+    max_running: int | None
+    """At most so many runs under way; null leaves that to the number of workers."""
+    queued: int
+    running: int
+    """Those being cancelled included."""
+    changed_at: dt.datetime | None
+    """When it was last paused, resumed or limited."""
+
+
+class Queues(BaseModel):
+    items: list[QueueView]
+
+
+class QueueChange(Part):
+    """What to change of a queue; what is left out stays."""
+
+    paused: bool | None = None
+    """True lets no further run start; false lets them again."""
+    max_running: int | None = Field(None, ge=0, le=100_000)
+    """At most so many runs under way; 0 takes the limit away."""

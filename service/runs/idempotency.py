@@ -1,0 +1,66 @@
+"""Submissions that are made once: the header ``Idempotency-Key``.
+
+Whoever sends a request again, because no answer came, gets the run of the first one.  The row is
+written in the transaction that creates the run, so a request that comes meanwhile waits for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from monosemy.specs import Part
+from monosemy.workspace import fingerprint
+from service.database.tables import Submission
+from service.problems import Problem, invalid
+
+KEPT = dt.timedelta(hours=24)
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def submitted_before(
+    session: Session, submitter: uuid.UUID | None, key: str, spec: Part
+) -> uuid.UUID | None:
+    """The run of an equal submission under this key; None takes the key for this one.
+
+    Raises ``Problem``: 422 for a malformed key and for one that was used for something else.
+    """
+    if not _KEY.fullmatch(key):
+        raise invalid([("Idempotency-Key", "1 to 200 visible ASCII characters")])
+    who = str(submitter or "")
+    session.execute(delete(Submission).where(Submission.created_at < func.now() - KEPT))
+    digest = fingerprint(spec.model_dump(mode="json"))
+    made = session.execute(
+        insert(Submission)
+        .values(submitter=who, key=key, digest=digest)
+        .on_conflict_do_nothing(constraint="pk_submissions")
+        .returning(Submission.key)
+    ).first()
+    if made is not None:
+        return None
+    found = session.scalars(
+        select(Submission).where(Submission.submitter == who, Submission.key == key)
+    ).one()
+    if found.digest != digest:
+        raise Problem(
+            422,
+            "idempotency-key-reused",
+            "The key stands for another submission",
+            "This Idempotency-Key was sent with another body within the last 24 hours."
+            " Send a new key with a new submission.",
+        )
+    return found.run_id
+
+
+def remember_run(session: Session, submitter: uuid.UUID | None, key: str, run: uuid.UUID) -> None:
+    """Says which run came of the submission."""
+    session.execute(
+        update(Submission)
+        .where(Submission.submitter == str(submitter or ""), Submission.key == key)
+        .values(run_id=run)
+    )

@@ -1,0 +1,123 @@
+"""Queues and priorities over REST; submissions that are made once."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, text
+
+from service.app import create_app
+from service.database.session import transaction
+from service.keys.service import create_key
+from service.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+API = "/api/v1"
+TRAIN = {"kind": "train", "name": "once"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_there(engine: Engine) -> Iterator[None]:
+    def empty() -> None:
+        with transaction(engine) as session:
+            for table in ("runs", "queues", "submissions"):
+                session.execute(text(f"DELETE FROM {table}"))
+
+    empty()
+    yield
+    empty()
+
+
+def count(engine: Engine) -> int:
+    with transaction(engine) as session:
+        return int(session.execute(text("SELECT count(*) FROM runs")).scalar_one())
+
+
+def test_queues_are_listed_paused_and_limited(client: TestClient) -> None:
+    client.post(f"{API}/runs", json=TRAIN)
+    gpu, interp = client.get(f"{API}/queues").json()["items"]
+    assert (gpu["name"], gpu["queued"], gpu["running"], gpu["paused"]) == ("gpu", 1, 0, False)
+    assert interp["max_running"] is None and interp["changed_at"] is None
+    paused = client.patch(f"{API}/queues/gpu", json={"paused": True, "max_running": 4}).json()
+    assert paused["paused"] and paused["max_running"] == 4 and paused["changed_at"]
+    again = client.patch(f"{API}/queues/gpu", json={"max_running": 0}).json()
+    assert again["paused"] and again["max_running"] is None
+    for path, body in (("cpu", {}), ("gpu", {"max_running": -1}), ("gpu", {"pause": True})):
+        assert client.patch(f"{API}/queues/{path}", json=body).status_code == 422
+
+
+def test_only_administrators_change_queues(settings: Settings, engine: Engine) -> None:
+    secret = "a-secret-of-thirty-two-characters"
+    closed = settings.model_copy(update={"require_keys": True, "secret": secret})
+    with transaction(engine) as session:
+        keys = {scope: create_key(session, scope, [scope], secret) for scope in ("run", "admin")}
+    with TestClient(create_app(closed), base_url="http://127.0.0.1:8420") as client:
+        for scope, status in (("run", 403), ("admin", 200)):
+            answer = client.patch(
+                f"{API}/queues/gpu", json={"paused": False}, headers={"X-API-Key": keys[scope]}
+            )
+            assert answer.status_code == status
+
+
+def test_priorities(client: TestClient) -> None:
+    run = client.post(f"{API}/runs", json=TRAIN, params={"priority": 7}).json()
+    assert run["priority"] == 7
+    changed = client.patch(f"{API}/runs/{run['id']}", json={"priority": -2})
+    assert changed.json()["priority"] == -2
+    for wrong in ({"priority": 101}, {"priority": "high"}, {}):
+        assert client.patch(f"{API}/runs/{run['id']}", json=wrong).status_code == 422
+    assert client.post(f"{API}/runs", json=TRAIN, params={"priority": 101}).status_code == 422
+    assert client.patch(f"{API}/runs/{uuid.uuid4()}", json={"priority": 1}).status_code == 404
+    client.post(f"{API}/runs/{run['id']}/cancel")
+    assert client.patch(f"{API}/runs/{run['id']}", json={"priority": 1}).status_code == 409
+
+
+def send(client: TestClient, key: str, body: Any = TRAIN) -> Any:
+    return client.post(f"{API}/runs", json=body, headers={"Idempotency-Key": key})
+
+
+def test_a_submission_sent_again_is_the_same_run(client: TestClient, engine: Engine) -> None:
+    first, again, other = send(client, "a-1"), send(client, "a-1"), send(client, "a-2")
+    assert [answer.status_code for answer in (first, again, other)] == [201] * 3
+    assert first.json()["id"] == again.json()["id"] != other.json()["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["location"] == first.headers["location"]
+    assert count(engine) == 2
+    clash = send(client, "a-1", {"kind": "train", "name": "other"})
+    assert clash.status_code == 422
+    assert clash.json()["type"] == "urn:monosemy:problem:idempotency-key-reused"
+    for wrong in ("", "x" * 201, "a b"):
+        assert send(client, wrong).status_code == 422
+    assert count(engine) == 2
+
+
+def test_a_submission_that_failed_leaves_the_key_free(client: TestClient) -> None:
+    assert send(client, "b", {"kind": "score", "sae": "nobody"}).status_code == 422
+    assert send(client, "b").status_code == 201
+
+
+def test_many_at_once_are_one(client: TestClient, engine: Engine) -> None:
+    barrier = threading.Barrier(8)
+
+    def one(_: int) -> str:
+        barrier.wait()
+        return str(send(client, "c").json()["id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(one, range(8)))) == 1
+    assert count(engine) == 1
+
+
+def test_keys_are_forgotten_after_a_day(client: TestClient, engine: Engine) -> None:
+    first = send(client, "d").json()["id"]
+    with transaction(engine) as session:
+        session.execute(text("UPDATE submissions SET created_at = now() - interval '25 hours'"))
+    assert send(client, "d").json()["id"] != first
