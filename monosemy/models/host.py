@@ -159,6 +159,21 @@ class HostModel:
         logits: Tensor = result.logits
         return logits
 
+    def extend(
+        self, ids_BS: Tensor, cache: Any = None, edits: Mapping[str, Edit] | None = None
+    ) -> tuple[Tensor, Any]:
+        """(logits ``[B, V]`` of what follows the last of ``ids_BS``, cache of what was read).
+
+        ``cache`` is that of the tokens before, from the call before, and is used up; rows are not
+        padded.  Edits see the new tokens alone.
+        """
+        planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
+        inputs = {"input_ids": ids_BS.to(self.device), "past_key_values": cache}
+        with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
+            self._make_whole()
+            result = self.model(**inputs, use_cache=True, logits_to_keep=1)
+        return result.logits[:, -1], result.past_key_values
+
     def unembedding(self) -> tuple[Tensor, Tensor]:
         """``(W_U [d_model, d_vocab], gain [d_model])`` in float32 on the CPU.
 

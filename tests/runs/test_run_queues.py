@@ -1,4 +1,4 @@
-"""Which run goes next: priorities, paused queues, limits of queues and keys, under contention too."""
+"""Which run goes next: priorities, paused queues, limits, under contention too."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Text written by the host model while latents are pushed."""
