@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,11 +15,14 @@ import torch
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder
+from monosemy.interp.lab import Lab
 from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
+from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from workers.steered_text import Steer, steered_events
 from workers.warm import Warm
 
 MAX_TOKENS = 2048
@@ -58,6 +61,8 @@ class _WarmSae:
     sae: SAE
     prepend_bos: bool
     """Whether the rows it was trained on began with BOS."""
+    target_site: str | None
+    """Where a transcoder writes."""
 
 
 class InferenceEngine:
@@ -77,19 +82,24 @@ class InferenceEngine:
         ``DataError`` for an empty or too long text and for features that do not exist;
         ``ModelError`` and ``UnknownSite`` too.
         """
-        folder = self._workspace.locate(request.path)
-        try:
-            written = (folder / "cfg.json").stat().st_mtime_ns
-        except OSError:
-            raise NoSaeFolder(
-                f"There is no SAE folder '{request.path}'.", "Was it moved or deleted?"
-            ) from None
-        warm = self._host(request.model)
-        device = warm.host.device
-        # The time is part of the key: a run that is retried writes its SAE anew.
-        key = (request.path, written, str(device))
-        sae = self._saes.get(key, lambda: _open_sae(folder, device))
+        warm, sae = self._open(request.model, request.path)
         return warm.thread.submit(_activations, warm.host, sae, request).result()
+
+    def steer(
+        self, spec: ModelSpec, path: str, site: str, asked: Steer
+    ) -> Iterator[dict[str, Any]]:
+        """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
+        warm, sae = self._open(spec, path)
+        lab = Lab(warm.host, sae.sae, site, sae.target_site)
+
+        def on_host(work: Callable[[], Any]) -> Any:
+            # Turn by turn, so that others get theirs; no hook outlives a turn.
+            return warm.thread.submit(work).result()
+
+        longest = _longest(warm.host)
+        events = steered_events(lab, sae.prepend_bos, longest, asked, on_host)
+        first = next(events)  # what cannot be done is said before anything is
+        return chain([first], events)
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
@@ -97,6 +107,21 @@ class InferenceEngine:
             if self._embedder is None:
                 self._embedder = Embedder.load(self._embedder_name)
             return [[float(x) for x in row] for row in self._embedder.embed(texts)]
+
+    def _open(self, spec: ModelSpec, path: str) -> tuple[_WarmHost, _WarmSae]:
+        folder = self._workspace.locate(path)
+        try:
+            written = (folder / "cfg.json").stat().st_mtime_ns
+        except OSError:
+            raise NoSaeFolder(
+                f"There is no SAE folder '{path}'.", "Was it moved or deleted?"
+            ) from None
+        warm = self._host(spec)
+        device = warm.host.device
+        # The time is part of the key: a run that is retried writes its SAE anew.
+        key = (path, written, str(device))
+        sae = self._saes.get(key, lambda: _open_sae(SaeFolder(folder, self._workspace), device))
+        return warm, sae
 
     def _host(self, spec: ModelSpec) -> _WarmHost:
         if spec.device == "auto":
@@ -109,10 +134,10 @@ class InferenceEngine:
         return self._hosts.get(spec.model_dump_json(), load)
 
 
-def _open_sae(folder: Path, device: torch.device) -> _WarmSae:
-    sae = load_sae(folder).to(device)
-    metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
-    return _WarmSae(sae, bool(metadata.get("prepend_bos", True)))
+def _open_sae(folder: SaeFolder, device: torch.device) -> _WarmSae:
+    sae = load_sae(folder.path).to(device).requires_grad_(False)
+    told = json.loads((folder.path / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
+    return _WarmSae(sae, bool(told.get("prepend_bos", True)), folder.target_site)
 
 
 def _activations(host: HostModel, warm: _WarmSae, request: Request) -> dict[str, Any]:

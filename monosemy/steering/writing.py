@@ -50,7 +50,9 @@ class Written:
     top: tuple[tuple[int, float], ...]
     """The likeliest tokens in its place with their log probabilities."""
     last: bool
-    """Whether the row ends with it."""
+    """Whether the row ends with it ..."""
+    stopped: bool
+    """... because the model says so."""
 
 
 def write_on(
@@ -78,10 +80,12 @@ def write_on(
             if not going[row]:
                 result.append(None)
                 continue
-            last = token in ends or number + 1 == how.new_tokens
+            stopped = token in ends
+            last = stopped or number + 1 == how.new_tokens
             going[row] = not last
             logprob = float(log_p_BV[row, token])
-            result.append(Written(token, logprob, _top(log_p_BV[row], how.logprobs), last))
+            top = _top(log_p_BV[row], how.logprobs)
+            result.append(Written(token, logprob, top, last, stopped))
         yield result
         if not any(going):
             return
