@@ -111,6 +111,8 @@ class BatchStub(StubServer):
         for name, rows in (("output_file_id", output), ("error_file_id", errors)):
             text = "\n".join(json.dumps(row) for row in rows)
             batch[name] = self.keep(text.encode()) if rows else None
+        done = {"completed": len(output), "failed": len(errors)}
+        batch["request_counts"] = {"total": len(lines), **done}
         batch["status"] = "completed"
 
 

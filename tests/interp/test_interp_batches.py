@@ -47,7 +47,9 @@ async def asked(judge: Judge, *numbers: int) -> list[int]:
     return [value["number"] for value, _ in answers]
 
 
-def test_one_batch_answers_everybody_his_own_question() -> None:
+def test_one_batch_answers_everybody_his_own_question(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="monosemy.interp.judging.batches")
+
     async def run(stub: StubServer) -> tuple[list[int], Judge]:
         async with judge_of(stub) as judge:
             found = await asked(judge, *range(200))
@@ -58,6 +60,9 @@ def test_one_batch_answers_everybody_his_own_question() -> None:
         found, judge = asyncio.run(run(stub))
     assert found == list(range(1, 201))
     assert len(stub.batches) == 1 and len(stub.lines) == 200
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("batch batch_0: 200 questions wait at http://127.0.0.1")
+    assert told[1:] == ["batch batch_0: 200 of 200 done"]
     assert stub.requests == [] and len(stub.probes) == 1, "only the probe is asked live"
     assert judge.usage.calls == 202 and judge.usage.prompt_tokens == 201 * 100
     line = stub.lines[0]

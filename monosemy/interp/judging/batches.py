@@ -253,13 +253,14 @@ class Batches:
 
     async def _follow(self, opened: _Open) -> None:
         """Looks after a batch until it has ended, and hands its answers out."""
-        pause, error = self.limits.first_look, ""
+        pause, error, told = self.limits.first_look, "", 0
         try:
             while True:
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, self.limits.rarest_look)
                 try:
                     batch = await self._client.batches.retrieve(opened.id)
+                    told = _tell(batch, told)
                     if batch.status in _ENDED:
                         await self._hand_out(batch, opened)
                         left = list(opened.questions.values())
@@ -342,6 +343,15 @@ def _objects(data: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(value, dict):
             yield value
+
+
+def _tell(batch: Batch, told: int) -> int:
+    """Logs how many questions are done where they are more than last told; how many."""
+    counts = batch.request_counts
+    done = (counts.completed + counts.failed) if counts else 0
+    if counts and done > told:
+        log.info("batch %s: %d of %d done", batch.id, done, counts.total)
+    return max(done, told)
 
 
 def _reasons(batch: Batch) -> str:
