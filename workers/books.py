@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Engine, Table, bindparam, func, select, update
+from sqlalchemy import Engine, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -69,6 +69,10 @@ class PostgresBooks:
     async def close(self, call: uuid.UUID, outcome: Outcome) -> None:
         await self._ask("close", (call, self._under_way.pop(call), outcome))
 
+    async def taken_over(self, calls: Sequence[str]) -> None:
+        """Strikes calls of this run that others of it took the place of, as after a kill."""
+        await self._ask("strike", calls)
+
     async def recall(self, key: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = await self._ask("recall", key)
         return found
@@ -114,8 +118,11 @@ class PostgresBooks:
             by_kind.setdefault(entry.kind, []).append(entry.value)
         with transaction(self._engine) as session:
             closes = by_kind.get("close", [])
-            if "open" in by_kind or closes:
+            if by_kind.keys() & {"open", "close", "strike"}:
                 room = _Room(session, self._run_id, self.price, self._budget)
+                for calls in by_kind.get("strike", []):
+                    room.strike(calls)
+                closes = room.standing(closes)
                 for _, intent, outcome in closes:
                     room.close(intent, outcome)
                 answers = [room.admit(intent) for _, intent in by_kind.get("open", [])]
@@ -198,6 +205,26 @@ class _Room:
         row.cost += outcome.cost(intent, self.price)
         row.reserved -= most(intent, self.price)
 
+    def strike(self, calls: Sequence[str]) -> None:
+        """Takes open calls out of the ledger; others of this run stand for them."""
+        table = cast(Table, JudgeCall.__table__)
+        gone = delete(table).where(
+            table.c.id.in_([call for call in map(_uuid, calls) if call is not None]),
+            table.c.run_id == self._row.run_id,
+            table.c.state == "sent",
+        )
+        for cost in self._session.execute(gone.returning(table.c.cost)).scalars():
+            self._row.calls -= 1
+            self._row.reserved -= cost
+
+    def standing(
+        self, ends: Sequence[tuple[uuid.UUID, Intent, Outcome]]
+    ) -> list[tuple[uuid.UUID, Intent, Outcome]]:
+        """Without those of struck calls: whoever made them was alive after all."""
+        query = select(JudgeCall.id).where(JudgeCall.id.in_([call for call, _, _ in ends]))
+        known = set(self._session.execute(query).scalars()) if ends else set()
+        return [end for end in ends if end[0] in known]
+
     def admit(self, intent: Intent) -> str:
         """``entered``; ``wait``, as calls under way hold what it needs; or ``spent``."""
         asked = most(intent, self.price)
@@ -213,6 +240,13 @@ class _Room:
     def write(self) -> None:
         self._row.reserved = max(0.0, self._row.reserved)  # rounding
         self._session.flush()
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def _kept(session: Session, keys: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from stub_server import Answer, Request, StubServer, _completion, _handler
 
@@ -35,6 +36,10 @@ class BatchStub(StubServer):
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.lines: list[dict[str, Any]] = []
+        self.page = 100
+        """Most batches of one page of the list."""
+        self.withheld = 0
+        """So many downloads fail with 503 first."""
         self.mutex = threading.RLock()
 
     def __enter__(self) -> BatchStub:
@@ -68,6 +73,15 @@ class BatchStub(StubServer):
                 self.lines.append({**json.loads(line), "batch": batch["id"]})
         return self.shown(batch)
 
+    def listed(self, asked: dict[str, list[str]]) -> dict[str, Any]:
+        """A page of all batches, the newest first."""
+        shown = [self.shown(batch) for batch in self.batches.values()][::-1]
+        after = asked.get("after", [None])[0]
+        ids = [batch["id"] for batch in shown]
+        rest = shown[ids.index(after) + 1 :] if after else shown
+        size = min(self.page, int(asked.get("limit", ["20"])[0]))
+        return {"object": "list", "data": rest[:size], "has_more": len(rest) > size}
+
     def shown(self, batch: dict[str, Any]) -> dict[str, Any]:
         with self.mutex:
             if batch["status"] == "in_progress" and time.monotonic() >= batch["due"]:
@@ -97,6 +111,8 @@ class BatchStub(StubServer):
         for name, rows in (("output_file_id", output), ("error_file_id", errors)):
             text = "\n".join(json.dumps(row) for row in rows)
             batch[name] = self.keep(text.encode()) if rows else None
+        done = {"completed": len(output), "failed": len(errors)}
+        batch["request_counts"] = {"total": len(lines), **done}
         batch["status"] = "completed"
 
 
@@ -109,10 +125,12 @@ def _batch_handler(stub: BatchStub) -> type[BaseHTTPRequestHandler]:
             if path == "batches" and not stub.offers:
                 self._send(404, '{"error": {"message": "no such route"}}', {})
             elif path == "batches":
-                shown = [stub.shown(batch) for batch in stub.batches.values()][::-1]
-                self._json({"object": "list", "data": shown, "has_more": False})
+                self._json(stub.listed(parse_qs(urlsplit(self.path).query)))
             elif path.startswith("batches/"):
                 self._json(stub.shown(stub.batches[path.split("/")[1]]))
+            elif path.startswith("files/") and stub.withheld:
+                stub.withheld -= 1
+                self._send(503, '{"error": {"message": "not now"}}', {})
             elif path.startswith("files/"):
                 self._send(200, stub.files[path.split("/")[1]].decode(), {})
             else:

@@ -47,7 +47,9 @@ async def asked(judge: Judge, *numbers: int) -> list[int]:
     return [value["number"] for value, _ in answers]
 
 
-def test_one_batch_answers_everybody_his_own_question() -> None:
+def test_one_batch_answers_everybody_his_own_question(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="monosemy.interp.judging.batches")
+
     async def run(stub: StubServer) -> tuple[list[int], Judge]:
         async with judge_of(stub) as judge:
             found = await asked(judge, *range(200))
@@ -58,6 +60,9 @@ def test_one_batch_answers_everybody_his_own_question() -> None:
         found, judge = asyncio.run(run(stub))
     assert found == list(range(1, 201))
     assert len(stub.batches) == 1 and len(stub.lines) == 200
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("batch batch_0: 200 questions wait at http://127.0.0.1")
+    assert told[1:] == ["batch batch_0: 200 of 200 done"]
     assert stub.requests == [] and len(stub.probes) == 1, "only the probe is asked live"
     assert judge.usage.calls == 202 and judge.usage.prompt_tokens == 201 * 100
     line = stub.lines[0]
@@ -144,6 +149,52 @@ def test_what_a_dead_process_asked_is_not_asked_again() -> None:
         assert len(stub.lines) == 30
     bodies = [json.dumps(line["body"]) for line in stub.lines]
     assert len(set(bodies)) == 30
+
+
+@pytest.mark.parametrize("trouble", ["withheld", "pages"])
+def test_a_list_that_is_hard_to_read_costs_no_second_answer(trouble: str) -> None:
+    """A download that fails is tried again before anything is sent; older pages are read too."""
+
+    async def dies(stub: StubServer) -> None:
+        async with judge_of(stub) as judge:
+            await asyncio.wait_for(asked(judge, *range(20)), 0.5)
+
+    async def lives(stub: StubServer) -> list[int]:
+        async with judge_of(stub) as judge:
+            return await asked(judge, *range(20))
+
+    with BatchStub(adds, delay=1.0) as stub:
+        with pytest.raises(TimeoutError):
+            asyncio.run(dies(stub))
+        if trouble == "withheld":
+            stub.withheld = 1
+        else:
+            stub.page = 2
+            empty = {"input_file_id": stub.keep(b""), "completion_window": "24h"}
+            for _ in range(5):  # of somebody else
+                stub.create({**empty, "endpoint": "/v1/chat/completions"})
+        assert asyncio.run(lives(stub)) == list(range(1, 21))
+        assert len(stub.lines) == 20 and not stub.withheld
+
+
+def test_what_a_batch_never_came_to_costs_nothing() -> None:
+    """Cost is that of the server's answers: 100 + 10 tokens each."""
+    price = PriceSpec(input=2.0, output=2.0)
+
+    def fault(request: Request, before: int) -> Any:
+        return {2: "expired", 4: "missing"}.get(before)
+
+    async def run(stub: StubServer) -> float:
+        async with judge_of(stub, price=price) as judge:
+            await asked(judge, *range(6))
+            assert isinstance(judge.books, MemoryBooks)
+            return judge.books.cost
+
+    with BatchStub(adds, fault=fault) as stub:
+        cost = asyncio.run(run(stub))
+        answered = sum(line["status"] == 200 for line in stub.lines if "status" in line)
+    assert (len(stub.lines), answered) == (8, 6)
+    assert cost == pytest.approx((answered + len(stub.probes)) * 110 * 1e-6)
 
 
 def test_work_that_is_given_up_withdraws_its_batches() -> None:

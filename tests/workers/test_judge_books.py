@@ -7,10 +7,16 @@ import uuid
 from typing import Any
 
 import pytest
+from batch_stub import BatchStub
 from sqlalchemy import Engine, func, select
+from stub_server import Answer, good
 
+from monosemy.interp.judging.answers import object_schema
+from monosemy.interp.judging.batches import BatchLimits
 from monosemy.interp.judging.books import BudgetSpent, Intent, Outcome, about, most
-from monosemy.specs import PriceSpec, parse_spec
+from monosemy.interp.judging.endpoint import Limits
+from monosemy.interp.judging.judge import Judge
+from monosemy.specs import JudgeSpec, PriceSpec, parse_spec
 from service.database.session import transaction
 from service.database.tables import JudgeCall, Spend
 from service.runs.lifecycle import create_run
@@ -137,6 +143,60 @@ def test_the_calls_of_a_dead_worker_hold_their_part_of_the_budget(
     total = spend(clean_engine, run_id)
     assert (total.cost, total.reserved) == (10.0, 10.0)
     assert {row.state for row in ledger(clean_engine)} == {"sent", "answered"}
+
+
+def test_a_call_that_another_took_the_place_of_is_struck(
+    clean_engine: Engine, run_id: uuid.UUID
+) -> None:
+    """Its part of the budget is free again, also where whoever made it was alive after all."""
+
+    async def work() -> None:
+        first, second = (books(clean_engine, run_id, budget=25.0) for _ in range(2))
+        old = await first.open(CALL)
+        new = await second.open(CALL)
+        await second.taken_over([str(old), "not ours", str(uuid.uuid4())])
+        total = await asyncio.to_thread(spend, clean_engine, run_id)
+        assert (total.calls, total.reserved) == (1, 10.0)
+        await second.close(new, Outcome(200, (6, 0, 4)))
+        await first.close(old, Outcome(200, (6, 0, 4)))
+        await second.taken_over([str(new)])  # has ended: it stays
+
+    asyncio.run(work())
+    [row] = ledger(clean_engine)
+    total = spend(clean_engine, run_id)
+    assert row.state == "answered"
+    assert (total.calls, total.cost, total.reserved) == (1, 10.0, 0.0)
+
+
+def test_a_batch_found_again_leaves_the_ledger_as_the_server_counts(
+    clean_engine: Engine, run_id: uuid.UUID
+) -> None:
+    """The budget is enough for all questions once, but not for those of the dead worker too."""
+
+    def answer(request: dict[str, Any]) -> Answer:
+        return good(number=int(request["messages"][-1]["content"]))
+
+    async def ask(stub: BatchStub) -> list[int]:
+        most_of_all = 8000.0
+        mine = PostgresBooks(clean_engine, run_id, PRICE, most_of_all, patience=20.0)
+        quick = Limits(batch=BatchLimits(quiet=0.1, first_look=0.1))
+        async with Judge(stub.url, None, "stub", JudgeSpec(batch=True), quick, mine) as judge:
+            schema = object_schema({"number": {"type": "integer"}})
+            asked = [[{"role": "user", "content": str(number)}] for number in range(40)]
+            found = await asyncio.gather(*(judge.complete_json(one, schema) for one in asked))
+            return [value["number"] for value, _ in found]
+
+    with BatchStub(answer, delay=2.0) as stub:
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(ask(stub), 1.2))
+        assert len(stub.lines) == 40 and spend(clean_engine, run_id).reserved > 7000.0
+        assert asyncio.run(ask(stub)) == list(range(40))
+    assert len(stub.lines) == 40 and len(stub.batches) == 1
+    rows, total = ledger(clean_engine), spend(clean_engine, run_id)
+    count = len(stub.lines) + len(stub.probes)
+    assert len(rows) == total.calls == count
+    assert {row.state for row in rows} == {"answered"}
+    assert (total.cost, total.reserved) == (count * 110, 0.0)
 
 
 def test_answers_are_kept_for_every_worker(clean_engine: Engine, run_id: uuid.UUID) -> None:

@@ -20,7 +20,8 @@ import openai
 from openai.types import Batch
 from openai.types.chat import ChatCompletion
 
-from monosemy.interp.judging.failures import EndpointError
+from monosemy.interp.judging.books import Books
+from monosemy.interp.judging.failures import EndpointError, may_pass
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,16 @@ _CANCEL_SECONDS = 3.0
 _NO_ROUTE = {400, 404, 405, 422, 501}
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 _VOID = {"failed", "cancelled", "cancelling"}
-_LOOK_BACK, _LOOK_BACK_SECONDS = 100, 48 * 3600
+_LOOK_BACK, _LOOK_BACK_SECONDS = 1000, 48 * 3600
 """Batches of the endpoint's list that are looked into for questions asked before, and their age."""
 
 
 class NoBatches(EndpointError):
     """The endpoint has no Batch API."""
+
+
+class Unanswered(ValueError):
+    """A batch ended without coming to a question, which has cost nothing and may be asked again."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,15 @@ class _Open:
 class Batches:
     """One endpoint's batches; for one event loop.  Counts what waits in ``waiting``."""
 
-    def __init__(self, client: openai.AsyncOpenAI, address: str, limits: BatchLimits) -> None:
-        self.address, self.limits = address, limits
+    def __init__(
+        self,
+        client: openai.AsyncOpenAI,
+        address: str,
+        limits: BatchLimits,
+        books: Books | None = None,
+    ) -> None:
+        """``books`` are told of calls of dead processes whose answers others wait for now."""
+        self.address, self.limits, self._books = address, limits, books
         self._client = client
         self._gathered: list[_Question] = []
         self._size = 0
@@ -114,8 +126,8 @@ class Batches:
     async def ask(self, id_: str, body: dict[str, Any]) -> ChatCompletion:
         """The answer, once its batch has ended.
 
-        Raises ``openai.APIStatusError`` as a call of its own would have, ``ValueError`` where its
-        batch ended without an answer.
+        Raises ``openai.APIStatusError`` as a call of its own would have, ``Unanswered`` where its
+        batch ended without it, and ``ValueError`` where nobody knows.
         """
         question = _Question(id_, body, asyncio.get_running_loop().create_future())
         self._last = time.monotonic()
@@ -187,21 +199,7 @@ class Batches:
     # ---------------------------------------------------------------- those left behind
     async def _found_again(self, questions: list[_Question]) -> list[_Question]:
         """Those that no batch of another process holds; the others wait for that one."""
-        page = await self._client.batches.list(limit=_LOOK_BACK)
-        for batch in page.data:
-            known = batch.id in self._mine or batch.id in self._looked_at
-            ours = (batch.metadata or {}).items() >= _MARK.items()
-            old = batch.created_at < time.time() - _LOOK_BACK_SECONDS
-            if known or not ours or old or batch.status in _VOID:
-                continue
-            self._looked_at.add(batch.id)
-            try:
-                content = await self._client.files.content(batch.input_file_id)
-            except openai.APIStatusError as error:
-                log.warning("batch %s cannot be looked into: %s", batch.id, error)
-                continue
-            for line in _objects(content.content):
-                self._found[_key(line.get("body"))] = (batch.id, str(line.get("custom_id")))
+        await self._look_back()
         left: list[_Question] = []
         waiting: dict[str, _Open] = {}
         for question in questions:
@@ -214,7 +212,37 @@ class Batches:
         for opened in waiting.values():
             log.info("batch %s holds %d questions already", opened.id, len(opened.questions))
             self._watch(opened)
+        if self._books is not None and waiting:
+            await self._books.taken_over(
+                [id_ for each in waiting.values() for id_ in each.questions]
+            )
         return left
+
+    async def _look_back(self) -> None:
+        """Notes what batches of other processes hold.
+
+        Raises what the client raises: better to ask later than to pay twice.
+        """
+        seen = 0
+        async for batch in self._client.batches.list(limit=100):
+            seen += 1
+            # The newest come first; an endpoint that pages wrongly must not keep us for ever.
+            if batch.created_at < time.time() - _LOOK_BACK_SECONDS or seen > _LOOK_BACK:
+                break
+            known = batch.id in self._mine or batch.id in self._looked_at
+            ours = (batch.metadata or {}).items() >= _MARK.items()
+            if known or not ours or batch.status in _VOID:
+                continue
+            try:
+                content = await self._client.files.content(batch.input_file_id)
+            except openai.APIStatusError as error:
+                if may_pass(error.status_code):
+                    raise
+                log.warning("batch %s cannot be looked into: %s", batch.id, error)
+            else:
+                for line in _objects(content.content):
+                    self._found[_key(line.get("body"))] = (batch.id, str(line.get("custom_id")))
+            self._looked_at.add(batch.id)
 
     # ---------------------------------------------------------------- answers
     def _watch(self, opened: _Open) -> None:
@@ -225,16 +253,18 @@ class Batches:
 
     async def _follow(self, opened: _Open) -> None:
         """Looks after a batch until it has ended, and hands its answers out."""
-        pause, error = self.limits.first_look, ""
+        pause, error, told = self.limits.first_look, "", 0
         try:
             while True:
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, self.limits.rarest_look)
                 try:
                     batch = await self._client.batches.retrieve(opened.id)
+                    told = _tell(batch, told)
                     if batch.status in _ENDED:
                         await self._hand_out(batch, opened)
-                        error = f"the batch is {batch.status}{_reasons(batch)}"
+                        left = list(opened.questions.values())
+                        _fail(left, Unanswered(f"the batch is {batch.status}{_reasons(batch)}"))
                         break
                 except openai.APIStatusError as refused:
                     if refused.status_code < 500 and refused.status_code not in (408, 429):
@@ -266,7 +296,7 @@ def _answer(question: _Question, line: dict[str, Any], fetched: Any) -> None:
     status, body = response.get("status_code"), response.get("body")
     try:
         if not isinstance(status, int):
-            raise ValueError(f"no answer in the batch: {line.get('error')}")
+            raise Unanswered(f"no answer in the batch: {line.get('error')}")
         if status >= 300:
             # As the client would have raised it for a call of its own.
             refused = type(fetched)(status, request=fetched.request)
@@ -313,6 +343,15 @@ def _objects(data: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(value, dict):
             yield value
+
+
+def _tell(batch: Batch, told: int) -> int:
+    """Logs how many questions are done where they are more than last told; how many."""
+    counts = batch.request_counts
+    done = (counts.completed + counts.failed) if counts else 0
+    if counts and done > told:
+        log.info("batch %s: %d of %d done", batch.id, done, counts.total)
+    return max(done, told)
 
 
 def _reasons(batch: Batch) -> str:

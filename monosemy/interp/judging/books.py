@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -91,6 +91,10 @@ class Books(Protocol):
     async def close(self, call: uuid.UUID, outcome: Outcome) -> None:
         """Enters how it ended."""
 
+    async def taken_over(self, calls: Sequence[str]) -> None:
+        """Strikes calls, by the id they were sent with, whose answers other calls of the same books
+        wait for: one answer is paid for once.  Passes over those that are not open here."""
+
     async def recall(self, key: str) -> dict[str, Any] | None:
         """The answer kept under ``key``."""
 
@@ -138,6 +142,9 @@ class MemoryBooks:
 
     async def close(self, call: uuid.UUID, outcome: Outcome) -> None:
         self.cost += outcome.cost(self._under_way.pop(call), self.price)
+
+    async def taken_over(self, calls: Sequence[str]) -> None:
+        """Nothing: these books die with the process that made the calls."""
 
     def _reserved(self, further: Intent) -> float:
         return sum(most(intent, self.price) for intent in (further, *self._under_way.values()))

@@ -16,7 +16,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from monosemy.interp.judging.answers import Schema, find_object, object_schema
-from monosemy.interp.judging.batches import Batches, BatchLimits, NoBatches
+from monosemy.interp.judging.batches import Batches, BatchLimits, NoBatches, Unanswered
 from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.dialect import Dialect, Format
 from monosemy.interp.judging.failures import (
@@ -117,7 +117,8 @@ class Endpoint:
                 trust_env=urlsplit(base_url).hostname not in _LOOPBACK
             ),
         )
-        self.batches = Batches(self._client, self.address, limits.batch) if batched else None
+        batches = Batches(self._client, self.address, limits.batch, books)
+        self.batches = batches if batched else None
         self.pace = pace
         self._probing = asyncio.Lock()
         self._probed = False
@@ -276,8 +277,8 @@ class Endpoint:
         except openai.APIStatusError as error:
             await self.books.close(call, Outcome(error.status_code))
             raise
-        except (openai.APIError, ValueError):
-            await self.books.close(call, Outcome(None))
+        except (openai.APIError, ValueError) as error:
+            await self.books.close(call, Outcome(408 if isinstance(error, Unanswered) else None))
             raise
         usage = getattr(answer, "usage", None)
         if usage is None:
