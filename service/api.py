@@ -8,6 +8,7 @@ from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.features import endpoints as features
 from service.inference import endpoints as inference
+from service.inference import steering
 from service.models import endpoints as models
 from service.problems import documented
 from service.queues import endpoints as queues
@@ -29,7 +30,7 @@ TAGS = [
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
-    {"name": "inference", "description": "Live activations of a text."},
+    {"name": "inference", "description": "Live activations of a text; steering."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
@@ -46,6 +47,7 @@ for part in (
     spend,
     search,
     inference,
+    steering,
 ):
     router.include_router(part.router, responses=documented(401, 403, 500))
 router.include_router(system.router)

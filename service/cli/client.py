@@ -72,6 +72,19 @@ class Client:
                 raise _refused(response)
             yield response
 
+    @contextmanager
+    def stream_post(self, path: str, body: Any) -> Iterator[httpx.Response]:
+        """An answer that comes bit by bit, to be read line by line."""
+        timeout = httpx.Timeout(10, read=180)
+        try:
+            with self._http.stream("POST", path, json=body, timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                yield response
+        except httpx.HTTPError as error:
+            raise self.unreachable(error) from None
+
     def unreachable(self, error: httpx.HTTPError) -> ApiError:
         return ApiError(
             f"The service at {self.url} does not answer ({type(error).__name__}).",

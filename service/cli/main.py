@@ -16,6 +16,7 @@ from service.cli import (
     runs,
     saes,
     stack_commands,
+    steering,
 )
 from service.cli.demo import demo
 from service.cli.output import EXIT_CODES
@@ -39,6 +40,7 @@ for command in (
     features.features,
     features.search,
     features.activations,
+    steering.steer,
     explanations.explain,
     explanations.score,
     explanations.spend,

@@ -225,6 +225,16 @@ def labels_of(session: Session, sae_id: uuid.UUID, indices: Sequence[int]) -> di
     return names
 
 
+def max_activations(
+    session: Session, sae_id: uuid.UUID, indices: Sequence[int]
+) -> dict[int, float]:
+    """The strongest activation of each of these features that is indexed."""
+    query = select(Feature.index, Feature.max_activation).where(
+        Feature.sae_id == sae_id, Feature.index.in_(indices)
+    )
+    return dict(session.execute(query).tuples().all())
+
+
 def contexts_of(
     session: Session, text_id: str, rows: Sequence[int]
 ) -> dict[int, tuple[Context, str | None]]:

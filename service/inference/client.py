@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -53,6 +55,33 @@ class InferenceClient:
         }
         return self._post("/activations", body, ACTIVATIONS_SECONDS)
 
+    def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
+
+        What the request lacks is raised before the first one.  Close the iterator to have the
+        server stop.
+        """
+        timeout = httpx.Timeout(ACTIVATIONS_SECONDS, connect=CONNECT_SECONDS)
+        with ExitStack() as stack:
+            try:
+                address = self._address("/steer")
+                opened = self._http.stream("POST", address, json=body, timeout=timeout)
+                response = stack.enter_context(opened)
+                if response.status_code >= 400:
+                    response.read()
+                    _raise_for(response)
+                for line in response.iter_lines():
+                    event = json.loads(line)
+                    if not isinstance(event, dict) or "event" not in event:
+                        raise ValueError("not an event")
+                    yield event
+            except httpx.TimeoutException:
+                raise InferenceAway("The inference server has fallen silent.") from None
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise InferenceAway(f"The inference server cannot be reached: {error}.") from None
+            except ValueError:
+                raise InferenceAway("The inference server's answer is not JSON.") from None
+
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
         answer = self._post("/embed", {"texts": list(texts)}, EMBED_SECONDS)
@@ -82,15 +111,11 @@ class InferenceClient:
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> httpx.Response:
-        if not self.url:
-            raise InferenceAway(
-                "No inference server is configured.",
-                "Set MONOSEMY_INFERENCE_URL, or start the embedded stack with 'monosemy up'.",
-            )
+        address = self._address(path)
         try:
             response = self._http.request(
                 method,
-                self.url.rstrip("/") + path,
+                address,
                 json=body,
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
             )
@@ -100,14 +125,26 @@ class InferenceClient:
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise InferenceAway(f"The inference server cannot be reached: {error}.") from None
-        if response.status_code in (400, 404, 409, 413, 422):
-            raise InferenceRefused(_explanation(response))
-        if response.status_code >= 400:
-            raise InferenceAway(
-                f"The inference server failed with status {response.status_code}:"
-                f" {_explanation(response)}"
-            )
+        _raise_for(response)
         return response
+
+    def _address(self, path: str) -> str:
+        if not self.url:
+            raise InferenceAway(
+                "No inference server is configured.",
+                "Set MONOSEMY_INFERENCE_URL, or start the embedded stack with 'monosemy up'.",
+            )
+        return self.url.rstrip("/") + path
+
+
+def _raise_for(response: httpx.Response) -> None:
+    if response.status_code in (400, 404, 409, 413, 422):
+        raise InferenceRefused(_explanation(response))
+    if response.status_code >= 400:
+        raise InferenceAway(
+            f"The inference server failed with status {response.status_code}:"
+            f" {_explanation(response)}"
+        )
 
 
 def _explanation(response: httpx.Response) -> str:

@@ -51,6 +51,9 @@ READING = [
     ("search",),
     ("activations",),
     ("keys", "list"),
+    ("queue", "list"),
+    ("judge", "check"),
+    ("steer",),
 ]
 
 
@@ -65,7 +68,8 @@ def test_the_commands_of_the_interface_are_there() -> None:
         "up", "demo", "migrate", "serve", "worker", "inference", "features",
         "run submit", "run list", "run show", "run watch", "run cancel", "run retry",
         "sae list", "sae show", "sae export", "feature show",
-        "keys create", "keys list", "keys revoke",
+        "keys create", "keys list", "keys revoke", "steer", "run prioritise", "judge check",
+        "queue list", "queue pause", "queue resume", "queue limit",
     }  # fmt: skip
     assert wanted <= {" ".join(path) for path, _ in ALL}
 

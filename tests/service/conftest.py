@@ -27,6 +27,8 @@ class FakeInference:
         self.axes: dict[str, int] = {}
         self.requests: list[tuple[str, Any]] = []
         self.answer: dict[str, Any] | None = None
+        self.events: list[Any] | None = None
+        """Lines of a streamed answer."""
         self.status = 200
         self.away = False
 
@@ -38,6 +40,9 @@ class FakeInference:
             raise httpx.ConnectError("connection refused", request=request)
         body = json.loads(request.content) if request.content else None
         self.requests.append((request.url.path, body))
+        if self.events is not None:
+            lines = [each if isinstance(each, str) else json.dumps(each) for each in self.events]
+            return httpx.Response(200, text="".join(f"{line}\n" for line in lines))
         if self.answer is not None or self.status != 200:
             return httpx.Response(self.status, json=self.answer)
         if request.url.path == "/embed":

@@ -1,0 +1,165 @@
+"""POST /inference/steer"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from service.context import ContextDep
+from service.database.session import transaction
+from service.features.repository import labels_of, max_activations
+from service.inference.client import InferenceAway, InferenceRefused
+from service.inference.steering_schemas import (
+    PushedFeature,
+    SteeredFeature,
+    SteerRequest,
+    SteerResponse,
+    WrittenText,
+    WrittenToken,
+)
+from service.keys.authorize import CanRead
+from service.problems import Problem, documented, invalid, unavailable
+from service.saes.repository import find_sae
+from service.saes.schemas import SaeSummary
+
+router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanRead])
+
+
+@router.post(
+    "/steer",
+    summary="Write on with features pushed, beside without",
+    response_model=SteerResponse,
+    responses={
+        200: {
+            "description": "What was written; with `stream` server-sent events: `prompt`, a `token`"
+            " for each new one (`row` says of which text), `end`, or `error`.",
+            "content": {"text/event-stream": {}},
+        },
+        **documented(404, 413, 422, 503),
+    },
+)
+def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | StreamingResponse:
+    """Runs on the warm inference server, which serves several requests turn by turn."""
+    with transaction(context.engine) as session:
+        sae, model = find_sae(session, request.sae)
+        pushed = _pushed(session, sae.id, sae.d_sae, request.features)
+        summary = SaeSummary.of(sae, model)
+    body = {
+        "sae": {"id": str(sae.id), "path": sae.path, "site": sae.site},
+        "model": model.spec,
+        "prompt": request.prompt,
+        "messages": [each.model_dump() for each in request.messages] if request.messages else None,
+        "pushes": [
+            {"latent": each.index, "strength": each.strength, "mode": each.mode} for each in pushed
+        ],
+        "writing": request.model_dump(
+            include={"new_tokens", "temperature", "seed", "where", "special_tokens", "logprobs"}
+        ),
+        "compare": request.compare,
+    }
+    try:
+        events = context.inference.steer(body)
+        first = next(events)  # what cannot be done is said by the status
+        if request.stream:
+            told = {"sae": summary, "features": pushed}
+            return StreamingResponse(
+                _event_stream(told, chain([first], events)),
+                media_type="text/event-stream",
+                headers={"X-Accel-Buffering": "no"},
+            )
+        return _collected(summary, pushed, chain([first], events))
+    except (StopIteration, KeyError, TypeError, ValidationError):
+        raise unavailable(
+            "The inference server", "The inference server's answer is not what was agreed."
+        ) from None
+    except InferenceAway as error:
+        raise unavailable("The inference server", str(error)) from error
+    except InferenceRefused as error:
+        raise Problem(
+            422, "refused-by-inference", "The inference server refused this", str(error)
+        ) from error
+
+
+def _pushed(
+    session: Session, sae_id: uuid.UUID, d_sae: int, asked: list[SteeredFeature]
+) -> list[PushedFeature]:
+    """The features with strengths as activations; 422 for those that are not there."""
+    indices = sorted({each.index for each in asked})
+    largest = max_activations(session, sae_id, indices)
+    labels = labels_of(session, sae_id, indices)
+    faults, pushed = [], []
+    for number, each in enumerate(asked):
+        strength = each.strength
+        if each.index >= d_sae:
+            faults.append((f"features.{number}.index", f"the SAE has features 0 to {d_sae - 1}"))
+        elif each.unit == "max":
+            found = largest.get(each.index)
+            if not found:
+                why = "it has no maximum, as it is not indexed or never fires: use unit activation"
+                faults.append((f"features.{number}.unit", why))
+            strength *= found or 0.0
+        pushed.append(
+            PushedFeature(
+                index=each.index,
+                label=labels.get(each.index),
+                strength=strength,
+                mode=each.mode,
+            )
+        )
+    if faults:
+        raise invalid(faults)
+    return pushed
+
+
+@dataclass
+class _Text:
+    tokens: list[WrittenToken] = field(default_factory=list)
+
+    def ended(self, how: Any) -> WrittenText:
+        text = "".join(token.text for token in self.tokens)
+        return WrittenText(text=text, tokens=self.tokens, ended=how)
+
+
+def _collected(
+    sae: SaeSummary, features: list[PushedFeature], events: Iterable[dict[str, Any]]
+) -> SteerResponse:
+    prompt = ""
+    rows = {"steered": _Text(), "plain": _Text()}
+    for event in events:
+        if event["event"] == "prompt":
+            prompt = event["text"]
+        elif event["event"] == "token":
+            kept = {name: event[name] for name in WrittenToken.model_fields}
+            rows[event["row"]].tokens.append(WrittenToken(**kept))
+        elif event["event"] == "error":
+            raise InferenceAway(str(event["detail"]))
+        elif event["event"] == "end":
+            plain = rows["plain"].ended(event["plain"]) if "plain" in event else None
+            steered = rows["steered"].ended(event["steered"])
+            return SteerResponse(
+                sae=sae, features=features, prompt=prompt, steered=steered, plain=plain
+            )
+    raise InferenceAway("The inference server broke off.")
+
+
+def _event_stream(told: dict[str, Any], events: Iterable[dict[str, Any]]) -> Iterator[str]:
+    try:
+        for event in events:
+            name = event.pop("event")
+            if name == "prompt":
+                event |= {
+                    "sae": told["sae"].model_dump(mode="json"),
+                    "features": [each.model_dump() for each in told["features"]],
+                }
+            yield f"event: {name}\ndata: {json.dumps(event)}\n\n"
+    except InferenceAway as error:
+        yield f"event: error\ndata: {json.dumps({'detail': str(error)})}\n\n"
