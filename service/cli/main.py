@@ -19,6 +19,7 @@ from service.cli import (
     steering,
 )
 from service.cli.demo import demo
+from service.cli.doctor import doctor
 from service.cli.output import EXIT_CODES
 from service.version import version
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 for command in (
     demo,
+    doctor,
     stack_commands.up,
     stack_commands.migrate,
     stack_commands.serve,

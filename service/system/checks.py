@@ -54,7 +54,11 @@ def _database(context: AppContext) -> None:
 
 
 def _redis(context: AppContext) -> None:
-    url = context.settings.redis_url
+    ping_redis(context.settings.redis_url)
+
+
+def ping_redis(url: str | None) -> None:
+    """``MonosemyError`` unless it answers."""
     if not url:
         raise MonosemyError("No Redis is configured.", "Set MONOSEMY_REDIS_URL.")
     try:
