@@ -11,6 +11,7 @@ from monosemy.errors import DataError
 from monosemy.interp.probe.items import JudgedItem
 from monosemy.interp.probe.linear import Floats, principal_axes, span_axes
 from monosemy.interp.probe.probe import Probe
+from monosemy.interp.probe.relation import RELATION, Relation
 from monosemy.interp.probe.report import report_of
 from monosemy.interp.probe.tfidf import TfIdf
 from monosemy.interp.probe.validation import Rows, View, choose, fit, judge_by_group
@@ -50,7 +51,8 @@ def fit_probe(
     wanted: float = 0.9,
     seed: int = 0,
 ) -> Probe:
-    """A probe of given states, ``[N, width]`` by view.
+    """A probe of given states, ``[N, width]`` by view; ``source["depths"]`` is the number of layers
+    in those of the view ``relation``.
 
     Raises ``DataError`` for fewer than four features, or a judge that always says the same;
     ``ValueError`` for ``wanted`` beyond [0, 1] or states of another number of items.
@@ -65,7 +67,8 @@ def fit_probe(
         raise ValueError("one row of states per item is needed")
     if not 0 <= wanted <= 1:
         raise ValueError("an agreement is between 0 and 1")
-    views = {name: _view_of(found_ND) for name, found_ND in states.items()}
+    layers = source.get("depths", 1)
+    views = {name: _view_of(name, found_ND, layers) for name, found_ND in states.items()}
 
     def words_of(rows: Rows) -> Floats:
         return TfIdf([items[i] for i in rows])(items)
@@ -77,11 +80,20 @@ def fit_probe(
     rows = np.arange(len(items))
     choice = choose(views, rows, answer_N, features, wanted, FOLDS, seed)
     model, _ = fit(views[choice.view], rows, answer_N, choice.c)
-    return Probe(choice.view, model, choice.platt, choice.band, report, source)
+    relation = None
+    if choice.view == RELATION:
+        relation = Relation.fit(states[RELATION], layers)
+    return Probe(choice.view, model, choice.platt, choice.band, report, source, relation)
 
 
-def _view_of(states_ND: Floats) -> View:
+def _view_of(name: str, states_ND: Floats, layers: int) -> View:
     x_ND = np.asarray(states_ND, dtype=np.float64)
+
+    def related(rows: Rows) -> Floats:
+        return Relation.fit(x_ND[rows], layers)(x_ND)
+
+    if name == RELATION:
+        return View(related, principal_axes)
 
     def columns(rows: Rows) -> Floats:  # noqa: ARG001 - states have nothing to fit
         return x_ND

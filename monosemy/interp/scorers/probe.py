@@ -52,7 +52,8 @@ class ProbeScorer:
         self.probe = probe
         self.detection = detection
         self.prompt = _Asked(probe.identity, detection.prompt.provenance())
-        self.states = ProbeStates(lab.host, [probe.view.rpartition(":")[0]])
+        site = probe.view.rpartition(":")[0]
+        self.states = ProbeStates(lab.host, [site] if site else None, [probe.view])
         known = {name: probe.source.get(name) for name in ("fingerprint", "dtype", "prompt")}
         if known != self._mine():
             raise DataError(
