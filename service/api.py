@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from service.audit import endpoints as audit
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.features import endpoints as features
@@ -39,6 +40,7 @@ for part in (
     runs,
     training,
     queues,
+    audit,
     models,
     saes,
     features,

@@ -10,10 +10,13 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from monosemy.errors import MonosemyError
 from service import problems
 from service.api import TAGS, router
+from service.audit.middleware import AuditLog
+from service.conditional import Conditional
 from service.context import AppContext
 from service.database.session import make_engine
 from service.docs import openapi
@@ -75,6 +78,9 @@ def create_app(
         middleware=[
             Middleware(RequestBoundary, metrics=metrics),
             *([] if settings.require_keys else [Middleware(LoopbackOnly)]),
+            Middleware(AuditLog),
+            Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
+            Middleware(Conditional),
             Middleware(BodyLimit),
         ],
     )

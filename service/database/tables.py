@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -400,6 +401,24 @@ class JudgeAnswer(Base):
     """Hash of address, model, parameters, schema and messages."""
     answer: Mapped[dict[str, Any]]
     created_at: Mapped[dt.datetime] = _now()
+
+
+class AuditEntry(Base):
+    """A request that changed something, or was refused to."""
+
+    __tablename__ = "audit_entries"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    created_at: Mapped[dt.datetime] = _now()
+    key_id: Mapped[uuid.UUID | None]
+    """No foreign key: what a deleted key did stays known."""
+    key_prefix: Mapped[str | None]
+    client: Mapped[str]
+    method: Mapped[str]
+    path: Mapped[str]
+    route: Mapped[str]
+    status: Mapped[int] = mapped_column(SmallInteger)
+    request_id: Mapped[str]
+    __table_args__ = (Index("ix_audit_entries_key", "key_id", "id"),)
 
 
 class ApiKey(Base):

@@ -29,7 +29,7 @@ class Scope:
         self.needed = needed
 
     def __call__(self, request: Request, context: ContextDep, credentials: Credentials) -> None:
-        request.state.key_id = None
+        request.state.key_id = request.state.key_prefix = None
         if not context.settings.require_keys:
             return
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
@@ -39,6 +39,7 @@ class Scope:
             stored = recognise(session, key, context.settings.secret)
         if stored is None:
             raise _unauthenticated("This API key is unknown, revoked or expired.")
+        request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
         if not allows(stored.scopes, self.needed):
             raise Problem(
                 403,
@@ -47,7 +48,6 @@ class Scope:
                 f"This needs the scope '{self.needed}'; the key '{stored.prefix}...' has"
                 f" {', '.join(stored.scopes)}.",
             )
-        request.state.key_id = stored.id
 
 
 def _unauthenticated(detail: str) -> Problem:

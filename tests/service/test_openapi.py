@@ -20,6 +20,7 @@ ENDPOINTS = {
     ("get", "/api/v1/runs/{run_id}"),
     ("patch", "/api/v1/runs/{run_id}"),
     ("get", "/api/v1/queues"),
+    ("get", "/api/v1/audit"),
     ("post", "/api/v1/inference/steer"),
     ("patch", "/api/v1/queues/{name}"),
     ("post", "/api/v1/explanations/{explanation}/scores"),

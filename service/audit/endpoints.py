@@ -1,0 +1,75 @@
+"""GET /audit"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+
+from service.context import SessionDep
+from service.database.tables import AuditEntry
+from service.keys.authorize import CanAdminister
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_cursor,
+    encode_cursor,
+)
+from service.problems import documented
+
+router = APIRouter(prefix="/audit", tags=["system"])
+
+
+class AuditView(BaseModel):
+    """A request that changed something, or tried to."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+    id: int
+    created_at: dt.datetime
+    key_id: uuid.UUID | None
+    """The API key; null in open mode."""
+    key_prefix: str | None
+    client: str
+    """Address that it came from."""
+    method: str
+    path: str
+    route: str
+    """The path with its parameters' names in place of their values."""
+    status: int
+    request_id: str
+    """As in the `X-Request-ID` header and in the log."""
+
+
+@router.get(
+    "",
+    summary="List what was changed, and by whom",
+    dependencies=[CanAdminister],
+    responses=documented(422),
+)
+def list_all(
+    session: SessionDep,
+    key: Annotated[uuid.UUID | None, Query(description="Only of this API key.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[AuditView]:
+    """Newest first. Requests without a recognised key, and those that only read, leave none."""
+    listing = ("audit", str(key))
+    query: Any = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
+    if key is not None:
+        query = query.where(AuditEntry.key_id == key)
+    if cursor is not None:
+        (before,) = decode_cursor(listing, cursor, (int,))
+        query = query.where(AuditEntry.id < before)
+    rows, more = cut(session.scalars(query).all(), limit)
+    return Page(
+        items=[AuditView.model_validate(row) for row in rows],
+        next_cursor=encode_cursor(listing, [rows[-1].id]) if more else None,
+    )
