@@ -21,6 +21,7 @@ from service.context import AppContext
 from service.database.session import make_engine
 from service.docs import openapi
 from service.inference.client import InferenceClient
+from service.keys.rates import KeyRates
 from service.keys.service import digest
 from service.logs import configure_logging
 from service.middleware import BodyLimit, LoopbackOnly, RequestBoundary, is_loopback
@@ -54,13 +55,15 @@ def create_app(
         inference = InferenceClient(settings.inference_url, inference_transport)
         collector = DatabaseCollector(engine)
         registry.register(collector)
-        app.state.context = AppContext(settings, engine, inference, TokenTables(), registry)
+        rates = KeyRates(settings.redis_url)
+        app.state.context = AppContext(settings, engine, inference, TokenTables(), registry, rates)
         logger.info("started", extra={"version": version(), "keys": settings.require_keys})
         try:
             yield
         finally:
             registry.unregister(collector)
             inference.close()
+            rates.close()
             engine.dispose()
 
     app = FastAPI(

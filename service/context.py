@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.database.session import transaction
 from service.inference.client import InferenceClient
+from service.keys.rates import KeyRates
 from service.models.tokens import TokenTables
 from service.settings import Settings
 
@@ -29,6 +30,8 @@ class AppContext:
     """Token tables of host models, kept in memory."""
     registry: CollectorRegistry
     """This app's own Prometheus metrics."""
+    rates: KeyRates
+    """How often keys call."""
 
 
 def get_context(request: Request) -> AppContext:

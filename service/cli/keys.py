@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -36,13 +37,26 @@ def _session(settings: Settings) -> Iterator[Session]:
         fail("The database is not as this version needs it. Run 'monosemy migrate' first.")
 
 
+def _end_of(days: int | None) -> dt.datetime | None:
+    return None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+
+
 @app.command()
 @readable_errors
 def create(
     name: Annotated[str, typer.Argument(help="Who or what will use it.")],
-    scopes: Annotated[str, typer.Option(help="Of read, run, admin; comma-separated.")] = "read",
+    scopes: Annotated[
+        str, typer.Option(help="Of read, infer, run, admin; comma-separated.")
+    ] = "read",
+    expires: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Days after which it ends.")
+    ] = None,
     max_running: Annotated[
         int | None, typer.Option(min=1, help="At most so many of its runs under way at once.")
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option("--requests-per-minute", min=1, help="At most so many, over all replicas."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -55,7 +69,9 @@ def create(
     settings = Settings()
     wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     with _session(settings) as session:
-        key = create_key(session, name, wanted, settings.secret, max_running=max_running)
+        key = create_key(
+            session, name, wanted, settings.secret, _end_of(expires), max_running, requests
+        )
     if as_json:
         print_json({"name": name, "scopes": wanted, "key": key})
     else:

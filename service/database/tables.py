@@ -437,3 +437,4 @@ class ApiKey(Base):
     last_used_at: Mapped[dt.datetime | None]
     max_running: Mapped[int | None]
     """At most so many of its runs under way at once."""
+    requests_per_minute: Mapped[int | None]

@@ -17,12 +17,12 @@ from service.inference.schemas import (
     FiringFeature,
     TokenActivations,
 )
-from service.keys.authorize import CanRead
+from service.keys.authorize import CanInfer
 from service.problems import Problem, documented, invalid, unavailable
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 
-router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanRead])
+router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

@@ -26,12 +26,12 @@ from service.inference.steering_schemas import (
     WrittenText,
     WrittenToken,
 )
-from service.keys.authorize import CanRead
+from service.keys.authorize import CanInfer
 from service.problems import Problem, documented, invalid, unavailable
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 
-router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanRead])
+router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.context import ContextDep
+from service.context import AppContext, ContextDep
 from service.database.session import transaction
 from service.keys.service import allows, recognise
 from service.problems import Problem
@@ -40,6 +41,8 @@ class Scope:
         if stored is None:
             raise _unauthenticated("This API key is unknown, revoked or expired.")
         request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
+        if stored.requests_per_minute is not None:
+            _take_turn(context, stored.id, stored.requests_per_minute)
         if not allows(stored.scopes, self.needed):
             raise Problem(
                 403,
@@ -48,6 +51,19 @@ class Scope:
                 f"This needs the scope '{self.needed}'; the key '{stored.prefix}...' has"
                 f" {', '.join(stored.scopes)}.",
             )
+
+
+def _take_turn(context: AppContext, key: uuid.UUID, per_minute: int) -> None:
+    allowance = context.rates.take(key, per_minute)
+    if not allowance.allowed:
+        wait = math.ceil(allowance.wait)
+        raise Problem(
+            429,
+            "too-many-requests",
+            "Too many requests",
+            f"This API key may make {per_minute} requests a minute. Come back in {wait} s.",
+            headers={"Retry-After": str(wait)},
+        )
 
 
 def _unauthenticated(detail: str) -> Problem:
@@ -68,5 +84,6 @@ KeyId = Annotated[uuid.UUID | None, Depends(_key_id)]
 """Id of the request's API key, None in open mode; for endpoints that ask for a scope."""
 
 CanRead = Depends(Scope("read"))
+CanInfer = Depends(Scope("infer"))
 CanRun = Depends(Scope("run"))
 CanAdminister = Depends(Scope("admin"))

@@ -22,8 +22,9 @@ from service.database.tables import ApiKey
 from service.keys import repository
 
 PREFIX = "mnsy_"
-SCOPES = ("read", "run", "admin")
-"""Each includes those before it: ``run`` may read, ``admin`` may do everything."""
+SCOPES = ("read", "infer", "run", "admin")
+"""Each includes those before it: ``infer`` may read and have texts read and written, ``run`` may
+that and submit runs, ``admin`` may do everything."""
 MINIMUM_SECRET = 16
 
 _ALPHABET = string.digits + string.ascii_letters
@@ -43,10 +44,12 @@ def create_key(
     secret: SecretStr | str | None,
     expires_at: dt.datetime | None = None,
     max_running: int | None = None,
+    requests_per_minute: int | None = None,
 ) -> str:
     """Stores a new key and returns it: the only time that it can be seen.
 
-    ``max_running`` bounds how many of its runs are under way at once.
+    ``max_running`` bounds how many of its runs are under way at once, ``requests_per_minute`` how
+    often it may call (a quarter of them at once).
 
     Raises ``KeyProblem`` for an empty name, unknown scopes or a missing or short ``secret``.
     """
@@ -72,6 +75,7 @@ def create_key(
             scopes=wanted,
             expires_at=expires_at,
             max_running=max_running,
+            requests_per_minute=requests_per_minute,
         ),
     )
     return key

@@ -91,7 +91,7 @@ def test_revoking_needs_exactly_one(session: Session) -> None:
     [
         ("", ["read"], SECRET, "needs a name"),
         ("k", [], SECRET, "No scope"),
-        ("k", ["write"], SECRET, "read, run, admin"),
+        ("k", ["write"], SECRET, "read, infer, run, admin"),
         ("k", ["read"], None, "MONOSEMY_SECRET"),
         ("k", ["read"], "short", "at least 16"),
     ],

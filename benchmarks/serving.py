@@ -1,0 +1,264 @@
+"""What the API costs over 100,000 features in PostgreSQL: time, memory, bytes.
+
+    python benchmarks/serving.py [--saes 25] [--features 4096] [--seconds 15] [--rate 100]
+
+An index of synthetic codes (``index_build.py``) is published as several SAEs by the workers' own
+code; one feature in ten gets an explanation.  The API runs as users run it, one process, over the
+embedded PostgreSQL with its own settings; requests come over loopback from a process of their own,
+at a fixed rate whether earlier ones are answered or not, and times count from the moment that a
+request was due.  Everything shares this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from index_build import SyntheticHost, SyntheticSAE, SyntheticSource, synthetic_store
+from results import machine
+from sqlalchemy import Engine, text
+
+from monosemy.index.builder import build_index
+from monosemy.index.reader import IndexReader
+from monosemy.progress import SILENT
+from monosemy.specs.parts import IndexingSpec
+from service.database.migrate import migrate
+from service.database.session import make_engine, transaction
+from service.database.tables import Model
+from service.features.size import measure_size
+from service.stack.postgres import EmbeddedPostgres
+from workers.publish import publish_index, publish_sae
+
+TOKENS, WIDTH, VOCABULARY, K = 750_000, 64, 8192, 32
+
+
+def fill(engine: Engine, folder: Path, saes: int, features: int) -> float:
+    """Publishes the SAEs; features a second."""
+    torch.manual_seed(0)
+    store = synthetic_store(TOKENS, VOCABULARY)
+    store.n_documents = int(store.row_document[-1]) + 1
+    store.document_names = [f"document {number}" for number in range(store.n_documents)]
+    host: Any = SyntheticHost(WIDTH, VOCABULARY)
+    sae: Any = SyntheticSAE(features, WIDTH, K)
+    source: Any = SyntheticSource(store, WIDTH)
+    build_index(sae, source, host, store, folder / "index", IndexingSpec())
+    reader = IndexReader(folder / "index")
+    with transaction(engine) as session:
+        model = Model(
+            name="synthetic",
+            spec={"name": "synthetic"},
+            info={"fingerprint": "0" * 16, "n_layers": 1, "d_model": WIDTH, "d_vocab": VOCABULARY},
+            token_bytes=host.token_bytes().pack(),
+        )
+        session.add(model)
+        session.flush()
+        model_id = model.id
+    seconds = 0.0
+    for number in range(saes):
+        with transaction(engine) as session:
+            sae_id = uuid.uuid4()
+            publish_sae(
+                session,
+                id=sae_id,
+                name=f"sae-{number}",
+                model_id=model_id,
+                run_id=None,
+                site=source.site,
+                architecture="topk",
+                d_in=WIDTH,
+                d_sae=features,
+                path=f"saes/{number}",
+                config={"sae": {}, "text": {}, "training": {}},
+                metrics={},
+                provenance={},
+            )
+            begin = time.perf_counter()
+            with SILENT.stage("publish", features, "features") as stage:
+                publish_index(session, sae_id, reader, store, f"indexes/{number}", stage)
+        seconds += time.perf_counter() - begin
+    with engine.begin() as connection:
+        connection.execute(text(_EXPLANATIONS))
+        connection.execute(text("ANALYZE"))
+    return saes * features / seconds
+
+
+_EXPLANATIONS = """
+    INSERT INTO explanations (id, sae_id, feature, explainer, key, label, text, judge, provenance,
+                              embedding)
+    SELECT gen_random_uuid(), sae_id, index, 'default', 'bench', 'label of ' || index,
+           'Words about topic ' || (index % 97) || ' and whatever is near it.', 'judge', '{}',
+           (SELECT array_agg(random() - 0.5 + 0 * features.index) FROM generate_series(1, 384))
+               ::real[]::vector::halfvec
+    FROM features WHERE index % 10 = 0
+"""
+
+
+# -------------------------------------------------------------------- the server
+class Api:
+    """The API in a process of its own."""
+
+    def __init__(self, database_url: str, home: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app"]
+        settings = {
+            "MONOSEMY_DATABASE_URL": database_url,
+            "MONOSEMY_HOME": str(home),
+            "MONOSEMY_LOG_LEVEL": "INFO",
+        }
+        self.begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), "--no-access-log"],
+            env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=(home / "api.log").open("ab"),
+        )
+        while True:
+            try:
+                httpx.get(f"{self.url}/healthz", timeout=1.0, trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                if self.process.poll() is not None or time.perf_counter() - self.begin > 30:
+                    raise
+                time.sleep(0.01)
+        self.started = time.perf_counter() - self.begin
+
+    def mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(each for each in status.splitlines() if each.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+# -------------------------------------------------------------------- the load
+async def load(url: str, path: Callable[[random.Random], str], rate: float, seconds: float) -> Any:
+    """Milliseconds of each request, from when it was due; and how many failed."""
+    chance = random.Random(0)
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    took: list[float] = []
+    failed = 0
+    async with httpx.AsyncClient(
+        base_url=url, limits=limits, timeout=10.0, trust_env=False
+    ) as client:
+        for _ in range(20):  # connections and plans are made
+            await client.get(path(chance))
+        begin = time.perf_counter() + 0.05
+
+        async def one(number: int) -> None:
+            nonlocal failed
+            due = begin + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            answer = await client.get(path(chance))
+            failed += answer.status_code != 200
+            took.append(1000 * (time.perf_counter() - due))
+
+        await asyncio.gather(*(one(number) for number in range(int(rate * seconds))))
+    return took, failed
+
+
+def work(options: argparse.Namespace) -> None:
+    """One kind of load, in this process; prints its figures as JSON."""
+    saes, features = options.saes, options.features
+
+    def page(chance: random.Random) -> str:
+        return f"/api/v1/saes/sae-{chance.randrange(saes)}/features/{chance.randrange(features)}"
+
+    def listing(chance: random.Random) -> str:
+        least = 10 ** -chance.uniform(2, 4)
+        name = f"sae-{chance.randrange(saes)}"
+        return f"/api/v1/saes/{name}/features?sort=density&order=desc&min_density={least}&limit=50"
+
+    def search(chance: random.Random) -> str:
+        return f"/api/v1/search?q=topic+{chance.randrange(97)}&limit=20"
+
+    def search_one(chance: random.Random) -> str:
+        return search(chance) + f"&sae=sae-{chance.randrange(saes)}"
+
+    kinds = {"page": page, "listing": listing, "search": search, "search_one": search_one}
+    took, failed = asyncio.run(
+        load(options.url, kinds[options.load], options.rate, options.seconds)
+    )
+    print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
+
+
+def row(name: str, value: str, wanted: str) -> None:
+    print(f"{name:<34}{value:>20}" + (f"   to reach: {wanted}" if wanted else ""))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--saes", type=int, default=25)
+    parser.add_argument("--features", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--rate", type=float, default=100.0, help="feature pages a second")
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        work(options)
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name, EmbeddedPostgres(Path(name) / "postgres") as server:
+        folder = Path(name)
+        migrate(server.url)
+        engine = make_engine(server.url)
+        rate = fill(engine, folder, options.saes, options.features)
+        with transaction(engine) as session:
+            first = session.execute(text("SELECT id FROM saes ORDER BY name LIMIT 1")).scalar_one()
+            size = measure_size(session, first)
+        print(f"{options.saes * options.features:,} features; {machine()}")
+        row("bulk load (COPY, contexts too)", f"{rate:,.0f} features/s", "2,000")
+        row("a feature in the database", f"{size.total / 1024:.2f} KiB", "8")
+        starts = []
+        for _ in range(3):
+            api = Api(server.url, folder)
+            starts.append(api.started)
+            idle = api.mib()
+            api.stop()
+        row("cold start, median of 3", f"{sorted(starts)[1]:.2f} s", "2")
+        row("memory of the idle API", f"{idle:.0f} MiB", "150")
+        api = Api(server.url, folder)
+        for kind, per_second, told in (
+            ("page", options.rate, "p50 8, p99 40"),
+            ("listing", options.rate / 5, "p99 60"),
+            ("search_one", options.rate / 5, "p99 60"),
+            ("search", options.rate / 5, "p99 60"),
+        ):
+            line = [sys.executable, __file__, "--load", kind, "--url", api.url]
+            for option in ("saes", "features", "seconds"):
+                line += [f"--{option}", str(getattr(options, option))]
+            line += ["--rate", str(per_second)]
+            done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            p50, p99 = found["ms"]
+            print(
+                f"{kind:<12}at {per_second:>5.0f}/s: p50 {p50:>7.1f} ms, p99 {p99:>7.1f} ms, "
+                f"{found['failed']} failed   to reach: {told}"
+            )
+        row("memory of the API after that", f"{api.mib():.0f} MiB", "")
+        api.stop()
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
