@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -102,9 +103,11 @@ _EXPLANATIONS = """
                               embedding)
     SELECT gen_random_uuid(), sae_id, index, 'default', 'bench', 'label of ' || index,
            'Words about topic ' || (index % 97) || ' and whatever is near it.', 'judge', '{}',
-           (SELECT array_agg(random() - 0.5 + 0 * features.index) FROM generate_series(1, 384))
-               ::real[]::vector::halfvec
-    FROM features WHERE index % 10 = 0
+           made.v::real[]::vector::halfvec
+    FROM features CROSS JOIN LATERAL (
+        SELECT array_agg(random() - 0.5) AS v FROM generate_series(1, 384 + 0 * features.index)
+    ) made
+    WHERE index % 10 = 0
 """
 
 
@@ -194,6 +197,7 @@ def work(options: argparse.Namespace) -> None:
     def search_one(chance: random.Random) -> str:
         return search(chance) + f"&sae=sae-{chance.randrange(saes)}"
 
+    gc.disable()  # a pause of the generator's is no latency of the server's
     kinds = {"page": page, "listing": listing, "search": search, "search_one": search_one}
     took, failed = asyncio.run(
         load(options.url, kinds[options.load], options.rate, options.seconds)

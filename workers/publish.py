@@ -6,7 +6,6 @@ it wrote before.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from monosemy.index.records import iterate_feature_rows
 from monosemy.models.host import HostModel
 from monosemy.progress import Stage
 from monosemy.specs import ModelSpec
-from service.database.storable import storable, storable_text
+from service.database.storable import storable, storable_json, storable_text
 from service.database.tables import Feature, Model, Sae
 
 _NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
@@ -136,7 +135,7 @@ def _feature_rows(
             row["max_activation"],
             row["postings"],
             storable_text(row["label"]),
-            json.dumps(storable(row["evidence"]), ensure_ascii=False),
+            storable_json(row["evidence"]),
             row["examples"],
         )
         stage.advance()

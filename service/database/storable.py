@@ -6,6 +6,7 @@ one of them must not cost a run its result.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,18 @@ def storable_text(text: str) -> str:
         return text
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return joined.replace("\x00", "\ufffd")
+
+
+def storable_json(value: Any) -> str:
+    """``storable(value)`` as JSON; most values need no second look, and get none."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(storable(value), ensure_ascii=False)
+    # NUL is written with an escape, surrogates as they are.
+    if "\\u0000" in text or _REFUSED.search(text) is not None:
+        return json.dumps(storable(value), ensure_ascii=False)
+    return text
 
 
 def storable(value: Any) -> Any:
