@@ -4,11 +4,11 @@
 
 Ground truth in place of an expensive judge (a real judge of any worth does not fit on a small
 machine): 42 descriptions with a rule each (a word list or a pattern), 26-word windows of the given
-text, as many that fit as do not.  The probe is trained and tested by ``fit_probe``: no description
-is on both sides, and TF-IDF goes through the same splits.  One row for the views that read both in
-one prompt, one for ``relation``, one for a probe that may choose among all, and one whose answers
-are shuffled.  Medians over ``--splits`` seeds; ``serves`` counts those in which the probe is shown
-to beat TF-IDF.
+text, as many that fit as do not, drawn anew for every seed.  The probe is trained and tested by
+``fit_probe``: no description is on both sides, and TF-IDF goes through the same splits.  One row for
+the views that read both in one prompt, one for ``relation``, one for a probe that may choose among
+all, and one whose answers are shuffled.  Medians over ``--splits`` seeds; ``serves`` counts those in
+which the probe is shown to beat TF-IDF.
 """
 
 from __future__ import annotations
@@ -151,6 +151,13 @@ def items_of(path: Path, texts: int, seed: int = 0) -> list[JudgedItem]:
     return items
 
 
+def shuffled(items: list[JudgedItem], seed: int) -> list[JudgedItem]:
+    """With each other's answers."""
+    answers = [item.answer for item in items]
+    random.Random(seed).shuffle(answers)
+    return [replace(item, answer=a) for item, a in zip(items, answers, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path)
@@ -158,33 +165,30 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    items = items_of(options.text, options.texts)
+    drawn = [items_of(options.text, options.texts, seed) for seed in range(options.splits)]
     with tempfile.TemporaryDirectory() as folder:
         host = HostModel.load(ModelSpec(), Workspace(folder))
         reader = ProbeStates(host)
         begin = time.perf_counter()
-        states = reader([(item.explanation, item.text) for item in items])
+        read = [reader([(item.explanation, item.text) for item in items]) for items in drawn]
         seconds = time.perf_counter() - begin
+    count = sum(map(len, drawn))
     print(
-        f"{len(items)} items of {len(rules())} descriptions, {host.name}, one thread: "
-        f"{1000 * seconds / len(items):.0f} ms an item for all views"
+        f"{len(drawn[0])} items of {len(rules())} descriptions, {host.name}, one thread: "
+        f"{1000 * seconds / count:.0f} ms an item for all views"
     )
-    apart = {RELATION: states[RELATION]}
-    together = {name: found for name, found in states.items() if name != RELATION}
-    answers = [item.answer for item in items]
-    random.Random(0).shuffle(answers)
-    shuffled = [replace(item, answer=a) for item, a in zip(items, answers, strict=True)]
     print(f"{'':<22}{'AUROC':>8}{'95 %':>14}{'TF-IDF':>8}{'gain':>7}{'95 %':>15}{'serves':>8}")
-    for name, given, views in (
-        ("in one prompt", items, together),
-        ("relation", items, apart),
-        ("any", items, states),
-        ("relation, shuffled", shuffled, apart),
+    for name, wanted, mixed in (
+        ("in one prompt", lambda view: view != RELATION, False),
+        ("relation", lambda view: view == RELATION, False),
+        ("any", lambda view: True, False),  # noqa: ARG005
+        ("relation, shuffled", lambda view: view == RELATION, True),
     ):
-        reports = [
-            fit_probe(given, views, reader.source(), seed=seed).report
-            for seed in range(options.splits)
-        ]
+        reports = []
+        for seed, (items, states) in enumerate(zip(drawn, read, strict=True)):
+            views = {view: found for view, found in states.items() if wanted(view)}
+            given = shuffled(items, seed) if mixed else items
+            reports.append(fit_probe(given, views, reader.source(), seed=seed).report)
         told = [report.as_dict() for report in reports]
 
         def median(part: str, field: str, told: list[dict[str, Any]] = told) -> float:
