@@ -5,10 +5,10 @@
 Ground truth in place of an expensive judge (a real judge of any worth does not fit on a small
 machine): 42 descriptions with a rule each (a word list or a pattern), 26-word windows of the given
 text, as many that fit as do not, drawn anew for every seed.  The probe is trained and tested by
-``fit_probe``: no description is on both sides, and TF-IDF goes through the same splits.  One row for
-the views that read both in one prompt, one for ``relation``, one for a probe that may choose among
-all, and one whose answers are shuffled.  Medians over ``--splits`` seeds; ``serves`` counts those in
-which the probe is shown to beat TF-IDF.
+``fit_probe``: no description is on both sides, and TF-IDF goes through the same splits.  One row
+for the views that read both in one prompt, one for ``relation``, one for a probe that may choose
+among all, and one whose answers are shuffled.  Medians over ``--splits`` seeds; ``serves`` counts
+those in which the probe is shown to beat TF-IDF.
 """
 
 from __future__ import annotations
