@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from service.database.storable import storable_text
 from service.database.tables import Run, WorkItem
 
-ATTEMPTS = 5
-"""Workers that may be lost over one feature before it counts as failed."""
+ATTEMPTS = 10
+"""Workers that may be lost over one feature before it counts as failed.  A feature that kills its
+worker takes all that are under way with it along: few attempts would fail the innocent too."""
 
 _CHUNK = 5000
 
