@@ -16,7 +16,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Score, Spend
-from service.explanations.repository import nearest, text_to_embed
+from service.explanations.repository import nearest, score_columns, text_to_embed
 
 
 def publish_explanation(
@@ -55,17 +55,8 @@ def publish_score(
     values = {
         "explanation_id": explanation_id,
         "run_id": run_id,
-        "scorer": result.scorer,
         "key": key,
-        "metric": result.metric,
-        "value": result.value,
-        "low": result.low,
-        "high": result.high,
-        "n": result.n,
-        "n_failed": result.n_failed,
-        "baseline": result.baseline.value if result.baseline else None,
-        "details": storable(result.as_details()),
-        "judge": (result.details.get("judge") or {}).get("model", ""),
+        **score_columns(result),
     }
     session.execute(
         insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")

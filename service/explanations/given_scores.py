@@ -14,8 +14,8 @@ from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.tiers import ACTIVATING, MIS_MARKED, RANDOM
 from monosemy.workspace import fingerprint
-from service.database.storable import storable
 from service.database.tables import Score
+from service.explanations.repository import score_columns
 from service.explanations.schemas import GivenScore
 
 _TIER = {"detection": RANDOM, "fuzzing": MIS_MARKED}
@@ -26,21 +26,7 @@ def store_given_score(session: Session, explanation: uuid.UUID, given: GivenScor
     """The score stored, or the equal one that was there."""
     result = _summed_up(given)
     key = fingerprint({"given": given.model_dump(mode="json")})
-    values = {
-        "explanation_id": explanation,
-        "run_id": None,
-        "scorer": result.scorer,
-        "key": key,
-        "metric": result.metric,
-        "value": result.value,
-        "low": result.low,
-        "high": result.high,
-        "n": result.n,
-        "n_failed": result.n_failed,
-        "baseline": None,
-        "details": storable(result.as_details()),
-        "judge": "",
-    }
+    values = {"explanation_id": explanation, "key": key, **score_columns(result)}
     session.execute(
         insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
     )

@@ -11,6 +11,8 @@ from sqlalchemy import delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from monosemy.interp.scorers.result import ScoreResult
+from service.database.storable import storable
 from service.database.tables import Explanation, Sae, Score, Vote
 
 Behind = tuple[dt.datetime, uuid.UUID] | None
@@ -105,6 +107,22 @@ def set_vote(session: Session, explanation: uuid.UUID, voter: str, value: int) -
 def text_to_embed(label: str, text: str) -> str:
     """What stands for an explanation in vector search."""
     return f"{label}. {text}"
+
+
+def score_columns(result: ScoreResult) -> dict[str, Any]:
+    """What the row of a score holds of it."""
+    return {
+        "scorer": result.scorer,
+        "metric": result.metric,
+        "value": result.value,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "n_failed": result.n_failed,
+        "baseline": result.baseline.value if result.baseline else None,
+        "details": storable(result.as_details()),
+        "judge": (result.details.get("judge") or {}).get("model", ""),
+    }
 
 
 def add_human(session: Session, **values: Any) -> Explanation:
