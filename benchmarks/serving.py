@@ -120,7 +120,7 @@ class Api:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app"]
+        command = [str(Path(sys.executable).with_name("monosemy")), "serve"]
         settings = {
             "MONOSEMY_DATABASE_URL": database_url,
             "MONOSEMY_HOME": str(home),
@@ -128,7 +128,7 @@ class Api:
         }
         self.begin = time.perf_counter()
         self.process = subprocess.Popen(
-            [*command, "--port", str(self.port), "--no-access-log"],
+            [*command, "--port", str(self.port)],
             env={**os.environ, **settings},
             stdout=subprocess.DEVNULL,
             stderr=(home / "api.log").open("ab"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,9 +57,6 @@ def create_app(
         registry.register(collector)
         rates = KeyRates(settings.redis_url)
         app.state.context = AppContext(settings, engine, inference, TokenTables(), registry, rates)
-        # What is imported stays: looking through it again and again held requests up for 0.1 s.
-        gc.collect()
-        gc.freeze()
         logger.info("started", extra={"version": version(), "keys": settings.require_keys})
         try:
             yield
