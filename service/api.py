@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from service.audit import endpoints as audit
 from service.docs import endpoints as docs
@@ -12,6 +12,7 @@ from service.inference import endpoints as inference
 from service.inference import steering
 from service.models import endpoints as models
 from service.problems import documented
+from service.query_names import known_query_names
 from service.queues import endpoints as queues
 from service.reports import endpoints as reports
 from service.runs import endpoints as runs
@@ -35,7 +36,7 @@ TAGS = [
     {"name": "system", "description": "Health and metrics."},
 ]
 
-router = APIRouter(prefix=PREFIX)
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(known_query_names)])
 for part in (
     runs,
     training,

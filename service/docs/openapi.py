@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from monosemy.specs import RunSpec
-from service.problems import ProblemDetail
+from service.problems import ProblemDetail, documented
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -47,6 +47,8 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     for operations in document["paths"].values():
         for operation in operations.values():
+            for status in _always(operation):
+                operation["responses"].setdefault(str(status), documented(status)[status])
             default = operation.get("responses", {}).get("422", {}).get("content", {})
             if "application/json" in default:
                 del default["application/json"]
@@ -54,3 +56,10 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
                     "schema": {"$ref": "#/components/schemas/ProblemDetail"}
                 }
     return document
+
+
+def _always(operation: dict[str, Any]) -> list[int]:
+    """Statuses that come from before the endpoint: unreadable and too large bodies, key limits."""
+    bodies = [400, 413] if "requestBody" in operation else []
+    keys = [429] if operation.get("security") else []
+    return bodies + keys

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from service.context import SessionDep
+from service.instants import Instant
 from service.keys.authorize import CanRead
-from service.problems import documented, invalid
+from service.problems import documented
 from service.saes.repository import find_sae
 from service.spend import repository
 from service.spend.schemas import Grouping, SpendRow, SpendTable
@@ -27,12 +27,10 @@ def show(
         str | None, Query(max_length=200, description="Only runs over this SAE, by id or name.")
     ] = None,
     since: Annotated[
-        dt.datetime | None, Query(description="Only calls sent from then on, with time zone.")
+        Instant | None, Query(description="Only calls sent from then on, with time zone.")
     ] = None,
 ) -> SpendTable:
     """Every HTTP request to a judge has its row in the ledger, written before it is sent."""
-    if since is not None and since.tzinfo is None:
-        raise invalid([("since", "needs a time zone, such as a Z at its end")])
     named = None
     if sae is not None:
         found, _ = find_sae(session, sae)

@@ -33,6 +33,7 @@ BAD_SPECS: list[tuple[Any, str, str]] = [
     ({"kind": "pipeline", "sae": {"dsae": 4}}, "sae.dsae", "did you mean 'd_sae'?"),
     ({"kind": "train", "training": {"tokens": 0}}, "training.tokens", "greater than"),
     ({"kind": "train", "training": {"tokens": "many"}}, "training.tokens", "integer"),
+    ({"kind": "train", "training": {"tokens": True}}, "training.tokens", "a number is expected"),
     ({"kind": "train", "training": 3}, "training", ""),
     ({"kind": "train", "sae": {"k": 10, "d_sae": 5}}, "sae", "larger than d_sae"),
     ({"kind": "train", "site": "blocks.x"}, "site", ""),
@@ -102,6 +103,10 @@ def test_bodies(client: TestClient, content: bytes, kind: str) -> None:
         f"{RUNS}?limit=0",
         f"{RUNS}?limit=201",
         f"{RUNS}?limit=x",
+        f"{RUNS}?limits=5",
+        f"{FEATURES}?min_densty=0.1",
+        "/api/v1/spend?since=1700000000",
+        "/api/v1/spend?since=2026-01-31T12:00:00",
         f"{RUNS}?state=done",
         f"{RUNS}?kind=fit",
         f"{RUNS}?parent=x",
@@ -159,6 +164,13 @@ def test_parameters(client: TestClient, library: Library, url: str) -> None:
 )
 def test_activation_requests(client: TestClient, library: Library, body: Any) -> None:
     assert_problem(client.post(ACTIVATIONS, json=body), 422)
+
+
+def test_a_misspelt_filter_is_named(client: TestClient, library: Library) -> None:
+    body = assert_problem(client.get(f"{FEATURES}?min_densty=0.1"), 422)
+    (error,) = body["errors"]
+    assert error["path"] == "min_densty"
+    assert "did you mean 'min_density'?" in error["message"]
 
 
 def test_unknown_sae_in_an_activation_request(client: TestClient) -> None:
