@@ -77,6 +77,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan,
         middleware=[
             Middleware(RequestBoundary, metrics=metrics),

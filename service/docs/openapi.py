@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from monosemy.specs import RunSpec
@@ -34,6 +35,12 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def operation_id(route: APIRoute) -> str:
+    """``runs_submit`` for ``submit`` in ``service/runs``: what generated clients call it."""
+    domain = route.endpoint.__module__.split(".")[1]
+    return domain if domain == route.name else f"{domain}_{route.name}"
+
+
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name, schema in (
@@ -42,6 +49,11 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     ):
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
+    for schema in schemas.values():
+        for part in schema.get("properties", {}).values():
+            # Its own fields tell their defaults; generators of clients stumble over this one.
+            if isinstance(part.get("default"), dict):
+                del part["default"]
     # FastAPI's own form of a 422 is never sent.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

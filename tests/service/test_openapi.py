@@ -80,6 +80,17 @@ def test_every_operation_is_documented(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.integration
+def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    names = [
+        operation["operationId"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    assert len(set(names)) == len(names)
+    assert {"runs_submit", "features_list_all", "search"} <= set(names)
+
+
+@pytest.mark.integration
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
