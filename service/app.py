@@ -10,7 +10,8 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette_compress import CompressMiddleware, remove_compress_type
 
 from monosemy.errors import MonosemyError
 from service import problems
@@ -32,6 +33,8 @@ from service.system.metrics import DatabaseCollector, HttpMetrics
 from service.version import version
 
 POOL_SIZE = 10
+
+remove_compress_type("text/event-stream")  # a few bytes at a time, which must not wait
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +83,11 @@ def create_app(
         generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan,
         middleware=[
+            *_cross_origin(settings.allowed_origins),
             Middleware(RequestBoundary, metrics=metrics),
             *([] if settings.require_keys else [Middleware(LoopbackOnly)]),
             Middleware(AuditLog),
-            Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
+            Middleware(CompressMiddleware, minimum_size=1024, brotli=False, zstd_level=3),
             Middleware(Conditional),
             Middleware(BodyLimit),
         ],
@@ -93,6 +97,25 @@ def create_app(
     app.include_router(router)
     app.include_router(system.router, include_in_schema=False)
     return app
+
+
+def _cross_origin(origins: list[str]) -> list[Middleware]:
+    """Outermost, so that errors too can be read by the pages that are let in."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", *_SENT],
+            expose_headers=["X-Request-ID", "ETag", "Retry-After", "Location"],
+            max_age=600,
+        )
+    ]
+
+
+_SENT = ["Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-ID"]
 
 
 def check_exposure(settings: Settings) -> None:

@@ -10,8 +10,9 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,6 +49,9 @@ class Settings(BaseSettings):
     """Ask every caller for an API key.  Without keys the API serves loopback addresses only."""
     secret: SecretStr | None = None
     """Keys the HMAC under which API keys are stored; required when ``require_keys`` is on."""
+    cors_origins: str = ""
+    """Origins, separated by commas, whose pages may call the API from a browser, such as
+    ``https://notebooks.example``; ``*`` lets in every page that has a key."""
     judge_url: str | None = None
     """OpenAI-compatible endpoint that explains and scores, ending in ``/v1``."""
     judge_model: str | None = None
@@ -79,6 +83,21 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            parts = urlsplit(origin)
+            plain = f"{parts.scheme}://{parts.netloc}" == origin and "@" not in origin
+            if origin != "*" and not (plain and parts.scheme in ("http", "https")):
+                raise ValueError(f"'{origin}' is no origin, such as https://notebooks.example")
+        return value
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Of ``cors_origins``, one by one."""
+        return _listed(self.cors_origins)
+
     @property
     def artifacts(self) -> Path:
         return self.home / "artifacts"
@@ -98,6 +117,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         stack = _StackFile(settings_cls, init_settings, env_settings)
         return init_settings, env_settings, stack
+
+
+def _listed(value: str) -> list[str]:
+    return [part for each in value.split(",") if (part := each.strip())]
 
 
 class _StackFile(PydanticBaseSettingsSource):
