@@ -9,6 +9,8 @@ import sys
 from contextvars import ContextVar
 from typing import TextIO
 
+from monosemy.redaction import without_keys
+
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the request being served."""
 run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
@@ -18,7 +20,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message, the two ids, whatever was given as ``extra``, the traceback."""
+    """time, level, logger, message, the two ids, ``extra``, the traceback; what looks like a key is
+    taken out."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -36,7 +39,7 @@ class JsonFormatter(logging.Formatter):
         entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return without_keys(json.dumps(entry, default=str, ensure_ascii=False))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

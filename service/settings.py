@@ -35,9 +35,9 @@ class Settings(BaseSettings):
     """Address of the API, as the CLI calls it."""
     api_key: SecretStr | None = None
     """Key that the CLI sends."""
-    database_url: str | None = None
+    database_url: str | None = Field(None, repr=False)
     """PostgreSQL, as ``postgresql://user:password@host/database``."""
-    redis_url: str | None = None
+    redis_url: str | None = Field(None, repr=False)
     """Redis or Valkey, as ``redis://host:6379/0`` or ``unix:///path``."""
     inference_url: str | None = None
     """Address of the warm inference server, as the API calls it."""

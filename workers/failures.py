@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import traceback
 from pathlib import Path
 
@@ -18,13 +17,12 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from monosemy.errors import MonosemyError
+from monosemy.redaction import without_keys
 from service.settings import Settings
 
 _LONGEST = 2000
 _PASSING = ("08", "40", "53", "55", "57")
 """Classes of SQLSTATE: connection, rollback (deadlock), resources, not in that state, operator."""
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|hf|mono)[-_][\w-]{12,}")
 
 
 def describe_failure(error: BaseException) -> tuple[str, bool]:
@@ -67,7 +65,7 @@ def without_secrets(text: str, settings: Settings) -> str:
     """``text`` without the settings' keys and passwords, credentials in URLs, and likely keys."""
     for secret in _secrets(settings):
         text = text.replace(secret, "***")
-    return _KEY_LIKE.sub("***", _CREDENTIALS.sub("***@", text))
+    return without_keys(text)
 
 
 def _secrets(settings: Settings) -> list[str]:

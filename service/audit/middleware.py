@@ -8,6 +8,7 @@ from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monosemy.redaction import without_keys
 from service.context import AppContext
 from service.database.session import transaction
 from service.database.tables import AuditEntry
@@ -53,7 +54,7 @@ def _enter(scope: Scope, status: int) -> None:
         key_prefix=state.get("key_prefix"),
         client=str((scope.get("client") or ("unix",))[0]),
         method=scope["method"],
-        path=scope["path"].replace("\x00", "\ufffd")[:_LONGEST],
+        path=without_keys(scope["path"].replace("\x00", "\ufffd"))[:_LONGEST],
         route=route_template(scope)[:_LONGEST],
         status=status,
         request_id=state.get("request_id", ""),

@@ -259,7 +259,10 @@ class Endpoint:
         choice = completion.choices[0]
         if getattr(choice.message, "refusal", None):
             return Reply("", "refusal")
-        return Reply(choice.message.content or "", choice.finish_reason or "stop")
+        text = choice.message.content or ""
+        if self._key:
+            text = text.replace(self._key, "[key]")  # some endpoints repeat what they were sent
+        return Reply(text, choice.finish_reason or "stop")
 
     def _live(self, asked: dict[str, Any]) -> _Request:
         return lambda headers: self._client.chat.completions.create(**asked, extra_headers=headers)
