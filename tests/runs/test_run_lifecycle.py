@@ -16,7 +16,7 @@ from monosemy.errors import ConflictError
 from monosemy.specs import PENDING_SAE
 from service.database.session import transaction
 from service.database.tables import Run
-from service.runs import repository
+from service.runs import attempts, repository
 from service.runs.lifecycle import LostLease
 
 pytestmark = pytest.mark.integration
@@ -121,6 +121,50 @@ def test_a_run_that_kills_its_workers_fails(engine: Engine) -> None:
     ended = acts.load(engine, run)
     assert ended.state == "failed" and "lost 2 times" in str(ended.error)
     assert ended.lease_owner is None and ended.finished_at is not None
+
+
+def test_a_run_that_gets_further_may_lose_any_number_of_workers(engine: Engine) -> None:
+    run = acts.submit(engine, TRAIN, max_attempts=2)
+    for number in range(12):
+        owner = f"worker {number}"
+        assert acts.claim(engine, owner=owner) == run
+        acts.progress(engine, run, owner, done=100 * (number + 1))
+        acts.expire(engine, run)
+    assert acts.claim(engine, owner="the last") == run
+    acts.progress(engine, run, "the last", done=50)  # no further than the one before
+    acts.expire(engine, run)
+    assert acts.claim(engine) is None
+    ended = acts.load(engine, run)
+    assert ended.state == "failed" and ended.attempt == 13
+    acts.retry(engine, run)
+    assert acts.claim(engine, owner="a new beginning") == run
+
+
+def test_lost_workers_are_no_failures(engine: Engine) -> None:
+    """An error after many lost workers is still the first one, and tried again."""
+    run = acts.submit(engine, TRAIN)
+    for number in range(5):
+        acts.claim(engine, owner=str(number))
+        acts.progress(engine, run, str(number), done=number + 1)
+        acts.expire(engine, run)
+    assert acts.claim(engine) == run
+    acts.fail(engine, run, error="passing", retryable=True)
+    again = acts.load(engine, run)
+    assert (again.state, again.attempt) == ("queued", 6)
+    assert acts.events(engine, run, "state")[-1]["retry_in_seconds"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("marks", "in_vain"),
+    [
+        ([[0, 0]], 1),
+        ([[0, 3], [0, 5], [0, 4], [0, 5]], 3),
+        ([[0, 9], [1, 0]], 1),
+        ([[1, 0], [0, 9], [1, 1]], 1),
+    ],
+)
+def test_how_often_in_vain(marks: list[list[int]], in_vain: int) -> None:
+    assert attempts._in_vain(marks) == in_vain
 
 
 def test_failed_attempts_wait_longer_each_time(engine: Engine) -> None:
