@@ -24,6 +24,11 @@ _LONGEST = 2000
 _PASSING = ("08", "40", "53", "55", "57")
 """Classes of SQLSTATE: connection, rollback (deadlock), resources, not in that state, operator."""
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""As CUDA and PyTorch's CPU allocator say it."""
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_LET = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
 
 def describe_failure(error: BaseException) -> tuple[str, bool]:
     """The text to keep, and True if another attempt may help.
@@ -32,11 +37,18 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     """
     if isinstance(error, MonosemyError):
         return str(error)[:_LONGEST], False
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    said = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
         advice = "Use a smaller sae.d_sae, training.batch_tokens, buffer_tokens or host_rows."
         return f"Out of memory ({type(error).__name__}). {advice}", False
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _errno(error) in _DISK_FULL or "no space left" in said:
         return "No space is left on the disk of the artifact folder. Free some and retry.", False
+    if _errno(error) in _NOT_LET:
+        named = getattr(error, "filename", None) or "the artifact folder"
+        return (
+            f"The system does not let the worker use {named} ({error}). Mend it, and retry.",
+            False,
+        )
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
     if isinstance(error, SQLAlchemyError):
@@ -45,6 +57,10 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     else:
         text = str(error)
     return f"{type(error).__name__}: {text[:500]}{where}", True
+
+
+def _errno(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
 
 
 def is_passing(error: Exception) -> bool:

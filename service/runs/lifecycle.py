@@ -32,7 +32,9 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
 SHARED = frozenset({"explain", "score"})
 """Kinds whose features are shared out: a lost leader costs nothing but the time to find another."""
-_LOST_LEADERS = 20
+LOST_LEADERS = 20
+LOST_WORKERS = 10
+"""So many in a row, without getting further, and the run itself is taken to be what kills them."""
 _BACKOFF_SECONDS = (5.0, 30.0, 120.0)
 
 
@@ -79,7 +81,7 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
             continue
         takeover = run.state == "running"
         lost = attempts.lost_in_vain(session, run) if takeover else 0
-        if lost >= max(run.max_attempts, _LOST_LEADERS if run.kind in SHARED else 0):
+        if lost >= (LOST_LEADERS if run.kind in SHARED else LOST_WORKERS):
             told = f"its worker was lost {lost} times, and it got no further"
             _end(session, run, "failed", error=told)
             continue

@@ -17,7 +17,7 @@ from monosemy.specs import PENDING_SAE
 from service.database.session import transaction
 from service.database.tables import Run
 from service.runs import attempts, repository
-from service.runs.lifecycle import LostLease
+from service.runs.lifecycle import LOST_WORKERS, LostLease
 
 pytestmark = pytest.mark.integration
 
@@ -113,29 +113,30 @@ def test_a_lease_lasts_as_long_as_it_is_renewed(engine: Engine) -> None:
 
 
 def test_a_run_that_kills_its_workers_fails(engine: Engine) -> None:
-    run = acts.submit(engine, TRAIN, max_attempts=2)
-    for owner in ("one", "two"):
-        assert acts.claim(engine, owner=owner) == run
+    run = acts.submit(engine, TRAIN)
+    for number in range(LOST_WORKERS):
+        assert acts.claim(engine, owner=str(number)) == run
         acts.expire(engine, run)
-    assert acts.claim(engine, owner="three") is None
+    assert acts.claim(engine, owner="one more") is None
     ended = acts.load(engine, run)
-    assert ended.state == "failed" and "lost 2 times" in str(ended.error)
+    assert ended.state == "failed" and f"lost {LOST_WORKERS} times" in str(ended.error)
     assert ended.lease_owner is None and ended.finished_at is not None
 
 
 def test_a_run_that_gets_further_may_lose_any_number_of_workers(engine: Engine) -> None:
-    run = acts.submit(engine, TRAIN, max_attempts=2)
-    for number in range(12):
+    run = acts.submit(engine, TRAIN)
+    for number in range(2 * LOST_WORKERS):
         owner = f"worker {number}"
         assert acts.claim(engine, owner=owner) == run
         acts.progress(engine, run, owner, done=100 * (number + 1))
         acts.expire(engine, run)
-    assert acts.claim(engine, owner="the last") == run
-    acts.progress(engine, run, "the last", done=50)  # no further than the one before
-    acts.expire(engine, run)
+    for number in range(LOST_WORKERS - 1):
+        assert acts.claim(engine, owner=str(number)) == run
+        acts.progress(engine, run, str(number), done=50)  # no further than those before
+        acts.expire(engine, run)
     assert acts.claim(engine) is None
     ended = acts.load(engine, run)
-    assert ended.state == "failed" and ended.attempt == 13
+    assert ended.state == "failed" and ended.attempt == 3 * LOST_WORKERS - 1
     acts.retry(engine, run)
     assert acts.claim(engine, owner="a new beginning") == run
 
