@@ -29,13 +29,13 @@ def submitted(
     response: Response,
     spec: Part,
     key: uuid.UUID | None,
+    once: str | None,
     priority: int = 0,
 ) -> RunFamily:
     """Stores the run and tells the workers once that is committed.
 
-    With the header ``Idempotency-Key`` an equal submission gets the run of the first one.
+    With an ``Idempotency-Key``, ``once``, an equal submission gets the run of the first one.
     """
-    once = request.headers.get("idempotency-key")
     before = submitted_before(session, key, once, spec) if once is not None else None
     if before is not None:
         run_id = before
