@@ -24,6 +24,8 @@ _LONGEST = 2000
 _PASSING = ("08", "40", "53", "55", "57")
 """Classes of SQLSTATE: connection, rollback (deadlock), resources, not in that state, operator."""
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+
 
 def describe_failure(error: BaseException) -> tuple[str, bool]:
     """The text to keep, and True if another attempt may help.
@@ -32,7 +34,7 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     """
     if isinstance(error, MonosemyError):
         return str(error)[:_LONGEST], False
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         advice = "Use a smaller sae.d_sae, training.batch_tokens, buffer_tokens or host_rows."
         return f"Out of memory ({type(error).__name__}). {advice}", False
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -45,6 +47,16 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     else:
         text = str(error)
     return f"{type(error).__name__}: {text[:500]}{where}", True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for Python's, CUDA's and the C allocator's way of saying so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
 
 def is_passing(error: Exception) -> bool:

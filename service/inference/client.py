@@ -37,22 +37,9 @@ class InferenceClient:
     def close(self) -> None:
         self._http.close()
 
-    def activations(
-        self,
-        sae: dict[str, Any],
-        model: dict[str, Any],
-        text: str,
-        top_k: int,
-        features: Sequence[int] | None,
-    ) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token."""
-        body = {
-            "sae": sae,
-            "model": model,
-            "text": text,
-            "top_k": top_k,
-            "features": None if features is None else list(features),
-        }
+    def activations(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "saes": [{"features", "chosen"}]}``: ``features`` are
+        pairs of index and activation by token, ``chosen`` rows of activations or null."""
         return self._post("/activations", body, ACTIVATIONS_SECONDS)
 
     def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
