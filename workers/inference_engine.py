@@ -51,11 +51,13 @@ class SaeAt:
     """Only these, as far as they fire; None takes the strongest."""
 
 
+@dataclass(frozen=True)
 class _Opened:
     """What one request holds; ``keys`` are not let go for it."""
 
-    def __init__(self, host: WarmHost, saes: list[WarmSae], keys: set[Hashable]) -> None:
-        self.host, self.saes, self.keys = host, saes, keys
+    host: WarmHost
+    saes: list[WarmSae]
+    keys: set[Hashable]
 
 
 class InferenceEngine:
@@ -119,21 +121,20 @@ class InferenceEngine:
             yield from events
 
     def _open(self, spec: ModelSpec, paths: Sequence[str]) -> _Opened:
-        folders = [self._folder(path) for path in paths]
         spec = self._placed(spec)
-        key: Hashable = ("host", spec.model_dump_json())
-        keys = {key}
-        loaded = self._get(key, lambda: self._load_host(spec), lambda: self._size(spec), keys)
-        host = cast(WarmHost, loaded)
-        device = host.host.device
+        host_key = ("host", spec.model_dump_json())
+        folders = [self._folder(path) for path in paths]
+        # The time is part of the key: a run that is retried writes its SAE anew.
+        sae_keys = [("sae", str(folder), written, spec.device) for folder, written in folders]
+        keys: set[Hashable] = {host_key, *sae_keys}
+        host = cast(
+            WarmHost,
+            self._get(host_key, lambda: self._load_host(spec), lambda: self._size(spec), keys),
+        )
         saes = []
-        for path, (folder, written) in zip(paths, folders, strict=True):
-            # The time is part of the key: a run that is retried writes its SAE anew.
-            key = ("sae", path, written, str(device))
-            keys.add(key)
-            load = partial(self._load_sae, folder, device)
-            loaded = self._get(key, load, partial(file_bytes, folder), keys)
-            saes.append(cast(WarmSae, loaded))
+        for key, (folder, _) in zip(sae_keys, folders, strict=True):
+            load = partial(self._load_sae, folder, host.host.device)
+            saes.append(cast(WarmSae, self._get(key, load, partial(file_bytes, folder), keys)))
         return _Opened(host, saes, keys)
 
     def _folder(self, path: str) -> tuple[Path, int]:

@@ -67,7 +67,10 @@ class Warm(Generic[T]):
                 kept.value.set_result(value)
                 with self._lock:
                     kept.size = size
-                    self._shrink({key, *spare})
+                    used = self._shrink({key, *spare})
+                if used > self._budget:
+                    told = {"used": used, "budget": self._budget}
+                    logger.warning("what one request needs exceeds the budget", extra=told)
         return kept.value.result()
 
     def loaded(self, key: Hashable) -> T | None:
@@ -90,12 +93,11 @@ class Warm(Generic[T]):
         with self._lock:
             return sum(kept.size for kept in self._kept.values())
 
-    def _shrink(self, spare: Collection[Hashable]) -> None:
-        """Called with the lock held."""
+    def _shrink(self, spare: Collection[Hashable]) -> int:
+        """What is still used.  Called with the lock held."""
         used = sum(kept.size for kept in self._kept.values())
         for key in [key for key in self._kept if key not in spare]:
             if used <= self._budget:
-                return
+                break
             used -= self._kept.pop(key).size
-        if used > self._budget:
-            logger.warning("warm values take %d, more than the budget of %d", used, self._budget)
+        return used

@@ -51,3 +51,42 @@ def test_a_load_that_fails_is_tried_again_and_blocks_nobody() -> None:
         with pytest.raises(OSError, match="not there"):
             failing.result()
     assert warm.get("bad", lambda: "there now") == "there now"
+
+
+def test_a_budget_of_sizes() -> None:
+    """What is measured counts, not what was expected; what a request needs is spared."""
+    warm: Warm[int] = Warm(10, measure=lambda value: value)
+    loads: list[int] = []
+
+    def get(size: int, expected: int = 0, spare: tuple[int, ...] = ()) -> None:
+        def load() -> int:
+            loads.append(size)
+            return size
+
+        assert warm.get(size, load, expected, spare) == size
+
+    for size in (4, 3, 2):
+        get(size)
+    assert warm.used == 9
+    get(4)  # a use: 3 is the oldest now
+    get(5, expected=1)  # fits as expected, not as it is
+    assert warm.used == 9 and warm.loaded(5) == 5 and warm.loaded(4) == 4
+    assert warm.loaded(3) is None and warm.loaded(2) is None
+    get(6, spare=(5,))  # beyond the budget with what is spared, so nothing else stays
+    assert warm.used == 11 and loads == [4, 3, 2, 5, 6]
+    assert warm.loaded(4) is None
+    assert warm.let_go({6}) == 5
+    assert warm.used == 6
+
+
+def test_room_is_made_before_loading() -> None:
+    warm: Warm[int] = Warm(10, measure=lambda value: value)
+    warm.get("old", lambda: 6)
+    kept: list[int | None] = []
+
+    def load() -> int:
+        kept.append(warm.loaded("old"))
+        return 5
+
+    warm.get("new", load, expected=5)
+    assert kept == [None]
