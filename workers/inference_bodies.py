@@ -55,6 +55,11 @@ class ActivationsBody(_PromptBody):
     top_k: int = Field(10, ge=1, le=1000)
 
 
+class TokenizeBody(_PromptBody):
+    sae: SaePlace | None = None
+    """For the BOS that it was trained with."""
+
+
 class PushBody(_Body):
     latent: int = Field(ge=0)
     strength: float = Field(allow_inf_nan=False)

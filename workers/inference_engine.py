@@ -21,19 +21,22 @@ from monosemy.interp.embedder import Embedder
 from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
-from monosemy.models.resolve import locate
+from monosemy.models.resolve import locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
 from workers.failures import is_out_of_memory
 from workers.memory import default_budget, file_bytes, weight_bytes
-from workers.prompts import Prompt
+from workers.prompts import Prompt, Tokenizing
 from workers.reading import Wanted, WarmSae, activations
 from workers.steered_text import Steer, steered_events
 from workers.warm import Warm
 from workers.warm_host import WarmHost
 
 logger = logging.getLogger(__name__)
+
+_MAX_TOKENIZERS = 4
+"""Of models whose weights are not loaded."""
 
 
 class NoSaeFolder(DataError):
@@ -73,6 +76,7 @@ class InferenceEngine:
         if budget is None:
             budget = default_budget(choose_device(device))
         self._warm: Warm[WarmHost | WarmSae] = Warm(budget, _bytes)
+        self._tokenizers: Warm[Tokenizing] = Warm(_MAX_TOKENIZERS)
         self._embedder: Embedder | None = None
         self._embed_lock = threading.Lock()
 
@@ -93,6 +97,19 @@ class InferenceEngine:
         ]
         with self._room(opened.keys):
             return activations(opened.host, prompt, wanted, top_k)
+
+    def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "bos"}``; ``bos`` is what the SAE at ``path`` was trained
+        to read before a text, None for a chat.
+
+        Needs the tokenizer alone.  Raises ``NoSaeFolder``, ``ModelError``, and ``DataError`` where
+        a chat template is missing or refuses.
+        """
+        words = self._words(self._placed(spec))
+        prepend = path is not None and prepends_bos(self._folder(path)[0])
+        tokens = words.pieces(words.encode(prompt))
+        bos = words.bos_id if prepend and prompt.messages is None else None
+        return {"tokens": tokens, "bos": None if bos is None else words.pieces([bos])[0]}
 
     def steer(
         self, spec: ModelSpec, path: str, site: str, asked: Steer
@@ -136,6 +153,17 @@ class InferenceEngine:
             load = partial(self._load_sae, folder, host.host.device)
             saes.append(cast(WarmSae, self._get(key, load, partial(file_bytes, folder), keys)))
         return _Opened(host, saes, keys)
+
+    def _words(self, spec: ModelSpec) -> Tokenizing:
+        key = ("host", spec.model_dump_json())
+        host = self._warm.loaded(key)
+        if isinstance(host, WarmHost):
+            return host.words
+
+        def load() -> Tokenizing:
+            return Tokenizing(open_tokenizer(locate(spec, self._workspace), spec), spec.name)
+
+        return self._tokenizers.get(key, load)
 
     def _folder(self, path: str) -> tuple[Path, int]:
         """(place, when it was written)"""

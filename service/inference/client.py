@@ -42,6 +42,10 @@ class InferenceClient:
         pairs of index and activation by token, ``chosen`` rows of activations or null."""
         return self._post("/activations", body, ACTIVATIONS_SECONDS)
 
+    def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "bos": one or null}``"""
+        return self._post("/tokenize", body, ACTIVATIONS_SECONDS)
+
     def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
 

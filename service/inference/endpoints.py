@@ -6,7 +6,13 @@ from fastapi import APIRouter
 
 from service.context import ContextDep
 from service.database.session import transaction
-from service.inference.schemas import ActivationsRequest, ActivationsResponse
+from service.inference.schemas import (
+    ActivationsRequest,
+    ActivationsResponse,
+    TokenizeRequest,
+    TokenizeResponse,
+    TokenText,
+)
 from service.inference.service import (
     add_labels,
     by_token,
@@ -17,8 +23,10 @@ from service.inference.service import (
     sae_body,
 )
 from service.keys.authorize import CanInfer
+from service.models.repository import find_model
 from service.problems import documented
-from service.saes.schemas import SaeSummary
+from service.saes.repository import find_sae
+from service.saes.schemas import ModelBrief, SaeSummary
 
 router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -51,3 +59,29 @@ def activations(context: ContextDep, request: ActivationsRequest) -> Activations
         add_labels(session, saes, tokens, chosen)
     summaries = [SaeSummary.of(sae, model) for sae, model in saes]
     return ActivationsResponse(sae=summaries[0], saes=summaries, tokens=tokens, chosen=chosen)
+
+
+@router.post(
+    "/tokenize",
+    summary="Tokens of a text or chat",
+    responses=documented(404, 413, 422, 503),
+)
+def tokenize(context: ContextDep, request: TokenizeRequest) -> TokenizeResponse:
+    """Cuts a text as the host model's own tokenizer does, or a chat once its template has written
+    it.  No model is loaded for it."""
+    with transaction(context.engine) as session:
+        sae, model = None, None
+        if request.sae is not None:
+            sae, model = find_sae(session, request.sae)
+        else:
+            model = find_model(session, str(request.model))
+    body = {
+        "model": model.spec,
+        "sae": None if sae is None else sae_body(sae),
+        **prompt_body(request),
+    }
+    with inference_problems():
+        answer = context.inference.tokenize(body)
+        tokens = [TokenText(**token) for token in answer["tokens"]]
+        bos = None if answer["bos"] is None else TokenText(**answer["bos"])
+    return TokenizeResponse(model=ModelBrief.of(model), tokens=tokens, bos=bos)

@@ -47,6 +47,7 @@ ENDPOINTS = {
     ("get", "/api/v1/spend"),
     ("get", "/api/v1/search"),
     ("post", "/api/v1/inference/activations"),
+    ("post", "/api/v1/inference/tokenize"),
     ("get", "/api/v1/healthz"),
     ("get", "/api/v1/readyz"),
     ("get", "/api/v1/metrics"),

@@ -123,6 +123,38 @@ def test_what_the_template_refuses_is_said(planted: Planted, client: TestClient)
     assert answer.status_code == 422 and "unknown role pirate" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_tokens_need_no_weights(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
+    client = TestClient(create_app(settings))
+    sae = planted.sae(SITES[0])
+    if warm:
+        read = {"model": planted.spec, "saes": [sae], "text": "x"}
+        assert client.post("/activations", json=read).status_code == 200
+    else:
+        monkeypatch.delattr(HostModel, "load")
+    tokenizer = planted.host.tokenizer
+    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    found = client.post("/tokenize", json={"model": planted.spec, "text": TEXT, "sae": sae}).json()
+    assert [token["id"] for token in found["tokens"]] == ids
+    assert "".join(token["text"] for token in found["tokens"]) == TEXT
+    assert found["bos"] == {"id": 0, "text": "<s>"}
+    for other in (None, planted.sae(SITES[0], prepend_bos=False)):
+        asked = {"model": planted.spec, "text": TEXT, "sae": other}
+        assert client.post("/tokenize", json=asked).json() == {**found, "bos": None}
+    chat = {"model": planted.spec, "messages": CHAT, "sae": sae, "generation_prompt": True}
+    found = client.post("/tokenize", json=chat).json()
+    ids = tokenizer.apply_chat_template(CHAT, return_dict=False, add_generation_prompt=True)
+    assert [token["id"] for token in found["tokens"]] == ids and found["bos"] is None
+
+
+def test_tokens_of_a_model_that_is_not_there(planted: Planted, client: TestClient) -> None:
+    answer = client.post("/tokenize", json={"model": {"name": "/no/such/model"}, "text": "x"})
+    assert answer.status_code == 422 and "/no/such/model" in answer.json()["detail"]
+
+
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Shapes of all forwards to come."""
