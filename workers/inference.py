@@ -20,7 +20,13 @@ from service import logs, problems
 from service.problems import Problem, from_exception, problem_response, unavailable
 from service.settings import Settings
 from workers.failures import is_out_of_memory
-from workers.inference_bodies import ActivationsBody, EmbedBody, SteerBody, TokenizeBody
+from workers.inference_bodies import (
+    ActivationsBody,
+    ContrastBody,
+    EmbedBody,
+    SteerBody,
+    TokenizeBody,
+)
 from workers.inference_engine import InferenceEngine, NoSaeFolder
 
 
@@ -39,6 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
     def activations(body: ActivationsBody) -> JSONResponse:
         saes = [each.asked() for each in body.saes]
         return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
+
+    @app.post("/contrast")
+    def contrast(body: ContrastBody) -> JSONResponse:
+        place = body.sae
+        return JSONResponse(engine.contrast(body.model, place.path, place.site, body.asked()))
 
     @app.post("/tokenize")
     def tokenize(body: TokenizeBody) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from monosemy.errors import DataError
 from monosemy.specs import ModelSpec
 from monosemy.steering.pushes import Push
 from monosemy.steering.writing import Writing
+from workers.contrasting import Contrasted
 from workers.inference_engine import SaeAt
 from workers.prompts import Prompt
 from workers.steered_text import Steer
@@ -58,6 +59,38 @@ class ActivationsBody(_PromptBody):
 class TokenizeBody(_PromptBody):
     sae: SaePlace | None = None
     """For the BOS that it was trained with."""
+
+
+_Texts = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=100_000)]],
+    Field(min_length=1, max_length=1000),
+]
+
+
+class ContrastBody(_Body):
+    sae: SaePlace
+    model: ModelSpec
+    positive: _Texts
+    negative: _Texts
+    chat: bool = False
+    """Whether each text is a user's message, to be put into the chat template."""
+    pooling: Literal["mean", "max"] = "mean"
+    statistic: Literal["auroc", "standardised", "share"] = "auroc"
+    top: int = Field(20, ge=1, le=1000)
+
+    def asked(self) -> Contrasted:
+        return Contrasted(
+            [self._prompt(text) for text in self.positive],
+            [self._prompt(text) for text in self.negative],
+            self.pooling,
+            self.statistic,
+            self.top,
+        )
+
+    def _prompt(self, text: str) -> Prompt:
+        if self.chat:
+            return Prompt(None, [{"role": "user", "content": text}], generation_prompt=False)
+        return Prompt(text, None)
 
 
 class PushBody(_Body):

@@ -25,6 +25,7 @@ from monosemy.models.resolve import locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
 from workers.memory import default_budget, file_bytes, weight_bytes
 from workers.prompts import Prompt, Tokenizing
@@ -97,6 +98,12 @@ class InferenceEngine:
         ]
         with self._room(opened.keys):
             return activations(opened.host, prompt, wanted, top_k)
+
+    def contrast(self, spec: ModelSpec, path: str, site: str, asked: Contrasted) -> dict[str, Any]:
+        """What ``contrasting.contrasted`` tells.  Raises as it and ``activations`` do."""
+        opened = self._open(spec, [path])
+        with self._room(opened.keys):
+            return contrasted(opened.host, opened.saes[0], site, asked)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> dict[str, Any]:
         """``{"tokens": [{"id", "text"}], "bos"}``; ``bos`` is what the SAE at ``path`` was trained
