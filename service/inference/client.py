@@ -14,6 +14,8 @@ from monosemy.errors import MonosemyError
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
 """A first request may have to load a host model and an SAE."""
+CONTRAST_SECONDS = 300.0
+"""Many texts, which others' requests come between."""
 EMBED_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 
@@ -45,6 +47,11 @@ class InferenceClient:
     def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
         """``{"tokens": [{"id", "text"}], "bos": one or null}``"""
         return self._post("/tokenize", body, ACTIVATIONS_SECONDS)
+
+    def contrast(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"positive", "negative", "tokens", "relabellings", "exact"}``: features with figures,
+        best first."""
+        return self._post("/contrast", body, CONTRAST_SECONDS)
 
     def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
