@@ -9,6 +9,7 @@ import typer
 from service.cli import (
     explanations,
     features,
+    inference,
     interchange,
     judging,
     keys,
@@ -41,7 +42,9 @@ for command in (
     saes.models,
     features.features,
     features.search,
-    features.activations,
+    inference.activations,
+    inference.tokenize,
+    inference.contrast,
     steering.steer,
     explanations.explain,
     explanations.score,
