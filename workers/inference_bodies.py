@@ -75,7 +75,7 @@ class ContrastBody(_Body):
     chat: bool = False
     """Whether each text is a user's message, to be put into the chat template."""
     pooling: Literal["mean", "max"] = "mean"
-    statistic: Literal["auroc", "standardised", "share"] = "auroc"
+    statistic: Literal["standardised", "auroc", "share"] = "standardised"
     top: int = Field(20, ge=1, le=1000)
 
     def asked(self) -> Contrasted:

@@ -4,15 +4,18 @@ Each text is one observation: a feature has one value on it, pooled over the tex
 tokens of one text do not vary independently.  All statistics here are differences of class means of
 a score that does not depend on the labels:
 
+* ``standardised``: the value over its standard deviation among all texts, classes joined.
 * ``auroc``: the score is the midrank; AUROC = 1/2 + (mean rank of positives - of negatives) / n
   (Mann and Whitney, Annals of Mathematical Statistics 18 (1947) 50).
-* ``standardised``: the value over its standard deviation among all texts, classes joined.
 * ``share``: 1 where the feature fires anywhere in the text.
 
 The best of thousands of features looks good by chance alone, so each p-value is that of the best:
 the share of relabellings of the texts under which any feature of the SAE does at least as well
 (P. H. Westfall and S. S. Young, Resampling-Based Multiple Testing, Wiley 1993, single-step maxT).
 With few texts no p-value can be small: of 2 + 2 there are 6 labellings, so none is below 1/6.
+Areas are coarse then, and one of thousands of features soon reaches 1 by chance: the standardised
+difference has more power (8 + 8 texts, 1,152 coordinates of SmolLM2, French against English: best
+p 0.001, by area 0.08).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Statistic = Literal["auroc", "standardised", "share"]
+Statistic = Literal["standardised", "auroc", "share"]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 

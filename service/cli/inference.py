@@ -109,8 +109,8 @@ def contrast(
         str | None, typer.Option(help="What it is: rerank by how near explanations are to that.")
     ] = None,
     statistic: Annotated[
-        Literal["auroc", "standardised", "share"], typer.Option(help="Order by.")
-    ] = "auroc",
+        Literal["standardised", "auroc", "share"], typer.Option(help="Order by, and test with.")
+    ] = "standardised",
     pooling: Annotated[
         Literal["mean", "max"], typer.Option(help="A text's value: over its tokens the ...")
     ] = "mean",

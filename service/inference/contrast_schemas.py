@@ -43,10 +43,12 @@ class ContrastRequest(Part):
     """Each text is a user's message, put into the model's own chat template."""
     pooling: Literal["mean", "max"] = "mean"
     """A feature's value on a text: its mean or its maximum over the text's tokens."""
-    statistic: Literal["auroc", "standardised", "share"] = "auroc"
-    """What features are ordered by. `auroc`: the chance that a positive text has the larger value.
-    `standardised`: the difference of the means over the standard deviation among all texts.
-    `share`: the difference of the shares of texts on which the feature fires at all."""
+    statistic: Literal["standardised", "auroc", "share"] = "standardised"
+    """What features are ordered by and tested with. `standardised`: the difference of the means
+    over the standard deviation among all texts; at most 2. `auroc`: the chance that a positive text
+    has the larger value, ties counted 1/2; with few texts many features reach 1, some by chance, so
+    that its p-values are larger. `share`: the difference of the shares of texts on which the
+    feature fires at all."""
     top_k: int = Field(20, ge=1, le=100)
     """Features given of each side."""
     rerank: Rerank | None = None

@@ -85,11 +85,11 @@ def test_chats_and_the_classes_turned_about(planted: Planted, client: TestClient
         for text in WHALES + CLOCKS
     ]
     assert found["tokens"] == sum(len(row) - 1 for row in rows)
-    expected = directly(planted, rows, "mean", "auroc")
+    expected = directly(planted, rows, "mean", "standardised")
     best = {each.feature: each.statistic for each in expected.positive}
     assert len(found["positive"]) == 3
     for each in found["positive"]:
-        assert each["statistic"] == pytest.approx(best[each["feature"]], abs=1e-6)
+        assert each["statistic"] == pytest.approx(best[each["feature"]], abs=1e-3)
     turned = body(planted, chat=True, top=3, positive=CLOCKS, negative=WHALES)
     other = client.post("/contrast", json=turned).json()
     assert [e["feature"] for e in other["negative"]] == [e["feature"] for e in found["positive"]]
@@ -112,7 +112,7 @@ def test_texts_are_read_a_batch_at_a_time(
     parts = client.post("/contrast", json=body(planted)).json()
     assert len(calls) > 2 and sum(calls) == 6
     for one, other in zip(whole["positive"], parts["positive"], strict=True):
-        assert one["statistic"] == pytest.approx(other["statistic"], abs=1e-6)
+        assert one["statistic"] == pytest.approx(other["statistic"], abs=1e-3)
 
 
 def test_pooling_of_planted_codes() -> None:
