@@ -33,7 +33,6 @@ from monosemy.specs import (
     parse_spec,
 )
 from monosemy.workspace import Workspace
-from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
@@ -109,11 +108,12 @@ class GpuRuns:
             reporter,
             origin={"run_id": str(run.id)},
         )
-        with transaction(self.engine) as session:
-            names = [
+        names = reporter.commit(
+            lambda session: [
                 self._publish(session, run, sae_id, made)
                 for sae_id, made in zip(ids, artifacts, strict=True)
             ]
+        )
         stages.clear_checkpoints(checkpoints)
         return [
             {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
@@ -125,8 +125,7 @@ class GpuRuns:
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
         made = stages.take_in(spec, folder, load_host, reporter, origin)
-        with transaction(self.engine) as session:
-            name = self._publish(session, run, run.id, made)
+        name = reporter.commit(lambda session: self._publish(session, run, run.id, made))
         return {"sae_id": str(run.id), "name": name, "metrics": made.metrics}
 
     def _publish(
@@ -157,8 +156,7 @@ class GpuRuns:
         sae_id, folder = self._sae(spec.sae)
         load_host = partial(self.hosts.load, reporter=reporter)
         metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter)
-        with transaction(self.engine) as session:
-            publish.store_evaluation(session, sae_id, metrics)
+        reporter.commit(lambda session: publish.store_evaluation(session, sae_id, metrics))
         return {"sae_id": str(sae_id), "metrics": metrics}
 
     def _index(self, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
@@ -170,11 +168,12 @@ class GpuRuns:
         load_host = partial(self.hosts.load, reporter=reporter)
         reader, store, _ = stages.index(spec, sae, folder_for, self.workspace, load_host, reporter)
         path = self.workspace.relative(folder_for(store.text_id))
-        with (
-            reporter.stage("publish", reader.n_features, "features") as stage,
-            transaction(self.engine) as session,
-        ):
-            index = publish.publish_index(session, sae_id, reader, store, path, stage)
+
+        def write(session: Session) -> dict[str, Any]:
+            with reporter.stage("publish", reader.n_features, "features") as stage:
+                return publish.publish_index(session, sae_id, reader, store, path, stage)
+
+        index = reporter.commit(write)
         return {"sae_id": str(sae_id), "index": index}
 
     def _interpret(

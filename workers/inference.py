@@ -91,12 +91,12 @@ def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 
 def _problem(error: Exception) -> Problem:
+    if is_out_of_memory(error):
+        return unavailable("Memory", "There is not enough memory for this request; try again.")
     if isinstance(error, NoSaeFolder):
         return Problem(404, "not-found", "Not found", str(error))
     if isinstance(error, MonosemyError):
         return Problem(422, "invalid-request", "The request cannot be served", str(error))
-    if is_out_of_memory(error):
-        return unavailable("Memory", "There is not enough memory for this request; try again.")
     return from_exception(error)
 
 

@@ -6,14 +6,19 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from monosemy.progress import Reporter, StageProgress
 from service.database.session import transaction
 from service.runs import repository
+from service.runs.lifecycle import LostLease
+from workers.failures import is_passing
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +61,26 @@ class RunReporter(Reporter):
         logger.info(message, extra={"detail": fields} if fields else None)
         data = {"message": message, **fields}
         self._write(lambda s: repository.record_log(s, self._run_id, self._owner, data))
+
+    def commit(self, change: Callable[[Session], T]) -> T:
+        """Stores a result by ``change``, in one transaction; a database that is away is waited for.
+
+        Raises ``LostLease`` where the run is another's by now: this worker slept, and was thought
+        dead.  Nobody can take the run between that look and the commit.
+        """
+        while True:
+            try:
+                with transaction(self._engine) as session:
+                    result = change(session)
+                    if not repository.is_held(session, self._run_id, self._owner):
+                        raise LostLease
+                    return result
+            except SQLAlchemyError as error:
+                if not is_passing(error):
+                    raise
+                logger.warning("a result cannot be stored yet: %s", type(error).__name__)
+            time.sleep(_SECONDS)
+            self.check()
 
     def _write(self, change: Callable[[Any], Any]) -> None:
         try:

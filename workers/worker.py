@@ -152,7 +152,7 @@ class Worker:
         reporter = RunReporter(self.engine, run.id, self.owner, lease.should_stop)
         lease.start()
         held: dict[str, Any] = {"run_id": run.id, "owner": self.owner}
-        end: End
+        end: End | None = None
         try:
             result = self.execute(run, reporter)
             end = partial(lifecycle.succeed_run, **held, result=result)
@@ -160,6 +160,8 @@ class Worker:
             end = partial(lifecycle.finish_cancel, **held)
         except Stopped:
             end = partial(lifecycle.release_run, **held)
+        except LostLease:
+            lease.lost = True
         except BaseException as error:
             text, retryable = describe_failure(error)
             text = without_secrets(text, self.settings)
@@ -169,7 +171,7 @@ class Worker:
             lease.stop()
         unwritten = "How the run ended cannot be stored; the worker's log says why."
         give_up = partial(lifecycle.fail_run, **held, error=unwritten, retryable=False)
-        self._conclude([end, give_up], lease)
+        self._conclude([end, give_up] if end is not None else [], lease)
 
     def _conclude(self, ends: list[End], lease: Lease) -> None:
         """Writes how the run ended: the first of ``ends`` that the database takes.

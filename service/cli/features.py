@@ -96,15 +96,28 @@ def show(
 @readable_errors
 def search(
     query: Annotated[str, typer.Argument(help="What the feature should be about.")],
-    sae: Annotated[str | None, typer.Option(help="Only this SAE, by id or name.")] = None,
+    sae: Annotated[
+        list[str] | None, typer.Option(help="Only this SAE, by id or name; repeat it for several.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only SAEs of this host model.")] = None,
+    min_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    max_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search features by meaning and by words, over all SAEs or in one.
+    """Search features by meaning and by words, over all SAEs or in some.
 
     Example: monosemy search "names of kings"
     """
-    found = connect().get("/search", q=query, sae=sae, limit=limit)
+    found = connect().get(
+        "/search",
+        q=query,
+        sae=sae or None,
+        model=model,
+        min_density=min_density,
+        max_density=max_density,
+        limit=limit,
+    )
     if as_json:
         print_json(found)
         return

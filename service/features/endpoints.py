@@ -28,6 +28,12 @@ Index = Annotated[int, Path(ge=0, lt=2**31, description="Index of the latent in 
 Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]
 
 
+def check_densities(least: float | None, most: float | None) -> None:
+    """422 for bounds that no feature can keep."""
+    if least is not None and most is not None and least > most:
+        raise invalid([("min_density", f"is larger than max_density ({most})")])
+
+
 @router.get("", summary="List an SAE's features", responses=documented(404, 422))
 def list_all(
     session: SessionDep,
@@ -52,8 +58,7 @@ def list_all(
     cursor: CursorParam = None,
 ) -> Page[FeatureSummary]:
     """Each with its evidence label, its best explanation and that one's score."""
-    if min_density is not None and max_density is not None and min_density > max_density:
-        raise invalid([("min_density", f"is larger than max_density ({max_density})")])
+    check_densities(min_density, max_density)
     found, _ = find_sae(session, sae)
     listing = FeatureListing(
         sae=found.id,

@@ -16,7 +16,7 @@ from monosemy.errors import ConflictError
 from monosemy.specs import PENDING_SAE, Part, PipelineRun, pipeline_children, queue_of
 from service.database.storable import storable, storable_text
 from service.database.tables import Run
-from service.runs import repository
+from service.runs import attempts, repository
 
 ALLOWED: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "cancelled", "failed"}),
@@ -32,7 +32,9 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
 SHARED = frozenset({"explain", "score"})
 """Kinds whose features are shared out: a lost leader costs nothing but the time to find another."""
-_LOST_LEADERS = 20
+LOST_LEADERS = 20
+LOST_WORKERS = 10
+"""So many in a row, without getting further, and the run itself is taken to be what kills them."""
 _BACKOFF_SECONDS = (5.0, 30.0, 120.0)
 
 
@@ -77,17 +79,19 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
         if run.state == "cancelling":
             _end(session, run, "cancelled", error="cancelled; its worker was lost")
             continue
-        if run.state == "running" and run.attempt >= max(
-            run.max_attempts, _LOST_LEADERS if run.kind in SHARED else 0
-        ):
-            _end(session, run, "failed", error=f"its worker was lost {run.attempt} times")
-            continue
         takeover = run.state == "running"
+        lost = attempts.lost_in_vain(session, run) if takeover else 0
+        if lost >= (LOST_LEADERS if run.kind in SHARED else LOST_WORKERS):
+            told = f"its worker was lost {lost} times, and it got no further"
+            _end(session, run, "failed", error=told)
+            continue
         run.attempt += 1
         if run.started_at is None:
             repository.stamp(run, "started_at")
         repository.set_lease(run, owner, lease_seconds)
-        _move(session, run, "running", attempt=run.attempt, takeover=takeover)
+        # How far the lost worker had come tells a later loss whether it was in vain.
+        told_of = {"takeover": True, "reached": attempts.reached(run)} if takeover else {}
+        _move(session, run, "running", attempt=run.attempt, **told_of)
         if run.parent_id is not None:
             _settle_parent(session, run.parent_id)
         session.flush()
@@ -112,8 +116,9 @@ def fail_run(
     """Ends an attempt badly: queued again after a while if ``retryable`` and attempts are left."""
     run = _held(session, run_id, owner)
     error = storable_text(error)
-    if retryable and run.state == "running" and run.attempt < run.max_attempts:
-        delay = _BACKOFF_SECONDS[min(run.attempt, len(_BACKOFF_SECONDS)) - 1]
+    failed = attempts.failures(session, run) + 1
+    if retryable and run.state == "running" and failed < run.max_attempts:
+        delay = _BACKOFF_SECONDS[min(failed, len(_BACKOFF_SECONDS)) - 1]
         run.error = error
         repository.postpone(run, delay)
         repository.clear_lease(run)

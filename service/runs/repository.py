@@ -135,6 +135,12 @@ def renew_lease(session: Session, run_id: uuid.UUID, owner: str, seconds: float)
     ).scalar_one_or_none()
 
 
+def is_held(session: Session, run_id: uuid.UUID, owner: str) -> bool:
+    """Whether ``owner`` still has the run; if so nobody else gets it until the transaction ends."""
+    held = (Run.id == run_id, Run.lease_owner == owner, Run.state.in_(("running", "cancelling")))
+    return session.scalar(select(Run.id).where(*held).with_for_update()) is not None
+
+
 def postpone(run: Run, seconds: float) -> None:
     run.not_before = _in(seconds)
 

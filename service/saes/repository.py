@@ -64,6 +64,14 @@ def list_saes(
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
+def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
+    """The SAEs of the host model of this name; 404 if there is no such model."""
+    model = session.scalar(select(Model.id).where(Model.name == name))
+    if model is None:
+        raise not_found("host model", name, "GET /api/v1/models lists those there are.")
+    return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
+
+
 def count_features(session: Session, sae_id: uuid.UUID) -> tuple[int, int, int]:
     """(indexed, explained, scored) features."""
     explained = func.count(Explanation.feature.distinct())

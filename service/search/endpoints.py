@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
 from service.context import ContextDep
 from service.database.session import transaction
+from service.features.endpoints import Density, check_densities
 from service.features.schemas import ExplanationBrief, ScoreBrief
 from service.keys.authorize import CanRead
 from service.problems import documented
-from service.saes.repository import find_sae
+from service.saes.repository import find_sae, ids_of_model
 from service.search.embed import embed_text
 from service.search.fusion import Fused, fuse
-from service.search.repository import FeatureKey, by_meaning, by_spelling, by_words, describe
+from service.search.repository import (
+    FeatureKey,
+    Scope,
+    by_meaning,
+    by_spelling,
+    by_words,
+    describe,
+)
 from service.search.schemas import Matcher, SearchHit, SearchResults
 
 router = APIRouter(prefix="/search", tags=["search"], dependencies=[CanRead])
 logger = logging.getLogger(__name__)
+
+MAX_SAES = 50
 
 _MATCHERS: dict[str, Matcher] = {
     "vector": "vector",
@@ -38,26 +50,48 @@ def search(
         str, Query(min_length=1, max_length=400, description="What the feature is to be about.")
     ],
     sae: Annotated[
-        str | None, Query(max_length=200, description="Only this SAE, by id or name.")
+        list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] | None,
+        Query(max_length=MAX_SAES, description="Only these SAEs, by id or name; repeat it."),
     ] = None,
+    model: Annotated[
+        str | None, Query(max_length=400, description="Only SAEs of this host model, by name.")
+    ] = None,
+    min_density: Density = None,
+    max_density: Density = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most results.")] = 20,
 ) -> SearchResults:
-    """Explanations by meaning, explanations and evidence labels by words and by spelling, joined by
-    reciprocal rank fusion.  Without an embedder the answer is lexical, and says so."""
+    """Explanations by meaning, explanations and evidence labels by words, joined by reciprocal rank
+    fusion; by spelling too, where words find fewer than were asked for.  Without an embedder the
+    answer is lexical, and says so."""
+    check_densities(min_density, max_density)
     # The model is asked before a transaction opens: it may take its time.
     embedding, reason = embed_text(context, q)
     with transaction(context.engine) as session:
-        only = find_sae(session, sae)[0].id if sae is not None else None
+        scope = Scope(_saes_of(session, sae, model), min_density, max_density)
         lists: dict[str, list[FeatureKey]] = {}
         if embedding is not None:
-            lists["vector"] = by_meaning(session, embedding, only)
-        for name, found in by_words(session, q, only).items():
+            lists["vector"] = by_meaning(session, embedding, scope)
+        for name, found in by_words(session, q, scope).items():
             lists[f"words {name}"] = found
-        for name, found in by_spelling(session, q, only).items():
-            lists[f"similar {name}"] = found
+        if len({key for name in lists if name != "vector" for key in lists[name]}) < limit:
+            for name, found in by_spelling(session, q, scope).items():
+                lists[f"similar {name}"] = found
         items = _hits(session, fuse(lists)[:limit])
     mode = "lexical" if embedding is None else "hybrid"
     return SearchResults(query=q, mode=mode, reason=reason, items=items)
+
+
+def _saes_of(
+    session: Session, names: list[str] | None, model: str | None
+) -> list[uuid.UUID] | None:
+    """Ids of the SAEs that are to be searched; None stands for all."""
+    if names is None and model is None:
+        return None
+    of_model = None if model is None else ids_of_model(session, model)
+    if names is None:
+        return of_model
+    named = list(dict.fromkeys(find_sae(session, name)[0].id for name in names))
+    return named if of_model is None else [each for each in named if each in of_model]
 
 
 def _hits(session: Session, ranked: list[Fused[FeatureKey]]) -> list[SearchHit]:

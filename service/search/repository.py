@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from pgvector import HalfVector
-from sqlalchemy import Select, func, literal, select, text, true, tuple_
+from sqlalchemy import Select, exists, func, literal, select, text, true, tuple_
 from sqlalchemy.orm import Session
 
 from service.database.tables import Explanation, Feature, Sae, Score
@@ -15,15 +16,24 @@ from service.features.repository import best_of
 
 FeatureKey = tuple[uuid.UUID, int]
 
+
+@dataclass(frozen=True)
+class Scope:
+    """Which features are searched."""
+
+    saes: Sequence[uuid.UUID] | None = None
+    """Those of these SAEs; None takes all."""
+    min_density: float | None = None
+    max_density: float | None = None
+
+
 CANDIDATES = 100
 """Rows that each search brings to the fusion."""
 SIMILARITY = 0.5
 """Least trigram word similarity: lets one wrong letter in five pass."""
 
 
-def by_meaning(
-    session: Session, embedding: Sequence[float], sae: uuid.UUID | None
-) -> list[FeatureKey]:
+def by_meaning(session: Session, embedding: Sequence[float], scope: Scope) -> list[FeatureKey]:
     """Nearest explanations by cosine distance, through the HNSW index."""
     # The index yields its nearest rows before the filter; it must go on until enough are left.
     session.execute(text("SET LOCAL hnsw.iterative_scan = relaxed_order"))
@@ -35,14 +45,13 @@ def by_meaning(
         .order_by(distance)
         .limit(CANDIDATES)
     )
-    if sae is not None:
-        query = query.where(Explanation.sae_id == sae)
+    query = _within(query, scope, Explanation.sae_id, Explanation.feature)
     rows = session.execute(query).all()
     # A relaxed order is nearly sorted, not sorted.
     return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row.distance)]
 
 
-def by_words(session: Session, query: str, sae: uuid.UUID | None) -> dict[str, list[FeatureKey]]:
+def by_words(session: Session, query: str, scope: Scope) -> dict[str, list[FeatureKey]]:
     """Full-text matches in explanations and in evidence labels, two lists."""
     words = func.websearch_to_tsquery("english", query)
     explained = (
@@ -60,10 +69,10 @@ def by_words(session: Session, query: str, sae: uuid.UUID | None) -> dict[str, l
             Feature.index,
         )
     )
-    return _both(session, explained, labelled, sae)
+    return _both(session, explained, labelled, scope)
 
 
-def by_spelling(session: Session, query: str, sae: uuid.UUID | None) -> dict[str, list[FeatureKey]]:
+def by_spelling(session: Session, query: str, scope: Scope) -> dict[str, list[FeatureKey]]:
     """Texts in which a stretch of words looks like the query (trigrams), two lists."""
     session.execute(text(f"SET LOCAL pg_trgm.word_similarity_threshold = {SIMILARITY}"))
     pattern = literal(query)
@@ -82,22 +91,39 @@ def by_spelling(session: Session, query: str, sae: uuid.UUID | None) -> dict[str
             Feature.index,
         )
     )
-    return _both(session, explained, labelled, sae)
+    return _both(session, explained, labelled, scope)
 
 
 def _both(
     session: Session,
     explained: Select[uuid.UUID, int],
     labelled: Select[uuid.UUID, int],
-    sae: uuid.UUID | None,
+    scope: Scope,
 ) -> dict[str, list[FeatureKey]]:
-    if sae is not None:
-        explained = explained.where(Explanation.sae_id == sae)
-        labelled = labelled.where(Feature.sae_id == sae)
+    explained = _within(explained, scope, Explanation.sae_id, Explanation.feature)
+    labelled = _within(labelled, scope, Feature.sae_id, Feature.index)
     return {
         name: [(row[0], row[1]) for row in session.execute(query.limit(CANDIDATES))]
         for name, query in (("explanations", explained), ("labels", labelled))
     }
+
+
+def _within(query: Any, scope: Scope, sae: Any, feature: Any) -> Any:
+    """``query``, whose rows name a feature by the columns ``sae`` and ``feature``, in ``scope``."""
+    if scope.saes is not None:
+        query = query.where(sae.in_(scope.saes))
+    bounds = []
+    if scope.min_density is not None:
+        bounds.append(Feature.density >= scope.min_density)
+    if scope.max_density is not None:
+        bounds.append(Feature.density <= scope.max_density)
+    if bounds and feature is Feature.index:
+        query = query.where(*bounds)
+    elif bounds:
+        query = query.where(
+            exists().where(Feature.sae_id == sae, Feature.index == feature, *bounds)
+        )
+    return query
 
 
 class Found(NamedTuple):

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, or_, select, text
 from monosemy.specs import Part, parse_spec
 from service.database.session import transaction
 from service.database.tables import Run, RunEvent
-from service.runs import lifecycle
+from service.runs import lifecycle, repository
 
 LEASE = 30.0
 
@@ -25,6 +25,11 @@ def claim(engine: Engine, queue: str = "gpu", owner: str = "one", lease: float =
     with transaction(engine) as session:
         run = lifecycle.claim_run(session, queue, owner, lease)
         return None if run is None else run.id
+
+
+def progress(engine: Engine, run: uuid.UUID, owner: str = "one", done: int = 0) -> None:
+    with transaction(engine) as session:
+        assert repository.record_progress(session, run, owner, {"stage": "train", "done": done})
 
 
 def succeed(engine: Engine, run: uuid.UUID, owner: str = "one", **result: Any) -> set[str]:

@@ -16,8 +16,8 @@ from monosemy.errors import ConflictError
 from monosemy.specs import PENDING_SAE
 from service.database.session import transaction
 from service.database.tables import Run
-from service.runs import repository
-from service.runs.lifecycle import LostLease
+from service.runs import attempts, repository
+from service.runs.lifecycle import LOST_WORKERS, LostLease
 
 pytestmark = pytest.mark.integration
 
@@ -113,14 +113,59 @@ def test_a_lease_lasts_as_long_as_it_is_renewed(engine: Engine) -> None:
 
 
 def test_a_run_that_kills_its_workers_fails(engine: Engine) -> None:
-    run = acts.submit(engine, TRAIN, max_attempts=2)
-    for owner in ("one", "two"):
-        assert acts.claim(engine, owner=owner) == run
+    run = acts.submit(engine, TRAIN)
+    for number in range(LOST_WORKERS):
+        assert acts.claim(engine, owner=str(number)) == run
         acts.expire(engine, run)
-    assert acts.claim(engine, owner="three") is None
+    assert acts.claim(engine, owner="one more") is None
     ended = acts.load(engine, run)
-    assert ended.state == "failed" and "lost 2 times" in str(ended.error)
+    assert ended.state == "failed" and f"lost {LOST_WORKERS} times" in str(ended.error)
     assert ended.lease_owner is None and ended.finished_at is not None
+
+
+def test_a_run_that_gets_further_may_lose_any_number_of_workers(engine: Engine) -> None:
+    run = acts.submit(engine, TRAIN)
+    for number in range(2 * LOST_WORKERS):
+        owner = f"worker {number}"
+        assert acts.claim(engine, owner=owner) == run
+        acts.progress(engine, run, owner, done=100 * (number + 1))
+        acts.expire(engine, run)
+    for number in range(LOST_WORKERS - 1):
+        assert acts.claim(engine, owner=str(number)) == run
+        acts.progress(engine, run, str(number), done=50)  # no further than those before
+        acts.expire(engine, run)
+    assert acts.claim(engine) is None
+    ended = acts.load(engine, run)
+    assert ended.state == "failed" and ended.attempt == 3 * LOST_WORKERS - 1
+    acts.retry(engine, run)
+    assert acts.claim(engine, owner="a new beginning") == run
+
+
+def test_lost_workers_are_no_failures(engine: Engine) -> None:
+    """An error after many lost workers is still the first one, and tried again."""
+    run = acts.submit(engine, TRAIN)
+    for number in range(5):
+        acts.claim(engine, owner=str(number))
+        acts.progress(engine, run, str(number), done=number + 1)
+        acts.expire(engine, run)
+    assert acts.claim(engine) == run
+    acts.fail(engine, run, error="passing", retryable=True)
+    again = acts.load(engine, run)
+    assert (again.state, again.attempt) == ("queued", 6)
+    assert acts.events(engine, run, "state")[-1]["retry_in_seconds"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("marks", "in_vain"),
+    [
+        ([[0, 0]], 1),
+        ([[0, 3], [0, 5], [0, 4], [0, 5]], 3),
+        ([[0, 9], [1, 0]], 1),
+        ([[1, 0], [0, 9], [1, 1]], 1),
+    ],
+)
+def test_how_often_in_vain(marks: list[list[int]], in_vain: int) -> None:
+    assert attempts._in_vain(marks) == in_vain
 
 
 def test_failed_attempts_wait_longer_each_time(engine: Engine) -> None:

@@ -62,6 +62,48 @@ def test_an_sae_filter_holds_for_every_list(client: TestClient, inference) -> No
     assert found(one) == [("other", 1)]
 
 
+def test_several_saes_and_a_model(client: TestClient, inference) -> None:
+    inference.axes = {"royal": 0}
+
+    def searched(**filters: object) -> set[str]:
+        answer = client.get("/api/v1/search", params={"q": "royal", **filters})
+        assert answer.status_code == 200, answer.text
+        return {sae for sae, _ in found(answer.json())}
+
+    assert searched() == searched(sae=["demo", "other"]) == {"demo", "other"}
+    assert searched(model="tiny-other") == searched(model="tiny-other", sae=["demo", "other"])
+    assert searched(model="tiny-other") == {"other"}
+    assert searched(model="tiny-other", sae="demo") == set()
+    for unknown in ({"model": "nothing"}, {"sae": ["demo", "nothing"]}):
+        assert client.get("/api/v1/search", params={"q": "x", **unknown}).status_code == 404
+    many = client.get("/api/v1/search", params={"q": "x", "sae": ["demo"] * 51})
+    assert many.status_code == 422
+
+
+def test_densities_hold_for_every_list(client: TestClient, inference) -> None:
+    """Feature ``i`` of the library has the density ``(i % 5) / 100``."""
+    inference.axes = {"royal": 0}
+    everything = {"q": "royal", "sae": "demo"}
+    both = client.get("/api/v1/search", params={**everything, "min_density": 0.02}).json()
+    assert {3, 2, 4} >= {index for _, index in found(both)} >= {2, 3}
+    assert {matcher for item in both["items"] for matcher in item["matched"]} >= {"vector", "words"}
+    few = client.get("/api/v1/search", params={**everything, "max_density": 0.01}).json()
+    assert {index % 5 for _, index in found(few)} <= {0, 1}
+    assert ("demo", 1) in found(few)
+    labels = {"q": "queen", "sae": "demo", "min_density": 0.03, "limit": 100}
+    assert {i % 5 for _, i in found(client.get("/api/v1/search", params=labels).json())} == {3, 4}
+    bad = client.get("/api/v1/search", params={"q": "x", "min_density": 0.5, "max_density": 0.1})
+    assert bad.status_code == 422
+
+
+def test_spelling_is_asked_where_words_find_too_few(client: TestClient, inference) -> None:
+    inference.away = True
+    enough = client.get("/api/v1/search", params={"q": "palaces", "limit": 1}).json()
+    assert {matcher for item in enough["items"] for matcher in item["matched"]} == {"words"}
+    more = client.get("/api/v1/search", params={"q": "palaces", "limit": 50}).json()
+    assert any("similar" in item["matched"] for item in more["items"])
+
+
 def test_without_the_embedder_the_answer_is_lexical_and_says_so(
     client: TestClient, inference
 ) -> None:

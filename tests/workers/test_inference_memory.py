@@ -11,6 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from planted_saes import Planted
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
@@ -125,7 +126,7 @@ def asked(planted: Planted, site: str = SITES[0]) -> dict[str, Any]:
     return {"model": planted.spec, "saes": [planted.sae(site)], "text": "Grey whales"}
 
 
-def allocate_too_much(*_: Any) -> Any:
+def allocate_too_much(*_: Any, **__: Any) -> Any:
     return torch.empty(1 << 60, dtype=torch.uint8)
 
 
@@ -178,5 +179,28 @@ def test_a_model_that_never_fits_is_503_and_harms_nobody(
     for _ in range(2):
         answer = client.post("/activations", json=asked(planted))
         assert answer.status_code == 503 and answer.headers["retry-after"]
+    monkeypatch.undo()
+    assert client.post("/activations", json=asked(planted)).status_code == 200
+
+
+def test_a_host_that_finds_no_memory_is_503_too(
+    planted: Planted, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though loading tells of it as of a model that cannot be loaded."""
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", allocate_too_much)
+    answer = client.post("/activations", json=asked(planted))
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["retry-after"]
+    monkeypatch.undo()
+    assert client.post("/activations", json=asked(planted)).status_code == 200
+
+
+def test_a_weights_file_that_does_not_fit_in_memory_is_503_too(
+    planted: Planted, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monosemy.formats import folder
+
+    monkeypatch.setattr(folder, "load_file", allocate_too_much)
+    assert client.post("/activations", json=asked(planted)).status_code == 503
     monkeypatch.undo()
     assert client.post("/activations", json=asked(planted)).status_code == 200

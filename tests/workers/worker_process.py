@@ -36,7 +36,7 @@ def longer(spec: dict[str, Any]) -> dict[str, Any]:
 class WorkerProcess:
     """``python -m workers.<queue>``; what is still running when the block ends is killed."""
 
-    def __init__(self, queue: str, settings: Settings) -> None:
+    def __init__(self, queue: str, settings: Settings, **environment: str) -> None:
         self.queue = queue
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("MONOSEMY_")
@@ -50,6 +50,7 @@ class WorkerProcess:
             exclude_none=True,
         )
         self._environment |= {f"MONOSEMY_{key.upper()}": str(told[key]) for key in told}
+        self._environment |= environment
         self._log = settings.home / f"worker-{queue}-{time.monotonic_ns()}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
 
@@ -83,6 +84,14 @@ class WorkerProcess:
         """As the kernel does when memory runs out: no goodbye."""
         self._process.kill()
         self._process.wait()
+
+    def signal(self, which: signal.Signals) -> None:
+        """Sends a signal that does not end it."""
+        self._process.send_signal(which)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def send(self, *signals: signal.Signals) -> int:
         """Sends the signals in this order; the exit code."""
