@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from service.audit import endpoints as audit
+from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.features import endpoints as features
@@ -30,6 +31,7 @@ TAGS = [
     {"name": "saes", "description": "Trained sparse autoencoders."},
     {"name": "features", "description": "Latents as people see them."},
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
+    {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
@@ -46,6 +48,7 @@ for part in (
     saes,
     features,
     explanations,
+    comparisons,
     reports,
     spend,
     search,

@@ -100,8 +100,8 @@ def search(
         list[str] | None, typer.Option(help="Only this SAE, by id or name; repeat it for several.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only SAEs of this host model.")] = None,
-    min_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    max_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    min_density: Annotated[float | None, typer.Option(help="Fires at least so often.")] = None,
+    max_density: Annotated[float | None, typer.Option(help="Fires at most so often.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:

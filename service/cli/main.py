@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import (
+    comparisons,
     explanations,
     features,
     inference,
@@ -46,6 +47,8 @@ for command in (
     inference.tokenize,
     inference.contrast,
     steering.steer,
+    comparisons.compare,
+    comparisons.links,
     explanations.explain,
     explanations.score,
     explanations.spend,
@@ -77,6 +80,7 @@ app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(explanations.app, name="explanation")
+app.add_typer(comparisons.app, name="comparison")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")

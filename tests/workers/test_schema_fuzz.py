@@ -8,6 +8,7 @@ forbidden is refused.  Without a key nothing is told.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import uuid
@@ -30,8 +31,9 @@ from sqlalchemy import Engine
 from trained_library import Trained
 
 from service.app import create_app
+from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
-from service.database.tables import Explanation
+from service.database.tables import Explanation, Sae
 from service.keys.service import create_key
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
@@ -41,6 +43,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 EXAMPLES = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "20"))
 """Calls per operation and mode; set it to hundreds for a campaign."""
+NOBODY = "00000000-0000-0000-0000-000000000000"
 SECRET = "a-secret-of-thirty-two-characters"
 PUBLIC = {"GET /api/v1/healthz", "GET /api/v1/readyz"}
 UNCHECKED = [
@@ -115,6 +118,28 @@ def explained(engine: Engine, sae: uuid.UUID) -> list[str]:
         return [str(row.id) for row in rows]
 
 
+def compared(engine: Engine, sae: uuid.UUID) -> str:
+    """Id of a comparison with a second SAE."""
+    with transaction(engine) as session:
+        first = session.get_one(Sae, sae)
+        columns = {column.name: getattr(first, column.name) for column in Sae.__table__.columns}
+        other = Sae(**{**columns, "id": uuid.uuid4(), "name": "another"})
+        session.add(other)
+        session.flush()
+        made = Comparison(
+            id=uuid.uuid4(), sae_a=sae, sae_b=other.id, by="decoder", method="mutual", summary={}
+        )
+        session.add(made)
+        session.flush()
+        session.add_all(
+            FeatureLink(
+                comparison_id=made.id, feature_a=i, feature_b=i, value=1 / (i + 1), matched=True
+            )
+            for i in range(64)
+        )
+        return str(made.id)
+
+
 @pytest.fixture(scope="module")
 def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with transaction(trained.engine) as session:
@@ -125,6 +150,7 @@ def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "index": list(range(64)),
         "explanation": explained(trained.engine, trained.sae.id),
         "name": ["gpu", "interp"],
+        "comparison": [compared(trained.engine, trained.sae.id)],
     }
     with (
         EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey,
@@ -177,7 +203,9 @@ def test_an_operation(label: str, mode: GenerationMode, target: Target) -> None:
 def test_nothing_is_told_without_a_key(label: str, target: Target) -> None:
     operation = OPERATIONS[label]
     there = {name: values[0] for name, values in target.there.items()}
-    address = target.address + operation.path.format(**there)
+    named = re.findall(r"{(\w+)}", operation.path)
+    path = operation.path.format(**{name: there.get(name, NOBODY) for name in named})
+    address = target.address + path
     for headers in ({}, {"Authorization": f"Bearer {target.key[:-1]}"}, {"X-API-Key": "mnsy_"}):
         answer = httpx.request(operation.method, address, headers=headers, json={})
         assert answer.status_code == 401
