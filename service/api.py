@@ -9,8 +9,8 @@ from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.features import endpoints as features
+from service.inference import contrast, steering
 from service.inference import endpoints as inference
-from service.inference import steering
 from service.models import endpoints as models
 from service.problems import documented
 from service.query_names import known_query_names
@@ -34,7 +34,7 @@ TAGS = [
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
-    {"name": "inference", "description": "Live activations of a text; steering."},
+    {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
@@ -53,6 +53,7 @@ for part in (
     spend,
     search,
     inference,
+    contrast,
     steering,
 ):
     router.include_router(part.router, responses=documented(401, 403, 500))

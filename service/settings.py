@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     """How often workers look into Postgres for runs that Redis forgot to announce."""
     device: str = "auto"
     """Device of the inference server: ``auto``, or any torch device."""
+    inference_memory_mb: int | None = Field(None, ge=1)
+    """Megabytes (10^6 bytes) of weights that the inference server keeps loaded; if not set, half of
+    the memory it may use, or 70 % of its GPU's."""
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 

@@ -14,6 +14,8 @@ from monosemy.errors import MonosemyError
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
 """A first request may have to load a host model and an SAE."""
+CONTRAST_SECONDS = 300.0
+"""Many texts, which others' requests come between."""
 EMBED_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 
@@ -37,23 +39,19 @@ class InferenceClient:
     def close(self) -> None:
         self._http.close()
 
-    def activations(
-        self,
-        sae: dict[str, Any],
-        model: dict[str, Any],
-        text: str,
-        top_k: int,
-        features: Sequence[int] | None,
-    ) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token."""
-        body = {
-            "sae": sae,
-            "model": model,
-            "text": text,
-            "top_k": top_k,
-            "features": None if features is None else list(features),
-        }
+    def activations(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "saes": [{"features", "chosen"}]}``: ``features`` are
+        pairs of index and activation by token, ``chosen`` rows of activations or null."""
         return self._post("/activations", body, ACTIVATIONS_SECONDS)
+
+    def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "bos": one or null}``"""
+        return self._post("/tokenize", body, ACTIVATIONS_SECONDS)
+
+    def contrast(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"positive", "negative", "tokens", "relabellings", "exact"}``: features with figures,
+        best first."""
+        return self._post("/contrast", body, CONTRAST_SECONDS)
 
     def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
