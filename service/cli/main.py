@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import (
+    backup,
     comparisons,
     explanations,
     features,
@@ -40,6 +41,8 @@ for command in (
     stack_commands.serve,
     stack_commands.worker,
     stack_commands.inference,
+    backup.backup,
+    backup.restore,
     saes.models,
     features.features,
     features.search,
