@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.middleware import Middleware
 
 from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
 from service import logs, problems
+from service.middleware import RequestBoundary
 from service.problems import Problem, from_exception, problem_response, unavailable
 from service.settings import Settings
+from service.system.metrics import HttpMetrics
 from workers.failures import is_out_of_memory
 from workers.inference_bodies import (
     ActivationsBody,
@@ -28,11 +32,18 @@ from workers.inference_bodies import (
     TokenizeBody,
 )
 from workers.inference_engine import InferenceEngine, NoSaeFolder
+from workers.inference_metrics import WarmCollector
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's app; models load on first use."""
-    app = FastAPI(title="monosemy inference", docs_url=None, redoc_url=None)
+    registry = CollectorRegistry()
+    app = FastAPI(
+        title="monosemy inference",
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(RequestBoundary, metrics=HttpMetrics(registry))],
+    )
     megabytes = settings.inference_memory_mb
     engine = InferenceEngine(
         Workspace(settings.artifacts),
@@ -40,6 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
         settings.device,
         None if megabytes is None else megabytes * 1_000_000,
     )
+
+    registry.register(WarmCollector(engine))
 
     @app.post("/activations")
     def activations(body: ActivationsBody) -> JSONResponse:
@@ -70,6 +83,10 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_response(_problem(error), request.url.path, None)

@@ -82,6 +82,17 @@ class InferenceEngine:
         self._embed_lock = threading.Lock()
 
     @property
+    def budget(self) -> int:
+        """Bytes that warm host models and SAEs may take."""
+        return self._warm.budget
+
+    def warm_counts(self) -> dict[str, int]:
+        """How many host models and SAEs are warm."""
+        values = self._warm.values()
+        saes = sum(isinstance(value, WarmSae) for value in values)
+        return {"model": len(values) - saes, "sae": saes}
+
+    @property
     def warm_bytes(self) -> int:
         """What warm host models and SAEs take."""
         return self._warm.used

@@ -30,7 +30,7 @@ class Warm(Generic[T]):
     """
 
     def __init__(self, budget: int, measure: Callable[[T], int] = lambda _: 1) -> None:
-        self._budget, self._measure = budget, measure
+        self.budget, self._measure = budget, measure
         self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -68,8 +68,8 @@ class Warm(Generic[T]):
                 with self._lock:
                     kept.size = size
                     used = self._shrink({key, *spare})
-                if used > self._budget:
-                    told = {"used": used, "budget": self._budget}
+                if used > self.budget:
+                    told = {"used": used, "budget": self.budget}
                     logger.warning("what one request needs exceeds the budget", extra=told)
         return kept.value.result()
 
@@ -87,6 +87,12 @@ class Warm(Generic[T]):
             gone = [self._kept.pop(key) for key in list(self._kept) if key not in spare]
         return sum(kept.size for kept in gone)
 
+    def values(self) -> list[T]:
+        """Those that are loaded; looking is no use of them."""
+        with self._lock:
+            done = [kept.value for kept in self._kept.values() if kept.value.done()]
+        return [value.result() for value in done if value.exception() is None]
+
     @property
     def used(self) -> int:
         """What the kept values take of the budget, those that load counted as expected."""
@@ -97,7 +103,7 @@ class Warm(Generic[T]):
         """What is still used.  Called with the lock held."""
         used = sum(kept.size for kept in self._kept.values())
         for key in [key for key in self._kept if key not in spare]:
-            if used <= self._budget:
+            if used <= self.budget:
                 break
             used -= self._kept.pop(key).size
         return used

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from monosemy.errors import MonosemyError
+from service import logs
 
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
@@ -63,7 +64,9 @@ class InferenceClient:
         with ExitStack() as stack:
             try:
                 address = self._address("/steer")
-                opened = self._http.stream("POST", address, json=body, timeout=timeout)
+                opened = self._http.stream(
+                    "POST", address, json=body, timeout=timeout, headers=_told()
+                )
                 response = stack.enter_context(opened)
                 if response.status_code >= 400:
                     response.read()
@@ -116,6 +119,7 @@ class InferenceClient:
                 address,
                 json=body,
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+                headers=_told(),
             )
         except httpx.TimeoutException:
             raise InferenceAway(
@@ -133,6 +137,12 @@ class InferenceClient:
                 "Set MONOSEMY_INFERENCE_URL, or start the embedded stack with 'monosemy up'.",
             )
         return self.url.rstrip("/") + path
+
+
+def _told() -> dict[str, str]:
+    """The id of the request that is being served, so that both logs have it."""
+    identity = logs.request_id.get()
+    return {} if identity is None else {"X-Request-ID": identity}
 
 
 def _raise_for(response: httpx.Response) -> None:
