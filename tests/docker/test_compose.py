@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -30,6 +31,8 @@ TINY = {
     "explanation": None,
     "scoring": None,
 }
+
+SCALED = ("--scale", "gpu-worker=2", "--scale", "interp-worker=3")
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -84,7 +87,7 @@ def compose() -> Iterator[Compose]:
         pytest.skip(reason)
     running = Compose()
     try:
-        running("up", "-d", "--build", "--wait", timeout=1200)
+        running("up", "-d", "--build", "--wait", *SCALED, timeout=1200)
         yield running
     finally:
         running("down", "-v", "--remove-orphans")
@@ -101,13 +104,20 @@ def api(compose: Compose) -> Iterator[httpx.Client]:
 
 
 def finished(api: httpx.Client, run_id: str, seconds: float) -> dict[str, Any]:
+    """The run once it has ended; an API that restarts meanwhile is asked again."""
     end = time.monotonic() + seconds
+    run: dict[str, Any] = {}
     while time.monotonic() < end:
-        run: dict[str, Any] = api.get(f"/runs/{run_id}").json()
-        if run["state"] in ("succeeded", "failed", "cancelled"):
+        try:
+            answer = api.get(f"/runs/{run_id}")
+            if answer.status_code == 200:
+                run = answer.json()
+        except httpx.HTTPError:
+            pass
+        if run.get("state") in ("succeeded", "failed", "cancelled"):
             return run
         time.sleep(2)
-    raise AssertionError(f"the run is still {run['state']}: {run['children']}")
+    raise AssertionError(f"the run has not ended: {run}")
 
 
 def test_a_key_is_asked_for(compose: Compose) -> None:
@@ -126,6 +136,55 @@ def test_a_pipeline_ends_in_a_served_feature(api: httpx.Client) -> None:
     assert page["postings"] > 0
     assert page["examples"]
     assert page["label"]
+
+
+def test_any_service_may_restart_under_a_run(compose: Compose, api: httpx.Client) -> None:
+    training = {**TINY["training"], "tokens": 200_000, "checkpoint_seconds": 1}
+    spec = {**TINY, "name": "restarted", "training": training}
+    run_id = api.post("/runs", json=spec).json()["id"]
+    for service in ("redis", "postgres", "api", "gpu-worker", "interp-worker", "inference"):
+        compose("restart", service)
+    run = finished(api, run_id, 600)
+    assert run["state"] == "succeeded", run["error"]
+    page = api.get("/saes/restarted/features", params={"limit": 200}).json()
+    assert len(page["items"]) == 64
+
+
+def test_a_backup_as_the_docs_take_it(compose: Compose, api: httpx.Client) -> None:
+    whole = (
+        "pg_dump -U monosemy -Fc --no-owner monosemy > /tmp/database.dump"
+        " && createdb -U monosemy back"
+        " && pg_restore -U monosemy -d back --no-owner --single-transaction /tmp/database.dump"
+        " && psql -U monosemy -d back -tAc 'SELECT count(*) FROM features'"
+    )
+    count = compose("exec", "-T", "postgres", "sh", "-c", whole)
+    listed = api.get("/saes").json()["items"]
+    assert int(count) == 64 * len(listed)
+    pack = "tar -C /data/artifacts -cf - --exclude=./activations . | tar -t"
+    names = compose("run", "--rm", "-T", "gpu-worker", "sh", "-c", pack)
+    assert names.count("sae_weights.safetensors") >= len(listed)
+    assert "activations/" not in names
+
+
+@pytest.mark.parametrize("more", [["cuda"], ["vllm"], ["cuda", "vllm"]], ids="-".join)
+def test_the_files_for_gpus_fit(more: list[str]) -> None:
+    """As far as a machine without GPUs can tell: Compose accepts them together."""
+    if shutil.which("docker") is None:
+        pytest.skip("docker is not installed")
+    files = [f"docker-compose.{name}.yml" for name in more]
+    chosen = [part for file in ("docker-compose.yml", *files) for part in ("-f", file)]
+    config = json.loads(Compose()(*chosen, "config", "--format", "json"))["services"]
+    if "cuda" in more:
+        for name in ("gpu-worker", "inference"):
+            (device,) = config[name]["deploy"]["resources"]["reservations"]["devices"]
+            assert device["capabilities"] == ["gpu"]
+    if "vllm" in more:
+        assert "judge" not in config
+        for name in ("api", "gpu-worker", "interp-worker"):
+            environment = config[name]["environment"]
+            assert environment["MONOSEMY_JUDGE_URL"] == "http://vllm:8000/v1"
+            assert environment["MONOSEMY_DATABASE_URL"]
+        assert environment["MONOSEMY_JUDGE_MODEL"] in config["vllm"]["command"]
 
 
 def test_the_warm_server_gives_activations(api: httpx.Client) -> None:
