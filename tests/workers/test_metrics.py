@@ -50,7 +50,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
 
 
 def add_runs(trained: Trained) -> None:
-    """Evaluations: of 20 and 400 s, one that failed after 5, two under way (one lost), one queued."""
+    """Evaluations of 20 and 400 s, one that failed after 5, two under way, one queued."""
     with transaction(trained.engine) as session:
         session.execute(text("DELETE FROM runs WHERE kind = 'evaluate'"))
         for state, seconds in (("succeeded", 20), ("succeeded", 400), ("failed", 5)):
