@@ -10,6 +10,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,7 @@ from service.problems import Problem, from_exception, problem_response
 from service.system.metrics import HttpMetrics
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -53,6 +55,7 @@ class RequestBoundary:
         token = logs.request_id.set(identity)
         answer = _Answer(send, identity)
         try:
+            check_headers(scope["headers"])
             await self.app(scope, receive, answer.send)
         except Exception as error:
             if answer.status is not None:
@@ -84,6 +87,23 @@ class RequestBoundary:
                 **({"run_id": run} if run else {}),
             },
         )
+
+
+def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises ``Problem`` for what the server's parser lets pass: headers without bounds, two hosts."""
+    size = hosts = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        hosts += name == b"host"
+    if size > MAX_HEADER_BYTES:
+        raise Problem(
+            431,
+            "headers-too-large",
+            "Headers too large",
+            f"The headers of a request may have at most {MAX_HEADER_BYTES} bytes.",
+        )
+    if hosts > 1:
+        raise Problem(400, "two-hosts", "Two hosts", "A request has one Host header.")
 
 
 def route_template(scope: Scope) -> str:
