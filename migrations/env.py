@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
+from service.database import list_tables  # noqa: F401 - declares its tables
 from service.database.session import make_engine
 from service.database.tables import Base
 from service.settings import get_settings

@@ -12,11 +12,13 @@ from service.cli import (
     interchange,
     judging,
     keys,
+    lists,
     queues,
     runs,
     saes,
     stack_commands,
     steering,
+    tags,
 )
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -73,6 +75,8 @@ app.add_typer(runs.app, name="run")
 app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
+app.add_typer(lists.app, name="list")
+app.add_typer(tags.app, name="tag")
 app.add_typer(explanations.app, name="explanation")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")

@@ -54,6 +54,10 @@ READING = [
     ("queue", "list"),
     ("judge", "check"),
     ("steer",),
+    ("list", "all"),
+    ("list", "show"),
+    ("tag", "list"),
+    ("tag", "show"),
 ]
 
 
@@ -70,6 +74,8 @@ def test_the_commands_of_the_interface_are_there() -> None:
         "sae list", "sae show", "sae export", "feature show",
         "keys create", "keys list", "keys revoke", "steer", "run prioritise", "judge check",
         "queue list", "queue pause", "queue resume", "queue limit",
+        "list all", "list new", "list show", "list change", "list delete", "list add",
+        "list remove", "list move", "list export", "tag list", "tag show", "tag add", "tag remove",
     }  # fmt: skip
     assert wanted <= {" ".join(path) for path, _ in ALL}
 

@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from monosemy.errors import MonosemyError
+from service.database import list_tables  # noqa: F401 - declares its tables
 from service.database.migrate import (
     current_revision,
     downgrade,
