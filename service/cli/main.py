@@ -22,6 +22,7 @@ from service.cli import (
 )
 from service.cli.demo import demo
 from service.cli.doctor import doctor
+from service.cli.garbage import gc
 from service.cli.output import EXIT_CODES
 from service.version import version
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 for command in (
     demo,
     doctor,
+    gc,
     stack_commands.up,
     stack_commands.migrate,
     stack_commands.serve,

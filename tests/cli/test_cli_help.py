@@ -57,6 +57,7 @@ READING = [
     ("list", "all"),
     ("list", "show"),
     ("tag", "list"),
+    ("gc",),
     ("tag", "show"),
 ]
 
