@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from library_rows import add_library
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
@@ -78,3 +79,18 @@ def test_tags() -> None:
     assert answer("tag", "show", "demo", "3") == []
     call("tag", "add", "demo", "3", "a/b", code=2)
     call("tag", "show", "demo", "999", code=4)
+
+
+def test_saes_and_runs_are_deleted(cli_engine: Engine) -> None:
+    with transaction(cli_engine) as session:
+        add_library(session, "going", features=3)
+    asked = CliRunner().invoke(app, ["sae", "delete", "going"], input="n\n")
+    assert asked.exit_code != 0 and "3 features" in asked.output
+    answer("sae", "show", "going")
+    call("sae", "delete", "going", "--yes")
+    call("sae", "show", "going", code=4)
+    run = call("run", "submit", "--kind", "train").strip()
+    assert "cancel it first" in call("run", "delete", run, code=1)
+    call("run", "cancel", run)
+    assert "deleted" in call("run", "delete", run)
+    call("run", "show", run, code=4)

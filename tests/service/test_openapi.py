@@ -19,6 +19,8 @@ ENDPOINTS = {
     ("get", "/api/v1/runs"),
     ("get", "/api/v1/runs/{run_id}"),
     ("patch", "/api/v1/runs/{run_id}"),
+    ("delete", "/api/v1/runs/{run_id}"),
+    ("delete", "/api/v1/saes/{sae}"),
     ("get", "/api/v1/queues"),
     ("get", "/api/v1/audit"),
     ("post", "/api/v1/inference/steer"),

@@ -59,7 +59,8 @@ def plant(root: Path, path: str, days: float = 3.0, size: int = 10_000) -> Path:
 
 def age(place: Path, days: float) -> None:
     when = time.time() - days * DAY
-    for each in (*place.rglob("*"), place):
+    below = [] if place.is_symlink() else place.rglob("*")
+    for each in (*below, place):
         os.utime(each, (when, when), follow_symlinks=False)
 
 
@@ -215,6 +216,7 @@ def test_links_are_left_alone_and_nothing_outside_is_touched(
     link = root / "saes" / str(uuid.uuid4())
     link.parent.mkdir()
     link.symlink_to(outside)
+    age(link, 3)
     kind = tmp_path / "elsewhere"
     inside_kind = plant(kind, str(uuid.uuid4()))
     (root / "runs").symlink_to(kind)
