@@ -11,6 +11,8 @@ from service.explanations import endpoints as explanations
 from service.features import endpoints as features
 from service.inference import contrast, steering
 from service.inference import endpoints as inference
+from service.lists import endpoints as lists
+from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
 from service.problems import documented
 from service.query_names import known_query_names
@@ -22,6 +24,7 @@ from service.saes import endpoints as saes
 from service.search import endpoints as search
 from service.spend import endpoints as spend
 from service.system import endpoints as system
+from service.tags import endpoints as tags
 
 PREFIX = "/api/v1"
 
@@ -30,6 +33,7 @@ TAGS = [
     {"name": "models", "description": "Host models."},
     {"name": "saes", "description": "Trained sparse autoencoders."},
     {"name": "features", "description": "Latents as people see them."},
+    {"name": "lists", "description": "Features that people gather and tag."},
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "search", "description": "Features by what they are about."},
@@ -47,6 +51,9 @@ for part in (
     models,
     saes,
     features,
+    lists,
+    list_entries,
+    tags,
     explanations,
     comparisons,
     reports,

@@ -90,7 +90,7 @@ class RequestBoundary:
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raises ``Problem`` for what the server's parser lets pass: headers without bounds, two hosts."""
+    """Raises ``Problem`` for what the server's parser lets pass: endless headers, two hosts."""
     size = hosts = 0
     for name, value in headers:
         size += len(name) + len(value)

@@ -83,6 +83,16 @@ class Settings(BaseSettings):
     inference_memory_mb: int | None = Field(None, ge=1)
     """Megabytes (10^6 bytes) of weights that the inference server keeps loaded; if not set, half of
     the memory it may use, or 70 % of its GPU's."""
+    retention_grace_hours: float = Field(24.0, ge=1)
+    """``monosemy gc`` leaves alone whatever was written within so many hours."""
+    retention_checkpoint_days: float = Field(30.0, ge=0)
+    """Checkpoints of failed and cancelled runs are kept so many days for a retry."""
+    retention_activations_days: float | None = Field(None, ge=0)
+    """Activation caches that nobody has read for so many days are garbage, though an SAE was made
+    from them; not set, they are kept as long as that SAE."""
+    retention_events_days: float | None = Field(None, ge=0)
+    """Progress and log lines of runs that ended so many days ago are garbage; their changes of
+    state stay.  Not set, all are kept."""
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 

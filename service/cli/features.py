@@ -43,6 +43,7 @@ def features(
     has_explanation: Annotated[
         bool | None, typer.Option(help="Only features that an LLM did, or did not, explain.")
     ] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonFlag = False,
 ) -> None:
@@ -58,6 +59,7 @@ def features(
         min_density=min_density,
         max_density=max_density,
         has_explanation=has_explanation,
+        tag=tag,
         limit=limit,
     )
     if as_json:

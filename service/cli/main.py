@@ -15,14 +15,17 @@ from service.cli import (
     interchange,
     judging,
     keys,
+    lists,
     queues,
     runs,
     saes,
     stack_commands,
     steering,
+    tags,
 )
 from service.cli.demo import demo
 from service.cli.doctor import doctor
+from service.cli.garbage import gc
 from service.cli.output import EXIT_CODES
 from service.version import version
 
@@ -36,6 +39,7 @@ app = typer.Typer(
 for command in (
     demo,
     doctor,
+    gc,
     stack_commands.up,
     stack_commands.migrate,
     stack_commands.serve,
@@ -82,6 +86,8 @@ app.add_typer(runs.app, name="run")
 app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
+app.add_typer(lists.app, name="list")
+app.add_typer(tags.app, name="tag")
 app.add_typer(explanations.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(interchange.app, name="labels")

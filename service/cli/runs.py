@@ -141,6 +141,17 @@ def prioritise(
 
 @app.command()
 @readable_errors
+def delete(run_id: RunId) -> None:
+    """Delete a run that has ended, a pipeline with its steps; what it made stays.
+
+    Example: monosemy run delete 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    connect().delete(f"/runs/{segment(run_id)}")
+    say(f"run {run_id}: deleted; its files stay until 'monosemy gc --delete'.")
+
+
+@app.command()
+@readable_errors
 def cancel(run_id: RunId, as_json: JsonFlag = False) -> None:
     """Cancel a run; its checkpoint is kept.
 

@@ -174,3 +174,27 @@ def _copy(folder: Path, destination: Path) -> None:
     except (OSError, shutil.Error) as error:
         shutil.rmtree(half, ignore_errors=True)
         fail(f"{destination} cannot be written: {error}")
+
+
+@app.command()
+@readable_errors
+def delete(
+    sae: SaeArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an SAE with all that is known of its features; 'monosemy gc' removes its files.
+
+    Example: monosemy sae delete demo --yes
+    """
+    client = connect()
+    found = client.get(f"/saes/{segment(sae)}")
+    counts = found["features"]
+    if not yes:
+        typer.confirm(
+            f"{found['name']}: {counts['indexed']} features, {counts['explained']} of them"
+            " explained. Delete all that?",
+            abort=True,
+            err=True,
+        )
+    client.delete(f"/saes/{found['id']}")
+    say(f"{found['name']}: deleted; its files stay until 'monosemy gc --delete'.")

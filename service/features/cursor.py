@@ -21,6 +21,7 @@ class FeatureListing:
     max_density: float | None = None
     has_explanation: bool | None = None
     text: str | None = None
+    tag: str | None = None
 
     def missing_score(self) -> float:
         """Sort key of a feature without a score: they come last in either order."""

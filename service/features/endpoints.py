@@ -21,6 +21,7 @@ from service.pagination import DEFAULT_LIMIT, CursorParam, Limit, Page
 from service.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
+from service.tags.words import Tag
 
 router = APIRouter(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
 
@@ -54,6 +55,7 @@ def list_all(
         str | None,
         Query(min_length=1, max_length=200, description="Words in the label or an explanation."),
     ] = None,
+    tag: Annotated[Tag | None, Query(description="Only features with this tag.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[FeatureSummary]:
@@ -69,6 +71,7 @@ def list_all(
         max_density=max_density,
         has_explanation=has_explanation,
         text=q,
+        tag=tag,
     )
     return page_of_features(session, listing, cursor, limit)
 

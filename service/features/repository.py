@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
+from service.database.list_tables import FeatureTag
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
 from service.features.cursor import FeatureListing
 from service.models.repository import WITHOUT_TOKENS
@@ -131,6 +132,11 @@ def _filters(listing: FeatureListing) -> list[ColumnElement[bool]]:
     if listing.has_explanation is not None:
         explained = exists().where(own)
         conditions.append(explained if listing.has_explanation else ~explained)
+    if listing.tag is not None:
+        tagged = select(FeatureTag.feature).where(
+            FeatureTag.sae_id == listing.sae, FeatureTag.tag == listing.tag
+        )
+        conditions.append(Feature.index.in_(tagged))
     if listing.text is not None:
         words = func.websearch_to_tsquery("english", listing.text)
         said = or_(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -31,6 +32,7 @@ class Scope:
 
     def __call__(self, request: Request, context: ContextDep, credentials: Credentials) -> None:
         request.state.key_id = request.state.key_prefix = None
+        request.state.key_scopes = None
         if not context.settings.require_keys:
             return
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
@@ -41,6 +43,7 @@ class Scope:
         if stored is None:
             raise _unauthenticated("This API key is unknown, revoked or expired.")
         request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
+        request.state.key_scopes = stored.scopes
         if stored.requests_per_minute is not None:
             _take_turn(context, stored.id, stored.requests_per_minute)
         if not allows(stored.scopes, self.needed):
@@ -82,6 +85,27 @@ def _key_id(request: Request) -> uuid.UUID | None:
 
 KeyId = Annotated[uuid.UUID | None, Depends(_key_id)]
 """Id of the request's API key, None in open mode; for endpoints that ask for a scope."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, for what belongs to somebody."""
+
+    name: str
+    """Id of the API key, or ``local`` in open mode."""
+    administers: bool
+    """Whether everything may be changed: an ``admin`` key, or anybody in open mode."""
+
+
+def _caller(request: Request) -> Caller:
+    key = _key_id(request)
+    if key is None:
+        return Caller("local", True)
+    return Caller(str(key), allows(request.state.key_scopes or (), "admin"))
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+"""For endpoints that ask for a scope."""
 
 CanRead = Depends(Scope("read"))
 CanInfer = Depends(Scope("infer"))

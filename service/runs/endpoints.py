@@ -1,4 +1,4 @@
-"""POST/GET /runs, their events, cancel and retry"""
+"""POST/GET/DELETE /runs, their events, cancel and retry"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service import logs
 from service.context import ContextDep, SessionDep
 from service.database.session import transaction
 from service.database.tables import Run
-from service.keys.authorize import CanRead, CanRun, KeyId
+from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -25,6 +25,7 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented, not_found
+from service.runs.deletion import delete_run
 from service.runs.events_stream import EventFeed, event_stream
 from service.runs.idempotency import IdempotencyKey
 from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
@@ -165,6 +166,19 @@ def prioritise(session: SessionDep, run_id: uuid.UUID, body: RunChange) -> RunFa
     """A pipeline with all its steps. What is under way is not interrupted."""
     prioritise_run(session, _locate(session, run_id), body.priority)
     return family_of(session, run_id)
+
+
+@router.delete(
+    "/{run_id}",
+    status_code=204,
+    summary="Delete a run",
+    dependencies=[CanRun],
+    responses=documented(404, 409, 422),
+)
+def remove(session: SessionDep, caller: CallerDep, run_id: uuid.UUID) -> None:
+    """One that has ended, a pipeline with its steps; what it made stays. Only for the API key that
+    submitted it and for administrators."""
+    delete_run(session, run_id, caller)
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""GET /saes and /saes/{id}"""
+"""GET /saes, GET and DELETE /saes/{id}"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from service.context import SessionDep
-from service.keys.authorize import CanRead
+from service.keys.authorize import CanAdminister, CanRead
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -18,6 +18,7 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented
+from service.saes.deletion import delete_sae
 from service.saes.repository import count_features, find_sae, list_saes
 from service.saes.schemas import FeatureCounts, SaeDetail, SaeSummary
 
@@ -53,3 +54,16 @@ def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
     indexed, explained, scored = count_features(session, found.id)
     counts = FeatureCounts(indexed=indexed, explained=explained, scored=scored)
     return SaeDetail.detail(found, host, counts)
+
+
+@router.delete(
+    "/{sae}",
+    status_code=204,
+    summary="Delete an SAE",
+    dependencies=[CanAdminister],
+    responses=documented(404, 409, 422),
+)
+def remove(session: SessionDep, sae: SaeReference) -> None:
+    """With its features, their explanations, scores and tags, and their places in lists. Its files
+    stay until `monosemy gc` collects them. Not while a run works on it (409)."""
+    delete_sae(session, sae)

@@ -56,6 +56,11 @@ READING = [
     ("queue", "list"),
     ("judge", "check"),
     ("steer",),
+    ("list", "all"),
+    ("list", "show"),
+    ("tag", "list"),
+    ("gc",),
+    ("tag", "show"),
 ]
 
 
@@ -73,6 +78,9 @@ def test_the_commands_of_the_interface_are_there() -> None:
         "keys create", "keys list", "keys revoke", "steer", "run prioritise", "judge check",
         "tokenize", "contrast",
         "queue list", "queue pause", "queue resume", "queue limit",
+        "list all", "list new", "list show", "list change", "list delete", "list add",
+        "list remove", "list move", "list export", "tag list", "tag show", "tag add", "tag remove",
+        "run delete", "sae delete", "gc",
     }  # fmt: skip
     assert wanted <= {" ".join(path) for path, _ in ALL}
 

@@ -1,0 +1,1 @@
+"""Lists of features that people gather."""

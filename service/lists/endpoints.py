@@ -1,0 +1,139 @@
+"""POST and GET /lists; a list shown, changed, deleted, exported"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
+
+from service.context import ContextDep, SessionDep
+from service.database.session import transaction
+from service.keys.authorize import CallerDep, CanRead, CanRun
+from service.lists import repository, service
+from service.lists.schemas import ExportFormat, ListChange, ListDetail, ListSummary, NewList
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_time_cursor,
+    encode_time_cursor,
+)
+from service.problems import documented
+from service.saes.repository import find_sae
+
+router = APIRouter(prefix="/lists", tags=["lists"])
+
+ListReference = Annotated[
+    str,
+    Path(alias="list", max_length=200, description="Id or unique name of the list."),
+]
+_MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Begin a list",
+    dependencies=[CanRun],
+    responses=documented(409, 422),
+)
+def make(session: SessionDep, caller: CallerDep, response: Response, body: NewList) -> ListSummary:
+    """Empty, owned by whoever asks."""
+    made = service.make_list(session, body, caller)
+    response.headers["Location"] = f"/api/v1/lists/{made.id}"
+    return made
+
+
+@router.get("", summary="List lists", dependencies=[CanRead], responses=documented(404, 422))
+def list_all(
+    session: SessionDep,
+    owner: Annotated[
+        str | None, Query(max_length=100, description="Only of this API key (id), or `local`.")
+    ] = None,
+    sae: Annotated[
+        str | None, Query(max_length=200, description="Only with features of this SAE.")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[ListSummary]:
+    """Newest first."""
+    sae_id = find_sae(session, sae)[0].id if sae is not None else None
+    listing = ("lists", owner, str(sae_id))
+    before = decode_time_cursor(listing, cursor)
+    rows, more = cut(repository.list_lists(session, owner, sae_id, before, limit + 1), limit)
+    return Page(
+        items=service.summaries(session, rows),
+        next_cursor=encode_time_cursor(listing, rows, more),
+    )
+
+
+@router.get(
+    "/{list}", summary="Show a list", dependencies=[CanRead], responses=documented(404, 422)
+)
+def show(
+    session: SessionDep,
+    reference: ListReference,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> ListDetail:
+    """With a page of its entries, in their order; the cursor is theirs."""
+    return service.list_page(session, service.require_list(session, reference), cursor, limit)
+
+
+@router.patch(
+    "/{list}",
+    summary="Rename or describe a list",
+    dependencies=[CanRun],
+    responses=documented(404, 409, 422),
+)
+def change(
+    session: SessionDep, caller: CallerDep, reference: ListReference, body: ListChange
+) -> ListSummary:
+    """With `revision` only if nobody has changed it since."""
+    return service.change_list(session, service.lock_list(session, reference, caller), body)
+
+
+@router.delete(
+    "/{list}",
+    status_code=204,
+    summary="Delete a list",
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def remove(session: SessionDep, caller: CallerDep, reference: ListReference) -> None:
+    """With its entries; the features stay."""
+    session.delete(service.lock_list(session, reference, caller))
+
+
+@router.get(
+    "/{list}/export",
+    summary="Export a list",
+    dependencies=[CanRead],
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "SAE, feature, label, explanation, density, max_activation and note of"
+            " every entry.",
+            "content": {"text/csv": {}, "application/x-ndjson": {}},
+        },
+        **documented(404, 422),
+    },
+)
+def export(
+    context: ContextDep,
+    reference: ListReference,
+    form: Annotated[
+        ExportFormat, Query(alias="format", description="CSV, or one JSON object a line.")
+    ] = "csv",
+) -> StreamingResponse:
+    """Every entry in its order, streamed."""
+    with transaction(context.engine) as session:
+        found = service.require_list(session, reference)
+    return StreamingResponse(
+        service.export(context.engine, found.id, form),
+        media_type=_MEDIA[form],
+        headers={"Content-Disposition": f'attachment; filename="list-{found.id}.{form}"'},
+    )

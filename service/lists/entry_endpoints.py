@@ -1,0 +1,41 @@
+"""Entries of a list: added, removed, moved"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.context import SessionDep
+from service.keys.authorize import CallerDep, CanRun
+from service.lists import service
+from service.lists.endpoints import ListReference
+from service.lists.schemas import EntriesChanged, Move, NewEntries, Removal
+from service.problems import documented
+
+router = APIRouter(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
+
+
+@router.post("", summary="Add features to a list", responses=documented(404, 422))
+def add_entries(
+    session: SessionDep, caller: CallerDep, reference: ListReference, body: NewEntries
+) -> EntriesChanged:
+    """At its end; sent again, nothing is there twice. All of them or, on any fault, none."""
+    found = service.lock_list(session, reference, caller)
+    return service.add_entries(session, found, body.entries)
+
+
+@router.post("/remove", summary="Take features out of a list", responses=documented(404, 422))
+def remove_entries(
+    session: SessionDep, caller: CallerDep, reference: ListReference, body: Removal
+) -> EntriesChanged:
+    """Those that are not in it are passed over."""
+    found = service.lock_list(session, reference, caller)
+    return service.remove_entries(session, found, body.entries)
+
+
+@router.post("/move", summary="Move entries of a list", responses=documented(404, 422))
+def move_entries(
+    session: SessionDep, caller: CallerDep, reference: ListReference, body: Move
+) -> EntriesChanged:
+    """Puts them together, in the order given, behind the first `to` of the other entries."""
+    found = service.lock_list(session, reference, caller)
+    return service.move_entries(session, found, body.entries, body.to)

@@ -1,0 +1,224 @@
+"""Lists: found, changed by those who may, and their entries as views."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.database.list_tables import FeatureList
+from service.database.session import transaction
+from service.keys.authorize import Caller
+from service.lists import repository
+from service.lists.schemas import (
+    MOST_OF_A_LIST,
+    EntriesChanged,
+    EntryView,
+    ExportFormat,
+    FeatureReference,
+    ListChange,
+    ListDetail,
+    ListSummary,
+    NewEntry,
+    NewList,
+)
+from service.pagination import Page, cut, decode_cursor, encode_cursor
+from service.problems import Problem, invalid, not_found
+
+_EXPORTED_AT_ONCE = 1000
+_COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation", "note")
+
+
+def require_list(session: Session, reference: str) -> FeatureList:
+    """404 if there is none of this id or name."""
+    found = repository.find_list(session, reference)
+    if found is None:
+        raise not_found("list", reference, "GET /api/v1/lists lists those there are.")
+    return found
+
+
+def lock_list(session: Session, reference: str, caller: Caller) -> FeatureList:
+    """The list, for this caller to change; 403 if it belongs to somebody else."""
+    found = repository.find_list(session, reference, lock=True)
+    if found is None:
+        raise not_found("list", reference, "GET /api/v1/lists lists those there are.")
+    if not caller.administers and found.owner != caller.name:
+        raise Problem(
+            403,
+            "not-the-owner",
+            "The list belongs to somebody else",
+            f"Only the API key that made '{found.name}', and keys with the scope 'admin', may"
+            " change it.",
+        )
+    return found
+
+
+def make_list(session: Session, body: NewList, caller: Caller) -> ListSummary:
+    made = repository.add_list(session, body.name, body.description, caller.name)
+    if made is None:
+        raise _name_taken(body.name)
+    return summaries(session, [made])[0]
+
+
+def change_list(session: Session, found: FeatureList, body: ListChange) -> ListSummary:
+    """409 when the name is taken, or the list has changed since ``body.revision``."""
+    if body.revision is not None and body.revision != found.revision:
+        raise Problem(
+            409,
+            "revision-conflict",
+            "The list has changed meanwhile",
+            f"It has revision {found.revision} now, not {body.revision}; read it again.",
+        )
+    values = body.model_dump(include={"name", "description"}, exclude_none=True)
+    if values:
+        try:
+            with session.begin_nested():
+                repository.set_columns(session, found, **values)
+        except IntegrityError:
+            raise _name_taken(str(body.name)) from None
+    return summaries(session, [found])[0]
+
+
+def _name_taken(name: str) -> Problem:
+    return Problem(
+        409, "name-taken", "The name is taken", f"There is a list '{name}' already; choose another."
+    )
+
+
+def summaries(session: Session, lists: Sequence[FeatureList]) -> list[ListSummary]:
+    sizes = repository.sizes(session, [each.id for each in lists])
+    return [
+        ListSummary(
+            **{
+                name: getattr(each, name)
+                for name in ListSummary.model_fields
+                if name not in ("size",)
+            },
+            size=sizes.get(each.id, 0),
+        )
+        for each in lists
+    ]
+
+
+def list_page(session: Session, found: FeatureList, cursor: str | None, limit: int) -> ListDetail:
+    """The list with one page of its entries."""
+    listing = ("entries", str(found.id))
+    after = None
+    if cursor is not None:
+        (after,) = decode_cursor(listing, cursor, (int,))
+        if not 0 <= after < 2**31:
+            raise invalid([("cursor", "this is no cursor; start again without it")])
+    rows, more = cut(repository.entries_of(session, found.id, after, limit + 1), limit)
+    return ListDetail(
+        **dict(summaries(session, [found])[0]),
+        entries=Page(
+            items=[EntryView.model_validate(row) for row in rows],
+            next_cursor=encode_cursor(listing, [rows[-1].position]) if more else None,
+        ),
+    )
+
+
+def add_entries(
+    session: Session, found: FeatureList, entries: Sequence[NewEntry]
+) -> EntriesChanged:
+    """422 for an SAE or a feature that does not exist, and for a list that would grow too long."""
+    notes: dict[repository.Place, str | None] = {}
+    for place, entry in zip(_places(session, entries, strict=True), entries, strict=True):
+        if place is not None:
+            notes[place] = notes.get(place) if entry.note is None else entry.note
+    added = repository.add_entries(session, found.id, notes)
+    noted = any(note is not None for note in notes.values())
+    done = _changed(session, found, added, touched=bool(added) or noted)
+    if done.size > MOST_OF_A_LIST:
+        raise invalid([("entries", f"a list holds at most {MOST_OF_A_LIST} features")])
+    return done
+
+
+def remove_entries(
+    session: Session, found: FeatureList, entries: Sequence[FeatureReference]
+) -> EntriesChanged:
+    """What is not in the list, or nowhere at all, is passed over."""
+    places = [place for place in _places(session, entries, strict=False) if place is not None]
+    removed = repository.remove_entries(session, found.id, places) if places else 0
+    return _changed(session, found, removed, touched=removed > 0)
+
+
+def move_entries(
+    session: Session, found: FeatureList, entries: Sequence[FeatureReference], to: int
+) -> EntriesChanged:
+    """422 for entries that are not in the list or are named twice."""
+    places = [place for place in _places(session, entries, strict=True) if place is not None]
+    if len(set(places)) < len(places):
+        raise invalid([("entries", "an entry is named twice")])
+    missing = len(places) - repository.count_present(session, found.id, places)
+    if missing:
+        raise invalid([("entries", f"{missing} of these are not in the list")])
+    repository.move_entries(session, found.id, places, to)
+    return _changed(session, found, len(places), touched=True)
+
+
+def _changed(session: Session, found: FeatureList, number: int, touched: bool) -> EntriesChanged:
+    if touched:
+        repository.set_columns(session, found)
+    size = repository.sizes(session, [found.id]).get(found.id, 0)
+    return EntriesChanged(changed=number, size=size, revision=found.revision)
+
+
+def _places(
+    session: Session, entries: Sequence[FeatureReference], strict: bool
+) -> list[repository.Place | None]:
+    """What each entry names; if ``strict``, 422 that says which name nothing, else None there."""
+    saes = repository.resolve_saes(session, {entry.sae for entry in entries})
+    places: list[repository.Place | None] = []
+    faults: list[tuple[str, str]] = []
+    for nth, entry in enumerate(entries):
+        sae = saes.get(entry.sae)
+        if sae is None:
+            faults.append((f"entries.{nth}.sae", f"there is no SAE '{entry.sae}'"))
+            places.append(None)
+            continue
+        sae_id, d_sae = sae
+        if entry.feature >= d_sae:
+            faults.append((f"entries.{nth}.feature", f"'{entry.sae}' has {d_sae} features"))
+        places.append((sae_id, entry.feature))
+    if strict and faults:
+        raise invalid(faults[:20])
+    return places
+
+
+def export(engine: Engine, list_id: uuid.UUID, form: ExportFormat) -> Iterator[str]:
+    """The entries as CSV with a header, or a JSON object a line; read from the database by pieces.
+
+    An entry that moves meanwhile may come twice or not at all.
+    """
+    if form == "csv":
+        yield _csv_lines([_COLUMNS])
+    after: int | None = None
+    while True:
+        with transaction(engine) as session:
+            rows = repository.entries_of(session, list_id, after, _EXPORTED_AT_ONCE)
+        if not rows:
+            return
+        after = rows[-1].position
+        cells = [[getattr(row, name) for name in _COLUMNS] for row in rows]
+        yield _csv_lines(cells) if form == "csv" else _json_lines(cells)
+
+
+def _csv_lines(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _json_lines(rows: Sequence[Sequence[Any]]) -> str:
+    lines = (
+        json.dumps(dict(zip(_COLUMNS, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+    )
+    return "".join(lines)

@@ -1,0 +1,1 @@
+"""Tags: short words that features carry."""

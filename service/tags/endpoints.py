@@ -1,0 +1,109 @@
+"""GET /tags, and the tags of a feature"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+
+from service.context import SessionDep
+from service.explanations.service import require_feature
+from service.features.endpoints import Index
+from service.features.service import no_such_feature
+from service.keys.authorize import CanRead, CanRun
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_cursor,
+    encode_cursor,
+)
+from service.problems import documented, invalid
+from service.saes.endpoints import SaeReference
+from service.saes.repository import find_sae
+from service.tags import repository
+from service.tags.schemas import MOST_OF_A_FEATURE, NewTags, TagCount, TagsOfFeature
+from service.tags.words import Tag, normalised
+
+router = APIRouter(tags=["lists"])
+
+_OF_FEATURE = "/saes/{sae}/features/{index}/tags"
+
+
+@router.get("/tags", summary="List tags", dependencies=[CanRead], responses=documented(404, 422))
+def list_all(
+    session: SessionDep,
+    sae: Annotated[
+        str | None, Query(max_length=200, description="Only of this SAE's features; id or name.")
+    ] = None,
+    prefix: Annotated[Tag | None, Query(description="Only tags that begin so.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[TagCount]:
+    """Those in use, in alphabetical order, with how many features carry each."""
+    sae_id = find_sae(session, sae)[0].id if sae is not None else None
+    listing = ("tags", str(sae_id), prefix)
+    after = _after(listing, cursor)
+    rows, more = cut(repository.count_tags(session, sae_id, prefix, after, limit + 1), limit)
+    return Page(
+        items=[TagCount(tag=tag, features=features) for tag, features in rows],
+        next_cursor=encode_cursor(listing, [rows[-1][0]]) if more else None,
+    )
+
+
+@router.get(
+    _OF_FEATURE,
+    summary="List a feature's tags",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_of_feature(session: SessionDep, sae: SaeReference, index: Index) -> TagsOfFeature:
+    """In alphabetical order."""
+    found = require_feature(session, sae, index)
+    return TagsOfFeature(items=repository.tags_of(session, found.id, index))
+
+
+@router.post(
+    _OF_FEATURE, summary="Tag a feature", dependencies=[CanRun], responses=documented(404, 422)
+)
+def add(session: SessionDep, sae: SaeReference, index: Index, body: NewTags) -> TagsOfFeature:
+    """Tags that it has already stay; the answer has all of them."""
+    found = require_feature(session, sae, index)
+    if not repository.lock_feature(session, found.id, index):
+        raise no_such_feature(found, index)
+    repository.add_tags(session, found.id, index, body.tags)
+    tags = repository.tags_of(session, found.id, index)
+    if len(tags) > MOST_OF_A_FEATURE:
+        raise invalid([("tags", f"a feature has at most {MOST_OF_A_FEATURE} tags")])
+    return TagsOfFeature(items=tags)
+
+
+@router.delete(
+    _OF_FEATURE + "/{tag}",
+    status_code=204,
+    summary="Take a tag from a feature",
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def remove(
+    session: SessionDep,
+    sae: SaeReference,
+    index: Index,
+    tag: Annotated[Tag, Path(description="Which tag.")],
+) -> None:
+    """One that it does not have is no fault."""
+    found = require_feature(session, sae, index)
+    repository.remove_tag(session, found.id, index, tag)
+
+
+def _after(listing: Any, cursor: str | None) -> str | None:
+    """The tag that a cursor holds."""
+    if cursor is None:
+        return None
+    (tag,) = decode_cursor(listing, cursor, (str,))
+    try:
+        return normalised(tag)
+    except ValueError:
+        raise invalid([("cursor", "this is no cursor; start again without it")]) from None

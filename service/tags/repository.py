@@ -1,0 +1,54 @@
+"""All SQL on tags; nothing here commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.database.list_tables import FeatureTag
+from service.database.tables import Feature
+
+
+def lock_feature(session: Session, sae_id: uuid.UUID, feature: int) -> bool:
+    """Until the transaction ends nobody else tags the feature; False when it is gone."""
+    query = select(Feature.index).where(Feature.sae_id == sae_id, Feature.index == feature)
+    return session.scalar(query.with_for_update()) is not None
+
+
+def tags_of(session: Session, sae_id: uuid.UUID, feature: int) -> list[str]:
+    query = select(FeatureTag.tag).where(FeatureTag.sae_id == sae_id, FeatureTag.feature == feature)
+    return sorted(session.scalars(query))
+
+
+def add_tags(session: Session, sae_id: uuid.UUID, feature: int, tags: Sequence[str]) -> None:
+    """Those that the feature has already stay as they are."""
+    rows = [{"sae_id": sae_id, "feature": feature, "tag": tag} for tag in sorted(set(tags))]
+    session.execute(insert(FeatureTag).values(rows).on_conflict_do_nothing())
+
+
+def remove_tag(session: Session, sae_id: uuid.UUID, feature: int, tag: str) -> None:
+    session.execute(
+        delete(FeatureTag).where(
+            FeatureTag.sae_id == sae_id, FeatureTag.feature == feature, FeatureTag.tag == tag
+        )
+    )
+
+
+def count_tags(
+    session: Session, sae_id: uuid.UUID | None, prefix: str | None, after: str | None, limit: int
+) -> list[tuple[str, int]]:
+    """(tag, features) in the order of code points, behind ``after``."""
+    # The order must be the one that cursors are compared by, whatever the database's language.
+    tag = FeatureTag.tag.collate("C")
+    query = select(FeatureTag.tag, func.count()).group_by(FeatureTag.tag).order_by(tag).limit(limit)
+    if sae_id is not None:
+        query = query.where(FeatureTag.sae_id == sae_id)
+    if prefix is not None:
+        query = query.where(FeatureTag.tag.startswith(prefix, autoescape=True))
+    if after is not None:
+        query = query.where(tag > after)
+    return [(word, number) for word, number in session.execute(query)]

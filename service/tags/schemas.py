@@ -1,0 +1,35 @@
+"""Tags as the API shows and takes them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monosemy.specs import Part
+from service.tags.words import Tag
+
+MOST_OF_A_FEATURE = 50
+
+
+class TagsOfFeature(BaseModel):
+    """What a feature is tagged with, in alphabetical order."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    items: list[str]
+
+
+class TagCount(BaseModel):
+    """A tag that is in use."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tag: str
+    features: int
+    """How many carry it."""
+
+
+class NewTags(Part):
+    """Tags for a feature."""
+
+    tags: list[Tag] = Field(min_length=1, max_length=MOST_OF_A_FEATURE)
+    """Written small, with `-` for blanks, whatever was given; those it has already stay."""
