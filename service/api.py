@@ -21,6 +21,7 @@ from service.saes import endpoints as saes
 from service.search import endpoints as search
 from service.spend import endpoints as spend
 from service.system import endpoints as system
+from service.uploads import endpoints as uploads
 
 PREFIX = "/api/v1"
 
@@ -43,6 +44,7 @@ for part in (
     queues,
     audit,
     models,
+    uploads,
     saes,
     features,
     explanations,

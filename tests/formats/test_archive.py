@@ -24,9 +24,10 @@ from monosemy.formats.archive import (
 from monosemy.formats.header import check_json, check_safetensors
 
 WEIGHTS = safetensors()
+LIMITS = Limits()
 
 
-def opened(data: bytes, name: str, tmp_path: Path, limits: Limits = Limits()) -> Path:
+def opened(data: bytes, name: str, tmp_path: Path, limits: Limits = LIMITS) -> Path:
     file, folder = tmp_path / "packed", tmp_path / "out"
     file.write_bytes(data)
     folder.mkdir()
@@ -158,8 +159,8 @@ def test_hostile_archives_are_refused(data: bytes, name: str, told: str, tmp_pat
     inside.mkdir()
     with pytest.raises(DataError, match=told):
         opened(data, name, inside)
-    assert sorted(os.listdir(tmp_path)) == ["inside"]
-    assert set(os.listdir(inside)) == {"packed", "out"}
+    assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+    assert {path.name for path in inside.iterdir()} == {"packed", "out"}
     assert not list(inside.rglob("passwd"))
 
 
