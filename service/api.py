@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from service.audit import endpoints as audit
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
+from service.exports import endpoints as exports
 from service.features import endpoints as features
 from service.inference import endpoints as inference
 from service.inference import steering
@@ -47,6 +48,7 @@ for part in (
     uploads,
     saes,
     features,
+    exports,
     explanations,
     reports,
     spend,

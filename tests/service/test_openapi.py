@@ -33,6 +33,8 @@ ENDPOINTS = {
     ("get", "/api/v1/saes/{sae}"),
     ("post", "/api/v1/saes/uploads"),
     ("delete", "/api/v1/saes/uploads/{upload}"),
+    ("get", "/api/v1/saes/{sae}/features.{form}"),
+    ("get", "/api/v1/saes/{sae}/activations.{form}"),
     ("get", "/api/v1/saes/{sae}/features"),
     ("get", "/api/v1/saes/{sae}/features/{index}"),
     ("get", "/api/v1/saes/{sae}/features/{index}/examples"),
