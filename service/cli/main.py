@@ -8,6 +8,7 @@ import typer
 
 from service.cli import (
     explanations,
+    export,
     features,
     interchange,
     judging,
@@ -73,6 +74,7 @@ app.add_typer(runs.app, name="run")
 app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
+app.add_typer(export.app, name="export")
 app.add_typer(explanations.app, name="explanation")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
