@@ -19,7 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from service.outbound import HubNames
+from service.outbound import AllowList, HubNames
 
 
 def default_home() -> Path:
@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     """How often workers look into Postgres for runs that Redis forgot to announce."""
     device: str = "auto"
     """Device of the inference server: ``auto``, or any torch device."""
+    outbound_allow: str = ""
+    """Judges besides the configured one that runs may name, separated by commas: hosts
+    (``judge.example`` or ``judge.example:8000``) and beginnings of addresses
+    (``https://judge.example/v1``)."""
     hub: str = ""
     """Repositories of the Hugging Face hub that runs may name (host models, datasets, SAEs),
     separated by commas: ``*`` for all, ``owner/*`` or ``owner/name``.  When empty, it is all in
@@ -109,6 +113,17 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """Of ``cors_origins``, one by one."""
         return _listed(self.cors_origins)
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _outbound(cls, value: str) -> str:
+        AllowList(_listed(value))
+        return value
+
+    @property
+    def outbound_allowed(self) -> list[str]:
+        """Of ``outbound_allow``, one by one."""
+        return _listed(self.outbound_allow)
 
     @field_validator("hub")
     @classmethod

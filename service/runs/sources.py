@@ -6,9 +6,16 @@ from collections.abc import Iterator
 
 from monosemy.errors import DataError
 from monosemy.formats.hub import parse_hub
-from monosemy.specs import ImportRun, ModelSpec, Part, TextSpec
+from monosemy.specs import (
+    ExplanationSpec,
+    ImportRun,
+    ModelSpec,
+    Part,
+    ScoringSpec,
+    TextSpec,
+)
 from monosemy.workspace import Workspace
-from service.outbound import HubNames
+from service.outbound import AllowList, HubNames, parse_address
 from service.problems import invalid
 from service.settings import Settings
 from service.uploads import store as uploads
@@ -25,6 +32,7 @@ def check_sources(settings: Settings, spec: Part) -> None:
     """
     hub = HubNames(settings.hub_names)
     faults = [(path, why) for path, name in _named(spec) if (why := _refused(hub, name))]
+    faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
     if faults:
         raise invalid(faults)
     if isinstance(spec, ImportRun):
@@ -43,6 +51,39 @@ def _named(spec: Part) -> Iterator[tuple[str, str]]:
         yield "text.source", text.source
     if isinstance(spec, ImportRun):
         yield "source", spec.source
+
+
+def _judges(spec: Part) -> Iterator[tuple[str, str | None]]:
+    """(path in the spec, address) of judges."""
+    explanation, scoring = getattr(spec, "explanation", None), getattr(spec, "scoring", None)
+    if isinstance(explanation, ExplanationSpec):
+        yield "explanation.judge.url", explanation.judge.url
+    if isinstance(scoring, ScoringSpec):
+        yield "scoring.judge.url", scoring.judge.url
+    for number, each in enumerate(scoring if isinstance(scoring, list) else []):
+        yield f"scoring.{number}.judge.url", each.judge.url
+
+
+def is_own_judge(settings: Settings, url: str | None) -> bool:
+    """Whether ``url`` is the configured judge's address, or none, which stands for it."""
+    if url is None or url == settings.judge_url:
+        return True
+    try:
+        return parse_address(url) == parse_address(str(settings.judge_url))
+    except ValueError:
+        return False
+
+
+def judge_refused(settings: Settings, url: str | None) -> str | None:
+    """Why no judge may be asked at ``url``; None for the configured one and those allowed."""
+    if url is None or is_own_judge(settings, url):
+        return None
+    try:
+        if AllowList(settings.outbound_allowed).covers(url):
+            return None
+    except ValueError as error:
+        return f"this is no plain address: {error}"
+    return "this server does not allow that address: its operator can, with MONOSEMY_OUTBOUND_ALLOW"
 
 
 def _refused(hub: HubNames, name: str) -> str | None:

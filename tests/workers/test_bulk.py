@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import run_acts as acts
 import torch
-from conftest import Trained
 from fastapi.testclient import TestClient
+from trained_library import Trained
 
 from monosemy.data.store import TokenStore
 from monosemy.formats.saelens import load_sae
