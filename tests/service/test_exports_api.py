@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -274,6 +275,12 @@ def test_batches_are_bounded_whatever_a_feature_has(
     assert all(batch.num_rows == size for batch in batches[:-1])
     assert 0 < batches[-1].num_rows <= size
     check(pa.Table.from_batches(batches), indexed, [0, 1, 2, 3])
+
+
+def test_the_api_starts_without_pyarrow() -> None:
+    """Only an export imports it."""
+    code = "import sys, service.app; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 BAD = [

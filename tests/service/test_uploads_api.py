@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from hostile import CONFIG, SOUND, safetensors, tarred, zipped
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from monosemy.errors import DataError
@@ -21,6 +22,7 @@ from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
+from service.keys.service import create_key
 from service.runs.lifecycle import create_run
 from service.settings import Settings
 from service.uploads import store
@@ -312,3 +314,32 @@ def test_the_hub_is_asked_for_what_the_server_allows(settings: Settings, inferen
         for name, status in {"gpt2": 201, "other/model": 422, "./folder": 201}.items():
             spec = {"kind": "train", "model": {"name": name}}
             assert client.post("/api/v1/runs", json=spec).status_code == status, name
+
+
+def test_nothing_is_read_of_those_who_may_not(
+    settings: Settings, inference: Any, engine: Engine
+) -> None:
+    """The key is looked at before the body."""
+    secret = "a-secret-of-thirty-two-characters"
+    locked = settings.model_copy(update={"require_keys": True, "secret": SecretStr(secret)})
+    with transaction(engine) as session:
+        reader = create_key(session, "reader", ["read"], secret)
+        runner = create_key(session, "runner", ["run"], secret)
+    with TestClient(create_app(locked, inference.transport())) as client:
+        for key, status in ((None, 401), (reader, 403), (runner, 422)):
+            headers = {"Content-Type": BOUNDARY, **({"X-API-Key": key} if key else {})}
+            answer = client.post(UPLOADS, content=b"--b--\r\n", headers=headers)
+            assert answer.status_code == status, answer.text
+            assert client.delete(f"{UPLOADS}/{uuid.uuid4()}", headers=headers).status_code == (
+                404 if key == runner else status
+            )
+            assert (settings.artifacts / "uploads").exists() == (key == runner)
+
+
+def test_a_disk_that_cannot_be_written_is_told(client: TestClient, settings: Settings) -> None:
+    settings.artifacts.mkdir(parents=True)
+    (settings.artifacts / "uploads").write_text("in the way")
+    answer = send(client, FILES)
+    assert answer.status_code == 503
+    assert "cannot be written" in answer.json()["detail"]
+    assert answer.headers["retry-after"]
