@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from service.audit import endpoints as audit
+from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.exports import endpoints as exports
 from service.features import endpoints as features
+from service.inference import contrast, steering
 from service.inference import endpoints as inference
-from service.inference import steering
 from service.models import endpoints as models
 from service.problems import documented
 from service.query_names import known_query_names
@@ -32,9 +33,10 @@ TAGS = [
     {"name": "saes", "description": "Trained sparse autoencoders."},
     {"name": "features", "description": "Latents as people see them."},
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
+    {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
-    {"name": "inference", "description": "Live activations of a text; steering."},
+    {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
@@ -50,10 +52,12 @@ for part in (
     features,
     exports,
     explanations,
+    comparisons,
     reports,
     spend,
     search,
     inference,
+    contrast,
     steering,
 ):
     router.include_router(part.router, responses=documented(401, 403, 500))

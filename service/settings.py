@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     """How often workers look into Postgres for runs that Redis forgot to announce."""
     device: str = "auto"
     """Device of the inference server: ``auto``, or any torch device."""
+    inference_memory_mb: int | None = Field(None, ge=1)
+    """Megabytes (10^6 bytes) of weights that the inference server keeps loaded; if not set, half of
+    the memory it may use, or 70 % of its GPU's."""
     outbound_allow: str = ""
     """Judges besides the configured one that runs may name, separated by commas: hosts
     (``judge.example`` or ``judge.example:8000``) and beginnings of addresses

@@ -24,7 +24,7 @@ _LONGEST = 2000
 _PASSING = ("08", "40", "53", "55", "57")
 """Classes of SQLSTATE: connection, rollback (deadlock), resources, not in that state, operator."""
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 """As CUDA and PyTorch's CPU allocator say it."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_LET = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -35,12 +35,12 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
 
     What a person has to mend first (a ``MonosemyError``, memory, disk) is not tried again.
     """
-    if isinstance(error, MonosemyError):
-        return str(error)[:_LONGEST], False
     said = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+    if is_out_of_memory(error):
         advice = "Use a smaller sae.d_sae, training.batch_tokens, buffer_tokens or host_rows."
         return f"Out of memory ({type(error).__name__}). {advice}", False
+    if isinstance(error, MonosemyError):
+        return str(error)[:_LONGEST], False
     if _errno(error) in _DISK_FULL or "no space left" in said:
         return "No space is left on the disk of the artifact folder. Free some and retry.", False
     if _errno(error) in _NOT_LET:
@@ -57,6 +57,27 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
     else:
         text = str(error)
     return f"{type(error).__name__}: {text[:500]}{where}", True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for Python's, CUDA's and the C allocator's way of saying so, and for an error that tells
+    of such a one as of a model that cannot be loaded."""
+    if not isinstance(error, MonosemyError):
+        return _no_memory(error) or any(words in str(error).lower() for words in _NO_MEMORY)
+    below = error.__cause__ or error.__context__
+    while below is not None:
+        if _no_memory(below):
+            return True
+        below = below.__cause__ or below.__context__
+    return False
+
+
+def _no_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in _NO_MEMORY)
+    return _errno(error) == errno.ENOMEM
 
 
 def _errno(error: BaseException) -> int | None:

@@ -21,6 +21,7 @@ from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    CompareRun,
     EvaluateRun,
     ExplainRun,
     ImportRun,
@@ -39,6 +40,7 @@ from service.inference.client import InferenceClient
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
+from workers.compare import Comparing
 from workers.embeddings import Embeddings
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
@@ -71,6 +73,9 @@ class GpuRuns:
             return self._evaluate(spec, reporter)
         if isinstance(spec, IndexRun):
             return self._index(spec, reporter)
+        if isinstance(spec, CompareRun):
+            a, b = (named_sae(self.engine, name) for name in (spec.sae, spec.other))
+            return Comparing(self.engine, self.workspace)(run.id, spec, a, b, reporter)
         if isinstance(spec, ExplainRun | ScoreRun):
             return self._interpret(run, spec, reporter)
         raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")

@@ -8,99 +8,70 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.middleware import Middleware
 
-from monosemy.errors import DataError, MonosemyError
-from monosemy.specs import ModelSpec
-from monosemy.steering.pushes import Push
-from monosemy.steering.writing import Writing
+from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
 from service import logs, problems
+from service.middleware import RequestBoundary
 from service.problems import Problem, from_exception, problem_response, unavailable
 from service.settings import Settings
-from workers.inference_engine import MAX_TOKENS, InferenceEngine, NoSaeFolder
-from workers.inference_engine import Request as Asked
-from workers.steered_text import Prompt, Steer
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SaePlace(_Body):
-    id: str
-    path: str
-    """SAE folder, relative to the artifact root."""
-    site: str
-
-
-class ActivationsBody(_Body):
-    sae: SaePlace
-    model: ModelSpec
-    text: str = Field(min_length=1, max_length=100_000)
-    top_k: int = Field(10, ge=1, le=1000)
-    features: list[int] | None = Field(None, max_length=1000)
-
-
-class PushBody(_Body):
-    latent: int = Field(ge=0)
-    strength: float = Field(allow_inf_nan=False)
-    mode: Literal["add", "orthogonal", "clamp"] = "add"
-
-
-class WritingBody(_Body):
-    new_tokens: int = Field(64, ge=1, le=MAX_TOKENS)
-    temperature: float = Field(0.7, ge=0, le=10)
-    seed: int = Field(0, ge=0, lt=2**63)
-    where: Literal["all", "new"] = "all"
-    special_tokens: bool = False
-    logprobs: int = Field(0, ge=0, le=100)
-
-
-class SteerBody(_Body):
-    sae: SaePlace
-    model: ModelSpec
-    prompt: str | None = Field(None, min_length=1, max_length=100_000)
-    messages: list[dict[str, str]] | None = Field(None, min_length=1, max_length=1000)
-    pushes: list[PushBody] = Field(min_length=1, max_length=1000)
-    writing: WritingBody = WritingBody()
-    compare: bool = True
-
-    def asked(self) -> Steer:
-        return Steer(
-            Prompt(self.prompt, self.messages),
-            tuple(Push(each.latent, each.strength, each.mode) for each in self.pushes),
-            Writing(**self.writing.model_dump()),
-            self.compare,
-        )
-
-
-class EmbedBody(_Body):
-    texts: list[str] = Field(min_length=1, max_length=256)
+from service.system.metrics import HttpMetrics
+from workers.failures import is_out_of_memory
+from workers.inference_bodies import (
+    ActivationsBody,
+    ContrastBody,
+    EmbedBody,
+    SteerBody,
+    TokenizeBody,
+)
+from workers.inference_engine import InferenceEngine, NoSaeFolder
+from workers.inference_metrics import WarmCollector
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's app; models load on first use."""
-    app = FastAPI(title="monosemy inference", docs_url=None, redoc_url=None)
-    engine = InferenceEngine(Workspace(settings.artifacts), settings.embedder, settings.device)
+    registry = CollectorRegistry()
+    app = FastAPI(
+        title="monosemy inference",
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(RequestBoundary, metrics=HttpMetrics(registry))],
+    )
+    megabytes = settings.inference_memory_mb
+    engine = InferenceEngine(
+        Workspace(settings.artifacts),
+        settings.embedder,
+        settings.device,
+        None if megabytes is None else megabytes * 1_000_000,
+    )
+
+    registry.register(WarmCollector(engine))
 
     @app.post("/activations")
-    def activations(body: ActivationsBody) -> dict[str, Any]:
+    def activations(body: ActivationsBody) -> JSONResponse:
+        saes = [each.asked() for each in body.saes]
+        return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
+
+    @app.post("/contrast")
+    def contrast(body: ContrastBody) -> JSONResponse:
         place = body.sae
-        return engine.activations(
-            Asked(body.model, place.path, place.site, body.text, body.top_k, body.features)
-        )
+        return JSONResponse(engine.contrast(body.model, place.path, place.site, body.asked()))
+
+    @app.post("/tokenize")
+    def tokenize(body: TokenizeBody) -> JSONResponse:
+        path = None if body.sae is None else body.sae.path
+        return JSONResponse(engine.tokenize(body.model, path, body.prompt()))
 
     @app.post("/steer")
     def steer(body: SteerBody) -> StreamingResponse:
         """Lines of JSON: events as they come; ``error`` ends a stream that cannot go on."""
-        if (body.prompt is None) == (body.messages is None):
-            raise DataError("Send a prompt or messages, one of them.")
         place = body.sae
         events = engine.steer(body.model, place.path, place.site, body.asked())
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
@@ -113,11 +84,15 @@ def create_app(settings: Settings) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
     def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_response(_problem(error), request.url.path, None)
 
     problems.install(app)
-    for kind in (MonosemyError, MemoryError, RuntimeError):
+    for kind in (MonosemyError, MemoryError, OSError, RuntimeError):
         app.add_exception_handler(kind, answer)
     return app
 
@@ -126,19 +101,19 @@ def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
     try:
         for event in events:
             yield json.dumps(event) + "\n"
-    except (MonosemyError, MemoryError, RuntimeError) as error:
+    except (MonosemyError, MemoryError, OSError, RuntimeError) as error:
         # The status is sent already.
         detail = str(_problem(error).detail)
         yield json.dumps({"event": "error", "detail": detail}) + "\n"
 
 
 def _problem(error: Exception) -> Problem:
+    if is_out_of_memory(error):
+        return unavailable("Memory", "There is not enough memory for this request; try again.")
     if isinstance(error, NoSaeFolder):
         return Problem(404, "not-found", "Not found", str(error))
     if isinstance(error, MonosemyError):
         return Problem(422, "invalid-request", "The request cannot be served", str(error))
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return unavailable("Memory", "There is not enough memory for this request; try again.")
     return from_exception(error)
 
 

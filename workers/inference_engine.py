@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -16,18 +19,25 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder
 from monosemy.interp.lab import Lab
-from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
+from monosemy.models.precision import choose_device
+from monosemy.models.resolve import locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
-from monosemy.saes.base import SAE
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from workers.contrasting import Contrasted, contrasted
+from workers.failures import is_out_of_memory
+from workers.memory import default_budget, file_bytes, weight_bytes
+from workers.prompts import Prompt, Tokenizing
+from workers.reading import Wanted, WarmSae, activations
 from workers.steered_text import Steer, steered_events
 from workers.warm import Warm
+from workers.warm_host import WarmHost
 
-MAX_TOKENS = 2048
-_MAX_HOSTS = 2
-_MAX_SAES = 8
+logger = logging.getLogger(__name__)
+
+_MAX_TOKENIZERS = 4
+"""Of models whose weights are not loaded."""
 
 
 class NoSaeFolder(DataError):
@@ -35,71 +45,102 @@ class NoSaeFolder(DataError):
 
 
 @dataclass(frozen=True)
-class Request:
-    """A text and what is asked of it."""
+class SaeAt:
+    """An SAE and what is asked of it."""
 
-    model: ModelSpec
     path: str
     """SAE folder, relative to the artifact root."""
     site: str
-    text: str
-    top_k: int
-    features: Sequence[int] | None
-    """Only these, as far as they fire; None takes the ``top_k`` strongest."""
-
-
-@dataclass
-class _WarmHost:
-    """A host model with the one thread that runs it: module hooks never meet another request's."""
-
-    host: HostModel
-    thread: ThreadPoolExecutor
+    features: Sequence[int] | None = None
+    """Only these, as far as they fire; None takes the strongest."""
 
 
 @dataclass(frozen=True)
-class _WarmSae:
-    sae: SAE
-    prepend_bos: bool
-    """Whether the rows it was trained on began with BOS."""
-    target_site: str | None
-    """Where a transcoder writes."""
+class _Opened:
+    """What one request holds; ``keys`` are not let go for it."""
+
+    host: WarmHost
+    saes: list[WarmSae]
+    keys: set[Hashable]
 
 
 class InferenceEngine:
-    """Loads on first use, keeps the most recently used few.  Thread-safe."""
+    """Loads on first use; keeps what was used last, within ``budget`` bytes.  Thread-safe.
 
-    def __init__(self, workspace: Workspace, embedder: str, device: str = "auto") -> None:
+    Without a budget it is a share of the device's memory (``memory.default_budget``).
+    """
+
+    def __init__(
+        self, workspace: Workspace, embedder: str, device: str = "auto", budget: int | None = None
+    ) -> None:
         self._workspace, self._embedder_name, self._device = workspace, embedder, device
-        self._hosts: Warm[_WarmHost] = Warm(_MAX_HOSTS)
-        self._saes: Warm[_WarmSae] = Warm(_MAX_SAES)
+        if budget is None:
+            budget = default_budget(choose_device(device))
+        self._warm: Warm[WarmHost | WarmSae] = Warm(budget, _bytes)
+        self._tokenizers: Warm[Tokenizing] = Warm(_MAX_TOKENIZERS)
         self._embedder: Embedder | None = None
         self._embed_lock = threading.Lock()
 
-    def activations(self, request: Request) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token.
+    @property
+    def budget(self) -> int:
+        """Bytes that warm host models and SAEs may take."""
+        return self._warm.budget
 
-        BOS is put before the text where the SAE was trained so, and not shown.  ``NoSaeFolder``;
-        ``DataError`` for an empty or too long text and for features that do not exist;
-        ``ModelError`` and ``UnknownSite`` too.
+    def warm_counts(self) -> dict[str, int]:
+        """How many host models and SAEs are warm."""
+        values = self._warm.values()
+        saes = sum(isinstance(value, WarmSae) for value in values)
+        return {"model": len(values) - saes, "sae": saes}
+
+    @property
+    def warm_bytes(self) -> int:
+        """What warm host models and SAEs take."""
+        return self._warm.used
+
+    def activations(
+        self, spec: ModelSpec, saes: Sequence[SaeAt], prompt: Prompt, top_k: int
+    ) -> dict[str, Any]:
+        """What ``reading.activations`` tells.  Raises as it does, ``NoSaeFolder``, ``ModelError``;
+        where memory runs out, what is not in use is let go first."""
+        opened = self._open(spec, [each.path for each in saes])
+        wanted = [
+            Wanted(warm, each.site, each.features)
+            for warm, each in zip(opened.saes, saes, strict=True)
+        ]
+        with self._room(opened.keys):
+            return activations(opened.host, prompt, wanted, top_k)
+
+    def contrast(self, spec: ModelSpec, path: str, site: str, asked: Contrasted) -> dict[str, Any]:
+        """What ``contrasting.contrasted`` tells.  Raises as it and ``activations`` do."""
+        opened = self._open(spec, [path])
+        with self._room(opened.keys):
+            return contrasted(opened.host, opened.saes[0], site, asked)
+
+    def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "bos"}``; ``bos`` is what the SAE at ``path`` was trained
+        to read before a text, None for a chat.
+
+        Needs the tokenizer alone.  Raises ``NoSaeFolder``, ``ModelError``, and ``DataError`` where
+        a chat template is missing or refuses.
         """
-        warm, sae = self._open(request.model, request.path)
-        return warm.thread.submit(_activations, warm.host, sae, request).result()
+        words = self._words(self._placed(spec))
+        prepend = path is not None and prepends_bos(self._folder(path)[0])
+        tokens = words.pieces(words.encode(prompt))
+        bos = words.bos_id if prepend and prompt.messages is None else None
+        return {"tokens": tokens, "bos": None if bos is None else words.pieces([bos])[0]}
 
     def steer(
         self, spec: ModelSpec, path: str, site: str, asked: Steer
     ) -> Iterator[dict[str, Any]]:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
-        warm, sae = self._open(spec, path)
-        lab = Lab(warm.host, sae.sae, site, sae.target_site)
-
-        def on_host(work: Callable[[], Any]) -> Any:
-            # Turn by turn, so that others get theirs; no hook outlives a turn.
-            return warm.thread.submit(work).result()
-
-        longest = _longest(warm.host)
-        events = steered_events(lab, sae.prepend_bos, longest, asked, on_host)
-        first = next(events)  # what cannot be done is said before anything is
-        return chain([first], events)
+        opened = self._open(spec, [path])
+        host, (sae,) = opened.host, opened.saes
+        lab = Lab(host.host, sae.sae, site, sae.target_site)
+        # Turn by turn, so that others get theirs; no hook outlives a turn.
+        events = steered_events(lab, host.words, sae.prepend_bos, host.longest, asked, host.turn)
+        with self._room(opened.keys):
+            first = next(events)  # what cannot be done is said before anything is
+        return chain([first], self._going_on(events, opened.keys))
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
@@ -108,81 +149,106 @@ class InferenceEngine:
                 self._embedder = Embedder.load(self._embedder_name)
             return [[float(x) for x in row] for row in self._embedder.embed(texts)]
 
-    def _open(self, spec: ModelSpec, path: str) -> tuple[_WarmHost, _WarmSae]:
+    def _going_on(
+        self, events: Iterator[dict[str, Any]], keys: set[Hashable]
+    ) -> Iterator[dict[str, Any]]:
+        with self._room(keys):
+            yield from events
+
+    def _open(self, spec: ModelSpec, paths: Sequence[str]) -> _Opened:
+        spec = self._placed(spec)
+        host_key = ("host", spec.model_dump_json())
+        folders = [self._folder(path) for path in paths]
+        # The time is part of the key: a run that is retried writes its SAE anew.
+        sae_keys = [("sae", str(folder), written, spec.device) for folder, written in folders]
+        keys: set[Hashable] = {host_key, *sae_keys}
+        host = cast(
+            WarmHost,
+            self._get(host_key, lambda: self._load_host(spec), lambda: self._size(spec), keys),
+        )
+        saes = []
+        for key, (folder, _) in zip(sae_keys, folders, strict=True):
+            load = partial(self._load_sae, folder, host.host.device)
+            saes.append(cast(WarmSae, self._get(key, load, partial(file_bytes, folder), keys)))
+        return _Opened(host, saes, keys)
+
+    def _words(self, spec: ModelSpec) -> Tokenizing:
+        key = ("host", spec.model_dump_json())
+        host = self._warm.loaded(key)
+        if isinstance(host, WarmHost):
+            return host.words
+
+        def load() -> Tokenizing:
+            return Tokenizing(open_tokenizer(locate(spec, self._workspace), spec), spec.name)
+
+        return self._tokenizers.get(key, load)
+
+    def _folder(self, path: str) -> tuple[Path, int]:
+        """(place, when it was written)"""
         folder = self._workspace.locate(path)
         try:
-            written = (folder / "cfg.json").stat().st_mtime_ns
+            return folder, (folder / "cfg.json").stat().st_mtime_ns
         except OSError:
             raise NoSaeFolder(
                 f"There is no SAE folder '{path}'.", "Was it moved or deleted?"
             ) from None
-        warm = self._host(spec)
-        device = warm.host.device
-        # The time is part of the key: a run that is retried writes its SAE anew.
-        key = (path, written, str(device))
-        sae = self._saes.get(key, lambda: _open_sae(SaeFolder(folder, self._workspace), device))
-        return warm, sae
 
-    def _host(self, spec: ModelSpec) -> _WarmHost:
-        if spec.device == "auto":
-            spec = spec.model_copy(update={"device": self._device})
+    def _placed(self, spec: ModelSpec) -> ModelSpec:
+        return spec.model_copy(update={"device": self._device}) if spec.device == "auto" else spec
 
-        def load() -> _WarmHost:
-            host = HostModel.load(spec, self._workspace)
-            return _WarmHost(host, ThreadPoolExecutor(1, thread_name_prefix="host"))
+    def _size(self, spec: ModelSpec) -> int:
+        """What the host model will take, as far as its files tell."""
+        return file_bytes(Path(locate(spec, self._workspace).path))
 
-        return self._hosts.get(spec.model_dump_json(), load)
+    def _load_host(self, spec: ModelSpec) -> WarmHost:
+        return WarmHost(HostModel.load(spec, self._workspace))
 
+    def _load_sae(self, folder: Path, device: torch.device) -> WarmSae:
+        sae = load_sae(folder).to(device).requires_grad_(False)
+        target = SaeFolder(folder, self._workspace).target_site
+        return WarmSae(sae, prepends_bos(folder), target)
 
-def _open_sae(folder: SaeFolder, device: torch.device) -> _WarmSae:
-    sae = load_sae(folder.path).to(device).requires_grad_(False)
-    told = json.loads((folder.path / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
-    return _WarmSae(sae, bool(told.get("prepend_bos", True)), folder.target_site)
+    def _get(
+        self,
+        key: Hashable,
+        load: Callable[[], WarmHost | WarmSae],
+        size: Callable[[], int],
+        keys: set[Hashable],
+    ) -> WarmHost | WarmSae:
+        def loaded() -> WarmHost | WarmSae:
+            try:
+                return load()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._make_room(keys)
+            return load()
 
+        expected = size() if self._warm.loaded(key) is None else 0
+        return self._warm.get(key, loaded, expected, frozenset(keys))
 
-def _activations(host: HostModel, warm: _WarmSae, request: Request) -> dict[str, Any]:
-    sae, features = warm.sae, request.features
-    if features is not None and not all(0 <= feature < sae.d_sae for feature in features):
-        raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
-    ids = host.tokenizer(request.text, add_special_tokens=False)["input_ids"]
-    lead = [host.bos_id] if warm.prepend_bos and host.bos_id is not None else []
-    room = _longest(host) - len(lead)
-    if not 1 <= len(ids) <= room:
-        raise DataError(f"The text has {len(ids)} tokens; 1 to {room} can be read.")
-    row_BS = torch.tensor([lead + ids])
-    with torch.no_grad():
-        captured = host.capture(row_BS, torch.ones_like(row_BS), [request.site])
-        acts_ND = captured[request.site][0, len(lead) :].float()
-        if acts_ND.shape[1] != sae.d_in:
-            raise DataError(
-                f"The SAE reads vectors of length {sae.d_in}; {request.site} of {host.name} has "
-                f"{acts_ND.shape[1]}."
-            )
-        codes = sae.encode(acts_ND)
-    wanted = None if features is None else set(features)
-    strongest = [
-        _strongest(indices, values, request.top_k, wanted)
-        for indices, values in zip(codes.indices.tolist(), codes.values.tolist(), strict=True)
-    ]
-    pieces = host.token_bytes().pieces(ids)
-    tokens = [{"id": token, "text": piece} for token, piece in zip(ids, pieces, strict=True)]
-    return {"tokens": tokens, "features": strongest}
+    @contextmanager
+    def _room(self, keys: set[Hashable]) -> Iterator[None]:
+        """Where memory runs out, lets go of all that is not in use, for whoever tries again."""
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._make_room(keys)
+            raise
 
-
-def _longest(host: HostModel) -> int:
-    """Tokens that the host model can read at once."""
-    limit = getattr(text_config(host.model), "max_position_embeddings", None)
-    return min(MAX_TOKENS, limit) if isinstance(limit, int) and limit > 0 else MAX_TOKENS
+    def _make_room(self, keys: set[Hashable]) -> None:
+        gone = self._warm.let_go(keys)
+        logger.warning("out of memory", extra={"let_go_bytes": gone, "kept_bytes": self.warm_bytes})
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
-def _strongest(
-    indices: Sequence[int], values: Sequence[float], top_k: int, wanted: set[int] | None
-) -> list[dict[str, Any]]:
-    found = [
-        (value, index)
-        for index, value in zip(indices, values, strict=True)
-        if value > 0 and (wanted is None or index in wanted)
-    ]
-    found.sort(key=lambda item: (-item[0], item[1]))
-    kept = found if wanted is not None else found[:top_k]
-    return [{"index": index, "activation": round(value, 6)} for value, index in kept]
+def prepends_bos(folder: Path) -> bool:
+    """Whether the rows that this SAE was trained on began with BOS."""
+    told = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
+    return bool(told.get("prepend_bos", True))
+
+
+def _bytes(warm: WarmHost | WarmSae) -> int:
+    return weight_bytes(warm.host.model if isinstance(warm, WarmHost) else warm.sae)

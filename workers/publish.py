@@ -107,7 +107,7 @@ def publish_index(
     session.execute(delete(Feature).where(Feature.sae_id == sae_id))
     rows = iterate_feature_rows(reader)
     used: set[int] = set()
-    _copy(session, "features", _FEATURE_COLUMNS, _feature_rows(sae_id, rows, used, stage))
+    copy_rows(session, "features", _FEATURE_COLUMNS, _feature_rows(sae_id, rows, used, stage))
     context_bytes = _publish_contexts(session, store, sorted(used))
     index = {
         "path": path,
@@ -170,12 +170,12 @@ def _copy_new(
     connection = session.connection()
     fresh = f"new_{table}"
     connection.exec_driver_sql(f"CREATE TEMP TABLE {fresh} (LIKE {table}) ON COMMIT DROP")
-    _copy(session, fresh, columns, rows)
+    copy_rows(session, fresh, columns, rows)
     connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {fresh} ON CONFLICT DO NOTHING")
     connection.exec_driver_sql(f"DROP TABLE {fresh}")
 
 
-def _copy(
+def copy_rows(
     session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Streams rows into ``table`` within the session's transaction."""

@@ -93,6 +93,21 @@ def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
+def open_tokenizer(place: ModelPlace, spec: ModelSpec) -> Any:
+    """The tokenizer alone, without the weights; ``ModelError``."""
+    from transformers import AutoTokenizer
+
+    options = {"revision": place.revision, "trust_remote_code": False}
+    with _quiet_transformers():
+        try:
+            return AutoTokenizer.from_pretrained(place.path, **options)
+        except Exception as error:  # a damaged file fails in many ways, each in its own type
+            raise ModelError(
+                f"Cannot load the tokenizer of '{spec.name}': {_first_line(error)}",
+                _advice(place.path),
+            ) from error
+
+
 def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -> Path:
     """The Hugging Face folder of a GGUF file, written once (bfloat16) under ``models/``.
 

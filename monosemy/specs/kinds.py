@@ -186,6 +186,31 @@ class ScoreRun(Part):
     """Only forecast calls, tokens and cost (``result.forecast``); nothing is scored."""
 
 
+class CompareRun(Part):
+    """Find out which features of two SAEs belong together; what was found before is replaced."""
+
+    kind: Literal["compare"] = "compare"
+    sae: SaeRef
+    """Id (or unique name) of the first SAE."""
+    other: SaeRef
+    """The second one."""
+    by: Literal["decoder", "tokens", "explanations"] = "decoder"
+    """What makes features alike: `decoder`, the cosine of their directions; `tokens`, the share of
+    tokens that both fire on (Jaccard), for SAEs indexed over the same text; `explanations`, the
+    cosine of their best explanations' embeddings."""
+    method: Literal["mutual", "hungarian"] = "mutual"
+    """Who are partners: `mutual`, those who are each other's nearest; `hungarian`, the one-to-one
+    assignment of the largest sum (exact up to 16 million pairs, greedy beyond)."""
+    neighbours: int = Field(3, ge=1, le=20)
+    """Nearest features of the other SAE that are kept for each, partners or not."""
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.sae == self.other:
+            raise ValueError("sae and other are one and the same")
+        return self
+
+
 MAX_SCORINGS = 16
 """Score runs that one pipeline may end in."""
 
@@ -212,7 +237,15 @@ class PipelineRun(_Training):
 
 
 RunSpec = Annotated[
-    TrainRun | SweepRun | ImportRun | EvaluateRun | IndexRun | ExplainRun | ScoreRun | PipelineRun,
+    TrainRun
+    | SweepRun
+    | ImportRun
+    | EvaluateRun
+    | IndexRun
+    | ExplainRun
+    | ScoreRun
+    | CompareRun
+    | PipelineRun,
     Field(discriminator="kind"),
 ]
 
@@ -224,6 +257,7 @@ KINDS: dict[str, type[Part]] = {
     "index": IndexRun,
     "explain": ExplainRun,
     "score": ScoreRun,
+    "compare": CompareRun,
     "pipeline": PipelineRun,
 }
 
@@ -233,6 +267,7 @@ QUEUES: dict[str, str] = {
     "import": "gpu",
     "evaluate": "gpu",
     "index": "gpu",
+    "compare": "gpu",
     "explain": "interp",
     "score": "interp",
 }

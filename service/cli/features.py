@@ -1,4 +1,4 @@
-"""``monosemy features``, ``feature show``, ``search`` and ``activations``."""
+"""``monosemy features``, ``feature show`` and ``search``."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def search(
         list[str] | None, typer.Option(help="Only this SAE, by id or name; repeat it for several.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only SAEs of this host model.")] = None,
-    min_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    max_density: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    min_density: Annotated[float | None, typer.Option(help="Fires at least so often.")] = None,
+    max_density: Annotated[float | None, typer.Option(help="Fires at most so often.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
@@ -126,30 +126,6 @@ def search(
     rows = [(hit["sae"], *_row(hit), ", ".join(hit["matched"])) for hit in found["items"]]
     columns = ("SAE", "index", "density", "max", "evidence", "explanation", "score", "found by")
     print_table(columns, rows)
-
-
-@readable_errors
-def activations(
-    sae: SaeArgument,
-    text: Annotated[str, typer.Argument(help="The text to read.")],
-    top: Annotated[int, typer.Option(min=1, max=100, help="Features per token.")] = 3,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show which features fire on each token of a text.
-
-    Example: monosemy activations demo "The king met the queen."
-    """
-    answer = connect().post("/inference/activations", {"sae": sae, "text": text, "top_k": top})
-    if as_json:
-        print_json(answer)
-        return
-    rows = []
-    for token in answer["tokens"]:
-        fired = "; ".join(
-            f"{f['index']} ({f['activation']:.1f}) {f['label'] or ''}" for f in token["features"]
-        )
-        rows.append((repr(token["text"]), fired))
-    print_table(("token", "strongest features"), rows)
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:

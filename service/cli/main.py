@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from service.cli import (
+    backup,
+    comparisons,
     explanations,
     export,
     features,
+    inference,
     interchange,
     judging,
     keys,
@@ -39,11 +42,17 @@ for command in (
     stack_commands.serve,
     stack_commands.worker,
     stack_commands.inference,
+    backup.backup,
+    backup.restore,
     saes.models,
     features.features,
     features.search,
-    features.activations,
+    inference.activations,
+    inference.tokenize,
+    inference.contrast,
     steering.steer,
+    comparisons.compare,
+    comparisons.links,
     explanations.explain,
     explanations.score,
     explanations.spend,
@@ -76,6 +85,7 @@ app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(export.app, name="export")
 app.add_typer(explanations.app, name="explanation")
+app.add_typer(comparisons.app, name="comparison")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")

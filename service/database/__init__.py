@@ -1,0 +1,4 @@
+"""PostgreSQL: tables, sessions, migrations."""
+
+# The tables of a domain's own module are known to ``Base.metadata`` once it is imported.
+from service.database import comparison_tables as comparison_tables

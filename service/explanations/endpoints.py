@@ -44,6 +44,7 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import Problem, documented
+from service.runs.idempotency import IdempotencyKey
 from service.runs.schemas import RunFamily
 from service.runs.submission import submitted
 from service.saes.endpoints import SaeReference
@@ -87,7 +88,7 @@ def list_explanations(
     dependencies=[CanRun],
     responses={
         202: {"model": RunFamily, "description": "The judge is asked by this run."},
-        **documented(404, 422),
+        **documented(404, 409, 422),
     },
 )
 def explain(
@@ -99,6 +100,7 @@ def explain(
     sae: SaeReference,
     index: Index,
     body: HumanExplanation | ExplainNow,
+    idempotency_key: IdempotencyKey = None,
 ) -> ExplanationView | RunFamily:
     """With a `text` the explanation is yours and stored at once (201; equal ones only once).
     Without one the judge is asked for it, by a run of its own (202)."""
@@ -118,7 +120,8 @@ def explain(
             explanation=body.explanation.model_copy(update={"features": chosen}),
         )
         response.status_code = 202
-        return submitted(session, context, background, request, response, spec, key)
+        once = idempotency_key
+        return submitted(session, context, background, request, response, spec, key, once)
 
 
 @router.get(
@@ -153,7 +156,7 @@ def list_scores(
     status_code=202,
     summary="Score a feature's explanation",
     dependencies=[CanRun],
-    responses=documented(404, 422),
+    responses=documented(404, 409, 422),
 )
 def score(
     session: SessionDep,
@@ -165,6 +168,7 @@ def score(
     sae: SaeReference,
     index: Index,
     body: ScoreNow,
+    idempotency_key: IdempotencyKey = None,
 ) -> RunFamily:
     """By a run of its own.  An explanation that has such a score already keeps it."""
     found = require_feature(session, sae, index)
@@ -182,7 +186,8 @@ def score(
     spec = ScoreRun(
         sae=str(found.id), features=[index], explanation=body.explanation, scoring=body.scoring
     )
-    return submitted(session, context, background, request, response, spec, key)
+    once = idempotency_key
+    return submitted(session, context, background, request, response, spec, key, once)
 
 
 @router.post(

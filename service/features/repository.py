@@ -10,9 +10,12 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Float,
+    Integer,
     Select,
     Subquery,
     and_,
+    any_,
+    bindparam,
     exists,
     func,
     literal,
@@ -21,12 +24,15 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
 from service.features.cursor import FeatureListing
 from service.models.repository import WITHOUT_TOKENS
 from service.saes.repository import named
+
+_INTS: ARRAY[int] = ARRAY(Integer)
 
 
 @dataclass(frozen=True)
@@ -219,10 +225,24 @@ def describe_features(
 
 def labels_of(session: Session, sae_id: uuid.UUID, indices: Sequence[int]) -> dict[int, str]:
     """What to call these features: the best explanation's label, else the evidence label."""
-    names: dict[int, str] = {}
-    for row in describe_features(session, sae_id, indices):
-        names.setdefault(row.index, row.explanation.label if row.explanation else row.label)
-    return names
+    wanted = bindparam("indices", list(indices), _INTS)
+    query = (
+        select(Feature.index, func.coalesce(Explanation.label, Feature.label))
+        .distinct(Feature.index)
+        .outerjoin(
+            Explanation,
+            and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index),
+        )
+        .outerjoin(Score, Score.explanation_id == Explanation.id)
+        .where(Feature.sae_id == sae_id, Feature.index == any_(wanted))
+        .order_by(
+            Feature.index,
+            Score.value.desc().nulls_last(),
+            Explanation.created_at.desc(),
+            Explanation.id,
+        )
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def max_activations(

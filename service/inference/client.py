@@ -10,10 +10,13 @@ from typing import Any
 import httpx
 
 from monosemy.errors import MonosemyError
+from service import logs
 
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
 """A first request may have to load a host model and an SAE."""
+CONTRAST_SECONDS = 300.0
+"""Many texts, which others' requests come between."""
 EMBED_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 
@@ -37,23 +40,19 @@ class InferenceClient:
     def close(self) -> None:
         self._http.close()
 
-    def activations(
-        self,
-        sae: dict[str, Any],
-        model: dict[str, Any],
-        text: str,
-        top_k: int,
-        features: Sequence[int] | None,
-    ) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "features": [[{"index", "activation"}]]}``, by token."""
-        body = {
-            "sae": sae,
-            "model": model,
-            "text": text,
-            "top_k": top_k,
-            "features": None if features is None else list(features),
-        }
+    def activations(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "saes": [{"features", "chosen"}]}``: ``features`` are
+        pairs of index and activation by token, ``chosen`` rows of activations or null."""
         return self._post("/activations", body, ACTIVATIONS_SECONDS)
+
+    def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"tokens": [{"id", "text"}], "bos": one or null}``"""
+        return self._post("/tokenize", body, ACTIVATIONS_SECONDS)
+
+    def contrast(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``{"positive", "negative", "tokens", "relabellings", "exact"}``: features with figures,
+        best first."""
+        return self._post("/contrast", body, CONTRAST_SECONDS)
 
     def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
@@ -65,7 +64,9 @@ class InferenceClient:
         with ExitStack() as stack:
             try:
                 address = self._address("/steer")
-                opened = self._http.stream("POST", address, json=body, timeout=timeout)
+                opened = self._http.stream(
+                    "POST", address, json=body, timeout=timeout, headers=_told()
+                )
                 response = stack.enter_context(opened)
                 if response.status_code >= 400:
                     response.read()
@@ -118,6 +119,7 @@ class InferenceClient:
                 address,
                 json=body,
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+                headers=_told(),
             )
         except httpx.TimeoutException:
             raise InferenceAway(
@@ -135,6 +137,12 @@ class InferenceClient:
                 "Set MONOSEMY_INFERENCE_URL, or start the embedded stack with 'monosemy up'.",
             )
         return self.url.rstrip("/") + path
+
+
+def _told() -> dict[str, str]:
+    """The id of the request that is being served, so that both logs have it."""
+    identity = logs.request_id.get()
+    return {} if identity is None else {"X-Request-ID": identity}
 
 
 def _raise_for(response: httpx.Response) -> None:

@@ -1,26 +1,32 @@
-"""POST /inference/activations"""
+"""POST /inference/activations and /inference/tokenize"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
-from pydantic import ValidationError
 
 from service.context import ContextDep
 from service.database.session import transaction
-from service.features.repository import labels_of
-from service.inference.client import InferenceAway, InferenceRefused
 from service.inference.schemas import (
     ActivationsRequest,
     ActivationsResponse,
-    FiringFeature,
-    TokenActivations,
+    TokenizeRequest,
+    TokenizeResponse,
+    TokenText,
+)
+from service.inference.service import (
+    add_labels,
+    by_token,
+    chosen_rows,
+    find_saes,
+    inference_problems,
+    prompt_body,
+    sae_body,
 )
 from service.keys.authorize import CanInfer
-from service.problems import Problem, documented, invalid, unavailable
+from service.models.repository import find_model
+from service.problems import documented
 from service.saes.repository import find_sae
-from service.saes.schemas import SaeSummary
+from service.saes.schemas import ModelBrief, SaeSummary
 
 router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -31,49 +37,51 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
     responses=documented(404, 413, 422, 503),
 )
 def activations(context: ContextDep, request: ActivationsRequest) -> ActivationsResponse:
-    """Runs host model and SAE on the text, on the warm inference server, and adds labels."""
+    """Runs the host model and one or several of its SAEs on a text or chat, on the warm inference
+    server, and adds labels.  Features asked for by index come with their value on every token."""
+    choices = request.choices()
     # No transaction is held open while the model runs.
     with transaction(context.engine) as session:
-        sae, model = find_sae(session, request.sae)
-    beyond = [index for index in request.features or [] if index >= sae.d_sae]
-    if beyond:
-        raise invalid([("features", f"'{sae.name}' has features 0 to {sae.d_sae - 1}")])
-    try:
-        answer = context.inference.activations(
-            {"id": str(sae.id), "path": sae.path, "site": sae.site},
-            model.spec,
-            request.text,
-            request.top_k,
-            request.features,
-        )
-        firing = _by_token(answer)
-    except InferenceAway as error:
-        raise unavailable("The inference server", str(error)) from error
-    except InferenceRefused as error:
-        raise Problem(
-            422, "refused-by-inference", "The inference server refused this", str(error)
-        ) from error
+        saes = find_saes(session, choices, several=request.saes is not None)
+    body = {
+        "model": saes[0][1].spec,
+        "saes": [
+            {**sae_body(sae), "features": choice.features}
+            for (sae, _), choice in zip(saes, choices, strict=True)
+        ],
+        **prompt_body(request),
+        "top_k": request.top_k,
+    }
+    with inference_problems():
+        answer = context.inference.activations(body)
+        tokens, chosen = by_token(answer), chosen_rows(answer, choices)
     with transaction(context.engine) as session:
-        indices = sorted({feature.index for token in firing for feature in token.features})
-        labels = labels_of(session, sae.id, indices)
-    for token in firing:
-        for feature in token.features:
-            feature.label = labels.get(feature.index)
-    return ActivationsResponse(sae=SaeSummary.of(sae, model), tokens=firing)
+        add_labels(session, saes, tokens, chosen)
+    summaries = [SaeSummary.of(sae, model) for sae, model in saes]
+    return ActivationsResponse(sae=summaries[0], saes=summaries, tokens=tokens, chosen=chosen)
 
 
-def _by_token(answer: dict[str, Any]) -> list[TokenActivations]:
-    try:
-        return [
-            TokenActivations(
-                id=token["id"],
-                text=token["text"],
-                features=[
-                    FiringFeature(index=one["index"], activation=one["activation"], label=None)
-                    for one in features
-                ],
-            )
-            for token, features in zip(answer["tokens"], answer["features"], strict=True)
-        ]
-    except (KeyError, TypeError, ValueError, ValidationError):
-        raise InferenceAway("The inference server's answer is not what was agreed.") from None
+@router.post(
+    "/tokenize",
+    summary="Tokens of a text or chat",
+    responses=documented(404, 413, 422, 503),
+)
+def tokenize(context: ContextDep, request: TokenizeRequest) -> TokenizeResponse:
+    """Cuts a text as the host model's own tokenizer does, or a chat once its template has written
+    it.  No model is loaded for it."""
+    with transaction(context.engine) as session:
+        sae, model = None, None
+        if request.sae is not None:
+            sae, model = find_sae(session, request.sae)
+        else:
+            model = find_model(session, str(request.model))
+    body = {
+        "model": model.spec,
+        "sae": None if sae is None else sae_body(sae),
+        **prompt_body(request),
+    }
+    with inference_problems():
+        answer = context.inference.tokenize(body)
+        tokens = [TokenText(**token) for token in answer["tokens"]]
+        bos = None if answer["bos"] is None else TokenText(**answer["bos"])
+    return TokenizeResponse(model=ModelBrief.of(model), tokens=tokens, bos=bos)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.inference.schemas import MAX_CHARACTERS
+from service.inference.schemas import MAX_CHARACTERS, MAX_MESSAGES, ChatMessage
 from service.saes.schemas import SaeSummary
 
-MAX_STEERED, MAX_NEW_TOKENS, MAX_MESSAGES = 50, 1024, 100
+MAX_STEERED, MAX_NEW_TOKENS = 50, 1024
 
 
 class _Part(BaseModel):
@@ -28,11 +28,6 @@ class SteeredFeature(_Part):
     """`add`: so much of its decoder row is added. `orthogonal`: the stream's part along that row is
     replaced by so much. `clamp`: the feature's own part of the reconstruction is replaced by so
     much, wherever it fires or not; what the SAE does not explain stays."""
-
-
-class ChatMessage(_Part):
-    role: str = Field(min_length=1, max_length=40, pattern=r"^[a-z_]+$", examples=["user"])
-    content: str = Field(max_length=MAX_CHARACTERS)
 
 
 class SteerRequest(_Part):

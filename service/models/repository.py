@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Model, Sae
+from service.problems import not_found
 
 WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
 
@@ -28,6 +30,17 @@ def list_models(
     if before is not None:
         query = query.where(tuple_(Model.created_at, Model.id) < tuple_(*before))
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def find_model(session: Session, reference: str) -> Model:
+    """The host model of this id or name; 404 if there is none."""
+    named = Model.name == reference
+    with suppress(ValueError):
+        named = or_(Model.id == uuid.UUID(reference), named)
+    found = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
+    if found is None:
+        raise not_found("model", reference, "GET /api/v1/models lists those there are.")
+    return found
 
 
 def token_bytes(session: Session, model_id: uuid.UUID) -> bytes:

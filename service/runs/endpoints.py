@@ -26,6 +26,7 @@ from service.pagination import (
 )
 from service.problems import documented, not_found
 from service.runs.events_stream import EventFeed, event_stream
+from service.runs.idempotency import IdempotencyKey
 from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
 from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
@@ -35,9 +36,6 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 
 Priority = Annotated[
     int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")
-]
-IdempotencyKey = Annotated[
-    str | None, Header(description="Sent again with the same key, a submission is made once.")
 ]
 
 SPEC_BODY = {
@@ -70,13 +68,14 @@ def submit(
     key: KeyId,
     spec: Annotated[Any, Body()],
     priority: Priority = 0,
-    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+    idempotency_key: IdempotencyKey = None,
 ) -> RunFamily:
     """The body is a run spec. A pipeline is stored with the runs that it consists of. Sent again
     with the same `Idempotency-Key` within a day, it is the same run."""
     parsed = parse_spec(spec)
     check_names(session, parsed)
-    return submitted(session, context, background, request, response, parsed, key, priority)
+    once = idempotency_key
+    return submitted(session, context, background, request, response, parsed, key, once, priority)
 
 
 @router.get("", summary="List runs", dependencies=[CanRead], responses=documented(422))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
+from typing import Annotated
 
+from fastapi import Header
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -21,6 +23,11 @@ from service.problems import Problem, invalid
 
 KEPT = dt.timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+IdempotencyKey = Annotated[
+    str | None, Header(description="Sent again with the same key, a submission is made once.")
+]
 
 
 def submitted_before(

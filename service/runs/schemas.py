@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from monosemy.specs import Part
 
 RunState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
-RunKind = Literal["train", "sweep", "import", "evaluate", "index", "explain", "score", "pipeline"]
+RunKind = Literal[
+    "train", "sweep", "import", "evaluate", "index", "explain", "score", "compare", "pipeline"
+]
 
 TERMINAL: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
 """States that only ``retry`` leaves."""

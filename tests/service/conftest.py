@@ -27,6 +27,8 @@ class FakeInference:
         self.axes: dict[str, int] = {}
         self.requests: list[tuple[str, Any]] = []
         self.answer: dict[str, Any] | None = None
+        self.answers: dict[str, dict[str, Any]] = {}
+        """By path, where not all have the same."""
         self.events: list[Any] | None = None
         """Lines of a streamed answer."""
         self.status = 200
@@ -43,6 +45,8 @@ class FakeInference:
         if self.events is not None:
             lines = [each if isinstance(each, str) else json.dumps(each) for each in self.events]
             return httpx.Response(200, text="".join(f"{line}\n" for line in lines))
+        if request.url.path in self.answers:
+            return httpx.Response(200, json=self.answers[request.url.path])
         if self.answer is not None or self.status != 200:
             return httpx.Response(self.status, json=self.answer)
         if request.url.path == "/embed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -18,10 +19,13 @@ from service.runs import lifecycle
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
 
-for _folder in ("runs", "interp"):
+for _folder in ("runs", "interp", "models"):
     sys.path.append(str(Path(__file__).parent.parent / _folder))
 
 if TYPE_CHECKING:
+    from planted_saes import Planted
+
+    from monosemy.models.host import HostModel
     from monosemy.specs import TextSpec
 
 _numbers = count()
@@ -111,3 +115,21 @@ def trained(
     assert done.state == "succeeded", done.error
     yield Trained(settings, engine, done, spec)
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def planted(tiny_host: HostModel, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """The tiny host with a chat template, beside an empty artifact root."""
+    from planted_saes import Planted
+    from tiny_chats import TEMPLATE
+
+    from monosemy.models.host import HostModel
+
+    home = tmp_path_factory.mktemp("home")
+    tokenizer = copy.deepcopy(tiny_host.tokenizer)
+    answer_next = "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}"
+    tokenizer.chat_template = TEMPLATE + answer_next
+    tiny_host.model.save_pretrained(home / "chatty")
+    tokenizer.save_pretrained(home / "chatty")
+    host = HostModel.wrap(tiny_host.model, tokenizer, "chatty")
+    return Planted(home / "artifacts", host, home / "chatty")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ from monosemy.models.host import HostModel
 from monosemy.workspace import Workspace
 from workers import inference_engine
 from workers.inference import create_app
-from workers.warm import Warm
 
 pytestmark = pytest.mark.integration
 
@@ -35,13 +32,18 @@ def client(trained: Trained) -> TestClient:
 def body(trained: Trained, text: str = TEXT, **changes: Any) -> dict[str, Any]:
     sae = {"id": str(trained.sae.id), "path": trained.sae.path, "site": SITE}
     return {
-        "sae": sae,
+        "saes": [{**sae, **changes.pop("sae", {}), "features": changes.pop("features", None)}],
         "model": trained.spec["model"],
         "text": text,
         "top_k": 3,
-        "features": None,
         **changes,
     }
+
+
+def features(found: dict[str, Any]) -> list[dict[int, float]]:
+    """Feature to activation, by token, strongest first."""
+    (told,) = found["saes"]
+    return [dict(pairs) for pairs in told["features"]]
 
 
 def directly(trained: Trained, host: HostModel, text: str) -> list[dict[int, float]]:
@@ -68,24 +70,24 @@ def test_activations_are_those_of_the_library(
     assert [token["id"] for token in found["tokens"]] == ids  # without BOS
     assert "".join(token["text"] for token in found["tokens"]) == TEXT
     expected = directly(trained, tiny_host, TEXT)
-    assert len(found["features"]) == len(expected)
-    for got, want in zip(found["features"], expected, strict=True):
-        assert {f["index"] for f in got} == set(want)
-        for feature in got:
-            assert feature["activation"] == pytest.approx(want[feature["index"]], rel=1e-4)
-        strengths = [feature["activation"] for feature in got]
-        assert strengths == sorted(strengths, reverse=True)
+    for got, want in zip(features(found), expected, strict=True):
+        assert got == pytest.approx(want, rel=1e-4)
+        assert list(got.values()) == sorted(got.values(), reverse=True)
     assert any(expected)
 
 
 def test_the_strongest_or_the_chosen(trained: Trained, client: TestClient) -> None:
-    everything = client.post("/activations", json=body(trained, top_k=64)).json()["features"]
-    top = client.post("/activations", json=body(trained, top_k=2)).json()["features"]
-    assert top == [token[:2] for token in everything]
-    chosen = [everything[0][0]["index"], everything[-1][-1]["index"]]
+    everything = features(client.post("/activations", json=body(trained, top_k=64)).json())
+    top = features(client.post("/activations", json=body(trained, top_k=2)).json())
+    assert [list(token) for token in top] == [list(token)[:2] for token in everything]
+    chosen = [next(iter(everything[0])), list(everything[-1])[-1]]
     # Those chosen are all shown, whatever top_k says.
     some = client.post("/activations", json=body(trained, top_k=1, features=chosen)).json()
-    assert some["features"] == [[f for f in token if f["index"] in chosen] for token in everything]
+    assert features(some) == [
+        {i: v for i, v in token.items() if i in chosen} for token in everything
+    ]
+    rows = [[token.get(index, 0.0) for token in everything] for index in chosen]
+    assert some["saes"][0]["chosen"] == rows
 
 
 def test_bos_is_put_as_the_training_did(trained: Trained, client: TestClient) -> None:
@@ -102,7 +104,7 @@ def test_bos_is_put_as_the_training_did(trained: Trained, client: TestClient) ->
     usual = client.post("/activations", json=body(trained))
     assert plain.status_code == 200, plain.text
     assert plain.json()["tokens"] == usual.json()["tokens"]
-    assert plain.json()["features"] != usual.json()["features"]
+    assert features(plain.json()) != features(usual.json())
 
 
 def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host: HostModel) -> None:
@@ -116,8 +118,8 @@ def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host:
     with ThreadPoolExecutor(4) as pool:
         for text, found in pool.map(ask, texts):
             assert "".join(token["text"] for token in found["tokens"]) == text
-            for got, want in zip(found["features"], expected[text], strict=True):
-                assert {f["index"] for f in got} == set(want)
+            for got, want in zip(features(found), expected[text], strict=True):
+                assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,9 @@ def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host:
         ({"features": [64]}, 422, "0 to 63"),
         ({"model": {"name": "/no/such/model"}}, 422, "/no/such/model"),
         ({"surplus": 1}, 422, "surplus"),
+        ({"saes": []}, 422, "saes"),
+        ({"text": None}, 422, "one of them"),
+        ({"messages": [{"role": "user", "content": "x"}]}, 422, "one of them"),
     ],
 )
 def test_what_cannot_be_served_is_said(
@@ -152,6 +157,8 @@ def test_an_unknown_site_names_those_there_are(trained: Trained, client: TestCli
     ("error", "status"),
     [
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 503),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: tried 2 GiB"), 503),
+        (OSError(12, "Cannot allocate memory"), 503),
         (MemoryError(), 503),
         (RuntimeError("shapes do not fit"), 500),
     ],
@@ -166,7 +173,7 @@ def test_memory_that_runs_out_asks_to_come_back(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(inference_engine, "_activations", fail)
+    monkeypatch.setattr(inference_engine, "activations", fail)
     answer = client.post("/activations", json=body(trained))
     assert answer.status_code == status
     assert ("retry-after" in answer.headers) == (status == 503)
@@ -187,45 +194,3 @@ def test_embeddings_are_those_of_the_library(client: TestClient) -> None:
 
 def test_health(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-
-
-def test_a_thing_is_loaded_once_and_the_oldest_is_let_go(tmp_path: Path) -> None:
-    warm: Warm[str] = Warm(2)
-    loads: list[str] = []
-    gate = threading.Event()
-
-    def load(name: str) -> str:
-        loads.append(name)
-        gate.wait(5)
-        return name.upper()
-
-    with ThreadPoolExecutor(8) as pool:
-        same = [pool.submit(warm.get, "a", lambda: load("a")) for _ in range(6)]
-        gate.set()
-        assert {future.result() for future in same} == {"A"}
-    assert loads == ["a"]
-    for name in ("b", "a", "c"):  # b is the oldest when c comes
-        warm.get(name, lambda name=name: load(name))
-    warm.get("a", lambda: load("a"))
-    assert loads == ["a", "b", "c"]
-    warm.get("b", lambda: load("b"))
-    assert loads == ["a", "b", "c", "b"]
-
-
-def test_a_load_that_fails_is_tried_again_and_blocks_nobody() -> None:
-    warm: Warm[str] = Warm(2)
-    slow, began = threading.Event(), threading.Event()
-
-    def fail() -> str:
-        began.set()
-        slow.wait(5)
-        raise OSError("not there")
-
-    with ThreadPoolExecutor(1) as pool:
-        failing = pool.submit(warm.get, "bad", fail)
-        assert began.wait(5)
-        assert warm.get("good", lambda: "fine") == "fine"  # while the other still loads
-        slow.set()
-        with pytest.raises(OSError, match="not there"):
-            failing.result()
-    assert warm.get("bad", lambda: "there now") == "there now"

@@ -90,7 +90,7 @@ def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host:
     """Pushes of different latents and plain activations, turn by turn on one host model."""
     expected = {latent: directly(trained, tiny_host, latent, latent) for latent in range(6)}
     read = {
-        "sae": body(trained)["sae"],
+        "saes": [body(trained)["sae"]],
         "model": trained.spec["model"],
         "text": "Grey whales were counted.",
     }

@@ -8,40 +8,29 @@ forbidden is refused.  Without a key nothing is told.
 from __future__ import annotations
 
 import os
-import threading
-import time
-import uuid
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-from sqlalchemy import Engine
 from trained_library import Trained
+from whole_api import Target, whole_api
 
 from service.app import create_app
-from service.database.session import transaction
-from service.database.tables import Explanation
-from service.keys.service import create_key
 from service.settings import Settings
-from service.stack.valkey import EmbeddedValkey
-from workers.inference import create_app as create_inference
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 EXAMPLES = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "20"))
 """Calls per operation and mode; set it to hundreds for a campaign."""
-SECRET = "a-secret-of-thirty-two-characters"
+NOBODY = "00000000-0000-0000-0000-000000000000"
 PUBLIC = {"GET /api/v1/healthz", "GET /api/v1/readyz"}
 UNCHECKED = [
     # What a schema cannot say (a cursor, two fields that must agree) is refused all the same.
@@ -66,79 +55,10 @@ ASKING = {
 """Those that take parameters or a body."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """A server, a key of every scope for it, and what there is, by the parameters that name it."""
-
-    address: str
-    key: str
-    there: dict[str, list[Any]]
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Address of ``app`` on a server of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-
-
-def explained(engine: Engine, sae: uuid.UUID) -> list[str]:
-    """Ids of explanations that may be looked at, voted on and deleted."""
-    rows = [
-        Explanation(
-            sae_id=sae,
-            feature=feature,
-            explainer="default",
-            key=f"k{feature}",
-            text="Words for kings.",
-            label="kings",
-            judge="judge",
-            provenance={},
-        )
-        for feature in range(60)
-    ]
-    with transaction(engine) as session:
-        session.add_all(rows)
-        session.flush()
-        return [str(row.id) for row in rows]
-
-
 @pytest.fixture(scope="module")
 def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with transaction(trained.engine) as session:
-        key = create_key(session, "fuzz", ["read", "run", "infer", "admin"], SECRET)
-    there = {
-        "run_id": [str(trained.pipeline.id)],
-        "sae": [trained.sae.name, str(trained.sae.id)],
-        "index": list(range(64)),
-        "explanation": explained(trained.engine, trained.sae.id),
-        "name": ["gpu", "interp"],
-    }
-    with (
-        EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey,
-        served(create_inference(trained.settings)) as inference,
-    ):
-        asked = {
-            "redis_url": valkey.url,
-            "inference_url": inference,
-            "require_keys": True,
-            "secret": SecretStr(SECRET),
-            "log_level": "ERROR",
-        }
-        with served(create_app(trained.settings.model_copy(update=asked))) as address:
-            yield Target(address, key, there)
+    with whole_api(trained, tmp_path_factory.mktemp("valkey")) as target:
+        yield target
 
 
 def about_what_is_there(case: Case, there: dict[str, list[Any]], data: st.DataObject) -> None:
@@ -177,7 +97,9 @@ def test_an_operation(label: str, mode: GenerationMode, target: Target) -> None:
 def test_nothing_is_told_without_a_key(label: str, target: Target) -> None:
     operation = OPERATIONS[label]
     there = {name: values[0] for name, values in target.there.items()}
-    address = target.address + operation.path.format(**there)
+    named = re.findall(r"{(\w+)}", operation.path)
+    path = operation.path.format(**{name: there.get(name, NOBODY) for name in named})
+    address = target.address + path
     for headers in ({}, {"Authorization": f"Bearer {target.key[:-1]}"}, {"X-API-Key": "mnsy_"}):
         answer = httpx.request(operation.method, address, headers=headers, json={})
         assert answer.status_code == 401

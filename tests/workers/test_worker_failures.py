@@ -1,13 +1,16 @@
-"""Which faults of the database pass by themselves."""
+"""Which faults of the database pass by themselves, and what is told of others."""
 
 from __future__ import annotations
+
+import errno
 
 import psycopg.errors
 import pytest
 from sqlalchemy.exc import DataError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from workers.failures import describe_failure, is_passing
+from monosemy.errors import ModelError
+from workers.failures import describe_failure, is_out_of_memory, is_passing
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,22 @@ def test_a_statement_is_not_quoted_with_its_values() -> None:
     error: SQLAlchemyError = ProgrammingError("INSERT ...", {"text": "a whole corpus"}, fault)
     text, retryable = describe_failure(error)
     assert text == "ProgrammingError: relation is missing" and retryable
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (ValueError("the judge said 'out of memory'"), False),
+    ],
+)
+def test_an_error_that_memory_caused_is_told_as_such(cause: Exception, told: bool) -> None:
+    try:
+        try:
+            raise cause
+        except Exception:
+            raise ModelError("Cannot load the model 'x'.") from None
+    except ModelError as error:
+        assert is_out_of_memory(error) == told
+        assert describe_failure(error)[0].startswith("Out of memory" if told else "Cannot load")

@@ -1,0 +1,1 @@
+"""What trained SAEs have to do with each other."""

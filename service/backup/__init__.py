@@ -1,0 +1,1 @@
+"""Everything a deployment has, in one folder, and back again."""

@@ -1,0 +1,170 @@
+"""``monosemy compare``, ``comparison`` and ``links``: features of two SAEs that belong together."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.explanations import FeatureArgument
+from service.cli.features import SaeArgument
+from service.cli.output import JsonFlag, out, plain, print_json, print_table, readable_errors, say
+from service.cli.runs import follow
+
+app = typer.Typer(no_args_is_help=True, help="Look at comparisons of SAEs.")
+
+BAR = 40
+
+
+class By(StrEnum):
+    """What makes features alike."""
+
+    decoder = "decoder"
+    tokens = "tokens"
+    explanations = "explanations"
+
+
+class Method(StrEnum):
+    """Who are partners."""
+
+    mutual = "mutual"
+    hungarian = "hungarian"
+
+
+@readable_errors
+def compare(
+    sae: SaeArgument,
+    other: Annotated[str, typer.Argument(help="Id or name of the second SAE.")],
+    by: Annotated[By, typer.Option(help="What makes features alike.")] = By.decoder,
+    method: Annotated[Method, typer.Option(help="Who are partners.")] = Method.mutual,
+    neighbours: Annotated[int, typer.Option(min=1, max=20, help="Kept for each feature.")] = 3,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find out which features of two SAEs belong together, and how much that is.
+
+    Example: monosemy compare small large --method hungarian
+    """
+    client = connect()
+    spec = {"kind": "compare", "sae": sae, "other": other, "by": by.value}
+    run = client.post("/runs", {**spec, "method": method.value, "neighbours": neighbours})
+    follow(client, run["id"], as_json)
+    if as_json:
+        return
+    _show(client.get(f"/comparisons/{run['id']}"))
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    sae: Annotated[str | None, typer.Option(help="Only those with this SAE.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List comparisons, newest first.
+
+    Example: monosemy comparison list --sae demo
+    """
+    page = connect().get("/comparisons", sae=sae)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (
+            each["id"],
+            each["a"]["name"],
+            each["b"]["name"],
+            each["by"],
+            each["method"],
+            f"{each['summary']['matched']:,}",
+            _number(each["summary"]["mean_matched"]),
+        )
+        for each in page["items"]
+    ]
+    print_table(("id", "first", "second", "by", "method", "matched", "mean"), rows)
+
+
+@app.command()
+@readable_errors
+def show(
+    comparison: Annotated[str, typer.Argument(help="Id of the comparison.")],
+    limit: Annotated[int, typer.Option(min=0, max=200, help="Matches shown.")] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a comparison and its best matches.
+
+    Example: monosemy comparison show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    client = connect()
+    found = client.get(f"/comparisons/{segment(comparison)}")
+    page = client.get(f"/comparisons/{segment(comparison)}/matches", limit=max(limit, 1))
+    if as_json:
+        print_json({**found, "matches": page["items"][:limit]})
+        return
+    _show(found)
+    rows = [
+        (
+            item["a"]["index"],
+            item["a"]["label"] or "",
+            item["b"]["index"],
+            item["b"]["label"] or "",
+            f"{item['value']:.3f}",
+        )
+        for item in page["items"][:limit]
+    ]
+    print_table((found["a"]["name"], "", found["b"]["name"], "", "alike"), rows)
+
+
+@readable_errors
+def links(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -> None:
+    """List the features that have to do with one, in its own SAE and in those compared with it.
+
+    Example: monosemy links demo 464
+    """
+    found = connect().get(f"/saes/{segment(sae)}/features/{index}/links")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            link["kind"],
+            link["sae"]["name"],
+            link["index"],
+            link["label"] or "",
+            f"{link['value']:.3f}",
+            "partner" if link["matched"] else "",
+        )
+        for link in found["items"]
+    ]
+    print_table(("by", "SAE", "index", "label", "alike", ""), rows)
+
+
+def _show(found: dict[str, Any]) -> None:
+    summary = found["summary"]
+    a, b = found["a"]["name"], found["b"]["name"]
+    say(
+        f"{plain(a)} and {plain(b)} by {found['by']} ({found['method']}"
+        + (", greedy" if summary.get("greedy") else "")
+        + f"): {summary['matched']:,} partners, {summary['matched_share_a']:.1%} of {plain(a)},"
+        f" {summary['matched_share_b']:.1%} of {plain(b)}"
+    )
+    null = summary["null"] or {}
+    rows = [
+        ("partners, mean", _number(summary["mean_matched"])),
+        (f"nearest in {b}, mean over {a}", _number(summary["mean_best_a"])),
+        (f"nearest in {a}, mean over {b}", _number(summary["mean_best_b"])),
+        ("nearest by chance, mean", _number(null.get("mean"))),
+        ("nearest by chance, largest", _number(null.get("max"))),
+        (f"nearest other feature in {a} itself, mean", _number(summary["within_a"]["mean"])),
+    ]
+    print_table(("how alike", ""), rows)
+    edges, counts = summary["histogram"]["edges"], summary["histogram"]["counts"]
+    most = max(counts) or 1
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        bar = "#" * round(BAR * count / most)
+        out.print(f"{low:6.2f} to {high:5.2f} {count:8,} {bar}", highlight=False)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

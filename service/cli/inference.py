@@ -1,0 +1,187 @@
+"""``monosemy activations``, ``tokenize`` and ``contrast``: texts of one's own, on a warm model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
+from service.cli.saes import SaeArgument
+
+ChatFlag = Annotated[
+    bool, typer.Option("--chat", help="Put the text into the model's chat template.")
+]
+
+
+@readable_errors
+def activations(
+    sae: SaeArgument,
+    text: Annotated[str, typer.Argument(help="The text to read.")],
+    top: Annotated[int, typer.Option(min=1, max=100, help="Features per token.")] = 3,
+    features: Annotated[
+        list[int] | None,
+        typer.Option("--feature", "-f", help="Only this feature, on every token; repeatable."),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Another SAE of the same host model; repeatable."),
+    ] = None,
+    chat: ChatFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show which features fire on each token of a text.
+
+    Example: monosemy activations demo "The king met the queen."
+    """
+    if also and features:
+        fail("--feature is for one SAE: leave --also out.", 2)
+    asked: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
+    if also:
+        asked["saes"] = [{"sae": name} for name in (sae, *also)]
+    else:
+        asked |= {"sae": sae, "features": features or None}
+    answer = connect().post("/inference/activations", asked)
+    if as_json:
+        print_json(answer)
+    elif features:
+        columns = [
+            "token",
+            *(f"{each['index']} {each['label'] or ''}" for each in answer["chosen"]),
+        ]
+        values = zip(*(each["activations"] for each in answer["chosen"]), strict=True)
+        rows = [
+            (repr(token["text"]), *(f"{value:.2f}" if value else "" for value in row))
+            for token, row in zip(answer["tokens"], values, strict=True)
+        ]
+        print_table(columns, rows)
+    else:
+        names = [each["name"] for each in answer["saes"]]
+        rows = [(repr(token["text"]), *_by_sae(token, len(names))) for token in answer["tokens"]]
+        print_table(("token", *(f"strongest of {name}" for name in names)), rows)
+
+
+@readable_errors
+def tokenize(
+    sae: Annotated[str, typer.Argument(help="Id or name of an SAE, for its host model.")],
+    text: Annotated[str, typer.Argument(help="The text to cut.")],
+    model: Annotated[
+        bool, typer.Option("--model", help="The first argument names a host model instead.")
+    ] = False,
+    chat: ChatFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the tokens of a text as the host model reads it.
+
+    Example: monosemy tokenize demo "The clockmaker's map"
+    """
+    asked = {"model" if model else "sae": sae, **_prompt(text, chat)}
+    answer = connect().post("/inference/tokenize", asked)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(("id", "text"), [(each["id"], repr(each["text"])) for each in answer["tokens"]])
+    bos = answer["bos"]
+    before = f", after {bos['text']!r} ({bos['id']})" if bos else ""
+    say(f"{len(answer['tokens'])} tokens of {answer['model']['name']}{before}")
+
+
+@readable_errors
+def contrast(
+    sae: SaeArgument,
+    positive: Annotated[
+        list[str] | None,
+        typer.Option("--positive", "-p", help="A text that has it; repeatable."),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option("--negative", "-n", help="A text that lacks it; repeatable."),
+    ] = None,
+    positive_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Such texts, one a line.")
+    ] = None,
+    negative_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Such texts, one a line.")
+    ] = None,
+    describe: Annotated[
+        str | None, typer.Option(help="What it is: rerank by how near explanations are to that.")
+    ] = None,
+    statistic: Annotated[
+        Literal["standardised", "auroc", "share"], typer.Option(help="Order by, and test with.")
+    ] = "standardised",
+    pooling: Annotated[
+        Literal["mean", "max"], typer.Option(help="A text's value: over its tokens the ...")
+    ] = "mean",
+    top: Annotated[int, typer.Option(min=1, max=100, help="Features of each side.")] = 10,
+    chat: ChatFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find the features that tell one set of texts from another.
+
+    Example: monosemy contrast demo -p "I love it." -p "Great!" -n "I hate it." -n "Awful!"
+    """
+    asked: dict[str, Any] = {
+        "sae": sae,
+        "positive": [*(positive or ()), *_lines(positive_file)],
+        "negative": [*(negative or ()), *_lines(negative_file)],
+        "chat": chat,
+        "statistic": statistic,
+        "pooling": pooling,
+        "top_k": top,
+    }
+    if describe is not None:
+        asked["rerank"] = {"description": describe}
+    answer = connect().post("/inference/contrast", asked)
+    if as_json:
+        print_json(answer)
+        return
+    for side in ("positive", "negative"):
+        _show_side(f"more on the {side} texts (n = {answer[f'n_{side}']})", answer[side])
+    how = "all there are" if answer["exact"] else "at random"
+    say(f"p: that of the best of all features, over {answer['relabellings']} labellings ({how})")
+    if answer["reason"]:
+        say(f"Not reranked: {answer['reason']}")
+
+
+def _prompt(text: str, chat: bool) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]} if chat else {"text": text}
+
+
+def _by_sae(token: dict[str, Any], saes: int) -> list[str]:
+    return [
+        "; ".join(
+            f"{each['index']} ({each['activation']:.1f}) {each['label'] or ''}"
+            for each in token["features"]
+            if each["sae"] == number
+        )
+        for number in range(saes)
+    ]
+
+
+def _lines(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        fail(f"{file} is not UTF-8.", 2)
+    return [line for line in lines if line.strip()]
+
+
+def _show_side(title: str, features: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            each["index"],
+            each["label"],
+            f"{each['auroc']:.2f}",
+            f"{each['standardised']:+.2f}",
+            f"{each['share_positive']:.0%} / {each['share_negative']:.0%}",
+            f"{each['p_value']:.3f}",
+            "" if each["similarity"] is None else f"{each['similarity']:.2f}",
+        )
+        for each in features
+    ]
+    columns = ("index", "label", "AUROC", "standardised", "fires on", "p", "similarity")
+    print_table(columns, rows, title=title)

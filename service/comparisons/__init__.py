@@ -1,0 +1,1 @@
+"""Features of two SAEs that belong together."""

@@ -1,0 +1,144 @@
+"""/comparisons, and GET /saes/{id}/features/{index}/links"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+
+from service.comparisons import repository
+from service.comparisons.schemas import ComparisonView, FeatureLinks, FeatureMatch
+from service.comparisons.service import links, matches, view
+from service.context import SessionDep
+from service.features.endpoints import Index
+from service.keys.authorize import CanRead, CanRun
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_cursor,
+    decode_time_cursor,
+    encode_cursor,
+    encode_time_cursor,
+)
+from service.problems import documented, invalid
+from service.saes.endpoints import SaeReference
+from service.saes.repository import find_sae
+
+router = APIRouter(tags=["comparisons"])
+
+ComparisonId = Annotated[uuid.UUID, Path(description="Id of the comparison: that of its run.")]
+
+
+@router.get(
+    "/comparisons",
+    summary="List comparisons",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_all(
+    session: SessionDep,
+    sae: Annotated[
+        str | None, Query(max_length=200, description="Only those with this SAE, by id or name.")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[ComparisonView]:
+    """Newest first.  A run of kind `compare` makes one."""
+    only = find_sae(session, sae)[0].id if sae is not None else None
+    listing = ("comparisons", str(only))
+    before = decode_time_cursor(listing, cursor)
+    rows, more = cut(repository.list_comparisons(session, only, before, limit + 1), limit)
+    return Page(
+        items=[view(row) for row in rows],
+        next_cursor=encode_time_cursor(listing, [row[0] for row in rows], more),
+    )
+
+
+@router.get(
+    "/comparisons/{comparison}",
+    summary="Show a comparison",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def show(session: SessionDep, comparison: ComparisonId) -> ComparisonView:
+    """How much of each SAE is in the other, beside what chance would give."""
+    return view(repository.find_comparison(session, comparison))
+
+
+@router.delete(
+    "/comparisons/{comparison}",
+    summary="Delete a comparison",
+    status_code=204,
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def remove(session: SessionDep, comparison: ComparisonId) -> Response:
+    """With all its links; the SAEs stay."""
+    repository.find_comparison(session, comparison)
+    repository.delete_comparison(session, comparison)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/comparisons/{comparison}/matches",
+    summary="List matched features",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_matches(
+    session: SessionDep,
+    comparison: ComparisonId,
+    matched: Annotated[
+        bool | None, Query(description="Only partners, or only those that are not.")
+    ] = True,
+    min_value: Annotated[
+        float | None, Query(ge=-1, le=1, description="Only those that are at least so alike.")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[FeatureMatch]:
+    """The most alike first.  `matched=false` lists near features that are no partners."""
+    _, a, b = repository.find_comparison(session, comparison)
+    listing = ("matches", str(comparison), matched, min_value)
+    after = None
+    if cursor is not None:
+        value, index_a, index_b = decode_cursor(listing, cursor, (str, int, int))
+        after = (_number(value), index_a, index_b)
+    found = repository.list_matches(session, comparison, matched, min_value, after, limit + 1)
+    rows, more = cut(found, limit)
+    last = (repr(rows[-1].value), rows[-1].feature_a, rows[-1].feature_b) if more else None
+    return Page(
+        items=matches(session, a, b, rows),
+        next_cursor=encode_cursor(listing, last) if last is not None else None,
+    )
+
+
+@router.get(
+    "/saes/{sae}/features/{index}/links",
+    summary="List features that have to do with one",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_links(
+    session: SessionDep,
+    sae: SaeReference,
+    index: Index,
+    kind: Annotated[
+        Literal["decoder", "coactivation", "tokens", "explanations"] | None,
+        Query(description="Only links of this kind."),
+    ] = None,
+) -> FeatureLinks:
+    """Neighbours in its own SAE by decoder and by the tokens they fire on; then its partners and
+    nearest features in the SAEs that its own was compared with."""
+    return FeatureLinks(items=links(session, sae, index, kind))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise invalid([("cursor", "this is no cursor; start again without it")]) from None

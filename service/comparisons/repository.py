@@ -1,0 +1,126 @@
+"""All SQL on comparisons and links; nothing here commits."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import REAL, and_, case, cast, delete, or_, select, tuple_
+from sqlalchemy.orm import Session, aliased
+
+from service.database.comparison_tables import Comparison, FeatureLink
+from service.database.tables import Explanation, Sae, Score
+from service.problems import not_found
+
+Row = tuple[Comparison, Sae, Sae]
+"""A comparison with its first and its second SAE."""
+
+
+def best_embeddings(
+    session: Session, sae: uuid.UUID
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """(features [n], embeddings [n, d]): of each feature's best scored embedded explanation, else
+    its newest."""
+    detection = and_(Score.explanation_id == Explanation.id, Score.scorer == "detection")
+    query = (
+        select(Explanation.feature, Explanation.embedding)
+        .distinct(Explanation.feature)
+        .outerjoin(Score, detection)
+        .where(Explanation.sae_id == sae, Explanation.embedding.is_not(None))
+        .order_by(
+            Explanation.feature,
+            Score.value.desc().nulls_last(),
+            Explanation.created_at.desc(),
+            Explanation.id,
+        )
+    )
+    rows = session.execute(query).all()
+    features = np.array([row[0] for row in rows], np.int64)
+    if not rows:
+        return features, np.zeros((0, 0), np.float32)
+    return features, np.array([row[1] for row in rows], np.float32)
+
+
+def list_comparisons(
+    session: Session,
+    sae: uuid.UUID | None,
+    before: tuple[dt.datetime, uuid.UUID] | None,
+    limit: int,
+) -> Sequence[Row]:
+    """Newest first; with ``sae`` those that it is a side of."""
+    query = _with_sides().order_by(Comparison.created_at.desc(), Comparison.id.desc()).limit(limit)
+    if sae is not None:
+        query = query.where(or_(Comparison.sae_a == sae, Comparison.sae_b == sae))
+    if before is not None:
+        query = query.where(tuple_(Comparison.created_at, Comparison.id) < tuple_(*before))
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
+def find_comparison(session: Session, id: uuid.UUID) -> Row:
+    """404 if there is none."""
+    row = session.execute(_with_sides().where(Comparison.id == id)).first()
+    if row is None:
+        raise not_found("comparison", id, "GET /api/v1/comparisons lists those there are.")
+    return row[0], row[1], row[2]
+
+
+def delete_comparison(session: Session, id: uuid.UUID) -> None:
+    session.execute(delete(Comparison).where(Comparison.id == id))
+
+
+def list_matches(
+    session: Session,
+    comparison: uuid.UUID,
+    matched: bool | None,
+    least: float | None,
+    after: tuple[float, int, int] | None,
+    limit: int,
+) -> Sequence[FeatureLink]:
+    """The most alike first."""
+    keys = (-FeatureLink.value, FeatureLink.feature_a, FeatureLink.feature_b)
+    order = (FeatureLink.value.desc(), FeatureLink.feature_a, FeatureLink.feature_b)
+    query = select(FeatureLink).where(FeatureLink.comparison_id == comparison)
+    if matched is not None:
+        query = query.where(FeatureLink.matched == matched)
+    if least is not None:
+        query = query.where(FeatureLink.value >= cast(least, REAL))
+    if after is not None:
+        number, a, b = after
+        value = cast(number, REAL)  # in the column's own precision, or equal ones would differ
+        # The first condition says nothing new, but the index serves it.
+        query = query.where(FeatureLink.value <= value, tuple_(*keys) > tuple_(-value, a, b))
+    return session.scalars(query.order_by(*order).limit(limit)).all()
+
+
+def links_of(session: Session, sae: uuid.UUID, feature: int, by: str | None) -> Sequence[Any]:
+    """(comparison, the other SAE, its feature, value, matched), the most alike first."""
+    first = and_(Comparison.sae_a == sae, FeatureLink.feature_a == feature)
+    second = and_(Comparison.sae_b == sae, FeatureLink.feature_b == feature)
+    is_first = Comparison.sae_a == sae
+    query = (
+        select(
+            Comparison,
+            Sae,
+            case((is_first, FeatureLink.feature_b), else_=FeatureLink.feature_a),
+            FeatureLink.value,
+            FeatureLink.matched,
+        )
+        .join(FeatureLink, FeatureLink.comparison_id == Comparison.id)
+        .join(Sae, Sae.id == case((is_first, Comparison.sae_b), else_=Comparison.sae_a))
+        .where(or_(first, second))
+        .order_by(Comparison.by, FeatureLink.value.desc(), Comparison.id)
+    )
+    if by is not None:
+        query = query.where(Comparison.by == by)
+    return session.execute(query).all()
+
+
+def _with_sides() -> Any:
+    a, b = aliased(Sae), aliased(Sae)
+    return (
+        select(Comparison, a, b).join(a, a.id == Comparison.sae_a).join(b, b.id == Comparison.sae_b)
+    )

@@ -1,0 +1,77 @@
+"""Comparisons as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Alike = Literal["decoder", "tokens", "explanations"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class SideView(_Part):
+    """One of the two SAEs."""
+
+    id: uuid.UUID
+    name: str
+    site: str
+    d_sae: int
+
+
+class ComparisonView(_Part):
+    """Two SAEs, and how much of each is in the other."""
+
+    id: uuid.UUID
+    """That of the run which made it."""
+    a: SideView
+    b: SideView
+    by: Alike
+    """What makes features alike."""
+    method: Literal["mutual", "hungarian"]
+    """Who are partners."""
+    summary: dict[str, Any]
+    """Shares and means of the matches; `null`: the best similarities that chance gives; `within_a`:
+    those of the first SAE's features to each other; a histogram of the best similarities."""
+    created_at: dt.datetime
+
+
+class LinkedFeature(_Part):
+    index: int
+    label: str | None
+    """Its best explanation's label, else its evidence label; null when it is not indexed."""
+
+
+class FeatureMatch(_Part):
+    """A feature of the first SAE and one of the second."""
+
+    a: LinkedFeature
+    b: LinkedFeature
+    value: float
+    """How alike they are: a cosine, or the share of tokens that both fire on."""
+    matched: bool
+    """They are partners, by the comparison's method."""
+
+
+class FeatureLinkView(LinkedFeature):
+    """A feature that has to do with another one, in the same SAE or in one compared with it."""
+
+    kind: Literal["decoder", "coactivation", "tokens", "explanations"]
+    """`decoder` and `explanations` are cosines; `coactivation` (same SAE) and `tokens` (another)
+    shares of tokens that both fire on."""
+    sae: SideView
+    """Whose feature it is."""
+    value: float
+    matched: bool | None
+    """They are partners; null within one SAE."""
+    comparison: uuid.UUID | None
+    """null within one SAE."""
+
+
+class FeatureLinks(_Part):
+    items: list[FeatureLinkView]

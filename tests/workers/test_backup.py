@@ -1,0 +1,154 @@
+"""A deployment is backed up, lost, and put back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from trained_library import Trained
+from typer.testing import CliRunner
+
+from monosemy.errors import MonosemyError
+from monosemy.formats.saelens import load_sae
+from monosemy.progress import SILENT
+from monosemy.workspace import Workspace
+from service.app import create_app
+from service.backup.backup import MANIFEST, back_up, check, restore
+from service.cli.main import app
+from service.database.migrate import downgrade, head_revision, migrate
+from service.database.session import make_engine
+from service.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+PAGE = "/api/v1/saes/tiny/features/3"
+
+
+@pytest.fixture(scope="module")
+def kept(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("backups") / "monday"
+    back_up(str(trained.settings.database_url), trained.settings.artifacts, target, SILENT)
+    return target
+
+
+def asked(settings: Settings) -> Iterator[tuple[int, str, object]]:
+    with TestClient(
+        create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    ) as c:
+        for path in (PAGE, "/api/v1/saes/tiny", "/api/v1/runs", "/api/v1/search?q=the"):
+            answer = c.get(path)
+            yield answer.status_code, answer.headers.get("etag", ""), answer.json()
+
+
+def test_what_comes_back_is_what_there_was(
+    trained: Trained, kept: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    settings = trained.settings.model_copy(
+        update={"home": tmp_path / "home", "database_url": empty_database_url}
+    )
+    restore(empty_database_url, settings.artifacts, kept, SILENT)
+    before, after = list(asked(trained.settings)), list(asked(settings))
+    assert after == before and after[0][0] == 200 and after[0][1]
+    sae = load_sae(Workspace(settings.artifacts).locate(trained.sae.path))
+    assert sae.d_sae == 64
+    assert not (settings.artifacts / "activations").exists()
+    assert (trained.settings.artifacts / "activations").exists()
+
+
+def test_what_holds_something_is_left_alone_unless_told(
+    kept: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    artifacts = tmp_path / "artifacts"
+    (artifacts / "saes" / "mine").mkdir(parents=True)
+    with pytest.raises(MonosemyError, match="--replace"):
+        restore(empty_database_url, artifacts, kept, SILENT)
+    assert (artifacts / "saes" / "mine").is_dir()
+    restore(empty_database_url, artifacts, kept, SILENT, replace=True)
+    assert not (artifacts / "saes" / "mine").exists()
+    shutil.rmtree(artifacts)
+    with pytest.raises(MonosemyError, match="--replace"):  # now the database holds something
+        restore(empty_database_url, artifacts, kept, SILENT)
+
+
+def test_a_migrated_database_without_rows_counts_as_empty(
+    kept: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    migrate(empty_database_url)
+    restore(empty_database_url, tmp_path / "artifacts", kept, SILENT)
+
+
+def test_a_damaged_backup_touches_nothing(
+    kept: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    for fault in ("flipped", "missing", "outside", "no manifest"):
+        copy = tmp_path / fault
+        shutil.copytree(kept, copy)
+        manifest = json.loads((copy / MANIFEST).read_text())
+        victim = next(name for name in manifest["files"] if name.endswith(".safetensors"))
+        if fault == "flipped":
+            data = bytearray((copy / victim).read_bytes())
+            data[-1] ^= 1
+            (copy / victim).write_bytes(data)
+        elif fault == "missing":
+            (copy / victim).unlink()
+        elif fault == "outside":
+            manifest["files"]["../../etc/passwd"] = manifest["files"][victim]
+            (copy / MANIFEST).write_text(json.dumps(manifest))
+        else:
+            (copy / MANIFEST).unlink()
+        with pytest.raises(MonosemyError):
+            restore(empty_database_url, tmp_path / "artifacts", copy, SILENT)
+        assert not (tmp_path / "artifacts").exists()
+    engine = make_engine(empty_database_url)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname='public'"))
+        assert found.scalar_one() == 0
+    engine.dispose()
+
+
+def test_a_backup_of_an_older_schema_is_brought_up(
+    trained: Trained, empty_database_url: str, tmp_path: Path
+) -> None:
+    migrate(empty_database_url)
+    downgrade(empty_database_url, "0006")
+    old = tmp_path / "old"
+    manifest = back_up(empty_database_url, tmp_path / "nothing", old, SILENT)
+    assert manifest["revision"] == "0006"
+    restore(empty_database_url, tmp_path / "artifacts", old, SILENT)
+    engine = make_engine(empty_database_url)
+    with engine.connect() as connection:
+        reached = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    engine.dispose()
+    assert reached == head_revision()
+
+
+def test_a_backup_is_whole_or_not_there(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(MonosemyError):
+        back_up("postgresql://nobody@127.0.0.1:9/none", tmp_path, tmp_path / "b", SILENT)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    with pytest.raises(MonosemyError, match="is there already"):
+        back_up(str(trained.settings.database_url), tmp_path / "a", tmp_path / "there", SILENT)
+
+
+def test_the_commands(
+    trained: Trained, empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONOSEMY_HOME", str(trained.settings.home))
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", str(trained.settings.database_url))
+    target = tmp_path / "b"
+    done = CliRunner().invoke(app, ["backup", str(target), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["revision"] == head_revision()
+    check(target, SILENT)
+    again = CliRunner().invoke(app, ["backup", str(target)])
+    assert again.exit_code == 1 and "is there already" in again.output
+    monkeypatch.setenv("MONOSEMY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", empty_database_url)
+    done = CliRunner().invoke(app, ["restore", str(target)])
+    assert done.exit_code == 0 and "Restored" in done.output, done.output
