@@ -69,6 +69,8 @@ class JudgeAddress:
         )
 
     def open(self, spec: JudgeSpec) -> Judge:
+        if spec.url is not None and spec.url != self.url:
+            return Judge(spec.url, None, None, spec)  # the key is for the other endpoint
         return Judge(self.url, self.api_key, self.model, spec)
 
 

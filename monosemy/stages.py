@@ -134,13 +134,15 @@ def take_in(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
     origin: dict[str, Any] | None = None,
+    place: Path | None = None,
 ) -> TrainedArtifact:
     """Writes the SAE that ``spec`` names into ``folder``, as if it had been trained here.
 
-    Raises ``DataError`` for what is no SAE, or does not fit the host model at its site.
+    ``place`` is the folder where ``spec.source`` lies, if its name does not tell.  Raises
+    ``DataError`` for what is no SAE, or does not fit the host model at its site.
     """
     with reporter.stage("import", 1, "SAEs") as stage:
-        opened = open_sae(spec.source)
+        opened = open_sae(place or spec.source)
         site = spec.site or opened.metadata.get("hook_name")
         if not isinstance(site, str) or not re.match(SITE_PATTERN, site):
             raise DataError(

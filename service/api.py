@@ -8,6 +8,7 @@ from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
+from service.exports import endpoints as exports
 from service.features import endpoints as features
 from service.inference import contrast, steering
 from service.inference import endpoints as inference
@@ -25,6 +26,7 @@ from service.search import endpoints as search
 from service.spend import endpoints as spend
 from service.system import endpoints as system
 from service.tags import endpoints as tags
+from service.uploads import endpoints as uploads
 
 PREFIX = "/api/v1"
 
@@ -49,11 +51,13 @@ for part in (
     queues,
     audit,
     models,
+    uploads,
     saes,
     features,
     lists,
     list_entries,
     tags,
+    exports,
     explanations,
     comparisons,
     reports,

@@ -15,7 +15,7 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 
 from monosemy.errors import MonosemyError
 from service import problems
-from service.api import TAGS, router
+from service.api import PREFIX, TAGS, router
 from service.audit.middleware import AuditLog
 from service.conditional import Conditional
 from service.context import AppContext
@@ -30,6 +30,7 @@ from service.models.tokens import TokenTables
 from service.settings import Settings, get_settings
 from service.system import endpoints as system
 from service.system.metrics import DatabaseCollector, HttpMetrics
+from service.uploads import endpoints as uploads
 from service.version import version
 
 POOL_SIZE = 10
@@ -89,7 +90,7 @@ def create_app(
             Middleware(AuditLog),
             Middleware(CompressMiddleware, minimum_size=1024, brotli=False, zstd_level=3),
             Middleware(Conditional),
-            Middleware(BodyLimit),
+            Middleware(BodyLimit, larger={PREFIX + uploads.PATH: settings.upload_max_bytes}),
         ],
     )
     problems.install(app)

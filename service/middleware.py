@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -150,37 +150,48 @@ class _Answer:
 
 
 class BodyLimit:
-    """Refuses bodies over ``limit`` bytes, declared or not, without reading them whole."""
+    """Refuses bodies over ``limit`` bytes, declared or not, without reading them whole.
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+    ``larger`` has limits of their own for some paths.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: int = MAX_BODY_BYTES,
+        larger: Mapping[str, int] | None = None,
+    ) -> None:
         self.app = app
         self.limit = limit
+        self.larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self.larger.get(scope["path"], self.limit)
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > self.limit:
-            raise self._too_large()
+        if declared.isdigit() and int(declared) > limit:
+            raise self._too_large(limit)
         seen = 0
 
         async def limited() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
-                raise self._too_large()
+            if seen > limit:
+                raise self._too_large(limit)
             return message
 
         await self.app(scope, limited, send)
 
-    def _too_large(self) -> Problem:
+    @staticmethod
+    def _too_large(limit: int) -> Problem:
         return Problem(
             413,
             "content-too-large",
             "Content too large",
-            f"A request body may have at most {self.limit} bytes.",
+            f"A request body may have at most {limit} bytes.",
         )
 
 

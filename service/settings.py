@@ -19,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.outbound import AllowList, HubNames
+
 
 def default_home() -> Path:
     return Path("~/.monosemy").expanduser()
@@ -93,6 +95,20 @@ class Settings(BaseSettings):
     retention_events_days: float | None = Field(None, ge=0)
     """Progress and log lines of runs that ended so many days ago are garbage; their changes of
     state stay.  Not set, all are kept."""
+    outbound_allow: str = ""
+    """Judges besides the configured one that runs may name, separated by commas: hosts
+    (``judge.example`` or ``judge.example:8000``) and beginnings of addresses
+    (``https://judge.example/v1``)."""
+    hub: str = ""
+    """Repositories of the Hugging Face hub that runs may name (host models, datasets, SAEs),
+    separated by commas: ``*`` for all, ``owner/*`` or ``owner/name``.  When empty, it is all in
+    open mode, which serves this machine alone, and none where keys are asked for."""
+    upload_max_bytes: int = Field(2 * 2**30, ge=1)
+    """Largest body of an uploaded SAE."""
+    upload_max_unpacked_bytes: int = Field(8 * 2**30, ge=1)
+    """Most bytes that an uploaded archive may unpack to."""
+    upload_keep_hours: float = Field(24.0, gt=0, le=24 * 365)
+    """Uploads that no import has asked for are removed after so many hours."""
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 
@@ -110,6 +126,28 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """Of ``cors_origins``, one by one."""
         return _listed(self.cors_origins)
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _outbound(cls, value: str) -> str:
+        AllowList(_listed(value))
+        return value
+
+    @property
+    def outbound_allowed(self) -> list[str]:
+        """Of ``outbound_allow``, one by one."""
+        return _listed(self.outbound_allow)
+
+    @field_validator("hub")
+    @classmethod
+    def _hub(cls, value: str) -> str:
+        HubNames(_listed(value))
+        return value
+
+    @property
+    def hub_names(self) -> list[str]:
+        """Of ``hub``, one by one, with what an empty one stands for."""
+        return _listed(self.hub) or ([] if self.require_keys else ["*"])
 
     @property
     def artifacts(self) -> Path:

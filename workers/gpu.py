@@ -38,6 +38,7 @@ from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
 from service.settings import Settings
+from service.uploads import store as uploads
 from workers import publish
 from workers.compare import Comparing
 from workers.embeddings import Embeddings
@@ -129,8 +130,14 @@ class GpuRuns:
         folder = self.workspace.folder("saes", str(run.id))
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
-        made = stages.take_in(spec, folder, load_host, reporter, origin)
-        name = reporter.commit(lambda session: self._publish(session, run, run.id, made))
+        place = uploads.locate(self.workspace, spec.source)
+        made = stages.take_in(spec, folder, load_host, reporter, origin, place)
+
+        def write(session: Session) -> str:
+            uploads.remove_stale(session, self.workspace, self.settings.upload_keep_hours)
+            return self._publish(session, run, run.id, made)
+
+        name = reporter.commit(write)
         return {"sae_id": str(run.id), "name": name, "metrics": made.metrics}
 
     def _publish(

@@ -150,7 +150,7 @@ class Interpretation:
         spec: ExplainRun | ScoreRun,
         tools: Tools,
     ) -> FeatureWork:
-        judge = judge_of(spec).model or self.default_judge
+        judge = judge_of(spec).model or judge_of(spec).url or self.default_judge
         if needs_host(spec):
             host = tools.need_lab().identity
             judge = f"{host}:{judge}" if needs_judge(spec) else host

@@ -12,6 +12,7 @@ from monosemy.interp.judging.failures import address_of
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.pace import LocalPace, Pace, Rates
 from monosemy.specs import JudgeSpec, PriceSpec
+from service.runs.sources import is_own_judge, judge_refused
 from service.settings import Settings
 from workers.books import PostgresBooks
 from workers.pace import RedisPace
@@ -27,11 +28,13 @@ _ANY = 1_000_000
 def open_judge(
     settings: Settings, engine: Engine, run_id: uuid.UUID, spec: JudgeSpec
 ) -> Judge | None:
-    """A judge that enters its calls for this run; None where no judge is configured.
+    """A judge that enters its calls for this run; None where neither the settings nor the spec name
+    one.
 
-    Raises ``DataError`` for a budget without prices.
+    Raises ``DataError`` for a budget without prices, and for an address that is not allowed.
     """
-    if not settings.judge_url:
+    address, key, model = _endpoint(settings, spec)
+    if address is None:
         return None
     price = spec.price or PriceSpec(
         input=settings.judge_price_input,
@@ -45,23 +48,34 @@ def open_judge(
             "A budget needs prices.",
             "Set judge.price in the spec, or MONOSEMY_JUDGE_PRICE_INPUT and _OUTPUT.",
         )
-    key = settings.judge_api_key
     return Judge(
-        settings.judge_url,
-        key.get_secret_value() if key else None,
-        settings.judge_model,
+        address,
+        key,
+        model,
         spec,
         Limits(timeout=settings.judge_timeout),
         PostgresBooks(engine, run_id, price, spec.budget, _PATIENCE[spec.batch]),
-        _pace(settings, spec),
+        _pace(settings, spec, address, model),
     )
 
 
-def _pace(settings: Settings, spec: JudgeSpec) -> Pace:
+def _endpoint(settings: Settings, spec: JudgeSpec) -> tuple[str | None, str | None, str | None]:
+    """(address, key, model by default); the configured key and model are for that judge alone."""
+    if is_own_judge(settings, spec.url):
+        key = settings.judge_api_key
+        return settings.judge_url, key.get_secret_value() if key else None, settings.judge_model
+    # The run was submitted to an API whose settings may have been others.
+    refused = judge_refused(settings, spec.url)
+    if refused is not None:
+        raise DataError(f"judge.url: {refused}.")
+    return spec.url, None, None
+
+
+def _pace(settings: Settings, spec: JudgeSpec, address: str, model: str | None) -> Pace:
     rates = Rates(settings.judge_requests_per_minute, settings.judge_tokens_per_minute)
     places = settings.judge_concurrency
     if not settings.redis_url:
         return LocalPace(min(spec.concurrency, places or _ANY), rates)
     own, alone = LocalPace(spec.concurrency), LocalPace(places or _ANY, rates)
-    endpoint = f"{address_of(str(settings.judge_url))} {spec.model or settings.judge_model}"
+    endpoint = f"{address_of(address)} {spec.model or model}"
     return RedisPace(settings.redis_url, endpoint, rates, places, own, alone)

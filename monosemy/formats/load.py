@@ -11,6 +11,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.formats import dictionary_learning, saelens, sparsify
 from monosemy.formats.folder import UNUSABLE, read_json
+from monosemy.formats.hub import fetch_hub, parse_hub
 from monosemy.saes.base import SAE
 
 _DROPPED = ("sae_lens_version", "sae_lens_training_version")
@@ -31,12 +32,16 @@ def open_sae(reference: str | Path) -> OpenedSAE:
     """Opens a folder (SAELens v6 or ours, sparsify, dictionary_learning), or ``release/sae_id`` as
     SAELens names its releases, or ``owner/repository/sae_id`` of an SAE on the hub.
 
+    ``hub:owner/name[@revision][:folder]`` names a folder of any of these formats on the hub.
     Releases need the sae-lens package, which downloads them.  Raises ``DataError`` where the
     reference is neither, cannot be reached or cannot be read.
     """
     folder = Path(reference)
     if folder.is_dir():
         return _open_folder(folder)
+    named = parse_hub(str(reference))
+    if named is not None:
+        return _open_folder(fetch_hub(named))
     if isinstance(reference, Path) or reference[:1] in "/.~" or "/" not in reference:
         raise DataError(
             f"{reference} is no folder.",

@@ -128,8 +128,9 @@ class ImportRun(_Stream):
 
     kind: Literal["import"] = "import"
     source: Annotated[str, Field(min_length=1, max_length=1000)]
-    """A folder on the worker's machine (SAELens v6, sparsify or dictionary_learning), or
-    release/sae_id of a SAELens release."""
+    """``upload:ID[:FOLDER]``, what was uploaded; ``hub:OWNER/NAME[@REVISION][:FOLDER]``, on the
+    Hugging Face hub; a folder on the worker's machine (SAELens v6, sparsify or dictionary_learning
+    each); or release/sae_id of a SAELens release."""
     site: Site | None = None
     """Where it is hooked; None takes what its files say."""
 

@@ -171,8 +171,12 @@ BATCH_FEATURES = 256
 
 
 class JudgeSpec(Part):
-    """Which LLM explains and scores.  The address and key come from the server's configuration."""
+    """Which LLM explains and scores.  The key comes from the server's configuration, and by default
+    so does the address."""
 
+    url: str | None = Field(None, max_length=500)
+    """Another OpenAI-compatible endpoint, ending in ``/v1``, among those that the server allows
+    (MONOSEMY_OUTBOUND_ALLOW).  The server's key is not sent there."""
     model: str | None = None
     """Model name to ask for; None takes the server's default."""
     temperature: float = Field(0.0, ge=0, le=2)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,10 @@ FAILED, USAGE, UNREACHABLE, NOT_FOUND = 1, 2, 3, 4
 
 _TIMEOUT = httpx.Timeout(10, read=120)
 """Seconds.  The first activations of an SAE wait for its host model to be loaded."""
+
+
+_TRANSFER = httpx.Timeout(10, read=600, write=60)
+"""Seconds.  What was uploaded is unpacked and checked before the answer comes."""
 
 
 class ApiError(MonosemyError):
@@ -52,6 +57,36 @@ class Client:
     def post(self, path: str, body: Any, **parameters: Any) -> Any:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._call("POST", path, json=body, params=given)
+
+    def upload(self, path: str, files: Sequence[tuple[str, Path]]) -> Any:
+        """Sends files, each under the name that comes with it, as they are read."""
+        with ExitStack() as stack:
+            parts = [
+                ("files", (name, stack.enter_context(file.open("rb")))) for name, file in files
+            ]
+            return self._call("POST", path, files=parts, timeout=_TRANSFER)
+
+    def download(self, path: str, destination: Path, **parameters: Any) -> int:
+        """Writes an answer to a file, which takes its name when it is whole; its bytes."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        half = destination.with_name(f"{destination.name}.part")
+        try:
+            with (
+                self._http.stream("GET", path, params=given, timeout=_TRANSFER) as response,
+                half.open("wb") as out,
+            ):
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                for piece in response.iter_bytes():
+                    out.write(piece)
+            size = half.stat().st_size
+            half.rename(destination)
+            return size
+        except httpx.HTTPError as error:
+            raise self.unreachable(error) from None
+        finally:
+            half.unlink(missing_ok=True)
 
     def put(self, path: str, body: Any) -> Any:
         return self._call("PUT", path, json=body)

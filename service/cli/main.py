@@ -10,6 +10,7 @@ from service.cli import (
     backup,
     comparisons,
     explanations,
+    export,
     features,
     inference,
     interchange,
@@ -88,6 +89,7 @@ app.add_typer(saes.app, name="sae")
 app.add_typer(features.app, name="feature")
 app.add_typer(lists.app, name="list")
 app.add_typer(tags.app, name="tag")
+app.add_typer(export.app, name="export")
 app.add_typer(explanations.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(interchange.app, name="labels")

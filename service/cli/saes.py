@@ -1,4 +1,4 @@
-"""``monosemy sae`` and ``monosemy models``: what there is, and a copy of an SAE folder."""
+"""``monosemy sae`` and ``monosemy models``: what there is, copies of SAE folders, uploads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from monosemy.formats.archive import ALLOWED
 from monosemy.workspace import Workspace
 from service.cli.client import segment
 from service.cli.connect import connect
@@ -16,6 +17,7 @@ from service.cli.output import (
     JsonFlag,
     fail,
     number,
+    out,
     print_json,
     print_table,
     readable_errors,
@@ -132,6 +134,44 @@ def export(
     else:
         reads = "SparseCoder" if form is Form.sparsify else "sae_lens.SAE"
         say(f"{reads}.load_from_disk('{destination}') reads it.")
+
+
+@app.command()
+@readable_errors
+def upload(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of an SAE, or an archive of one.")
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Send an SAE's folder to the service, to be imported; prints the import's source.
+
+    Example: monosemy sae upload ./my-sae
+    """
+    made = connect().upload("/saes/uploads", _to_send(source))
+    if as_json:
+        print_json(made)
+        return
+    say(f"{len(made['files'])} files, {made['bytes']:,} bytes, kept until {made['expires_at']}.")
+    say(f"Import it: monosemy run submit --kind import --set source={made['source']}")
+    out.print(made["source"], highlight=False)
+
+
+def _to_send(source: Path) -> list[tuple[str, Path]]:
+    """(name, file) of what the service takes; a folder's own name may say what its SAE reads."""
+    if source.is_file():
+        return [(source.name, source)]
+    if not source.is_dir():
+        fail(f"There is no folder {source}.")
+    name = source.resolve().name
+    files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    sent = [path for path in files if path.suffix.lower() in ALLOWED]
+    left_out = sorted({path.name for path in files} - {path.name for path in sent})
+    if left_out:
+        say(f"Not sent: {', '.join(left_out[:10])}{' ...' if len(left_out) > 10 else ''}.")
+    if not any(path.suffix.lower() == ".safetensors" for path in sent):
+        fail(f"{source} holds no .safetensors file, so no SAE that can be imported.")
+    return [(f"{name}/{path.relative_to(source).as_posix()}", path) for path in sent]
 
 
 @readable_errors

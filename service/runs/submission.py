@@ -17,6 +17,7 @@ from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.queries import get_family
 from service.runs.schemas import RunDetail, RunFamily
+from service.runs.sources import check_sources
 from service.runs.wake import wake
 from service.saes.repository import find_sae
 
@@ -34,13 +35,15 @@ def submitted(
 ) -> RunFamily:
     """Stores the run and tells the workers once that is committed.
 
-    With an ``Idempotency-Key``, ``once``, an equal submission gets the run of the first one.
+    With an ``Idempotency-Key``, ``once``, an equal submission gets the run of the first one.  422
+    for a spec that names what this server does not fetch.
     """
     before = submitted_before(session, key, once, spec) if once is not None else None
     if before is not None:
         run_id = before
         response.headers["Idempotency-Replayed"] = "true"
     else:
+        check_sources(context.settings, spec)
         run_id = create_run(session, spec, created_by=key, priority=priority).id
         if once is not None:
             remember_run(session, key, once, run_id)

@@ -37,7 +37,7 @@ _Request = Callable[[dict[str, str]], Awaitable[Any]]
 """Headers to an answer."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_REFUSED = {401, 402, 403, 404, 405}
+_REFUSED = {301, 302, 303, 307, 308, 401, 402, 403, 404, 405}
 _UNDERSTOOD_NOT = {400, 415, 422, 501}
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|bearer|token)[-_ ][\w*.\-]{8,}", re.IGNORECASE)
 
@@ -113,8 +113,10 @@ class Endpoint:
             max_retries=0,
             timeout=limits.timeout,
             # A proxy named in the environment must not stand between us and our own machine.
+            # Nor may an answer send prompts on to some other host.
             http_client=openai.DefaultAsyncHttpxClient(
-                trust_env=urlsplit(base_url).hostname not in _LOOPBACK
+                follow_redirects=False,
+                trust_env=urlsplit(base_url).hostname not in _LOOPBACK,
             ),
         )
         batches = Batches(self._client, self.address, limits.batch, books)

@@ -1,0 +1,87 @@
+"""GET /saes/{id}/features.parquet, activations.parquet, and both as .arrow"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import StreamingResponse
+
+from monosemy.workspace import Workspace
+from service.context import ContextDep
+from service.database.session import transaction
+from service.exports.activations import (
+    activation_batches,
+    activation_schema,
+    chosen_features,
+    open_index,
+)
+from service.exports.features import feature_batches, feature_schema
+from service.exports.stream import MEDIA_TYPES, Form, streamed
+from service.keys.authorize import CanRead
+from service.problems import documented
+from service.saes.endpoints import SaeReference
+from service.saes.repository import find_sae
+
+router = APIRouter(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
+
+FileForm = Annotated[
+    Form, Path(description="A parquet file, or a stream of Arrow record batches (IPC).")
+]
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file, sent while it is made.",
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            # The last is what generators of clients know as a file.
+            for kind in (*MEDIA_TYPES.values(), "application/octet-stream")
+        },
+    }
+}
+
+
+@router.get(
+    "/features.{form}",
+    summary="Export features",
+    response_class=StreamingResponse,
+    responses={**_FILE, **documented(404, 422)},
+)
+def features(
+    context: ContextDep,
+    sae: SaeReference,
+    form: FileForm,
+    scorer: Annotated[
+        str, Query(max_length=100, description="Whose scores choose the best explanation.")
+    ] = "detection",
+) -> StreamingResponse:
+    """All features by ascending index: statistics, evidence label, best explanation, and all scores
+    of that one. What is written while the file is sent may be in its later parts."""
+    with transaction(context.engine) as session:
+        found, _ = find_sae(session, sae)
+    batches = feature_batches(context.engine, found.id, scorer)
+    return streamed(f"features-{found.id}", feature_schema(), batches, form)
+
+
+@router.get(
+    "/activations.{form}",
+    summary="Export sparse activations",
+    response_class=StreamingResponse,
+    responses={**_FILE, **documented(404, 409, 422)},
+)
+def activations(
+    context: ContextDep,
+    sae: SaeReference,
+    form: FileForm,
+    features: Annotated[
+        list[Annotated[int, Query(ge=0, lt=2**31)]] | None,
+        Query(max_length=1000, description="Repeat it for several; leave it out for all."),
+    ] = None,
+) -> StreamingResponse:
+    """One row per token on which a feature fires, by feature, then by position: the token's flat
+    position in the text, its document, row, offset in the row, id, and the activation. Out of the
+    index; values are exact to 2^-11 of themselves."""
+    with transaction(context.engine) as session:
+        found, _ = find_sae(session, sae)
+        index = open_index(Workspace(context.settings.artifacts), found)
+    batches = activation_batches(index, chosen_features(index, features))
+    return streamed(f"activations-{found.id}", activation_schema(), batches, form)

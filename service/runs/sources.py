@@ -1,0 +1,108 @@
+"""Where the things that a spec names come from: the hub, an upload, a folder; never an address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from monosemy.errors import DataError
+from monosemy.formats.hub import parse_hub
+from monosemy.specs import (
+    ExplanationSpec,
+    ImportRun,
+    ModelSpec,
+    Part,
+    ScoringSpec,
+    TextSpec,
+)
+from monosemy.workspace import Workspace
+from service.outbound import AllowList, HubNames, parse_address
+from service.problems import invalid
+from service.settings import Settings
+from service.uploads import store as uploads
+
+_PATHS = ("/", "./", "../", "~")
+_FILES = (".gguf", ".txt", ".jsonl", ".jsonl.gz", ".parquet")
+_PACKAGED = (ModelSpec().name, TextSpec().source)
+
+
+def check_sources(settings: Settings, spec: Part) -> None:
+    """422 for a spec that would have a worker go where this server does not allow it.
+
+    An upload that it names is kept for a while longer.
+    """
+    hub = HubNames(settings.hub_names)
+    faults = [(path, why) for path, name in _named(spec) if (why := _refused(hub, name))]
+    faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
+    if faults:
+        raise invalid(faults)
+    if isinstance(spec, ImportRun):
+        try:
+            uploads.claim(Workspace(settings.artifacts), spec.source)
+        except DataError as error:
+            raise invalid([("source", str(error))]) from None
+
+
+def _named(spec: Part) -> Iterator[tuple[str, str]]:
+    """(path in the spec, name) of models, texts and SAEs."""
+    model, text = getattr(spec, "model", None), getattr(spec, "text", None)
+    if isinstance(model, ModelSpec):
+        yield "model.name", model.name
+    if isinstance(text, TextSpec):
+        yield "text.source", text.source
+    if isinstance(spec, ImportRun):
+        yield "source", spec.source
+
+
+def _judges(spec: Part) -> Iterator[tuple[str, str | None]]:
+    """(path in the spec, address) of judges."""
+    explanation, scoring = getattr(spec, "explanation", None), getattr(spec, "scoring", None)
+    if isinstance(explanation, ExplanationSpec):
+        yield "explanation.judge.url", explanation.judge.url
+    if isinstance(scoring, ScoringSpec):
+        yield "scoring.judge.url", scoring.judge.url
+    for number, each in enumerate(scoring if isinstance(scoring, list) else []):
+        yield f"scoring.{number}.judge.url", each.judge.url
+
+
+def is_own_judge(settings: Settings, url: str | None) -> bool:
+    """Whether ``url`` is the configured judge's address, or none, which stands for it."""
+    if url is None or url == settings.judge_url:
+        return True
+    try:
+        return parse_address(url) == parse_address(str(settings.judge_url))
+    except ValueError:
+        return False
+
+
+def judge_refused(settings: Settings, url: str | None) -> str | None:
+    """Why no judge may be asked at ``url``; None for the configured one and those allowed."""
+    if url is None or is_own_judge(settings, url):
+        return None
+    try:
+        if AllowList(settings.outbound_allowed).covers(url):
+            return None
+    except ValueError as error:
+        return f"this is no plain address: {error}"
+    return "this server does not allow that address: its operator can, with MONOSEMY_OUTBOUND_ALLOW"
+
+
+def _refused(hub: HubNames, name: str) -> str | None:
+    """Why a worker must not fetch ``name``; None where it may, or would not."""
+    if "://" in name or name.startswith("//"):
+        return "an address is never fetched: name a file, a folder or a repository of the hub"
+    if "\x00" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        return "holds characters that no name has"
+    if name in _PACKAGED or name.startswith((*_PATHS, uploads.PREFIX)) or name.endswith(_FILES):
+        return None
+    try:
+        source = parse_hub(name)
+    except DataError as error:
+        return str(error)
+    # SAELens' releases and SAEs by owner/name/sae_id come from the hub too.
+    repository = source.repository if source else "/".join(name.split("/")[:2])
+    if hub.cover(repository):
+        return None
+    return (
+        f"'{repository[:200]}' would be fetched from the hub, which this server does not allow: "
+        "its operator can, with MONOSEMY_HUB"
+    )

@@ -1,0 +1,114 @@
+"""POST /saes/uploads and DELETE /saes/uploads/{id}"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from monosemy.errors import DataError
+from monosemy.formats.archive import Limits
+from monosemy.workspace import Workspace
+from service.context import AppContext, ContextDep
+from service.database.session import transaction
+from service.keys.authorize import CanRun
+from service.problems import documented, invalid, not_found, unavailable
+from service.uploads import store
+from service.uploads.receive import receive
+from service.uploads.schemas import Upload, UploadedFile
+
+PATH = "/saes/uploads"
+
+router = APIRouter(prefix=PATH, tags=["saes"], dependencies=[CanRun])
+
+logger = logging.getLogger(__name__)
+
+FILES_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "One .zip, .tar, .tar.gz or .tgz, or the files of an SAE"
+                            " folder one by one.",
+                        }
+                    },
+                    "required": ["files"],
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload an SAE",
+    openapi_extra=FILES_BODY,
+    responses=documented(409, 413, 415, 422),
+)
+async def upload(request: Request, response: Response, context: ContextDep) -> Upload:
+    """An SAE folder (SAELens, sparsify or dictionary_learning) to be imported, as an archive or
+    file by file. Taken are JSON, safetensors and text; pickled weights never are."""
+    settings = context.settings
+    workspace = Workspace(settings.artifacts)
+    limits = Limits(total_bytes=settings.upload_max_unpacked_bytes)
+    with _told():
+        await run_in_threadpool(_sweep, context, workspace)
+        identity, incoming = await run_in_threadpool(store.begin, workspace)
+        try:
+            files = await receive(request, incoming, limits.members)
+            found = await run_in_threadpool(
+                store.finish, workspace, identity, incoming, files, limits
+            )
+        finally:
+            await run_in_threadpool(store.abandon, incoming)
+    response.headers["Location"] = f"{request.url.path}/{identity}"
+    return Upload(
+        id=identity,
+        source=f"{store.PREFIX}{identity}",
+        files=[UploadedFile(name=name, bytes=size) for name, size in found.items()],
+        bytes=sum(found.values()),
+        expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=settings.upload_keep_hours),
+    )
+
+
+@router.delete(
+    "/{upload}", status_code=204, summary="Delete an upload", responses=documented(404, 422)
+)
+def delete(context: ContextDep, upload: uuid.UUID) -> None:
+    """An import that names it and has not begun will fail."""
+    with _told():
+        if not store.remove(Workspace(context.settings.artifacts), upload):
+            raise not_found("upload", upload)
+
+
+def _sweep(context: AppContext, workspace: Workspace) -> None:
+    with transaction(context.engine) as session:
+        store.remove_stale(session, workspace, context.settings.upload_keep_hours)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """422 for what is wrong with the files, 503 for what is wrong with the disk."""
+    try:
+        yield
+    except DataError as error:
+        raise invalid([("files", str(error))]) from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        logger.warning("an upload could not be stored", exc_info=error)
+        detail = "The disk for artifacts is full." if full else "Artifacts cannot be written."
+        raise unavailable("The artifact store", detail) from None

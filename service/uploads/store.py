@@ -1,0 +1,188 @@
+"""Uploaded SAE folders on disk: ``uploads/<id>`` under the artifact root, which workers share.
+
+What is still being received lies in ``uploads/incoming-<id>``; an upload takes its name once it is
+unpacked and checked.  Nothing is kept in the database: a folder's time is its age.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monosemy.errors import ConflictError, DataError
+from monosemy.formats.archive import (
+    Limits,
+    check_folder,
+    check_name,
+    check_names,
+    is_archive,
+    sae_folder_in,
+    unpack,
+)
+from monosemy.workspace import Workspace
+from service.database.tables import Run
+from service.runs.repository import ACTIVE
+
+PREFIX = "upload:"
+MOST_PENDING = 20
+"""Uploads at a time; whoever uploads and never imports must not fill the disk."""
+_INCOMING = "incoming-"
+
+
+@dataclass(frozen=True)
+class Received:
+    """One file of a request, as it lies on disk."""
+
+    name: str
+    path: Path
+
+
+def begin(workspace: Workspace) -> tuple[uuid.UUID, Path]:
+    """A new id and the folder to receive files into; ``ConflictError`` if too many are waiting."""
+    root = _root(workspace)
+    if sum(1 for _ in root.iterdir()) >= MOST_PENDING:
+        raise ConflictError(
+            f"{MOST_PENDING} uploads are waiting to be imported.",
+            "Import or delete one of them first; they also go by themselves.",
+        )
+    identity = uuid.uuid4()
+    folder = root / f"{_INCOMING}{identity}"
+    folder.mkdir()
+    return identity, folder
+
+
+def abandon(folder: Path) -> None:
+    """Removes what was received."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_received_name(name: str) -> None:
+    """``DataError`` unless a file of this name may be sent: an archive, or what an SAE has."""
+    if not is_archive(name):
+        check_name(name)
+
+
+def finish(
+    workspace: Workspace,
+    identity: uuid.UUID,
+    incoming: Path,
+    files: Sequence[Received],
+    limits: Limits,
+) -> dict[str, int]:
+    """Unpacks and checks what was received and gives it its place; bytes of every file by name.
+
+    Raises ``DataError`` for whatever is wrong with it.
+    """
+    if not files:
+        raise DataError("No file was sent.", "Send an archive or the files of an SAE folder.")
+    folder = incoming / "folder"
+    folder.mkdir()
+    packed = [file for file in files if is_archive(file.name)]
+    if packed and len(files) > 1:
+        raise DataError("An archive is sent alone.")
+    for file in packed:
+        unpack(file.path, file.name, folder, limits)
+        file.path.unlink()
+    if not packed:
+        check_names([file.name for file in files], limits)
+        for file in files:
+            target = folder / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.path.rename(target)
+    found = check_folder(folder)
+    folder.rename(_root(workspace) / str(identity))
+    return found
+
+
+def parse_source(source: str) -> tuple[uuid.UUID, str] | None:
+    """(id, folder inside) of ``upload:ID`` or ``upload:ID:FOLDER``; None for other sources.
+
+    ``DataError`` for something that begins so and is neither.
+    """
+    if not source.startswith(PREFIX):
+        return None
+    identity, _, inside = source.removeprefix(PREFIX).partition(":")
+    try:
+        found = uuid.UUID(identity)
+    except ValueError:
+        raise DataError(f"'{source[:100]}' names no upload: write upload:ID.") from None
+    return found, inside
+
+
+def locate(workspace: Workspace, source: str) -> Path | None:
+    """The SAE's folder that an ``upload:`` source names; None for other sources.
+
+    ``DataError`` if it is not there.
+    """
+    named = parse_source(source)
+    if named is None:
+        return None
+    folder = _root(workspace) / str(named[0])
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no upload {named[0]}.", "Uploads are removed after a while; send it again."
+        )
+    return sae_folder_in(folder, named[1])
+
+
+def claim(workspace: Workspace, source: str) -> None:
+    """As ``locate``, for a run that is being submitted: the upload's time begins anew."""
+    if locate(workspace, source) is not None:
+        named = parse_source(source)
+        assert named is not None
+        os.utime(_root(workspace) / str(named[0]))
+
+
+def remove(workspace: Workspace, identity: uuid.UUID) -> bool:
+    """Whether there was such an upload."""
+    folder = _root(workspace) / str(identity)
+    if not folder.is_dir():
+        return False
+    # Renamed first: nobody finds half an upload.
+    gone = folder.with_name(f"{_INCOMING}{uuid.uuid4()}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def remove_stale(session: Session, workspace: Workspace, hours: float) -> int:
+    """Removes what is older than ``hours`` and named by no import that is still to end; how many.
+
+    Called where an upload begins and where an import has ended.
+    """
+    wanted = _wanted(session)
+    oldest = time.time() - hours * 3600
+    removed = 0
+    for folder in _root(workspace).iterdir():
+        try:
+            old = folder.stat().st_mtime < oldest
+        except FileNotFoundError:
+            continue  # another process was first
+        if old and folder.name not in wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _wanted(session: Session) -> set[str]:
+    """Ids of uploads that unfinished imports name."""
+    source = Run.spec["source"].astext
+    query = select(source).where(
+        Run.kind == "import", Run.state.in_(ACTIVE), source.startswith(PREFIX)
+    )
+    named = (parse_source(each) for each in session.scalars(query))
+    return {str(each[0]) for each in named if each is not None}
+
+
+def _root(workspace: Workspace) -> Path:
+    root = workspace.root / "uploads"
+    root.mkdir(parents=True, exist_ok=True)
+    return root

@@ -1,0 +1,78 @@
+"""``sae upload`` and ``export`` against the served API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hostile import CONFIG, SOUND, safetensors, zipped
+from library_rows import Library
+from typer.testing import CliRunner
+
+from service.cli.main import app
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_folder_is_uploaded_and_can_be_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "layers.3"
+    folder.mkdir()
+    (folder / "cfg.json").write_bytes(CONFIG)
+    (folder / "sae.safetensors").write_bytes(safetensors())
+    (folder / "state.pt").write_bytes(b"a pickle")
+    said = call("sae", "upload", str(folder))
+    assert "Not sent: state.pt" in said
+    source = said.split()[-1]
+    assert source.startswith("upload:")
+    imported = ("run", "submit", "--kind", "import", "--set", f"source={source}")
+    run = call(*imported, "--set", "site=blocks.3.hook_mlp_out").strip()
+    call("run", "cancel", run)
+    told = json.loads(call("sae", "upload", str(folder), "--json").partition("\n")[2])
+    assert [each["name"] for each in told["files"]] == [
+        "layers.3/cfg.json",
+        "layers.3/sae.safetensors",
+    ]
+
+
+def test_an_archive_is_uploaded(tmp_path: Path) -> None:
+    (tmp_path / "sae.zip").write_bytes(zipped(SOUND))
+    told = json.loads(call("sae", "upload", str(tmp_path / "sae.zip"), "--json"))
+    assert {each["name"] for each in told["files"]} == set(SOUND)
+    (tmp_path / "evil.zip").write_bytes(zipped({"../a.json": b"{}"}))
+    assert "plain relative path" in call("sae", "upload", str(tmp_path / "evil.zip"), code=2)
+
+
+def test_a_folder_without_weights_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "ae.pt").write_bytes(b"")
+    assert "no .safetensors file" in call("sae", "upload", str(tmp_path), code=1)
+    assert "no folder" in call("sae", "upload", str(tmp_path / "nothing"), code=1)
+
+
+def test_features_are_exported(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "out.parquet"
+    told = json.loads(call("export", "features", "demo", str(file), "--json"))
+    assert told["bytes"] == file.stat().st_size
+    assert pq.read_table(file).column("index").to_pylist() == list(range(library.features))
+    call("export", "features", "demo", str(tmp_path / "out.arrow"), "--scorer", "fuzzing")
+    with pa.ipc.open_stream(tmp_path / "out.arrow") as reader:
+        assert reader.read_all().num_rows == library.features
+
+
+def test_what_cannot_be_exported_leaves_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "out.parquet"
+    assert "no SAE 'nothing'" in call("export", "features", "nothing", str(file), code=4)
+    call("export", "activations", "demo", str(file), "--feature", "1", code=4)
+    assert "end the name" in call("export", "features", "demo", str(tmp_path / "a.csv"), code=2)
+    assert [path.name for path in tmp_path.iterdir()] == []
+    file.write_bytes(b"mine")
+    assert "there already" in call("export", "features", "demo", str(file), code=1)
+    assert file.read_bytes() == b"mine"
