@@ -103,6 +103,10 @@ class Settings(BaseSettings):
     """Repositories of the Hugging Face hub that runs may name (host models, datasets, SAEs),
     separated by commas: ``*`` for all, ``owner/*`` or ``owner/name``.  When empty, it is all in
     open mode, which serves this machine alone, and none where keys are asked for."""
+    folders: str = ""
+    """Folders that runs may read models, texts and SAEs from, separated by commas.  When empty, it
+    is any in open mode, which serves this machine alone, and where keys are asked for none but
+    ``MONOSEMY_HOME``."""
     upload_max_bytes: int = Field(2 * 2**30, ge=1)
     """Largest body of an uploaded SAE."""
     upload_max_unpacked_bytes: int = Field(8 * 2**30, ge=1)
@@ -143,6 +147,21 @@ class Settings(BaseSettings):
     def _hub(cls, value: str) -> str:
         HubNames(_listed(value))
         return value
+
+    @field_validator("folders")
+    @classmethod
+    def _folders(cls, value: str) -> str:
+        for folder in _listed(value):
+            if not Path(folder).is_absolute():
+                raise ValueError(f"'{folder}' is no absolute path")
+        return value
+
+    @property
+    def readable_folders(self) -> list[Path] | None:
+        """Of ``folders``, one by one, and the home; None for any."""
+        if not self.folders and not self.require_keys:
+            return None
+        return [*(Path(folder) for folder in _listed(self.folders)), self.home]
 
     @property
     def hub_names(self) -> list[str]:

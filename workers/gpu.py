@@ -37,6 +37,7 @@ from monosemy.workspace import Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
+from service.runs.sources import check_paths
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
@@ -63,6 +64,7 @@ class GpuRuns:
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
         spec = parse_spec(run.spec)
+        check_paths(self.settings, spec)
         if isinstance(spec, TrainRun):
             return self._train(run, spec, reporter)
         if isinstance(spec, SweepRun):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from monosemy.errors import DataError
 from monosemy.formats.hub import parse_hub
@@ -31,7 +33,11 @@ def check_sources(settings: Settings, spec: Part) -> None:
     An upload that it names is kept for a while longer.
     """
     hub = HubNames(settings.hub_names)
-    faults = [(path, why) for path, name in _named(spec) if (why := _refused(hub, name))]
+    faults = [
+        (path, why)
+        for path, name in _named(spec)
+        if (why := _refused(hub, name) or path_refused(settings, name))
+    ]
     faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
     if faults:
         raise invalid(faults)
@@ -40,6 +46,43 @@ def check_sources(settings: Settings, spec: Part) -> None:
             uploads.claim(Workspace(settings.artifacts), spec.source)
         except DataError as error:
             raise invalid([("source", str(error))]) from None
+
+
+def check_paths(settings: Settings, spec: Part) -> None:
+    """A worker's own look, at what is really there: links may lead elsewhere.  ``DataError``."""
+    for _, name in _named(spec):
+        refused = path_refused(settings, name, really=True)
+        if refused is not None:
+            raise DataError(f"'{name}': {refused}.")
+
+
+def path_refused(settings: Settings, name: str, really: bool = False) -> str | None:
+    """Why nothing may be read at the path ``name``; None where it may, or for what is no path.
+
+    ``really``: on this machine, links followed; else by the words of the path alone.
+    """
+    allowed = settings.readable_folders
+    if allowed is None or not _is_path(name, really):
+        return None
+    place = Path(name).expanduser()
+    if really:
+        place, roots = place.resolve(), [folder.resolve() for folder in allowed]
+    else:
+        place, roots = Path(os.path.normpath(place)), allowed
+    if any(place.is_relative_to(root) for root in roots):
+        return None
+    return "this server does not let runs read there: its operator can, with MONOSEMY_FOLDERS"
+
+
+def _is_path(name: str, really: bool) -> bool:
+    if name in _PACKAGED or name.startswith(uploads.PREFIX) or "\x00" in name:
+        return False
+    if name.startswith(_PATHS) or name.endswith(_FILES):
+        return True
+    try:
+        return really and Path(name).exists()
+    except OSError:
+        return False
 
 
 def _named(spec: Part) -> Iterator[tuple[str, str]]:

@@ -37,7 +37,11 @@ def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield target
 
 
-def test_every_example_does_what_it_shows(target: Target) -> None:
+def test_every_example_does_what_it_shows(target: Target, trained: Trained, tmp_path: Path) -> None:
+    folder = trained.settings.artifacts / trained.sae.path
+    (tmp_path / "my-sae").mkdir()
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        shutil.copy(folder / name, tmp_path / "my-sae")
     examples = EXAMPLE.findall(GUIDE.read_text())
     assert len(examples) == GUIDE.read_text().count("```bash") > 20
     script = "".join(f"{code}\necho; echo '{END}'\n" for code, _, _ in examples)
@@ -45,6 +49,7 @@ def test_every_example_does_what_it_shows(target: Target) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env={"PATH": os.environ["PATH"], **environment},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=300,
