@@ -11,13 +11,13 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service.context import ContextDep
 from service.database.session import transaction
 from service.features.repository import labels_of, max_activations
-from service.inference.client import InferenceAway, InferenceRefused
+from service.inference.client import InferenceAway
+from service.inference.service import inference_problems
 from service.inference.steering_schemas import (
     PushedFeature,
     SteeredFeature,
@@ -27,7 +27,7 @@ from service.inference.steering_schemas import (
     WrittenToken,
 )
 from service.keys.authorize import CanInfer
-from service.problems import Problem, documented, invalid, unavailable
+from service.problems import documented, invalid
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 
@@ -66,9 +66,11 @@ def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | Streami
         ),
         "compare": request.compare,
     }
-    try:
+    with inference_problems():
         events = context.inference.steer(body)
-        first = next(events)  # what cannot be done is said by the status
+        first = next(events, None)  # what cannot be done is said by the status
+        if first is None:
+            raise ValueError("no events")
         if request.stream:
             told = {"sae": summary, "features": pushed}
             return StreamingResponse(
@@ -77,16 +79,6 @@ def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | Streami
                 headers={"X-Accel-Buffering": "no"},
             )
         return _collected(summary, pushed, chain([first], events))
-    except (StopIteration, KeyError, TypeError, ValidationError):
-        raise unavailable(
-            "The inference server", "The inference server's answer is not what was agreed."
-        ) from None
-    except InferenceAway as error:
-        raise unavailable("The inference server", str(error)) from error
-    except InferenceRefused as error:
-        raise Problem(
-            422, "refused-by-inference", "The inference server refused this", str(error)
-        ) from error
 
 
 def _pushed(
