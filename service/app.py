@@ -30,6 +30,7 @@ from service.models.tokens import TokenTables
 from service.settings import Settings, get_settings
 from service.system import endpoints as system
 from service.system.metrics import DatabaseCollector, HttpMetrics
+from service.tracing import configure_tracing
 from service.uploads import endpoints as uploads
 from service.version import version
 
@@ -55,6 +56,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings.log_level)
+        configure_tracing(settings.otel_endpoint, "api")
         engine = make_engine(settings.database_url, pool_size=POOL_SIZE)
         inference = InferenceClient(settings.inference_url, inference_transport)
         collector = DatabaseCollector(engine)

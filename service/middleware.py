@@ -11,12 +11,13 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import logs, tracing
 from service.problems import Problem, from_exception, problem_response
 from service.system.metrics import HttpMetrics
 
@@ -55,8 +56,12 @@ class RequestBoundary:
         token = logs.request_id.set(identity)
         answer = _Answer(send, identity)
         try:
-            check_headers(scope["headers"])
-            await self.app(scope, receive, answer.send)
+            with tracing.span("request", Headers(scope=scope), request_id=identity) as span:
+                try:
+                    check_headers(scope["headers"])
+                    await self.app(scope, receive, answer.send)
+                finally:
+                    _name(span, scope, answer)
         except Exception as error:
             if answer.status is not None:
                 # Too late for a problem: the server must break the connection off.
@@ -87,6 +92,14 @@ class RequestBoundary:
                 **({"run_id": run} if run else {}),
             },
         )
+
+
+def _name(span: Any, scope: Scope, answer: _Answer) -> None:
+    """The route is known only once the request has been."""
+    if span is not None:
+        span.update_name(f"{scope['method']} {route_template(scope)}")
+        if answer.status is not None:
+            span.set_attribute("http.response.status_code", answer.status)
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:

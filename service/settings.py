@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     """Most bytes that an uploaded archive may unpack to."""
     upload_keep_hours: float = Field(24.0, gt=0, le=24 * 365)
     """Uploads that no import has asked for are removed after so many hours."""
+    otel_endpoint: str | None = None
+    """OpenTelemetry collector that takes traces by OTLP over HTTP, such as
+    ``http://collector:4318``; needs the extra ``otel``."""
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 

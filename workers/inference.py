@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 
 from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
-from service import logs, problems
+from service import logs, problems, tracing
 from service.middleware import RequestBoundary
 from service.problems import Problem, from_exception, problem_response, unavailable
 from service.settings import Settings
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8421)
     options = parser.parse_args()
     logs.configure_logging(settings.log_level)
+    tracing.configure_tracing(settings.otel_endpoint, "inference")
     uvicorn.run(create_app(settings), host=options.host, port=options.port, log_config=None)
 
 

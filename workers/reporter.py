@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from monosemy.progress import Reporter, StageProgress
+from service import tracing
 from service.database.session import transaction
 from service.runs import repository
 from service.runs.lifecycle import LostLease
@@ -54,6 +55,7 @@ class RunReporter(Reporter):
 
     def finish(self, progress: StageProgress) -> None:
         data = progress.as_dict()
+        tracing.note(progress.name, done=progress.done, unit=progress.unit)
         self._stage = None
         self._write(lambda s: repository.record_stage(s, self._run_id, self._owner, data))
 

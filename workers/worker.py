@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import Cancelled, MonosemyError, Stopped
-from service import logs
+from service import logs, tracing
 from service.database.session import make_engine, transaction
 from service.database.tables import Run
 from service.runs import lifecycle
@@ -128,7 +128,8 @@ class Worker:
             return False
         token = logs.run_id.set(str(run.id))
         try:
-            self._work(run)
+            with tracing.span(f"run {run.kind}", run_id=str(run.id), attempt=run.attempt):
+                self._work(run)
         finally:
             logs.run_id.reset(token)
         return True
@@ -208,6 +209,7 @@ def main(
     """Entry of a worker process.  ``make_assist`` takes what ``make_execute`` made."""
     settings = Settings()
     logs.configure_logging(settings.log_level)
+    tracing.configure_tracing(settings.otel_endpoint, f"{queue}-worker")
     engine = make_engine(settings.database_url)
     execute = make_execute(settings, engine)
     assist = make_assist(execute) if make_assist is not None else None

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from monosemy.errors import MonosemyError
-from service import logs
+from service import logs, tracing
 
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
@@ -142,7 +142,7 @@ class InferenceClient:
 def _told() -> dict[str, str]:
     """The id of the request that is being served, so that both logs have it."""
     identity = logs.request_id.get()
-    return {} if identity is None else {"X-Request-ID": identity}
+    return tracing.outgoing() | ({} if identity is None else {"X-Request-ID": identity})
 
 
 def _raise_for(response: httpx.Response) -> None:
