@@ -12,6 +12,7 @@ from service.exports import endpoints as exports
 from service.features import endpoints as features
 from service.inference import contrast, steering
 from service.inference import endpoints as inference
+from service.keys import endpoints as keys
 from service.lists import endpoints as lists
 from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
@@ -41,6 +42,7 @@ TAGS = [
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
+    {"name": "keys", "description": "API keys."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
@@ -49,6 +51,7 @@ for part in (
     runs,
     training,
     queues,
+    keys,
     audit,
     models,
     uploads,

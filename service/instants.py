@@ -12,7 +12,8 @@ _DATED = re.compile(r"\d{4}-\d\d-\d\d[T ]")
 
 def _is_dated(value: Any) -> Any:
     """A bare number would be taken for seconds, or milliseconds, since 1970."""
-    if isinstance(value, str) and not _DATED.match(value):
+    number = isinstance(value, int | float)
+    if number or (isinstance(value, str) and not _DATED.match(value)):
         raise ValueError("give a date and a time, such as 2026-01-31T12:00:00Z")
     return value
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.database.tables import ApiKey
@@ -30,6 +30,25 @@ def get_valid(session: Session, digest: str) -> ApiKey | None:
             or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
         )
     )
+
+
+def by_digest(session: Session, digest: str) -> ApiKey:
+    """The key of this digest, which is there."""
+    return session.scalars(select(ApiKey).where(ApiKey.digest == digest)).one()
+
+
+def get(session: Session, id: uuid.UUID) -> ApiKey | None:
+    return session.get(ApiKey, id)
+
+
+def list_keys(
+    session: Session, before: tuple[dt.datetime, uuid.UUID] | None, limit: int
+) -> Sequence[ApiKey]:
+    """Newest first."""
+    query = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(*before))
+    return session.scalars(query).all()
 
 
 def touch(session: Session, key: ApiKey) -> None:

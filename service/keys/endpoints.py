@@ -1,0 +1,73 @@
+"""/keys: for administrators"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from service.context import ContextDep, SessionDep
+from service.keys import repository
+from service.keys.authorize import CanAdminister
+from service.keys.schemas import KeyView, MadeKey, NewKey
+from service.keys.service import create_key, digest
+from service.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Page,
+    cut,
+    decode_time_cursor,
+    encode_time_cursor,
+)
+from service.problems import documented, not_found
+
+router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
+
+_LISTING = ("keys",)
+
+
+@router.get("", summary="List API keys", responses=documented(422))
+def list_all(
+    session: SessionDep, limit: Limit = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[KeyView]:
+    """Newest first, those that were revoked or have expired too."""
+    before = decode_time_cursor(_LISTING, cursor)
+    rows, more = cut(repository.list_keys(session, before, limit + 1), limit)
+    return Page(
+        items=[KeyView.model_validate(row) for row in rows],
+        next_cursor=encode_time_cursor(_LISTING, rows, more),
+    )
+
+
+@router.post("", status_code=201, summary="Make an API key", responses=documented(422))
+def make(session: SessionDep, context: ContextDep, body: NewKey) -> MadeKey:
+    """The answer holds the key; it cannot be shown again. The first key of a server is made with
+    `monosemy keys create`."""
+    key = create_key(
+        session,
+        body.name,
+        body.scopes,
+        context.settings.secret,
+        body.expires_at,
+        body.max_running,
+        body.requests_per_minute,
+    )
+    stored = repository.by_digest(session, digest(key, context.settings.secret))
+    return MadeKey(**KeyView.model_validate(stored).model_dump(), key=key)
+
+
+@router.delete(
+    "/{key}", status_code=204, summary="Revoke an API key", responses=documented(404, 422)
+)
+def revoke(
+    session: SessionDep, key: Annotated[uuid.UUID, Path(description="Id of the key.")]
+) -> Response:
+    """At once, and for good; again changes nothing."""
+    found = repository.get(session, key)
+    if found is None:
+        raise not_found("API key", key, "GET /api/v1/keys lists those there are.")
+    if found.revoked_at is None:
+        repository.revoke(session, found)
+    return Response(status_code=204)

@@ -1,0 +1,60 @@
+"""API keys as the API shows and takes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from monosemy.specs import Part
+from service.instants import Instant
+
+Scope = Literal["read", "infer", "run", "admin"]
+
+
+class KeyView(BaseModel):
+    """A key, which cannot be told from this."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+    id: uuid.UUID
+    name: str
+    prefix: str
+    """How it begins."""
+    scopes: list[Scope]
+    """Each includes those before it: read, infer, run, admin."""
+    max_running: int | None
+    """At most so many of its runs under way at once."""
+    requests_per_minute: int | None
+    """At most so many, over all replicas."""
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    """To the minute."""
+
+
+class NewKey(Part):
+    """A key to be made."""
+
+    name: Annotated[
+        str,
+        StringConstraints(
+            strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$"
+        ),
+    ]
+    """Who or what will use it."""
+    scopes: list[Scope] = Field(["read"], min_length=1, max_length=4)
+    expires_at: Instant | None = None
+    """It is good until then."""
+    max_running: int | None = Field(None, ge=1, le=100_000)
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000)
+
+
+class MadeKey(KeyView):
+    """A key that was just made."""
+
+    key: str
+    """The key itself: shown this once, and not stored."""
