@@ -30,6 +30,8 @@ def commands(quick: bool) -> list[list[str]]:
         ["text_to_sae.py", "--tokens", "16384" if quick else "65536", *runs],
         ["client_overhead.py", *runs],
         ["prompt_economy.py", "--features", "5" if quick else "20"],
+        ["inference.py", *(["--rounds", "10"] if quick else [])],
+        ["serving.py", *(["--saes", "3", "--seconds", "5"] if quick else [])],
         ["example_building.py", *(["--tokens", "1000000", "--features", "100"] if quick else [])],
     ]
 

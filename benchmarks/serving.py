@@ -31,7 +31,7 @@ import httpx
 import numpy as np
 import torch
 from index_build import SyntheticHost, SyntheticSAE, SyntheticSource, synthetic_store
-from results import machine
+from results import Line, append, machine
 from sqlalchemy import Engine, text
 
 from monosemy.index.builder import build_index
@@ -205,8 +205,26 @@ def work(options: argparse.Namespace) -> None:
     print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
 
 
-def row(name: str, value: str, wanted: str) -> None:
-    print(f"{name:<34}{value:>20}" + (f"   to reach: {wanted}" if wanted else ""))
+LOADS = (
+    ("page", 1.0, "feature page", "p50 8, p99 40"),
+    ("listing", 0.2, "filtered listing", "p99 60"),
+    ("search_one", 0.2, "search by words, one SAE", "p99 60"),
+    ("search", 0.2, "search by words, all SAEs", "p99 60"),
+)
+"""What is asked, its share of the rate, what it is, what is to be reached in ms."""
+
+
+class Report:
+    """Prints rows; keeps them for ``make bench``."""
+
+    def __init__(self, work: str, file: Path | None) -> None:
+        self.work, self.file = work, file
+
+    def row(self, name: str, value: float, unit: str, wanted: str = "", shown: str = "") -> None:
+        text = shown or f"{value:,.2f} {unit}"
+        print(f"{name:<34}{text:>34}" + (f"   to reach: {wanted}" if wanted else ""), flush=True)
+        if self.file is not None:
+            append(self.file, Line(name, self.work, value, unit, {}, None, 1, machine()))
 
 
 def main() -> None:
@@ -215,6 +233,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--rate", type=float, default=100.0, help="feature pages a second")
+    parser.add_argument("--json", type=Path, help="Add the results to this file as lines.")
     parser.add_argument("--load", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -223,45 +242,46 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, EmbeddedPostgres(Path(name) / "postgres") as server:
-        folder = Path(name)
-        migrate(server.url)
-        engine = make_engine(server.url)
-        rate = fill(engine, folder, options.saes, options.features)
-        with transaction(engine) as session:
-            first = session.execute(text("SELECT id FROM saes ORDER BY name LIMIT 1")).scalar_one()
-            size = measure_size(session, first)
-        print(f"{options.saes * options.features:,} features; {machine()}")
-        row("bulk load (COPY, contexts too)", f"{rate:,.0f} features/s", "2,000")
-        row("a feature in the database", f"{size.total / 1024:.2f} KiB", "8")
-        starts = []
-        for _ in range(3):
-            api = Api(server.url, folder)
-            starts.append(api.started)
-            idle = api.mib()
-            api.stop()
-        row("cold start, median of 3", f"{sorted(starts)[1]:.2f} s", "2")
-        row("memory of the idle API", f"{idle:.0f} MiB", "150")
-        api = Api(server.url, folder)
-        for kind, per_second, told in (
-            ("page", options.rate, "p50 8, p99 40"),
-            ("listing", options.rate / 5, "p99 60"),
-            ("search_one", options.rate / 5, "p99 60"),
-            ("search", options.rate / 5, "p99 60"),
-        ):
-            line = [sys.executable, __file__, "--load", kind, "--url", api.url]
-            for option in ("saes", "features", "seconds"):
-                line += [f"--{option}", str(getattr(options, option))]
-            line += ["--rate", str(per_second)]
-            done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            p50, p99 = found["ms"]
-            print(
-                f"{kind:<12}at {per_second:>5.0f}/s: p50 {p50:>7.1f} ms, p99 {p99:>7.1f} ms, "
-                f"{found['failed']} failed   to reach: {told}"
-            )
-        row("memory of the API after that", f"{api.mib():.0f} MiB", "")
+        measure(options, Path(name), server.url)
+
+
+def measure(options: argparse.Namespace, folder: Path, database_url: str) -> None:
+    migrate(database_url)
+    engine = make_engine(database_url)
+    rate = fill(engine, folder, options.saes, options.features)
+    with transaction(engine) as session:
+        first = session.execute(text("SELECT id FROM saes ORDER BY name LIMIT 1")).scalar_one()
+        size = measure_size(session, first)
+    engine.dispose()
+    work = f"{options.saes * options.features:,} features"
+    print(f"{work}; {machine()}")
+    report = Report(work, options.json)
+    report.row("bulk load (COPY, contexts too)", rate, "features/s", "2,000")
+    report.row("a feature in the database", size.total / 1024, "KiB", "8")
+    starts = []
+    for _ in range(3):
+        api = Api(database_url, folder)
+        starts.append(api.started)
+        idle = api.mib()
         api.stop()
-        engine.dispose()
+    report.row("cold start, median of 3", sorted(starts)[1], "s", "2")
+    report.row("memory of the idle API", idle, "MiB", "150")
+    api = Api(database_url, folder)
+    for kind, share, name, wanted in LOADS:
+        per_second = options.rate * share
+        line = [sys.executable, __file__, "--load", kind, "--url", api.url]
+        for option in ("saes", "features", "seconds"):
+            line += [f"--{option}", str(getattr(options, option))]
+        line += ["--rate", str(per_second)]
+        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        p50, p99 = found["ms"]
+        shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        if found["failed"]:
+            shown += f", {found['failed']} FAILED"
+        report.row(f"{name}, {per_second:.0f}/s", p99, "ms (p99)", wanted, shown)
+    report.row("memory of the API after that", api.mib(), "MiB")
+    api.stop()
 
 
 if __name__ == "__main__":
