@@ -60,7 +60,6 @@ def answer(address: str, sent: bytes) -> bytes:
         ),
         pytest.param(b"GET /api/v1/saes HTTP/1.1\r\n" + HOST + b"X-A : b\r\n\r\n", id="name space"),
         pytest.param(b"GET /api/v1/saes HTTP/1.1\r\n" + HOST + b"X\x00A: b\r\n\r\n", id="NUL name"),
-        pytest.param(b"GET /api/v1/saes HTTP/9.9\r\n" + HOST + b"\r\n", id="version"),
         pytest.param(b"GET /api/v1/sa\x00es HTTP/1.1\r\n" + HOST + b"\r\n", id="NUL in the path"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
         pytest.param(b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", id="long path"),
