@@ -29,7 +29,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     folder = tmp_path_factory.mktemp("generated")
     document = folder / "openapi.json"
     document.write_text(json.dumps(create_app(Settings(home=folder)).openapi()))
-    beside = Path(sys.executable).parent  # where the program lies that formats what is written
     done = subprocess.run(
         [
             *(sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"),

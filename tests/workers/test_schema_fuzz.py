@@ -28,7 +28,7 @@ from service.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLES = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "12"))
 """Calls per operation and mode; set it to hundreds for a campaign."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
 PUBLIC = {"GET /api/v1/healthz", "GET /api/v1/readyz"}
