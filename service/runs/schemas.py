@@ -44,6 +44,7 @@ class RunSummary(_Row):
     attempt: int
     """Attempts begun so far."""
     max_attempts: int
+    """So many may end in an error that might pass; attempts whose worker was lost do not count."""
     created_at: dt.datetime
     started_at: dt.datetime | None
     finished_at: dt.datetime | None

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from monosemy.errors import ConflictError
 from service.database.tables import Run
-from service.runs.lifecycle import ALLOWED, ENDED, LostLease
+from service.runs.lifecycle import ALLOWED, ENDED, LOST_LEADERS, LostLease
 
 STATES = {"queued", "running", "cancelling", "cancelled", "succeeded", "failed"}
 OWNERS = ("one", "two")
@@ -87,6 +87,7 @@ def _check(runs: list[Run], history: dict[uuid.UUID, list[Any]]) -> None:
     for run in runs:
         _check_history(run, history[run.id])
         _check_columns(run)
+        _check_attempts(run, history[run.id])
     parent, steps = runs[0], runs[1:]
     assert (parent.state in ENDED) == all(step.state in ENDED for step in steps)
     assert (parent.state == "succeeded") == all(step.state == "succeeded" for step in steps)
@@ -115,6 +116,15 @@ def _check_columns(run: Run) -> None:
     else:
         assert (run.lease_owner is not None) == (run.state in ("running", "cancelling"))
         assert (run.lease_owner is None) == (run.lease_expires_at is None)
-    assert 0 <= run.attempt <= run.max_attempts
     if run.state in ("failed", "cancelled") and run.kind != "pipeline":
         assert run.error
+
+
+def _check_attempts(run: Run, history: list[Any]) -> None:
+    """Every attempt but the last ended in an error that counts, or in the loss of its worker."""
+    since = max((at for at, event in enumerate(history) if event.get("retried")), default=0)
+    errors = sum(event["state"] == "queued" and "error" in event for event in history[since:])
+    losses = sum("takeover" in event for event in history[since:])
+    assert errors < run.max_attempts
+    assert 0 <= run.attempt <= errors + losses + 1
+    assert losses < LOST_LEADERS
