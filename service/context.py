@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from service.database.session import transaction
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.models.tokens import TokenTables
@@ -34,7 +34,7 @@ class AppContext:
     """How often keys call."""
 
 
-def get_context(request: Request) -> AppContext:
+async def get_context(request: Request) -> AppContext:
     context: AppContext = request.app.state.context
     return context
 
@@ -42,10 +42,21 @@ def get_context(request: Request) -> AppContext:
 ContextDep = Annotated[AppContext, Depends(get_context)]
 
 
-def get_session(context: ContextDep) -> Iterator[Session]:
-    """The request's transaction: committed before the response leaves, undone on any error."""
-    with transaction(context.engine) as session:
+async def get_session(context: ContextDep) -> AsyncIterator[Session]:
+    """The request's transaction: committed before the response leaves, undone on any error.
+
+    A session speaks to the database only when it is first used, in the endpoint's thread, and when
+    it ends.  The end has a thread of its own: were all the pool's threads waiting for a connection,
+    none would be left to give one back.
+    """
+    session = Session(context.engine, expire_on_commit=False)
+    own_thread = CapacityLimiter(1)
+    try:
         yield session
+        await to_thread.run_sync(session.commit, limiter=own_thread)
+    finally:
+        if session.in_transaction():
+            await to_thread.run_sync(session.close, limiter=own_thread)
 
 
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]

@@ -16,7 +16,7 @@ _MOST_NAMED = 20
 _names: dict[int, frozenset[str]] = {}
 
 
-def known_query_names(request: Request) -> None:
+async def known_query_names(request: Request) -> None:
     """A dependency of every route.  Raises 422 that names each unknown parameter."""
     route: Any = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):

@@ -218,7 +218,9 @@ class Feature(Base):
     examples: Mapped[bytes]
     """Packed examples."""
     words: Mapped[Any] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('english'::regconfig, label)", persisted=True)
+        TSVECTOR,
+        Computed("to_tsvector('english'::regconfig, label)", persisted=True),
+        deferred=True,
     )
     __table_args__ = (
         Index("ix_features_density", "sae_id", "density", "index"),
@@ -250,6 +252,7 @@ class Explanation(Base):
     words: Mapped[Any] = mapped_column(
         TSVECTOR,
         Computed("to_tsvector('english'::regconfig, label || ' ' || text)", persisted=True),
+        deferred=True,
     )
     created_at: Mapped[dt.datetime] = _now()
     __table_args__ = (

@@ -9,7 +9,7 @@ import numpy as np
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
-from service.database.tables import Context
+from service.features.repository import TextRow
 from service.features.schemas import ExampleView
 
 
@@ -29,7 +29,7 @@ def count_groups(examples: Sequence[Example]) -> dict[str, int]:
 
 def view_examples(
     examples: Sequence[Example],
-    contexts: Mapping[int, tuple[Context, str | None]],
+    contexts: Mapping[int, TextRow],
     tokens: TokenBytes,
 ) -> list[ExampleView]:
     """Raises ``DataError`` when the text of an example is not in the database."""
@@ -40,18 +40,16 @@ def view_examples(
             raise DataError(
                 f"The text of an example (row {example.row}) is missing.", "Index the SAE again."
             )
-        context, document = contexts[example.row]
+        context = contexts[example.row]
         if example.row not in rows:
             ids = np.frombuffer(context.token_ids, "<u4").tolist()
             # The whole row at once: a character may be cut by the window's border.
             rows[example.row] = ids, tokens.pieces(ids)
-        views.append(_view(example, context, document, *rows[example.row]))
+        views.append(_view(example, context, *rows[example.row]))
     return views
 
 
-def _view(
-    example: Example, context: Context, document: str | None, ids: list[int], pieces: list[str]
-) -> ExampleView:
+def _view(example: Example, context: TextRow, ids: list[int], pieces: list[str]) -> ExampleView:
     first, last = example.start - context.start, example.end - context.start
     activations = [0.0] * (last - first)
     for offset, value in zip(example.offsets, example.values, strict=True):
@@ -66,7 +64,7 @@ def _view(
         row=example.row,
         position=example.position,
         document=example.document,
-        document_name=document,
+        document_name=context.document_name,
     )
 
 

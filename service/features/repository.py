@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,7 +25,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from service.database.list_tables import FeatureTag
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
@@ -62,6 +62,7 @@ def list_features(
         select(page, best_explanation, best_score)
         .select_from(page)
         .outerjoin(join, true())
+        .options(defer(best_explanation.embedding))
         .order_by(*_ordered((page.c.key, page.c.index), descending))
     )
     rows = []
@@ -217,6 +218,7 @@ def describe_features(
             and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index),
         )
         .outerjoin(Score, Score.explanation_id == Explanation.id)
+        .options(defer(Explanation.embedding))
         .where(Feature.sae_id == sae_id, Feature.index.in_(indices))
         .order_by(
             Feature.index,
@@ -261,16 +263,26 @@ def max_activations(
     return dict(session.execute(query).tuples().all())
 
 
-def contexts_of(
-    session: Session, text_id: str, rows: Sequence[int]
-) -> dict[int, tuple[Context, str | None]]:
+class TextRow(NamedTuple):
+    """One row of a token store."""
+
+    start: int
+    """Flat position of its first token in the token store."""
+    token_ids: bytes
+    """Little-endian uint32."""
+    document_name: str | None
+
+
+def contexts_of(session: Session, text_id: str, rows: Sequence[int]) -> dict[int, TextRow]:
     """Rows of a token store with the names of their documents."""
     query = (
-        select(Context, Document.name)
+        select(Context.row, Context.start, Context.token_ids, Document.name)
         .outerjoin(
             Document,
             and_(Document.text_id == Context.text_id, Document.document == Context.document),
         )
         .where(Context.text_id == text_id, Context.row.in_(rows))
     )
-    return {context.row: (context, name) for context, name in session.execute(query)}
+    return {
+        row: TextRow(start, ids, name) for row, start, ids, name in session.execute(query).tuples()
+    }

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from service.context import AppContext, ContextDep
 from service.database.session import transaction
@@ -30,11 +31,20 @@ class Scope:
     def __init__(self, needed: str) -> None:
         self.needed = needed
 
-    def __call__(self, request: Request, context: ContextDep, credentials: Credentials) -> None:
+    async def __call__(
+        self, request: Request, context: ContextDep, credentials: Credentials
+    ) -> None:
         request.state.key_id = request.state.key_prefix = None
         request.state.key_scopes = None
-        if not context.settings.require_keys:
-            return
+        if context.settings.require_keys:
+            await run_in_threadpool(self._check, request, context, credentials)
+
+    def _check(
+        self,
+        request: Request,
+        context: AppContext,
+        credentials: HTTPAuthorizationCredentials | None,
+    ) -> None:
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
         if key is None:
             raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
@@ -79,7 +89,7 @@ def _unauthenticated(detail: str) -> Problem:
     )
 
 
-def _key_id(request: Request) -> uuid.UUID | None:
+async def _key_id(request: Request) -> uuid.UUID | None:
     return getattr(request.state, "key_id", None)
 
 
@@ -97,8 +107,8 @@ class Caller:
     """Whether everything may be changed: an ``admin`` key, or anybody in open mode."""
 
 
-def _caller(request: Request) -> Caller:
-    key = _key_id(request)
+async def _caller(request: Request) -> Caller:
+    key = await _key_id(request)
     if key is None:
         return Caller("local", True)
     return Caller(str(key), allows(request.state.key_scopes or (), "admin"))

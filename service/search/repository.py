@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pgvector import HalfVector
 from sqlalchemy import Select, exists, func, literal, select, text, true, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Explanation, Feature, Sae, Score
 from service.features.repository import best_of
@@ -143,6 +143,11 @@ def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, F
         .select_from(Feature)
         .join(Sae, Sae.id == Feature.sae_id)
         .outerjoin(best, true())
+        .options(
+            defer(Feature.examples, raiseload=True),
+            defer(Feature.evidence, raiseload=True),
+            defer(explanation.embedding),
+        )
         .where(tuple_(Feature.sae_id, Feature.index).in_(keys))
     )
     found = [Found(*row) for row in session.execute(query)]
