@@ -50,8 +50,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         _sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        # safetensors tells of a full disk by its text alone.
+        full = "no space left" in str(error).lower()
+        advice = "No space is left on that disk: free some" if full else "Make it writable"
         raise DataError(
-            f"Cannot write a checkpoint to {folder}: {error}.", "Is the disk full?"
+            f"Cannot write a checkpoint to {folder}: {error}.", f"{advice}, and retry."
         ) from None
     newest_first = sorted(_steps(folder), reverse=True)
     kept = [path for path in newest_first if path.name <= final.name][:_KEPT]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from monosemy.errors import DataError
 from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -106,6 +108,24 @@ def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "c" / ".step-0000000001.partial").write_text("in the way")
     with pytest.raises(DataError, match="Cannot write a checkpoint"):
         write(tmp_path / "c", 1)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_however_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def breaks(*_args: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("monosemy.training.checkpoint.save_file", breaks)
+    with pytest.raises(DataError, match="No space is left on that disk: free some, and retry"):
+        write(tmp_path, 1)
 
 
 def test_history_drops_what_lies_past_the_checkpoint(tmp_path: Path) -> None:
