@@ -1,5 +1,5 @@
 # make demo   the whole way on a real model: text to served, labelled features (EXIT=1 stops by itself)
-# make test   every test, on the real local stack
+# make test   every test, on the real local stack, several files at a time (ARGS="-n 0" for one)
 # make check  lint, format and types
 # make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
 
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/monosemy demo $(if $(EXIT),--exit) $(if $(SMALL),--small) $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

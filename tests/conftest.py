@@ -27,6 +27,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """``-n auto``: one more than there are cores, since half of the time is waiting for servers;
+    each has a PostgreSQL of its own and may hold a model, so not more than eight."""
+    return min((os.cpu_count() or 1) + 1, 8)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, lest one process is left with them at the end."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Any:
     """Byte-level BPE of 400 tokens, trained on ``tiny_documents``; <s>, </s>, <pad> are 0, 1, 2."""

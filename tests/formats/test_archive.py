@@ -153,7 +153,12 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "name", "told"), HOSTILE, ids=lambda value: str(value)[:24])
+def in_a_word(value: object) -> str:
+    """A test's name; archives hold the time, and names must be the same at every collection."""
+    return "archive" if isinstance(value, bytes) else str(value)[:24]
+
+
+@pytest.mark.parametrize(("data", "name", "told"), HOSTILE, ids=in_a_word)
 def test_hostile_archives_are_refused(data: bytes, name: str, told: str, tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
