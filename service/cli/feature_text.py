@@ -17,6 +17,8 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
         f"[bold]evidence[/]    {plain(page['label'])}",
         f"[bold]fires on[/]    {page['density']:.3%} of tokens, up to {page['max_activation']:.2f}",
     ]
+    if page["tags"]:
+        lines.append(f"[bold]tags[/]        {plain(', '.join(page['tags']))}")
     tops = ", ".join(f"{t['text']!r} {t['share']:.0%}" for t in evidence["top_tokens"][:6])
     if tops:
         lines.append(f"[bold]top tokens[/]  {plain(tops)} of its activation")

@@ -61,7 +61,7 @@ def links(session: Session, reference: str, index: int, kind: str | None) -> lis
     found = find_feature(session, reference, index)
     if found is None:
         raise no_such_sae(reference)
-    sae, _, feature = found
+    sae, feature = found.sae, found.feature
     if index >= sae.d_sae:
         raise not_found("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
     items: list[dict[str, Any]] = []

@@ -23,13 +23,12 @@ HUMAN = "human"
 
 def require_feature(session: Session, reference: str, index: int) -> Sae:
     """The SAE of an indexed feature; 404 if there is none."""
-    row = find_feature(session, reference, index)
-    if row is None:
+    found = find_feature(session, reference, index)
+    if found is None:
         raise no_such_sae(reference)
-    sae, _, feature = row
-    if feature is None:
-        raise no_such_feature(sae, index)
-    return sae
+    if found.feature is None:
+        raise no_such_feature(found.sae, index)
+    return found.sae
 
 
 def require_explanation(session: Session, explanation: uuid.UUID) -> Explanation:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session, aliased, defer
 
 from service.database.list_tables import FeatureTag
@@ -182,19 +182,35 @@ def _ordered(keys: Sequence[ColumnElement[Any]], descending: bool) -> list[Colum
     return [key.desc() if descending else key.asc() for key in keys]
 
 
-def find_feature(
-    session: Session, sae: str, index: int
-) -> tuple[Sae, Model, Feature | None] | None:
-    """The SAE of this id or name, its host model and the feature if it is indexed."""
+class FoundFeature(NamedTuple):
+    """A latent of a known SAE, with the SAE's host model."""
+
+    sae: Sae
+    model: Model
+    feature: Feature | None
+    """None where it is not indexed."""
+    tags: list[str]
+    """In alphabetical order."""
+
+
+def find_feature(session: Session, sae: str, index: int) -> FoundFeature | None:
+    """The latent ``index`` of the SAE of this id or name, None if there is no such SAE."""
+    tag = FeatureTag.tag.collate("C")
+    tags = (
+        select(func.array_agg(aggregate_order_by(FeatureTag.tag, tag)))
+        .where(FeatureTag.sae_id == Sae.id, FeatureTag.feature == index)
+        .correlate(Sae)
+        .scalar_subquery()
+    )
     query = (
-        select(Sae, Model, Feature)
+        select(Sae, Model, Feature, tags)
         .join(Model, Model.id == Sae.model_id)
         .outerjoin(Feature, and_(Feature.sae_id == Sae.id, Feature.index == index))
         .options(WITHOUT_TOKENS)
         .where(named(sae))
     )
     row = session.execute(query).first()
-    return None if row is None else (row[0], row[1], row[2])
+    return None if row is None else FoundFeature(row[0], row[1], row[2], row[3] or [])
 
 
 @dataclass(frozen=True)

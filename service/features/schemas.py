@@ -132,6 +132,8 @@ class FeaturePage(_Part):
     sae: SaeSummary
     index: int
     label: str
+    tags: list[str]
+    """In alphabetical order."""
     density: float
     max_activation: float
     postings: int

@@ -15,6 +15,7 @@ from service.features.examples import count_groups, group_name, view_examples
 from service.features.repository import (
     Described,
     FeatureRow,
+    FoundFeature,
     contexts_of,
     describe_features,
     find_feature,
@@ -51,17 +52,18 @@ def page_of_features(
 
 def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
     """Everything about one feature; three statements, and one more for a new token table."""
-    found, model, feature = _require(session, sae, index)
+    found, feature = _require(session, sae, index)
     evidence = FeatureEvidence.from_dict(feature.evidence)
     near = [*evidence.cosine_neighbours, *evidence.coactive_neighbours]
     described = describe_features(
-        session, found.id, sorted({index, *(item.feature for item in near)})
+        session, found.sae.id, sorted({index, *(item.feature for item in near)})
     )
     examples = unpack_examples(feature.examples)
     return FeaturePage(
-        sae=SaeSummary.of(found, model),
+        sae=SaeSummary.of(found.sae, found.model),
         index=index,
         label=feature.label,
+        tags=found.tags,
         density=feature.density,
         max_activation=feature.max_activation,
         postings=feature.postings,
@@ -71,7 +73,7 @@ def feature_page(session: Session, tables: TokenTables, sae: str, index: int) ->
             cosine=_neighbours(evidence.cosine_neighbours, described),
             coactive=_neighbours(evidence.coactive_neighbours, described),
         ),
-        examples=_views(session, tables, found, model, examples),
+        examples=_views(session, tables, found.sae, found.model, examples),
     )
 
 
@@ -85,31 +87,30 @@ def example_page(
     limit: int,
 ) -> ExamplePage:
     """A feature's examples, all or those of one group, in stored order."""
-    found, model, feature = _require(session, sae, index)
+    found, feature = _require(session, sae, index)
     examples = unpack_examples(feature.examples)
     groups = count_groups(examples)
     if group is not None and group not in groups:
         known = ", ".join(groups) or "none: the feature never fired"
         raise invalid([("group", f"this feature has no group '{group}'; it has {known}")])
     wanted = [item for item in examples if group in (None, group_name(item))]
-    listing = ("examples", str(found.id), index, group)
+    listing = ("examples", str(found.sae.id), index, group)
     (start,) = (0,) if cursor is None else decode_cursor(listing, cursor, (int,))
     shown, more = cut(wanted[max(start, 0) :][: limit + 1], limit)
     return ExamplePage(
-        items=_views(session, tables, found, model, shown),
+        items=_views(session, tables, found.sae, found.model, shown),
         next_cursor=encode_cursor(listing, [start + limit]) if more else None,
         groups=groups,
     )
 
 
-def _require(session: Session, sae: str, index: int) -> tuple[Sae, Model, Feature]:
-    row = find_feature(session, sae, index)
-    if row is None:
+def _require(session: Session, sae: str, index: int) -> tuple[FoundFeature, Feature]:
+    found = find_feature(session, sae, index)
+    if found is None:
         raise no_such_sae(sae)
-    found, model, feature = row
-    if feature is None:
-        raise no_such_feature(found, index)
-    return found, model, feature
+    if found.feature is None:
+        raise no_such_feature(found.sae, index)
+    return found, found.feature
 
 
 def no_such_feature(sae: Sae, index: int) -> Problem:

@@ -217,8 +217,10 @@ def test_the_api_names_each_fault_on_a_line_of_its_own(library: Library) -> None
 def test_a_feature_page_reads_well(library: Library, cli_engine: Engine) -> None:
     with transaction(cli_engine) as session:
         add_explanation(session, library, 3, "kings [/b]", "Fires\x1b[2J on kings.", value=0.8)
+    call("tag", "add", library.name, "3", "royal", "a-z")
     page = call("feature", "show", library.name, "3", "--examples", "1")
     for words in (
+        "tags        a-z, royal",
         "3.000% of tokens, up to 3.00",
         "' king' 90%",
         "kings [/b]: Fires\ufffd[2J on kings.",

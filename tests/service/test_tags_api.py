@@ -51,6 +51,13 @@ def test_a_tag_is_written_one_way(given: str, expected: str) -> None:
     assert normalised(given) == expected
 
 
+def test_a_features_page_shows_its_tags(client: TestClient) -> None:
+    assert client.get(f"{SAE}/features/3").json()["tags"] == []
+    tag(client, 3, "world", "Étude", "a-z")
+    tag(client, 4, "neighbour")
+    assert client.get(f"{SAE}/features/3").json()["tags"] == ["a-z", "world", "étude"]
+
+
 @given(st.text(max_size=50))
 def test_normalising_twice_changes_nothing(given: str) -> None:
     try:
