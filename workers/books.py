@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 
 from monosemy.interp.judging.books import BudgetSpent, Intent, Outcome, most
 from monosemy.specs.parts import PriceSpec
+from service.database.judge_tables import JudgeAnswer, JudgeCall, Spend
 from service.database.session import transaction
 from service.database.storable import storable
-from service.database.tables import JudgeAnswer, JudgeCall, Spend
 from workers.failures import is_passing
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
+from service.database.judge_tables import Spend
 from service.database.storable import storable, storable_text
-from service.database.tables import Explanation, Score, Spend
+from service.database.tables import Explanation, Score
 from service.explanations.repository import nearest, score_columns, text_to_embed
 
 

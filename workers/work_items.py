@@ -12,8 +12,9 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from service.database.judge_tables import WorkItem
 from service.database.storable import storable_text
-from service.database.tables import Run, WorkItem
+from service.database.tables import Run
 
 ATTEMPTS = 10
 """Workers that may be lost over one feature before it counts as failed.  A feature that kills its

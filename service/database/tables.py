@@ -54,11 +54,11 @@ class Base(DeclarativeBase):
     }
 
 
-def _id() -> Mapped[uuid.UUID]:
+def id_column() -> Mapped[uuid.UUID]:
     return mapped_column(primary_key=True, default=uuid.uuid4)
 
 
-def _now() -> Mapped[dt.datetime]:
+def now_column() -> Mapped[dt.datetime]:
     return mapped_column(server_default=func.now())
 
 
@@ -70,7 +70,7 @@ class Run(Base):
     """
 
     __tablename__ = "runs"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     kind: Mapped[str]
     queue: Mapped[str]
     """``gpu`` or ``interp``; ``none`` for a pipeline, which no worker takes."""
@@ -89,7 +89,7 @@ class Run(Base):
     max_attempts: Mapped[int] = mapped_column(server_default="3")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     """Of two that wait, the one with the higher goes first."""
-    not_before: Mapped[dt.datetime] = _now()
+    not_before: Mapped[dt.datetime] = now_column()
     """A failed attempt waits until then."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[dt.datetime | None]
@@ -97,7 +97,7 @@ class Run(Base):
         ForeignKey("api_keys.id", ondelete="SET NULL")
     )
     """The API key that submitted it; None in open mode."""
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
     __table_args__ = (
@@ -114,7 +114,7 @@ class Queue(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     max_running: Mapped[int | None]
-    changed_at: Mapped[dt.datetime] = _now()
+    changed_at: Mapped[dt.datetime] = now_column()
 
 
 class Submission(Base):
@@ -127,7 +127,7 @@ class Submission(Base):
     digest: Mapped[str]
     """Of what was submitted."""
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (Index("ix_submissions_created", "created_at"),)
 
 
@@ -140,7 +140,7 @@ class RunEvent(Base):
     type: Mapped[str]
     """``state``, ``progress``, ``stage`` (a finished one) or ``log``."""
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (Index("ix_run_events_run", "run_id", "id"),)
 
 
@@ -148,19 +148,19 @@ class Model(Base):
     """A host model, with what is needed to show its tokens without loading it."""
 
     __tablename__ = "models"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     name: Mapped[str] = mapped_column(unique=True)
     spec: Mapped[dict[str, Any]]
     info: Mapped[dict[str, Any]]
     """n_layers, d_model, d_vocab, architecture, sites, fingerprint, has_chat_template."""
     token_bytes: Mapped[bytes]
     """``TokenBytes.pack()``: the bytes of every token id (about 0.5 MB)."""
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
 
 
 class Sae(Base):
     __tablename__ = "saes"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     name: Mapped[str] = mapped_column(unique=True)
     model_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("models.id"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
@@ -177,7 +177,7 @@ class Sae(Base):
     provenance: Mapped[dict[str, Any]]
     index: Mapped[dict[str, Any] | None]
     """The current index: path, text_id, tokens, documents, bytes per feature; None before it."""
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
 
 
 class Context(Base):
@@ -237,7 +237,7 @@ class Feature(Base):
 
 class Explanation(Base):
     __tablename__ = "explanations"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     sae_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("saes.id", ondelete="CASCADE"))
     feature: Mapped[int]
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
@@ -254,7 +254,7 @@ class Explanation(Base):
         Computed("to_tsvector('english'::regconfig, label || ' ' || text)", persisted=True),
         deferred=True,
     )
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (
         UniqueConstraint("sae_id", "feature", "key", name="uq_explanations_key"),
         Index("ix_explanations_words", "words", postgresql_using="gin"),
@@ -284,14 +284,14 @@ class Vote(Base):
     """Id of the API key, or ``local`` in open mode."""
     value: Mapped[int] = mapped_column(SmallInteger)
     """1 or -1."""
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
 
 
 class Score(Base):
     """How well an explanation predicts: never without n, interval and baseline."""
 
     __tablename__ = "scores"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     explanation_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("explanations.id", ondelete="CASCADE")
     )
@@ -309,101 +309,8 @@ class Score(Base):
     details: Mapped[dict[str, Any]]
     """Confusion counts, worst case, baseline's own n and interval, every single judgement."""
     judge: Mapped[str]
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (UniqueConstraint("explanation_id", "key", name="uq_scores_key"),)
-
-
-class WorkItem(Base):
-    """One feature of an explain or score run: any worker of the queue may do it.
-
-    States: todo, leased, done, failed; skipped where equal work was done before.  A worker that has
-    not renewed its lease in time has lost the item, and can store nothing for it any more.
-    """
-
-    __tablename__ = "work_items"
-    run_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
-    feature: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(server_default="todo")
-    attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
-    explanation_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("explanations.id", ondelete="CASCADE")
-    )
-    """What is scored."""
-    borrowed_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("explanations.id", ondelete="SET NULL")
-    )
-    """Another feature's explanation, for the shuffled baseline."""
-    lease_owner: Mapped[str | None]
-    lease_expires_at: Mapped[dt.datetime | None]
-    error: Mapped[str | None]
-    __table_args__ = (
-        Index("ix_work_items_open", "run_id", "feature", postgresql_where=text("state = 'todo'")),
-        Index(
-            "ix_work_items_leased",
-            "run_id",
-            "lease_expires_at",
-            postgresql_where=text("state = 'leased'"),
-        ),
-    )
-
-
-class JudgeCall(Base):
-    """The ledger: one row per HTTP request to a judge, written before the request is sent.
-
-    ``sent`` is its state until the answer is there; it stays so when the worker dies meanwhile, and
-    such a call counts with the most it can have cost.
-    """
-
-    __tablename__ = "judge_calls"
-    id: Mapped[uuid.UUID] = _id()
-    """Sent along as ``X-Request-Id``."""
-    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
-    feature: Mapped[int | None]
-    purpose: Mapped[str]
-    """An explainer's or scorer's name, or ``probe``."""
-    model: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default="sent")
-    """``sent``, ``answered`` or ``failed``."""
-    status: Mapped[int | None] = mapped_column(SmallInteger)
-    """HTTP status; None where no answer came."""
-    prompt_tokens: Mapped[int] = mapped_column(server_default="0")
-    cached_tokens: Mapped[int] = mapped_column(server_default="0")
-    completion_tokens: Mapped[int] = mapped_column(server_default="0")
-    cost: Mapped[float] = mapped_column(server_default="0")
-    """In the currency of the configured prices; while ``sent`` the most it can come to."""
-    sent_at: Mapped[dt.datetime] = _now()
-    ended_at: Mapped[dt.datetime | None]
-    __table_args__ = (Index("ix_judge_calls_run", "run_id", "feature"),)
-
-
-class Spend(Base):
-    """What a run has spent on its judge: the sums over its calls, kept for the budget."""
-
-    __tablename__ = "judge_spend"
-    run_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
-    calls: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    prompt_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    completion_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    cost: Mapped[float] = mapped_column(server_default="0")
-    """Of the calls that have ended."""
-    reserved: Mapped[float] = mapped_column(server_default="0")
-    """The most that calls can come to whose end is not entered: they are under way, or their worker
-    died."""
-
-
-class JudgeAnswer(Base):
-    """Answers that were of use, by what was asked: the same question costs nothing again."""
-
-    __tablename__ = "judge_answers"
-    key: Mapped[str] = mapped_column(primary_key=True)
-    """Hash of address, model, parameters, schema and messages."""
-    answer: Mapped[dict[str, Any]]
-    created_at: Mapped[dt.datetime] = _now()
 
 
 class AuditEntry(Base):
@@ -411,7 +318,7 @@ class AuditEntry(Base):
 
     __tablename__ = "audit_entries"
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     key_id: Mapped[uuid.UUID | None]
     """No foreign key: what a deleted key did stays known."""
     key_prefix: Mapped[str | None]
@@ -428,13 +335,13 @@ class ApiKey(Base):
     """An API key; only an HMAC of it is stored."""
 
     __tablename__ = "api_keys"
-    id: Mapped[uuid.UUID] = _id()
+    id: Mapped[uuid.UUID] = id_column()
     name: Mapped[str]
     prefix: Mapped[str]
     """The first characters, to recognise a key by."""
     digest: Mapped[str] = mapped_column(unique=True)
     scopes: Mapped[list[Any]]
-    created_at: Mapped[dt.datetime] = _now()
+    created_at: Mapped[dt.datetime] = now_column()
     expires_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
     last_used_at: Mapped[dt.datetime | None]

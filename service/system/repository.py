@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Float, Numeric, cast, func, select
 from sqlalchemy.orm import aliased
 
-from service.database.tables import Explanation, Feature, Run, Sae, Score, Spend
+from service.database.judge_tables import Spend
+from service.database.tables import Explanation, Feature, Run, Sae, Score
 
 RUN_SECONDS = (10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 """Bounds of the histogram of how long runs take."""

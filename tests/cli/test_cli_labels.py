@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from monosemy.interchange.delphi import import_delphi
 from monosemy.interchange.neuronpedia import import_neuronpedia
 from service.cli.main import app
+from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
-from service.database.tables import Explanation, JudgeCall, Score
+from service.database.tables import Explanation, Score
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 

@@ -11,8 +11,9 @@ from library_rows import Library
 from sqlalchemy import Engine
 
 from monosemy.specs import parse_spec
+from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
-from service.database.tables import ApiKey, JudgeCall
+from service.database.tables import ApiKey
 from service.runs.lifecycle import create_run
 
 pytestmark = pytest.mark.integration

@@ -17,8 +17,8 @@ from monosemy.interp.judging.books import BudgetSpent, Intent, Outcome, about, m
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.specs import JudgeSpec, PriceSpec, parse_spec
+from service.database.judge_tables import JudgeCall, Spend
 from service.database.session import transaction
-from service.database.tables import JudgeCall, Spend
 from service.runs.lifecycle import create_run
 from workers.books import PostgresBooks
 

@@ -15,8 +15,9 @@ from sqlalchemy import text
 from trained_library import Trained
 
 from service.app import create_app
+from service.database.judge_tables import Spend
 from service.database.session import transaction
-from service.database.tables import Run, Spend
+from service.database.tables import Run
 from workers.inference import create_app as create_inference
 
 pytestmark = pytest.mark.integration

@@ -26,8 +26,9 @@ from worker_process import WorkerProcess, wait_for_state
 from worker_thread import wait_for
 
 from monosemy.specs import parse_spec
+from service.database.judge_tables import JudgeCall, WorkItem
 from service.database.session import transaction
-from service.database.tables import Explanation, JudgeCall, Run, Score, WorkItem
+from service.database.tables import Explanation, Run, Score
 from service.runs.wake import wake
 from service.settings import Settings
 from workers.gpu import GpuRuns
