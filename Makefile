@@ -1,5 +1,6 @@
 # make demo   the whole way on a real model: text to served, labelled features (EXIT=1 stops by itself)
-# make test   every test, on the real local stack, several files at a time (ARGS="-n 0" for one)
+# make test   the tests, on the real local stack, several files at a time (ARGS="-n 0" for one)
+# make test-all  those and the campaigns: wide fuzzing, kills, seeds; about an hour
 # make check  lint, format and types
 # make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
 
@@ -8,13 +9,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-all check format bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/monosemy demo $(if $(EXIT),--exit) $(if $(SMALL),--small) $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_text import tiny_documents
+
+from tests.support.tiny_text import tiny_documents
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore
     from monosemy.models.host import HostModel
     from monosemy.specs import TextSpec
 
-pytest_plugins = ["fixtures_database"]
+pytest_plugins = ["tests.support.fixtures_database"]
 
 # Set before anything imports numpy or torch: tests run beside one another on few cores.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from library_rows import Library, add_library
 from sqlalchemy import Engine
 
 from service.app import create_app
 from service.database.session import make_engine, transaction
 from service.settings import Settings
+from tests.support.library_rows import Library, add_library
 
 # A console that is made while these are set keeps their size for good, whatever a test sets later.
 for _name in ("COLUMNS", "LINES"):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hostile import CONFIG, SOUND, safetensors, zipped
-from library_rows import Library
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from tests.support.hostile import CONFIG, SOUND, safetensors, zipped
+from tests.support.library_rows import Library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 

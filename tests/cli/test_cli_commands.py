@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from library_rows import Library, add_explanation
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
@@ -25,6 +24,7 @@ from monosemy.specs import ReLUSpec, TopKSpec
 from service.cli.main import app
 from service.database.session import transaction
 from service.runs import lifecycle, repository
+from tests.support.library_rows import Library, add_explanation
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 
 import pytest
-from library_rows import Library, add_library
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
@@ -15,6 +14,7 @@ from service.cli import comparisons
 from service.cli.main import app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
+from tests.support.library_rows import Library, add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
-
-sys.path.append(str(Path(__file__).parent.parent / "interp"))
-
-from batch_stub import BatchStub
-from stub_server import Answer, Request, error, good
+from tests.support.batch_stub import BatchStub
+from tests.support.stub_server import Answer, Request, error, good
 
 
 def silent_about_logprobs(request: Request) -> Answer:

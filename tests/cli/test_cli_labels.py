@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from library_rows import Library, add_explanation
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
@@ -16,6 +15,7 @@ from service.cli.main import app
 from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
 from service.database.tables import Explanation, Score
+from tests.support.library_rows import Library, add_explanation
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 

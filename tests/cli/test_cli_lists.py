@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from library_rows import add_library
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.database.session import transaction
+from tests.support.library_rows import add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 

@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hostile import CONFIG, SOUND, safetensors, tarred, zipped
 
 from monosemy.errors import DataError
 from monosemy.formats.archive import (
@@ -22,6 +21,7 @@ from monosemy.formats.archive import (
     unpack,
 )
 from monosemy.formats.header import check_json, check_safetensors
+from tests.support.hostile import CONFIG, SOUND, safetensors, tarred, zipped
 
 WEIGHTS = safetensors()
 LIMITS = Limits()

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import CONFIG, safetensors
 
 from monosemy.errors import DataError
 from monosemy.formats.hub import HubSource, parse_hub
+from tests.support.hostile import CONFIG, safetensors
 
 SHA = "a" * 40
 REPOSITORY = {

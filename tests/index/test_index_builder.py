@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted_index import PlantedSAE, plant, random_text
 
 from monosemy.errors import Cancelled, DataError
 from monosemy.index import encoding, neighbours, token_evidence
@@ -18,6 +17,7 @@ from monosemy.index.evidence import HISTOGRAM_BINS, QUANTILES
 from monosemy.index.postings import PostingSorter
 from monosemy.progress import Reporter
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import PlantedSAE, plant, random_text
 
 
 def test_postings_and_statistics_equal_the_dense_matrix(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted_index import Planted, plant, random_text
 
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
@@ -22,6 +21,7 @@ from monosemy.index.evidence import (
 from monosemy.index.evidence_label import quote
 from monosemy.index.reader import IndexReader
 from monosemy.index.token_classes import CLASSES, TokenClasses
+from tests.support.planted_index import Planted, plant, random_text
 
 WORDS = (
     [" king", " King", " queen", " the", " of", ",", ".", "\n", " 1", "23", " run", " Paris"]

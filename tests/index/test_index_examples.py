@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_index import Planted, plant, random_text
 
 from monosemy.index.examples import (
     Example,
@@ -21,6 +20,7 @@ from monosemy.index.examples import (
     strata,
 )
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import Planted, plant, random_text
 
 SPEC = IndexingSpec(top_examples=6, quantile_examples=3, quantiles=4, window=4)
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from planted_index import Planted, plant
 
 from monosemy.data.splits import TEST, explanation_split
 from monosemy.errors import DataError
@@ -24,6 +23,7 @@ from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler
 from monosemy.index.token_positions import TokenPositions
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import Planted, plant
 
 ROW, WINDOW = 20, 4
 OFTEN, SELDOM, ALWAYS, NEAR, TWIN, ALONE = 0, 1, 2, 3, 4, 5

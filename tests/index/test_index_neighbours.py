@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted_index import random_text
 
 from monosemy.index import encoding, features
 from monosemy.index.neighbours import Coactivation, DecoderNeighbours
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import random_text
 
 
 def _brute_force_jaccard(fires: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_index import plant, random_text
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import evidence_label
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.index.records import iterate_feature_rows
+from tests.support.planted_index import plant, random_text
 
 WITHOUT_TORCH = """
 import sys

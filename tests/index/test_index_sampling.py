@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_index import Planted, plant, random_text
 
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
@@ -15,6 +14,7 @@ from monosemy.index.feature_text import FeatureText
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import sample_examples, sample_negatives
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import Planted, plant, random_text
 
 FEATURES = range(2, 12)
 

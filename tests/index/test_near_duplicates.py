@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_index import Planted, PlantedStore, plant, random_text
 
 from monosemy.data.splits import TEST, TRAIN, VALIDATION, explanation_split
 from monosemy.index.examples import Example
@@ -17,6 +16,7 @@ from monosemy.index.near_duplicates import SeenWindows, near_duplicates
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler
 from monosemy.specs.parts import IndexingSpec
+from tests.support.planted_index import Planted, PlantedStore, plant, random_text
 
 WINDOW = 10
 ROW = 40

@@ -8,9 +8,6 @@ import zlib
 from typing import Any
 
 import pytest
-from batch_stub import BatchStub
-from interp_examples import CITIES, OTHERS, negatives, positives, scoring_examples
-from stub_server import Answer, Request, StubServer, asked_about, good, texts_asked
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.batches import BatchLimits
@@ -22,6 +19,9 @@ from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.specs import JudgeSpec, PriceSpec, ScoringSpec
 from monosemy.specs.parts import BATCH_FEATURES
+from tests.support.batch_stub import BatchStub
+from tests.support.interp_examples import CITIES, OTHERS, negatives, positives, scoring_examples
+from tests.support.stub_server import Answer, Request, StubServer, asked_about, good, texts_asked
 
 QUICK = BatchLimits(quiet=0.05, first_look=0.05, rarest_look=0.1)
 SCHEMA = object_schema({"number": {"type": "integer"}})

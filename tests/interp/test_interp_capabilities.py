@@ -7,9 +7,6 @@ import json
 import time
 
 import pytest
-from batch_stub import BatchStub
-from prompt_logprobs_stub import echo, ignoring
-from stub_server import Answer, Request, StubServer, error, good
 
 from monosemy.interp.judging import prompt_logprobs
 from monosemy.interp.judging.capabilities import Capability, probe_capabilities
@@ -18,6 +15,9 @@ from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.prompt_logprobs import PromptToken, at_offsets
 from monosemy.specs import JudgeSpec
+from tests.support.batch_stub import BatchStub
+from tests.support.prompt_logprobs_stub import echo, ignoring
+from tests.support.stub_server import Answer, Request, StubServer, error, good
 
 
 def found_at(stub: StubServer, model: str | None = "stub") -> dict[str, Capability]:

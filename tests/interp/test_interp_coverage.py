@@ -6,11 +6,11 @@ possible outcome are in ``test_interp_statistics.py``.
 
 import numpy as np
 import pytest
-from mock_scoring import yes_no_scoring
 
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.statistics.rates import rate_of
 from monosemy.interp.tiers import RANDOM
+from tests.support.mock_scoring import yes_no_scoring
 
 # 3,000 scorings: a true coverage of 95 % is seen as 95 +- 0.8 % (two standard errors), so an
 # interval that covers below 92.2 or above 97.8 % does not pass.

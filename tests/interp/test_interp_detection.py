@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interp_examples import example, negatives, positives, scoring_examples
-from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
 
 from monosemy.errors import DataError
 from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
@@ -21,6 +19,16 @@ from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.shown import ShownExample
 from monosemy.specs.parts import JudgeSpec
+from tests.support.interp_examples import example, negatives, positives, scoring_examples
+from tests.support.stub_server import (
+    Answer,
+    Request,
+    StubServer,
+    asked_about,
+    error,
+    good,
+    texts_asked,
+)
 
 
 def score(

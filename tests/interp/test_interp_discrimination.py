@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example, positives
-from stub_server import Answer, Request, StubServer, asked_about, good, texts_asked
 
 from monosemy.data.splits import TEST, explanation_split
 from monosemy.data.token_bytes import TokenBytes
@@ -37,10 +33,9 @@ from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.progress import SILENT
 from monosemy.specs import IndexingSpec, JudgeSpec, ScoringSpec
-
-sys.path.append(str(Path(__file__).parent.parent / "index"))
-
-from planted_index import PlantedStore, plant
+from tests.support.interp_examples import example, positives
+from tests.support.planted_index import PlantedStore, plant
+from tests.support.stub_server import Answer, Request, StubServer, asked_about, good, texts_asked
 
 DOCUMENTS, ROW, WORDS = 300, 12, 30
 EXPLANATIONS = {0: "w0 here", 1: "w1 here", 2: "w2 w3 there", 3: "w2 w3 there", 4: "w4 here"}

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from interp_examples import example, negatives, positives, scoring_examples
 
 from monosemy.errors import DataError
 from monosemy.interp.embedder import embed_here
@@ -26,6 +25,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import ScoringSpec
+from tests.support.interp_examples import example, negatives, positives, scoring_examples
 
 EXPLANATION = "planted"
 

@@ -4,8 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from interp_examples import evidence, example, positives
-from stub_server import Answer, StubServer, error, good
 
 from monosemy.errors import DataError
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation, unusable
@@ -16,6 +14,8 @@ from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.shown import ShownExample
 from monosemy.specs.parts import JudgeSpec
+from tests.support.interp_examples import evidence, example, positives
+from tests.support.stub_server import Answer, StubServer, error, good
 
 CITIES = good(
     label="large cities", explanation="Words that are names of large cities.", confidence="high"

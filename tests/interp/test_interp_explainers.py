@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from interp_examples import OTHERS, evidence, example, negatives, positives, scoring_examples
-from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence, TokenEffect, TokenShare
@@ -23,6 +21,23 @@ from monosemy.interp.judging.judge import Judge
 from monosemy.interp.registry import create_explainer
 from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, JudgeSpec
+from tests.support.interp_examples import (
+    OTHERS,
+    evidence,
+    example,
+    negatives,
+    positives,
+    scoring_examples,
+)
+from tests.support.stub_server import (
+    Answer,
+    Request,
+    StubServer,
+    asked_about,
+    error,
+    good,
+    texts_asked,
+)
 
 SHOWN = ExplainingExamples(
     tuple(positives()),

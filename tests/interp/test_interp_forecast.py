@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from stub_server import Answer, Request, StubServer, error
 
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
@@ -30,10 +27,8 @@ from monosemy.specs import (
     PriceSpec,
     ScoringSpec,
 )
-
-sys.path.append(str(Path(__file__).parent.parent / "index"))
-
-from planted_index import PlantedStore, plant
+from tests.support.planted_index import PlantedStore, plant
+from tests.support.stub_server import Answer, Request, StubServer, error
 
 FEATURES = 60
 PRICE = PriceSpec(input=1.0, output=4.0)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example, scoring_examples
-from stub_server import Answer, Request, StubServer, good, texts_asked
 
 from monosemy.data.splits import TEST, explanation_split
 from monosemy.data.token_bytes import TokenBytes
@@ -25,10 +21,9 @@ from monosemy.interp.shown import ShownExample
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import MIS_MARKED
 from monosemy.specs import IndexingSpec, JudgeSpec, ScoringSpec
-
-sys.path.append(str(Path(__file__).parent.parent / "index"))
-
-from planted_index import PlantedStore, plant
+from tests.support.interp_examples import example, scoring_examples
+from tests.support.planted_index import PlantedStore, plant
+from tests.support.stub_server import Answer, Request, StubServer, good, texts_asked
 
 N_DOCUMENTS, ROWS_EACH, ROW, FEATURES, WORDS = 150, 2, 60, 24, 50
 SPEC = ScoringSpec(scorer="fuzzing", positives=20, negatives=20)

@@ -7,8 +7,6 @@ import importlib.util
 import re
 
 import pytest
-from interp_examples import example, positives, scoring_examples
-from planted_lab import planted_lab
 
 from monosemy.interp.lab import Lab
 from monosemy.interp.scorers.base import ScoringExamples, result_of
@@ -19,6 +17,8 @@ from monosemy.models.host import HostModel
 from monosemy.specs import ModelSpec
 from monosemy.specs.parts import InterventionSpec
 from monosemy.workspace import Workspace
+from tests.support.interp_examples import example, positives, scoring_examples
+from tests.support.planted_lab import planted_lab
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +13,8 @@ from monosemy.interp.host_text import HostText, batches, padded
 from monosemy.interp.prompts.loader import Prompt, load_prompt
 from monosemy.interp.prompts.quoting import fence, quote
 from monosemy.models.host import HostModel
-
-sys.path.append(str(Path(__file__).parent.parent / "models"))
-
-from tiny_chats import chat_host
-from tiny_models import tiny_model
+from tests.support.tiny_chats import chat_host
+from tests.support.tiny_models import tiny_model
 
 PREFIX = (0, 40, 41, 42)
 TEXTS = [(50,), (50, 61, 72, 83, 94, 105), (7, 8), (300, 301, 302, 303, 5, 6, 7, 9, 11), ()]

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interp_examples import evidence
-from test_interp_prompts import HOSTILE
 
 from monosemy.errors import MonosemyError
 from monosemy.index.evidence import TokenEffect, TokenShare
@@ -24,6 +22,8 @@ from monosemy.interp.shown import ShownExample
 from monosemy.interp.tiers import MIS_MARKED, NEAREST_EXPLANATIONS, RANDOM
 from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, JudgeSpec, ScoringSpec
+from tests.support.hostile import HOSTILE
+from tests.support.interp_examples import evidence
 
 SCORERS = {
     "detection": RANDOM,

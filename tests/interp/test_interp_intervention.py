@@ -8,8 +8,6 @@ import math
 from typing import Any
 
 import pytest
-from interp_examples import CITIES, example, positives, scoring_examples
-from planted_lab import long_host, planted_lab
 
 from monosemy.errors import DataError
 from monosemy.interp.host_text import HostText, Ids
@@ -22,6 +20,8 @@ from monosemy.interp.scorers.result import Judged
 from monosemy.interp.steering import Addition, Steering
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import InterventionSpec, ScoringSpec
+from tests.support.interp_examples import CITIES, example, positives, scoring_examples
+from tests.support.planted_lab import long_host, planted_lab
 
 SPEC = InterventionSpec(kl=0.9, new_tokens=8)
 EXAMPLES = ScoringExamples(0, tuple(positives()), {})

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example, scoring_examples
-from stub_server import Answer, Request, StubServer, error, good, texts_asked
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.endpoint import Limits
@@ -26,6 +24,8 @@ from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import wilson
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import JudgeSpec, ScoringSpec
+from tests.support.interp_examples import example, scoring_examples
+from tests.support.stub_server import Answer, Request, StubServer, error, good, texts_asked
 
 
 def score(stub: StubServer, examples: ScoringExamples, **options: Any) -> ScoreResult:

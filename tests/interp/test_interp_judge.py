@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stub_server import Answer, Request, StubServer, error, good
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.endpoint import Limits
@@ -16,6 +15,7 @@ from monosemy.interp.judging.failures import AnswerError, EndpointError, JudgeAw
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
+from tests.support.stub_server import Answer, Request, StubServer, error, good
 
 SCHEMA = object_schema({"word": {"type": "string", "minLength": 2}, "yes": {"type": "boolean"}})
 GOOD = good(word="tree", yes=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +29,7 @@ from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.texts import MIN_PER_SPLIT, FeatureTexts, choose_features
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ExplanationSpec, FeatureSelection, IndexingSpec, JudgeSpec, ScoringSpec
-
-sys.path.append(str(Path(__file__).parent.parent / "index"))
-
-from planted_index import PlantedStore, plant
+from tests.support.planted_index import PlantedStore, plant
 
 N_DOCUMENTS, ROWS_EACH, ROW = 120, 3, 10
 BOTH, ONLY_EXPLAIN, ONLY_SCORE, RARE = range(0, 4), range(4, 8), range(8, 12), range(12, 16)

@@ -15,7 +15,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from interp_examples import evidence, negatives, positives, scoring_examples
 
 from monosemy.errors import ModelError
 from monosemy.interp.explainers.base import ExplainingExamples
@@ -26,6 +25,7 @@ from monosemy.interp.local_judge import default_threads, main, packaged_gguf, st
 from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.specs.parts import JudgeSpec
+from tests.support.interp_examples import evidence, negatives, positives, scoring_examples
 
 COMMAND = [sys.executable, "-m", "monosemy.interp.local_judge", "--threads", "1"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +29,7 @@ from monosemy.interp.window_embeddings import (
 )
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs import IndexingSpec, ScoringSpec
-
-sys.path.append(str(Path(__file__).parent.parent / "index"))
-
-from planted_index import PlantedStore, plant
+from tests.support.planted_index import PlantedStore, plant
 
 N_DOCUMENTS, WIDTH = 60, 16
 

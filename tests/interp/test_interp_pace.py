@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_server import StubServer, error, good
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.pace import Bucket, LocalPace, Rates, Turn
 from monosemy.specs.parts import JudgeSpec
+from tests.support.stub_server import StubServer, error, good
 
 
 class PlayedLoop(asyncio.SelectorEventLoop):

@@ -16,35 +16,7 @@ from monosemy.interp.probe.probe import DESCRIPTION, Probe
 from monosemy.interp.probe.tfidf import TfIdf
 from monosemy.interp.probe.train import fit_probe
 from monosemy.interp.probe.validation import folds_by_group
-
-WORDS = [f"word{i}" for i in range(60)]
-
-
-def made(features: int, each: int, answers: np.ndarray, seed: int = 0) -> list[JudgedItem]:
-    """Items whose words have nothing to do with the answers."""
-    rng = np.random.default_rng(seed)
-    return [
-        JudgedItem(
-            i // each,
-            " ".join(np.random.default_rng(i // each).choice(WORDS, 4)),
-            " ".join(rng.choice(WORDS, 12)),
-            bool(answers[i]),
-        )
-        for i in range(features * each)
-    ]
-
-
-def planted(noise: float, features: int = 30, each: int = 10, seed: int = 0) -> tuple:
-    """States with one direction that says the answer, among 40 that say nothing."""
-    rng = np.random.default_rng(seed)
-    answers = rng.random(features * each) < 0.5
-    states = rng.normal(size=(features * each, 40))
-    states += 3 * rng.normal(size=(features, 40)).repeat(each, axis=0)  # each feature's own place
-    direction = rng.normal(size=40)
-    direction /= np.linalg.norm(direction)
-    states -= np.outer(states @ direction, direction)
-    signal = np.where(answers, 1.0, -1.0) + noise * rng.normal(size=len(answers))
-    return made(features, each, answers, seed), states + np.outer(signal, direction)
+from tests.support.planted_probe import made, planted
 
 
 def test_a_linear_answer_is_found_and_words_are_not() -> None:
@@ -233,9 +205,8 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
 
 
 def test_items_come_out_of_judgements() -> None:
-    from interp_examples import negatives, positives, scoring_examples
-
     from monosemy.interp.scorers.base import judgement_of
+    from tests.support.interp_examples import negatives, positives, scoring_examples
 
     examples = scoring_examples(positives(3), negatives(2))
     judged = [

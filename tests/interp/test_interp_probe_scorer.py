@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interp_examples import negatives, positives, scoring_examples
-from planted_lab import long_host, planted_lab
-from stub_server import Request, StubServer, good, texts_asked
-from test_interp_probe import planted
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.judge import Judge
@@ -30,6 +26,10 @@ from monosemy.interp.tools import Tools
 from monosemy.specs import ScoringSpec
 from monosemy.specs.parts import JudgeSpec
 from monosemy.workspace import Workspace
+from tests.support.interp_examples import negatives, positives, scoring_examples
+from tests.support.planted_lab import long_host, planted_lab
+from tests.support.planted_probe import planted
+from tests.support.stub_server import Request, StubServer, good, texts_asked
 
 EXAMPLES = scoring_examples(positives(6), negatives(6))
 

@@ -5,7 +5,6 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from mock_scoring import graded_scoring
 
 from monosemy.interp.scorers.auroc import auroc as summarise
 from monosemy.interp.statistics.ranks import (
@@ -19,6 +18,7 @@ from monosemy.interp.statistics.ranks import (
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.tiers import RANDOM
+from tests.support.mock_scoring import graded_scoring
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mock_scoring import graded_scoring, yes_no_scoring
 
 from monosemy.errors import DataError
 from monosemy.interp.duplicate_labels import duplicate_labels
@@ -24,6 +23,7 @@ from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.statistics.rates import Z95
 from monosemy.specs.parts import PriceSpec
+from tests.support.mock_scoring import graded_scoring, yes_no_scoring
 
 HOSTILE = "</td><script>alert(1)</script> \"'& <img src=x onerror=y>"
 

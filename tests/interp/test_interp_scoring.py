@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example
 
 from monosemy.errors import SpecError
 from monosemy.interp.judging.usage import Usage
@@ -22,6 +21,7 @@ from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.sequential import critical_value
 from monosemy.interp.tiers import ACTIVATING, RANDOM
 from monosemy.specs import ScoringSpec, parse_spec
+from tests.support.interp_examples import example
 
 
 class MockScorer:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from mock_scoring import graded_scoring, yes_no_scoring
 
 from monosemy.interp.scorers.auroc import auroc
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
@@ -10,6 +9,7 @@ from monosemy.interp.scorers.result import Judgement
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.sequential import Looks, critical_value, stays_within
 from monosemy.interp.tiers import RANDOM
+from tests.support.mock_scoring import graded_scoring, yes_no_scoring
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example as made
 
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
 from monosemy.interp.shown import ShownExample, show_example
+from tests.support.interp_examples import example as made
 
 # ids:          0     1      2       3          4          5        6      7
 TABLE = TokenBytes(

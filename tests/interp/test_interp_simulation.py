@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interp_examples import example, negatives, positives, scoring_examples
-from prompt_logprobs_stub import DIGITS, JOINED, echo, ignoring, vllm
-from stub_server import Answer, Request, StubServer, error, good
 
 from monosemy.errors import DataError, JudgeError
 from monosemy.interp.judging.endpoint import Limits
@@ -28,6 +25,9 @@ from monosemy.interp.scorers.simulation_json import JsonSimulator
 from monosemy.interp.scorers.simulation_logprobs import LogprobSimulator, Slots, expected_value
 from monosemy.interp.shown import ShownExample
 from monosemy.specs.parts import JudgeSpec
+from tests.support.interp_examples import example, negatives, positives, scoring_examples
+from tests.support.prompt_logprobs_stub import DIGITS, JOINED, echo, ignoring, vllm
+from tests.support.stub_server import Answer, Request, StubServer, error, good
 
 LEVELS = {" Paris": 9, " London": 8, " Berlin": 7, " Tokyo": 6, " Madrid": 5}
 FAST = Limits(first_wait=0.001, attempts=2)

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from interp_examples import negatives, positives, scoring_examples
-from planted_lab import long_host
 
 from monosemy.errors import DataError
 from monosemy.interp.host_text import HostText
@@ -21,6 +19,8 @@ from monosemy.interp.scorers.surprisal import NEUTRAL, SurprisalScorer
 from monosemy.interp.tools import Tools
 from monosemy.saes import registry
 from monosemy.specs import ScoringSpec, TopKSpec
+from tests.support.interp_examples import negatives, positives, scoring_examples
+from tests.support.planted_lab import long_host
 
 TEXTS = ["The moon.", "Rain fell on the old town all night long, and on the river.", "x", "", "No."]
 

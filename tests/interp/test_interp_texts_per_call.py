@@ -12,8 +12,6 @@ import hashlib
 import json
 
 import pytest
-from interp_examples import example, scoring_examples
-from stub_server import Answer, Request, StubServer, good, texts_asked
 
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.scorers.base import ScoringExamples, result_of
@@ -22,6 +20,8 @@ from monosemy.interp.scorers.fuzzing import FuzzingScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.tiers import MIS_MARKED, RANDOM
 from monosemy.specs import JudgeSpec
+from tests.support.interp_examples import example, scoring_examples
+from tests.support.stub_server import Answer, Request, StubServer, good, texts_asked
 
 SCORERS = {RANDOM: DetectionScorer, MIS_MARKED: FuzzingScorer}
 EXPLANATION = "The word river, most of all in old letters."

@@ -11,9 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from interp_examples import evidence, positives
-from planted_lab import long_host, planted_lab
-from stub_server import StubServer, good
 
 from monosemy.errors import DataError, SpecError
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation
@@ -24,6 +21,9 @@ from monosemy.interp.steering import Steering
 from monosemy.interp.token_change import TokenChanges, gains
 from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, JudgeSpec, parse_part
+from tests.support.interp_examples import evidence, positives
+from tests.support.planted_lab import long_host, planted_lab
+from tests.support.stub_server import StubServer, good
 
 TOKEN = 300
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_chats import END, START, chat_host, dialogues, write_chats
 from torch import Tensor
 
 from monosemy import stages
@@ -39,6 +38,7 @@ from monosemy.specs import (
 from monosemy.training.stream import ActivationStream
 from monosemy.training.train import train_sae
 from monosemy.workspace import Workspace
+from tests.support.tiny_chats import END, START, chat_host, dialogues, write_chats
 
 SITE = "blocks.2.hook_resid_post"
 CONTEXT = 128

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONFIGURATIONS, tiny_model
 from torch import Tensor, nn
 
 from monosemy.errors import ModelError, UnknownSite
 from monosemy.models.architecture import linear_weight
 from monosemy.models.host import HostModel
+from tests.support.tiny_models import CONFIGURATIONS, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_model
 
 from monosemy.models import sites
 from monosemy.models.host import HostModel
+from tests.support.tiny_models import tiny_model
 
 SEQUENTIAL = set(sites.KINDS)
 PARALLEL = SEQUENTIAL - {sites.RESID_MID}

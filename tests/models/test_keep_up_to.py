@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_model
 from torch import Tensor
 
 from monosemy.errors import ModelError
 from monosemy.models.host import HostModel
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from tests.support.tiny_models import tiny_model
 
 SITE = "blocks.1.hook_resid_post"
 

@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_chats import chat_host, dialogues, write_chats
-from tiny_models import CONFIGURATIONS, tiny_model
 
 from monosemy.data.layout import block_sequences, groups, packed_rows
 from monosemy.data.store import TokenStore
@@ -21,6 +19,8 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.models.packing import block_batch, check_blocks, forward_groups
 from monosemy.specs import TextSpec
+from tests.support.tiny_chats import chat_host, dialogues, write_chats
+from tests.support.tiny_models import CONFIGURATIONS, tiny_model
 
 SITE = "blocks.2.hook_resid_post"
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_gguf import write_gguf
-from tiny_models import tiny_model
 
 from monosemy.errors import ModelError
 from monosemy.models import precision, resolve
@@ -21,6 +19,8 @@ from monosemy.models.resolve import ModelPlace, open_tokenizer
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+from tests.support.tiny_gguf import write_gguf
+from tests.support.tiny_models import tiny_model
 
 IDS_BS = torch.arange(3, 15)[None]
 MASK_BS = torch.ones_like(IDS_BS)

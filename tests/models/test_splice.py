@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_model
 from torch import Tensor
 
 from monosemy.errors import ModelError
 from monosemy.models import splice
 from monosemy.models.host import HostModel
+from tests.support.tiny_models import tiny_model
 
 IDS_BS = torch.randint(3, 300, (2, 10), generator=torch.Generator().manual_seed(0))
 MASK_BS = torch.ones_like(IDS_BS)

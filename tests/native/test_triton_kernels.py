@@ -25,7 +25,6 @@ from monosemy.native.gpu import device
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "gpu_kernels"
-"""Not called triton: pytest puts this folder on the path, where it would be taken for triton."""
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,

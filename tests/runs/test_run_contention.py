@@ -10,13 +10,13 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine
 
 from monosemy.errors import ConflictError
 from service.database.session import make_engine, transaction
 from service.runs import repository
 from service.runs.lifecycle import ALLOWED, ENDED, LostLease
+from tests.support import run_acts as acts
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine, text
 
 from monosemy.errors import ConflictError
@@ -18,6 +17,7 @@ from service.database.session import transaction
 from service.database.tables import Run
 from service.runs import attempts, repository
 from service.runs.lifecycle import LOST_WORKERS, LostLease
+from tests.support import run_acts as acts
 
 pytestmark = pytest.mark.integration
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine
 
 from monosemy.errors import ConflictError
 from service.database.session import transaction
 from service.database.tables import Run
 from service.runs import lifecycle
+from tests.support import run_acts as acts
 
 pytestmark = pytest.mark.integration
 

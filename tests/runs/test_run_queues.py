@@ -8,7 +8,6 @@ import uuid
 from typing import Any
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine, text
 
 from monosemy.errors import ConflictError
@@ -16,6 +15,7 @@ from service.database.session import transaction
 from service.database.tables import ApiKey, Run
 from service.queues.repository import change_queue
 from service.runs import lifecycle, repository
+from tests.support import run_acts as acts
 
 pytestmark = pytest.mark.integration
 

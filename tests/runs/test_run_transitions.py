@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import run_acts as acts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
@@ -16,6 +15,7 @@ from sqlalchemy import Engine
 from monosemy.errors import ConflictError
 from service.database.tables import Run
 from service.runs.lifecycle import ALLOWED, ENDED, LOST_LEADERS, LostLease
+from tests.support import run_acts as acts
 
 STATES = {"queued", "running", "cancelling", "cancelled", "succeeded", "failed"}
 OWNERS = ("one", "two")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sparse_truth import trained
 from torch import Tensor
 
 from monosemy.saes.base import Moment
 from monosemy.saes.gated import GatedSAE
 from monosemy.specs import GatedSpec
+from tests.support.sparse_truth import trained
 
 NONE = torch.zeros(0, dtype=torch.int64)
 

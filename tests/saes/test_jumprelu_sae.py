@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_truth import trained
 from torch import Tensor
 
 from monosemy.saes.base import Moment
 from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.penalised import typical_norm
 from monosemy.specs import JumpReLUSpec
+from tests.support.sparse_truth import trained
 
 NONE = torch.zeros(0, dtype=torch.int64)
 THRESHOLD, BANDWIDTH, TARGET = 0.6, 0.4, 5.0

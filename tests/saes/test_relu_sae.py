@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sparse_truth import D_IN, FEATURES, Planted, trained
 
 from monosemy.saes.base import Moment
 from monosemy.saes.penalised import typical_norm
 from monosemy.saes.relu import ReLUSAE
 from monosemy.specs import ReLUSpec
+from tests.support.sparse_truth import D_IN, FEATURES, Planted, trained
 
 NONE = torch.zeros(0, dtype=torch.int64)
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from sparse_truth import trained
 
 from monosemy.saes.sparsity_control import L0Controller
+from tests.support.sparse_truth import trained
 
 TARGET = 4.0
 

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_library, unit
 from sqlalchemy import Engine
 
 from service.app import create_app
 from service.database.session import make_engine, transaction
 from service.settings import Settings
+from tests.support.library_rows import Library, add_library, unit
 
 LOOPBACK = "http://127.0.0.1:8420"
 

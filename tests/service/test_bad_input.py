@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from library_rows import Library
+
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

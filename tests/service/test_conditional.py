@@ -7,7 +7,8 @@ import json
 import pytest
 import zstandard
 from fastapi.testclient import TestClient
-from library_rows import Library
+
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, unit
 from sqlalchemy import Engine
 
 from service.database.session import transaction
+from tests.support.library_rows import Library, add_explanation, unit
 
 pytestmark = pytest.mark.integration
 

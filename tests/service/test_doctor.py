@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-from library_rows import Library
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
@@ -24,11 +21,9 @@ from service.stack.valkey import EmbeddedValkey
 from service.system import doctor
 from service.system.doctor import Finding, examine
 from service.version import version
-
-sys.path += [str(Path(__file__).parent.parent / folder) for folder in ("interp", "runs")]
-
-import run_acts as acts
-from stub_server import StubServer
+from tests.support import run_acts as acts
+from tests.support.library_rows import Library
+from tests.support.stub_server import StubServer
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, add_library, unit
 from sqlalchemy import Engine, select
 
 from service.database.session import transaction
 from service.database.tables import Explanation, Run, Score, Vote
+from tests.support.library_rows import Library, add_explanation, add_library, unit
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, add_library
 from sqlalchemy import Engine, text
 
 from service.database.session import transaction
@@ -25,9 +24,8 @@ from service.exports.activations import activation_batches, open_index
 from service.exports.features import feature_batches, feature_schema
 from service.exports.stream import encoded
 from service.settings import Settings
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "index"))
-from planted_index import Planted, random_text
+from tests.support.library_rows import Library, add_explanation, add_library
+from tests.support.planted_index import Planted, random_text
 
 pytestmark = pytest.mark.integration
 

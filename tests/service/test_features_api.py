@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import ROW_LENGTH, Library, add_explanation
 from sqlalchemy import Engine, event
 
 from service.database.session import transaction
 from service.database.tables import Feature
 from service.features.size import measure_size
+from tests.support.library_rows import ROW_LENGTH, Library, add_explanation
 
 pytestmark = pytest.mark.integration
 

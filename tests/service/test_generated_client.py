@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 
 from service.app import create_app
 from service.settings import Settings
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, add_library, make_feature
 from sqlalchemy import Engine, delete
 
 from service.database.session import transaction
 from service.database.tables import Feature, Sae
+from tests.support.library_rows import Library, add_explanation, add_library, make_feature
 
 pytestmark = pytest.mark.integration
 

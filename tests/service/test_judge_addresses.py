@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
@@ -24,10 +21,8 @@ from monosemy.specs import JudgeSpec
 from service.app import create_app
 from service.runs.sources import is_own_judge
 from service.settings import Settings
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "interp"))
-
-from stub_server import Answer, StubServer, good
+from tests.support.library_rows import Library
+from tests.support.stub_server import Answer, StubServer, good
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
@@ -21,6 +20,7 @@ from service.keys.rates import KeyRates
 from service.keys.service import create_key
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

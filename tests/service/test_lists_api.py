@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, add_library
 from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
 from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.library_rows import Library, add_explanation, add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("library")]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library, add_explanation, add_library, unit
 from sqlalchemy import Engine
 
 from service.database.session import transaction
+from tests.support.library_rows import Library, add_explanation, add_library, unit
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from library_rows import Library, add_library
 from sqlalchemy import Engine, select, text
 from typer.testing import CliRunner
 
@@ -24,6 +23,7 @@ from service.retention import collector
 from service.retention.artifacts import TRASH
 from service.retention.collector import Collection, collect
 from service.retention.rules import Rules
+from tests.support.library_rows import Library, add_library
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 from sqlalchemy import Engine, text
 
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 from sqlalchemy import Engine
 
 from monosemy.specs import parse_spec
@@ -15,6 +14,7 @@ from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
 from service.database.tables import ApiKey
 from service.runs.lifecycle import create_run
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
 from sqlalchemy import Engine, select
 
 from service.database.session import transaction
 from service.database.tables import Feature
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

@@ -9,11 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from library_rows import add_library
 from sqlalchemy import Engine, text
 
 from service.database.session import transaction
 from service.tags.words import normalised
+from tests.support.library_rows import add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("library")]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from library_rows import Library
+
+from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
 

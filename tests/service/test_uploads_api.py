@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hostile import CONFIG, SOUND, safetensors, tarred, zipped
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
@@ -26,6 +25,7 @@ from service.keys.service import create_key
 from service.runs.lifecycle import create_run
 from service.settings import Settings
 from service.uploads import store
+from tests.support.hostile import CONFIG, SOUND, safetensors, tarred, zipped
 
 pytestmark = pytest.mark.integration
 

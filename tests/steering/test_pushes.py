@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +11,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.interp.lab import Lab
 from monosemy.steering.pushes import Push, Pushes
-
-sys.path.append(str(Path(__file__).parent.parent / "interp"))
-
-from planted_lab import long_host, planted_lab
+from tests.support.planted_lab import long_host, planted_lab
 
 TOKEN = 300
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +12,7 @@ from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, Written, write_on
-
-sys.path.append(str(Path(__file__).parent.parent / "interp"))
-
-from planted_lab import long_host, planted_lab
+from tests.support.planted_lab import long_host, planted_lab
 
 TOKEN = 300
 PROMPT = [0, 17, 45, 201, 33, 99]

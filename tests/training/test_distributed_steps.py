@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from two_processes import SHARED_BATCH, SHARED_DICTIONARY, F, alone
 
 from monosemy.specs import SAESpec
+from tests.support import two_processes
+from tests.support.two_processes import SHARED_BATCH, SHARED_DICTIONARY, F, alone
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+SCRIPT = Path(two_processes.__file__)
 
 Found = dict[str, dict[str, Tensor]]
 

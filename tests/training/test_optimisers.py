@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from planted import planted
 from torch import nn
 
 from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec, TrainingSpec
 from monosemy.training.optimisers import Muon, Signum, make_optimiser, orthogonalised
 from monosemy.training.trainer import SAETrainer
+from tests.support.planted import planted
 
 NAMES: list[Any] = ["adam", "signum", "muon"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted import planted
 from torch import Tensor
 
 from monosemy.errors import MonosemyError
@@ -12,6 +11,7 @@ from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec, TrainingSpec
 from monosemy.training.schedule import learning_rate
 from monosemy.training.trainer import SAETrainer
+from tests.support.planted import planted
 
 D, F, K = 10, 30, 4
 

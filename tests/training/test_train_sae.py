@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from planted import ArraySource, planted
 
 from monosemy.errors import Cancelled, DataError, Interrupted, Stopped
 from monosemy.models.activations import ActivationSource
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs import ModelSpec, TopKSpec, TrainingSpec, TrainRun
 from monosemy.training.train import TrainedSAE, train_sae
+from tests.support.planted import ArraySource, planted
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import ArraySource, numbered_source
 
 from monosemy.errors import DataError, Interrupted
 from monosemy.specs import TrainingSpec
 from monosemy.training.stream import ActivationStream
+from tests.support.planted import ArraySource, numbered_source
 
 LENGTHS = [7, 1, 30, 12, 25, 9, 16, 40, 3, 22, 18, 17]  # 200 tokens
 

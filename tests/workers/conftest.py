@@ -1,9 +1,8 @@
-"""A Valkey server, a database emptied for each test, and the helpers of neighbouring tests."""
+"""A Valkey server and a database emptied for each test."""
 
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,22 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, text
-from trained_library import SITE, Trained
 
 from service.database.session import make_engine, transaction
 from service.database.tables import Run
 from service.runs import lifecycle
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
-
-for _folder in ("runs", "interp", "models"):
-    sys.path.append(str(Path(__file__).parent.parent / _folder))
+from tests.support.trained_library import SITE, Trained
 
 if TYPE_CHECKING:
-    from planted_saes import Planted
-
     from monosemy.models.host import HostModel
     from monosemy.specs import TextSpec
+    from tests.support.planted_saes import Planted
 
 _numbers = count()
 
@@ -120,10 +115,9 @@ def trained(
 @pytest.fixture(scope="module")
 def planted(tiny_host: HostModel, tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """The tiny host with a chat template, beside an empty artifact root."""
-    from planted_saes import Planted
-    from tiny_chats import TEMPLATE
-
     from monosemy.models.host import HostModel
+    from tests.support.planted_saes import Planted
+    from tests.support.tiny_chats import TEMPLATE
 
     home = tmp_path_factory.mktemp("home")
     tokenizer = copy.deepcopy(tiny_host.tokenizer)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from trained_library import Trained
-from whole_api import Target, whole_api
 
 from service.database.session import transaction
 from service.database.tables import Sae
+from tests.support.trained_library import Trained
+from tests.support.whole_api import Target, whole_api
 
 pytestmark = [
     pytest.mark.integration,

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
-from trained_library import Trained
 from typer.testing import CliRunner
 
 from monosemy.errors import MonosemyError
@@ -23,6 +22,7 @@ from service.cli.main import app
 from service.database.migrate import downgrade, head_revision, migrate
 from service.database.session import make_engine
 from service.settings import Settings
+from tests.support.trained_library import Trained
 
 pytestmark = pytest.mark.integration
 

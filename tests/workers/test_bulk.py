@@ -10,10 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import run_acts as acts
 import torch
 from fastapi.testclient import TestClient
-from trained_library import Trained
 
 from monosemy.data.store import TokenStore
 from monosemy.formats.saelens import load_sae
@@ -23,6 +21,8 @@ from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Sae
+from tests.support import run_acts as acts
+from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
 from workers.worker import Worker
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import run_acts as acts
 import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 from sqlalchemy import func, select
-from trained_library import Trained
 
 from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Sae
+from tests.support import run_acts as acts
+from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
 from workers.worker import Worker
 

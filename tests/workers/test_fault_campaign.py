@@ -23,16 +23,16 @@ from typing import Any
 
 import httpx
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine
-from stub_server import StubServer
-from whole_library import check_library, judge, of_sae, pipeline_of, rows
-from worker_process import longer
 
 from service.database.session import make_engine
 from service.database.tables import Explanation, Run, RunEvent, Sae, Score
 from service.settings import Settings
 from service.stack.supervisor import Stack
+from tests.support import run_acts as acts
+from tests.support.stub_server import StubServer
+from tests.support.whole_library import check_library, judge, of_sae, pipeline_of, rows
+from tests.support.worker_process import longer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import run_acts as acts
 from sqlalchemy import select, text
-from stub_server import Answer, Request, StubServer, good, texts_asked
-from test_interp_probe import planted
-from trained_library import Trained
 
 from monosemy.interp.lab import Lab
 from monosemy.interp.probe.escalation import Band
@@ -31,6 +27,10 @@ from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Explanation, Run, Score
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.planted_probe import planted
+from tests.support.stub_server import Answer, Request, StubServer, good, texts_asked
+from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
 from workers.interp import InterpRuns
 from workers.interpretation import Interpretation

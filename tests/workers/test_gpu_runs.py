@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import run_acts as acts
 import torch
 from sqlalchemy import select
-from trained_library import SITE, Trained
 
 from monosemy.data.store import TokenStore
 from monosemy.data.token_bytes import TokenBytes
@@ -26,6 +24,8 @@ from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Context, Document, Feature, Model, Run, Sae
+from tests.support import run_acts as acts
+from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns, default_name
 from workers.publish import free_sae_name
 from workers.worker import Worker

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from planted_saes import Planted
 
 from monosemy.interp.contrast import contrast
 from monosemy.saes.codes import Codes
 from service.settings import Settings
+from tests.support.planted_saes import Planted
 from workers import contrasting, warm_host
 from workers.contrasting import pool
 from workers.inference import create_app

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from planted_saes import Planted
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -17,6 +16,7 @@ from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
 from monosemy.saes.topk import TopKSAE
 from service.settings import Settings
+from tests.support.planted_saes import Planted
 from workers import inference_engine, memory
 from workers.inference import create_app
 from workers.inference_engine import InferenceEngine, SaeAt

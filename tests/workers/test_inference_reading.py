@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from planted_saes import Planted
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
 from service.settings import Settings
+from tests.support.planted_saes import Planted
 from workers import warm_host
 from workers.inference import create_app
 from workers.warm_host import Row, Use, WarmHost

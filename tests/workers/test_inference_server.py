@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from trained_library import SITE, Trained
 
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder
 from monosemy.models.host import HostModel
 from monosemy.workspace import Workspace
+from tests.support.trained_library import SITE, Trained
 from workers import inference_engine
 from workers.inference import create_app
 

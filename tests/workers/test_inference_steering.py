@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from trained_library import SITE, Trained
 
 from monosemy.formats.saelens import load_sae
 from monosemy.interp.lab import Lab
@@ -17,6 +16,7 @@ from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, write_on
 from monosemy.workspace import Workspace
+from tests.support.trained_library import SITE, Trained
 from workers import steered_text
 from workers.inference import create_app
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import run_acts as acts
-from batch_stub import BatchStub
 from sqlalchemy import select, text
-from test_interp_runs import EXPLAIN, SCORE, SCORING, judge
-from trained_library import Trained
 
 from service.database.session import transaction
 from service.database.tables import Explanation, Run, Score
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.batch_stub import BatchStub
+from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
+from tests.support.trained_library import Trained
 from workers.interp import InterpRuns
 from workers.worker import Worker
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import time
 import uuid
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import run_acts as acts
 from sqlalchemy import select, text
-from stub_server import Answer, Request, StubServer, asked_about, error, good, texts_asked
-from trained_library import Trained
-from worker_thread import wait_for, working
 
 from monosemy.interp.report.build import build_report
 from monosemy.interp.report.table import FeatureScores, scored
@@ -24,31 +19,25 @@ from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
 from service.inference.client import InferenceClient
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
+from tests.support.stub_server import (
+    Answer,
+    Request,
+    StubServer,
+    asked_about,
+    error,
+    good,
+    texts_asked,
+)
+from tests.support.trained_library import Trained
+from tests.support.worker_thread import wait_for, working
 from workers.embeddings import Embeddings
 from workers.interp import InterpRuns
 from workers.reporter import RunReporter
 from workers.worker import Worker
 
 pytestmark = pytest.mark.integration
-
-FEATURES = {"count": 6, "min_postings": 20, "max_density": 1.0}
-EXPLAIN = {"kind": "explain", "sae": "tiny", "explanation": {"features": FEATURES, "examples": 4}}
-SCORING = {"positives": 4, "negatives": 4, "texts_per_call": 4}
-SCORE = {"kind": "score", "sae": "tiny", "scoring": SCORING}
-
-
-def judge(request: Request) -> Answer:
-    """Explains every feature differently and says yes to texts by a hash of text and claim."""
-    texts = texts_asked(request)
-    if texts:
-        claim = asked_about(request)
-        return good(**{k: zlib.crc32((claim + v).encode()) % 3 > 0 for k, v in texts.items()})
-    number = zlib.crc32(json.dumps(request["messages"]).encode()) % 10_000
-    return good(
-        label=f"topic {number}",
-        explanation=f"Sentences which concern subject number {number} and its surroundings.",
-        confidence="medium",
-    )
 
 
 @pytest.fixture

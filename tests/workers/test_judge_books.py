@@ -7,9 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from batch_stub import BatchStub
 from sqlalchemy import Engine, func, select
-from stub_server import Answer, good
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.batches import BatchLimits
@@ -20,6 +18,8 @@ from monosemy.specs import JudgeSpec, PriceSpec, parse_spec
 from service.database.judge_tables import JudgeCall, Spend
 from service.database.session import transaction
 from service.runs.lifecycle import create_run
+from tests.support.batch_stub import BatchStub
+from tests.support.stub_server import Answer, good
 from workers.books import PostgresBooks
 
 pytestmark = pytest.mark.integration

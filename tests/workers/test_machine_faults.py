@@ -15,11 +15,17 @@ from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine
-from stub_server import StubServer
-from whole_library import check_library, judge, pipeline_of, rows
-from worker_process import (
+
+from service.database.migrate import migrate
+from service.database.session import make_engine
+from service.database.tables import Explanation, Sae
+from service.settings import Settings
+from service.stack.postgres import EmbeddedPostgres
+from tests.support import run_acts as acts
+from tests.support.stub_server import StubServer
+from tests.support.whole_library import check_library, judge, pipeline_of, rows
+from tests.support.worker_process import (
     PATIENCE,
     WorkerProcess,
     checkpoints,
@@ -27,13 +33,7 @@ from worker_process import (
     resumed_steps,
     wait_for_state,
 )
-from worker_thread import wait_for
-
-from service.database.migrate import migrate
-from service.database.session import make_engine
-from service.database.tables import Explanation, Sae
-from service.settings import Settings
-from service.stack.postgres import EmbeddedPostgres
+from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

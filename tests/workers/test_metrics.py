@@ -12,12 +12,12 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
-from trained_library import Trained
 
 from service.app import create_app
 from service.database.judge_tables import Spend
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.trained_library import Trained
 from workers.inference import create_app as create_inference
 
 pytestmark = pytest.mark.integration

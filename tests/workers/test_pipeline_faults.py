@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import redis
-import run_acts as acts
 from sqlalchemy import Engine
-from stub_server import StubServer
-from whole_library import FEATURES, check_library, judge, pipeline_of, rows
-from worker_process import (
+
+from service.database.tables import Explanation, Sae, Score
+from service.runs.wake import wake
+from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.stub_server import StubServer
+from tests.support.whole_library import FEATURES, check_library, judge, pipeline_of, rows
+from tests.support.worker_process import (
     LONGER,
     PATIENCE,
     WorkerProcess,
@@ -21,11 +25,7 @@ from worker_process import (
     resumed_steps,
     wait_for_state,
 )
-from worker_thread import wait_for
-
-from service.database.tables import Explanation, Sae, Score
-from service.runs.wake import wake
-from service.settings import Settings
+from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

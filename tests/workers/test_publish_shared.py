@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import Engine, func, select
-from trained_library import Trained
 from transformers import LlamaForCausalLM
 
 from monosemy.data.store import TokenStore
@@ -24,6 +23,7 @@ from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Context, Document, Feature, Model, Sae
+from tests.support.trained_library import Trained
 from workers import publish
 
 pytestmark = pytest.mark.integration

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from trained_library import Trained
-from whole_api import served
 
 from service.app import create_app
+from tests.support.trained_library import Trained
+from tests.support.whole_api import served
 
 pytestmark = pytest.mark.integration
 

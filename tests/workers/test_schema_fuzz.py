@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-from trained_library import Trained
-from whole_api import Target, whole_api
 
 from service.app import create_app
 from service.settings import Settings
+from tests.support.trained_library import Trained
+from tests.support.whole_api import Target, whole_api
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

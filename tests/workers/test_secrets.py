@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import run_acts as acts
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
-from stub_server import Answer, Request, StubServer, error, good
-from trained_library import Trained
 
 from service.app import create_app
 from service.database.session import transaction
 from service.keys.service import create_key
 from service.logs import JsonFormatter
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.stub_server import Answer, Request, StubServer, error, good
+from tests.support.trained_library import Trained
 from workers.interp import InterpRuns
 from workers.worker import Worker
 

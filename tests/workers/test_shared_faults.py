@@ -18,12 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-import run_acts as acts
 from sqlalchemy import Engine, func, select, text
-from tiny_text import tiny_documents
-from trained_library import SITE
-from worker_process import WorkerProcess, wait_for_state
-from worker_thread import wait_for
 
 from monosemy.specs import parse_spec
 from service.database.judge_tables import JudgeCall, WorkItem
@@ -31,6 +26,12 @@ from service.database.session import transaction
 from service.database.tables import Explanation, Run, Score
 from service.runs.wake import wake
 from service.settings import Settings
+from tests.support import judge_server
+from tests.support import run_acts as acts
+from tests.support.tiny_text import tiny_documents
+from tests.support.trained_library import SITE
+from tests.support.worker_process import WorkerProcess, wait_for_state
+from tests.support.worker_thread import wait_for
 from workers.gpu import GpuRuns
 from workers.worker import Worker
 
@@ -48,7 +49,7 @@ def judge_url() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    file = Path(__file__).parent / "judge_server.py"
+    file = Path(judge_server.__file__)
     server = subprocess.Popen([sys.executable, str(file), str(port), str(FAULTS)])
     url = f"http://127.0.0.1:{port}/v1"
     try:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from stub_server import StubServer, error, good
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.endpoint import Limits
@@ -23,6 +22,7 @@ from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.pace import LocalPace, Rates
 from monosemy.specs.parts import JudgeSpec
 from service.stack.valkey import EmbeddedValkey
+from tests.support.stub_server import StubServer, error, good
 from workers import pace as shared
 from workers.pace import RedisPace
 

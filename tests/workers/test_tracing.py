@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import run_acts as acts
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trained_library import Trained
-from whole_api import served
 
 from service import tracing
 from service.app import create_app
+from tests.support import run_acts as acts
+from tests.support.trained_library import Trained
+from tests.support.whole_api import served
 from workers.gpu import GpuRuns
 from workers.inference import create_app as create_inference
 from workers.worker import Worker

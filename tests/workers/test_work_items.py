@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from library_rows import Library, add_explanation, add_library
 from sqlalchemy import Engine, text
 
 from monosemy.specs import parse_spec
 from service.database.session import transaction
 from service.runs.lifecycle import create_run
+from tests.support.library_rows import Library, add_explanation, add_library
 from workers import work_items
 from workers.work_items import ATTEMPTS, Item
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 import redis
-import run_acts as acts
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
-from worker_thread import wait_for, working
 
 from monosemy.errors import DataError, Interrupted
 from service.database.session import make_engine
 from service.database.tables import Run
 from service.runs.wake import wake
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.worker_thread import wait_for, working
 from workers.reporter import RunReporter
 
 pytestmark = pytest.mark.integration

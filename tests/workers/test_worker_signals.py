@@ -7,13 +7,13 @@ from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
-import run_acts as acts
 from sqlalchemy import Engine
-from worker_process import PATIENCE, WorkerProcess, checkpoints, longer, resumed_steps
-from worker_thread import wait_for
 
 from service.runs.wake import wake
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.worker_process import PATIENCE, WorkerProcess, checkpoints, longer, resumed_steps
+from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

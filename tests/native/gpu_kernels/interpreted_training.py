@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from training.test_no_synchronisation import Waits
 
 from monosemy.native.gpu import agreement, device, largest, rows
 from monosemy.saes.registry import create
 from monosemy.specs import BatchTopKSpec, SAESpec, TopKSpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
+from tests.support.waits import Waits
 
 KERNELS = [
     (largest, "largest"),

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stub_server import Answer, Request, StubServer, _completion, _handler
+from tests.support.stub_server import Answer, Request, StubServer, _completion, _handler
 
 Fault = Callable[[Request, int], str | int | None]
 """A line's request, and how many came before it, to ``"expired"``, ``"missing"``, an HTTP status or

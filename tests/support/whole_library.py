@@ -9,8 +9,6 @@ from collections import Counter
 from typing import Any
 
 from sqlalchemy import Engine, select
-from stub_server import Answer, Request, asked_about, good, texts_asked
-from worker_process import LONGER
 
 from monosemy.data.store import TokenStore
 from monosemy.specs import Part, parse_spec
@@ -18,6 +16,8 @@ from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Explanation, Feature, Run, Sae, Score
 from service.settings import Settings
+from tests.support.stub_server import Answer, Request, asked_about, good, texts_asked
+from tests.support.worker_process import LONGER
 
 FEATURES = 6
 DELAY = 0.3

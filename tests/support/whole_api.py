@@ -14,7 +14,6 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 from sqlalchemy import Engine
-from trained_library import Trained
 
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
@@ -22,6 +21,7 @@ from service.database.session import transaction
 from service.database.tables import Explanation, Sae
 from service.keys.service import create_key
 from service.stack.valkey import EmbeddedValkey
+from tests.support.trained_library import Trained
 from workers.inference import create_app as create_inference
 
 SECRET = "a-secret-of-thirty-two-characters"

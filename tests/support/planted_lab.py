@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +10,7 @@ from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.saes import registry
 from monosemy.specs import TopKSpec
-
-sys.path.append(str(Path(__file__).parent.parent / "models"))
-
-from tiny_models import tiny_model
+from tests.support.tiny_models import tiny_model
 
 SITE = "blocks.2.hook_resid_post"
 

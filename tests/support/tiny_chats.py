@@ -8,10 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tiny_models import tiny_model
-from tiny_text import tiny_documents
-
 from monosemy.models.host import HostModel
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_text import tiny_documents
 
 TEMPLATE = (
     "{% for message in messages %}"

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import run_acts as acts
 from sqlalchemy import Engine
-from worker_thread import wait_for
 
 from service.database.tables import Run
 from service.settings import Settings
+from tests.support import run_acts as acts
+from tests.support.worker_thread import wait_for
 
 _ROOT = Path(__file__).parents[2]
 

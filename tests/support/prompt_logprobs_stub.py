@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from stub_server import Answer, Request
+from tests.support.stub_server import Answer, Request
 
 Expect = Callable[[str], dict[str, float]]
 """The prompt so far to the chances of the next token, by text."""
