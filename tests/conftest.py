@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
     from monosemy.specs import TextSpec
 
-pytest_plugins = ["tests.support.fixtures_database"]
+pytest_plugins = ["tests.support.durations", "tests.support.fixtures_database"]
 
 # Set before anything imports numpy or torch: tests run beside one another on few cores.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

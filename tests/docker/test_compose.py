@@ -34,7 +34,7 @@ TINY = {
 
 SCALED = ("--scale", "gpu-worker=2", "--scale", "interp-worker=3")
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.docker, pytest.mark.campaign, pytest.mark.timeout(1500)]
 
 
 def why_not() -> str | None:

@@ -74,7 +74,20 @@ def test_overlap_and_exponent_by_hand() -> None:
     assert exponent([2, 4, 8], [8.0, 2.0, 0.5]) == pytest.approx(2.0)
 
 
-@pytest.mark.slow
+def test_a_small_toy_shows_both_regimes() -> None:
+    """The laws below, at a size that takes seconds."""
+    widths = [4, 8, 16]
+    toys = [toy_of(64, width, 800, skew=1.0, decay=-1.0) for width in widths]
+    assert all(float(toy.represented.float().mean()) > 0.95 for toy in toys)
+    assert 0.8 < exponent(widths, [toy.loss() for toy in toys]) < 1.3
+    few, some, every = (
+        float(toy_of(64, 8, 400, skew=2.0, decay=decay).represented.float().mean())
+        for decay in (1.0, 0.1, -1.0)
+    )
+    assert 8 / 64 <= few < some < every
+
+
+@pytest.mark.campaign
 def test_in_strong_superposition_the_loss_falls_as_one_over_the_width() -> None:
     widths = [8, 16, 32]
     toys = [toy_of(256, width, 4000, skew=1.0, decay=-1.0) for width in widths]
@@ -84,7 +97,7 @@ def test_in_strong_superposition_the_loss_falls_as_one_over_the_width() -> None:
     assert 0.85 < exponent(widths, [toy.loss() for toy in toys]) < 1.3
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_in_weak_superposition_the_loss_is_what_was_given_up() -> None:
     n, width = 256, 16
     weak = toy_of(n, width, 4000, skew=2.0, decay=0.1)
@@ -116,7 +129,7 @@ def found_by(spec: SAESpec, toy: SuperpositionToy, steps: int = 1000) -> SAE:
     return sae.requires_grad_(False)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_saes_find_what_is_in_weak_superposition_and_less_of_what_is_in_strong() -> None:
     weak = toy_of(64, 16, 2000, skew=1.0, decay=1.0)
     strong = toy_of(64, 16, 2000, skew=1.0, decay=-1.0)

@@ -18,6 +18,7 @@ from monosemy.interp.statistics.ranks import (
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.tiers import RANDOM
+from tests.support.campaign import wider
 from tests.support.mock_scoring import graded_scoring
 
 
@@ -186,11 +187,8 @@ SCORINGS = 2000
     ("m", "n", "area", "spread"),
     [
         (20, 20, 0.5, 1.0),
-        (20, 20, 0.85, 2.0),
-        (20, 20, 0.95, 1.0),
         (20, 60, 0.85, 0.5),
-        (50, 50, 0.7, 1.0),
-        (50, 50, 0.95, 1.0),
+        *wider((20, 20, 0.85, 2.0), (20, 20, 0.95, 1.0), (50, 50, 0.7, 1.0), (50, 50, 0.95, 1.0)),
     ],
 )
 def test_the_interval_covers_93_to_97(m: int, n: int, area: float, spread: float) -> None:
@@ -198,7 +196,7 @@ def test_the_interval_covers_93_to_97(m: int, n: int, area: float, spread: float
     assert 0.93 <= covered <= 0.97
 
 
-@pytest.mark.parametrize("area", [0.6, 0.85, 0.95])
+@pytest.mark.parametrize("area", [0.85, *wider(0.6, 0.95)])
 def test_ten_examples_of_each_kind_cover_enough(area: float) -> None:
     """So few give a discrete area; the interval errs on the wide side, hence 98 instead of 97."""
     covered, _ = _coverage(SCORINGS, 0, area, m=10, n=10)
@@ -213,7 +211,7 @@ def test_where_the_claim_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("per_document", "correlation", "area"), [(2, 0.3, 0.85), (4, 0.3, 0.7), (4, 0.7, 0.85)]
+    ("per_document", "correlation", "area"), [(2, 0.3, 0.85), *wider((4, 0.3, 0.7), (4, 0.7, 0.85))]
 )
 def test_the_interval_covers_where_documents_agree(
     per_document: int, correlation: float, area: float

@@ -22,6 +22,7 @@ import torch
 from monosemy.native import largest as native_largest
 from monosemy.native import rows as native_rows
 from monosemy.native.gpu import device
+from tests.support.campaign import wider
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "gpu_kernels"
@@ -47,16 +48,17 @@ def python(arguments: list[str], **environment: str) -> subprocess.CompletedProc
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["largest", "rows", "training"])
-def test_in_the_interpreter(what: str) -> None:
-    file = str(HERE / f"interpreted_{what}.py")
-    done = python(["-m", "pytest", "-q", "-p", "no:cacheprovider", file], TRITON_INTERPRET="1")
+@pytest.mark.parametrize("chosen", ["not campaign", *wider("campaign")])
+def test_in_the_interpreter(chosen: str) -> None:
+    files = [str(file) for file in sorted(HERE.glob("interpreted_*.py"))]
+    quiet = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", chosen]
+    done = python([*quiet, *files], TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     assert "skipped" not in done.stdout
 
 
 @needs_triton
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_they_compile_for_a_hopper_card_without_spilling(tmp_path: Path) -> None:
     done = python(
         [str(HERE / "compiled.py")],

@@ -2,7 +2,8 @@
 
     MONOSEMY_KILLS=60 python -m pytest -s tests/workers/test_fault_campaign.py
 
-is the long form, which prints what docs/reliability.md quotes.
+is the long form, which prints what docs/reliability.md quotes.  Of ``make test-all``;
+``test_pipeline_faults.py`` is its small sibling.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tests.support.stub_server import StubServer
 from tests.support.whole_library import check_library, judge, of_sae, pipeline_of, rows
 from tests.support.worker_process import longer
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.integration, pytest.mark.campaign, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("MONOSEMY_KILLS", "10"))
 SEED = int(os.environ.get("MONOSEMY_KILLS_SEED", "0"))

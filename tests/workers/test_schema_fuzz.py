@@ -24,13 +24,15 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from service.app import create_app
 from service.settings import Settings
+from tests.support.campaign import wider
 from tests.support.trained_library import Trained
 from tests.support.whole_api import Target, whole_api
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLES = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "12"))
-"""Calls per operation and mode; set it to hundreds for a campaign."""
+FEW = 2
+WIDE = int(os.environ.get("MONOSEMY_FUZZ_EXAMPLES", "25"))
+"""Calls per operation and mode, in make test and in make test-all; set it to hundreds for more."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
 LONGEST_URL = 60_000
 """The server hangs up on longer ones before it has read them (test_raw_requests.py has those), so
@@ -80,12 +82,13 @@ def length_of_url(case: Case, address: str) -> int:
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_an_operation(label: str, mode: GenerationMode, target: Target) -> None:
+@pytest.mark.parametrize("examples", [FEW, *wider(WIDE)])
+def test_an_operation(label: str, mode: GenerationMode, examples: int, target: Target) -> None:
     if mode is GenerationMode.NEGATIVE and label not in ASKING:
         return  # it takes nothing that could be wrong
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -1,4 +1,4 @@
-"""Two thousand features, four workers, a judge that fails a fifth of its calls, and kill -9."""
+"""Many features, several workers, a judge that fails a fifth of its calls, and kill -9."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from service.runs.wake import wake
 from service.settings import Settings
 from tests.support import judge_server
 from tests.support import run_acts as acts
+from tests.support.campaign import wider
 from tests.support.tiny_text import tiny_documents
 from tests.support.trained_library import SITE
 from tests.support.worker_process import WorkerProcess, wait_for_state
@@ -39,9 +41,35 @@ logger = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-FEATURES, WORKERS, AT_ONCE, FAULTS = 2000, 4, 16, 0.2
+AT_ONCE, FAULTS = 16, 0.2
 SCORERS = [{"seed": 0}, {"seed": 1}]
 PATIENCE = 900.0
+
+
+@dataclass(frozen=True)
+class Size:
+    latents: int
+    """Of the SAE."""
+    features: int
+    """That are explained and scored."""
+    workers: int
+    pause: tuple[float, float]
+    """Seconds between two kills, at least and at most."""
+    kills: int
+    """That there must have been."""
+
+
+SMALL = Size(latents=512, features=100, workers=2, pause=(2.0, 4.0), kills=1)
+WIDE = Size(latents=4096, features=2000, workers=4, pause=(4.0, 10.0), kills=3)
+
+
+@pytest.fixture(
+    params=[SMALL, *wider(WIDE)],
+    ids=lambda size: f"{size.features} features",
+)
+def size(request: pytest.FixtureRequest) -> Size:
+    chosen: Size = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -74,17 +102,21 @@ def settings(settings: Settings, judge_url: str) -> Settings:
 
 
 @pytest.fixture
-def sae(clean_engine: Engine, settings: Settings, tiny_spec: dict[str, Any]) -> str:
+def sae(clean_engine: Engine, settings: Settings, tiny_spec: dict[str, Any], size: Size) -> str:
     """An SAE of more latents than a tiny host deserves, trained and indexed."""
     file = settings.home / "text.jsonl"
-    file.write_text("\n".join(json.dumps({"text": each}) for each in tiny_documents(300)))
+    file.write_text(
+        "\n".join(
+            json.dumps({"text": each}) for each in tiny_documents(300 if size is WIDE else 100)
+        )
+    )
     spec = {
         **tiny_spec,
         "kind": "pipeline",
         "name": "wide",
         "text": {**tiny_spec["text"], "source": str(file)},
         "site": SITE,
-        "sae": {"d_sae": 4096, "k": 64},
+        "sae": {"d_sae": size.latents, "k": size.latents // 64},
         "evaluation": None,
         "indexing": {"top_examples": 2, "quantile_examples": 1, "window": 8},
         "explanation": None,
@@ -101,9 +133,9 @@ def sae(clean_engine: Engine, settings: Settings, tiny_spec: dict[str, Any]) -> 
 class Crew:
     """Worker processes of which one dies now and then, and is replaced."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.workers = [WorkerProcess("interp", settings).__enter__() for _ in range(WORKERS)]
+    def __init__(self, settings: Settings, size: Size) -> None:
+        self.settings, self.size = settings, size
+        self.workers = [WorkerProcess("interp", settings).__enter__() for _ in range(size.workers)]
         self.kills = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._reap, daemon=True)
@@ -111,8 +143,8 @@ class Crew:
 
     def _reap(self) -> None:
         luck = random.Random(0)
-        while not self._stop.wait(luck.uniform(4, 10)):
-            place = luck.randrange(WORKERS)
+        while not self._stop.wait(luck.uniform(*self.size.pause)):
+            place = luck.randrange(self.size.workers)
             self.workers[place].kill()
             self.kills += 1
             self.workers[place] = WorkerProcess("interp", self.settings).__enter__()
@@ -131,15 +163,17 @@ def run_of(engine: Engine, settings: Settings, spec: dict[str, Any]) -> Run:
 
 
 def test_nothing_is_lost_and_nothing_is_done_twice(
-    clean_engine: Engine, settings: Settings, sae: str
+    clean_engine: Engine, settings: Settings, sae: str, size: Size
 ) -> None:
     engine, judge = clean_engine, {"concurrency": AT_ONCE}
     few = {"positives": 4, "negatives": 4, "texts_per_call": 8, "judge": judge}
-    chosen = {"count": FEATURES, "min_postings": 20, "max_density": 1.0}
+    chosen = {"count": size.features, "min_postings": 20, "max_density": 1.0}
     explain = {"features": chosen, "examples": 4, "judge": judge}
-    crew = Crew(settings)
+    crew = Crew(settings, size)
     began = time.monotonic()
-    flush = threading.Timer(15, lambda: redis.Redis.from_url(str(settings.redis_url)).flushall())
+    flush = threading.Timer(
+        size.pause[0] * 1.5, lambda: redis.Redis.from_url(str(settings.redis_url)).flushall()
+    )
     flush.start()
     try:
         runs = [run_of(engine, settings, {"kind": "explain", "sae": sae, "explanation": explain})]
@@ -153,26 +187,26 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
     for run in runs:
         assert run.result is not None
         found = (run.result["done"], run.result["failed"], run.result["left"])
-        assert found == (FEATURES, 0, 0), run.result["failures"]
+        assert found == (size.features, 0, 0), run.result["failures"]
     seen = httpx.get(f"{settings.judge_url}/ledger", trust_env=False, timeout=60).json()
     logger.warning("%d calls, %d kills, %.0f s", len(seen), crew.kills, seconds)
-    assert crew.kills >= 3
-    check_results(engine)
+    assert crew.kills >= size.kills
+    check_results(engine, size.features)
     check_ledger(engine, seen, crew.kills)
 
 
-def check_results(engine: Engine) -> None:
+def check_results(engine: Engine, count: int) -> None:
     """Each explanation and each score exactly once, none with a judgement missing."""
     with transaction(engine) as session:
         features = list(session.scalars(select(Explanation.feature)))
-        assert len(features) == len(set(features)) == FEATURES
+        assert len(features) == len(set(features)) == count
         scores = session.execute(select(Score.explanation_id, Score.key)).all()
-        assert len(scores) == len(set(scores)) == FEATURES * len(SCORERS)
+        assert len(scores) == len(set(scores)) == count * len(SCORERS)
         assert session.scalar(select(func.sum(Score.n_failed))) == 0
         states = dict(
             session.execute(select(WorkItem.state, func.count()).group_by(WorkItem.state)).all()
         )
-        assert states == {"done": FEATURES * (1 + len(SCORERS))}
+        assert states == {"done": count * (1 + len(SCORERS))}
 
 
 def check_ledger(engine: Engine, seen: list[dict[str, Any]], kills: int) -> None:

@@ -36,6 +36,7 @@ def test_the_kernels_run_here() -> None:
     assert ready(torch.device("cpu"))
 
 
+@pytest.mark.campaign
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     n=st.integers(1, 6),

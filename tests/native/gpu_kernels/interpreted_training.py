@@ -13,6 +13,7 @@ from monosemy.native.gpu import agreement, device, largest, rows
 from monosemy.saes.registry import create
 from monosemy.specs import BatchTopKSpec, SAESpec, TopKSpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
+from tests.support.campaign import wider
 from tests.support.waits import Waits
 
 KERNELS = [
@@ -57,11 +58,19 @@ def weights_after(spec: SAESpec, steps: int) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in sae.state_dict().items()}
 
 
+REVIVED = TopKSpec(d_sae=40, k=4, dead_after_tokens=12)
+
+
 @pytest.mark.parametrize(
     ("spec", "used"),
     [
-        (TopKSpec(d_sae=40, k=4, dead_after_tokens=12), {"largest", "weighted_sums", "products"}),
         (BatchTopKSpec(d_sae=40, k=4), {"bag_products"}),
+        *wider(
+            (
+                TopKSpec(d_sae=40, k=4, dead_after_tokens=12),
+                {"largest", "weighted_sums", "products"},
+            )
+        ),
     ],
 )
 def test_a_few_steps_move_the_weights_as_without_kernels(
@@ -78,6 +87,7 @@ def test_a_few_steps_move_the_weights_as_without_kernels(
     assert (wanted["W_dec"] - weights_after(spec, 0)["W_dec"]).abs().max() > 1e-4
 
 
+@pytest.mark.campaign
 def test_equal_steps_give_equal_bits() -> None:
     spec = TopKSpec(d_sae=40, k=4)
     first, second = weights_after(spec, 2), weights_after(spec, 2)
@@ -103,7 +113,7 @@ def test_a_small_case_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert agreement.disagreement(torch.device("cpu")) == ""
 
 
-@pytest.mark.parametrize(("module", "name"), KERNELS)
+@pytest.mark.parametrize(("module", "name"), [KERNELS[0], *wider(*KERNELS[1:])])
 def test_a_kernel_that_is_wrong_on_a_device_is_noticed(
     module: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
