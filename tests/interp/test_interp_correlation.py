@@ -17,6 +17,7 @@ from monosemy.interp.statistics.correlation import (
     spearman_interval,
     undefined,
 )
+from tests.support.campaign import wider
 
 REAL, SIMULATED = [0.0, 0.0, 4.0, 8.0], [0.0, 2.0, 4.0, 6.0]
 
@@ -184,7 +185,7 @@ def test_one_document_with_all_activations_leaves_the_interval_wide() -> None:
     assert found.low < 0.95 < found.high
 
 
-@pytest.mark.parametrize("contexts", [20, 60])
+@pytest.mark.parametrize("contexts", [20, *wider(60)])
 def test_coverage_is_nominal(contexts: int) -> None:
     rng = np.random.default_rng(6)
     truth = np.corrcoef(*(part.ravel() for part in planted(40_000, rng)))[0, 1]

@@ -10,6 +10,7 @@ import pytest
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.statistics.rates import rate_of
 from monosemy.interp.tiers import RANDOM
+from tests.support.campaign import wider
 from tests.support.mock_scoring import yes_no_scoring
 
 # 3,000 scorings: a true coverage of 95 % is seen as 95 +- 0.8 % (two standard errors), so an
@@ -31,11 +32,8 @@ def _coverage(seed: int, n: int, tpr: float, fpr: float, *cluster: float) -> flo
     ("n", "tpr", "fpr"),
     [
         (20, 0.9, 0.1),
-        (20, 0.6, 0.4),
         (50, 0.75, 0.05),
-        (50, 0.8, 0.3),
-        (50, 0.95, 0.1),
-        (100, 0.9, 0.1),
+        *wider((20, 0.6, 0.4), (50, 0.8, 0.3), (50, 0.95, 0.1), (100, 0.9, 0.1)),
     ],
 )
 def test_covers_93_to_97_with_one_example_per_document(n: int, tpr: float, fpr: float) -> None:
@@ -45,11 +43,13 @@ def test_covers_93_to_97_with_one_example_per_document(n: int, tpr: float, fpr: 
 @pytest.mark.parametrize(
     ("n", "tpr", "fpr", "per_document", "correlation"),
     [
-        (50, 0.75, 0.05, 2, 0.5),
         (50, 0.8, 0.3, 2, 0.5),
-        (100, 0.75, 0.05, 4, 0.3),
-        (100, 0.8, 0.3, 4, 0.3),
-        (100, 0.6, 0.4, 4, 0.0),
+        *wider(
+            (50, 0.75, 0.05, 2, 0.5),
+            (100, 0.75, 0.05, 4, 0.3),
+            (100, 0.8, 0.3, 4, 0.3),
+            (100, 0.6, 0.4, 4, 0.0),
+        ),
     ],
 )
 def test_covers_93_to_97_with_25_documents_a_class(
@@ -64,8 +64,7 @@ def test_covers_93_to_97_with_25_documents_a_class(
         (10, 0.75, 0.05, 1, 0.0),
         (10, 0.95, 0.02, 1, 0.0),  # 0.6 false answers in 20: hardly ever seen
         (10, 0.9, 0.1, 2, 0.3),
-        (50, 0.9, 0.1, 5, 0.6),
-        (100, 0.9, 0.1, 10, 0.3),
+        *wider((50, 0.9, 0.1, 5, 0.6), (100, 0.9, 0.1, 10, 0.3)),
     ],
 )
 def test_ten_documents_a_class_cover_90_to_98(

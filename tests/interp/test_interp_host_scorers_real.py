@@ -17,6 +17,7 @@ from monosemy.models.host import HostModel
 from monosemy.specs import ModelSpec
 from monosemy.specs.parts import InterventionSpec
 from monosemy.workspace import Workspace
+from tests.support.campaign import wider
 from tests.support.interp_examples import example, positives, scoring_examples
 from tests.support.planted_lab import planted_lab
 
@@ -58,8 +59,20 @@ def sentences(kind: str) -> list[str]:
     return [line.strip() for line in KINDS[kind].strip().splitlines()]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "chat"),
+    [
+        ("law and courts", False),
+        *wider(
+            *(
+                (kind, chat)
+                for kind in KINDS
+                for chat in (True, False)
+                if chat or kind != "law and courts"
+            )
+        ),
+    ],
+)
 def test_surprisal_tells_texts_that_are_described(
     host: HostModel, kind: str, chat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +100,7 @@ def amplified(lab: Lab, explanation: str) -> ScoreResult:
     return result_of(scorer, judged)
 
 
+@pytest.mark.campaign
 def test_intervention_tells_what_a_latent_writes(host: HostModel) -> None:
     (token,) = host.tokenizer(" music", add_special_tokens=False)["input_ids"]
     lab = planted_lab(host, token, "blocks.29.hook_resid_post")

@@ -9,6 +9,7 @@ from monosemy.interp.scorers.result import Judgement
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.sequential import Looks, critical_value, stays_within
 from monosemy.interp.tiers import RANDOM
+from tests.support.campaign import wider
 from tests.support.mock_scoring import graded_scoring, yes_no_scoring
 
 
@@ -89,9 +90,8 @@ LEAST = 0.95 - 2 * (0.95 * 0.05 / SCORINGS) ** 0.5
     ("tpr", "fpr", "half_width", "per_document", "correlation"),
     [
         (0.75, 0.3, 0.10, 1, 0.0),
-        (0.9, 0.1, 0.08, 1, 0.0),
-        (0.75, 0.05, 0.08, 4, 0.3),
         (0.8, 0.2, 0.11, 2, 0.3),
+        *wider((0.9, 0.1, 0.08, 1, 0.0), (0.75, 0.05, 0.08, 4, 0.3)),
     ],
 )
 def test_balanced_accuracy_covers_when_stopped_at_will(
@@ -112,7 +112,7 @@ def test_balanced_accuracy_covers_when_stopped_at_will(
     assert np.mean(used) < 190
 
 
-@pytest.mark.parametrize("area", [0.7, 0.9])
+@pytest.mark.parametrize("area", [0.7, *wider(0.9)])
 def test_auroc_covers_when_stopped_at_will(area: float) -> None:
     rng = np.random.default_rng(1)
     looks = Looks(5, 0.09)
