@@ -10,7 +10,7 @@ from typing import Any
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae, read_provenance
 from monosemy.saes.base import SAE
-from monosemy.specs import ImportRun, TrainRun, TranscoderSpec, parse_spec
+from monosemy.specs import ImportRun, TrainRun, TranscoderSpec, parse_stored_spec
 from monosemy.workspace import Workspace
 
 BASELINE = "baseline"
@@ -33,7 +33,7 @@ class SaeFolder:
         """The run that trained it, or would have; ``DataError`` for a folder that monosemy did not
         write."""
         try:
-            spec = parse_spec(self.provenance["spec"])
+            spec = parse_stored_spec(self.provenance["spec"])
         except KeyError:
             raise DataError(f"{self.path} does not say which run trained it.") from None
         if isinstance(spec, ImportRun):
@@ -69,6 +69,6 @@ def as_trained(spec: ImportRun, sae: dict[str, Any]) -> TrainRun:
     Raises ``SpecError`` where the SAE has no site.
     """
     shared = spec.model_dump(mode="json", include={"name", "model", "text", "site"})
-    trained = parse_spec({"kind": "train", **shared, "sae": sae})
+    trained = parse_stored_spec({"kind": "train", **shared, "sae": sae})
     assert isinstance(trained, TrainRun)
     return trained

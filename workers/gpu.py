@@ -31,7 +31,7 @@ from monosemy.specs import (
     SweepRun,
     TrainRun,
     needs_judge,
-    parse_spec,
+    parse_stored_spec,
 )
 from monosemy.workspace import Workspace
 from service.database.storable import storable
@@ -51,6 +51,9 @@ from workers.saes import named_sae
 from workers.stoppable import until_stopped
 from workers.worker import Execute, main
 
+_LONGEST_NAME = 100
+"""Characters of a name that nobody gave."""
+
 
 class GpuRuns:
     """Executes the runs that need torch and the host model."""
@@ -63,7 +66,7 @@ class GpuRuns:
         self.lease_seconds = settings.lease_seconds
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
-        spec = parse_spec(run.spec)
+        spec = parse_stored_spec(run.spec)
         check_paths(self.settings, spec)
         if isinstance(spec, TrainRun):
             return self._train(run, spec, reporter)
@@ -245,7 +248,8 @@ def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
 def default_name(spec: TrainRun) -> str:
     """Model, site and size, in letters that need no quoting anywhere."""
     parts = f"{Path(spec.model.name).name} {spec.site} {spec.sae.d_sae}"
-    return re.sub(r"[^A-Za-z0-9]+", "-", parts).strip("-").lower()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", parts).strip("-").lower()
+    return name[-_LONGEST_NAME:].strip("-")  # a long model's name loses its beginning
 
 
 def make_execute(settings: Settings, engine: Engine) -> Execute:

@@ -15,7 +15,7 @@ from monosemy.errors import Interrupted, MonosemyError
 from monosemy.interp.embedding import ThreadedEmbed
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
-from monosemy.specs import ExplainRun, Part, ScoreRun, parse_spec
+from monosemy.specs import ExplainRun, Part, ScoreRun, parse_stored_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Run, Sae
@@ -50,7 +50,7 @@ class InterpRuns:
         )
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
-        spec = parse_spec(run.spec)
+        spec = parse_stored_spec(run.spec)
         if not isinstance(spec, ExplainRun | ScoreRun):
             raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
         work = self.interpretation.lead(run.id, run.attempt, spec, reporter)
@@ -67,7 +67,7 @@ class InterpRuns:
             run = work_items.run_with_open_items(session, "interp")
         if run is None:
             return False
-        spec = parse_spec(run.spec)
+        spec = parse_stored_spec(run.spec)
         assert isinstance(spec, ExplainRun | ScoreRun)
 
         asked = [time.monotonic(), False]

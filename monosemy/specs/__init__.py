@@ -18,7 +18,6 @@ from monosemy.specs.architectures import (
 )
 from monosemy.specs.kinds import (
     KINDS,
-    PENDING_SAE,
     QUEUES,
     CompareRun,
     EvaluateRun,
@@ -35,7 +34,14 @@ from monosemy.specs.kinds import (
     pipeline_children,
     queue_of,
 )
-from monosemy.specs.parse import apply_overrides, load_spec, parse_part, parse_spec
+from monosemy.specs.names import PENDING_SAE
+from monosemy.specs.parse import (
+    apply_overrides,
+    load_spec,
+    parse_part,
+    parse_spec,
+    parse_stored_spec,
+)
 from monosemy.specs.part import Part
 from monosemy.specs.parts import (
     HOST_SCORERS,
@@ -101,6 +107,7 @@ __all__ = [
     "needs_judge",
     "parse_part",
     "parse_spec",
+    "parse_stored_spec",
     "pipeline_children",
     "queue_of",
 ]

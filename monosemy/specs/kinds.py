@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from monosemy.specs.architectures import AnySAE, TopKSpec
+from monosemy.specs.names import PENDING_SAE, Name
 from monosemy.specs.part import Part, Site
 from monosemy.specs.parts import (
     HOST_SCORERS,
@@ -32,7 +33,7 @@ MAX_SWEEP = 64
 class _Stream(Part):
     """Where activations come from."""
 
-    name: str | None = Field(None, max_length=120)
+    name: Name | None = None
     """Name of the SAE; None builds one from model, site and size."""
     model: ModelSpec = ModelSpec()
     """The host model."""
@@ -296,10 +297,6 @@ def queue_of(spec: Part) -> str:
     if needs_host(spec):
         return "gpu"
     return QUEUES.get(getattr(spec, "kind", ""), "none")
-
-
-PENDING_SAE = "pending"
-"""Stands in a child's spec for the SAE that its pipeline has yet to train."""
 
 
 def pipeline_children(spec: PipelineRun) -> list[Part]:

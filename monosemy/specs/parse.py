@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from monosemy.errors import SpecError
 from monosemy.specs.architectures import ARCHITECTURES
 from monosemy.specs.kinds import KINDS
+from monosemy.specs.names import STORED
 from monosemy.specs.part import Part
 
 
@@ -22,6 +23,16 @@ def parse_spec(data: Any) -> Part:
 
     Raises ``SpecError`` with every fault at once; an unknown key names the nearest known one.
     """
+    return _parsed(data, None)
+
+
+def parse_stored_spec(data: Any) -> Part:
+    """``parse_spec`` of what was accepted before, by a version that may have had another rule for
+    names: they are taken as they are."""
+    return _parsed(data, STORED)
+
+
+def _parsed(data: Any, context: dict[str, bool] | None) -> Part:
     if not isinstance(data, Mapping):
         raise SpecError([("", "a run spec is a mapping of keys to values")])
     kind = data.get("kind")
@@ -30,16 +41,18 @@ def parse_spec(data: Any) -> Part:
         raise SpecError(
             [("kind", f"{kind!r} is not a kind of run{_nearest(str(kind), KINDS)}; known: {known}")]
         )
-    return parse_part(KINDS[kind], data)
+    return parse_part(KINDS[kind], data, context)
 
 
 P = TypeVar("P", bound=Part)
 
 
-def parse_part(model: type[P], data: Mapping[str, Any]) -> P:
+def parse_part(
+    model: type[P], data: Mapping[str, Any], context: dict[str, bool] | None = None
+) -> P:
     """Validates ``data`` as one part of a spec; raises ``SpecError`` as ``parse_spec`` does."""
     try:
-        return model.model_validate(dict(data))
+        return model.model_validate(dict(data), context=context)
     except ValidationError as error:
         raise SpecError([_describe(model, item) for item in error.errors()]) from None
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from monosemy.errors import DataError, ModelError, MonosemyError
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
-from monosemy.specs import ModelSpec, TrainingSpec, TrainRun, parse_spec
+from monosemy.specs import ModelSpec, TrainingSpec, TrainRun, parse_stored_spec
 from monosemy.training.member import TrainedSAE
 from monosemy.workspace import Workspace
 
@@ -58,7 +58,7 @@ def read_job(folder: Path) -> Job:
         data = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / _JOB} cannot be read: {error}.") from None
-    specs = [parse_spec(spec) for spec in data["specs"]]
+    specs = [parse_stored_spec(spec) for spec in data["specs"]]
     return Job(
         folder,
         [spec for spec in specs if isinstance(spec, TrainRun)],

@@ -128,8 +128,9 @@ class Client:
         )
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        response = self._send(method, path, **options)
         try:
-            return self._send(method, path, **options).json()
+            return response.json()
         except ValueError:
             raise ApiError(f"{self.url} answers, but not as monosemy does.", FAILED) from None
 
@@ -144,8 +145,16 @@ class Client:
 
 
 def segment(name: str) -> str:
-    """``name`` as one part of a path, whatever characters it has."""
-    return quote(name, safe="")
+    """``name`` as one part of a path, whatever characters it has.
+
+    Raises ``ApiError`` for what no path holds: nothing, dots alone, bytes that are no text.
+    """
+    if not name.strip(".") and len(name) < 3:
+        raise ApiError(f"'{name}' names nothing.", NOT_FOUND)
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:
+        raise ApiError(f"{name!a} is not text in UTF-8.", USAGE) from None
 
 
 def _refused(response: httpx.Response) -> ApiError:

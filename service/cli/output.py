@@ -107,6 +107,8 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             if error.title != "Settings":
                 raise
             fail("\n".join(_setting_fault(item) for item in error.errors()), USAGE)
+        except UnicodeEncodeError:
+            fail("An argument or a text holds bytes that are no UTF-8.", USAGE)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough
         except OSError as error:

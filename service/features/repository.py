@@ -31,7 +31,7 @@ from service.database.list_tables import FeatureTag
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
 from service.features.cursor import FeatureListing
 from service.models.repository import WITHOUT_TOKENS
-from service.saes.repository import named
+from service.saes.repository import named, nearest_named
 
 _INTS: ARRAY[int] = ARRAY(Integer)
 
@@ -208,6 +208,7 @@ def find_feature(session: Session, sae: str, index: int) -> FoundFeature | None:
         .outerjoin(Feature, and_(Feature.sae_id == Sae.id, Feature.index == index))
         .options(WITHOUT_TOKENS)
         .where(named(sae))
+        .order_by(*nearest_named(sae))
     )
     row = session.execute(query).first()
     return None if row is None else FoundFeature(row[0], row[1], row[2], row[3] or [])

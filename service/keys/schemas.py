@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.specs import Part
+from monosemy.specs.names import Name
 from service.instants import Instant
 
 Scope = Literal["read", "infer", "run", "admin"]
@@ -39,12 +40,7 @@ class KeyView(BaseModel):
 class NewKey(Part):
     """A key to be made."""
 
-    name: Annotated[
-        str,
-        StringConstraints(
-            strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$"
-        ),
-    ]
+    name: Name
     """Who or what will use it."""
     scopes: list[Scope] = Field(["read"], min_length=1, max_length=4)
     expires_at: Instant | None = None

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from monosemy.errors import MonosemyError
+from monosemy.specs.names import nameable
 from service.database.tables import ApiKey
 from service.keys import repository
 
@@ -51,7 +52,7 @@ def create_key(
     ``max_running`` bounds how many of its runs are under way at once, ``requests_per_minute`` how
     often it may call (a quarter of them at once).
 
-    Raises ``KeyProblem`` for an empty name, unknown scopes or a missing or short ``secret``.
+    Raises ``KeyProblem`` for what is no name, unknown scopes or a missing or short ``secret``.
     """
     wanted = sorted(set(scopes), key=lambda scope: (scope not in SCOPES, scope))
     unknown = [scope for scope in wanted if scope not in SCOPES]
@@ -60,8 +61,12 @@ def create_key(
             f"{', '.join(unknown) or 'No scope'} cannot be given to a key.",
             f"Scopes are {', '.join(SCOPES)}.",
         )
-    if not name.strip():
-        raise KeyProblem("A key needs a name.", "Name whoever or whatever will use it.")
+    try:
+        name = nameable(name)
+    except ValueError as error:
+        raise KeyProblem(
+            f"{name!r} is no name of a key: {error}.", "Name whoever or whatever will use it."
+        ) from None
     if expires_at is not None and expires_at.tzinfo is None:
         raise KeyProblem("The time a key expires at needs a time zone.")
     random = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
@@ -69,7 +74,7 @@ def create_key(
     repository.add(
         session,
         ApiKey(
-            name=name.strip(),
+            name=name,
             prefix=key[:_SHOWN],
             digest=digest(key, secret),
             scopes=wanted,

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, text, true, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, text, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from monosemy.specs.names import spellings
 from service.database.list_tables import FeatureList, ListEntry
 from service.database.tables import Feature, Sae
 from service.features.repository import best_of
@@ -65,10 +66,14 @@ def add_list(session: Session, name: str, description: str, owner: str) -> Featu
 
 def find_list(session: Session, reference: str, lock: bool = False) -> FeatureList | None:
     """The list of this id or name, read anew when it is locked."""
-    condition = FeatureList.name == reference
+    condition: ColumnElement[bool] = FeatureList.name.in_(spellings(reference))
     with suppress(ValueError):
         condition = or_(FeatureList.id == uuid.UUID(reference), condition)
-    query = select(FeatureList).where(condition)
+    query = (
+        select(FeatureList)
+        .where(condition)
+        .order_by(FeatureList.name.in_(spellings(reference)), FeatureList.name != reference)
+    )
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
     return session.scalars(query).first()
@@ -120,22 +125,28 @@ def set_columns(session: Session, found: FeatureList, **values: Any) -> None:
 
 def resolve_saes(session: Session, references: set[str]) -> dict[str, tuple[uuid.UUID, int]]:
     """(id, d_sae) by reference, for those there are; none is deleted until the transaction ends."""
-    ids = {}
+    ids: dict[uuid.UUID, set[str]] = {}
+    names: dict[str, set[str]] = {}
     for reference in references:
-        try:
-            ids[uuid.UUID(reference)] = reference
-        except ValueError:
-            continue
+        for spelling in spellings(reference):
+            names.setdefault(spelling, set()).add(reference)
+        with suppress(ValueError):
+            ids.setdefault(uuid.UUID(reference), set()).add(reference)
     query = (
         select(Sae.id, Sae.name, Sae.d_sae)
-        .where(or_(Sae.id.in_(list(ids)), Sae.name.in_(sorted(references))))
+        .where(or_(Sae.id.in_(list(ids)), Sae.name.in_(sorted(names))))
         .order_by(Sae.id)
         .with_for_update(read=True, key_share=True)
     )
+    rows = session.execute(query).tuples().all()
     found: dict[str, tuple[uuid.UUID, int]] = {}
-    for sae_id, name, d_sae in session.execute(query):
-        for reference in {ids.get(sae_id, name), name} & references:
-            found[reference] = (sae_id, d_sae)
+    # Of a name in another spelling, the very name, and an id, the later goes first.
+    for sae_id, name, d_sae in rows:
+        found |= dict.fromkeys(names.get(name, ()), (sae_id, d_sae))
+    for sae_id, name, d_sae in rows:
+        found |= {name: (sae_id, d_sae)} if name in references else {}
+    for sae_id, _, d_sae in rows:
+        found |= dict.fromkeys(ids.get(sae_id, ()), (sae_id, d_sae))
     return found
 
 

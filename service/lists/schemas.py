@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from monosemy.specs import Part
+from monosemy.specs.names import Name
 from service.pagination import Page
 
 MOST_AT_ONCE = 1000
@@ -21,22 +21,6 @@ _NO_NUL = r"^[^\x00]*$"
 """Postgres stores no NUL."""
 
 
-def _nameable(name: str) -> str:
-    """A list is named in addresses: no slash, no dot in front, and no other list's id."""
-    if re.search(r"[\x00-\x1f\x7f-\x9f/\\]", name) or name.startswith("."):
-        raise ValueError("no slashes or control characters, and no dot in front")
-    try:
-        uuid.UUID(name)
-    except ValueError:
-        return name
-    raise ValueError("this would be taken for an id")
-
-
-ListName = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=120),
-    AfterValidator(_nameable),
-]
 Description = Annotated[str, StringConstraints(max_length=4000, pattern=_NO_NUL)]
 Note = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
 
@@ -90,7 +74,7 @@ class ListDetail(ListSummary):
 class NewList(Part):
     """A list to begin."""
 
-    name: ListName
+    name: Name
     """Unique."""
     description: Description = ""
     """What is gathered."""
@@ -99,7 +83,7 @@ class NewList(Part):
 class ListChange(Part):
     """What to change of a list; what is left out stays."""
 
-    name: ListName | None = None
+    name: Name | None = None
     """Unique."""
     description: Description | None = None
     """What is gathered."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from monosemy.specs.names import spellings
 from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.models.repository import WITHOUT_TOKENS
 from service.problems import Problem, not_found
@@ -16,10 +17,18 @@ from service.problems import Problem, not_found
 
 def named(reference: str) -> ColumnElement[bool]:
     """Condition on ``Sae``: its id or its unique name."""
+    by_name = Sae.name.in_(spellings(reference))
     try:
-        return or_(Sae.id == uuid.UUID(reference), Sae.name == reference)
+        return or_(Sae.id == uuid.UUID(reference), by_name)
     except ValueError:
-        return Sae.name == reference
+        return by_name
+
+
+def nearest_named(reference: str) -> tuple[ColumnElement[bool], ...]:
+    """Order of what ``named`` finds: the id, the very name, the name in another spelling.
+
+    Names of old may look like another's id, or differ in spelling alone."""
+    return Sae.name.in_(spellings(reference)), Sae.name != reference
 
 
 def no_such_sae(reference: str) -> Problem:
@@ -33,6 +42,7 @@ def find_sae(session: Session, reference: str) -> tuple[Sae, Model]:
         .join(Model, Model.id == Sae.model_id)
         .options(WITHOUT_TOKENS)
         .where(named(reference))
+        .order_by(*nearest_named(reference))
     )
     row = session.execute(query).first()
     if row is None:

@@ -89,7 +89,7 @@ def test_revoking_needs_exactly_one(session: Session) -> None:
 @pytest.mark.parametrize(
     ("name", "scopes", "secret", "told"),
     [
-        ("", ["read"], SECRET, "needs a name"),
+        ("", ["read"], SECRET, "no name of a key"),
         ("k", [], SECRET, "No scope"),
         ("k", ["write"], SECRET, "read, infer, run, admin"),
         ("k", ["read"], None, "MONOSEMY_SECRET"),

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.bad_names import BAD_NAMES
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -64,6 +65,18 @@ def test_a_single_run_has_no_steps(client: TestClient, announced: list[str]) -> 
     assert run["children"] == []
     assert run["queue"] == "gpu"
     assert announced == ["gpu"]
+
+
+@pytest.mark.parametrize("kind", ["train", "sweep", "import", "pipeline"])
+@pytest.mark.parametrize("name", BAD_NAMES[:6], ids=ascii)
+def test_a_name_that_no_address_holds_is_refused_at_its_field(
+    client: TestClient, kind: str, name: str, announced: list[str]
+) -> None:
+    source = {"source": "release/sae"} if kind == "import" else {}
+    refused = client.post("/api/v1/runs", json={"kind": kind, "name": name, **source})
+    assert refused.status_code == 422
+    assert [each["path"] for each in refused.json()["errors"]] == ["name"]
+    assert announced == []
 
 
 def test_redis_away_does_not_lose_the_run(client: TestClient) -> None:
