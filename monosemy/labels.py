@@ -33,7 +33,6 @@ from monosemy.progress import Reporter
 from monosemy.specs import (
     JUDGELESS,
     ExplanationSpec,
-    FeatureSelection,
     JudgeSpec,
     ScoringSpec,
     parse_part,
@@ -104,13 +103,17 @@ def explain(
     options that do not exist, ``DataError`` and ``JudgeError`` where nothing at all could be done.
     """
     texts = opened(index)
-    chosen = FeatureSelection(indices=[int(feature) for feature in features])
-    spec = parse_part(ExplanationSpec, {**options, "features": chosen})
+    wanted = [int(feature) for feature in features]
+    if not wanted:
+        raise DataError("There is nothing to explain: no feature is named.")
+    spec = parse_part(ExplanationSpec, {**options, "features": {"indices": wanted}})
     address = address_of(judge)
     if address is None:
         raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
     with reporting(reporter) as shown:
-        return run_async(explain_with(texts, features, spec, address, shown, lab))
+        return run_async(
+            explain_with(texts, list(dict.fromkeys(wanted)), spec, address, shown, lab)
+        )
 
 
 def score(
@@ -134,6 +137,8 @@ def score(
         int(feature): each if isinstance(each, str) else each.text
         for feature, each in explanations.items()
     }
+    if not said:
+        raise DataError("There is nothing to score: no explanation is given.")
     with reporting(reporter) as shown:
         workspace = Workspace(home) if home is not None else None
         address = address_of(judge)

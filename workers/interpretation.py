@@ -20,7 +20,13 @@ from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
 from monosemy.index.reader import IndexReader
 from monosemy.interp.discrimination import K
 from monosemy.interp.judging.books import BudgetSpent
-from monosemy.interp.labelling import explain_one, explanation_key, score_key, score_one
+from monosemy.interp.labelling import (
+    explain_one,
+    explanation_key,
+    none_done,
+    score_key,
+    score_one,
+)
 from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tiers import NEAREST_EXPLANATIONS
@@ -239,9 +245,10 @@ class Interpretation:
                 result |= rows.score_summary(session, sae.id, key)
             else:
                 result["features"] = rows.some_explained(session, sae.id, key)
-        if failures and not found["done"] and not found["skipped"]:
-            first = next(iter(failures.values()))
-            raise DataError(f"None of {found['failed']} features could be done: {first}")
+        if not found["done"] and not found["skipped"]:
+            if failures:
+                raise DataError(none_done(failures, found["failed"]))
+            raise DataError(stopped or "There was nothing to do: its explanations are gone.")
         return result
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from service.database.judge_tables import WorkItem
 from service.database.storable import storable_text
-from service.database.tables import Run
+from service.database.tables import Run, Sae
 
 ATTEMPTS = 10
 """Workers that may be lost over one feature before it counts as failed.  A feature that kills its
@@ -58,11 +58,16 @@ def plan_scores(
     explanation: uuid.UUID | None = None,
 ) -> None:
     """Adds every explained feature, or those of ``features`` only, or the one of ``explanation``;
-    as skipped where the newest explanation (or that one) has a score under ``key``.
+    as skipped where the newest explanation (or that one) has a score under ``key``.  What of
+    ``features`` has nothing to score is added as failed.
 
     Each borrows the explanation of the next in one seeded cycle through all explained features,
     the scored ones included.  All of it happens in the database.
     """
+    # What had no explanation when it was planned may have one by now.
+    session.execute(
+        delete(WorkItem).where(WorkItem.run_id == run_id, WorkItem.explanation_id.is_(None))
+    )
     session.execute(
         text(
             """
@@ -94,6 +99,42 @@ def plan_scores(
             "only": explanation,
         },
     )
+    for chunk in _chunks(sorted(set(features or ()))):
+        _plan_unscorable(session, run_id, sae_id, chunk, explanation)
+
+
+def _plan_unscorable(
+    session: Session,
+    run_id: uuid.UUID,
+    sae_id: uuid.UUID,
+    features: Sequence[int],
+    explanation: uuid.UUID | None,
+) -> None:
+    """Adds those of ``features`` that are not planned as failed, each with the reason."""
+    planned = select(WorkItem.feature).where(
+        WorkItem.run_id == run_id, WorkItem.feature.in_(features)
+    )
+    missing = sorted(set(features) - set(session.scalars(planned)))
+    if not missing:
+        return
+    d_sae = session.scalar(select(Sae.d_sae).where(Sae.id == sae_id)) or 0
+    without = (
+        "It has no explanation to score."
+        if explanation is None
+        else f"The explanation {explanation} is not of this feature, or has been deleted."
+    )
+    rows = [
+        {
+            "run_id": run_id,
+            "feature": feature,
+            "state": "failed",
+            "error": without
+            if feature < d_sae
+            else f"There is no feature {feature}: the SAE has 0 to {d_sae - 1}.",
+        }
+        for feature in missing
+    ]
+    session.execute(upsert(WorkItem).on_conflict_do_nothing(), rows)
 
 
 def try_failed_again(session: Session, run_id: uuid.UUID) -> None:

@@ -6,18 +6,14 @@ token.  Neither torch nor transformers is needed: a packed table travels with a 
 
 from __future__ import annotations
 
-import json
-import re
 import struct
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
+from monosemy.data.vocabulary import token_table
 from monosemy.errors import DataError
 
 _MAGIC = b"MTB1"
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_SPACE = "▁"
 
 
 class TokenBytes:
@@ -29,21 +25,9 @@ class TokenBytes:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> TokenBytes:
-        """Reads the vocabulary of a Hugging Face tokenizer (transformers or ``tokenizers``).
-
-        Byte-level BPE (GPT-2, Llama 3, Qwen) and SentencePiece with byte fallback (Llama 2,
-        Gemma) are told apart by the tokenizer's own decoder, or by its vocabulary where it has
-        none.  Added tokens stand for their literal text.
-        """
-        vocabulary: dict[str, int] = dict(tokenizer.get_vocab())
-        literal = _added_tokens(tokenizer)
-        to_bytes = _converter(_style(tokenizer, vocabulary))
-        table = [b""] * (max([*vocabulary.values(), *literal], default=-1) + 1)
-        for text, index in vocabulary.items():
-            table[index] = to_bytes(text)
-        for index, text in literal.items():
-            table[index] = text.encode("utf-8")
-        return cls(table)
+        """Of a Hugging Face tokenizer (transformers or ``tokenizers``) of any family; added tokens
+        stand for their literal text."""
+        return cls(token_table(tokenizer))
 
     def pack(self) -> bytes:
         """All tokens in one buffer: magic, count, end offsets, bytes (little endian)."""
@@ -142,83 +126,3 @@ def _characters(data: bytes) -> tuple[str, list[int]]:
             starts.append(start)
         begin = end
     return data.decode("utf-8", errors="replace"), starts
-
-
-def _added_tokens(tokenizer: Any) -> dict[int, str]:
-    """Id -> literal text of the tokens that were added to the vocabulary."""
-    for name in ("added_tokens_decoder", "get_added_tokens_decoder"):
-        found = getattr(tokenizer, name, None)
-        if found is not None:
-            entries = found() if callable(found) else found
-            return {int(index): str(token.content) for index, token in entries.items()}
-    return {}
-
-
-def _style(tokenizer: Any, vocabulary: dict[str, int]) -> str:
-    """``byte-level``, ``sentencepiece``, ``wordpiece`` or ``plain``."""
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    kinds: set[str] = set()
-    if hasattr(backend, "to_str"):
-        # The vocabulary makes up nearly all of the file, so only its small parts are walked.
-        saved = json.loads(backend.to_str())
-        _collect_types(saved.get("decoder"), kinds)
-        _collect_types(saved.get("pre_tokenizer"), kinds)
-        _collect_types(saved.get("normalizer"), kinds)
-    if "ByteLevel" in kinds:
-        return "byte-level"
-    if "WordPiece" in kinds:
-        return "wordpiece"
-    if kinds & {"ByteFallback", "Metaspace"} or any(_SPACE in text for text in vocabulary):
-        return "sentencepiece"
-    if any("Ġ" in text for text in vocabulary):
-        return "byte-level"
-    return "plain"
-
-
-def _collect_types(value: Any, into: set[str]) -> None:
-    if isinstance(value, dict):
-        if isinstance(value.get("type"), str):
-            into.add(value["type"])
-        for item in value.values():
-            _collect_types(item, into)
-    elif isinstance(value, list):
-        for item in value:
-            _collect_types(item, into)
-
-
-def _converter(style: str) -> Any:
-    return {
-        "byte-level": _from_byte_level,
-        "sentencepiece": _from_sentencepiece,
-        "wordpiece": _from_wordpiece,
-        "plain": str.encode,
-    }[style]
-
-
-@lru_cache(maxsize=1)
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the rest from U+0100 upwards."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(byte): byte for byte in printable}
-    hidden = (byte for byte in range(256) if byte not in set(printable))
-    table.update({chr(0x100 + n): byte for n, byte in enumerate(hidden)})
-    return table
-
-
-def _from_byte_level(text: str) -> bytes:
-    alphabet = _byte_of_character()
-    try:
-        return bytes(alphabet[character] for character in text)
-    except KeyError:
-        return text.encode("utf-8")
-
-
-def _from_sentencepiece(text: str) -> bytes:
-    match = _BYTE_TOKEN.fullmatch(text)
-    if match:
-        return bytes([int(match.group(1), 16)])
-    return text.replace(_SPACE, " ").encode("utf-8")
-
-
-def _from_wordpiece(text: str) -> bytes:
-    return (text[2:] if text.startswith("##") else " " + text).encode("utf-8")

@@ -24,6 +24,9 @@ from monosemy.progress import Reporter
 from monosemy.specs import ExplanationSpec, ScoringSpec
 from monosemy.workspace import fingerprint
 
+_TOLD = 3
+"""Features whose reasons stand in an error."""
+
 
 @dataclass
 class Tally:
@@ -83,6 +86,7 @@ async def explain_one(
     texts: FeatureTexts, feature: int, spec: ExplanationSpec, explainer: Explainer
 ) -> Explanation:
     """One feature's explanation; raises ``JudgeError`` or ``DataError`` if there is none."""
+    texts.require(feature)
     with about(explainer.name, feature):
         shown = texts.to_explain(feature, spec, explainer)
         return await explainer.explain(texts.reader.evidence(feature), shown)
@@ -101,6 +105,9 @@ async def score_one(
 
     Raises ``JudgeError`` or ``DataError`` if there is none.
     """
+    texts.require(feature)
+    if scorer.needs_explanation and not explanation.strip():
+        raise DataError("Its explanation says nothing.")
     with about(scorer.name, feature):
         examples = texts.to_score(feature, spec, scorer.tiers(spec.tiers))
         result = await judged(scorer, explanation, examples, spec)
@@ -203,5 +210,11 @@ async def _for_each(
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
     if features and not tally.done and not tally.skipped:
-        first = next(iter(tally.failures.values()))
-        raise JudgeError(f"None of {len(features)} features could be done: {first}")
+        raise JudgeError(none_done(tally.failures, len(features)))
+
+
+def none_done(reasons: Mapping[Any, str], total: int) -> str:
+    """Says that none of ``total`` features could be done, with the first reasons by feature."""
+    told = [f"{feature}: {reason}" for feature, reason in list(reasons.items())[:_TOLD]]
+    more = f" (and {total - len(told)} more)" if total > len(told) else ""
+    return f"None of {total} features could be done. {' '.join(told)}{more}"

@@ -27,14 +27,17 @@ class FeatureStatistics(Protocol):
 def select_features(reader: FeatureStatistics, selection: FeatureSelection) -> list[int]:
     """Feature indices: the given ones in their order (repeats dropped), or a sample, ascending.
 
+    Those given are not looked at here: what does not exist, or cannot be explained since it is
+    silent, is told of that feature when its turn comes, and holds up no other.
+
     The sample takes features with at least ``min_postings`` postings and a density of at most
     ``max_density``, in turn from ``STRATA`` bands of log density, so that frequent features do not
-    crowd out rare ones; fewer than ``count`` where there are no more.  Raises ``DataError`` for
-    indices that do not exist or never fired, and for an empty choice.
+    crowd out rare ones; fewer than ``count`` where there are no more.  Raises ``DataError`` where
+    there is nothing to sample from.
     """
-    counts = np.asarray(reader.counts)
     if selection.indices is not None:
-        return _checked(selection.indices, counts)
+        return list(dict.fromkeys(selection.indices))
+    counts = np.asarray(reader.counts)
     density = np.asarray(reader.density, dtype=np.float64)
     eligible = np.flatnonzero(
         (counts >= selection.min_postings) & (counts > 0) & (density <= selection.max_density)
@@ -46,27 +49,6 @@ def select_features(reader: FeatureStatistics, selection: FeatureSelection) -> l
             "Lower features.min_postings, raise features.max_density, or index more text.",
         )
     return sorted(_spread(eligible, np.log(density[eligible]), selection.count, selection.seed))
-
-
-def _checked(indices: list[int], counts: npt.NDArray[np.int64]) -> list[int]:
-    wanted = list(dict.fromkeys(indices))
-    absent = [index for index in wanted if not 0 <= index < len(counts)]
-    if absent:
-        raise DataError(
-            f"There is no feature {_listed(absent)}.", f"This SAE has 0 to {len(counts) - 1}."
-        )
-    silent = [index for index in wanted if counts[index] == 0]
-    if silent:
-        raise DataError(
-            f"Feature {_listed(silent)} never fired in the indexed text.",
-            "Leave it out, or index more text.",
-        )
-    return wanted
-
-
-def _listed(indices: list[int]) -> str:
-    shown = ", ".join(map(str, indices[:10]))
-    return shown if len(indices) <= 10 else f"{shown} and {len(indices) - 10} more"
 
 
 def _spread(

@@ -108,6 +108,13 @@ class FeatureTexts:
 
         self._negatives[NEAREST_EXPLANATIONS] = negatives
 
+    def require(self, feature: int) -> None:
+        """``DataError`` unless the SAE has this feature."""
+        if not 0 <= feature < self.reader.n_features:
+            raise DataError(
+                f"There is no feature {feature}: the SAE has 0 to {self.reader.n_features - 1}."
+            )
+
     def to_explain(
         self, feature: int, spec: ExplanationSpec, explainer: Explainer
     ) -> ExplainingExamples:

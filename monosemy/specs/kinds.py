@@ -15,6 +15,7 @@ from monosemy.specs.parts import (
     JUDGELESS,
     EvaluationSpec,
     ExplanationSpec,
+    FeatureIndex,
     IndexingSpec,
     ModelSpec,
     ScoringSpec,
@@ -177,8 +178,9 @@ class ScoreRun(Part):
     sae: SaeRef
     """Id (or unique name) of an indexed SAE; its newest explanations are scored, unless they have
     such a score already."""
-    features: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=1)
-    """Only these features; None takes all that are explained."""
+    features: list[FeatureIndex] | None = Field(None, min_length=1)
+    """Only these features; None takes all that are explained.  Those that do not exist, or have no
+    explanation, are named in the result."""
     explanation: uuid.UUID | None = None
     """Only this explanation, whether it is the newest or not."""
     scoring: ScoringSpec = ScoringSpec()

@@ -201,11 +201,16 @@ class JudgeSpec(Part):
         return BATCH_FEATURES if self.batch else self.concurrency
 
 
+FeatureIndex = Annotated[int, Field(ge=0, lt=2**31)]
+"""Number of a latent."""
+
+
 class FeatureSelection(Part):
     count: int = Field(8, ge=1)
     """How many features to take when ``indices`` is not given."""
-    indices: list[Annotated[int, Field(ge=0)]] | None = None
-    """Exactly these features."""
+    indices: list[FeatureIndex] | None = None
+    """Exactly these features, in this order.  Those that do not exist, or that the explainer cannot
+    do without examples, are named in the result and hold up no other."""
     min_postings: int = Field(60, ge=1)
     """Features that fired on fewer tokens are not sampled."""
     max_density: float = Field(0.05, gt=0, le=1)

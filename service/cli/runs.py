@@ -22,6 +22,9 @@ from service.cli.output import (
 )
 from service.cli.watch import describe, watch_run
 
+_FAILURES = 20
+"""Features named that a run could not do."""
+
 app = typer.Typer(no_args_is_help=True, help="Submit, follow and steer runs.")
 
 RunId = Annotated[str, typer.Argument(help="Id of the run.")]
@@ -188,3 +191,17 @@ def follow(client: Client, run_id: str, as_json: bool) -> None:
         fail(f"The run {run['state']}: {run['error'] or ''}".rstrip(": "), FAILED)
     if not as_json:
         out.print(f"The run {run['state']}.", highlight=False)
+        for each in (run, *run["children"]):
+            _say_what_failed(each)
+
+
+def _say_what_failed(run: dict[str, Any]) -> None:
+    """Names the features that a run which succeeded otherwise could not do."""
+    result = run["result"] or {}
+    if not result.get("failed"):
+        return
+    reasons = list(result["failures"].items())
+    lines = [f"  {feature}: {reason}" for feature, reason in reasons[:_FAILURES]]
+    if result["failed"] > len(lines):
+        lines.append("  ...")
+    say("\n".join([f"{run['kind']}: {result['failed']:,} features could not be done:", *lines]))

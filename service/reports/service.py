@@ -23,7 +23,8 @@ MOST_FEATURES = 5000
 def sae_report(
     session: Session, sae: Sae, reference: Sae | None, settings: Settings
 ) -> dict[str, Any]:
-    """What ``monosemy.interp.report.build_report`` says; 409 where nothing is scored."""
+    """What ``monosemy.interp.report.build_report`` says; 409 where nothing is scored,
+    of it or of the reference."""
     table, vectors, total = _table(session, sae)
     if not table:
         raise Problem(
@@ -43,8 +44,16 @@ def sae_report(
         cached=settings.judge_price_cached,
         output=settings.judge_price_output,
     )
+    compared = _table(session, reference)[0] if reference is not None else ()
+    if reference is not None and not compared:
+        raise Problem(
+            409,
+            "nothing-scored",
+            "There is nothing to compare with",
+            f"'{reference.name}' has no scores yet; submit a score run, or leave it out.",
+        )
     extras = Extras(
-        reference=_table(session, reference)[0] if reference is not None else (),
+        reference=compared,
         reference_name=reference.name if reference is not None else "",
         duplicates=duplicates,
         price=price if price.input or price.output else None,

@@ -16,8 +16,9 @@ from monosemy.interp.report.build import build_report
 from monosemy.interp.report.table import FeatureScores, scored
 from monosemy.specs import parse_spec
 from service.database.session import transaction
-from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Run, Score
+from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Feature, Run, Score
 from service.inference.client import InferenceClient
+from service.runs import lifecycle
 from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
@@ -417,3 +418,77 @@ def test_without_embeddings_nobody_is_nearest(trained: Trained, settings: Settin
     execute(trained, settings, EXPLAIN)
     run = execute(trained, settings, DISCRIMINATION)
     assert run.state == "failed" and "no embedding" in str(run.error)
+
+
+# -------------------------------------------------------------------- what cannot be done
+def named(*features: int, **options: Any) -> dict[str, Any]:
+    features_ = {"indices": list(features)}
+    return {**EXPLAIN, "explanation": {"features": features_, "examples": 4, **options}}
+
+
+def live(trained: Trained, count: int) -> list[int]:
+    """Features that fire often."""
+    with transaction(trained.engine) as session:
+        found = select(Feature.index).where(Feature.sae_id == trained.sae.id)
+        return list(session.scalars(found.order_by(Feature.postings.desc()).limit(count)))
+
+
+def test_features_that_do_not_exist_hold_up_no_other(trained: Trained, settings: Settings) -> None:
+    first, second = live(trained, 2)
+    run = execute(trained, settings, named(first, 64, second, 2**31 - 1))
+    assert run.state == "succeeded" and run.result is not None, run.error
+    assert (run.result["done"], run.result["failed"]) == (2, 2)
+    assert run.result["failures"] == {
+        "64": "There is no feature 64: the SAE has 0 to 63.",
+        "2147483647": "There is no feature 2147483647: the SAE has 0 to 63.",
+    }
+    nothing = execute(trained, settings, named(64, 65))
+    assert nothing.state == "failed" and nothing.attempt == 1
+    assert "None of 2 features could be done. 64: There is no feature 64" in str(nothing.error)
+
+
+def test_scoring_names_what_has_nothing_to_score(trained: Trained, settings: Settings) -> None:
+    first, second, without = live(trained, 3)
+    execute(trained, settings, named(first, second))
+    run = execute(trained, settings, {**SCORE, "features": [first, without, 64]})
+    assert run.state == "succeeded" and run.result is not None, run.error
+    assert (run.result["done"], run.result["failed"]) == (1, 2)
+    assert run.result["failures"] == {
+        str(without): "It has no explanation to score.",
+        "64": "There is no feature 64: the SAE has 0 to 63.",
+    }
+    nothing = execute(trained, settings, {**SCORE, "features": [without, 64]})
+    assert nothing.state == "failed"
+    assert f"{without}: It has no explanation to score." in str(nothing.error)
+    assert len(scores(trained)) == 1
+    # Explained meanwhile: taken up again, the run has something to do.
+    execute(trained, settings, named(without))
+    with transaction(trained.engine) as session:
+        lifecycle.retry_run(session, session.get_one(Run, nothing.id))
+    worker = Worker("interp", settings, InterpRuns(settings, trained.engine), trained.engine)
+    assert worker._take_one()
+    again = acts.load(trained.engine, nothing.id)
+    assert again.state == "succeeded" and again.result is not None, again.error
+    assert (again.result["done"], again.result["failed"]) == (1, 1)
+
+
+def test_an_explanation_of_another_feature_is_not_scored(
+    trained: Trained, settings: Settings
+) -> None:
+    first, second = live(trained, 2)
+    execute(trained, settings, named(first, second))
+    of_first = next(row for row in explanations(trained) if row.feature == first)
+    asked = {**SCORE, "features": [second], "explanation": str(of_first.id)}
+    run = execute(trained, settings, asked)
+    assert run.state == "failed" and "is not of this feature" in str(run.error)
+    with transaction(trained.engine) as session:
+        session.execute(text("DELETE FROM explanations WHERE id = :id"), {"id": of_first.id})
+    gone = execute(trained, settings, {**SCORE, "explanation": str(of_first.id)})
+    assert gone.state == "failed" and "gone" in str(gone.error)
+
+
+def test_a_budget_that_allows_nothing_is_no_success(trained: Trained, settings: Settings) -> None:
+    (first,) = live(trained, 1)
+    priced = {"price": {"input": 1e6, "output": 1e6}, "budget": 1e-6}
+    run = execute(trained, settings, named(first, judge=priced))
+    assert run.state == "failed" and "budget" in str(run.error)

@@ -156,7 +156,8 @@ def test_scores_are_planned_of_newest_chosen_or_one(
     assert {row.borrowed_id for row in whole.values()} == {new, scored, third}
     assert all(row.borrowed_id != row.explanation_id for row in whole.values())
     few = plan([3, 9])
-    assert list(few) == [3]
+    assert list(few) == [3, 9]
+    assert few[9].state == "failed"
     assert few[3].borrowed_id == whole[3].borrowed_id, "from all, not from the chosen"
     one = plan(None, old)
     assert {f: row.explanation_id for f, row in one.items()} == {1: old}

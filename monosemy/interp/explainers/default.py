@@ -60,7 +60,7 @@ def strongest(
     shown = [example.cropped(radius) for example in shown]
     if not any(example.peak > 0 for example in shown):
         raise DataError(
-            f"Feature {feature} has no example to explain it from.",
-            "Index more text, or leave the feature out.",
+            f"Feature {feature} fires nowhere in the documents that explanations are made from.",
+            "Index more text, leave it out, or take output_centric, which needs no examples.",
         )
     return shown
