@@ -84,7 +84,9 @@ def dictionary_metadata(folder: str | Path) -> dict[str, Any]:
     hook_name where the submodule's name tells it."""
     trainer = _trainer(Path(folder))
     named = {"model_name": "lm_name", "submodule": "submodule_name", "layer": "layer"}
-    found = {ours: trainer[theirs] for ours, theirs in named.items() if trainer.get(theirs)}
+    found = {
+        ours: trainer[theirs] for ours, theirs in named.items() if trainer.get(theirs) is not None
+    }
     place = re.fullmatch(r"(\w+?)_layer_(\d+)", str(found.get("submodule", "")))
     if place is not None and place[1] in _SITES:
         found["hook_name"] = f"blocks.{place[2]}.{_SITES[place[1]]}"

@@ -6,9 +6,11 @@ Nothing here unpickles: a pickle can run code, and no check of it makes that saf
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,10 @@ def float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; ``DataError`` if it is missing or something else."""
+    """A JSON object, whole numbers as integers however they are written, NaN as None.
+
+    ``DataError`` if it is missing or something else.
+    """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -68,11 +73,35 @@ def read_json(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} cannot be read: {error}.") from None
     if not isinstance(data, dict):
         raise DataError(f"{file} does not hold a JSON object.")
-    return data
+    found: dict[str, Any] = plain(data, whole_floats=True)
+    return found
 
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    """As ``plain`` has it: JSON that every reader takes."""
+    text = json.dumps(plain(data), indent=1, allow_nan=False)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def plain(value: Any, whole_floats: bool = False) -> Any:
+    """A foreign value as JSON has it: numpy's and torch's numbers are plain ones, those not finite
+    None, what is no JSON at all its text.  ``whole_floats``: 2.0 is the integer that was meant."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, whole_floats) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, whole_floats) for item in value]
+    if hasattr(value, "tolist"):  # numpy's and torch's
+        return plain(value.tolist(), whole_floats)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        if not math.isfinite(number):
+            return None
+        return int(number) if whole_floats and number.is_integer() else number
+    return str(value)
 
 
 def whole(config: Mapping[str, Any], key: str, least: int = 1) -> int:

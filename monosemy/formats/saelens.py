@@ -22,6 +22,7 @@ from monosemy.formats.equivalent import canonical
 from monosemy.formats.folder import (
     UNUSABLE,
     float32,
+    plain,
     read_json,
     read_tensors,
     replacing,
@@ -135,7 +136,7 @@ def imported(
     architecture = str(config.get("architecture"))
     if architecture not in _IMPORTS:
         raise DataError(f"it is a '{architecture}' SAE; known here: {_known()}.")
-    config, tensors = canonical(config, tensors)
+    config, tensors = canonical(plain(config, whole_floats=True), tensors)
     if scale is not None:
         config["normalize_activations"] = "none"
     sae = _IMPORTS[architecture].saelens_import(config, tensors)
@@ -253,9 +254,10 @@ def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
         )
     scaler = read_json(folder / _SCALER)
     factor = scaler.get("scaling_factor")
-    if scaler.get("has_whitening") or not isinstance(factor, float) or not 0 < factor < 1e30:
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if scaler.get("has_whitening") or not number or not 0 < factor < 1e30:
         raise DataError(f"{_SCALER} holds no single scaling_factor.")
-    return factor
+    return float(factor)
 
 
 def _known() -> str:

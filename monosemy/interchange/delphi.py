@@ -64,7 +64,8 @@ def export_delphi(folder: str | Path, records: Iterable[FeatureRecord], hookpoin
 def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[FeatureRecord]:
     """Records by module and latent, one at a time; of ``module`` alone where one is given.
 
-    Raises ``DataError`` for a folder without explanations or with files of another form.
+    Raises ``DataError`` for a folder without explanations (of ``module``) or with files of another
+    form.
     """
     root = Path(folder)
     named = sorted(_latent_files(root / "explanations"))
@@ -74,6 +75,11 @@ def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[Fea
             "Give the run's folder, the one that holds 'explanations' and 'scores'.",
         )
     modules = sorted({found for found, _, _ in named})
+    if module is not None and module.replace("/", "--") not in modules:
+        raise DataError(
+            f"The folder holds no explanations of the hookpoint {module!r}.",
+            f"It has {', '.join(modules[:8])}.",
+        )
     if module is None and len(modules) > 1:
         raise DataError(
             f"The folder holds explanations of {len(modules)} hookpoints.",
@@ -124,6 +130,13 @@ def _judged_out(judged: JudgedRecord) -> dict[str, Any]:
     }
 
 
+def _is_whole(value: Any) -> bool:
+    """A whole number, also one that somebody wrote as ``3.0``."""
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _judged(path: Path) -> tuple[JudgedRecord, ...]:
     found = []
     for number, row in enumerate(list_of(read_json(path), path.name, "the score"), 1):
@@ -137,7 +150,7 @@ def _judged(path: Path) -> tuple[JudgedRecord, ...]:
                 raise DataError(f"{where}: the prediction is neither true nor false.")
             answer = bool(answer)
         distance = row.get("distance")
-        stratum = distance if isinstance(distance, int) and row["activating"] else -1
+        stratum = int(distance) if _is_whole(distance) and row["activating"] else -1
         tokens = list_of(row.get("str_tokens", []), where, "str_tokens")
         words = tuple(text_of(token, where, "a token") for token in tokens)
         found.append(JudgedRecord(row["activating"], answer, stratum, words))

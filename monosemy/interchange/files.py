@@ -91,22 +91,20 @@ def feature_index(value: Any, where: str) -> int:
     """A feature's index, given as a number or its digits.  Raises ``DataError``."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_FEATURES:
         raise DataError(f"{where}: {str(value)[:40]!r} is no feature's index.")
     return value
 
 
 def text_of(value: Any, where: str, name: str) -> str:
-    """A text that a database stores: without NUL and without halves of surrogate pairs.
+    """Any text, also one with NUL or half a surrogate pair, which JSON has and tokens hold.
 
-    Raises ``DataError``.
+    Raises ``DataError`` for what is no text.
     """
     if not isinstance(value, str):
         raise DataError(f"{where}: {name} is no text.")
-    if "\0" in value:
-        raise DataError(f"{where}: {name} holds a NUL.")
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise DataError(f"{where}: {name} holds half of a surrogate pair.")
     return value
 
 

@@ -22,9 +22,10 @@ AnySAEClass = TypeVar("AnySAEClass", bound=SAE)
 
 
 def require(config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """``DataError`` for a key that has another value than the only one that is computed here."""
+    """``DataError`` for a key that has another value than the only one that is computed here; one
+    that is missing, or null, has that."""
     for key, value in values.items():
-        if config.get(key, value) != value:
+        if config.get(key) is not None and config[key] != value:
             raise DataError(f"cfg.json has {key} = {config[key]!r}; only {value!r} is supported.")
 
 

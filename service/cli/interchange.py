@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +27,7 @@ from service.cli.client import Client, segment
 from service.cli.connect import connect
 from service.cli.output import fail, readable_errors, say
 from service.cli.saes import SaeArgument
+from service.database.storable import storable_text
 
 app = typer.Typer(no_args_is_help=True, help="Exchange explanations with other tools.")
 
@@ -67,13 +71,20 @@ def export(
     about = client.get(f"/saes/{segment(sae)}")
     explained = None if all_features and layout is Layout.neuronpedia else True
     total = about["features"]["explained" if explained else "indexed"]
-    with reporting(None) as shown, shown.stage("export", total, "features") as stage:
+    if not total:
+        missing = "explanations: explain its features first" if explained else "index"
+        fail(f"'{about['name']}' has no {missing}. Nothing is written.")
+    with (
+        _whole(to) as folder,
+        reporting(None) as shown,
+        shown.stage("export", total, "features") as stage,
+    ):
         records = _records(client, sae, explained, stage)
         if layout is Layout.delphi:
-            count = export_delphi(to, records, source or about["site"])
+            count = export_delphi(folder, records, source or about["site"])
         else:
             named = source or about["name"]
-            count = export_neuronpedia(to, records, model or about["model"]["name"], named)
+            count = export_neuronpedia(folder, records, model or about["model"]["name"], named)
     say(f"{count:,} features written to {to}")
 
 
@@ -89,37 +100,103 @@ def import_(
 ) -> None:
     """Take in explanations of another tool, for the features of the same indices.
 
-    They are stored as given by a person, cut to 2,000 characters; what is there already is not
-    stored again, so an import that broke off can be made again.  delphi's judgements by detection
+    The whole folder is looked at first: one that does not fit is refused, and nothing of it is
+    stored.  Explanations are stored as given by a person, cut to 2,000 characters, NUL and halves
+    of surrogate pairs replaced; what is there already is not stored again, so an import that broke
+    off with the connection can be made again.  delphi's judgements by detection
     and fuzzing come with them, as scores 'detection:delphi' and 'fuzzing:delphi'.
 
     Example: monosemy labels import demo --format delphi --from results/run
     """
     client = connect()
     about = client.get(f"/saes/{segment(sae)}")
-    found = import_delphi(source, module) if layout is Layout.delphi else import_neuronpedia(source)
-    taken = left_out = scores = 0
-    with reporting(None) as shown, shown.stage("import", None, "features") as stage:
-        for record in found:
+    what = _look(_read(source, layout, module), about)
+    with reporting(None) as shown, shown.stage("import", what.features, "features") as stage:
+        for record in _read(source, layout, module):
             stage.advance(1)
-            if record.feature >= about["d_sae"]:
-                fail(f"The SAE has {about['d_sae']:,} features, so none is {record.feature:,}.")
             for said in record.explanations:
-                text = " ".join(said.text.split())[:_LONGEST_TEXT]
-                if not text:
-                    left_out += 1
-                    continue
-                path = f"/saes/{segment(sae)}/features/{record.feature}/explanations"
-                stored = client.post(path, {"text": text, "label": text[:_LONGEST_LABEL]})
-                taken += 1
-                for score in said.scores:
-                    if score.judged:
-                        given = _given(score, layout.value)
-                        client.post(f"/explanations/{stored['id']}/scores", given)
-                        scores += 1
-    with_scores = f" with {scores:,} scores" if scores else ""
-    empty = f", {left_out:,} empty ones not" if left_out else ""
-    say(f"{taken:,} explanations taken in{with_scores}{empty}")
+                if text := _storable(said):
+                    _store(client, about["id"], record.feature, text, said, layout)
+    with_scores = f" with {what.scores:,} scores" if what.scores else ""
+    empty = f", {what.empty:,} empty ones not" if what.empty else ""
+    say(f"{what.explanations:,} explanations taken in{with_scores}{empty}")
+
+
+@dataclass
+class _Contents:
+    """What a folder holds."""
+
+    features: int = 0
+    explanations: int = 0
+    empty: int = 0
+    scores: int = 0
+    surplus: list[int] = field(default_factory=list)
+    """Features with explanations that the SAE has not."""
+
+
+def _read(source: Path, layout: Layout, module: str | None) -> Iterator[FeatureRecord]:
+    return import_delphi(source, module) if layout is Layout.delphi else import_neuronpedia(source)
+
+
+def _look(records: Iterable[FeatureRecord], about: dict[str, Any]) -> _Contents:
+    """Goes through everything once, so that nothing is stored of a folder that does not fit."""
+    found = _Contents()
+    for record in records:
+        found.features += 1
+        texts = [bool(_storable(said)) for said in record.explanations]
+        found.explanations += sum(texts)
+        found.empty += len(texts) - sum(texts)
+        found.scores += sum(
+            bool(score.judged)
+            for said, text in zip(record.explanations, texts, strict=True)
+            for score in said.scores
+            if text
+        )
+        if record.feature >= about["d_sae"]:
+            found.surplus.append(record.feature)
+    if found.surplus:
+        first = ", ".join(f"{feature:,}" for feature in found.surplus[:3])
+        more = ", ..." if len(found.surplus) > 3 else ""
+        fail(
+            f"The SAE has {about['d_sae']:,} features, so none is {first}{more}: "
+            f"{len(found.surplus):,} of the folder's {found.features:,} do not exist. "
+            "Nothing is taken in; is it a folder of this SAE?"
+        )
+    if not found.explanations:
+        empty = f", but {found.empty:,} empty ones" if found.empty else ""
+        fail(f"The folder holds no explanation{empty}: there is nothing to take in.")
+    if not about["features"]["indexed"]:
+        fail(f"'{about['name']}' has no index, so no features to explain. Submit an index run.")
+    return found
+
+
+def _storable(said: ExplanationRecord) -> str:
+    """On one line, cut, and without what a database does not store."""
+    return storable_text(" ".join(said.text.split())[:_LONGEST_TEXT]).strip()
+
+
+def _store(
+    client: Client, sae: str, feature: int, text: str, said: ExplanationRecord, layout: Layout
+) -> None:
+    path = f"/saes/{segment(sae)}/features/{feature}/explanations"
+    stored = client.post(path, {"text": text, "label": text[:_LONGEST_LABEL]})
+    for score in said.scores:
+        if score.judged:
+            given = _given(score, layout.value)
+            client.post(f"/explanations/{stored['id']}/scores", given)
+
+
+@contextmanager
+def _whole(to: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes ``to`` once all is written; removed if it is not."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as beside:
+        folder = Path(beside) / "written"
+        folder.mkdir()
+        yield folder
+        if to.exists():
+            to.rmdir()  # it is empty
+        folder.rename(to)
 
 
 def _given(score: ScoreRecord, source: str) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
-from monosemy.interchange.delphi import import_delphi
-from monosemy.interchange.neuronpedia import import_neuronpedia
+from monosemy.data.token_bytes import TokenBytes
+from monosemy.interchange.delphi import export_delphi, import_delphi
+from monosemy.interchange.neuronpedia import export_neuronpedia, import_neuronpedia
+from monosemy.interchange.records import ExplanationRecord, FeatureRecord
 from service.cli.main import app
 from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
-from service.database.tables import Explanation, Score
+from service.database.tables import Explanation, Model, Score
 from tests.support.library_rows import Library, add_explanation
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -169,3 +171,96 @@ def test_delphis_judgements_come_with_its_explanations(
 def test_what_is_no_export_is_refused(explained: Library, tmp_path: Path) -> None:
     said = call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path), code=1)
     assert "holds no explanations of delphi's" in said
+
+
+def said(feature: int, text: str) -> FeatureRecord:
+    return FeatureRecord(feature, explanations=(ExplanationRecord(text),))
+
+
+def texts_of(engine: Engine) -> dict[int, str]:
+    with transaction(engine) as session:
+        return {row.feature: row.text for row in session.scalars(select(Explanation))}
+
+
+def written(tmp_path: Path, layout: str, *records: FeatureRecord) -> tuple[str, ...]:
+    folder = tmp_path / "in"
+    if layout == "delphi":
+        export_delphi(folder, records, "layers.2")
+    else:
+        export_neuronpedia(folder, records, "m", "s")
+    return ("labels", "import", "demo", "--format", layout, "--from", str(folder))
+
+
+@pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
+def test_an_import_that_does_not_fit_stores_nothing(
+    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+) -> None:
+    before = texts_of(cli_engine)
+    records = [said(feature, f"New {feature}") for feature in (3, 4, 60, 61)]
+    told = call(*written(tmp_path, layout, *records), code=1)
+    assert "60 features, so none is 60, 61: 2 of the folder's 4" in told
+    assert texts_of(cli_engine) == before
+
+
+@pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
+def test_a_damaged_row_at_the_end_stores_nothing(
+    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+) -> None:
+    before = texts_of(cli_engine)
+    command = written(tmp_path, layout, *(said(feature, "New") for feature in (3, 4)))
+    broken = {"delphi": "layers.2_latent5.txt", "neuronpedia": "batch-9.jsonl"}[layout]
+    (tmp_path / "in/explanations" / broken).write_text('{"index": 5}')
+    assert "is no text" in call(*command, code=1)
+    assert texts_of(cli_engine) == before
+
+
+@pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
+def test_what_a_database_does_not_store_is_replaced(
+    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+) -> None:
+    odd = "Kings\0 and half\ud800 queens \U0001f451\nof old"
+    call(*written(tmp_path, layout, said(3, odd)))
+    assert texts_of(cli_engine)[3] == "Kings\ufffd and half\ufffd queens \U0001f451 of old"
+
+
+def test_an_import_of_nothing_is_no_success(explained: Library, tmp_path: Path) -> None:
+    told = call(*written(tmp_path, "neuronpedia", FeatureRecord(3), said(4, " \n")), code=1)
+    assert "holds no explanation, but 1 empty ones" in told
+
+
+@pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
+def test_an_export_of_nothing_leaves_nothing(
+    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+) -> None:
+    with transaction(cli_engine) as session:
+        session.query(Explanation).delete()
+    command = ("labels", "export", "demo", "--format", layout, "--to", str(tmp_path / "out"))
+    assert "explain its features first" in call(*command, code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_fails_leaves_nothing(explained: Library, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()  # empty: it may be there
+    command = ("labels", "export", "demo", "--format", "delphi", "--to", str(out))
+    call(*command, "--source", "../../x", code=1)
+    assert list(tmp_path.iterdir()) == [out] and list(out.iterdir()) == []
+    call(*command)
+    assert len(list(import_delphi(out))) == 3
+
+
+def test_tokens_with_nul_leave_and_arrive(
+    explained: Library, cli_engine: Engine, tmp_path: Path
+) -> None:
+    with transaction(cli_engine) as session:
+        model = session.get_one(Model, explained.model)
+        before, model.token_bytes = model.token_bytes, TokenBytes([b"a\0", *[b"\0"] * 8]).pack()
+    out = tmp_path / "out"
+    try:
+        call("labels", "export", "demo", "--format", "neuronpedia", "--to", str(out))
+    finally:
+        with transaction(cli_engine) as session:
+            session.get_one(Model, explained.model).token_bytes = before
+    found = list(import_neuronpedia(out))
+    assert any("\0" in token for each in found[0].examples for token in each.tokens)
+    call("labels", "import", "demo", "--format", "neuronpedia", "--from", str(out))
