@@ -62,8 +62,12 @@ def _download(sae: str, what: str, destination: Path, as_json: bool, **parameter
         fail(f"{destination}: end the name in .parquet or .arrow.", 2)
     if destination.exists():
         fail(f"{destination} is there already.")
+    client = connect()
+    about = client.get(f"/saes/{segment(sae)}")
+    if not about["features"]["indexed"]:
+        fail(f"'{about['name']}' has no index, so nothing to export. Submit an index run.")
     path = f"/saes/{segment(sae)}/{what}.{form}"
-    size = connect().download(path, destination, **parameters)
+    size = client.download(path, destination, **parameters)
     if as_json:
         print_json({"file": str(destination), "bytes": size})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.progress_text import describe
 from monosemy.specs import apply_overrides, load_spec, parse_spec
 from service.cli.client import FAILED, Client, segment
 from service.cli.connect import connect
@@ -20,7 +21,7 @@ from service.cli.output import (
     readable_errors,
     say,
 )
-from service.cli.watch import describe, watch_run
+from service.cli.watch import watch_run
 
 _FAILURES = 20
 """Features named that a run could not do."""

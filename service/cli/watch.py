@@ -11,13 +11,13 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from monosemy.progress_text import bar_width, describe, is_due, shows_bars
 from service.cli.client import UNREACHABLE, ApiError, Client, segment
 from service.cli.output import plain, print_json_line, printable, say
 
 _RETRY_SECONDS = 2.0
 _GIVE_UP_SECONDS = 120.0
 """The service may be started anew while a run is followed; after so long it is taken for gone."""
-_PLAIN_SECONDS = 5.0
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -75,6 +75,10 @@ def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
             time.sleep(_RETRY_SECONDS)
 
 
+def _title(kind: str, data: dict[str, Any]) -> str:
+    return f"{kind:<9}{data['stage']:<12}"
+
+
 class _View(Protocol):
     def __enter__(self) -> _View: ...
 
@@ -86,16 +90,17 @@ class _View(Protocol):
 def _choose_view(console: Console, as_json: bool) -> _View:
     if as_json:
         return _JsonView()
-    return _BarView(console) if console.is_terminal else _PlainView(console)
+    return _BarView(console) if shows_bars(console) else _PlainView(console)
 
 
 class _BarView:
     """One bar per stage with rate, time left and the latest metrics."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=bar_width(console)),
             TextColumn("{task.fields[text]}"),
             console=console,
             refresh_per_second=4,
@@ -114,13 +119,15 @@ class _BarView:
         if event["type"] in ("progress", "stage"):
             key = (event["run_id"], data["stage"])
             if key not in self._bars:
-                title = plain(f"{kind:<9}{data['stage']:<12}")
+                title = plain(_title(kind, data))
                 self._bars[key] = self._progress.add_task(title, total=data["total"], text="")
             ended = event["type"] == "stage"
             # An ended stage has a full bar, also when its total was unknown or an estimate.
             total = data["done"] or 1 if ended else data["total"]
             done = total if ended else data["done"]
-            text = plain(describe(data, ended))
+            taken = len(_title(kind, data)) + bar_width(self._console) + 3
+            room = self._console.width - taken
+            text = plain(describe(data, ended, room))
             self._progress.update(self._bars[key], completed=done, total=total, text=text)
         elif (line := _line(kind, event)) is not None:
             self._progress.console.print(
@@ -134,6 +141,7 @@ class _PlainView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: dict[tuple[str, str], float] = {}
+        """When each stage had its last line."""
 
     def __enter__(self) -> _PlainView:
         return self
@@ -145,7 +153,9 @@ class _PlainView:
         data, now = event["data"], time.monotonic()
         if event["type"] in ("progress", "stage"):
             key, ended = (event["run_id"], data["stage"]), event["type"] == "stage"
-            if not ended and now - self._shown.get(key, 0.0) < _PLAIN_SECONDS:
+            last = self._shown.get(key)
+            elapsed = data.get("elapsed_seconds", 0.0)
+            if not ended and last is not None and not is_due(now - last, elapsed):
                 return
             self._shown[key] = now
             line: str | None = f"{kind} {data['stage']}: {describe(data, ended)}"
@@ -170,18 +180,6 @@ class _JsonView:
         print_json_line({"kind": kind, **event})
 
 
-def describe(data: dict[str, Any], ended: bool = False) -> str:
-    """``12,288/120,000 tokens  5,120 tokens/s  0:21 left  fvu 0.42``."""
-    total = f"/{data['total']:,}" if data.get("total") else ""
-    parts = [f"{data['done']:,}{total} {data['unit']}", f"{_rate(data['rate'])} {data['unit']}/s"]
-    if ended:
-        parts.append(f"in {_clock(data['elapsed_seconds'])}")
-    elif data.get("eta_seconds") is not None:
-        parts.append(f"{_clock(data['eta_seconds'])} left")
-    parts += [f"{name} {_short(value)}" for name, value in data["metrics"].items()]
-    return "  ".join(parts)
-
-
 def _line(kind: str, event: dict[str, Any]) -> str | None:
     """State changes and log lines in words."""
     data = event["data"]
@@ -195,17 +193,3 @@ def _line(kind: str, event: dict[str, Any]) -> str | None:
     if event["type"] == "state" and (data.get("interrupted") or data.get("error")):
         return f"{kind} queued again: {data.get('error') or 'its worker had to stop'}"
     return None
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

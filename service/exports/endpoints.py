@@ -16,7 +16,7 @@ from service.exports.activations import (
     chosen_features,
     open_index,
 )
-from service.exports.features import feature_batches, feature_schema, require_features
+from service.exports.features import feature_batches, feature_schema
 from service.exports.stream import MEDIA_TYPES, Form, streamed
 from service.keys.authorize import CanRead
 from service.problems import documented
@@ -44,7 +44,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
     "/features.{form}",
     summary="Export features",
     response_class=StreamingResponse,
-    responses={**_FILE, **documented(404, 409, 422)},
+    responses={**_FILE, **documented(404, 422)},
 )
 def features(
     context: ContextDep,
@@ -58,7 +58,6 @@ def features(
     of that one. What is written while the file is sent may be in its later parts."""
     with transaction(context.engine) as session:
         found, _ = find_sae(session, sae)
-        require_features(session, found)
     batches = feature_batches(context.engine, found.id, scorer)
     return streamed(f"features-{found.id}", feature_schema(), batches, form)
 

@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Float, exists, select, true
+from sqlalchemy import Engine, Float, select, true
 from sqlalchemy.orm import Session
 
 from service.database.session import transaction
-from service.database.tables import Feature, Sae, Score
+from service.database.tables import Feature, Score
 from service.features.repository import best_of
-from service.problems import Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,14 +55,6 @@ def feature_schema() -> pa.Schema:
             pa.field("scores", pa.list_(pa.field("item", score, nullable=False)), nullable=False),
         ]
     )
-
-
-def require_features(session: Session, sae: Sae) -> None:
-    """409 for an SAE that has no features to export."""
-    if not session.scalar(select(exists().where(Feature.sae_id == sae.id))):
-        raise Problem(
-            409, "conflict", "The SAE has no index", f"Index '{sae.name}' first (kind: index)."
-        )
 
 
 def feature_batches(

@@ -17,7 +17,7 @@ from service.cli.main import app
 from service.database.judge_tables import JudgeCall
 from service.database.session import transaction
 from service.database.tables import Explanation, Model, Score
-from tests.support.library_rows import Library, add_explanation
+from tests.support.library_rows import Library, add_explanation, add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 
@@ -253,14 +253,12 @@ def test_tokens_with_nul_leave_and_arrive(
     explained: Library, cli_engine: Engine, tmp_path: Path
 ) -> None:
     with transaction(cli_engine) as session:
-        model = session.get_one(Model, explained.model)
-        before, model.token_bytes = model.token_bytes, TokenBytes([b"a\0", *[b"\0"] * 8]).pack()
+        made = add_library(session, "nul")
+        model = session.get_one(Model, made.model)
+        model.token_bytes = TokenBytes([b"a\0", *[b"\0"] * 8]).pack()
+        add_explanation(session, made, 1, "kings", "Names of kings.", 0.8)
     out = tmp_path / "out"
-    try:
-        call("labels", "export", "demo", "--format", "neuronpedia", "--to", str(out))
-    finally:
-        with transaction(cli_engine) as session:
-            session.get_one(Model, explained.model).token_bytes = before
+    call("labels", "export", "nul", "--format", "neuronpedia", "--to", str(out))
     found = list(import_neuronpedia(out))
     assert any("\0" in token for each in found[0].examples for token in each.tokens)
-    call("labels", "import", "demo", "--format", "neuronpedia", "--from", str(out))
+    call("labels", "import", "nul", "--format", "neuronpedia", "--from", str(out))
