@@ -55,6 +55,9 @@ def publish_model(session: Session, host: HostModel, spec: ModelSpec) -> uuid.UU
             session.execute(insert(Model).values(**values).on_conflict_do_nothing())
             found = session.scalars(select(Model).where(Model.name == name)).one()
         if found.info["fingerprint"] == info["fingerprint"]:
+            packed = host.token_bytes().pack()
+            if found.token_bytes != packed:  # an older version read this vocabulary otherwise
+                found.token_bytes = packed
             return found.id
     raise RuntimeError(f"two host models share the name and hash of {host.name}")
 

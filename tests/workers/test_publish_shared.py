@@ -57,6 +57,19 @@ def other_host(host: HostModel, seed: int) -> HostModel:
         return HostModel.wrap(LlamaForCausalLM(host.model.config), host.tokenizer, host.name)
 
 
+def test_a_vocabulary_that_was_read_wrongly_is_mended(
+    clean_engine: Engine, tiny_host: HostModel
+) -> None:
+    """By an older version, which knew fewer families of tokenizers."""
+    with transaction(clean_engine) as session:
+        made = publish.publish_model(session, tiny_host, ModelSpec(name="tiny"))
+        session.get_one(Model, made).token_bytes = b"MTB1\0\0\0\0"
+    with transaction(clean_engine) as session:
+        assert publish.publish_model(session, tiny_host, ModelSpec(name="tiny")) == made
+    with transaction(clean_engine) as session:
+        assert session.get_one(Model, made).token_bytes == tiny_host.token_bytes().pack()
+
+
 def test_models_of_one_name_are_told_apart_by_their_weights(
     clean_engine: Engine, tiny_host: HostModel
 ) -> None:
