@@ -66,3 +66,5 @@ def test_without_scores_there_is_nothing_to_report(client: TestClient, scored: L
     assert answer.json()["type"] == "urn:monosemy:problem:nothing-scored"
     assert client.get(URL.format("nobody")).status_code == 404
     assert client.get(URL.format("demo"), params={"reference": "nobody"}).status_code == 404
+    empty = client.get(URL.format("demo"), params={"reference": "unscored"})
+    assert empty.status_code == 409 and "'unscored' has no scores yet" in empty.json()["detail"]
