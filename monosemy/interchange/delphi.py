@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from monosemy.errors import DataError
 from monosemy.interchange.files import (
@@ -130,7 +130,7 @@ def _judged_out(judged: JudgedRecord) -> dict[str, Any]:
     }
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int | float]:
     """A whole number, also one that somebody wrote as ``3.0``."""
     if isinstance(value, float):
         return value.is_integer()
@@ -150,7 +150,7 @@ def _judged(path: Path) -> tuple[JudgedRecord, ...]:
                 raise DataError(f"{where}: the prediction is neither true nor false.")
             answer = bool(answer)
         distance = row.get("distance")
-        stratum = int(distance) if _is_whole(distance) and row["activating"] else -1
+        stratum = int(distance) if row["activating"] and _is_whole(distance) else -1
         tokens = list_of(row.get("str_tokens", []), where, "str_tokens")
         words = tuple(text_of(token, where, "a token") for token in tokens)
         found.append(JudgedRecord(row["activating"], answer, stratum, words))

@@ -159,7 +159,7 @@ def test_a_useless_answer_is_asked_for_again_and_never_replaced() -> None:
 def test_failures_name_their_reason() -> None:
     with StubServer([error(403)]) as stub, pytest.raises(EndpointError, match="refuses us"):
         explain(stub, positives())
-    with StubServer() as stub, pytest.raises(DataError, match="Feature 7 has no example"):
+    with StubServer() as stub, pytest.raises(DataError, match="Feature 7 fires nowhere"):
         explain(stub, [])
     silent = example(1, "nothing fires here")
     with StubServer() as stub, pytest.raises(DataError, match="no example"):
