@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -254,10 +254,10 @@ def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
         )
     scaler = read_json(folder / _SCALER)
     factor = scaler.get("scaling_factor")
-    number = isinstance(factor, int | float) and not isinstance(factor, bool)
-    if scaler.get("has_whitening") or not number or not 0 < factor < 1e30:
+    usable = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if scaler.get("has_whitening") or not usable or not 0 < cast(float, factor) < 1e30:
         raise DataError(f"{_SCALER} holds no single scaling_factor.")
-    return float(factor)
+    return float(cast(float, factor))
 
 
 def _known() -> str:
