@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.database.session import transaction
-from tests.support.bad_names import BAD_NAMES
 from tests.support.library_rows import add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -64,7 +63,11 @@ def test_a_list_from_beginning_to_end() -> None:
     call("list", "show", "royals", code=4)
 
 
-@pytest.mark.parametrize("name", [n for n in BAD_NAMES if "\0" not in n], ids=ascii)
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "../x", " demo", "", ".", "-x", "a?b", "a\nb", "\u202e", "half\ud800"],
+    ids=ascii,
+)
 def test_a_name_that_no_address_holds_is_refused_in_a_line(name: str) -> None:
     made = CliRunner().invoke(app, ["list", "new", "--", name], env={"COLUMNS": "200"})
     assert made.exit_code == 2 and len(made.stderr.splitlines()) == 1, made.output

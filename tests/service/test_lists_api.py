@@ -242,20 +242,20 @@ def test_bad_entries_change_nothing(client: TestClient, how: str, body: Any) -> 
     assert order(client, "kept") == [1, 2]
 
 
-@pytest.mark.parametrize("name", [*BAD_NAMES, 7, None], ids=ascii)
-def test_names_that_no_list_can_have(client: TestClient, name: Any) -> None:
+def test_names_that_no_list_can_have(client: TestClient) -> None:
     # By hand: half a surrogate pair has an escape in JSON, and no form in UTF-8.
     headers = {"Content-Type": "application/json"}
-    refused = client.post(LISTS, content=json.dumps({"name": name}), headers=headers)
-    assert refused.status_code == 422
-    assert [each["path"] for each in refused.json()["errors"]] == ["name"]
+    for name in [*BAD_NAMES, 7, None]:
+        refused = client.post(LISTS, content=json.dumps({"name": name}), headers=headers)
+        assert refused.status_code == 422, ascii(name)
+        assert [each["path"] for each in refused.json()["errors"]] == ["name"]
 
 
-@pytest.mark.parametrize("name", GOOD_NAMES, ids=ascii)
-def test_every_name_is_an_address(client: TestClient, name: str) -> None:
-    begin(client, name)
-    assert client.get(f"{LISTS}/{quote(name, safe='')}").json()["name"] == name
-    assert client.delete(f"{LISTS}/{quote(name, safe='')}").status_code == 204
+def test_every_name_is_an_address(client: TestClient) -> None:
+    for name in GOOD_NAMES:
+        begin(client, name)
+        assert client.get(f"{LISTS}/{quote(name, safe='')}").json()["name"] == name
+        assert client.delete(f"{LISTS}/{quote(name, safe='')}").status_code == 204
 
 
 def test_another_spelling_is_the_same_name(client: TestClient) -> None:
