@@ -23,6 +23,7 @@ from service.database.tables import Explanation, Sae
 from service.settings import Settings
 from service.stack.postgres import EmbeddedPostgres
 from tests.support import run_acts as acts
+from tests.support.campaign import wider
 from tests.support.stub_server import StubServer
 from tests.support.whole_library import check_library, judge, pipeline_of, rows
 from tests.support.worker_process import (
@@ -58,7 +59,7 @@ def database(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(server.data.parent, ignore_errors=True)
 
 
-@pytest.mark.parametrize("lease", [2.0, 30.0], ids=["longer than a lease", "shorter"])
+@pytest.mark.parametrize("lease", [2.0, *wider(30.0)], ids=["longer than a lease", "shorter"])
 def test_a_database_that_is_away_for_a_while(
     database: EmbeddedPostgres, judged: Settings, tiny_spec: dict[str, Any], lease: float
 ) -> None:
@@ -84,6 +85,7 @@ def stop_for_a_while(database: EmbeddedPostgres) -> None:
     database.start()
 
 
+@pytest.mark.campaign
 def test_a_worker_that_slept_through_its_lease_writes_nothing(
     clean_engine: Engine, judged: Settings, tiny_spec: dict[str, Any]
 ) -> None:
@@ -121,6 +123,7 @@ datetime.datetime = Skewed
 """
 
 
+@pytest.mark.campaign
 def test_clocks_that_differ_by_two_minutes_change_nothing(
     clean_engine: Engine, judged: Settings, tiny_spec: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -164,7 +167,7 @@ def small_disk(judged: Settings) -> Iterator[Path]:
     subprocess.run(["umount", "--recursive", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("fault", ["full", "read-only"])
+@pytest.mark.parametrize("fault", ["full", *wider("read-only")])
 def test_a_disk_that_takes_nothing_for_a_while(
     clean_engine: Engine,
     judged: Settings,
