@@ -22,6 +22,7 @@ import torch
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.index.builder import build_index
 from monosemy.index.records import iterate_feature_rows
+from monosemy.models.abilities import Abilities
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs.parts import IndexingSpec
 
@@ -78,6 +79,7 @@ class SyntheticSource:
 
 class SyntheticHost:
     name = "synthetic"
+    abilities = Abilities(None, None, None, None)
 
     def __init__(self, width: int, vocabulary: int) -> None:
         self.d_model, self.d_vocab = width, vocabulary

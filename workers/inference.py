@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.middleware import Middleware
@@ -20,10 +23,10 @@ from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
 from service import logs, problems, tracing
 from service.middleware import RequestBoundary
-from service.problems import Problem, from_exception, problem_response, unavailable
+from service.problems import Problem, unavailable
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
-from workers.failures import is_out_of_memory
+from workers.failures import describe_failure, is_out_of_memory, without_secrets
 from workers.inference_bodies import (
     ActivationsBody,
     ContrastBody,
@@ -33,6 +36,8 @@ from workers.inference_bodies import (
 )
 from workers.inference_engine import InferenceEngine, NoSaeFolder
 from workers.inference_metrics import WarmCollector
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -52,33 +57,48 @@ def create_app(settings: Settings) -> FastAPI:
         None if megabytes is None else megabytes * 1_000_000,
     )
 
+    reason = partial(_problem, settings)
+
+    @contextmanager
+    def with_reason() -> Iterator[None]:
+        """Whatever fails within as a problem that names its reason."""
+        try:
+            yield
+        except Exception as error:
+            raise reason(error) from error
+
     registry.register(WarmCollector(engine))
 
     @app.post("/activations")
     def activations(body: ActivationsBody) -> JSONResponse:
-        saes = [each.asked() for each in body.saes]
-        return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
+        with with_reason():
+            saes = [each.asked() for each in body.saes]
+            return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
 
     @app.post("/contrast")
     def contrast(body: ContrastBody) -> JSONResponse:
-        place = body.sae
-        return JSONResponse(engine.contrast(body.model, place.path, place.site, body.asked()))
+        with with_reason():
+            place = body.sae
+            return JSONResponse(engine.contrast(body.model, place.path, place.site, body.asked()))
 
     @app.post("/tokenize")
     def tokenize(body: TokenizeBody) -> JSONResponse:
-        path = None if body.sae is None else body.sae.path
-        return JSONResponse(engine.tokenize(body.model, path, body.prompt()))
+        with with_reason():
+            path = None if body.sae is None else body.sae.path
+            return JSONResponse(engine.tokenize(body.model, path, body.prompt()))
 
     @app.post("/steer")
     def steer(body: SteerBody) -> StreamingResponse:
         """Lines of JSON: events as they come; ``error`` ends a stream that cannot go on."""
-        place = body.sae
-        events = engine.steer(body.model, place.path, place.site, body.asked())
-        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+        with with_reason():
+            place = body.sae
+            events = engine.steer(body.model, place.path, place.site, body.asked())
+            return StreamingResponse(_lines(events, reason), media_type="application/x-ndjson")
 
     @app.post("/embed")
     def embed(body: EmbedBody) -> dict[str, Any]:
-        return {"embeddings": engine.embed(body.texts)}
+        with with_reason():
+            return {"embeddings": engine.embed(body.texts)}
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -88,33 +108,36 @@ def create_app(settings: Settings) -> FastAPI:
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def answer(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(_problem(error), request.url.path, None)
-
     problems.install(app)
-    for kind in (MonosemyError, MemoryError, OSError, RuntimeError):
-        app.add_exception_handler(kind, answer)
     return app
 
 
-def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
+def _lines(
+    events: Iterator[dict[str, Any]], reason: Callable[[Exception], Problem]
+) -> Iterator[str]:
     try:
         for event in events:
             yield json.dumps(event) + "\n"
-    except (MonosemyError, MemoryError, OSError, RuntimeError) as error:
+    except Exception as error:
         # The status is sent already.
-        detail = str(_problem(error).detail)
-        yield json.dumps({"event": "error", "detail": detail}) + "\n"
+        problem = reason(error)
+        told = {"event": "error", "detail": str(problem.detail), "status": problem.status_code}
+        yield json.dumps(told) + "\n"
 
 
-def _problem(error: Exception) -> Problem:
+def _problem(settings: Settings, error: Exception) -> Problem:
+    """What the caller is told: the API, which passes it on to whoever asked."""
+    if isinstance(error, Problem):
+        return error
     if is_out_of_memory(error):
         return unavailable("Memory", "There is not enough memory for this request; try again.")
     if isinstance(error, NoSaeFolder):
         return Problem(404, "not-found", "Not found", str(error))
     if isinstance(error, MonosemyError):
         return Problem(422, "invalid-request", "The request cannot be served", str(error))
-    return from_exception(error)
+    logger.error("a request failed", exc_info=error)
+    told, _ = describe_failure(error)
+    return Problem(500, "internal", "The request failed", without_secrets(told, settings))
 
 
 def main() -> None:

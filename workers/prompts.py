@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from monosemy.data.characters import encodable
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 
@@ -38,6 +39,7 @@ class Tokenizing:
         """
         with self._lock:
             text = prompt.text if prompt.messages is None else self._rendered(prompt)
+            text, _ = encodable(text or "")
             return [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def row(self, prompt: Prompt, prepend_bos: bool) -> tuple[list[int], int]:

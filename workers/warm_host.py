@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 
 from monosemy.errors import DataError
-from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
@@ -75,8 +74,8 @@ class WarmHost:
     @property
     def longest(self) -> int:
         """Tokens that the host model can read at once."""
-        limit = getattr(text_config(self.host.model), "max_position_embeddings", None)
-        return min(MAX_TOKENS, limit) if isinstance(limit, int) and limit > 0 else MAX_TOKENS
+        limit = self.host.abilities.positions
+        return MAX_TOKENS if limit is None else min(MAX_TOKENS, limit)
 
     def turn(self, work: Callable[[], T]) -> T:
         """Runs ``work`` on the host's thread, and waits for it."""
@@ -103,6 +102,7 @@ class WarmHost:
         tokens, room = len(row.ids) - row.skip, self.longest - row.skip
         if not 1 <= tokens <= room:
             raise DataError(f"The text has {tokens} tokens; 1 to {room} can be read.")
+        self.host.check_ids(torch.tensor(row.ids))
         for use in row.uses:
             width = self.host.site_width(use.site)
             if width != use.sae.d_in:

@@ -25,7 +25,7 @@ def messages_of(value: Any, column: str, where: str) -> list[Mapping[str, Any]]:
     objects with a role and a content."""
     if value is None:
         return []
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise DataError(
             f"{where}: '{column}' holds {type(value).__name__}, not a list of messages.",
             "A dialogue is [{'role': ..., 'content': ...}, ...]; for plain text set "
@@ -33,8 +33,26 @@ def messages_of(value: Any, column: str, where: str) -> list[Mapping[str, Any]]:
         )
     for number, message in enumerate(value, 1):
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
-            raise DataError(f"{where}: message {number} of '{column}' has no role and content.")
+            raise DataError(
+                f"{where}: message {number} of '{column}' has no role and content.",
+                _message_advice(message),
+            )
+        if not isinstance(message["role"], str) or not message["role"].strip():
+            raise DataError(
+                f"{where}: the role of message {number} of '{column}' is no text.",
+                "Name who speaks: system, user or assistant.",
+            )
     return list(value)
+
+
+def _message_advice(message: Any) -> str | None:
+    if isinstance(message, Mapping) and {"from", "value"} <= message.keys():
+        return "Rename 'from' to 'role' (human: user, gpt: assistant) and 'value' to 'content'."
+    if isinstance(message, str):
+        return "For plain text set text.packing=document, one text per record."
+    if isinstance(message, int):
+        return "Token ids are no messages: name the column of the dialogue (text.column)."
+    return None
 
 
 class ChatRenderer:

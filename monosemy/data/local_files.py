@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from monosemy.data.chats import messages_of
-from monosemy.data.documents import Document, Holds, column_of, name_of
+from monosemy.data.documents import Document, Holds, column_of
+from monosemy.data.records import Records, missing_column
 from monosemy.errors import DataError
 
 WHOLE_FILE_CHARACTERS = 20_000
@@ -30,6 +30,9 @@ def read_txt(file: Path, column: str, holds: Holds = "text") -> Iterator[Documen
     try:
         with file.open(encoding="utf-8-sig") as stream:
             held = stream.read(WHOLE_FILE_CHARACTERS + 1)
+            no_text = _zeros_advice(file, held.encode("utf-8", "replace"))
+            if no_text is not None:
+                raise DataError(f"{file} holds NUL characters instead of text.", no_text)
             if len(held) <= WHOLE_FILE_CHARACTERS:
                 yield Document(file.name, held.strip())
                 return
@@ -66,19 +69,20 @@ def _cut(text: str) -> int:
 
 def _encoding_fault(file: Path) -> tuple[str, str]:
     """Message and advice; reads the file again, line by line, to say where."""
-    advice = f"Convert it, for example: iconv -t UTF-8 {file.name}"
     with file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 byte = line[error.start]
-                return f"{file}, line {number}: byte 0x{byte:02x} is not UTF-8.", advice
-    return f"{file} is not UTF-8.", advice
+                message = f"{file}, line {number}: byte 0x{byte:02x} is not UTF-8."
+                return message, utf8_advice(file, line)
+    return f"{file} is not UTF-8.", utf8_advice(file, b"")
 
 
 def read_jsonl(file: Path, column: str, holds: Holds = "text") -> Iterator[Document]:
     """One document per line, its text under ``column``; lines may be gzipped (.gz)."""
+    records = Records(column, holds)
     with _open_binary(file) as stream:
         lines = enumerate(stream, 1)
         while True:
@@ -87,48 +91,44 @@ def read_jsonl(file: Path, column: str, holds: Holds = "text") -> Iterator[Docum
             except StopIteration:
                 return
             except (OSError, EOFError, zlib.error) as error:
-                raise DataError(f"Cannot read {file}: {error}.") from None
+                reason = str(error).rstrip(".") or type(error).__name__
+                advice = "Is the file whole?" if file.suffix == ".gz" else None
+                raise DataError(f"Cannot read {file}: {reason}.", advice) from None
             if line.strip():
-                yield _document_of_line(file, number, line, column, holds)
+                record = _record_of_line(file, number, line)
+                where = f"{file}, line {number}"
+                yield records.document(record, where, f"{file.name}:{number}")
 
 
 def _open_binary(file: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
 
 
-def _document_of_line(file: Path, number: int, line: bytes, column: str, holds: Holds) -> Document:
+def _record_of_line(file: Path, number: int, line: bytes) -> Any:
     where = f"{file}, line {number}"
     try:
-        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: byte {error.start + 1} is not UTF-8.") from None
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}.") from None
-    if not isinstance(record, Mapping):
-        raise DataError(f"{where} holds no JSON object but a {type(record).__name__}.")
-    return document_of(record, column, where, f"{file.name}:{number}", holds)
+        byte, advice = line[error.start], utf8_advice(file, line)
+        raise DataError(f"{where}: byte 0x{byte:02x} is not UTF-8.", advice) from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        raise DataError(f"{where} is not JSON: {reason}.", _zeros_advice(file, line)) from None
 
 
-def document_of(
-    record: Mapping[str, Any], column: str, where: str, name: str, holds: Holds = "text"
-) -> Document:
-    """The document in one record; null counts as empty.  ``DataError`` names the columns."""
-    column = column_of(record.keys(), column, holds)
-    if column not in record:
-        raise missing_column(where, column, list(record))
-    value = record[column]
-    if holds == "chat" or (holds == "either" and isinstance(value, list)):
-        return Document(name_of(record, name), "", messages_of(value, column, where))
-    if value is not None and not isinstance(value, str):
-        advice = "For chats set text.packing=chat." if isinstance(value, list) else None
-        raise DataError(f"{where}: '{column}' holds {type(value).__name__}, not text.", advice)
-    return Document(name_of(record, name), value or "")
+def utf8_advice(file: Path, head: bytes) -> str:
+    """How to make UTF-8 of a file that is not; ``head`` is where the fault is, or its beginning."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"It is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {file.name}"
+    return f"Convert it, for example: iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
 
 
-def missing_column(where: str, column: str, there: list[str]) -> DataError:
-    """The error that names the columns which are there."""
-    known = ", ".join(map(str, there)) or "none"
-    return DataError(f"{where} has no column '{column}'; its columns: {known}.", "Set text.column.")
+def _zeros_advice(file: Path, head: bytes) -> str | None:
+    """Advice for what looks like UTF-16 without a mark: every other byte of plain text is 0."""
+    zeros = head[:4096].count(0)
+    if zeros and 4 * zeros >= len(head[:4096]):
+        return f"It looks like UTF-16; convert it: iconv -f UTF-16LE -t UTF-8 {file.name}"
+    return None
 
 
 def read_parquet(file: Path, column: str, holds: Holds = "text") -> Iterator[Document]:
@@ -149,9 +149,34 @@ def read_parquet(file: Path, column: str, holds: Holds = "text") -> Iterator[Doc
     if column not in names:
         raise missing_column(str(file), column, names)
     wanted = [column, *(name for name in ("title", "name", "id", "url") if name in names)]
+    records = Records(column, holds)
+    batches = table.iter_batches(batch_size=256, columns=list(dict.fromkeys(wanted)))
     number = 0
-    for batch in table.iter_batches(batch_size=256, columns=list(dict.fromkeys(wanted))):
-        for record in batch.to_pylist():
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, arrow.ArrowException) as error:
+            raise DataError(f"Cannot read {file} after row {number}: {error}.") from None
+        if batch is None:
+            return
+        for record in _rows(batch, file, number):
             number += 1
-            where = f"{file}, row {number}"
-            yield document_of(record, column, where, f"{file.name}:{number}", holds)
+            yield records.document(record, f"{file}, row {number}", f"{file.name}:{number}")
+
+
+def _rows(batch: Any, file: Path, before: int) -> Iterator[dict[str, Any]]:
+    """The rows of a record batch; a value that Python cannot hold is a ``DataError`` of its row."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):  # text that is not UTF-8, dates beyond the calendar
+        pass
+    for place in range(batch.num_rows):
+        row: dict[str, Any] = {}
+        for name in batch.schema.names:
+            try:
+                row[name] = batch.column(name)[place].as_py()
+            except (ValueError, OverflowError) as error:
+                where = f"{file}, row {before + place + 1}"
+                raise DataError(f"{where}: '{name}' cannot be read: {error}.") from None
+        yield row

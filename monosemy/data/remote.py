@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from monosemy.data.documents import Document, Holds
-from monosemy.data.local_files import document_of
+from monosemy.data.records import Records
 from monosemy.errors import DataError
 
 
@@ -25,6 +25,7 @@ def read_dataset(
         stream = iter(datasets.load_dataset(name, subset, split=split, streaming=True))
     except Exception as error:  # the hub client raises many unrelated types
         raise _fault(name, error) from error
+    records = Records(column, holds)
     number = 0
     while True:
         try:
@@ -34,7 +35,7 @@ def read_dataset(
         except Exception as error:
             raise _fault(name, error) from error
         number += 1
-        yield document_of(record, column, f"{name}, record {number}", f"{name}:{number}", holds)
+        yield records.document(record, f"{name}, record {number}", f"{name}:{number}")
 
 
 def _fault(name: str, error: Exception) -> DataError:

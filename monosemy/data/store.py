@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.data.fits import check_fits
 from monosemy.data.layout import groups
 from monosemy.data.splits import heldout_documents
 from monosemy.data.token_bytes import TokenBytes
@@ -105,6 +106,7 @@ class TokenStore:
         """Tokenises ``text`` into ``folder``, which appears whole or not at all."""
         from monosemy.data.store_builder import build_store
 
+        check_fits(text, host)
         build_store(text, host, text_id_for(text, host), Path(folder), reporter)
         return cls.open(folder)
 
@@ -119,8 +121,9 @@ class TokenStore:
         return TokenBytes.unpack((self.folder / "token_bytes.bin").read_bytes())
 
     def summary(self) -> dict[str, Any]:
-        """What provenance says of the text: text_id, tokens, documents, context_size, packing, and,
-        of chats, how many were skipped (by reason) or cut."""
+        """What provenance says of the text: text_id, tokens, documents, context_size, packing,
+        how many characters could not be encoded (if any), and, of chats, how many were skipped (by
+        reason) or cut."""
         found = {
             "text_id": self.text_id,
             "tokens": self.n_tokens,
@@ -129,6 +132,8 @@ class TokenStore:
             "packing": self.packing,
             "duplicates": self.meta.get("duplicates", 0),
         }
+        if self.meta.get("replaced_characters"):
+            found["replaced_characters"] = self.meta["replaced_characters"]
         if not self.chats:
             return found
         noted = ("skipped_chats", "truncated_chats", "truncated_tokens")
@@ -272,7 +277,11 @@ def text_id_of(text: TextSpec, host_fingerprint: str, chat_template: Any = None)
 def prepare_text(
     text: TextSpec, host: HostModel, workspace: Workspace, reporter: Reporter = SILENT
 ) -> TokenStore:
-    """The token store of ``text``, opened from ``text/<text_id>`` or built there."""
+    """The token store of ``text``, opened from ``text/<text_id>`` or built there.
+
+    ``DataError`` where the host model cannot read it (``data.fits``).
+    """
+    check_fits(text, host)
     folder = workspace.folder("text", text_id_for(text, host))
     if (folder / "store.json").is_file():
         return TokenStore.open(folder)

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.data.characters import encodable
 from monosemy.data.chats import ChatRenderer, role_ids, special_ids
+from monosemy.data.fits import separator_of
 from monosemy.data.layout import block_sequences, packed_rows
 from monosemy.data.sources import Document, open_text
 from monosemy.data.splits import heldout_documents
 from monosemy.data.store import FORMAT, FORMAT_WITH_SEQUENCES
 from monosemy.errors import DataError
+from monosemy.models.vocabulary import check_range
 from monosemy.progress import Reporter
 from monosemy.specs import TextSpec
 
@@ -35,8 +38,10 @@ def build_store(
 ) -> None:
     """Writes the store of ``text`` to ``folder``; leaves no trace of itself if it fails.
 
-    Exact duplicates of documents are left out, and dialogues that cannot be used; both are counted.
-    Raises ``DataError`` for a text without tokens, or chats for a model without a template.
+    Exact duplicates of documents are left out, and dialogues that cannot be used; both are counted,
+    as are characters that no encoding has, which U+FFFD stands for.  Raises ``DataError`` for a
+    text without tokens, with a token that the model has no embedding for, and for chats where the
+    model has no template.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -60,6 +65,7 @@ def build_store(
             documents=len(writer.hashes),
             duplicates=writer.duplicates,
             **({"skipped_chats": sum(writer.skipped.values())} if writer.skipped else {}),
+            **({"replaced_characters": writer.replaced} if writer.replaced else {}),
         )
         _publish(temporary, folder)
     finally:
@@ -102,7 +108,7 @@ class _Writer:
         self.chats = text.packing.startswith("chat")
         self.bos_id = host.bos_id if text.prepend_bos and not self.chats else None
         self.row_length = text.context_size - (self.bos_id is not None)
-        self.separator = _separator(host) if text.packing == "packed" else None
+        self.separator = separator_of(host) if text.packing == "packed" else None
         self.renderer: ChatRenderer | None = None
         if self.chats:
             self.renderer = ChatRenderer(host.tokenizer, host.name)
@@ -111,6 +117,8 @@ class _Writer:
         self.truncated = 0
         """Dialogues cut off at the context size, and the tokens lost by it."""
         self.truncated_tokens = 0
+        self.replaced = 0
+        """Characters that U+FFFD stands for."""
         self.lengths = array("q")
         self.hashes: list[int] = []
         self.names: list[str] = []
@@ -129,12 +137,15 @@ class _Writer:
         return f"Dialogues left out: {reasons}." + (f" The template said: {said}" if said else "")
 
     def rendered(self, document: Document) -> Document:
-        """The document with its dialogue as text; empty where that cannot be used."""
-        if document.messages is None:
-            return document
-        if self.renderer is None:
-            self.renderer = ChatRenderer(self.host.tokenizer, self.host.name)
-        return Document(document.name, self.renderer.render(document.messages) or "")
+        """The document as text that a tokenizer takes; empty for a dialogue that cannot be used."""
+        text = document.text
+        if document.messages is not None:
+            if self.renderer is None:
+                self.renderer = ChatRenderer(self.host.tokenizer, self.host.name)
+            text = self.renderer.render(document.messages) or ""
+        text, replaced = encodable(text)
+        self.replaced += replaced
+        return Document(encodable(document.name)[0], text)
 
     @property
     def full(self) -> bool:
@@ -170,6 +181,8 @@ class _Writer:
             if self.text.max_tokens is not None:
                 ids = ids[: self.text.max_tokens - self.n_tokens]
             if ids:
+                where = f"In {document.name!r}: "
+                check_range(min(ids), max(ids), self.host.tokenizer, self.host.d_vocab, where)
                 self._append(document, np.asarray(ids, dtype="<u4"))
         return self.n_tokens - before
 
@@ -226,6 +239,7 @@ class _Writer:
             "skipped_chats": self.skipped,
             "truncated_chats": self.truncated,
             "truncated_tokens": self.truncated_tokens,
+            "replaced_characters": self.replaced,
         }
         (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
@@ -241,17 +255,6 @@ def _cut(
     return np.concatenate([[0], np.cumsum(sizes)]), document
 
 
-def _separator(host: HostModel) -> int:
-    """EOS, which ends a document where the next one follows in the same sequence."""
-    for found in (host.tokenizer.eos_token_id, host.bos_id):
-        if found is not None:
-            return int(found)
-    raise DataError(
-        f"{host.name} has neither EOS nor BOS to separate documents with.",
-        "Set text.packing=document.",
-    )
-
-
 def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=8)
+    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")

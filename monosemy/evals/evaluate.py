@@ -50,7 +50,8 @@ def evaluate_sae(
     (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
     mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
     transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
-    held out.  ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
+    held out.  Of a host model that predicts no tokens the figures of the splice are None.
+    ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     """
     rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
@@ -59,6 +60,14 @@ def evaluate_sae(
             "No document is held out, so there is nothing to evaluate on.",
             "Give more documents or a larger text.heldout_fraction.",
         )
+    if not host.abilities.logits:
+        if spec.ppl_percent is not None:
+            raise DataError(
+                f"{host.name} predicts no tokens ({host.abilities.no_logits}), so it has no "
+                "perplexity.",
+                "Leave out evaluation.ppl_percent.",
+            )
+        reporter.log("no losses are measured", model=host.name, reason=host.abilities.no_logits)
     saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
     setting = _Setting(host, store, source, rows, site, target_site, spec, max_norm)
     sums, spliced = setting.reconstructed_and_spliced(saes, reporter)
@@ -102,6 +111,8 @@ class _Setting:
     ) -> tuple[list[ReconstructionSums], dict[str, Any]]:
         lengths = np.diff(self.store.row_start)[self.rows]
         there, predictions = int(lengths.sum()), int((lengths - 1).sum())
+        if not self.host.abilities.logits:
+            predictions = 0
         total = min(self.spec.reconstruction_tokens, there) + min(self.spec.tokens, predictions)
         with reporter.stage("evaluate", total, "tokens") as stage:
             sums = reconstruction_sums(

@@ -89,8 +89,11 @@ def spliced_losses(
     ``ce_sae``, ``kl`` (clean to spliced, nats), ``ce_recovered_zero`` and ``ce_recovered_mean``,
     where recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean), None where ablation does
     no harm, or without ``ablations``.  Zero ablation flatters beside mean ablation: both are given.
+    All are None, of 0 tokens, for a host model that predicts none (``Abilities.no_logits``).
     """
     sums = _Sums()
+    if not host.abilities.logits:
+        return sums.summary(list(reconstructions))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         left = max_tokens - sums.tokens
         if left <= 0:

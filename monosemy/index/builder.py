@@ -69,20 +69,24 @@ def build_index(
         )
         if counts.dropped_codes:
             reporter.log("codes that were not finite were left out", codes=counts.dropped_codes)
+        lens = LogitLens(host, writes_to or source.site, spec.logit_tokens)
+        if lens.missing is not None:
+            reporter.log("features get no promoted tokens", model=host.name, reason=lens.missing)
         features = FeaturePass(
             spec,
             context,
             np.asarray(store.row_document, np.int64),
             np.asarray(explanation_split(store.document_hash)) == EXPLANATION_TRAIN,
             TokenEvidence(context, counts.text),
-            LogitLens(host, writes_to or source.site, spec.logit_tokens),
+            lens,
             DecoderNeighbours(sae.W_dec, spec.neighbours),
             coactivation,
             counts.kept,
         )
         features.run(sae, sorter, writer, reporter)
         writer.save("rows", rows)
-        writer.commit(_meta(sae, source, host, store, spec, counts, sorter, coactivation, max_norm))
+        meta = _meta(sae, source, host, store, spec, counts, sorter, coactivation, max_norm)
+        writer.commit(meta if lens.missing is None else {**meta, "logits": f"none: {lens.missing}"})
     return IndexReader(folder)
 
 

@@ -37,9 +37,13 @@ class LogitLens:
     effect[f, t] = ((direction_f in residual space) * final norm gain) @ W_U[:, t], centred: the
     mean over the vocabulary is taken away, since a shift of all logits changes no probability.  The
     final norm's scale depends on the token and is left out, so effects compare within a feature.
+    Of a host model without an unembedding of its own (``missing`` says why) there are none.
     """
 
     def __init__(self, host: HostModel, site: str, tokens: int) -> None:
+        self.missing = host.abilities.no_unembedding
+        if self.missing is not None:
+            return
         unembedding, gain = host.unembedding()
         folded = unembedding.float() * gain.float()[:, None]
         # Centring W_U's rows once centres every effect.
@@ -50,6 +54,10 @@ class LogitLens:
     @torch.no_grad()
     def effects(self, directions_FD: Tensor) -> LogitEffects:
         """Of the directions [n, width of the site], in blocks of bounded memory."""
+        if self.missing is not None:
+            none = torch.zeros(len(directions_FD), 0)
+            flat = torch.zeros(len(directions_FD))
+            return LogitEffects(none.long(), none, none.long(), none, flat, flat, flat)
         residual = self.host.output_directions(self.site, directions_FD).float()
         residual = residual.to(self.unembedding.device)
         rows = max(1, BLOCK_BYTES // (4 * self.unembedding.shape[1]))

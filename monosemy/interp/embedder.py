@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from monosemy.data.characters import encodable
 from monosemy.errors import ModelError
 from monosemy.interp.embedding import ThreadedEmbed
 
@@ -78,6 +79,7 @@ class Embedder:
         return result
 
     def _batch(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        texts = [encodable(text)[0] for text in texts]
         encoded = self._tokenizer(
             texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         ).to(self._device)

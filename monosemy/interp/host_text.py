@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from monosemy.data.characters import encodable
 from monosemy.errors import DataError
 from monosemy.interp.prompts.loader import Prompt
-from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
 
 Ids = tuple[int, ...]
@@ -29,11 +29,11 @@ class HostText:
     def __init__(self, host: HostModel, logits_at_once: int = LOGITS_AT_ONCE) -> None:
         self.host = host
         self.logits_at_once = logits_at_once
-        limit = getattr(text_config(host.model), "max_position_embeddings", None)
-        self._longest = int(limit) if limit else None
+        self._longest = host.abilities.positions
 
     def tokens(self, text: str) -> Ids:
         """Ids of ``text`` alone; a control token written out in it is read as mere characters."""
+        text, _ = encodable(text)
         encoded = self.host.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return tuple(int(number) for number in encoded["input_ids"])
 
@@ -68,7 +68,7 @@ class HostText:
         except Exception as error:  # a template may raise whatever Jinja and Python can
             raise DataError(f"The chat template of {self.host.name} fails: {error}") from None
         # The template writes its own BOS, if it wants one.
-        encoded = tokenizer(rendered + begun, add_special_tokens=False)
+        encoded = tokenizer(encodable(rendered + begun)[0], add_special_tokens=False)
         return tuple(int(number) for number in encoded["input_ids"])
 
     def log_probabilities(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[float]:

@@ -15,14 +15,18 @@ import torch
 from torch import Tensor
 
 from monosemy.data.token_bytes import TokenBytes
-from monosemy.errors import ModelError, UnknownSite
+from monosemy.errors import DataError, ModelError, UnknownSite
 from monosemy.models import sites
+from monosemy.models.abilities import check_reading, find_abilities
 from monosemy.models.architecture import find_trunk, prove, text_config
 from monosemy.models.fingerprint import model_fingerprint
+from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model
 from monosemy.models.shed import bring_back, shed
 from monosemy.models.sites import Site, parse_site
+from monosemy.models.sound_weights import check_weights
 from monosemy.models.taps import Edit, Editor, Recorder, Tap
+from monosemy.models.vocabulary import check_range, check_tokenizer, pad_id, readable_id
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
@@ -53,13 +57,21 @@ class HostModel:
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self.d_model = int(text_config(model).hidden_size)
         self.d_vocab = int(model.get_input_embeddings().weight.shape[0])
-        self.bos_id: int | None = tokenizer.bos_token_id
-        self.pad_id = _pad_id(tokenizer)
+        check_tokenizer(tokenizer, self.d_vocab, name)
+        check_weights(model, name)
+        self.bos_id = readable_id(tokenizer.bos_token_id, self.d_vocab)
+        """None also where the tokenizer's BOS is beyond the embedding."""
+        self.pad_id = pad_id(tokenizer, self.d_vocab)
         self._lock = threading.RLock()
         self._core = getattr(model, "base_model", model)
         self._trunk = find_trunk(model)
         self.n_layers = len(self._trunk.blocks)
         self._maps = prove(self._core, self._trunk, self.d_model, self.d_vocab)
+        self.abilities = find_abilities(
+            model, self._trunk, self.d_model, self.d_vocab, position_limit(model)
+        )
+        # Last: what trying the cache may have left in the model must not matter.
+        check_reading(self._core, self._trunk, self.d_vocab, name)
 
     @classmethod
     def load(cls, spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -> HostModel:
@@ -107,6 +119,7 @@ class HostModel:
         reads the block-diagonal mask from it.  Ask ``packing.check_blocks`` first whether this
         model does.
         """
+        self._check(ids_BS, int(place_BS.max()) + 1 if place_BS.numel() else 0)
         inputs = {"input_ids": ids_BS.to(self.device), "position_ids": place_BS.to(self.device)}
         return self._capture(_shape(ids_BS), inputs, sites)
 
@@ -150,8 +163,10 @@ class HostModel:
         """Logits ``[B, S, V]`` in the model's dtype, each site replaced by its edit's result.
 
         An edit takes and returns ``[B, S, width]`` (see ``splice``).  An edit of ``hook_resid_mid``
-        changes the stream itself, not only what the MLP reads.
+        changes the stream itself, not only what the MLP reads.  ``ModelError`` for a model without
+        a language-model head (``abilities.no_logits``).
         """
+        self._need_logits()
         planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
             self._make_whole()
@@ -165,8 +180,13 @@ class HostModel:
         """(logits ``[B, V]`` of what follows the last of ``ids_BS``, cache of what was read).
 
         ``cache`` is that of the tokens before, from the call before, and is used up; rows are not
-        padded.  Edits see the new tokens alone.
+        padded.  Edits see the new tokens alone.  Only where ``abilities.cache``; ``ModelError``
+        elsewhere.
         """
+        self._need_logits()
+        if not self.abilities.cache:
+            raise ModelError(f"{self.name} has no usable cache: {self.abilities.no_cache}.")
+        self._check(ids_BS, int(ids_BS.shape[1]))
         planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
         inputs = {"input_ids": ids_BS.to(self.device), "past_key_values": cache}
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
@@ -178,12 +198,13 @@ class HostModel:
         """``(W_U [d_model, d_vocab], gain [d_model])`` in float32 on the CPU.
 
         Logits are ``(normalised(x) * gain) @ W_U`` (+ biases); the gain is the factor that the
-        final norm really applies, which for Gemma is ``1 + weight``.
+        final norm really applies, which for Gemma is ``1 + weight``.  ``ModelError`` where
+        ``abilities.no_unembedding`` has a reason.
         """
         with self._lock:
             self._make_whole()
         gain = final_norm_gain(self._trunk.final_norm, self.d_model)
-        return unembedding_matrix(self.model, self.d_model), gain
+        return unembedding_matrix(self.model, self._trunk.owner, self.d_model), gain
 
     def output_directions(self, site: str, directions_FD: Tensor) -> Tensor:
         """Directions at a site (``[F, width]``) as what they add to the stream (``[F, d_model]``).
@@ -250,9 +271,36 @@ class HostModel:
         layer, kind = self._locate(site)
         return self._maps[layer].taps[kind]
 
+    def check_ids(self, ids: Tensor, where: str = "") -> None:
+        """``DataError`` names a token that the embedding has no row for."""
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise DataError(f"{where}Token ids are whole numbers, not {ids.dtype}.")
+        if ids.numel():
+            least, largest = (int(value) for value in ids.aminmax())
+            check_range(least, largest, self.tokenizer, self.d_vocab, where)
+
+    def _check(self, ids_BS: Tensor, length: int) -> None:
+        """``DataError`` for ids and positions that this model does not have."""
+        self.check_ids(ids_BS)
+        limit = self.abilities.positions
+        if limit is not None and length > limit:
+            raise DataError(f"A row has {length} tokens; {self.name} reads {limit} at once.")
+
+    def _need_logits(self) -> None:
+        if not self.abilities.logits:
+            raise ModelError(
+                f"{self.name} predicts no tokens: {self.abilities.no_logits}.",
+                "Take the checkpoint of the whole causal language model.",
+            )
+
     def _inputs(self, ids_BS: Tensor, mask_BS: Tensor) -> dict[str, Tensor]:
         mask = torch.as_tensor(mask_BS).bool()
-        inputs = {"input_ids": torch.as_tensor(ids_BS).to(self.device)}
+        ids_BS = torch.as_tensor(ids_BS)
+        if not ids_BS.is_floating_point():
+            # Whatever a store or a caller pads with: it is never looked at.
+            ids_BS = ids_BS.where(mask.to(ids_BS.device), self.pad_id)
+        self._check(ids_BS, int(ids_BS.shape[1]))
+        inputs = {"input_ids": ids_BS.to(self.device)}
         if bool((mask[:, 1:] <= mask[:, :-1]).all()):
             # Padding on the right only: under causal attention no real token sees it, and without
             # a mask the attention kernel takes its fast path.
@@ -304,10 +352,3 @@ def _checked(site: str, edit: Callable[[Tensor], Tensor]) -> Edit:
 
 def _shape(ids_BS: Tensor) -> tuple[int, int]:
     return int(ids_BS.shape[0]), int(ids_BS.shape[1])
-
-
-def _pad_id(tokenizer: Any) -> int:
-    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id):
-        if found is not None:
-            return int(found)
-    return 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from monosemy.data.layout import block_sequences, groups
 from monosemy.data.store import TokenStore
 from monosemy.errors import ModelError
+from monosemy.models.abilities import TOLERANCE
 from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
 
@@ -27,10 +28,6 @@ _PROBE_TOKENS = 5
 """Length of the shortest text in the check of a model."""
 
 _LONGEST_PROBE = 4096
-
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
-"""Largest error of the check, as a share of the activations' norm.  Attention that leaks, or
-positions that run on, are off by half of it or more on the random texts of the check."""
 
 _checked: WeakSet[HostModel] = WeakSet()
 
@@ -45,16 +42,17 @@ class BlockBatch(NamedTuple):
     """Flat position of each token of the text, -1 on BOS and padding."""
 
 
-def block_batch(store: TokenStore, rows: Ints) -> BlockBatch:
+def block_batch(store: TokenStore, rows: Ints, pad_id: int | None = None) -> BlockBatch:
     """The given rows, each once, in as few lines of ``context_size`` as ``_lines`` finds.
 
-    Each row has its own BOS where the store prepends one.
+    Each row has its own BOS where the store prepends one.  ``pad_id``: what pads in place of the
+    store's padding, which may be of a time when any id was taken.
     """
     lead = 0 if store.bos_id is None else 1
     lines = _lines(store, np.unique(np.asarray(rows, dtype=np.int64)))
     sizes = [store.row_start[line + 1] - store.row_start[line] + lead for line in lines]
     shape = (len(lines), max((int(size.sum()) for size in sizes), default=lead))
-    ids = np.full(shape, store.pad_id, dtype=np.int64)
+    ids = np.full(shape, store.pad_id if pad_id is None else pad_id, dtype=np.int64)
     place = np.zeros(shape, dtype=np.int64)
     position = np.full(shape, -1, dtype=np.int64)
     for number, (line, size) in enumerate(zip(lines, sizes, strict=True)):
@@ -99,7 +97,7 @@ def check_blocks(host: HostModel) -> None:
     for ids, found in zip(ids_S.split(lengths), together_SD.split(lengths), strict=True):
         alone = host.capture(ids[None], torch.ones_like(ids[None]), [site])[site][0].float()
         off = float((found - alone).norm(dim=-1).div(alone.norm(dim=-1) + 1e-12).max())
-        if not off <= _TOLERANCE.get(host.dtype, 1e-3):
+        if not off <= TOLERANCE.get(host.dtype, 1e-3):
             raise _no_blocks(host, f"a text's activations are off by {off:.2g} of their norm")
     _checked.add(host)
 
@@ -110,8 +108,8 @@ def _probe_length(host: HostModel) -> int:
     wanted = 3 * _PROBE_TOKENS
     if isinstance(window, int) and window + wanted <= _LONGEST_PROBE:
         wanted += window
-    limit = getattr(text_config(host.model), "max_position_embeddings", None)
-    return min(wanted, limit) if isinstance(limit, int) else wanted
+    limit = host.abilities.positions
+    return wanted if limit is None else min(wanted, limit)
 
 
 def _no_blocks(host: HostModel, reason: str) -> ModelError:
@@ -154,7 +152,7 @@ def forward_rows(
         acts = host.capture(torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS), sites)
     else:
         check_blocks(host)
-        blocks = block_batch(store, rows)
+        blocks = block_batch(store, rows, host.pad_id)
         position_BS = blocks.position_BS
         acts = host.capture_blocks(
             torch.from_numpy(blocks.ids_BS), torch.from_numpy(blocks.place_BS), sites

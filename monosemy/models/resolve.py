@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import ModelError
+from monosemy.models.abilities import first_line
+from monosemy.models.kinds import check_kind, leave_out_missing
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
@@ -75,22 +77,31 @@ def locate(spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -
 
 def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
     """``(model, tokenizer)`` on the wanted device in the wanted dtype.  Runs no code of the model's
-    repository; raises ``ModelError``."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    repository; raises ``ModelError``.
+
+    A model whose files hold no language-model head comes without one: transformers would put
+    random weights in its place.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     device = choose_device(spec.device)
     options = {"revision": place.revision, "trust_remote_code": False}
+    what = f"Cannot load the model '{spec.name}'"
     with _quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place.path, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                place.path, dtype=choose_dtype(spec.dtype, device), **options
+        with _explained(what, place):
+            config = AutoConfig.from_pretrained(place.path, **options)
+        check_kind(config, AutoModelForCausalLM, spec.name)
+        tokenizer = open_tokenizer(place, spec)
+        with _explained(what, place):
+            model: Any
+            model, report = AutoModelForCausalLM.from_pretrained(
+                place.path,
+                dtype=choose_dtype(spec.dtype, device),
+                output_loading_info=True,
+                **options,
             )
-        except Exception as error:  # a damaged file fails in many ways, each in its own type
-            raise ModelError(
-                f"Cannot load the model '{spec.name}': {_first_line(error)}", _advice(place.path)
-            ) from error
-    return model.to(device).eval(), tokenizer
+            leave_out_missing(model, report["missing_keys"], spec.name)
+            return model.to(device).eval(), tokenizer
 
 
 def open_tokenizer(place: ModelPlace, spec: ModelSpec) -> Any:
@@ -98,14 +109,19 @@ def open_tokenizer(place: ModelPlace, spec: ModelSpec) -> Any:
     from transformers import AutoTokenizer
 
     options = {"revision": place.revision, "trust_remote_code": False}
-    with _quiet_transformers():
-        try:
-            return AutoTokenizer.from_pretrained(place.path, **options)
-        except Exception as error:  # a damaged file fails in many ways, each in its own type
-            raise ModelError(
-                f"Cannot load the tokenizer of '{spec.name}': {_first_line(error)}",
-                _advice(place.path),
-            ) from error
+    with _quiet_transformers(), _explained(f"Cannot load the tokenizer of '{spec.name}'", place):
+        return AutoTokenizer.from_pretrained(place.path, **options)
+
+
+@contextmanager
+def _explained(what: str, place: ModelPlace) -> Iterator[None]:
+    """Whatever fails within as a ``ModelError`` that begins with ``what``."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways, each in its own type
+        raise ModelError(f"{what}: {first_line(error)}", _advice(place.path)) from error
 
 
 def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -> Path:
@@ -148,7 +164,7 @@ def _write_folder(file: Path, folder: Path) -> None:
                 file.parent, gguf_file=file.name, dtype=torch.bfloat16
             )
         except Exception as error:  # a damaged file fails in many ways, each in its own type
-            raise ModelError(f"Cannot read the GGUF file {file}: {_first_line(error)}") from error
+            raise ModelError(f"Cannot read the GGUF file {file}: {first_line(error)}") from error
         finally:
             modeling_gguf_pytorch_utils.tqdm = bar
         # The weights are de-quantised by now, but transformers still refuses to save them.
@@ -188,11 +204,6 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
 
 
 def _advice(path: str) -> str:

@@ -12,18 +12,46 @@ from monosemy.errors import ModelError
 from monosemy.models.architecture import is_linear, linear_weight
 
 
-def unembedding_matrix(model: Any, d_model: int) -> Tensor:
-    """W_U as float32 ``[d_model, d_vocab]`` on the CPU."""
+def no_unembedding(model: Any, owner: nn.Module, d_model: int) -> str | None:
+    """Why there is no matrix from the stream to the logits, or None where there is one.
+
+    ``owner`` is the module that owns the blocks.
+    """
     head = model.get_output_embeddings()
-    if head is None or not is_linear(head):
-        raise ModelError(f"{type(model).__name__} has no linear unembedding.")
-    matrix = linear_weight(head).detach().float().cpu()
-    if matrix.shape[0] != d_model:
+    if head is None:
+        return "its files hold no unembedding (no language-model head)"
+    if not is_linear(head):
+        return f"its unembedding is a {type(head).__name__}, not a linear layer"
+    width = linear_weight(head).shape[0]
+    if width != d_model and _projection(owner, d_model, width) is None:
+        return f"it projects its stream from {d_model} to {width} before the unembedding"
+    return None
+
+
+def unembedding_matrix(model: Any, owner: nn.Module, d_model: int) -> Tensor:
+    """W_U as float32 ``[d_model, d_vocab]`` on the CPU, a projection before it (OPT-350M) included.
+
+    ``ModelError`` where ``no_unembedding`` has a reason.
+    """
+    reason = no_unembedding(model, owner, d_model)
+    if reason is not None:
         raise ModelError(
-            f"{type(model).__name__} projects its stream from {d_model} to {matrix.shape[0]} "
-            "before the unembedding, so directions have no logits of their own."
+            f"{type(model).__name__} gives directions no logits of their own: {reason}."
         )
-    return matrix
+    matrix = linear_weight(model.get_output_embeddings()).detach().float().cpu()
+    if matrix.shape[0] == d_model:
+        return matrix
+    before = _projection(owner, d_model, matrix.shape[0])
+    assert before is not None
+    return linear_weight(before).detach().float().cpu() @ matrix
+
+
+def _projection(owner: nn.Module, d_model: int, width: int) -> nn.Module | None:
+    """The linear layer from the stream to an embedding of another width."""
+    found = getattr(owner, "project_out", None)
+    if is_linear(found) and tuple(linear_weight(found).shape) == (d_model, width):
+        return found
+    return None
 
 
 def final_norm_gain(norm: nn.Module | None, d_model: int) -> Tensor:

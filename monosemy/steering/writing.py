@@ -1,7 +1,8 @@
 """Writing on, token by token, pushed beside not pushed.  Needs torch.
 
 Both texts are rows of one batch over one cache of keys and values, and are sampled with the same
-noise: where pushing changes nothing, they are the same text.
+noise: where pushing changes nothing, they are the same text.  A model without a usable cache (a
+recurrent one, GPT-1) reads the whole text anew for each token, with the same result.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from monosemy.errors import DataError
 from monosemy.models.host import HostModel
 from monosemy.models.taps import Edit
 
@@ -61,18 +63,24 @@ def write_on(
     """One forward for each ``next``: the next token of every row, None for rows that have ended.
 
     There is a row for each of ``pushed``; None is not pushed.  ``prompt`` has its BOS and at least
-    one token.
+    one token.  ``DataError`` for a text that would be longer than the model reads, ``ModelError``
+    for a model that predicts no tokens.
     """
+    limit = host.abilities.positions
+    if limit is not None and len(prompt) + how.new_tokens > limit:
+        raise DataError(
+            f"The prompt has {len(prompt)} tokens and {how.new_tokens} are to come; {host.name} "
+            f"can hold {limit}."
+        )
     rows = len(pushed)
     ids_BS = torch.tensor([list(prompt)] * rows)
     where_S = _places(host, prompt, how)
+    reader = _WithCache(host, pushed) if host.abilities.cache else _Anew(host, pushed)
     ends = _ends(host)
     noise = torch.Generator().manual_seed(how.seed)
     going = [True] * rows
-    cache: object = None
     for number in range(how.new_tokens):
-        where_BS = where_S.expand(rows, -1)
-        logits_BV, cache = host.extend(ids_BS, cache, _edits(pushed, where_BS))
+        logits_BV = reader.read(ids_BS, where_S)
         log_p_BV = logits_BV.cpu().double().log_softmax(-1)
         chosen_B = _sampled(log_p_BV, how.temperature, noise)
         result: list[Written | None] = []
@@ -90,6 +98,35 @@ def write_on(
         if not any(going):
             return
         ids_BS, where_S = chosen_B[:, None], torch.ones(1, dtype=torch.bool)
+
+
+class _WithCache:
+    """Reads new tokens alone, after a cache of those before."""
+
+    def __init__(self, host: HostModel, pushed: Sequence[Editing | None]) -> None:
+        self.host, self.pushed = host, pushed
+        self._cache: object = None
+
+    def read(self, ids_BS: Tensor, where_S: Tensor) -> Tensor:
+        """Logits ``[B, V]`` after the new tokens, which are pushed where ``where_S`` says."""
+        edits = _edits(self.pushed, where_S.expand(len(ids_BS), -1))
+        logits_BV, self._cache = self.host.extend(ids_BS, self._cache, edits)
+        return logits_BV
+
+
+class _Anew:
+    """As ``_WithCache``, for a model without: every token again, pushed as it was before."""
+
+    def __init__(self, host: HostModel, pushed: Sequence[Editing | None]) -> None:
+        self.host, self.pushed = host, pushed
+        self._ids_BS = torch.empty(len(pushed), 0, dtype=torch.long)
+        self._where_S = torch.empty(0, dtype=torch.bool)
+
+    def read(self, ids_BS: Tensor, where_S: Tensor) -> Tensor:
+        self._ids_BS = torch.cat([self._ids_BS, ids_BS], 1)
+        self._where_S = torch.cat([self._where_S, where_S])
+        edits = _edits(self.pushed, self._where_S.expand(len(ids_BS), -1))
+        return self.host.logits(self._ids_BS, torch.ones_like(self._ids_BS), edits)[:, -1]
 
 
 def _edits(pushed: Sequence[Editing | None], where_BS: Tensor) -> dict[str, Edit]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+from monosemy.data.characters import encodable
+
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -20,8 +22,7 @@ def storable_text(text: str) -> str:
     """``text`` with NUL and lone surrogates replaced by U+FFFD; surrogate pairs are joined."""
     if _REFUSED.search(text) is None:
         return text
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return joined.replace("\x00", "\ufffd")
+    return encodable(text)[0].replace("\x00", "\ufffd")
 
 
 def storable_json(value: Any) -> str:

@@ -22,7 +22,11 @@ HEALTH_SECONDS = 2.0
 
 
 class InferenceAway(MonosemyError):
-    """The inference server cannot be reached, is too slow, or failed."""
+    """The inference server cannot be reached, is too slow or busy, or broke off."""
+
+
+class InferenceFailed(InferenceAway):
+    """The inference server came upon an error that it did not foresee, and says which."""
 
 
 class InferenceRefused(MonosemyError):
@@ -76,10 +80,8 @@ class InferenceClient:
                     if not isinstance(event, dict) or "event" not in event:
                         raise ValueError("not an event")
                     yield event
-            except httpx.TimeoutException:
-                raise InferenceAway("The inference server has fallen silent.") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise InferenceAway(f"The inference server cannot be reached: {error}.") from None
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+                raise _not_answered(error, "has fallen silent") from None
             except ValueError:
                 raise InferenceAway("The inference server's answer is not JSON.") from None
 
@@ -121,12 +123,9 @@ class InferenceClient:
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
                 headers=_told(),
             )
-        except httpx.TimeoutException:
-            raise InferenceAway(
-                f"The inference server did not answer within {seconds:.0f} seconds."
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise InferenceAway(f"The inference server cannot be reached: {error}.") from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+            silent = f"did not answer within {seconds:.0f} seconds"
+            raise _not_answered(error, silent) from None
         _raise_for(response)
         return response
 
@@ -145,14 +144,41 @@ def _told() -> dict[str, str]:
     return tracing.outgoing() | ({} if identity is None else {"X-Request-ID": identity})
 
 
-def _raise_for(response: httpx.Response) -> None:
-    if response.status_code in (400, 404, 409, 413, 422):
-        raise InferenceRefused(_explanation(response))
-    if response.status_code >= 400:
-        raise InferenceAway(
-            f"The inference server failed with status {response.status_code}:"
-            f" {_explanation(response)}"
+def _not_answered(error: Exception, silent: str) -> MonosemyError:
+    """What an exchange that came to no answer was; ``silent`` is what a timeout means."""
+    if isinstance(error, UnicodeEncodeError):
+        return InferenceRefused(
+            "The request holds half of a surrogate pair, which is no character."
         )
+    if isinstance(error, httpx.ConnectTimeout):
+        return InferenceAway(
+            f"The inference server cannot be reached: no connection in {CONNECT_SECONDS:.0f} s."
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return InferenceAway(f"The inference server {silent}.")
+    if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+        return InferenceAway(
+            "The inference server broke off before its answer was whole: it crashed, or was killed "
+            f"or restarted ({error or type(error).__name__}).",
+            "Try again; if it happens again, its log says why, or it needs more memory.",
+        )
+    return InferenceAway(f"The inference server cannot be reached: {error}.")
+
+
+def fault_for(status: int, explanation: str) -> MonosemyError:
+    """The error that an answer of this status, 400 or above, is."""
+    if status in (400, 404, 409, 413, 422):
+        return InferenceRefused(explanation)
+    if status == 503:
+        return InferenceAway(explanation)
+    if status == 500:
+        return InferenceFailed(f"The inference server failed: {explanation}")
+    return InferenceAway(f"The inference server failed with status {status}: {explanation}")
+
+
+def _raise_for(response: httpx.Response) -> None:
+    if response.status_code >= 400:
+        raise fault_for(response.status_code, _explanation(response))
 
 
 def _explanation(response: httpx.Response) -> str:

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
 @router.post(
     "/contrast",
     summary="Features that tell one set of texts from another",
-    responses=documented(404, 413, 422, 503),
+    responses=documented(404, 413, 422, 502, 503),
 )
 def contrast(context: ContextDep, request: ContrastRequest) -> ContrastResponse:
     """Each text is read by the host model and SAE, each feature pooled to one value per text, and

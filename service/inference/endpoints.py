@@ -34,7 +34,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
 @router.post(
     "/activations",
     summary="Top features of every token of a text",
-    responses=documented(404, 413, 422, 503),
+    responses=documented(404, 413, 422, 502, 503),
 )
 def activations(context: ContextDep, request: ActivationsRequest) -> ActivationsResponse:
     """Runs the host model and one or several of its SAEs on a text or chat, on the warm inference
@@ -64,7 +64,7 @@ def activations(context: ContextDep, request: ActivationsRequest) -> Activations
 @router.post(
     "/tokenize",
     summary="Tokens of a text or chat",
-    responses=documented(404, 413, 422, 503),
+    responses=documented(404, 413, 422, 502, 503),
 )
 def tokenize(context: ContextDep, request: TokenizeRequest) -> TokenizeResponse:
     """Cuts a text as the host model's own tokenizer does, or a chat once its template has written

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.database.tables import Model, Sae
 from service.features.repository import labels_of
-from service.inference.client import InferenceAway, InferenceRefused
+from service.inference.client import InferenceAway, InferenceFailed, InferenceRefused
 from service.inference.schemas import (
     ChosenFeature,
     FiringFeature,
@@ -28,9 +28,12 @@ Found = tuple[Sae, Model]
 @contextmanager
 def inference_problems() -> Iterator[None]:
     """Turns what goes wrong at the inference server into problems: 503 where another try may help,
-    422 where the request is at fault.  Answers of another form than agreed are the server's."""
+    422 where the request is at fault, 502 with its reason where the server came upon an error.
+    Answers of another form than agreed are the server's."""
     try:
         yield
+    except InferenceFailed as error:
+        raise Problem(502, "inference-failed", "The inference server failed", str(error)) from error
     except InferenceAway as error:
         raise unavailable("The inference server", str(error)) from error
     except InferenceRefused as error:

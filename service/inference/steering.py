@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service.context import ContextDep
 from service.database.session import transaction
 from service.features.repository import labels_of, max_activations
-from service.inference.client import InferenceAway
+from service.inference.client import InferenceAway, InferenceRefused, fault_for
 from service.inference.service import inference_problems
 from service.inference.steering_schemas import (
     PushedFeature,
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
             " for each new one (`row` says of which text), `end`, or `error`.",
             "content": {"text/event-stream": {}},
         },
-        **documented(404, 413, 422, 503),
+        **documented(404, 413, 422, 502, 503),
     },
 )
 def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | StreamingResponse:
@@ -133,7 +133,7 @@ def _collected(
             kept = {name: event[name] for name in WrittenToken.model_fields}
             rows[event["row"]].tokens.append(WrittenToken(**kept))
         elif event["event"] == "error":
-            raise InferenceAway(str(event["detail"]))
+            raise fault_for(int(event.get("status", 503)), str(event["detail"]))
         elif event["event"] == "end":
             plain = rows["plain"].ended(event["plain"]) if "plain" in event else None
             steered = rows["steered"].ended(event["steered"])
@@ -153,5 +153,5 @@ def _event_stream(told: dict[str, Any], events: Iterable[dict[str, Any]]) -> Ite
                     "features": [each.model_dump() for each in told["features"]],
                 }
             yield f"event: {name}\ndata: {json.dumps(event)}\n\n"
-    except InferenceAway as error:
+    except (InferenceAway, InferenceRefused) as error:
         yield f"event: error\ndata: {json.dumps({'detail': str(error)})}\n\n"

@@ -187,8 +187,10 @@ def test_hooks_are_gone_after_success_and_after_errors(tiny_host: HostModel) -> 
 
     with pytest.raises(RuntimeError, match="edit failed"):
         tiny_host.logits(ids_BS, mask_BS, {"blocks.1.attn.hook_z": fails})
-    with pytest.raises(IndexError):
-        tiny_host.capture(ids_BS + 10_000, mask_BS, ["blocks.1.hook_resid_post"])
+    breaking = tiny_host._trunk.blocks[0].register_forward_pre_hook(lambda *_: fails(clean_BSV))
+    with pytest.raises(RuntimeError, match="edit failed"):
+        tiny_host.capture(ids_BS, mask_BS, ["blocks.1.hook_resid_post"])
+    breaking.remove()
     assert hook_count(tiny_host) == before
     assert torch.equal(tiny_host.logits(ids_BS, mask_BS), clean_BSV)
 

@@ -11,6 +11,7 @@ import torch
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
+from monosemy.models.abilities import Abilities
 from monosemy.specs.parts import IndexingSpec
 
 SITE = "blocks.0.hook_resid_post"
@@ -68,6 +69,8 @@ class PlantedSAE(torch.nn.Module):
 
 class PlantedHost:
     """Only weights and a vocabulary; resid sites, so directions are in the stream already."""
+
+    abilities = Abilities(None, None, None, None)
 
     def __init__(self, table: list[bytes], d_model: int) -> None:
         self.name, self.table = "planted", table

@@ -77,3 +77,16 @@ def tiny_model(architecture: str, vocabulary: int, dtype: torch.dtype = torch.fl
                     parameter.add_(torch.randn_like(parameter) * 0.1)
     model.config.architectures = [type(model).__name__]
     return model.to(dtype).eval()
+
+
+def tiny_from(
+    config: str, vocabulary: int, options: dict[str, Any], head: str = "AutoModelForCausalLM"
+) -> Any:
+    """A seeded random model of any of transformers' configurations, under any of its heads."""
+    made = getattr(transformers, config)(
+        **{"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        | options
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return getattr(transformers, head).from_config(made).eval()

@@ -15,7 +15,6 @@ from monosemy.interp.probe.linear import Floats
 from monosemy.interp.probe.relation import RELATION
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.prompts.quoting import fence, quote
-from monosemy.models.architecture import text_config
 from monosemy.models.host import HostModel
 
 TOKENS_AT_ONCE = 8192
@@ -42,8 +41,7 @@ class ProbeStates:
         self.together = not views or any(view != RELATION for view in views)
         self.apart = not views or RELATION in views
         self.prompt = load_prompt("probe")
-        limit = getattr(text_config(host.model), "max_position_embeddings", None)
-        self._longest = int(limit) if limit else None
+        self._longest = host.abilities.positions
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Floats]:
         """States ``[N, width]`` of (explanation, text) pairs, float64.
