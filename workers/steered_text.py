@@ -42,9 +42,10 @@ def steered_events(
 ) -> Iterator[dict[str, Any]]:
     """``prompt``, then ``token`` by token, then ``end``; each forward is one turn on the host.
 
-    Raises ``DataError`` before the first event for what cannot be done.
+    Raises ``DataError`` and ``ModelError`` before the first event for what cannot be done.
     """
     host = lab.host
+    host.need_logits()
     pushes = Pushes(lab, asked.pushes)
     ids, _ = words.row(asked.prompt, prepend_bos)
     if not 1 <= len(ids) <= longest - asked.writing.new_tokens:

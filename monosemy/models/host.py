@@ -166,7 +166,7 @@ class HostModel:
         changes the stream itself, not only what the MLP reads.  ``ModelError`` for a model without
         a language-model head (``abilities.no_logits``).
         """
-        self._need_logits()
+        self.need_logits()
         planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
             self._make_whole()
@@ -183,7 +183,7 @@ class HostModel:
         padded.  Edits see the new tokens alone.  Only where ``abilities.cache``; ``ModelError``
         elsewhere.
         """
-        self._need_logits()
+        self.need_logits()
         if not self.abilities.cache:
             raise ModelError(f"{self.name} has no usable cache: {self.abilities.no_cache}.")
         self._check(ids_BS, int(ids_BS.shape[1]))
@@ -286,7 +286,8 @@ class HostModel:
         if limit is not None and length > limit:
             raise DataError(f"A row has {length} tokens; {self.name} reads {limit} at once.")
 
-    def _need_logits(self) -> None:
+    def need_logits(self) -> None:
+        """``ModelError`` with the reason where this model predicts no tokens."""
         if not self.abilities.logits:
             raise ModelError(
                 f"{self.name} predicts no tokens: {self.abilities.no_logits}.",

@@ -66,6 +66,7 @@ def write_on(
     one token.  ``DataError`` for a text that would be longer than the model reads, ``ModelError``
     for a model that predicts no tokens.
     """
+    host.need_logits()
     limit = host.abilities.positions
     if limit is not None and len(prompt) + how.new_tokens > limit:
         raise DataError(
