@@ -273,7 +273,7 @@ class HostModel:
 
     def check_ids(self, ids: Tensor, where: str = "") -> None:
         """``DataError`` names a token that the embedding has no row for."""
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        if not _are_whole(ids):
             raise DataError(f"{where}Token ids are whole numbers, not {ids.dtype}.")
         if ids.numel():
             least, largest = (int(value) for value in ids.aminmax())
@@ -297,7 +297,7 @@ class HostModel:
     def _inputs(self, ids_BS: Tensor, mask_BS: Tensor) -> dict[str, Tensor]:
         mask = torch.as_tensor(mask_BS).bool()
         ids_BS = torch.as_tensor(ids_BS)
-        if not ids_BS.is_floating_point():
+        if _are_whole(ids_BS):
             # Whatever a store or a caller pads with: it is never looked at.
             ids_BS = ids_BS.where(mask.to(ids_BS.device), self.pad_id)
         self._check(ids_BS, int(ids_BS.shape[1]))
@@ -349,6 +349,10 @@ def _checked(site: str, edit: Callable[[Tensor], Tensor]) -> Edit:
         return torch.empty_like(value).copy_(new)
 
     return apply
+
+
+def _are_whole(ids: Tensor) -> bool:
+    return not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
 
 
 def _shape(ids_BS: Tensor) -> tuple[int, int]:

@@ -93,13 +93,13 @@ def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
         check_kind(config, AutoModelForCausalLM, spec.name)
         tokenizer = open_tokenizer(place, spec)
         with _explained(what, place):
-            model: Any
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place.path,
                 dtype=choose_dtype(spec.dtype, device),
                 output_loading_info=True,
                 **options,
             )
+            model, report = loaded
             leave_out_missing(model, report["missing_keys"], spec.name)
             return model.to(device).eval(), tokenizer
 

@@ -24,9 +24,9 @@ def check_weights(model: nn.Module, name: str) -> None:
     for label, value in model.named_parameters():
         if not bool(_ends(value).isfinite().all()):
             raise _not_finite(name, label, value, ~value.detach().float().isfinite())
-    for label, value in model.named_buffers():
-        if bool(_ends(value).isnan().any()):
-            raise _not_finite(name, label, value, value.detach().float().isnan())
+    for label, buffer in model.named_buffers():
+        if bool(_ends(buffer).isnan().any()):
+            raise _not_finite(name, label, buffer, buffer.detach().float().isnan())
 
 
 def _ends(value: Tensor) -> Tensor:

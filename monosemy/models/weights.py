@@ -48,9 +48,10 @@ def unembedding_matrix(model: Any, owner: nn.Module, d_model: int) -> Tensor:
 
 def _projection(owner: nn.Module, d_model: int, width: int) -> nn.Module | None:
     """The linear layer from the stream to an embedding of another width."""
-    found = getattr(owner, "project_out", None)
+    found: Any = getattr(owner, "project_out", None)
     if is_linear(found) and tuple(linear_weight(found).shape) == (d_model, width):
-        return found
+        projection: nn.Module = found
+        return projection
     return None
 
 

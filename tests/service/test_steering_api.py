@@ -111,6 +111,10 @@ def test_a_stream_that_breaks_says_so(client: TestClient, inference: Any) -> Non
     assert "out of memory" in client.post(URL, json=body(stream=True)).text
     whole = client.post(URL, json=body())
     assert whole.status_code == 503 and "retry-after" in whole.headers
+    for status, answered in ((503, 503), (500, 502), (422, 422)):
+        inference.events[-1]["status"] = status
+        answer = client.post(URL, json=body())
+        assert answer.status_code == answered and "out of memory" in answer.json()["detail"]
     for events in ([*EVENTS[:2]], ["nonsense"], [{"no": "event"}], []):
         inference.events = events
         assert client.post(URL, json=body()).status_code == 503

@@ -133,7 +133,8 @@ class InterventionScorer:
         }
 
     def prompt_of(self, example: ShownExample) -> Ids:
-        """The ids to be continued, with BOS; empty where no text is left.
+        """The ids to be continued, with BOS; empty where no text is left.  Of a text that would
+        leave no room for the continuation, the end.
 
         The shown text is tokenised again, which at a border between tokens gives the same ones but
         in rare cases.
@@ -143,6 +144,9 @@ class InterventionScorer:
         kept = example.pieces[: first + 1 if self.spec.mode == "zero" else first]
         text = "".join(kept).strip(_BROKEN)
         ids = self.text.tokens(text) if text.strip() else ()
+        limit = self.lab.host.abilities.positions
+        if limit is not None:
+            ids = ids[-max(limit - self.spec.new_tokens - 1, 1) :]
         return self.text.with_bos(ids) if ids else ()
 
     def write(self, latent: int, prompts: tuple[Ids, ...], seeds: tuple[int, ...]) -> Written:
