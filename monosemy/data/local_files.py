@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -94,7 +95,7 @@ def read_jsonl(file: Path, column: str, holds: Holds = "text") -> Iterator[Docum
                 reason = str(error).rstrip(".") or type(error).__name__
                 advice = "Is the file whole?" if file.suffix == ".gz" else None
                 raise DataError(f"Cannot read {file}: {reason}.", advice) from None
-            if line.strip():
+            if line.strip() and line.strip() != codecs.BOM_UTF8:
                 record = _record_of_line(file, number, line)
                 where = f"{file}, line {number}"
                 yield records.document(record, where, f"{file.name}:{number}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from monosemy.data.chats import messages_of
@@ -24,7 +24,7 @@ class Records:
         record has none.
         """
         if not isinstance(record, Mapping):
-            raise DataError(f"{where} holds no JSON object but a {_named(record)}.")
+            raise DataError(f"{where} holds no JSON object but {_named(record)}.")
         column = column_of(record.keys(), self.column, self.holds)
         if column not in record:
             raise self._missing(where, column, record)
@@ -43,8 +43,8 @@ class Records:
             return missing_column(where, column, list(record))
         known = ", ".join(map(str, record)) or "none"
         return DataError(
-            f"{where} has no column '{min(had)}', which the records before it have; its columns: "
-            f"{known}.",
+            f"{where} has no column '{min(had)}'; its columns: {known}. The records before it have "
+            "it.",
             "Mend or remove it; a record may hold null instead.",
         )
 
@@ -56,7 +56,7 @@ def missing_column(where: str, column: str, there: list[Any]) -> DataError:
 
 
 def _are_ids(value: Any) -> bool:
-    if not isinstance(value, Sequence) or not value:
+    if not isinstance(value, list) or not value:
         return False
     return all(isinstance(item, int) and not isinstance(item, bool) for item in value[:8])
 
@@ -65,8 +65,8 @@ def _named(value: Any) -> str:
     """What a person calls a value of this type."""
     if _are_ids(value):
         return "token ids"
-    names = {dict: "an object", list: "a list", bool: "a boolean", int: "a number"}
-    names |= {float: "a number", bytes: "bytes", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a text", bytes: "bytes", type(None): "null"}
+    names |= {bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
 
 
@@ -75,7 +75,7 @@ def _advice(value: Any) -> str:
         return (
             "Name the column of the text they were made from (text.column): it is tokenised here."
         )
-    if isinstance(value, Sequence) and value and all(isinstance(item, str) for item in value):
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return "Write one text per record, or join them."
     if isinstance(value, list):
         return "For chats set text.packing=chat."

@@ -136,7 +136,7 @@ def test_the_column_is_messages_or_what_the_spec_says(host: HostModel, tmp_path:
     assert text_of(rendered, 0) == RENDERED + "</s>"
     with pytest.raises(DataError, match=r"no column 'body'; its columns: text, messages, turns"):
         build(records, host, tmp_path / "e", column="body")
-    with pytest.raises(DataError, match=r"holds list, not text.*text.packing=chat"):
+    with pytest.raises(DataError, match=r"holds a list, not text.*text.packing=chat"):
         build(records, host, tmp_path / "f", column="messages", packing="document")
 
 

@@ -82,8 +82,8 @@ def test_jsonl_streams_lines_with_their_names(tmp_path: Path, ending: str) -> No
         (b'{"text": "cut', r"line 2 is not JSON"),
         (b'["text"]', r"line 2 holds no JSON object but a list"),
         (b'{"body": "x", "n": 1}', r"line 2 has no column 'text'; its columns: body, n"),
-        (b'{"text": 5}', r"line 2: 'text' holds int, not text"),
-        (b'{"text": "\xff"}', r"line 2: byte 11 is not UTF-8"),
+        (b'{"text": 5}', r"line 2: 'text' holds a number, not text"),
+        (b'{"text": "\xff"}', r"line 2: byte 0xff is not UTF-8"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: bytes, message: str) -> None:
@@ -130,7 +130,7 @@ def test_parquet_of_numbers_is_refused(tmp_path: Path) -> None:
 
     file = tmp_path / "a.parquet"
     parquet.write_table(arrow.table({"text": [1, 2]}), file)
-    with pytest.raises(DataError, match=r"row 1: 'text' holds int, not text"):
+    with pytest.raises(DataError, match=r"row 1: 'text' holds a number, not text"):
         read(file)
 
 

@@ -110,7 +110,7 @@ def refusal(spec: TextSpec) -> str:
 
 
 _RECORDS: list[tuple[Any, list[str]]] = [
-    ({"txt": "x"}, ["no column 'text'", "records before it have", "columns: txt", "null"]),
+    ({"txt": "x"}, ["no column 'text'", "records before it have", "columns: txt.", "null"]),
     ({}, ["no column 'text'", "columns: none"]),
     ({"text": [12, 15, 7]}, ["token ids, not text", "text.column"]),
     ({"text": ["a", "b"]}, ["a list, not text", "One text|one text per record"]),
@@ -120,9 +120,9 @@ _RECORDS: list[tuple[Any, list[str]]] = [
     ({"text": 7.5}, ["a number, not text"]),
     ({"text": True}, ["a boolean, not text"]),
     ({"text": {"en": "x"}}, ["an object, not text"]),
-    ([1, 2], ["no JSON object but a token ids|no JSON object"]),
-    ("text", ["no JSON object but a str"]),
-    (None, ["no JSON object but a null"]),
+    ([1, 2], ["no JSON object but token ids"]),
+    ("text", ["no JSON object but a text"]),
+    (None, ["no JSON object but null"]),
 ]
 
 
@@ -272,7 +272,9 @@ def test_records_of_a_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="owner/set, record 2: 'text' holds token ids"):
         list(read_dataset("owner/set", None, "train", "text"))
     records[1] = {"other": "x"}
-    with pytest.raises(DataError, match="record 2 has no column 'text', which the records before"):
+    with pytest.raises(
+        DataError, match=r"record 2 has no column 'text'; its .* records before it have it"
+    ):
         list(read_dataset("owner/set", None, "train", "text"))
 
 
