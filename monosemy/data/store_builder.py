@@ -181,9 +181,11 @@ class _Writer:
             if self.text.max_tokens is not None:
                 ids = ids[: self.text.max_tokens - self.n_tokens]
             if ids:
+                row = np.asarray(ids, dtype="<u4")
                 where = f"In {document.name!r}: "
-                check_range(min(ids), max(ids), self.host.tokenizer, self.host.d_vocab, where)
-                self._append(document, np.asarray(ids, dtype="<u4"))
+                limits = int(row.min()), int(row.max())
+                check_range(*limits, self.host.tokenizer, self.host.d_vocab, where)
+                self._append(document, row)
         return self.n_tokens - before
 
     def _append(self, document: Document, ids: Any) -> None:
