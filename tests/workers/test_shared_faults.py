@@ -140,7 +140,7 @@ class Crew:
         self._thread.start()
 
     def _reap(self) -> None:
-        """Waits for work to be done, not for time to pass: a slow machine is not killed to death."""
+        """Waits for work done, not for time: a slow machine is not killed to death."""
         luck, next_at = random.Random(0), self.size.between // 2
         while not self._stop.wait(0.1):
             if results(self.engine) < next_at:
