@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from monosemy.changes import listed
+from monosemy.data.store import TokenStore, tokens_digest
+from monosemy.data.text_stamp import text_changes
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae, read_provenance
+from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import ImportRun, TrainRun, TranscoderSpec, parse_stored_spec
 from monosemy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from monosemy.models.host import HostModel
 
 BASELINE = "baseline"
 """Sub-folder of an SAE folder that holds its frozen-random-decoder twin."""
@@ -23,10 +31,94 @@ class SaeFolder:
 
     path: Path
     workspace: Workspace
+    recorded: Mapping[str, Any] | None = None
+    """What is kept elsewhere of its provenance, and holds where the folder says something else."""
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         return read_provenance(self.path)
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What this SAE, its host model and its text are held to."""
+        return self.recorded if self.recorded is not None else self.provenance
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over all weights and settings that are in the folder now."""
+        return sae_stamp(self.path).digest
+
+    @property
+    def host_fingerprint(self) -> str | None:
+        """Of the host model it belongs to, in the form in which this was first stored: what was
+        made with it is kept under that."""
+        model = self.origin.get("model") or {}
+        found = model.get("first_fingerprint") or model.get("fingerprint")
+        return None if found is None else str(found)
+
+    def check(
+        self,
+        host: HostModel | None = None,
+        store: TokenStore | None = None,
+        renew: bool = True,
+    ) -> None:
+        """Raises ``DataError``, which names what has changed, unless the weights are those that
+        were saved and ``host`` and ``store`` are the model and the text it was trained on.
+
+        Stamps of the first form are verified as such and, to ``renew``, replaced in the folder's
+        provenance.
+        """
+        changes = weight_changes(self.path, self.origin.get("weights") or self._own_weights())
+        if changes:
+            raise DataError(
+                f"The files of the SAE in {self.path} have changed: {listed(changes)}.",
+                "Put back what was there, or import the folder as an SAE of its own.",
+            )
+        faults = []
+        model, text = self.origin.get("model"), self.origin.get("text")
+        if host is not None and isinstance(model, Mapping):
+            changes = host.changes_since(model)
+            if changes:
+                faults.append(f"the host model {host.name} ({listed(changes)})")
+        if store is not None and isinstance(text, Mapping):
+            changes = [] if self._same_tokens(text, store) else text_changes(text, store)
+            faults += changes
+        if faults:
+            raise DataError(
+                f"What the SAE in {self.path} was trained on has changed: {listed(faults)}.",
+                "Put back what was there, or train a new SAE.",
+            )
+        if renew:
+            self._renew(host, store)
+
+    def _own_weights(self) -> dict[str, Any]:
+        """The stamp of now, where none was kept."""
+        return sae_stamp(self.path).as_dict()
+
+    def _same_tokens(self, text: Mapping[str, Any], store: TokenStore) -> bool:
+        """For a text that was noted down before there were digests: whether its store, if it is
+        still there, holds the same tokens."""
+        text_id = text.get("text_id")
+        if text.get("tokens_digest") is not None or not isinstance(text_id, str):
+            return False
+        try:
+            old = TokenStore.open(self.workspace.locate(f"text/{text_id}"))
+        except DataError:
+            return False
+        digest = tokens_digest(old.tokens, old.row_start, old.row_document)
+        return digest == store.meta.get("tokens_digest")
+
+    def _renew(self, host: HostModel | None, store: TokenStore | None) -> None:
+        """Replaces stamps of the first form; they have been verified."""
+        changed: dict[str, Any] = {}
+        model, text = self.origin.get("model"), self.origin.get("text")
+        if host is not None and isinstance(model, Mapping) and "parts" not in model:
+            changed["model"] = restamped_model(model, host)
+        if store is not None and isinstance(text, Mapping) and not text.get("tokens_digest"):
+            stamps = {name: store.meta.get(name) for name in ("tokens_digest", "stamp")}
+            changed["text"] = {**text, **stamps}
+        if changed or "weights" not in self.origin:
+            record_stamp(self.path, changed)
 
     @cached_property
     def spec(self) -> TrainRun:
@@ -61,6 +153,16 @@ class SaeFolder:
     def baseline(self) -> SAE | None:
         folder = self.path / BASELINE
         return load_sae(folder) if folder.is_dir() else None
+
+
+def restamped_model(recorded: Mapping[str, Any], host: HostModel) -> dict[str, Any]:
+    """A host model's stored description with a fingerprint of today, the first one kept beside."""
+    return {
+        **recorded,
+        "fingerprint": host.fingerprint,
+        "parts": host.stamp.parts,
+        "first_fingerprint": recorded.get("first_fingerprint") or recorded.get("fingerprint"),
+    }
 
 
 def as_trained(spec: ImportRun, sae: dict[str, Any]) -> TrainRun:

@@ -26,6 +26,7 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.sae_folder import BASELINE, SaeFolder, as_trained
+from monosemy.sae_stamp import record_stamp
 from monosemy.saes.base import SAE
 from monosemy.specs import (
     EvaluateRun,
@@ -105,7 +106,7 @@ def train_many(
         source.close()  # the processes open it for themselves
         dtype = str(host.dtype).removeprefix("torch.")
         model = specs[0].model.model_copy(update={"dtype": dtype})
-        job = Job(checkpoint_dir, list(specs), stream, model, workspace)
+        job = Job(checkpoint_dir, list(specs), stream, model, workspace, store.text_id)
         trained = train_in_processes(job, reporter)
     else:
         trained = train_saes(
@@ -122,6 +123,7 @@ def train_many(
             **(origin or {}),
         }
         _save(result, folder, _metadata(spec, store), provenance)
+        provenance["weights"] = record_stamp(folder)
         artifacts.append(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
         )
@@ -164,6 +166,7 @@ def take_in(
         }
         metadata = {**opened.metadata, "model_name": spec.model.name, "hook_name": site}
         save_sae(opened.sae, folder, metadata, provenance, opened.density)
+        provenance["weights"] = record_stamp(folder)
         stage.advance()
     return TrainedArtifact(folder, trained, {}, provenance, opened.sae.d_in, host)
 
@@ -219,11 +222,23 @@ def evaluate(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Metrics on held-out documents, the frozen-random-decoder baseline beneath ``baseline``."""
+    """Metrics on held-out documents, the frozen-random-decoder baseline beneath ``baseline``; of
+    what they are is beneath ``about``: sae_digest, model_fingerprint, host_dtype, text_id.
+
+    Raises ``DataError`` where the SAE, its host model or its text has changed since the training.
+    """
     host = load_host(sae.spec.model)
+    sae.check(host)  # before a text is cut by another tokenizer
     store = prepare_text(sae.spec.text, host, workspace, reporter)
+    sae.check(host, store)
+    about = {
+        "sae_digest": sae.digest,
+        "model_fingerprint": host.fingerprint,
+        "host_dtype": str(host.dtype).removeprefix("torch."),
+        "text_id": store.text_id,
+    }
     source = activations(sae.spec, sites_of([sae.spec]), host, store, workspace)
-    return evaluate_sae(
+    found = evaluate_sae(
         sae.sae,
         sae.baseline,
         host,
@@ -235,6 +250,7 @@ def evaluate(
         max_norm=sae.max_norm,
         target_site=sae.target_site,
     )
+    return {**found, "about": about}
 
 
 def index(
@@ -245,9 +261,17 @@ def index(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
 ) -> tuple[IndexReader, TokenStore, HostModel]:
-    """Indexes the SAE over its training text or another; ``folder_for(text_id)`` says where."""
+    """Indexes the SAE over its training text or another; ``folder_for(text_id)`` says where.
+
+    Raises ``DataError`` where the SAE or its host model has changed since the training, or, if no
+    other was asked for, its text.
+    """
     host = load_host(sae.spec.model)
+    sae.check(host)
     store = prepare_text(spec.text or sae.spec.text, host, workspace, reporter)
+    if spec.text is None:
+        sae.check(host, store)
+    made_of = {"sae_digest": sae.digest, "model_fingerprint": host.fingerprint}
     source = activations(sae.spec, [sae.spec.site], host, store, workspace)
     reader = build_index(
         sae.sae,
@@ -259,6 +283,7 @@ def index(
         reporter,
         max_norm=sae.max_norm,
         writes_to=sae.target_site,
+        made_of=made_of,
     )
     return reader, store, host
 

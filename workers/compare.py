@@ -29,6 +29,7 @@ from monosemy.errors import DataError
 from monosemy.index.reader import IndexReader
 from monosemy.progress import Stage
 from monosemy.sae_folder import SaeFolder
+from monosemy.sae_stamp import check_index
 from monosemy.specs import CompareRun
 from monosemy.workspace import Workspace
 from service.comparisons.repository import best_embeddings
@@ -112,10 +113,13 @@ class Comparing:
     # ------------------------------------------------------------------ by decoder
     def _decoders(self, a: Sae, b: Sae) -> Sides:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        of_a, of_b = (
-            SaeFolder(self.workspace.locate(sae.path), self.workspace).sae.W_dec.detach().to(device)
+        folders = [
+            SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
             for sae in (a, b)
-        )
+        ]
+        for folder in folders:
+            folder.check()
+        of_a, of_b = (folder.sae.W_dec.detach().to(device) for folder in folders)
         if of_a.shape[1] != of_b.shape[1]:
             raise DataError(
                 f"'{a.name}' writes {of_a.shape[1]} dimensions and '{b.name}' {of_b.shape[1]}:"
@@ -139,9 +143,7 @@ class Comparing:
                 f"'{a.name}' and '{b.name}' are not indexed over one text.",
                 "Index both over the same text: monosemy run submit --kind index --set sae=...",
             )
-        of_a, of_b = (
-            IndexReader(self.workspace.locate((sae.index or {})["path"])) for sae in (a, b)
-        )
+        of_a, of_b = (self._index_of(sae) for sae in (a, b))
         tokens = min(TOKENS, of_a.n_tokens, of_b.n_tokens)
         table, own = token_table(of_b, tokens), token_table(of_a, tokens)
         sample = _sample(of_a.n_features)
@@ -153,6 +155,12 @@ class Comparing:
             lambda: jaccard_blocks(some, table, tokens, shift=tokens // 2),
             lambda: _not_itself(jaccard_blocks(some, own, tokens), sample),
         )
+
+    def _index_of(self, sae: Sae) -> IndexReader:
+        index = self.workspace.locate((sae.index or {})["path"])
+        folder = self.workspace.locate(sae.path)
+        check_index(folder, index, sae.provenance.get("weights"), sae.name)
+        return IndexReader(index)
 
     # ------------------------------------------------------------------ by explanations
     def _texts(self, a: Sae, b: Sae) -> Sides:

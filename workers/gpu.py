@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import MonosemyError
+from monosemy.index.made_of import check_first_index
 from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
 from monosemy.sae_folder import SaeFolder
@@ -173,7 +174,12 @@ class GpuRuns:
         sae_id, folder = self._sae(spec.sae)
         load_host = partial(self.hosts.load, reporter=reporter)
         metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter)
-        reporter.commit(lambda session: publish.store_evaluation(session, sae_id, metrics))
+
+        def write(session: Session) -> None:
+            publish.store_evaluation(session, sae_id, metrics)
+            publish.copy_stamps(session, sae_id, folder.path)
+
+        reporter.commit(write)
         return {"sae_id": str(sae_id), "metrics": metrics}
 
     def _index(self, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
@@ -187,6 +193,7 @@ class GpuRuns:
         path = self.workspace.relative(folder_for(store.text_id))
 
         def write(session: Session) -> dict[str, Any]:
+            publish.copy_stamps(session, sae_id, sae.path)
             with reporter.stage("publish", reader.n_features, "features") as stage:
                 return publish.publish_index(session, sae_id, reader, store, path, stage)
 
@@ -219,9 +226,11 @@ class GpuRuns:
     async def _tools(
         self, reporter: RunReporter, run_id: uuid.UUID, sae: Sae, spec: Part
     ) -> AsyncIterator[Tools]:
-        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace)
+        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
-        lab = Lab(host, folder.sae, folder.spec.site, folder.target_site)
+        await asyncio.to_thread(folder.check, host)
+        stored_as = folder.host_fingerprint
+        lab = Lab(host, folder.sae, folder.spec.site, folder.target_site, stored_as)
         assert isinstance(spec, ExplainRun | ScoreRun)
         judge = None
         if needs_judge(spec):
@@ -234,7 +243,10 @@ class GpuRuns:
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         sae = named_sae(self.engine, reference)
-        return sae.id, SaeFolder(self.workspace.locate(sae.path), self.workspace)
+        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
+        if "weights" not in sae.provenance and sae.index is not None:
+            check_first_index(folder.sae, self.workspace.locate(sae.index["path"]), sae.name)
+        return sae.id, folder
 
 
 def _config(made: stages.TrainedArtifact) -> dict[str, Any]:

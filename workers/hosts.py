@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monosemy.models.host import HostModel
+from monosemy.models.resolve import files_of
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
@@ -17,7 +18,7 @@ class HostCache:
         self._hosts: Warm[HostModel] = Warm(size)
 
     def load(self, spec: ModelSpec, reporter: Reporter = SILENT) -> HostModel:
-        """The host model of ``spec``; ``ModelError`` if it cannot be had."""
-        return self._hosts.get(
-            spec.model_dump_json(), lambda: HostModel.load(spec, self._workspace, reporter)
-        )
+        """The host model of ``spec``, loaded anew once somebody has written to its files;
+        ``ModelError`` if it cannot be had."""
+        key = spec.model_dump_json(), files_of(spec)
+        return self._hosts.get(key, lambda: HostModel.load(spec, self._workspace, reporter))

@@ -78,8 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     @app.post("/contrast")
     def contrast(body: ContrastBody) -> JSONResponse:
         with with_reason():
-            place = body.sae
-            return JSONResponse(engine.contrast(body.model, place.path, place.site, body.asked()))
+            return JSONResponse(engine.contrast(body.model, body.sae.place(), body.asked()))
 
     @app.post("/tokenize")
     def tokenize(body: TokenizeBody) -> JSONResponse:
@@ -91,8 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     def steer(body: SteerBody) -> StreamingResponse:
         """Lines of JSON: events as they come; ``error`` ends a stream that cannot go on."""
         with with_reason():
-            place = body.sae
-            events = engine.steer(body.model, place.path, place.site, body.asked())
+            events = engine.steer(body.model, body.sae.place(), body.asked())
             return StreamingResponse(_lines(events, reason), media_type="application/x-ndjson")
 
     @app.post("/embed")

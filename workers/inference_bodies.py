@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,11 @@ class SaePlace(_Body):
     path: str
     """SAE folder, relative to the artifact root."""
     site: str
+    recorded: dict[str, Any] | None = None
+    """What its row keeps of weights and host model (``SaeAt.recorded``)."""
+
+    def place(self) -> SaeAt:
+        return SaeAt(self.path, self.site, recorded=self.recorded)
 
 
 class SaeWanted(SaePlace):
@@ -33,7 +38,7 @@ class SaeWanted(SaePlace):
     """Only these, with what they do on every token."""
 
     def asked(self) -> SaeAt:
-        return SaeAt(self.path, self.site, self.features)
+        return SaeAt(self.path, self.site, self.features, self.recorded)
 
 
 class _PromptBody(_Body):

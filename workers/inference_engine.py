@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +15,17 @@ from typing import Any, cast
 
 import torch
 
+from monosemy.changes import folder_stamp
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
-from monosemy.interp.embedder import Embedder
+from monosemy.interp.embedder import Embedder, embedder_folder
 from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
-from monosemy.models.resolve import locate, open_tokenizer
+from monosemy.models.resolve import files_of, locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
-from monosemy.workspace import Workspace
+from monosemy.workspace import Workspace, fingerprint
 from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
 from workers.memory import default_budget, file_bytes, weight_bytes
@@ -40,6 +41,10 @@ _MAX_TOKENIZERS = 4
 """Of models whose weights are not loaded."""
 
 
+_MAX_CHECKED = 1000
+"""Pairs of SAE and host model that are remembered as fitting."""
+
+
 class NoSaeFolder(DataError):
     """There is no SAE at that place under the artifact root."""
 
@@ -53,6 +58,8 @@ class SaeAt:
     site: str
     features: Sequence[int] | None = None
     """Only these, as far as they fire; None takes the strongest."""
+    recorded: Mapping[str, Any] | None = None
+    """What its row keeps of weights and host model, which are held to it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,9 @@ class InferenceEngine:
             budget = default_budget(choose_device(device))
         self._warm: Warm[WarmHost | WarmSae] = Warm(budget, _bytes)
         self._tokenizers: Warm[Tokenizing] = Warm(_MAX_TOKENIZERS)
-        self._embedder: Embedder | None = None
+        self._checked: set[Hashable] = set()
+        self._embedder: tuple[Hashable, Embedder] | None = None
+        """With the stamp of its files."""
         self._embed_lock = threading.Lock()
 
     @property
@@ -102,7 +111,7 @@ class InferenceEngine:
     ) -> dict[str, Any]:
         """What ``reading.activations`` tells.  Raises as it does, ``NoSaeFolder``, ``ModelError``;
         where memory runs out, what is not in use is let go first."""
-        opened = self._open(spec, [each.path for each in saes])
+        opened = self._open(spec, saes)
         wanted = [
             Wanted(warm, each.site, each.features)
             for warm, each in zip(opened.saes, saes, strict=True)
@@ -110,11 +119,11 @@ class InferenceEngine:
         with self._room(opened.keys):
             return activations(opened.host, prompt, wanted, top_k)
 
-    def contrast(self, spec: ModelSpec, path: str, site: str, asked: Contrasted) -> dict[str, Any]:
+    def contrast(self, spec: ModelSpec, place: SaeAt, asked: Contrasted) -> dict[str, Any]:
         """What ``contrasting.contrasted`` tells.  Raises as it and ``activations`` do."""
-        opened = self._open(spec, [path])
+        opened = self._open(spec, [place])
         with self._room(opened.keys):
-            return contrasted(opened.host, opened.saes[0], site, asked)
+            return contrasted(opened.host, opened.saes[0], place.site, asked)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> dict[str, Any]:
         """``{"tokens": [{"id", "text"}], "bos"}``; ``bos`` is what the SAE at ``path`` was trained
@@ -129,13 +138,11 @@ class InferenceEngine:
         bos = words.bos_id if prepend and prompt.messages is None else None
         return {"tokens": tokens, "bos": None if bos is None else words.pieces([bos])[0]}
 
-    def steer(
-        self, spec: ModelSpec, path: str, site: str, asked: Steer
-    ) -> Iterator[dict[str, Any]]:
+    def steer(self, spec: ModelSpec, place: SaeAt, asked: Steer) -> Iterator[dict[str, Any]]:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
-        opened = self._open(spec, [path])
+        opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
-        lab = Lab(host.host, sae.sae, site, sae.target_site)
+        lab = Lab(host.host, sae.sae, place.site, sae.target_site)
         # Turn by turn, so that others get theirs; no hook outlives a turn.
         events = steered_events(lab, host.words, sae.prepend_bos, host.longest, asked, host.turn)
         with self._room(opened.keys):
@@ -145,9 +152,10 @@ class InferenceEngine:
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
         with self._embed_lock:
-            if self._embedder is None:
-                self._embedder = Embedder.load(self._embedder_name)
-            return [[float(x) for x in row] for row in self._embedder.embed(texts)]
+            files = folder_stamp(embedder_folder(self._embedder_name))
+            if self._embedder is None or self._embedder[0] != files:
+                self._embedder = files, Embedder.load(self._embedder_name)
+            return [[float(x) for x in row] for row in self._embedder[1].embed(texts)]
 
     def _going_on(
         self, events: Iterator[dict[str, Any]], keys: set[Hashable]
@@ -155,11 +163,11 @@ class InferenceEngine:
         with self._room(keys):
             yield from events
 
-    def _open(self, spec: ModelSpec, paths: Sequence[str]) -> _Opened:
+    def _open(self, spec: ModelSpec, places: Sequence[SaeAt]) -> _Opened:
         spec = self._placed(spec)
-        host_key = ("host", spec.model_dump_json())
-        folders = [self._folder(path) for path in paths]
-        # The time is part of the key: a run that is retried writes its SAE anew.
+        host_key = self._host_key(spec)
+        folders = [self._folder(place.path) for place in places]
+        # Its files are part of the key: a run that is retried writes its SAE anew.
         sae_keys = [("sae", str(folder), written, spec.device) for folder, written in folders]
         keys: set[Hashable] = {host_key, *sae_keys}
         host = cast(
@@ -170,10 +178,25 @@ class InferenceEngine:
         for key, (folder, _) in zip(sae_keys, folders, strict=True):
             load = partial(self._load_sae, folder, host.host.device)
             saes.append(cast(WarmSae, self._get(key, load, partial(file_bytes, folder), keys)))
+        for key, (folder, _), place in zip(sae_keys, folders, places, strict=True):
+            self._check(folder, place, host, (key, host_key))
         return _Opened(host, saes, keys)
 
+    def _check(self, folder: Path, place: SaeAt, host: WarmHost, keys: Hashable) -> None:
+        """Raises ``DataError`` where SAE or host model are not those of the SAE's row; once for
+        each pair of them as they are now."""
+        if place.recorded is None:
+            return
+        checked = keys, fingerprint(place.recorded)
+        if checked in self._checked:
+            return
+        SaeFolder(folder, self._workspace, place.recorded).check(host.host, renew=False)
+        if len(self._checked) >= _MAX_CHECKED:
+            self._checked.clear()
+        self._checked.add(checked)
+
     def _words(self, spec: ModelSpec) -> Tokenizing:
-        key = ("host", spec.model_dump_json())
+        key = self._host_key(spec)
         host = self._warm.loaded(key)
         if isinstance(host, WarmHost):
             return host.words
@@ -183,15 +206,16 @@ class InferenceEngine:
 
         return self._tokenizers.get(key, load)
 
-    def _folder(self, path: str) -> tuple[Path, int]:
-        """(place, when it was written)"""
+    def _host_key(self, spec: ModelSpec) -> Hashable:
+        """Another one once somebody has written to the model's files."""
+        return "host", spec.model_dump_json(), files_of(spec)
+
+    def _folder(self, path: str) -> tuple[Path, Hashable]:
+        """(place, what changes whenever somebody writes to it)"""
         folder = self._workspace.locate(path)
-        try:
-            return folder, (folder / "cfg.json").stat().st_mtime_ns
-        except OSError:
-            raise NoSaeFolder(
-                f"There is no SAE folder '{path}'.", "Was it moved or deleted?"
-            ) from None
+        if not (folder / "cfg.json").is_file():
+            raise NoSaeFolder(f"There is no SAE folder '{path}'.", "Was it moved or deleted?")
+        return folder, folder_stamp(folder)
 
     def _placed(self, spec: ModelSpec) -> ModelSpec:
         return spec.model_copy(update={"device": self._device}) if spec.device == "auto" else spec

@@ -32,6 +32,7 @@ from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
+from monosemy.sae_stamp import check_index
 from monosemy.specs import (
     ExplainRun,
     ExplanationSpec,
@@ -139,7 +140,10 @@ class Interpretation:
         sae = named_sae(self.engine, reference)
         if sae.index is None:
             raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
-        reader = IndexReader(self.workspace.locate(sae.index["path"]))
+        index = self.workspace.locate(sae.index["path"])
+        folder = self.workspace.locate(sae.path)
+        check_index(folder, index, sae.provenance.get("weights"), sae.name)
+        reader = IndexReader(index)
         store = TokenStore.open(self.workspace.locate(f"text/{sae.index['text_id']}"))
         return sae, FeatureTexts(reader, store)
 

@@ -6,8 +6,10 @@ it wrote before.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +18,21 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
+from monosemy.formats.saelens import read_provenance
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.index.records import iterate_feature_rows
 from monosemy.models.host import HostModel
 from monosemy.progress import Stage
+from monosemy.sae_folder import restamped_model
 from monosemy.specs import ModelSpec
 from service.database.storable import storable, storable_json, storable_text
 from service.database.tables import Feature, Model, Sae
 
 _NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
+
+_HASH = re.compile(r"-[0-9a-f]{8}")
+"""Ends the name of a model whose own name was taken by another."""
 
 _FEATURE_COLUMNS = (
     "sae_id",
@@ -40,26 +47,63 @@ _FEATURE_COLUMNS = (
 
 
 def publish_model(session: Session, host: HostModel, spec: ModelSpec) -> uuid.UUID:
-    """The row of this host model; one of the same name and another content gets a longer name."""
+    """The row of this host model; one of the same name and another content gets a longer name.
+
+    A row with the first form of a fingerprint that is this model's gets the one of today.
+    """
     info = host.info()
-    for name in (host.name, f"{host.name}-{info['fingerprint'][:8]}"):
-        found = session.scalars(select(Model).where(Model.name == name)).first()
-        if found is None:
-            values = {
-                "name": name,
-                "spec": spec.model_dump(mode="json"),
-                "info": info,
-                "token_bytes": host.token_bytes().pack(),
-            }
-            # Two workers may publish the same model at once: the second finds the first one's row.
-            session.execute(insert(Model).values(**values).on_conflict_do_nothing())
-            found = session.scalars(select(Model).where(Model.name == name)).one()
-        if found.info["fingerprint"] == info["fingerprint"]:
-            packed = host.token_bytes().pack()
-            if found.token_bytes != packed:  # an older version read this vocabulary otherwise
-                found.token_bytes = packed
+    shorter, longer = host.name, f"{host.name}-{info['fingerprint'][:8]}"
+    like = Model.name.startswith(host.name, autoescape=True)
+    for row in session.scalars(select(Model).where(like).order_by(Model.name)):
+        suffix = row.name.removeprefix(host.name)
+        if (not suffix or _HASH.fullmatch(suffix)) and _is_of(row, host, info["fingerprint"]):
+            _mend_tokens(row, host)
+            return row.id
+    for name in (shorter, longer):
+        values = {
+            "name": name,
+            "spec": spec.model_dump(mode="json"),
+            "info": info,
+            "token_bytes": host.token_bytes().pack(),
+        }
+        # Two workers may publish the same model at once: the second finds the first one's row.
+        session.execute(insert(Model).values(**values).on_conflict_do_nothing())
+        found = session.scalars(select(Model).where(Model.name == name)).one()
+        if _is_of(found, host, info["fingerprint"]):
             return found.id
     raise RuntimeError(f"two host models share the name and hash of {host.name}")
+
+
+def _is_of(row: Model, host: HostModel, fingerprint: str) -> bool:
+    if row.info.get("fingerprint") == fingerprint:
+        return True
+    if "parts" in row.info or row.info.get("fingerprint") != host.sampled_fingerprint:
+        return False
+    row.info = restamped_model(row.info, host)
+    return True
+
+
+def _mend_tokens(row: Model, host: HostModel) -> None:
+    packed = host.token_bytes().pack()
+    if row.token_bytes != packed:  # an older version read this vocabulary otherwise
+        row.token_bytes = packed
+
+
+def copy_stamps(session: Session, sae_id: uuid.UUID, folder: Path) -> None:
+    """Brings what the SAE's row lacks of stamps over from its folder, whose stamps have been held
+    to the row's."""
+    sae = session.get(Sae, sae_id, with_for_update=True)
+    if sae is None:
+        return
+    there, kept = read_provenance(folder), dict(sae.provenance)
+    lacking = {
+        "model": "parts" not in (kept.get("model") or {}),
+        "text": "text" in kept and not (kept["text"] or {}).get("tokens_digest"),
+        "weights": "weights" not in kept,
+    }
+    stamps = {name: there[name] for name, lacks in lacking.items() if lacks and name in there}
+    if stamps:
+        sae.provenance = {**kept, **storable(stamps)}
 
 
 def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
@@ -105,7 +149,7 @@ def publish_index(
     """Replaces the SAE's feature rows by those of ``reader``; contexts are shared, kept once.
 
     Returns what ``saes.index`` holds: path, text_id, tokens, documents, features, alive, postings,
-    bytes_per_feature (the feature's row and its share of the contexts).
+    sae_digest, bytes_per_feature (the feature's row and its share of the contexts).
     """
     session.execute(delete(Feature).where(Feature.sae_id == sae_id))
     rows = iterate_feature_rows(reader)
@@ -120,6 +164,7 @@ def publish_index(
         "features": reader.n_features,
         "alive": int((reader.counts > 0).sum()),
         "postings": reader.n_postings,
+        "sae_digest": reader.meta.get("sae_digest"),
         "bytes_per_feature": round(rows.bytes_per_feature + context_bytes / reader.n_features, 1),
     }
     session.execute(update(Sae).where(Sae.id == sae_id).values(index=index))

@@ -15,8 +15,11 @@ sequences are more than rows (format 2).
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +30,7 @@ import numpy.typing as npt
 from monosemy.data.fits import check_fits
 from monosemy.data.layout import groups
 from monosemy.data.splits import heldout_documents
+from monosemy.data.text_stamp import local_file, text_stamp
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.progress import SILENT, Reporter
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
 
 FORMAT, FORMAT_WITH_SEQUENCES = 1, 2
-_LOCAL_TEXT = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 
 
 class Batch(NamedTuple):
@@ -121,11 +124,13 @@ class TokenStore:
         return TokenBytes.unpack((self.folder / "token_bytes.bin").read_bytes())
 
     def summary(self) -> dict[str, Any]:
-        """What provenance says of the text: text_id, tokens, documents, context_size, packing,
-        how many characters could not be encoded (if any), and, of chats, how many were skipped (by
-        reason) or cut."""
+        """What provenance says of the text: text_id, digest of its tokens, stamp of its file,
+        tokens, documents, context_size, packing, how many characters could not be encoded (if any),
+        and, of chats, how many were skipped (by reason) or cut."""
         found = {
             "text_id": self.text_id,
+            "tokens_digest": self.meta.get("tokens_digest"),
+            "stamp": self.meta.get("stamp"),
             "tokens": self.n_tokens,
             "documents": self.n_documents,
             "context_size": self.context_size,
@@ -138,6 +143,21 @@ class TokenStore:
             return found
         noted = ("skipped_chats", "truncated_chats", "truncated_tokens")
         return {**found, **{name: self.meta[name] for name in noted if name in self.meta}}
+
+    @property
+    def host_info(self) -> dict[str, Any]:
+        """name, fingerprint and parts of the host model that the store was made for; empty where
+        that is not known."""
+        return dict(self.meta.get("host") or {})
+
+    def restamp(self, stamps: dict[str, Any]) -> None:
+        """Adds to ``store.json``, which is replaced whole; a folder that cannot be written to keeps
+        what it has."""
+        self.meta.update(stamps)
+        unfinished = self.folder / f".store-{os.getpid()}.json"
+        with suppress(OSError):
+            unfinished.write_text(json.dumps(self.meta, indent=1), encoding="utf-8")
+            unfinished.replace(self.folder / "store.json")
 
     @property
     def crosses_documents(self) -> bool:
@@ -252,26 +272,45 @@ class TokenStore:
 
 
 def text_id_for(text: TextSpec, host: HostModel) -> str:
-    """``text_id_of`` with what it needs of the host."""
+    """``text_id_of`` with what it needs of the host and of the text's file."""
     template = getattr(host.tokenizer, "chat_template", None)
-    return text_id_of(text, host.fingerprint, template)
+    return text_id_of(text, host.fingerprint, template, text_stamp(text))
 
 
-def text_id_of(text: TextSpec, host_fingerprint: str, chat_template: Any = None) -> str:
+def text_id_of(
+    text: TextSpec,
+    host_fingerprint: str,
+    chat_template: Any = None,
+    stamp: Mapping[str, Any] | None = None,
+) -> str:
     """Name of the store of ``text`` as this host tokenises it, and as its template renders chats.
 
-    A local file counts with its size and time of change, so an edited file makes a new store.
+    A local file counts with its name and content (``stamp``), wherever it lies.
     """
+    source = _identifying(text, chat_template)
+    if stamp is not None:
+        source["source"], source["file"] = stamp["file"], stamp["digest"]
+    return fingerprint({"format": FORMAT, "text": source, "host": host_fingerprint})
+
+
+def first_text_id_for(text: TextSpec, host: HostModel) -> str:
+    """The name that a store had while local files counted with place, size and time of change, and
+    host models with a sample of their weights."""
+    source = _identifying(text, getattr(host.tokenizer, "chat_template", None))
+    path = local_file(text)
+    if path is not None and path.is_file():
+        stat = path.stat()
+        source["file"] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    return fingerprint({"format": FORMAT, "text": source, "host": host.sampled_fingerprint})
+
+
+def _identifying(text: TextSpec, chat_template: Any) -> dict[str, Any]:
     source = text.model_dump(mode="json")
     if text.packing == "document":
         del source["packing"]  # the names given before there was a choice stay valid
-    path = Path(text.source).expanduser()
-    if text.source.endswith(_LOCAL_TEXT) and path.is_file():
-        found = path.stat()
-        source["file"] = [str(path.resolve()), found.st_size, found.st_mtime_ns]
     if text.packing == "packed" or text.packing.startswith("chat"):
         source["chat_template"] = chat_template
-    return fingerprint({"format": FORMAT, "text": source, "host": host_fingerprint})
+    return source
 
 
 def prepare_text(
@@ -279,13 +318,78 @@ def prepare_text(
 ) -> TokenStore:
     """The token store of ``text``, opened from ``text/<text_id>`` or built there.
 
-    ``DataError`` where the host model cannot read it (``data.fits``).
+    A store under its first name is used as long as it is of this text and this host: what was made
+    over it refers to that name.  ``DataError`` where the host model cannot read the text
+    (``data.fits``).
     """
     check_fits(text, host)
+    first = workspace.root / "text" / first_text_id_for(text, host)
+    if (first / "store.json").is_file():
+        store = _vouched(TokenStore.open(first), text, host)
+        if store is not None:
+            return store
     folder = workspace.folder("text", text_id_for(text, host))
     if (folder / "store.json").is_file():
         return TokenStore.open(folder)
     return TokenStore.build(text, host, folder, reporter)
+
+
+def _vouched(store: TokenStore, text: TextSpec, host: HostModel) -> TokenStore | None:
+    """The store, if it is of this text and host.
+
+    One without stamps has the name that the first form of fingerprints gives these; where the
+    tokens' bytes and the special tokens are those of this tokenizer too, it gets its stamps.
+    """
+    stamp = text_stamp(text)
+    if "stamp" in store.meta:
+        same = store.host_info.get("fingerprint") == host.fingerprint
+        return store if same and store.meta["stamp"] == stamp else None
+    if store.token_bytes().pack() != host.token_bytes().pack():
+        return None
+    if store.bos_id not in (None, host.bos_id) or not _begins_alike(store, text, host):
+        return None
+    store.restamp(
+        {
+            "host": stamped_host(host),
+            "stamp": stamp,
+            "tokens_digest": tokens_digest(store.tokens, store.row_start, store.row_document),
+        }
+    )
+    return store
+
+
+def _begins_alike(store: TokenStore, text: TextSpec, host: HostModel) -> bool:
+    """Whether the first document of a local file still gives the store's first tokens: rules may
+    have changed that the vocabulary does not show.  True where there is nothing to look at."""
+    from monosemy.data.sources import open_text
+
+    path = local_file(text)
+    if path is None or not path.is_file() or store.chats:
+        return True
+    document = next((each for each in open_text(text) if each.text.strip()), None)
+    if document is None:
+        return True
+    ids = host.tokenizer([document.text], add_special_tokens=False, verbose=False)["input_ids"][0]
+    first = np.searchsorted(store.row_document, 1)
+    count = min(len(ids), int(store.row_start[first]))
+    return store.tokens[:count].tolist() == list(ids[:count])
+
+
+def stamped_host(host: HostModel) -> dict[str, Any]:
+    """What a store keeps of the host model whose tokenizer made it."""
+    return {"name": host.name, "fingerprint": host.fingerprint, "parts": host.stamp.parts}
+
+
+def tokens_digest(
+    tokens: npt.NDArray[np.uint32],
+    row_start: npt.NDArray[np.int64],
+    row_document: npt.NDArray[np.int32],
+) -> str:
+    """32 hex digits over all tokens, and over how they fall into rows and documents."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array, kind in ((tokens, "<u4"), (row_start, "<i8"), (row_document, "<i4")):
+        digest.update(np.ascontiguousarray(array, dtype=kind).data)
+    return digest.hexdigest()
 
 
 def _load(file: Path) -> Any:

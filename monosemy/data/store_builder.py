@@ -20,7 +20,8 @@ from monosemy.data.fits import separator_of
 from monosemy.data.layout import block_sequences, packed_rows
 from monosemy.data.sources import Document, open_text
 from monosemy.data.splits import heldout_documents
-from monosemy.data.store import FORMAT, FORMAT_WITH_SEQUENCES
+from monosemy.data.store import FORMAT, FORMAT_WITH_SEQUENCES, stamped_host
+from monosemy.data.text_stamp import text_stamp
 from monosemy.errors import DataError
 from monosemy.models.vocabulary import check_range
 from monosemy.progress import Reporter
@@ -59,6 +60,11 @@ def build_store(
         if not writer.n_tokens:
             raise DataError(f"The text '{text.source}' holds no tokens.", writer.why_empty())
         writer.finish(text_id, temporary)
+        if text_stamp(text) != writer.stamp:
+            raise DataError(
+                f"The text '{text.source}' was written to while it was read.",
+                "Wait until it is whole, and run again.",
+            )
         reporter.log(
             "text is tokenised",
             tokens=writer.n_tokens,
@@ -112,6 +118,9 @@ class _Writer:
         self.renderer: ChatRenderer | None = None
         if self.chats:
             self.renderer = ChatRenderer(host.tokenizer, host.name)
+        self.stamp = text_stamp(text)
+        self.digest = hashlib.blake2b(digest_size=16)
+        """As ``store.tokens_digest`` makes it."""
         self.n_tokens = 0
         self.duplicates = 0
         self.truncated = 0
@@ -190,6 +199,7 @@ class _Writer:
 
     def _append(self, document: Document, ids: Any) -> None:
         self.stream.write(ids.tobytes())
+        self.digest.update(ids.tobytes())
         self.n_tokens += len(ids)
         self.lengths.append(len(ids))
         self.hashes.append(_hash(document.text))
@@ -209,6 +219,8 @@ class _Writer:
             sequence = block_sequences(sizes, heldout[document], self.text.context_size)
         np.save(folder / "row_start.npy", start)
         np.save(folder / "row_document.npy", document.astype(np.int32))
+        self.digest.update(start.astype("<i8").tobytes())
+        self.digest.update(document.astype("<i4").tobytes())
         if sequence is None:
             return len(document), None
         np.save(folder / "row_sequence.npy", sequence.astype(np.int32))
@@ -225,7 +237,9 @@ class _Writer:
             "format": FORMAT if n_sequences is None else FORMAT_WITH_SEQUENCES,
             "text_id": text_id,
             "text": self.text.model_dump(mode="json"),
-            "host": {"name": self.host.name, "fingerprint": self.host.fingerprint},
+            "host": stamped_host(self.host),
+            "stamp": self.stamp,
+            "tokens_digest": self.digest.hexdigest(),
             "context_size": self.text.context_size,
             "heldout_fraction": self.text.heldout_fraction,
             "bos_id": self.bos_id,

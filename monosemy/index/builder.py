@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
 from monosemy.index.encoding import EXPLANATION_TRAIN, PassCounts, TextPass, spread_rows
 from monosemy.index.features import FeaturePass
 from monosemy.index.logits import LogitLens
+from monosemy.index.made_of import sae_fingerprint
 from monosemy.index.neighbours import Coactivation, DecoderNeighbours
 from monosemy.index.postings import CHUNK_POSTINGS, MEMORY_BYTES, PostingSorter
 from monosemy.index.reader import IndexReader
@@ -41,6 +41,7 @@ def build_index(
     *,
     max_norm: float | None = None,
     writes_to: str | None = None,
+    made_of: Mapping[str, str] | None = None,
     chunk_postings: int = CHUNK_POSTINGS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> IndexReader:
@@ -48,6 +49,7 @@ def build_index(
 
     Two stages: ``index`` (tokens) encodes every token once; ``examples`` (features) merges the
     postings feature by feature and adds statistics, examples, evidence, logits and neighbours.
+    ``made_of`` (sae_digest, model_fingerprint) is kept in ``meta.json``.
     ``writes_to`` is the site of the decoder's rows, where it is another than that which is read.
     Tokens whose activation norm exceeds ``max_norm`` are left out and counted in ``meta.json``.
 
@@ -86,7 +88,8 @@ def build_index(
         features.run(sae, sorter, writer, reporter)
         writer.save("rows", rows)
         meta = _meta(sae, source, host, store, spec, counts, sorter, coactivation, max_norm)
-        writer.commit(meta if lens.missing is None else {**meta, "logits": f"none: {lens.missing}"})
+        lacks = {} if lens.missing is None else {"logits": f"none: {lens.missing}"}
+        writer.commit({**meta, **lacks, **(made_of or {})})
     return IndexReader(folder)
 
 
@@ -98,15 +101,6 @@ def _check_parts(sae: SAE, source: ActivationSource, store: TokenStore) -> None:
             f"The SAE reads {sae.d_in} numbers, the site {source.site} gives {source.width}.",
             "Use the host model and site that the SAE was trained on.",
         )
-
-
-def sae_fingerprint(sae: SAE) -> str:
-    """Hash (16 hex digits) of the SAE's parameters: the same weights, the same fingerprint."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(sae.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _meta(

@@ -37,6 +37,11 @@ def packaged_folder() -> Path:
     )
 
 
+def embedder_folder(name: str) -> Path:
+    """Where the files of the embedder lie; ``ModelError`` where the package is missing."""
+    return packaged_folder() if name.lower() == PACKAGED else Path(name).expanduser()
+
+
 class Embedder:
     """A sentence encoder.  ``width`` is the number of dimensions (384 for the packaged one)."""
 
@@ -50,7 +55,7 @@ class Embedder:
     @classmethod
     def load(cls, name: str = PACKAGED, device: str = "cpu") -> Embedder:
         """The packaged model by its name, or the model in a folder.  Raises ``ModelError``."""
-        folder = packaged_folder() if name.lower() == PACKAGED else Path(name).expanduser()
+        folder = embedder_folder(name)
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"There is no embedding model in '{name}'.",

@@ -21,6 +21,9 @@ class Lab:
     """Where the SAE reads."""
     writes_to: str | None = None
     """Where its reconstruction belongs, if elsewhere (transcoders)."""
+    stored_as: str | None = None
+    """The fingerprint under which the SAE's host model was first stored, if that has been verified:
+    work done with it is found again whatever the form of a fingerprint is today."""
 
     @property
     def target(self) -> str:
@@ -30,7 +33,7 @@ class Lab:
     @property
     def identity(self) -> str:
         """Names the host model's weights and precision: what another one would judge otherwise."""
-        return f"{self.host.fingerprint}:{self.host.dtype}"
+        return f"{self.stored_as or self.host.fingerprint}:{self.host.dtype}"
 
     def direction(self, latent: int) -> Tensor:
         """Unit decoder direction ``[width of target]``, float32; ``DataError`` if there is none."""

@@ -26,12 +26,26 @@ FLUSH_BYTES = 64 << 20
 
 
 class ActivationCache:
-    """The cache of one site over one store.  Anything that does not fit both is overwritten."""
+    """The cache of one site over one store of one host model (``model`` is its fingerprint).
 
-    def __init__(self, folder: Path, store: TokenStore, site: str, width: int, dtype: str) -> None:
+    Anything that does not fit all of them is overwritten.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        store: TokenStore,
+        site: str,
+        width: int,
+        dtype: str,
+        model: str | None = None,
+    ) -> None:
         self.store = store
         self.width = width
+        self.model = model
         wanted = _description(store, site, width, dtype)
+        if model is not None:
+            wanted["model"] = model
         folder.mkdir(parents=True, exist_ok=True)
         if read_description(folder) != wanted:
             _create(folder, wanted)
@@ -114,6 +128,19 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     return found if sizes == wanted else None
 
 
+def add_model(folder: Path, model: str) -> None:
+    """Notes down whose activations the cache holds, in one that was begun before that was done."""
+    found = read_description(folder)
+    if found is not None and "model" not in found:
+        _describe(folder, {**found, "model": model})
+
+
+def _describe(folder: Path, description: dict[str, Any]) -> None:
+    temporary = folder / f".cache-{os.getpid()}.json"
+    temporary.write_text(json.dumps(description), encoding="utf-8")
+    temporary.replace(folder / "cache.json")
+
+
 def _description(store: TokenStore, site: str, width: int, dtype: str) -> dict[str, Any]:
     return {
         "text_id": store.text_id,
@@ -134,9 +161,7 @@ def _create(folder: Path, description: dict[str, Any]) -> None:
         (folder / name).unlink(missing_ok=True)
         with (folder / name).open("wb") as stream:
             stream.truncate(length)
-    temporary = folder / f".cache-{os.getpid()}.json"
-    temporary.write_text(json.dumps(description), encoding="utf-8")
-    temporary.replace(folder / "cache.json")
+    _describe(folder, description)
 
 
 def _runs(rows: Sequence[int] | npt.NDArray[np.int64]) -> list[tuple[int, int]]:

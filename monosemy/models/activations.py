@@ -12,9 +12,13 @@ from torch import Tensor
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
-from monosemy.models.activation_cache import ActivationCache, read_description
+from monosemy.models.activation_cache import ActivationCache, add_model, read_description
 from monosemy.models.host import HostModel
 from monosemy.models.packing import forward_groups, forward_rows
+
+_VOUCHING_ROWS = 4
+_VOUCHING_ERROR = 0.02
+"""Relative; rounding to bfloat16 alone makes up to 0.004."""
 
 HostOrLoader = HostModel | Callable[[], HostModel] | None
 
@@ -57,15 +61,40 @@ class ActivationSource:
         found = read_description(cache_dir) if cache_dir is not None else None
         if found and (found["text_id"], found["site"]) != (self.store.text_id, site):
             found = None
+        known = self.store.host_info.get("fingerprint")
+        if found and known and found.get("model", known) != known:
+            found = None  # begun with another host model than the text's
         if found is None or (self._host is not None and not callable(self._host)):
-            width = self._model().site_width(site)
-            dtype = str(self._model().dtype).removeprefix("torch.")
+            host = self._model()
+            width, model = host.site_width(site), host.fingerprint
+            dtype = str(host.dtype).removeprefix("torch.")
         else:
             # The host need not be loaded to know what the cache holds.
             width, dtype = int(found["width"]), str(found["host_dtype"])
+            model = found.get("model")
         if cache_dir is not None:
-            self._caches[site] = ActivationCache(cache_dir, self.store, site, width, dtype)
+            if found and model and "model" not in found and self._vouched(cache_dir, site, width):
+                add_model(cache_dir, model)
+            self._caches[site] = ActivationCache(cache_dir, self.store, site, width, dtype, model)
         return width
+
+    def _vouched(self, cache_dir: Path, site: str, width: int) -> bool:
+        """Whether a cache that does not say of which host model it is holds what this one gives
+        for some of its rows.  The name of its text already goes by a sample of the weights."""
+        description = read_description(cache_dir)
+        assert description is not None
+        dtype = str(description["host_dtype"])
+        cache = ActivationCache(cache_dir, self.store, site, width, dtype)
+        try:
+            rows = np.arange(self.store.n_rows)
+            rows = rows[cache.has(rows)][:_VOUCHING_ROWS]
+            if not len(rows):
+                return True
+            kept, position = cache.read(rows).float(), _positions(self.store, rows)
+            fresh = self._compute_at(rows, position, [site]).cpu()
+        finally:
+            cache.close()
+        return bool((kept - fresh).norm() <= _VOUCHING_ERROR * fresh.norm())
 
     @property
     def site(self) -> str:
@@ -114,14 +143,30 @@ class ActivationSource:
             )
         if callable(self._host):
             self._host = self._host()
+            self._check_host(self._host)
         return self._host
+
+    def _check_host(self, host: HostModel) -> None:
+        """The caches were opened before the host was there."""
+        for cache in self._caches.values():
+            if cache.model is not None and cache.model != host.fingerprint:
+                raise DataError(
+                    f"The cached activations at {', '.join(self.sites)} are of another host model "
+                    f"than {host.name} is now.",
+                    "Put the model back, or start again.",
+                )
 
     def _compute(self, rows: npt.NDArray[np.int64], position: npt.NDArray[np.int64]) -> Tensor:
         """Activations at ``position``, the tokens of ``rows``; nothing is kept."""
+        return self._compute_at(rows, position, self.sites)
+
+    def _compute_at(
+        self, rows: npt.NDArray[np.int64], position: npt.NDArray[np.int64], sites: Sequence[str]
+    ) -> Tensor:
         parts, order = [], []
         for part in forward_groups(self.store, rows, self.host_rows):
-            found = forward_rows(self._model(), self.store, part, self.sites)
-            parts.append(torch.cat([found[site].float() for site in self.sites], dim=1))
+            found = forward_rows(self._model(), self.store, part, sites)
+            parts.append(torch.cat([found[site].float() for site in sites], dim=1))
             order.append(part)
         if not parts:
             return torch.empty(0, self.width)

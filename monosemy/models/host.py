@@ -14,17 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monosemy.changes import listed
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError, ModelError, UnknownSite
 from monosemy.models import sites
 from monosemy.models.abilities import check_reading, find_abilities
 from monosemy.models.architecture import find_trunk, prove, text_config
-from monosemy.models.fingerprint import model_fingerprint
+from monosemy.models.fingerprint import (
+    ModelStamp,
+    changed_parts,
+    model_stamp,
+    sampled_fingerprint,
+)
 from monosemy.models.positions import position_limit
-from monosemy.models.resolve import locate, open_model
+from monosemy.models.resolve import locate, open_model, weights_folder
 from monosemy.models.shed import bring_back, shed
 from monosemy.models.sites import Site, parse_site
 from monosemy.models.sound_weights import check_weights
+from monosemy.models.stored_tensors import StoredTensors
 from monosemy.models.taps import Edit, Editor, Recorder, Tap
 from monosemy.models.vocabulary import check_range, check_tokenizer, pad_id, readable_id
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
@@ -46,8 +53,10 @@ class HostModel:
         tokenizer: Any,
         name: str,
         reopen: Callable[[], tuple[Any, Any]] | None = None,
+        stored: StoredTensors | None = None,
     ) -> None:
         self.name = name
+        self._stored = stored
         self._reopen = reopen
         self._depth: int | None = None  # blocks that are here, where not all are
         self._absent: list[str] = []
@@ -81,7 +90,11 @@ class HostModel:
         # The dtype is settled now: chosen again by speed, it might be another.
         dtype = str(model.dtype).removeprefix("torch.")
         again = spec.model_copy(update={"dtype": dtype})
-        return cls(model, tokenizer, spec.name, partial(open_model, place, again))
+        prefix = str(getattr(model, "base_model_prefix", ""))
+        stored = StoredTensors(weights_folder(place), prefix)
+        host = cls(model, tokenizer, spec.name, partial(open_model, place, again), stored)
+        _ = host.stamp  # of what was loaded, before anybody can replace the files
+        return host
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any, name: str) -> HostModel:
@@ -133,7 +146,7 @@ class HostModel:
         with self._lock:
             if self._reopen is None or self._depth is not None:
                 return
-            _ = self.fingerprint  # over all weights, so now or not at all
+            _ = self.stamp, self.sampled_fingerprint  # over all weights, so now or not at all
             self._depth = deepest + 1
             self._absent = shed(self.model, self._trunk.blocks[self._depth :])
 
@@ -142,6 +155,13 @@ class HostModel:
         if self._depth is None or self._reopen is None:
             return
         whole, _ = self._reopen()
+        now = model_stamp(whole, self.tokenizer, self._stored)
+        changed = changed_parts(self.stamp.parts, now.parts)
+        if changed:
+            raise ModelError(
+                f"The files of the host model have changed while it was in use: {listed(changed)}.",
+                "Start the run again.",
+            )
         bring_back(self.model, self._absent, whole)
         self._depth, self._absent = None, []
 
@@ -230,9 +250,53 @@ class HostModel:
         return TokenBytes.from_tokenizer(self.tokenizer)
 
     @cached_property
+    def stamp(self) -> ModelStamp:
+        """What this model is, part by part (see ``fingerprint.model_stamp``).
+
+        Of a loaded model it is taken as it is loaded; of one that was handed over, when it is first
+        asked for: changes after that are not seen.
+        """
+        with self._lock:
+            self._make_whole()
+            return model_stamp(self.model, self.tokenizer, self._stored)
+
+    @property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the weights, the configuration or the tokenizer."""
-        return model_fingerprint(self.model, self.tokenizer)
+        """16 hex digits that change with any weight, buffer, adapter, entry of the configuration
+        or of the tokenizer, and not with the dtype that a model is loaded in."""
+        return self.stamp.fingerprint
+
+    @cached_property
+    def sampled_fingerprint(self) -> str:
+        """The first form of a fingerprint, to verify what was stored under it."""
+        with self._lock:
+            self._make_whole()
+            return sampled_fingerprint(self.model, self.tokenizer)
+
+    def changes_since(self, recorded: Mapping[str, Any]) -> list[str]:
+        """What of this model is not as in ``recorded``, an ``info`` stored earlier; empty where
+        nothing is.
+
+        One that holds the first form of a fingerprint is verified by that; one that holds none says
+        nothing.
+        """
+        before, parts = recorded.get("fingerprint"), recorded.get("parts")
+        if before is None or before == self.fingerprint:
+            return []
+        if not isinstance(parts, Mapping):
+            if before == self.sampled_fingerprint:
+                return []
+            return [*self._sizes_since(recorded), "weights or vocabulary"]
+        known = {str(name): str(digest) for name, digest in parts.items()}
+        return [*self._sizes_since(recorded), *changed_parts(known, self.stamp.parts)]
+
+    def _sizes_since(self, recorded: Mapping[str, Any]) -> list[str]:
+        sizes = {"d_model": self.d_model, "n_layers": self.n_layers, "d_vocab": self.d_vocab}
+        return [
+            f"{name} {recorded[name]}, now {size}"
+            for name, size in sizes.items()
+            if name in recorded and recorded[name] != size
+        ]
 
     def info(self) -> dict[str, Any]:
         """What is worth storing about this model, ready for JSON."""
@@ -244,6 +308,7 @@ class HostModel:
             "d_vocab": self.d_vocab,
             "sites": self.sites(),
             "fingerprint": self.fingerprint,
+            "parts": self.stamp.parts,
             "has_chat_template": bool(getattr(self.tokenizer, "chat_template", None)),
             "dtype": str(self.dtype).removeprefix("torch."),
         }

@@ -8,14 +8,16 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from monosemy.changes import file_stamps, folder_stamp
 from monosemy.errors import ModelError
+from monosemy.file_digest import digest_of_file
 from monosemy.models.abilities import first_line
 from monosemy.models.kinds import check_kind, leave_out_missing
 from monosemy.models.precision import choose_device, choose_dtype
@@ -63,6 +65,7 @@ def locate(spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -
             raise ModelError(
                 f"The folder {path} holds no config.json, so it is not a Hugging Face model."
             )
+        _check_adapter(path)
         return ModelPlace(str(path))
     if path.is_file():
         if path.suffix != ".gguf":
@@ -73,6 +76,48 @@ def locate(spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -
     if path.suffix == ".gguf" or spec.name.startswith(("/", "./", "../", "~")):
         raise ModelError(f"There is no model at {path}.")
     return ModelPlace(spec.name, spec.revision)
+
+
+def _check_adapter(folder: Path) -> None:
+    """Without peft transformers passes over an adapter, and loads the model that it adapts."""
+    if (folder / "adapter_config.json").is_file() and importlib.util.find_spec("peft") is None:
+        raise ModelError(
+            f"The folder {folder} holds an adapter, which needs the package peft.",
+            "Run: pip install peft. Or merge the adapter into the weights and save the model.",
+        )
+
+
+def weights_folder(place: ModelPlace) -> Path | None:
+    """Where the files of a model lie on this machine, once it has been loaded; None where unknown.
+
+    Asks nobody: of the hub it is the snapshot in the cache.
+    """
+    if Path(place.path).is_dir():
+        return Path(place.path)
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(place.path, "config.json", revision=place.revision)
+    except ValueError:  # no name that the hub could have
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def files_of(spec: ModelSpec) -> Hashable:
+    """Changes whenever somebody writes to the files of the model: part of the key under which a
+    loaded one is kept.  Never raises; loading says what is wrong."""
+    try:
+        if spec.name in PACKAGED:
+            return file_stamps([packaged_file(spec.name)])
+        path = Path(spec.name).expanduser()
+        if path.is_dir():
+            return folder_stamp(path)
+        if path.is_file():
+            return file_stamps([path])
+        folder = weights_folder(ModelPlace(spec.name, spec.revision))
+        return None if folder is None else folder_stamp(folder)
+    except (ModelError, OSError, ValueError):
+        return None
 
 
 def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
@@ -131,6 +176,8 @@ def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -
     folder appears whole or not at all, also if two processes export at once.
     """
     folder = workspace.folder("models", _slug(file))
+    if not (folder / "config.json").is_file():
+        _take_over(file, folder)
     if (folder / "config.json").is_file():
         return folder
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -179,15 +226,36 @@ def _write_folder(file: Path, folder: Path) -> None:
 
 
 def _slug(file: Path) -> str:
-    """File name plus a hash of size, head and tail: enough to tell two GGUF files apart."""
+    """File name plus a hash of the whole file."""
+    return f"{_plain_name(file)}-{digest_of_file(file).digest[:16]}"
+
+
+def _first_slug(file: Path) -> str:
+    """As folders were named while size, head and tail were to tell two GGUF files apart."""
     size = file.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=4)
     with file.open("rb") as stream:
         digest.update(stream.read(1 << 20))
         stream.seek(max(size - (1 << 20), 0))
         digest.update(stream.read())
+    return f"{_plain_name(file)}-{digest.hexdigest()}"
+
+
+def _plain_name(file: Path) -> str:
     name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "model"
-    return f"{name[:100]}-{digest.hexdigest()}"
+    return name[:100]
+
+
+def _take_over(file: Path, folder: Path) -> None:
+    """Gives an export of earlier days the name of today, if nobody has written to the file since:
+    that name would not have told."""
+    first = folder.parent / _first_slug(file)
+    try:
+        exported, written = (first / "config.json").stat(), file.stat()
+        if exported.st_mtime_ns > max(written.st_mtime_ns, written.st_ctime_ns):
+            first.rename(folder)
+    except OSError:  # there is none, or another process was faster
+        return
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,21 @@ class Checkpoint:
     key: str
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    """What of host model and text the key goes by, to tell what has changed."""
+
+
+def checkpoint_of_others(folder: Path, key: str) -> dict[str, Any] | None:
+    """``about`` of the newest checkpoint under another key, where it has any; else None."""
+    for path in sorted(_steps(folder), reverse=True):
+        try:
+            values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
+            about = values.get("about")
+            if values["key"] != key and isinstance(about, dict) and about:
+                return about
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -97,6 +112,7 @@ def _write_values(partial: Path, checkpoint: Checkpoint) -> None:
         "key": checkpoint.key,
         "checksum": _checksum(partial / _TENSORS),
         "values": checkpoint.values,
+        "about": checkpoint.about,
     }
     (partial / _VALUES).write_text(json.dumps(values), encoding="utf-8")
     # On the disk before the rename: else a power cut can leave the name without the data.

@@ -38,6 +38,8 @@ class Job:
     host: ModelSpec
     """Which host model to load: that of the specs, in a dtype that all processes agree on."""
     workspace: Workspace
+    text_id: str | None = None
+    """Names text and host model as the run has read them: all processes must find the same."""
 
 
 def write_job(job: Job) -> None:
@@ -48,6 +50,7 @@ def write_job(job: Job) -> None:
         "stream": job.stream.model_dump(mode="json"),
         "host": job.host.model_dump(mode="json"),
         "workspace": str(job.workspace.root),
+        "text_id": job.text_id,
     }
     (job.folder / _JOB).write_text(json.dumps(data), encoding="utf-8")
 
@@ -65,6 +68,7 @@ def read_job(folder: Path) -> Job:
         TrainingSpec(**data["stream"]),
         ModelSpec(**data["host"]),
         Workspace(data["workspace"]),
+        data.get("text_id"),
     )
 
 

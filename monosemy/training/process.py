@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import torch
 
 from monosemy import stages
-from monosemy.errors import Interrupted, MonosemyError
+from monosemy.errors import DataError, Interrupted, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
@@ -99,6 +99,11 @@ def _train(job: Job) -> None:
         reporter = _Lines() if crew.rank == 0 else Reporter()
         host = HostModel.load(job.host, job.workspace)
         store = stages.prepare_text(job.specs[0].text, host, job.workspace)
+        if job.text_id is not None and store.text_id != job.text_id:
+            raise DataError(
+                "The files of the host model or of the text have changed since the run began.",
+                "Start the run again.",
+            )
         sites = stages.sites_of(job.specs)
         source = stages.activations(job.specs[0], sites, host, store, job.workspace)
         host.keep_up_to(sites)

@@ -13,14 +13,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from monosemy.changes import listed
 from monosemy.data.store import TokenStore
+from monosemy.data.text_stamp import text_changes
 from monosemy.errors import DataError, Interrupted, Stopped
+from monosemy.models.fingerprint import changed_parts
 from monosemy.models.host import HostModel
 from monosemy.models.packing import reading_order
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
-from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from monosemy.training.checkpoint import (
+    Checkpoint,
+    checkpoint_of_others,
+    load_checkpoint,
+    save_checkpoint,
+)
 from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import Reading
 from monosemy.training.member import Member, TrainedSAE
@@ -120,6 +128,8 @@ class TrainingLoop:
         relevant = [spec.model_dump(mode="json", exclude=_IRRELEVANT) for spec in specs]
         shared = training.model_dump(mode="json", exclude=_IRRELEVANT["training"])
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
+        self.store = store
+        self.about = {"model": store.host_info, "text": store.summary()}
 
     def _history_file(self, number: int, count: int) -> Path:
         name = "metrics.jsonl" if count == 1 else f"metrics-{number:03d}.jsonl"
@@ -249,10 +259,33 @@ class TrainingLoop:
             "seconds": self.seconds,
             "product_dtype": _name(self.product_dtype),
         }
-        save_checkpoint(self.checkpoint_dir, Checkpoint(self.step, self.key, tensors, state))
+        save_checkpoint(
+            self.checkpoint_dir, Checkpoint(self.step, self.key, tensors, state, self.about)
+        )
+
+    def _check_unchanged(self) -> None:
+        """Raises ``DataError`` where the newest checkpoint is of this run, but host model or text
+        have changed since: what it would go on from was learned from others."""
+        about = checkpoint_of_others(self.checkpoint_dir, self.key)
+        if about is None:
+            return
+        model, text = about.get("model") or {}, about.get("text") or {}
+        parts = self.store.host_info.get("parts") or {}
+        changes = changed_parts(model.get("parts") or {}, parts) if parts else []
+        if changes:
+            changes = [f"the host model ({listed(changes)})"]
+        changes += text_changes(text, self.store)
+        if changes:
+            raise DataError(
+                f"What the checkpoint in {self.checkpoint_dir} was made with has changed: "
+                f"{listed(changes)}.",
+                "Put back what was there to go on; delete the checkpoint to start over.",
+            )
 
     def _restore(self, reporter: Reporter) -> None:
         found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
+        if found is None:
+            self._check_unchanged()
         # Of several processes some may have died before they had saved the last step.
         common = self.crew.least(-1 if found is None else found.step)
         if found is None or common < 0:

@@ -58,7 +58,8 @@ def prompt_body(request: Prompted) -> dict[str, Any]:
 
 def sae_body(sae: Sae) -> dict[str, Any]:
     """An SAE as the inference server takes it."""
-    return {"id": str(sae.id), "path": sae.path, "site": sae.site}
+    kept = {name: sae.provenance[name] for name in ("weights", "model") if name in sae.provenance}
+    return {"id": str(sae.id), "path": sae.path, "site": sae.site, "recorded": kept or None}
 
 
 def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[Found]:

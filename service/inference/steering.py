@@ -17,7 +17,7 @@ from service.context import ContextDep
 from service.database.session import transaction
 from service.features.repository import labels_of, max_activations
 from service.inference.client import InferenceAway, InferenceRefused, fault_for
-from service.inference.service import inference_problems
+from service.inference.service import inference_problems, sae_body
 from service.inference.steering_schemas import (
     PushedFeature,
     SteeredFeature,
@@ -54,7 +54,7 @@ def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | Streami
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
         summary = SaeSummary.of(sae, model)
     body = {
-        "sae": {"id": str(sae.id), "path": sae.path, "site": sae.site},
+        "sae": sae_body(sae),
         "model": model.spec,
         "prompt": request.prompt,
         "messages": [each.model_dump() for each in request.messages] if request.messages else None,

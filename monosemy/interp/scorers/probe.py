@@ -55,7 +55,7 @@ class ProbeScorer:
         site = probe.view.rpartition(":")[0]
         self.states = ProbeStates(lab.host, [site] if site else None, [probe.view])
         known = {name: probe.source.get(name) for name in ("fingerprint", "dtype", "prompt")}
-        if known != self._mine():
+        if known != self._mine() and not self._is_mine_by_first_form(known, lab):
             raise DataError(
                 f"The probe was trained on {probe.source.get('model')} as {known}, and this is "
                 f"{lab.host.name} as {self._mine()}."
@@ -110,6 +110,10 @@ class ProbeScorer:
 
     def _mine(self) -> dict[str, Any]:
         return {name: self.states.source()[name] for name in ("fingerprint", "dtype", "prompt")}
+
+    def _is_mine_by_first_form(self, known: dict[str, Any], lab: Lab) -> bool:
+        """A probe of earlier days has the first form of a fingerprint, and keeps its identity."""
+        return known == {**self._mine(), "fingerprint": lab.host.sampled_fingerprint}
 
     def _escalated(self, p_N: Floats, active_N: np.ndarray) -> list[int]:
         """Items in the band.  Where these are of one class, the least sure of the other joins: a
