@@ -129,7 +129,9 @@ class TrainingLoop:
         shared = training.model_dump(mode="json", exclude=_IRRELEVANT["training"])
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
         self.store = store
-        self.about = {"model": store.host_info, "text": store.summary()}
+        self.about: dict[str, Any] = {}
+        if isinstance(store, TokenStore):
+            self.about = {"model": store.host_info, "text": store.summary()}
 
     def _history_file(self, number: int, count: int) -> Path:
         name = "metrics.jsonl" if count == 1 else f"metrics-{number:03d}.jsonl"
@@ -267,7 +269,7 @@ class TrainingLoop:
         """Raises ``DataError`` where the newest checkpoint is of this run, but host model or text
         have changed since: what it would go on from was learned from others."""
         about = checkpoint_of_others(self.checkpoint_dir, self.key)
-        if about is None:
+        if about is None or not self.about:
             return
         model, text = about.get("model") or {}, about.get("text") or {}
         parts = self.store.host_info.get("parts") or {}
