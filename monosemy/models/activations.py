@@ -66,7 +66,8 @@ class ActivationSource:
             found = None  # begun with another host model than the text's
         if found is None or (self._host is not None and not callable(self._host)):
             host = self._model()
-            width, model = host.site_width(site), host.fingerprint
+            width = host.site_width(site)
+            model: str | None = host.fingerprint
             dtype = str(host.dtype).removeprefix("torch.")
         else:
             # The host need not be loaded to know what the cache holds.
