@@ -59,7 +59,9 @@ def prompt_body(request: Prompted) -> dict[str, Any]:
 def sae_body(sae: Sae) -> dict[str, Any]:
     """An SAE as the inference server takes it."""
     kept = {name: sae.provenance[name] for name in ("weights", "model") if name in sae.provenance}
-    return {"id": str(sae.id), "path": sae.path, "site": sae.site, "recorded": kept or None}
+    return {"id": str(sae.id), "path": sae.path, "site": sae.site} | (
+        {"recorded": kept} if kept else {}
+    )
 
 
 def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[Found]:

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 from sqlalchemy import func, select
 
+from monosemy.sae_stamp import record_stamp
 from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
@@ -56,7 +57,8 @@ def copy(trained: Trained) -> Sae:
         original = session.get_one(Sae, trained.sae.id)
         columns = {c.name: getattr(original, c.name) for c in Sae.__table__.columns}
         columns |= {"id": uuid.uuid4(), "name": "copy", "path": workspace.relative(folder)}
-        made = Sae(**{**columns, "index": None})
+        provenance = {**original.provenance, "weights": record_stamp(folder)}
+        made = Sae(**{**columns, "index": None, "provenance": provenance})
         session.add(made)
     run = execute(trained, {"kind": "index", "sae": "copy", "indexing": {"window": 8}})
     assert run.state == "succeeded", run.error
