@@ -167,6 +167,7 @@ async def explain_with(
     """Explanations by feature."""
     found: dict[int, Explanation] = {}
     async with judge.open(spec.judge) as asked:
+        asked.report_to(reporter.log)
         explainer = create_explainer(spec, Tools(judge=asked, lab=lab))
         await explain_features(texts, features, spec, explainer, found.__setitem__, reporter)
     return found
@@ -189,6 +190,7 @@ async def score_with(
         asked = None
         if judge is not None and spec.scorer not in JUDGELESS:
             asked = await stack.enter_async_context(judge.open(spec.judge))
+            asked.report_to(reporter.log)
         tools = Tools(judge=asked, embed=embed_here(), lab=lab, workspace=workspace)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ MakeTools = Callable[[uuid.UUID, Sae, Part], AbstractAsyncContextManager[Tools]]
 
 _SECONDS = 1.0
 """Between two looks at how far the others have come."""
+_NOTICES = 100
+"""Notices that wait to be written; of more the oldest are dropped."""
 
 
 @dataclass
@@ -66,6 +69,14 @@ class _Shown:
 
     stage: Stage
     ended: int
+    reporter: Reporter
+    notices: deque[str]
+    """What is still to be told of the judge: gathered by the event loop, which must not wait for
+    the database."""
+
+    def tell(self) -> None:
+        while self.notices:
+            self.reporter.log(self.notices.popleft())
 
 
 class Interpretation:
@@ -97,14 +108,18 @@ class Interpretation:
         stopped: str | None = None
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            notices: deque[str] = deque(maxlen=_NOTICES)
+            if tools.judge is not None:
+                tools.judge.report_to(notices.append)
             if spec.dry_run:
                 return await forecast_run(self.engine, sae, texts, spec, tools, work)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
             await work.prepare(reporter)
-            shared = SharedRun(self._share(run_id, spec), work.one, reporter.check)
+            share = self._share(run_id, spec)
+            shared = SharedRun(share, work.one, reporter.check, tell=notices.append)
             ended, total, _ = self._ended(run_id)
             with reporter.stage(spec.kind, total, "features", ended) as stage:
-                shown = _Shown(stage, ended)
+                shown = _Shown(stage, ended, reporter, notices)
                 watcher = asyncio.create_task(self._show(run_id, shown, tools))
                 try:
                     await shared.lead()
@@ -116,6 +131,7 @@ class Interpretation:
                 finally:
                     watcher.cancel()
                     await asyncio.gather(watcher, return_exceptions=True)
+                    await asyncio.to_thread(shown.tell)
                 await _withdraw(tools)
                 self._advance(run_id, shown, tools)
         return await asyncio.to_thread(self._result, run_id, sae, spec, work.key, stopped)
@@ -212,6 +228,7 @@ class Interpretation:
             await asyncio.to_thread(self._advance, run_id, shown, tools)
 
     def _advance(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
+        shown.tell()
         ended, _, failed = self._ended(run_id)
         with transaction(self.engine) as session:
             spent = rows.spent(session, run_id)

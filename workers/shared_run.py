@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,9 @@ T = TypeVar("T")
 Store = Callable[[Session], None]
 """Writes the result of one feature."""
 
+Tell = Callable[[str], None]
+"""Takes a sentence for the run's events."""
+
 Work = Callable[[Item], Awaitable[Store]]
 """Does one feature.  Raises ``JudgeError`` or ``DataError`` for one that cannot be done."""
 
@@ -42,8 +46,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _PATIENCE = 1800.0
 """Seconds that a judge may be away before the run is given up."""
 
+_TELL_EVERY = 300.0
+"""Seconds between two events about one absence."""
+
 _PAUSE = 0.2
 """Seconds between two looks for features that others may have dropped."""
+
+
+def _to_nobody(text: str) -> None:
+    del text
 
 
 class RunEnded(Exception):
@@ -63,12 +74,17 @@ class Share:
 
 
 class Absence:
-    """How long the judge has been away, and when to try it again."""
+    """How long the judge has been away, and when to try it again.
 
-    def __init__(self) -> None:
+    ``tell`` hears of its beginning, of its end, and every few minutes between them.
+    """
+
+    def __init__(self, tell: Tell = _to_nobody) -> None:
         self._since: float | None = None
         self._pause = _FIRST_PAUSE
         self._until = 0.0
+        self._tell = tell
+        self._told = -math.inf
 
     def begins(self, away: JudgeAway) -> JudgeAway | None:
         """Notes a call in vain; returns what ends the run once that has gone on for too long."""
@@ -79,10 +95,19 @@ class Absence:
             self._until = now + max(self._pause, away.wait or 0.0)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             logger.warning("the judge is away: %s", away)
+            if now - self._told > _TELL_EVERY:
+                self._told = now
+                left = max(0.0, _PATIENCE - (now - self._since))
+                self._tell(
+                    f"the judge is away; it is tried again in {self._until - now:.0f} s, and given "
+                    f"up after {left / 60:.0f} min: {away}"
+                )
         return away if now - self._since > _PATIENCE else None
 
     def ends(self) -> None:
-        self._since, self._pause = None, _FIRST_PAUSE
+        if self._since is not None:
+            self._tell(f"the judge is back after {time.monotonic() - self._since:.0f} s")
+        self._since, self._pause, self._told = None, _FIRST_PAUSE, -math.inf
 
     def lasts(self) -> bool:
         return time.monotonic() < self._until
@@ -97,14 +122,16 @@ class SharedRun:
         work: Work,
         check: Callable[[], None],
         leave: Callable[[], bool] = lambda: False,
+        tell: Tell = _to_nobody,
     ) -> None:
         """``check`` raises when this worker is to stop; once ``leave`` says so, it ends what is
-        under way and begins nothing more."""
+        under way and begins nothing more.  ``tell`` hears, from the event loop, of a judge that is
+        away."""
         self._share, self._work, self._check, self._leave = share, work, check, leave
         self._under_way: set[asyncio.Task[None]] = set()
         self._claimed: list[Item] = []
         self._fatal: Exception | None = None
-        self._absence = Absence()
+        self._absence = Absence(tell)
 
     async def help(self) -> int:
         """Works until nothing is free or the run has ended; the number of features it did."""

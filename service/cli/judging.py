@@ -53,7 +53,11 @@ def check(
     Example: monosemy judge check --url http://localhost:8000/v1
     """
     from monosemy.errors import JudgeError
-    from monosemy.interp.judging.capabilities import Capability, probe_capabilities
+    from monosemy.interp.judging.capabilities import (
+        Capability,
+        probe_capabilities,
+        probe_manners,
+    )
     from monosemy.interp.judging.judge import Judge
     from monosemy.specs import JudgeSpec
 
@@ -63,20 +67,22 @@ def check(
         fail("There is no judge to check: give --url, or set MONOSEMY_JUDGE_URL.")
     key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
 
-    async def ask() -> tuple[str, list[Capability]]:
+    async def ask() -> tuple[str, list[Capability], list[str]]:
         model = name or settings.judge_model
         async with Judge(str(address), key, model, JudgeSpec()) as judge:
             found = await probe_capabilities(judge)
-            return judge.model, found
+            return judge.model, found, await probe_manners(judge)
 
     try:
-        model, found = asyncio.run(ask())
+        model, found, manners = asyncio.run(ask())
     except JudgeError as error:
         fail(str(error), UNREACHABLE)
     if as_json:
-        print_json({"model": model, "capabilities": [vars(each) for each in found]})
+        capabilities = [vars(each) for each in found]
+        print_json({"model": model, "capabilities": capabilities, "findings": manners})
         return
-    out.print(f"{model} answers.", highlight=False)
+    for line in (f"{model} answers.", *manners):
+        out.print(line, highlight=False, markup=False)
     words = {True: "yes", False: "no", None: "unknown"}
     print_table(
         ("capability", "", "how, or why not", "needed for", "without it"),

@@ -7,6 +7,7 @@ nothing, so every answer is checked here, whatever the endpoint said.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,25 +62,39 @@ def find_object(text: str) -> dict[str, Any] | None:
     """The last complete JSON object in ``text`` that stands at the top level, or None.
 
     The last one, because a model that thinks aloud quotes the wanted form before it answers.
+    Properties that the object names twice, with different values, are left out.
     """
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    found: dict[str, Any] | None = None
+    return _last_object(text)[0]
+
+
+def find_final_object(text: str) -> dict[str, Any] | None:
+    """``find_object`` for a text that was cut off, or that is not the answer by its place: the
+    object has to stand first or last, or it may be a draft."""
+    value, start, end = _last_object(text)
+    first, last = not _strip_fence(text[:start]), not _strip_fence(text[end:])
+    return value if first or last else None
+
+
+def _last_object(text: str) -> tuple[dict[str, Any] | None, int, int]:
+    """(the object, where it begins, where it ends)."""
+    last: tuple[dict[str, Any] | None, int, int] = None, 0, 0
     start = text.find("{")
     while start >= 0:
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
             if isinstance(value, dict):
-                found = value
+                last = value, start, end
         start = text.find("{", end)
-    return found
+    return last
 
 
-def salvage_object(text: str, schema: Schema) -> dict[str, Any]:
-    """The well-typed properties of an answer, even one that was cut off or has faults elsewhere."""
-    value = find_object(text)
+def salvage_object(text: str, schema: Schema, cut: bool = False) -> dict[str, Any]:
+    """The well-typed properties of an answer, even one that was cut off (``cut``: it is known to
+    be) or has faults elsewhere."""
+    value = find_final_object(text) if cut else find_object(text)
     if value is None:
         value = _read_cut_off(text)
     return {
@@ -125,17 +140,17 @@ def problem_with(value: Any, schema: Schema) -> str | None:
 
 def _read_cut_off(text: str) -> dict[str, Any]:
     """Complete ``"name": value`` pairs of an object whose end is missing."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     result: dict[str, Any] = {}
-    position = text.find("{") + 1
+    # The last one that is open: a complete one before it was a draft.
+    position = text.find("{", _last_object(text)[2]) + 1
     while position > 0:
         try:
-            name, position = decoder.raw_decode(text, _skip(text, position, " \t\r\n,"))
+            name, position = _DECODER.raw_decode(text, _skip(text, position, " \t\r\n,"))
             position = _skip(text, position, " \t\r\n")
             if not isinstance(name, str) or text[position : position + 1] != ":":
                 break
             start = _skip(text, position + 1, " \t\r\n")
-            value, position = decoder.raw_decode(text, start)
+            value, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             break
         if position >= len(text) and not isinstance(value, str | bool):
@@ -150,5 +165,25 @@ def _skip(text: str, position: int, characters: str) -> int:
     return position
 
 
+def _strip_fence(text: str) -> str:
+    """What stands before or after an object besides white space and a code fence."""
+    return re.sub(r"```\w*", "", text).strip()
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _without_contradictions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    twice: set[str] = set()
+    for name, part in pairs:
+        if name in value and json.dumps(value[name]) != json.dumps(part):
+            twice.add(name)
+        value[name] = part
+    return {name: part for name, part in value.items() if name not in twice}
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, object_pairs_hook=_without_contradictions
+)

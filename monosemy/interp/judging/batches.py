@@ -12,16 +12,23 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import openai
-from openai.types import Batch
-from openai.types.chat import ChatCompletion
-
 from monosemy.interp.judging.books import Books
-from monosemy.interp.judging.failures import EndpointError, may_pass
+from monosemy.interp.judging.failures import (
+    BadReply,
+    CallFailed,
+    EndpointError,
+    NoAnswer,
+    StatusError,
+    Unanswered,
+    may_pass,
+)
+from monosemy.interp.judging.reasons import one_line, reason_of
+from monosemy.interp.judging.replies import Body, raise_for_error
+from monosemy.interp.judging.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +46,6 @@ _LOOK_BACK, _LOOK_BACK_SECONDS = 1000, 48 * 3600
 
 class NoBatches(EndpointError):
     """The endpoint has no Batch API."""
-
-
-class Unanswered(ValueError):
-    """A batch ended without coming to a question, which has cost nothing and may be asked again."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class _Question:
 
     id: str
     body: dict[str, Any]
-    answer: asyncio.Future[ChatCompletion]
+    answer: asyncio.Future[Body]
 
     @property
     def line(self) -> bytes:
@@ -90,14 +93,13 @@ class Batches:
 
     def __init__(
         self,
-        client: openai.AsyncOpenAI,
-        address: str,
+        wire: Wire,
         limits: BatchLimits,
         books: Books | None = None,
     ) -> None:
         """``books`` are told of calls of dead processes whose answers others wait for now."""
-        self.address, self.limits, self._books = address, limits, books
-        self._client = client
+        self.address, self.limits, self._books = wire.address, limits, books
+        self._wire = wire
         self._gathered: list[_Question] = []
         self._size = 0
         self._first = self._last = 0.0
@@ -111,23 +113,29 @@ class Batches:
         self.waiting = 0
 
     async def look(self) -> None:
-        """Whether there is a Batch API at all.  Raises ``NoBatches`` where there is none, and what
-        the client raises."""
+        """Whether there is a Batch API at all.  Raises ``NoBatches`` where there is none, and
+        ``CallFailed``."""
         try:
-            await self._client.batches.list(limit=1)
-        except openai.APIStatusError as error:
-            if error.status_code not in _NO_ROUTE:
+            page = await self._wire.batches(limit=1)
+        except StatusError as error:
+            if error.status not in _NO_ROUTE:
                 raise
-            raise NoBatches(
-                f"The endpoint at {self.address} has no Batch API (status {error.status_code}).",
-                "Leave judge.batch out.",
-            ) from None
+            why = f"status {error.status}"
+        except BadReply as error:
+            why = str(error)  # some answer every address with a page
+        else:
+            if isinstance(page.get("data"), list):
+                return
+            why = "its list holds no batches"
+        raise NoBatches(
+            f"The endpoint at {self.address} has no Batch API ({why}).", "Leave judge.batch out."
+        )
 
-    async def ask(self, id_: str, body: dict[str, Any]) -> ChatCompletion:
+    async def ask(self, id_: str, body: dict[str, Any]) -> Body:
         """The answer, once its batch has ended.
 
-        Raises ``openai.APIStatusError`` as a call of its own would have, ``Unanswered`` where its
-        batch ended without it, and ``ValueError`` where nobody knows.
+        Raises ``StatusError`` as a call of its own would have, ``Unanswered`` where its batch ended
+        without it, and another ``CallFailed`` where nobody knows.
         """
         question = _Question(id_, body, asyncio.get_running_loop().create_future())
         self._last = time.monotonic()
@@ -156,8 +164,8 @@ class Batches:
             wanted = any(not question.answer.done() for question in opened.questions.values())
             if opened.id in self._mine and not wanted:
                 try:
-                    await self._client.batches.cancel(opened.id, timeout=_CANCEL_SECONDS)
-                except openai.APIError as error:
+                    await self._wire.cancel_batch(opened.id, _CANCEL_SECONDS)
+                except CallFailed as error:
                     log.warning("batch %s could not be cancelled: %s", opened.id, error)
 
     # ---------------------------------------------------------------- sending
@@ -170,13 +178,13 @@ class Batches:
             gathered = [each for each in gathered if not each.answer.done()]
             try:
                 left = await self._found_again(gathered)
-            except (openai.APIError, ValueError) as error:
+            except CallFailed as error:
                 _fail(gathered, error)
                 continue
             for part in _parts(left, self.limits):
                 try:
                     await self._send(part)
-                except (openai.APIError, ValueError) as error:
+                except CallFailed as error:
                     _fail(part, error)
 
     def _until(self) -> float:
@@ -188,13 +196,14 @@ class Batches:
 
     async def _send(self, questions: list[_Question]) -> None:
         data = b"".join(question.line for question in questions)
-        file = await self._client.files.create(file=("monosemy.jsonl", data), purpose="batch")
-        batch = await self._client.batches.create(
-            input_file_id=file.id, endpoint=_ROUTE, completion_window=_WINDOW, metadata=_MARK
+        file = _id_of(await self._wire.upload("monosemy.jsonl", data), "file")
+        batch = await self._wire.create_batch(
+            input_file_id=file, endpoint=_ROUTE, completion_window=_WINDOW, metadata=_MARK
         )
-        log.info("batch %s: %d questions wait at %s", batch.id, len(questions), self.address)
-        self._mine.add(batch.id)
-        self._watch(_Open(batch.id, {question.id: question for question in questions}))
+        id_ = _id_of(batch, "batch")
+        log.info("batch %s: %d questions wait at %s", id_, len(questions), self.address)
+        self._mine.add(id_)
+        self._watch(_Open(id_, {question.id: question for question in questions}))
 
     # ---------------------------------------------------------------- those left behind
     async def _found_again(self, questions: list[_Question]) -> list[_Question]:
@@ -221,28 +230,41 @@ class Batches:
     async def _look_back(self) -> None:
         """Notes what batches of other processes hold.
 
-        Raises what the client raises: better to ask later than to pay twice.
+        Raises ``CallFailed``: better to ask later than to pay twice.
         """
-        seen = 0
-        async for batch in self._client.batches.list(limit=100):
-            seen += 1
-            # The newest come first; an endpoint that pages wrongly must not keep us for ever.
-            if batch.created_at < time.time() - _LOOK_BACK_SECONDS or seen > _LOOK_BACK:
-                break
+        async for batch in self._listed():
             known = batch.id in self._mine or batch.id in self._looked_at
-            ours = (batch.metadata or {}).items() >= _MARK.items()
-            if known or not ours or batch.status in _VOID:
+            if known or not batch.ours or batch.status in _VOID or not batch.input:
                 continue
             try:
-                content = await self._client.files.content(batch.input_file_id)
-            except openai.APIStatusError as error:
-                if may_pass(error.status_code):
+                content = await self._wire.download(batch.input)
+            except StatusError as error:
+                if may_pass(error.status):
                     raise
                 log.warning("batch %s cannot be looked into: %s", batch.id, error)
             else:
-                for line in _objects(content.content):
+                for line in _objects(content):
                     self._found[_key(line.get("body"))] = (batch.id, str(line.get("custom_id")))
             self._looked_at.add(batch.id)
+
+    async def _listed(self) -> AsyncIterator[_State]:
+        """The batches of the endpoint's list, the newest first, as far back as is looked."""
+        after: dict[str, str] = {}
+        seen = 0
+        # An endpoint that pages wrongly must not keep us for ever.
+        while seen < _LOOK_BACK:
+            page = await self._wire.batches(limit=100, **after)
+            rows = page.get("data")
+            for row in rows if isinstance(rows, list) else []:
+                batch = _State(row)
+                seen += 1
+                if batch.created < time.time() - _LOOK_BACK_SECONDS or seen > _LOOK_BACK:
+                    return
+                if batch.id:
+                    after = {"after": batch.id}
+                    yield batch
+            if page.get("has_more") is not True or not rows:
+                return
 
     # ---------------------------------------------------------------- answers
     def _watch(self, opened: _Open) -> None:
@@ -259,52 +281,103 @@ class Batches:
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, self.limits.rarest_look)
                 try:
-                    batch = await self._client.batches.retrieve(opened.id)
-                    told = _tell(batch, told)
+                    batch = _State(await self._wire.batch(opened.id))
+                    told = batch.tell(told)
                     if batch.status in _ENDED:
                         await self._hand_out(batch, opened)
                         left = list(opened.questions.values())
-                        _fail(left, Unanswered(f"the batch is {batch.status}{_reasons(batch)}"))
+                        _fail(left, Unanswered(f"the batch is {batch.status}{batch.reasons}"))
                         break
-                except openai.APIStatusError as refused:
-                    if refused.status_code < 500 and refused.status_code not in (408, 429):
+                except StatusError as refused:
+                    if refused.status < 500 and refused.status not in (408, 429):
                         error = f"the batch cannot be asked after: {refused}"
                         break
-                except openai.APIConnectionError:
+                except CallFailed:
                     continue  # away for a while: a batch takes hours
+        except Exception as unforeseen:
+            # Nobody awaits this task, but its questions' askers wait.
+            error = f"{type(unforeseen).__name__} while the batch was looked after"
+            log.exception("batch %s: %s", opened.id, error)
         finally:
             self._open.pop(opened.id, None)
-            _fail(list(opened.questions.values()), ValueError(error or "nobody waits any more"))
+            _fail(list(opened.questions.values()), NoAnswer(error or "nobody waits any more", True))
 
-    async def _hand_out(self, batch: Batch, opened: _Open) -> None:
-        for file in (batch.output_file_id, batch.error_file_id):
-            if not file:
-                continue
-            content = await self._client.files.content(file)
-            for line in _objects(content.content):
+    async def _hand_out(self, batch: _State, opened: _Open) -> None:
+        for file in batch.files:
+            for line in _objects(await self._wire.download(file)):
                 question = opened.questions.get(str(line.get("custom_id")))
                 if question is not None and not question.answer.done():
-                    _answer(question, line, content.response)
+                    _answer(question, line, self._wire.redact)
 
 
-def _answer(question: _Question, line: dict[str, Any], fetched: Any) -> None:
-    """Gives a question the answer that its line of an output file holds, or its failure.
+class _State:
+    """What an endpoint tells of a batch, as far as it can be read."""
 
-    ``fetched`` is the HTTP response that the line came in.
-    """
-    response = line.get("response") or {}
+    def __init__(self, told: Any) -> None:
+        self._told = told if isinstance(told, dict) else {}
+        self.id, self.status = self._text("id"), self._text("status")
+        self.input = self._text("input_file_id")
+        created = self._told.get("created_at")
+        self.created = float(created) if isinstance(created, int | float) else 0.0
+        metadata = self._told.get("metadata")
+        self.ours = isinstance(metadata, dict) and all(
+            metadata.get(name) == value for name, value in _MARK.items()
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """Those of answers and of errors."""
+        names = (self._text("output_file_id"), self._text("error_file_id"))
+        return [name for name in names if name]
+
+    @property
+    def reasons(self) -> str:
+        """Why it failed, in brackets."""
+        errors = self._told.get("errors")
+        told = reason_of(errors.get("data") if isinstance(errors, dict) else errors).text
+        return f" ({told})" if told else ""
+
+    def tell(self, told: int) -> int:
+        """Logs how many questions are done where they are more than last told; how many."""
+        counts = self._told.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
+        completed, failed, total = (
+            value if isinstance(value := counts.get(name), int) else 0
+            for name in ("completed", "failed", "total")
+        )
+        if completed + failed > told:
+            log.info("batch %s: %d of %d done", self.id, completed + failed, total)
+        return max(completed + failed, told)
+
+    def _text(self, name: str) -> str:
+        value = self._told.get(name)
+        return value if isinstance(value, str) else ""
+
+
+def _id_of(body: Body, kind: str) -> str:
+    if not isinstance(body.get("id"), str) or not body["id"]:
+        raise BadReply(f"the endpoint made a {kind} without an id")
+    return str(body["id"])
+
+
+def _answer(question: _Question, line: dict[str, Any], redact: Callable[[str], str]) -> None:
+    """Gives a question the answer that its line of an output file holds, or its failure."""
+    response = line.get("response")
+    response = response if isinstance(response, dict) else {}
     status, body = response.get("status_code"), response.get("body")
     try:
-        if not isinstance(status, int):
-            raise Unanswered(f"no answer in the batch: {line.get('error')}")
+        if not isinstance(status, int) or isinstance(status, bool):
+            why = reason_of(line.get("error"), redact).text or "nothing"
+            raise Unanswered(f"no answer in the batch: {why}")
         if status >= 300:
-            # As the client would have raised it for a call of its own.
-            refused = type(fetched)(status, request=fetched.request)
-            raise openai.APIStatusError(
-                f"Error code: {status} - {body}", response=refused, body=body
-            )
-        question.answer.set_result(ChatCompletion.model_validate(body))
-    except (openai.APIStatusError, ValueError) as error:
+            # As a call of its own would have failed.
+            reason = reason_of(body, redact)
+            raise StatusError(status, reason, reason.wait)
+        if not isinstance(body, dict):
+            raise BadReply(f"the batch holds {one_line(type(body).__name__)} for an answer")
+        raise_for_error(body, redact)
+        question.answer.set_result(body)
+    except CallFailed as error:
         question.answer.set_exception(error)
 
 
@@ -339,21 +412,7 @@ def _objects(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value
-
-
-def _tell(batch: Batch, told: int) -> int:
-    """Logs how many questions are done where they are more than last told; how many."""
-    counts = batch.request_counts
-    done = (counts.completed + counts.failed) if counts else 0
-    if counts and done > told:
-        log.info("batch %s: %d of %d done", batch.id, done, counts.total)
-    return max(done, told)
-
-
-def _reasons(batch: Batch) -> str:
-    told = [item.message for item in (batch.errors.data if batch.errors else None) or []]
-    return f" ({'; '.join(str(each) for each in told[:3])})" if told else ""

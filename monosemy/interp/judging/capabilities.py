@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from monosemy.errors import JudgeError
+from monosemy.interp.judging.endpoint import PROBE_ROOM
 from monosemy.interp.judging.judge import Judge
 
 
@@ -70,6 +71,43 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
         )
     )
     return found
+
+
+async def probe_manners(judge: Judge) -> list[str]:
+    """What is out of the ordinary in how the endpoint is asked and answers, a sentence each.
+
+    Asks once, as after a useless answer.  Raises ``JudgeError`` as ``probe_capabilities`` does.
+    """
+    there, trouble = await _tried(_asked_anew(judge))
+    found = [] if there else [f"Asked anew after a useless answer, it fails: {trouble}"]
+    refused = judge.provenance().get("dialect", {})
+    if refused.get("left_out"):
+        found.append(f"It refuses {', '.join(refused['left_out'])}: left out.")
+    if "limit" in refused:
+        instead = f"{refused['limit']} is sent" if refused["limit"] else "answers have no limit"
+        found.append(f"It refuses max_tokens: {instead}.")
+    if "least_temperature" in refused:
+        found.append(f"It refuses a temperature of 0: {refused['least_temperature']} is sent.")
+    if not refused.get("system_role", True):
+        found.append("It refuses the system role: its text goes before the user's.")
+    if judge.reasons_long:
+        found.append(
+            f"It reasons through {PROBE_ROOM} tokens before it answers: raise "
+            "judge.max_output_tokens (to 2048, say), or each first question is asked twice."
+        )
+    if judge.answer_place not in ("", "content"):
+        found.append(f"Its answers stand in {judge.answer_place}: they are taken from there.")
+    if judge.token_counts is False:
+        found.append(
+            "Its answers hold no token counts that can be read: each call counts with the most "
+            "it can have cost."
+        )
+    return found
+
+
+async def _asked_anew(judge: Judge) -> tuple[bool, str]:
+    await judge.ask_anew()
+    return True, ""
 
 
 async def _tried(asking: Awaitable[tuple[bool, str]]) -> tuple[bool | None, str]:

@@ -12,20 +12,17 @@ from typing import Any, Self
 from monosemy.interp.judging.answers import (
     Schema,
     check_object,
-    find_object,
     problem_with,
     salvage_object,
 )
+from monosemy.interp.judging.attempts import Attempts
 from monosemy.interp.judging.books import Books, MemoryBooks
 from monosemy.interp.judging.endpoint import Endpoint, Limits, Message, Question, Reply
-from monosemy.interp.judging.failures import AnswerError
+from monosemy.interp.judging.failures import AnswerError, TooLong
 from monosemy.interp.judging.pace import LocalPace, Pace
 from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
 from monosemy.interp.judging.usage import Usage
 from monosemy.specs.parts import JudgeSpec
-
-REASK_TEMPERATURE = 0.7
-"""A judge at temperature 0 would only repeat a useless answer."""
 
 Accept = Callable[[dict[str, Any]], str | None]
 """Looks at a well-formed answer; returns why it is useless, or None."""
@@ -62,6 +59,7 @@ class Judge:
             pace or LocalPace(spec.concurrency),
             self.books,
             spec.batch,
+            bounded=spec.budget is not None,
         )
         self._under_way: dict[str, asyncio.Event] = {}
         self.prompt_logprobs = PromptLogprobs(self._endpoint, self.usage)
@@ -99,9 +97,39 @@ class Judge:
         finally:
             self.usage.add(usage)
 
+    async def ask_anew(self) -> None:
+        """Asks once as after a useless answer, with a seed and a temperature, so that it is known
+        what of it the endpoint refuses (``provenance()["dialect"]``).  Raises ``JudgeError``."""
+        usage = Usage()
+        try:
+            await self._endpoint.ask_anew(usage)
+        finally:
+            self.usage.add(usage)
+
     async def has_batches(self) -> tuple[bool, str]:
         """Whether there is a Batch API, and how or why not."""
         return await self._endpoint.has_batches()
+
+    def report_to(self, listener: Callable[[str], None] | None) -> None:
+        """Has ``listener`` called, from the event loop, with what a person should hear of while
+        work goes on: long waits, and what the endpoint refuses.  It must not block."""
+        self._endpoint.notices.listener = listener
+
+    @property
+    def answer_place(self) -> str:
+        """The field in which answers were found (``content``, ``reasoning_content``); empty before
+        the first."""
+        return self._endpoint.answer_place
+
+    @property
+    def token_counts(self) -> bool | None:
+        """Whether answers say what they cost; None before the first."""
+        return self._endpoint.token_counts
+
+    @property
+    def reasons_long(self) -> bool:
+        """Whether it was seen to fill the room of an answer with reasoning."""
+        return self._endpoint.reasons_long
 
     @property
     def in_batches(self) -> int:
@@ -120,13 +148,18 @@ class Judge:
         return self._endpoint.model or ""
 
     def provenance(self) -> dict[str, Any]:
-        """Who judged: model, address without credentials, sampling, answer format."""
+        """Who judged: model, address without credentials, sampling, answer format, and what of the
+        request the endpoint did not take."""
+        dialect = self._endpoint.dialect.as_dict()
+        room = self._endpoint.room.least
         return {
             "model": self.model,
             "address": self._endpoint.address,
             "temperature": self.spec.temperature,
             "max_output_tokens": self.spec.max_output_tokens,
             "format": self._endpoint.dialect.format,
+            **({"dialect": dialect} if dialect else {}),
+            **({"reasoning_room": room} if room else {}),
         }
 
     async def complete_json(
@@ -142,8 +175,9 @@ class Judge:
     ) -> tuple[dict[str, Any], Usage]:
         """An answer that fits ``schema`` (and ``accept``), with what it cost.
 
-        An answer that was cut off is asked for again with twice the room, a refused or malformed
-        one at a higher temperature, ``tries`` times in all; then ``AnswerError``.  ``partial``
+        An answer that was cut off is asked for again with more room, a refused or malformed one at
+        a higher temperature, ``tries`` times in all (once more for a judge that reasons through all
+        its room); then ``AnswerError``.  ``partial``
         takes the well-formed part of an answer (at least one property) instead.  ``max_tokens`` is
         for answers that are long by their nature; None takes the spec's.
 
@@ -213,33 +247,47 @@ class Judge:
         usage: Usage,
     ) -> tuple[dict[str, Any], bool]:
         """The answer, and whether it is whole."""
-        temperature, fault = self.spec.temperature, ""
+        attempts = Attempts(self._endpoint.room, room, self.spec.temperature, tries)
+        fault, cut = "", False
         best: dict[str, Any] = {}
         try:
-            for attempt in range(tries):
-                usage.retries += attempt > 0
-                question = Question(messages, schema, name, room, temperature, attempt)
-                reply = await self._endpoint.chat(question, usage)
+            while not attempts.over:
+                usage.retries += attempts.number > 0
+                attempts.begin()
+                question = Question(
+                    messages, schema, name, attempts.room, attempts.temperature, attempts.number
+                )
+                try:
+                    reply = await self._endpoint.chat(question, usage)
+                except TooLong:
+                    if attempts.after_refusal():
+                        continue
+                    raise
                 value, fault = _read(reply, schema, accept)
+                cut = reply.finish == "length"
                 if value is not None:
+                    if attempts.wanted_room:
+                        self._endpoint.needs_room(attempts.room)
                     return value, True
                 if partial:
-                    best = {**salvage_object(reply.text, schema), **best}
-                    if best and reply.finish != "length":
+                    best = {**salvage_object(reply.text, schema, cut), **best}
+                    if best and not cut:
                         break
-                if reply.finish == "length":
-                    room *= 2
-                else:
-                    temperature = max(temperature, REASK_TEMPERATURE)
+                attempts.after(reply)
             if best:
                 return best, False
-            raise AnswerError(f"The judge gave no usable answer: {fault}.")
+            raise AnswerError(
+                f"The judge gave no usable answer: {fault}.", advice=_MORE_ROOM if cut else None
+            )
         except AnswerError as error:
             usage.failures += 1
             error.usage = usage
             raise
         finally:
             self.usage.add(usage)
+
+
+_MORE_ROOM = "Raise judge.max_output_tokens, or have the model reason less."
 
 
 def _fits(value: dict[str, Any], schema: Schema, accept: Accept | None) -> bool:
@@ -250,8 +298,10 @@ def _read(reply: Reply, schema: Schema, accept: Accept | None) -> tuple[dict[str
     """The checked answer, or None and why it is useless."""
     if reply.finish in ("refusal", "content_filter"):
         return None, "it refused"
-    value = find_object(reply.text)
+    value = reply.object()
     if value is None or (faults := check_object(value, schema)):
+        if reply.out_of_room:
+            return None, "it was cut off while it was reasoning"
         if reply.finish == "length":
             return None, "it was cut off"
         return None, "it holds no JSON object" if value is None else "; ".join(faults)

@@ -33,6 +33,8 @@ _ASKED: tuple[tuple[Way, int], ...] = (
 """Ways and numbers of likeliest tokens, best first.  vLLM gives 20 unless told otherwise."""
 _DOUBT_SECONDS = 600.0
 """For so long an endpoint that answers with errors of its own counts as one without."""
+_ROUNDING = 0.01
+"""A log probability above 0 by no more than this comes of low precision."""
 _PROBE = 'Tokens and numbers.\n"The"\t1\n" sky"\t2\n" is"\t3\n'
 
 
@@ -140,10 +142,7 @@ class PromptLogprobs:
             sent = {"extra_body": {"prompt_logprobs": count, "return_token_ids": True}}
         # One token is generated and left unread: some servers take 0 for "without end".
         body = await self._endpoint.complete(prompt, usage, max_tokens=1, **sent)
-        try:
-            found = read_echo(body) if way == "echo" else read_prompt_logprobs(body)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            found = []  # a shape of its own
+        found = read_echo(body) if way == "echo" else read_prompt_logprobs(body)
         if len(found) < 2:
             raise AnswerError("The judge's answer holds no prompt logprobs.", usage)
         return found
@@ -151,40 +150,78 @@ class PromptLogprobs:
 
 # -------------------------------------------------------------------- shapes of answers
 def read_echo(body: Mapping[str, Any]) -> list[PromptToken]:
-    """Tokens out of ``choices[0].logprobs`` with ``tokens`` and ``top_logprobs``; [] without."""
-    logprobs = body["choices"][0].get("logprobs")
+    """Tokens out of ``choices[0].logprobs`` with ``tokens`` and ``top_logprobs``; [] without, or
+    in another shape."""
+    logprobs = _first(body).get("logprobs")
     if not isinstance(logprobs, Mapping):
         return []
-    tokens, tops = logprobs.get("tokens") or [], logprobs.get("top_logprobs") or []
-    if len(tokens) != len(tops):
+    tokens, tops = logprobs.get("tokens"), logprobs.get("top_logprobs")
+    if not isinstance(tokens, list) or not isinstance(tops, list) or len(tokens) != len(tops):
         return []
-    return [
-        PromptToken(str(text), {key: float(value) for key, value in (top or {}).items()})
-        for text, top in zip(tokens, tops, strict=True)
-    ]
+    result = []
+    for text, top in zip(tokens, tops, strict=True):
+        if not isinstance(text, str) or not isinstance(top, Mapping | None):
+            return []
+        chances = {str(key): logprob_of(value) for key, value in (top or {}).items()}
+        result.append(PromptToken(text, _known(chances)))
+    return result
 
 
 def read_prompt_logprobs(body: Mapping[str, Any]) -> list[PromptToken]:
     """Tokens out of vLLM's ``prompt_logprobs``, one map from token id to log probability and text
-    for each place, None for the first; [] without."""
-    choice = body["choices"][0]
-    places = choice.get("prompt_logprobs") or body.get("prompt_logprobs") or []
-    ids = choice.get("prompt_token_ids") or []
+    for each place, None for the first; [] without, or in another shape."""
+    choice = _first(body)
+    places = choice.get("prompt_logprobs") or body.get("prompt_logprobs")
+    ids = choice.get("prompt_token_ids")
+    if not isinstance(places, list):
+        return []
     result = []
     for i, place in enumerate(places):
         if not place:
             result.append(PromptToken("", {}))
             continue
-        own = str(ids[i]) if len(ids) == len(places) else ""
+        if not isinstance(place, Mapping) or not all(
+            isinstance(v, Mapping) for v in place.values()
+        ):
+            return []
+        own = str(ids[i]) if isinstance(ids, list) and len(ids) == len(places) else ""
         # Without ids: vLLM puts the prompt's own token before the likeliest ones.
         actual = place[own] if own in place else next(iter(place.values()))
-        top: dict[str, float] = {}
+        chances: dict[str, float | None] = {}
         for entry in place.values():
-            text = entry.get("decoded_token") or ""
-            logprob = float(entry["logprob"])
-            top[text] = max(logprob, top.get(text, logprob))
-        result.append(PromptToken(actual.get("decoded_token") or "", top))
+            text, chance = _decoded(entry), logprob_of(entry.get("logprob"))
+            known = [each for each in (chance, chances.get(text)) if each is not None]
+            chances[text] = max(known, default=None)
+        result.append(PromptToken(_decoded(actual), _known(chances)))
     return result
+
+
+def logprob_of(value: Any) -> float | None:
+    """A natural log probability: minus infinity up to 0, give or take rounding; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return min(0.0, number) if number <= _ROUNDING else None  # NaN is not
+
+
+def _first(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, Mapping) else {}
+
+
+def _decoded(entry: Mapping[str, Any]) -> str:
+    text = entry.get("decoded_token")
+    return text if isinstance(text, str) else ""
+
+
+def _known(chances: Mapping[str, float | None]) -> dict[str, float]:
+    """Nothing at all where one cannot be: the others would be taken for all that is likely."""
+    known = {text: chance for text, chance in chances.items() if chance is not None}
+    return known if len(known) == len(chances) else {}
 
 
 # -------------------------------------------------------------------- places in the prompt
@@ -223,7 +260,7 @@ def _bare(text: str) -> str:
 
 _RAW: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ("^<0x([0-9A-Fa-f]{2})>$", lambda match: chr(int(match[1], 16))),
-    ("^bytes:(.*)$", lambda match: re.sub(r"\\x([0-7].)|\\x..", _ascii, match[1])),
+    ("^bytes:(.*)$", lambda match: re.sub(r"\\x([0-7][0-9A-Fa-f])|\\x..", _ascii, match[1])),
     ("[ĉĊ]", lambda match: "\t" if match[0] == "ĉ" else "\n"),
 )
 """Spellings of bytes by endpoints that show raw tokens: SentencePiece, OpenAI, byte-level BPE."""

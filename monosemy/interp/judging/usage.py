@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from openai.types import CompletionUsage
+from typing import Any
 
 
 @dataclass
@@ -32,14 +29,12 @@ class Usage:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
-    def count(self, spent: CompletionUsage | None) -> None:
-        """Adds what an answer says that it cost."""
-        if spent is None:
-            return
-        self.prompt_tokens += spent.prompt_tokens or 0
-        self.completion_tokens += spent.completion_tokens or 0
-        details = spent.prompt_tokens_details
-        self.cached_tokens += (details.cached_tokens or 0) if details else 0
+    def count(self, tokens: tuple[int, int, int] | None) -> None:
+        """Adds the tokens of a prompt, of its cached part and of its answer; None: nobody knows."""
+        prompt, cached, answer = tokens or (0, 0, 0)
+        self.prompt_tokens += prompt
+        self.cached_tokens += cached
+        self.completion_tokens += answer
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "seconds": round(self.seconds, 3)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 PLACEHOLDERS = ("unknown", "?", "_")
 """What may stand for a strength that is not told.  Some tokenizers join a tab with letters."""
 
+_NUMBER = re.compile(r"0|[1-9]\d?")
 Simulated = tuple[float, ...] | None
 """Strengths 0 to 10, one per token of a context; None where no usable answer came."""
 
@@ -46,7 +48,7 @@ def expected_value(top: Mapping[str, float], highest: int = 10) -> float | None:
     total = weighted = 0.0
     for text, logprob in top.items():
         number = text.strip()
-        if number.isascii() and number.isdigit() and str(int(number)) == number:
+        if _NUMBER.fullmatch(number):
             value = int(number)
             if value <= highest:
                 chance = math.exp(logprob)
