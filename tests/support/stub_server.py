@@ -16,13 +16,16 @@ Request = dict[str, Any]
 
 @dataclass
 class Answer:
-    """One HTTP answer; ``body`` None makes a chat completion out of ``text``."""
+    """One HTTP answer; ``body`` None makes a chat completion out of ``text``, or of ``message`` and
+    ``usage`` where they are given."""
 
     text: str = ""
     status: int = 200
     finish: str = "stop"
     refusal: str | None = None
-    body: str | None = None
+    body: str | bytes | None = None
+    message: Any = None
+    usage: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
 
@@ -86,7 +89,7 @@ class StubServer:
             with self.lock:
                 self.completions.append(request)
             return self.on_complete(request)
-        if request["messages"][-1]["content"].startswith("Which colour"):
+        if request["messages"][-1]["content"].endswith("Which colour is the sky by day?"):
             self.probes.append(request)
             return self.on_probe(request)
         with self.lock:
@@ -115,8 +118,8 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
             body = answer.body if answer.body is not None else json.dumps(_completion(answer))
             self._send(answer.status, body, answer.headers)
 
-        def _send(self, status: int, body: str, headers: dict[str, str]) -> None:
-            data = body.encode()
+        def _send(self, status: int, body: str | bytes, headers: dict[str, str]) -> None:
+            data = body.encode() if isinstance(body, str) else body
             try:
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
@@ -144,14 +147,16 @@ def _completion(answer: Answer) -> dict[str, Any]:
             {
                 "index": 0,
                 "finish_reason": answer.finish,
-                "message": {
+                "message": answer.message
+                or {
                     "role": "assistant",
                     "content": answer.text,
                     "refusal": answer.refusal,
                 },
             }
         ],
-        "usage": {
+        "usage": answer.usage
+        or {
             "prompt_tokens": 100,
             "completion_tokens": 10,
             "total_tokens": 110,

@@ -166,8 +166,9 @@ def _skip(text: str, position: int, characters: str) -> int:
 
 
 def _strip_fence(text: str) -> str:
-    """What stands before or after an object besides white space and a code fence."""
-    return re.sub(r"```\w*", "", text).strip()
+    """What stands before or after an object besides white space, a code fence, and the marks in
+    which some endpoints leave the answer (``<|return|>``)."""
+    return re.sub(r"```\w*|<\|\w+\|>", "", text).strip()
 
 
 def _refuse_constant(name: str) -> Any:

@@ -32,11 +32,6 @@ _MARK = re.compile(
     rf"(?P<open>{'|'.join(_OPEN)})|(?P<close>{'|'.join(_CLOSE)})|(?P<brace>\{{)", re.IGNORECASE
 )
 _END = re.compile("|".join(_CLOSE), re.IGNORECASE)
-_FRAME = re.compile(
-    r"<\|(?:start|end|message|return|im_start|im_end|eot_id|begin_of_solution|end_of_solution"
-    r"|START_RESPONSE|END_RESPONSE|channel)\|>"
-)
-"""Marks around the answer that some endpoints leave where they are."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +67,7 @@ def without_reasoning(text: str) -> Spoken:
             pieces.append(text[begin : match.start()])
             end = _END.search(text, match.end())
             if end is None:
-                return Spoken(_bare("".join(pieces)), True, True)
+                return Spoken("".join(pieces), True, True)
             begin = position = end.end()
     pieces.append(text[begin:])
-    return Spoken(_bare("".join(pieces)), thought, False)
-
-
-def _bare(text: str) -> str:
-    return _FRAME.sub("", text)
+    return Spoken("".join(pieces), thought, False)

@@ -72,8 +72,9 @@ def reason_of(body: bytes | str | Any, redact: Callable[[str], str] = without_ke
             parameters.update(part for part in re.split(r"[.\[\]/]+", value) if part)
         elif value not in (pile := texts if kind == "text" else codes):
             pile.append(value)
-    if not texts and not isinstance(body, str) and body not in (None, {}, []):
-        texts = [_dumped(body)]
+    if not texts:
+        whole = body if isinstance(body, str) else _dumped(body)
+        texts = [whole] if whole.strip() not in ("", "null", "{}", "[]", '""') else []
     whole = "; ".join(texts)[:_PARSED]
     return Reason(
         text=one_line(redact(whole)),
