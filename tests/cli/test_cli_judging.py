@@ -50,3 +50,50 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
         ended = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
     assert ended.exit_code == 3 and "refuses us" in ended.stderr
     assert secret not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(body="null"), "the body is null, no chat completion"),
+        (Answer(body="[1, 2]"), "the body is a JSON list"),
+        (
+            Answer(status=400, body='{"detail": [{"loc": ["body", "x"], "msg": "odd"}]}'),
+            "body.x: odd",
+        ),
+        (Answer(status=402, body='{"error": "Insufficient credits"}'), "quota"),
+    ],
+)
+def test_trouble_is_said_in_a_line(
+    answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monosemy.interp.judging.calls.random.uniform", lambda low, high: 0.0)
+    with BatchStub(on_probe=lambda request: answer) as stub:
+        ended = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
+    assert ended.exit_code == 3 and words in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr and len(ended.stderr.strip().splitlines()) <= 4
+
+
+def test_what_is_out_of_the_ordinary_is_a_line_each() -> None:
+    def odd(request: Request) -> Answer:
+        if request["messages"][0]["role"] == "system":
+            return error(400, "System role not supported")
+        for name in ("seed", "max_tokens"):
+            if name in request:
+                return Answer(status=400, body=f'{{"error": "{name} is not supported"}}')
+        text = [{"type": "text", "text": '{"colour": "blue"}'}]
+        return Answer(message={"content": text}, usage={"prompt_tokens": "many"})
+
+    with BatchStub(on_probe=odd, offers=False) as stub:
+        shown = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
+        assert shown.exit_code == 0, shown.stderr
+        told = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
+    assert json.loads(told.stdout)["findings"] == [
+        "It refuses seed: left out.",
+        "It refuses max_tokens: max_completion_tokens is sent.",
+        "It refuses the system role: its text goes before the user's.",
+        "Its answers stand in parts of content: they are taken from there.",
+        "Its answers hold no token counts that can be read: each call counts with the most it can "
+        "have cost.",
+    ]
+    assert "It refuses seed: left out." in shown.stdout

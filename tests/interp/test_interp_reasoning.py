@@ -34,7 +34,8 @@ MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
         f"◁think▷{DRAFT}◁/think▷{FINAL}",
         f"Okay, maybe {DRAFT} or so</think>{FINAL}",
         f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{FINAL}",
-        f"<|channel|>analysis<|message|>{DRAFT}<|channel|>final <|constrain|>json<|message|>{FINAL}<|return|>",
+        f"<|channel|>analysis<|message|>{DRAFT}"
+        f"<|channel|>final <|constrain|>json<|message|>{FINAL}<|return|>",
         f"<|channel>thought\n{DRAFT}<channel|>{FINAL}",
         f"<seed:think>{DRAFT}</seed:think>{FINAL}",
         f"<|START_THINKING|>{DRAFT}<|END_THINKING|><|START_RESPONSE|>{FINAL}<|END_RESPONSE|>",

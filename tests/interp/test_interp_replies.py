@@ -40,9 +40,37 @@ ONCE = Limits(timeout=5.0, attempts=1, first_wait=0.01)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 NAMES = st.sampled_from(
-    "choices message content text type error code usage prompt_tokens completion_tokens refusal "
-    "finish_reason reasoning_content reasoning tool_calls function arguments logprobs tokens "
-    "top_logprobs prompt_logprobs detail loc msg data id status metadata 0".split()
+    [
+        "choices",
+        "message",
+        "content",
+        "text",
+        "type",
+        "error",
+        "code",
+        "usage",
+        "prompt_tokens",
+        "completion_tokens",
+        "refusal",
+        "finish_reason",
+        "reasoning_content",
+        "reasoning",
+        "tool_calls",
+        "function",
+        "arguments",
+        "logprobs",
+        "tokens",
+        "top_logprobs",
+        "prompt_logprobs",
+        "detail",
+        "loc",
+        "msg",
+        "data",
+        "id",
+        "status",
+        "metadata",
+        "0",
+    ]
 ) | st.text(max_size=4)
 ANY_JSON = st.recursive(
     SCALARS,
@@ -396,7 +424,7 @@ def test_a_reply_that_drips_ends_at_the_time_limit() -> None:
                 pass
 
         server = await asyncio.start_server(drip, "127.0.0.1", 0)
-        address = "http://127.0.0.1:{}/v1".format(server.sockets[0].getsockname()[1])
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         async with Judge(address, None, "m", JudgeSpec(), Limits(timeout=0.3, attempts=1)) as judge:
             with pytest.raises(Exception, match=r"no answer within 0\.3 s"):
                 await asyncio.wait_for(judge.answer_format(), 20)

@@ -40,6 +40,8 @@ _CANCEL_SECONDS = 3.0
 _NO_ROUTE = {400, 404, 405, 422, 501}
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 _VOID = {"failed", "cancelled", "cancelling"}
+_BAD_LOOKS = 10
+"""Looks after a batch that may bring nothing readable before its questions are given up."""
 _LOOK_BACK, _LOOK_BACK_SECONDS = 1000, 48 * 3600
 """Batches of the endpoint's list that are looked into for questions asked before, and their age."""
 
@@ -275,7 +277,7 @@ class Batches:
 
     async def _follow(self, opened: _Open) -> None:
         """Looks after a batch until it has ended, and hands its answers out."""
-        pause, error, told = self.limits.first_look, "", 0
+        pause, error, told, bad = self.limits.first_look, "", 0, 0
         try:
             while True:
                 await asyncio.sleep(pause)
@@ -291,6 +293,11 @@ class Batches:
                 except StatusError as refused:
                     if refused.status < 500 and refused.status not in (408, 429):
                         error = f"the batch cannot be asked after: {refused}"
+                        break
+                except BadReply as odd:
+                    bad += 1
+                    if bad == _BAD_LOOKS:
+                        error = f"what the endpoint tells of the batch cannot be read: {odd}"
                         break
                 except CallFailed:
                     continue  # away for a while: a batch takes hours

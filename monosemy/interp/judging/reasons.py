@@ -23,6 +23,7 @@ _TEXT_KEYS = (
     *("metadata", "raw"),  # OpenRouter hands its provider's own error on so
 )
 _CODE_KEYS = ("code", "type", "status", "error_code", "error_type", "errorCode")
+_NOTHING = {"", "null", "{}", "[]", '""'}
 _DEPTH, _ITEMS = 8, 5
 _PARSED = 20_000
 """A body, or a message that looks like JSON, is parsed up to so many characters."""
@@ -74,7 +75,7 @@ def reason_of(body: bytes | str | Any, redact: Callable[[str], str] = without_ke
             pile.append(value)
     if not texts:
         whole = body if isinstance(body, str) else _dumped(body)
-        texts = [whole] if whole.strip() not in ("", "null", "{}", "[]", '""') else []
+        texts = [whole] if whole.strip() not in _NOTHING else []
     whole = "; ".join(texts)[:_PARSED]
     return Reason(
         text=one_line(redact(whole)),
@@ -118,7 +119,7 @@ def _walk(value: Any, depth: int) -> Iterator[tuple[str, str]]:
         inner = _parsed(value)
         if inner is not None:
             yield from _walk(inner, depth - 1)
-        elif value.strip():
+        elif value.strip() not in _NOTHING:
             yield "text", value.strip()
     elif isinstance(value, list):
         for each in value[:_ITEMS]:

@@ -97,9 +97,11 @@ def parse_body(data: bytes) -> Body:
 
 
 def raise_for_error(body: Body, redact: Redact = without_keys) -> None:
-    """Raises ``StatusError`` for a body that holds an error and no answer."""
-    if isinstance(body.get("choices"), list) and body["choices"]:
+    """Raises ``StatusError`` for a body that holds an error and no answer, batch or list."""
+    if body.get("choices") and isinstance(body["choices"], list):
         return
+    if body.get("object") in ("batch", "list", "file") or "data" in body:
+        return  # a batch tells of its errors
     if isinstance(body.get("error") or body.get("errors"), str | dict | list):
         reason = reason_of(body, redact)
         raise StatusError(_status_of(body, reason), reason, reason.wait)
