@@ -12,10 +12,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from monosemy.interp.judging.batch_state import MARK, BatchState, answer_of, id_of, objects
 from monosemy.interp.judging.books import Books
 from monosemy.interp.judging.failures import (
     BadReply,
@@ -26,14 +28,11 @@ from monosemy.interp.judging.failures import (
     Unanswered,
     may_pass,
 )
-from monosemy.interp.judging.reasons import one_line, reason_of
-from monosemy.interp.judging.replies import Body, raise_for_error
+from monosemy.interp.judging.replies import Body
 from monosemy.interp.judging.wire import Wire
 
 log = logging.getLogger(__name__)
 
-_MARK = {"made_by": "monosemy"}
-"""Metadata of our batches."""
 _ROUTE: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _WINDOW: Literal["24h"] = "24h"
 _CANCEL_SECONDS = 3.0
@@ -106,6 +105,8 @@ class Batches:
         self._size = 0
         self._first = self._last = 0.0
         self._sender: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
+        """Held while a batch is made."""
         self._watchers: set[asyncio.Task[None]] = set()
         self._open: dict[str, _Open] = {}
         self._mine: set[str] = set()
@@ -162,6 +163,9 @@ class Batches:
 
     async def withdraw(self) -> None:
         """Cancels the batches of this process that nobody waits for any more."""
+        with suppress(TimeoutError):  # one may be there whose id is still on its way to us
+            async with asyncio.timeout(_CANCEL_SECONDS), self._sending:
+                pass
         for opened in list(self._open.values()):
             wanted = any(not question.answer.done() for question in opened.questions.values())
             if opened.id in self._mine and not wanted:
@@ -185,7 +189,8 @@ class Batches:
                 continue
             for part in _parts(left, self.limits):
                 try:
-                    await self._send(part)
+                    async with self._sending:
+                        await self._send(part)
                 except CallFailed as error:
                     _fail(part, error)
 
@@ -198,11 +203,11 @@ class Batches:
 
     async def _send(self, questions: list[_Question]) -> None:
         data = b"".join(question.line for question in questions)
-        file = _id_of(await self._wire.upload("monosemy.jsonl", data), "file")
+        file = id_of(await self._wire.upload("monosemy.jsonl", data), "file")
         batch = await self._wire.create_batch(
-            input_file_id=file, endpoint=_ROUTE, completion_window=_WINDOW, metadata=_MARK
+            input_file_id=file, endpoint=_ROUTE, completion_window=_WINDOW, metadata=MARK
         )
-        id_ = _id_of(batch, "batch")
+        id_ = id_of(batch, "batch")
         log.info("batch %s: %d questions wait at %s", id_, len(questions), self.address)
         self._mine.add(id_)
         self._watch(_Open(id_, {question.id: question for question in questions}))
@@ -245,11 +250,11 @@ class Batches:
                     raise
                 log.warning("batch %s cannot be looked into: %s", batch.id, error)
             else:
-                for line in _objects(content):
+                for line in objects(content):
                     self._found[_key(line.get("body"))] = (batch.id, str(line.get("custom_id")))
             self._looked_at.add(batch.id)
 
-    async def _listed(self) -> AsyncIterator[_State]:
+    async def _listed(self) -> AsyncIterator[BatchState]:
         """The batches of the endpoint's list, the newest first, as far back as is looked."""
         after: dict[str, str] = {}
         seen = 0
@@ -258,7 +263,7 @@ class Batches:
             page = await self._wire.batches(limit=100, **after)
             rows = page.get("data")
             for row in rows if isinstance(rows, list) else []:
-                batch = _State(row)
+                batch = BatchState(row)
                 seen += 1
                 if batch.created < time.time() - _LOOK_BACK_SECONDS or seen > _LOOK_BACK:
                     return
@@ -283,8 +288,11 @@ class Batches:
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, self.limits.rarest_look)
                 try:
-                    batch = _State(await self._wire.batch(opened.id))
-                    told = batch.tell(told)
+                    batch = BatchState(await self._wire.batch(opened.id))
+                    done, total = batch.counts
+                    if done > told:
+                        log.info("batch %s: %d of %d done", opened.id, done, total)
+                        told = done
                     if batch.status in _ENDED:
                         await self._hand_out(batch, opened)
                         left = list(opened.questions.values())
@@ -309,83 +317,15 @@ class Batches:
             self._open.pop(opened.id, None)
             _fail(list(opened.questions.values()), NoAnswer(error or "nobody waits any more", True))
 
-    async def _hand_out(self, batch: _State, opened: _Open) -> None:
+    async def _hand_out(self, batch: BatchState, opened: _Open) -> None:
         for file in batch.files:
-            for line in _objects(await self._wire.download(file)):
+            for line in objects(await self._wire.download(file)):
                 question = opened.questions.get(str(line.get("custom_id")))
                 if question is not None and not question.answer.done():
-                    _answer(question, line, self._wire.redact)
-
-
-class _State:
-    """What an endpoint tells of a batch, as far as it can be read."""
-
-    def __init__(self, told: Any) -> None:
-        self._told = told if isinstance(told, dict) else {}
-        self.id, self.status = self._text("id"), self._text("status")
-        self.input = self._text("input_file_id")
-        created = self._told.get("created_at")
-        self.created = float(created) if isinstance(created, int | float) else 0.0
-        metadata = self._told.get("metadata")
-        self.ours = isinstance(metadata, dict) and all(
-            metadata.get(name) == value for name, value in _MARK.items()
-        )
-
-    @property
-    def files(self) -> list[str]:
-        """Those of answers and of errors."""
-        names = (self._text("output_file_id"), self._text("error_file_id"))
-        return [name for name in names if name]
-
-    @property
-    def reasons(self) -> str:
-        """Why it failed, in brackets."""
-        errors = self._told.get("errors")
-        told = reason_of(errors.get("data") if isinstance(errors, dict) else errors).text
-        return f" ({told})" if told else ""
-
-    def tell(self, told: int) -> int:
-        """Logs how many questions are done where they are more than last told; how many."""
-        counts = self._told.get("request_counts")
-        counts = counts if isinstance(counts, dict) else {}
-        completed, failed, total = (
-            value if isinstance(value := counts.get(name), int) else 0
-            for name in ("completed", "failed", "total")
-        )
-        if completed + failed > told:
-            log.info("batch %s: %d of %d done", self.id, completed + failed, total)
-        return max(completed + failed, told)
-
-    def _text(self, name: str) -> str:
-        value = self._told.get(name)
-        return value if isinstance(value, str) else ""
-
-
-def _id_of(body: Body, kind: str) -> str:
-    if not isinstance(body.get("id"), str) or not body["id"]:
-        raise BadReply(f"the endpoint made a {kind} without an id")
-    return str(body["id"])
-
-
-def _answer(question: _Question, line: dict[str, Any], redact: Callable[[str], str]) -> None:
-    """Gives a question the answer that its line of an output file holds, or its failure."""
-    response = line.get("response")
-    response = response if isinstance(response, dict) else {}
-    status, body = response.get("status_code"), response.get("body")
-    try:
-        if not isinstance(status, int) or isinstance(status, bool):
-            why = reason_of(line.get("error"), redact).text or "nothing"
-            raise Unanswered(f"no answer in the batch: {why}")
-        if status >= 300:
-            # As a call of its own would have failed.
-            reason = reason_of(body, redact)
-            raise StatusError(status, reason, reason.wait)
-        if not isinstance(body, dict):
-            raise BadReply(f"the batch holds {one_line(type(body).__name__)} for an answer")
-        raise_for_error(body, redact)
-        question.answer.set_result(body)
-    except CallFailed as error:
-        question.answer.set_exception(error)
+                    try:
+                        question.answer.set_result(answer_of(line, self._wire.redact))
+                    except CallFailed as error:
+                        question.answer.set_exception(error)
 
 
 def _parts(questions: list[_Question], limits: BatchLimits) -> Iterator[list[_Question]]:
@@ -412,14 +352,3 @@ def _fail(questions: list[_Question], error: Exception) -> None:
 def _key(body: Any) -> str:
     """Equal for equal questions."""
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _objects(data: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file of lines; other lines are passed over."""
-    for line in data.splitlines():
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
