@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from monosemy.data.characters import encodable
+from monosemy.data.templates import RENDERER, Refused
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 
@@ -67,12 +68,8 @@ class Tokenizing:
     def _rendered(self, prompt: Prompt) -> str:
         if not getattr(self.tokenizer, "chat_template", None):
             raise DataError(f"{self.name} has no chat template.", "Send a text instead.")
-        try:
-            rendered: str = self.tokenizer.apply_chat_template(
-                list(prompt.messages or ()),
-                tokenize=False,
-                add_generation_prompt=prompt.generation_prompt,
-            )
-        except Exception as error:  # a template may raise whatever Jinja and Python can
-            raise DataError(f"The chat template of {self.name} fails: {error}") from None
+        chat = list(prompt.messages or ())
+        (rendered,) = RENDERER.render(self.tokenizer, [chat], prompt.generation_prompt)
+        if isinstance(rendered, Refused):
+            raise DataError(f"The chat template of {self.name} fails: {rendered.reason}")
         return rendered

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monosemy.data.templates import RENDERER, Refused
 from monosemy.errors import DataError
 
 Message = dict[str, str]
@@ -70,28 +71,36 @@ class ChatRenderer:
         self.first_refusal: str | None = None
         """What the template said to the first dialogue that it refused."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
-        """The dialogue as the model reads it, special tokens written out; None if left out."""
+    def render(self, dialogues: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | None]:
+        """Each dialogue as the model reads it, special tokens written out; None if left out.
+
+        ``DataError`` for a template that costs too much time or memory again and again.
+        """
+        plain = [self._plain(messages) for messages in dialogues]
+        usable = [chat for chat in plain if chat is not None]
+        texts = iter(RENDERER.render(self.tokenizer, usable) if usable else [])
+        return [None if chat is None else self._noted(next(texts)) for chat in plain]
+
+    def _plain(self, messages: Sequence[Mapping[str, Any]]) -> list[Message] | None:
+        """The messages as templates take them; None, and counted, for what has no text."""
         if not messages:
             self.skipped[NO_MESSAGES] += 1
             return None
-        plain: list[Message] = []
-        for message in messages:
-            content = _text_of(message["content"])
-            if content is None:
-                self.skipped[NO_CONTENT] += 1
-                return None
-            plain.append({"role": str(message["role"]), "content": content})
-        if not any(message["content"].strip() for message in plain):
+        texts = [_text_of(message["content"]) for message in messages]
+        if any(text is None for text in texts) or not any((text or "").strip() for text in texts):
             self.skipped[NO_CONTENT] += 1
             return None
-        try:
-            rendered: str = self.tokenizer.apply_chat_template(plain, tokenize=False)
-        except Exception as error:  # a template may raise whatever Jinja and Python can
-            self.first_refusal = self.first_refusal or str(error)
-            self.skipped[REFUSED] += 1
-            return None
-        return rendered
+        return [
+            {"role": str(message["role"]), "content": text or ""}
+            for message, text in zip(messages, texts, strict=True)
+        ]
+
+    def _noted(self, text: str | Refused) -> str | None:
+        if not isinstance(text, Refused):
+            return text
+        self.first_refusal = self.first_refusal or text.reason
+        self.skipped[REFUSED] += 1
+        return None
 
 
 def _text_of(content: Any) -> str | None:

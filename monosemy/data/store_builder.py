@@ -8,6 +8,7 @@ import shutil
 import uuid
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_DOCUMENTS = 512
+_BATCH_DIALOGUES = 128
 
 
 def build_store(
@@ -91,8 +93,7 @@ def _batches(documents: Iterator[Document], writer: _Writer) -> Iterator[list[Do
     """Unseen documents in batches that keep the tokenizer busy."""
     batch: list[Document] = []
     size = 0
-    for found in documents:
-        document = writer.rendered(found)
+    for document in writer.rendered(documents):
         if not document.text.strip() or not writer.is_new(document.text):
             continue
         batch.append(document)
@@ -145,16 +146,21 @@ class _Writer:
         said = self.renderer.first_refusal
         return f"Dialogues left out: {reasons}." + (f" The template said: {said}" if said else "")
 
-    def rendered(self, document: Document) -> Document:
-        """The document as text that a tokenizer takes; empty for a dialogue that cannot be used."""
-        text = document.text
-        if document.messages is not None:
-            if self.renderer is None:
+    def rendered(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """The documents as texts that a tokenizer takes; empty for a dialogue that cannot be used.
+
+        Several dialogues at a time, since they are rendered in another process.
+        """
+        while some := list(islice(documents, _BATCH_DIALOGUES)):
+            dialogues = [each.messages for each in some if each.messages is not None]
+            if dialogues and self.renderer is None:
                 self.renderer = ChatRenderer(self.host.tokenizer, self.host.name)
-            text = self.renderer.render(document.messages) or ""
-        text, replaced = encodable(text)
-        self.replaced += replaced
-        return Document(encodable(document.name)[0], text)
+            rendered = iter(self.renderer.render(dialogues) if self.renderer and dialogues else [])
+            for each in some:
+                text = each.text if each.messages is None else next(rendered) or ""
+                text, replaced = encodable(text)
+                self.replaced += replaced
+                yield Document(encodable(each.name)[0], text)
 
     @property
     def full(self) -> bool:

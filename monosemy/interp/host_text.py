@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from monosemy.data.characters import encodable
+from monosemy.data.templates import RENDERER, Refused
 from monosemy.errors import DataError
 from monosemy.interp.prompts.loader import Prompt
 from monosemy.models.host import HostModel
@@ -61,12 +62,9 @@ class HostText:
         if not getattr(tokenizer, "chat_template", None):
             paragraphs = [message["content"] for message in messages]
             return self.with_bos(self.tokens("\n\n".join([*paragraphs, begun])))
-        try:
-            rendered: str = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template may raise whatever Jinja and Python can
-            raise DataError(f"The chat template of {self.host.name} fails: {error}") from None
+        (rendered,) = RENDERER.render(tokenizer, [messages], generation_prompt=True)
+        if isinstance(rendered, Refused):
+            raise DataError(f"The chat template of {self.host.name} fails: {rendered.reason}")
         # The template writes its own BOS, if it wants one.
         encoded = tokenizer(encodable(rendered + begun)[0], add_special_tokens=False)
         return tuple(int(number) for number in encoded["input_ids"])

@@ -177,8 +177,8 @@ def test_plain_text_is_no_chat(tmp_path: Path) -> None:
 def test_content_in_text_parts_is_joined(host: HostModel) -> None:
     renderer = ChatRenderer(host.tokenizer, "x")
     parts = [{"type": "text", "text": "the "}, {"type": "text", "text": "harbour?"}]
-    assert renderer.render([turn("user", parts), GOOD[1]]) == RENDERED
-    assert renderer.render([turn("user", [{"type": "image", "url": "u"}])]) is None
+    image = [turn("user", [{"type": "image", "url": "u"}])]
+    assert renderer.render([[turn("user", parts), GOOD[1]], image]) == [RENDERED, None]
     assert renderer.skipped == {NO_CONTENT: 1}
 
 
