@@ -26,6 +26,12 @@ def default_home() -> Path:
     return Path("~/.monosemy").expanduser()
 
 
+TRACKERS = ("wandb", "trackio")
+"""Experiment trackers that there are."""
+READABLE = ("models", "texts", "saes")
+"""Folders of the home that runs may read from."""
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="MONOSEMY_", env_ignore_empty=True, use_attribute_docstrings=True
@@ -106,7 +112,21 @@ class Settings(BaseSettings):
     folders: str = ""
     """Folders that runs may read models, texts and SAEs from, separated by commas.  When empty, it
     is any in open mode, which serves this machine alone, and where keys are asked for none but
-    ``MONOSEMY_HOME``."""
+    ``models``, ``texts`` and ``saes`` in ``MONOSEMY_HOME``.  What else lies in the home (uploads,
+    artifacts, logs, databases) is never a model or a text."""
+    max_memory_mb: int = Field(96_000, ge=1, le=10**9)
+    """Most megabytes (10^6 bytes) that one run may take for its host model, or for its SAEs with
+    gradients, optimisers and buffer; never more than the machine or GPU has."""
+    max_tokens: int = Field(10**10, ge=1, le=10**15)
+    """Most tokens that one run may read, train on or index."""
+    max_d_sae: int = Field(2**20, ge=2, le=2**31)
+    """Most latents of an SAE that a run may train."""
+    max_devices: int = Field(8, ge=1, le=1024)
+    """Most devices that one run may train on; never more than the machine has."""
+    trackers: str = ""
+    """Experiment trackers that runs may send readings to, separated by commas: ``wandb``,
+    ``trackio``.  When empty, both in open mode, which serves this machine alone, and none where
+    keys are asked for."""
     upload_max_bytes: int = Field(2 * 2**30, ge=1)
     """Largest body of an uploaded SAE."""
     upload_max_unpacked_bytes: int = Field(8 * 2**30, ge=1)
@@ -161,10 +181,24 @@ class Settings(BaseSettings):
 
     @property
     def readable_folders(self) -> list[Path] | None:
-        """Of ``folders``, one by one, and the home; None for any."""
+        """Of ``folders``, one by one, and those of the home; None for any."""
         if not self.folders and not self.require_keys:
             return None
-        return [*(Path(folder) for folder in _listed(self.folders)), self.home]
+        home = self.home.expanduser()
+        return [*(Path(folder) for folder in _listed(self.folders)), *(home / n for n in READABLE)]
+
+    @field_validator("trackers")
+    @classmethod
+    def _trackers(cls, value: str) -> str:
+        for name in _listed(value):
+            if name not in TRACKERS:
+                raise ValueError(f"'{name}' is no tracker: {' or '.join(TRACKERS)}")
+        return value
+
+    @property
+    def allowed_trackers(self) -> list[str]:
+        """Of ``trackers``, one by one, with what an empty one stands for."""
+        return _listed(self.trackers) or ([] if self.require_keys else list(TRACKERS))
 
     @property
     def hub_names(self) -> list[str]:

@@ -38,7 +38,7 @@ from monosemy.workspace import Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
-from service.runs.sources import check_paths
+from service.runs.sources import check_path, check_paths
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
@@ -63,7 +63,11 @@ class GpuRuns:
         self.settings = settings
         self.engine = engine
         self.workspace = Workspace(settings.artifacts)
-        self.hosts = HostCache(self.workspace)
+        self.hosts = HostCache(
+            self.workspace,
+            allowed=settings.max_memory_mb * 1_000_000,
+            check=partial(check_path, settings),
+        )
         self.lease_seconds = settings.lease_seconds
 
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
@@ -242,8 +246,10 @@ class GpuRuns:
             yield Tools(judge=judge, lab=lab, workspace=self.workspace)
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
+        """To be read with the text that it was trained on."""
         sae = named_sae(self.engine, reference)
         folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
+        check_path(self.settings, folder.spec.text.source)
         if "weights" not in sae.provenance and sae.index is not None:
             check_first_index(folder.sae, self.workspace.locate(sae.index["path"]), sae.name)
         return sae.id, folder

@@ -24,6 +24,7 @@ from monosemy.workspace import Workspace
 from service import logs, problems, tracing
 from service.middleware import RequestBoundary
 from service.problems import Problem, unavailable
+from service.runs.sources import check_path
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
 from workers.failures import describe_failure, is_out_of_memory, without_secrets
@@ -55,6 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
         settings.embedder,
         settings.device,
         None if megabytes is None else megabytes * 1_000_000,
+        settings.max_memory_mb * 1_000_000,
+        partial(check_path, settings),
     )
 
     reason = partial(_problem, settings)

@@ -22,7 +22,7 @@ from monosemy.interp.embedder import Embedder, embedder_folder
 from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
-from monosemy.models.resolve import files_of, locate, open_tokenizer
+from monosemy.models.resolve import expected_bytes, files_of, locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace, fingerprint
@@ -78,8 +78,17 @@ class InferenceEngine:
     """
 
     def __init__(
-        self, workspace: Workspace, embedder: str, device: str = "auto", budget: int | None = None
+        self,
+        workspace: Workspace,
+        embedder: str,
+        device: str = "auto",
+        budget: int | None = None,
+        allowed: int | None = None,
+        check: Callable[[str], None] | None = None,
     ) -> None:
+        """``allowed``: bytes that one host model may take.  ``check`` raises for the name of one
+        that must not be read, whoever asks."""
+        self._allowed, self._check = allowed, check
         self._workspace, self._embedder_name, self._device = workspace, embedder, device
         if budget is None:
             budget = default_budget(choose_device(device))
@@ -202,7 +211,10 @@ class InferenceEngine:
             return host.words
 
         def load() -> Tokenizing:
-            return Tokenizing(open_tokenizer(locate(spec, self._workspace), spec), spec.name)
+            return Tokenizing(
+                open_tokenizer(locate(spec, self._workspace, allowed=self._allowed), spec),
+                spec.name,
+            )
 
         return self._tokenizers.get(key, load)
 
@@ -218,14 +230,16 @@ class InferenceEngine:
         return folder, folder_stamp(folder)
 
     def _placed(self, spec: ModelSpec) -> ModelSpec:
+        if self._check_path is not None:
+            self._check_path(spec.name)
         return spec.model_copy(update={"device": self._device}) if spec.device == "auto" else spec
 
     def _size(self, spec: ModelSpec) -> int:
-        """What the host model will take, as far as its files tell."""
-        return file_bytes(Path(locate(spec, self._workspace).path))
+        """What the host model will take, by its configuration."""
+        return expected_bytes(locate(spec, self._workspace, allowed=self._allowed), spec)
 
     def _load_host(self, spec: ModelSpec) -> WarmHost:
-        return WarmHost(HostModel.load(spec, self._workspace))
+        return WarmHost(HostModel.load(spec, self._workspace, allowed=self._allowed))
 
     def _load_sae(self, folder: Path, device: torch.device) -> WarmSae:
         sae = load_sae(folder).to(device).requires_grad_(False)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from monosemy.models.memory import device_bytes
+
 CPU_SHARE, GPU_SHARE = 0.5, 0.7
 """Of all memory, what warm weights may take; the rest is for activations, and for others."""
-
-_CGROUP_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 
 
 def weight_bytes(module: nn.Module) -> int:
@@ -35,17 +31,5 @@ def file_bytes(folder: Path) -> int:
 
 def default_budget(device: torch.device) -> int:
     """Bytes for warm weights on ``device``: a share of its memory."""
-    if device.type == "cuda":
-        return int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return int(CPU_SHARE * machine_bytes())
-
-
-def machine_bytes() -> int:
-    """Bytes of RAM that this process may use: the machine's, or its container's if less."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in _CGROUP_LIMITS:
-        try:
-            limits.append(int(Path(name).read_text()))
-        except (OSError, ValueError):  # absent, or "max"
-            continue
-    return min(limits)
+    share = GPU_SHARE if device.type == "cuda" else CPU_SHARE
+    return int(share * device_bytes(device))

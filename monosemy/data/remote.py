@@ -22,7 +22,11 @@ def read_dataset(
             "Run: pip install 'monosemy[train]'",
         ) from None
     try:
-        stream = iter(datasets.load_dataset(name, subset, split=split, streaming=True))
+        stream = iter(
+            datasets.load_dataset(
+                name, subset, split=split, streaming=True, trust_remote_code=False
+            )
+        )
     except Exception as error:  # the hub client raises many unrelated types
         raise _fault(name, error) from error
     records = Records(column, holds)

@@ -14,6 +14,7 @@ import os
 import resource
 import struct
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 LENGTH = struct.Struct(">I")
@@ -87,10 +88,10 @@ def _limit(kind: int, wanted: int) -> None:
 def _address_space() -> int | None:
     """Bytes of address space that the process has now; None where the system does not say."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
         return None
+    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":

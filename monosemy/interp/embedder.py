@@ -18,6 +18,7 @@ import torch
 from monosemy.data.characters import encodable
 from monosemy.errors import ModelError
 from monosemy.interp.embedding import ThreadedEmbed
+from monosemy.models.loaders import load_encoder, load_tokenizer
 
 PACKAGED = "all-minilm-l6-v2"
 MAX_TOKENS = 256
@@ -61,13 +62,8 @@ class Embedder:
                 f"There is no embedding model in '{name}'.",
                 f"Name '{PACKAGED}' or a folder with config.json, weights and tokenizer.",
             )
-        from transformers import AutoModel, AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            )
+            tokenizer, model = load_tokenizer(folder), load_encoder(folder, torch.float32)
         except (OSError, ValueError) as error:
             raise ModelError(f"The embedding model in {folder} cannot be loaded: {error}") from None
         return cls(model, tokenizer, name, device)

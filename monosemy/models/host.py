@@ -83,10 +83,17 @@ class HostModel:
         check_reading(self._core, self._trunk, self.d_vocab, name)
 
     @classmethod
-    def load(cls, spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -> HostModel:
-        """Loads the model that ``spec`` names; ``ModelError`` where there is none to load."""
-        place = locate(spec, workspace, reporter)
-        model, tokenizer = open_model(place, spec)
+    def load(
+        cls,
+        spec: ModelSpec,
+        workspace: Workspace,
+        reporter: Reporter = SILENT,
+        allowed: int | None = None,
+    ) -> HostModel:
+        """Loads the model that ``spec`` names; ``ModelError`` where there is none to load, or it
+        takes more bytes than ``allowed``."""
+        place = locate(spec, workspace, reporter, allowed)
+        model, tokenizer = open_model(place, spec, allowed)
         # The dtype is settled now: chosen again by speed, it might be another.
         dtype = str(model.dtype).removeprefix("torch.")
         again = spec.model_copy(update={"dtype": dtype})

@@ -19,7 +19,12 @@ from monosemy.changes import file_stamps, folder_stamp
 from monosemy.errors import ModelError
 from monosemy.file_digest import digest_of_file
 from monosemy.models.abilities import first_line
-from monosemy.models.kinds import check_kind, leave_out_missing
+from monosemy.models.loaders import (
+    load_causal_config,
+    load_causal_lm,
+    load_tokenizer,
+    model_bytes,
+)
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
@@ -55,36 +60,32 @@ def packaged_file(name: str) -> Path:
     )
 
 
-def locate(spec: ModelSpec, workspace: Workspace, reporter: Reporter = SILENT) -> ModelPlace:
-    """Where the model of ``spec`` is to be loaded from; a GGUF file is exported on first use."""
+def locate(
+    spec: ModelSpec,
+    workspace: Workspace,
+    reporter: Reporter = SILENT,
+    allowed: int | None = None,
+) -> ModelPlace:
+    """Where the model of ``spec`` is to be loaded from; a GGUF file is exported on first use, unless
+    it would take more than ``allowed`` bytes (``ModelError``)."""
     if spec.name in PACKAGED:
-        return ModelPlace(str(export_gguf(packaged_file(spec.name), workspace, reporter)))
+        return ModelPlace(str(export_gguf(packaged_file(spec.name), workspace, reporter, allowed)))
     path = Path(spec.name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"The folder {path} holds no config.json, so it is not a Hugging Face model."
             )
-        _check_adapter(path)
         return ModelPlace(str(path))
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(
                 f"{path} is a file that is not .gguf.", "Name a folder or a .gguf file."
             )
-        return ModelPlace(str(export_gguf(path, workspace, reporter)))
+        return ModelPlace(str(export_gguf(path, workspace, reporter, allowed)))
     if path.suffix == ".gguf" or spec.name.startswith(("/", "./", "../", "~")):
         raise ModelError(f"There is no model at {path}.")
     return ModelPlace(spec.name, spec.revision)
-
-
-def _check_adapter(folder: Path) -> None:
-    """Without peft transformers passes over an adapter, and loads the model that it adapts."""
-    if (folder / "adapter_config.json").is_file() and importlib.util.find_spec("peft") is None:
-        raise ModelError(
-            f"The folder {folder} holds an adapter, which needs the package peft.",
-            "Run: pip install peft. Or merge the adapter into the weights and save the model.",
-        )
 
 
 def weights_folder(place: ModelPlace) -> Path | None:
@@ -120,56 +121,64 @@ def files_of(spec: ModelSpec) -> Hashable:
         return None
 
 
-def open_model(place: ModelPlace, spec: ModelSpec) -> tuple[Any, Any]:
+def open_model(place: ModelPlace, spec: ModelSpec, allowed: int | None = None) -> tuple[Any, Any]:
     """``(model, tokenizer)`` on the wanted device in the wanted dtype.  Runs no code of the model's
-    repository; raises ``ModelError``.
+    repository; raises ``ModelError``, also for one that takes more than ``allowed`` bytes.
 
     A model whose files hold no language-model head comes without one: transformers would put
     random weights in its place.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     device = choose_device(spec.device)
-    options = {"revision": place.revision, "trust_remote_code": False}
-    what = f"Cannot load the model '{spec.name}'"
     with _quiet_transformers():
-        with _explained(what, place):
-            config = AutoConfig.from_pretrained(place.path, **options)
-        check_kind(config, AutoModelForCausalLM, spec.name)
+        with _explained("model", place, spec):
+            config = load_causal_config(place.path, spec.name, place.revision)
         tokenizer = open_tokenizer(place, spec)
-        with _explained(what, place):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+        with _explained("model", place, spec):
+            model = load_causal_lm(
                 place.path,
-                dtype=choose_dtype(spec.dtype, device),
-                output_loading_info=True,
-                **options,
+                spec.name,
+                config,
+                choose_dtype(spec.dtype, device),
+                device,
+                place.revision,
+                allowed=allowed,
             )
-            model, report = loaded
-            leave_out_missing(model, report["missing_keys"], spec.name)
             return model.to(device).eval(), tokenizer
 
 
 def open_tokenizer(place: ModelPlace, spec: ModelSpec) -> Any:
     """The tokenizer alone, without the weights; ``ModelError``."""
-    from transformers import AutoTokenizer
+    with _quiet_transformers(), _explained("tokenizer", place, spec):
+        return load_tokenizer(place.path, place.revision)
 
-    options = {"revision": place.revision, "trust_remote_code": False}
-    with _quiet_transformers(), _explained(f"Cannot load the tokenizer of '{spec.name}'", place):
-        return AutoTokenizer.from_pretrained(place.path, **options)
+
+def expected_bytes(place: ModelPlace, spec: ModelSpec) -> int:
+    """Bytes that the weights will take, by the configuration; nothing is loaded.  ``ModelError``"""
+    dtype = choose_dtype(spec.dtype, choose_device(spec.device))
+    with _quiet_transformers(), _explained("model", place, spec):
+        return model_bytes(place.path, spec.name, place.revision, dtype)
 
 
 @contextmanager
-def _explained(what: str, place: ModelPlace) -> Iterator[None]:
-    """Whatever fails within as a ``ModelError`` that begins with ``what``."""
+def _explained(what: str, place: ModelPlace, spec: ModelSpec) -> Iterator[None]:
+    """``ModelError`` for whatever transformers raises."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:  # a damaged file fails in many ways, each in its own type
-        raise ModelError(f"{what}: {first_line(error)}", _advice(place.path)) from error
+        of = "the model" if what == "model" else "the tokenizer of"
+        raise ModelError(
+            f"Cannot load {of} '{spec.name}': {first_line(error)}", _advice(place.path)
+        ) from error
 
 
-def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -> Path:
+def export_gguf(
+    file: Path,
+    workspace: Workspace,
+    reporter: Reporter = SILENT,
+    allowed: int | None = None,
+) -> Path:
     """The Hugging Face folder of a GGUF file, written once (bfloat16) under ``models/``.
 
     Weights are de-quantised, about 20 s for 135 M parameters; afterwards it loads in seconds.  The
@@ -184,7 +193,7 @@ def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -
     temporary.mkdir()
     try:
         with reporter.stage("export model", total=1, unit="model") as stage:
-            _write_folder(file, temporary)
+            _write_folder(file, temporary, allowed)
             stage.advance()
         try:
             temporary.rename(folder)
@@ -197,19 +206,27 @@ def export_gguf(file: Path, workspace: Workspace, reporter: Reporter = SILENT) -
     return folder
 
 
-def _write_folder(file: Path, folder: Path) -> None:
+def _write_folder(file: Path, folder: Path, allowed: int | None = None) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+    from transformers import modeling_gguf_pytorch_utils
 
     # Its bar over the tensors is tqdm's own, which transformers' settings do not reach.
     bar = modeling_gguf_pytorch_utils.tqdm
     modeling_gguf_pytorch_utils.tqdm = partial(bar, disable=True)
     with _quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.bfloat16
+            tokenizer = load_tokenizer(file.parent, gguf_file=file.name)
+            model = load_causal_lm(
+                file.parent,
+                file.name,
+                load_causal_config(file.parent, file.name, gguf_file=file.name),
+                torch.bfloat16,
+                torch.device("cpu"),
+                gguf_file=file.name,
+                allowed=allowed,
             )
+        except ModelError:
+            raise
         except Exception as error:  # a damaged file fails in many ways, each in its own type
             raise ModelError(f"Cannot read the GGUF file {file}: {first_line(error)}") from error
         finally:

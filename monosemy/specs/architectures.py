@@ -10,35 +10,35 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from monosemy.specs.part import Part, Site
+from monosemy.specs.part import LARGE, MOST_LATENTS, NAME, Count, Part, Site
 
 
 class SAESpec(Part):
     """What all architectures share."""
 
-    architecture: str
+    architecture: Annotated[str, Field(max_length=NAME)]
     """How activations become codes."""
-    d_sae: int = Field(4096, ge=2)
+    d_sae: int = Field(4096, ge=2, le=MOST_LATENTS)
     """Number of latents."""
-    dead_after_tokens: int = Field(200_000, ge=1)
+    dead_after_tokens: Count = 200_000
     """A latent that has not fired for so many tokens counts as dead."""
 
 
 class AuxKSpec(SAESpec):
     """What the architectures share that revive dead latents by AuxK."""
 
-    aux_k: int | None = Field(None, ge=1)
+    aux_k: int | None = Field(None, ge=1, le=MOST_LATENTS)
     """Dead latents used by the auxiliary loss; None takes half of d_in."""
-    aux_coefficient: float = Field(1 / 32, ge=0)
+    aux_coefficient: float = Field(1 / 32, ge=0, le=LARGE)
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
 
 
 class TopKFamilySpec(AuxKSpec):
     """What the architectures share that keep the largest pre-activations."""
 
-    k: int = Field(32, ge=1)
+    k: int = Field(32, ge=1, le=MOST_LATENTS)
     """Active latents per token."""
-    k_start: int | None = Field(None, ge=1)
+    k_start: int | None = Field(None, ge=1, le=MOST_LATENTS)
     """k at the first step, from which it moves linearly to ``k``; None keeps ``k`` throughout."""
     k_anneal_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the steps over which k moves from ``k_start`` to ``k``."""
@@ -80,9 +80,9 @@ class MatryoshkaSpec(BatchTopKFamilySpec):
     """BatchTopK whose first latents reconstruct alone as well (Bussmann et al. 2025)."""
 
     architecture: Literal["matryoshka"] = "matryoshka"
-    prefixes: list[Annotated[int, Field(ge=1)]] | None = None
+    prefixes: list[Annotated[int, Field(ge=1, le=MOST_LATENTS)]] | None = Field(None, max_length=64)
     """Inner widths, rising; None takes a sixteenth, a quarter and a half of d_sae."""
-    inner_weight: float = Field(1.0, gt=0)
+    inner_weight: float = Field(1.0, gt=0, le=LARGE)
     """Weight of each inner prefix's FVU beside that of the whole."""
     detach_levels: bool = False
     """Keep the error of a prefix from the latents of those before it, which have their own."""
@@ -105,29 +105,29 @@ class MatchingPursuitSpec(SAESpec):
     """Latents picked one at a time, each from what the ones before left (Costa et al. 2025)."""
 
     architecture: Literal["matching_pursuit"] = "matching_pursuit"
-    k: int = Field(32, ge=1)
+    k: int = Field(32, ge=1, le=MOST_LATENTS)
     """Picks per token."""
     residual_stop: float | None = Field(None, gt=0, lt=1)
     """Stop at a token when what is left is so small a share of ``|x - b_dec|``; None never."""
-    residual_floor: float | None = Field(None, gt=0)
+    residual_floor: float | None = Field(None, gt=0, le=LARGE)
     """Stop at a token when what is left is shorter than this, in units of the activations; None
     never.  For SAEs trained elsewhere: it means another sparsity wherever activations are larger.
     """
     stop_on_repeat: bool = False
     """Stop at a token when a latent is picked again, as SAELens does by default."""
-    aux_k: int = Field(4, ge=1)
+    aux_k: int = Field(4, ge=1, le=MOST_LATENTS)
     """Picks per token that dead latents make of what the living ones left (auxiliary loss)."""
-    aux_coefficient: float = Field(1 / 32, ge=0)
+    aux_coefficient: float = Field(1 / 32, ge=0, le=LARGE)
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
 
 
 class PenalisedSpec(SAESpec):
     """What the architectures share whose sparsity comes from a penalty."""
 
-    target_l0: float | None = Field(32.0, gt=0)
+    target_l0: float | None = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token that a controller steers the penalty's weight to; None keeps
     the weight at ``sparsity_coefficient``."""
-    sparsity_coefficient: float = Field(1e-2, gt=0)
+    sparsity_coefficient: float = Field(1e-2, gt=0, le=LARGE)
     """Weight of the penalty, or where the controller starts."""
 
 
@@ -150,19 +150,19 @@ class JumpReLUSpec(AuxKSpec):
     """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
 
     architecture: Literal["jumprelu"] = "jumprelu"
-    target_l0: float = Field(32.0, gt=0)
+    target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token that the ``target`` loss asks for."""
     sparsity: Literal["target", "step", "tanh"] = "target"
     """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
     share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""
-    sparsity_coefficient: float = Field(1.0, gt=0)
+    sparsity_coefficient: float = Field(1.0, gt=0, le=LARGE)
     """Weight of the sparsity loss."""
-    bandwidth: float = Field(0.1, gt=0)
+    bandwidth: float = Field(0.1, gt=0, le=LARGE)
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
-    initial_threshold: float = Field(1.0, gt=0)
+    initial_threshold: float = Field(1.0, gt=0, le=LARGE)
     """Every threshold at the start; training raises it so that L0 starts near its target."""
-    pre_act_coefficient: float = Field(3e-6, ge=0)
+    pre_act_coefficient: float = Field(3e-6, ge=0, le=LARGE)
     """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
 
 

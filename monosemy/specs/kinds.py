@@ -9,13 +9,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.names import PENDING_SAE, Name
-from monosemy.specs.part import Part, Site
+from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Part, Seed, Site
 from monosemy.specs.parts import (
     HOST_SCORERS,
     JUDGELESS,
     EvaluationSpec,
     ExplanationSpec,
-    FeatureIndex,
     IndexingSpec,
     ModelSpec,
     ScoringSpec,
@@ -23,7 +22,7 @@ from monosemy.specs.parts import (
     TrainingSpec,
 )
 
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=LARGE)]
 SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -90,7 +89,7 @@ class SweepRun(_Stream):
     """Architectures and sizes."""
     learning_rates: list[Rate] | None = Field(None, min_length=1, max_length=16)
     """Rates to try; None takes ``training.learning_rate``."""
-    seeds: list[int] | None = Field(None, min_length=1, max_length=16)
+    seeds: list[Seed] | None = Field(None, min_length=1, max_length=16)
     """Seeds of the initialisation; None takes ``training.seed``, which seeds the order of the
     tokens in any case."""
     training: TrainingSpec = TrainingSpec()
@@ -129,7 +128,7 @@ class ImportRun(_Stream):
     """
 
     kind: Literal["import"] = "import"
-    source: Annotated[str, Field(min_length=1, max_length=1000)]
+    source: Annotated[str, Field(min_length=1, max_length=PLACE)]
     """``upload:ID[:FOLDER]``, what was uploaded; ``hub:OWNER/NAME[@REVISION][:FOLDER]``, on the
     Hugging Face hub; a folder on the worker's machine (SAELens v6, sparsify or dictionary_learning
     each); or release/sae_id of a SAELens release."""
@@ -178,7 +177,7 @@ class ScoreRun(Part):
     sae: SaeRef
     """Id (or unique name) of an indexed SAE; its newest explanations are scored, unless they have
     such a score already."""
-    features: list[FeatureIndex] | None = Field(None, min_length=1)
+    features: list[Latent] | None = Field(None, min_length=1, max_length=MOST_LISTED)
     """Only these features; None takes all that are explained.  Those that do not exist, or have no
     explanation, are named in the result."""
     explanation: uuid.UUID | None = None
@@ -218,6 +217,9 @@ MAX_SCORINGS = 16
 """Score runs that one pipeline may end in."""
 
 
+Scorings = Annotated[list[ScoringSpec], Field(min_length=1, max_length=MAX_SCORINGS)]
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | ScoringSpec) else value
 
@@ -233,8 +235,8 @@ class PipelineRun(_Training):
     explanation: ExplanationSpec | None = ExplanationSpec()
     """None leaves the LLM out: features have evidence labels only."""
     scoring: Annotated[
-        Annotated[list[ScoringSpec], Field(min_length=1, max_length=MAX_SCORINGS)] | None,
-        BeforeValidator(_as_list, json_schema_input_type=ScoringSpec | list[ScoringSpec] | None),
+        Scorings | None,
+        BeforeValidator(_as_list, json_schema_input_type=ScoringSpec | Scorings | None),
     ] = Field(default_factory=lambda: [ScoringSpec()])
     """One score run each, or a single one; None leaves scoring out.  It needs explanations."""
 

@@ -14,13 +14,32 @@ SITE_PATTERN = (
     r"|attn\.hook_z|mlp\.hook_post)$"
 )
 
-Site = Annotated[str, Field(pattern=SITE_PATTERN)]
+Site = Annotated[str, Field(pattern=SITE_PATTERN, max_length=80)]
+
+MOST_TOKENS = 10**15
+"""Largest count of tokens: every sum of such counts is an int64, and exact in JavaScript."""
+MOST_LATENTS = 2**31 - 1
+"""Largest number of latents, and largest index of one."""
+MOST_LISTED = 1_000_000
+"""Most features that a list holds."""
+LARGE = 1e12
+"""Largest weight, rate, ratio, duration or price."""
+NAME, PLACE = 200, 1000
+"""Longest name, and longest path or address."""
+Count = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+"""Of tokens."""
+Latent = Annotated[int, Field(ge=0, le=MOST_LATENTS)]
+"""Index of a latent."""
+Seed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+"""Of random numbers: what every reader of JSON takes exactly."""
 
 
 class Part(BaseModel):
     """Strict base: unknown keys are errors, docstrings under fields become their descriptions."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monosemy.specs.part import Part
+from monosemy.specs.part import (
+    LARGE,
+    MOST_LATENTS,
+    MOST_LISTED,
+    MOST_TOKENS,
+    NAME,
+    PLACE,
+    Count,
+    Latent,
+    Part,
+    Seed,
+)
 
 Packing = Literal["document", "packed", "chat", "chat_block_diagonal", "document_block_diagonal"]
 """How documents share rows; see ``TextSpec.packing``."""
@@ -22,21 +33,21 @@ meaning to the activating ones; on which a neighbour of the feature fires."""
 
 
 class ModelSpec(Part):
-    name: str = "smollm2-135m-instruct"
+    name: str = Field("smollm2-135m-instruct", max_length=PLACE)
     """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
-    revision: str | None = None
+    revision: str | None = Field(None, max_length=NAME)
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 where this machine multiplies it faster than float32, else float32."""
-    device: str = "auto"
+    device: str = Field("auto", max_length=NAME)
     """``auto`` (cuda, mps or cpu, whichever is there first), or any torch device string."""
 
 
 class TextSpec(Part):
-    source: str = "wikipedia-sample"
+    source: str = Field("wikipedia-sample", max_length=PLACE)
     """``wikipedia-sample`` (106 articles out of gensim's wheel, CC BY-SA), a local .txt, .jsonl,
     .jsonl.gz or .parquet file, or a Hugging Face dataset name."""
-    column: str = "text"
+    column: str = Field("text", max_length=NAME)
     """The field that holds the text, in jsonl, parquet and datasets.  For chats it holds the list
     of messages, and the default means ``messages`` where a record has that."""
     packing: Packing = "document"
@@ -48,13 +59,13 @@ class TextSpec(Part):
     ``chat_block_diagonal`` and ``document_block_diagonal``: the rows of ``chat`` and ``document``,
     several at once beneath a block-diagonal mask, with positions that restart: the same
     activations from fewer and fuller forwards."""
-    subset: str | None = None
+    subset: str | None = Field(None, max_length=NAME)
     """Configuration name of a Hugging Face dataset."""
-    split: str = "train"
+    split: str = Field("train", max_length=NAME)
     """Split of a Hugging Face dataset."""
     context_size: int = Field(128, ge=8, le=8192)
     """Tokens per row of the host model, the prepended BOS included."""
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: Count | None = None
     """Stop tokenising here; None takes the whole text."""
     prepend_bos: bool = True
     """Put the tokenizer's BOS before each row (if it has one); it is never trained on.  Chats have
@@ -64,29 +75,29 @@ class TextSpec(Part):
 
 
 class TrainingSpec(Part):
-    tokens: int = Field(1_500_000, ge=1)
+    tokens: Count = 1_500_000
     """Tokens to train on; a text with fewer is read again (reshuffled) until they are reached."""
-    batch_tokens: int = Field(2048, ge=1)
+    batch_tokens: int = Field(2048, ge=1, le=2**31 - 1)
     """Tokens per optimiser step."""
-    buffer_tokens: int = Field(65_536, ge=2)
+    buffer_tokens: int = Field(65_536, ge=2, le=MOST_TOKENS)
     """Size of the shuffling ring buffer, in tokens."""
-    host_rows: int = Field(16, ge=1)
+    host_rows: int = Field(16, ge=1, le=65_536)
     """Rows of the token store per forward of the host model."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, le=LARGE)
     """Peak step size."""
     optimiser: Literal["adam", "signum", "muon"] = "adam"
     """``adam`` keeps two numbers per weight, ``signum`` and ``muon`` one."""
-    warmup_steps: int = Field(50, ge=0)
+    warmup_steps: int = Field(50, ge=0, le=MOST_TOKENS)
     """Linear warm-up."""
     decay_fraction: float = Field(0.2, ge=0, le=1)
     """The last share of the steps over which the rate falls to zero."""
     decay: Literal["linear", "cosine"] = "linear"
     """How it falls."""
-    gradient_clip: float = Field(1.0, gt=0)
+    gradient_clip: float = Field(1.0, gt=0, le=LARGE)
     """Largest gradient norm."""
     decoder_bias: Literal["mean", "geometric_median", "zero"] = "mean"
     """Where ``b_dec`` starts."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds initialisation, row order and shuffling."""
     tracker: Literal["wandb", "trackio"] | None = None
     """Also send readings to Weights & Biases or trackio, which must be installed."""
@@ -96,12 +107,12 @@ class TrainingSpec(Part):
     split: Literal["batch", "dictionary"] = "batch"
     """What else is split over ``devices``: the ``batch``, where each holds the whole SAE, or the
     ``dictionary``, where each holds a part of the latents (topk alone)."""
-    checkpoint_seconds: float = Field(30.0, gt=0)
+    checkpoint_seconds: float = Field(30.0, gt=0, le=LARGE)
     """A checkpoint is written at least this often."""
     cache_activations: bool = True
     """Keep the activations on disk (bfloat16), so that further epochs, the evaluation and the index
     need no further forward of the host model."""
-    max_norm_ratio: float | None = Field(10.0, gt=1)
+    max_norm_ratio: float | None = Field(10.0, gt=1, le=LARGE)
     """Tokens whose activation norm exceeds this multiple of the median are left out of training and
     index, and counted; None keeps all."""
     frozen_decoder_baseline: bool = True
@@ -118,9 +129,9 @@ class TrainingSpec(Part):
 
 
 class EvaluationSpec(Part):
-    tokens: int = Field(4096, ge=1)
+    tokens: Count = 4096
     """Held-out tokens for the loss of the spliced host model."""
-    reconstruction_tokens: int = Field(32_768, ge=1)
+    reconstruction_tokens: Count = 32_768
     """Held-out tokens for FVU, L0 and dead share."""
     ppl_percent: float | None = Field(None, gt=0, le=1000)
     """Also find the effective L0: how many latents per token are needed before the spliced model's
@@ -129,7 +140,7 @@ class EvaluationSpec(Part):
 
 
 class IndexingSpec(Part):
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: Count | None = None
     """Tokens to index; None takes the whole store."""
     top_examples: int = Field(16, ge=1, le=100)
     """Strongest examples kept per feature, no two from one document."""
@@ -148,11 +159,11 @@ class IndexingSpec(Part):
 class PriceSpec(Part):
     """Prices per million tokens, in whatever currency the budget is in."""
 
-    input: float = Field(0.0, ge=0)
+    input: float = Field(0.0, ge=0, le=LARGE)
     """Of the prompt."""
-    cached: float | None = Field(None, ge=0)
+    cached: float | None = Field(None, ge=0, le=LARGE)
     """Of the part of the prompt that the endpoint had cached; None takes ``input``."""
-    output: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0, le=LARGE)
     """Of the answer."""
     batch: float = Field(0.5, ge=0, le=1)
     """Share of these prices that calls through the Batch API cost."""
@@ -177,11 +188,11 @@ class JudgeSpec(Part):
     url: str | None = Field(None, max_length=500)
     """Another OpenAI-compatible endpoint, ending in ``/v1``, among those that the server allows
     (MONOSEMY_OUTBOUND_ALLOW).  The server's key is not sent there."""
-    model: str | None = None
+    model: str | None = Field(None, max_length=NAME)
     """Model name to ask for; None takes the server's default."""
     temperature: float = Field(0.0, ge=0, le=2)
     """Sampling temperature."""
-    max_output_tokens: int = Field(160, ge=16)
+    max_output_tokens: int = Field(160, ge=16, le=1_000_000)
     """Longest answer."""
     concurrency: int = Field(2, ge=1, le=256)
     """Calls under way at once, per worker."""
@@ -191,7 +202,7 @@ class JudgeSpec(Part):
     judged (its own, the shuffled, the empty one); what was cut off or malformed takes another."""
     price: PriceSpec | None = None
     """What tokens cost; None takes the server's prices."""
-    budget: float | None = Field(None, gt=0)
+    budget: float | None = Field(None, gt=0, le=LARGE)
     """The most that the run's calls may cost together.  No call is made that could exceed it; what
     is done by then is kept.  It needs prices."""
 
@@ -201,21 +212,17 @@ class JudgeSpec(Part):
         return BATCH_FEATURES if self.batch else self.concurrency
 
 
-FeatureIndex = Annotated[int, Field(ge=0, lt=2**31)]
-"""Number of a latent."""
-
-
 class FeatureSelection(Part):
-    count: int = Field(8, ge=1)
+    count: int = Field(8, ge=1, le=MOST_LATENTS)
     """How many features to take when ``indices`` is not given."""
-    indices: list[FeatureIndex] | None = None
+    indices: list[Latent] | None = Field(None, max_length=MOST_LISTED)
     """Exactly these features, in this order.  Those that do not exist, or that the explainer cannot
     do without examples, are named in the result and hold up no other."""
-    min_postings: int = Field(60, ge=1)
+    min_postings: int = Field(60, ge=1, le=MOST_TOKENS)
     """Features that fired on fewer tokens are not sampled."""
     max_density: float = Field(0.05, gt=0, le=1)
     """Features that fire more often than this share of tokens are not sampled."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the sample, which is stratified over log density."""
 
     @field_validator("indices")
@@ -232,7 +239,7 @@ class ExplanationSpec(Part):
     is silent.  ``output_centric``: the words that it makes likelier.  ``ensemble``: ``candidates``,
     of which validation examples choose the best."""
     candidates: tuple[Literal["default", "contrastive", "output_centric"], ...] = Field(
-        ("default", "contrastive", "output_centric"), min_length=1
+        ("default", "contrastive", "output_centric"), min_length=1, max_length=8
     )
     """Explainers of the ensemble."""
     token_change: bool = False
@@ -320,7 +327,7 @@ class ScoringSpec(Part):
     """Activating examples per feature, from the scoring split, stratified over quantiles."""
     negatives: int = Field(10, ge=2, le=500)
     """Non-activating examples of each tier per feature, from the scoring split."""
-    tiers: tuple[NegativeTier, ...] = ("random",)
+    tiers: tuple[NegativeTier, ...] = Field(("random",), max_length=8)
     """Kinds of negatives to score against, each reported apart; ``random`` is what the score
     itself is against."""
     texts_per_call: int = Field(5, ge=1, le=50)
@@ -343,7 +350,7 @@ class ScoringSpec(Part):
     """What the scorer ``intervention`` does to the host model."""
     probe: ProbeSpec = ProbeSpec()
     """What the scorer ``probe`` judges by."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the choice and order of examples."""
 
     @field_validator("judge")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from monosemy.errors import DataError
 from monosemy.formats.hub import parse_hub
@@ -19,12 +17,9 @@ from monosemy.specs import (
 from monosemy.workspace import Workspace
 from service.outbound import AllowList, HubNames, parse_address
 from service.problems import invalid
+from service.runs.places import FILES, PACKAGED, artifact_refused, begins_as_path, path_refused
 from service.settings import Settings
 from service.uploads import store as uploads
-
-_PATHS = ("/", "./", "../", "~")
-_FILES = (".gguf", ".txt", ".jsonl", ".jsonl.gz", ".parquet")
-_PACKAGED = (ModelSpec().name, TextSpec().source)
 
 
 def check_sources(settings: Settings, spec: Part) -> None:
@@ -36,7 +31,13 @@ def check_sources(settings: Settings, spec: Part) -> None:
     faults = [
         (path, why)
         for path, name in _named(spec)
-        if (why := _refused(hub, name) or path_refused(settings, name))
+        if (
+            why := _refused(hub, name, path == "source")
+            or path_refused(settings, name, sae=path == "source")
+        )
+    ]
+    faults += [
+        (path, why) for path, name in _probes(spec) if (why := artifact_refused(settings, name))
     ]
     faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
     if faults:
@@ -50,39 +51,20 @@ def check_sources(settings: Settings, spec: Part) -> None:
 
 def check_paths(settings: Settings, spec: Part) -> None:
     """A worker's own look, at what is really there: links may lead elsewhere.  ``DataError``."""
-    for _, name in _named(spec):
-        refused = path_refused(settings, name, really=True)
-        if refused is not None:
-            raise DataError(f"'{name}': {refused}.")
+    for path, folder in _probes(spec):
+        if (why := artifact_refused(settings, folder)) is not None:
+            raise DataError(f"{path}: {why}.")
+    for path, name in _named(spec):
+        check_path(settings, name, sae=path == "source")
 
 
-def path_refused(settings: Settings, name: str, really: bool = False) -> str | None:
-    """Why nothing may be read at the path ``name``; None where it may, or for what is no path.
-
-    ``really``: on this machine, links followed; else by the words of the path alone.
-    """
-    allowed = settings.readable_folders
-    if allowed is None or not _is_path(name, really):
-        return None
-    place = Path(name).expanduser()
-    if really:
-        place, roots = place.resolve(), [folder.resolve() for folder in allowed]
-    else:
-        place, roots = Path(os.path.normpath(place)), allowed
-    if any(place.is_relative_to(root) for root in roots):
-        return None
-    return "this server does not let runs read there: its operator can, with MONOSEMY_FOLDERS"
-
-
-def _is_path(name: str, really: bool) -> bool:
-    if name in _PACKAGED or name.startswith(uploads.PREFIX) or "\x00" in name:
-        return False
-    if name.startswith(_PATHS) or name.endswith(_FILES):
-        return True
-    try:
-        return really and Path(name).exists()
-    except OSError:
-        return False
+def check_path(settings: Settings, name: str, sae: bool = False) -> None:
+    """``DataError`` unless ``name`` may be read here, links followed, or is no path."""
+    if sae and name.startswith(uploads.PREFIX):
+        return
+    refused = path_refused(settings, name, really=True, sae=sae)
+    if refused is not None:
+        raise DataError(f"'{name}': {refused}.")
 
 
 def _named(spec: Part) -> Iterator[tuple[str, str]]:
@@ -107,6 +89,15 @@ def _judges(spec: Part) -> Iterator[tuple[str, str | None]]:
         yield f"scoring.{number}.judge.url", each.judge.url
 
 
+def _probes(spec: Part) -> Iterator[tuple[str, str]]:
+    """(path in the spec, folder) of probes."""
+    scoring = getattr(spec, "scoring", None)
+    if isinstance(scoring, ScoringSpec):
+        yield "scoring.probe.folder", scoring.probe.folder
+    for number, each in enumerate(scoring if isinstance(scoring, list) else []):
+        yield f"scoring.{number}.probe.folder", each.probe.folder
+
+
 def is_own_judge(settings: Settings, url: str | None) -> bool:
     """Whether ``url`` is the configured judge's address, or none, which stands for it."""
     if url is None or url == settings.judge_url:
@@ -129,13 +120,17 @@ def judge_refused(settings: Settings, url: str | None) -> str | None:
     return "this server does not allow that address: its operator can, with MONOSEMY_OUTBOUND_ALLOW"
 
 
-def _refused(hub: HubNames, name: str) -> str | None:
+def _refused(hub: HubNames, name: str, sae: bool) -> str | None:
     """Why a worker must not fetch ``name``; None where it may, or would not."""
+    if not sae and name.casefold().startswith(uploads.PREFIX):
+        return "what was uploaded can be imported as an SAE, and is never a model or a text"
     if "://" in name or name.startswith("//"):
         return "an address is never fetched: name a file, a folder or a repository of the hub"
     if "\x00" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
         return "holds characters that no name has"
-    if name in _PACKAGED or name.startswith((*_PATHS, uploads.PREFIX)) or name.endswith(_FILES):
+    if name in PACKAGED or name.startswith(uploads.PREFIX):
+        return None
+    if begins_as_path(name) or name.endswith(FILES):
         return None
     try:
         source = parse_hub(name)

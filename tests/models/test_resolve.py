@@ -90,11 +90,11 @@ def test_two_exports_at_once_leave_one_model(
     """The other process finishes while we write."""
     write = resolve._write_folder
 
-    def slow(file: Path, folder: Path) -> None:
+    def slow(file: Path, folder: Path, *rest: Any) -> None:
         if not list((workspace.root / "models").glob("my-tiny-*/*")):
             monkeypatch.setattr(resolve, "_write_folder", write)
             resolve.export_gguf(file, workspace)
-        write(file, folder)
+        write(file, folder, *rest)
 
     monkeypatch.setattr(resolve, "_write_folder", slow)
     folder = resolve.export_gguf(gguf_file, workspace)

@@ -13,14 +13,16 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from monosemy.formats.saelens import load_sae
+from monosemy.models import memory
 from monosemy.models.host import HostModel
+from monosemy.models.memory import machine_bytes
 from monosemy.saes.topk import TopKSAE
 from service.settings import Settings
 from tests.support.planted_saes import Planted
-from workers import inference_engine, memory
+from workers import inference_engine
 from workers.inference import create_app
 from workers.inference_engine import InferenceEngine, SaeAt
-from workers.memory import default_budget, file_bytes, machine_bytes, weight_bytes
+from workers.memory import default_budget, file_bytes, weight_bytes
 from workers.prompts import Prompt
 
 SITES = [f"blocks.{layer}.hook_resid_post" for layer in range(4)]
@@ -70,9 +72,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(folder.name.removesuffix("-True"))
         return load(folder)
 
-    def noted_host(*given: Any) -> Any:
+    def noted_host(*given: Any, **options: Any) -> Any:
         done.append("host")
-        return load_host(*given)
+        return load_host(*given, **options)
 
     monkeypatch.setattr(inference_engine, "load_sae", noted)
     monkeypatch.setattr(HostModel, "load", noted_host)
