@@ -16,10 +16,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy import stages
-from monosemy.errors import MonosemyError
+from monosemy.errors import DataError, MonosemyError
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
+from monosemy.models.host import HostModel
+from monosemy.models.memory import most_bytes
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     CompareRun,
@@ -27,17 +29,21 @@ from monosemy.specs import (
     ExplainRun,
     ImportRun,
     IndexRun,
+    ModelSpec,
     Part,
     ScoreRun,
     SweepRun,
+    TrainingSpec,
     TrainRun,
     needs_judge,
     parse_stored_spec,
 )
+from monosemy.specs.memory import training_bytes
 from monosemy.workspace import Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
+from service.runs.ceilings import check_ceilings_here
 from service.runs.sources import check_path, check_paths
 from service.settings import Settings
 from service.uploads import store as uploads
@@ -73,6 +79,7 @@ class GpuRuns:
     def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
         spec = parse_stored_spec(run.spec)
         check_paths(self.settings, spec)
+        check_ceilings_here(self.settings, spec)
         if isinstance(spec, TrainRun):
             return self._train(run, spec, reporter)
         if isinstance(spec, SweepRun):
@@ -120,7 +127,7 @@ class GpuRuns:
             shared.training,
             checkpoints,
             self.workspace,
-            partial(self.hosts.load, reporter=reporter),
+            partial(self._host_with_room, specs, shared.training, reporter),
             reporter,
             origin={"run_id": str(run.id)},
         )
@@ -135,6 +142,27 @@ class GpuRuns:
             {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
             for sae_id, name, made in zip(ids, names, artifacts, strict=True)
         ]
+
+    def _host_with_room(
+        self,
+        specs: list[TrainRun],
+        stream: TrainingSpec,
+        reporter: RunReporter,
+        model: ModelSpec,
+    ) -> HostModel:
+        """The host model; ``DataError`` where its SAEs would take more memory than they may."""
+        host = self.hosts.load(model, reporter)
+        width = max(host.site_width(site) for site in stages.sites_of(specs))
+        needed = training_bytes(specs, stream, width)
+        most = most_bytes(host.device, self.settings.max_memory_mb * 1_000_000)
+        if needed > most:
+            raise DataError(
+                f"The training would take {needed / 1e6:,.0f} MB for SAEs, optimisers and buffer; "
+                f"{most / 1e6:,.0f} MB may be taken here.",
+                "Take fewer latents or SAEs, a smaller training.buffer_tokens or batch_tokens, or "
+                "raise MONOSEMY_MAX_MEMORY_MB where there is more.",
+            )
+        return host
 
     def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
         folder = self.workspace.folder("saes", str(run.id))

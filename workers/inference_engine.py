@@ -88,7 +88,7 @@ class InferenceEngine:
     ) -> None:
         """``allowed``: bytes that one host model may take.  ``check`` raises for the name of one
         that must not be read, whoever asks."""
-        self._allowed, self._check = allowed, check
+        self._allowed, self._check_path = allowed, check
         self._workspace, self._embedder_name, self._device = workspace, embedder, device
         if budget is None:
             budget = default_budget(choose_device(device))

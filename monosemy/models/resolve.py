@@ -66,8 +66,8 @@ def locate(
     reporter: Reporter = SILENT,
     allowed: int | None = None,
 ) -> ModelPlace:
-    """Where the model of ``spec`` is to be loaded from; a GGUF file is exported on first use, unless
-    it would take more than ``allowed`` bytes (``ModelError``)."""
+    """Where the model of ``spec`` is to be loaded from; a GGUF file is exported on first use,
+    unless it would take more than ``allowed`` bytes (``ModelError``)."""
     if spec.name in PACKAGED:
         return ModelPlace(str(export_gguf(packaged_file(spec.name), workspace, reporter, allowed)))
     path = Path(spec.name).expanduser()

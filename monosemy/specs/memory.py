@@ -20,21 +20,19 @@ def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int
     model, are not counted.
     """
     shares = stream.devices if stream.split == "dictionary" else 1
-    batch = stream.batch_tokens if stream.split == "dictionary" else _share(stream)
-    states = 0
+    batch = -(-stream.batch_tokens // (1 if shares > 1 else stream.devices))
+    trained = 2 + _STATES[stream.optimiser]  # the weight itself, its gradient, the states
+    numbers = largest = 0
     for member in members:
         latents = -(-member.sae.d_sae // shares)
-        matrices = 2 * latents * width
+        largest = max(largest, latents)
+        half = latents * width  # encoder, or decoder
+        numbers += 2 * half * trained
         if getattr(member.sae, "skip", False):
-            matrices += width * width
-        twin = 2 if stream.frozen_decoder_baseline else 1
-        states += matrices * twin * (2 + _STATES[stream.optimiser])  # weights, gradients, states
-    places = {member.site for member in members}
-    places |= {site for m in members if (site := getattr(m.sae, "target_site", None)) is not None}
-    buffer = max(stream.buffer_tokens, 2 * stream.batch_tokens) * width * len(places)
-    largest = max(-(-member.sae.d_sae // shares) for member in members)
-    return _FLOAT * (states + buffer + batch * largest)
-
-
-def _share(stream: TrainingSpec) -> int:
-    return -(-stream.batch_tokens // stream.devices)
+            numbers += width * width * trained
+        if stream.frozen_decoder_baseline:
+            numbers += half * (trained + 1)
+    sites = {member.site for member in members}
+    sites |= {site for m in members if (site := getattr(m.sae, "target_site", None)) is not None}
+    buffer = max(stream.buffer_tokens, 2 * stream.batch_tokens) * width * len(sites)
+    return _FLOAT * (numbers + buffer + batch * largest)

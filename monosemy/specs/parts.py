@@ -6,7 +6,7 @@ nearest known key).  Importable without torch: the API validates specs with thes
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 

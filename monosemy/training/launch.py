@@ -49,7 +49,8 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
 
     Stage ``train``, as ``train_saes`` reports it.  A run that is stopped (``Interrupted``,
     ``Cancelled``) has written its checkpoints.  If this process dies, so do those it started.
-    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs than devices.
+    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs, or cores, than
+    devices.
     """
     _check_devices(job)
     write_job(job)
@@ -81,12 +82,12 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
 
 
 def _check_devices(job: Job) -> None:
-    if choose_device(job.specs[0].model.device).type != "cuda":
-        return
-    there = torch.cuda.device_count()
+    gpu = choose_device(job.specs[0].model.device).type == "cuda"
+    there = torch.cuda.device_count() if gpu else len(os.sched_getaffinity(0))
     if there < job.stream.devices:
         raise ModelError(
-            f"The run asks for {job.stream.devices} devices, and this machine has {there} GPUs.",
+            f"The run asks for {job.stream.devices} devices, and this machine has {there} "
+            f"{'GPUs' if gpu else 'cores'}.",
             "Set training.devices to at most that.",
         )
 

@@ -104,7 +104,7 @@ class GivenScore(Part):
 
     scorer: Literal["detection", "fuzzing"]
     """Which of our scorers it is like."""
-    source: str = Field(pattern=r"^[a-z0-9_.-]{1,40}$")
+    source: str = Field(pattern=r"^[a-z0-9_.-]{1,40}$", max_length=40)
     """The tool.  The score is listed under `<scorer>:<source>`, apart from ours."""
     judgements: list[GivenJudgement] = Field(min_length=1, max_length=5000)
     """All of them.  Texts are counted one by one: which share a document nobody says."""

@@ -19,14 +19,14 @@ from monosemy.specs.memory import training_bytes
 from service.problems import invalid
 from service.settings import Settings
 
-LEAST_WIDTH = 32
-"""Width taken for a model that this server has not seen: no host model has less."""
+LEAST_WIDTH = 16
+"""Width taken for a model that this server has not seen: hardly a host model has less."""
 
 
 def check_ceilings(settings: Settings, spec: Part, width: int | None = None) -> None:
     """422 for a spec that asks for more than the settings allow, with the figure.
 
-    ``width``: of the activations, where it is known; else what a worker will find is not less.
+    ``width``: of the model's stream, where it is known.  What a worker finds is hardly less.
     """
     faults = list(_beyond(settings, spec, width))
     if faults:
@@ -76,8 +76,7 @@ def _memory(
     members = spec.members() if isinstance(spec, SweepRun) else [spec]
     needed = training_bytes(members, spec.training, width or LEAST_WIDTH)
     if needed > settings.max_memory_mb * 1_000_000:
-        least = "" if width else "at least "
-        asked = f"{least}{needed / 1e6:,.0f} MB for SAEs, optimisers and buffer"
+        asked = f"at least {needed / 1e6:,.0f} MB for SAEs, optimisers and buffer"
         yield "training", _more(asked, f"{settings.max_memory_mb:,} MB", "MAX_MEMORY_MB")
 
 

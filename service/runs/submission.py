@@ -6,13 +6,15 @@ import uuid
 from typing import Any
 
 from fastapi import BackgroundTasks, Request, Response
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monosemy.specs import PENDING_SAE, CompareRun, Part
+from monosemy.specs import PENDING_SAE, CompareRun, ModelSpec, Part
 from service import logs
 from service.context import AppContext
-from service.database.tables import Explanation, Sae
+from service.database.tables import Explanation, Model, Sae
 from service.problems import Problem, invalid, not_found
+from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.queries import get_family
@@ -44,6 +46,7 @@ def submitted(
         response.headers["Idempotency-Replayed"] = "true"
     else:
         check_sources(context.settings, spec)
+        check_ceilings(context.settings, spec, _width(session, spec))
         run_id = create_run(session, spec, created_by=key, priority=priority).id
         if once is not None:
             remember_run(session, key, once, run_id)
@@ -51,6 +54,16 @@ def submitted(
     family = family_of(session, run_id)
     announce(background, context, family)
     return family
+
+
+def _width(session: Session, spec: Part) -> int | None:
+    """Of the host model's stream, where an SAE of that model is here already."""
+    model = getattr(spec, "model", None)
+    if not isinstance(model, ModelSpec):
+        return None
+    info = session.scalar(select(Model.info).where(Model.name == model.name).limit(1)) or {}
+    width = info.get("d_model")
+    return width if isinstance(width, int) else None
 
 
 def check_names(session: Session, spec: Any) -> None:

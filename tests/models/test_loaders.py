@@ -30,6 +30,7 @@ from tests.support.tiny_models import CONFIGURATIONS, tiny_model
 ROOT = Path(__file__).resolve().parents[2]
 
 LOADERS = {"from_pretrained", "load_dataset"}
+"""Methods that read what others wrote."""
 NEEDED = {
     "AutoConfig": {"trust_remote_code"},
     "AutoTokenizer": {"trust_remote_code"},
@@ -43,19 +44,27 @@ NO_CODE = {"Theirs"}
 
 
 def calls_of_loaders() -> list[tuple[str, ast.Call, str]]:
+    """(owner, call, place) of every call of a loader."""
     calls = []
-    for package in ("monosemy", "service", "workers", "benchmarks"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    if node.func.attr in LOADERS and isinstance(node.func.value, ast.Name):
-                        place = f"{file.relative_to(ROOT)}:{node.lineno}"
-                        calls.append((node.func.value.id, node, place))
+    for file in sources():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in LOADERS
+            ):
+                place = f"{file.relative_to(ROOT)}:{node.lineno}"
+                calls.append((ast.unparse(node.func.value), node, place))
     return calls
 
 
+def sources() -> list[Path]:
+    packages = ("monosemy", "service", "workers")
+    return [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
+
+
 def test_every_call_of_a_loader_says_what_it_must() -> None:
-    calls = [call for call in calls_of_loaders() if not call[2].startswith("benchmarks")]
+    calls = calls_of_loaders()
     assert {owner for owner, _, _ in calls} == {*NEEDED, *NO_CODE}
     for owner, call, place in calls:
         if owner in NO_CODE:
@@ -71,14 +80,13 @@ def test_every_call_of_a_loader_says_what_it_must() -> None:
 
 def test_nothing_unpickles() -> None:
     """``torch.load`` only with ``weights_only``, numpy's never with pickles, no pickle module."""
-    for package in ("monosemy", "service", "workers"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            text = file.read_text(encoding="utf-8")
-            assert "import pickle" not in text and "allow_pickle=True" not in text, file
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-                    given = {each.arg: ast.unparse(each.value) for each in node.keywords}
-                    assert given.get("weights_only") == "True", file
+    for file in sources():
+        text = file.read_text(encoding="utf-8")
+        assert "import pickle" not in text and "allow_pickle=True" not in text, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+                assert given.get("weights_only") == "True", file
 
 
 @pytest.fixture

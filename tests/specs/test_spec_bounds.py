@@ -13,6 +13,9 @@ from monosemy.errors import SpecError
 from monosemy.specs import KINDS, RunSpec, parse_spec
 from monosemy.specs.part import MOST_TOKENS
 
+FORMATS = ("uuid", "date-time", "date")
+"""Texts that are parsed, and so bounded."""
+
 
 def unbounded(schema: dict[str, Any]) -> Iterator[str]:
     """Paths of what has no bound in a JSON schema."""
@@ -26,7 +29,7 @@ def unbounded(schema: dict[str, Any]) -> Iterator[str]:
             high = {"maximum", "exclusiveMaximum"} & node.keys()
             if not (low and high):
                 yield path
-        if kind == "string" and "maxLength" not in node and node.get("format") != "uuid":
+        if kind == "string" and "maxLength" not in node and node.get("format") not in FORMATS:
             yield path
         if kind == "array":
             if "maxItems" not in node:
