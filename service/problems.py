@@ -175,6 +175,11 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_UNREADABLE = "There was an error parsing the body"
+"""FastAPI's word for JSON on which Python's parser fails in another way than by its grammar: numbers
+of more than 4,300 digits, and lists within lists."""
+
+
 def _from_http_exception(error: HTTPException) -> Problem:
     phrase = HTTPStatus(error.status_code).phrase
     slug = phrase.lower().replace(" ", "-")
@@ -183,6 +188,10 @@ def _from_http_exception(error: HTTPException) -> Problem:
         405: "This address does not take that method.",
     }
     detail = str(error.detail)
+    if detail == _UNREADABLE:
+        return invalid(
+            [("", "the body cannot be read: it is nested too deeply, or holds a number too long")]
+        )
     if detail == phrase:
         detail = details.get(error.status_code, detail)
     return Problem(error.status_code, slug, phrase, detail, headers=error.headers)

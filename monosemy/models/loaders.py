@@ -143,7 +143,7 @@ def load_causal_lm(
             use_safetensors=True,
             trust_remote_code=False,
         )
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         path,
         config=config,
         revision=revision,
@@ -154,6 +154,7 @@ def load_causal_lm(
         trust_remote_code=False,
         output_loading_info=True,
     )
+    model, info = loaded
     _check_loaded(model, info, name)
     return model
 

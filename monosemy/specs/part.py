@@ -22,8 +22,8 @@ MOST_LATENTS = 2**31 - 1
 """Largest number of latents, and largest index of one."""
 MOST_LISTED = 1_000_000
 """Most features that a list holds."""
-LARGE = 1e12
-"""Largest weight, rate, ratio, duration or price."""
+LARGE = 1e30
+"""Largest weight, rate, ratio, duration or price: finite in float32."""
 NAME, PLACE = 200, 1000
 """Longest name, and longest path or address."""
 Count = Annotated[int, Field(ge=1, le=MOST_TOKENS)]

@@ -73,7 +73,9 @@ def _training(settings: Settings, training: TrainingSpec) -> Iterator[tuple[str,
 def _memory(
     settings: Settings, spec: TrainRun | SweepRun | PipelineRun, width: int | None
 ) -> Iterator[tuple[str, str]]:
-    members = spec.members() if isinstance(spec, SweepRun) else [spec]
+    members: list[TrainRun | PipelineRun] = (
+        [*spec.members()] if isinstance(spec, SweepRun) else [spec]
+    )
     needed = training_bytes(members, spec.training, width or LEAST_WIDTH)
     if needed > settings.max_memory_mb * 1_000_000:
         asked = f"at least {needed / 1e6:,.0f} MB for SAEs, optimisers and buffer"

@@ -95,7 +95,7 @@ def test_every_fault_of_a_spec_is_named_at_once(client: TestClient) -> None:
     ],
 )
 def test_bodies(client: TestClient, content: bytes, kind: str) -> None:
-    assert_problem(client.post(RUNS, content=content, headers={"Content-Type": kind}))
+    assert_problem(client.post(RUNS, content=content, headers={"Content-Type": kind}), 422)
 
 
 @pytest.mark.parametrize(

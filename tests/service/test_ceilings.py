@@ -23,7 +23,7 @@ from tests.specs.test_spec_bounds import unbounded
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def tight(tmp_path: Path) -> Settings:
     return Settings(
         home=tmp_path, max_tokens=10**6, max_d_sae=1000, max_devices=2, max_memory_mb=100
     )
@@ -54,7 +54,7 @@ BEYOND: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("data", "path", "words"), BEYOND)
-def test_beyond_a_ceiling(settings: Settings, data: dict[str, Any], path: str, words: str) -> None:
+def test_beyond_a_ceiling(tight: Settings, data: dict[str, Any], path: str, words: str) -> None:
     small = {"sae": {"d_sae": 512}} if data["kind"] in ("train", "pipeline") else {}
     small |= {"saes": [{"d_sae": 512}]} if data["kind"] == "sweep" else {}
     data = {"training": {}, **small, **data} if small else data
@@ -62,14 +62,14 @@ def test_beyond_a_ceiling(settings: Settings, data: dict[str, Any], path: str, w
         {**data, **({"training": {"tokens": 10**5, **data["training"]}} if small else {})}
     )
     with pytest.raises(Problem) as caught:
-        check_ceilings(settings, spec)
+        check_ceilings(tight, spec)
     told = dict(caught.value.errors or [])
     assert path in told and words in told[path]
     with pytest.raises(DataError, match="this server allows"):
-        check_ceilings_here(settings, spec)
+        check_ceilings_here(tight, spec)
     check_ceilings(
         Settings(
-            home=settings.home,
+            home=tight.home,
             max_memory_mb=10**9,
             max_d_sae=2**31,
             max_tokens=10**15,
@@ -84,11 +84,11 @@ def test_every_default_is_within_the_defaults(tmp_path: Path) -> None:
         check_ceilings(Settings(home=tmp_path), parse_spec({"kind": kind}), width=4096)
 
 
-def test_memory_is_refused_with_the_models_own_width(settings: Settings) -> None:
+def test_memory_is_refused_with_the_models_own_width(tight: Settings) -> None:
     spec = parse_spec({"kind": "train", "sae": {"d_sae": 1000}, "training": {"tokens": 10}})
-    check_ceilings(settings, spec)
+    check_ceilings(tight, spec)
     with pytest.raises(Problem, match=r"at least [\d,]+ MB.*allows 100 MB.*MONOSEMY_MAX_MEMORY_MB"):
-        check_ceilings(settings, spec, width=4096)
+        check_ceilings(tight, spec, width=4096)
 
 
 def test_what_a_training_takes() -> None:
