@@ -176,8 +176,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _UNREADABLE = "There was an error parsing the body"
-"""FastAPI's word for JSON on which Python's parser fails in another way than by its grammar: numbers
-of more than 4,300 digits, and lists within lists."""
+"""FastAPI's word for JSON that Python's parser gives up: numbers of more than 4,300 digits, and lists
+too deep within lists."""
 
 
 def _from_http_exception(error: HTTPException) -> Problem:
