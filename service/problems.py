@@ -176,7 +176,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _UNREADABLE = "There was an error parsing the body"
-"""FastAPI's word for JSON that Python's parser gives up: numbers of more than 4,300 digits, and lists
+"""FastAPI's word for JSON that Python's parser gives up: numbers of more than 4,300 digits, lists
 too deep within lists."""
 
 
