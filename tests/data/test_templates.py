@@ -55,7 +55,11 @@ CLOSED = [
 """What Jinja's sandbox refuses, as before."""
 
 
-@pytest.fixture
+SLOW = {"a power", "a doubled string", "padding", "a list"}
+"""Each costs a process its life; their siblings are of the same kinds."""
+
+
+@pytest.fixture(scope="module")
 def renderer() -> Iterator[TemplateRenderer]:
     made = TemplateRenderer(LIMITS)
     yield made
@@ -68,7 +72,10 @@ def with_template(tokenizer: Any, template: Any) -> Any:
     return changed
 
 
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.campaign) if n in SLOW else n for n in COSTLY],
+)
 def test_what_a_template_may_cost(
     renderer: TemplateRenderer, tiny_tokenizer: Any, name: str
 ) -> None:
@@ -76,8 +83,6 @@ def test_what_a_template_may_cost(
     (refused,) = renderer.render(with_template(tiny_tokenizer, template), [HELLO])
     assert isinstance(refused, Refused)
     assert any(part in refused.reason for part in why.split("|")), refused
-    (text,) = renderer.render(with_template(tiny_tokenizer, TEMPLATE), [HELLO])
-    assert text == "<s>system\nBe brief.</s>\n<s>user\nhello</s>\n", "the next one starts afresh"
 
 
 @pytest.mark.parametrize("template", CLOSED)
