@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,18 +180,6 @@ def test_files_without_a_tokenizer_say_so(tiny_tokenizer: Any, tmp_path: Path) -
     tiny_model("llama", len(tiny_tokenizer)).save_pretrained(tmp_path / "model")
     with pytest.raises(ModelError, match="Cannot load the tokenizer"):
         HostModel.load(ModelSpec(name=str(tmp_path / "model")), Workspace(tmp_path / "artifacts"))
-
-
-def test_a_quantisation_whose_package_is_absent_is_named(
-    tiny_tokenizer: Any, tmp_path: Path
-) -> None:
-    spec = saved(tiny_model("llama", len(tiny_tokenizer)), tiny_tokenizer, tmp_path / "model")
-    file = tmp_path / "model" / "config.json"
-    quantised = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True}
-    config = {**json.loads(file.read_text()), "quantization_config": quantised}
-    file.write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="Cannot load the model"):
-        HostModel.load(spec, Workspace(tmp_path / "artifacts"))
 
 
 # What may be lacking

@@ -119,14 +119,6 @@ def test_an_adapter_counts_with_its_tensors_and_its_strength(tiny_tokenizer: Any
     assert changed_parts(before.parts, model_stamp(made, tiny_tokenizer).parts) == ["adapters"]
 
 
-def test_an_adapter_beside_a_model_is_not_passed_over(folder: Path, tmp_path: Path) -> None:
-    place = tmp_path / "adapted"
-    shutil.copytree(folder, place)
-    (place / "adapter_config.json").write_text('{"base_model_name_or_path": "x"}')
-    with pytest.raises(ModelError, match=r"holds an adapter.*peft"):
-        load(place)
-
-
 def _normaliser(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
 
