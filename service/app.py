@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from monosemy.errors import MonosemyError
 from service import problems
-from service.api import PREFIX, TAGS, router
+from service.api import TAGS, router
 from service.audit.middleware import AuditLog
 from service.conditional import Conditional
 from service.context import AppContext
@@ -25,13 +26,12 @@ from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.keys.service import digest
 from service.logs import configure_logging
-from service.middleware import BodyLimit, LoopbackOnly, RequestBoundary, is_loopback
+from service.middleware import LoopbackOnly, RequestBoundary, is_loopback
 from service.models.tokens import TokenTables
 from service.settings import Settings, get_settings
 from service.system import endpoints as system
 from service.system.metrics import DatabaseCollector, HttpMetrics
 from service.tracing import configure_tracing
-from service.uploads import endpoints as uploads
 from service.version import version
 
 POOL_SIZE = 10
@@ -86,13 +86,13 @@ def create_app(
         generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan,
         middleware=[
+            *_behind(settings.trusted_proxy_addresses),
             *_cross_origin(settings.allowed_origins),
             Middleware(RequestBoundary, metrics=metrics),
             *([] if settings.require_keys else [Middleware(LoopbackOnly)]),
             Middleware(AuditLog),
             Middleware(CompressMiddleware, minimum_size=1024, brotli=False, zstd_level=3),
             Middleware(Conditional),
-            Middleware(BodyLimit, larger={PREFIX + uploads.PATH: settings.upload_max_bytes}),
         ],
     )
     problems.install(app)
@@ -102,8 +102,15 @@ def create_app(
     return app
 
 
+def _behind(proxies: list[str]) -> list[Middleware]:
+    """Outermost: the sender and the scheme that these proxies name are the request's; what others
+    write into the same headers is not looked at.  Servers must not do so either: uvicorn is started
+    with ``--no-proxy-headers``."""
+    return [Middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)] if proxies else []
+
+
 def _cross_origin(origins: list[str]) -> list[Middleware]:
-    """Outermost, so that errors too can be read by the pages that are let in."""
+    """Outside of the rest, so that errors too can be read by the pages that are let in."""
     if not origins:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What surrounds every request: ids, log, metrics, headers, size limit, loopback-only open mode.
+"""What surrounds every request: ids, log, metrics, headers, loopback-only open mode.
 
 Plain ASGI, so that server-sent events pass through unbuffered.
 """
@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs, tracing
 from service.problems import Problem, from_exception, problem_response
+from service.routing import is_quiet
 from service.system.metrics import HttpMetrics
 
-MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 
 SECURITY_HEADERS = {
@@ -33,8 +33,11 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_FOR = re.compile(r"for\s*=\s*\"?([^\s\",;]+)", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = ("/healthz", "/readyz", "/metrics")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LONGEST_PATH = 500
+"""Characters of a path that the log keeps: callers choose them."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +80,15 @@ class RequestBoundary:
         route = route_template(scope)
         # A client that left before the answer is nobody's error.
         status = answer.status or 499
-        self.metrics.observe(scope["method"], route, status, answer.seconds)
+        self.metrics.observe(method_label(scope), route, status, answer.seconds)
         run = scope.get("path_params", {}).get("run_id")
-        level = logging.DEBUG if scope["path"].endswith(_QUIET) else logging.INFO
+        level = logging.DEBUG if is_quiet(scope) else logging.INFO
         logger.log(
             level,
             "request",
             extra={
-                "method": scope["method"],
-                "path": scope["path"],
+                "method": method_label(scope),
+                "path": scope["path"][:_LONGEST_PATH],
                 "status": status,
                 "seconds": round(answer.elapsed, 4),
                 "client": (scope.get("client") or ("unix",))[0],
@@ -97,7 +100,7 @@ class RequestBoundary:
 def _name(span: Any, scope: Scope, answer: _Answer) -> None:
     """The route is known only once the request has been."""
     if span is not None:
-        span.update_name(f"{scope['method']} {route_template(scope)}")
+        span.update_name(f"{method_label(scope)} {route_template(scope)}")
         if answer.status is not None:
             span.set_attribute("http.response.status_code", answer.status)
 
@@ -117,6 +120,13 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
         )
     if hosts > 1:
         raise Problem(400, "two-hosts", "Two hosts", "A request has one Host header.")
+
+
+def method_label(scope: Scope) -> str:
+    """The request's method; ``other`` for one that HTTP does not know, since callers invent them
+    and a label is kept for ever."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
 
 
 def route_template(scope: Scope) -> str:
@@ -162,57 +172,13 @@ class _Answer:
         await self._send(message)
 
 
-class BodyLimit:
-    """Refuses bodies over ``limit`` bytes, declared or not, without reading them whole.
-
-    ``larger`` has limits of their own for some paths.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        limit: int = MAX_BODY_BYTES,
-        larger: Mapping[str, int] | None = None,
-    ) -> None:
-        self.app = app
-        self.limit = limit
-        self.larger = larger or {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit = self.larger.get(scope["path"], self.limit)
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
-            raise self._too_large(limit)
-        seen = 0
-
-        async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise self._too_large(limit)
-            return message
-
-        await self.app(scope, limited, send)
-
-    @staticmethod
-    def _too_large(limit: int) -> Problem:
-        return Problem(
-            413,
-            "content-too-large",
-            "Content too large",
-            f"A request body may have at most {limit} bytes.",
-        )
-
-
 class LoopbackOnly:
     """Open mode: without keys, only this machine is served.
 
     The ``Host`` and ``Origin`` are checked too, or any web page open in a browser here could reach
-    the API through a name of its own that resolves to 127.0.0.1.
+    the API through a name of its own that resolves to 127.0.0.1.  A proxy on this machine that
+    names another as the sender is refused as well: the address is then taken as a warning, never as
+    a proof.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -227,6 +193,7 @@ class LoopbackOnly:
                 (client is not None and not is_loopback(client[0]))
                 or not is_loopback(_host_of("//" + headers.get("host", "")))
                 or (origin is not None and not is_loopback(_host_of(origin)))
+                or not all(is_loopback(each) for each in _forwarded_for(headers))
             ):
                 raise Problem(
                     403,
@@ -249,6 +216,14 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _forwarded_for(headers: Headers) -> list[str]:
+    """Whom proxies name as senders (``X-Forwarded-For``, ``X-Real-IP``, RFC 7239)."""
+    named = ",".join(headers.getlist("x-forwarded-for") + headers.getlist("x-real-ip"))
+    plain = [each.strip() for each in named.split(",") if each.strip()]
+    standard = _FOR.findall(",".join(headers.getlist("forwarded")))
+    return [_host_of(f"//{each}") if "]" in each else each for each in plain + standard]
 
 
 def _host_of(url: str) -> str:

@@ -6,6 +6,7 @@ the environment does not give is taken from there, so that every other command f
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,10 @@ class Settings(BaseSettings):
     cors_origins: str = ""
     """Origins, separated by commas, whose pages may call the API from a browser, such as
     ``https://notebooks.example``; ``*`` lets in every page that has a key."""
+    trusted_proxies: str = ""
+    """Reverse proxies, as addresses and networks separated by commas (``10.0.0.7, 172.18.0.0/16``),
+    whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say who calls.  When empty, the sender is
+    whoever connects, and those headers mean nothing."""
     judge_url: str | None = None
     """OpenAI-compatible endpoint that explains and scores, ending in ``/v1``."""
     judge_model: str | None = None
@@ -153,6 +158,23 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """Of ``cors_origins``, one by one."""
         return _listed(self.cors_origins)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        for proxy in _listed(value):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    f"'{proxy}' is no address or network, such as 10.0.0.7 or 172.18.0.0/16"
+                ) from None
+        return value
+
+    @property
+    def trusted_proxy_addresses(self) -> list[str]:
+        """Of ``trusted_proxies``, one by one."""
+        return _listed(self.trusted_proxies)
 
     @field_validator("outbound_allow")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 from torch import Tensor
 
@@ -36,7 +36,7 @@ from service.comparisons.repository import best_embeddings
 from service.database.comparison_tables import Comparison
 from service.database.session import transaction
 from service.database.storable import storable
-from service.database.tables import Sae
+from service.database.tables import Run, Sae
 from workers.publish import copy_rows
 from workers.reporter import RunReporter
 
@@ -86,11 +86,13 @@ class Comparing:
         rows = list(links(sides, found, partners, values))
 
         def write(session: Session) -> None:
+            owner = session.scalar(select(Run.created_by).where(Run.id == run_id))
             old = delete(Comparison).where(
                 Comparison.sae_a == a.id,
                 Comparison.sae_b == b.id,
                 Comparison.by == spec.by,
                 Comparison.method == spec.method,
+                Comparison.created_by.is_not_distinct_from(owner),
             )
             session.execute(old)
             session.add(
@@ -101,6 +103,7 @@ class Comparing:
                     by=spec.by,
                     method=spec.method,
                     summary=storable(summary),
+                    created_by=owner,
                 )
             )
             session.flush()

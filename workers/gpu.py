@@ -199,6 +199,7 @@ class GpuRuns:
             config=storable(_config(made)),
             metrics=storable(made.metrics),
             provenance=storable(made.provenance),
+            created_by=run.created_by,
         )
         return name
 

@@ -16,7 +16,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
 from service.database.judge_tables import Spend
 from service.database.storable import storable, storable_text
-from service.database.tables import Explanation, Score
+from service.database.tables import Explanation, Run, Score
 from service.explanations.repository import nearest, score_columns, text_to_embed
 
 
@@ -40,6 +40,7 @@ def publish_explanation(
         "text": storable_text(found.text),
         "judge": (found.provenance.get("judge") or {}).get("model", ""),
         "provenance": storable({**found.provenance, "confidence": found.confidence}),
+        "created_by": select(Run.created_by).where(Run.id == run_id).scalar_subquery(),
         "embedding": embedding,
     }
     session.execute(

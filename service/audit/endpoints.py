@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
@@ -23,8 +23,9 @@ from service.pagination import (
     encode_cursor,
 )
 from service.problems import documented
+from service.routing import Router
 
-router = APIRouter(prefix="/audit", tags=["system"])
+router = Router(prefix="/audit", tags=["system"])
 
 
 class AuditView(BaseModel):

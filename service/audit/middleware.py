@@ -12,10 +12,9 @@ from monosemy.redaction import without_keys
 from service.context import AppContext
 from service.database.session import transaction
 from service.database.tables import AuditEntry
+from service.middleware import method_label, route_template
+from service.routing import READING_METHODS, changes_something
 
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_READS = ("/inference/",)
-"""Sent with a body, but changing nothing."""
 _LONGEST = 500
 
 logger = logging.getLogger(__name__)
@@ -23,13 +22,16 @@ logger = logging.getLogger(__name__)
 
 class AuditLog:
     """Who, what, from where and how it ended; never a body.  Refused requests stand there too, if
-    they bore a key that was recognised or needed none."""
+    they bore a key that was recognised or needed none.
+
+    What changes something is what reaches a route that does not say that it only reads.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in WRITES:
+        if scope["type"] != "http" or scope["method"] in READING_METHODS:
             await self.app(scope, receive, send)
             return
         status: list[int] = []
@@ -40,20 +42,25 @@ class AuditLog:
             await send(message)
 
         await self.app(scope, receive, noting)
-        if status and status[0] != 401 and not any(part in scope["path"] for part in _READS):
+        if status and changes_something(scope) and _is_known(scope):
             await run_sync(_enter, scope, status[0])
 
 
-def _enter(scope: Scope, status: int) -> None:
-    from service.middleware import route_template
+def _is_known(scope: Scope) -> bool:
+    """Whether the caller's key was recognised, or none is asked for: without a key nobody makes the
+    log grow."""
+    context: AppContext = scope["app"].state.context
+    return not context.settings.require_keys or scope.get("state", {}).get("key_id") is not None
 
+
+def _enter(scope: Scope, status: int) -> None:
     context: AppContext = scope["app"].state.context
     state = scope.get("state", {})
     entry = AuditEntry(
         key_id=state.get("key_id"),
         key_prefix=state.get("key_prefix"),
         client=str((scope.get("client") or ("unix",))[0]),
-        method=scope["method"],
+        method=method_label(scope),
         path=without_keys(scope["path"].replace("\x00", "\ufffd"))[:_LONGEST],
         route=route_template(scope)[:_LONGEST],
         status=status,

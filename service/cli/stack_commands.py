@@ -91,6 +91,7 @@ def serve(host: Host = None, port: Port = None) -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
 

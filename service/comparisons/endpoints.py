@@ -5,14 +5,15 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 
 from service.comparisons import repository
 from service.comparisons.schemas import ComparisonView, FeatureLinks, FeatureMatch
 from service.comparisons.service import links, matches, view
 from service.context import SessionDep
 from service.features.endpoints import Index
-from service.keys.authorize import CanRead, CanRun
+from service.keys.authorize import CallerDep, CanRead, CanRun
+from service.keys.ownership import check_owner
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -25,10 +26,11 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented, invalid
+from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = APIRouter(tags=["comparisons"])
+router = Router(tags=["comparisons"])
 
 ComparisonId = Annotated[uuid.UUID, Path(description="Id of the comparison: that of its run.")]
 
@@ -76,9 +78,11 @@ def show(session: SessionDep, comparison: ComparisonId) -> ComparisonView:
     dependencies=[CanRun],
     responses=documented(404, 422),
 )
-def remove(session: SessionDep, comparison: ComparisonId) -> Response:
-    """With all its links; the SAEs stay."""
-    repository.find_comparison(session, comparison)
+def remove(session: SessionDep, caller: CallerDep, comparison: ComparisonId) -> Response:
+    """With all its links; the SAEs stay. Only for the API key whose run made it and for
+    administrators."""
+    found, _, _ = repository.find_comparison(session, comparison)
+    check_owner(caller, found.created_by, "the comparison")
     repository.delete_comparison(session, comparison)
     return Response(status_code=204)
 

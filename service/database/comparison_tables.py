@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import REAL, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.database.tables import Base
+from service.database.tables import Base, owner_column
 
 
 class Comparison(Base):
-    """Two SAEs compared in one way; the newest replaces what was there."""
+    """Two SAEs compared in one way; the newest replaces what the same API key had there."""
 
     __tablename__ = "comparisons"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -24,9 +24,10 @@ class Comparison(Base):
     """``decoder``, ``tokens`` or ``explanations``."""
     method: Mapped[str]
     summary: Mapped[dict[str, Any]]
+    created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
-        UniqueConstraint("sae_a", "sae_b", "by", "method", name="uq_comparisons_of"),
+        UniqueConstraint("sae_a", "sae_b", "by", "method", "created_by", name="uq_comparisons_of"),
         Index("ix_comparisons_b", "sae_b"),
         Index("ix_comparisons_created", "created_at", "id"),
     )

@@ -8,7 +8,7 @@ import uuid
 from sqlalchemy import ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.database.tables import Base
+from service.database.tables import Base, owner_column
 
 
 class FeatureList(Base):
@@ -58,5 +58,6 @@ class FeatureTag(Base):
     feature: Mapped[int] = mapped_column(primary_key=True)
     tag: Mapped[str] = mapped_column(primary_key=True)
     """As ``service.tags.words.normalised`` writes it."""
+    created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     __table_args__ = (Index("ix_feature_tags_tag", "tag", "sae_id", "feature"),)

@@ -58,6 +58,11 @@ def id_column() -> Mapped[uuid.UUID]:
     return mapped_column(primary_key=True, default=uuid.uuid4)
 
 
+def owner_column() -> Mapped[uuid.UUID | None]:
+    """The API key that made the row; None in open mode, and where nobody noted it."""
+    return mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
+
+
 def now_column() -> Mapped[dt.datetime]:
     return mapped_column(server_default=func.now())
 
@@ -93,10 +98,7 @@ class Run(Base):
     """A failed attempt waits until then."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[dt.datetime | None]
-    created_by: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("api_keys.id", ondelete="SET NULL")
-    )
-    """The API key that submitted it; None in open mode."""
+    created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = now_column()
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
@@ -129,6 +131,15 @@ class Submission(Base):
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (Index("ix_submissions_created", "created_at"),)
+
+
+class Upload(Base):
+    """Whose an uploaded SAE folder is; the folder itself lies under the artifact root."""
+
+    __tablename__ = "uploads"
+    id: Mapped[uuid.UUID] = id_column()
+    created_by: Mapped[uuid.UUID | None] = owner_column()
+    created_at: Mapped[dt.datetime] = now_column()
 
 
 class RunEvent(Base):
@@ -177,6 +188,7 @@ class Sae(Base):
     provenance: Mapped[dict[str, Any]]
     index: Mapped[dict[str, Any] | None]
     """The current index: path, text_id, tokens, documents, bytes per feature; None before it."""
+    created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = now_column()
 
 
@@ -254,6 +266,7 @@ class Explanation(Base):
         Computed("to_tsvector('english'::regconfig, label || ' ' || text)", persisted=True),
         deferred=True,
     )
+    created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (
         UniqueConstraint("sae_id", "feature", "key", name="uq_explanations_key"),

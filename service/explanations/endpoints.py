@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
+from fastapi import BackgroundTasks, Path, Query, Request, Response
 
 from monosemy.specs import ExplainRun, ScoreRun
 from service.context import ContextDep, SessionDep
@@ -25,6 +25,7 @@ from service.explanations.schemas import (
     Votes,
 )
 from service.explanations.service import (
+    delete_explanation,
     explanation_views,
     no_such_explanation,
     require_explanation,
@@ -33,7 +34,7 @@ from service.explanations.service import (
 )
 from service.features.endpoints import Index
 from service.features.schemas import ExplanationBrief
-from service.keys.authorize import CanRead, CanRun, KeyId
+from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -44,6 +45,7 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import Problem, documented
+from service.routing import Router
 from service.runs.idempotency import IdempotencyKey
 from service.runs.schemas import RunFamily
 from service.runs.submission import submitted
@@ -51,7 +53,7 @@ from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.search.embed import embed_text
 
-router = APIRouter(tags=["explanations"])
+router = Router(tags=["explanations"])
 
 ExplanationId = Annotated[uuid.UUID, Path(description="Id of the explanation.")]
 _OF_FEATURE = "/saes/{sae}/features/{index}"
@@ -222,9 +224,10 @@ def show(session: SessionDep, explanation: ExplanationId) -> ExplanationView:
     dependencies=[CanRun],
     responses=documented(404, 422),
 )
-def remove(session: SessionDep, explanation: ExplanationId) -> None:
-    """With its scores and votes."""
-    session.delete(require_explanation(session, explanation))
+def remove(session: SessionDep, caller: CallerDep, explanation: ExplanationId) -> None:
+    """With its scores and votes. Only for the API key that made it, itself or by a run, and for
+    administrators."""
+    delete_explanation(session, explanation, caller)
 
 
 @router.put(

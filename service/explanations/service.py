@@ -15,6 +15,8 @@ from service.explanations.schemas import ExplanationView, Votes
 from service.features.repository import find_feature
 from service.features.schemas import ExplanationBrief, ScoreDetail
 from service.features.service import no_such_feature
+from service.keys.authorize import Caller
+from service.keys.ownership import check_owner
 from service.problems import Problem, not_found
 from service.saes.repository import no_such_sae
 
@@ -37,6 +39,13 @@ def require_explanation(session: Session, explanation: uuid.UUID) -> Explanation
     if found is None:
         raise no_such_explanation(explanation)
     return found
+
+
+def delete_explanation(session: Session, explanation: uuid.UUID, caller: Caller) -> None:
+    """With its scores and votes; 404 if there is none, 403 if it belongs to somebody else."""
+    found = require_explanation(session, explanation)
+    check_owner(caller, found.created_by, "the explanation")
+    session.delete(found)
 
 
 def no_such_explanation(explanation: uuid.UUID) -> Problem:
@@ -87,5 +96,6 @@ def store_human(
         text=storable_text(text),
         judge="",
         provenance={"explainer": HUMAN, "api_key": str(key) if key else None},
+        created_by=key,
         embedding=embedding,
     )

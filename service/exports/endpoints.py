@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import StreamingResponse
 
 from monosemy.workspace import Workspace
@@ -20,10 +20,11 @@ from service.exports.features import feature_batches, feature_schema
 from service.exports.stream import MEDIA_TYPES, Form, streamed
 from service.keys.authorize import CanRead
 from service.problems import documented
+from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = APIRouter(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
+router = Router(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
 
 FileForm = Annotated[
     Form, Path(description="A parquet file, or a stream of Arrow record batches (IPC).")

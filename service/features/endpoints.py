@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from service.context import ContextDep, SessionDep
 from service.features.cursor import FeatureListing
@@ -19,11 +19,12 @@ from service.features.service import example_page, feature_page, page_of_feature
 from service.keys.authorize import CanRead
 from service.pagination import DEFAULT_LIMIT, CursorParam, Limit, Page
 from service.problems import documented, invalid
+from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags.words import Tag
 
-router = APIRouter(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
+router = Router(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
 
 Index = Annotated[int, Path(ge=0, lt=2**31, description="Index of the latent in its SAE.")]
 Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]

@@ -6,8 +6,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter
-
 from service.context import AppContext, ContextDep
 from service.database.session import transaction
 from service.features.repository import labels_of
@@ -21,10 +19,11 @@ from service.inference.rerank import rerank
 from service.inference.service import inference_problems, sae_body
 from service.keys.authorize import CanInfer
 from service.problems import documented
+from service.routing import Router, reads_only
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 
-router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(
@@ -32,6 +31,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
     summary="Features that tell one set of texts from another",
     responses=documented(404, 413, 422, 502, 503),
 )
+@reads_only
 def contrast(context: ContextDep, request: ContrastRequest) -> ContrastResponse:
     """Each text is read by the host model and SAE, each feature pooled to one value per text, and
     the values of the two sets compared. P-values are those of the best of all features (permutation

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from service.context import ContextDep
 from service.database.session import transaction
 from service.inference.schemas import (
@@ -25,10 +23,11 @@ from service.inference.service import (
 from service.keys.authorize import CanInfer
 from service.models.repository import find_model
 from service.problems import documented
+from service.routing import Router, reads_only
 from service.saes.repository import find_sae
 from service.saes.schemas import ModelBrief, SaeSummary
 
-router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(
@@ -36,6 +35,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
     summary="Top features of every token of a text",
     responses=documented(404, 413, 422, 502, 503),
 )
+@reads_only
 def activations(context: ContextDep, request: ActivationsRequest) -> ActivationsResponse:
     """Runs the host model and one or several of its SAEs on a text or chat, on the warm inference
     server, and adds labels.  Features asked for by index come with their value on every token."""
@@ -66,6 +66,7 @@ def activations(context: ContextDep, request: ActivationsRequest) -> Activations
     summary="Tokens of a text or chat",
     responses=documented(404, 413, 422, 502, 503),
 )
+@reads_only
 def tokenize(context: ContextDep, request: TokenizeRequest) -> TokenizeResponse:
     """Cuts a text as the host model's own tokenizer does, or a chat once its template has written
     it.  No model is loaded for it."""

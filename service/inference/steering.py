@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -28,10 +27,11 @@ from service.inference.steering_schemas import (
 )
 from service.keys.authorize import CanInfer
 from service.problems import documented, invalid
+from service.routing import Router, reads_only
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 
-router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(
@@ -47,6 +47,7 @@ router = APIRouter(prefix="/inference", tags=["inference"], dependencies=[CanInf
         **documented(404, 413, 422, 502, 503),
     },
 )
+@reads_only
 def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | StreamingResponse:
     """Runs on the warm inference server, which serves several requests turn by turn."""
     with transaction(context.engine) as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,48 +23,71 @@ _bearer = HTTPBearer(
     description="`Authorization: Bearer mnsy_...`; asked for when the server requires keys."
     " The header `X-API-Key` serves as well.",
 )
+LOCAL = "local"
+"""Who asks in open mode."""
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 class Scope:
-    """``Depends(Scope("run"))``: passes everybody in open mode, else keys with that scope."""
+    """``Depends(Scope("run"))``: passes everybody in open mode, else keys with that scope.
+
+    A route of ``service.routing`` looks for it before it reads anything of the request's body.
+    """
 
     def __init__(self, needed: str) -> None:
         self.needed = needed
 
     async def __call__(
-        self, request: Request, context: ContextDep, credentials: Credentials
-    ) -> None:
-        request.state.key_id = request.state.key_prefix = None
-        request.state.key_scopes = None
-        if context.settings.require_keys:
-            await run_in_threadpool(self._check, request, context, credentials)
-
-    def _check(
         self,
         request: Request,
-        context: AppContext,
-        credentials: HTTPAuthorizationCredentials | None,
+        context: ContextDep,
+        credentials: Credentials,  # noqa: ARG002 - it is here for the OpenAPI document
     ) -> None:
+        if self.needed not in getattr(request.state, "admitted", ()):
+            await admit(request, context, [self.needed])
+
+
+class Anybody:
+    """``Depends(Anybody())``: a route for callers without a key."""
+
+    async def __call__(self) -> None:
+        """Nothing is asked."""
+
+
+async def admit(request: Request, context: AppContext, needed: Sequence[str]) -> None:
+    """Notes whose key the request bears and counts it once, whatever the number of scopes.
+
+    401 without a good key, 429 above its rate, 403 where it lacks one of ``needed``.
+    """
+    request.state.key_id = request.state.key_prefix = None
+    request.state.key_scopes = None
+    if context.settings.require_keys:
+        credentials = await _bearer(request)
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
-        if key is None:
-            raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
-        with transaction(context.engine) as session:
-            stored = recognise(session, key, context.settings.secret)
-        if stored is None:
-            raise _unauthenticated("This API key is unknown, revoked or expired.")
-        request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
-        request.state.key_scopes = stored.scopes
-        if stored.requests_per_minute is not None:
-            _take_turn(context, stored.id, stored.requests_per_minute)
-        if not allows(stored.scopes, self.needed):
-            raise Problem(
-                403,
-                "missing-scope",
-                "The key does not allow this",
-                f"This needs the scope '{self.needed}'; the key '{stored.prefix}...' has"
-                f" {', '.join(stored.scopes)}.",
-            )
+        await run_in_threadpool(_check, request, context, key, needed)
+    request.state.admitted = frozenset(needed)
+
+
+def _check(request: Request, context: AppContext, key: str | None, needed: Sequence[str]) -> None:
+    if key is None:
+        raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+    with transaction(context.engine) as session:
+        stored = recognise(session, key, context.settings.secret)
+    if stored is None:
+        raise _unauthenticated("This API key is unknown, revoked or expired.")
+    request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
+    request.state.key_scopes = stored.scopes
+    if stored.requests_per_minute is not None:
+        _take_turn(context, stored.id, stored.requests_per_minute)
+    missing = next((scope for scope in needed if not allows(stored.scopes, scope)), None)
+    if missing is not None:
+        raise Problem(
+            403,
+            "missing-scope",
+            "The key does not allow this",
+            f"This needs the scope '{missing}'; the key '{stored.prefix}...' has"
+            f" {', '.join(stored.scopes)}.",
+        )
 
 
 def _take_turn(context: AppContext, key: uuid.UUID, per_minute: int) -> None:
@@ -101,17 +125,22 @@ KeyId = Annotated[uuid.UUID | None, Depends(_key_id)]
 class Caller:
     """Who asks, for what belongs to somebody."""
 
-    name: str
-    """Id of the API key, or ``local`` in open mode."""
+    key: uuid.UUID | None
+    """The API key; None in open mode."""
     administers: bool
     """Whether everything may be changed: an ``admin`` key, or anybody in open mode."""
+
+    @property
+    def name(self) -> str:
+        """Id of the API key, or ``local`` in open mode."""
+        return LOCAL if self.key is None else str(self.key)
 
 
 async def _caller(request: Request) -> Caller:
     key = await _key_id(request)
     if key is None:
-        return Caller("local", True)
-    return Caller(str(key), allows(request.state.key_scopes or (), "admin"))
+        return Caller(None, True)
+    return Caller(key, allows(request.state.key_scopes or (), "admin"))
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
@@ -121,3 +150,4 @@ CanRead = Depends(Scope("read"))
 CanInfer = Depends(Scope("infer"))
 CanRun = Depends(Scope("run"))
 CanAdminister = Depends(Scope("admin"))
+ForAnybody = Depends(Anybody())

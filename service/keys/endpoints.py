@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from service.context import ContextDep, SessionDep
 from service.keys import repository
@@ -22,8 +22,9 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented, not_found
+from service.routing import Router
 
-router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
+router = Router(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
 
 _LISTING = ("keys",)
 

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -23,13 +24,18 @@ def add(session: Session, key: ApiKey) -> None:
 
 def get_valid(session: Session, digest: str) -> ApiKey | None:
     """The key of this digest unless it was revoked or has expired."""
-    return session.scalar(
-        select(ApiKey).where(
-            ApiKey.digest == digest,
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-        )
-    )
+    return session.scalar(select(ApiKey).where(ApiKey.digest == digest, *_good()))
+
+
+def _good() -> tuple[Any, ...]:
+    """Conditions on ``ApiKey``."""
+    unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
+    return ApiKey.revoked_at.is_(None), unexpired
+
+
+def is_valid(session: Session, id: uuid.UUID) -> bool:
+    """Whether the key is neither revoked nor expired."""
+    return session.scalar(select(ApiKey.id).where(ApiKey.id == id, *_good())) is not None
 
 
 def by_digest(session: Session, digest: str) -> ApiKey:

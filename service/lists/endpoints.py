@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from service.context import ContextDep, SessionDep
@@ -22,9 +22,10 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented
+from service.routing import Router
 from service.saes.repository import find_sae
 
-router = APIRouter(prefix="/lists", tags=["lists"])
+router = Router(prefix="/lists", tags=["lists"])
 
 ListReference = Annotated[
     str,

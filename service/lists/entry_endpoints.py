@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from service.context import SessionDep
 from service.keys.authorize import CallerDep, CanRun
 from service.lists import service
 from service.lists.endpoints import ListReference
 from service.lists.schemas import EntriesChanged, Move, NewEntries, Removal
 from service.problems import documented
+from service.routing import Router
 
-router = APIRouter(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
+router = Router(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
 
 
 @router.post("", summary="Add features to a list", responses=documented(404, 422))

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
 from service.keys.authorize import Caller
+from service.keys.ownership import check_owner
 from service.lists import repository
 from service.lists.schemas import (
     MOST_OF_A_LIST,
@@ -49,14 +50,7 @@ def lock_list(session: Session, reference: str, caller: Caller) -> FeatureList:
     found = repository.find_list(session, reference, lock=True)
     if found is None:
         raise not_found("list", reference, "GET /api/v1/lists lists those there are.")
-    if not caller.administers and found.owner != caller.name:
-        raise Problem(
-            403,
-            "not-the-owner",
-            "The list belongs to somebody else",
-            f"Only the API key that made '{found.name}', and keys with the scope 'admin', may"
-            " change it.",
-        )
+    check_owner(caller, found.owner, f"the list '{found.name}'")
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from service.context import SessionDep
 from service.keys.authorize import CanRead
 from service.models.repository import list_models
@@ -18,8 +16,9 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented
+from service.routing import Router
 
-router = APIRouter(prefix="/models", tags=["models"], dependencies=[CanRead])
+router = Router(prefix="/models", tags=["models"], dependencies=[CanRead])
 
 
 @router.get("", summary="List host models", responses=documented(422))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, BackgroundTasks, Path
+from fastapi import BackgroundTasks, Path
 from sqlalchemy.orm import Session
 
 from service.context import ContextDep, SessionDep
@@ -12,9 +12,10 @@ from service.keys.authorize import CanAdminister, CanRead
 from service.problems import documented
 from service.queues import repository
 from service.queues.schemas import QueueChange, QueueName, Queues, QueueView
+from service.routing import Router
 from service.runs.wake import wake
 
-router = APIRouter(prefix="/queues", tags=["runs"])
+router = Router(prefix="/queues", tags=["runs"])
 
 NAMES: tuple[QueueName, ...] = get_args(QueueName)
 

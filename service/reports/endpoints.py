@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy.orm import Session
 
@@ -13,10 +13,11 @@ from service.context import AppContext, ContextDep, SessionDep
 from service.keys.authorize import CanRead
 from service.problems import documented
 from service.reports.service import sae_report
+from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = APIRouter(prefix="/saes/{sae}/report", tags=["explanations"], dependencies=[CanRead])
+router = Router(prefix="/saes/{sae}/report", tags=["explanations"], dependencies=[CanRead])
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from monosemy.errors import ConflictError
 from service.database.tables import Run
 from service.keys.authorize import Caller
-from service.problems import Problem, not_found
+from service.keys.ownership import check_owner
+from service.problems import not_found
 from service.runs import repository
 from service.runs.lifecycle import ENDED
 
@@ -25,13 +26,7 @@ def delete_run(session: Session, run_id: uuid.UUID, caller: Caller) -> None:
     run = repository.lock_run(session, run_id)
     if run is None:
         raise not_found("run", run_id)
-    if not caller.administers and str(run.created_by) != caller.name:
-        raise Problem(
-            403,
-            "not-the-owner",
-            "The run belongs to somebody else",
-            "Only the API key that submitted it, and keys with the scope 'admin', may delete it.",
-        )
+    check_owner(caller, run.created_by, "the run")
     if run.parent_id is not None:
         raise ConflictError(f"The run is a step of the pipeline {run.parent_id}; delete that.")
     family = [run, *repository.children_of(session, run.id)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Response
+from fastapi import BackgroundTasks, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,8 @@ from service import logs
 from service.context import ContextDep, SessionDep
 from service.database.session import transaction
 from service.database.tables import Run
-from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
+from service.keys.authorize import Caller, CallerDep, CanRead, CanRun
+from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -25,6 +26,7 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented, not_found
+from service.routing import Router
 from service.runs.deletion import delete_run
 from service.runs.events_stream import EventFeed, event_stream
 from service.runs.idempotency import IdempotencyKey
@@ -33,7 +35,7 @@ from service.runs.queries import RunFilter, list_runs
 from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.runs.submission import announce, check_names, family_of, submitted
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = Router(prefix="/runs", tags=["runs"])
 
 Priority = Annotated[
     int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")
@@ -66,16 +68,18 @@ def submit(
     background: BackgroundTasks,
     request: Request,
     response: Response,
-    key: KeyId,
+    caller: CallerDep,
     spec: Annotated[Any, Body()],
-    priority: Priority = 0,
+    priority: Priority = DEFAULT_PRIORITY,
     idempotency_key: IdempotencyKey = None,
 ) -> RunFamily:
     """The body is a run spec. A pipeline is stored with the runs that it consists of. Sent again
-    with the same `Idempotency-Key` within a day, it is the same run."""
+    with the same `Idempotency-Key` within a day, it is the same run. Priorities above 0 are for
+    administrators; so are runs that evaluate or index an SAE of another API key."""
+    check_priority(caller, priority)
     parsed = parse_spec(spec)
-    check_names(session, parsed)
-    once = idempotency_key
+    check_names(session, parsed, caller)
+    key, once = caller.key, idempotency_key
     return submitted(session, context, background, request, response, parsed, key, once, priority)
 
 
@@ -162,9 +166,14 @@ def follow(
     dependencies=[CanRun],
     responses=documented(404, 409, 422),
 )
-def prioritise(session: SessionDep, run_id: uuid.UUID, body: RunChange) -> RunFamily:
-    """A pipeline with all its steps. What is under way is not interrupted."""
-    prioritise_run(session, _locate(session, run_id), body.priority)
+def prioritise(
+    session: SessionDep, caller: CallerDep, run_id: uuid.UUID, body: RunChange
+) -> RunFamily:
+    """A pipeline with all its steps. What is under way is not interrupted. Only for the API key
+    that submitted it and for administrators; priorities above 0 for the latter."""
+    run = _own(session, run_id, caller)
+    check_priority(caller, body.priority)
+    prioritise_run(session, run, body.priority)
     return family_of(session, run_id)
 
 
@@ -187,10 +196,10 @@ def remove(session: SessionDep, caller: CallerDep, run_id: uuid.UUID) -> None:
     dependencies=[CanRun],
     responses=documented(404, 409, 422),
 )
-def cancel(session: SessionDep, run_id: uuid.UUID) -> RunFamily:
-    """A run under way stops at its next step and keeps its checkpoint; so do a pipeline's steps."""
-    run = _locate(session, run_id)
-    cancel_run(session, run)
+def cancel(session: SessionDep, caller: CallerDep, run_id: uuid.UUID) -> RunFamily:
+    """A run under way stops at its next step and keeps its checkpoint; so do a pipeline's steps.
+    Only for the API key that submitted it and for administrators."""
+    cancel_run(session, _own(session, run_id, caller))
     return family_of(session, run_id)
 
 
@@ -201,19 +210,25 @@ def cancel(session: SessionDep, run_id: uuid.UUID) -> RunFamily:
     responses=documented(404, 409, 422),
 )
 def retry(
-    session: SessionDep, context: ContextDep, background: BackgroundTasks, run_id: uuid.UUID
+    session: SessionDep,
+    context: ContextDep,
+    background: BackgroundTasks,
+    caller: CallerDep,
+    run_id: uuid.UUID,
 ) -> RunFamily:
-    """Takes a failed or cancelled run up again, from its checkpoint where there is one."""
-    run = _locate(session, run_id)
-    retry_run(session, run)
+    """Takes a failed or cancelled run up again, from its checkpoint where there is one. Only for
+    the API key that submitted it and for administrators."""
+    retry_run(session, _own(session, run_id, caller))
     family = family_of(session, run_id)
     announce(background, context, family)
     return family
 
 
-def _locate(session: Session, run_id: uuid.UUID) -> Run:
+def _own(session: Session, run_id: uuid.UUID, caller: Caller) -> Run:
+    """404 if there is no such run, 403 if somebody else submitted it."""
     logs.run_id.set(str(run_id))
     run = session.get(Run, run_id)
     if run is None:
         raise not_found("run", run_id)
+    check_owner(caller, run.created_by, "the run")
     return run

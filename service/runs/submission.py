@@ -13,6 +13,8 @@ from monosemy.specs import PENDING_SAE, CompareRun, ModelSpec, Part
 from service import logs
 from service.context import AppContext
 from service.database.tables import Explanation, Model, Sae
+from service.keys.authorize import Caller
+from service.keys.ownership import check_owner
 from service.problems import Problem, invalid, not_found
 from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
@@ -66,11 +68,20 @@ def _width(session: Session, spec: Part) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def check_names(session: Session, spec: Any) -> None:
-    """A spec that names SAEs, and an explanation of one, names those that exist; else 422."""
+_CHANGES_ITS_SAE = frozenset({"evaluate", "index"})
+"""Kinds of runs that put something in the place of what their SAE has."""
+
+
+def check_names(session: Session, spec: Any, caller: Caller) -> None:
+    """A spec that names SAEs, and an explanation of one, names those that exist; else 422.
+
+    403 for a run that would change somebody else's SAE.
+    """
     if not isinstance(getattr(spec, "sae", None), str):
         return
     sae = _named(session, "sae", spec.sae)
+    if spec.kind in _CHANGES_ITS_SAE:
+        check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
     if isinstance(spec, CompareRun) and _named(session, "other", spec.other).id == sae.id:
         raise invalid([("other", f"'{spec.other}' is the same SAE as '{spec.sae}'")])
     wanted = getattr(spec, "explanation", None)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from monosemy.training.page import training_page
 from service.context import SessionDep
 from service.keys.authorize import CanRead
 from service.problems import documented, not_found
+from service.routing import Router
 from service.runs.queries import get_family, training_readings
 from service.runs.schemas import TERMINAL
 
-router = APIRouter(prefix="/runs", tags=["runs"], dependencies=[CanRead])
+router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from service.context import SessionDep
 from service.keys.authorize import CanAdminister, CanRead
@@ -18,11 +18,12 @@ from service.pagination import (
     encode_time_cursor,
 )
 from service.problems import documented
+from service.routing import Router
 from service.saes.deletion import delete_sae
 from service.saes.repository import count_features, find_sae, list_saes
 from service.saes.schemas import FeatureCounts, SaeDetail, SaeSummary
 
-router = APIRouter(prefix="/saes", tags=["saes"], dependencies=[CanRead])
+router = Router(prefix="/saes", tags=["saes"], dependencies=[CanRead])
 
 SaeReference = Annotated[
     str, Path(max_length=200, description="Id or unique name of the SAE.", examples=["demo"])

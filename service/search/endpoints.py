@@ -6,7 +6,7 @@ import logging
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from service.features.endpoints import Density, check_densities
 from service.features.schemas import ExplanationBrief, ScoreBrief
 from service.keys.authorize import CanRead
 from service.problems import documented
+from service.routing import Router
 from service.saes.repository import find_sae, ids_of_model
 from service.search.embed import embed_text
 from service.search.fusion import Fused, fuse
@@ -29,7 +30,7 @@ from service.search.repository import (
 )
 from service.search.schemas import Matcher, SearchHit, SearchResults
 
-router = APIRouter(prefix="/search", tags=["search"], dependencies=[CanRead])
+router = Router(prefix="/search", tags=["search"], dependencies=[CanRead])
 logger = logging.getLogger(__name__)
 
 MAX_SAES = 50

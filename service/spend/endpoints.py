@@ -5,17 +5,18 @@ from __future__ import annotations
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from service.context import SessionDep
 from service.instants import Instant
 from service.keys.authorize import CanRead
 from service.problems import documented
+from service.routing import Router
 from service.saes.repository import find_sae
 from service.spend import repository
 from service.spend.schemas import Grouping, SpendRow, SpendTable
 
-router = APIRouter(prefix="/spend", tags=["spend"], dependencies=[CanRead])
+router = Router(prefix="/spend", tags=["spend"], dependencies=[CanRead])
 
 
 @router.get("", summary="Sum up the judge's ledger", responses=documented(404, 422))

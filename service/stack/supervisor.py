@@ -196,7 +196,9 @@ class Stack:
         where = ["--host", self.settings.host, "--port", str(self._port)]
         # A listener to a run's events would hold the server open for as long as the run takes.
         patience = ["--timeout-graceful-shutdown", "5"]
-        return ["uvicorn", "--factory", "service.app:create_app", *where, *patience]
+        # Whose forwarded addresses are believed is the app's own setting.
+        plain = ["--no-proxy-headers", *patience]
+        return ["uvicorn", "--factory", "service.app:create_app", *where, *plain]
 
     def _environment(self) -> dict[str, str]:
         """This process's, with every setting as this stack has it."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.context import ContextDep
-from service.keys.authorize import CanRead
+from service.keys.authorize import CanRead, ForAnybody
 from service.problems import RETRY_SECONDS, documented
+from service.routing import Router, quiet
 from service.system.checks import check_all
 from service.system.schemas import Health, Readiness
 from service.version import version
 
-router = APIRouter(tags=["system"])
+router = Router(tags=["system"])
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Is the process alive?", dependencies=[ForAnybody])
+@quiet
 def healthz() -> Health:
     """Asks nobody else: a restart would not mend another part."""
     return Health(status="ok", version=version())
@@ -25,8 +27,10 @@ def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="Can requests be served?",
+    dependencies=[ForAnybody],
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
+@quiet
 def readyz(context: ContextDep, response: Response) -> Readiness:
     """Database at the newest revision, Redis and inference server answering."""
     checks = check_all(context)
@@ -44,6 +48,7 @@ def readyz(context: ContextDep, response: Response) -> Readiness:
     dependencies=[CanRead],
     responses=documented(401, 403),
 )
+@quiet
 def metrics(context: ContextDep) -> Response:
     """Requests and latency of this process; runs by state and queue, age of the oldest queued run,
     SAEs, features, explanations, scores in the database."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from service.context import SessionDep
 from service.explanations.service import require_feature
 from service.features.endpoints import Index
 from service.features.service import no_such_feature
-from service.keys.authorize import CanRead, CanRun
+from service.keys.authorize import CallerDep, CanRead, CanRun
+from service.keys.ownership import check_owner
 from service.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -21,13 +22,14 @@ from service.pagination import (
     encode_cursor,
 )
 from service.problems import documented, invalid
+from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
 from service.tags.schemas import MOST_OF_A_FEATURE, NewTags, TagCount, TagsOfFeature
 from service.tags.words import Tag, normalised
 
-router = APIRouter(tags=["lists"])
+router = Router(tags=["lists"])
 
 _OF_FEATURE = "/saes/{sae}/features/{index}/tags"
 
@@ -68,12 +70,14 @@ def list_of_feature(session: SessionDep, sae: SaeReference, index: Index) -> Tag
 @router.post(
     _OF_FEATURE, summary="Tag a feature", dependencies=[CanRun], responses=documented(404, 422)
 )
-def add(session: SessionDep, sae: SaeReference, index: Index, body: NewTags) -> TagsOfFeature:
+def add(
+    session: SessionDep, caller: CallerDep, sae: SaeReference, index: Index, body: NewTags
+) -> TagsOfFeature:
     """Tags that it has already stay; the answer has all of them."""
     found = require_feature(session, sae, index)
     if not repository.lock_feature(session, found.id, index):
         raise no_such_feature(found, index)
-    repository.add_tags(session, found.id, index, body.tags)
+    repository.add_tags(session, found.id, index, body.tags, caller.key)
     tags = repository.tags_of(session, found.id, index)
     if len(tags) > MOST_OF_A_FEATURE:
         raise invalid([("tags", f"a feature has at most {MOST_OF_A_FEATURE} tags")])
@@ -89,13 +93,18 @@ def add(session: SessionDep, sae: SaeReference, index: Index, body: NewTags) -> 
 )
 def remove(
     session: SessionDep,
+    caller: CallerDep,
     sae: SaeReference,
     index: Index,
     tag: Annotated[Tag, Path(description="Which tag.")],
 ) -> None:
-    """One that it does not have is no fault."""
+    """One that it does not have is no fault. Only for the API key that gave it and for
+    administrators."""
     found = require_feature(session, sae, index)
-    repository.remove_tag(session, found.id, index, tag)
+    given = repository.find_tag(session, found.id, index, tag)
+    if given is not None:
+        check_owner(caller, given.created_by, f"the tag '{tag}'")
+        session.delete(given)
 
 
 def _after(listing: Any, cursor: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -24,18 +24,22 @@ def tags_of(session: Session, sae_id: uuid.UUID, feature: int) -> list[str]:
     return sorted(session.scalars(query))
 
 
-def add_tags(session: Session, sae_id: uuid.UUID, feature: int, tags: Sequence[str]) -> None:
-    """Those that the feature has already stay as they are."""
-    rows = [{"sae_id": sae_id, "feature": feature, "tag": tag} for tag in sorted(set(tags))]
+def add_tags(
+    session: Session,
+    sae_id: uuid.UUID,
+    feature: int,
+    tags: Sequence[str],
+    owner: uuid.UUID | None,
+) -> None:
+    """Those that the feature has already stay as they are, and whose they are."""
+    row = {"sae_id": sae_id, "feature": feature, "created_by": owner}
+    rows = [{**row, "tag": tag} for tag in sorted(set(tags))]
     session.execute(insert(FeatureTag).values(rows).on_conflict_do_nothing())
 
 
-def remove_tag(session: Session, sae_id: uuid.UUID, feature: int, tag: str) -> None:
-    session.execute(
-        delete(FeatureTag).where(
-            FeatureTag.sae_id == sae_id, FeatureTag.feature == feature, FeatureTag.tag == tag
-        )
-    )
+def find_tag(session: Session, sae_id: uuid.UUID, feature: int, tag: str) -> FeatureTag | None:
+    """The row, locked until the transaction ends."""
+    return session.get(FeatureTag, (sae_id, feature, tag), with_for_update=True)
 
 
 def count_tags(

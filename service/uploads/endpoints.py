@@ -9,23 +9,25 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from monosemy.errors import DataError
 from monosemy.formats.archive import Limits
 from monosemy.workspace import Workspace
-from service.context import AppContext, ContextDep
+from service.context import AppContext, ContextDep, SessionDep
 from service.database.session import transaction
-from service.keys.authorize import CanRun
+from service.keys.authorize import Caller, CallerDep, CanRun
+from service.keys.ownership import check_owner
 from service.problems import documented, invalid, not_found, unavailable
+from service.routing import Router, body_limit
 from service.uploads import store
 from service.uploads.receive import receive
 from service.uploads.schemas import Upload, UploadedFile
 
 PATH = "/saes/uploads"
 
-router = APIRouter(prefix=PATH, tags=["saes"], dependencies=[CanRun])
+router = Router(prefix=PATH, tags=["saes"], dependencies=[CanRun])
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,10 @@ FILES_BODY = {
     openapi_extra=FILES_BODY,
     responses=documented(409, 413, 415, 422),
 )
-async def upload(request: Request, response: Response, context: ContextDep) -> Upload:
+@body_limit(lambda settings: settings.upload_max_bytes)
+async def upload(
+    request: Request, response: Response, context: ContextDep, caller: CallerDep
+) -> Upload:
     """An SAE folder (SAELens, sparsify or dictionary_learning) to be imported, as an archive or
     file by file. Taken are JSON, safetensors and text; pickled weights never are."""
     settings = context.settings
@@ -75,6 +80,7 @@ async def upload(request: Request, response: Response, context: ContextDep) -> U
             )
         finally:
             await run_in_threadpool(store.abandon, incoming)
+    await run_in_threadpool(_note_owner, context, workspace, identity, caller)
     response.headers["Location"] = f"{request.url.path}/{identity}"
     return Upload(
         id=identity,
@@ -88,11 +94,28 @@ async def upload(request: Request, response: Response, context: ContextDep) -> U
 @router.delete(
     "/{upload}", status_code=204, summary="Delete an upload", responses=documented(404, 422)
 )
-def delete(context: ContextDep, upload: uuid.UUID) -> None:
-    """An import that names it and has not begun will fail."""
+def delete(session: SessionDep, context: ContextDep, caller: CallerDep, upload: uuid.UUID) -> None:
+    """An import that names it and has not begun will fail. Only for the API key that sent it and
+    for administrators."""
+    workspace = Workspace(context.settings.artifacts)
+    if not store.exists(workspace, upload):
+        raise not_found("upload", upload)
+    check_owner(caller, store.owner_of(session, upload), "the upload")
     with _told():
-        if not store.remove(Workspace(context.settings.artifacts), upload):
+        store.forget(session, upload)
+        if not store.remove(workspace, upload):
             raise not_found("upload", upload)
+
+
+def _note_owner(
+    context: AppContext, workspace: Workspace, identity: uuid.UUID, caller: Caller
+) -> None:
+    try:
+        with transaction(context.engine) as session:
+            store.note_owner(session, identity, caller.key)
+    except Exception:
+        store.remove(workspace, identity)  # or it would lie there and belong to nobody
+        raise
 
 
 def _sweep(context: AppContext, workspace: Workspace) -> None:

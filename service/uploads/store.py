@@ -1,7 +1,7 @@
 """Uploaded SAE folders on disk: ``uploads/<id>`` under the artifact root, which workers share.
 
 What is still being received lies in ``uploads/incoming-<id>``; an upload takes its name once it is
-unpacked and checked.  Nothing is kept in the database: a folder's time is its age.
+unpacked and checked.  The database knows whose it is and no more: a folder's time is its age.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, delete, select
 from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError, DataError
@@ -28,7 +28,7 @@ from monosemy.formats.archive import (
     unpack,
 )
 from monosemy.workspace import Workspace
-from service.database.tables import Run
+from service.database.tables import Run, Upload
 from service.runs.repository import ACTIVE
 
 PREFIX = "upload:"
@@ -141,6 +141,25 @@ def claim(workspace: Workspace, source: str) -> None:
         os.utime(_root(workspace) / str(named[0]))
 
 
+def exists(workspace: Workspace, identity: uuid.UUID) -> bool:
+    return (_root(workspace) / str(identity)).is_dir()
+
+
+def note_owner(session: Session, identity: uuid.UUID, key: uuid.UUID | None) -> None:
+    """Notes which API key sent an upload."""
+    session.add(Upload(id=identity, created_by=key))
+
+
+def owner_of(session: Session, identity: uuid.UUID) -> uuid.UUID | None:
+    """The API key that sent it; None in open mode and where nobody noted it."""
+    return session.scalar(select(Upload.created_by).where(Upload.id == identity))
+
+
+def forget(session: Session, identity: uuid.UUID) -> None:
+    """Forgets whose it was."""
+    session.execute(delete(Upload).where(Upload.id == identity))
+
+
 def remove(workspace: Workspace, identity: uuid.UUID) -> bool:
     """Whether there was such an upload."""
     folder = _root(workspace) / str(identity)
@@ -160,7 +179,7 @@ def remove_stale(session: Session, workspace: Workspace, hours: float) -> int:
     """
     wanted = _wanted(session)
     oldest = time.time() - hours * 3600
-    removed = 0
+    removed = []
     for folder in _root(workspace).iterdir():
         try:
             old = folder.stat().st_mtime < oldest
@@ -168,8 +187,9 @@ def remove_stale(session: Session, workspace: Workspace, hours: float) -> int:
             continue  # another process was first
         if old and folder.name not in wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed
+            removed.append(folder.name)
+    session.execute(delete(Upload).where(cast(Upload.id, Text).in_(removed)))
+    return len(removed)
 
 
 def _wanted(session: Session) -> set[str]:

@@ -1,0 +1,155 @@
+"""Routes that say who may call them, and what surrounds them decides by what they say.
+
+Nothing is decided by the looks of an address: every route of the API is a ``GuardedRoute``, asks
+for a scope (``service.keys.authorize``) or says that it is for anybody, and whatever else sets it
+apart is noted on its endpoint by the decorators below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope
+
+from service.context import AppContext
+from service.keys import watch
+from service.keys.authorize import Anybody, admit
+from service.keys.authorize import Scope as KeyScope
+from service.problems import Problem
+from service.settings import Settings
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_MOST_DIGITS = 18
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_READS, _QUIET, _LIMIT = "reads_only", "quiet", "body_limit"
+
+
+def reads_only(endpoint: Endpoint) -> Endpoint:
+    """Sent with a body, but changes nothing: the audit log leaves it out."""
+    return _noted(endpoint, _READS, True)
+
+
+def quiet(endpoint: Endpoint) -> Endpoint:
+    """Asked every few seconds by machines: logged at the level DEBUG."""
+    return _noted(endpoint, _QUIET, True)
+
+
+def body_limit(limit: Callable[[Settings], int]) -> Callable[[Endpoint], Endpoint]:
+    """Takes bodies of as many bytes as ``limit`` says, in place of ``MAX_BODY_BYTES``."""
+    return lambda endpoint: _noted(endpoint, _LIMIT, limit)
+
+
+def changes_something(scope: Scope) -> bool:
+    """Whether the request reached a route that may change what is stored; without a word from
+    the route it may."""
+    if scope["method"] in READING_METHODS or scope.get("route") is None:
+        return False
+    return not _note_of(scope, _READS)
+
+
+def is_quiet(scope: Scope) -> bool:
+    """Whether the request reached a route that is asked all the time."""
+    return bool(_note_of(scope, _QUIET))
+
+
+class GuardedRoute(APIRoute):
+    """Asks for the key before a byte of the body is read or anything of the request validated;
+    bounds the body; ends answers that outlive the key.
+
+    Raises ``TypeError`` for an endpoint that does not say who may call it.
+    """
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        scopes = scopes_of(self)
+        limit: Callable[[Settings], int] = getattr(self.endpoint, _LIMIT, lambda _: MAX_BODY_BYTES)
+
+        async def guarded(request: Request) -> Response:
+            context: AppContext = request.app.state.context
+            if scopes:
+                await admit(request, context, scopes)
+            most = limit(context.settings)
+            check_declared(request, most)
+            response = await handle(Request(request.scope, bounded(request.receive, most)))
+            key = getattr(request.state, "key_id", None)
+            if key is not None and isinstance(response, StreamingResponse):
+                watch.end_with_key(response, context.engine, key)
+            return response
+
+        return guarded
+
+
+class Router(APIRouter):
+    """A router of guarded routes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"route_class": GuardedRoute, **options})
+
+
+def scopes_of(route: APIRoute) -> list[str]:
+    """The scopes that a route asks for; none where it is for anybody.
+
+    Raises ``TypeError`` where it says neither.
+    """
+    calls = [each.call for each in _flat(route.dependant)]
+    scopes = [call.needed for call in calls if isinstance(call, KeyScope)]
+    if not scopes and not any(isinstance(call, Anybody) for call in calls):
+        raise TypeError(
+            f"{route.path} does not say who may call it: give it the dependency CanRead, CanInfer,"
+            " CanRun, CanAdminister or ForAnybody"
+        )
+    return scopes
+
+
+def check_declared(request: Request, limit: int) -> None:
+    """413 for a body that is announced to be longer than ``limit``."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > limit):
+        raise _too_large(limit)
+
+
+def bounded(receive: Receive, limit: int) -> Receive:
+    """Hands on a body of at most ``limit`` bytes; 413 beyond, whatever was announced."""
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise _too_large(limit)
+        return message
+
+    return limited
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        413,
+        "content-too-large",
+        "Content too large",
+        f"A request body may have at most {limit} bytes.",
+    )
+
+
+def _flat(dependant: Dependant) -> list[Dependant]:
+    return [dependant, *(each for inner in dependant.dependencies for each in _flat(inner))]
+
+
+def _noted(endpoint: Endpoint, name: str, value: Any) -> Endpoint:
+    setattr(endpoint, name, value)
+    return endpoint
+
+
+def _note_of(scope: Scope, name: str) -> Any:
+    return getattr(scope.get("endpoint"), name, None)
