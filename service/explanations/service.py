@@ -33,9 +33,11 @@ def require_feature(session: Session, reference: str, index: int) -> Sae:
     return found.sae
 
 
-def require_explanation(session: Session, explanation: uuid.UUID) -> Explanation:
+def require_explanation(
+    session: Session, explanation: uuid.UUID, lock: bool = False
+) -> Explanation:
     """404 if there is none."""
-    found = session.get(Explanation, explanation)
+    found = session.get(Explanation, explanation, with_for_update=lock or None)
     if found is None:
         raise no_such_explanation(explanation)
     return found
@@ -43,7 +45,7 @@ def require_explanation(session: Session, explanation: uuid.UUID) -> Explanation
 
 def delete_explanation(session: Session, explanation: uuid.UUID, caller: Caller) -> None:
     """With its scores and votes; 404 if there is none, 403 if it belongs to somebody else."""
-    found = require_explanation(session, explanation)
+    found = require_explanation(session, explanation, lock=True)
     check_owner(caller, found.created_by, "the explanation")
     session.delete(found)
 

@@ -1,0 +1,153 @@
+"""Every route of the API, and what is needed to call it; a new route is among them by itself."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from service.api import PREFIX
+from service.routing import READING_METHODS, GuardedRoute
+from tests.support.hostile import CONFIG, safetensors
+
+SCOPE_OF: dict[tuple[str, str], str | None] = {
+    ("PUT", "/explanations/{explanation}/vote"): "read",
+    ("POST", "/inference/activations"): "infer",
+    ("POST", "/inference/tokenize"): "infer",
+    ("POST", "/inference/contrast"): "infer",
+    ("POST", "/inference/steer"): "infer",
+    ("PATCH", "/queues/{name}"): "admin",
+    ("DELETE", "/saes/{sae}"): "admin",
+    ("GET", "/audit"): "admin",
+    ("GET", "/keys"): "admin",
+    ("POST", "/keys"): "admin",
+    ("DELETE", "/keys/{key}"): "admin",
+    ("GET", "/healthz"): None,
+    ("GET", "/readyz"): None,
+    ("GET", "/docs"): None,
+    ("GET", "/openapi.json"): None,
+}
+"""Where it is not ``read`` for GET and ``run`` for the rest; None is for anybody."""
+
+ADDS = {
+    ("POST", "/runs"),
+    ("POST", "/lists"),
+    ("POST", "/saes/uploads"),
+    ("POST", "/saes/{sae}/features/{index}/tags"),
+    ("POST", "/saes/{sae}/features/{index}/explanations"),
+    ("POST", "/saes/{sae}/features/{index}/scores"),
+    ("POST", "/explanations/{explanation}/scores"),
+    ("PUT", "/explanations/{explanation}/vote"),
+}
+"""What only adds something of the caller's; every other call that writes is for owners."""
+
+_ENTRY = {"sae": "demo", "feature": 3}
+_JUDGED = [{"activating": number % 2 == 0, "answer": number % 3 == 0} for number in range(8)]
+_TEXT = {"sae": "demo", "text": "the king"}
+
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/runs"): {"kind": "train", "name": "once"},
+    ("PATCH", "/runs/{run_id}"): {"priority": -1},
+    ("PATCH", "/queues/{name}"): {"max_running": 0},
+    ("POST", "/keys"): {"name": "made"},
+    ("PATCH", "/lists/{list}"): {"description": "changed"},
+    ("POST", "/lists/{list}/entries"): {"entries": [_ENTRY]},
+    ("POST", "/lists/{list}/entries/remove"): {"entries": [_ENTRY]},
+    ("POST", "/lists/{list}/entries/move"): {"entries": [_ENTRY], "to": 0},
+    ("POST", "/saes/{sae}/features/{index}/tags"): {"tags": ["mine"]},
+    ("POST", "/saes/{sae}/features/{index}/explanations"): {"text": "Said by a person."},
+    ("POST", "/saes/{sae}/features/{index}/scores"): {},
+    ("POST", "/explanations/{explanation}/scores"): {
+        "scorer": "detection",
+        "source": "elsewhere",
+        "judgements": _JUDGED,
+    },
+    ("PUT", "/explanations/{explanation}/vote"): {"value": 1},
+    ("POST", "/inference/activations"): _TEXT,
+    ("POST", "/inference/tokenize"): _TEXT,
+    ("POST", "/inference/contrast"): {"sae": "demo", "a": ["the king"], "b": ["the queen"]},
+    ("POST", "/inference/steer"): {
+        "sae": "demo",
+        "prompt": "the king",
+        "features": [{"index": 3, "strength": 1.0, "unit": "activation"}],
+    },
+}
+FILES = [
+    ("files", ("cfg.json", CONFIG)),
+    ("files", ("sae_weights.safetensors", safetensors())),
+]
+QUERIES = {"/search": {"q": "king"}, "/saes/{sae}/activations.{form}": {"features": "3"}}
+NOWHERE = str(uuid.UUID(int=0))
+MISSING: dict[str, str] = {
+    "run_id": NOWHERE,
+    "name": "none",
+    "key": NOWHERE,
+    "upload": NOWHERE,
+    "sae": "none",
+    "index": "3",
+    "list": "none",
+    "tag": "none",
+    "form": "parquet",
+    "explanation": NOWHERE,
+    "comparison": NOWHERE,
+}
+"""A value of every parameter of a path that names nothing."""
+
+Maker = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Address:
+    """A method and the template of a path, without the prefix of the API."""
+
+    method: str
+    template: str
+    full: str
+    route: APIRoute
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.method, self.template
+
+    @property
+    def needed(self) -> str | None:
+        """The scope that it should ask for."""
+        return SCOPE_OF.get(self.name, "read" if self.method in READING_METHODS else "run")
+
+    @property
+    def writes(self) -> bool:
+        return self.method not in READING_METHODS and not hasattr(self.route.endpoint, "reads_only")
+
+    def path(self, values: Mapping[str, str | Maker]) -> str:
+        """With ``values``, or what they make, in place of the parameters."""
+        filled = self.full
+        for parameter in self.route.param_convertors:
+            value = values[parameter]
+            chosen = value() if callable(value) else value
+            filled = filled.replace(f"{{{parameter}}}", chosen)
+        return filled
+
+    def sent(self) -> dict[str, Any]:
+        """What an HTTP client sends along, so that the request validates."""
+        if self.name == ("POST", "/saes/uploads"):
+            return {"files": FILES}
+        body = BODIES.get(self.name)
+        if self.name == ("POST", "/lists"):
+            body = {"name": f"list {uuid.uuid4().hex}"}
+        query = QUERIES.get(self.template, {})
+        return {"params": query, **({} if body is None else {"json": body})}
+
+
+def every_route(app: FastAPI) -> list[Address]:
+    """Raises ``AssertionError`` for a route that is not guarded."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        route, path = context.original_route, context.path or ""
+        assert isinstance(route, GuardedRoute), f"{path} is served by no route of service.routing"
+        template = path.removeprefix(PREFIX)
+        found += [Address(method, template, path, route) for method in sorted(route.methods)]
+    return found
