@@ -9,7 +9,7 @@ import sys
 from contextvars import ContextVar
 from typing import TextIO
 
-from monosemy.redaction import without_keys
+from monosemy.redaction import scrubbed, without_keys
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the request being served."""
@@ -39,7 +39,11 @@ class JsonFormatter(logging.Formatter):
         entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return without_keys(json.dumps(entry, default=str, ensure_ascii=False))
+        return json.dumps(scrubbed(entry), default=_text, ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    return without_keys(str(value))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

@@ -68,7 +68,7 @@ def check(source: Path, reporter: Reporter) -> dict[str, Any]:
     """Reads every file of a backup; ``MonosemyError`` names what is missing or damaged."""
     try:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
-        files = manifest["files"]
+        files, _ = manifest["files"], manifest["files"][DUMP]
     except (OSError, ValueError, KeyError, TypeError):
         raise MonosemyError(f"{source} holds no backup: no readable {MANIFEST}.") from None
     if manifest.get("format") != FORMAT:
@@ -89,10 +89,15 @@ def restore(
 ) -> dict[str, Any]:
     """Puts a backup into an empty database and an empty artifact folder, and migrates it.
 
-    Every file is checked before anything is touched.  Raises ``MonosemyError`` for a damaged
-    backup, and, unless ``replace``, for a target that holds something.
+    Every file is checked before anything is touched, and no file is copied that the manifest does
+    not name.  Raises ``MonosemyError`` for a damaged backup, for a dump with anything but tables,
+    and, unless ``replace``, for a target that holds something.
+
+    The dump's SQL runs with the rights of the role in ``url``.  Hashes tell damage, not intent: who
+    can change a backup can change its manifest.
     """
     manifest = check(source, reporter)
+    programs.check_contents(source / DUMP)
     full = _has_rows(url) or (artifacts.is_dir() and any(artifacts.iterdir()))
     if full and not replace:
         raise MonosemyError(
@@ -106,14 +111,23 @@ def restore(
     with reporter.stage("database", 1, "dumps") as stage:
         programs.load(url, source / DUMP)
         stage.advance()
-    _copy_all(source / ARTIFACTS, artifacts, reporter)
+    named = {source / name for name in manifest["files"]}
+    _copy_all(source / ARTIFACTS, artifacts, reporter, named)
     migrate(url)
     return manifest
 
 
-def _copy_all(source: Path, target: Path, reporter: Reporter) -> dict[str, dict[str, Any]]:
-    """Copies what is to be kept; bytes and SHA-256 of each file by its path in the backup."""
-    paths = list(_kept(source))
+def is_superuser(url: str) -> bool:
+    """Whether the role in ``url`` may do anything to the database server and its machine."""
+    return bool(_ask(url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0])
+
+
+def _copy_all(
+    source: Path, target: Path, reporter: Reporter, named: set[Path] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Copies what is to be kept, of it only what is ``named``; bytes and SHA-256 of each file by
+    its path in the backup."""
+    paths = [path for path in _kept(source) if named is None or path in named]
     copied: dict[str, dict[str, Any]] = {}
     total = sum(path.stat().st_size for path in paths if path.is_file())
     target.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -32,6 +33,58 @@ def load(url: str, file: Path) -> None:
     name = str(conninfo_to_dict(url)["dbname"])
     options = ("--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
     _run("pg_restore", url, *options, f"--dbname={name}", str(file))
+
+
+_CONTENTS = frozenset(
+    {
+        "SCHEMA",
+        "EXTENSION",
+        "TABLE",
+        "SEQUENCE",
+        "SEQUENCE OWNED BY",
+        "SEQUENCE SET",
+        "DEFAULT",
+        "TABLE DATA",
+        "CONSTRAINT",
+        "FK CONSTRAINT",
+        "INDEX",
+        "COMMENT",
+    }
+)
+"""Kinds of entries that a dump of ours has."""
+_EXTENSIONS = frozenset({"vector", "pg_trgm", "plpgsql"})
+
+
+def check_contents(file: Path) -> None:
+    """``MonosemyError`` for a dump that holds functions, triggers, roles' rights or anything else
+    that ours do not: it was not written by ``monosemy backup``.
+
+    What the entries say in SQL is not looked at; that is the matter of the role that runs it.
+    """
+    done = subprocess.run(
+        [_find("pg_restore"), "--list", str(file)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise MonosemyError(f"{file} is no dump that pg_restore can read.")
+    for line in done.stdout.splitlines():
+        if line.startswith(";") or not line.strip():
+            continue
+        entry = _ENTRY.match(line)
+        kind = next(
+            (each for each in _LONGEST_FIRST if entry and entry[1].startswith(f"{each} ")), None
+        )
+        foreign = (
+            kind == "EXTENSION" and entry is not None and entry[1].split()[2] not in _EXTENSIONS
+        )
+        if kind is None or foreign:
+            raise MonosemyError(
+                f"{file} holds what no backup of ours does: {line.strip()[:200]}",
+                "Restore only what 'monosemy backup' wrote.",
+            )
+
+
+_ENTRY = re.compile(r"\d+; \d+ \d+ (.+)")
+_LONGEST_FIRST = sorted(_CONTENTS, key=len, reverse=True)
 
 
 def _run(program: str, url: str, *options: str) -> None:

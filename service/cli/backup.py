@@ -44,11 +44,20 @@ def restore(
 
     Every file is checked first.  Stop API and workers before.
 
+    A backup holds SQL, which runs with the rights of the role in MONOSEMY_DATABASE_URL: restore
+    only what you or yours have written, by a role that is no superuser.
+
     Example: monosemy restore /backups/2026-11-24
     """
+    from service.backup.backup import is_superuser
     from service.backup.backup import restore as put_back
 
     settings = Settings()
+    if is_superuser(_url(settings)):
+        say(
+            "The database role is a superuser, and so will be the SQL of the backup: restore only"
+            " what you trust, or name a lesser role in MONOSEMY_DATABASE_URL."
+        )
     with reporting(None) as reporter:
         manifest = put_back(_url(settings), settings.artifacts, source, reporter, replace)
     _tell("Restored", manifest, as_json)

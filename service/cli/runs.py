@@ -40,7 +40,12 @@ def submit(
         list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(min=-100, max=100, help="Of runs that wait, higher ones go first.")
+        int | None,
+        typer.Option(
+            min=-100,
+            max=100,
+            help="Of runs that wait, higher ones go first; above 0 is for administrators.",
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the run until it ends.")] = False,
     as_json: JsonFlag = False,
@@ -133,7 +138,10 @@ def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
 @readable_errors
 def prioritise(
     run_id: RunId,
-    priority: Annotated[int, typer.Argument(min=-100, max=100, help="0 is the usual one.")],
+    priority: Annotated[
+        int,
+        typer.Argument(min=-100, max=100, help="0 is the usual one; above is for administrators."),
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Put a run that waits before or behind others.

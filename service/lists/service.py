@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import uuid
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.csv_text import csv_lines
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
 from service.keys.authorize import Caller
@@ -193,7 +192,7 @@ def export(engine: Engine, list_id: uuid.UUID, form: ExportFormat) -> Iterator[s
     An entry that moves meanwhile may come twice or not at all.
     """
     if form == "csv":
-        yield _csv_lines([_COLUMNS])
+        yield csv_lines([_COLUMNS])
     after: int | None = None
     while True:
         with transaction(engine) as session:
@@ -202,13 +201,7 @@ def export(engine: Engine, list_id: uuid.UUID, form: ExportFormat) -> Iterator[s
             return
         after = rows[-1].position
         cells = [[getattr(row, name) for name in _COLUMNS] for row in rows]
-        yield _csv_lines(cells) if form == "csv" else _json_lines(cells)
-
-
-def _csv_lines(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
+        yield csv_lines(cells) if form == "csv" else _json_lines(cells)
 
 
 def _json_lines(rows: Sequence[Sequence[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from monosemy.formats.saelens import load_sae
 from monosemy.progress import SILENT
 from monosemy.workspace import Workspace
 from service.app import create_app
-from service.backup.backup import MANIFEST, back_up, check, restore
+from service.backup.backup import DUMP, MANIFEST, back_up, check, is_superuser, restore
 from service.cli.main import app
 from service.database.migrate import downgrade, head_revision, migrate
 from service.database.session import make_engine
@@ -111,6 +112,63 @@ def test_a_damaged_backup_touches_nothing(
     engine.dispose()
 
 
+def test_only_what_the_manifest_names_comes_back(
+    kept: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(kept, copy)
+    (copy / "artifacts" / "saes" / "planted").mkdir()
+    (copy / "artifacts" / "saes" / "planted" / "cfg.json").write_text("{}")
+    restore(empty_database_url, tmp_path / "artifacts", copy, SILENT)
+    assert any((tmp_path / "artifacts" / "saes").iterdir())
+    assert not (tmp_path / "artifacts" / "saes" / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "CREATE FUNCTION planted() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE VIEW planted AS SELECT * FROM runs",
+        "CREATE RULE planted AS ON INSERT TO runs DO NOTHING",
+        "CREATE EXTENSION citext",
+    ],
+)
+def test_a_dump_with_anything_else_is_refused(
+    empty_database_url: str, tmp_path: Path, planted: str
+) -> None:
+    migrate(empty_database_url)
+    engine = make_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text(planted))
+    engine.dispose()
+    back_up(empty_database_url, tmp_path / "nothing", tmp_path / "b", SILENT)
+    with pytest.raises(MonosemyError, match="holds what no backup of ours does"):
+        restore(empty_database_url, tmp_path / "artifacts", tmp_path / "b", SILENT, replace=True)
+    engine = make_engine(empty_database_url)
+    with engine.connect() as connection:  # nothing was emptied
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("fault", ["not named", "no dump"])
+def test_the_dump_is_checked_as_well(
+    kept: Path, empty_database_url: str, tmp_path: Path, fault: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(kept, copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    if fault == "not named":
+        del manifest["files"][DUMP]
+    else:
+        (copy / DUMP).write_bytes(b"PGDMP nonsense")
+        digest = hashlib.sha256(b"PGDMP nonsense").hexdigest()
+        manifest["files"][DUMP] = {"bytes": 14, "sha256": digest}
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(MonosemyError):
+        restore(empty_database_url, tmp_path / "artifacts", copy, SILENT)
+    assert not (tmp_path / "artifacts").exists()
+
+
 def test_a_backup_of_an_older_schema_is_brought_up(
     trained: Trained, empty_database_url: str, tmp_path: Path
 ) -> None:
@@ -152,3 +210,4 @@ def test_the_commands(
     monkeypatch.setenv("MONOSEMY_DATABASE_URL", empty_database_url)
     done = CliRunner().invoke(app, ["restore", str(target)])
     assert done.exit_code == 0 and "Restored" in done.output, done.output
+    assert ("is a superuser" in done.output) is is_superuser(empty_database_url)
