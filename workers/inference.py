@@ -24,6 +24,7 @@ from monosemy.workspace import Workspace
 from service import logs, problems, tracing
 from service.middleware import RequestBoundary
 from service.problems import Problem, unavailable
+from service.routing import quiet
 from service.runs.sources import check_path
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
@@ -102,10 +103,12 @@ def create_app(settings: Settings) -> FastAPI:
             return {"embeddings": engine.embed(body.texts)}
 
     @app.get("/healthz")
+    @quiet
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/metrics")
+    @quiet
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -150,7 +153,13 @@ def main() -> None:
     options = parser.parse_args()
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, "inference")
-    uvicorn.run(create_app(settings), host=options.host, port=options.port, log_config=None)
+    uvicorn.run(
+        create_app(settings),
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        proxy_headers=False,
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Sae
+from service.keys.service import create_key, list_keys
 from tests.support import run_acts as acts
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
@@ -31,8 +32,8 @@ ORDER = np.random.default_rng(0).permutation(64)
 """Feature ``i`` of the copy is feature ``ORDER[i]`` of the original."""
 
 
-def execute(trained: Trained, spec: dict[str, Any]) -> Any:
-    run = acts.submit(trained.engine, spec)
+def execute(trained: Trained, spec: dict[str, Any], key: uuid.UUID | None = None) -> Any:
+    run = acts.submit(trained.engine, spec, created_by=key)
     gpu = GpuRuns(trained.settings, trained.engine)
     assert Worker("gpu", trained.settings, gpu, trained.engine)._take_one()
     return acts.load(trained.engine, run)
@@ -212,3 +213,17 @@ def test_names_are_checked_when_it_is_submitted(copy: Sae, client: TestClient) -
         answer = client.post("/api/v1/runs", json={"kind": "compare", **spec})
         assert answer.status_code == 422, answer.text
         assert [error["path"] for error in answer.json()["errors"]] == [path]
+
+
+def test_another_keys_comparison_stays(trained: Trained, copy: Sae) -> None:
+    secret = "a-secret-of-thirty-two-characters"
+    with transaction(trained.engine) as session:
+        for name in ("first", "second"):
+            create_key(session, name, ["run"], secret)
+        keys = [key.id for key in list_keys(session) if key.name in ("first", "second")]
+    spec = {"kind": "compare", "sae": "copy", "other": "tiny"}
+    of_first, of_second, again = (execute(trained, spec, keys[n]).id for n in (0, 1, 0))
+    with transaction(trained.engine) as session:
+        kept = select(Comparison.id, Comparison.created_by).where(Comparison.sae_a == copy.id)
+        assert dict(session.execute(kept).tuples().all()) == {again: keys[0], of_second: keys[1]}
+        assert session.get(Comparison, of_first) is None
