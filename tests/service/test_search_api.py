@@ -117,7 +117,7 @@ def test_without_the_embedder_the_answer_is_lexical_and_says_so(
 @pytest.mark.parametrize(
     ("status", "answer", "told"),
     [
-        (500, {"detail": "boom"}, "failed with status 500: boom"),
+        (500, {"detail": "boom"}, "The inference server failed: boom"),
         (200, {"embeddings": [[1.0, 2.0]]}, "2 numbers"),
         (200, {"embeddings": []}, "no embeddings"),
         (200, {"embeddings": ["x"]}, "no embeddings"),
