@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
@@ -25,11 +26,14 @@ from service.docs import openapi
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.keys.service import digest
+from service.lanes import Lanes
 from service.logs import configure_logging
 from service.middleware import LoopbackOnly, RequestBoundary, is_loopback
 from service.models.tokens import TokenTables
 from service.settings import Settings, get_settings
+from service.shared import Shared
 from service.system import endpoints as system
+from service.system.checks import READY_SECONDS, Checks
 from service.system.metrics import DatabaseCollector, HttpMetrics
 from service.tracing import configure_tracing
 from service.version import version
@@ -58,17 +62,30 @@ def create_app(
         configure_logging(settings.log_level)
         configure_tracing(settings.otel_endpoint, "api")
         engine = make_engine(settings.database_url, pool_size=POOL_SIZE)
-        inference = InferenceClient(settings.inference_url, inference_transport)
+        inference = InferenceClient.of(settings, inference_transport)
         collector = DatabaseCollector(engine)
         registry.register(collector)
         rates = KeyRates(settings.redis_url)
-        app.state.context = AppContext(settings, engine, inference, TokenTables(), registry, rates)
+        checks = Checks(settings, inference)
+        lanes = Lanes(settings)
+        app.state.context = AppContext(
+            settings,
+            engine,
+            inference,
+            TokenTables(),
+            registry,
+            rates,
+            lanes,
+            Shared(partial(lanes.checks.run, checks), READY_SECONDS),
+            Shared(partial(lanes.reports.run, partial(generate_latest, registry)), 0.0),
+        )
         logger.info("started", extra={"version": version(), "keys": settings.require_keys})
         try:
             yield
         finally:
             registry.unregister(collector)
             inference.close()
+            checks.close()
             rates.close()
             engine.dispose()
 

@@ -14,8 +14,11 @@ from sqlalchemy.orm import Session
 
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
+from service.lanes import Lanes
 from service.models.tokens import TokenTables
 from service.settings import Settings
+from service.shared import Shared
+from service.system.schemas import Check
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class AppContext:
     """This app's own Prometheus metrics."""
     rates: KeyRates
     """How often keys call."""
+    lanes: Lanes
+    """Threads and places set apart for what may take long."""
+    readiness: Shared[dict[str, Check]]
+    """What the last look at the parts found."""
+    metrics: Shared[bytes]
+    """The Prometheus page; scrapes at the same time share one."""
 
 
 async def get_context(request: Request) -> AppContext:

@@ -14,19 +14,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope
+from starlette.types import Scope
 
+from service.bodies import bounded, check_declared
 from service.context import AppContext
 from service.keys import watch
 from service.keys.authorize import Anybody, admit
 from service.keys.authorize import Scope as KeyScope
-from service.problems import Problem
 from service.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-_MOST_DIGITS = 18
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -79,11 +77,13 @@ class GuardedRoute(APIRoute):
             if scopes:
                 await admit(request, context, scopes)
             most = limit(context.settings)
-            check_declared(request, most)
-            response = await handle(Request(request.scope, bounded(request.receive, most)))
+            check_declared(request.headers, most)
+            pace = (context.settings.body_idle_seconds, context.settings.body_least_rate)
+            body = bounded(request.receive, most, *pace)
+            response = await handle(Request(request.scope, body))
             key = getattr(request.state, "key_id", None)
             if key is not None and isinstance(response, StreamingResponse):
-                watch.end_with_key(response, context.engine, key)
+                watch.end_with_key(response, context, key)
             return response
 
         return guarded
@@ -109,37 +109,6 @@ def scopes_of(route: APIRoute) -> list[str]:
             " CanRun, CanAdminister or ForAnybody"
         )
     return scopes
-
-
-def check_declared(request: Request, limit: int) -> None:
-    """413 for a body that is announced to be longer than ``limit``."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > limit):
-        raise _too_large(limit)
-
-
-def bounded(receive: Receive, limit: int) -> Receive:
-    """Hands on a body of at most ``limit`` bytes; 413 beyond, whatever was announced."""
-    seen = 0
-
-    async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            raise _too_large(limit)
-        return message
-
-    return limited
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(
-        413,
-        "content-too-large",
-        "Content too large",
-        f"A request body may have at most {limit} bytes.",
-    )
 
 
 def _flat(dependant: Dependant) -> list[Dependant]:

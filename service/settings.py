@@ -50,6 +50,15 @@ class Settings(BaseSettings):
     """Redis or Valkey, as ``redis://host:6379/0`` or ``unix:///path``."""
     inference_url: str | None = None
     """Address of the warm inference server, as the API calls it."""
+    parts_token: SecretStr | None = None
+    """Secret that API and workers show to the inference server; ``monosemy up`` makes one.  Without
+    one the inference server serves loopback addresses only."""
+    inference_places: int = Field(8, ge=1, le=256)
+    """Inference calls at a time; one API key gets at most three quarters of them.  As many searches
+    at a time may wait for the embedder."""
+    inference_queue: int = Field(32, ge=0, le=10_000)
+    """Inference calls that may wait for a place, taken in turns by API key; beyond them callers are
+    told to come back (503)."""
     host: str = "127.0.0.1"
     """Where the API listens."""
     port: int = 8420
@@ -136,6 +145,14 @@ class Settings(BaseSettings):
     """Largest body of an uploaded SAE."""
     upload_max_unpacked_bytes: int = Field(8 * 2**30, ge=1)
     """Most bytes that an uploaded archive may unpack to."""
+    upload_key_count: int = Field(10, ge=1)
+    """Uploads that one API key may have waiting for an import."""
+    upload_key_bytes: int = Field(16 * 2**30, ge=1)
+    """Bytes, unpacked, that the waiting uploads of one API key may have together."""
+    body_idle_seconds: float = Field(30.0, gt=0)
+    """A request whose body brings nothing for so long is ended (408)."""
+    body_least_rate: float = Field(1024.0, ge=0)
+    """Bytes a second that a body has to bring on average, once ``body_idle_seconds`` are over."""
     upload_keep_hours: float = Field(24.0, gt=0, le=24 * 365)
     """Uploads that no import has asked for are removed after so many hours."""
     otel_endpoint: str | None = None

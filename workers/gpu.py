@@ -251,7 +251,7 @@ class GpuRuns:
         work = interpretation.lead(run.id, run.attempt, spec, reporter)
         result = asyncio.run(until_stopped(work, reporter))
         if isinstance(spec, ExplainRun):
-            inference = InferenceClient(self.settings.inference_url)
+            inference = InferenceClient.of(self.settings)
             Embeddings(self.engine, inference).fill(uuid.UUID(result["sae_id"]), reporter)
         return result
 

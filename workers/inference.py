@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -26,6 +25,7 @@ from service.middleware import RequestBoundary
 from service.problems import Problem, unavailable
 from service.routing import quiet
 from service.runs.sources import check_path
+from service.server import serve
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
 from workers.failures import describe_failure, is_out_of_memory, without_secrets
@@ -153,13 +153,7 @@ def main() -> None:
     options = parser.parse_args()
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, "inference")
-    uvicorn.run(
-        create_app(settings),
-        host=options.host,
-        port=options.port,
-        log_config=None,
-        proxy_headers=False,
-    )
+    serve(create_app(settings), options.host, options.port)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class InterpRuns:
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
-        self.inference = InferenceClient(settings.inference_url)
+        self.inference = InferenceClient.of(settings)
         self.embeddings = Embeddings(engine, self.inference)
         self.interpretation = Interpretation(
             engine,

@@ -76,24 +76,16 @@ def serve(host: Host = None, port: Port = None) -> None:
 
     Example: monosemy serve --port 8420
     """
-    import uvicorn
-
     # The app itself refuses a public address without keys, so its settings must know the address.
     settings = settings_with(host=host, port=port)
     from service.app import create_app
+    from service.server import serve as serve_app
 
     app = create_app(settings)
     # What is imported stays: looking through it again and again held requests up for 0.1 s.
     gc.collect()
     gc.freeze()
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
+    serve_app(app, settings.host, settings.port)
 
 
 @readable_errors

@@ -10,9 +10,14 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import MonosemyError
 
+POOL_SECONDS = 10.0
+"""Longest wait for a connection of the pool; beyond it the database counts as not available."""
 
-def make_engine(url: str | None, pool_size: int = 5) -> Engine:
+
+def make_engine(url: str | None, pool_size: int = 5, connect_seconds: int | None = None) -> Engine:
     """An engine on psycopg 3 whose pool notices a restarted server before it hands out a dead link.
+
+    ``connect_seconds``: to connect within; the system's own patience unless given.
 
     Raises ``MonosemyError`` when no address is configured.
     """
@@ -25,7 +30,13 @@ def make_engine(url: str | None, pool_size: int = 5) -> Engine:
     if scheme in ("postgres", "postgresql"):
         url = f"postgresql+psycopg{separator}{rest}"
     return create_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        pool_timeout=POOL_SECONDS,
+        connect_args={} if connect_seconds is None else {"connect_timeout": connect_seconds},
     )
 
 

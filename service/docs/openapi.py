@@ -71,7 +71,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _always(operation: dict[str, Any]) -> list[int]:
-    """Statuses that come from before the endpoint: unreadable and too large bodies, key limits."""
-    bodies = [400, 413] if "requestBody" in operation else []
+    """Statuses that come from before the endpoint: bodies that cannot be taken, key limits."""
+    bodies = [400, 408, 413] if "requestBody" in operation else []
     keys = [429] if operation.get("security") else []
     return bodies + keys

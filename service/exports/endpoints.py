@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -17,7 +18,7 @@ from service.exports.activations import (
     open_index,
 )
 from service.exports.features import feature_batches, feature_schema
-from service.exports.stream import MEDIA_TYPES, Form, streamed
+from service.exports.stream import MEDIA_TYPES, Form, begun, streamed
 from service.keys.authorize import CanRead
 from service.problems import documented
 from service.routing import Router
@@ -47,7 +48,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
     response_class=StreamingResponse,
     responses={**_FILE, **documented(404, 422)},
 )
-def features(
+async def features(
     context: ContextDep,
     sae: SaeReference,
     form: FileForm,
@@ -57,10 +58,15 @@ def features(
 ) -> StreamingResponse:
     """All features by ascending index: statistics, evidence label, best explanation, and all scores
     of that one. What is written while the file is sent may be in its later parts."""
-    with transaction(context.engine) as session:
-        found, _ = find_sae(session, sae)
-    batches = feature_batches(context.engine, found.id, scorer)
-    return streamed(f"features-{found.id}", feature_schema(), batches, form)
+
+    def begin() -> tuple[str, Iterator[bytes]]:
+        with transaction(context.engine) as session:
+            found, _ = find_sae(session, sae)
+        batches = feature_batches(context.engine, found.id, scorer)
+        return f"features-{found.id}", begun(feature_schema(), batches, form)
+
+    name, pieces = await context.lanes.exports.run(begin)
+    return streamed(name, pieces, form, context.lanes.exports)
 
 
 @router.get(
@@ -69,7 +75,7 @@ def features(
     response_class=StreamingResponse,
     responses={**_FILE, **documented(404, 409, 422)},
 )
-def activations(
+async def activations(
     context: ContextDep,
     sae: SaeReference,
     form: FileForm,
@@ -81,8 +87,13 @@ def activations(
     """One row per token on which a feature fires, by feature, then by position: the token's flat
     position in the text, its document, row, offset in the row, id, and the activation. Out of the
     index; values are exact to 2^-11 of themselves."""
-    with transaction(context.engine) as session:
-        found, _ = find_sae(session, sae)
-        index = open_index(Workspace(context.settings.artifacts), found)
-    batches = activation_batches(index, chosen_features(index, features))
-    return streamed(f"activations-{found.id}", activation_schema(), batches, form)
+
+    def begin() -> tuple[str, Iterator[bytes]]:
+        with transaction(context.engine) as session:
+            found, _ = find_sae(session, sae)
+            index = open_index(Workspace(context.settings.artifacts), found)
+        batches = activation_batches(index, chosen_features(index, features))
+        return f"activations-{found.id}", begun(activation_schema(), batches, form)
+
+    name, pieces = await context.lanes.exports.run(begin)
+    return streamed(name, pieces, form, context.lanes.exports)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from starlette.responses import StreamingResponse
 
+from service.places import Lane
+from service.streams import each_in
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -69,11 +72,13 @@ def encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: Form) ->
     yield outlet.take()
 
 
-def streamed(
-    name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Form
-) -> StreamingResponse:
-    """The file as an answer; what fails in the first batch is a problem still."""
+def begun(schema: pa.Schema, batches: Iterator[pa.RecordBatch], form: Form) -> Iterator[bytes]:
+    """The bytes of a file whose first batch is made at once: what fails in it is raised here."""
     first = next(batches, None)
-    pieces = encoded(schema, batches if first is None else chain([first], batches), form)
+    return encoded(schema, batches if first is None else chain([first], batches), form)
+
+
+def streamed(name: str, pieces: Iterator[bytes], form: Form, lane: Lane) -> StreamingResponse:
+    """The file as an answer; each piece is made in a thread of ``lane``."""
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
-    return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=headers)
+    return StreamingResponse(each_in(lane, pieces), media_type=MEDIA_TYPES[form], headers=headers)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from monosemy.errors import MonosemyError
 from service import logs, tracing
+from service.settings import Settings
 
 CONNECT_SECONDS = 2.0
 ACTIVATIONS_SECONDS = 120.0
@@ -36,10 +38,28 @@ class InferenceRefused(MonosemyError):
 class InferenceClient:
     """Thread-safe; one per process.  Every method raises ``InferenceAway`` when nothing answers."""
 
-    def __init__(self, url: str | None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        transport: httpx.BaseTransport | None = None,
+        token: SecretStr | None = None,
+    ) -> None:
+        """``token``: what the inference server lets its callers in by."""
         self.url = url
+        headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+        # How many calls there are at a time is decided before; here none waits for another.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
-        self._http = httpx.Client(transport=transport, trust_env=False)
+        self._http = httpx.Client(
+            transport=transport, trust_env=False, headers=headers, limits=limits
+        )
+
+    @classmethod
+    def of(
+        cls, settings: Settings, transport: httpx.BaseTransport | None = None
+    ) -> InferenceClient:
+        """That of the settings."""
+        return cls(settings.inference_url, transport, settings.parts_token)
 
     def close(self) -> None:
         self._http.close()
@@ -58,7 +78,7 @@ class InferenceClient:
         best first."""
         return self._post("/contrast", body, CONTRAST_SECONDS)
 
-    def steer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def steer(self, body: dict[str, Any]) -> Generator[dict[str, Any]]:
         """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
 
         What the request lacks is raised before the first one.  Close the iterator to have the

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+from fastapi import Response
 
 from service.context import AppContext, ContextDep
 from service.database.session import transaction
@@ -17,7 +20,8 @@ from service.inference.contrast_schemas import (
 )
 from service.inference.rerank import rerank
 from service.inference.service import inference_problems, sae_body
-from service.keys.authorize import CanInfer
+from service.inference.turns import answered
+from service.keys.authorize import CanInfer, KeyId
 from service.problems import documented
 from service.routing import Router, reads_only
 from service.saes.repository import find_sae
@@ -29,15 +33,20 @@ router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer]
 @router.post(
     "/contrast",
     summary="Features that tell one set of texts from another",
+    response_model=ContrastResponse,
     responses=documented(404, 413, 422, 502, 503),
 )
 @reads_only
-def contrast(context: ContextDep, request: ContrastRequest) -> ContrastResponse:
+async def contrast(context: ContextDep, key: KeyId, request: ContrastRequest) -> Response:
     """Each text is read by the host model and SAE, each feature pooled to one value per text, and
     the values of the two sets compared. P-values are those of the best of all features (permutation
     test, maxT), so that what any two sets of texts would show by chance is told as such. With
     `rerank` the candidates of the positive side are ordered by the statistic and by how near their
     explanations are to a description, joined by reciprocal rank fusion."""
+    return await answered(context, key, partial(_contrast, context, request))
+
+
+def _contrast(context: AppContext, request: ContrastRequest) -> ContrastResponse:
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
     candidates = request.rerank.candidates if request.rerank else 0

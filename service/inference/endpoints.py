@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from service.context import ContextDep
+from functools import partial
+
+from fastapi import Response
+
+from service.context import AppContext, ContextDep
 from service.database.session import transaction
 from service.inference.schemas import (
     ActivationsRequest,
@@ -20,7 +24,8 @@ from service.inference.service import (
     prompt_body,
     sae_body,
 )
-from service.keys.authorize import CanInfer
+from service.inference.turns import answered
+from service.keys.authorize import CanInfer, KeyId
 from service.models.repository import find_model
 from service.problems import documented
 from service.routing import Router, reads_only
@@ -33,12 +38,17 @@ router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer]
 @router.post(
     "/activations",
     summary="Top features of every token of a text",
+    response_model=ActivationsResponse,
     responses=documented(404, 413, 422, 502, 503),
 )
 @reads_only
-def activations(context: ContextDep, request: ActivationsRequest) -> ActivationsResponse:
+async def activations(context: ContextDep, key: KeyId, request: ActivationsRequest) -> Response:
     """Runs the host model and one or several of its SAEs on a text or chat, on the warm inference
     server, and adds labels.  Features asked for by index come with their value on every token."""
+    return await answered(context, key, partial(_activations, context, request))
+
+
+def _activations(context: AppContext, request: ActivationsRequest) -> ActivationsResponse:
     choices = request.choices()
     # No transaction is held open while the model runs.
     with transaction(context.engine) as session:
@@ -64,12 +74,17 @@ def activations(context: ContextDep, request: ActivationsRequest) -> Activations
 @router.post(
     "/tokenize",
     summary="Tokens of a text or chat",
+    response_model=TokenizeResponse,
     responses=documented(404, 413, 422, 502, 503),
 )
 @reads_only
-def tokenize(context: ContextDep, request: TokenizeRequest) -> TokenizeResponse:
+async def tokenize(context: ContextDep, key: KeyId, request: TokenizeRequest) -> Response:
     """Cuts a text as the host model's own tokenizer does, or a chat once its template has written
     it.  No model is loaded for it."""
+    return await answered(context, key, partial(_tokenize, context, request))
+
+
+def _tokenize(context: AppContext, request: TokenizeRequest) -> TokenizeResponse:
     with transaction(context.engine) as session:
         sae, model = None, None
         if request.sae is not None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
-from fastapi.responses import StreamingResponse
+from fastapi import Response
 from sqlalchemy.orm import Session
 
-from service.context import ContextDep
+from service.context import AppContext, ContextDep
 from service.database.session import transaction
 from service.features.repository import labels_of, max_activations
 from service.inference.client import InferenceAway, InferenceRefused, fault_for
@@ -25,11 +27,13 @@ from service.inference.steering_schemas import (
     WrittenText,
     WrittenToken,
 )
-from service.keys.authorize import CanInfer
+from service.inference.turns import answered
+from service.keys.authorize import CanInfer, KeyId
 from service.problems import documented, invalid
 from service.routing import Router, reads_only
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
+from service.streams import HeldStream, SharedGenerator, each_in
 
 router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -48,8 +52,39 @@ router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer]
     },
 )
 @reads_only
-def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | StreamingResponse:
+async def steer(context: ContextDep, key: KeyId, request: SteerRequest) -> Response:
     """Runs on the warm inference server, which serves several requests turn by turn."""
+    if not request.stream:
+        return await answered(context, key, partial(_written, context, request))
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(context.lanes.inference.hold(key))
+        places = context.lanes.inference
+        begun = await places.run(partial(_begin, context, request))
+        held.push_async_callback(places.run, begun.events.close)
+        stream = _event_stream(begun, each_in(places, chain([begun.first], begun.events)))
+        return HeldStream(stream, "text/event-stream", held.pop_all())
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A text that is being written; its first event has come."""
+
+    sae: SaeSummary
+    features: list[PushedFeature]
+    first: dict[str, Any]
+    events: SharedGenerator[dict[str, Any]]
+    """Those after the first.  Closing it has the inference server stop."""
+
+
+def _written(context: AppContext, request: SteerRequest) -> SteerResponse:
+    with inference_problems():
+        begun = _begin(context, request)
+        with closing(begun.events):
+            return _collected(begun.sae, begun.features, chain([begun.first], begun.events))
+
+
+def _begin(context: AppContext, request: SteerRequest) -> _Begun:
+    """What cannot be done is raised here, so that the status can say it."""
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
@@ -69,17 +104,10 @@ def steer(context: ContextDep, request: SteerRequest) -> SteerResponse | Streami
     }
     with inference_problems():
         events = context.inference.steer(body)
-        first = next(events, None)  # what cannot be done is said by the status
+        first = next(events, None)
         if first is None:
             raise ValueError("no events")
-        if request.stream:
-            told = {"sae": summary, "features": pushed}
-            return StreamingResponse(
-                _event_stream(told, chain([first], events)),
-                media_type="text/event-stream",
-                headers={"X-Accel-Buffering": "no"},
-            )
-        return _collected(summary, pushed, chain([first], events))
+    return _Begun(summary, pushed, first, SharedGenerator(events))
 
 
 def _pushed(
@@ -144,14 +172,14 @@ def _collected(
     raise InferenceAway("The inference server broke off.")
 
 
-def _event_stream(told: dict[str, Any], events: Iterable[dict[str, Any]]) -> Iterator[str]:
+async def _event_stream(begun: _Begun, events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     try:
-        for event in events:
+        async for event in events:
             name = event.pop("event")
             if name == "prompt":
                 event |= {
-                    "sae": told["sae"].model_dump(mode="json"),
-                    "features": [each.model_dump() for each in told["features"]],
+                    "sae": begun.sae.model_dump(mode="json"),
+                    "features": [each.model_dump() for each in begun.features],
                 }
             yield f"event: {name}\ndata: {json.dumps(event)}\n\n"
     except (InferenceAway, InferenceRefused) as error:

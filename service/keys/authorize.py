@@ -6,15 +6,15 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.concurrency import run_in_threadpool
 
 from service.context import AppContext, ContextDep
 from service.database.session import transaction
-from service.keys.service import allows, recognise
+from service.keys.service import allows, is_well_formed, recognise
 from service.problems import Problem
 
 _bearer = HTTPBearer(
@@ -64,13 +64,16 @@ async def admit(request: Request, context: AppContext, needed: Sequence[str]) ->
     if context.settings.require_keys:
         credentials = await _bearer(request)
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
-        await run_in_threadpool(_check, request, context, key, needed)
+        # What is no key at all costs neither a thread nor a look into the database.
+        if key is None:
+            raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+        if not is_well_formed(key):
+            raise _unauthenticated("This API key is unknown, revoked or expired.")
+        await context.lanes.auth.run(partial(_check, request, context, key, needed))
     request.state.admitted = frozenset(needed)
 
 
-def _check(request: Request, context: AppContext, key: str | None, needed: Sequence[str]) -> None:
-    if key is None:
-        raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+def _check(request: Request, context: AppContext, key: str, needed: Sequence[str]) -> None:
     with transaction(context.engine) as session:
         stored = recognise(session, key, context.settings.secret)
     if stored is None:

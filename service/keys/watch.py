@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
-from anyio.to_thread import run_sync
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
+from service.context import AppContext
 from service.database.session import transaction
 from service.keys import repository
+from service.places import Lane
 
 EVERY_SECONDS = 2.0
 """How often a stream's key is looked at."""
@@ -27,29 +27,36 @@ class KeyEnded(Exception):
     """The key of an answer under way is good no more; what was sent of a file is not whole."""
 
 
-def end_with_key(response: StreamingResponse, engine: Engine, key: uuid.UUID) -> None:
+def end_with_key(response: StreamingResponse, context: AppContext, key: uuid.UUID) -> None:
     """Lets ``response`` end a few seconds after its key: events with a comment, a file by a broken
     connection, since nobody must take a part for the whole."""
 
     def is_good() -> bool:
         try:
-            with transaction(engine) as session:
+            with transaction(context.engine) as session:
                 return repository.is_valid(session, key)
         except SQLAlchemyError:
             return True  # a database that is away for a moment ends no answer
 
     orderly = response.media_type == _EVENTS
-    response.body_iterator = watched(response.body_iterator, is_good, orderly)
+    response.body_iterator = watched(
+        response.body_iterator, is_good, orderly, lane=context.lanes.auth
+    )
 
 
 async def watched(
-    pieces: Any, is_good: Callable[[], bool], orderly: bool, every: float | None = None
+    pieces: Any,
+    is_good: Callable[[], bool],
+    orderly: bool,
+    every: float | None = None,
+    lane: Lane | None = None,
 ) -> AsyncIterator[Any]:
     """``pieces`` while ``is_good``, which is asked every so many seconds, while none comes too.
 
     Raises ``KeyEnded`` then, unless ``orderly``.
     """
     every = EVERY_SECONDS if every is None else every
+    lane = lane or Lane(1)
     source = aiter(pieces)
     asked = time.monotonic()
     following = asyncio.ensure_future(anext(source))
@@ -58,7 +65,7 @@ async def watched(
             await asyncio.wait({following}, timeout=max(0.0, asked + every - time.monotonic()))
             if time.monotonic() - asked >= every:
                 asked = time.monotonic()
-                if not await run_sync(is_good):
+                if not await lane.run(is_good):
                     if not orderly:
                         raise KeyEnded("the API key was revoked or has expired")
                     yield _ENDED

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Query
-from fastapi.responses import HTMLResponse, Response
-from sqlalchemy.orm import Session
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from monosemy.interp.report.page import report_page
-from service.context import AppContext, ContextDep, SessionDep
+from service.context import AppContext, ContextDep
+from service.database.session import transaction
 from service.keys.authorize import CanRead
 from service.problems import documented
 from service.reports.service import sae_report
@@ -27,13 +29,17 @@ Reference = Annotated[
 ]
 
 
-@router.get("", summary="Report on an SAE's scores", responses=documented(404, 409, 422))
-def show(
-    session: SessionDep, context: ContextDep, sae: SaeReference, reference: Reference = None
-) -> dict[str, Any]:
+@router.get(
+    "",
+    summary="Report on an SAE's scores",
+    response_model=dict[str, Any],
+    responses=documented(404, 409, 422),
+)
+async def show(context: ContextDep, sae: SaeReference, reference: Reference = None) -> Response:
     """Of every scorer the distribution beside its baselines, medians, intervals, strata, tiers and
     cost; agreement between scorers; labels that features share; the best and the worst."""
-    return _report(session, context, sae, reference)
+    work = partial(_report, context, sae, reference)
+    return await context.lanes.reports.run(lambda: JSONResponse(jsonable_encoder(work())))
 
 
 @router.get(
@@ -45,17 +51,15 @@ def show(
         **documented(404, 409, 422),
     },
 )
-def page(
-    session: SessionDep, context: ContextDep, sae: SaeReference, reference: Reference = None
-) -> Response:
+async def page(context: ContextDep, sae: SaeReference, reference: Reference = None) -> Response:
     """The same, drawn: one page without scripts, to be kept or sent on."""
-    found = _report(session, context, sae, reference)
-    return HTMLResponse(report_page(found), headers={"Content-Security-Policy": _POLICY})
+    work = partial(_report, context, sae, reference)
+    drawn = await context.lanes.reports.run(lambda: report_page(work()))
+    return HTMLResponse(drawn, headers={"Content-Security-Policy": _POLICY})
 
 
-def _report(
-    session: Session, context: AppContext, sae: str, reference: str | None
-) -> dict[str, Any]:
-    found, _ = find_sae(session, sae)
-    other = find_sae(session, reference)[0] if reference is not None else None
-    return sae_report(session, found, other, context.settings)
+def _report(context: AppContext, sae: str, reference: str | None) -> dict[str, Any]:
+    with transaction(context.engine) as session:
+        found, _ = find_sae(session, sae)
+        other = find_sae(session, reference)[0] if reference is not None else None
+        return sae_report(session, found, other, context.settings)

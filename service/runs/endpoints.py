@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import BackgroundTasks, Body, Header, Query, Request, Response
@@ -11,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs import parse_spec
 from service import logs
-from service.context import ContextDep, SessionDep
+from service.context import AppContext, ContextDep, SessionDep
 from service.database.session import transaction
 from service.database.tables import Run
-from service.keys.authorize import Caller, CallerDep, CanRead, CanRun
+from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.pagination import (
     DEFAULT_LIMIT,
@@ -34,6 +36,7 @@ from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
 from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.runs.submission import announce, check_names, family_of, submitted
+from service.streams import HeldStream
 
 router = Router(prefix="/runs", tags=["runs"])
 
@@ -132,11 +135,12 @@ def show_run(session: SessionDep, run_id: uuid.UUID) -> RunFamily:
             "content": {"text/event-stream": {}},
         },
         204: {"description": "The run has ended and there is nothing after `Last-Event-ID`."},
-        **documented(404, 422),
+        **documented(404, 422, 503),
     },
 )
-def follow(
+async def follow(
     context: ContextDep,
+    key: KeyId,
     run_id: uuid.UUID,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
     after: Annotated[
@@ -146,18 +150,24 @@ def follow(
     """Every event of the run and of its steps from the first, or from the one after
     `Last-Event-ID`; ends when the run has."""
     given = last_event_id if last_event_id is not None else after
-    with transaction(context.engine) as session:
-        family_of(session, run_id)
-    if given is not None:
-        events, ended = EventFeed(context.engine, run_id, given).poll()
-        if ended and not events:
+    lane = context.lanes.events
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(context.lanes.streams.hold(key))
+        if await lane.run(partial(_nothing_to_follow, context, run_id, given)):
             # 204 tells a browser's EventSource not to connect again.
             return Response(status_code=204)
-    return StreamingResponse(
-        event_stream(context.engine, run_id, given or 0),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
-    )
+        events = event_stream(context.engine, run_id, given or 0, lane=lane)
+        return HeldStream(events, "text/event-stream", held.pop_all())
+
+
+def _nothing_to_follow(context: AppContext, run_id: uuid.UUID, given: int | None) -> bool:
+    """Whether the run has ended and nothing came after ``given``; 404 where there is no run."""
+    with transaction(context.engine) as session:
+        family_of(session, run_id)
+    if given is None:
+        return False
+    events, ended = EventFeed(context.engine, run_id, given).poll()
+    return ended and not events
 
 
 @router.patch(

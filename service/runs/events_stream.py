@@ -7,9 +7,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 
-from anyio.to_thread import run_sync
 from sqlalchemy import Engine
 
+from service.places import Lane
 from service.runs.queries import EventRow, family_events, state_of
 from service.runs.schemas import TERMINAL, RunEventMessage
 
@@ -63,14 +63,19 @@ async def event_stream(
     after: int,
     poll_seconds: float = POLL_SECONDS,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    lane: Lane | None = None,
 ) -> AsyncIterator[str]:
-    """Server-sent events from the one after ``after`` to the run's last; comments keep it alive."""
+    """Server-sent events from the one after ``after`` to the run's last; comments keep it alive.
+
+    ``lane``: threads for the looks into the database; one of its own unless given.
+    """
     feed = EventFeed(engine, run_id, after)
+    lane = lane or Lane(1)
     newest = after
     yield "retry: 2000\n\n"
     spoke = time.monotonic()
     while True:
-        events, ended = await run_sync(feed.poll)
+        events, ended = await lane.run(feed.poll)
         for event in events:
             # One that committed late carries no id line, or resuming would go back behind it.
             yield format_event(event, with_id=event.id > newest)

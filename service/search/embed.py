@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
+from functools import partial
 
 from service.context import AppContext
 from service.database.tables import EMBEDDING_DIMENSIONS
 from service.inference.client import InferenceAway, InferenceRefused
+from service.problems import Problem
+
+BUSY = "The embedder is busy with other searches; this answer goes by words alone."
 
 logger = logging.getLogger(__name__)
 
@@ -25,3 +30,15 @@ def embed_text(context: AppContext, text: str) -> tuple[list[float] | None, str 
             f" {EMBEDDING_DIMENSIONS}."
         )
     return embedding, None
+
+
+async def embed_in_turn(
+    context: AppContext, key: uuid.UUID | None, text: str
+) -> tuple[list[float] | None, str | None]:
+    """As ``embed_text``, in a place of ``key``'s; where none is to be had that is the reason."""
+    places = context.lanes.embedding
+    try:
+        async with places.hold(key):
+            return await places.run(partial(embed_text, context, text))
+    except Problem:
+        return None, BUSY

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import Query
+from fastapi import Query, Response
 from pydantic import StringConstraints
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.context import ContextDep
 from service.database.session import transaction
 from service.features.endpoints import Density, check_densities
 from service.features.schemas import ExplanationBrief, ScoreBrief
-from service.keys.authorize import CanRead
+from service.keys.authorize import CanRead, KeyId
 from service.problems import documented
 from service.routing import Router
 from service.saes.repository import find_sae, ids_of_model
-from service.search.embed import embed_text
+from service.search.embed import embed_in_turn
 from service.search.fusion import Fused, fuse
 from service.search.repository import (
     FeatureKey,
@@ -44,9 +45,12 @@ _MATCHERS: dict[str, Matcher] = {
 }
 
 
-@router.get("", summary="Search features", responses=documented(404, 422))
-def search(
+@router.get(
+    "", summary="Search features", response_model=SearchResults, responses=documented(404, 422)
+)
+async def search(
     context: ContextDep,
+    key: KeyId,
     q: Annotated[
         str, Query(min_length=1, max_length=400, description="What the feature is to be about.")
     ],
@@ -60,26 +64,38 @@ def search(
     min_density: Density = None,
     max_density: Density = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most results.")] = 20,
-) -> SearchResults:
+) -> Response:
     """Explanations by meaning, explanations and evidence labels by words, joined by reciprocal rank
     fusion; by spelling too, where words find fewer than were asked for.  Without an embedder the
     answer is lexical, and says so."""
     check_densities(min_density, max_density)
-    # The model is asked before a transaction opens: it may take its time.
-    embedding, reason = embed_text(context, q)
-    with transaction(context.engine) as session:
-        scope = Scope(_saes_of(session, sae, model), min_density, max_density)
-        lists: dict[str, list[FeatureKey]] = {}
-        if embedding is not None:
-            lists["vector"] = by_meaning(session, embedding, scope)
-        for name, found in by_words(session, q, scope).items():
-            lists[f"words {name}"] = found
-        if len({key for name in lists if name != "vector" for key in lists[name]}) < limit:
-            for name, found in by_spelling(session, q, scope).items():
-                lists[f"similar {name}"] = found
-        items = _hits(session, fuse(lists)[:limit])
-    mode = "lexical" if embedding is None else "hybrid"
-    return SearchResults(query=q, mode=mode, reason=reason, items=items)
+    # The model is asked before a thread or a connection is taken: it may take its time.
+    embedding, reason = await embed_in_turn(context, key, q)
+
+    def find() -> str:
+        with transaction(context.engine) as session:
+            scope = Scope(_saes_of(session, sae, model), min_density, max_density)
+            items = _found(session, q, scope, embedding, limit)
+        mode: Literal["lexical", "hybrid"] = "lexical" if embedding is None else "hybrid"
+        found = SearchResults(query=q, mode=mode, reason=reason, items=items)
+        return found.model_dump_json()
+
+    return Response(await run_in_threadpool(find), media_type="application/json")
+
+
+def _found(
+    session: Session, q: str, scope: Scope, embedding: list[float] | None, limit: int
+) -> list[SearchHit]:
+    """The best ``limit`` features of all ways to look for them."""
+    lists: dict[str, list[FeatureKey]] = {}
+    if embedding is not None:
+        lists["vector"] = by_meaning(session, embedding, scope)
+    for name, found in by_words(session, q, scope).items():
+        lists[f"words {name}"] = found
+    if len({key for name in lists if name != "vector" for key in lists[name]}) < limit:
+        for name, found in by_spelling(session, q, scope).items():
+            lists[f"similar {name}"] = found
+    return _hits(session, fuse(lists)[:limit])
 
 
 def _saes_of(

@@ -193,12 +193,7 @@ class Stack:
         return [("judge", command, f"http://{LOCAL}:{port}/health", JUDGE_SECONDS)]
 
     def _api_command(self) -> list[str]:
-        where = ["--host", self.settings.host, "--port", str(self._port)]
-        # A listener to a run's events would hold the server open for as long as the run takes.
-        patience = ["--timeout-graceful-shutdown", "5"]
-        # Whose forwarded addresses are believed is the app's own setting.
-        plain = ["--no-proxy-headers", *patience]
-        return ["uvicorn", "--factory", "service.app:create_app", *where, *plain]
+        return ["service.server", "--host", self.settings.host, "--port", str(self._port)]
 
     def _environment(self) -> dict[str, str]:
         """This process's, with every setting as this stack has it."""

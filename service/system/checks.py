@@ -13,48 +13,71 @@ from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import MonosemyError
-from service.context import AppContext
 from service.database.migrate import is_current
+from service.database.session import make_engine
+from service.inference.client import InferenceClient
+from service.settings import Settings
 from service.system.schemas import Check
 
 REDIS_SECONDS = 2.0
+DATABASE_SECONDS = 3
+"""To connect within."""
+READY_SECONDS = 1.0
+"""For so long the answer of a look at the parts is good for all who ask."""
+PATIENCE_SECONDS = 6.0
+"""Whoever asks waits no longer for a look that goes on."""
 
 logger = logging.getLogger(__name__)
 
 
-def check_all(context: AppContext) -> dict[str, Check]:
-    """All at once, so that the slowest of them bounds the answer."""
-    checks: dict[str, Callable[[AppContext], None]] = {
-        "database": _database,
-        "redis": _redis,
-        "inference": _inference,
+class Checks:
+    """Looks at every part, over a connection of its own: a pool that is used up by requests says
+    nothing of the database."""
+
+    def __init__(self, settings: Settings, inference: InferenceClient) -> None:
+        self._redis_url, self._inference = settings.redis_url, inference
+        self._engine = make_engine(
+            settings.database_url, pool_size=1, connect_seconds=DATABASE_SECONDS
+        )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __call__(self) -> dict[str, Check]:
+        """All at once, so that the slowest of them bounds the answer."""
+        checks: dict[str, Callable[[], None]] = {
+            "database": self._database,
+            "redis": lambda: ping_redis(self._redis_url),
+            "inference": self._inference.check,
+        }
+        with ThreadPoolExecutor(len(checks)) as pool:
+            return dict(zip(checks, pool.map(_outcome, checks.values()), strict=True))
+
+    def _database(self) -> None:
+        try:
+            current = is_current(self._engine)
+        except SQLAlchemyError as error:
+            # Addresses and roles stay in the log.
+            logger.warning("readiness: database", exc_info=error)
+            raise MonosemyError("The database does not answer.") from error
+        if not current:
+            raise MonosemyError("The database is at another revision.", "Run 'monosemy migrate'.")
+
+
+def unanswered(seconds: float) -> dict[str, Check]:
+    """What is said while the parts have not answered for so long."""
+    detail = f"Not every part has answered within {seconds:.0f} seconds."
+    return {
+        name: Check(status="failed", detail=detail) for name in ("database", "redis", "inference")
     }
-    with ThreadPoolExecutor(len(checks)) as pool:
-        results = pool.map(lambda check: _outcome(check, context), checks.values())
-        return dict(zip(checks, results, strict=True))
 
 
-def _outcome(check: Callable[[AppContext], None], context: AppContext) -> Check:
+def _outcome(check: Callable[[], None]) -> Check:
     try:
-        check(context)
+        check()
     except MonosemyError as error:
         return Check(status="failed", detail=str(error))
     return Check(status="ok")
-
-
-def _database(context: AppContext) -> None:
-    try:
-        current = is_current(context.engine)
-    except SQLAlchemyError as error:
-        # Addresses and roles stay in the log.
-        logger.warning("readiness: database", exc_info=error)
-        raise MonosemyError("The database does not answer.") from error
-    if not current:
-        raise MonosemyError("The database is at another revision.", "Run 'monosemy migrate'.")
-
-
-def _redis(context: AppContext) -> None:
-    ping_redis(context.settings.redis_url)
 
 
 def ping_redis(url: str | None) -> None:
@@ -72,7 +95,3 @@ def ping_redis(url: str | None) -> None:
     except (RedisError, ValueError, OSError) as error:
         logger.warning("readiness: redis", exc_info=error)
         raise MonosemyError("Redis does not answer.") from error
-
-
-def _inference(context: AppContext) -> None:
-    context.inference.check()

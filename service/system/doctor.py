@@ -229,7 +229,7 @@ def _redis(settings: Settings) -> Finding:
 
 
 def _inference(settings: Settings) -> Finding:
-    client = InferenceClient(settings.inference_url)
+    client = InferenceClient.of(settings)
     try:
         client.check()
     except MonosemyError as error:

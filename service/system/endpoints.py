@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from fastapi import Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.context import ContextDep
 from service.keys.authorize import CanRead, ForAnybody
 from service.problems import RETRY_SECONDS, documented
 from service.routing import Router, quiet
-from service.system.checks import check_all
+from service.system.checks import PATIENCE_SECONDS, unanswered
 from service.system.schemas import Health, Readiness
 from service.version import version
 
 router = Router(tags=["system"])
 
 
+# Neither thread nor database: it answers however much else is under way.
 @router.get("/healthz", summary="Is the process alive?", dependencies=[ForAnybody])
 @quiet
-def healthz() -> Health:
+async def healthz() -> Health:
     """Asks nobody else: a restart would not mend another part."""
     return Health(status="ok", version=version())
 
@@ -31,9 +32,13 @@ def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
 @quiet
-def readyz(context: ContextDep, response: Response) -> Readiness:
-    """Database at the newest revision, Redis and inference server answering."""
-    checks = check_all(context)
+async def readyz(context: ContextDep, response: Response) -> Readiness:
+    """Database at the newest revision, Redis and inference server answering, as found within the
+    last second: all who ask meanwhile share one look."""
+    try:
+        checks = await context.readiness.get(PATIENCE_SECONDS)
+    except TimeoutError:
+        checks = unanswered(PATIENCE_SECONDS)
     ready = all(check.status == "ok" for check in checks.values())
     if not ready:
         response.status_code = 503
@@ -49,7 +54,7 @@ def readyz(context: ContextDep, response: Response) -> Readiness:
     responses=documented(401, 403),
 )
 @quiet
-def metrics(context: ContextDep) -> Response:
+async def metrics(context: ContextDep) -> Response:
     """Requests and latency of this process; runs by state and queue, age of the oldest queued run,
     SAEs, features, explanations, scores in the database."""
-    return Response(generate_latest(context.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(await context.metrics.get(), media_type=CONTENT_TYPE_LATEST)

@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +18,7 @@ from monosemy.formats.archive import Limits
 from monosemy.workspace import Workspace
 from service.context import AppContext, ContextDep, SessionDep
 from service.database.session import transaction
-from service.keys.authorize import Caller, CallerDep, CanRun
+from service.keys.authorize import CallerDep, CanRun
 from service.keys.ownership import check_owner
 from service.problems import documented, invalid, not_found, unavailable
 from service.routing import Router, body_limit
@@ -70,17 +71,34 @@ async def upload(
     settings = context.settings
     workspace = Workspace(settings.artifacts)
     limits = Limits(total_bytes=settings.upload_max_unpacked_bytes)
+    quota = store.Quota()
+    if settings.require_keys:
+        quota = store.Quota(settings.upload_key_count, settings.upload_key_bytes)
+
+    def begin() -> tuple[uuid.UUID, Path]:
+        with transaction(context.engine) as session:
+            return store.begin(session, workspace, caller.key, quota)
+
+    def admit(size: int) -> None:
+        with transaction(context.engine) as session:
+            store.check_room(session, workspace, identity, size, quota)
+
+    def abandon() -> None:
+        store.abandon(incoming)
+        if not store.exists(workspace, identity):
+            with transaction(context.engine) as session:
+                store.forget(session, identity)
+
     with _told():
         await run_in_threadpool(_sweep, context, workspace)
-        identity, incoming = await run_in_threadpool(store.begin, workspace)
+        identity, incoming = await run_in_threadpool(begin)
         try:
             files = await receive(request, incoming, limits.members)
             found = await run_in_threadpool(
-                store.finish, workspace, identity, incoming, files, limits
+                store.finish, workspace, identity, incoming, files, limits, admit
             )
         finally:
-            await run_in_threadpool(store.abandon, incoming)
-    await run_in_threadpool(_note_owner, context, workspace, identity, caller)
+            await run_in_threadpool(abandon)
     response.headers["Location"] = f"{request.url.path}/{identity}"
     return Upload(
         id=identity,
@@ -105,17 +123,6 @@ def delete(session: SessionDep, context: ContextDep, caller: CallerDep, upload: 
         store.forget(session, upload)
         if not store.remove(workspace, upload):
             raise not_found("upload", upload)
-
-
-def _note_owner(
-    context: AppContext, workspace: Workspace, identity: uuid.UUID, caller: Caller
-) -> None:
-    try:
-        with transaction(context.engine) as session:
-            store.note_owner(session, identity, caller.key)
-    except Exception:
-        store.remove(workspace, identity)  # or it would lie there and belong to nobody
-        raise
 
 
 def _sweep(context: AppContext, workspace: Workspace) -> None:

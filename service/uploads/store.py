@@ -6,15 +6,16 @@ unpacked and checked.  The database knows whose it is and no more: a folder's ti
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Text, cast, delete, select
+from sqlalchemy import Text, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError, DataError
@@ -35,6 +36,9 @@ PREFIX = "upload:"
 MOST_PENDING = 20
 """Uploads at a time; whoever uploads and never imports must not fill the disk."""
 _INCOMING = "incoming-"
+_LOCK = 0x6D6E7381
+"""Advisory lock of an upload that begins or ends."""
+_MAKE_ROOM = "Import or delete one of them first; they also go by themselves."
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,69 @@ class Received:
     path: Path
 
 
-def begin(workspace: Workspace) -> tuple[uuid.UUID, Path]:
-    """A new id and the folder to receive files into; ``ConflictError`` if too many are waiting."""
+@dataclass(frozen=True)
+class Quota:
+    """What one owner may have waiting; no limit where keys are not asked for."""
+
+    count: float = math.inf
+    total_bytes: float = math.inf
+
+
+def begin(
+    session: Session, workspace: Workspace, key: uuid.UUID | None, quota: Quota
+) -> tuple[uuid.UUID, Path]:
+    """A new id, noted as ``key``'s, and the folder to receive files into.
+
+    ``ConflictError`` if too many are waiting, of this key or of all; those still being received
+    count.
+    """
+    _one_at_a_time(session)
     root = _root(workspace)
-    if sum(1 for _ in root.iterdir()) >= MOST_PENDING:
-        raise ConflictError(
-            f"{MOST_PENDING} uploads are waiting to be imported.",
-            "Import or delete one of them first; they also go by themselves.",
-        )
+    waiting = {_identity(folder): folder for folder in root.iterdir()}
+    if len(waiting) >= MOST_PENDING:
+        raise ConflictError(f"{MOST_PENDING} uploads are waiting to be imported.", _MAKE_ROOM)
+    own = _own(session, waiting, key)
+    if len(own) >= quota.count:
+        raise ConflictError(f"{len(own)} uploads of this key wait to be imported.", _MAKE_ROOM)
+    _check_bytes(own, 0, quota)
     identity = uuid.uuid4()
     folder = root / f"{_INCOMING}{identity}"
     folder.mkdir()
+    note_owner(session, identity, key)
     return identity, folder
+
+
+def check_room(
+    session: Session, workspace: Workspace, identity: uuid.UUID, size: int, quota: Quota
+) -> None:
+    """``ConflictError`` where the owner of this upload, of ``size`` bytes unpacked, would have more
+    bytes waiting than the ``quota`` allows."""
+    _one_at_a_time(session)
+    waiting = {_identity(folder): folder for folder in _root(workspace).iterdir()}
+    waiting.pop(str(identity), None)
+    _check_bytes(_own(session, waiting, owner_of(session, identity)), size, quota)
+
+
+def _own(session: Session, waiting: dict[str, Path], key: uuid.UUID | None) -> list[Path]:
+    """Folders of the uploads that ``key`` sent."""
+    if key is None:
+        return []
+    ids = session.scalars(select(cast(Upload.id, Text)).where(Upload.created_by == key))
+    return [waiting[each] for each in ids if each in waiting]
+
+
+def _check_bytes(own: Sequence[Path], more: int, quota: Quota) -> None:
+    waiting = sum(map(_bytes_in, own))
+    if waiting + more > quota.total_bytes or (own and waiting >= quota.total_bytes):
+        raise ConflictError(
+            f"Uploads of this key that wait may have {quota.total_bytes} bytes together.",
+            _MAKE_ROOM,
+        )
+
+
+def _one_at_a_time(session: Session) -> None:
+    """Two that begin at once must not both be the last that may; until the transaction ends."""
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
 def abandon(folder: Path) -> None:
@@ -76,8 +131,11 @@ def finish(
     incoming: Path,
     files: Sequence[Received],
     limits: Limits,
+    admit: Callable[[int], None] = lambda size: None,  # noqa: ARG005
 ) -> dict[str, int]:
     """Unpacks and checks what was received and gives it its place; bytes of every file by name.
+
+    ``admit`` is asked about its bytes before it gets its place, and raises where there is no room.
 
     Raises ``DataError`` for whatever is wrong with it.
     """
@@ -98,8 +156,23 @@ def finish(
             target.parent.mkdir(parents=True, exist_ok=True)
             file.path.rename(target)
     found = check_folder(folder)
+    admit(sum(found.values()))
     folder.rename(_root(workspace) / str(identity))
     return found
+
+
+def _identity(folder: Path) -> str:
+    return folder.name.removeprefix(_INCOMING)
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size if path.is_file() else 0
+        except OSError:
+            continue  # it is being removed
+    return total
 
 
 def parse_source(source: str) -> tuple[uuid.UUID, str] | None:
@@ -187,7 +260,7 @@ def remove_stale(session: Session, workspace: Workspace, hours: float) -> int:
             continue  # another process was first
         if old and folder.name not in wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder.name)
+            removed.append(_identity(folder))
     session.execute(delete(Upload).where(cast(Upload.id, Text).in_(removed)))
     return len(removed)
 

@@ -343,3 +343,35 @@ def test_a_disk_that_cannot_be_written_is_told(client: TestClient, settings: Set
     assert answer.status_code == 503
     assert "cannot be written" in answer.json()["detail"]
     assert answer.headers["retry-after"]
+
+
+def test_each_key_has_a_quota_of_its_own(settings: Settings, engine: Engine) -> None:
+    secret = "a-secret-of-thirty-two-characters"
+    size = sum(map(len, FILES.values()))
+    changes = {
+        **{"require_keys": True, "secret": SecretStr(secret)},
+        **{"upload_key_count": 3, "upload_key_bytes": 2 * size + 1},
+    }
+    app = create_app(settings.model_copy(update=changes))
+    with transaction(engine) as session:
+        first, second = (
+            {"X-API-Key": create_key(session, name, ["run"], secret)} for name in ("one", "two")
+        )
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+
+        def sent(key: dict[str, str], files: dict[str, bytes] = FILES) -> Any:
+            parts = [("files", (name, data)) for name, data in files.items()]
+            return client.post(UPLOADS, files=parts, headers=key)
+
+        kept = [sent(first) for _ in range(2)]
+        assert [each.status_code for each in kept] == [201, 201]
+        over = sent(first)
+        assert over.status_code == 409 and "bytes" in over.json()["detail"]
+        assert sent(second).status_code == 201
+        # What was refused is forgotten; what is deleted makes room.
+        assert client.delete(kept[0].headers["location"], headers=first).status_code == 204
+        assert sent(first).status_code == 201
+        app.state.context.settings.__dict__.update(upload_key_count=2, upload_key_bytes=10**9)
+        over = sent(first)
+        assert over.status_code == 409 and "2 uploads of this key" in over.json()["detail"]
+    assert len(list(folder_of(settings).iterdir())) == 3

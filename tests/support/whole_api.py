@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
@@ -21,6 +18,7 @@ from service.database.session import transaction
 from service.database.tables import Explanation, Sae
 from service.keys.service import create_key
 from service.stack.valkey import EmbeddedValkey
+from tests.support.served import served
 from tests.support.trained_library import Trained
 from workers.inference import create_app as create_inference
 
@@ -38,21 +36,6 @@ class Target:
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Address of ``app`` on a server of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def explained(engine: Engine, sae: uuid.UUID) -> list[str]:

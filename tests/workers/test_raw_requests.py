@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from service.app import create_app
+from tests.support.served import served
 from tests.support.trained_library import Trained
-from tests.support.whole_api import served
 
 pytestmark = pytest.mark.integration
 

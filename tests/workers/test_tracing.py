@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service import tracing
 from service.app import create_app
 from tests.support import run_acts as acts
+from tests.support.served import served
 from tests.support.trained_library import Trained
-from tests.support.whole_api import served
 from workers.gpu import GpuRuns
 from workers.inference import create_app as create_inference
 from workers.worker import Worker
