@@ -1,6 +1,7 @@
 """The warm inference server (``python -m workers.inference``): activations and embeddings.
 
-It trusts its callers: only the API, which checks keys and texts, should reach it.
+Only parts of this service are let in (``service.door``).  What they name is looked at again here,
+where it is loaded: folders and repositories have to be allowed by this server's own settings.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,10 +23,12 @@ from starlette.middleware import Middleware
 from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
 from service import logs, problems, tracing
+from service.bodies import BodyLimit
+from service.door import PartsOnly, check_inner_exposure
 from service.middleware import RequestBoundary
 from service.problems import Problem, unavailable
 from service.routing import quiet
-from service.runs.sources import check_path
+from service.runs.sources import check_model, check_path
 from service.server import serve
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
@@ -41,6 +45,9 @@ from workers.inference_metrics import WarmCollector
 
 logger = logging.getLogger(__name__)
 
+MAX_BYTES = 64 * 2**20
+"""Of a request's body: some thousand texts at their longest."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's app; models load on first use."""
@@ -49,7 +56,12 @@ def create_app(settings: Settings) -> FastAPI:
         title="monosemy inference",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(RequestBoundary, metrics=HttpMetrics(registry))],
+        openapi_url=None,
+        middleware=[
+            Middleware(RequestBoundary, metrics=HttpMetrics(registry)),
+            Middleware(PartsOnly, settings=settings),
+            Middleware(BodyLimit, limit=MAX_BYTES),
+        ],
     )
     megabytes = settings.inference_memory_mb
     engine = InferenceEngine(
@@ -76,17 +88,20 @@ def create_app(settings: Settings) -> FastAPI:
     @app.post("/activations")
     def activations(body: ActivationsBody) -> JSONResponse:
         with with_reason():
+            check_model(settings, body.model)
             saes = [each.asked() for each in body.saes]
             return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
 
     @app.post("/contrast")
     def contrast(body: ContrastBody) -> JSONResponse:
         with with_reason():
+            check_model(settings, body.model)
             return JSONResponse(engine.contrast(body.model, body.sae.place(), body.asked()))
 
     @app.post("/tokenize")
     def tokenize(body: TokenizeBody) -> JSONResponse:
         with with_reason():
+            check_model(settings, body.model)
             path = None if body.sae is None else body.sae.path
             return JSONResponse(engine.tokenize(body.model, path, body.prompt()))
 
@@ -94,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     def steer(body: SteerBody) -> StreamingResponse:
         """Lines of JSON: events as they come; ``error`` ends a stream that cannot go on."""
         with with_reason():
+            check_model(settings, body.model)
             events = engine.steer(body.model, body.sae.place(), body.asked())
             return StreamingResponse(_lines(events, reason), media_type="application/x-ndjson")
 
@@ -104,7 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/healthz")
     @quiet
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/metrics")
@@ -151,6 +167,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8421)
     options = parser.parse_args()
+    try:
+        check_inner_exposure(settings, options.host)
+    except MonosemyError as error:
+        sys.exit(str(error))
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, "inference")
     serve(create_app(settings), options.host, options.port)

@@ -67,6 +67,15 @@ def check_path(settings: Settings, name: str, sae: bool = False) -> None:
         raise DataError(f"'{name}': {refused}.")
 
 
+def check_model(settings: Settings, model: ModelSpec) -> None:
+    """Where a host model is about to be loaded: ``DataError`` for one that this server's settings
+    do not allow, whoever asks for it."""
+    refused = _refused(HubNames(settings.hub_names), model.name, sae=False)
+    if refused is not None:
+        raise DataError(f"'{model.name[:200]}': {refused}.")
+    check_path(settings, model.name)
+
+
 def _named(spec: Part) -> Iterator[tuple[str, str]]:
     """(path in the spec, name) of models, texts and SAEs."""
     model, text = getattr(spec, "model", None), getattr(spec, "text", None)

@@ -29,7 +29,7 @@ CLOCKS = [
 @pytest.fixture(scope="module")
 def client(planted: Planted) -> Iterator[TestClient]:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    yield TestClient(create_app(settings))
+    yield TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
 
 
 def body(planted: Planted, **changes: Any) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_what_one_request_needs_is_kept_beyond_the_budget(
 @pytest.fixture
 def client(planted: Planted) -> Iterator[TestClient]:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    yield TestClient(create_app(settings))
+    yield TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
 
 
 def asked(planted: Planted, site: str = SITES[0]) -> dict[str, Any]:

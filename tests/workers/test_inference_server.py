@@ -26,7 +26,9 @@ TEXT = "The clockmaker repaired a map of stars (日本語) before sunrise — na
 
 @pytest.fixture(scope="module")
 def client(trained: Trained) -> TestClient:
-    return TestClient(create_app(trained.settings))
+    return TestClient(
+        create_app(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    )
 
 
 def body(trained: Trained, text: str = TEXT, **changes: Any) -> dict[str, Any]:

@@ -27,7 +27,9 @@ PROMPT = "The clockmaker repaired"
 
 @pytest.fixture(scope="module")
 def client(trained: Trained) -> TestClient:
-    return TestClient(create_app(trained.settings))
+    return TestClient(
+        create_app(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    )
 
 
 def body(trained: Trained, **changes: Any) -> dict[str, Any]:

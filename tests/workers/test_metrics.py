@@ -28,7 +28,9 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture(scope="module")
 def inference(trained: Trained) -> TestClient:
-    return TestClient(create_inference(trained.settings))
+    return TestClient(
+        create_inference(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    )
 
 
 @pytest.fixture
