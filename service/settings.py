@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from pydantic_settings import (
 )
 
 from service.outbound import AllowList, HubNames
+
+STACK_PART = "MONOSEMY_PART"
+"""Set for the parts that ``monosemy up`` starts: they have the settings that they were given, and
+read no others from the stack's file."""
 
 
 def default_home() -> Path:
@@ -46,6 +51,9 @@ class Settings(BaseSettings):
     """Key that the CLI sends."""
     database_url: str | None = Field(None, repr=False)
     """PostgreSQL, as ``postgresql://user:password@host/database``."""
+    database_admin_url: str | None = Field(None, repr=False)
+    """The same server as its superuser, for ``monosemy migrate`` alone: if set, the role and the
+    database of ``database_url`` are made first, with the extensions."""
     redis_url: str | None = Field(None, repr=False)
     """Redis or Valkey, as ``redis://host:6379/0`` or ``unix:///path``."""
     inference_url: str | None = None
@@ -279,17 +287,23 @@ class _StackFile(PydanticBaseSettingsSource):
         env_settings: PydanticBaseSettingsSource,
     ) -> None:
         super().__init__(settings_cls)
-        self._home = init_settings().get("home") or env_settings().get("home") or default_home()
+        given = env_settings()
+        self._home = init_settings().get("home") or given.get("home") or default_home()
+        self._other_judge = bool(given.get("judge_url") or init_settings().get("judge_url"))
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
+        if os.environ.get(STACK_PART):
+            return {}
         try:
             data = json.loads((Path(self._home) / "stack.json").read_text())
         except (OSError, ValueError):
             return {}
-        known = self.settings_cls.model_fields
+        known = set(self.settings_cls.model_fields)
+        if self._other_judge:  # which must not be sent the key of the stack's own
+            known.discard("judge_api_key")
         return {key: value for key, value in data.items() if key in known}
 
 

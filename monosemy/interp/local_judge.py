@@ -21,6 +21,8 @@ from monosemy.errors import ModelError, MonosemyError
 PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGED_NAME = "smollm2-135m-instruct"
 CONTEXT_PER_SLOT = 4096
+KEY_VARIABLE = "MONOSEMY_JUDGE_API_KEY"
+"""The same that the workers send it from."""
 
 
 def packaged_gguf() -> Path:
@@ -53,13 +55,21 @@ def start_server(
     threads: int | None = None,
     slots: int = 1,
     context: int | None = None,
+    key: str | None = None,
 ) -> Any:
     """Loads the model and serves it from background threads until the returned object is deleted.
 
     ``port`` 0 takes a free one: ``listening_address`` of the returned server tells which.
+    ``key``: callers have to send it as a bearer token; without one only this machine is served.
     ``context`` counts tokens over all ``slots``; each slot gets an equal part.
-    Raises ``ModelError`` for a missing file, a file that is no GGUF, or a port that is taken.
+    Raises ``ModelError`` for a missing file, a file that is no GGUF, a port that is taken, and for
+    another ``host`` than this machine's own without a key.
     """
+    if not key and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ModelError(
+            f"The judge would answer anybody on {host}.",
+            f"Set {KEY_VARIABLE}, here and for the workers, or listen on 127.0.0.1.",
+        )
     path = packaged_gguf() if model is None else model.expanduser()
     _check_gguf(path)
     try:
@@ -80,6 +90,7 @@ def start_server(
     params.cpuparams_batch.n_threads = threads
     params.n_threads_http = max(2, slots + 1)
     params.ui = False
+    params.api_keys = [key] if key else []
     params.cors_origins = f"http://{host}"
     params.cors_origins_explicit = True
     params.verbosity = 1
@@ -145,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
             slots=options.slots,
             context=options.context,
+            key=os.environ.get(KEY_VARIABLE) or None,
         )
     except MonosemyError as error:
         sys.stderr.write(f"{error}\n")

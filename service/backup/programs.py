@@ -31,7 +31,13 @@ def dump(url: str, file: Path) -> None:
 def load(url: str, file: Path) -> None:
     """What ``dump`` wrote, into an empty database: all of it or nothing."""
     name = str(conninfo_to_dict(url)["dbname"])
-    options = ("--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
+    options = (
+        "--no-owner",
+        "--no-privileges",
+        "--no-comments",
+        "--single-transaction",
+        "--exit-on-error",
+    )
     _run("pg_restore", url, *options, f"--dbname={name}", str(file))
 
 

@@ -59,10 +59,13 @@ def migrate(as_json: JsonFlag = False) -> None:
     """
     from service.database.migrate import head_revision
     from service.database.migrate import migrate as bring_up
+    from service.database.roles import prepare
 
     settings = Settings()
     if not settings.database_url:
         fail("No database is configured. Set MONOSEMY_DATABASE_URL, or run 'monosemy up'.")
+    if settings.database_admin_url:
+        prepare(settings.database_admin_url, settings.database_url)
     bring_up(settings.database_url)
     if as_json:
         print_json({"revision": head_revision()})

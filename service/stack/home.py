@@ -11,6 +11,24 @@ from typing import Any
 from monosemy.errors import MonosemyError
 
 
+def close_home(home: Path) -> None:
+    """Makes the home, closed to all others; an open one of before is closed.
+
+    Where root's PostgreSQL keeps its data inside and has to get there as another user, the home
+    can be passed through but not read, and everything else in it is closed.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = home / "postgres" / "data"
+    if os.geteuid() == 0 and data.is_dir() and data.stat().st_uid != 0:
+        for each in home.iterdir():
+            if not each.is_symlink():
+                passed = each.name == "postgres"
+                each.chmod(0o711 if passed else each.stat().st_mode & 0o700)
+        home.chmod(0o711)
+    elif home.stat().st_uid == os.geteuid():
+        home.chmod(0o700)
+
+
 class HomeLock:
     """One stack per home.  The kernel drops the lock with the process, however that ends."""
 
@@ -24,7 +42,7 @@ class HomeLock:
 
     def acquire(self) -> None:
         """Raises ``MonosemyError`` that names the process of a stack which holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

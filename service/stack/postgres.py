@@ -6,6 +6,10 @@ parent folder to others, and loses track of a server whose application was kille
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import os
 import shutil
 import signal
 import subprocess
@@ -18,11 +22,20 @@ from urllib.parse import quote
 import psycopg
 
 from monosemy.errors import MonosemyError
+from service.database.roles import prepare
 from service.stack.account import Account, place_for_data, place_for_programs
+from service.stack.needs import bare_environment
+from service.stack.secrets import kept_secret, read_secret, write_secret
 from service.stack.sockets import close_socket_folder, open_socket_folder, socket_folder
 from service.stack.spawn import alive, end_group, last_lines, spawn
 
 DATABASE = "monosemy"
+SUPERUSER, ROLE = "postgres", "monosemy"
+"""Who administers the server, and whom the service is."""
+SECRETS = "passwords"
+"""Folder beside the cluster, closed to all but its owner, with a file for each role."""
+ACCESS = "local all all scram-sha-256\n"
+"""The whole of pg_hba.conf: nobody is trusted, whoever's process it is."""
 START_SECONDS = 30.0
 """For a whole start, recovery after a crash included."""
 STOP_SECONDS = 15.0
@@ -39,7 +52,9 @@ OPTIONS = {
 class EmbeddedPostgres:
     """One server for one folder; ``with EmbeddedPostgres(folder) as server: server.url``.
 
-    It listens on a unix socket only, in a folder that is closed to other users.
+    It listens on a unix socket only, in a folder that is closed to other users, and asks everybody
+    for a password.  ``url`` is that of the service's role, which owns its database and is no
+    superuser; a cluster from when all were trusted is brought to that when it starts.
     """
 
     def __init__(self, folder: Path, log: Path | None = None) -> None:
@@ -54,7 +69,13 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        return self._url(DATABASE)
+        """For the service."""
+        return self._url(ROLE, DATABASE)
+
+    @property
+    def admin_url(self) -> str:
+        """For the superuser; no part of the stack needs it."""
+        return self._url(SUPERUSER, "postgres")
 
     @property
     def data(self) -> Path:
@@ -90,7 +111,7 @@ class EmbeddedPostgres:
                 )
             time.sleep(RETRY_SECONDS)
         try:
-            self._create_database()
+            prepare(self.admin_url, self.url)
         except BaseException:
             self.stop()
             raise
@@ -104,13 +125,55 @@ class EmbeddedPostgres:
 
     def answers(self) -> bool:
         try:
-            psycopg.connect(self._url("postgres"), connect_timeout=2).close()
+            psycopg.connect(self.admin_url, connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True
 
-    def _url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(str(self._sockets))}"
+    def _url(self, role: str, database: str) -> str:
+        password = kept_secret(self._secret(role))
+        return f"postgresql://{role}:{password}@/{database}?host={quote(str(self._sockets))}"
+
+    def _secret(self, role: str) -> Path:
+        folder = self.folder / SECRETS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder / role
+
+    def _close(self) -> bool:
+        """Nobody is trusted from here on; the superuser's password is that of our file.
+
+        Without a server, so that there is no moment at which somebody else could be first.  False
+        where one that is just ending still has the cluster.
+        """
+        access = self.data / "pg_hba.conf"
+        closed = self._place / "closed"
+        if closed.exists() and access.read_text() == ACCESS and self._knows_us(closed):
+            return True
+        access.write_text(ACCESS)
+        secret = kept_secret(self._secret(SUPERUSER))
+        done = subprocess.run(
+            [self._programs / "postgres", "--single", "-D", self.data, "template1"],
+            input=f"ALTER ROLE {SUPERUSER} PASSWORD '{_scram(secret)}';\n",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            cwd=self.data,
+            env=bare_environment(),
+            **({} if self._account is None else self._account.popen_options()),
+        )
+        if done.returncode:
+            with self.log.open("a") as log:
+                log.write(done.stdout)
+            return False
+        write_secret(closed, hashlib.sha256(secret.encode()).hexdigest())
+        return True
+
+    def _knows_us(self, closed: Path) -> bool:
+        """Whether the password that the cluster was last given is the one in our file."""
+        secret = read_secret(self._secret(SUPERUSER))
+        known = hashlib.sha256((secret or "").encode()).hexdigest()
+        return secret is not None and read_secret(closed) == known
 
     def _create_cluster(self) -> None:
         if (self.data / "PG_VERSION").exists():
@@ -130,7 +193,7 @@ class EmbeddedPostgres:
         raise MonosemyError(f"PostgreSQL cannot create its files in {self._place}.\n{complaint}")
 
     def _initdb(self, folder: Path, locale: str) -> subprocess.CompletedProcess[str]:
-        options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--username=postgres"]
+        options = ["--no-sync", "--auth=reject", "--encoding=UTF8", "--username=postgres"]
         return subprocess.run(
             [self._programs / "initdb", *options, f"--locale={locale}", "-D", folder],
             stdin=subprocess.DEVNULL,
@@ -156,6 +219,8 @@ class EmbeddedPostgres:
 
     def _try_start(self, deadline: float) -> bool:
         """One attempt; False when the server ended by itself or did not answer in time."""
+        if not self._close():
+            return False
         options = [f"--{name}={value}" for name, value in OPTIONS.items()]
         self.process = spawn(
             [
@@ -165,6 +230,7 @@ class EmbeddedPostgres:
                 f"--unix_socket_directories={_listed(self._sockets)}",
             ],
             self.log,
+            environment=bare_environment(),
             folder=self.data,
             account=self._account,
             death_signal=signal.SIGINT,
@@ -176,13 +242,17 @@ class EmbeddedPostgres:
         end_group(self.process, signal.SIGINT, STOP_SECONDS)
         return False
 
-    def _create_database(self) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            found = connection.execute(
-                "SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)
-            ).fetchone()
-            if found is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+def _scram(password: str) -> str:
+    """What PostgreSQL keeps of a password (RFC 5802): neither its input nor its log has the word
+    itself."""
+    salt, rounds = os.urandom(16), 4096
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    stored = hashlib.sha256(client).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    parts = [base64.b64encode(each).decode() for each in (salt, stored, server)]
+    return f"SCRAM-SHA-256${rounds}:{parts[0]}${parts[1]}:{parts[2]}"
 
 
 def _listed(folder: Path) -> str:

@@ -6,16 +6,15 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import SecretStr
-
 from service.database.migrate import migrate
 from service.settings import Settings
-from service.stack.home import HomeLock, fresh_log, read_stack_file, write_stack_file
+from service.stack.home import HomeLock, close_home, fresh_log, read_stack_file, write_stack_file
+from service.stack.needs import Kind, environment_of
 from service.stack.postgres import EmbeddedPostgres
 from service.stack.processes import (
     Part,
@@ -25,6 +24,7 @@ from service.stack.processes import (
     check_port,
     free_port,
 )
+from service.stack.secrets import kept_secret
 from service.stack.valkey import EmbeddedValkey
 from service.stack.watch import EventHandler, Watch, ignore_event
 
@@ -46,6 +46,9 @@ class Addresses:
     inference_url: str | None = None
     judge_url: str | None = None
     judge_model: str | None = None
+    parts_token: str | None = field(default=None, repr=False)
+    judge_api_key: str | None = field(default=None, repr=False)
+    """Of the judge that this stack starts; None for another."""
 
 
 class Stack:
@@ -113,6 +116,7 @@ class Stack:
 
     def _bring_up(self) -> None:
         host = self.settings.host
+        close_home(self.home)
         self._port = self.settings.port or free_port(host)
         check_port(host, self._port)
         self._take_given_addresses()
@@ -135,6 +139,11 @@ class Stack:
             if f"MONOSEMY_{name.upper()}" in os.environ or value != stale.get(name):
                 setattr(self.addresses, name, value)
         host = LOCAL if self.settings.host in ("0.0.0.0", "::") else self.settings.host
+        token = self.settings.parts_token
+        if token is None:
+            self.addresses.parts_token = kept_secret(self.home / "parts.secret")
+        else:
+            self.addresses.parts_token = token.get_secret_value()
         bracketed = f"[{host}]" if ":" in host else host
         self.addresses.url = f"http://{bracketed}:{self._port}"
 
@@ -166,13 +175,14 @@ class Stack:
             for number in range(1, count + 1):
                 name = kind if count == 1 else f"{kind}-{number}"
                 chosen.append((f"worker-{name}", [f"workers.{kind}"], None, API_SECONDS))
-        environment = self._environment()
+        values = self._values()
+        judge_key = {"MONOSEMY_JUDGE_API_KEY": self.addresses.judge_api_key or ""}
         return [
             Program(
                 name,
                 [sys.executable, "-m", *module],
                 self._log(name),
-                environment,
+                environment_of(_kind_of(name), values) | (judge_key if name == "judge" else {}),
                 is_ready=None if health is None else answers_http(health),
                 ready_seconds=seconds,
             )
@@ -188,6 +198,7 @@ class Stack:
         port = free_port()
         self.addresses.judge_url = f"http://{LOCAL}:{port}/v1"
         self.addresses.judge_model = PACKAGED_NAME
+        self.addresses.judge_api_key = kept_secret(self.home / "judge.secret")
         command = ["monosemy.interp.local_judge", "--host", LOCAL, "--port", str(port)]
         command += ["--threads", str(default_threads())]
         return [("judge", command, f"http://{LOCAL}:{port}/health", JUDGE_SECONDS)]
@@ -195,23 +206,15 @@ class Stack:
     def _api_command(self) -> list[str]:
         return ["service.server", "--host", self.settings.host, "--port", str(self._port)]
 
-    def _environment(self) -> dict[str, str]:
-        """This process's, with every setting as this stack has it."""
-        values: dict[str, Any] = {
-            name: getattr(self.settings, name)
-            for name in type(self.settings).model_fields
-            if name != "api_key"
-        }
-        values |= vars(self.addresses) | {"home": self.home, "port": self._port}
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        for name, value in values.items():
-            variable = f"MONOSEMY_{name.upper()}"
-            if value is None:
-                environment.pop(variable, None)
-            else:
-                plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-                environment[variable] = str(plain)
-        return environment
+    def _values(self) -> dict[str, Any]:
+        """Every setting, as this stack has it."""
+        values = {name: getattr(self.settings, name) for name in type(self.settings).model_fields}
+        stale = read_stack_file(self._stack_file).get("judge_api_key")
+        key = self.settings.judge_api_key
+        if key is not None and key.get_secret_value() == stale:
+            values["judge_api_key"] = None
+        own = {name: value for name, value in vars(self.addresses).items() if value is not None}
+        return values | dict.fromkeys(ADDRESSES) | own | {"home": self.home, "port": self._port}
 
     def _log(self, name: str) -> Path:
         return fresh_log(self.home / "logs", name)
@@ -219,3 +222,15 @@ class Stack:
     def _write_stack_file(self) -> None:
         data = vars(self.addresses) | {"pid": os.getpid(), "pids": self.pids()}
         write_stack_file(self._stack_file, data)
+
+
+def _kind_of(name: str) -> Kind:
+    """Of a program, by the name that it has in this stack; several workers are numbered."""
+    kinds: dict[str, Kind] = {
+        "api": "api",
+        "judge": "judge",
+        "inference": "inference",
+        "worker-gpu": "worker-gpu",
+        "worker-interp": "worker-interp",
+    }
+    return kinds[name.rstrip("0123456789").rstrip("-")]

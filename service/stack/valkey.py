@@ -15,6 +15,7 @@ from urllib.parse import quote
 import redis
 
 from monosemy.errors import MonosemyError
+from service.stack.needs import bare_environment
 from service.stack.sockets import close_socket_folder, open_socket_folder, socket_folder
 from service.stack.spawn import alive, end_group, last_lines, spawn
 
@@ -65,6 +66,7 @@ class EmbeddedValkey:
             self.process = spawn(
                 self._command(),
                 self.log,
+                environment=bare_environment(),
                 folder=self.folder,
                 death_signal=signal.SIGTERM,
                 keep_open=[lock],

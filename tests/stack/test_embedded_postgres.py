@@ -44,8 +44,6 @@ def execute(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]
 def test_starts_with_both_extensions_and_no_port(server: EmbeddedPostgres) -> None:
     server.start()
     server.start()  # a second call changes nothing
-    execute(server, "CREATE EXTENSION vector")
-    execute(server, "CREATE EXTENSION pg_trgm")
     assert execute(server, "SELECT '[1,2]'::vector <-> '[1,0]'::vector") == [(2.0,)]
     assert execute(server, "SELECT similarity('feature', 'features') > 0.5") == [(True,)]
     assert execute(server, "SHOW server_encoding") == [("UTF8",)]
@@ -116,6 +114,97 @@ def test_a_damaged_cluster_is_an_error_with_the_log(
         server.start()
     assert "pg_control" in str(caught.value)
     assert not server.running
+
+
+def refused(url: str) -> str:
+    with pytest.raises(psycopg.OperationalError) as caught:
+        psycopg.connect(url, connect_timeout=5).close()
+    return str(caught.value)
+
+
+def test_nobody_is_trusted_and_the_service_is_no_superuser(server: EmbeddedPostgres) -> None:
+    server.start()
+    me = "SELECT rolsuper, rolcreaterole, rolbypassrls, rolreplication FROM pg_roles"
+    assert execute(server, f"{me} WHERE rolname = current_user") == [(False,) * 4]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(server, "COPY (SELECT 1) TO PROGRAM 'true'")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(server, "SELECT pg_read_file('PG_VERSION')")
+    place = server.url.partition("@")[2]
+    elsewhere = place.replace("/monosemy?", "/postgres?")
+    for role in ("postgres", "monosemy"):
+        assert "password" in refused(f"postgresql://{role}@{place}")
+        assert "password" in refused(f"postgresql://{role}:wrong@{elsewhere}")
+    if os.geteuid() == 0:  # a process of nobody's, which is who the server runs as
+        account = Account.for_this_process()
+        assert account is not None
+        address = f"postgresql://postgres@{elsewhere}"
+        done = subprocess.run(
+            [server._programs / "psql", "--no-password", "--command=SELECT 1", address],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            **account.popen_options(),
+        )
+        assert "password" in done.stderr
+        assert done.returncode != 0
+
+
+def test_passwords_are_files_of_their_owner_alone_and_in_no_log(server: EmbeddedPostgres) -> None:
+    server.start()
+    folder = server.folder / "passwords"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    secrets = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    assert set(secrets) == {"postgres", "monosemy"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+    log = server.log.read_text()
+    command = Path(f"/proc/{server.process.pid}/cmdline").read_text()  # type: ignore[union-attr]
+    for secret in secrets.values():
+        assert len(secret) > 30 and secret not in log and secret not in command
+
+
+def open_to_all(server: EmbeddedPostgres) -> None:
+    """Makes of a cluster one as it was before: all are trusted, the superuser owns everything."""
+    with psycopg.connect(server.admin_url, dbname="monosemy", autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (id int GENERATED ALWAYS AS IDENTITY, n int)")
+        connection.execute("CREATE VIEW seen AS SELECT n FROM kept")
+        connection.execute("CREATE SEQUENCE counted")
+        connection.execute("INSERT INTO kept (n) VALUES (7)")
+        connection.execute("ALTER DATABASE monosemy OWNER TO postgres")
+        connection.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
+        connection.execute("REASSIGN OWNED BY monosemy TO postgres")
+        connection.execute("DROP OWNED BY monosemy")
+    with psycopg.connect(server.admin_url, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY monosemy")
+        connection.execute("DROP ROLE monosemy")
+        connection.execute("ALTER ROLE postgres PASSWORD NULL")
+    server.stop()
+    (server.data / "pg_hba.conf").write_text("local all all trust\n")
+    shutil.rmtree(server.folder / "passwords")
+    (server.data.parent / "closed").unlink()
+
+
+def test_a_cluster_that_trusted_everybody_is_closed_and_handed_over(
+    server: EmbeddedPostgres,
+) -> None:
+    server.start()
+    open_to_all(server)
+    server.start()
+    assert execute(server, "SELECT n FROM seen") == [(7,)]
+    execute(server, "ALTER TABLE kept ADD COLUMN more int")
+    execute(server, "INSERT INTO kept (n) VALUES (8)")
+    execute(server, "DROP VIEW seen; DROP SEQUENCE counted")
+    assert "password" in refused(f"postgresql://postgres@{server.url.partition('@')[2]}")
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert execute(server, owners) == [("monosemy",)]
+
+
+def test_lost_passwords_are_made_anew(server: EmbeddedPostgres) -> None:
+    with server:
+        execute(server, "CREATE TABLE kept (n int)")
+    shutil.rmtree(server.folder / "passwords")
+    with server:
+        assert execute(server, "SELECT count(*) FROM kept") == [(0,)]
 
 
 KILLED = """

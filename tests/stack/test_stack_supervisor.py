@@ -19,7 +19,9 @@ import pytest
 import redis
 
 from monosemy.errors import MonosemyError
-from service.settings import Settings
+from service.settings import STACK_PART, Settings
+from service.stack import needs
+from service.stack.home import close_home
 from service.stack.supervisor import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -118,7 +120,9 @@ def test_crashed_parts_come_back_at_their_addresses(home: Path) -> None:
 UP = """
 import sys
 from pathlib import Path
-from service.settings import Settings
+from service.settings import STACK_PART, Settings
+from service.stack import needs
+from service.stack.home import close_home
 from service.stack.supervisor import Stack
 stack = Stack(Settings(home=Path(sys.argv[1]), port=0), 0, 0, judge=False)
 stack.start()
@@ -177,3 +181,90 @@ def test_each_start_begins_a_new_log_and_keeps_the_last(home: Path) -> None:
             pass
     logs = {path.name for path in (home / "logs").iterdir()}
     assert {"api.log", "api.log.1", "postgres.log", "valkey.log", "valkey.log.1"} <= logs
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """As the kernel has it of a process that runs."""
+    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def test_each_part_is_told_what_it_needs_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = {
+        "MONOSEMY_SECRET": "the-secret-that-keys-are-stored-under",
+        "MONOSEMY_JUDGE_URL": "http://127.0.0.1:9/v1",
+        "MONOSEMY_JUDGE_API_KEY": "the-judges-key",
+        "MONOSEMY_API_KEY": "the-callers-key",
+        "MONOSEMY_DATABASE_ADMIN_URL": "postgresql://boss@/x",
+        "HF_TOKEN": "the-hubs-token",
+    }
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    with small_stack(home) as stack:
+        running = {name: environment_of(pid) for name, pid in stack.pids().items()}
+        token = stack.addresses.parts_token
+        assert token == (home / "parts.secret").read_text().strip()
+        database = stack.addresses.database_url or ""
+        values = stack._values()
+    for name in ("postgres", "valkey"):
+        assert not any(each.startswith("MONOSEMY_") for each in running[name])
+        assert not set(planted.values()) & set(running[name].values())
+    api = running["api"]
+    assert api["MONOSEMY_SECRET"] == planted["MONOSEMY_SECRET"]
+    assert api["MONOSEMY_PARTS_TOKEN"] == token
+    kept_back = set(planted) - {"MONOSEMY_SECRET", "MONOSEMY_JUDGE_URL"}
+    assert not kept_back & set(api)
+    told = {kind: needs.environment_of(kind, values) for kind in needs.NEEDS}
+    for kind in ("inference", "judge"):
+        assert database not in told[kind].values()
+        assert not {"MONOSEMY_SECRET", "MONOSEMY_REDIS_URL"} & set(told[kind])
+    for kind in ("worker-gpu", "worker-interp"):
+        assert told[kind]["MONOSEMY_JUDGE_API_KEY"] == planted["MONOSEMY_JUDGE_API_KEY"]
+        assert "MONOSEMY_SECRET" not in told[kind]
+        assert told[kind]["MONOSEMY_DATABASE_URL"] == database
+    assert "MONOSEMY_JUDGE_API_KEY" not in told["inference"]
+    assert not any(each.startswith("MONOSEMY_") for each in set(told["judge"]) - {STACK_PART})
+    assert {kind for kind in told if "HF_TOKEN" in told[kind]} == {"inference", "worker-gpu"}
+
+
+def test_a_part_reads_nothing_more_from_the_stacks_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir()
+    written = {"database_url": "postgresql://a@/b", "judge_api_key": "own", "parts_token": "t"}
+    (home / "stack.json").write_text(json.dumps(written))
+    found = Settings(home=home)
+    assert found.database_url == "postgresql://a@/b"
+    assert found.judge_api_key is not None and found.parts_token is not None
+    # The key of the stack's own judge is not sent to another one.
+    monkeypatch.setenv("MONOSEMY_JUDGE_URL", "https://judge.example/v1")
+    assert Settings(home=home).judge_api_key is None
+    monkeypatch.setenv(STACK_PART, "inference")
+    assert Settings(home=home).database_url is None
+    assert Settings(home=home).parts_token is None
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_the_home_is_closed_to_others(home: Path) -> None:
+    home.mkdir(mode=0o755)
+    (home / "artifacts").mkdir(mode=0o755)
+    with small_stack(home):
+        assert mode(home) == 0o700
+        for name in ("stack.json", "parts.secret", "stack.lock"):
+            assert mode(home / name) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another user")
+def test_a_home_that_the_database_lives_in_is_closed_but_for_its_way(home: Path) -> None:
+    """As root's were before: the data inside belongs to another user, who has to get there."""
+    data = home / "postgres" / "data"
+    data.mkdir(parents=True)
+    os.chown(data, 65534, 65534)
+    (home / "artifacts").mkdir(mode=0o755)
+    (home / "stack.json").write_text("{}")
+    close_home(home)
+    assert [mode(home), mode(home / "postgres")] == [0o711, 0o711]
+    assert [mode(home / "artifacts"), mode(home / "stack.json")] == [0o700, 0o600]

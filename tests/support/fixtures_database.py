@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, make_url, text
 
 from service.database.migrate import migrate
+from service.database.roles import EXTENSIONS
 from service.database.session import make_engine
 from service.stack import postgres as postgres_module
 from service.stack.postgres import EmbeddedPostgres
@@ -44,6 +46,12 @@ def _embedded(folder: Path) -> Iterator[EmbeddedPostgres]:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
                 patch.setitem(postgres_module.OPTIONS, setting, "off")
             server.start()
+        # The service's role, which may create databases here; new ones have the extensions.
+        with psycopg.connect(server.admin_url, autocommit=True) as connection:
+            connection.execute(f"ALTER ROLE {postgres_module.ROLE} CREATEDB")
+        with psycopg.connect(server.admin_url, dbname="template1") as connection:
+            for extension in EXTENSIONS:
+                connection.execute(f"CREATE EXTENSION {extension}")
         yield server
     finally:
         server.stop()
@@ -92,7 +100,7 @@ def with_database(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
-def create_database(server: str, name: str, template: str = "template0") -> None:
+def create_database(server: str, name: str, template: str = "template1") -> None:
     _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
 
