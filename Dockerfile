@@ -5,11 +5,11 @@
 #   CPU only:  --build-arg TORCH_INDEX=<PyTorch's index of CPU builds>
 #   CUDA:      --build-arg TORCH_INDEX=<PyTorch's index of builds for your CUDA version>
 
-FROM python:3.11-slim AS base
+FROM python:3.11.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN groupadd --gid 10001 monosemy \
  && useradd --uid 10001 --gid monosemy --create-home --home-dir /home/monosemy monosemy \
- && install -d -o monosemy -g monosemy /data
+ && install -d -m 0700 -o monosemy -g monosemy /data
 ENV MONOSEMY_HOME=/data HF_HOME=/data/huggingface
 
 # ---- api: dependencies of the service alone -------------------------------------------------

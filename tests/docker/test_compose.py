@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE_IMAGES = ("python:3.11-slim", "pgvector/pgvector:pg17", "redis:7-alpine")
+BASE_IMAGES = ("python:3.11.11-slim", "pgvector/pgvector:0.8.1-pg17", "redis:7.4.2-alpine")
 TINY = {
     "kind": "pipeline",
     "name": "compose-test",
@@ -32,18 +32,38 @@ TINY = {
     "scoring": None,
 }
 
+SECRETS = (
+    *("POSTGRES_PASSWORD", "POSTGRES_SERVICE_PASSWORD", "REDIS_PASSWORD"),
+    *("MONOSEMY_SECRET", "MONOSEMY_PARTS_TOKEN", "LOCAL_JUDGE_KEY"),
+)
+"""Every variable that .env.example leaves empty."""
+
 SCALED = ("--scale", "gpu-worker=2", "--scale", "interp-worker=3")
 
 pytestmark = [pytest.mark.docker, pytest.mark.campaign, pytest.mark.timeout(1500)]
 
 
-def why_not() -> str | None:
-    """Why no engine can be had here, or None."""
+def why_no_compose() -> str | None:
+    """Why Compose cannot read a file here, or None; that needs no engine."""
     if shutil.which("docker") is None:
         return "docker is not installed"
-    for command in (["docker", "info"], ["docker", "compose", "version"]):
-        if subprocess.run(command, capture_output=True, timeout=60).returncode:
-            return f"'{' '.join(command)}' fails: no Docker engine with Compose here"
+    command = ["docker", "compose", "version", "--short"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if told.returncode:
+        return "docker has no compose plugin here"
+    major = re.match(r"v?(\d+)", told.stdout.strip())
+    if major is None or int(major[1]) < 2:
+        return f"Compose {told.stdout.strip()[:20]} is older than 2"
+    return None
+
+
+def why_not() -> str | None:
+    """Why no engine can be had here, or None."""
+    reason = why_no_compose()
+    if reason:
+        return reason
+    if subprocess.run(["docker", "info"], capture_output=True, timeout=60).returncode:
+        return "'docker info' fails: no Docker engine here"
     for image in BASE_IMAGES:
         here = subprocess.run(["docker", "image", "inspect", image], capture_output=True)
         if here.returncode and subprocess.run(["docker", "pull", image]).returncode:
@@ -62,8 +82,8 @@ class Compose:
         self.port = free_port()
         self.environment = os.environ | {
             "COMPOSE_PROJECT_NAME": f"monosemy-test-{secrets.token_hex(3)}",
-            "POSTGRES_PASSWORD": secrets.token_hex(16),
-            "MONOSEMY_SECRET": secrets.token_hex(24),
+            **{name: secrets.token_hex(24) for name in SECRETS},
+            "VLLM_TAG": "v0.0.0",
             "MONOSEMY_PORT": str(self.port),
         }
 
@@ -151,11 +171,13 @@ def test_any_service_may_restart_under_a_run(compose: Compose, api: httpx.Client
 
 
 def test_a_backup_as_the_docs_take_it(compose: Compose, api: httpx.Client) -> None:
+    # The extensions are the superuser's to make; what the dump holds runs as the service's role.
     whole = (
         "pg_dump -U monosemy -Fc --no-owner monosemy > /tmp/database.dump"
-        " && createdb -U monosemy back"
-        " && pg_restore -U monosemy -d back --no-owner --single-transaction /tmp/database.dump"
-        " && psql -U monosemy -d back -tAc 'SELECT count(*) FROM features'"
+        " && createdb -U monosemy -O monosemy_service back"
+        " && psql -q -U monosemy -d back -c 'CREATE EXTENSION vector; CREATE EXTENSION pg_trgm'"
+        " && pg_restore -U monosemy_service -d back --no-owner --no-comments --single-transaction"
+        " /tmp/database.dump && psql -U monosemy -d back -tAc 'SELECT count(*) FROM features'"
     )
     count = compose("exec", "-T", "postgres", "sh", "-c", whole)
     listed = api.get("/saes").json()["items"]
@@ -169,8 +191,9 @@ def test_a_backup_as_the_docs_take_it(compose: Compose, api: httpx.Client) -> No
 @pytest.mark.parametrize("more", [["cuda"], ["vllm"], ["cuda", "vllm"]], ids="-".join)
 def test_the_files_for_gpus_fit(more: list[str]) -> None:
     """As far as a machine without GPUs can tell: Compose accepts them together."""
-    if shutil.which("docker") is None:
-        pytest.skip("docker is not installed")
+    reason = why_no_compose()
+    if reason:
+        pytest.skip(reason)
     files = [f"docker-compose.{name}.yml" for name in more]
     chosen = [part for file in ("docker-compose.yml", *files) for part in ("-f", file)]
     config = json.loads(Compose()(*chosen, "config", "--format", "json"))["services"]
@@ -184,6 +207,8 @@ def test_the_files_for_gpus_fit(more: list[str]) -> None:
             environment = config[name]["environment"]
             assert environment["MONOSEMY_JUDGE_URL"] == "http://vllm:8000/v1"
             assert environment["MONOSEMY_DATABASE_URL"]
+            key = environment.get("MONOSEMY_JUDGE_API_KEY")
+            assert key == (None if name == "api" else config["vllm"]["environment"]["VLLM_API_KEY"])
         assert environment["MONOSEMY_JUDGE_MODEL"] in config["vllm"]["command"]
 
 
@@ -201,3 +226,25 @@ def test_containers_run_without_root_and_the_api_without_torch(compose: Compose)
         "exec", "api", "python", "-c", "import importlib.util as i; print(i.find_spec('torch'))"
     )
     assert found.strip() == "None"
+
+
+def test_the_service_is_no_superuser_and_parts_ask_for_their_token(
+    compose: Compose, api: httpx.Client
+) -> None:
+    del api  # everything is up
+    me = "SELECT rolsuper FROM pg_roles WHERE rolname = 'monosemy_service'"
+    told = compose("exec", "-T", "postgres", "psql", "-U", "monosemy", "-tAc", me)
+    assert told.strip() == "f"
+    ask = "import httpx; print(httpx.post('http://inference:8421/embed', json={}).status_code)"
+    assert compose("exec", "-T", "api", "python", "-c", ask).strip() == "401"
+    reach = "import socket; socket.create_connection(('postgres', 5432), 3)"
+    for service in ("inference", "judge"):
+        answer = subprocess.run(
+            ["docker", "compose", "exec", "-T", service, "python", "-c", reach],
+            cwd=ROOT,
+            env=compose.environment,
+            capture_output=True,
+        )
+        assert answer.returncode != 0
+    written = compose("exec", "-T", "gpu-worker", "sh", "-c", "touch /opt/x || echo refused")
+    assert "refused" in written

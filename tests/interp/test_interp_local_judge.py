@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -21,7 +22,13 @@ from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.explainers.default import DefaultExplainer
 from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
-from monosemy.interp.local_judge import default_threads, main, packaged_gguf, start_server
+from monosemy.interp.local_judge import (
+    KEY_VARIABLE,
+    default_threads,
+    main,
+    packaged_gguf,
+    start_server,
+)
 from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.specs.parts import JudgeSpec
@@ -63,6 +70,27 @@ def test_it_answers_health_and_names_its_model(judge_url: str) -> None:
     assert json.load(health) == {"status": "ok"}
     models = json.load(urllib.request.urlopen(judge_url + "/models", timeout=10))
     assert [model["id"] for model in models["data"]] == ["smollm2-135m-instruct"]
+
+
+def test_with_a_key_it_answers_nobody_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "a-key-of-its-own")
+    with running("--context", "512") as (_, url):
+        body = json.dumps({"prompt": "a", "n_predict": 1, "max_tokens": 1}).encode()
+        for path in ("/chat/completions", "/completions", "/embeddings"):
+            for shown in ({}, {"Authorization": "Bearer wrong"}):
+                head = {"Content-Type": "application/json", **shown}
+                with pytest.raises(HTTPError) as caught:
+                    urllib.request.urlopen(urllib.request.Request(url + path, body, head))
+                assert caught.value.code == 401
+        head = {"Content-Type": "application/json", "Authorization": "Bearer a-key-of-its-own"}
+        request = urllib.request.Request(url + "/completions", body, head)
+        assert urllib.request.urlopen(request, timeout=60).status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "judge"])
+def test_without_a_key_it_serves_this_machine_alone(host: str) -> None:
+    with pytest.raises(ModelError, match=KEY_VARIABLE):
+        start_server(host=host)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
