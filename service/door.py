@@ -21,7 +21,8 @@ from service.problems import Problem
 from service.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz"})
-"""Say nothing but that the process lives; orchestrators ask without a token."""
+"""Say nothing but that the process lives; orchestrators ask without a token.  A token that is shown
+has to be right here too, so that readiness tells of one that is not."""
 
 
 def check_inner_exposure(settings: Settings, host: str) -> None:
@@ -62,7 +63,7 @@ class PartsOnly:
             client = scope.get("client")
             if client is not None and not is_loopback(client[0]):
                 raise _refused("Without MONOSEMY_PARTS_TOKEN only this machine is served.")
-        elif scope["path"] not in OPEN_PATHS:
+        elif scope["path"] not in OPEN_PATHS or "authorization" in headers:
             kind, _, shown = headers.get("authorization", "").partition(" ")
             right = hmac.compare_digest(shown.encode(), self._token)
             if kind.lower() != "bearer" or not right:

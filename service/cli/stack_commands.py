@@ -52,7 +52,15 @@ def up(
 
 
 @readable_errors
-def migrate(as_json: JsonFlag = False) -> None:
+def migrate(
+    role_only: Annotated[
+        bool,
+        typer.Option(
+            "--role-only", help="Make role, database and extensions, but no tables: for a restore."
+        ),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Bring the database to the newest schema; safe to repeat, and by several at once.
 
     Example: monosemy migrate
@@ -66,6 +74,11 @@ def migrate(as_json: JsonFlag = False) -> None:
         fail("No database is configured. Set MONOSEMY_DATABASE_URL, or run 'monosemy up'.")
     if settings.database_admin_url:
         prepare(settings.database_admin_url, settings.database_url)
+    elif role_only:
+        fail("Set MONOSEMY_DATABASE_ADMIN_URL to the address of a superuser.")
+    if role_only:
+        say("The role and its database are there.")
+        return
     bring_up(settings.database_url)
     if as_json:
         print_json({"revision": head_revision()})

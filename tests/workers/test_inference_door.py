@@ -52,6 +52,7 @@ def test_with_the_token_it_serves_and_health_needs_none(tmp_path: Path) -> None:
     assert client.get("/metrics", headers=SHOWN).status_code == 200
     assert client.post("/embed", headers=SHOWN, json={}).status_code == 422
     assert client.get("/healthz").status_code == 200
+    assert client.get("/healthz", headers={"Authorization": "Bearer x"}).status_code == 401
     assert client.get("/openapi.json", headers=SHOWN).status_code == 404
 
 

@@ -155,6 +155,8 @@ def first_minute(worker: WorkerProcess) -> str:
 @pytest.fixture
 def small_disk(judged: Settings) -> Iterator[Path]:
     """The artifact folder on a file system of a few megabytes."""
+    if shutil.which("mount") is None or shutil.which("umount") is None:
+        pytest.skip("there is no mount or umount here")
     folder = judged.artifacts
     folder.mkdir(parents=True)
     mounted = subprocess.run(
