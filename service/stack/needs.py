@@ -12,24 +12,28 @@ from service.settings import STACK_PART, Settings
 
 Kind = Literal["api", "inference", "worker-gpu", "worker-interp", "judge"]
 
-_COMMON = {"home", "log_level", "otel_endpoint"}
-_SHARED = {"database_url", "redis_url", "inference_url", "parts_token", "judge_url", "judge_model"}
-_SOURCES = {"hub", "folders", "outbound_allow", "require_keys"}
-_JUDGE = {name for name in Settings.model_fields if name.startswith("judge_")}
-_INFERENCE = {"inference_url", "parts_token", "embedder", "device", "inference_memory_mb"}
-_WORKER = {"lease_seconds", "poll_seconds", "embedder", "upload_keep_hours"} | _JUDGE
+GUARDED = frozenset(
+    {
+        *("secret", "parts_token", "api_key", "judge_api_key"),
+        *("database_url", "database_admin_url", "redis_url"),
+    }
+)
+"""Settings that open a door.  All others may be known to every part that is ours."""
+
+_KEYS: dict[Kind, frozenset[str]] = {
+    "api": frozenset({"secret", "parts_token", "database_url", "redis_url"}),
+    "inference": frozenset({"parts_token"}),
+    "worker-gpu": frozenset({"parts_token", "judge_api_key", "database_url", "redis_url"}),
+    "worker-interp": frozenset({"parts_token", "judge_api_key", "database_url", "redis_url"}),
+}
+"""Those that each kind of part has; ``api_key`` is the CLI's alone, the superuser's address that of
+``monosemy migrate``."""
 
 NEEDS: dict[Kind, frozenset[str]] = {
-    # All but the judge's key (the API asks no judge) and the superuser's address.
-    "api": frozenset(
-        set(Settings.model_fields) - {"judge_api_key", "api_key", "database_admin_url"}
-    ),
-    "inference": frozenset(_COMMON | _INFERENCE | _SOURCES),
-    "worker-gpu": frozenset(_COMMON | _SHARED | _SOURCES | _WORKER),
-    "worker-interp": frozenset(_COMMON | _SHARED | _SOURCES | _WORKER),
+    **{kind: frozenset(Settings.model_fields) - GUARDED | keys for kind, keys in _KEYS.items()},
     "judge": frozenset(),
 }
-"""Names of settings by kind of part; ``api_key`` is the CLI's alone."""
+"""Names of settings by kind of part.  The judge is no program of ours: it has its own key alone."""
 
 _PLAIN = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
 _PLAIN_BEGINNINGS = ("LC_", "LD_LIBRARY_", "DYLD_", "OMP_", "MALLOC_", "GGML_")

@@ -227,6 +227,13 @@ def test_each_part_is_told_what_it_needs_alone(home: Path, monkeypatch: pytest.M
     assert {kind for kind in told if "HF_TOKEN" in told[kind]} == {"inference", "worker-gpu"}
 
 
+def test_every_setting_that_is_a_secret_is_guarded() -> None:
+    shown = Settings.model_fields.items()
+    secret = {name for name, field in shown if "SecretStr" in str(field.annotation)}
+    hidden = {name for name, field in shown if not field.repr}
+    assert secret | hidden == needs.GUARDED
+
+
 def test_a_part_reads_nothing_more_from_the_stacks_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
