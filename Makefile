@@ -2,6 +2,7 @@
 # make test   the tests, on the real local stack, several files at a time (ARGS="-n 0" for one)
 # make test-all  those and the campaigns: wide fuzzing, kills, seeds; about an hour
 # make check  lint, format and types
+# make reference BASE=<commit>  that commit beside the working tree (or HEAD=<commit>), bit for bit
 # make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format reference bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/monosemy demo $(if $(EXIT),--exit) $(if $(SMALL),--small) $(ARGS)
@@ -28,6 +29,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/.dev
+	$(BIN)/python -m tests.reference.commits $(ARGS) $(BASE) $(HEAD)
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -33,12 +33,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    with _embedded(tmp_path_factory.mktemp("postgres")) as server:
+    with embedded_postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url
 
 
 @contextmanager
-def _embedded(folder: Path) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A server in ``folder`` that promises nothing about power cuts; gone after the context."""
     server = EmbeddedPostgres(folder)
     try:
         with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,146 @@
+"""Which runs the reference consists of: every architecture, every kind, every explainer and scorer.
+
+Architectures, explainers and scorers are read from the library, so that a new one is covered as
+soon as it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, get_args
+
+from monosemy.specs.architectures import ARCHITECTURES
+from monosemy.specs.parts import ExplanationSpec, ScoringSpec
+
+SITE, OTHER_SITE = "blocks.2.hook_resid_post", "blocks.1.hook_resid_post"
+PROBE = "probes/reference"
+_FEW = {"indices": None, "count": 4, "min_postings": 5, "max_density": 1.0}
+# One call at a time: else it is chance which of two features pays for a call they share.
+_JUDGE = {"concurrency": 1}
+_SCORED = {"positives": 4, "negatives": 4, "texts_per_call": 4, "judge": _JUDGE}
+_SHORT = {"tokens": 2_560, "batch_tokens": 128, "buffer_tokens": 1024}
+_SMALL_SAE = {"d_sae": 48, "k": 4, "dead_after_tokens": 1000}
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "relu": {"target_l0": 6.0},
+    "gated": {"target_l0": 6.0},
+    "jumprelu": {"target_l0": 6.0},
+    "transcoder": {"k": 4, "target_site": "blocks.2.hook_mlp_out"},
+}
+"""What an architecture needs besides its size; those with a k take ``{"k": 4}``."""
+
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "topk-refined": ("topk", {"k": 4, "ista_steps": 1, "k_start": 8}),
+    "transcoder-skip": ("transcoder", {**_OPTIONS["transcoder"], "skip": True}),
+}
+
+SMALL = ("topk", "jumprelu")
+"""The architectures of the small selection."""
+
+
+class Step(NamedTuple):
+    """One submission: a name that is the same in every commit, and its spec."""
+
+    name: str
+    spec: dict[str, Any]
+
+
+def plan(model: str, text: str, sparsify: str, small: bool) -> Iterator[Step]:
+    """All submissions in order.  ``sparsify`` is a folder into which the harness exports the first
+    SAE before the import run is submitted."""
+    shared = {
+        "model": {"name": model, "dtype": "float32", "device": "cpu"},
+        "text": {"source": text, "context_size": 32, "heldout_fraction": 0.2},
+    }
+    for name, sae in _saes(small):
+        yield Step(f"pipeline {name}", _pipeline(name, sae, shared))
+    if small:
+        yield from _of_the_rest(shared, sparsify, ["topk", "jumprelu"], ("detection",), ())
+        return
+    explainers = _choices(ExplanationSpec, "explainer")
+    scorers = _choices(ScoringSpec, "scorer")
+    yield from _of_the_rest(shared, sparsify, ["topk", "batchtopk"], scorers, explainers)
+    for split in ("batch", "dictionary"):
+        training = {**_SHORT, "devices": 2, "split": split}
+        spec = {"kind": "train", "name": f"two-{split}", "site": SITE, **shared}
+        yield Step(f"train by two, {split}", {**spec, "sae": _SMALL_SAE, "training": training})
+
+
+def _choices(part: type, field: str) -> tuple[str, ...]:
+    return get_args(part.model_fields[field].annotation)  # type: ignore[attr-defined]
+
+
+def _saes(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    size = {"d_sae": 64, "dead_after_tokens": 3000}
+    for name in ARCHITECTURES:
+        if not small or name in SMALL:
+            yield name, {"architecture": name, **size, **_OPTIONS.get(name, {"k": 4})}
+    for name, (architecture, options) in _VARIANTS.items():
+        if not small and architecture in ARCHITECTURES:
+            yield name, {"architecture": architecture, **size, **options}
+
+
+def _pipeline(name: str, sae: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "pipeline",
+        "name": name,
+        **shared,
+        # A transcoder reads before the place that it writes to.
+        "site": OTHER_SITE if "target_site" in sae else SITE,
+        "sae": sae,
+        "training": {**_SHORT, "tokens": 5_120, "warmup_steps": 5, "learning_rate": 0.003},
+        "evaluation": {"tokens": 512, "reconstruction_tokens": 1024},
+        "indexing": {"top_examples": 4, "quantile_examples": 2, "window": 8},
+        "explanation": {"features": _FEW, "examples": 4, "judge": _JUDGE},
+        "scoring": _SCORED,
+    }
+
+
+def _of_the_rest(
+    shared: dict[str, Any],
+    sparsify: str,
+    pair: list[str],
+    scorers: tuple[str, ...],
+    explainers: tuple[str, ...],
+) -> Iterator[Step]:
+    """The other kinds, over SAEs that pipelines have made."""
+    first, second = pair
+    sweep = {
+        "kind": "sweep",
+        "name": "many",
+        **shared,
+        "sites": [SITE, OTHER_SITE],
+        "saes": [_SMALL_SAE],
+        "seeds": [0, 1],
+        "training": _SHORT,
+    }
+    taken = {"kind": "import", "name": "taken-in", **shared, "source": sparsify, "site": SITE}
+    yield Step("sweep", sweep)
+    yield Step("import", taken)
+    yield Step("evaluate", {"kind": "evaluate", "sae": "taken-in", "evaluation": {"tokens": 512}})
+    yield Step("index", {"kind": "index", "sae": "taken-in", "indexing": {"max_tokens": 2000}})
+    for explainer in explainers:
+        wanted = {"explainer": explainer, "features": _FEW, "examples": 3, "judge": _JUDGE}
+        spec = {"kind": "explain", "sae": first, "explanation": wanted}
+        yield Step(f"explain {explainer}", spec)
+    if explainers:
+        words = {"explainer": "output_centric", "token_change": True}
+        words |= {"features": _FEW, "judge": _JUDGE}
+        yield Step("explain token change", {"kind": "explain", "sae": first, "explanation": words})
+        yield Step(
+            "effective L0",
+            {"kind": "evaluate", "sae": first, "evaluation": {"tokens": 256, "ppl_percent": 20.0}},
+        )
+    for scorer in scorers:
+        scoring = {**_SCORED, "scorer": scorer, "tiers": ["random", "same_token"]}
+        if scorer == "intervention":
+            scoring |= {"intervention": {"new_tokens": 4, "prompts": 2}}
+        if scorer == "probe":
+            scoring |= {"probe": {"folder": PROBE}}
+        yield Step(f"score {scorer}", {"kind": "score", "sae": first, "scoring": scoring})
+    dry = {"kind": "score", "sae": first, "dry_run": True, "scoring": {**_SCORED, "seed": 5}}
+    yield Step("score, dry run", dry)
+    for by in ("decoder", "tokens", "explanations"):
+        for method in ("mutual", "hungarian"):
+            spec = {"kind": "compare", "sae": first, "other": second, "by": by, "method": method}
+            yield Step(f"compare by {by}, {method}", spec)
