@@ -81,6 +81,12 @@ class GatedSAE(PenalisedSAE):
         return found
 
     @torch.no_grad()
+    def calibrate(self, x_ND: Tensor) -> None:
+        """Moves all gates by what gives these tokens the wanted L0 on average."""
+        if self.spec.target_l0 is not None:
+            self.b_gate -= self.surplus(x_ND, self.b_gate, self.spec.target_l0)
+
+    @torch.no_grad()
     def rescale(self, input_factor: float, output_factor: float) -> None:
         if input_factor != output_factor:
             raise ValueError("only a transcoder has two scales")

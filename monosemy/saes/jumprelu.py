@@ -7,6 +7,7 @@ true one is 0 almost everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from typing import Any, Self
 
 import torch
@@ -19,9 +20,12 @@ from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparse_ops import selected_values
+from monosemy.saes.sparsity_control import threshold_shift
 from monosemy.specs import JumpReLUSpec
 
 _TANH_SLOPE = 4.0
+_LEAST_FACTOR = 1e-3
+"""Where fewer latents than wanted have anything positive, thresholds fall to next to nothing."""
 
 
 class JumpReLUSAE(PenalisedSAE):
@@ -37,6 +41,8 @@ class JumpReLUSAE(PenalisedSAE):
         super().__init__(spec, d_in, d_out)
         start = torch.full((spec.d_sae,), spec.initial_threshold)
         self.log_threshold = nn.Parameter(start.log())
+        self._l0: Tensor | None = None
+        """Of the step under way."""
 
     @property
     def threshold(self) -> Tensor:
@@ -76,7 +82,24 @@ class JumpReLUSAE(PenalisedSAE):
         terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
         if self.spec.pre_act_coefficient and moment.dead.numel():
             terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, moment.dead)
-        return self.passed(reconstruction, pre, acts, terms)
+        made = self.passed(reconstruction, pre, acts, terms)
+        self._l0 = self.peers.mean(made.l0)
+        return made
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        super().after_step()
+        if self._l0 is not None and self.spec.sparsity == "target":
+            self.log_threshold += threshold_shift(self._l0, self.spec.target_l0)
+        self._l0 = None
+
+    @torch.no_grad()
+    def calibrate(self, x_ND: Tensor) -> None:
+        """Multiplies all thresholds by what gives these tokens the wanted L0 on average."""
+        if self.spec.sparsity == "target":
+            weight, bias = self.W_enc / self.threshold, self.b_enc / self.threshold
+            limit = self.limit(x_ND, weight, bias, self.spec.target_l0)
+            self.log_threshold += log(max(limit, _LEAST_FACTOR))
 
     def _sparsity(self, size: Tensor) -> Tensor:
         """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""

@@ -18,13 +18,16 @@ from monosemy.saes.base import SAE, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.peers import ALONE, Peers
 from monosemy.saes.ragged import Entries, entry_sums, entry_values
-from monosemy.saes.selection import batch_top_k, entries_above
+from monosemy.saes.selection import batch_top_k, entries_above, largest_of_batch
 
 START_L0 = 4.0
 """Times the wanted L0: so dense is the start, half of all latents without it."""
 
 DENSE_SHARE = 1 / 32
 """Of all latents: where more than these fire, dense products are the faster ones."""
+
+_LIFTS = 16
+"""Attempts to find as many latents as are wanted, each with biases raised by twice as much."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,31 @@ class PenalisedSAE(SAE):
         nothing = torch.zeros_like(self.W_dec[:, 0])
         _, values = batch_top_k(self.centre(x_ND), self.W_enc, nothing, total, self.W_enc.dtype)
         return float(torch.where(values > 0, values, torch.inf).min())
+
+    @torch.no_grad()
+    def limit(self, x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, l0: float) -> float:
+        """The value that ``l0`` of a token's ``centred @ W_enc + b_enc`` exceed on average, over
+        the tokens of all peers; 0 where fewer than that are positive."""
+        total = max(1, round(l0 * len(x_ND) * self.peers.processes))
+        values = largest_of_batch(self.centre(x_ND), W_enc, b_enc, total, W_enc.dtype)[2]
+        kept = self.peers.chosen(values, total)
+        values = values if kept is None else values[kept]
+        count = self.peers.sum(torch.tensor(float(len(values)), device=values.device))
+        least = self.peers.least(values.min() if len(values) else values.new_tensor(torch.inf))
+        # The smallest one itself shall exceed it.
+        return float(torch.nextafter(least, torch.zeros_like(least))) if count >= total else 0.0
+
+    @torch.no_grad()
+    def surplus(self, x_ND: Tensor, b_enc: Tensor, l0: float) -> float:
+        """What to take from every bias of ``centred @ W_enc + b_enc`` so that ``l0`` of a token's
+        are positive on average; negative where too few are."""
+        lift, step = 0.0, max(float(b_enc.abs().mean()), 1e-3)
+        for doublings in range(_LIFTS):
+            limit = self.limit(x_ND, self.W_enc, b_enc + lift, l0)
+            if limit > 0:
+                break
+            lift = step * 2.0**doublings / 4
+        return limit - lift
 
     def bounded(self, codes: Codes, budget: int | float | None) -> Codes:
         """The ``budget`` largest of each token's codes; ``ValueError`` if that is no number."""

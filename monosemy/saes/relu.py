@@ -61,6 +61,12 @@ class ReLUSAE(PenalisedSAE):
         terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * pre.per_token(size)
         return found
 
+    @torch.no_grad()
+    def calibrate(self, x_ND: Tensor) -> None:
+        """Moves all biases by what gives these tokens the wanted L0 on average."""
+        if self.spec.target_l0 is not None:
+            self.b_enc -= self.surplus(x_ND, self.b_enc, self.spec.target_l0)
+
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
         return {"architecture": "standard", **saelens_keys.CENTRED}, weights

@@ -15,6 +15,17 @@ _DAMPING = 0.6
 _MOST = 2.0
 
 
+_SHIFT_GAIN = 0.1
+"""Change of the log thresholds per step and unit of log L0.  L0 answers at once, by a factor of
+three to ten in its logarithm, so this halves the error in about two steps and cannot swing."""
+
+
+def threshold_shift(l0: Tensor, target_l0: float) -> Tensor:
+    """What to add to all log thresholds after a step of mean L0 ``l0`` (a scalar on the device)."""
+    error = (l0.float().clamp_min(1e-2) / target_l0).log()
+    return _SHIFT_GAIN * error.clamp(-_MOST, _MOST)
+
+
 class L0Controller(nn.Module):
     """The weight of a penalty: fixed, or moved by how far log L0 is from its target.
 

@@ -125,8 +125,9 @@ class PenalisedSpec(SAESpec):
     """What the architectures share whose sparsity comes from a penalty."""
 
     target_l0: float | None = Field(32.0, gt=0, le=MOST_LATENTS)
-    """Mean active latents per token that a controller steers the penalty's weight to; None keeps
-    the weight at ``sparsity_coefficient``."""
+    """Mean active latents per token that a controller steers the penalty's weight to, and that the
+    biases are moved to on training tokens at the end; None keeps the weight at
+    ``sparsity_coefficient``."""
     sparsity_coefficient: float = Field(1e-2, gt=0, le=LARGE)
     """Weight of the penalty, or where the controller starts."""
 
@@ -151,7 +152,9 @@ class JumpReLUSpec(AuxKSpec):
 
     architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
-    """Mean active latents per token that the ``target`` loss asks for."""
+    """Mean active latents per token.  With ``sparsity`` ``target``, all thresholds are moved
+    together after every step by how far L0 is from it, and at the end to it on training tokens;
+    otherwise what the sparsity loss is measured in."""
     sparsity: Literal["target", "step", "tanh"] = "target"
     """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
     share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""
@@ -161,7 +164,8 @@ class JumpReLUSpec(AuxKSpec):
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
     initial_threshold: float = Field(1.0, gt=0, le=LARGE)
-    """Every threshold at the start; training raises it so that L0 starts near its target."""
+    """Every threshold at the start; training raises it so that L0 starts near four times its
+    target."""
     pre_act_coefficient: float = Field(3e-6, ge=0, le=LARGE)
     """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
 
