@@ -6,12 +6,10 @@ is worth keeping in a database.  Nothing here knows of one.
 
 from __future__ import annotations
 
-import platform
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ from monosemy.training.job import Job
 from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
 from monosemy.training.train import TrainedSAE, train_saes
+from monosemy.versions import versions
 from monosemy.workspace import Workspace
 
 HostLoader = Callable[[ModelSpec], HostModel]
@@ -311,14 +310,3 @@ def activations(
             for site in sites
         }
     return ActivationSource(host, store, sites, caches, spec.training.host_rows)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("monosemy", "torch", "transformers", "numpy", "tokenizers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

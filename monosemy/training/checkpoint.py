@@ -31,6 +31,8 @@ class Checkpoint:
     values: dict[str, Any]
     about: dict[str, Any] = field(default_factory=dict)
     """What of host model and text the key goes by, to tell what has changed."""
+    terms: dict[str, Any] = field(default_factory=dict)
+    """What ``key`` stands for, in words, so that an error can name what differs."""
 
 
 def checkpoint_of_others(folder: Path, key: str) -> dict[str, Any] | None:
@@ -42,6 +44,26 @@ def checkpoint_of_others(folder: Path, key: str) -> dict[str, Any] | None:
             if values["key"] != key and isinstance(about, dict) and about:
                 return about
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself."""
+
+    step: int
+    key: str
+    terms: dict[str, Any]
+
+
+def newest_header(folder: Path) -> Header | None:
+    """Of the newest checkpoint in ``folder`` whose description can be read; None without any."""
+    for path in sorted(_steps(folder), reverse=True):
+        try:
+            values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
+            return Header(int(values["step"]), str(values["key"]), dict(values.get("terms") or {}))
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
 
@@ -89,6 +111,7 @@ def load_checkpoint(
     """
     for leftover in folder.glob(".step-*.partial"):
         shutil.rmtree(leftover, ignore_errors=True)
+    damaged = False
     for path in sorted(_steps(folder), reverse=True):
         try:
             values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
@@ -100,9 +123,13 @@ def load_checkpoint(
             if _checksum(path / _TENSORS) != values["checksum"]:
                 raise ValueError("its checksum is wrong")
             tensors = load_file(str(path / _TENSORS))
-            return Checkpoint(values["step"], key, tensors, values["values"])
+            about, terms = values.get("about") or {}, values.get("terms") or {}
+            return Checkpoint(values["step"], key, tensors, values["values"], about, terms)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reporter.log("damaged checkpoint passed over", checkpoint=path.name, error=str(error))
+            damaged = True
+    if damaged:
+        reporter.log("no sound checkpoint is left: training starts over", folder=str(folder))
     return None
 
 
@@ -113,6 +140,7 @@ def _write_values(partial: Path, checkpoint: Checkpoint) -> None:
         "checksum": _checksum(partial / _TENSORS),
         "values": checkpoint.values,
         "about": checkpoint.about,
+        "terms": checkpoint.terms,
     }
     (partial / _VALUES).write_text(json.dumps(values), encoding="utf-8")
     # On the disk before the rename: else a power cut can leave the name without the data.

@@ -21,7 +21,7 @@ from typing import IO
 
 import torch
 
-from monosemy.errors import ModelError, MonosemyError, Stopped
+from monosemy.errors import Interrupted, ModelError, MonosemyError, Stopped
 from monosemy.models.precision import choose_device
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.training.job import (
@@ -31,9 +31,11 @@ from monosemy.training.job import (
     has_result,
     read_error,
     read_result,
+    stop_asked,
     write_job,
 )
 from monosemy.training.member import TrainedSAE
+from monosemy.training.signals import Signalled, StopSignals
 
 _STOP_SECONDS = 180.0
 """What a checkpoint may take before the processes are killed."""
@@ -48,9 +50,11 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
     """Trains on ``job.stream.devices`` processes of this machine; resumes from ``job.folder``.
 
     Stage ``train``, as ``train_saes`` reports it.  A run that is stopped (``Interrupted``,
-    ``Cancelled``) has written its checkpoints.  If this process dies, so do those it started.
-    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs, or cores, than
-    devices.
+    ``Cancelled``) has written its checkpoints; so has one whose processes, or torchrun, were told
+    to end by SIGTERM (``Interrupted``), or that a SIGINT or SIGTERM here has ended.  If this
+    process dies, so do those it started.
+    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs, or cores,
+    than devices.
     """
     _check_devices(job)
     write_job(job)
@@ -70,13 +74,20 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
             env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
         )
         try:
-            _follow(process, job.folder, reporter)
+            with StopSignals() as signals:
+                _follow(process, job.folder, reporter, signals)
+        except Signalled as signalled:
+            raise signalled.reason from None
         finally:
             _kill(process)
+    if not has_result(job.folder):
+        failure = read_error(job.folder)
+        if failure is None and stop_asked(job.folder):
+            reporter.log("the training processes were told to end, and have saved their state")
+            raise Interrupted
+        raise failure or _failure(job.folder, process.returncode)
     if process.returncode:
         failure = read_error(job.folder) or _failure(job.folder, process.returncode)
-        if not has_result(job.folder):
-            raise failure
         reporter.log(f"All is trained and kept, but then: {failure}")
     return read_result(job)
 
@@ -92,7 +103,9 @@ def _check_devices(job: Job) -> None:
         )
 
 
-def _follow(process: subprocess.Popen[bytes], folder: Path, reporter: Reporter) -> None:
+def _follow(
+    process: subprocess.Popen[bytes], folder: Path, reporter: Reporter, signals: StopSignals
+) -> None:
     """Passes progress on until the processes have ended; on ``Stopped``, has them save first."""
     assert process.stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
@@ -113,6 +126,7 @@ def _follow(process: subprocess.Popen[bytes], folder: Path, reporter: Reporter) 
             stopped, deadline = reason, _ask_to_stop(folder)
         try:
             if stopped is None:
+                signals.check()
                 reporter.check()
         except Stopped as reason:
             stopped, deadline = reason, _ask_to_stop(folder)

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 8 -m monosemy.training.process JOB
 
 ``JOB`` is a folder with the ``job.json`` that ``job.write_job`` wrote; on several machines they
-must share it and the workspace it names.  The first process prints progress as lines of JSON and
+must share it and the workspace it names.  SIGTERM or SIGINT to any of them, or to torchrun, has all
+save and end; started again, they go on.  The first process prints progress as lines of JSON and
 leaves the SAEs in the folder.  ``launch.train_in_processes`` does all of this on one machine.
 """
 
@@ -12,10 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +31,15 @@ from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
 from monosemy.training.crew import joined
-from monosemy.training.job import Job, read_job, stop_asked, write_error, write_result
+from monosemy.training.job import (
+    Job,
+    ask_to_stop,
+    clear,
+    read_job,
+    stop_asked,
+    write_error,
+    write_result,
+)
 from monosemy.training.train import train_saes
 
 _UPDATES_PER_SECOND = 5
@@ -36,8 +48,8 @@ _UPDATES_PER_SECOND = 5
 class _Lines(Reporter):
     """Progress as lines of JSON on the standard output, for the process that launched this one."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, should_stop: Callable[[], type[Exception] | None] | None = None) -> None:
+        super().__init__(should_stop)
         self._last = 0.0
 
     def update(self, progress: StageProgress) -> None:
@@ -78,8 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.watched:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    # Of several processes none may stop alone: all see the request and save the same step.  Asked
+    # again, by torchrun and by a terminal, it is the same request.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ask_to_stop(options.job))
     try:
-        _train(read_job(options.job))
+        _train(read_job(options.job), fresh=not options.watched)
     except Interrupted:  # no failure: torchrun would kill those that are still writing
         return 0
     except MonosemyError as error:
@@ -91,12 +107,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _train(job: Job) -> None:
+def _train(job: Job, fresh: bool) -> None:
+    """``fresh`` clears away what an earlier attempt has left, which a launcher has done already."""
     device = choose_device(job.specs[0].model.device)
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.stream.devices))
     with joined(job.stream, device, lambda: stop_asked(job.folder)) as crew:
-        reporter = _Lines() if crew.rank == 0 else Reporter()
+        # Several ask their crew, so that they agree; one alone asks its reporter.
+        alone = partial(_told_to_end, job) if crew.processes == 1 else None
+        reporter = _Lines(alone) if crew.rank == 0 else Reporter()
+        if fresh and crew.rank == 0:
+            clear(job.folder)
+        crew.any(True)  # nobody looks for a request to stop before that
+        _check_count(job, crew.processes)
         host = HostModel.load(job.host, job.workspace)
         store = stages.prepare_text(job.specs[0].text, host, job.workspace)
         if job.text_id is not None and store.text_id != job.text_id:
@@ -114,6 +137,19 @@ def _train(job: Job) -> None:
         if crew.rank == 0:
             write_result(job.folder, trained)
         crew.any(True)  # nobody leaves before the result is there
+
+
+def _told_to_end(job: Job) -> type[Exception] | None:
+    return Interrupted if stop_asked(job.folder) else None
+
+
+def _check_count(job: Job, processes: int) -> None:
+    if processes != job.stream.devices:
+        raise DataError(
+            f"The job is for {job.stream.devices} processes (training.devices), and torchrun has"
+            f" started {processes}.",
+            "Start as many: --nproc-per-node times --nnodes.",
+        )
 
 
 def _end_with_stdin() -> None:

@@ -32,7 +32,10 @@ from monosemy.training.checkpoint import (
 from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import Reading
 from monosemy.training.member import Member, TrainedSAE
+from monosemy.training.signals import Signalled, StopSignals
 from monosemy.training.stream import ActivationStream, RowSource
+from monosemy.training.terms import PROCESSES, check_terms, flat
+from monosemy.versions import versions
 from monosemy.workspace import fingerprint
 
 __all__ = ["TrainedSAE", "TrainingLoop", "train_sae", "train_saes"]
@@ -79,8 +82,10 @@ def train_saes(
     Stage ``train``, in tokens; the host's forwards, where nothing is cached, are part of it.  A run
     that is stopped (``Interrupted``, ``Cancelled``) writes a checkpoint before it ends; on a CPU a
     resumed run gives the very bits of one that was never stopped, given the same number of threads.
-    Raises ``DataError`` for text or checkpoints that cannot be used.  Every process of a ``crew``
-    calls this, with the same arguments, and gets the same SAEs.
+    A SIGINT or SIGTERM that nobody else handles does so too, then ends as it usually does.
+    Raises ``DataError`` for text or checkpoints that cannot be used, and where ``checkpoint_dir``
+    holds those of a run on other terms (spec, text, number of processes), which it names.  Every
+    process of a ``crew`` calls this, with the same arguments, and gets the same SAEs.
     """
     columns = columns or {specs[0].site: slice(0, source.width)}
     loop = TrainingLoop(
@@ -132,6 +137,15 @@ class TrainingLoop:
         self.about: dict[str, Any] = {}
         if isinstance(store, TokenStore):
             self.about = {"model": store.host_info, "text": store.summary()}
+        spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]
+        self.terms = {
+            **flat({**spec_terms, **({"stream": shared} if len(relevant) > 1 else {})}),
+            "format": _STATE_FORMAT,
+            "text_id": store.text_id,
+            PROCESSES: crew.processes,
+        }
+        self.run_dir = checkpoint_dir
+        self.signals = StopSignals()
 
     def _history_file(self, number: int, count: int) -> Path:
         name = "metrics.jsonl" if count == 1 else f"metrics-{number:03d}.jsonl"
@@ -166,11 +180,16 @@ class TrainingLoop:
             if self.crew.processes == 1:
                 # A long read tells that the run lives, and can be stopped within it.  Of several
                 # processes none may stop there: the others would wait for it.
-                self.stream.on_read = lambda _tokens: stage.advance(0)
+                self.stream.on_read = lambda _tokens: self._show(stage)
             try:
-                if not self.stream.filled:
-                    self._start(stage)
-                self._loop(stage)
+                with self.signals:
+                    if not self.stream.filled:
+                        self._start(stage)
+                    self._loop(stage)
+            except Signalled as signalled:
+                self._save()
+                reporter.log("stopped by a signal; the state is saved", step=self.step)
+                raise signalled.reason from None
             except Stopped:
                 self._save()
                 raise
@@ -178,6 +197,11 @@ class TrainingLoop:
         for member in self.members:
             member.end()
         return self._results()
+
+    def _show(self, stage: Stage, **metrics: Any) -> None:
+        """A long read tells so; raises ``Stopped`` if it is to end."""
+        self.signals.check()
+        stage.advance(0, **metrics)
 
     def _start(self, stage: Stage) -> None:
         """Scale and decoder bias from the data: the first fill of the buffer."""
@@ -188,7 +212,7 @@ class TrainingLoop:
             read += tokens
             if self.crew.stop_asked():
                 raise Interrupted
-            stage.advance(0, buffer_filled=round(min(1.0, read / len(self.stream.buffer)), 3))
+            self._show(stage, buffer_filled=round(min(1.0, read / len(self.stream.buffer)), 3))
 
         usual, self.stream.on_read = self.stream.on_read, show
         self.stream.fill()
@@ -215,6 +239,7 @@ class TrainingLoop:
                 saved = time.monotonic()
             if stop:
                 raise Interrupted
+            self.signals.check()
             stage.advance(self.batch, **shown)
 
     def _tick(self) -> None:
@@ -260,9 +285,11 @@ class TrainingLoop:
             "members": members,
             "seconds": self.seconds,
             "product_dtype": _name(self.product_dtype),
+            "versions": versions(),
         }
         save_checkpoint(
-            self.checkpoint_dir, Checkpoint(self.step, self.key, tensors, state, self.about)
+            self.checkpoint_dir,
+            Checkpoint(self.step, self.key, tensors, state, self.about, self.terms),
         )
 
     def _check_unchanged(self) -> None:
@@ -287,10 +314,13 @@ class TrainingLoop:
     def _restore(self, reporter: Reporter) -> None:
         found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
         if found is None:
-            self._check_unchanged()
+            self._check_unchanged()  # it names the parts of a host model or text; the next, terms
+        check_terms(self.run_dir, self.key, self.terms)
         # Of several processes some may have died before they had saved the last step.
         common = self.crew.least(-1 if found is None else found.step)
         if found is None or common < 0:
+            if found is not None:
+                reporter.log("another process has no sound checkpoint: training starts over")
             return
         if found.step > common:
             found = load_checkpoint(self.checkpoint_dir, self.key, reporter, at_most=common)
@@ -318,6 +348,14 @@ class TrainingLoop:
                 "Delete it to start over.",
             ) from None
         self.step = found.step
+        before, now = found.values.get("versions", {}), versions()
+        changed = {name: f"{before[name]}, now {now.get(name)}" for name in before}
+        changed = {
+            name: change for name, change in changed.items() if before[name] != now.get(name)
+        }
+        if changed:
+            told = "other versions than the run began with: its bits may differ"
+            reporter.log(told, **changed)
         reporter.log("resumed from a checkpoint", step=self.step, tokens=self.step * self.batch)
 
     def _results(self) -> list[TrainedSAE]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from monosemy import stages
-from monosemy.errors import Cancelled, MonosemyError, SpecError, Stopped
+from monosemy.errors import Cancelled, DataError, Interrupted, MonosemyError, SpecError, Stopped
 from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter, StageProgress
@@ -151,6 +151,36 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert_same(load_sae(again.folder), load_sae(whole.folder))
 
 
+@pytest.mark.parametrize("whom", ["one process", "torchrun", "the starter"])
+def test_who_is_told_to_end_has_all_save_first(
+    spec: TrainRun,
+    workspace: Workspace,
+    tmp_path: Path,
+    whole: stages.TrainedArtifact,
+    whom: str,
+) -> None:
+    def tell(_: Any) -> None:
+        receiver = {
+            "one process": lambda: processes_of(tmp_path)[-1],
+            "torchrun": lambda: processes_of(tmp_path, torchrun=True)[0],
+            "the starter": os.getpid,
+        }[whom]
+        os.kill(receiver(), signal.SIGINT if whom == "the starter" else signal.SIGTERM)
+
+    ends = KeyboardInterrupt if whom == "the starter" else Interrupted
+    with pytest.raises(ends):
+        train(spec, workspace, tmp_path, Watching(1000, tell))
+    steps = [path.name for path in (tmp_path / "run").glob("process-*/step-*")]
+    assert len(steps) == 2 and len(set(steps)) == 1, "both saved the same step"
+    assert not processes_of(tmp_path)
+    if whom == "one process":
+        alone = slowly(spec, devices=1)
+        with pytest.raises(DataError, match=r"on 2 processes; now .* on 1 process\."):
+            train(alone, workspace, tmp_path)
+    again = train(spec, workspace, tmp_path)
+    assert_same(load_sae(again.folder), load_sae(whole.folder))
+
+
 def test_a_killed_process_ends_the_run_and_the_next_attempt_ends_it_well(
     spec: TrainRun, workspace: Workspace, tmp_path: Path, whole: stages.TrainedArtifact
 ) -> None:
@@ -203,8 +233,8 @@ def test_what_cannot_be_split_is_refused(
         parse_spec({"kind": "train", "training": training, "sae": {"architecture": "topk", **sae}})
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Training processes of the job in ``folder``, without torchrun."""
+def processes_of(folder: Path, torchrun: bool = False) -> list[int]:
+    """Training processes of the job in ``folder``, or the torchrun that started them."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -212,7 +242,8 @@ def processes_of(folder: Path) -> list[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if str(folder / "run").encode() in words and b"torch.distributed.run" not in words:
+            launcher = b"torch.distributed.run" in words
+            if str(folder / "run").encode() in words and launcher == torchrun:
                 found.append(int(entry.name))
     return sorted(found)
 

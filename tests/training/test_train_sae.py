@@ -183,14 +183,12 @@ def test_a_finished_run_is_not_run_again(uninterrupted: TrainedSAE, tmp_path: Pa
 def test_another_specs_checkpoint_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(planted_run(seed=5), tmp_path, StopsAt(4000))
-    reporter = StopsAt(2000)
+    with pytest.raises(DataError, match=r"step 20\) of a run on other terms: .*seed 5 then, 6 now"):
+        train(planted_run(seed=6), tmp_path)
+    resumed = StopsAt(6000)
     with pytest.raises(Interrupted):
-        train(planted_run(seed=6), tmp_path, reporter)
-    assert reporter.seen[0].done == 0
-    resumed = StopsAt(4000)
-    with pytest.raises(Interrupted):
-        train(planted_run(seed=6, checkpoint_seconds=5.0), tmp_path, resumed)
-    assert resumed.seen[0].done == 2000, "how often checkpoints are written does not matter"
+        train(planted_run(seed=5, checkpoint_seconds=5.0), tmp_path, resumed)
+    assert resumed.seen[0].done == 4000, "how often checkpoints are written does not matter"
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""The terms of a training run: what must be the same for a checkpoint of it to be gone on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monosemy.errors import DataError
+from monosemy.training.checkpoint import Header, newest_header
+
+PROCESSES = "processes"
+PER_PROCESS = "process-*"
+"""Where in a run's folder each process of several keeps its checkpoints."""
+_SHOWN = 6
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested JSON as one level, its keys joined by dots; a list's items have their places."""
+    if isinstance(value, Mapping):
+        items = [(f"{name}.{key}" if name else str(key), each) for key, each in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{name}[{place}]", each) for place, each in enumerate(value)]
+    else:
+        return {name: value}
+    return {path: each for key, part in items for path, each in flat(part, key).items()}
+
+
+def check_terms(folder: Path, key: str, terms: Mapping[str, Any]) -> None:
+    """``DataError`` where ``folder`` holds checkpoints of a run on other terms than these.
+
+    ``key`` stands for all terms but the number of processes.  Nothing is touched: neither are the
+    old checkpoints taken for what they are not, nor is a run started that would replace them.
+    """
+    alone = newest_header(folder)
+    several = [h for place in sorted(folder.glob(PER_PROCESS)) if (h := newest_header(place))]
+    newest = max([h for h in (alone, *several) if h], key=lambda h: h.step, default=None)
+    if newest is None:
+        return
+    then = newest.terms.get(PROCESSES, 1 if newest is alone else len(several))
+    if then != terms[PROCESSES]:
+        raise DataError(
+            f"{folder} holds checkpoints (step {newest.step}) of a run on {_counted(then)}; now"
+            f" it is to run on {_counted(terms[PROCESSES])}.",
+            f"Set training.devices to {then} to go on from there. {_start_over(folder)}",
+        )
+    if newest.key != key:
+        raise DataError(
+            f"{folder} holds checkpoints (step {newest.step}) of a run on other terms:"
+            f" {_differences(newest, terms)}.",
+            f"Give it those terms to go on from there. {_start_over(folder)}",
+        )
+
+
+def _counted(processes: int) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}"
+
+
+def _start_over(folder: Path) -> str:
+    return f"To start over, submit it as another run (in another folder), or delete {folder}."
+
+
+def _differences(newest: Header, terms: Mapping[str, Any]) -> str:
+    if not newest.terms:
+        return "an earlier version of monosemy has not written down which"
+    names = [
+        name
+        for name in sorted({*newest.terms, *terms})
+        if newest.terms.get(name) != terms.get(name)
+    ]
+    shown = [
+        f"{name} {newest.terms.get(name)!r} then, {terms.get(name)!r} now"
+        for name in names[:_SHOWN]
+    ]
+    if names == ["text_id"]:
+        return "the files of the text, or of the host model, have changed"
+    return "; ".join([*shown, *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])])
