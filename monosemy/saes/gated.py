@@ -84,7 +84,7 @@ class GatedSAE(PenalisedSAE):
     def calibrate(self, x_ND: Tensor) -> None:
         """Moves all gates by what gives these tokens the wanted L0 on average."""
         if self.spec.target_l0 is not None:
-            self.b_gate -= self.surplus(x_ND, self.b_gate, self.spec.target_l0)
+            self.b_gate.sub_(self.surplus(x_ND, self.b_gate, self.spec.target_l0))
 
     @torch.no_grad()
     def rescale(self, input_factor: float, output_factor: float) -> None:

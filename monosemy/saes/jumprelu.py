@@ -90,7 +90,7 @@ class JumpReLUSAE(PenalisedSAE):
     def after_step(self) -> None:
         super().after_step()
         if self._l0 is not None and self.spec.sparsity == "target":
-            self.log_threshold += threshold_shift(self._l0, self.spec.target_l0)
+            self.log_threshold.add_(threshold_shift(self._l0, self.spec.target_l0))
         self._l0 = None
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class JumpReLUSAE(PenalisedSAE):
         if self.spec.sparsity == "target":
             weight, bias = self.W_enc / self.threshold, self.b_enc / self.threshold
             limit = self.limit(x_ND, weight, bias, self.spec.target_l0)
-            self.log_threshold += log(max(limit, _LEAST_FACTOR))
+            self.log_threshold.add_(log(max(limit, _LEAST_FACTOR)))
 
     def _sparsity(self, size: Tensor) -> Tensor:
         """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""

@@ -65,7 +65,7 @@ class ReLUSAE(PenalisedSAE):
     def calibrate(self, x_ND: Tensor) -> None:
         """Moves all biases by what gives these tokens the wanted L0 on average."""
         if self.spec.target_l0 is not None:
-            self.b_enc -= self.surplus(x_ND, self.b_enc, self.spec.target_l0)
+            self.b_enc.sub_(self.surplus(x_ND, self.b_enc, self.spec.target_l0))
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}

@@ -129,7 +129,7 @@ def _of_the_rest(
         yield Step("explain token change", {"kind": "explain", "sae": first, "explanation": words})
         yield Step(
             "effective L0",
-            {"kind": "evaluate", "sae": first, "evaluation": {"tokens": 256, "ppl_percent": 20.0}},
+            {"kind": "evaluate", "sae": second, "evaluation": {"tokens": 256, "ppl_percent": 20.0}},
         )
     for scorer in scorers:
         scoring = {**_SCORED, "scorer": scorer, "tiers": ["random", "same_token"]}

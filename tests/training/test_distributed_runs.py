@@ -151,7 +151,14 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert_same(load_sae(again.folder), load_sae(whole.folder))
 
 
-@pytest.mark.parametrize("whom", ["one process", "torchrun", "the starter"])
+@pytest.mark.parametrize(
+    "whom",
+    [
+        "one process",
+        pytest.param("torchrun", marks=pytest.mark.campaign),
+        pytest.param("the starter", marks=pytest.mark.campaign),
+    ],
+)
 def test_who_is_told_to_end_has_all_save_first(
     spec: TrainRun,
     workspace: Workspace,
