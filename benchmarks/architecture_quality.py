@@ -4,8 +4,9 @@
 
 Activations are computed once and cached, so tokens/s is that of training alone: with the SAE's
 frozen-random-decoder twin (``--no-baseline`` leaves it out), which costs about as much again.
-Figures are on held-out documents: FVU, L0, effective L0 (PPL-1%), CE recovered against zero and
-mean ablation, KL of the spliced model, latents that never fired; of the twin, FVU and CE recovered.
+Figures are on held-out documents: FVU, L0, effective L0 (PPL-1%; ``--no-needed`` leaves it out), CE
+recovered against zero and mean ablation, KL of the spliced model, latents that never fired; of the
+twin, FVU and CE recovered.
 Writes ``benchmarks/architecture_quality.json`` row by row, and goes on with what is missing there.
 """
 
@@ -81,6 +82,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--needed", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--loss-tokens", type=int, default=2048)
     parser.add_argument("--only", nargs="*", help="Rows to run; all by default.")
     parser.add_argument("--home", type=Path, default=Path("monosemy-work"))
     options = parser.parse_args()
@@ -97,7 +100,7 @@ def main() -> None:
     for name, sae in candidates(options.l0).items():
         if name in rows or (options.only and name not in options.only):
             continue
-        rows[name] = measured(name, spec_of(options, sae), workspace, load_host, reporter)
+        rows[name] = measured(name, options, sae, workspace, load_host, reporter)
         RESULT.write_text(json.dumps({"options": described(options), "rows": rows}, indent=1))
     reporter.close()
     print_table(options, rows)
@@ -105,17 +108,23 @@ def main() -> None:
 
 def measured(
     name: str,
-    spec: TrainRun,
+    options: argparse.Namespace,
+    sae_options: dict[str, Any],
     workspace: Workspace,
     load_host: stages.HostLoader,
     reporter: ConsoleReporter,
 ) -> dict[str, Any]:
     """Trains (from an empty checkpoint folder) and evaluates one."""
+    spec = spec_of(options, sae_options)
     run = f"quality-{time.time_ns()}"
     folder = workspace.folder("saes", run)
     made = stages.train(spec, folder, workspace.folder("runs", run), workspace, load_host, reporter)
     sae = SaeFolder(folder, workspace)
-    measures = EvaluationSpec(tokens=2048, reconstruction_tokens=32_768, ppl_percent=1.0)
+    measures = EvaluationSpec(
+        tokens=options.loss_tokens,
+        reconstruction_tokens=32_768,
+        ppl_percent=1.0 if options.needed else None,
+    )
     evaluation = EvaluateRun(sae=name, evaluation=measures)
     found = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
     kept = ("tokens_per_second", "seconds", "dead_share")
@@ -151,9 +160,10 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
     )
     for name, row in rows.items():
         found = row["evaluation"]
+        needed = f"{found['effective_l0']['l0']:.1f}" if "effective_l0" in found else ""
         zero, mean = (100 * found[f"ce_recovered_{by}"] for by in ("zero", "mean"))
         print(
-            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{found['effective_l0']['l0']:>8.1f}"
+            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{needed:>8}"
             f"{zero:>8.2f}{mean:>8.2f}{found['kl']:>8.4f}{found['dead_share']:>8.3f}"
             f"{row['tokens_per_second']:>10,.0f}"
             + (

@@ -181,6 +181,8 @@ def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, An
         select(Score.value, Score.baseline)
         .join(Explanation, Explanation.id == Score.explanation_id)
         .where(Explanation.sae_id == sae_id, Score.key == key, Score.value.is_not(None))
+        # In one order: else the last bit of a mean is another each time.
+        .order_by(Explanation.feature, Explanation.key)
     )
     rows = session.execute(query).all()
     pairs = [(row.value, row.baseline) for row in rows if row.baseline is not None]

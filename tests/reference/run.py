@@ -18,6 +18,7 @@ import sys
 import uuid
 from contextlib import nullcontext
 from dataclasses import replace
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +177,16 @@ class Reference:
     def scores(self) -> dict[str, dict[str, float]]:
         """By SAE and scorer: the mean over features, for people to read."""
         query = (
-            "SELECT s.name, x.scorer, avg(x.value) FROM scores x"
+            "SELECT s.name, x.scorer, array_agg(x.value) FROM scores x"
             " JOIN explanations e ON e.id = x.explanation_id JOIN saes s ON s.id = e.sae_id"
             " GROUP BY 1, 2 ORDER BY 1, 2"
         )
         found: dict[str, dict[str, float]] = {}
         with self.engine.connect() as connection:
-            for sae, scorer, value in connection.exec_driver_sql(query):
-                found.setdefault(sae, {})[scorer] = value
+            for sae, scorer, values in connection.exec_driver_sql(query):
+                present = [value for value in values if value is not None]
+                if present:  # fsum: rows come in any order
+                    found.setdefault(sae, {})[scorer] = fsum(present) / len(present)
         return found
 
 

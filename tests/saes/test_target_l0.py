@@ -73,6 +73,14 @@ def test_jumprelu_holds_its_target_in_training_and_on_fresh_data(target: float, 
         assert fvu(sae, fresh) < before * 1.02, "what the last pass moves costs nothing"
 
 
+@pytest.mark.xfail(strict=True, reason="too few pre-activations are positive: it ends near 50")
+def test_jumprelu_holds_a_target_of_twice_the_width() -> None:
+    """What is not mended: neither thresholds nor their last move can let through what is not
+    positive.  At the width itself, and below, the target is held."""
+    _, at_the_end = trained(JumpReLUSpec(d_sae=D_SAE, target_l0=2.0 * D_IN))
+    assert at_the_end == pytest.approx(2.0 * D_IN, rel=0.05)
+
+
 @pytest.mark.parametrize("target", [4.0, 16.0, 64.0])
 @pytest.mark.parametrize("kind", [ReLUSpec, GatedSpec])
 @pytest.mark.parametrize("start", [1e-3, 1.0])
