@@ -32,8 +32,11 @@ _SHAPES = re.compile(
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
-_SCHEME = re.compile(r"\b(Bearer|Basic|Token|ApiKey)(\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
-"""As the header ``Authorization`` has it."""
+_SCHEME = re.compile(
+    r"\b((?i:bearer)|(?i:basic|token|apikey)(?=\s+(?:[a-z.~-]*[A-Z0-9+/=_]|[a-z]{20})))(\s+)"
+    r"[A-Za-z0-9+/=._~-]{8,}"
+)
+"""As the header ``Authorization`` has it.  Of words that prose has too, a plain word may follow."""
 _NAMES = (
     r"(?:[\w-]{0,60}(?:[_-]|(?=passw)))?(?:api[_-]?key|apikey|access[_-]?key(?:[_-]?id)?|secret(?:[_-]?(?:access[_-]?)?key)?"
     r"|password|passwd|pwd|auth[_-]?token|access[_-]?token|refresh[_-]?token|id[_-]?token"

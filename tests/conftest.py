@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.tiny_host import make_tiny_host, make_tiny_tokenizer
 from tests.support.tiny_text import tiny_documents
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from monosemy.specs import TextSpec
 
 pytest_plugins = ["tests.support.durations", "tests.support.fixtures_database"]
+
+# How long an example takes to make or to run depends on what else the machine does.
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("busy")
 
 # Set before anything imports numpy or torch: tests run beside one another on few cores.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

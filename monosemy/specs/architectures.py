@@ -154,8 +154,8 @@ class JumpReLUSpec(AuxKSpec):
     target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token.  With ``sparsity`` ``target``, all thresholds are moved
     together after every step by how far L0 is from it, and at the end to it on training tokens;
-    otherwise what the sparsity loss is measured in.  Above the width of the activations it may not be
-    reached."""
+    otherwise what the sparsity loss is measured in.  Above the width of the activations it may not
+    be reached."""
     sparsity: Literal["target", "step", "tanh"] = "target"
     """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
     share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""

@@ -29,23 +29,10 @@ class Checkpoint:
     key: str
     tensors: dict[str, Tensor]
     values: dict[str, Any]
-    about: dict[str, Any] = field(default_factory=dict)
-    """What of host model and text the key goes by, to tell what has changed."""
     terms: dict[str, Any] = field(default_factory=dict)
     """What ``key`` stands for, in words, so that an error can name what differs."""
-
-
-def checkpoint_of_others(folder: Path, key: str) -> dict[str, Any] | None:
-    """``about`` of the newest checkpoint under another key, where it has any; else None."""
-    for path in sorted(_steps(folder), reverse=True):
-        try:
-            values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
-            about = values.get("about")
-            if values["key"] != key and isinstance(about, dict) and about:
-                return about
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
+    about: dict[str, Any] = field(default_factory=dict)
+    """Host model and text part by part, for the same purpose."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,7 @@ class Header:
     step: int
     key: str
     terms: dict[str, Any]
+    about: dict[str, Any]
 
 
 def newest_header(folder: Path) -> Header | None:
@@ -62,8 +50,9 @@ def newest_header(folder: Path) -> Header | None:
     for path in sorted(_steps(folder), reverse=True):
         try:
             values = json.loads((path / _VALUES).read_text(encoding="utf-8"))
-            return Header(int(values["step"]), str(values["key"]), dict(values.get("terms") or {}))
-        except (OSError, ValueError, KeyError, TypeError):
+            terms, about = (dict(values.get(name) or {}) for name in ("terms", "about"))
+            return Header(int(values["step"]), str(values["key"]), terms, about)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None
 
@@ -123,8 +112,8 @@ def load_checkpoint(
             if _checksum(path / _TENSORS) != values["checksum"]:
                 raise ValueError("its checksum is wrong")
             tensors = load_file(str(path / _TENSORS))
-            about, terms = values.get("about") or {}, values.get("terms") or {}
-            return Checkpoint(values["step"], key, tensors, values["values"], about, terms)
+            terms = values.get("terms") or {}
+            return Checkpoint(values["step"], key, tensors, values["values"], terms)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reporter.log("damaged checkpoint passed over", checkpoint=path.name, error=str(error))
             damaged = True
@@ -139,8 +128,8 @@ def _write_values(partial: Path, checkpoint: Checkpoint) -> None:
         "key": checkpoint.key,
         "checksum": _checksum(partial / _TENSORS),
         "values": checkpoint.values,
-        "about": checkpoint.about,
         "terms": checkpoint.terms,
+        "about": checkpoint.about,
     }
     (partial / _VALUES).write_text(json.dumps(values), encoding="utf-8")
     # On the disk before the rename: else a power cut can leave the name without the data.

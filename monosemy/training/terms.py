@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monosemy.changes import listed
 from monosemy.errors import DataError
 from monosemy.training.checkpoint import Header, newest_header
 
@@ -26,10 +27,16 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {path: each for key, part in items for path, each in flat(part, key).items()}
 
 
-def check_terms(folder: Path, key: str, terms: Mapping[str, Any]) -> None:
+def check_terms(
+    folder: Path,
+    key: str,
+    terms: Mapping[str, Any],
+    changed_since: Callable[[dict[str, Any]], list[str]] = lambda _: [],
+) -> None:
     """``DataError`` where ``folder`` holds checkpoints of a run on other terms than these.
 
-    ``key`` stands for all terms but the number of processes.  Nothing is touched: neither are the
+    ``key`` stands for all terms but the number of processes; ``changed_since`` names what of host
+    model and text is not as a checkpoint's ``about`` tells.  Nothing is touched: neither are the
     old checkpoints taken for what they are not, nor is a run started that would replace them.
     """
     alone = newest_header(folder)
@@ -47,7 +54,7 @@ def check_terms(folder: Path, key: str, terms: Mapping[str, Any]) -> None:
     if newest.key != key:
         raise DataError(
             f"{folder} holds checkpoints (step {newest.step}) of a run on other terms:"
-            f" {_differences(newest, terms)}.",
+            f" {_differences(newest, terms, changed_since(newest.about))}.",
             f"Give it those terms to go on from there. {_start_over(folder)}",
         )
 
@@ -60,7 +67,7 @@ def _start_over(folder: Path) -> str:
     return f"To start over, submit it as another run (in another folder), or delete {folder}."
 
 
-def _differences(newest: Header, terms: Mapping[str, Any]) -> str:
+def _differences(newest: Header, terms: Mapping[str, Any], changes: list[str]) -> str:
     if not newest.terms:
         return "an earlier version of monosemy has not written down which"
     names = [
@@ -73,5 +80,5 @@ def _differences(newest: Header, terms: Mapping[str, Any]) -> str:
         for name in names[:_SHOWN]
     ]
     if names == ["text_id"]:
-        return "the files of the text, or of the host model, have changed"
+        return f"{listed(changes or ['the text, or the host model,'])} changed"
     return "; ".join([*shown, *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])])

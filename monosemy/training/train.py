@@ -25,7 +25,6 @@ from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
 from monosemy.training.checkpoint import (
     Checkpoint,
-    checkpoint_of_others,
     load_checkpoint,
     save_checkpoint,
 )
@@ -133,10 +132,6 @@ class TrainingLoop:
         relevant = [spec.model_dump(mode="json", exclude=_IRRELEVANT) for spec in specs]
         shared = training.model_dump(mode="json", exclude=_IRRELEVANT["training"])
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
-        self.store = store
-        self.about: dict[str, Any] = {}
-        if isinstance(store, TokenStore):
-            self.about = {"model": store.host_info, "text": store.summary()}
         spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]
         self.terms = {
             **flat({**spec_terms, **({"stream": shared} if len(relevant) > 1 else {})}),
@@ -144,6 +139,10 @@ class TrainingLoop:
             "text_id": store.text_id,
             PROCESSES: crew.processes,
         }
+        self.store = store
+        self.about: dict[str, Any] = {}
+        if isinstance(store, TokenStore):
+            self.about = {"model": store.host_info, "text": store.summary()}
         self.run_dir = checkpoint_dir
         self.signals = StopSignals()
 
@@ -289,33 +288,23 @@ class TrainingLoop:
         }
         save_checkpoint(
             self.checkpoint_dir,
-            Checkpoint(self.step, self.key, tensors, state, self.about, self.terms),
+            Checkpoint(self.step, self.key, tensors, state, self.terms, self.about),
         )
 
-    def _check_unchanged(self) -> None:
-        """Raises ``DataError`` where the newest checkpoint is of this run, but host model or text
-        have changed since: what it would go on from was learned from others."""
-        about = checkpoint_of_others(self.checkpoint_dir, self.key)
-        if about is None or not self.about:
-            return
+    def _changed_since(self, about: dict[str, Any]) -> list[str]:
+        """What of host model and text is not as a checkpoint tells; nothing where it is silent."""
+        if not about or not self.about:
+            return []
         model, text = about.get("model") or {}, about.get("text") or {}
         parts = self.store.host_info.get("parts") or {}
         changes = changed_parts(model.get("parts") or {}, parts) if parts else []
         if changes:
             changes = [f"the host model ({listed(changes)})"]
-        changes += text_changes(text, self.store)
-        if changes:
-            raise DataError(
-                f"What the checkpoint in {self.checkpoint_dir} was made with has changed: "
-                f"{listed(changes)}.",
-                "Put back what was there to go on; delete the checkpoint to start over.",
-            )
+        return [*changes, *text_changes(text, self.store)]
 
     def _restore(self, reporter: Reporter) -> None:
+        check_terms(self.run_dir, self.key, self.terms, self._changed_since)
         found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
-        if found is None:
-            self._check_unchanged()  # it names the parts of a host model or text; the next, terms
-        check_terms(self.run_dir, self.key, self.terms)
         # Of several processes some may have died before they had saved the last step.
         common = self.crew.least(-1 if found is None else found.step)
         if found is None or common < 0:

@@ -133,7 +133,7 @@ def test_other_terms_are_refused_by_name_and_nothing_is_lost(
 
 
 def test_another_text_or_host_model_is_refused(stopped: Path) -> None:
-    with pytest.raises(DataError, match="files of the text, or of the host model, have changed"):
+    with pytest.raises(DataError, match="the text, or the host model, changed"):
         train(stopped, text="another-text")
 
 

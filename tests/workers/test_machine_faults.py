@@ -229,14 +229,14 @@ def test_a_run_too_large_for_the_memory_fails_with_advice(
     clean_engine: Engine, judged: Settings, tiny_spec: dict[str, Any]
 ) -> None:
     engine = clean_engine
-    huge = {**tiny_spec, "sae": {**tiny_spec["sae"], "d_sae": 2**33}}
+    huge = {**tiny_spec, "sae": {**tiny_spec["sae"], "d_sae": 2**31 - 1}}
     run, after = acts.submit(engine, huge), acts.submit(engine, tiny_spec)
-    with WorkerProcess("gpu", judged) as worker:
+    with WorkerProcess("gpu", judged, MONOSEMY_MAX_D_SAE=str(2**31)) as worker:
         wait_for_state(engine, after, "succeeded")
         assert worker.alive
     failed = acts.load(engine, run)
     assert failed.state == "failed" and failed.attempt == 1
-    assert "Out of memory" in str(failed.error) and "sae.d_sae" in str(failed.error)
+    assert "would take" in str(failed.error) and "fewer latents" in str(failed.error)
 
 
 def test_cancelling_takes_seconds_and_keeps_the_checkpoint(
