@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from monosemy.models.sites import KINDS as KINDS_OF_SITES
+from monosemy.models.sites import parse_site
 from monosemy.specs.architectures import AnySAE, TopKSpec
-from monosemy.specs.names import PENDING_SAE, Name
+from monosemy.specs.names import PENDING_SAE, STORED, Name
 from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Part, Seed, Site
 from monosemy.specs.parts import (
     HOST_SCORERS,
@@ -55,6 +58,29 @@ class _Training(_Stream):
     def _dictionary_divides(self) -> Self:
         _check_split(self.sae, self.training)
         return self
+
+    @model_validator(mode="after")
+    def _writes_after_it_reads(self, info: ValidationInfo) -> Self:
+        if info.context != STORED:
+            _check_direction([self.site], self.sae)
+        return self
+
+
+def _check_direction(sites: Sequence[str], sae: AnySAE) -> None:
+    """``ValueError`` for a transcoder whose target is computed before one of ``sites``: nothing
+    could be put in its place from what is read."""
+    target = getattr(sae, "target_site", None)
+    if target is None:
+        return
+    for site in sites:
+        if _depth(target) < _depth(site):
+            raise ValueError(f"sae.target_site ({target}) comes before the site {site}")
+
+
+def _depth(site: str) -> tuple[int, int]:
+    """Sorts sites by when they are computed."""
+    layer, kind = parse_site(site)
+    return layer, KINDS_OF_SITES.index(kind)
 
 
 def _check_split(sae: AnySAE, training: TrainingSpec) -> None:
@@ -103,6 +129,7 @@ class SweepRun(_Stream):
             raise ValueError(f"a sweep of {count} SAEs is too large: at most {MAX_SWEEP}")
         for sae in self.saes:
             _check_split(sae, self.training)
+            _check_direction(self.sites, sae)
         return self
 
     def members(self) -> list[TrainRun]:

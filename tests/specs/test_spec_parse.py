@@ -19,6 +19,7 @@ from monosemy.specs import (
     apply_overrides,
     load_spec,
     parse_spec,
+    parse_stored_spec,
     pipeline_children,
 )
 from monosemy.specs.architectures import ARCHITECTURES
@@ -160,12 +161,34 @@ def test_faults_in_an_sae_name_the_key_and_not_the_union(
 
 def test_every_architecture_has_its_own_options() -> None:
     for name, kind in ARCHITECTURES.items():
-        target = {"target_site": "blocks.1.hook_mlp_out"} if name == "transcoder" else {}
+        target = {"target_site": "blocks.10.hook_mlp_out"} if name == "transcoder" else {}
         run = parse_spec({"kind": "train", "sae": {"architecture": name, **target}})
         assert isinstance(run, TrainRun) and type(run.sae) is kind
         assert parse_spec(run.model_dump(mode="json")) == run
     run = parse_spec({"kind": "train", "sae": {"k": 7}})
     assert isinstance(run, TrainRun) and run.sae == TopKSpec(k=7)
+
+
+@pytest.mark.parametrize(
+    ("site", "target"),
+    [
+        ("blocks.2.hook_resid_post", "blocks.1.hook_mlp_out"),
+        ("blocks.2.hook_resid_post", "blocks.2.hook_mlp_out"),
+        ("blocks.10.hook_resid_pre", "blocks.9.hook_resid_post"),
+    ],
+)
+def test_a_transcoder_does_not_write_before_it_reads(site: str, target: str) -> None:
+    sae = {"architecture": "transcoder", "target_site": target}
+    for spec in (
+        {"kind": "train", "site": site, "sae": sae},
+        {"kind": "pipeline", "site": site, "sae": sae},
+        {"kind": "sweep", "sites": [site], "saes": [sae]},
+    ):
+        with pytest.raises(SpecError, match=f"{target}.* comes before the site {site}"):
+            parse_spec(spec)
+    turned = {"kind": "train", "site": target, "sae": {**sae, "target_site": site}}
+    assert isinstance(parse_spec(turned), TrainRun)
+    assert parse_stored_spec({"kind": "train", "site": site, "sae": sae}), "what is stored is read"
 
 
 def test_a_sweep_is_the_product_of_its_lists() -> None:
