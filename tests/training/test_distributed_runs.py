@@ -188,6 +188,7 @@ def test_who_is_told_to_end_has_all_save_first(
     assert_same(load_sae(again.folder), load_sae(whole.folder))
 
 
+@pytest.mark.campaign
 def test_a_killed_process_ends_the_run_and_the_next_attempt_ends_it_well(
     spec: TrainRun, workspace: Workspace, tmp_path: Path, whole: stages.TrainedArtifact
 ) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 from sqlalchemy import Engine, select
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -24,6 +23,7 @@ from service.database.tables import Model, Run, Sae
 from service.inference.service import sae_body
 from service.settings import Settings
 from tests.support import run_acts as acts
+from tests.support.loopback import loopback_client
 from workers.gpu import GpuRuns
 from workers.inference import create_app
 from workers.interpretation import Interpretation
@@ -112,16 +112,12 @@ def test_a_model_saved_at_another_width_is_loaded_anew_and_refused_for_the_old_s
     assert sorted(widths) == [32, 48]
 
 
-def inference_client(settings: Settings) -> TestClient:
-    return TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
-
-
 def test_weights_put_under_an_evaluated_sae_are_told_wherever_it_is_used(bench: Bench) -> None:
     sae, home = bench.sae(), Workspace(bench.settings.artifacts)
     assert sae.index is not None
     digest = sae.provenance["weights"]["digest"]
     assert sae.index["sae_digest"] == digest == sae.metrics["evaluation"]["about"]["sae_digest"]
-    client = inference_client(bench.settings)
+    client = loopback_client(create_app(bench.settings))
     body = {"model": bench.spec["model"], "text": "The captain", "saes": [sae_body(sae)]}
     assert client.post("/activations", json=body).status_code == 200
     touched(home.locate(sae.path) / "sae_weights.safetensors", "W_enc")
@@ -138,7 +134,7 @@ def test_weights_put_under_an_evaluated_sae_are_told_wherever_it_is_used(bench: 
 
 
 def test_a_warm_host_of_the_inference_server_follows_its_files(bench: Bench) -> None:
-    client = inference_client(bench.settings)
+    client = loopback_client(create_app(bench.settings))
     body = {
         "model": bench.spec["model"],
         "text": "The captain",
@@ -212,6 +208,6 @@ def test_a_checkpoint_is_not_gone_on_from_with_another_model(bench: Bench, tmp_p
         train(Stopping())
     assert list((tmp_path / "c").glob("step-*"))
     touched(bench.model / "model.safetensors", "model.layers.0.mlp.up_proj.weight")
-    with pytest.raises(DataError, match=r"checkpoint .*weights of blocks.0.*delete"):
+    with pytest.raises(DataError, match=r"checkpoints .*weights of blocks.0.*delete"):
         train(Reporter())
     assert not (tmp_path / "sae" / "cfg.json").is_file()

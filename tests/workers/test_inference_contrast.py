@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from monosemy.interp.contrast import contrast
 from monosemy.saes.codes import Codes
 from service.settings import Settings
+from tests.support.loopback import loopback_client
 from tests.support.planted_saes import Planted
 from workers import contrasting, warm_host
 from workers.contrasting import pool
@@ -29,7 +30,7 @@ CLOCKS = [
 @pytest.fixture(scope="module")
 def client(planted: Planted) -> Iterator[TestClient]:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    yield TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    yield loopback_client(create_app(settings))
 
 
 def body(planted: Planted, **changes: Any) -> dict[str, Any]:

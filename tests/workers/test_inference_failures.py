@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from fastapi.testclient import TestClient
 
 from monosemy.errors import DataError
 from monosemy.formats.saelens import save_sae
 from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec
 from service.settings import Settings
+from tests.support.loopback import loopback_client
 from tests.support.tiny_models import tiny_from
 from workers.inference import create_app
 from workers.inference_engine import InferenceEngine
@@ -79,8 +79,8 @@ def test_an_error_of_any_type_is_told(
         raise error
 
     monkeypatch.setattr(InferenceEngine, path.removeprefix("/"), fail)
-    answer = TestClient(create_app(settings)).post(path, json=bodies({"id": "x", "path": "saes/x",
-        "site": SITE}, "tiny")[path])  # fmt: skip
+    body = bodies({"id": "x", "path": "saes/x", "site": SITE}, "tiny")[path]
+    answer = loopback_client(create_app(settings)).post(path, json=body)
     assert answer.status_code == status
     assert words in answer.json()["detail"]
     assert "sk-abc" not in answer.text
@@ -98,7 +98,7 @@ def test_an_error_within_a_stream_ends_it_with_its_reason(
 
     monkeypatch.setattr(InferenceEngine, "steer", events)
     asked = bodies({"id": "x", "path": "saes/x", "site": SITE}, "tiny")["/steer"]
-    answer = TestClient(create_app(settings)).post("/steer", json=asked)
+    answer = loopback_client(create_app(settings)).post("/steer", json=asked)
     last = json.loads(answer.text.splitlines()[-1])
     assert (last["event"], last["status"]) == ("error", status)
     assert "odd" in last["detail"] or status == 503
@@ -121,7 +121,7 @@ def test_models_without_a_cache_are_read_and_steered(
     folder = tmp_path / "model"
     tiny_from(config, 400, options).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
-    client = TestClient(create_app(settings))
+    client = loopback_client(create_app(settings))
     asked = bodies(make_sae(settings), str(folder))
     for path in ("/activations", "/contrast", "/tokenize"):
         answer = client.post(path, json=asked[path])
@@ -145,7 +145,7 @@ def test_a_model_that_is_refused_says_why(
     tiny_tokenizer.save_pretrained(tmp_path / "base")
     options["num_key_value_heads"] = 2
     tiny_from("LlamaConfig", 400, options, "AutoModel").save_pretrained(tmp_path / "base")
-    client = TestClient(create_app(settings))
+    client = loopback_client(create_app(settings))
     sae = make_sae(settings)
     for path in ("/activations", "/steer"):
         answer = client.post(path, json=bodies(sae, str(tmp_path / "bert"))[path])

@@ -15,6 +15,7 @@ from monosemy.formats.saelens import load_sae
 from monosemy.interp.embedder import Embedder
 from monosemy.models.host import HostModel
 from monosemy.workspace import Workspace
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import SITE, Trained
 from workers import inference_engine
 from workers.inference import create_app
@@ -26,9 +27,7 @@ TEXT = "The clockmaker repaired a map of stars (日本語) before sunrise — na
 
 @pytest.fixture(scope="module")
 def client(trained: Trained) -> TestClient:
-    return TestClient(
-        create_app(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
-    )
+    return loopback_client(create_app(trained.settings))
 
 
 def body(trained: Trained, text: str = TEXT, **changes: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, write_on
 from monosemy.workspace import Workspace
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import SITE, Trained
 from workers import steered_text
 from workers.inference import create_app
@@ -27,9 +28,7 @@ PROMPT = "The clockmaker repaired"
 
 @pytest.fixture(scope="module")
 def client(trained: Trained) -> TestClient:
-    return TestClient(
-        create_app(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
-    )
+    return loopback_client(create_app(trained.settings))
 
 
 def body(trained: Trained, **changes: Any) -> dict[str, Any]:

@@ -231,7 +231,9 @@ def test_a_run_too_large_for_the_memory_fails_with_advice(
     engine = clean_engine
     huge = {**tiny_spec, "sae": {**tiny_spec["sae"], "d_sae": 2**31 - 1}}
     run, after = acts.submit(engine, huge), acts.submit(engine, tiny_spec)
-    with WorkerProcess("gpu", judged, MONOSEMY_MAX_D_SAE=str(2**31)) as worker:
+    # The deployment would let it pass; the machine does not hold it.
+    allowed = {"MONOSEMY_MAX_D_SAE": str(2**31), "MONOSEMY_MAX_MEMORY_MB": str(10**9)}
+    with WorkerProcess("gpu", judged, **allowed) as worker:
         wait_for_state(engine, after, "succeeded")
         assert worker.alive
     failed = acts.load(engine, run)
