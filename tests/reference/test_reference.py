@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def test_figures_are_held_to_a_thousandth() -> None:
     assert len(compare.off(wanted, {"a": {"l0": 4.0}})) == 1
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_an_unknown_commit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no-such-commit is no commit"):
         library_of("no-such-commit", tmp_path / "library")
