@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     told to come back (503)."""
     host: str = "127.0.0.1"
     """Where the API listens."""
-    port: int = 8420
+    port: int = Field(8420, ge=0, le=65_535)
     """Port of the API."""
     require_keys: bool = False
     """Ask every caller for an API key.  Without keys the API serves loopback addresses only."""

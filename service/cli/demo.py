@@ -23,8 +23,8 @@ from monosemy.specs import (
 from service.cli.client import Client
 from service.cli.demo_report import report
 from service.cli.output import readable_errors
+from service.cli.stack_commands import Port, stack_settings
 from service.cli.watch import watch_run
-from service.settings import settings_with
 
 FULL = PipelineRun(
     name="demo",
@@ -60,7 +60,7 @@ def demo(
     ] = False,
     small: Annotated[bool, typer.Option(help="A reduced size, through the same path.")] = False,
     home: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.")] = None,
+    port: Port = None,
 ) -> None:
     """Train, index, explain and serve on a real model: one run through the public API.
 
@@ -71,7 +71,7 @@ def demo(
     """
     from service.stack.supervisor import Stack
 
-    settings = settings_with(home=home, port=port)
+    settings = stack_settings(home=home, port=port)
     console = Console(stderr=False)
     started = time.monotonic()
 
@@ -90,7 +90,8 @@ def demo(
                 console.print(f"[red]The run {run['state']}:[/] {run['error']}", highlight=False)
                 raise typer.Exit(1)
             local_judge = stack.judge and settings.judge_url is None
-            report(client, run, console, stack.addresses.url, local_judge)
+            url = None if exit_when_done else stack.addresses.url
+            report(client, run, console, url, local_judge)
             if not exit_when_done:
                 console.print("\nServing until [bold]Ctrl-C[/]; the data stays.")
                 stack.wait()

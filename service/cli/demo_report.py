@@ -27,9 +27,10 @@ and in another terminal
 
 
 def report(
-    client: Client, run: dict[str, Any], console: Console, url: str, local_judge: bool
+    client: Client, run: dict[str, Any], console: Console, url: str | None, local_judge: bool
 ) -> None:
-    """Prints the result of a finished pipeline run."""
+    """Prints the result of a finished pipeline run, and what to try next at ``url``, if it goes on
+    being served."""
     sae = client.get(f"/saes/{run['result']['sae_id']}")
     console.print()
     console.print(_figures(run, sae))
@@ -40,7 +41,8 @@ def report(
     _features(client, sae, console)
     if local_judge:
         console.print(_WEAK_JUDGE.format(name=sae["name"]), highlight=False, soft_wrap=True)
-    _next_steps(console, url, sae["name"])
+    if url is not None:
+        _next_steps(console, url, sae["name"])
 
 
 def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:

@@ -8,15 +8,30 @@ import signal
 import sys
 import time
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from service.cli.output import JsonFlag, fail, out, print_json, readable_errors, say
 from service.settings import Settings, settings_with
 
-Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+
+
+def stack_settings(**given: Any) -> Settings:
+    """The settings of a stack, with what is ``given`` on the command line.
+
+    Raises ``MonosemyError`` for what the API would refuse once all else is up.
+    """
+    settings = settings_with(**given)
+    if settings.require_keys:
+        from service.app import check_exposure  # a second of imports
+
+        check_exposure(settings)
+    return settings
 
 
 @readable_errors
@@ -24,7 +39,7 @@ def up(
     gpu_workers: Annotated[int, typer.Option(min=0, help="Workers that train and index.")] = 1,
     interp_workers: Annotated[int, typer.Option(min=0, help="Workers that explain.")] = 1,
     judge: Annotated[bool, typer.Option(help="Start the packaged 135M judge.")] = True,
-    port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.")] = None,
+    port: Port = None,
 ) -> None:
     """Start the whole stack on this machine and serve until Ctrl-C.
 
@@ -42,7 +57,7 @@ def up(
 
     # SIGTERM as Ctrl-C: either way everything that was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stack = Stack(settings_with(port=port), gpu_workers, interp_workers, judge, on_event=tell)
+    stack = Stack(stack_settings(port=port), gpu_workers, interp_workers, judge, on_event=tell)
     try:
         with stack:
             out.print(f"{stack.addresses.url}/api/v1/docs", highlight=False)
