@@ -61,6 +61,7 @@ def strongest(
     if not any(example.peak > 0 for example in shown):
         raise DataError(
             f"Feature {feature} fires nowhere in the documents that explanations are made from.",
-            "Index more text, leave it out, or take output_centric, which needs no examples.",
+            "Half of the documents, by hash, are for explaining: index more of them, leave it out, "
+            "or take output_centric, which needs no examples.",
         )
     return shown
