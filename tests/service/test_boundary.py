@@ -23,6 +23,7 @@ from service.logs import JsonFormatter, configure_logging
 from service.middleware import is_loopback, route_template
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
+from tests.support.loopback import loopback_client
 
 pytestmark = pytest.mark.integration
 
@@ -153,7 +154,7 @@ def test_log_lines_are_json_with_ids() -> None:
 @pytest.fixture
 def at_info(settings: Settings) -> Iterator[TestClient]:
     app = create_app(settings.model_copy(update={"log_level": "INFO"}))
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with loopback_client(app) as client:
         yield client
     configure_logging("WARNING")
 
@@ -194,7 +195,7 @@ def test_ready_when_every_part_answers(
         app = create_app(
             settings.model_copy(update={"redis_url": valkey.url}), inference.transport()
         )
-        with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+        with loopback_client(app) as client:
             answer = client.get("/readyz")
             assert answer.status_code == 200, answer.text
             assert answer.json()["status"] == "ready"
@@ -213,7 +214,7 @@ def test_readiness_is_against_the_newest_revision(
     settings: Settings, empty_database_url: str
 ) -> None:
     app = create_app(settings.model_copy(update={"database_url": empty_database_url}))
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with loopback_client(app) as client:
         check = client.get("/readyz").json()["checks"]["database"]
     assert check["status"] == "failed"
     assert "monosemy migrate" in check["detail"]

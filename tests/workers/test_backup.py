@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -23,6 +22,7 @@ from service.cli.main import app
 from service.database.migrate import downgrade, head_revision, migrate
 from service.database.session import make_engine
 from service.settings import Settings
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
 
 pytestmark = pytest.mark.integration
@@ -38,9 +38,7 @@ def kept(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(settings: Settings) -> Iterator[tuple[int, str, object]]:
-    with TestClient(
-        create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
-    ) as c:
+    with loopback_client(create_app(settings)) as c:
         for path in (PAGE, "/api/v1/saes/tiny", "/api/v1/runs", "/api/v1/search?q=the"):
             answer = c.get(path)
             yield answer.status_code, answer.headers.get("etag", ""), answer.json()

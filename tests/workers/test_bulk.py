@@ -22,6 +22,7 @@ from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support import run_acts as acts
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
 from workers.worker import Worker
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def client(trained: Trained) -> Iterator[TestClient]:
     app = create_app(trained.settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with loopback_client(app) as client:
         yield client
 
 

@@ -22,6 +22,7 @@ from service.database.session import transaction
 from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Sae
 from service.keys.service import create_key, list_keys
 from tests.support import run_acts as acts
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
 from workers.worker import Worker
@@ -91,7 +92,7 @@ def explained(sae: uuid.UUID, permuted: bool) -> Iterator[Explanation]:
 @pytest.fixture
 def client(trained: Trained) -> Iterator[TestClient]:
     app = create_app(trained.settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with loopback_client(app) as client:
         yield client
 
 

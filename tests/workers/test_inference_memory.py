@@ -18,6 +18,7 @@ from monosemy.models.host import HostModel
 from monosemy.models.memory import machine_bytes
 from monosemy.saes.topk import TopKSAE
 from service.settings import Settings
+from tests.support.loopback import loopback_client
 from tests.support.planted_saes import Planted
 from workers import inference_engine
 from workers.inference import create_app
@@ -121,7 +122,7 @@ def test_what_one_request_needs_is_kept_beyond_the_budget(
 @pytest.fixture
 def client(planted: Planted) -> Iterator[TestClient]:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    yield TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    yield loopback_client(create_app(settings))
 
 
 def asked(planted: Planted, site: str = SITES[0]) -> dict[str, Any]:

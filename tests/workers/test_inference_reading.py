@@ -17,6 +17,7 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
 from service.settings import Settings
+from tests.support.loopback import loopback_client
 from tests.support.planted_saes import Planted
 from workers import warm_host
 from workers.inference import create_app
@@ -30,7 +31,7 @@ SITES = ["blocks.2.hook_resid_post", "blocks.0.hook_mlp_out", "blocks.1.hook_res
 @pytest.fixture(scope="module")
 def client(planted: Planted) -> Iterator[TestClient]:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    yield TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    yield loopback_client(create_app(settings))
 
 
 def dense(told: dict[str, Any], tokens: int) -> Tensor:
@@ -128,7 +129,7 @@ def test_tokens_need_no_weights(
     planted: Planted, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     settings = Settings(home=planted.workspace.root.parent, log_level="WARNING")
-    client = TestClient(create_app(settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    client = loopback_client(create_app(settings))
     sae = planted.sae(SITES[0])
     if warm:
         read = {"model": planted.spec, "saes": [sae], "text": "x"}

@@ -17,6 +17,7 @@ from service.app import create_app
 from service.database.judge_tables import Spend
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
 from workers.inference import create_app as create_inference
 
@@ -28,15 +29,13 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture(scope="module")
 def inference(trained: Trained) -> TestClient:
-    return TestClient(
-        create_inference(trained.settings), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
-    )
+    return loopback_client(create_inference(trained.settings))
 
 
 @pytest.fixture
 def client(trained: Trained) -> Iterator[TestClient]:
     app = create_app(trained.settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with loopback_client(app) as client:
         yield client
 
 
