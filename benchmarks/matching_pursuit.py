@@ -27,7 +27,7 @@ from sae_lens.saes.matching_pursuit_sae import (
 from sae_lens.saes.sae import TrainStepInput
 
 from monosemy.native.build import library
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.matching_pursuit import MatchingPursuitSAE
 from monosemy.specs import MatchingPursuitSpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
@@ -84,8 +84,8 @@ def differences(
     a: MatchingPursuitSAE, b: MatchingPursuitTrainingSAE, x_ND: torch.Tensor
 ) -> dict[str, float]:
     """How far ours is from theirs, relative: the loss, and each gradient in the 2-norm."""
-    moment = Moment(0, 1, torch.zeros(0, dtype=torch.int64))
-    loss = (a.training_pass(x_ND, x_ND, moment).reconstruction - x_ND).pow(2).sum(-1).mean()
+    info = StepInfo(0, 1, torch.zeros(0, dtype=torch.int64))
+    loss = (a.training_pass(x_ND, x_ND, info).reconstruction - x_ND).pow(2).sum(-1).mean()
     loss.backward()
     their_loss = b.training_forward_pass(TrainStepInput(x_ND, {}, None, 1, False)).loss
     their_loss.backward()

@@ -40,7 +40,7 @@ from monosemy.specs import (
 from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
-    from monosemy.interp.lab import Lab
+    from monosemy.hosted_sae import HostedSAE
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def explain(
     index: FeatureTexts | str | Path,
     features: Sequence[int],
     judge: str | JudgeAddress | None = None,
-    lab: Lab | None = None,
+    hosted: HostedSAE | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[int, Explanation]:
@@ -99,7 +99,7 @@ def explain(
 
     ``judge`` is an endpoint's address, by default that of the environment
     (``MONOSEMY_JUDGE_URL``); ``options`` are fields of ``ExplanationSpec``, such as
-    ``explainer="contrastive"``; ``token_change`` needs ``lab``.  Raises ``SpecError`` for
+    ``explainer="contrastive"``; ``token_change`` needs ``hosted``.  Raises ``SpecError`` for
     options that do not exist, ``DataError`` and ``JudgeError`` where nothing at all could be done.
     """
     texts = opened(index)
@@ -112,7 +112,7 @@ def explain(
         raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
     with reporting(reporter) as shown:
         return run_async(
-            explain_with(texts, list(dict.fromkeys(wanted)), spec, address, shown, lab)
+            explain_with(texts, list(dict.fromkeys(wanted)), spec, address, shown, hosted)
         )
 
 
@@ -120,7 +120,7 @@ def score(
     index: FeatureTexts | str | Path,
     explanations: Mapping[int, str | Explanation],
     judge: str | JudgeAddress | None = None,
-    lab: Lab | None = None,
+    hosted: HostedSAE | None = None,
     home: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
@@ -128,8 +128,8 @@ def score(
     """The score of each explanation that got one, by feature, beside a shuffled one's.
 
     ``options`` are fields of ``ScoringSpec``, such as ``scorer="fuzzing"``; scorers that run the
-    host model (``surprisal``, ``intervention``, ``probe``) need ``lab``; ``home`` is the folder of
-    artifacts that holds the probe.  Raises as ``explain`` does.
+    host model (``surprisal``, ``intervention``, ``probe``) need ``hosted``; ``home`` is the folder
+    of artifacts that holds the probe.  Raises as ``explain`` does.
     """
     texts = opened(index)
     spec = parse_part(ScoringSpec, options)
@@ -142,7 +142,7 @@ def score(
     with reporting(reporter) as shown:
         workspace = Workspace(home) if home is not None else None
         address = address_of(judge)
-        return run_async(score_with(texts, said, spec, address, shown, lab, workspace))
+        return run_async(score_with(texts, said, spec, address, shown, hosted, workspace))
 
 
 def opened(index: FeatureTexts | str | Path) -> FeatureTexts:
@@ -162,13 +162,13 @@ async def explain_with(
     spec: ExplanationSpec,
     judge: JudgeAddress,
     reporter: Reporter,
-    lab: Lab | None = None,
+    hosted: HostedSAE | None = None,
 ) -> dict[int, Explanation]:
     """Explanations by feature."""
     found: dict[int, Explanation] = {}
     async with judge.open(spec.judge) as asked:
         asked.report_to(reporter.log)
-        explainer = create_explainer(spec, Tools(judge=asked, lab=lab))
+        explainer = create_explainer(spec, Tools(judge=asked, hosted=hosted))
         await explain_features(texts, features, spec, explainer, found.__setitem__, reporter)
     return found
 
@@ -179,7 +179,7 @@ async def score_with(
     spec: ScoringSpec,
     judge: JudgeAddress | None,
     reporter: Reporter,
-    lab: Lab | None = None,
+    hosted: HostedSAE | None = None,
     workspace: Workspace | None = None,
 ) -> dict[int, ScoreResult]:
     """Scores by feature."""
@@ -191,7 +191,7 @@ async def score_with(
         if judge is not None and spec.scorer not in JUDGELESS:
             asked = await stack.enter_async_context(judge.open(spec.judge))
             asked.report_to(reporter.log)
-        tools = Tools(judge=asked, embed=embed_here(), lab=lab, workspace=workspace)
+        tools = Tools(judge=asked, embed=embed_here(), hosted=hosted, workspace=workspace)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
         if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):

@@ -11,9 +11,9 @@ from monosemy import stages
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.reader import IndexReader
 from monosemy.interp.explainers.base import Explanation
-from monosemy.interp.lab import Lab
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
@@ -58,9 +58,9 @@ class PipelineResult:
         return FeatureTexts(self.index, self.store)
 
     @property
-    def lab(self) -> Lab:
+    def hosted(self) -> HostedSAE:
         """The host model with the SAE in it, for scorers that run them."""
-        return Lab(self.host, self.sae, self.spec.site)
+        return HostedSAE(self.host, self.sae, self.spec.site)
 
 
 def pipeline(
@@ -159,7 +159,7 @@ async def _label(
     explanations = await explain_with(texts, features, spec, judge, reporter)
     said = {feature: found.text for feature, found in explanations.items()}
     rounds = [
-        await score_with(texts, said, scoring, judge, reporter, made.lab)
+        await score_with(texts, said, scoring, judge, reporter, made.hosted)
         for scoring in made.spec.scoring or []
     ]
     scores = {

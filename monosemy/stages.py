@@ -129,7 +129,7 @@ def train_many(
     return artifacts
 
 
-def take_in(
+def import_sae(
     spec: ImportRun,
     folder: Path,
     load_host: HostLoader,

@@ -55,7 +55,7 @@ async def _explanations(
     features = await asyncio.to_thread(left)
     if not features:
         raise MonosemyError("There is nothing to explain: all of these have such explanations.")
-    price = tools.need_judge().books.price
+    price = tools.need_judge().ledger.price
     return await forecast_explanations(texts, features, spec.explanation, price, tools)
 
 
@@ -73,5 +73,5 @@ async def _scores(
     total, said = await asyncio.to_thread(sample)
     if not said:
         raise MonosemyError("There is nothing to score.", "Submit an explain run.")
-    price = tools.judge.books.price if tools.judge is not None else None
+    price = tools.judge.ledger.price if tools.judge is not None else None
     return await forecast_scores(texts, said, spec.scoring, price, tools, total)

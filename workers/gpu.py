@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import DataError, MonosemyError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.made_of import check_first_index
-from monosemy.interp.lab import Lab
 from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
@@ -169,7 +169,7 @@ class GpuRuns:
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
-        made = stages.take_in(spec, folder, load_host, reporter, origin, place)
+        made = stages.import_sae(spec, folder, load_host, reporter, origin, place)
 
         def write(session: Session) -> str:
             uploads.remove_stale(session, self.workspace, self.settings.upload_keep_hours)
@@ -263,16 +263,16 @@ class GpuRuns:
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
         await asyncio.to_thread(folder.check, host)
         stored_as = folder.host_fingerprint
-        lab = Lab(host, folder.sae, folder.spec.site, folder.target_site, stored_as)
+        hosted = HostedSAE(host, folder.sae, folder.spec.site, folder.target_site, stored_as)
         assert isinstance(spec, ExplainRun | ScoreRun)
         judge = None
         if needs_judge(spec):
             judge = open_judge(self.settings, self.engine, run_id, judge_of(spec))
         if judge is None:
-            yield Tools(lab=lab, workspace=self.workspace)
+            yield Tools(hosted=hosted, workspace=self.workspace)
             return
         async with judge:
-            yield Tools(judge=judge, lab=lab, workspace=self.workspace)
+            yield Tools(judge=judge, hosted=hosted, workspace=self.workspace)
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         """To be read with the text that it was trained on."""

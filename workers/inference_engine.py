@@ -18,8 +18,8 @@ import torch
 from monosemy.changes import folder_stamp
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.embedder import Embedder, embedder_folder
-from monosemy.interp.lab import Lab
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.models.resolve import expected_bytes, files_of, locate, open_tokenizer
@@ -151,9 +151,9 @@ class InferenceEngine:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
         opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
-        lab = Lab(host.host, sae.sae, place.site, sae.target_site)
+        hosted = HostedSAE(host.host, sae.sae, place.site, sae.target_site)
         # Turn by turn, so that others get theirs; no hook outlives a turn.
-        events = steered_events(lab, host.words, sae.prepend_bos, host.longest, asked, host.turn)
+        events = steered_events(hosted, host.words, sae.prepend_bos, host.longest, asked, host.turn)
         with self._room(opened.keys):
             first = next(events)  # what cannot be done is said before anything is
         return chain([first], self._going_on(events, opened.keys))

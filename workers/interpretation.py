@@ -20,7 +20,7 @@ from monosemy.data.store import TokenStore
 from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
 from monosemy.index.reader import IndexReader
 from monosemy.interp.discrimination import K
-from monosemy.interp.judging.books import BudgetSpent
+from monosemy.interp.judging.ledger import BudgetSpent
 from monosemy.interp.labelling import (
     explain_one,
     explanation_key,
@@ -178,7 +178,7 @@ class Interpretation:
     ) -> FeatureWork:
         judge = judge_of(spec).model or judge_of(spec).url or self.default_judge
         if needs_host(spec):
-            host = tools.need_lab().identity
+            host = tools.need_hosted_sae().identity
             judge = f"{host}:{judge}" if needs_judge(spec) else host
         if isinstance(spec, ExplainRun):
             return ExplainWork(run_id, sae.id, texts, spec.explanation, tools, judge)

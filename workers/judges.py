@@ -14,7 +14,7 @@ from monosemy.interp.judging.pace import LocalPace, Pace, Rates
 from monosemy.specs import JudgeSpec, PriceSpec
 from service.runs.sources import is_own_judge, judge_refused
 from service.settings import Settings
-from workers.books import PostgresBooks
+from workers.ledger import PostgresLedger
 from workers.pace import RedisPace
 
 _PATIENCE = {False: 300.0, True: 26 * 3600.0}
@@ -54,7 +54,7 @@ def open_judge(
         model,
         spec,
         Limits(timeout=settings.judge_timeout),
-        PostgresBooks(engine, run_id, price, spec.budget, _PATIENCE[spec.batch]),
+        PostgresLedger(engine, run_id, price, spec.budget, _PATIENCE[spec.batch]),
         _pace(settings, spec, address, model),
     )
 

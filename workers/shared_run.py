@@ -20,8 +20,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError, Interrupted, JudgeError, Stopped
-from monosemy.interp.judging.books import BudgetSpent
 from monosemy.interp.judging.failures import EndpointError, JudgeAway
+from monosemy.interp.judging.ledger import BudgetSpent
 from service.database.session import transaction
 from workers import work_items
 from workers.failures import is_passing

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, Written, write_on
 from workers.prompts import Prompt, Tokenizing
@@ -33,7 +33,7 @@ class Steer:
 
 
 def steered_events(
-    lab: Lab,
+    hosted: HostedSAE,
     words: Tokenizing,
     prepend_bos: bool,
     longest: int,
@@ -44,9 +44,9 @@ def steered_events(
 
     Raises ``DataError`` and ``ModelError`` before the first event for what cannot be done.
     """
-    host = lab.host
+    host = hosted.host
     host.need_logits()
-    pushes = Pushes(lab, asked.pushes)
+    pushes = Pushes(hosted, asked.pushes)
     ids, _ = words.row(asked.prompt, prepend_bos)
     if not 1 <= len(ids) <= longest - asked.writing.new_tokens:
         raise DataError(

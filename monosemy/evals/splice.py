@@ -14,9 +14,9 @@ from torch import Tensor
 
 from monosemy.data.store import TokenStore
 from monosemy.evals.reconstruction import usable
+from monosemy.models.hook_points import Edit
 from monosemy.models.host import HostModel
 from monosemy.models.splice import Decode, mean_ablation, replace, zero_ablation
-from monosemy.models.taps import Edit
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 

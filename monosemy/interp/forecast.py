@@ -17,9 +17,9 @@ import numpy as np
 
 from monosemy.errors import DataError, JudgeError
 from monosemy.interp.baseline import shuffled_partner
-from monosemy.interp.judging.books import about, cost_of
 from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
+from monosemy.interp.judging.ledger import about, cost_of
 from monosemy.interp.judging.rehearsal import Question, RehearsalJudge
 from monosemy.interp.labelling import explain_one, score_one
 from monosemy.interp.registry import create_explainer, create_scorer

@@ -13,8 +13,8 @@ from typing import Any
 from monosemy.errors import DataError, JudgeError
 from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.explainers.base import Explainer, Explanation
-from monosemy.interp.judging.books import BudgetSpent, about
 from monosemy.interp.judging.failures import EndpointError
+from monosemy.interp.judging.ledger import BudgetSpent, about
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.result import ScoreResult

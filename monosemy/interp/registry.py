@@ -64,29 +64,29 @@ scorers: dict[str, Callable[[ScoringSpec, Tools], Scorer]] = {
 def _token_change(tools: Tools) -> TokenChange:
     from monosemy.interp.token_change import TokenChanges  # needs torch
 
-    return TokenChanges(tools.need_lab())
+    return TokenChanges(tools.need_hosted_sae())
 
 
 def _surprisal(tools: Tools) -> Scorer:
     from monosemy.interp.scorers.surprisal import SurprisalScorer  # needs torch
 
-    return SurprisalScorer(tools.need_lab())
+    return SurprisalScorer(tools.need_hosted_sae())
 
 
 def _probe(spec: ScoringSpec, tools: Tools) -> Scorer:
     from monosemy.interp.probe.probe import Probe  # needs safetensors
     from monosemy.interp.scorers.probe import ProbeScorer  # needs torch
 
-    lab = tools.need_lab()
+    hosted = tools.need_hosted_sae()
     probe = Probe.load(tools.need_workspace().locate(spec.probe.folder))
     unsure = DetectionScorer(tools.need_judge(), spec.texts_per_call, spec.seed)
-    return ProbeScorer(lab, probe, unsure)
+    return ProbeScorer(hosted, probe, unsure)
 
 
 def _intervention(spec: ScoringSpec, tools: Tools) -> Scorer:
     from monosemy.interp.scorers.intervention import InterventionScorer  # needs torch
 
-    return InterventionScorer(tools.need_lab(), spec.intervention, spec.seed)
+    return InterventionScorer(tools.need_hosted_sae(), spec.intervention, spec.seed)
 
 
 def create_explainer(spec: ExplanationSpec, tools: Tools) -> Explainer:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import LOGITS_AT_ONCE, Ids, batches, padded
-from monosemy.interp.lab import Lab
-from monosemy.models.taps import Edit
+from monosemy.models.hook_points import Edit
 
 TOLERANCE = 0.1
 """How near the wanted KL has to be met, as a share of it."""
@@ -37,28 +37,28 @@ class Intervention(Protocol):
 class Addition:
     """Adds ``strength`` times the latent's unit decoder direction where the SAE writes."""
 
-    lab: Lab
+    hosted: HostedSAE
     latent: int
     strength: float
 
     def edits(self, where_BS: Tensor) -> Mapping[str, Edit]:
         if self.strength == 0:  # nothing to add: not even a rounding error
             return {}
-        shift_D = self.strength * self.lab.direction(self.latent)
+        shift_D = self.strength * self.hosted.direction(self.latent)
 
         def add(acts_BSD: Tensor) -> Tensor:
             where = where_BS.to(acts_BSD.device)[..., None]
             shifted = (acts_BSD.float() + shift_D.to(acts_BSD.device)).to(acts_BSD)
             return torch.where(where, shifted, acts_BSD)
 
-        return {self.lab.target: add}
+        return {self.hosted.target: add}
 
 
 @dataclass(frozen=True)
 class Ablation:
     """Takes the latent's part out of the reconstruction; the SAE's error stays as it is."""
 
-    lab: Lab
+    hosted: HostedSAE
     latent: int
 
     def edits(self, where_BS: Tensor) -> Mapping[str, Edit]:
@@ -74,30 +74,30 @@ class Ablation:
             where = where_BS.to(acts_BSD.device)[..., None] & (part_BSD != 0).any(-1, keepdim=True)
             return torch.where(where, (acts_BSD.float() - part_BSD).to(acts_BSD), acts_BSD)
 
-        if self.lab.writes_to is None or self.lab.writes_to == self.lab.site:
-            return {self.lab.site: remove}
-        return {self.lab.site: look, self.lab.writes_to: remove}
+        if self.hosted.writes_to is None or self.hosted.writes_to == self.hosted.site:
+            return {self.hosted.site: remove}
+        return {self.hosted.site: look, self.hosted.writes_to: remove}
 
     def _part(self, read_BSD: Tensor) -> Tensor:
         """What the latent adds to the reconstruction of each token, ``[B, S, d_out]`` float32."""
-        sae = self.lab.sae
+        sae = self.hosted.sae
         codes = sae.encode(read_BSD.flatten(0, 1).float().to(sae.device))
         value_N = (codes.values * (codes.indices == self.latent)).sum(-1)
         return (value_N[:, None] * sae.W_dec[self.latent]).unflatten(0, read_BSD.shape[:2])
 
 
 class Steering:
-    """One lab's prompts, as predicted and continued with and without an intervention.
+    """One hosted's prompts, as predicted and continued with and without an intervention.
 
     ``prompts`` are token ids with their BOS; none may be empty.
     """
 
     def __init__(
-        self, lab: Lab, prompts: Sequence[Ids], logits_at_once: int = LOGITS_AT_ONCE
+        self, hosted: HostedSAE, prompts: Sequence[Ids], logits_at_once: int = LOGITS_AT_ONCE
     ) -> None:
         if not prompts or not all(prompts):
             raise DataError("An intervention needs prompts, each with at least one token.")
-        self.lab = lab
+        self.hosted = hosted
         self.prompts = prompts
         self.logits_at_once = logits_at_once
 
@@ -112,14 +112,14 @@ class Steering:
         rows = self.prompts if rows is None else rows
         found = [
             self._last(rows[chosen], self.prompts[chosen], intervention)
-            for chosen in batches(rows, self.lab.host.d_vocab, self.logits_at_once)
+            for chosen in batches(rows, self.hosted.host.d_vocab, self.logits_at_once)
         ]
         return torch.cat(found)
 
     def _last(
         self, rows: Sequence[Ids], prompts: Sequence[Ids], intervention: Intervention | None
     ) -> Tensor:
-        host = self.lab.host
+        host = self.hosted.host
         ids_BS, mask_BS = padded(rows, host.pad_id)
         place_S = torch.arange(ids_BS.shape[1])
         last_B = torch.tensor([len(prompt) - 1 for prompt in prompts])
@@ -149,16 +149,16 @@ class Steering:
         """
 
         def reached(strength: float) -> float:
-            return self.divergence(Addition(self.lab, latent, strength), self.clean)
+            return self.divergence(Addition(self.hosted, latent, strength), self.clean)
 
         strength, found = tune_strength(reached, kl, 0.1 * self._norm())
-        return Addition(self.lab, latent, strength), found
+        return Addition(self.hosted, latent, strength), found
 
     def _norm(self) -> float:
         """Mean norm of the target's activations at the last token of each prompt."""
-        ids_BS, mask_BS = padded(self.prompts, self.lab.host.pad_id)
-        target = self.lab.target
-        acts_BSD = self.lab.host.capture(ids_BS, mask_BS, [target])[target]
+        ids_BS, mask_BS = padded(self.prompts, self.hosted.host.pad_id)
+        target = self.hosted.target
+        acts_BSD = self.hosted.host.capture(ids_BS, mask_BS, [target])[target]
         rows_B = torch.arange(len(self.prompts), device=acts_BSD.device)
         last_B = (mask_BS.sum(-1) - 1).to(acts_BSD.device)
         return float(acts_BSD[rows_B, last_B].float().norm(dim=-1).mean())

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import Ids
-from monosemy.interp.lab import Lab
 from monosemy.interp.steering import Steering
 
 KL = 1.0
@@ -30,8 +30,8 @@ class TokenChanges:
     Safe to call from several threads: the host model works for one at a time.
     """
 
-    def __init__(self, lab: Lab, kl: float = KL, tokens: int = TOKENS) -> None:
-        self.lab, self.kl, self.tokens = lab, kl, tokens
+    def __init__(self, hosted: HostedSAE, kl: float = KL, tokens: int = TOKENS) -> None:
+        self.hosted, self.kl, self.tokens = hosted, kl, tokens
         self._lock = threading.Lock()
         self._steering: Steering | None = None
 
@@ -40,11 +40,11 @@ class TokenChanges:
         without prompts."""
         with self._lock:
             if self._steering is None or self._steering.prompts != prompts:
-                self._steering = Steering(self.lab, prompts)  # keeps the clean predictions
+                self._steering = Steering(self.hosted, prompts)  # keeps the clean predictions
             steering = self._steering
             addition, _ = steering.tuned(latent, self.kl)
             gain_V = gains(steering.predictions(addition), steering.clean)
-        names = self.lab.host.token_bytes()
+        names = self.hosted.host.token_bytes()
         gained, ids = gain_V.topk(min(2 * self.tokens, len(gain_V)))
         told = [
             text

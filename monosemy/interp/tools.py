@@ -14,7 +14,7 @@ from monosemy.interp.judging.judge import Judge
 from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
-    from monosemy.interp.lab import Lab
+    from monosemy.hosted_sae import HostedSAE
 
 Embed = Callable[[Sequence[str]], Awaitable[npt.NDArray[np.float32]]]
 """Texts to unit vectors, ``[len(texts), width]``."""
@@ -26,7 +26,7 @@ class Tools:
 
     judge: Judge | None = None
     embed: Embed | None = None
-    lab: Lab | None = None
+    hosted: HostedSAE | None = None
     """The host model with the SAE in it; only where torch is."""
     workspace: Workspace | None = None
     """Where trained probes are."""
@@ -54,11 +54,11 @@ class Tools:
             )
         return self.embed
 
-    def need_lab(self) -> Lab:
+    def need_hosted_sae(self) -> HostedSAE:
         """Raises ``DataError`` where no host model is at hand."""
-        if self.lab is None:
+        if self.hosted is None:
             raise DataError("This needs the host model: it runs on a GPU worker.")
-        return self.lab
+        return self.hosted
 
 
 NONE = Tools()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monosemy.errors import ModelError
 from monosemy.models.architecture import Trunk
-from monosemy.models.taps import Recorder, Tap
+from monosemy.models.hook_points import HookPoint, Recorder
 from monosemy.models.weights import no_unembedding, unembedding_matrix
 
 _TOKENS = 8
@@ -118,11 +118,11 @@ def _others(ids: Tensor, d_vocab: int) -> Tensor:
 
 def _last_stream(core: Any, trunk: Trunk, ids_BS: Tensor) -> Tensor:
     """Float32 output of the last block, ``[B, S, D]``."""
-    tap = Tap(trunk.blocks[-1], "output")
+    point = HookPoint(trunk.blocks[-1], "output")
     shape = (int(ids_BS.shape[0]), int(ids_BS.shape[1]))
-    with torch.no_grad(), Recorder([tap], shape) as recorder:
+    with torch.no_grad(), Recorder([point], shape) as recorder:
         core(input_ids=ids_BS.to(next(core.parameters()).device), use_cache=False)
-    return recorder.values[tap].float()
+    return recorder.values[point].float()
 
 
 def _distance(value_SD: Tensor, wanted_SD: Tensor) -> float:
@@ -153,9 +153,9 @@ def _logits(model: Any, trunk: Trunk, d_vocab: int) -> tuple[str | None, Tensor,
     nothing = torch.empty(0)
     if model.get_output_embeddings() is None:
         return "its files hold no unembedding (no language-model head)", nothing, nothing
-    tap = Tap(trunk.blocks[-1], "output")
+    point = HookPoint(trunk.blocks[-1], "output")
     try:
-        with torch.no_grad(), Recorder([tap], (1, _TOKENS), stop_when_full=False) as recorder:
+        with torch.no_grad(), Recorder([point], (1, _TOKENS), stop_when_full=False) as recorder:
             value = model(input_ids=_ids(model, d_vocab), use_cache=False).logits
     except Exception as error:  # a foreign forward may fail in any way
         return f"its forward fails: {first_line(error)}", nothing, nothing
@@ -164,7 +164,7 @@ def _logits(model: Any, trunk: Trunk, d_vocab: int) -> tuple[str | None, Tensor,
         return f"its head gives {shape}, not the logits of every token", nothing, nothing
     if not bool(value.isfinite().all()):
         return "its logits are not finite", nothing, nothing
-    return None, recorder.values[tap][0], value[0].float()
+    return None, recorder.values[point][0], value[0].float()
 
 
 @torch.no_grad()

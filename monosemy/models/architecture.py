@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from monosemy.errors import ModelError
 from monosemy.models import sites
-from monosemy.models.taps import Recorder, Tap
+from monosemy.models.hook_points import HookPoint, Recorder
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _OTHER_MIXERS = ("linear_attn", "mamba", "mixer", "temporal_block", "short_conv", "conv")
@@ -47,13 +47,13 @@ class Trunk(NamedTuple):
 class BlockMap:
     """Where the sites of one block are.
 
-    ``taps`` maps a kind of site to its place; ``mixed`` is what attention (or the state-space or
+    ``points`` maps a kind of site to its place; ``mixed`` is what attention (or the state-space or
     linear-attention layer in its stead) adds to the stream, where ``hook_resid_mid`` exists.
     """
 
     block: nn.Module
-    taps: dict[str, Tap] = field(default_factory=dict)
-    mixed: Tap | None = None
+    points: dict[str, HookPoint] = field(default_factory=dict)
+    mixed: HookPoint | None = None
     widths: dict[str, int] = field(default_factory=dict)
 
 
@@ -129,30 +129,30 @@ class _Candidates:
     mlp: nn.Module | None
     down_projection: nn.Module | None
 
-    def middle(self) -> list[Tap]:
+    def middle(self) -> list[HookPoint]:
         places = [*self.norms, self.mlp]
-        return [Tap(module, "input") for module in places if module is not None]
+        return [HookPoint(module, "input") for module in places if module is not None]
 
-    def added(self, own: tuple[nn.Module | None, ...]) -> list[Tap]:
+    def added(self, own: tuple[nn.Module | None, ...]) -> list[HookPoint]:
         """What may be added to the stream: a norm's output first (sandwich), then ``own``."""
-        return [Tap(module, "output") for module in (*self.norms, *own) if module is not None]
+        return [HookPoint(module, "output") for module in (*self.norms, *own) if module is not None]
 
-    def attention_out(self) -> list[Tap]:
+    def attention_out(self) -> list[HookPoint]:
         return self.added((self.attention or self.other_mixer, self.out_projection))
 
-    def mlp_out(self) -> list[Tap]:
+    def mlp_out(self) -> list[HookPoint]:
         return self.added((self.mlp, self.down_projection))
 
-    def all(self) -> Iterator[Tap]:
-        yield Tap(self.block, "input")
-        yield Tap(self.block, "output")
+    def all(self) -> Iterator[HookPoint]:
+        yield HookPoint(self.block, "input")
+        yield HookPoint(self.block, "output")
         yield from self.middle()
         yield from self.attention_out()
         yield from self.mlp_out()
         for projection in (self.out_projection, self.down_projection):
             if projection is not None:
-                yield Tap(projection, "input")
-                yield Tap(projection, "output")
+                yield HookPoint(projection, "input")
+                yield HookPoint(projection, "output")
 
 
 def _candidates(block: nn.Module) -> _Candidates:
@@ -175,14 +175,14 @@ def _candidates(block: nn.Module) -> _Candidates:
 def prove(model: nn.Module, trunk: Trunk, d_model: int, d_vocab: int) -> list[BlockMap]:
     """One ``BlockMap`` per block, with those sites only that a small forward confirms."""
     candidates = [_candidates(block) for block in trunk.blocks]
-    taps = {tap for item in candidates for tap in item.all()}
+    points = {point for item in candidates for point in item.all()}
     device = next(model.parameters()).device
     ids = (torch.arange(PROBE_TOKENS, device=device) * 7919 + 11)[None] % d_vocab
     shape = (1, PROBE_TOKENS)
-    with Recorder(taps, shape, stop_when_full=False) as recorder, torch.no_grad():
+    with Recorder(points, shape, stop_when_full=False) as recorder, torch.no_grad():
         model(input_ids=ids, use_cache=False)
     maps = [_map_block(item, recorder.values, d_model) for item in candidates]
-    if not any(item.taps for item in maps):
+    if not any(item.points for item in maps):
         raise ModelError(
             f"The blocks of {type(model).__name__} carry no plain residual stream of width "
             f"{d_model}, so nothing in it can be hooked."
@@ -190,30 +190,30 @@ def prove(model: nn.Module, trunk: Trunk, d_model: int, d_vocab: int) -> list[Bl
     return maps
 
 
-def _map_block(found: _Candidates, values: dict[Tap, Tensor], d_model: int) -> BlockMap:
+def _map_block(found: _Candidates, values: dict[HookPoint, Tensor], d_model: int) -> BlockMap:
     result = BlockMap(found.block)
-    pre, post = Tap(found.block, "input"), Tap(found.block, "output")
-    if not all(tap in values and values[tap].shape[-1] == d_model for tap in (pre, post)):
+    pre, post = HookPoint(found.block, "input"), HookPoint(found.block, "output")
+    if not all(point in values and values[point].shape[-1] == d_model for point in (pre, post)):
         return result
     if values[pre].ndim != 3 or values[post].shape != values[pre].shape:
         return result
-    result.taps |= {sites.RESID_PRE: pre, sites.RESID_POST: post}
-    result.taps |= _sequential(found, values) or _parallel(found, values)
-    result.mixed = result.taps.get(sites.ATTN_OUT)
+    result.points |= {sites.RESID_PRE: pre, sites.RESID_POST: post}
+    result.points |= _sequential(found, values) or _parallel(found, values)
+    result.mixed = result.points.get(sites.ATTN_OUT)
     if found.attention is None:
-        result.taps.pop(sites.ATTN_OUT, None)
-    if sites.ATTN_OUT in result.taps:
-        branch = result.taps[sites.ATTN_OUT]
+        result.points.pop(sites.ATTN_OUT, None)
+    if sites.ATTN_OUT in result.points:
+        branch = result.points[sites.ATTN_OUT]
         _add_projection(result, sites.Z, found.out_projection, branch, values)
-    if sites.MLP_OUT in result.taps:
-        branch = result.taps[sites.MLP_OUT]
+    if sites.MLP_OUT in result.points:
+        branch = result.points[sites.MLP_OUT]
         _add_projection(result, sites.MLP_POST, found.down_projection, branch, values)
-    result.widths = {kind: values[tap].shape[-1] for kind, tap in result.taps.items()}
+    result.widths = {kind: values[point].shape[-1] for kind, point in result.points.items()}
     return result
 
 
-def _sequential(found: _Candidates, values: dict[Tap, Tensor]) -> dict[str, Tap]:
-    pre, post = values[Tap(found.block, "input")], values[Tap(found.block, "output")]
+def _sequential(found: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
+    pre, post = values[HookPoint(found.block, "input")], values[HookPoint(found.block, "output")]
     for mid in found.middle():
         if mid not in values or values[mid].shape != pre.shape:
             continue
@@ -224,8 +224,8 @@ def _sequential(found: _Candidates, values: dict[Tap, Tensor]) -> dict[str, Tap]
     return {}
 
 
-def _parallel(found: _Candidates, values: dict[Tap, Tensor]) -> dict[str, Tap]:
-    pre, post = values[Tap(found.block, "input")], values[Tap(found.block, "output")]
+def _parallel(found: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
+    pre, post = values[HookPoint(found.block, "input")], values[HookPoint(found.block, "output")]
     for attn in found.attention_out():
         if attn not in values or values[attn].shape != pre.shape:
             continue
@@ -237,12 +237,14 @@ def _parallel(found: _Candidates, values: dict[Tap, Tensor]) -> dict[str, Tap]:
     return {}
 
 
-def _summand(taps: list[Tap], start: Tensor, end: Tensor, values: dict[Tap, Tensor]) -> Tap | None:
-    """The first tap whose value leads from ``start`` to ``end``."""
-    for tap in taps:
-        value = values.get(tap)
+def _summand(
+    points: list[HookPoint], start: Tensor, end: Tensor, values: dict[HookPoint, Tensor]
+) -> HookPoint | None:
+    """The first point whose value leads from ``start`` to ``end``."""
+    for point in points:
+        value = values.get(point)
         if value is not None and value.shape == start.shape and _adds_up((start, value), end):
-            return tap
+            return point
     return None
 
 
@@ -263,16 +265,16 @@ def _add_projection(
     result: BlockMap,
     kind: str,
     projection: nn.Module | None,
-    branch: Tap,
-    values: dict[Tap, Tensor],
+    branch: HookPoint,
+    values: dict[HookPoint, Tensor],
 ) -> None:
     """Adds the projection's input as a site if the branch (or its norm) takes its output."""
     if projection is None:
         return
-    entry, exit_ = Tap(projection, "input"), Tap(projection, "output")
+    entry, exit_ = HookPoint(projection, "input"), HookPoint(projection, "output")
     if entry not in values or exit_ not in values or values[entry].ndim != 3:
         return
-    for end in (values.get(branch), values.get(Tap(branch.module, "input"))):
+    for end in (values.get(branch), values.get(HookPoint(branch.module, "input"))):
         if end is not None and torch.equal(end, values[exit_]):
-            result.taps[kind] = entry
+            result.points[kind] = entry
             return

@@ -26,13 +26,13 @@ from monosemy.models.fingerprint import (
     model_stamp,
     sampled_fingerprint,
 )
+from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder
 from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model, weights_folder
-from monosemy.models.shed import bring_back, shed
 from monosemy.models.sites import Site, parse_site
 from monosemy.models.sound_weights import check_weights
 from monosemy.models.stored_tensors import StoredTensors
-from monosemy.models.taps import Edit, Editor, Recorder, Tap
+from monosemy.models.unload import reload_layers, unload_layers
 from monosemy.models.vocabulary import check_range, check_tokenizer, pad_id, readable_id
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
 from monosemy.progress import SILENT, Reporter
@@ -114,7 +114,7 @@ class HostModel:
             f"blocks.{layer}.{kind}"
             for layer, block in enumerate(self._maps)
             for kind in sites.KINDS
-            if kind in block.taps
+            if kind in block.points
         ]
 
     def site_width(self, site: str) -> int:
@@ -155,7 +155,7 @@ class HostModel:
                 return
             _ = self.stamp, self.sampled_fingerprint  # over all weights, so now or not at all
             self._depth = deepest + 1
-            self._absent = shed(self.model, self._trunk.blocks[self._depth :])
+            self._absent = unload_layers(self.model, self._trunk.blocks[self._depth :])
 
     def _make_whole(self) -> None:
         """Undoes ``keep_up_to``; called with the lock held."""
@@ -169,20 +169,20 @@ class HostModel:
                 f"The files of the host model have changed while it was in use: {listed(changed)}.",
                 "Start the run again.",
             )
-        bring_back(self.model, self._absent, whole)
+        reload_layers(self.model, self._absent, whole)
         self._depth, self._absent = None, []
 
     def _capture(
         self, shape: tuple[int, int], inputs: dict[str, Tensor], sites: Sequence[str]
     ) -> dict[str, Tensor]:
-        taps = {site: self._tap(site) for site in sites}
-        if not taps:
+        points = {site: self._point(site) for site in sites}
+        if not points:
             return {}
-        with self._lock, torch.no_grad(), Recorder(taps.values(), shape) as recorder:
+        with self._lock, torch.no_grad(), Recorder(points.values(), shape) as recorder:
             if self._depth is not None and any(self._locate(s).layer >= self._depth for s in sites):
                 self._make_whole()
             self._core(**inputs, use_cache=False)
-        return {site: recorder.values[tap] for site, tap in taps.items()}
+        return {site: recorder.values[point] for site, point in points.items()}
 
     def logits(
         self, ids_BS: Tensor, mask_BS: Tensor, edits: Mapping[str, Edit] | None = None
@@ -244,9 +244,9 @@ class HostModel:
             return directions_FD
         with self._lock:
             self._make_whole()
-        taps = self._maps[layer].taps
-        branch = taps[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
-        return project_to_residual(taps[kind].module, branch.module, directions_FD, self.d_model)
+        points = self._maps[layer].points
+        branch = points[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
+        return project_to_residual(points[kind].module, branch.module, directions_FD, self.d_model)
 
     def token_bytes(self) -> TokenBytes:
         """Bytes of every token id."""
@@ -322,7 +322,7 @@ class HostModel:
 
     def _locate(self, site: str) -> Site:
         found = parse_site(site)
-        if found.layer >= self.n_layers or found.kind not in self._maps[found.layer].taps:
+        if found.layer >= self.n_layers or found.kind not in self._maps[found.layer].points:
             raise UnknownSite(f"{self.name} has no site '{site}'.", self._what_exists())
         return found
 
@@ -330,7 +330,7 @@ class HostModel:
         """One line per set of kinds, with the blocks that offer it: short for any depth."""
         groups: dict[tuple[str, ...], list[int]] = {}
         for number, block in enumerate(self._maps):
-            kinds = tuple(kind for kind in sites.KINDS if kind in block.taps)
+            kinds = tuple(kind for kind in sites.KINDS if kind in block.points)
             groups.setdefault(kinds, []).append(number)
         parts = []
         for kinds, layers in groups.items():
@@ -339,9 +339,9 @@ class HostModel:
             parts.append(f"blocks {where}: {', '.join(kinds) or 'nothing'}")
         return f"It has {'; '.join(parts)}."
 
-    def _tap(self, site: str) -> Tap:
+    def _point(self, site: str) -> HookPoint:
         layer, kind = self._locate(site)
-        return self._maps[layer].taps[kind]
+        return self._maps[layer].points[kind]
 
     def check_ids(self, ids: Tensor, where: str = "") -> None:
         """``DataError`` names a token that the embedding has no row for."""
@@ -389,13 +389,13 @@ class HostModel:
 
         return sorted((edits or {}).items(), key=depth)
 
-    def _plan(self, site: str, edit: Edit) -> list[tuple[Tap, Edit]]:
+    def _plan(self, site: str, edit: Edit) -> list[tuple[HookPoint, Edit]]:
         """The hooks that carry out one edit."""
         layer, kind = self._locate(site)
-        taps, mixed = self._maps[layer].taps, self._maps[layer].mixed
+        points, mixed = self._maps[layer].points, self._maps[layer].mixed
         checked = _checked(site, edit)
         if kind != sites.RESID_MID or mixed is None:
-            return [(taps[kind], checked)]
+            return [(points[kind], checked)]
         # The stream between attention and MLP is added up inside the block and read twice, by the
         # norm and by the MLP's own addition: only a change of attention's summand reaches both.
         entered: list[Tensor] = []
@@ -407,7 +407,7 @@ class HostModel:
         def shift(attn_out: Tensor) -> Tensor:
             return checked(entered[0] + attn_out) - entered[0]
 
-        return [(taps[sites.RESID_PRE], remember), (mixed, shift)]
+        return [(points[sites.RESID_PRE], remember), (mixed, shift)]
 
 
 def _checked(site: str, edit: Callable[[Tensor], Tensor]) -> Edit:

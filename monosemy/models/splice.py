@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from monosemy.models.taps import Edit
+from monosemy.models.hook_points import Edit
 
 Decode = Callable[[Tensor], Tensor]
 """``[n, width] -> [n, width]`` in float32: what an SAE makes of activations."""

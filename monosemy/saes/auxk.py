@@ -35,7 +35,7 @@ def auxk_terms(
     sae: SAE, spec: AuxKSpec, x_ND: Tensor, residual_ND: Tensor, dead: Tensor
 ) -> dict[str, Tensor]:
     """``{"auxk": weighted loss}`` where latents are dead and the weight is not 0, else nothing."""
-    if not spec.aux_coefficient or not sae.peers.dead_count(dead):
+    if not spec.aux_coefficient or not sae.group.dead_count(dead):
         return {}
     return {"auxk": spec.aux_coefficient * auxk_loss(sae, x_ND, residual_ND, dead, spec.aux_k)}
 
@@ -50,7 +50,7 @@ def auxk_loss(
     defaults to half of ``d_in``).  The result does not change when the data is scaled; its gradient
     reaches encoder and decoder of the dead latents.
     """
-    everywhere = sae.peers.dead_count(dead)
+    everywhere = sae.group.dead_count(dead)
     k = min(aux_k or max(1, sae.d_in // 2), everywhere)
     target = residual_ND.detach()
     W_enc, W_dec = sae.W_enc.T.index_select(0, dead).T, sae.W_dec.index_select(0, dead)
@@ -60,11 +60,11 @@ def auxk_loss(
         pre = torch.addmm(sae.b_enc[dead], sae.centre(x_ND), W_enc).relu()
         if k < everywhere:
             best = pre.detach().topk(min(k, dead.numel()), dim=-1, sorted=False)
-            chosen = sae.peers.chosen_of_each(best.values, k)
+            chosen = sae.group.chosen_of_each(best.values, k)
             mask = torch.ones_like(best.values) if chosen is None else chosen.to(pre.dtype)
             pre = pre * torch.zeros_like(pre).scatter_(1, best.indices, mask)
-        reconstruction = sae.peers.combined(pre @ W_dec)
+        reconstruction = sae.group.combined(pre @ W_dec)
     error = (reconstruction.to(target.dtype) - target).pow(2).sum()
-    variance = sae.peers.variance(target)
+    variance = sae.group.variance(target)
     # Nothing is left to explain where the variance is 0; a bare division would give NaN gradients.
     return torch.where(variance > 0, error / variance.where(variance > 0, 1.0), 0.0)

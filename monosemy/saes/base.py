@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.saes.codes import Codes
-from monosemy.saes.peers import ALONE, Peers
 from monosemy.saes.sparse_ops import weighted_rows
+from monosemy.saes.step_group import ALONE, StepGroup
 from monosemy.specs import SAESpec
 
 
-class Moment(NamedTuple):
+class StepInfo(NamedTuple):
     """Where a training pass stands in its run."""
 
     step: int
@@ -65,7 +65,7 @@ class SAE(nn.Module):
         self.product_dtype: torch.dtype | None = None
         """In which dtype ``encode`` multiplies, None for that of the weights; training uses
         bfloat16 where that is faster."""
-        self.peers: Peers = ALONE
+        self.group: StepGroup = ALONE
         """The processes that take training steps together with this one."""
 
     @property
@@ -83,7 +83,7 @@ class SAE(nn.Module):
 
     def centre(self, x_ND: Tensor) -> Tensor:
         """What the encoder multiplies: the input without the decoder's bias."""
-        return x_ND - self.peers.spread(self.b_dec)
+        return x_ND - self.group.spread(self.b_dec)
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
@@ -99,12 +99,12 @@ class SAE(nn.Module):
 
     def decode_without_bias(self, codes: Codes) -> Tensor:
         """What the latents add up to, ``[n, d_out]``."""
-        return self.peers.combined(weighted_rows(codes.indices, codes.values, self.W_dec))
+        return self.group.combined(weighted_rows(codes.indices, codes.values, self.W_dec))
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return self.decode(self.encode(x_ND), x_ND)
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         """One batch ``[n, d_in]`` through the SAE; ``target_ND`` is the same but in transcoders."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
-from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
 from monosemy.saes.ragged import Entries, entries_of, entry_sums, entry_values
@@ -74,11 +74,11 @@ class BatchTopKSAE(TopKSAE):
         # Padded codes are mostly padding where tokens share a budget.
         return self.decode_without_bias(codes) + self.b_dec
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        entries = self.training_entries(x_ND, moment)
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
+        entries = self.training_entries(x_ND, info)
         reconstruction, terms = self.reconstruct(entries, target_ND)
         residual = target_ND - reconstruction.detach()
-        terms |= auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms |= auxk_terms(self, self.spec, x_ND, residual, info.dead)
         fired_F = self.b_enc.new_zeros(self.d_sae, requires_grad=False)
         fired_F.index_add_(0, entries.latents, (entries.values > 0).to(fired_F.dtype))
         return TrainingPass(reconstruction, fired_F, fired_F.sum() / len(x_ND), terms)
@@ -87,12 +87,12 @@ class BatchTopKSAE(TopKSAE):
         """The reconstruction ``[n, d_out]``, and loss terms beside its FVU and AuxK."""
         return entry_sums(entries, self.W_dec, len(target_ND)) + self.b_dec, {}
 
-    def training_entries(self, x_ND: Tensor, moment: Moment) -> Entries:
+    def training_entries(self, x_ND: Tensor, info: StepInfo) -> Entries:
         """The ``k * n`` largest of the batch; takes their smallest into the running threshold."""
         guess = self.running_threshold() * _GUESS
 
         def select(z_ND: Tensor, step: int) -> Entries:
-            entries = self.largest(z_ND, k_at(self.spec, moment), float(guess[step]) or None)
+            entries = self.largest(z_ND, k_at(self.spec, info), float(guess[step]) or None)
             self._note(entries.values, step)
             return entry_values(entries, z_ND, self.W_enc, self.b_enc)
 
@@ -100,9 +100,9 @@ class BatchTopKSAE(TopKSAE):
 
     def largest(self, z_ND: Tensor, k: int, guess: float | None = None) -> Entries:
         """The ``k * n`` largest pre-activations of the batch, those of them that are positive."""
-        total, dtype = k * len(z_ND) * self.peers.processes, self.multiplied_in
+        total, dtype = k * len(z_ND) * self.group.processes, self.multiplied_in
         entries = Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
-        kept = self.peers.chosen(entries.values, total)
+        kept = self.group.chosen(entries.values, total)
         return entries if kept is None else Entries(*(value[kept] for value in entries))
 
     def _refine_entries(self, x_ND: Tensor, select: Callable[[Tensor, int], Entries]) -> Entries:
@@ -125,7 +125,7 @@ class BatchTopKSAE(TopKSAE):
     def _least(self, values: Tensor) -> Tensor:
         """The smallest activation kept, float64; infinite where none was."""
         least = values.min() if len(values) else values.new_tensor(torch.inf)
-        return self.peers.least(least.double())
+        return self.group.least(least.double())
 
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.saes import saelens_keys
-from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
@@ -61,8 +61,8 @@ class GatedSAE(PenalisedSAE):
             values = torch.where(gate > 0, magnitude.relu(), 0.0)
         return self.bounded(Codes(indices, values), budget)
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        del moment
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
+        del info
         # Behind a closed gate there is neither a value nor a gradient.
         pre = self.pre_activations(x_ND, torch.zeros_like(self.b_gate), -self.b_gate.detach())
         gate = pre.values + pre.of_latents(self.b_gate)
@@ -74,10 +74,10 @@ class GatedSAE(PenalisedSAE):
         with self.reduced_precision(x_ND):
             by_gate = pre.decoded(soft, self.W_dec.detach())
         error = by_gate.to(target_ND.dtype) + self.b_dec.detach() - target_ND
-        variance = self.peers.variance(target_ND).clamp_min(1e-30)
+        variance = self.group.variance(target_ND).clamp_min(1e-30)
         terms["gate"] = error.pow(2).sum() / variance
-        size = pre.per_token(soft) / typical_norm(x_ND, self.peers)
-        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * size
+        size = pre.per_token(soft) / typical_norm(x_ND, self.group)
+        terms["sparsity"] = self.control.weight(self.group.mean(found.l0)) * size
         return found
 
     @torch.no_grad()

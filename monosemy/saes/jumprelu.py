@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
-from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
@@ -65,7 +65,7 @@ class JumpReLUSAE(PenalisedSAE):
             values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
         return self.bounded(Codes(indices, values), budget)
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         width = self.spec.bandwidth
         # Down to where the window of the threshold's gradient ends.
         least = self.threshold.detach() - width / 2
@@ -74,16 +74,16 @@ class JumpReLUSAE(PenalisedSAE):
         acts: Tensor = _Jump.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
         reconstruction = self.reconstruction(pre, acts)
         residual = target_ND - reconstruction.detach()
-        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         if self.spec.sparsity == "tanh":
-            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(x_ND, self.peers))
+            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(x_ND, self.group))
         else:
             size = _Step.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
         terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
-        if self.spec.pre_act_coefficient and moment.dead.numel():
-            terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, moment.dead)
+        if self.spec.pre_act_coefficient and info.dead.numel():
+            terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, info.dead)
         made = self.passed(reconstruction, pre, acts, terms)
-        self._l0 = self.peers.mean(made.l0)
+        self._l0 = self.group.mean(made.l0)
         return made
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class JumpReLUSAE(PenalisedSAE):
         """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
         if self.spec.sparsity == "tanh":
             return size / self.spec.target_l0
-        relative = self.peers.mean(size) / self.spec.target_l0
+        relative = self.group.mean(size) / self.spec.target_l0
         return (relative - 1).pow(2) if self.spec.sparsity == "target" else relative
 
     def _below(self, x_ND: Tensor, dead: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class JumpReLUSAE(PenalisedSAE):
         W_enc = self.W_enc.T.index_select(0, dead).T
         pre = torch.addmm(self.b_enc[dead], self.centre(x_ND), W_enc)
         below = (self.threshold[dead] - pre).relu().sum(1).mean()
-        return below / typical_norm(x_ND, self.peers)
+        return below / typical_norm(x_ND, self.group)
 
     @torch.no_grad()
     def rescale(self, input_factor: float, output_factor: float) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from monosemy.saes import saelens_keys
-from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
+from monosemy.saes.base import SAE, StepInfo, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.pursuit import Pursuit, merge_repeats, pursue
 from monosemy.specs import MatchingPursuitSpec
@@ -55,7 +55,7 @@ class MatchingPursuitSAE(SAE):
             codes = Codes(codes.indices[:, :used], codes.values[:, :used])
         return codes
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         centred = x_ND - self.b_dec
         stop = self._stop(centred.detach(), self.spec.residual_stop)
         picks = pursue(centred, self.W_dec, self.spec.k, stop)
@@ -63,7 +63,7 @@ class MatchingPursuitSAE(SAE):
         # What the pursuit took is x less what it left, unless only its beginning counts.
         whole = not self.spec.stop_on_repeat
         reconstruction = x_ND - picks.residual if whole else self.decode(codes)
-        terms = self._dead_terms(target_ND - reconstruction.detach(), moment.dead)
+        terms = self._dead_terms(target_ND - reconstruction.detach(), info.dead)
         l0 = codes.l0().float().mean()
         return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)
 
@@ -103,7 +103,7 @@ class MatchingPursuitSAE(SAE):
             return {}
         rows = self.W_dec.index_select(0, dead)
         missed = pursue(residual_ND, rows, self.spec.aux_k).residual.pow(2).sum()
-        variance = self.peers.variance(residual_ND)
+        variance = self.group.variance(residual_ND)
         share = torch.where(variance > 0, missed / variance.where(variance > 0, 1.0), 0.0)
         return {"aux": self.spec.aux_coefficient * share}
 

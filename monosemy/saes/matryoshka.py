@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.saes import saelens_keys
-from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.batchtopk import BatchTopKSAE, training_weights
 from monosemy.saes.ragged import Entries, entry_sums
 from monosemy.specs import MatryoshkaSpec
@@ -46,17 +46,17 @@ class MatryoshkaSAE(BatchTopKSAE):
             return torch.arange(self.d_sae, device=self.device)
         return self.firing.argsort(descending=True, stable=True).argsort()
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        out = super().training_pass(x_ND, target_ND, moment)
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
+        out = super().training_pass(x_ND, target_ND, info)
         if self.spec.sort_by_frequency:
-            fired_F, tokens = self.peers.sum(out.fired_F), len(x_ND) * self.peers.processes
+            fired_F, tokens = self.group.sum(out.fired_F), len(x_ND) * self.group.processes
             share = fired_F.to(self.firing.dtype) / tokens
             self.firing.lerp_(share, 1 - self.spec.frequency_decay)
         return out
 
     def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Each level adds what its latents decode to the level before; the last is the whole."""
-        variance = self.peers.variance(target_ND).clamp_min(1e-30)
+        variance = self.group.variance(target_ND).clamp_min(1e-30)
         *inner, last = self.decode_groups(entries, len(target_ND)).unbind(0)
         level: Tensor = self.b_dec.expand_as(last)
         before: Tensor = self.b_dec

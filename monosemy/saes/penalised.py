@@ -16,9 +16,9 @@ from torch import Tensor
 
 from monosemy.saes.base import SAE, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.peers import ALONE, Peers
 from monosemy.saes.ragged import Entries, entry_sums, entry_values
 from monosemy.saes.selection import batch_top_k, entries_above, largest_of_batch
+from monosemy.saes.step_group import ALONE, StepGroup
 
 START_L0 = 4.0
 """Times the wanted L0: so dense is the start, half of all latents without it."""
@@ -110,13 +110,13 @@ class PenalisedSAE(SAE):
     @torch.no_grad()
     def limit(self, x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, l0: float) -> float:
         """The value that ``l0`` of a token's ``centred @ W_enc + b_enc`` exceed on average, over
-        the tokens of all peers; 0 where fewer than that are positive."""
-        total = max(1, round(l0 * len(x_ND) * self.peers.processes))
+        the tokens of all processes; 0 where fewer than that are positive."""
+        total = max(1, round(l0 * len(x_ND) * self.group.processes))
         values = largest_of_batch(self.centre(x_ND), W_enc, b_enc, total, W_enc.dtype)[2]
-        kept = self.peers.chosen(values, total)
+        kept = self.group.chosen(values, total)
         values = values if kept is None else values[kept]
-        count = self.peers.sum(torch.tensor(float(len(values)), device=values.device))
-        least = self.peers.least(values.min() if len(values) else values.new_tensor(torch.inf))
+        count = self.group.sum(torch.tensor(float(len(values)), device=values.device))
+        least = self.group.least(values.min() if len(values) else values.new_tensor(torch.inf))
         # The smallest one itself shall exceed it.
         return float(torch.nextafter(least, torch.zeros_like(least))) if count >= total else 0.0
 
@@ -144,7 +144,7 @@ class PenalisedSAE(SAE):
         return Codes(codes.indices.gather(1, places), values)
 
 
-def typical_norm(x_ND: Tensor, peers: Peers = ALONE) -> Tensor:
+def typical_norm(x_ND: Tensor, group: StepGroup = ALONE) -> Tensor:
     """Root mean square distance from the mean, a scalar: what a penalty is measured in."""
     with torch.no_grad():
-        return (peers.variance(x_ND) / len(x_ND)).sqrt().clamp_min(1e-12)
+        return (group.variance(x_ND) / len(x_ND)).sqrt().clamp_min(1e-12)

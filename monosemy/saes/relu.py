@@ -10,7 +10,7 @@ from torch import Tensor
 
 from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
-from monosemy.saes.base import Moment, TrainingPass
+from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
@@ -48,17 +48,17 @@ class ReLUSAE(PenalisedSAE):
             values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
         return self.bounded(Codes(indices, values), budget)
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         pre = self.pre_activations(x_ND, self.b_enc, torch.zeros((), device=x_ND.device))
         acts = pre.values.relu()
         reconstruction = self.reconstruction(pre, acts)
         residual = target_ND - reconstruction.detach()
-        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         found = self.passed(reconstruction, pre, acts, terms)
-        size = acts / typical_norm(x_ND, self.peers)
+        size = acts / typical_norm(x_ND, self.group)
         if self.spec.penalty == "tanh":
             size = torch.tanh(_TANH_SLOPE * size)
-        terms["sparsity"] = self.control.weight(self.peers.mean(found.l0)) * pre.per_token(size)
+        terms["sparsity"] = self.control.weight(self.group.mean(found.l0)) * pre.per_token(size)
         return found
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.saes import saelens_keys
 from monosemy.saes.auxk import auxk_terms
-from monosemy.saes.base import SAE, Moment, TrainingPass, fired_counts
+from monosemy.saes.base import SAE, StepInfo, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
 from monosemy.saes.selection import top_latents
@@ -36,7 +36,7 @@ class TopKSAE(SAE):
         def select(z_ND: Tensor, _step: int) -> Codes:
             indices, largest = top_latents(z_ND, self.W_enc, self.b_enc, k, self.multiplied_in)
             largest = largest.relu_()
-            kept = self.peers.chosen_of_each(largest, k)
+            kept = self.group.chosen_of_each(largest, k)
             if kept is not None:
                 largest = largest * kept
             return self.with_gradient(z_ND, indices, largest)
@@ -58,11 +58,11 @@ class TopKSAE(SAE):
             values = selected_values(z_ND, self.W_enc, self.b_enc, indices, values)
         return Codes(indices, values)
 
-    def training_pass(self, x_ND: Tensor, target_ND: Tensor, moment: Moment) -> TrainingPass:
-        codes = self.top(x_ND, k_at(self.spec, moment))
+    def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
+        codes = self.top(x_ND, k_at(self.spec, info))
         reconstruction = self.decode(codes, x_ND)
         residual = target_ND - reconstruction.detach()
-        terms = auxk_terms(self, self.spec, x_ND, residual, moment.dead)
+        terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         l0 = codes.l0().float().mean()
         return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)
 
@@ -78,11 +78,11 @@ class TopKSAE(SAE):
         return saelens_keys.filled(cls, spec, tensors, config["d_in"])
 
 
-def k_at(spec: TopKFamilySpec, moment: Moment) -> int:
+def k_at(spec: TopKFamilySpec, info: StepInfo) -> int:
     """The k of a step: from ``k_start`` linearly to ``k``, which the last steps have exactly."""
     if spec.k_start is None:
         return spec.k
-    share = min(1.0, moment.step / max(1.0, spec.k_anneal_fraction * (moment.total_steps - 1)))
+    share = min(1.0, info.step / max(1.0, spec.k_anneal_fraction * (info.total_steps - 1)))
     return round(spec.k_start + (spec.k - spec.k_start) * share)
 
 

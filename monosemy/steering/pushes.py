@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.interp.lab import Lab
-from monosemy.models.taps import Edit
+from monosemy.hosted_sae import HostedSAE
+from monosemy.models.hook_points import Edit
 
 Mode = Literal["add", "orthogonal", "clamp"]
 
@@ -37,15 +37,15 @@ class Push:
 class Pushes:
     """Several pushes at once, each computed from the activations as they were, then summed."""
 
-    def __init__(self, lab: Lab, pushes: Sequence[Push]) -> None:
+    def __init__(self, hosted: HostedSAE, pushes: Sequence[Push]) -> None:
         """Raises ``DataError`` for a latent that is not there or writes nothing."""
-        self.lab, self.pushes = lab, tuple(pushes)
+        self.hosted, self.pushes = hosted, tuple(pushes)
         for push in self.pushes:
-            lab.direction(push.latent)  # raises
+            hosted.direction(push.latent)  # raises
         if not self.pushes:
             raise DataError("There is nothing to push.", "Name at least one feature.")
         rows = [push.latent for push in self.pushes]
-        self._rows_PD = lab.sae.W_dec[rows].detach().float()
+        self._rows_PD = hosted.sae.W_dec[rows].detach().float()
         self._strength_P = torch.tensor([push.strength for push in self.pushes]).to(self._rows_PD)
         modes = [push.mode for push in self.pushes]
         self._clamps = [i for i, mode in enumerate(modes) if mode == "clamp"]
@@ -64,9 +64,9 @@ class Pushes:
             where = where_BS.to(acts_BSD.device)[..., None]
             return torch.where(where, moved_BSD.to(acts_BSD), acts_BSD)
 
-        if self._clamps and self.lab.target != self.lab.site:
-            return {self.lab.site: look, self.lab.target: push}
-        return {self.lab.target: push}
+        if self._clamps and self.hosted.target != self.hosted.site:
+            return {self.hosted.site: look, self.hosted.target: push}
+        return {self.hosted.target: push}
 
     def _moved(self, acts_BSD: Tensor, read_BSD: Tensor) -> Tensor:
         """``acts`` after all pushes; ``read`` is what the SAE reads.  Float32."""
@@ -83,7 +83,7 @@ class Pushes:
 
     def _found(self, read_BSD: Tensor) -> Tensor:
         """Activations of the clamped latents, ``[B, S, clamped]``."""
-        sae = self.lab.sae
+        sae = self.hosted.sae
         codes = sae.encode(read_BSD.flatten(0, 1).float().to(sae.device))
         wanted = torch.tensor([self.pushes[i].latent for i in self._clamps], device=sae.device)
         hits_NKP = codes.indices[..., None] == wanted

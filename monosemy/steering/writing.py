@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.models.hook_points import Edit
 from monosemy.models.host import HostModel
-from monosemy.models.taps import Edit
 
 Where = Literal["all", "new"]
 

@@ -1,4 +1,4 @@
-"""The peers of an SAE whose steps several processes take, over ``torch.distributed``.
+"""The process group of an SAE whose steps several processes take, over ``torch.distributed``.
 
 Both kinds give what one process would: the same gradients, statistics and selections, up to the
 order of float sums.
@@ -17,10 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from monosemy.saes.peers import Peers
+from monosemy.saes.step_group import StepGroup
 
 
-class Replicas(Peers):
+class Replicas(StepGroup):
     """Processes with a copy of the SAE each and equally many tokens of the batch each."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Replicas(Peers):
         return self.sum(values) / self.processes
 
 
-class Shards(Peers):
+class Shards(StepGroup):
     """Processes with all tokens each and equally many of the latents each.
 
     ``whole`` is the parameter that every process holds entirely, ``b_dec``; its gradient is the

@@ -19,7 +19,7 @@ from monosemy.errors import DataError, ModelError, MonosemyError
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import ModelSpec, TrainingSpec, TrainRun, parse_stored_spec
-from monosemy.training.member import TrainedSAE
+from monosemy.training.sae_training import TrainedSAE
 from monosemy.workspace import Workspace
 
 _JOB, _STOP, _ERROR = "job.json", "stop", "error.json"

@@ -34,7 +34,7 @@ from monosemy.training.job import (
     stop_asked,
     write_job,
 )
-from monosemy.training.member import TrainedSAE
+from monosemy.training.sae_training import TrainedSAE
 from monosemy.training.signals import Signalled, StopSignals
 
 _STOP_SECONDS = 180.0

@@ -30,7 +30,6 @@ from monosemy.errors import DataError, Interrupted, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
-from monosemy.training.crew import joined
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -40,6 +39,7 @@ from monosemy.training.job import (
     write_error,
     write_result,
 )
+from monosemy.training.run_group import joined
 from monosemy.training.train import train_saes
 
 _UPDATES_PER_SECOND = 5
@@ -112,14 +112,14 @@ def _train(job: Job, fresh: bool) -> None:
     device = choose_device(job.specs[0].model.device)
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.stream.devices))
-    with joined(job.stream, device, lambda: stop_asked(job.folder)) as crew:
-        # Several ask their crew, so that they agree; one alone asks its reporter.
-        alone = partial(_told_to_end, job) if crew.processes == 1 else None
-        reporter = _Lines(alone) if crew.rank == 0 else Reporter()
-        if fresh and crew.rank == 0:
+    with joined(job.stream, device, lambda: stop_asked(job.folder)) as group:
+        # Several ask their group, so that they agree; one alone asks its reporter.
+        alone = partial(_told_to_end, job) if group.processes == 1 else None
+        reporter = _Lines(alone) if group.rank == 0 else Reporter()
+        if fresh and group.rank == 0:
             clear(job.folder)
-        crew.any(True)  # nobody looks for a request to stop before that
-        _check_count(job, crew.processes)
+        group.any(True)  # nobody looks for a request to stop before that
+        _check_count(job, group.processes)
         host = HostModel.load(job.host, job.workspace)
         store = stages.prepare_text(job.specs[0].text, host, job.workspace)
         if job.text_id is not None and store.text_id != job.text_id:
@@ -131,12 +131,12 @@ def _train(job: Job, fresh: bool) -> None:
         source = stages.activations(job.specs[0], sites, host, store, job.workspace)
         host.keep_up_to(sites)
         trained = train_saes(
-            job.specs, store, source, job.folder, reporter, source.columns, job.stream, crew
+            job.specs, store, source, job.folder, reporter, source.columns, job.stream, group
         )
         source.flush()
-        if crew.rank == 0:
+        if group.rank == 0:
             write_result(job.folder, trained)
-        crew.any(True)  # nobody leaves before the result is there
+        group.any(True)  # nobody leaves before the result is there
 
 
 def _told_to_end(job: Job) -> type[Exception] | None:

@@ -28,9 +28,9 @@ from monosemy.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import Reading
-from monosemy.training.member import Member, TrainedSAE
+from monosemy.training.run_group import ALONE, RunGroup
+from monosemy.training.sae_training import SAETraining, TrainedSAE
 from monosemy.training.signals import Signalled, StopSignals
 from monosemy.training.stream import ActivationStream, RowSource
 from monosemy.training.terms import PROCESSES, check_terms, flat
@@ -71,7 +71,7 @@ def train_saes(
     reporter: Reporter = SILENT,
     columns: Mapping[str, slice] | None = None,
     stream: TrainingSpec | None = None,
-    crew: Crew = ALONE,
+    group: RunGroup = ALONE,
 ) -> list[TrainedSAE]:
     """Trains on the store's training documents, all SAEs on the very same batches.
 
@@ -84,11 +84,11 @@ def train_saes(
     A SIGINT or SIGTERM that nobody else handles does so too, then ends as it usually does.
     Raises ``DataError`` for text or checkpoints that cannot be used, and where ``checkpoint_dir``
     holds those of a run on other terms (spec, text, number of processes), which it names.  Every
-    process of a ``crew`` calls this, with the same arguments, and gets the same SAEs.
+    process of a ``group`` calls this, with the same arguments, and gets the same SAEs.
     """
     columns = columns or {specs[0].site: slice(0, source.width)}
     loop = TrainingLoop(
-        specs, store, source, Path(checkpoint_dir), columns, stream or specs[0].training, crew
+        specs, store, source, Path(checkpoint_dir), columns, stream or specs[0].training, group
     )
     return loop.run(reporter)
 
@@ -104,14 +104,14 @@ class TrainingLoop:
         checkpoint_dir: Path,
         columns: Mapping[str, slice],
         training: TrainingSpec,
-        crew: Crew = ALONE,
+        group: RunGroup = ALONE,
     ) -> None:
-        self.source, self.training, self.crew = source, training, crew
+        self.source, self.training, self.group = source, training, group
         self.history_dir = checkpoint_dir
         self.checkpoint_dir = checkpoint_dir
-        if crew.processes > 1:
-            self.checkpoint_dir = checkpoint_dir / f"process-{crew.rank}"
-            self.history_dir = self.checkpoint_dir if crew.rank else checkpoint_dir
+        if group.processes > 1:
+            self.checkpoint_dir = checkpoint_dir / f"process-{group.rank}"
+            self.history_dir = self.checkpoint_dir if group.rank else checkpoint_dir
         rows = store.training_rows()
         self.text_tokens = int(np.diff(store.row_start)[rows].sum())
         self.columns = columns
@@ -119,12 +119,12 @@ class TrainingLoop:
         self.total_steps = -(-training.tokens // self.batch)
         self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
-        self.members = [
-            Member(spec, columns, self.device, self._history_file(i, len(specs)), crew)
+        self.saes = [
+            SAETraining(spec, columns, self.device, self._history_file(i, len(specs)), group)
             for i, spec in enumerate(specs)
         ]
         self.product_dtype = _product_dtype(specs[0], self.device)
-        if any(crew.any(self.product_dtype == torch.float32)):  # a machine may find either faster
+        if any(group.any(self.product_dtype == torch.float32)):  # a machine may find either faster
             self.product_dtype = torch.float32
         self.step = 0
         self.seconds = 0.0
@@ -137,7 +137,7 @@ class TrainingLoop:
             **flat({**spec_terms, **({"stream": shared} if len(relevant) > 1 else {})}),
             "format": _STATE_FORMAT,
             "text_id": store.text_id,
-            PROCESSES: crew.processes,
+            PROCESSES: group.processes,
         }
         self.store = store
         self.about: dict[str, Any] = {}
@@ -152,31 +152,31 @@ class TrainingLoop:
 
     def _stream(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> ActivationStream:
         source, units = reading_order(self.source, store, rows)
-        share = self.crew.share(self.training)
+        share = self.group.share(self.training)
         total = self.total_steps * share.batch_tokens
-        capacity = min(share.buffer_tokens, self.text_tokens // self.crew.processes, total)
+        capacity = min(share.buffer_tokens, self.text_tokens // self.group.processes, total)
         parts = list(self.columns.values())
         return ActivationStream(
             source,
-            self.crew.rows(units),
+            self.group.rows(units),
             share,
             capacity,
             columns=parts,
-            mean=self.crew.mean,
+            mean=self.group.mean,
             total=total,
         )
 
     def run(self, reporter: Reporter) -> list[TrainedSAE]:
         """Stage ``train`` from the checkpoint, if there is one, to the end."""
         self._restore(reporter)
-        for member in self.members:
-            member.begin(self.step, reporter)
-            for trainer in member.trainers:
+        for sae in self.saes:
+            sae.begin(self.step, reporter)
+            for trainer in sae.trainers:
                 trainer.sae.product_dtype = self.product_dtype
         done, total = self.step * self.batch, self.total_steps * self.batch
         self._clock = time.monotonic()
         with reporter.stage("train", total, "tokens", done) as stage:
-            if self.crew.processes == 1:
+            if self.group.processes == 1:
                 # A long read tells that the run lives, and can be stopped within it.  Of several
                 # processes none may stop there: the others would wait for it.
                 self.stream.on_read = lambda _tokens: self._show(stage)
@@ -193,8 +193,8 @@ class TrainingLoop:
                 self._save()
                 raise
             self._save()
-        for member in self.members:
-            member.end()
+        for sae in self.saes:
+            sae.end()
         return self._results()
 
     def _show(self, stage: Stage, **metrics: Any) -> None:
@@ -209,30 +209,30 @@ class TrainingLoop:
         def show(tokens: int) -> None:
             nonlocal read
             read += tokens
-            if self.crew.stop_asked():
+            if self.group.stop_asked():
                 raise Interrupted
             self._show(stage, buffer_filled=round(min(1.0, read / len(self.stream.buffer)), 3))
 
         usual, self.stream.on_read = self.stream.on_read, show
         self.stream.fill()
         self.stream.on_read = usual
-        for member in self.members:
-            member.start(self.stream.buffer)
+        for sae in self.saes:
+            sae.start(self.stream.buffer)
 
     def _loop(self, stage: Stage) -> None:
         saved = time.monotonic()
         while self.step < self.total_steps:
             batch_NW = self.stream.next_batch().to(self.device, non_blocking=True)
-            batch_NW = self.crew.batch(batch_NW)
-            for member in self.members:
-                member.step(batch_NW, self.step, self.total_steps)
+            batch_NW = self.group.batch(batch_NW)
+            for sae in self.saes:
+                sae.step(batch_NW, self.step, self.total_steps)
             self.step += 1
             self._tick()
             shown = {}
             if self.step % _READ_EVERY == 0 or self.step in (1, self.total_steps):
                 shown = self._read()
             due = time.monotonic() - saved >= self.training.checkpoint_seconds
-            due, stop = self.crew.any(due, self.crew.stop_asked())
+            due, stop = self.group.any(due, self.group.stop_asked())
             if due:
                 self._save()
                 saved = time.monotonic()
@@ -254,8 +254,7 @@ class TrainingLoop:
             "seconds": round(self.seconds, 2),
         }
         lines: list[Reading] = [
-            member.read(place, member.rate(self.step - 1, self.total_steps))
-            for member in self.members
+            sae.read(place, sae.rate(self.step - 1, self.total_steps)) for sae in self.saes
         ]
         names = {"fvu": "fvu", "l0": "l0", "dead": "dead_share", "loss": "loss"}
         shown = {short: round(lines[0][name], 5) for short, name in names.items()}
@@ -265,7 +264,7 @@ class TrainingLoop:
         return shown
 
     def _prefix(self, number: int) -> str:
-        return "" if len(self.members) == 1 else f"{number}."
+        return "" if len(self.saes) == 1 else f"{number}."
 
     def _save(self) -> None:
         """Writes a checkpoint, unless there is nothing yet but what the cache has anyway."""
@@ -275,8 +274,8 @@ class TrainingLoop:
         stream_tensors, stream_values = self.stream.state()
         tensors: dict[str, Tensor] = {f"stream.{name}": t for name, t in stream_tensors.items()}
         members: list[dict[str, Any]] = []
-        for number, member in enumerate(self.members):
-            own, values = member.state(self._prefix(number))
+        for number, sae in enumerate(self.saes):
+            own, values = sae.state(self._prefix(number))
             tensors |= own
             members.append(values)
         state = {
@@ -306,14 +305,14 @@ class TrainingLoop:
         check_terms(self.run_dir, self.key, self.terms, self._changed_since)
         found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
         # Of several processes some may have died before they had saved the last step.
-        common = self.crew.least(-1 if found is None else found.step)
+        common = self.group.least(-1 if found is None else found.step)
         if found is None or common < 0:
             if found is not None:
                 reporter.log("another process has no sound checkpoint: training starts over")
             return
         if found.step > common:
             found = load_checkpoint(self.checkpoint_dir, self.key, reporter, at_most=common)
-        steps = [self.crew.least(sign * (found.step if found else -1)) for sign in (1, -1)]
+        steps = [self.group.least(sign * (found.step if found else -1)) for sign in (1, -1)]
         if found is None or steps != [common, -common]:
             raise DataError(
                 f"The checkpoints of the processes in {self.history_dir} are of different steps.",
@@ -326,8 +325,8 @@ class TrainingLoop:
         }
         try:
             self.stream.restore(stream, found.values["stream"])
-            for number, member in enumerate(self.members):
-                member.restore(self._prefix(number), found.tensors, found.values["members"][number])
+            for number, sae in enumerate(self.saes):
+                sae.restore(self._prefix(number), found.tensors, found.values["members"][number])
             self.seconds = found.values["seconds"]
             # Not what this machine would choose: the run goes on as it began.
             self.product_dtype = getattr(torch, found.values["product_dtype"])
@@ -355,17 +354,15 @@ class TrainingLoop:
             "epochs": round(tokens / max(self.text_tokens, 1), 2),
             "seconds": round(self.seconds, 1),
             "tokens_per_second": round(tokens / max(self.seconds, 1e-9), 1),
-            "outliers": self.crew.total(self.stream.outliers),
-            "devices": self.crew.processes,
+            "outliers": self.group.total(self.stream.outliers),
+            "devices": self.group.processes,
             "product_dtype": _name(self.product_dtype),
         }
         limits = self.stream.max_norms
         by_site = dict(zip(self.columns, limits, strict=True)) if limits else {}
         return [
-            member.finish(
-                self.stream.buffer, {**metrics, "max_norm": by_site.get(member.spec.site)}
-            )
-            for member in self.members
+            sae.finish(self.stream.buffer, {**metrics, "max_norm": by_site.get(sae.spec.site)})
+            for sae in self.saes
         ]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from monosemy.errors import DataError, MonosemyError
 from monosemy.saes.auxk import DeadLatents
-from monosemy.saes.base import SAE, Moment, TrainingPass
+from monosemy.saes.base import SAE, StepInfo, TrainingPass
 from monosemy.specs import TrainingSpec
 from monosemy.training.optimisers import make_optimiser
 
@@ -40,7 +40,7 @@ class SAETrainer:
         self.frozen_decoder = frozen_decoder
         sae.W_dec.requires_grad_(not frozen_decoder)
         self.parameters = [p for p in sae.parameters() if p.requires_grad]
-        self.peers = sae.peers
+        self.group = sae.group
         self.optimiser = make_optimiser(spec.optimiser, self.parameters, spec.learning_rate)
         self.dead = DeadLatents(sae.d_sae, sae.spec.dead_after_tokens, sae.device)
         self.dead_indices = torch.zeros(0, dtype=torch.int64, device=sae.device)
@@ -64,16 +64,16 @@ class SAETrainer:
         """
         if number % _DEAD_EVERY == 0:
             self.dead_indices = self.dead.indices()
-            self.peers.note_dead(self.dead_indices)
+            self.group.note_dead(self.dead_indices)
         target_ND = x_ND if target_ND is None else target_ND
-        moment = Moment(number, total_steps or self._steps(len(x_ND)), self.dead_indices)
-        out = self.sae.training_pass(x_ND, target_ND, moment)
-        variance = self.peers.variance(target_ND).clamp_min(1e-30)
+        info = StepInfo(number, total_steps or self._steps(len(x_ND)), self.dead_indices)
+        out = self.sae.training_pass(x_ND, target_ND, info)
+        variance = self.group.variance(target_ND).clamp_min(1e-30)
         fvu = F.mse_loss(out.reconstruction, target_ND, reduction="sum") / variance
         loss = fvu + sum(out.terms.values(), torch.zeros((), device=x_ND.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self._update(rate)
-        tokens, fired_F = len(x_ND) * self.peers.processes, self.peers.sum(out.fired_F)
+        tokens, fired_F = len(x_ND) * self.group.processes, self.group.sum(out.fired_F)
         self.dead.update(fired_F, tokens)
         self._average(out, fvu, loss, number)
         self.density.lerp_(fired_F.float() / tokens, max(_DENSITY_SMOOTHING, 1 / (number + 1)))
@@ -82,9 +82,9 @@ class SAETrainer:
         return -(-self.spec.tokens // batch)
 
     def _update(self, rate: float) -> None:
-        self.peers.average_gradients(self.parameters)
+        self.group.average_gradients(self.parameters)
         self.sae.project_decoder_gradient()
-        self.peers.clip(self.parameters, self.spec.gradient_clip)
+        self.group.clip(self.parameters, self.spec.gradient_clip)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -107,7 +107,7 @@ class SAETrainer:
         device.  Raises ``MonosemyError`` when the loss is no number any more.
         """
         means = {**self.averages, "dead_share": self.dead.mask().float().mean()}
-        values_M = self.peers.reported(list(means), torch.stack(list(means.values())))
+        values_M = self.group.reported(list(means), torch.stack(list(means.values())))
         values = dict(zip(means, values_M.tolist(), strict=True))
         if not all(math.isfinite(value) for value in values.values()):
             raise MonosemyError(

@@ -11,10 +11,10 @@ import pytest
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.batches import BatchLimits
-from monosemy.interp.judging.books import BudgetSpent, MemoryBooks
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.judge import Judge
+from monosemy.interp.judging.ledger import BudgetSpent, MemoryLedger
 from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.specs import JudgeSpec, PriceSpec, ScoringSpec
@@ -187,8 +187,8 @@ def test_what_a_batch_never_came_to_costs_nothing() -> None:
     async def run(stub: StubServer) -> float:
         async with judge_of(stub, price=price) as judge:
             await asked(judge, *range(6))
-            assert isinstance(judge.books, MemoryBooks)
-            return judge.books.cost
+            assert isinstance(judge.ledger, MemoryLedger)
+            return judge.ledger.cost
 
     with BatchStub(adds, fault=fault) as stub:
         cost = asyncio.run(run(stub))
@@ -232,10 +232,10 @@ def test_half_the_price_and_the_same_budget() -> None:
         limits = Limits(batch=QUICK)
         async with Judge(stub.url, None, "stub", spec, limits) as judge:
             await judge.complete_json(question(0), SCHEMA)  # the probe is paid in full
-            assert isinstance(judge.books, MemoryBooks)
-            before = judge.books.cost
+            assert isinstance(judge.ledger, MemoryLedger)
+            before = judge.ledger.cost
             await asked(judge, *range(1, 11))
-            return judge.books.cost - before
+            return judge.ledger.cost - before
 
     with BatchStub(adds) as stub:
         live = asyncio.run(spent(stub, False))

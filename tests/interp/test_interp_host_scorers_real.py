@@ -10,8 +10,9 @@ import importlib.util
 import re
 
 import pytest
+from tests.support.planted_hosted_sae import planted_hosted_sae
 
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.scorers.base import ScoringExamples, result_of
 from monosemy.interp.scorers.intervention import InterventionScorer
 from monosemy.interp.scorers.result import ScoreResult
@@ -21,7 +22,6 @@ from monosemy.specs import ModelSpec
 from monosemy.specs.parts import InterventionSpec
 from monosemy.workspace import Workspace
 from tests.support.interp_examples import example, positives, scoring_examples
-from tests.support.planted_lab import planted_lab
 
 pytestmark = [
     pytest.mark.campaign,
@@ -68,7 +68,7 @@ def test_surprisal_tells_texts_that_are_described(
 ) -> None:
     if not chat:
         monkeypatch.setattr(host.tokenizer, "chat_template", None)
-    scorer = SurprisalScorer(planted_lab(host, 100, "blocks.9.hook_resid_post"))
+    scorer = SurprisalScorer(planted_hosted_sae(host, 100, "blocks.9.hook_resid_post"))
     others = [text for other in KINDS if other != kind for text in sentences(other)]
     examples = scoring_examples(
         [example(i, text) for i, text in enumerate(sentences(kind))],
@@ -84,16 +84,16 @@ def test_surprisal_tells_texts_that_are_described(
     assert wrong.value < 0.5
 
 
-def amplified(lab: Lab, explanation: str) -> ScoreResult:
-    scorer = InterventionScorer(lab, InterventionSpec(kl=3.0))
+def amplified(hosted: HostedSAE, explanation: str) -> ScoreResult:
+    scorer = InterventionScorer(hosted, InterventionSpec(kl=3.0))
     judged = asyncio.run(scorer.judge(explanation, ScoringExamples(0, tuple(positives(12)), {})))
     return result_of(scorer, judged)
 
 
 def test_intervention_tells_what_a_latent_writes(host: HostModel) -> None:
     (token,) = host.tokenizer(" music", add_special_tokens=False)["input_ids"]
-    lab = planted_lab(host, token, "blocks.29.hook_resid_post")
-    right, wrong = amplified(lab, "texts about music"), amplified(lab, "names of cities")
+    hosted = planted_hosted_sae(host, token, "blocks.29.hook_resid_post")
+    right, wrong = amplified(hosted, "texts about music"), amplified(hosted, "names of cities")
     assert abs(right.details["kl"] - 3.0) <= 0.3
     written = " ".join(text["intervened"] for text in right.details["texts"])
     assert len(re.findall("music", written)) >= 3

@@ -8,10 +8,11 @@ import math
 from typing import Any
 
 import pytest
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText, Ids
-from monosemy.interp.lab import Lab
 from monosemy.interp.prompts.loader import Prompt
 from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import ScoringExamples, result_of
@@ -21,7 +22,6 @@ from monosemy.interp.steering import Addition, Steering
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import InterventionSpec, ScoringSpec
 from tests.support.interp_examples import CITIES, example, positives, scoring_examples
-from tests.support.planted_lab import long_host, planted_lab
 
 SPEC = InterventionSpec(kl=0.9, new_tokens=8)
 EXAMPLES = ScoringExamples(0, tuple(positives()), {})
@@ -57,13 +57,13 @@ def word(tiny_tokenizer: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(tiny_tokenizer: Any, word: str) -> Lab:
+def hosted(tiny_tokenizer: Any, word: str) -> HostedSAE:
     (token,) = tiny_tokenizer(word, add_special_tokens=False)["input_ids"]
-    return planted_lab(long_host(tiny_tokenizer), token)
+    return planted_hosted_sae(long_host(tiny_tokenizer), token)
 
 
-def counting(lab: Lab, spec: InterventionSpec = SPEC, seed: int = 0) -> InterventionScorer:
-    scorer = InterventionScorer(lab, spec, seed)
+def counting(hosted: HostedSAE, spec: InterventionSpec = SPEC, seed: int = 0) -> InterventionScorer:
+    scorer = InterventionScorer(hosted, spec, seed)
     scorer.reader = Counting(scorer.text)  # type: ignore[assignment]
     return scorer
 
@@ -72,8 +72,8 @@ def judge(scorer: InterventionScorer, said: str, examples: ScoringExamples = EXA
     return asyncio.run(scorer.judge(said, examples))
 
 
-def test_the_right_explanation_beats_a_wrong_one(lab: Lab, word: str) -> None:
-    scorer = counting(lab)
+def test_the_right_explanation_beats_a_wrong_one(hosted: HostedSAE, word: str) -> None:
+    scorer = counting(hosted)
     right = result_of(scorer, judge(scorer, word))
     wrong = result_of(scorer, judge(scorer, "bridges"))
     assert right.low > 0.1 > wrong.high
@@ -86,8 +86,10 @@ def test_the_right_explanation_beats_a_wrong_one(lab: Lab, word: str) -> None:
     assert right.with_baseline(wrong).chance_normalised is None
 
 
-def test_values_are_changes_of_log_probability_on_one_passage_each(lab: Lab, word: str) -> None:
-    scorer = counting(lab)
+def test_values_are_changes_of_log_probability_on_one_passage_each(
+    hosted: HostedSAE, word: str
+) -> None:
+    scorer = counting(hosted)
     found = judge(scorer, word)
     passages = scorer.reader.passages  # type: ignore[attr-defined]
     half = len(CITIES)
@@ -100,28 +102,34 @@ def test_values_are_changes_of_log_probability_on_one_passage_each(lab: Lab, wor
         assert judgement.value == pytest.approx(wanted, abs=1e-12)
 
 
-def test_the_same_seed_gives_the_same_judgements_and_another_others(lab: Lab, word: str) -> None:
-    first = judge(counting(lab), word)
-    assert judge(counting(lab), word) == first
-    assert judge(counting(lab, seed=1), word) != first
+def test_the_same_seed_gives_the_same_judgements_and_another_others(
+    hosted: HostedSAE, word: str
+) -> None:
+    first = judge(counting(hosted), word)
+    assert judge(counting(hosted), word) == first
+    assert judge(counting(hosted, seed=1), word) != first
     # Whose company an example is judged in changes the strength alone.
-    texts = counting(lab)
+    texts = counting(hosted)
     (judge(texts, word), judge(texts, "bridges"))
     assert texts._written.cache_info().misses == 1
 
 
-def test_no_strength_is_no_change(lab: Lab, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_strength_is_no_change(
+    hosted: HostedSAE, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
-        Steering, "tuned", lambda self, latent, kl: (Addition(self.lab, latent, 0.0), 0.0)
+        Steering, "tuned", lambda self, latent, kl: (Addition(self.hosted, latent, 0.0), 0.0)
     )
-    scorer = InterventionScorer(lab, SPEC)  # read by the host model itself
+    scorer = InterventionScorer(hosted, SPEC)  # read by the host model itself
     found = result_of(scorer, judge(scorer, word))
     assert [judgement.value for judgement in found.judgements] == [0.0] * len(CITIES)
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
-def test_ablation_cuts_after_the_first_activation_and_turns_the_sign(lab: Lab, word: str) -> None:
-    scorer = counting(lab, InterventionSpec(mode="zero", new_tokens=4))
+def test_ablation_cuts_after_the_first_activation_and_turns_the_sign(
+    hosted: HostedSAE, word: str
+) -> None:
+    scorer = counting(hosted, InterventionSpec(mode="zero", new_tokens=4))
     found = judge(scorer, word)
     passages = scorer.reader.passages  # type: ignore[attr-defined]
     half = len(CITIES)
@@ -134,31 +142,31 @@ def test_ablation_cuts_after_the_first_activation_and_turns_the_sign(lab: Lab, w
     assert found.details["kl"] >= 0
 
 
-def test_contexts_without_text_before_the_activation_fail(lab: Lab, word: str) -> None:
+def test_contexts_without_text_before_the_activation_fail(hosted: HostedSAE, word: str) -> None:
     at_once = example(50, "<<Paris>> is a city.")
-    found = judge(counting(lab), word, scoring_examples([*positives(3), at_once], []))
+    found = judge(counting(hosted), word, scoring_examples([*positives(3), at_once], []))
     assert [judgement.failed for judgement in found.judgements] == [False] * 3 + [True]
     with pytest.raises(DataError, match="1 of 2 contexts"):
-        judge(counting(lab), word, scoring_examples([positives(1)[0], at_once], []))
+        judge(counting(hosted), word, scoring_examples([positives(1)[0], at_once], []))
     with pytest.raises(DataError, match="empty explanation"):
-        judge(counting(lab), "  ")
+        judge(counting(hosted), "  ")
 
 
-def test_fewer_prompts_are_spread_over_the_strata(lab: Lab, word: str) -> None:
+def test_fewer_prompts_are_spread_over_the_strata(hosted: HostedSAE, word: str) -> None:
     spec = InterventionSpec(kl=0.9, new_tokens=1, prompts=3)
-    found = judge(counting(lab, spec), word)
+    found = judge(counting(hosted, spec), word)
     rows = [judgement.row for judgement in found.judgements]
     assert len(rows) == 3
     assert (rows[0], rows[-1]) == (0, len(CITIES) - 1)
 
 
-def test_specs_reach_the_scorer(lab: Lab) -> None:
+def test_specs_reach_the_scorer(hosted: HostedSAE) -> None:
     made = create_scorer(
-        ScoringSpec(scorer="intervention", intervention=SPEC, seed=5), Tools(lab=lab)
+        ScoringSpec(scorer="intervention", intervention=SPEC, seed=5), Tools(hosted=hosted)
     )
     assert isinstance(made, InterventionScorer)
-    assert (made.spec, made.seed, made.lab, made.tiers(("same_token",))) == (SPEC, 5, lab, ())
+    assert (made.spec, made.seed, made.hosted, made.tiers(("same_token",))) == (SPEC, 5, hosted, ())
     parameters = made.provenance()["parameters"]
-    assert (parameters["kl"], parameters["seed"], parameters["writes_to"]) == (0.9, 5, lab.site)
+    assert (parameters["kl"], parameters["seed"], parameters["writes_to"]) == (0.9, 5, hosted.site)
     with pytest.raises(DataError, match="GPU worker"):
         create_scorer(ScoringSpec(scorer="intervention"), Tools())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.planted_hosted_sae import long_host
 
 from monosemy.errors import DataError
 from monosemy.interp.probe.items import JudgedItem
@@ -15,7 +16,6 @@ from monosemy.interp.probe.probe import WEIGHTS, Probe
 from monosemy.interp.probe.relation import RELATION, Relation
 from monosemy.interp.probe.states import ProbeStates
 from monosemy.interp.probe.train import fit_probe
-from tests.support.planted_lab import long_host
 
 LAYERS, WIDTH, FEATURES, EACH = 3, 40, 24, 12
 SOURCE = {"depths": LAYERS}

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monosemy.interp.judging.answers import object_schema
-from monosemy.interp.judging.books import MemoryBooks
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.failures import AnswerError, CallFailed, retry_after
 from monosemy.interp.judging.judge import Judge
+from monosemy.interp.judging.ledger import MemoryLedger
 from monosemy.interp.judging.prompt_logprobs import (
     logprob_of,
     read_echo,
@@ -314,7 +314,7 @@ def put(client: tuple[StubServer, asyncio.Runner, Judge], answer: Answer, text: 
     async def ask() -> Any:
         messages = [{"role": "user", "content": text}]
         value, _ = await judge.complete_json(messages, SCHEMA, tries=1)
-        judge.books._answers.clear()  # type: ignore[attr-defined]
+        judge.ledger._answers.clear()  # type: ignore[attr-defined]
         return value
 
     return runner.run(ask())
@@ -375,15 +375,15 @@ def test_half_a_surrogate_pair_can_be_asked_about(client: Any) -> None:
 
 def test_counts_that_cannot_be_read_cost_the_most(client: Any) -> None:
     _, _, judge = client
-    assert isinstance(judge.books, MemoryBooks)
-    before = judge.books.cost
+    assert isinstance(judge.ledger, MemoryLedger)
+    before = judge.ledger.cost
     usage = {"prompt_tokens": "many", "completion_tokens": None}
     assert put(client, Answer(OBJECT, usage=usage)) == VALUE
-    assert judge.books.cost > before and judge._endpoint.token_counts is False
-    before = judge.books.cost
+    assert judge.ledger.cost > before and judge._endpoint.token_counts is False
+    before = judge.ledger.cost
     strings = {"prompt_tokens": "100", "completion_tokens": "10"}
     assert put(client, Answer(OBJECT, usage=strings)) == VALUE
-    assert judge.books.cost - before == pytest.approx(1e-4)
+    assert judge.ledger.cost - before == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_every_completion_is_entered_in_the_books() -> None:
     with StubServer(on_complete=echo(knowing)) as stub:
         _, judge = score(stub, cities())
     calls = len(stub.completions) + len(stub.probes)
-    assert getattr(judge.books, "calls") == calls  # noqa: B009
+    assert getattr(judge.ledger, "calls") == calls  # noqa: B009
 
 
 def test_an_endpoint_that_is_away_is_not_one_without() -> None:
@@ -233,7 +233,7 @@ def test_without_prompt_logprobs_it_is_done_in_json_and_said(
     assert "no prompt logprobs" in result.details["simulation_reason"]
     assert any("no prompt logprobs" in record.message for record in caplog.records)
     assert any("simulation in JSON" in record.message for record in caplog.records)
-    assert getattr(judge.books, "calls") == (  # noqa: B009
+    assert getattr(judge.ledger, "calls") == (  # noqa: B009
         len(stub.requests) + len(stub.completions) + len(stub.probes)
     )
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.planted_hosted_sae import SITE, long_host, planted_hosted_sae
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.steering import Ablation, Addition, Steering, tune_strength
 from monosemy.models import splice
 from monosemy.models.host import HostModel
 from monosemy.saes import registry
 from monosemy.specs import TranscoderSpec
-from tests.support.planted_lab import SITE, long_host, planted_lab
 
 PROMPTS = [(0, 40, 41, 42, 43, 44), (0, 99), (0, 7, 200, 201)]
 SEEDS = [11, 12, 13]
@@ -29,44 +29,46 @@ def host(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> HostModel:
 
 
 @pytest.fixture(scope="module")
-def lab(host: HostModel) -> Lab:
-    return planted_lab(host, TOKEN)
+def hosted(host: HostModel) -> HostedSAE:
+    return planted_hosted_sae(host, TOKEN)
 
 
-def alone(lab: Lab, row: tuple[int, ...], prompt: int, strength: float) -> Tensor:
+def alone(hosted: HostedSAE, row: tuple[int, ...], prompt: int, strength: float) -> Tensor:
     """Log probabilities after one unpadded row, the edit from the prompt's last token on."""
     ids = torch.tensor([row])
-    direction = lab.sae.W_dec[0] / lab.sae.W_dec[0].norm()
+    direction = hosted.sae.W_dec[0] / hosted.sae.W_dec[0].norm()
 
     def edit(acts: Tensor) -> Tensor:
         new = acts.clone()
         new[:, prompt - 1 :] += strength * direction
         return new
 
-    logits = lab.host.logits(ids, torch.ones_like(ids), {lab.target: edit} if strength else None)
+    logits = hosted.host.logits(
+        ids, torch.ones_like(ids), {hosted.target: edit} if strength else None
+    )
     return logits[0, -1].double().log_softmax(-1)
 
 
 @pytest.mark.parametrize("at_once", [1, 2**25])
-def test_predictions_are_those_of_single_rows(lab: Lab, at_once: int) -> None:
-    steering = Steering(lab, PROMPTS, at_once)
+def test_predictions_are_those_of_single_rows(hosted: HostedSAE, at_once: int) -> None:
+    steering = Steering(hosted, PROMPTS, at_once)
     rows = [prompt + (60, 61)[: i % 3] for i, prompt in enumerate(PROMPTS)]
     for strength in (0.0, 2.5):
-        found = steering.predictions(Addition(lab, 0, strength), rows)
+        found = steering.predictions(Addition(hosted, 0, strength), rows)
         for got, row, prompt in zip(found, rows, PROMPTS, strict=True):
             torch.testing.assert_close(
-                got, alone(lab, row, len(prompt), strength), atol=1e-4, rtol=1e-4
+                got, alone(hosted, row, len(prompt), strength), atol=1e-4, rtol=1e-4
             )
 
 
 @pytest.mark.parametrize("kl", [0.1, 0.5, 1.0])
-def test_the_strength_reaches_the_wanted_divergence(lab: Lab, kl: float) -> None:
-    intervention, reached = Steering(lab, PROMPTS).tuned(0, kl)
+def test_the_strength_reaches_the_wanted_divergence(hosted: HostedSAE, kl: float) -> None:
+    intervention, reached = Steering(hosted, PROMPTS).tuned(0, kl)
     assert abs(reached - kl) <= 0.1 * kl
     total = 0.0
     for prompt in PROMPTS:
-        clean = alone(lab, prompt, len(prompt), 0.0)
-        edited = alone(lab, prompt, len(prompt), intervention.strength)
+        clean = alone(hosted, prompt, len(prompt), 0.0)
+        edited = alone(hosted, prompt, len(prompt), intervention.strength)
         total += float((edited.exp() * (edited - clean)).sum())
     assert total / len(PROMPTS) == pytest.approx(reached, rel=1e-3)
 
@@ -102,37 +104,37 @@ def test_a_latent_without_enough_effect_is_refused() -> None:
             tune_strength(curve, 1.0, 1.0)
 
 
-def test_no_strength_changes_nothing_at_all(lab: Lab) -> None:
-    steering = Steering(lab, PROMPTS)
-    nothing = Addition(lab, 0, 0.0)
+def test_no_strength_changes_nothing_at_all(hosted: HostedSAE) -> None:
+    steering = Steering(hosted, PROMPTS)
+    nothing = Addition(hosted, 0, 0.0)
     assert steering.divergence(nothing, steering.predictions()) == 0.0
     assert steering.written(5, SEEDS, nothing) == steering.written(5, SEEDS)
 
 
-def test_writing_is_gumbel_sampling_with_the_edit_at_every_new_token(lab: Lab) -> None:
-    steering = Steering(lab, PROMPTS)
+def test_writing_is_gumbel_sampling_with_the_edit_at_every_new_token(hosted: HostedSAE) -> None:
+    steering = Steering(hosted, PROMPTS)
     intervention, _ = steering.tuned(0, 1.0)
     for change in (None, intervention):
         found = steering.written(4, SEEDS, change)
         for prompt, seed, text in zip(PROMPTS, SEEDS, found, strict=True):
             noise, row = torch.Generator().manual_seed(seed), prompt
             for _ in range(4):
-                log_p = alone(lab, row, len(prompt), change.strength if change else 0.0)
+                log_p = alone(hosted, row, len(prompt), change.strength if change else 0.0)
                 uniform = torch.rand(len(log_p), generator=noise, dtype=torch.float64)
                 row = (*row, int((log_p - torch.log(-torch.log(uniform))).argmax()))
             assert text == row[len(prompt) :]
     assert steering.written(4, SEEDS, intervention) == steering.written(4, SEEDS, intervention)
     # Neither order nor company matters.
-    backwards = Steering(lab, PROMPTS[::-1]).written(4, SEEDS[::-1], intervention)
+    backwards = Steering(hosted, PROMPTS[::-1]).written(4, SEEDS[::-1], intervention)
     assert backwards[::-1] == steering.written(4, SEEDS, intervention)
     assert steering.written(4, [1, 2, 3]) != steering.written(4, [4, 5, 6])
 
 
-def test_samples_follow_the_models_probabilities(lab: Lab) -> None:
+def test_samples_follow_the_models_probabilities(hosted: HostedSAE) -> None:
     count = 4000
-    steering = Steering(lab, [PROMPTS[0]] * count)
+    steering = Steering(hosted, [PROMPTS[0]] * count)
     drawn = torch.tensor([text[0] for text in steering.written(1, range(count))])
-    p_V = alone(lab, PROMPTS[0], 6, 0.0).exp()
+    p_V = alone(hosted, PROMPTS[0], 6, 0.0).exp()
     best_V = p_V.argsort(descending=True)[:20]
     counts = torch.bincount(drawn, minlength=len(p_V)).double()
     likely = best_V[p_V[best_V] * count > 20]
@@ -141,8 +143,8 @@ def test_samples_follow_the_models_probabilities(lab: Lab) -> None:
     assert ((counts[likely] - p_V[likely] * count).abs() / error).max() < 4.5
 
 
-def test_an_amplified_direction_writes_its_token(lab: Lab) -> None:
-    steering = Steering(lab, PROMPTS * 10)
+def test_an_amplified_direction_writes_its_token(hosted: HostedSAE) -> None:
+    steering = Steering(hosted, PROMPTS * 10)
     intervention, _ = steering.tuned(0, 1.0)
     seeds = range(len(PROMPTS) * 10)
     share = [
@@ -152,32 +154,34 @@ def test_an_amplified_direction_writes_its_token(lab: Lab) -> None:
     assert share[1] > 0.05 > 5 * share[0], share
 
 
-def test_ablation_takes_out_one_latent_and_keeps_the_error(lab: Lab) -> None:
+def test_ablation_takes_out_one_latent_and_keeps_the_error(hosted: HostedSAE) -> None:
     where_BS = torch.tensor([[False, False, True, True, True, True]])
     ids = torch.tensor([PROMPTS[0]])
     latent = int(
-        lab.sae.encode(lab.host.capture(ids, torch.ones_like(ids), [SITE])[SITE][0])[0][3, 0]
+        hosted.sae.encode(hosted.host.capture(ids, torch.ones_like(ids), [SITE])[SITE][0])[0][3, 0]
     )
 
     def without(x_ND: Tensor) -> Tensor:
-        codes = lab.sae.encode(x_ND)
+        codes = hosted.sae.encode(x_ND)
         kept = codes._replace(values=codes.values * (codes.indices != latent))
-        return lab.sae.decode(kept)
+        return hosted.sae.decode(kept)
 
     def spliced(acts_BSD: Tensor) -> Tensor:
         flat = acts_BSD[0]
-        new = (without(flat) + flat - lab.sae(flat))[None]
+        new = (without(flat) + flat - hosted.sae(flat))[None]
         return torch.where(where_BS[..., None], new, acts_BSD)
 
     mask = torch.ones_like(ids)
-    wanted = lab.host.logits(ids, mask, {SITE: spliced})
-    found = lab.host.logits(ids, mask, Ablation(lab, latent).edits(where_BS))
+    wanted = hosted.host.logits(ids, mask, {SITE: spliced})
+    found = hosted.host.logits(ids, mask, Ablation(hosted, latent).edits(where_BS))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    clean = lab.host.logits(ids, mask)
+    clean = hosted.host.logits(ids, mask)
     assert (found - clean).abs().max() > 1e-3
     assert torch.equal(found[:, :2], clean[:, :2])
     nowhere = torch.zeros_like(where_BS)
-    assert torch.equal(lab.host.logits(ids, mask, Ablation(lab, latent).edits(nowhere)), clean)
+    assert torch.equal(
+        hosted.host.logits(ids, mask, Ablation(hosted, latent).edits(nowhere)), clean
+    )
 
 
 def test_transcoders_are_intervened_on_where_they_write(host: HostModel) -> None:
@@ -185,27 +189,27 @@ def test_transcoders_are_intervened_on_where_they_write(host: HostModel) -> None
     spec = TranscoderSpec(d_sae=16, k=3, target_site=writes)
     sae = registry.create(spec, host.d_model, host.d_model)
     sae.initialise(torch.Generator().manual_seed(1))
-    lab = Lab(host, sae, reads, writes)
+    hosted = HostedSAE(host, sae, reads, writes)
     ids = torch.tensor([PROMPTS[0]])
     mask = torch.ones_like(ids)
     where_BS = torch.tensor([[False] * 4 + [True] * 2])
-    assert set(Addition(lab, 3, 2.0).edits(where_BS)) == {writes}
+    assert set(Addition(hosted, 3, 2.0).edits(where_BS)) == {writes}
     read = host.capture(ids, mask, [reads])[reads][0]
     codes = sae.encode(read)
     latent = int(codes.indices[4, 0])
     value_S = (codes.values * (codes.indices == latent)).sum(-1)
     part = torch.where(where_BS[0][:, None], value_S[:, None] * sae.W_dec[latent], 0.0)[None]
     wanted = host.logits(ids, mask, {writes: lambda acts: acts - part})
-    found = host.logits(ids, mask, Ablation(lab, latent).edits(where_BS))
+    found = host.logits(ids, mask, Ablation(hosted, latent).edits(where_BS))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert (found - host.logits(ids, mask)).abs().max() > 1e-3
     zeroed = {writes: splice.zero_ablation(where_BS)}
     assert (host.logits(ids, mask, zeroed) - found).abs().max() > 1e-3
 
 
-def test_labs_know_their_latents(lab: Lab) -> None:
-    assert float(lab.direction(0).norm()) == pytest.approx(1.0)
+def test_labs_know_their_latents(hosted: HostedSAE) -> None:
+    assert float(hosted.direction(0).norm()) == pytest.approx(1.0)
     with pytest.raises(DataError, match="has 16 latents"):
-        lab.direction(16)
+        hosted.direction(16)
     with pytest.raises(DataError, match="at least one token"):
-        Steering(lab, [(0, 1), ()])
+        Steering(hosted, [(0, 1), ()])

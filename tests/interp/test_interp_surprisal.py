@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.planted_hosted_sae import long_host
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText
-from monosemy.interp.lab import Lab
 from monosemy.interp.prompts.quoting import quote
 from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import result_of
@@ -20,21 +21,20 @@ from monosemy.interp.tools import Tools
 from monosemy.saes import registry
 from monosemy.specs import ScoringSpec, TopKSpec
 from tests.support.interp_examples import negatives, positives, scoring_examples
-from tests.support.planted_lab import long_host
 
 TEXTS = ["The moon.", "Rain fell on the old town all night long, and on the river.", "x", "", "No."]
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma2", "qwen3"])
-def lab(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> Lab:
+def hosted(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> HostedSAE:
     host = long_host(tiny_tokenizer, request.param)
     sae = registry.create(TopKSpec(d_sae=16, k=2), host.d_model)
-    return Lab(host, sae, "blocks.1.hook_resid_post")
+    return HostedSAE(host, sae, "blocks.1.hook_resid_post")
 
 
 @pytest.fixture
-def scorer(lab: Lab) -> SurprisalScorer:
-    return SurprisalScorer(lab)
+def scorer(hosted: HostedSAE) -> SurprisalScorer:
+    return SurprisalScorer(hosted)
 
 
 def log_p(scorer: SurprisalScorer, explanation: str, text: str) -> float:
@@ -57,11 +57,11 @@ def test_information_is_the_difference_of_two_log_probabilities(scorer: Surprisa
     assert max(abs(value) for value in found if value is not None) > 0.1
 
 
-def test_batches_and_their_order_do_not_matter(lab: Lab, scorer: SurprisalScorer) -> None:
+def test_batches_and_their_order_do_not_matter(hosted: HostedSAE, scorer: SurprisalScorer) -> None:
     found = scorer.information("the weather", TEXTS)
     alone = [scorer.information("the weather", [text])[0] for text in TEXTS]
-    small = SurprisalScorer(lab)
-    small.text = HostText(lab.host, logits_at_once=1)
+    small = SurprisalScorer(hosted)
+    small.text = HostText(hosted.host, logits_at_once=1)
     for other in (
         alone,
         small.information("the weather", TEXTS),
@@ -107,10 +107,10 @@ def test_explanations_longer_than_the_context_are_refused(scorer: SurprisalScore
         scorer.information("word " * 60, ["The moon."])
 
 
-def test_specs_reach_the_scorer(lab: Lab) -> None:
-    made = create_scorer(ScoringSpec(scorer="surprisal"), Tools(lab=lab))
+def test_specs_reach_the_scorer(hosted: HostedSAE) -> None:
+    made = create_scorer(ScoringSpec(scorer="surprisal"), Tools(hosted=hosted))
     assert isinstance(made, SurprisalScorer)
-    assert made.text.host is lab.host
+    assert made.text.host is hosted.host
     assert made.tiers(("same_token", "random")) == ("random", "same_token")
     with pytest.raises(DataError, match="GPU worker"):
         create_scorer(ScoringSpec(scorer="surprisal"), Tools())

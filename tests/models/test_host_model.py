@@ -69,7 +69,7 @@ def test_projections_give_what_the_branches_add(hosts: dict[str, HostModel], nam
     acts = everything(host, some_ids())
     for inner, outer in (("attn.hook_z", "hook_attn_out"), ("mlp.hook_post", "hook_mlp_out")):
         site = f"blocks.1.{inner}"
-        projection = host._maps[1].taps[inner].module
+        projection = host._maps[1].points[inner].module
         bias = getattr(projection, "bias", None)
         product = acts[site] @ linear_weight(projection) + (0 if bias is None else bias)
         torch.testing.assert_close(product, acts[f"blocks.1.{outer}"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.batchtopk import BatchTopKSAE
 from monosemy.saes.codes import Codes
 from monosemy.saes.matryoshka import MatryoshkaSAE
@@ -18,7 +18,7 @@ from monosemy.saes.topk import k_at
 from monosemy.specs import BatchTopKSpec, MatryoshkaSpec, TopKSpec
 
 D, F, N, K = 10, 40, 64, 3
-NOW = Moment(0, 10, torch.zeros(0, dtype=torch.int64))
+NOW = StepInfo(0, 10, torch.zeros(0, dtype=torch.int64))
 
 
 def sae_of(spec: Any) -> Any:
@@ -123,12 +123,12 @@ def test_default_prefixes_are_a_sixteenth_a_quarter_and_a_half() -> None:
 
 def test_k_falls_linearly_and_ends_exactly() -> None:
     spec = TopKSpec(d_sae=F, k=4, k_start=20, k_anneal_fraction=0.5)
-    found = [k_at(spec, Moment(step, 21, NOW.dead)) for step in range(21)]
+    found = [k_at(spec, StepInfo(step, 21, NOW.dead)) for step in range(21)]
     assert found[0] == 20 and found[5] == 12 and set(found[10:]) == {4}
     assert found == sorted(found, reverse=True)
-    assert k_at(TopKSpec(d_sae=F, k=4), Moment(3, 21, NOW.dead)) == 4
+    assert k_at(TopKSpec(d_sae=F, k=4), StepInfo(3, 21, NOW.dead)) == 4
     x = data()
-    assert float(sae_of(spec).training_pass(x, x, Moment(0, 21, NOW.dead)).l0) > 8
+    assert float(sae_of(spec).training_pass(x, x, StepInfo(0, 21, NOW.dead)).l0) > 8
 
 
 def test_refinement_lowers_the_error_at_equal_l0_where_directions_overlap() -> None:

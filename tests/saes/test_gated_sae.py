@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.gated import GatedSAE
 from monosemy.specs import GatedSpec
 from tests.support.sparse_truth import trained
@@ -39,7 +39,7 @@ def test_both_paths_are_the_formula() -> None:
     sae, x = some_sae(), activations()
     _, codes = formula(sae, x)
     torch.testing.assert_close(sae.encode(x).dense(40), codes)
-    found = sae.training_pass(x, x, Moment(0, 10, NONE))
+    found = sae.training_pass(x, x, StepInfo(0, 10, NONE))
     torch.testing.assert_close(found.reconstruction, codes @ sae.W_dec + sae.b_dec)
     gate, _ = formula(sae, x)
     assert ((gate > 0) & (codes == 0)).any(), "the example has gates open on no magnitude"
@@ -47,7 +47,7 @@ def test_both_paths_are_the_formula() -> None:
 
 def test_the_gate_learns_through_a_decoder_it_does_not_move() -> None:
     sae, x = some_sae(), activations()
-    found = sae.training_pass(x, x, Moment(0, 10, NONE)).terms["gate"]
+    found = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms["gate"]
     gate, _ = formula(sae, x)
     fixed, bias = sae.W_dec.detach(), sae.b_dec.detach()
     wanted = (gate.relu() @ fixed + bias - x).pow(2).sum() / (x - x.mean(0)).pow(2).sum()
@@ -64,7 +64,7 @@ def test_the_gate_learns_through_a_decoder_it_does_not_move() -> None:
 
 def test_the_penalty_moves_the_gate_alone() -> None:
     sae, x = some_sae(), activations()
-    penalty = sae.training_pass(x, x, Moment(0, 10, NONE)).terms["sparsity"]
+    penalty = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms["sparsity"]
     others = [sae.W_dec, sae.r_mag, sae.b_mag]
     (moved, *rest) = torch.autograd.grad(penalty, [sae.b_gate, *others], allow_unused=True)
     assert (moved >= 0).all() and moved.max() > 0 and rest == [None, None, None]
@@ -72,7 +72,7 @@ def test_the_penalty_moves_the_gate_alone() -> None:
 
 def test_the_reconstruction_moves_magnitudes_but_no_gate_bias() -> None:
     sae, x = some_sae(), activations()
-    out = sae.training_pass(x, x, Moment(0, 10, NONE)).reconstruction
+    out = sae.training_pass(x, x, StepInfo(0, 10, NONE)).reconstruction
     loss = (out - x).pow(2).sum()
     gate, mag = torch.autograd.grad(loss, [sae.b_gate, sae.b_mag], allow_unused=True)
     assert gate is None and mag.abs().max() > 0
@@ -81,8 +81,8 @@ def test_the_reconstruction_moves_magnitudes_but_no_gate_bias() -> None:
 def test_scaling_data_and_biases_leaves_the_terms() -> None:
     x, small, large = activations(), some_sae(), some_sae()
     large.rescale(1 / 50.0, 1 / 50.0)
-    first = small.training_pass(x, x, Moment(0, 10, NONE))
-    second = large.training_pass(x * 50, x * 50, Moment(0, 10, NONE))
+    first = small.training_pass(x, x, StepInfo(0, 10, NONE))
+    second = large.training_pass(x * 50, x * 50, StepInfo(0, 10, NONE))
     torch.testing.assert_close(second.reconstruction, first.reconstruction * 50)
     for name, value in first.terms.items():
         torch.testing.assert_close(second.terms[name], value, rtol=1e-5, atol=1e-7)

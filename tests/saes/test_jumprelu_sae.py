@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.penalised import typical_norm
 from monosemy.specs import JumpReLUSpec
@@ -39,7 +39,7 @@ def pre_activations(sae: JumpReLUSAE, x: Tensor) -> Tensor:
 def test_the_threshold_gradient_of_a_reconstruction_by_hand() -> None:
     """d loss / d log theta = theta * sum of -(theta / bandwidth) * window * d loss / d act."""
     sae, x = some_sae(), activations()
-    out = sae.training_pass(x, x, Moment(0, 10, NONE)).reconstruction
+    out = sae.training_pass(x, x, StepInfo(0, 10, NONE)).reconstruction
     (got,) = torch.autograd.grad((out - x).pow(2).sum(), sae.log_threshold)
     pre = pre_activations(sae, x)
     d_act = 2 * (out - x).detach() @ sae.W_dec.T
@@ -51,7 +51,7 @@ def test_the_threshold_gradient_of_a_reconstruction_by_hand() -> None:
 
 def test_the_threshold_gradient_of_the_target_loss_by_hand() -> None:
     sae, x = some_sae(sparsity="target", sparsity_coefficient=0.5), activations()
-    term = sae.training_pass(x, x, Moment(0, 10, NONE)).terms["sparsity"]
+    term = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms["sparsity"]
     (got,) = torch.autograd.grad(term, sae.log_threshold)
     pre, n = pre_activations(sae, x), len(x)
     relative = (pre > sae.threshold).sum().double() / n / TARGET
@@ -68,7 +68,7 @@ def test_the_jump_gradient_is_that_of_the_expected_activation() -> None:
         sae.W_enc.copy_(torch.eye(2))
         sae.W_dec.copy_(torch.eye(2))
     x = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(0)).double()
-    out = sae.training_pass(x, x, Moment(0, 1, NONE)).reconstruction
+    out = sae.training_pass(x, x, StepInfo(0, 1, NONE)).reconstruction
     (got,) = torch.autograd.grad(out.mean(0).sum(), sae.log_threshold)
     wanted = 0.7 * -0.7 * NormalDist().pdf(0.7)
     assert got.tolist() == pytest.approx([wanted, wanted], rel=0.03)
@@ -77,14 +77,14 @@ def test_the_jump_gradient_is_that_of_the_expected_activation() -> None:
 def test_dead_latents_are_lifted_and_others_left() -> None:
     dead = torch.tensor([2, 9])
     sae, x = some_sae(pre_act_coefficient=0.5, aux_coefficient=0.0), activations()
-    term = sae.training_pass(x, x, Moment(0, 10, dead)).terms["pre_act"]
+    term = sae.training_pass(x, x, StepInfo(0, 10, dead)).terms["pre_act"]
     below = (sae.threshold - pre_activations(sae, x))[:, dead].relu().sum(1).mean()
     torch.testing.assert_close(term.detach(), (0.5 * below / typical_norm(x)).detach())
     (got,) = torch.autograd.grad(term, sae.b_enc)
     alive = torch.ones(40, dtype=torch.bool)
     alive[dead] = False
     assert (got[dead] < 0).all() and not got[alive].any(), "descent raises the dead ones' bias"
-    assert "pre_act" not in sae.training_pass(x, x, Moment(0, 10, NONE)).terms
+    assert "pre_act" not in sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms
 
 
 @pytest.mark.parametrize("sparsity", ["target", "step", "tanh"])
@@ -92,8 +92,8 @@ def test_scaling_data_biases_and_thresholds_leaves_the_terms(sparsity: Any) -> N
     x, dead = activations(), torch.tensor([2, 9])
     small, large = some_sae(sparsity=sparsity), some_sae(sparsity=sparsity)
     large.rescale(1 / 50.0, 1 / 50.0)
-    first = small.training_pass(x, x, Moment(0, 10, dead))
-    second = large.training_pass(x * 50, x * 50, Moment(0, 10, dead))
+    first = small.training_pass(x, x, StepInfo(0, 10, dead))
+    second = large.training_pass(x * 50, x * 50, StepInfo(0, 10, dead))
     assert set(first.terms) == {"auxk", "sparsity", "pre_act"}
     assert torch.equal(first.fired_F, second.fired_F)
     for name, value in first.terms.items():

@@ -15,12 +15,12 @@ from sae_lens.saes.matching_pursuit_sae import (
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.matching_pursuit import MatchingPursuitSAE
 from monosemy.saes.pursuit import merge_repeats, pursue
 from monosemy.specs import MatchingPursuitSpec
 
-NONE_DEAD = Moment(0, 1, torch.empty(0, dtype=torch.int64))
+NONE_DEAD = StepInfo(0, 1, torch.empty(0, dtype=torch.int64))
 
 
 @pytest.fixture(autouse=True, params=["native", "torch"])
@@ -220,7 +220,7 @@ def test_dead_latents_learn_from_what_is_left_at_any_scale() -> None:
             sae.b_dec.mul_(scale)
         dead = torch.tensor([4, 17, 60])
         given = x * scale + sae.b_dec.detach()
-        out = sae.training_pass(given, given, Moment(0, 1, dead))
+        out = sae.training_pass(given, given, StepInfo(0, 1, dead))
         shares.append(out.terms["aux"])
         out.terms["aux"].backward()
         reached = sae.W_dec.grad.norm(dim=1) > 0  # type: ignore[union-attr]

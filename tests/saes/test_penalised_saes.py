@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monosemy.saes import penalised
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.jumprelu import _Jump, _Step
 from monosemy.saes.registry import create
 from monosemy.saes.sparsity_control import L0Controller
@@ -17,7 +17,7 @@ from monosemy.specs import GatedSpec, JumpReLUSpec, ReLUSpec, SAESpec, TrainingS
 from monosemy.training.trainer import SAETrainer
 
 D, F, N = 16, 64, 256
-NOW = Moment(0, 10, torch.zeros(0, dtype=torch.int64))
+NOW = StepInfo(0, 10, torch.zeros(0, dtype=torch.int64))
 
 
 def sae_of(spec: Any) -> Any:
@@ -182,7 +182,7 @@ def test_a_pass_through_what_fires_is_the_pass_through_everything(
             for parameter in sae.parameters():
                 noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
                 parameter.add_(0.05 * noise)
-        out = sae.training_pass(x, x, Moment(3, 10, torch.tensor([1, 7, 20])))
+        out = sae.training_pass(x, x, StepInfo(3, 10, torch.tensor([1, 7, 20])))
         ((out.reconstruction - x).pow(2).mean() + sum(out.terms.values())).backward()
         assert 0 < float(out.l0) < 60 and out.terms
         grads = {name: p.grad for name, p in sae.named_parameters()}

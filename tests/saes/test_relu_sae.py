@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monosemy.saes.base import Moment
+from monosemy.saes.base import StepInfo
 from monosemy.saes.penalised import typical_norm
 from monosemy.saes.relu import ReLUSAE
 from monosemy.specs import ReLUSpec
@@ -31,7 +31,7 @@ def test_encode_is_the_formula() -> None:
     sae, x = some_sae(), activations()
     wanted = ((x - sae.b_dec) @ sae.W_enc + sae.b_enc).relu()
     torch.testing.assert_close(sae.encode(x).dense(40), wanted)
-    found = sae.training_pass(x, x, Moment(0, 10, NONE))
+    found = sae.training_pass(x, x, StepInfo(0, 10, NONE))
     torch.testing.assert_close(found.reconstruction, wanted @ sae.W_dec + sae.b_dec)
     assert float(found.l0) == pytest.approx(float((wanted > 0).sum(1).double().mean()))
     assert torch.equal(found.fired_F.double(), (wanted > 0).sum(0).double())
@@ -54,7 +54,7 @@ def test_the_penalty_by_hand(penalty: str) -> None:
     sae, x = some_sae(penalty=penalty, sparsity_coefficient=0.3), activations()
     size = sae.encode(x).dense(40) / typical_norm(x)
     size = torch.tanh(4 * size) if penalty == "tanh" else size
-    found = sae.training_pass(x, x, Moment(0, 10, NONE)).terms
+    found = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms
     torch.testing.assert_close(
         found["sparsity"], 0.3 * size.sum(1).mean(), check_dtype=False, rtol=1e-5, atol=1e-6
     )
@@ -66,8 +66,8 @@ def test_scaling_data_and_biases_leaves_the_terms(penalty: str) -> None:
     x, dead = activations(), torch.tensor([1, 5, 7])
     small, large = some_sae(penalty=penalty), some_sae(penalty=penalty)
     large.rescale(1 / 50.0, 1 / 50.0)
-    first = small.training_pass(x, x, Moment(0, 10, dead)).terms
-    second = large.training_pass(x * 50, x * 50, Moment(0, 10, dead)).terms
+    first = small.training_pass(x, x, StepInfo(0, 10, dead)).terms
+    second = large.training_pass(x * 50, x * 50, StepInfo(0, 10, dead)).terms
     assert set(first) == {"auxk", "sparsity"}
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-7)

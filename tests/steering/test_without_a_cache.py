@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.planted_hosted_sae import SITE, planted_hosted_sae
 
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, write_on
-from tests.support.planted_lab import SITE, planted_lab
 from tests.support.tiny_models import tiny_from, tiny_model
 
 PROMPT = [0, 17, 45, 201, 33, 99]
@@ -35,7 +35,7 @@ def test_reading_anew_is_reading_with_a_cache(tiny_tokenizer: Any, mode: Any, wh
     how = Writing(8, temperature=0.8, seed=3, where=where, logprobs=3)
     steps = []
     for host in (cached, anew):
-        push = Pushes(planted_lab(host, 300), [Push(0, 4.0, mode)])
+        push = Pushes(planted_hosted_sae(host, 300), [Push(0, 4.0, mode)])
         steps.append(list(write_on(host, PROMPT, [push, None], how)))
     assert len(steps[0]) == len(steps[1])
     for one, other in zip(*steps, strict=True):
@@ -50,8 +50,8 @@ def test_each_step_is_a_whole_forward_with_the_same_edits(tiny_tokenizer: Any, n
     config, options = NO_CACHE[name]
     host = HostModel.wrap(tiny_from(config, 400, options), tiny_tokenizer, name)
     assert not host.abilities.cache
-    lab: Lab = planted_lab(host, 300)
-    push = Pushes(lab, [Push(0, 6.0)])
+    hosted: HostedSAE = planted_hosted_sae(host, 300)
+    push = Pushes(hosted, [Push(0, 6.0)])
     steps = list(write_on(host, PROMPT, [push, None], Writing(5, temperature=0, seed=3)))
     for row, pushed in enumerate((push, None)):
         ids = list(PROMPT)

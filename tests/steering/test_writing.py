@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, Written, write_on
-from tests.support.planted_lab import long_host, planted_lab
 
 TOKEN = 300
 PROMPT = [0, 17, 45, 201, 33, 99]
 
 
 @pytest.fixture(scope="module")
-def lab(tiny_tokenizer: Any) -> Lab:
-    return planted_lab(long_host(tiny_tokenizer), TOKEN)
+def hosted(tiny_tokenizer: Any) -> HostedSAE:
+    return planted_hosted_sae(long_host(tiny_tokenizer), TOKEN)
 
 
 def rows(steps: Sequence[Sequence[Written | None]]) -> list[list[int]]:
@@ -28,9 +28,9 @@ def rows(steps: Sequence[Sequence[Written | None]]) -> list[list[int]]:
     return [[each.token for each in row if each is not None] for row in zip(*steps, strict=True)]
 
 
-def test_a_strong_push_writes_its_word(lab: Lab) -> None:
-    push = Pushes(lab, [Push(0, 60.0)])
-    steps = list(write_on(lab.host, PROMPT, [push, None], Writing(6, temperature=0)))
+def test_a_strong_push_writes_its_word(hosted: HostedSAE) -> None:
+    push = Pushes(hosted, [Push(0, 60.0)])
+    steps = list(write_on(hosted.host, PROMPT, [push, None], Writing(6, temperature=0)))
     steered, plain = rows(steps)
     assert steered == [TOKEN] * 6
     assert TOKEN not in plain
@@ -38,11 +38,11 @@ def test_a_strong_push_writes_its_word(lab: Lab) -> None:
 
 @pytest.mark.parametrize("where", ["all", "new"])
 @pytest.mark.parametrize("mode", ["add", "clamp", "orthogonal"])
-def test_the_cache_changes_nothing(lab: Lab, where: Any, mode: Any) -> None:
+def test_the_cache_changes_nothing(hosted: HostedSAE, where: Any, mode: Any) -> None:
     """Each step's log probabilities are those of a whole forward with the same edits."""
-    push = Pushes(lab, [Push(0, 2.0, mode)])
+    push = Pushes(hosted, [Push(0, 2.0, mode)])
     how = Writing(5, temperature=0.8, seed=3, where=where, logprobs=5)
-    steps = list(write_on(lab.host, PROMPT, [push, None], how))
+    steps = list(write_on(hosted.host, PROMPT, [push, None], how))
     for row, edit in enumerate((push, None)):
         ids = list(PROMPT)
         for step in steps:
@@ -54,7 +54,7 @@ def test_the_cache_changes_nothing(lab: Lab, where: Any, mode: Any) -> None:
                 where_BS[0, : len(PROMPT) - 1] = False
             edits = None if edit is None else edit.edits(where_BS)
             row_BS = torch.tensor([ids])
-            logits = lab.host.logits(row_BS, torch.ones_like(row_BS), edits)[0, -1]
+            logits = hosted.host.logits(row_BS, torch.ones_like(row_BS), edits)[0, -1]
             log_p = logits.double().log_softmax(-1)
             assert written.logprob == pytest.approx(float(log_p[written.token]), abs=1e-4)
             values, best = log_p.topk(5)
@@ -63,32 +63,32 @@ def test_the_cache_changes_nothing(lab: Lab, where: Any, mode: Any) -> None:
             ids.append(written.token)
 
 
-def test_without_effect_both_are_the_same_text(lab: Lab) -> None:
-    nothing = Pushes(lab, [Push(0, 0.0)])
+def test_without_effect_both_are_the_same_text(hosted: HostedSAE) -> None:
+    nothing = Pushes(hosted, [Push(0, 0.0)])
     for seed in range(3):
         how = Writing(8, temperature=1.0, seed=seed)
-        steered, plain = rows(list(write_on(lab.host, PROMPT, [nothing, None], how)))
+        steered, plain = rows(list(write_on(hosted.host, PROMPT, [nothing, None], how)))
         assert steered == plain
     texts = {
-        tuple(rows(list(write_on(lab.host, PROMPT, [None], Writing(8, 1.0, seed))))[0])
+        tuple(rows(list(write_on(hosted.host, PROMPT, [None], Writing(8, 1.0, seed))))[0])
         for seed in range(6)
     }
     assert len(texts) > 1, "the seed decides"
 
 
-def test_a_row_ends_by_itself(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab.host.model.generation_config, "eos_token_id", TOKEN)
-    push = Pushes(lab, [Push(0, 60.0)])
-    steps = list(write_on(lab.host, PROMPT, [push, None], Writing(4, temperature=0)))
+def test_a_row_ends_by_itself(hosted: HostedSAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosted.host.model.generation_config, "eos_token_id", TOKEN)
+    push = Pushes(hosted, [Push(0, 60.0)])
+    steps = list(write_on(hosted.host, PROMPT, [push, None], Writing(4, temperature=0)))
     assert len(steps) == 4
     assert steps[0][0] is not None and steps[0][0].last
     assert all(step[0] is None for step in steps[1:])
     last = steps[-1][1]
     assert last is not None and last.last
-    assert len(list(write_on(lab.host, PROMPT, [push], Writing(4, temperature=0)))) == 1
+    assert len(list(write_on(hosted.host, PROMPT, [push], Writing(4, temperature=0)))) == 1
 
 
-def test_special_tokens_and_bos_are_left_alone(lab: Lab) -> None:
+def test_special_tokens_and_bos_are_left_alone(hosted: HostedSAE) -> None:
     """What is pushed is seen by an edit that only notes where."""
     noted: list[torch.Tensor] = []
 
@@ -98,7 +98,7 @@ def test_special_tokens_and_bos_are_left_alone(lab: Lab) -> None:
             return {}
 
     special = 1
-    assert special in lab.host.tokenizer.all_special_ids
+    assert special in hosted.host.tokenizer.all_special_ids
     prompt = [0, 50, special, 60, 70]
     for how, expected in (
         (Writing(2), [False, True, False, True, True]),
@@ -106,14 +106,14 @@ def test_special_tokens_and_bos_are_left_alone(lab: Lab) -> None:
         (Writing(2, where="new"), [False, False, False, False, True]),
     ):
         noted.clear()
-        list(write_on(lab.host, prompt, [Noting()], how))
+        list(write_on(hosted.host, prompt, [Noting()], how))
         assert noted[0].tolist() == [expected] and noted[1].tolist() == [[True]]
 
 
-def test_hooks_are_gone_between_steps(tiny_host: HostModel, lab: Lab) -> None:
+def test_hooks_are_gone_between_steps(tiny_host: HostModel, hosted: HostedSAE) -> None:
     row_BS = torch.tensor([PROMPT])
-    before = lab.host.logits(row_BS, torch.ones_like(row_BS))
-    writing = write_on(lab.host, PROMPT, [Pushes(lab, [Push(0, 50.0)])], Writing(3))
+    before = hosted.host.logits(row_BS, torch.ones_like(row_BS))
+    writing = write_on(hosted.host, PROMPT, [Pushes(hosted, [Push(0, 50.0)])], Writing(3))
     next(writing)
-    assert torch.equal(lab.host.logits(row_BS, torch.ones_like(row_BS)), before)
+    assert torch.equal(hosted.host.logits(row_BS, torch.ones_like(row_BS)), before)
     next(writing)

@@ -20,7 +20,7 @@ from torch import Tensor
 from monosemy.saes.registry import ARCHITECTURES
 from monosemy.specs import SAESpec, TrainingSpec
 from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
-from monosemy.training.crew import ALONE, BatchCrew, Crew, DictionaryCrew
+from monosemy.training.run_group import ALONE, BatchGroup, DictionaryGroup, RunGroup
 from monosemy.training.trainer import SAETrainer
 
 D, D_OUT, F, N, STEPS = 12, 9, 40, 240, 30
@@ -69,10 +69,10 @@ def batches(d_out: int | None) -> list[tuple[Tensor, Tensor | None]]:
     return found
 
 
-def trained(spec: SAESpec, crew: Crew, part: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def trained(spec: SAESpec, group: RunGroup, part: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Weights, density and readings after all batches, of which this process gets ``part``."""
     d_out = D_OUT if spec.architecture == "transcoder" else None
-    sae = crew.create(spec, D, d_out, torch.Generator().manual_seed(0))
+    sae = group.create(spec, D, d_out, torch.Generator().manual_seed(0))
     sae.begin(batches(d_out)[0][0])
     trainer = SAETrainer(sae, TrainingSpec(gradient_clip=0.3))
     for number, (x, target) in enumerate(batches(d_out)):
@@ -81,8 +81,8 @@ def trained(spec: SAESpec, crew: Crew, part: Callable[[Tensor], Tensor]) -> dict
     with torch.no_grad():
         sae.calibrate(part(batches(d_out)[0][0]))
     found = {f"readings.{name}": torch.tensor(value) for name, value in readings.items()}
-    found["density"] = crew.whole_density(trainer.density)
-    state = crew.whole(sae, spec).state_dict()
+    found["density"] = group.whole_density(trainer.density)
+    state = group.whole(sae, spec).state_dict()
     return found | {name: value.detach().contiguous() for name, value in state.items()}
 
 
@@ -96,9 +96,9 @@ def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     half = slice(rank * N // 2, (rank + 1) * N // 2)
     cases = {
-        name: trained(spec, BatchCrew(), lambda x: x[half]) for name, spec in SHARED_BATCH.items()
+        name: trained(spec, BatchGroup(), lambda x: x[half]) for name, spec in SHARED_BATCH.items()
     } | {
-        f"split {name}": trained(spec, DictionaryCrew(), lambda x: x)
+        f"split {name}": trained(spec, DictionaryGroup(), lambda x: x)
         for name, spec in SHARED_DICTIONARY.items()
     }
     tensors = {f"{case}/{name}": t for case, found in cases.items() for name, t in found.items()}

@@ -22,7 +22,7 @@ from monosemy.models.host import HostModel
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.specs import TrainRun, parse_spec
-from monosemy.training.member import Member
+from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
 
@@ -90,11 +90,11 @@ def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
     streams = [ActivationStream(source, rows[rank::2], share, total=64 * steps) for rank in (0, 1)]
     for stream in streams:
         stream.fill()
-    member = Member(spec, source.columns, torch.device("cpu"), folder / "history.jsonl")
-    member.start(torch.cat([stream.buffer for stream in streams]))
+    trained = SAETraining(spec, source.columns, torch.device("cpu"), folder / "history.jsonl")
+    trained.start(torch.cat([stream.buffer for stream in streams]))
     for number in range(steps):
-        member.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
-    return member.finish(streams[0].buffer, {}).sae
+        trained.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
+    return trained.finish(streams[0].buffer, {}).sae
 
 
 @pytest.mark.parametrize("split", ["batch", "dictionary"])

@@ -15,7 +15,7 @@ from monosemy.saes.registry import create
 from monosemy.specs import TrainRun
 from monosemy.training import launch
 from monosemy.training.job import Job, write_result
-from monosemy.training.member import TrainedSAE
+from monosemy.training.sae_training import TrainedSAE
 from monosemy.workspace import Workspace
 
 LOG = """loading

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text
 
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.probe.escalation import Band
 from monosemy.interp.probe.linear import Linear
 from monosemy.interp.probe.states import ProbeStates
@@ -83,11 +83,11 @@ def execute(trained: Trained, settings: Settings, spec: dict[str, Any], queue: s
 
 
 @pytest.fixture
-def lab(trained: Trained) -> Lab:
+def hosted(trained: Trained) -> HostedSAE:
     workspace = Workspace(trained.settings.artifacts)
     folder = SaeFolder(workspace.locate(trained.sae.path), workspace)
     host = HostModel.load(folder.spec.model, workspace)
-    return Lab(host, folder.sae, folder.spec.site, folder.target_site)
+    return HostedSAE(host, folder.sae, folder.spec.site, folder.target_site)
 
 
 def texts_of(trained: Trained, settings: Settings) -> FeatureTexts:
@@ -105,13 +105,13 @@ def listed(request: Request, name: str) -> list[str]:
 
 
 def test_the_judge_is_told_what_the_host_model_would_write(
-    trained: Trained, settings: Settings, stub: StubServer, lab: Lab
+    trained: Trained, settings: Settings, stub: StubServer, hosted: HostedSAE
 ) -> None:
     run = execute(trained, settings, EXPLAIN)
     assert run.result is not None and (run.result["done"], run.result["failed"]) == (3, 0)
     prompts = texts_of(trained, settings)._prompts
     assert len(prompts) == 16 and all(0 < len(prompt) <= 16 for prompt in prompts)
-    steering = Steering(lab, prompts)
+    steering = Steering(hosted, prompts)
     with transaction(trained.engine) as session:
         stored = list(session.scalars(select(Explanation).order_by(Explanation.feature)))
     shown = [listed(request, "likelier in context") for request in stub.requests]
@@ -121,7 +121,7 @@ def test_the_judge_is_told_what_the_host_model_would_write(
         assert told["token_change"] is True and told["prompts"] == 16
         addition, _ = steering.tuned(row.feature, 1.0)
         gain_V = gains(steering.predictions(addition), steering.clean)
-        pieces = lab.host.token_bytes().whole(gain_V.topk(30).indices.tolist()) or []
+        pieces = hosted.host.token_bytes().whole(gain_V.topk(30).indices.tolist()) or []
         expected = [piece for piece in pieces if piece.strip()][:8]
         assert any(words[: len(expected)] == expected for words in shown)
     # The same work is done once, and what the index alone tells is other work.
@@ -146,10 +146,10 @@ def test_a_dry_run_runs_the_host_model_and_asks_nobody(
 
 
 def test_scores_by_a_probe(
-    trained: Trained, settings: Settings, stub: StubServer, lab: Lab
+    trained: Trained, settings: Settings, stub: StubServer, hosted: HostedSAE
 ) -> None:
     """The probe is unsure of everything, so that each text goes to the judge."""
-    reader = ProbeStates(lab.host)
+    reader = ProbeStates(hosted.host)
     items, states = planted(0.3)
     probe = fit_probe(items, {"a": states}, reader.source())
     view = f"{reader.sites[0]}:mean"

@@ -11,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from monosemy.formats.saelens import load_sae
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, write_on
@@ -58,7 +58,7 @@ def texts(found: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 def directly(trained: Trained, host: HostModel, latent: int, seed: int) -> dict[str, list[int]]:
     sae = load_sae(Workspace(trained.settings.artifacts).locate(trained.sae.path))
-    pushes = Pushes(Lab(host, sae.requires_grad_(False), SITE), [Push(latent, 30.0)])
+    pushes = Pushes(HostedSAE(host, sae.requires_grad_(False), SITE), [Push(latent, 30.0)])
     assert host.bos_id is not None
     ids = [host.bos_id, *host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]]
     steps = list(write_on(host, ids, [pushes, None], Writing(12, 0.9, seed, logprobs=3)))

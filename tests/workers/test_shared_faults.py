@@ -128,7 +128,7 @@ def sae(clean_engine: Engine, settings: Settings, tiny_spec: dict[str, Any], siz
     return "wide"
 
 
-class Crew:
+class RunGroup:
     """Worker processes of which one dies now and then, and is replaced."""
 
     def __init__(self, engine: Engine, settings: Settings, size: Size) -> None:
@@ -177,7 +177,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
     few = {"positives": 4, "negatives": 4, "texts_per_call": 8, "judge": judge}
     chosen = {"count": size.features, "min_postings": 20, "max_density": 1.0}
     explain = {"features": chosen, "examples": 4, "judge": judge}
-    crew = Crew(engine, settings, size)
+    group = RunGroup(engine, settings, size)
     began = time.monotonic()
     flush = threading.Timer(5, lambda: redis.Redis.from_url(str(settings.redis_url)).flushall())
     flush.start()
@@ -187,7 +187,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
             spec = {"kind": "score", "sae": sae, "scoring": {**few, **scorer}}
             runs.append(run_of(engine, settings, spec))
     finally:
-        crew.stop()
+        group.stop()
         flush.cancel()
     seconds = time.monotonic() - began
     for run in runs:
@@ -195,10 +195,10 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
         found = (run.result["done"], run.result["failed"], run.result["left"])
         assert found == (size.features, 0, 0), run.result["failures"]
     seen = httpx.get(f"{settings.judge_url}/ledger", trust_env=False, timeout=60).json()
-    logger.warning("%d calls, %d kills, %.0f s", len(seen), crew.kills, seconds)
-    assert crew.kills >= 2
+    logger.warning("%d calls, %d kills, %.0f s", len(seen), group.kills, seconds)
+    assert group.kills >= 2
     check_results(engine, size.features)
-    check_ledger(engine, seen, crew.kills)
+    check_ledger(engine, seen, group.kills)
 
 
 def check_results(engine: Engine, count: int) -> None:

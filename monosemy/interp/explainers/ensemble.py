@@ -13,8 +13,8 @@ from typing import Any
 from monosemy.errors import DataError, JudgeError
 from monosemy.index.evidence import FeatureEvidence
 from monosemy.interp.explainers.base import Explainer, ExplainingExamples, Explanation
-from monosemy.interp.judging.books import BudgetSpent
 from monosemy.interp.judging.failures import EndpointError, JudgeAway
+from monosemy.interp.judging.ledger import BudgetSpent
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.base import Scorer, ScoringExamples, result_of
 from monosemy.interp.scorers.result import ScoreResult

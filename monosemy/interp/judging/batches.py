@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from monosemy.interp.judging.batch_state import MARK, BatchState, answer_of, id_of, objects
-from monosemy.interp.judging.books import Books
 from monosemy.interp.judging.failures import (
     BadReply,
     CallFailed,
@@ -28,6 +27,7 @@ from monosemy.interp.judging.failures import (
     Unanswered,
     may_pass,
 )
+from monosemy.interp.judging.ledger import Ledger
 from monosemy.interp.judging.replies import Body
 from monosemy.interp.judging.wire import Wire
 
@@ -96,10 +96,10 @@ class Batches:
         self,
         wire: Wire,
         limits: BatchLimits,
-        books: Books | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
-        """``books`` are told of calls of dead processes whose answers others wait for now."""
-        self.address, self.limits, self._books = wire.address, limits, books
+        """``ledger`` is told of calls of dead processes whose answers others wait for now."""
+        self.address, self.limits, self._ledger = wire.address, limits, ledger
         self._wire = wire
         self._gathered: list[_Question] = []
         self._size = 0
@@ -228,8 +228,8 @@ class Batches:
         for opened in waiting.values():
             log.info("batch %s holds %d questions already", opened.id, len(opened.questions))
             self._watch(opened)
-        if self._books is not None and waiting:
-            await self._books.taken_over(
+        if self._ledger is not None and waiting:
+            await self._ledger.taken_over(
                 [id_ for each in waiting.values() for id_ in each.questions]
             )
         return left

@@ -1,4 +1,4 @@
-"""One call to an endpoint: its turn, its entry in the books, and the attempts it takes."""
+"""One call to an endpoint: its turn, its entry in the ledger, and the attempts it takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from monosemy.interp.judging.batches import BatchLimits
-from monosemy.interp.judging.books import Books, Intent, Outcome
 from monosemy.interp.judging.dialect import Dialect
 from monosemy.interp.judging.failures import (
     AnswerError,
@@ -23,6 +22,7 @@ from monosemy.interp.judging.failures import (
     Unanswered,
     may_pass,
 )
+from monosemy.interp.judging.ledger import Intent, Ledger, Outcome
 from monosemy.interp.judging.notices import Notices
 from monosemy.interp.judging.pace import Pace
 from monosemy.interp.judging.refusals import UNDERSTOOD_NOT, ends_everything
@@ -62,11 +62,11 @@ class Calls:
         address: str,
         limits: Limits,
         pace: Pace,
-        books: Books,
+        ledger: Ledger,
         dialect: Dialect,
         notices: Notices,
     ) -> None:
-        self.address, self.limits, self.pace, self.books = address, limits, pace, books
+        self.address, self.limits, self.pace, self.ledger = address, limits, pace, ledger
         self.model: str | None = None
         """Named where the endpoint refuses it."""
         self._dialect, self._notices = dialect, notices
@@ -80,7 +80,7 @@ class Calls:
         usage: Usage,
         paced: bool = True,
     ) -> T:
-        """What ``read`` makes of the answer; each attempt is entered in the books before and after.
+        """What ``read`` makes of the answer; the ledger has an entry before and after each attempt.
 
         ``read`` raises ``CallFailed`` for a body that is no answer.  Raises ``JudgeError``, and
         ``StatusError`` where the endpoint does not understand the request.
@@ -129,16 +129,16 @@ class Calls:
             return body
 
     async def _in_books(self, intent: Intent, request: Request) -> Body:
-        call = await self.books.open(intent)
+        call = await self.ledger.open(intent)
         try:
             body = await request({"X-Request-Id": str(call)})
         except StatusError as error:
-            await self.books.close(call, Outcome(error.status))
+            await self.ledger.close(call, Outcome(error.status))
             raise
         except CallFailed as error:
-            await self.books.close(call, Outcome(408 if isinstance(error, Unanswered) else None))
+            await self.ledger.close(call, Outcome(408 if isinstance(error, Unanswered) else None))
             raise
-        await self.books.close(call, Outcome(200, tokens_of(body)))
+        await self.ledger.close(call, Outcome(200, tokens_of(body)))
         return body
 
     def _wait_after(self, error: CallFailed, attempt: int, usage: Usage) -> float:

@@ -10,7 +10,6 @@ from typing import Any
 
 from monosemy.interp.judging.answers import Schema, object_schema
 from monosemy.interp.judging.batches import Batches, NoBatches
-from monosemy.interp.judging.books import Books, Intent
 from monosemy.interp.judging.calls import Calls, Limits, Request
 from monosemy.interp.judging.dialect import Dialect, Format, Message
 from monosemy.interp.judging.failures import (
@@ -19,6 +18,7 @@ from monosemy.interp.judging.failures import (
     StatusError,
     TooLong,
 )
+from monosemy.interp.judging.ledger import Intent, Ledger
 from monosemy.interp.judging.notices import Notices
 from monosemy.interp.judging.pace import Pace
 from monosemy.interp.judging.replies import (
@@ -72,7 +72,7 @@ class Endpoint:
         model: str | None,
         limits: Limits,
         pace: Pace,
-        books: Books,
+        ledger: Ledger,
         batched: bool = False,
         bounded: bool = False,
     ) -> None:
@@ -83,14 +83,14 @@ class Endpoint:
         self.address = self._wire.address
         """The address without user and password, fit for logs and provenance."""
         self.limits = limits
-        self.books = books
+        self.ledger = ledger
         self.notices = Notices()
         self.dialect = Dialect(self.address, bounded=bounded)
         self.room = Room()
         self.pace = pace
-        self._calls = Calls(self.address, limits, pace, books, self.dialect, self.notices)
+        self._calls = Calls(self.address, limits, pace, ledger, self.dialect, self.notices)
         self.model = model
-        batches = Batches(self._wire, limits.batch, books)
+        batches = Batches(self._wire, limits.batch, ledger)
         self.batches = batches if batched else None
         self.token_counts: bool | None = None
         """Whether answers say what they cost; None before the first."""

@@ -16,9 +16,9 @@ from monosemy.interp.judging.answers import (
     salvage_object,
 )
 from monosemy.interp.judging.attempts import Attempts
-from monosemy.interp.judging.books import Books, MemoryBooks
 from monosemy.interp.judging.endpoint import Endpoint, Limits, Message, Question, Reply
 from monosemy.interp.judging.failures import AnswerError, TooLong
+from monosemy.interp.judging.ledger import Ledger, MemoryLedger
 from monosemy.interp.judging.pace import LocalPace, Pace
 from monosemy.interp.judging.prompt_logprobs import PromptLogprobs
 from monosemy.interp.judging.usage import Usage
@@ -44,20 +44,20 @@ class Judge:
         model: str | None,
         spec: JudgeSpec,
         limits: Limits | None = None,
-        books: Books | None = None,
+        ledger: Ledger | None = None,
         pace: Pace | None = None,
     ) -> None:
         self.spec = spec
         self.usage = Usage()
         price = spec.price.of_batches() if spec.price and spec.batch else spec.price
-        self.books = books or MemoryBooks(price, spec.budget)
+        self.ledger = ledger or MemoryLedger(price, spec.budget)
         self._endpoint = Endpoint(
             base_url,
             api_key,
             spec.model or model,
             limits or Limits(),
             pace or LocalPace(spec.concurrency),
-            self.books,
+            self.ledger,
             spec.batch,
             bounded=spec.budget is not None,
         )
@@ -181,7 +181,7 @@ class Judge:
         takes the well-formed part of an answer (at least one property) instead.  ``max_tokens`` is
         for answers that are long by their nature; None takes the spec's.
 
-        A question that was answered before, by this judge or with the same ``books``, is not asked
+        A question that was answered before, by this judge or with the same ``ledger``, is not asked
         again; the same question asked twice at once is asked once.
         """
         usage = Usage()
@@ -189,7 +189,7 @@ class Judge:
         key = self._key(messages, schema)
         while key in self._under_way:  # asked this very moment; if in vain, we ask ourselves
             await self._under_way[key].wait()
-        found = await self.books.recall(key)
+        found = await self.ledger.recall(key)
         if found is not None and _fits(found, schema, accept):
             usage.reused += 1
             self.usage.add(usage)
@@ -207,7 +207,7 @@ class Judge:
                 usage,
             )
             if whole:
-                await self.books.remember(key, value)
+                await self.ledger.remember(key, value)
             return value, usage
         finally:
             del self._under_way[key]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.interp.judging.books import cost_of
+from monosemy.interp.judging.ledger import cost_of
 from monosemy.interp.report.table import SHUFFLED, Measured, Scored
 from monosemy.interp.statistics.bootstrap import RESAMPLES, cluster_bootstrap
 from monosemy.interp.statistics.multiple import FDR, benjamini_hochberg

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText, Ids
-from monosemy.interp.lab import Lab
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.prompts.quoting import fence, quote
 from monosemy.interp.scorers.base import ScoringExamples, judgement_of
@@ -64,13 +64,17 @@ class InterventionScorer:
     needs_explanation = True
 
     def __init__(
-        self, lab: Lab, spec: InterventionSpec, seed: int = 0, reader: HostModel | None = None
+        self,
+        hosted: HostedSAE,
+        spec: InterventionSpec,
+        seed: int = 0,
+        reader: HostModel | None = None,
     ) -> None:
         """``reader`` is the model that judges the texts; None takes the host model itself."""
-        self.lab = lab
+        self.hosted = hosted
         self.spec = spec
         self.seed = seed
-        self.text = HostText(lab.host)
+        self.text = HostText(hosted.host)
         self.reader = HostText(reader) if reader is not None else self.text
         self.prompt = load_prompt("intervention")
         # A shuffled baseline reads the same texts: they are written once.
@@ -122,13 +126,13 @@ class InterventionScorer:
     def provenance(self) -> dict[str, Any]:
         return {
             "prompt": self.prompt.provenance(),
-            "model": _model(self.lab.host),
+            "model": _model(self.hosted.host),
             "reader": _model(self.reader.host),
             "parameters": {
                 **self.spec.model_dump(),
                 "seed": self.seed,
-                "site": self.lab.site,
-                "writes_to": self.lab.target,
+                "site": self.hosted.site,
+                "writes_to": self.hosted.target,
             },
         }
 
@@ -144,20 +148,20 @@ class InterventionScorer:
         kept = example.pieces[: first + 1 if self.spec.mode == "zero" else first]
         text = "".join(kept).strip(_BROKEN)
         ids = self.text.tokens(text) if text.strip() else ()
-        limit = self.lab.host.abilities.positions
+        limit = self.hosted.host.abilities.positions
         if limit is not None:
             ids = ids[-max(limit - self.spec.new_tokens - 1, 1) :]
         return self.text.with_bos(ids) if ids else ()
 
     def write(self, latent: int, prompts: tuple[Ids, ...], seeds: tuple[int, ...]) -> Written:
         """Finds the intervention and continues every prompt with and without it."""
-        steering = Steering(self.lab, prompts)
+        steering = Steering(self.hosted, prompts)
         intervention: Addition | Ablation
         if self.spec.mode == "add":
             intervention, kl = steering.tuned(latent, self.spec.kl)
             strength = intervention.strength
         else:
-            intervention, strength = Ablation(self.lab, latent), None
+            intervention, strength = Ablation(self.hosted, latent), None
             kl = steering.divergence(intervention, steering.predictions())
         clean = steering.written(self.spec.new_tokens, seeds)
         intervened = steering.written(self.spec.new_tokens, seeds, intervention)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from monosemy.errors import DataError
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.probe.items import RADIUS
 from monosemy.interp.probe.linear import Floats
 from monosemy.interp.probe.probe import Probe
@@ -45,7 +45,7 @@ class ProbeScorer:
     headline = RANDOM
     needs_explanation = True
 
-    def __init__(self, lab: Lab, probe: Probe, detection: DetectionScorer) -> None:
+    def __init__(self, hosted: HostedSAE, probe: Probe, detection: DetectionScorer) -> None:
         """Raises ``DataError`` for a probe that does not beat TF-IDF on held-out features, or that
         was trained on another host model, precision or prompt."""
         probe.check_serves()
@@ -53,12 +53,12 @@ class ProbeScorer:
         self.detection = detection
         self.prompt = _Asked(probe.identity, detection.prompt.provenance())
         site = probe.view.rpartition(":")[0]
-        self.states = ProbeStates(lab.host, [site] if site else None, [probe.view])
+        self.states = ProbeStates(hosted.host, [site] if site else None, [probe.view])
         known = {name: probe.source.get(name) for name in ("fingerprint", "dtype", "prompt")}
-        if known != self._mine() and not self._is_mine_by_first_form(known, lab):
+        if known != self._mine() and not self._is_mine_by_first_form(known, hosted):
             raise DataError(
                 f"The probe was trained on {probe.source.get('model')} as {known}, and this is "
-                f"{lab.host.name} as {self._mine()}."
+                f"{hosted.host.name} as {self._mine()}."
             )
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -111,9 +111,9 @@ class ProbeScorer:
     def _mine(self) -> dict[str, Any]:
         return {name: self.states.source()[name] for name in ("fingerprint", "dtype", "prompt")}
 
-    def _is_mine_by_first_form(self, known: dict[str, Any], lab: Lab) -> bool:
+    def _is_mine_by_first_form(self, known: dict[str, Any], hosted: HostedSAE) -> bool:
         """A probe of earlier days has the first form of a fingerprint, and keeps its identity."""
-        return known == {**self._mine(), "fingerprint": lab.host.sampled_fingerprint}
+        return known == {**self._mine(), "fingerprint": hosted.host.sampled_fingerprint}
 
     def _escalated(self, p_N: Floats, active_N: np.ndarray) -> list[int]:
         """Items in the band.  Where these are of one class, the least sure of the other joins: a

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText, Ids
-from monosemy.interp.lab import Lab
 from monosemy.interp.prompts.loader import load_prompt
 from monosemy.interp.prompts.quoting import quote
 from monosemy.interp.scorers.auroc import auroc
@@ -42,8 +42,8 @@ class SurprisalScorer:
     headline = RANDOM
     needs_explanation = True
 
-    def __init__(self, lab: Lab, radius: int = 16) -> None:
-        self.text = HostText(lab.host)
+    def __init__(self, hosted: HostedSAE, radius: int = 16) -> None:
+        self.text = HostText(hosted.host)
         self.radius = radius
         self.prompt = load_prompt("surprisal")
         # A shuffled baseline judges the very same texts, whose neutral half is then there already.

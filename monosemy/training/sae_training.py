@@ -13,10 +13,10 @@ from torch import Tensor
 from monosemy.progress import Reporter
 from monosemy.saes.base import SAE
 from monosemy.specs import TrainRun, TranscoderSpec
-from monosemy.training.crew import ALONE, Crew
 from monosemy.training.history import History, Reading
 from monosemy.training.initial_bias import middle
 from monosemy.training.page import density_histogram
+from monosemy.training.run_group import ALONE, RunGroup
 from monosemy.training.schedule import learning_rate
 from monosemy.training.tracker import Tracker
 from monosemy.training.trainer import SAETrainer
@@ -42,7 +42,7 @@ class TrainedSAE:
     """Share of the training tokens (the last few hundred batches) on which each latent fired."""
 
 
-class Member:
+class SAETraining:
     """``columns`` says where in the stream each site of the run is."""
 
     def __init__(
@@ -51,10 +51,10 @@ class Member:
         columns: Mapping[str, slice],
         device: torch.device,
         file: Path,
-        crew: Crew = ALONE,
+        group: RunGroup = ALONE,
     ) -> None:
         self.spec = spec
-        self.crew = crew
+        self.group = group
         self.site = columns[spec.site]
         is_transcoder = isinstance(spec.sae, TranscoderSpec)
         self.target = columns[spec.sae.target_site] if is_transcoder else None  # type: ignore[union-attr]
@@ -69,7 +69,7 @@ class Member:
         d_out = _width(self.target) if self.target is not None else None
         seed = self.spec.training.seed + (10_007 if frozen else 0)
         generator = torch.Generator().manual_seed(seed)
-        sae = self.crew.create(self.spec.sae, _width(self.site), d_out, generator)
+        sae = self.group.create(self.spec.sae, _width(self.site), d_out, generator)
         return SAETrainer(sae.to(self.device), self.spec.training, frozen_decoder=frozen)
 
     @property
@@ -79,7 +79,7 @@ class Member:
     def begin(self, step: int, reporter: Reporter) -> None:
         """Opens what readings go to, at the step the run starts or resumes from."""
         self.history.start(step)
-        if self.spec.training.tracker is not None and self.crew.rank == 0:
+        if self.spec.training.tracker is not None and self.group.rank == 0:
             config = self.spec.model_dump(mode="json")
             self.tracker = Tracker(self.spec.training.tracker, self.spec.name, config, reporter)
 
@@ -92,10 +92,10 @@ class Member:
         self.scale = self._scale(sample_NW[:, self.site])
         reconstructed = self.site if self.target is None else self.target
         self.target_scale = self._scale(sample_NW[:, reconstructed])
-        own_NW = sample_NW[: _BEGIN_TOKENS // self.crew.processes, self.site]
-        x_ND = self.crew.gathered(own_NW).to(self.device) * self.scale
+        own_NW = sample_NW[: _BEGIN_TOKENS // self.group.processes, self.site]
+        x_ND = self.group.gathered(own_NW).to(self.device) * self.scale
         bias = middle(sample_NW[:, reconstructed], self.spec.training.decoder_bias)
-        centre = self.crew.mean(bias)
+        centre = self.group.mean(bias)
         with torch.no_grad():
             for trainer in self.trainers:
                 trainer.sae.b_dec.copy_(centre * self.target_scale)
@@ -103,7 +103,7 @@ class Member:
 
     def _scale(self, x_ND: Tensor) -> float:
         """Brings the mean norm to ``sqrt(d)``: rates and penalties mean the same everywhere."""
-        typical = self.crew.mean(x_ND.norm(dim=1).mean())
+        typical = self.group.mean(x_ND.norm(dim=1).mean())
         return float(x_ND.shape[1] ** 0.5 / typical.clamp_min(1e-12))
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
@@ -153,8 +153,8 @@ class Member:
             trainer.sae.rescale(self.scale, self.target_scale)
             trainer.sae.product_dtype = None
             trainer.sae.requires_grad_(False)
-        sae, *twin = [self.crew.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
-        density = self.crew.whole_density(self.trainer.density).float().cpu()
+        sae, *twin = [self.group.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
+        density = self.group.whole_density(self.trainer.density).float().cpu()
         metrics["density"] = density_histogram(density.tolist())
         shown = self.history.downsampled()
         return TrainedSAE(sae, twin[0] if twin else None, metrics, shown, density)

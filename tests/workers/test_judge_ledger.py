@@ -11,16 +11,16 @@ from sqlalchemy import Engine, func, select
 
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.batches import BatchLimits
-from monosemy.interp.judging.books import BudgetSpent, Intent, Outcome, about, most
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.judge import Judge
+from monosemy.interp.judging.ledger import BudgetSpent, Intent, Outcome, about, most
 from monosemy.specs import JudgeSpec, PriceSpec, parse_spec
 from service.database.judge_tables import JudgeCall, Spend
 from service.database.session import transaction
 from service.runs.lifecycle import create_run
 from tests.support.batch_stub import BatchStub
 from tests.support.stub_server import Answer, good
-from workers.books import PostgresBooks
+from workers.ledger import PostgresLedger
 
 pytestmark = pytest.mark.integration
 
@@ -36,10 +36,10 @@ def run_id(clean_engine: Engine) -> uuid.UUID:
         return create_run(session, parse_spec({"kind": "explain", "sae": "x"})).id
 
 
-def books(
+def ledger_of(
     engine: Engine, run_id: uuid.UUID, budget: float | None = None, patience: float = 300.0
-) -> PostgresBooks:
-    return PostgresBooks(engine, run_id, PRICE, budget, patience)
+) -> PostgresLedger:
+    return PostgresLedger(engine, run_id, PRICE, budget, patience)
 
 
 def ledger(engine: Engine) -> list[JudgeCall]:
@@ -58,7 +58,7 @@ def test_a_call_is_entered_before_it_is_sent_and_after(
     seen: list[tuple[Any, ...]] = []
 
     async def work() -> None:
-        mine = books(clean_engine, run_id)
+        mine = ledger_of(clean_engine, run_id)
         with about("detection", 7):
             call = await mine.open(Intent("m", 6, 4))
         [row] = ledger(clean_engine)
@@ -86,7 +86,7 @@ def test_what_nobody_knows_counts_with_the_most(
     clean_engine: Engine, run_id: uuid.UUID, outcome: Outcome, state: str, cost: float
 ) -> None:
     async def work() -> None:
-        mine = books(clean_engine, run_id)
+        mine = ledger_of(clean_engine, run_id)
         await mine.close(await mine.open(CALL), outcome)
 
     asyncio.run(work())
@@ -101,7 +101,7 @@ def test_two_workers_never_exceed_a_budget_together(
     worst: list[float] = []
 
     async def worker() -> int:
-        mine, made = books(clean_engine, run_id, budget=95.0), 0
+        mine, made = ledger_of(clean_engine, run_id, budget=95.0), 0
         try:
             while True:
                 call = await mine.open(CALL)
@@ -130,10 +130,10 @@ def test_the_calls_of_a_dead_worker_hold_their_part_of_the_budget(
     clean_engine: Engine, run_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def dead() -> None:
-        await books(clean_engine, run_id, budget=25.0).open(CALL)
+        await ledger_of(clean_engine, run_id, budget=25.0).open(CALL)
 
     async def alive() -> None:
-        mine = books(clean_engine, run_id, budget=25.0, patience=0.3)
+        mine = ledger_of(clean_engine, run_id, budget=25.0, patience=0.3)
         await mine.close(await mine.open(CALL), Outcome(200, (6, 0, 4)))
         with pytest.raises(BudgetSpent, match="budget of 25"):
             await mine.open(CALL)
@@ -151,7 +151,7 @@ def test_a_call_that_another_took_the_place_of_is_struck(
     """Its part of the budget is free again, also where whoever made it was alive after all."""
 
     async def work() -> None:
-        first, second = (books(clean_engine, run_id, budget=25.0) for _ in range(2))
+        first, second = (ledger_of(clean_engine, run_id, budget=25.0) for _ in range(2))
         old = await first.open(CALL)
         new = await second.open(CALL)
         await second.taken_over([str(old), "not ours", str(uuid.uuid4())])
@@ -178,7 +178,7 @@ def test_a_batch_found_again_leaves_the_ledger_as_the_server_counts(
 
     async def ask(stub: BatchStub) -> list[int]:
         most_of_all = 8000.0
-        mine = PostgresBooks(clean_engine, run_id, PRICE, most_of_all, patience=20.0)
+        mine = PostgresLedger(clean_engine, run_id, PRICE, most_of_all, patience=20.0)
         quick = Limits(batch=BatchLimits(quiet=0.1, first_look=0.1))
         async with Judge(stub.url, None, "stub", JudgeSpec(batch=True), quick, mine) as judge:
             schema = object_schema({"number": {"type": "integer"}})
@@ -203,7 +203,7 @@ def test_answers_are_kept_for_every_worker(clean_engine: Engine, run_id: uuid.UU
     key = uuid.uuid4().hex
 
     async def work() -> None:
-        one, two = books(clean_engine, run_id), books(clean_engine, run_id)
+        one, two = ledger_of(clean_engine, run_id), ledger_of(clean_engine, run_id)
         assert await two.recall(key) is None
         await asyncio.gather(
             one.remember(key, {"a": True, "text": "nul \x00"}), two.remember(key, {"a": False})
@@ -216,7 +216,7 @@ def test_answers_are_kept_for_every_worker(clean_engine: Engine, run_id: uuid.UU
 
 def test_many_calls_share_a_transaction(clean_engine: Engine, run_id: uuid.UUID) -> None:
     async def work() -> None:
-        mine = books(clean_engine, run_id)
+        mine = ledger_of(clean_engine, run_id)
         calls = await asyncio.gather(*(mine.open(CALL) for _ in range(200)))
         assert len(set(calls)) == 200
         await asyncio.gather(*(mine.close(call, Outcome(200, (6, 0, 4))) for call in calls))

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from monosemy.interp.judging.books import BudgetSpent, Intent, Outcome, most
+from monosemy.interp.judging.ledger import BudgetSpent, Intent, Outcome, most
 from monosemy.specs.parts import PriceSpec
 from service.database.judge_tables import JudgeAnswer, JudgeCall, Spend
 from service.database.session import transaction
@@ -36,8 +36,8 @@ class _Entry:
     done: asyncio.Future[Any]
 
 
-class PostgresBooks:
-    """``Books`` of one run, for one event loop.  Waits for a database that is away."""
+class PostgresLedger:
+    """``Ledger`` of one run, for one event loop.  Waits for a database that is away."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from monosemy.interp.lab import Lab
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.saes import registry
 from monosemy.specs import TopKSpec
@@ -22,7 +22,7 @@ def long_host(tokenizer: Any, architecture: str = "llama") -> HostModel:
     return HostModel.wrap(model, tokenizer, architecture)
 
 
-def planted_lab(host: HostModel, token: int, site: str = SITE) -> Lab:
+def planted_hosted_sae(host: HostModel, token: int, site: str = SITE) -> HostedSAE:
     """Latent 0 reads and writes the direction that raises ``token``; the others are at random."""
     sae = registry.create(TopKSpec(d_sae=16, k=2), host.d_model)
     sae.initialise(torch.Generator().manual_seed(0))
@@ -31,4 +31,4 @@ def planted_lab(host: HostModel, token: int, site: str = SITE) -> Lab:
         sae.W_dec[0] = (weights_DV * gain_D[:, None])[:, token]
         sae.W_dec[0] *= 3.0 / sae.W_dec[0].norm()  # imports need not be normalised
         sae.W_enc[:, 0] = sae.W_dec[0] / 9.0
-    return Lab(host, sae.to(host.device), site)
+    return HostedSAE(host, sae.to(host.device), site)

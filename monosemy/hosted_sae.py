@@ -12,7 +12,7 @@ from monosemy.saes.base import SAE
 
 
 @dataclass(frozen=True)
-class Lab:
+class HostedSAE:
     """A host model, an SAE of it, and the site where it is hooked."""
 
     host: HostModel

@@ -14,7 +14,7 @@ from torch import nn
 from monosemy.errors import ModelError
 
 
-def shed(model: nn.Module, blocks: Iterable[nn.Module]) -> list[str]:
+def unload_layers(model: nn.Module, blocks: Iterable[nn.Module]) -> list[str]:
     """Frees the parameters of ``blocks`` and of an unembedding that is not the embedding's.
 
     Returns the names of what was freed; what a kept module shares stays.
@@ -37,7 +37,7 @@ def shed(model: nn.Module, blocks: Iterable[nn.Module]) -> list[str]:
     return names
 
 
-def bring_back(model: nn.Module, names: Iterable[str], whole: nn.Module) -> None:
+def reload_layers(model: nn.Module, names: Iterable[str], whole: nn.Module) -> None:
     """Puts the parameters ``names`` of ``whole`` back into ``model``.
 
     ``ModelError``, with nothing put back, if ``whole`` is no longer the same model: its files may

@@ -17,7 +17,7 @@ Side = Literal["input", "output"]
 Edit = Callable[[Tensor], Tensor]
 
 
-class Tap(NamedTuple):
+class HookPoint(NamedTuple):
     """One side of one module: its first tensor argument, or its (first) result."""
 
     module: nn.Module
@@ -39,7 +39,7 @@ class _Hooks:
         self.shape = shape
         self._handles: list[RemovableHandle] = []
 
-    def _watch(self, tap: Tap, use: Callable[[Tensor], Tensor | None]) -> None:
+    def _watch(self, point: HookPoint, use: Callable[[Tensor], Tensor | None]) -> None:
         def exchange(value: Tensor) -> Tensor | None:
             new = use(self._unflatten(value))
             return None if new is None else new.reshape(value.shape)
@@ -56,10 +56,10 @@ class _Hooks:
             new = exchange(kwargs[name])
             return None if new is None else (args, {**kwargs, name: new})
 
-        if tap.side == "output":
-            handle = tap.module.register_forward_hook(on_output)
+        if point.side == "output":
+            handle = point.module.register_forward_hook(on_output)
         else:
-            handle = tap.module.register_forward_pre_hook(on_input, with_kwargs=True)
+            handle = point.module.register_forward_pre_hook(on_input, with_kwargs=True)
         self._handles.append(handle)
 
     def _unflatten(self, value: Tensor) -> Tensor:
@@ -84,29 +84,29 @@ class _Hooks:
 
 
 class Recorder(_Hooks):
-    """Collects the tensors at ``taps``; with ``stop_when_full`` ends the forward at the last.
+    """Collects the tensors at ``points``; with ``stop_when_full`` ends the forward at the last.
 
     As a context manager it swallows its own ``StopForward`` and removes its hooks.
     """
 
     def __init__(
-        self, taps: Iterable[Tap], shape: tuple[int, int], stop_when_full: bool = True
+        self, points: Iterable[HookPoint], shape: tuple[int, int], stop_when_full: bool = True
     ) -> None:
         super().__init__(shape)
-        self.taps = list(dict.fromkeys(taps))
-        self.values: dict[Tap, Tensor] = {}
+        self.points = list(dict.fromkeys(points))
+        self.values: dict[HookPoint, Tensor] = {}
         self.stop_when_full = stop_when_full
 
     def __enter__(self) -> Recorder:
-        for tap in self.taps:
-            self._watch(tap, self._recorder(tap))
+        for point in self.points:
+            self._watch(point, self._recorder(point))
         return self
 
-    def _recorder(self, tap: Tap) -> Callable[[Tensor], None]:
+    def _recorder(self, point: HookPoint) -> Callable[[Tensor], None]:
         def record(value: Tensor) -> None:
-            last = self.stop_when_full and len(self.values) + 1 == len(self.taps)
+            last = self.stop_when_full and len(self.values) + 1 == len(self.points)
             # A copy, since some models go on to add in place; nothing goes on after the last.
-            self.values[tap] = value.detach() if last else value.detach().clone()
+            self.values[point] = value.detach() if last else value.detach().clone()
             if last:
                 raise StopForward
 
@@ -114,18 +114,18 @@ class Recorder(_Hooks):
 
 
 class Editor(_Hooks):
-    """Replaces the tensors at taps by what their edits return, for as long as it is open.
+    """Replaces the tensors at points by what their edits return, for as long as it is open.
 
-    Several edits of one tap are applied in the order given.
+    Several edits of one point are applied in the order given.
     """
 
-    def __init__(self, edits: Sequence[tuple[Tap, Edit]], shape: tuple[int, int]) -> None:
+    def __init__(self, edits: Sequence[tuple[HookPoint, Edit]], shape: tuple[int, int]) -> None:
         super().__init__(shape)
         self.edits = edits
 
     def __enter__(self) -> Editor:
-        for tap, edit in self.edits:
-            self._watch(tap, edit)
+        for point, edit in self.edits:
+            self._watch(point, edit)
         return self
 
 

@@ -80,7 +80,7 @@ class Outcome:
         return most(intent, price) if self.answered or self.status is None else 0.0
 
 
-class Books(Protocol):
+class Ledger(Protocol):
     """Where calls and answers are entered."""
 
     price: PriceSpec
@@ -92,7 +92,7 @@ class Books(Protocol):
         """Enters how it ended."""
 
     async def taken_over(self, calls: Sequence[str]) -> None:
-        """Strikes calls, by the id they were sent with, whose answers other calls of the same books
+        """Strikes calls, by the id they were sent with, whose answers other calls of this ledger
         wait for: one answer is paid for once.  Passes over those that are not open here."""
 
     async def recall(self, key: str) -> dict[str, Any] | None:
@@ -116,7 +116,7 @@ def most(intent: Intent, price: PriceSpec) -> float:
     return cost_of(price, intent.prompt_tokens, 0, intent.completion_tokens)
 
 
-class MemoryBooks:
+class MemoryLedger:
     """For one process: sums, a budget, and answers for as long as it lives."""
 
     def __init__(self, price: PriceSpec | None = None, budget: float | None = None) -> None:
@@ -144,7 +144,7 @@ class MemoryBooks:
         self.cost += outcome.cost(self._under_way.pop(call), self.price)
 
     async def taken_over(self, calls: Sequence[str]) -> None:
-        """Nothing: these books die with the process that made the calls."""
+        """Nothing: this ledger ends with the process that made the calls."""
 
     def _reserved(self, further: Intent) -> float:
         return sum(most(intent, self.price) for intent in (further, *self._under_way.values()))

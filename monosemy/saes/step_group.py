@@ -1,10 +1,10 @@
 """What a training step needs to know of the whole batch and the whole dictionary.
 
-An SAE's ``peers`` are the processes that take its steps together with this one.  Here there are
-none; ``monosemy.training.distributed`` has those that share a batch (``Replicas``) or a dictionary
-(``Shards``).  Whatever a loss takes from the batch as a whole (its variance, a mean that enters
-something nonlinear, a selection over tokens) and whatever an encoder or decoder takes from all
-latents goes through them, so that a step is the same however many processes take it.
+An SAE's ``group`` stands for the processes that take its steps together with this one.  Here there
+are none; ``monosemy.training.distributed`` has those that share a batch (``Replicas``) or a
+dictionary (``Shards``).  Whatever a loss takes from the batch as a whole (its variance, a mean that
+enters something nonlinear, a selection over tokens) and whatever an encoder or decoder takes from
+all latents goes through them, so that a step is the same however many processes take it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class Peers:
+class StepGroup:
     """A process alone."""
 
     processes = 1
@@ -80,4 +80,4 @@ class Peers:
         return values
 
 
-ALONE = Peers()
+ALONE = StepGroup()

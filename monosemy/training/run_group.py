@@ -1,9 +1,9 @@
 """Who takes part in a training run, and who does what: one process, or several of equal standing.
 
-Each process of a crew reads its own share of the text through its own host model and buffer.  What
-the SAE's steps need of each other is the business of its peers (``distributed``); what the run
-needs (one set of statistics to start from, one moment to save and to stop, one SAE at the end) goes
-through the crew.
+Each process reads its own share of the text through its own host model and buffer.  What a step
+needs of the other processes goes through the SAE's ``StepGroup`` (``distributed``); what the run
+needs (one set of statistics to start from, one step to save and to stop at, one SAE at the end)
+goes through its ``RunGroup``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from monosemy.specs import SAESpec, TrainingSpec
 from monosemy.training.distributed import Replicas, Shards, all_reduced, gathered
 
 
-class Crew:
+class RunGroup:
     """A process alone.  Every method but those of ``rank`` is called by all, in the same order."""
 
     rank = 0
@@ -80,7 +80,7 @@ class Crew:
         return density_F
 
 
-class _Processes(Crew):
+class _Processes(RunGroup):
     def __init__(self, stop_asked: Callable[[], bool] = lambda: False) -> None:
         """``stop_asked`` is polled at every step; one process that sees it is enough."""
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
@@ -118,18 +118,18 @@ class _Processes(Crew):
         return self._stop_asked()
 
 
-class BatchCrew(_Processes):
+class BatchGroup(_Processes):
     """Every process holds the whole SAE and trains it on its share of each batch."""
 
     def create(
         self, spec: SAESpec, d_in: int, d_out: int | None, generator: torch.Generator
     ) -> SAE:
         sae = super().create(spec, d_in, d_out, generator)
-        sae.peers = Replicas()
+        sae.group = Replicas()
         return sae
 
 
-class DictionaryCrew(_Processes):
+class DictionaryGroup(_Processes):
     """Every process holds a part of the latents and trains it on the batches of all."""
 
     def batch(self, own_NW: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class DictionaryCrew(_Processes):
             part.b_enc.copy_(whole.b_enc[mine])
             part.W_dec.copy_(whole.W_dec[mine])
             part.b_dec.copy_(whole.b_dec)
-        part.peers = Shards(part.b_dec)
+        part.group = Shards(part.b_dec)
         return part
 
     def whole(self, sae: SAE, spec: SAESpec) -> SAE:
@@ -163,7 +163,7 @@ class DictionaryCrew(_Processes):
         return gathered(density_F)
 
 
-ALONE = Crew()
+ALONE = RunGroup()
 
 
 @contextmanager
@@ -171,8 +171,8 @@ def joined(
     training: TrainingSpec,
     device: torch.device,
     stop_asked: Callable[[], bool] = lambda: False,
-) -> Iterator[Crew]:
-    """The crew of the processes that torchrun started (``RANK``, ``WORLD_SIZE`` and so on in the
+) -> Iterator[RunGroup]:
+    """The group of the processes that torchrun started (``RANK``, ``WORLD_SIZE`` and so on in the
     environment), joined for as long as the context lasts; ``ALONE`` where this is the only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
@@ -181,7 +181,7 @@ def joined(
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        kind = BatchCrew if training.split == "batch" else DictionaryCrew
+        kind = BatchGroup if training.split == "batch" else DictionaryGroup
         yield kind(stop_asked)
     finally:
         dist.destroy_process_group()
