@@ -13,11 +13,11 @@ from service.features import endpoints as features
 from service.inference import contrast, steering
 from service.inference import endpoints as inference
 from service.keys import endpoints as keys
+from service.kit.problems import documented
+from service.kit.query_names import known_query_names
 from service.lists import endpoints as lists
 from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
-from service.problems import documented
-from service.query_names import known_query_names
 from service.queues import endpoints as queues
 from service.reports import endpoints as reports
 from service.runs import endpoints as runs

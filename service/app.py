@@ -16,26 +16,26 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from monosemy.errors import MonosemyError
-from service import problems
 from service.api import TAGS, router
 from service.audit.middleware import AuditLog
-from service.conditional import Conditional
-from service.context import AppContext
+from service.concurrency.lanes import Lanes
+from service.concurrency.shared import Shared
 from service.database.session import make_engine
 from service.docs import openapi
+from service.edge.conditional import Conditional
+from service.edge.context import AppContext
+from service.edge.middleware import LoopbackOnly, RequestBoundary, is_loopback
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.keys.service import digest
-from service.lanes import Lanes
-from service.logs import configure_logging
-from service.middleware import LoopbackOnly, RequestBoundary, is_loopback
+from service.kit import problems
 from service.models.tokens import TokenTables
+from service.observability.logs import configure_logging
+from service.observability.tracing import configure_tracing
 from service.settings import Settings, get_settings
-from service.shared import Shared
 from service.system import endpoints as system
 from service.system.checks import READY_SECONDS, Checks
 from service.system.metrics import DatabaseCollector, HttpMetrics
-from service.tracing import configure_tracing
 from service.version import version
 
 POOL_SIZE = 10

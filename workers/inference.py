@@ -1,7 +1,8 @@
 """The warm inference server (``python -m workers.inference``): activations and embeddings.
 
-Only parts of this service are let in (``service.door``).  What they name is looked at again here,
-where it is loaded: folders and repositories have to be allowed by this server's own settings.
+Only parts of this service are let in (``service.edge.inner_access``).  What they name is looked at
+again here, where it is loaded: folders and repositories have to be allowed by this server's own
+settings.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from starlette.middleware import Middleware
 
 from monosemy.errors import MonosemyError
 from monosemy.workspace import Workspace
-from service import logs, problems, tracing
-from service.bodies import BodyLimit
-from service.door import PartsOnly, check_inner_exposure
-from service.middleware import RequestBoundary
-from service.problems import Problem, unavailable
-from service.routing import quiet
+from service.edge.bodies import BodyLimit
+from service.edge.inner_access import PartsOnly, check_inner_exposure
+from service.edge.middleware import RequestBoundary
+from service.edge.routing import quiet
+from service.edge.server import serve
+from service.kit import problems
+from service.kit.problems import Problem, unavailable
+from service.observability import logs, tracing
 from service.runs.sources import check_model, check_path
-from service.server import serve
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
 from workers.failures import describe_failure, is_out_of_memory, without_secrets

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from monosemy.progress import Reporter, StageProgress
-from service import tracing
 from service.database.session import transaction
+from service.observability import tracing
 from service.runs import repository
 from service.runs.lifecycle import LostLease
 from workers.failures import is_passing

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from monosemy.errors import DataError
 from service.database.session import transaction
 from service.database.tables import Sae
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.saes.repository import find_sae
 
 

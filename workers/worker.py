@@ -22,9 +22,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import Cancelled, MonosemyError, Stopped
-from service import logs, tracing
 from service.database.session import make_engine, transaction
 from service.database.tables import Run
+from service.observability import logs, tracing
 from service.runs import lifecycle
 from service.runs.lifecycle import LostLease
 from service.runs.wake import actor_name, broker_for, wake

@@ -10,10 +10,11 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
-from service.context import SessionDep
 from service.database.tables import AuditEntry
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CanAdminister
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -22,8 +23,7 @@ from service.pagination import (
     decode_cursor,
     encode_cursor,
 )
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
 
 router = Router(prefix="/audit", tags=["system"])
 

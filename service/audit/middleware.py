@@ -9,11 +9,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monosemy.redaction import without_keys
-from service.context import AppContext
 from service.database.session import transaction
 from service.database.tables import AuditEntry
-from service.middleware import method_label, route_template
-from service.routing import READING_METHODS, changes_something
+from service.edge.context import AppContext
+from service.edge.middleware import method_label, route_template
+from service.edge.routing import READING_METHODS, changes_something
 
 _LONGEST = 500
 

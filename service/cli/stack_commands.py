@@ -110,7 +110,7 @@ def serve(host: Host = None, port: Port = None) -> None:
     # The app itself refuses a public address without keys, so its settings must know the address.
     settings = settings_with(host=host, port=port)
     from service.app import create_app
-    from service.server import serve as serve_app
+    from service.edge.server import serve as serve_app
 
     app = create_app(settings)
     # What is imported stays: looking through it again and again held requests up for 0.1 s.

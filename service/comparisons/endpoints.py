@@ -10,11 +10,12 @@ from fastapi import Path, Query, Response
 from service.comparisons import repository
 from service.comparisons.schemas import ComparisonView, FeatureLinks, FeatureMatch
 from service.comparisons.service import links, matches, view
-from service.context import SessionDep
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -25,8 +26,7 @@ from service.pagination import (
     encode_cursor,
     encode_time_cursor,
 )
-from service.problems import documented, invalid
-from service.routing import Router
+from service.kit.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
-from service.problems import not_found
+from service.kit.problems import not_found
 
 Row = tuple[Comparison, Sae, Sae]
 """A comparison with its first and its second SAE."""

@@ -21,7 +21,7 @@ from service.comparisons.schemas import (
 from service.database.comparison_tables import FeatureLink
 from service.database.tables import Sae
 from service.features.repository import find_feature, labels_of
-from service.problems import not_found
+from service.kit.problems import not_found
 from service.saes.repository import no_such_sae
 
 

@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
 
+from service.concurrency.shared import Shared
 from service.docs.page import render
+from service.edge.routing import Router
 from service.keys.authorize import ForAnybody
-from service.routing import Router
-from service.shared import Shared
 
 router = Router(include_in_schema=False, dependencies=[ForAnybody])
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from monosemy.specs import RunSpec
-from service.problems import ProblemDetail, documented
+from service.kit.problems import ProblemDetail, documented
 
 _REFERENCE = "#/components/schemas/{model}"
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import BackgroundTasks, Path, Query, Request, Response
 
 from monosemy.specs import ExplainRun, ScoreRun
-from service.context import ContextDep, SessionDep
 from service.database.session import transaction
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
 from service.explanations import repository
 from service.explanations.given_scores import store_given_score
 from service.explanations.schemas import (
@@ -35,7 +36,7 @@ from service.explanations.service import (
 from service.features.endpoints import Index
 from service.features.schemas import ExplanationBrief
 from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -44,8 +45,7 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import Problem, documented
-from service.routing import Router
+from service.kit.problems import Problem, documented
 from service.runs.idempotency import IdempotencyKey
 from service.runs.schemas import RunFamily
 from service.runs.submission import submitted

@@ -17,7 +17,7 @@ from service.features.schemas import ExplanationBrief, ScoreDetail
 from service.features.service import no_such_feature
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.problems import Problem, not_found
+from service.kit.problems import Problem, not_found
 from service.saes.repository import no_such_sae
 
 HUMAN = "human"

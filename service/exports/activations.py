@@ -12,7 +12,7 @@ import numpy.typing as npt
 from monosemy.errors import DataError
 from monosemy.workspace import Workspace
 from service.database.tables import Sae
-from service.problems import Problem, invalid, not_found
+from service.kit.problems import Problem, invalid, not_found
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,9 @@ from fastapi import Path, Query
 from starlette.responses import StreamingResponse
 
 from monosemy.workspace import Workspace
-from service.context import ContextDep
 from service.database.session import transaction
+from service.edge.context import ContextDep
+from service.edge.routing import Router
 from service.exports.activations import (
     activation_batches,
     activation_schema,
@@ -20,8 +21,7 @@ from service.exports.activations import (
 from service.exports.features import feature_batches, feature_schema
 from service.exports.stream import MEDIA_TYPES, Form, begun, streamed
 from service.keys.authorize import CanRead
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from starlette.responses import StreamingResponse
 
-from service.places import Lane
-from service.streams import each_in
+from service.concurrency.places import Lane
+from service.concurrency.streams import each_in
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,8 +7,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.pagination import decode_cursor, encode_cursor
-from service.problems import invalid
+from service.kit.pagination import decode_cursor, encode_cursor
+from service.kit.problems import invalid
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from service.context import ContextDep, SessionDep
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
 from service.features.cursor import FeatureListing
 from service.features.schemas import (
     ExamplePage,
@@ -17,9 +18,8 @@ from service.features.schemas import (
 )
 from service.features.service import example_page, feature_page, page_of_features
 from service.keys.authorize import CanRead
-from service.pagination import DEFAULT_LIMIT, CursorParam, Limit, Page
-from service.problems import documented, invalid
-from service.routing import Router
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Page
+from service.kit.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags.words import Tag

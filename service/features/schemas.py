@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.index.evidence import FeatureEvidence
-from service.pagination import Page
+from service.kit.pagination import Page
 from service.saes.schemas import SaeSummary
 
 FeatureSort = Literal["index", "density", "max_activation", "score"]

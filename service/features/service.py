@@ -33,9 +33,9 @@ from service.features.schemas import (
     ScoreBrief,
     ScoreDetail,
 )
+from service.kit.pagination import Page, cut, decode_cursor, encode_cursor
+from service.kit.problems import Problem, invalid, not_found
 from service.models.tokens import TokenTables
-from service.pagination import Page, cut, decode_cursor, encode_cursor
-from service.problems import Problem, invalid, not_found
 from service.saes.repository import no_such_sae
 from service.saes.schemas import SaeSummary
 

@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from monosemy.errors import MonosemyError
-from service import logs, tracing
+from service.observability import logs, tracing
 from service.settings import Settings
 
 CONNECT_SECONDS = 2.0

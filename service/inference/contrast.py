@@ -9,8 +9,9 @@ from typing import Any
 
 from fastapi import Response
 
-from service.context import AppContext, ContextDep
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
 from service.features.repository import labels_of
 from service.inference.contrast_schemas import (
     ContrastFeature,
@@ -22,8 +23,7 @@ from service.inference.rerank import rerank
 from service.inference.service import inference_problems, sae_body
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
-from service.problems import documented
-from service.routing import Router, reads_only
+from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
 

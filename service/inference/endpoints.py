@@ -6,8 +6,9 @@ from functools import partial
 
 from fastapi import Response
 
-from service.context import AppContext, ContextDep
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
 from service.inference.schemas import (
     ActivationsRequest,
     ActivationsResponse,
@@ -26,9 +27,8 @@ from service.inference.service import (
 )
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
+from service.kit.problems import documented
 from service.models.repository import find_model
-from service.problems import documented
-from service.routing import Router, reads_only
 from service.saes.repository import find_sae
 from service.saes.schemas import ModelBrief, SaeSummary
 

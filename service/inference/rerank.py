@@ -11,9 +11,9 @@ from pgvector import HalfVector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.context import AppContext
 from service.database.session import transaction
 from service.database.tables import Explanation
+from service.edge.context import AppContext
 from service.features.repository import labels_of
 from service.inference.client import InferenceAway, InferenceRefused
 from service.search.embed import embed_text

@@ -19,7 +19,7 @@ from service.inference.schemas import (
     SaeChoice,
     TokenActivations,
 )
-from service.problems import Problem, invalid, unavailable
+from service.kit.problems import Problem, invalid, unavailable
 from service.saes.repository import find_sae
 
 Found = tuple[Sae, Model]

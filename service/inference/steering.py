@@ -14,8 +14,10 @@ from typing import Any
 from fastapi import Response
 from sqlalchemy.orm import Session
 
-from service.context import AppContext, ContextDep
+from service.concurrency.streams import HeldStream, SharedGenerator, each_in
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
 from service.features.repository import labels_of, max_activations
 from service.inference.client import InferenceAway, InferenceRefused, fault_for
 from service.inference.service import inference_problems, sae_body
@@ -29,11 +31,9 @@ from service.inference.steering_schemas import (
 )
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
-from service.problems import documented, invalid
-from service.routing import Router, reads_only
+from service.kit.problems import documented, invalid
 from service.saes.repository import find_sae
 from service.saes.schemas import SaeSummary
-from service.streams import HeldStream, SharedGenerator, each_in
 
 router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 

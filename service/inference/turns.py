@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import Response
 from pydantic import BaseModel
 
-from service.context import AppContext
+from service.edge.context import AppContext
 
 
 async def answered(

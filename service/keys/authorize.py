@@ -12,10 +12,10 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.context import AppContext, ContextDep
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
 from service.keys.service import allows, is_well_formed, recognise
-from service.problems import Problem
+from service.kit.problems import Problem
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -31,7 +31,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 class Scope:
     """``Depends(Scope("run"))``: passes everybody in open mode, else keys with that scope.
 
-    A route of ``service.routing`` looks for it before it reads anything of the request's body.
+    A route of ``service.edge.routing`` looks for it before it reads anything of the request's body.
     """
 
     def __init__(self, needed: str) -> None:

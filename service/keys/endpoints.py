@@ -7,12 +7,13 @@ from typing import Annotated
 
 from fastapi import Path, Response
 
-from service.context import ContextDep, SessionDep
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
 from service.keys import repository
 from service.keys.authorize import CanAdminister
 from service.keys.schemas import KeyView, MadeKey, NewKey
 from service.keys.service import create_key, digest
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -21,8 +22,7 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import documented, not_found
-from service.routing import Router
+from service.kit.problems import documented, not_found
 
 router = Router(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 
 from service.keys.authorize import Caller
-from service.problems import Problem
+from service.kit.problems import Problem
 
 DEFAULT_PRIORITY = 0
 

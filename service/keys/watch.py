@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
-from service.context import AppContext
+from service.concurrency.places import Lane
 from service.database.session import transaction
+from service.edge.context import AppContext
 from service.keys import repository
-from service.places import Lane
 
 EVERY_SECONDS = 2.0
 """How often a stream's key is looked at."""

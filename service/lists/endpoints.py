@@ -7,12 +7,11 @@ from typing import Annotated
 from fastapi import Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from service.context import ContextDep, SessionDep
 from service.database.session import transaction
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CallerDep, CanRead, CanRun
-from service.lists import repository, service
-from service.lists.schemas import ExportFormat, ListChange, ListDetail, ListSummary, NewList
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -21,8 +20,9 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
+from service.lists import repository, service
+from service.lists.schemas import ExportFormat, ListChange, ListDetail, ListSummary, NewList
 from service.saes.repository import find_sae
 
 router = Router(prefix="/lists", tags=["lists"])

@@ -11,11 +11,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.csv_text import csv_lines
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
+from service.kit.csv_text import csv_lines
+from service.kit.pagination import Page, cut, decode_cursor, encode_cursor
+from service.kit.problems import Problem, invalid, not_found
 from service.lists import repository
 from service.lists.schemas import (
     MOST_OF_A_LIST,
@@ -29,8 +31,6 @@ from service.lists.schemas import (
     NewEntry,
     NewList,
 )
-from service.pagination import Page, cut, decode_cursor, encode_cursor
-from service.problems import Problem, invalid, not_found
 
 _EXPORTED_AT_ONCE = 1000
 _COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation", "note")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from service.context import SessionDep
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.models.repository import list_models
-from service.models.schemas import ModelSummary
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -15,8 +14,9 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
+from service.models.repository import list_models
+from service.models.schemas import ModelSummary
 
 router = Router(prefix="/models", tags=["models"], dependencies=[CanRead])
 

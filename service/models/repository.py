@@ -11,7 +11,7 @@ from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Model, Sae
-from service.problems import not_found
+from service.kit.problems import not_found
 
 WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
 

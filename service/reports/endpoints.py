@@ -10,12 +10,12 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from monosemy.interp.report.page import report_page
-from service.context import AppContext, ContextDep
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.problems import documented
+from service.kit.problems import documented
 from service.reports.service import sae_report
-from service.routing import Router
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 

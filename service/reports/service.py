@@ -12,7 +12,7 @@ from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.table import FeatureScores
 from monosemy.specs import PriceSpec
 from service.database.tables import Sae
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.reports.repository import report_rows, scored_features
 from service.settings import Settings
 

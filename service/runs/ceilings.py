@@ -16,7 +16,7 @@ from monosemy.specs import (
     TrainRun,
 )
 from monosemy.specs.memory import training_bytes
-from service.problems import invalid
+from service.kit.problems import invalid
 from service.settings import Settings
 
 LEAST_WIDTH = 16

@@ -11,7 +11,7 @@ from monosemy.errors import ConflictError
 from service.database.tables import Run
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.problems import not_found
+from service.kit.problems import not_found
 from service.runs import repository
 from service.runs.lifecycle import ENDED
 

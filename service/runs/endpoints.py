@@ -12,13 +12,14 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from monosemy.specs import parse_spec
-from service import logs
-from service.context import AppContext, ContextDep, SessionDep
+from service.concurrency.streams import HeldStream
 from service.database.session import transaction
 from service.database.tables import Run
+from service.edge.context import AppContext, ContextDep, SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -27,8 +28,8 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import documented, not_found
-from service.routing import Router
+from service.kit.problems import documented, not_found
+from service.observability import logs
 from service.runs.deletion import delete_run
 from service.runs.events_stream import EventFeed, event_stream
 from service.runs.idempotency import IdempotencyKey
@@ -36,7 +37,6 @@ from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
 from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.runs.submission import announce, check_names, family_of, submitted
-from service.streams import HeldStream
 
 router = Router(prefix="/runs", tags=["runs"])
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import Engine
 
-from service.places import Lane
+from service.concurrency.places import Lane
 from service.runs.queries import EventRow, family_events, state_of
 from service.runs.schemas import TERMINAL, RunEventMessage
 

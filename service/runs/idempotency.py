@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs import Part
 from monosemy.workspace import fingerprint
 from service.database.tables import Submission
-from service.problems import Problem, invalid
+from service.kit.problems import Problem, invalid
 
 KEPT = dt.timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")

@@ -15,10 +15,10 @@ from monosemy.specs import (
     TextSpec,
 )
 from monosemy.workspace import Workspace
-from service.outbound import AllowList, HubNames, parse_address
-from service.problems import invalid
+from service.kit.problems import invalid
 from service.runs.places import FILES, PACKAGED, artifact_refused, begins_as_path, path_refused
 from service.settings import Settings
+from service.settings.outbound import AllowList, HubNames, parse_address
 from service.uploads import store as uploads
 
 

@@ -10,12 +10,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monosemy.specs import PENDING_SAE, CompareRun, ModelSpec, Part
-from service import logs
-from service.context import AppContext
 from service.database.tables import Explanation, Model, Sae
+from service.edge.context import AppContext
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.problems import Problem, invalid, not_found
+from service.kit.problems import Problem, invalid, not_found
+from service.observability import logs
 from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 
 from monosemy.training.page import training_page
-from service.context import SessionDep
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.problems import documented, not_found
-from service.routing import Router
+from service.kit.problems import documented, not_found
 from service.runs.queries import get_family, training_readings
 from service.runs.schemas import TERMINAL
 

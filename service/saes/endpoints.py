@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from service.context import SessionDep
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -17,8 +18,7 @@ from service.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
 from service.saes.deletion import delete_sae
 from service.saes.repository import count_features, find_sae, list_saes
 from service.saes.schemas import FeatureCounts, SaeDetail, SaeSummary

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
 from service.database.tables import Explanation, Feature, Model, Sae, Score
+from service.kit.problems import Problem, not_found
 from service.models.repository import WITHOUT_TOKENS
-from service.problems import Problem, not_found
 
 
 def named(reference: str) -> ColumnElement[bool]:

@@ -7,10 +7,10 @@ import math
 import uuid
 from functools import partial
 
-from service.context import AppContext
 from service.database.tables import EMBEDDING_DIMENSIONS
+from service.edge.context import AppContext
 from service.inference.client import InferenceAway, InferenceRefused
-from service.problems import Problem
+from service.kit.problems import Problem
 
 BUSY = "The embedder is busy with other searches; this answer goes by words alone."
 

@@ -11,13 +11,13 @@ from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.context import ContextDep
 from service.database.session import transaction
+from service.edge.context import ContextDep
+from service.edge.routing import Router
 from service.features.endpoints import Density, check_densities
 from service.features.schemas import ExplanationBrief, ScoreBrief
 from service.keys.authorize import CanRead, KeyId
-from service.problems import documented
-from service.routing import Router
+from service.kit.problems import documented
 from service.saes.repository import find_sae, ids_of_model
 from service.search.embed import embed_in_turn
 from service.search.fusion import Fused, fuse

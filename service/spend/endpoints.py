@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import Query
 
-from service.context import SessionDep
-from service.instants import Instant
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.problems import documented
-from service.routing import Router
+from service.kit.instants import Instant
+from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.spend import repository
 from service.spend.schemas import Grouping, SpendRow, SpendTable

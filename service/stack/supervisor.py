@@ -204,7 +204,7 @@ class Stack:
         return [("judge", command, f"http://{LOCAL}:{port}/health", JUDGE_SECONDS)]
 
     def _api_command(self) -> list[str]:
-        return ["service.server", "--host", self.settings.host, "--port", str(self._port)]
+        return ["service.edge.server", "--host", self.settings.host, "--port", str(self._port)]
 
     def _values(self) -> dict[str, Any]:
         """Every setting, as this stack has it."""

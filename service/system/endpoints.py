@@ -6,10 +6,10 @@ from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.context import ContextDep
+from service.edge.context import ContextDep
+from service.edge.routing import Router, quiet
 from service.keys.authorize import CanRead, ForAnybody
-from service.problems import RETRY_SECONDS, documented
-from service.routing import Router, quiet
+from service.kit.problems import RETRY_SECONDS, documented
 from service.system.checks import PATIENCE_SECONDS, unanswered
 from service.system.schemas import Health, Readiness
 from service.version import version

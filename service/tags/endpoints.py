@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 
-from service.context import SessionDep
+from service.edge.context import SessionDep
+from service.edge.routing import Router
 from service.explanations.service import require_feature
 from service.features.endpoints import Index
 from service.features.service import no_such_feature
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
-from service.pagination import (
+from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
@@ -21,8 +22,7 @@ from service.pagination import (
     decode_cursor,
     encode_cursor,
 )
-from service.problems import documented, invalid
-from service.routing import Router
+from service.kit.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository

@@ -16,12 +16,12 @@ from starlette.concurrency import run_in_threadpool
 from monosemy.errors import DataError
 from monosemy.formats.archive import Limits
 from monosemy.workspace import Workspace
-from service.context import AppContext, ContextDep, SessionDep
 from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep, SessionDep
+from service.edge.routing import Router, body_limit
 from service.keys.authorize import CallerDep, CanRun
 from service.keys.ownership import check_owner
-from service.problems import documented, invalid, not_found, unavailable
-from service.routing import Router, body_limit
+from service.kit.problems import documented, invalid, not_found, unavailable
 from service.uploads import store
 from service.uploads.receive import receive
 from service.uploads.schemas import Upload, UploadedFile

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from monosemy.errors import DataError
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.uploads.store import Received, check_received_name
 
 _PIECE = 2**20

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.settings_table import settings_table
+from service.settings.table import settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_settings_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert settings_table() in page, "run: python -m service.settings_table"
+    assert settings_table() in page, "run: python -m service.settings.table"
 
 
 def test_every_setting_is_explained() -> None:

@@ -10,7 +10,6 @@ import importlib.util
 import re
 
 import pytest
-from tests.support.planted_hosted_sae import planted_hosted_sae
 
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.scorers.base import ScoringExamples, result_of
@@ -22,6 +21,7 @@ from monosemy.specs import ModelSpec
 from monosemy.specs.parts import InterventionSpec
 from monosemy.workspace import Workspace
 from tests.support.interp_examples import example, positives, scoring_examples
+from tests.support.planted_hosted_sae import planted_hosted_sae
 
 pytestmark = [
     pytest.mark.campaign,

@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import pytest
-from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -22,6 +21,7 @@ from monosemy.interp.steering import Addition, Steering
 from monosemy.interp.tools import Tools
 from monosemy.specs.parts import InterventionSpec, ScoringSpec
 from tests.support.interp_examples import CITIES, example, positives, scoring_examples
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 SPEC = InterventionSpec(kl=0.9, new_tokens=8)
 EXAMPLES = ScoringExamples(0, tuple(positives()), {})

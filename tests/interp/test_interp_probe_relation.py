@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.planted_hosted_sae import long_host
 
 from monosemy.errors import DataError
 from monosemy.interp.probe.items import JudgedItem
@@ -16,6 +15,7 @@ from monosemy.interp.probe.probe import WEIGHTS, Probe
 from monosemy.interp.probe.relation import RELATION, Relation
 from monosemy.interp.probe.states import ProbeStates
 from monosemy.interp.probe.train import fit_probe
+from tests.support.planted_hosted_sae import long_host
 
 LAYERS, WIDTH, FEATURES, EACH = 3, 40, 24, 12
 SOURCE = {"depths": LAYERS}

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -28,6 +27,7 @@ from monosemy.specs import ScoringSpec
 from monosemy.specs.parts import JudgeSpec
 from monosemy.workspace import Workspace
 from tests.support.interp_examples import negatives, positives, scoring_examples
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 from tests.support.planted_probe import planted
 from tests.support.stub_server import Request, StubServer, good, texts_asked
 

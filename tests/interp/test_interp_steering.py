@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.planted_hosted_sae import SITE, long_host, planted_hosted_sae
 from torch import Tensor
 
 from monosemy.errors import DataError
@@ -17,6 +16,7 @@ from monosemy.models import splice
 from monosemy.models.host import HostModel
 from monosemy.saes import registry
 from monosemy.specs import TranscoderSpec
+from tests.support.planted_hosted_sae import SITE, long_host, planted_hosted_sae
 
 PROMPTS = [(0, 40, 41, 42, 43, 44), (0, 99), (0, 7, 200, 201)]
 SEEDS = [11, 12, 13]

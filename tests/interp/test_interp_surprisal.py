@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.planted_hosted_sae import long_host
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -21,6 +20,7 @@ from monosemy.interp.tools import Tools
 from monosemy.saes import registry
 from monosemy.specs import ScoringSpec, TopKSpec
 from tests.support.interp_examples import negatives, positives, scoring_examples
+from tests.support.planted_hosted_sae import long_host
 
 TEXTS = ["The moon.", "Rain fell on the old town all night long, and on the river.", "x", "", "No."]
 

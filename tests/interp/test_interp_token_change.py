@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 from monosemy.errors import DataError, SpecError
 from monosemy.hosted_sae import HostedSAE
@@ -23,6 +22,7 @@ from monosemy.interp.token_change import TokenChanges, gains
 from monosemy.interp.tools import Tools
 from monosemy.specs import ExplanationSpec, JudgeSpec, parse_part
 from tests.support.interp_examples import evidence, positives
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 from tests.support.stub_server import StubServer, good
 
 TOKEN = 300

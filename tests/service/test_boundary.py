@@ -15,12 +15,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from monosemy.errors import MonosemyError
-from service import logs
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
-from service.logs import JsonFormatter, configure_logging
-from service.middleware import is_loopback, route_template
+from service.edge.middleware import is_loopback, route_template
+from service.observability import logs
+from service.observability.logs import JsonFormatter, configure_logging
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
 from tests.support.loopback import loopback_client

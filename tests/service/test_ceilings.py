@@ -16,7 +16,7 @@ from monosemy.errors import DataError, ModelError
 from monosemy.specs import SweepRun, TrainRun, parse_spec
 from monosemy.specs.memory import training_bytes
 from service.app import create_app
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.runs.ceilings import check_ceilings, check_ceilings_here
 from service.settings import Settings
 from tests.specs.test_spec_bounds import unbounded

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from service.csv_text import csv_lines
+from service.kit.csv_text import csv_lines
 
 
 @pytest.mark.parametrize(

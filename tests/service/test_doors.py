@@ -23,10 +23,10 @@ from sqlalchemy import Engine, text
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
+from service.edge.routing import Router, reads_only
 from service.keys import watch
 from service.keys.authorize import CanRun
 from service.keys.service import create_key
-from service.routing import Router, reads_only
 from service.settings import Settings
 from tests.support.library_rows import add_library
 from tests.support.whole_api import served
@@ -129,7 +129,7 @@ def test_no_name_escapes_the_log_of_requests(
     client: TestClient, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     client.post(f"{API}/lists", json={"name": name})
-    with caplog.at_level(logging.DEBUG, "service.middleware"):
+    with caplog.at_level(logging.DEBUG, "service.edge.middleware"):
         caplog.clear()
         client.delete(f"{API}/lists/{name}")
         client.get(f"/{name}")
@@ -184,7 +184,7 @@ def test_callers_without_a_key_leave_no_rows(asked: Settings, engine: Engine) ->
 def test_long_paths_are_cut_in_the_log(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "service.middleware"):
+    with caplog.at_level(logging.INFO, "service.edge.middleware"):
         client.request("X" * 300, "/" + "y" * 5000)
     (record,) = [r for r in caplog.records if r.getMessage() == "request"]
     assert len(record.path) == 500 and record.method == "other"  # type: ignore[attr-defined]

@@ -27,8 +27,8 @@ from service.app import create_app
 from service.database.comparison_tables import Comparison
 from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
+from service.edge.routing import Router, scopes_of
 from service.keys.service import SCOPES, allows, create_key
-from service.routing import Router, scopes_of
 from service.settings import Settings
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
 from tests.support.library_rows import add_explanation, add_library

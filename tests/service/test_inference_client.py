@@ -20,7 +20,7 @@ from service.inference.client import (
     InferenceRefused,
 )
 from service.inference.service import inference_problems
-from service.problems import Problem
+from service.kit.problems import Problem
 
 
 @contextmanager

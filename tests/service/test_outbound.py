@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.outbound import Address, AllowList, HubNames, parse_address
 from service.settings import Settings
+from service.settings.outbound import Address, AllowList, HubNames, parse_address
 
 ALLOWED = AllowList(
     ["judge.example", "local.example:8000", "https://api.example/v1", "http://[::1]:9", "10.0.0.5"]

@@ -19,7 +19,7 @@ from service.database.tables import Sae
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.keys.service import create_key
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.settings import Settings
 from tests.support.library_rows import Library, add_library
 

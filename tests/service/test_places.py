@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from service.places import Places
-from service.problems import Problem
-from service.shared import Shared
+from service.concurrency.places import Places
+from service.concurrency.shared import Shared
+from service.kit.problems import Problem
 
 
 async def settle() -> None:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from monosemy.redaction import scrubbed, without_keys
-from service.logs import JsonFormatter
+from service.observability.logs import JsonFormatter
 
 RANDOM = "abcDEF0123456789abcDEF0123456789abcdef"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.SflKxwRJSMeKKF2QT4fwpMeJf36"

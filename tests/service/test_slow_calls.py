@@ -24,8 +24,8 @@ from sqlalchemy import Engine, event
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
+from service.edge.server import ImpatientProtocol
 from service.keys.service import create_key
-from service.server import ImpatientProtocol
 from service.settings import Settings
 from tests.support.library_rows import Library, unit
 from tests.support.served import served
@@ -279,8 +279,8 @@ def test_health_answers_beside_a_database_that_is_slow_for(
 def impatient(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, library: Library
 ) -> Iterator[tuple[str, int]]:
-    monkeypatch.setattr("service.server.HEADER_SECONDS", 0.4)
-    monkeypatch.setattr("service.server.STALL_SECONDS", 0.4)
+    monkeypatch.setattr("service.edge.server.HEADER_SECONDS", 0.4)
+    monkeypatch.setattr("service.edge.server.STALL_SECONDS", 0.4)
     hasty = settings.model_copy(update={"body_idle_seconds": 0.4, "body_least_rate": 1e6})
     with served(create_app(hasty)) as address:
         yield "127.0.0.1", int(address.rpartition(":")[2])

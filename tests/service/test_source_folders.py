@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from monosemy.errors import DataError
 from monosemy.specs import ModelSpec, parse_spec
 from monosemy.workspace import Workspace
-from service.problems import Problem
+from service.kit.problems import Problem
 from service.runs.places import path_refused
 from service.runs.sources import check_path, check_paths, check_sources
 from service.settings import Settings

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
 from monosemy.steering.pushes import Push, Pushes
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 TOKEN = 300
 

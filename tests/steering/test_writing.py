@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.steering.pushes import Push, Pushes
 from monosemy.steering.writing import Writing, Written, write_on
+from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 TOKEN = 300
 PROMPT = [0, 17, 45, 201, 33, 99]

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from service.api import PREFIX
-from service.routing import READING_METHODS, GuardedRoute
+from service.edge.routing import READING_METHODS, GuardedRoute
 from tests.support.hostile import CONFIG, safetensors
 
 SCOPE_OF: dict[tuple[str, str], str | None] = {
@@ -147,7 +147,9 @@ def every_route(app: FastAPI) -> list[Address]:
     found = []
     for context in iter_route_contexts(app.routes):
         route, path = context.original_route, context.path or ""
-        assert isinstance(route, GuardedRoute), f"{path} is served by no route of service.routing"
+        assert isinstance(route, GuardedRoute), (
+            f"{path} is served by no route of service.edge.routing"
+        )
         template = path.removeprefix(PREFIX)
         found += [Address(method, template, path, route) for method in sorted(route.methods)]
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from service.server import configured
+from service.edge.server import configured
 
 
 @contextmanager

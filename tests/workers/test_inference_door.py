@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from monosemy.errors import MonosemyError
-from service.door import check_inner_exposure
+from service.edge.inner_access import check_inner_exposure
 from service.settings import Settings
 from workers.inference import create_app, main
 

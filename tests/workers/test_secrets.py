@@ -15,7 +15,7 @@ from sqlalchemy import Engine, make_url, text
 from service.app import create_app
 from service.database.session import transaction
 from service.keys.service import create_key
-from service.logs import JsonFormatter
+from service.observability.logs import JsonFormatter
 from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.stub_server import Answer, Request, StubServer, error, good

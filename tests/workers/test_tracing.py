@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service import tracing
 from service.app import create_app
+from service.observability import tracing
 from tests.support import run_acts as acts
 from tests.support.served import served
 from tests.support.trained_library import Trained
@@ -62,7 +62,7 @@ def test_a_run_is_a_span_with_its_stages(trained: Trained, spans: InMemorySpanEx
 
 def test_without_a_collector_nothing_is_measured(tmp_path: Path) -> None:
     code = (
-        "import service.tracing as t\n"
+        "import service.observability.tracing as t\n"
         "t.configure_tracing(None, 'api')\n"
         "with t.span('x') as span: assert span is None\n"
         "t.note('y'); assert t.outgoing() == {}\n"

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs, tracing
-from service.problems import Problem, from_exception, problem_response
-from service.routing import is_quiet
+from service.edge.routing import is_quiet
+from service.kit.problems import Problem, from_exception, problem_response
+from service.observability import logs, tracing
 from service.system.metrics import HttpMetrics
 
 MAX_HEADER_BYTES = 32 * 1024

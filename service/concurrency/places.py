@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from service.problems import RETRY_SECONDS, Problem
+from service.kit.problems import RETRY_SECONDS, Problem
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 from starlette.types import Scope
 
-from service.bodies import bounded, check_declared
-from service.context import AppContext
+from service.edge.bodies import bounded, check_declared
+from service.edge.context import AppContext
 from service.keys import watch
 from service.keys.authorize import Anybody, admit
 from service.keys.authorize import Scope as KeyScope

@@ -12,7 +12,7 @@ from anyio import CancelScope
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.places import Lane, Places
+from service.concurrency.places import Lane, Places
 
 T = TypeVar("T")
 

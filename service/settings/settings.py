@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from service.outbound import AllowList, HubNames
+from service.settings.outbound import AllowList, HubNames
 
 STACK_PART = "MONOSEMY_PART"
 """Set for the parts that ``monosemy up`` starts: they have the settings that they were given, and

@@ -8,7 +8,7 @@ from anyio import fail_after
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import Problem
+from service.kit.problems import Problem
 
 IDLE_SECONDS = 30.0
 LEAST_RATE = 1024.0

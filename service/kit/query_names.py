@@ -10,7 +10,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 
-from service.problems import invalid
+from service.kit.problems import invalid
 
 _MOST_NAMED = 20
 _names: dict[int, frozenset[str]] = {}

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from service.concurrency.lanes import Lanes
+from service.concurrency.shared import Shared
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
-from service.lanes import Lanes
 from service.models.tokens import TokenTables
 from service.settings import Settings
-from service.shared import Shared
 from service.system.schemas import Check
 
 

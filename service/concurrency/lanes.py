@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.places import Lane, Places
+from service.concurrency.places import Lane, Places
 from service.settings import Settings
 
 STREAMS = 256

@@ -1,6 +1,7 @@
 """The HTTP server: uvicorn, without patience for connections that stall.
 
-``python -m service.server --host ... --port ...`` serves the API of the environment's settings.
+``python -m service.edge.server --host ... --port ...`` serves the API of the environment's
+settings.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monosemy.errors import MonosemyError
-from service.middleware import is_loopback
-from service.problems import Problem
+from service.edge.middleware import is_loopback
+from service.kit.problems import Problem
 from service.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz"})

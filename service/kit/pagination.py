@@ -17,7 +17,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from monosemy.workspace import fingerprint
-from service.problems import Problem, invalid
+from service.kit.problems import Problem, invalid
 
 Item = TypeVar("Item")
 

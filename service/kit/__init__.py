@@ -1,0 +1,1 @@
+"""What every domain uses: problems, pages of rows, parameters of requests, CSV."""
