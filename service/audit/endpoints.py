@@ -10,6 +10,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
+from monosemy.specs.rest.page import Page
 from service.database.tables import AuditEntry
 from service.edge.context import SessionDep
 from service.edge.routing import Router
@@ -18,7 +19,6 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_cursor,
     encode_cursor,

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from fastapi import Path, Query, Response
 
+from monosemy.specs.rest.comparisons import ComparisonView, FeatureLinks, FeatureMatch
+from monosemy.specs.rest.page import Page
 from service.comparisons import repository
-from service.comparisons.schemas import ComparisonView, FeatureLinks, FeatureMatch
 from service.comparisons.service import links, matches, view
 from service.edge.context import SessionDep
 from service.edge.routing import Router
@@ -19,7 +20,6 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_cursor,
     decode_time_cursor,

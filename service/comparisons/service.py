@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from monosemy.index.evidence import FeatureEvidence
-from service.comparisons import repository
-from service.comparisons.schemas import (
+from monosemy.specs.rest.comparisons import (
     ComparisonView,
     FeatureLinkView,
     FeatureMatch,
     LinkedFeature,
     SideView,
 )
+from service.comparisons import repository
 from service.database.comparison_tables import FeatureLink
 from service.database.tables import Sae
 from service.features.repository import find_feature, labels_of

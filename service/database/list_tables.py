@@ -57,7 +57,7 @@ class FeatureTag(Base):
     )
     feature: Mapped[int] = mapped_column(primary_key=True)
     tag: Mapped[str] = mapped_column(primary_key=True)
-    """As ``service.tags.words.normalised`` writes it."""
+    """As ``monosemy.specs.tags.normalised`` writes it."""
     created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     __table_args__ = (Index("ix_feature_tags_tag", "tag", "sae_id", "feature"),)

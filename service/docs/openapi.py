@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from monosemy.specs import RunSpec
-from service.kit.problems import ProblemDetail, documented
+from monosemy.specs.rest.problems import ProblemDetail
+from service.kit.problems import documented
 
 _REFERENCE = "#/components/schemas/{model}"
 

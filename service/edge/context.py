@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from monosemy.specs.rest.system import Check
 from service.concurrency.lanes import Lanes
 from service.concurrency.shared import Shared
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.models.tokens import TokenTables
 from service.settings import Settings
-from service.system.schemas import Check
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,7 @@ from typing import Annotated, Any
 from fastapi import BackgroundTasks, Path, Query, Request, Response
 
 from monosemy.specs import ExplainRun, ScoreRun
-from service.database.session import transaction
-from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
-from service.explanations import repository
-from service.explanations.given_scores import store_given_score
-from service.explanations.schemas import (
+from monosemy.specs.rest.explanations import (
     ExplainNow,
     ExplanationView,
     GivenScore,
@@ -25,6 +20,14 @@ from service.explanations.schemas import (
     VoteBody,
     Votes,
 )
+from monosemy.specs.rest.features import ExplanationBrief
+from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.runs import RunFamily
+from service.database.session import transaction
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
+from service.explanations import repository
+from service.explanations.given_scores import store_given_score
 from service.explanations.service import (
     delete_explanation,
     explanation_views,
@@ -34,20 +37,17 @@ from service.explanations.service import (
     store_human,
 )
 from service.features.endpoints import Index
-from service.features.schemas import ExplanationBrief
 from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,
 )
 from service.kit.problems import Problem, documented
 from service.runs.idempotency import IdempotencyKey
-from service.runs.schemas import RunFamily
 from service.runs.submission import submitted
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae

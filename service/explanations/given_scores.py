@@ -13,10 +13,10 @@ from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.tiers import ACTIVATING, MIS_MARKED, RANDOM
+from monosemy.specs.rest.explanations import GivenScore
 from monosemy.workspace import fingerprint
 from service.database.tables import Score
 from service.explanations.repository import score_columns
-from service.explanations.schemas import GivenScore
 
 _TIER = {"detection": RANDOM, "fuzzing": MIS_MARKED}
 """What the texts that do not activate are, or are marked as."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from monosemy.specs.rest.explanations import ExplanationView, Votes
+from monosemy.specs.rest.features import ExplanationBrief, ScoreDetail
 from monosemy.workspace import fingerprint
 from service.database.storable import storable_text
 from service.database.tables import Explanation, Sae
 from service.explanations import repository
-from service.explanations.schemas import ExplanationView, Votes
 from service.features.repository import find_feature
-from service.features.schemas import ExplanationBrief, ScoreDetail
 from service.features.service import no_such_feature
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner

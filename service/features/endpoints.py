@@ -6,23 +6,24 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
-from service.features.cursor import FeatureListing
-from service.features.schemas import (
+from monosemy.specs.rest.features import (
     ExamplePage,
     FeaturePage,
     FeatureSort,
     FeatureSummary,
     SortOrder,
 )
+from monosemy.specs.rest.page import Page
+from monosemy.specs.tags import Tag
+from service.edge.context import ContextDep, SessionDep
+from service.edge.routing import Router
+from service.features.cursor import FeatureListing
 from service.features.service import example_page, feature_page, page_of_features
 from service.keys.authorize import CanRead
-from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Page
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
 from service.kit.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
-from service.tags.words import Tag
 
 router = Router(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
 

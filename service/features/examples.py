@@ -9,8 +9,8 @@ import numpy as np
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.index.examples import Example
+from monosemy.specs.rest.features import ExampleView
 from service.features.repository import TextRow
-from service.features.schemas import ExampleView
 
 
 def group_name(example: Example) -> str:

@@ -9,6 +9,19 @@ from sqlalchemy.orm import Session
 from monosemy.index.evidence import FeatureEvidence, Neighbour
 from monosemy.index.examples import Example
 from monosemy.index.packing import unpack_examples
+from monosemy.specs.rest.features import (
+    ExamplePage,
+    ExampleView,
+    ExplanationBrief,
+    ExplanationDetail,
+    FeaturePage,
+    FeatureSummary,
+    Neighbours,
+    NeighbourView,
+    ScoreBrief,
+    ScoreDetail,
+)
+from monosemy.specs.rest.page import Page
 from service.database.tables import Feature, Model, Sae
 from service.features.cursor import FeatureListing
 from service.features.examples import count_groups, group_name, view_examples
@@ -21,23 +34,11 @@ from service.features.repository import (
     find_feature,
     list_features,
 )
-from service.features.schemas import (
-    ExamplePage,
-    ExampleView,
-    ExplanationBrief,
-    ExplanationDetail,
-    FeaturePage,
-    FeatureSummary,
-    Neighbours,
-    NeighbourView,
-    ScoreBrief,
-    ScoreDetail,
-)
-from service.kit.pagination import Page, cut, decode_cursor, encode_cursor
+from service.kit.pagination import cut, decode_cursor, encode_cursor
 from service.kit.problems import Problem, invalid, not_found
 from service.models.tokens import TokenTables
 from service.saes.repository import no_such_sae
-from service.saes.schemas import SaeSummary
+from service.saes.views import sae_summary
 
 
 def page_of_features(
@@ -60,7 +61,7 @@ def feature_page(session: Session, tables: TokenTables, sae: str, index: int) ->
     )
     examples = unpack_examples(feature.examples)
     return FeaturePage(
-        sae=SaeSummary.of(found.sae, found.model),
+        sae=sae_summary(found.sae, found.model),
         index=index,
         label=feature.label,
         tags=found.tags,

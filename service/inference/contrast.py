@@ -9,23 +9,23 @@ from typing import Any
 
 from fastapi import Response
 
-from service.database.session import transaction
-from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
-from service.features.repository import labels_of
-from service.inference.contrast_schemas import (
+from monosemy.specs.inference.contrast import (
     ContrastFeature,
     ContrastRequest,
     ContrastResponse,
     Rerank,
 )
+from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
+from service.features.repository import labels_of
 from service.inference.rerank import rerank
 from service.inference.service import inference_problems, sae_body
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
 from service.kit.problems import documented
 from service.saes.repository import find_sae
-from service.saes.schemas import SaeSummary
+from service.saes.views import sae_summary
 
 router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -59,7 +59,7 @@ def _contrast(context: AppContext, request: ContrastRequest) -> ContrastResponse
     with inference_problems():
         answer = context.inference.contrast(body)
         found = ContrastResponse(
-            sae=SaeSummary.of(sae, model),
+            sae=sae_summary(sae, model),
             statistic=request.statistic,
             positive=_features(answer["positive"]),
             negative=_features(answer["negative"]),

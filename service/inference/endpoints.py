@@ -6,16 +6,16 @@ from functools import partial
 
 from fastapi import Response
 
-from service.database.session import transaction
-from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
-from service.inference.schemas import (
+from monosemy.specs.inference.activations import (
     ActivationsRequest,
     ActivationsResponse,
     TokenizeRequest,
     TokenizeResponse,
     TokenText,
 )
+from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
 from service.inference.service import (
     add_labels,
     by_token,
@@ -30,7 +30,7 @@ from service.keys.authorize import CanInfer, KeyId
 from service.kit.problems import documented
 from service.models.repository import find_model
 from service.saes.repository import find_sae
-from service.saes.schemas import ModelBrief, SaeSummary
+from service.saes.views import model_brief, sae_summary
 
 router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -67,7 +67,7 @@ def _activations(context: AppContext, request: ActivationsRequest) -> Activation
         tokens, chosen = by_token(answer), chosen_rows(answer, choices)
     with transaction(context.engine) as session:
         add_labels(session, saes, tokens, chosen)
-    summaries = [SaeSummary.of(sae, model) for sae, model in saes]
+    summaries = [sae_summary(sae, model) for sae, model in saes]
     return ActivationsResponse(sae=summaries[0], saes=summaries, tokens=tokens, chosen=chosen)
 
 
@@ -100,4 +100,4 @@ def _tokenize(context: AppContext, request: TokenizeRequest) -> TokenizeResponse
         answer = context.inference.tokenize(body)
         tokens = [TokenText(**token) for token in answer["tokens"]]
         bos = None if answer["bos"] is None else TokenText(**answer["bos"])
-    return TokenizeResponse(model=ModelBrief.of(model), tokens=tokens, bos=bos)
+    return TokenizeResponse(model=model_brief(model), tokens=tokens, bos=bos)

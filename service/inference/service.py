@@ -9,16 +9,16 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service.database.tables import Model, Sae
-from service.features.repository import labels_of
-from service.inference.client import InferenceAway, InferenceFailed, InferenceRefused
-from service.inference.schemas import (
+from monosemy.specs.inference.activations import (
     ChosenFeature,
     FiringFeature,
     Prompted,
     SaeChoice,
     TokenActivations,
 )
+from service.database.tables import Model, Sae
+from service.features.repository import labels_of
+from service.inference.client import InferenceAway, InferenceFailed, InferenceRefused
 from service.kit.problems import Problem, invalid, unavailable
 from service.saes.repository import find_sae
 

@@ -14,14 +14,7 @@ from typing import Any
 from fastapi import Response
 from sqlalchemy.orm import Session
 
-from service.concurrency.streams import HeldStream, SharedGenerator, each_in
-from service.database.session import transaction
-from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
-from service.features.repository import labels_of, max_activations
-from service.inference.client import InferenceAway, InferenceRefused, fault_for
-from service.inference.service import inference_problems, sae_body
-from service.inference.steering_schemas import (
+from monosemy.specs.inference.steering import (
     PushedFeature,
     SteeredFeature,
     SteerRequest,
@@ -29,11 +22,19 @@ from service.inference.steering_schemas import (
     WrittenText,
     WrittenToken,
 )
+from monosemy.specs.rest.saes import SaeSummary
+from service.concurrency.streams import HeldStream, SharedGenerator, each_in
+from service.database.session import transaction
+from service.edge.context import AppContext, ContextDep
+from service.edge.routing import Router, reads_only
+from service.features.repository import labels_of, max_activations
+from service.inference.client import InferenceAway, InferenceRefused, fault_for
+from service.inference.service import inference_problems, sae_body
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
 from service.kit.problems import documented, invalid
 from service.saes.repository import find_sae
-from service.saes.schemas import SaeSummary
+from service.saes.views import sae_summary
 
 router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -88,7 +89,7 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
-        summary = SaeSummary.of(sae, model)
+        summary = sae_summary(sae, model)
     body = {
         "sae": sae_body(sae),
         "model": model.spec,

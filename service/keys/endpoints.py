@@ -7,17 +7,17 @@ from typing import Annotated
 
 from fastapi import Path, Response
 
+from monosemy.specs.rest.keys import KeyView, MadeKey, NewKey
+from monosemy.specs.rest.page import Page
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys import repository
 from service.keys.authorize import CanAdminister
-from service.keys.schemas import KeyView, MadeKey, NewKey
 from service.keys.service import create_key, digest
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,

@@ -11,10 +11,9 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel
 
 from monosemy.workspace import fingerprint
 from service.kit.problems import Problem, invalid
@@ -33,14 +32,6 @@ CursorParam = Annotated[
         " It holds for the same sort, order and filters only.",
     ),
 ]
-
-
-class Page(BaseModel, Generic[Item]):
-    """One page of a listing."""
-
-    items: list[Item]
-    next_cursor: str | None
-    """Give it as ``cursor`` for the next page; null on the last one."""
 
 
 def encode_cursor(listing: Any, key: Sequence[str | int]) -> str:

@@ -10,45 +10,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
+from monosemy.specs.rest.problems import FieldProblem, ProblemDetail
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 
 logger = logging.getLogger(__name__)
-
-
-class FieldProblem(BaseModel):
-    """One fault of a request."""
-
-    path: str = Field(examples=["training.tokens"])
-    """Where it is: a key of the body, dotted, or the name of a parameter."""
-    message: str
-    """What is wrong with it."""
-
-
-class ProblemDetail(BaseModel):
-    """Problem details, RFC 9457."""
-
-    type: str = Field(examples=["urn:monosemy:problem:not-found"])
-    """Names the sort of problem; stable, meant for programs."""
-    title: str
-    """The sort of problem, for people."""
-    status: int
-    """The HTTP status."""
-    detail: str
-    """What happened this time and, where possible, what to do."""
-    instance: str
-    """Path of the request."""
-    request_id: str | None = None
-    """As in the ``X-Request-ID`` header and in the server's log."""
-    errors: list[FieldProblem] | None = None
-    """Every fault of a request that does not validate."""
 
 
 class Problem(HTTPException):

@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Path, Query, Response
 from fastapi.responses import StreamingResponse
 
+from monosemy.specs.rest.lists import ExportFormat, ListChange, ListDetail, ListSummary, NewList
+from monosemy.specs.rest.page import Page
 from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
@@ -15,14 +17,12 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,
 )
 from service.kit.problems import documented
 from service.lists import repository, service
-from service.lists.schemas import ExportFormat, ListChange, ListDetail, ListSummary, NewList
 from service.saes.repository import find_sae
 
 router = Router(prefix="/lists", tags=["lists"])

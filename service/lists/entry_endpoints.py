@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from monosemy.specs.rest.lists import EntriesChanged, Move, NewEntries, Removal
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CallerDep, CanRun
 from service.kit.problems import documented
 from service.lists import service
 from service.lists.endpoints import ListReference
-from service.lists.schemas import EntriesChanged, Move, NewEntries, Removal
 
 router = Router(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
 

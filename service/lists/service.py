@@ -11,15 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.database.list_tables import FeatureList
-from service.database.session import transaction
-from service.keys.authorize import Caller
-from service.keys.ownership import check_owner
-from service.kit.csv_text import csv_lines
-from service.kit.pagination import Page, cut, decode_cursor, encode_cursor
-from service.kit.problems import Problem, invalid, not_found
-from service.lists import repository
-from service.lists.schemas import (
+from monosemy.specs.rest.lists import (
     MOST_OF_A_LIST,
     EntriesChanged,
     EntryView,
@@ -31,6 +23,15 @@ from service.lists.schemas import (
     NewEntry,
     NewList,
 )
+from monosemy.specs.rest.page import Page
+from service.database.list_tables import FeatureList
+from service.database.session import transaction
+from service.keys.authorize import Caller
+from service.keys.ownership import check_owner
+from service.kit.csv_text import csv_lines
+from service.kit.pagination import cut, decode_cursor, encode_cursor
+from service.kit.problems import Problem, invalid, not_found
+from service.lists import repository
 
 _EXPORTED_AT_ONCE = 1000
 _COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation", "note")

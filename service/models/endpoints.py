@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from monosemy.specs.rest.models import ModelSummary
+from monosemy.specs.rest.page import Page
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
@@ -9,14 +11,12 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,
 )
 from service.kit.problems import documented
 from service.models.repository import list_models
-from service.models.schemas import ModelSummary
 
 router = Router(prefix="/models", tags=["models"], dependencies=[CanRead])
 

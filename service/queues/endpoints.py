@@ -7,12 +7,12 @@ from typing import Annotated, Any, get_args
 from fastapi import BackgroundTasks, Path
 from sqlalchemy.orm import Session
 
+from monosemy.specs.rest.queues import QueueChange, QueueName, Queues, QueueView
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
 from service.kit.problems import documented
 from service.queues import repository
-from service.queues.schemas import QueueChange, QueueName, Queues, QueueView
 from service.runs.wake import wake
 
 router = Router(prefix="/queues", tags=["runs"])

@@ -12,6 +12,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from monosemy.specs import parse_spec
+from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.runs import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.concurrency.streams import HeldStream
 from service.database.session import transaction
 from service.database.tables import Run
@@ -23,7 +25,6 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,
@@ -35,7 +36,6 @@ from service.runs.events_stream import EventFeed, event_stream
 from service.runs.idempotency import IdempotencyKey
 from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
-from service.runs.schemas import RunChange, RunFamily, RunKind, RunState, RunSummary
 from service.runs.submission import announce, check_names, family_of, submitted
 
 router = Router(prefix="/runs", tags=["runs"])

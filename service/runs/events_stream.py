@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import Engine
 
+from monosemy.specs.rest.runs import TERMINAL, RunEventMessage
 from service.concurrency.places import Lane
 from service.runs.queries import EventRow, family_events, state_of
-from service.runs.schemas import TERMINAL, RunEventMessage
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monosemy.specs import PENDING_SAE, CompareRun, ModelSpec, Part
+from monosemy.specs.rest.runs import RunDetail, RunFamily
 from service.database.tables import Explanation, Model, Sae
 from service.edge.context import AppContext
 from service.keys.authorize import Caller
@@ -20,7 +21,6 @@ from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.queries import get_family
-from service.runs.schemas import RunDetail, RunFamily
 from service.runs.sources import check_sources
 from service.runs.wake import wake
 from service.saes.repository import find_sae

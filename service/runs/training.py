@@ -7,13 +7,13 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
+from monosemy.specs.rest.runs import TERMINAL
 from monosemy.training.page import training_page
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
 from service.kit.problems import documented, not_found
 from service.runs.queries import get_family, training_readings
-from service.runs.schemas import TERMINAL
 
 router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 

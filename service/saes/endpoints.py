@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
+from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.saes import FeatureCounts, SaeDetail, SaeSummary
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
@@ -13,7 +15,6 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_time_cursor,
     encode_time_cursor,
@@ -21,7 +22,7 @@ from service.kit.pagination import (
 from service.kit.problems import documented
 from service.saes.deletion import delete_sae
 from service.saes.repository import count_features, find_sae, list_saes
-from service.saes.schemas import FeatureCounts, SaeDetail, SaeSummary
+from service.saes.views import sae_detail, sae_summary
 
 router = Router(prefix="/saes", tags=["saes"], dependencies=[CanRead])
 
@@ -43,7 +44,7 @@ def list_all(
     before = decode_time_cursor(listing, cursor)
     rows, more = cut(list_saes(session, model, site, before, limit + 1), limit)
     return Page(
-        items=[SaeSummary.of(sae, host) for sae, host in rows],
+        items=[sae_summary(sae, host) for sae, host in rows],
         next_cursor=encode_time_cursor(listing, [sae for sae, _ in rows], more),
     )
 
@@ -54,7 +55,7 @@ def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
     found, host = find_sae(session, sae)
     indexed, explained, scored = count_features(session, found.id)
     counts = FeatureCounts(indexed=indexed, explained=explained, scored=scored)
-    return SaeDetail.detail(found, host, counts)
+    return sae_detail(found, host, counts)
 
 
 @router.delete(

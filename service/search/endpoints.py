@@ -11,11 +11,12 @@ from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from monosemy.specs.rest.features import ExplanationBrief, ScoreBrief
+from monosemy.specs.rest.search import Matcher, SearchHit, SearchResults
 from service.database.session import transaction
 from service.edge.context import ContextDep
 from service.edge.routing import Router
 from service.features.endpoints import Density, check_densities
-from service.features.schemas import ExplanationBrief, ScoreBrief
 from service.keys.authorize import CanRead, KeyId
 from service.kit.problems import documented
 from service.saes.repository import find_sae, ids_of_model
@@ -29,7 +30,6 @@ from service.search.repository import (
     by_words,
     describe,
 )
-from service.search.schemas import Matcher, SearchHit, SearchResults
 
 router = Router(prefix="/search", tags=["search"], dependencies=[CanRead])
 logger = logging.getLogger(__name__)

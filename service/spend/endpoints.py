@@ -7,14 +7,14 @@ from typing import Annotated
 
 from fastapi import Query
 
+from monosemy.specs.rest.instants import Instant
+from monosemy.specs.rest.spend import Grouping, SpendRow, SpendTable
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.kit.instants import Instant
 from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.spend import repository
-from service.spend.schemas import Grouping, SpendRow, SpendTable
 
 router = Router(prefix="/spend", tags=["spend"], dependencies=[CanRead])
 

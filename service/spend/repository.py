@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, String, cast, func, null, select
 from sqlalchemy.orm import Session
 
+from monosemy.specs.rest.spend import Grouping
 from service.database.judge_tables import JudgeCall
 from service.database.tables import ApiKey, Run
-from service.spend.schemas import Grouping
 
 MOST_ROWS = 1000
 

@@ -13,11 +13,11 @@ from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import MonosemyError
+from monosemy.specs.rest.system import Check
 from service.database.migrate import is_current
 from service.database.session import make_engine
 from service.inference.client import InferenceClient
 from service.settings import Settings
-from service.system.schemas import Check
 
 REDIS_SECONDS = 2.0
 DATABASE_SECONDS = 3

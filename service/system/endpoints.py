@@ -6,12 +6,12 @@ from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from monosemy.specs.rest.system import Health, Readiness
 from service.edge.context import ContextDep
 from service.edge.routing import Router, quiet
 from service.keys.authorize import CanRead, ForAnybody
 from service.kit.problems import RETRY_SECONDS, documented
 from service.system.checks import PATIENCE_SECONDS, unanswered
-from service.system.schemas import Health, Readiness
 from service.version import version
 
 router = Router(tags=["system"])

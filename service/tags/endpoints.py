@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 
+from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.tags import MOST_OF_A_FEATURE, NewTags, TagCount, TagsOfFeature
+from monosemy.specs.tags import Tag, normalised
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.explanations.service import require_feature
@@ -17,7 +20,6 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    Page,
     cut,
     decode_cursor,
     encode_cursor,
@@ -26,8 +28,6 @@ from service.kit.problems import documented, invalid
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
-from service.tags.schemas import MOST_OF_A_FEATURE, NewTags, TagCount, TagsOfFeature
-from service.tags.words import Tag, normalised
 
 router = Router(tags=["lists"])
 

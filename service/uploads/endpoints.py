@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from monosemy.errors import DataError
 from monosemy.formats.archive import Limits
+from monosemy.specs.rest.uploads import Upload, UploadedFile
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep, SessionDep
@@ -24,7 +25,6 @@ from service.keys.ownership import check_owner
 from service.kit.problems import documented, invalid, not_found, unavailable
 from service.uploads import store
 from service.uploads.receive import receive
-from service.uploads.schemas import Upload, UploadedFile
 
 PATH = "/saes/uploads"
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from monosemy.specs.tags import normalised
 from service.database.session import transaction
-from service.tags.words import normalised
 from tests.support.library_rows import add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("library")]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from monosemy.errors import SpecError
 from monosemy.specs import parse_spec, parse_stored_spec
 from monosemy.specs.names import MAX_BYTES, nameable, spellings
+from monosemy.specs.rest.lists import ListChange, NewList
 from service.keys.service import KeyProblem, create_key
-from service.lists.schemas import ListChange, NewList
 from tests.support.bad_names import BAD_NAMES, GOOD_NAMES
 
 AN_ID = "123e4567-e89b-12d3-a456-426614174000"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from service.features.schemas import ExplanationBrief, ScoreBrief
+from monosemy.specs.rest.features import ExplanationBrief, ScoreBrief
 
 Matcher = Literal["vector", "words", "similar"]
 

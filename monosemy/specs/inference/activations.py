@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from monosemy.specs.part import Part
-from service.saes.schemas import ModelBrief, SaeSummary
+from monosemy.specs.rest.saes import ModelBrief, SaeSummary
 
 MAX_CHARACTERS, MAX_MESSAGES, MAX_SAES = 20_000, 100, 8
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.inference.schemas import MAX_CHARACTERS, MAX_MESSAGES, ChatMessage
-from service.saes.schemas import SaeSummary
+from monosemy.specs.inference.activations import MAX_CHARACTERS, MAX_MESSAGES, ChatMessage
+from monosemy.specs.rest.saes import SaeSummary
 
 MAX_STEERED, MAX_NEW_TOKENS = 50, 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.specs import Part
-from service.tags.words import Tag
+from monosemy.specs.tags import Tag
 
 MOST_OF_A_FEATURE = 50
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from monosemy.specs import ExplanationSpec, Part, ScoringSpec
-from service.features.schemas import ExplanationBrief, ExplanationDetail, ScoreDetail
+from monosemy.specs.rest.features import ExplanationBrief, ExplanationDetail, ScoreDetail
 
 _NO_NUL = r"^[^\x00]*$"
 """Postgres stores no NUL."""

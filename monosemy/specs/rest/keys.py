@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.specs import Part
 from monosemy.specs.names import Name
-from service.kit.instants import Instant
+from monosemy.specs.rest.instants import Instant
 
 Scope = Literal["read", "infer", "run", "admin"]
 

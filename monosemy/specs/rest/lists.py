@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from monosemy.specs import Part
 from monosemy.specs.names import Name
-from service.kit.pagination import Page
+from monosemy.specs.rest.page import Page
 
 MOST_AT_ONCE = 1000
 MOST_OF_A_LIST = 50_000

@@ -8,8 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.database.tables import Model, Sae
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -24,18 +22,6 @@ class ModelBrief(_Part):
     n_layers: int | None
     d_model: int | None
     d_vocab: int | None
-
-    @classmethod
-    def of(cls, model: Model) -> ModelBrief:
-        info = model.info
-        return cls(
-            id=model.id,
-            name=model.name,
-            architecture=info.get("architecture"),
-            n_layers=info.get("n_layers"),
-            d_model=info.get("d_model"),
-            d_vocab=info.get("d_vocab"),
-        )
 
 
 class SaeSummary(_Part):
@@ -55,21 +41,6 @@ class SaeSummary(_Part):
     index: dict[str, Any] | None
     """The current index: text_id, tokens, documents, bytes per feature; null if none."""
     created_at: dt.datetime
-
-    @classmethod
-    def of(cls, sae: Sae, model: Model) -> SaeSummary:
-        return cls(
-            id=sae.id,
-            name=sae.name,
-            model=ModelBrief.of(model),
-            site=sae.site,
-            architecture=sae.architecture,
-            d_in=sae.d_in,
-            d_sae=sae.d_sae,
-            metrics=sae.metrics,
-            index=sae.index,
-            created_at=sae.created_at,
-        )
 
 
 class FeatureCounts(_Part):
@@ -94,14 +65,3 @@ class SaeDetail(SaeSummary):
     provenance: dict[str, Any]
     """Everything it was made from: model, text, versions, seeds."""
     features: FeatureCounts
-
-    @classmethod
-    def detail(cls, sae: Sae, model: Model, counts: FeatureCounts) -> SaeDetail:
-        return cls(
-            **dict(SaeSummary.of(sae, model)),
-            run_id=sae.run_id,
-            path=sae.path,
-            config=sae.config,
-            provenance=sae.provenance,
-            features=counts,
-        )

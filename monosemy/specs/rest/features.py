@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.index.evidence import FeatureEvidence
-from service.kit.pagination import Page
-from service.saes.schemas import SaeSummary
+from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.saes import SaeSummary
 
 FeatureSort = Literal["index", "density", "max_activation", "score"]
 SortOrder = Literal["asc", "desc"]

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from monosemy.specs.inference.activations import SaeName
 from monosemy.specs.part import Part
-from service.inference.schemas import SaeName
-from service.saes.schemas import SaeSummary
+from monosemy.specs.rest.saes import SaeSummary
 
 MAX_TEXTS, MAX_TEXT = 64, 4000
 

@@ -1,0 +1,44 @@
+"""Rows of SAEs and host models as the API shows them."""
+
+from __future__ import annotations
+
+from monosemy.specs.rest.saes import FeatureCounts, ModelBrief, SaeDetail, SaeSummary
+from service.database.tables import Model, Sae
+
+
+def model_brief(model: Model) -> ModelBrief:
+    info = model.info
+    return ModelBrief(
+        id=model.id,
+        name=model.name,
+        architecture=info.get("architecture"),
+        n_layers=info.get("n_layers"),
+        d_model=info.get("d_model"),
+        d_vocab=info.get("d_vocab"),
+    )
+
+
+def sae_summary(sae: Sae, model: Model) -> SaeSummary:
+    return SaeSummary(
+        id=sae.id,
+        name=sae.name,
+        model=model_brief(model),
+        site=sae.site,
+        architecture=sae.architecture,
+        d_in=sae.d_in,
+        d_sae=sae.d_sae,
+        metrics=sae.metrics,
+        index=sae.index,
+        created_at=sae.created_at,
+    )
+
+
+def sae_detail(sae: Sae, model: Model, counts: FeatureCounts) -> SaeDetail:
+    return SaeDetail(
+        **dict(sae_summary(sae, model)),
+        run_id=sae.run_id,
+        path=sae.path,
+        config=sae.config,
+        provenance=sae.provenance,
+        features=counts,
+    )
