@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_as_they_were() -> Iterator[None]:
+    """A test that leaves a signal handler behind would have a later one stop the whole process."""
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    left = {number: signal.getsignal(number) for number in usual}
+    for number, handler in usual.items():
+        signal.signal(number, handler)
+    assert left == usual
 
 
 @pytest.fixture(scope="session")

@@ -44,13 +44,14 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _a_boolean_is_no_number(cls, data: Any) -> Any:
-        """Python would take ``true`` for 1, where whoever sent it meant something else."""
+        """Python would take ``true`` for 1, and pydantic 0.0 or "no" for ``false``, where whoever
+        sent it meant something else."""
         given = data.items() if isinstance(data, dict) else ()
         faults = [
-            InitErrorDetails(type=_NO_NUMBER, loc=(name,), input=value)
+            InitErrorDetails(type=fault, loc=(name,), input=value)
             for name, value in given
-            if _holds_boolean(value) and name in cls.model_fields
-            if _is_numeric(cast(Hashable, cls.model_fields[name].annotation))
+            if name in cls.model_fields
+            if (fault := _fault(cast(Hashable, cls.model_fields[name].annotation), value))
         ]
         if faults:
             raise ValidationError.from_exception_data(cls.__name__, faults)
@@ -58,19 +59,29 @@ class Part(BaseModel):
 
 
 _NO_NUMBER = PydanticCustomError("no_number", "a number is expected, not true or false")
+_NO_BOOLEAN = PydanticCustomError("no_boolean", "true or false is expected")
 
 
-def _holds_boolean(value: Any) -> bool:
-    return isinstance(value, bool) or (
-        isinstance(value, list) and any(isinstance(each, bool) for each in value)
-    )
+def _fault(annotation: Hashable, value: Any) -> PydanticCustomError | None:
+    """What is wrong with ``value``, or with one in a list of them, as a number or a boolean."""
+    expected = _expected(annotation)
+    values = value if isinstance(value, list) else [value]
+    if expected is float and any(isinstance(each, bool) for each in values):
+        return _NO_NUMBER
+    if expected is bool and any(isinstance(each, int | float | str) for each in values):
+        return None if all(isinstance(each, bool) for each in values) else _NO_BOOLEAN
+    return None
 
 
 @lru_cache
-def _is_numeric(annotation: Hashable) -> bool:
-    """Whether numbers, and no booleans, are among what ``annotation`` takes."""
-    kinds = set(_leaves(annotation))
-    return bool(kinds & {int, float}) and not kinds & {bool, Any}
+def _expected(annotation: Hashable) -> type | None:
+    """``float`` where ``annotation`` takes numbers and no booleans, ``bool`` where it takes
+    booleans and neither numbers nor strings."""
+    leaves = _leaves(annotation)
+    kinds = {str if isinstance(leaf, str) else leaf for leaf in leaves}  # those of literals
+    if kinds & {int, float} and not kinds & {bool, Any}:
+        return float
+    return bool if bool in kinds and not kinds & {int, float, str, Any} else None
 
 
 def _leaves(annotation: Any) -> list[Any]:

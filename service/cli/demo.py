@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from monosemy.specs import (
 from service.cli.client import Client
 from service.cli.demo_report import report
 from service.cli.output import readable_errors
-from service.cli.stack_commands import Port, stack_settings
+from service.cli.stack_commands import Port, sigterm_as_interrupt, stack_settings
 from service.cli.watch import watch_run
 
 FULL = PipelineRun(
@@ -80,9 +79,7 @@ def demo(
 
     console.rule("[bold]monosemy demo")
     console.print(f"Everything is kept in {settings.home}\n", highlight=False, soft_wrap=True)
-    # SIGTERM as Ctrl-C: either way everything that was started is stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Stack(settings, on_event=tell) as stack:
+    with sigterm_as_interrupt(), Stack(settings, on_event=tell) as stack:
         client = Client(stack.addresses.url, settings.api_key)
         try:
             run = run_pipeline(client, SMALL if small else FULL, console)

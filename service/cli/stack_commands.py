@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,16 @@ Port = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM as Ctrl-C within the context: either way everything that was started is stopped."""
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def stack_settings(**given: Any) -> Settings:
@@ -55,11 +67,9 @@ def up(
     def tell(part: str, text: str) -> None:
         say(f"{time.monotonic() - started:5.1f} s  {part}: {text}")
 
-    # SIGTERM as Ctrl-C: either way everything that was started is stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stack = Stack(stack_settings(port=port), gpu_workers, interp_workers, judge, on_event=tell)
     try:
-        with stack:
+        with sigterm_as_interrupt(), stack:
             out.print(f"{stack.addresses.url}/api/v1/docs", highlight=False)
             stack.wait()
     except KeyboardInterrupt:

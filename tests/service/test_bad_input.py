@@ -35,6 +35,14 @@ BAD_SPECS: list[tuple[Any, str, str]] = [
     ({"kind": "train", "training": {"tokens": 0}}, "training.tokens", "greater than"),
     ({"kind": "train", "training": {"tokens": "many"}}, "training.tokens", "integer"),
     ({"kind": "train", "training": {"tokens": True}}, "training.tokens", "a number is expected"),
+    *(
+        (
+            {"kind": "train", "training": {"cache_activations": value}},
+            "training.cache_activations",
+            "true or false",
+        )
+        for value in (0, 0.0, 1, "no", "false", [0])
+    ),
     ({"kind": "train", "training": 3}, "training", ""),
     ({"kind": "train", "sae": {"k": 10, "d_sae": 5}}, "sae", "larger than d_sae"),
     ({"kind": "train", "site": "blocks.x"}, "site", ""),
