@@ -29,7 +29,8 @@ from service.edge.middleware import RequestBoundary
 from service.edge.routing import quiet
 from service.edge.server import serve
 from service.kit import problems
-from service.kit.problems import Problem, unavailable
+from service.kit.errors import Unavailable
+from service.kit.problems import Problem, from_exception
 from service.observability import logs, tracing
 from service.runs.sources import check_model, check_path
 from service.settings import Settings
@@ -152,7 +153,8 @@ def _problem(settings: Settings, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if is_out_of_memory(error):
-        return unavailable("Memory", "There is not enough memory for this request; try again.")
+        away = Unavailable("Memory", "There is not enough memory for this request; try again.")
+        return from_exception(away)
     if isinstance(error, NoSaeFolder):
         return Problem(404, "not-found", "Not found", str(error))
     if isinstance(error, MonosemyError):

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from monosemy.errors import DataError
 from service.database.session import transaction
 from service.database.tables import Sae
-from service.kit.problems import Problem
 from service.saes.repository import find_sae
 
 
 def named_sae(engine: Engine, reference: str) -> Sae:
-    """By id or unique name; ``DataError`` if it is not there (any more)."""
+    """By id or unique name; ``NotFound`` if it is not there (any more)."""
     with transaction(engine) as session:
-        try:
-            return find_sae(session, reference)[0]
-        except Problem as problem:
-            raise DataError(str(problem.detail)) from None
+        return find_sae(session, reference)[0]

@@ -16,6 +16,7 @@ from service.edge.routing import Router
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -26,7 +27,7 @@ from service.kit.pagination import (
     encode_cursor,
     encode_time_cursor,
 )
-from service.kit.problems import documented, invalid
+from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
@@ -145,4 +146,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise invalid([("cursor", "this is no cursor; start again without it")]) from None
+        raise InvalidRequest([("cursor", "this is no cursor; start again without it")]) from None

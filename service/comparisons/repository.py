@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
-from service.kit.problems import not_found
+from service.kit.errors import NotFound
 
 Row = tuple[Comparison, Sae, Sae]
 """A comparison with its first and its second SAE."""
@@ -61,10 +61,10 @@ def list_comparisons(
 
 
 def find_comparison(session: Session, id: uuid.UUID) -> Row:
-    """404 if there is none."""
+    """``NotFound`` if there is none."""
     row = session.execute(_with_sides().where(Comparison.id == id)).first()
     if row is None:
-        raise not_found("comparison", id, "GET /api/v1/comparisons lists those there are.")
+        raise NotFound("comparison", id, "GET /api/v1/comparisons lists those there are.")
     return row[0], row[1], row[2]
 
 

@@ -21,7 +21,7 @@ from service.comparisons import repository
 from service.database.comparison_tables import FeatureLink
 from service.database.tables import Sae
 from service.features.repository import find_feature, labels_of
-from service.kit.problems import not_found
+from service.kit.errors import NotFound
 from service.saes.repository import no_such_sae
 
 
@@ -63,7 +63,7 @@ def links(session: Session, reference: str, index: int, kind: str | None) -> lis
         raise no_such_sae(reference)
     sae, feature = found.sae, found.feature
     if index >= sae.d_sae:
-        raise not_found("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
+        raise NotFound("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
     items: list[dict[str, Any]] = []
     if feature is not None:
         evidence = FeatureEvidence.from_dict(feature.evidence)

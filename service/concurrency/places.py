@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from service.kit.problems import RETRY_SECONDS, Problem
+from service.kit.errors import Busy
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Places:
 
     @asynccontextmanager
     async def hold(self, holder: Hashable) -> AsyncIterator[None]:
-        """A place for the block.  Raises ``Problem`` (503) when the queue is full, for this holder
+        """A place for the block.  Raises ``Busy`` when the queue is full, for this holder
         or for all, and when no place was free in time."""
         await self._take(holder)
         try:
@@ -86,7 +86,7 @@ class Places:
             return
         own = len(self._waiting.get(holder, ()))
         if self.waiting >= self.queue or own >= self._share(holder, self.queue):
-            raise self._busy()
+            raise Busy(self.what)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(holder, deque()).append(turn)
         try:
@@ -97,7 +97,7 @@ class Places:
                 self._give_back(holder)  # it was given the place at this very moment
             self._leave_queue(holder, turn)
             if isinstance(error, TimeoutError):
-                raise self._busy() from None
+                raise Busy(self.what) from None
             raise
 
     def _leave_queue(self, holder: Hashable, turn: asyncio.Future[None]) -> None:
@@ -128,12 +128,3 @@ class Places:
                 turn.set_result(None)
             return True
         return False
-
-    def _busy(self) -> Problem:
-        return Problem(
-            503,
-            "busy",
-            f"{self.what} is busy",
-            "All places for such calls are taken, and enough callers wait. Try again later.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        )

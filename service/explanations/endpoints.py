@@ -38,6 +38,7 @@ from service.explanations.service import (
 )
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
+from service.kit.errors import Conflict
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -46,7 +47,7 @@ from service.kit.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.kit.problems import Problem, documented
+from service.kit.problems import documented
 from service.runs.idempotency import IdempotencyKey
 from service.runs.submission import submitted
 from service.saes.endpoints import SaeReference
@@ -179,11 +180,10 @@ def score(
         if (wanted.sae_id, wanted.feature) != (found.id, index):
             raise no_such_explanation(body.explanation)
     elif not repository.explanations_of(session, found.id, index, None, 1):
-        raise Problem(
-            409,
-            "nothing-to-score",
-            "There is nothing to score",
+        raise Conflict(
             f"Feature {index} has no explanation yet.",
+            code="nothing-to-score",
+            title="There is nothing to score",
         )
     spec = ScoreRun(
         sae=str(found.id), features=[index], explanation=body.explanation, scoring=body.scoring
@@ -261,11 +261,10 @@ def near(
     """By the cosine of their embeddings, over one SAE or all."""
     found = require_explanation(session, explanation)
     if found.embedding is None:
-        raise Problem(
-            409,
-            "not-embedded",
-            "The explanation has no embedding yet",
+        raise Conflict(
             "It gets one by the next explain or score run, once the inference server is there.",
+            code="not-embedded",
+            title="The explanation has no embedding yet",
         )
     only = find_sae(session, sae)[0].id if sae is not None else None
     return NearExplanations(

@@ -17,7 +17,7 @@ from service.features.repository import find_feature
 from service.features.service import no_such_feature
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.kit.problems import Problem, not_found
+from service.kit.errors import NotFound
 from service.saes.repository import no_such_sae
 
 HUMAN = "human"
@@ -50,8 +50,8 @@ def delete_explanation(session: Session, explanation: uuid.UUID, caller: Caller)
     session.delete(found)
 
 
-def no_such_explanation(explanation: uuid.UUID) -> Problem:
-    return not_found("explanation", explanation, "Its feature's page lists those there are.")
+def no_such_explanation(explanation: uuid.UUID) -> NotFound:
+    return NotFound("explanation", explanation, "Its feature's page lists those there are.")
 
 
 def explanation_views(session: Session, rows: Sequence[Explanation]) -> list[ExplanationView]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from monosemy.errors import DataError
 from monosemy.workspace import Workspace
 from service.database.tables import Sae
-from service.kit.problems import Problem, invalid, not_found
+from service.kit.errors import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,15 +37,13 @@ def open_index(workspace: Workspace, sae: Sae) -> OpenIndex:
     from monosemy.index.reader import IndexReader
 
     if sae.index is None:
-        raise Problem(
-            409, "conflict", "The SAE has no index", f"Index '{sae.name}' first (kind: index)."
-        )
+        raise Conflict(f"Index '{sae.name}' first (kind: index).", title="The SAE has no index")
     try:
         reader = IndexReader(workspace.locate(str(sae.index["path"])))
         store = TokenStore.open(workspace.locate(f"text/{reader.text_id}"))
         reader.check_store(store)
     except (DataError, OSError):
-        raise not_found(
+        raise NotFound(
             "readable index of", sae.name, "Do API and workers share their artifact folder?"
         ) from None
     return OpenIndex(reader, store)
@@ -74,7 +72,7 @@ def chosen_features(index: OpenIndex, wanted: list[int] | None) -> Iterable[int]
         return range(count)
     unknown = [feature for feature in wanted if feature >= count]
     if unknown:
-        raise invalid([("features", f"there is no feature {unknown[0]}: there are {count}")])
+        raise InvalidRequest([("features", f"there is no feature {unknown[0]}: there are {count}")])
     return sorted(set(wanted))
 
 

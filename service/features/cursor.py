@@ -7,8 +7,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import decode_cursor, encode_cursor
-from service.kit.problems import invalid
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class FeatureListing:
         try:
             return self._checked(float.fromhex(key), index)
         except (ValueError, OverflowError):
-            raise invalid([("cursor", "this is no cursor; start again without it")]) from None
+            raise InvalidRequest(
+                [("cursor", "this is no cursor; start again without it")]
+            ) from None
 
     def _checked(self, key: float, index: Any) -> tuple[float, int]:
         if math.isnan(key) or not 0 <= index < 2**31:

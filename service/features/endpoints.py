@@ -20,8 +20,9 @@ from service.edge.routing import Router
 from service.features.cursor import FeatureListing
 from service.features.service import example_page, feature_page, page_of_features
 from service.keys.authorize import CanRead
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
-from service.kit.problems import documented, invalid
+from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
@@ -34,7 +35,7 @@ Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens
 def check_densities(least: float | None, most: float | None) -> None:
     """422 for bounds that no feature can keep."""
     if least is not None and most is not None and least > most:
-        raise invalid([("min_density", f"is larger than max_density ({most})")])
+        raise InvalidRequest([("min_density", f"is larger than max_density ({most})")])
 
 
 @router.get("", summary="List an SAE's features", responses=documented(404, 422))

@@ -34,8 +34,8 @@ from service.features.repository import (
     find_feature,
     list_features,
 )
+from service.kit.errors import InvalidRequest, NotFound
 from service.kit.pagination import cut, decode_cursor, encode_cursor
-from service.kit.problems import Problem, invalid, not_found
 from service.models.tokens import TokenTables
 from service.saes.repository import no_such_sae
 from service.saes.views import sae_summary
@@ -93,7 +93,7 @@ def example_page(
     groups = count_groups(examples)
     if group is not None and group not in groups:
         known = ", ".join(groups) or "none: the feature never fired"
-        raise invalid([("group", f"this feature has no group '{group}'; it has {known}")])
+        raise InvalidRequest([("group", f"this feature has no group '{group}'; it has {known}")])
     wanted = [item for item in examples if group in (None, group_name(item))]
     listing = ("examples", str(found.sae.id), index, group)
     (start,) = (0,) if cursor is None else decode_cursor(listing, cursor, (int,))
@@ -114,11 +114,11 @@ def _require(session: Session, sae: str, index: int) -> tuple[FoundFeature, Feat
     return found, found.feature
 
 
-def no_such_feature(sae: Sae, index: int) -> Problem:
-    """404 that says which features there are."""
+def no_such_feature(sae: Sae, index: int) -> NotFound:
+    """Says which features there are."""
     if sae.index is None:
-        return not_found("feature", index, f"'{sae.name}' is not indexed yet.")
-    return not_found("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
+        return NotFound("feature", index, f"'{sae.name}' is not indexed yet.")
+    return NotFound("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
 
 
 def _views(

@@ -19,7 +19,7 @@ from monosemy.specs.inference.activations import (
 from service.database.tables import Model, Sae
 from service.features.repository import labels_of
 from service.inference.client import InferenceAway, InferenceFailed, InferenceRefused
-from service.kit.problems import Problem, invalid, unavailable
+from service.kit.errors import InvalidRequest, Unavailable, Unprocessable, UpstreamFailed
 from service.saes.repository import find_sae
 
 Found = tuple[Sae, Model]
@@ -27,21 +27,24 @@ Found = tuple[Sae, Model]
 
 @contextmanager
 def inference_problems() -> Iterator[None]:
-    """Turns what goes wrong at the inference server into problems: 503 where another try may help,
-    422 where the request is at fault, 502 with its reason where the server came upon an error.
-    Answers of another form than agreed are the server's."""
+    """Turns what goes wrong at the inference server into errors of the domain: ``Unavailable``
+    where another try may help, ``Unprocessable`` where the request is at fault, ``UpstreamFailed``
+    with its reason where the server came upon an error.  Answers of another form than agreed are
+    the server's."""
     try:
         yield
     except InferenceFailed as error:
-        raise Problem(502, "inference-failed", "The inference server failed", str(error)) from error
+        raise UpstreamFailed(
+            str(error), code="inference-failed", title="The inference server failed"
+        ) from error
     except InferenceAway as error:
-        raise unavailable("The inference server", str(error)) from error
+        raise Unavailable("The inference server", str(error)) from error
     except InferenceRefused as error:
-        raise Problem(
-            422, "refused-by-inference", "The inference server refused this", str(error)
+        raise Unprocessable(
+            str(error), code="refused-by-inference", title="The inference server refused this"
         ) from error
     except (KeyError, IndexError, TypeError, ValueError, ValidationError):
-        raise unavailable(
+        raise Unavailable(
             "The inference server", "The inference server's answer is not what was agreed."
         ) from None
 
@@ -78,7 +81,7 @@ def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> 
             first = found[0][1].name
             faults.append((f"{where}sae", f"its host model is '{model.name}', not '{first}'"))
     if faults:
-        raise invalid(faults)
+        raise InvalidRequest(faults)
     return found
 
 

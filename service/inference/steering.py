@@ -32,7 +32,8 @@ from service.inference.client import InferenceAway, InferenceRefused, fault_for
 from service.inference.service import inference_problems, sae_body
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
-from service.kit.problems import documented, invalid
+from service.kit.errors import InvalidRequest
+from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.saes.views import sae_summary
 
@@ -138,7 +139,7 @@ def _pushed(
             )
         )
     if faults:
-        raise invalid(faults)
+        raise InvalidRequest(faults)
     return pushed
 
 

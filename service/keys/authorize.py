@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.keys.service import allows, is_well_formed, recognise
-from service.kit.problems import Problem
+from service.kit.errors import MissingScope, TooManyRequests, Unauthenticated
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -57,7 +57,8 @@ class Anybody:
 async def admit(request: Request, context: AppContext, needed: Sequence[str]) -> None:
     """Notes whose key the request bears and counts it once, whatever the number of scopes.
 
-    401 without a good key, 429 above its rate, 403 where it lacks one of ``needed``.
+    ``Unauthenticated`` without a good key, ``TooManyRequests`` above its rate, ``MissingScope``
+    where it lacks one of ``needed``.
     """
     request.state.key_id = request.state.key_prefix = None
     request.state.key_scopes = None
@@ -66,9 +67,9 @@ async def admit(request: Request, context: AppContext, needed: Sequence[str]) ->
         key = credentials.credentials if credentials else request.headers.get("x-api-key")
         # What is no key at all costs neither a thread nor a look into the database.
         if key is None:
-            raise _unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+            raise Unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
         if not is_well_formed(key):
-            raise _unauthenticated("This API key is unknown, revoked or expired.")
+            raise Unauthenticated("This API key is unknown, revoked or expired.")
         await context.lanes.auth.run(partial(_check, request, context, key, needed))
     request.state.admitted = frozenset(needed)
 
@@ -77,19 +78,16 @@ def _check(request: Request, context: AppContext, key: str, needed: Sequence[str
     with transaction(context.engine) as session:
         stored = recognise(session, key, context.settings.secret)
     if stored is None:
-        raise _unauthenticated("This API key is unknown, revoked or expired.")
+        raise Unauthenticated("This API key is unknown, revoked or expired.")
     request.state.key_id, request.state.key_prefix = stored.id, stored.prefix
     request.state.key_scopes = stored.scopes
     if stored.requests_per_minute is not None:
         _take_turn(context, stored.id, stored.requests_per_minute)
     missing = next((scope for scope in needed if not allows(stored.scopes, scope)), None)
     if missing is not None:
-        raise Problem(
-            403,
-            "missing-scope",
-            "The key does not allow this",
+        raise MissingScope(
             f"This needs the scope '{missing}'; the key '{stored.prefix}...' has"
-            f" {', '.join(stored.scopes)}.",
+            f" {', '.join(stored.scopes)}."
         )
 
 
@@ -97,23 +95,9 @@ def _take_turn(context: AppContext, key: uuid.UUID, per_minute: int) -> None:
     allowance = context.rates.take(key, per_minute)
     if not allowance.allowed:
         wait = math.ceil(allowance.wait)
-        raise Problem(
-            429,
-            "too-many-requests",
-            "Too many requests",
-            f"This API key may make {per_minute} requests a minute. Come back in {wait} s.",
-            headers={"Retry-After": str(wait)},
+        raise TooManyRequests(
+            f"This API key may make {per_minute} requests a minute. Come back in {wait} s.", wait
         )
-
-
-def _unauthenticated(detail: str) -> Problem:
-    return Problem(
-        401,
-        "unauthenticated",
-        "An API key is needed",
-        detail,
-        headers={"WWW-Authenticate": 'Bearer realm="monosemy"'},
-    )
 
 
 async def _key_id(request: Request) -> uuid.UUID | None:

@@ -14,6 +14,7 @@ from service.edge.routing import Router
 from service.keys import repository
 from service.keys.authorize import CanAdminister
 from service.keys.service import create_key, digest
+from service.kit.errors import NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -22,7 +23,7 @@ from service.kit.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.kit.problems import documented, not_found
+from service.kit.problems import documented
 
 router = Router(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
 
@@ -68,7 +69,7 @@ def revoke(
     """At once, and for good; again changes nothing."""
     found = repository.get(session, key)
     if found is None:
-        raise not_found("API key", key, "GET /api/v1/keys lists those there are.")
+        raise NotFound("API key", key, "GET /api/v1/keys lists those there are.")
     if found.revoked_at is None:
         repository.revoke(session, found)
     return Response(status_code=204)

@@ -10,31 +10,29 @@ from __future__ import annotations
 import uuid
 
 from service.keys.authorize import Caller
-from service.kit.problems import Problem
+from service.kit.errors import Forbidden, MissingScope
 
 DEFAULT_PRIORITY = 0
 
 
 def check_owner(caller: Caller, owner: uuid.UUID | str | None, what: str) -> None:
-    """403 unless ``caller`` may change ``what``, such as ``the list 'x'``, which ``owner`` made."""
+    """``Forbidden`` unless ``caller`` may change ``what``, such as ``the list 'x'``, which
+    ``owner`` made."""
     if caller.administers or (owner is not None and str(owner) == caller.name):
         return
-    raise Problem(
-        403,
-        "not-the-owner",
-        "It belongs to somebody else",
+    raise Forbidden(
         f"Only the API key that made {what}, and keys with the scope 'admin', may change or"
         " delete it.",
+        code="not-the-owner",
+        title="It belongs to somebody else",
     )
 
 
 def check_priority(caller: Caller, priority: int) -> None:
-    """403 for a run that would go before those of others, unless ``caller`` administers."""
+    """``MissingScope`` for a run that would go before those of others, unless ``caller``
+    administers."""
     if priority > DEFAULT_PRIORITY and not caller.administers:
-        raise Problem(
-            403,
-            "missing-scope",
-            "The key does not allow this",
+        raise MissingScope(
             f"Priorities above {DEFAULT_PRIORITY} put runs before those of others, which needs the"
-            " scope 'admin'.",
+            " scope 'admin'."
         )

@@ -1,1 +1,1 @@
-"""What every domain uses: problems, pages of rows, parameters of requests, CSV."""
+"""What every domain uses: errors, problems, pages of rows, parameters of requests, CSV."""

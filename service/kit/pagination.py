@@ -16,7 +16,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from fastapi import Query
 
 from monosemy.workspace import fingerprint
-from service.kit.problems import Problem, invalid
+from service.kit.errors import InvalidRequest
 
 Item = TypeVar("Item")
 
@@ -88,5 +88,5 @@ def cut(rows: Sequence[Item], limit: int) -> tuple[Sequence[Item], bool]:
     return rows[:limit], len(rows) > limit
 
 
-def _bad(message: str) -> Problem:
-    return invalid([("cursor", message + "; start again without it")])
+def _bad(message: str) -> InvalidRequest:
+    return InvalidRequest([("cursor", message + "; start again without it")])

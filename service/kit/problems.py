@@ -1,9 +1,10 @@
-"""Every error that leaves the API is a problem detail (RFC 9457)."""
+"""Every error that leaves the API is a problem detail (RFC 9457); each kind has its status here."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -16,15 +17,28 @@ from starlette.exceptions import HTTPException
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
 from monosemy.specs.rest.problems import FieldProblem, ProblemDetail
+from service.kit.errors import (
+    Busy,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+    UnsupportedContent,
+    UpstreamFailed,
+)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 5
 
 logger = logging.getLogger(__name__)
 
 
 class Problem(HTTPException):
-    """Raise it anywhere below an endpoint or middleware; ``slug`` ends the problem's type."""
+    """An answer that the edge gives by itself; all others raise errors of ``service.kit.errors``.
+
+    ``slug`` ends the problem's type."""
 
     def __init__(
         self,
@@ -40,28 +54,6 @@ class Problem(HTTPException):
         self.slug = slug
         self.title = title
         self.errors = errors
-
-
-def not_found(what: str, name: object, advice: str = "") -> Problem:
-    detail = f"There is no {what} '{name}'." + (f" {advice}" if advice else "")
-    return Problem(404, "not-found", "Not found", detail)
-
-
-def invalid(errors: Sequence[tuple[str, str]]) -> Problem:
-    """422 with one (path, message) pair per fault."""
-    detail = "; ".join(f"{path}: {message}" if path else message for path, message in errors)
-    return Problem(422, "invalid-request", "The request does not validate", detail, errors=errors)
-
-
-def unavailable(what: str, detail: str) -> Problem:
-    """503 that asks the caller to come back."""
-    return Problem(
-        503,
-        "unavailable",
-        f"{what} is not available",
-        detail,
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )
 
 
 def problem_response(problem: Problem, path: str, request_id: str | None) -> JSONResponse:
@@ -84,33 +76,74 @@ def problem_response(problem: Problem, path: str, request_id: str | None) -> JSO
     )
 
 
+@dataclass(frozen=True)
+class _Sort:
+    """How errors of one kind are answered."""
+
+    status: int
+    code: str
+    title: str
+
+
+_SORTS: dict[type[MonosemyError], _Sort] = {
+    Unauthenticated: _Sort(401, "unauthenticated", "An API key is needed"),
+    Forbidden: _Sort(403, "forbidden", "The caller may not do this"),
+    NotFound: _Sort(404, "not-found", "Not found"),
+    ConflictError: _Sort(409, "conflict", "The request does not fit the state"),
+    UnsupportedContent: _Sort(415, "unsupported-media-type", "Unsupported media type"),
+    SpecError: _Sort(422, "invalid-request", "The request does not validate"),
+    Unprocessable: _Sort(422, "unprocessable", "The request cannot be carried out"),
+    TooManyRequests: _Sort(429, "too-many-requests", "Too many requests"),
+    UpstreamFailed: _Sort(502, "upstream-failed", "A server behind this one failed"),
+    Busy: _Sort(503, "busy", "Busy"),
+    Unavailable: _Sort(503, "unavailable", "Not available"),
+    MonosemyError: _Sort(400, "bad-request", "The request cannot be served"),
+}
+"""The one place that gives errors their status; a kind that is not named has that of its base."""
+
+
 def from_exception(error: Exception) -> Problem:
     """The problem that tells of ``error``; an unforeseen one tells nothing of the inside."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, SpecError):
-        return invalid(error.problems)
-    if isinstance(error, ConflictError):
-        return Problem(409, "conflict", "The request does not fit the state", str(error))
     if isinstance(error, MonosemyError):
-        return Problem(400, "bad-request", "The request cannot be served", str(error))
+        return _from_monosemy_error(error)
     if isinstance(error, RequestValidationError):
-        return invalid([_request_fault(item) for item in error.errors()])
+        return from_exception(InvalidRequest([_request_fault(item) for item in error.errors()]))
     if isinstance(error, HTTPException):
         return _from_http_exception(error)
     if isinstance(error, DataError):
-        return invalid([("", "a value cannot be stored: a NUL character, or a number too large")])
+        return from_exception(InvalidRequest([("", _UNSTORABLE)]))
     if isinstance(error, PoolTimeout | OperationalError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     ):
         logger.warning("database unavailable", exc_info=error)
-        return unavailable("The database", "The database does not answer; try again.")
+        return from_exception(
+            Unavailable("The database", "The database does not answer; try again.")
+        )
     logger.error("unhandled error", exc_info=error)
     return Problem(
         500,
         "internal",
         "Internal error",
         "Something went wrong on the server; its log has the details under this request's id.",
+    )
+
+
+def _from_monosemy_error(error: MonosemyError) -> Problem:
+    sort = next(_SORTS[kind] for kind in type(error).__mro__ if kind in _SORTS)
+    headers = {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="monosemy"'
+    if isinstance(error, TooManyRequests | Unavailable | Busy):
+        headers["Retry-After"] = str(error.retry_seconds)
+    return Problem(
+        sort.status,
+        getattr(error, "code", None) or sort.code,
+        getattr(error, "title", None) or sort.title,
+        str(error),
+        errors=error.problems if isinstance(error, SpecError) else None,
+        headers=headers,
     )
 
 
@@ -147,6 +180,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_UNSTORABLE = "a value cannot be stored: a NUL character, or a number too large"
+_UNREADABLE_BODY = "the body cannot be read: it is nested too deeply, or holds a number too long"
 _UNREADABLE = "There was an error parsing the body"
 """FastAPI's word for JSON that Python's parser gives up: numbers of more than 4,300 digits, lists
 too deep within lists."""
@@ -161,9 +196,7 @@ def _from_http_exception(error: HTTPException) -> Problem:
     }
     detail = str(error.detail)
     if detail == _UNREADABLE:
-        return invalid(
-            [("", "the body cannot be read: it is nested too deeply, or holds a number too long")]
-        )
+        return from_exception(InvalidRequest([("", _UNREADABLE_BODY)]))
     if detail == phrase:
         detail = details.get(error.status_code, detail)
     return Problem(error.status_code, slug, phrase, detail, headers=error.headers)

@@ -10,7 +10,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 
-from service.kit.problems import invalid
+from service.kit.errors import InvalidRequest
 
 _MOST_NAMED = 20
 _names: dict[int, frozenset[str]] = {}
@@ -24,7 +24,7 @@ async def known_query_names(request: Request) -> None:
     known = _names.setdefault(id(route), _query_names(route))
     unknown = sorted(set(request.query_params) - known)
     if unknown:
-        raise invalid([(name[:100], _advice(name, known)) for name in unknown[:_MOST_NAMED]])
+        raise InvalidRequest([(name[:100], _advice(name, known)) for name in unknown[:_MOST_NAMED]])
 
 
 def _query_names(route: APIRoute) -> frozenset[str]:

@@ -29,8 +29,8 @@ from service.database.session import transaction
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
+from service.kit.errors import Conflict, InvalidRequest, NotFound
 from service.kit.pagination import cut, decode_cursor, encode_cursor
-from service.kit.problems import Problem, invalid, not_found
 from service.lists import repository
 
 _EXPORTED_AT_ONCE = 1000
@@ -41,7 +41,7 @@ def require_list(session: Session, reference: str) -> FeatureList:
     """404 if there is none of this id or name."""
     found = repository.find_list(session, reference)
     if found is None:
-        raise not_found("list", reference, "GET /api/v1/lists lists those there are.")
+        raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
     return found
 
 
@@ -49,7 +49,7 @@ def lock_list(session: Session, reference: str, caller: Caller) -> FeatureList:
     """The list, for this caller to change; 403 if it belongs to somebody else."""
     found = repository.find_list(session, reference, lock=True)
     if found is None:
-        raise not_found("list", reference, "GET /api/v1/lists lists those there are.")
+        raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
     check_owner(caller, found.owner, f"the list '{found.name}'")
     return found
 
@@ -64,11 +64,10 @@ def make_list(session: Session, body: NewList, caller: Caller) -> ListSummary:
 def change_list(session: Session, found: FeatureList, body: ListChange) -> ListSummary:
     """409 when the name is taken, or the list has changed since ``body.revision``."""
     if body.revision is not None and body.revision != found.revision:
-        raise Problem(
-            409,
-            "revision-conflict",
-            "The list has changed meanwhile",
+        raise Conflict(
             f"It has revision {found.revision} now, not {body.revision}; read it again.",
+            code="revision-conflict",
+            title="The list has changed meanwhile",
         )
     values = body.model_dump(include={"name", "description"}, exclude_none=True)
     if values:
@@ -80,9 +79,11 @@ def change_list(session: Session, found: FeatureList, body: ListChange) -> ListS
     return summaries(session, [found])[0]
 
 
-def _name_taken(name: str) -> Problem:
-    return Problem(
-        409, "name-taken", "The name is taken", f"There is a list '{name}' already; choose another."
+def _name_taken(name: str) -> Conflict:
+    return Conflict(
+        f"There is a list '{name}' already; choose another.",
+        code="name-taken",
+        title="The name is taken",
     )
 
 
@@ -108,7 +109,7 @@ def list_page(session: Session, found: FeatureList, cursor: str | None, limit: i
     if cursor is not None:
         (after,) = decode_cursor(listing, cursor, (int,))
         if not 0 <= after < 2**31:
-            raise invalid([("cursor", "this is no cursor; start again without it")])
+            raise InvalidRequest([("cursor", "this is no cursor; start again without it")])
     rows, more = cut(repository.entries_of(session, found.id, after, limit + 1), limit)
     return ListDetail(
         **dict(summaries(session, [found])[0]),
@@ -131,7 +132,7 @@ def add_entries(
     noted = any(note is not None for note in notes.values())
     done = _changed(session, found, added, touched=bool(added) or noted)
     if done.size > MOST_OF_A_LIST:
-        raise invalid([("entries", f"a list holds at most {MOST_OF_A_LIST} features")])
+        raise InvalidRequest([("entries", f"a list holds at most {MOST_OF_A_LIST} features")])
     return done
 
 
@@ -150,10 +151,10 @@ def move_entries(
     """422 for entries that are not in the list or are named twice."""
     places = [place for place in _places(session, entries, strict=True) if place is not None]
     if len(set(places)) < len(places):
-        raise invalid([("entries", "an entry is named twice")])
+        raise InvalidRequest([("entries", "an entry is named twice")])
     missing = len(places) - repository.count_present(session, found.id, places)
     if missing:
-        raise invalid([("entries", f"{missing} of these are not in the list")])
+        raise InvalidRequest([("entries", f"{missing} of these are not in the list")])
     repository.move_entries(session, found.id, places, to)
     return _changed(session, found, len(places), touched=True)
 
@@ -183,7 +184,7 @@ def _places(
             faults.append((f"entries.{nth}.feature", f"'{entry.sae}' has {d_sae} features"))
         places.append((sae_id, entry.feature))
     if strict and faults:
-        raise invalid(faults[:20])
+        raise InvalidRequest(faults[:20])
     return places
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Model, Sae
-from service.kit.problems import not_found
+from service.kit.errors import NotFound
 
 WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
 
@@ -33,13 +33,13 @@ def list_models(
 
 
 def find_model(session: Session, reference: str) -> Model:
-    """The host model of this id or name; 404 if there is none."""
+    """The host model of this id or name; ``NotFound`` if there is none."""
     named = Model.name == reference
     with suppress(ValueError):
         named = or_(Model.id == uuid.UUID(reference), named)
     found = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
     if found is None:
-        raise not_found("model", reference, "GET /api/v1/models lists those there are.")
+        raise NotFound("model", reference, "GET /api/v1/models lists those there are.")
     return found
 
 

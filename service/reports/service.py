@@ -12,7 +12,7 @@ from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.table import FeatureScores
 from monosemy.specs import PriceSpec
 from service.database.tables import Sae
-from service.kit.problems import Problem
+from service.kit.errors import Conflict
 from service.reports.repository import report_rows, scored_features
 from service.settings import Settings
 
@@ -23,15 +23,14 @@ MOST_FEATURES = 5000
 def sae_report(
     session: Session, sae: Sae, reference: Sae | None, settings: Settings
 ) -> dict[str, Any]:
-    """What ``monosemy.interp.report.build_report`` says; 409 where nothing is scored,
-    of it or of the reference."""
+    """What ``monosemy.interp.report.build_report`` says; ``Conflict`` where nothing is
+    scored, of it or of the reference."""
     table, vectors, total = _table(session, sae)
     if not table:
-        raise Problem(
-            409,
-            "nothing-scored",
-            "There is nothing to report",
+        raise Conflict(
             f"'{sae.name}' has no scores yet; submit a score run.",
+            code="nothing-scored",
+            title="There is nothing to report",
         )
     whole = all(vector is not None for vector in vectors)
     duplicates = duplicate_labels(
@@ -46,11 +45,10 @@ def sae_report(
     )
     compared = _table(session, reference)[0] if reference is not None else ()
     if reference is not None and not compared:
-        raise Problem(
-            409,
-            "nothing-scored",
-            "There is nothing to compare with",
+        raise Conflict(
             f"'{reference.name}' has no scores yet; submit a score run, or leave it out.",
+            code="nothing-scored",
+            title="There is nothing to compare with",
         )
     extras = Extras(
         reference=compared,

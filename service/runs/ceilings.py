@@ -16,7 +16,7 @@ from monosemy.specs import (
     TrainRun,
 )
 from monosemy.specs.memory import training_bytes
-from service.kit.problems import invalid
+from service.kit.errors import InvalidRequest
 from service.settings import Settings
 
 LEAST_WIDTH = 16
@@ -30,7 +30,7 @@ def check_ceilings(settings: Settings, spec: Part, width: int | None = None) -> 
     """
     faults = list(_beyond(settings, spec, width))
     if faults:
-        raise invalid(faults)
+        raise InvalidRequest(faults)
 
 
 def check_ceilings_here(settings: Settings, spec: Part) -> None:

@@ -11,7 +11,7 @@ from monosemy.errors import ConflictError
 from service.database.tables import Run
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.kit.problems import not_found
+from service.kit.errors import NotFound
 from service.runs import repository
 from service.runs.lifecycle import ENDED
 
@@ -25,7 +25,7 @@ def delete_run(session: Session, run_id: uuid.UUID, caller: Caller) -> None:
     """
     run = repository.lock_run(session, run_id)
     if run is None:
-        raise not_found("run", run_id)
+        raise NotFound("run", run_id)
     check_owner(caller, run.created_by, "the run")
     if run.parent_id is not None:
         raise ConflictError(f"The run is a step of the pipeline {run.parent_id}; delete that.")

@@ -21,6 +21,7 @@ from service.edge.context import AppContext, ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
+from service.kit.errors import NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -29,7 +30,7 @@ from service.kit.pagination import (
     decode_time_cursor,
     encode_time_cursor,
 )
-from service.kit.problems import documented, not_found
+from service.kit.problems import documented
 from service.observability import logs
 from service.runs.deletion import delete_run
 from service.runs.events_stream import EventFeed, event_stream
@@ -239,6 +240,6 @@ def _own(session: Session, run_id: uuid.UUID, caller: Caller) -> Run:
     logs.run_id.set(str(run_id))
     run = session.get(Run, run_id)
     if run is None:
-        raise not_found("run", run_id)
+        raise NotFound("run", run_id)
     check_owner(caller, run.created_by, "the run")
     return run

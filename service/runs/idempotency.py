@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs import Part
 from monosemy.workspace import fingerprint
 from service.database.tables import Submission
-from service.kit.problems import Problem, invalid
+from service.kit.errors import InvalidRequest, Unprocessable
 
 KEPT = dt.timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -35,10 +35,11 @@ def submitted_before(
 ) -> uuid.UUID | None:
     """The run of an equal submission under this key; None takes the key for this one.
 
-    Raises ``Problem``: 422 for a malformed key and for one that was used for something else.
+    Raises ``InvalidRequest`` for a malformed key, ``Unprocessable`` for one that was used for
+    something else.
     """
     if not _KEY.fullmatch(key):
-        raise invalid([("Idempotency-Key", "1 to 200 visible ASCII characters")])
+        raise InvalidRequest([("Idempotency-Key", "1 to 200 visible ASCII characters")])
     who = str(submitter or "")
     session.execute(delete(Submission).where(Submission.created_at < func.now() - KEPT))
     digest = fingerprint(spec.model_dump(mode="json"))
@@ -54,12 +55,11 @@ def submitted_before(
         select(Submission).where(Submission.submitter == who, Submission.key == key)
     ).one()
     if found.digest != digest:
-        raise Problem(
-            422,
-            "idempotency-key-reused",
-            "The key stands for another submission",
-            "This Idempotency-Key was sent with another body within the last 24 hours."
-            " Send a new key with a new submission.",
+        raise Unprocessable(
+            "This Idempotency-Key was sent with another body within the last 24 hours.",
+            "Send a new key with a new submission.",
+            code="idempotency-key-reused",
+            title="The key stands for another submission",
         )
     return found.run_id
 

@@ -15,7 +15,7 @@ from monosemy.specs import (
     TextSpec,
 )
 from monosemy.workspace import Workspace
-from service.kit.problems import invalid
+from service.kit.errors import InvalidRequest
 from service.runs.places import FILES, PACKAGED, artifact_refused, begins_as_path, path_refused
 from service.settings import Settings
 from service.settings.outbound import AllowList, HubNames, parse_address
@@ -41,12 +41,12 @@ def check_sources(settings: Settings, spec: Part) -> None:
     ]
     faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
     if faults:
-        raise invalid(faults)
+        raise InvalidRequest(faults)
     if isinstance(spec, ImportRun):
         try:
             uploads.claim(Workspace(settings.artifacts), spec.source)
         except DataError as error:
-            raise invalid([("source", str(error))]) from None
+            raise InvalidRequest([("source", str(error))]) from None
 
 
 def check_paths(settings: Settings, spec: Part) -> None:

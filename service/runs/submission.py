@@ -15,7 +15,7 @@ from service.database.tables import Explanation, Model, Sae
 from service.edge.context import AppContext
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.kit.problems import Problem, invalid, not_found
+from service.kit.errors import InvalidRequest, NotFound
 from service.observability import logs
 from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
@@ -83,21 +83,23 @@ def check_names(session: Session, spec: Any, caller: Caller) -> None:
     if spec.kind in _CHANGES_ITS_SAE:
         check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
     if isinstance(spec, CompareRun) and _named(session, "other", spec.other).id == sae.id:
-        raise invalid([("other", f"'{spec.other}' is the same SAE as '{spec.sae}'")])
+        raise InvalidRequest([("other", f"'{spec.other}' is the same SAE as '{spec.sae}'")])
     wanted = getattr(spec, "explanation", None)
     if isinstance(wanted, uuid.UUID):
         found = session.get(Explanation, wanted)
         if found is None or found.sae_id != sae.id:
-            raise invalid([("explanation", f"'{sae.name}' has no explanation {wanted}")])
+            raise InvalidRequest([("explanation", f"'{sae.name}' has no explanation {wanted}")])
 
 
 def _named(session: Session, field: str, reference: str) -> Sae:
     if reference == PENDING_SAE:
-        raise invalid([(field, f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")])
+        raise InvalidRequest(
+            [(field, f"'{PENDING_SAE}' is for the steps of a pipeline; name an SAE")]
+        )
     try:
         return find_sae(session, reference)[0]
-    except Problem as problem:
-        raise invalid([(field, problem.detail)]) from None
+    except NotFound as missing:
+        raise InvalidRequest([(field, str(missing))]) from None
 
 
 def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
@@ -105,7 +107,7 @@ def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
     session.flush()
     found = get_family(session, run_id)
     if found is None:
-        raise not_found("run", run_id)
+        raise NotFound("run", run_id)
     run, children = found
     family = RunFamily(**dict(RunDetail.model_validate(run)))
     family.children = [RunDetail.model_validate(child) for child in children]

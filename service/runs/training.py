@@ -12,7 +12,8 @@ from monosemy.training.page import training_page
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.kit.problems import documented, not_found
+from service.kit.errors import NotFound
+from service.kit.problems import documented
 from service.runs.queries import get_family, training_readings
 
 router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
@@ -38,7 +39,7 @@ def show_training(session: SessionDep, run_id: uuid.UUID) -> HTMLResponse:
     itself again while the run goes on."""
     found = get_family(session, run_id)
     if found is None:
-        raise not_found("run", run_id)
+        raise NotFound("run", run_id)
     run, children = found
     trained = next((each for each in [run, *children] if each.kind in ("train", "sweep")), run)
     page = training_page(

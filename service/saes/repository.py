@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
 from service.database.tables import Explanation, Feature, Model, Sae, Score
-from service.kit.problems import Problem, not_found
+from service.kit.errors import NotFound
 from service.models.repository import WITHOUT_TOKENS
 
 
@@ -31,12 +31,12 @@ def nearest_named(reference: str) -> tuple[ColumnElement[bool], ...]:
     return Sae.name.in_(spellings(reference)), Sae.name != reference
 
 
-def no_such_sae(reference: str) -> Problem:
-    return not_found("SAE", reference, "GET /api/v1/saes lists those there are.")
+def no_such_sae(reference: str) -> NotFound:
+    return NotFound("SAE", reference, "GET /api/v1/saes lists those there are.")
 
 
 def find_sae(session: Session, reference: str) -> tuple[Sae, Model]:
-    """The SAE of this id or name with its host model; 404 if there is none."""
+    """The SAE of this id or name with its host model; ``NotFound`` if there is none."""
     query = (
         select(Sae, Model)
         .join(Model, Model.id == Sae.model_id)
@@ -75,10 +75,10 @@ def list_saes(
 
 
 def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
-    """The SAEs of the host model of this name; 404 if there is no such model."""
+    """The SAEs of the host model of this name; ``NotFound`` if there is no such model."""
     model = session.scalar(select(Model.id).where(Model.name == name))
     if model is None:
-        raise not_found("host model", name, "GET /api/v1/models lists those there are.")
+        raise NotFound("host model", name, "GET /api/v1/models lists those there are.")
     return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
 
 

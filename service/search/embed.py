@@ -10,7 +10,7 @@ from functools import partial
 from service.database.tables import EMBEDDING_DIMENSIONS
 from service.edge.context import AppContext
 from service.inference.client import InferenceAway, InferenceRefused
-from service.kit.problems import Problem
+from service.kit.errors import Busy
 
 BUSY = "The embedder is busy with other searches; this answer goes by words alone."
 
@@ -40,5 +40,5 @@ async def embed_in_turn(
     try:
         async with places.hold(key):
             return await places.run(partial(embed_text, context, text))
-    except Problem:
+    except Busy:
         return None, BUSY

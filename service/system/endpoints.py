@@ -10,7 +10,8 @@ from monosemy.specs.rest.system import Health, Readiness
 from service.edge.context import ContextDep
 from service.edge.routing import Router, quiet
 from service.keys.authorize import CanRead, ForAnybody
-from service.kit.problems import RETRY_SECONDS, documented
+from service.kit.errors import RETRY_SECONDS
+from service.kit.problems import documented
 from service.system.checks import PATIENCE_SECONDS, unanswered
 from service.version import version
 

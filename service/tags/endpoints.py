@@ -16,6 +16,7 @@ from service.features.endpoints import Index
 from service.features.service import no_such_feature
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -24,7 +25,7 @@ from service.kit.pagination import (
     decode_cursor,
     encode_cursor,
 )
-from service.kit.problems import documented, invalid
+from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
@@ -80,7 +81,7 @@ def add(
     repository.add_tags(session, found.id, index, body.tags, caller.key)
     tags = repository.tags_of(session, found.id, index)
     if len(tags) > MOST_OF_A_FEATURE:
-        raise invalid([("tags", f"a feature has at most {MOST_OF_A_FEATURE} tags")])
+        raise InvalidRequest([("tags", f"a feature has at most {MOST_OF_A_FEATURE} tags")])
     return TagsOfFeature(items=tags)
 
 
@@ -115,4 +116,4 @@ def _after(listing: Any, cursor: str | None) -> str | None:
     try:
         return normalised(tag)
     except ValueError:
-        raise invalid([("cursor", "this is no cursor; start again without it")]) from None
+        raise InvalidRequest([("cursor", "this is no cursor; start again without it")]) from None

@@ -22,7 +22,8 @@ from service.edge.context import AppContext, ContextDep, SessionDep
 from service.edge.routing import Router, body_limit
 from service.keys.authorize import CallerDep, CanRun
 from service.keys.ownership import check_owner
-from service.kit.problems import documented, invalid, not_found, unavailable
+from service.kit.errors import InvalidRequest, NotFound, Unavailable
+from service.kit.problems import documented
 from service.uploads import store
 from service.uploads.receive import receive
 
@@ -117,12 +118,12 @@ def delete(session: SessionDep, context: ContextDep, caller: CallerDep, upload: 
     for administrators."""
     workspace = Workspace(context.settings.artifacts)
     if not store.exists(workspace, upload):
-        raise not_found("upload", upload)
+        raise NotFound("upload", upload)
     check_owner(caller, store.owner_of(session, upload), "the upload")
     with _told():
         store.forget(session, upload)
         if not store.remove(workspace, upload):
-            raise not_found("upload", upload)
+            raise NotFound("upload", upload)
 
 
 def _sweep(context: AppContext, workspace: Workspace) -> None:
@@ -136,9 +137,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise invalid([("files", str(error))]) from None
+        raise InvalidRequest([("files", str(error))]) from None
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         logger.warning("an upload could not be stored", exc_info=error)
         detail = "The disk for artifacts is full." if full else "Artifacts cannot be written."
-        raise unavailable("The artifact store", detail) from None
+        raise Unavailable("The artifact store", detail) from None

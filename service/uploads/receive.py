@@ -10,8 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from monosemy.errors import DataError
-from service.kit.problems import Problem
+from monosemy.errors import DataError, MonosemyError
+from service.kit.errors import UnsupportedContent
 from service.uploads.store import Received, check_received_name
 
 _PIECE = 2**20
@@ -30,12 +30,7 @@ class Receiver:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/form-data" or not 0 < len(boundary) <= _LONGEST_BOUNDARY:
-            raise Problem(
-                415,
-                "unsupported-media-type",
-                "Unsupported media type",
-                "Send the files as multipart/form-data.",
-            )
+            raise UnsupportedContent("Send the files as multipart/form-data.")
         self.files: list[Received] = []
         self._folder, self._most = folder, most
         self._name, self._value = bytearray(), bytearray()
@@ -118,8 +113,8 @@ class Receiver:
 async def receive(request: Request, folder: Path, most: int) -> list[Received]:
     """The files of the request's body, in ``folder``.
 
-    Raises ``DataError`` as ``Receiver`` does, ``Problem`` for another sort of body and for one that
-    breaks off.
+    Raises ``DataError`` as ``Receiver`` does, ``UnsupportedContent`` for another sort of
+    body, ``MonosemyError`` for one that breaks off.
     """
     receiver = Receiver(request.headers.get("content-type", ""), folder, most)
     gathered = bytearray()
@@ -131,7 +126,7 @@ async def receive(request: Request, folder: Path, most: int) -> list[Received]:
                 gathered.clear()
         await run_in_threadpool(receiver.feed, bytes(gathered))
     except ClientDisconnect:
-        raise Problem(400, "bad-request", "Bad request", "The body broke off.") from None
+        raise MonosemyError("The body broke off.") from None
     finally:
         receiver.close()
     return receiver.finish()

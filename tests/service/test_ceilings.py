@@ -16,7 +16,7 @@ from monosemy.errors import DataError, ModelError
 from monosemy.specs import SweepRun, TrainRun, parse_spec
 from monosemy.specs.memory import training_bytes
 from service.app import create_app
-from service.kit.problems import Problem
+from service.kit.errors import InvalidRequest
 from service.runs.ceilings import check_ceilings, check_ceilings_here
 from service.settings import Settings
 from tests.specs.test_spec_bounds import unbounded
@@ -61,9 +61,9 @@ def test_beyond_a_ceiling(tight: Settings, data: dict[str, Any], path: str, word
     spec = parse_spec(
         {**data, **({"training": {"tokens": 10**5, **data["training"]}} if small else {})}
     )
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         check_ceilings(tight, spec)
-    told = dict(caught.value.errors or [])
+    told = dict(caught.value.problems)
     assert path in told and words in told[path]
     with pytest.raises(DataError, match="this server allows"):
         check_ceilings_here(tight, spec)
@@ -87,7 +87,9 @@ def test_every_default_is_within_the_defaults(tmp_path: Path) -> None:
 def test_memory_is_refused_with_the_models_own_width(tight: Settings) -> None:
     spec = parse_spec({"kind": "train", "sae": {"d_sae": 1000}, "training": {"tokens": 10}})
     check_ceilings(tight, spec)
-    with pytest.raises(Problem, match=r"at least [\d,]+ MB.*allows 100 MB.*MONOSEMY_MAX_MEMORY_MB"):
+    with pytest.raises(
+        InvalidRequest, match=r"at least [\d,]+ MB.*allows 100 MB.*MONOSEMY_MAX_MEMORY_MB"
+    ):
         check_ceilings(tight, spec, width=4096)
 
 
@@ -131,7 +133,7 @@ def test_trackers(tmp_path: Path, keys: bool, named: str, allowed: tuple[str, ..
             if tracker in allowed:
                 check_ceilings(settings, spec)
                 continue
-            with pytest.raises(Problem, match="MONOSEMY_TRACKERS"):
+            with pytest.raises(InvalidRequest, match="MONOSEMY_TRACKERS"):
                 check_ceilings(settings, spec)
             with pytest.raises(DataError, match="MONOSEMY_TRACKERS"):
                 check_ceilings_here(settings, spec)

@@ -20,7 +20,8 @@ from service.inference.client import (
     InferenceRefused,
 )
 from service.inference.service import inference_problems
-from service.kit.problems import Problem
+from service.kit.errors import DomainError
+from service.kit.problems import from_exception
 
 
 @contextmanager
@@ -106,10 +107,10 @@ def test_a_failure_comes_with_its_reason(
     for call in (lambda: client.activations({}), lambda: list(client.steer({}))):
         with pytest.raises(kind, match=words) as caught:
             call()
-        with pytest.raises(Problem) as problem, inference_problems():
+        with pytest.raises(DomainError) as raised, inference_problems():
             raise caught.value
-        assert problem.value.status_code == answered
-        assert str(caught.value) == problem.value.detail
+        problem = from_exception(raised.value)
+        assert (problem.status_code, problem.detail) == (answered, str(caught.value))
 
 
 def test_waiting_and_connecting_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from service.database.tables import Sae
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.keys.service import create_key
-from service.kit.problems import Problem
+from service.kit.errors import Forbidden
 from service.settings import Settings
 from tests.support.library_rows import Library, add_library
 
@@ -81,9 +81,9 @@ def test_the_rule(caller: Caller, owner: Any, may: bool) -> None:
     if may:
         check_owner(caller, owner, "it")
         return
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(Forbidden) as raised:
         check_owner(caller, owner, "it")
-    assert (raised.value.status_code, raised.value.slug) == (403, "not-the-owner")
+    assert raised.value.code == "not-the-owner"
 
 
 def test_steps_of_a_pipeline_belong_to_its_submitter(closed: TestClient, keys: Any) -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from monosemy.errors import DataError
 from monosemy.specs import ModelSpec, parse_spec
 from monosemy.workspace import Workspace
-from service.kit.problems import Problem
+from service.kit.errors import InvalidRequest
 from service.runs.places import path_refused
 from service.runs.sources import check_path, check_paths, check_sources
 from service.settings import Settings
@@ -159,14 +159,14 @@ def test_uploads_are_for_imports_alone(settings: Settings, name: str) -> None:
         {"kind": "import", "source": "saes/x", "model": {"name": name}},
     ]
     for spec in specs:
-        with pytest.raises(Problem, match="can be imported as an SAE"):
+        with pytest.raises(InvalidRequest, match="can be imported as an SAE"):
             check_sources(settings, parse_spec(spec))
 
 
 @pytest.mark.parametrize("scheme", ["file://", "FILE://", "file:///", "http://", "//"])
 def test_an_address_is_no_path(open_mode: Settings, tmp_path: Path, scheme: str) -> None:
     spec = parse_spec({"kind": "train", "model": {"name": f"{scheme}{tmp_path}/texts"}})
-    with pytest.raises(Problem, match="an address is never fetched"):
+    with pytest.raises(InvalidRequest, match="an address is never fetched"):
         check_sources(open_mode, spec)
 
 
@@ -175,7 +175,7 @@ def test_an_upload_is_imported_by_its_name_and_not_by_its_path(open_mode: Settin
         path = open_mode.artifacts / name
         path.mkdir(parents=True)
         spec = parse_spec({"kind": "import", "source": str(path)})
-        with pytest.raises(Problem, match="upload:ID"):
+        with pytest.raises(InvalidRequest, match="upload:ID"):
             check_sources(open_mode, spec)
         with pytest.raises(DataError, match="upload:ID"):
             check_paths(open_mode, spec)
@@ -188,7 +188,7 @@ def test_an_upload_is_no_probe(open_mode: Settings, folder: str) -> None:
         {"kind": "score", "sae": "x", "scoring": scoring},
         {"kind": "pipeline", "scoring": [scoring]},
     ):
-        with pytest.raises(Problem, match="uploaded"):
+        with pytest.raises(InvalidRequest, match="uploaded"):
             check_sources(open_mode, parse_spec(spec))
     with pytest.raises(DataError, match="uploaded"):
         check_paths(open_mode, parse_spec({"kind": "score", "sae": "x", "scoring": scoring}))

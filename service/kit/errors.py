@@ -1,0 +1,105 @@
+"""Errors of the domain: what repositories, services and workers raise.
+
+They know nothing of HTTP: ``service.kit.problems`` alone says which status each kind has.  Each is
+a ``MonosemyError``, so a command prints it in one line and a run fails with it as its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monosemy.errors import ConflictError, MonosemyError, SpecError
+
+RETRY_SECONDS = 5
+
+
+class DomainError(MonosemyError):
+    """Base.  ``code`` and ``title`` say more than the kind of error does, where that is needed:
+    ``code`` is for programs and never changes, ``title`` for people."""
+
+    code: str | None = None
+    title: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        advice: str | None = None,
+        *,
+        code: str | None = None,
+        title: str | None = None,
+    ) -> None:
+        super().__init__(message, advice)
+        self.code, self.title = code or self.code, title or self.title
+
+
+class NotFound(DomainError):
+    """There is no ``what`` of this id or name."""
+
+    def __init__(self, what: str, name: object, advice: str | None = None) -> None:
+        super().__init__(f"There is no {what} '{name}'.", advice)
+
+
+class InvalidRequest(SpecError):
+    """A request with faults, one (path, message) pair each; ``path`` names a field or parameter."""
+
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        super().__init__(list(faults))
+
+
+class Unprocessable(DomainError):
+    """A request whose every field is sound, and which still cannot be done."""
+
+
+class Conflict(DomainError, ConflictError):
+    """A request that does not fit the state of what it is about."""
+
+
+class Unauthenticated(DomainError):
+    """No API key, or none that is known."""
+
+
+class Forbidden(DomainError):
+    """The caller may not do this."""
+
+
+class MissingScope(Forbidden):
+    """The caller's API key lacks a scope."""
+
+    code, title = "missing-scope", "The key does not allow this"
+
+
+class TooManyRequests(DomainError):
+    """The caller is to come back after ``retry_seconds``."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class Unavailable(DomainError):
+    """``what`` does not answer now; another try may succeed after ``retry_seconds``."""
+
+    retry_seconds = RETRY_SECONDS
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message, title=f"{what} is not available")
+
+
+class Busy(DomainError):
+    """All places of ``what`` are taken; another try may succeed after ``retry_seconds``."""
+
+    retry_seconds = RETRY_SECONDS
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            "All places for such calls are taken, and enough callers wait. Try again later.",
+            title=f"{what} is busy",
+        )
+
+
+class UpstreamFailed(DomainError):
+    """A server behind this one came upon an error."""
+
+
+class UnsupportedContent(DomainError):
+    """A body of a sort that is not taken."""
