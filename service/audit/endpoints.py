@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
@@ -15,17 +16,12 @@ from service.database.tables import AuditEntry
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_cursor,
-    encode_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, number_of, paged
 from service.kit.problems import documented
 
 router = Router(prefix="/audit", tags=["system"])
+
+_BY_ID: Order[AuditEntry, int] = Order((int,), lambda row: (row.id,), number_of(2**63))
 
 
 class AuditView(BaseModel):
@@ -62,15 +58,14 @@ def list_all(
     cursor: CursorParam = None,
 ) -> Page[AuditView]:
     """Newest first. Requests without a recognised key, and those that only read, leave none."""
+
+    def read(before: int | None, most: int) -> Sequence[AuditEntry]:
+        query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
+        if key is not None:
+            query = query.where(AuditEntry.key_id == key)
+        if before is not None:
+            query = query.where(AuditEntry.id < before)
+        return session.scalars(query).all()
+
     listing = ("audit", str(key))
-    query: Any = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
-    if key is not None:
-        query = query.where(AuditEntry.key_id == key)
-    if cursor is not None:
-        (before,) = decode_cursor(listing, cursor, (int,))
-        query = query.where(AuditEntry.id < before)
-    rows, more = cut(session.scalars(query).all(), limit)
-    return Page(
-        items=[AuditView.model_validate(row) for row in rows],
-        next_cursor=encode_cursor(listing, [rows[-1].id]) if more else None,
-    )
+    return paged(listing, _BY_ID, cursor, limit, read, each(AuditView.model_validate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Path, Query, Response
@@ -11,27 +12,35 @@ from monosemy.specs.rest.comparisons import ComparisonView, FeatureLinks, Featur
 from monosemy.specs.rest.page import Page
 from service.comparisons import repository
 from service.comparisons.service import links, matches, view
+from service.database.comparison_tables import FeatureLink
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
-from service.kit.errors import InvalidRequest
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    cut,
-    decode_cursor,
-    decode_time_cursor,
-    encode_cursor,
-    encode_time_cursor,
+    Order,
+    TimeKey,
+    by_time,
+    each,
+    number_of,
+    paged,
 )
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
 router = Router(tags=["comparisons"])
+
+_index = number_of(2**31)
+_BY_LIKENESS: Order[FeatureLink, tuple[float, int, int]] = Order(
+    (str, int, int),
+    lambda row: (repr(row.value), row.feature_a, row.feature_b),
+    lambda value, a, b: (float(value), _index(a), _index(b)),
+)
 
 ComparisonId = Annotated[uuid.UUID, Path(description="Id of the comparison: that of its run.")]
 
@@ -52,13 +61,9 @@ def list_all(
 ) -> Page[ComparisonView]:
     """Newest first.  A run of kind `compare` makes one."""
     only = find_sae(session, sae)[0].id if sae is not None else None
-    listing = ("comparisons", str(only))
-    before = decode_time_cursor(listing, cursor)
-    rows, more = cut(repository.list_comparisons(session, only, before, limit + 1), limit)
-    return Page(
-        items=[view(row) for row in rows],
-        next_cursor=encode_time_cursor(listing, [row[0] for row in rows], more),
-    )
+    order: Order[repository.Row, TimeKey] = by_time(lambda row: row[0])
+    read = partial(repository.list_comparisons, session, only)
+    return paged(("comparisons", str(only)), order, cursor, limit, read, each(view))
 
 
 @router.get(
@@ -108,17 +113,13 @@ def list_matches(
 ) -> Page[FeatureMatch]:
     """The most alike first.  `matched=false` lists near features that are no partners."""
     _, a, b = repository.find_comparison(session, comparison)
-    listing = ("matches", str(comparison), matched, min_value)
-    after = None
-    if cursor is not None:
-        value, index_a, index_b = decode_cursor(listing, cursor, (str, int, int))
-        after = (_number(value), index_a, index_b)
-    found = repository.list_matches(session, comparison, matched, min_value, after, limit + 1)
-    rows, more = cut(found, limit)
-    last = (repr(rows[-1].value), rows[-1].feature_a, rows[-1].feature_b) if more else None
-    return Page(
-        items=matches(session, a, b, rows),
-        next_cursor=encode_cursor(listing, last) if last is not None else None,
+    return paged(
+        ("matches", str(comparison), matched, min_value),
+        _BY_LIKENESS,
+        cursor,
+        limit,
+        partial(repository.list_matches, session, comparison, matched, min_value),
+        partial(matches, session, a, b),
     )
 
 
@@ -140,10 +141,3 @@ def list_links(
     """Neighbours in its own SAE by decoder and by the tokens they fire on; then its partners and
     nearest features in the SAEs that its own was compared with."""
     return FeatureLinks(items=links(session, sae, index, kind))
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidRequest([("cursor", "this is no cursor; start again without it")]) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
 from service.kit.errors import NotFound
+from service.kit.pagination import TimeKey, newest_first
 
 Row = tuple[Comparison, Sae, Sae]
 """A comparison with its first and its second SAE."""
@@ -48,16 +48,15 @@ def best_embeddings(
 def list_comparisons(
     session: Session,
     sae: uuid.UUID | None,
-    before: tuple[dt.datetime, uuid.UUID] | None,
+    before: TimeKey | None,
     limit: int,
 ) -> Sequence[Row]:
     """Newest first; with ``sae`` those that it is a side of."""
-    query = _with_sides().order_by(Comparison.created_at.desc(), Comparison.id.desc()).limit(limit)
+    query = _with_sides()
     if sae is not None:
         query = query.where(or_(Comparison.sae_a == sae, Comparison.sae_b == sae))
-    if before is not None:
-        query = query.where(tuple_(Comparison.created_at, Comparison.id) < tuple_(*before))
-    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+    rows = session.execute(newest_first(query, Comparison, before, limit))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def find_comparison(session: Session, id: uuid.UUID) -> Row:

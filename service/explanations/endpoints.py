@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Path, Query, Request, Response
@@ -39,14 +40,7 @@ from service.explanations.service import (
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
 from service.kit.errors import Conflict
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_time_cursor,
-    encode_time_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 from service.runs.idempotency import IdempotencyKey
 from service.runs.submission import submitted
@@ -75,12 +69,13 @@ def list_explanations(
 ) -> Page[ExplanationView]:
     """The newest first, each with its scores, their single judgements, votes and provenance."""
     found = require_feature(session, sae, index)
-    listing = ("explanations", str(found.id), index)
-    behind = decode_time_cursor(listing, cursor)
-    rows, more = cut(repository.explanations_of(session, found.id, index, behind, limit + 1), limit)
-    return Page(
-        items=explanation_views(session, rows),
-        next_cursor=encode_time_cursor(listing, rows, more),
+    return paged(
+        ("explanations", str(found.id), index),
+        by_time(),
+        cursor,
+        limit,
+        partial(repository.explanations_of, session, found.id, index),
+        partial(explanation_views, session),
     )
 
 
@@ -143,14 +138,13 @@ def list_scores(
 ) -> Page[ScoreView]:
     """Of all its explanations, the newest first, with every judgement."""
     found = require_feature(session, sae, index)
-    listing = ("scores", str(found.id), index, scorer)
-    behind = decode_time_cursor(listing, cursor)
-    rows, more = cut(
-        repository.scores_of(session, found.id, index, scorer, behind, limit + 1), limit
-    )
-    return Page(
-        items=[ScoreView.model_validate(row) for row in rows],
-        next_cursor=encode_time_cursor(listing, rows, more),
+    return paged(
+        ("scores", str(found.id), index, scorer),
+        by_time(),
+        cursor,
+        limit,
+        partial(repository.scores_of, session, found.id, index, scorer),
+        each(ScoreView.model_validate),
     )
 
 

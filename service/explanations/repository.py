@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, text, tuple_
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.interp.scorers.result import ScoreResult
 from service.database.storable import storable
 from service.database.tables import Explanation, Sae, Score, Vote
-
-Behind = tuple[dt.datetime, uuid.UUID] | None
-"""Sort key of the last row of the page before."""
+from service.kit.pagination import TimeKey, newest_first
 
 _NEAREST_LOOKED_AT = 400
 """Entries of the vector index looked at in one go."""
 
 
 def explanations_of(
-    session: Session, sae_id: uuid.UUID, feature: int, behind: Behind, limit: int
+    session: Session, sae_id: uuid.UUID, feature: int, behind: TimeKey | None, limit: int
 ) -> Sequence[Explanation]:
     """Of one feature, the newest first."""
-    query = (
-        select(Explanation)
-        .where(Explanation.sae_id == sae_id, Explanation.feature == feature)
-        .order_by(Explanation.created_at.desc(), Explanation.id.desc())
-        .limit(limit)
-    )
-    if behind is not None:
-        query = query.where(tuple_(Explanation.created_at, Explanation.id) < tuple_(*behind))
-    return session.scalars(query).all()
+    query = select(Explanation).where(Explanation.sae_id == sae_id, Explanation.feature == feature)
+    return session.scalars(newest_first(query, Explanation, behind, limit)).all()
 
 
 def scores_of(
@@ -42,7 +32,7 @@ def scores_of(
     sae_id: uuid.UUID,
     feature: int,
     scorer: str | None,
-    behind: Behind,
+    behind: TimeKey | None,
     limit: int,
 ) -> Sequence[Score]:
     """Scores of all explanations of one feature, the newest first."""
@@ -50,14 +40,10 @@ def scores_of(
         select(Score)
         .join(Explanation, Explanation.id == Score.explanation_id)
         .where(Explanation.sae_id == sae_id, Explanation.feature == feature)
-        .order_by(Score.created_at.desc(), Score.id.desc())
-        .limit(limit)
     )
     if scorer is not None:
         query = query.where(Score.scorer == scorer)
-    if behind is not None:
-        query = query.where(tuple_(Score.created_at, Score.id) < tuple_(*behind))
-    return session.scalars(query).all()
+    return session.scalars(newest_first(query, Score, behind, limit)).all()
 
 
 def scores_by_explanation(

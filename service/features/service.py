@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -35,20 +38,32 @@ from service.features.repository import (
     list_features,
 )
 from service.kit.errors import InvalidRequest, NotFound
-from service.kit.pagination import cut, decode_cursor, encode_cursor
+from service.kit.pagination import Order, each, number_of, paged
 from service.models.tokens import TokenTables
 from service.saes.repository import no_such_sae
 from service.saes.views import sae_summary
 
 
+def _read_key(key: str, index: int) -> tuple[float, int]:
+    number = float.fromhex(key)
+    if math.isnan(number):
+        raise ValueError
+    return number, number_of(2**31)(index)
+
+
+# In hex a float comes back as the very same number, infinities included.
+_BY_KEY: Order[FeatureRow, tuple[float, int]] = Order(
+    (str, int), lambda row: (float(row.key).hex(), row.index), _read_key
+)
+_BY_PLACE: Order[tuple[int, Example], int] = Order((int,), lambda row: (row[0],), number_of(2**31))
+"""Examples are numbered from 1 in the order in which they are stored."""
+
+
 def page_of_features(
     session: Session, listing: FeatureListing, cursor: str | None, limit: int
 ) -> Page[FeatureSummary]:
-    rows, more = cut(list_features(session, listing, listing.decode(cursor), limit + 1), limit)
-    return Page(
-        items=[_summary(row) for row in rows],
-        next_cursor=listing.encode(rows[-1].key, rows[-1].index) if more else None,
-    )
+    read = partial(list_features, session, listing)
+    return paged(asdict(listing), _BY_KEY, cursor, limit, read, each(_summary))
 
 
 def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
@@ -95,14 +110,17 @@ def example_page(
         known = ", ".join(groups) or "none: the feature never fired"
         raise InvalidRequest([("group", f"this feature has no group '{group}'; it has {known}")])
     wanted = [item for item in examples if group in (None, group_name(item))]
-    listing = ("examples", str(found.sae.id), index, group)
-    (start,) = (0,) if cursor is None else decode_cursor(listing, cursor, (int,))
-    shown, more = cut(wanted[max(start, 0) :][: limit + 1], limit)
-    return ExamplePage(
-        items=_views(session, tables, found.sae, found.model, shown),
-        next_cursor=encode_cursor(listing, [start + limit]) if more else None,
-        groups=groups,
+    page = paged(
+        ("examples", str(found.sae.id), index, group),
+        _BY_PLACE,
+        cursor,
+        limit,
+        lambda start, most: list(enumerate(wanted, 1))[start or 0 :][:most],
+        lambda rows: _views(
+            session, tables, found.sae, found.model, [example for _, example in rows]
+        ),
     )
+    return ExamplePage(**dict(page), groups=groups)
 
 
 def _require(session: Session, sae: str, index: int) -> tuple[FoundFeature, Feature]:

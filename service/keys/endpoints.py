@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Response
@@ -15,19 +16,10 @@ from service.keys import repository
 from service.keys.authorize import CanAdminister
 from service.keys.service import create_key, digest
 from service.kit.errors import NotFound
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_time_cursor,
-    encode_time_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 
 router = Router(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
-
-_LISTING = ("keys",)
 
 
 @router.get("", summary="List API keys", responses=documented(422))
@@ -35,12 +27,8 @@ def list_all(
     session: SessionDep, limit: Limit = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[KeyView]:
     """Newest first, those that were revoked or have expired too."""
-    before = decode_time_cursor(_LISTING, cursor)
-    rows, more = cut(repository.list_keys(session, before, limit + 1), limit)
-    return Page(
-        items=[KeyView.model_validate(row) for row in rows],
-        next_cursor=encode_time_cursor(_LISTING, rows, more),
-    )
+    read = partial(repository.list_keys, session)
+    return paged(("keys",), by_time(), cursor, limit, read, each(KeyView.model_validate))
 
 
 @router.post("", status_code=201, summary="Make an API key", responses=documented(422))

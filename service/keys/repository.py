@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.database.tables import ApiKey
+from service.kit.pagination import TimeKey, newest_first
 
 LAST_USED_EVERY = dt.timedelta(minutes=1)
 """``last_used_at`` is written at most this often, or every read would be a write."""
@@ -47,14 +48,9 @@ def get(session: Session, id: uuid.UUID) -> ApiKey | None:
     return session.get(ApiKey, id)
 
 
-def list_keys(
-    session: Session, before: tuple[dt.datetime, uuid.UUID] | None, limit: int
-) -> Sequence[ApiKey]:
+def list_keys(session: Session, before: TimeKey | None, limit: int) -> Sequence[ApiKey]:
     """Newest first."""
-    query = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(*before))
-    return session.scalars(query).all()
+    return session.scalars(newest_first(select(ApiKey), ApiKey, before, limit)).all()
 
 
 def touch(session: Session, key: ApiKey) -> None:

@@ -10,15 +10,22 @@ import binascii
 import datetime as dt
 import json
 import uuid
-from collections.abc import Sequence
-from typing import Annotated, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
+from sqlalchemy import Select, tuple_
 
+from monosemy.specs.rest.page import Page
 from monosemy.workspace import fingerprint
 from service.kit.errors import InvalidRequest
 
+Row = TypeVar("Row")
+Key = TypeVar("Key")
 Item = TypeVar("Item")
+Q = TypeVar("Q", bound="Select[Any]")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -34,59 +41,104 @@ CursorParam = Annotated[
 ]
 
 
-def encode_cursor(listing: Any, key: Sequence[str | int]) -> str:
-    """``listing`` is whatever fixes the order and the filters; ``key`` the last row's sort key."""
-    data = json.dumps([fingerprint(listing), *key], separators=(",", ":"))
-    return base64.urlsafe_b64encode(data.encode()).decode().rstrip("=")
+TimeKey = tuple[dt.datetime, uuid.UUID]
+"""Sort key of a listing whose newest rows come first: time of creation, id."""
 
 
-def decode_cursor(listing: Any, cursor: str, types: Sequence[type]) -> list[Any]:
-    """The sort key in ``cursor``; 422 if it is malformed or was given out by another listing."""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        mark, *key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise _bad("this is no cursor") from None
-    if len(key) != len(types) or any(
-        type(part) is not kind for part, kind in zip(key, types, strict=True)
-    ):
-        raise _bad("this is no cursor")
-    if mark != fingerprint(listing):
-        raise _bad("this cursor belongs to a listing with another sort, order or filter")
-    return key
+class NoCursor(InvalidRequest):
+    """A cursor that was not given out, or not by this listing."""
+
+    def __init__(self, why: str = "this is no cursor") -> None:
+        super().__init__([("cursor", f"{why}; start again without it")])
 
 
-class Dated(Protocol):
-    """A row that listings order by time of creation, newest first."""
+@dataclass(frozen=True)
+class Order(Generic[Row, Key]):
+    """What the rows of a listing are ordered by, and how a cursor holds it."""
 
-    @property
-    def created_at(self) -> dt.datetime: ...
+    types: tuple[type, ...]
+    """Of what the cursor holds: ``str`` and ``int``."""
+    write: Callable[[Row], Sequence[str | int]]
+    """What it holds of a row."""
+    read: Callable[..., Key]
+    """The row's sort key out of that; raises ``ValueError`` or ``OverflowError`` for what is
+    none."""
 
-    @property
-    def id(self) -> uuid.UUID: ...
+    def encode(self, listing: Any, row: Row) -> str:
+        """The cursor behind ``row``; ``listing`` is whatever fixes the order and the filters."""
+        data = json.dumps([fingerprint(listing), *self.write(row)], separators=(",", ":"))
+        return base64.urlsafe_b64encode(data.encode()).decode().rstrip("=")
+
+    def decode(self, listing: Any, cursor: str | None) -> Key | None:
+        """The sort key in ``cursor``; None without one.  Raises ``NoCursor`` where it is malformed
+        or was given out by another listing."""
+        if cursor is None:
+            return None
+        try:
+            padded = cursor + "=" * (-len(cursor) % 4)
+            mark, *held = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError, TypeError):
+            raise NoCursor from None
+        if tuple(map(type, held)) != self.types:
+            raise NoCursor
+        if mark != fingerprint(listing):
+            raise NoCursor("this cursor belongs to a listing with another sort, order or filter")
+        try:
+            return self.read(*held)
+        except (ValueError, OverflowError):
+            raise NoCursor from None
 
 
-def encode_time_cursor(listing: Any, rows: Sequence[Dated], more: bool) -> str | None:
-    """The cursor behind the last of ``rows``; None when no more follow."""
-    if not more:
-        return None
-    return encode_cursor(listing, [rows[-1].created_at.isoformat(), str(rows[-1].id)])
+def number_of(end: int) -> Callable[[int], int]:
+    """Reads a number from 0 to below ``end``."""
+
+    def read(number: int) -> int:
+        if not 0 <= number < end:
+            raise ValueError
+        return number
+
+    return read
 
 
-def decode_time_cursor(listing: Any, cursor: str | None) -> tuple[dt.datetime, uuid.UUID] | None:
-    if cursor is None:
-        return None
-    when, identity = decode_cursor(listing, cursor, (str, str))
-    try:
-        return dt.datetime.fromisoformat(when), uuid.UUID(identity)
-    except ValueError:
-        raise _bad("this is no cursor") from None
+def by_time(row_of: Callable[[Row], Any] = lambda row: row) -> Order[Row, TimeKey]:
+    """The order of ``newest_first``; ``row_of`` picks what has ``created_at`` and ``id``."""
+    key = attrgetter("created_at", "id")
+    return Order(
+        (str, str),
+        lambda row: (key(row_of(row))[0].isoformat(), str(key(row_of(row))[1])),
+        lambda when, id_: (dt.datetime.fromisoformat(when), uuid.UUID(id_)),
+    )
 
 
-def cut(rows: Sequence[Item], limit: int) -> tuple[Sequence[Item], bool]:
-    """``rows`` was fetched with one more than ``limit``: the page, and whether more follow."""
-    return rows[:limit], len(rows) > limit
+def newest_first(query: Q, table: Any, before: TimeKey | None, limit: int) -> Q:
+    """``query`` ordered by ``created_at`` and ``id`` of ``table``, from behind ``before``."""
+    query = query.order_by(table.created_at.desc(), table.id.desc()).limit(limit)
+    if before is None:
+        return query
+    return query.where(tuple_(table.created_at, table.id) < tuple_(*before))
 
 
-def _bad(message: str) -> InvalidRequest:
-    return InvalidRequest([("cursor", message + "; start again without it")])
+def paged(
+    listing: Any,
+    order: Order[Row, Key],
+    cursor: str | None,
+    limit: int,
+    read: Callable[[Key | None, int], Sequence[Row]],
+    show: Callable[[Sequence[Row]], list[Item]],
+) -> Page[Item]:
+    """One page of ``listing``, which is whatever fixes the order and the filters.
+
+    ``read`` takes the sort key that the rows come after (None: from the first) and how many there
+    may be; ``show`` makes the items of the page's rows.  Raises ``NoCursor``.
+    """
+    rows = read(order.decode(listing, cursor), limit + 1)
+    shown = rows[:limit]
+    return Page(
+        items=show(shown),
+        next_cursor=order.encode(listing, shown[-1]) if len(rows) > limit else None,
+    )
+
+
+def each(show: Callable[[Row], Item]) -> Callable[[Sequence[Row]], list[Item]]:
+    """``show`` for every row of a page."""
+    return lambda rows: [show(row) for row in rows]

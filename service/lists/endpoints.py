@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query, Response
@@ -13,14 +14,7 @@ from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CallerDep, CanRead, CanRun
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_time_cursor,
-    encode_time_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, paged
 from service.kit.problems import documented
 from service.lists import repository, service
 from service.saes.repository import find_sae
@@ -62,12 +56,13 @@ def list_all(
 ) -> Page[ListSummary]:
     """Newest first."""
     sae_id = find_sae(session, sae)[0].id if sae is not None else None
-    listing = ("lists", owner, str(sae_id))
-    before = decode_time_cursor(listing, cursor)
-    rows, more = cut(repository.list_lists(session, owner, sae_id, before, limit + 1), limit)
-    return Page(
-        items=service.summaries(session, rows),
-        next_cursor=encode_time_cursor(listing, rows, more),
+    return paged(
+        ("lists", owner, str(sae_id)),
+        by_time(),
+        cursor,
+        limit,
+        partial(repository.list_lists, session, owner, sae_id),
+        partial(service.summaries, session),
     )
 
 

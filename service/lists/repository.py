@@ -6,7 +6,6 @@ that positions are given out by one transaction at a time.
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from monosemy.specs.names import spellings
 from service.database.list_tables import FeatureList, ListEntry
 from service.database.tables import Feature, Sae
 from service.features.repository import best_of
+from service.kit.pagination import TimeKey, newest_first
 
 Place = tuple[uuid.UUID, int]
 """(SAE, feature)."""
@@ -83,23 +83,17 @@ def list_lists(
     session: Session,
     owner: str | None,
     sae_id: uuid.UUID | None,
-    before: tuple[dt.datetime, uuid.UUID] | None,
+    before: TimeKey | None,
     limit: int,
 ) -> Sequence[FeatureList]:
     """Newest first; ``sae_id``: only with features of this SAE."""
-    query = (
-        select(FeatureList)
-        .order_by(FeatureList.created_at.desc(), FeatureList.id.desc())
-        .limit(limit)
-    )
+    query = select(FeatureList)
     if owner is not None:
         query = query.where(FeatureList.owner == owner)
     if sae_id is not None:
         entries = select(ListEntry.list_id).where(ListEntry.sae_id == sae_id)
         query = query.where(FeatureList.id.in_(entries))
-    if before is not None:
-        query = query.where(tuple_(FeatureList.created_at, FeatureList.id) < tuple_(*before))
-    return session.scalars(query).all()
+    return session.scalars(newest_first(query, FeatureList, before, limit)).all()
 
 
 def sizes(session: Session, lists: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:

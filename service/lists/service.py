@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -23,16 +24,16 @@ from monosemy.specs.rest.lists import (
     NewEntry,
     NewList,
 )
-from monosemy.specs.rest.page import Page
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
 from service.kit.errors import Conflict, InvalidRequest, NotFound
-from service.kit.pagination import cut, decode_cursor, encode_cursor
+from service.kit.pagination import Order, each, number_of, paged
 from service.lists import repository
 
+_BY_POSITION: Order[Any, int] = Order((int,), lambda row: (row.position,), number_of(2**31))
 _EXPORTED_AT_ONCE = 1000
 _COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation", "note")
 
@@ -104,20 +105,15 @@ def summaries(session: Session, lists: Sequence[FeatureList]) -> list[ListSummar
 
 def list_page(session: Session, found: FeatureList, cursor: str | None, limit: int) -> ListDetail:
     """The list with one page of its entries."""
-    listing = ("entries", str(found.id))
-    after = None
-    if cursor is not None:
-        (after,) = decode_cursor(listing, cursor, (int,))
-        if not 0 <= after < 2**31:
-            raise InvalidRequest([("cursor", "this is no cursor; start again without it")])
-    rows, more = cut(repository.entries_of(session, found.id, after, limit + 1), limit)
-    return ListDetail(
-        **dict(summaries(session, [found])[0]),
-        entries=Page(
-            items=[EntryView.model_validate(row) for row in rows],
-            next_cursor=encode_cursor(listing, [rows[-1].position]) if more else None,
-        ),
+    entries = paged(
+        ("entries", str(found.id)),
+        _BY_POSITION,
+        cursor,
+        limit,
+        partial(repository.entries_of, session, found.id),
+        each(EntryView.model_validate),
     )
+    return ListDetail(**dict(summaries(session, [found])[0]), entries=entries)
 
 
 def add_entries(

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Model, Sae
 from service.kit.errors import NotFound
+from service.kit.pagination import TimeKey, newest_first
 
 WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
 
 
-def list_models(
-    session: Session, before: tuple[dt.datetime, uuid.UUID] | None, limit: int
-) -> list[tuple[Model, int]]:
+def list_models(session: Session, before: TimeKey | None, limit: int) -> list[tuple[Model, int]]:
     """Newest first, each with its number of SAEs."""
     saes = select(func.count()).where(Sae.model_id == Model.id).scalar_subquery()
-    query: Any = (
-        select(Model, saes)
-        .options(WITHOUT_TOKENS)
-        .order_by(Model.created_at.desc(), Model.id.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        query = query.where(tuple_(Model.created_at, Model.id) < tuple_(*before))
-    return [(row[0], row[1]) for row in session.execute(query)]
+    query: Any = select(Model, saes).options(WITHOUT_TOKENS)
+    return [(row[0], row[1]) for row in session.execute(newest_first(query, Model, before, limit))]
 
 
 def find_model(session: Session, reference: str) -> Model:

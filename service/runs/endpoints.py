@@ -22,14 +22,7 @@ from service.edge.routing import Router
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.kit.errors import NotFound
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_time_cursor,
-    encode_time_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 from service.observability import logs
 from service.runs.deletion import delete_run
@@ -107,13 +100,8 @@ def list_all(
         top_level=parent == "none",
     )
     listing = ("runs", state, kind, str(parent))
-    rows, more = cut(
-        list_runs(session, wanted, decode_time_cursor(listing, cursor), limit + 1), limit
-    )
-    return Page(
-        items=[RunSummary.model_validate(run) for run in rows],
-        next_cursor=encode_time_cursor(listing, rows, more),
-    )
+    read = partial(list_runs, session, wanted)
+    return paged(listing, by_time(), cursor, limit, read, each(RunSummary.model_validate))
 
 
 @router.get(

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, func, or_, select, tuple_
+from sqlalchemy import Connection, Integer, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.database.tables import Run, RunEvent
+from service.kit.pagination import TimeKey, newest_first
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class RunFilter:
 def list_runs(
     session: Session,
     wanted: RunFilter,
-    before: tuple[dt.datetime, uuid.UUID] | None,
+    before: TimeKey | None,
     limit: int,
 ) -> Sequence[Run]:
     """Newest first, older than the sort key ``before``."""
-    query = select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)
+    query = select(Run)
     if wanted.state is not None:
         query = query.where(Run.state == wanted.state)
     if wanted.kind is not None:
@@ -39,9 +40,7 @@ def list_runs(
         query = query.where(Run.parent_id == wanted.parent)
     if wanted.top_level:
         query = query.where(Run.parent_id.is_(None))
-    if before is not None:
-        query = query.where(tuple_(Run.created_at, Run.id) < tuple_(*before))
-    return session.scalars(query).all()
+    return session.scalars(newest_first(query, Run, before, limit)).all()
 
 
 def get_family(session: Session, run_id: uuid.UUID) -> tuple[Run, list[Run]] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
 
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import FeatureCounts, SaeDetail, SaeSummary
+from service.database.tables import Model, Sae
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
@@ -15,9 +17,11 @@ from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
     Limit,
-    cut,
-    decode_time_cursor,
-    encode_time_cursor,
+    Order,
+    TimeKey,
+    by_time,
+    each,
+    paged,
 )
 from service.kit.problems import documented
 from service.saes.deletion import delete_sae
@@ -40,12 +44,14 @@ def list_all(
     cursor: CursorParam = None,
 ) -> Page[SaeSummary]:
     """Newest first."""
-    listing = ("saes", model, site)
-    before = decode_time_cursor(listing, cursor)
-    rows, more = cut(list_saes(session, model, site, before, limit + 1), limit)
-    return Page(
-        items=[sae_summary(sae, host) for sae, host in rows],
-        next_cursor=encode_time_cursor(listing, [sae for sae, _ in rows], more),
+    order: Order[tuple[Sae, Model], TimeKey] = by_time(lambda row: row[0])
+    return paged(
+        ("saes", model, site),
+        order,
+        cursor,
+        limit,
+        partial(list_saes, session, model, site),
+        each(lambda row: sae_summary(*row)),
     )
 
 

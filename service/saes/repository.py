@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
 from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.kit.errors import NotFound
+from service.kit.pagination import TimeKey, newest_first
 from service.models.repository import WITHOUT_TOKENS
 
 
@@ -54,24 +54,16 @@ def list_saes(
     session: Session,
     model: str | None,
     site: str | None,
-    before: tuple[dt.datetime, uuid.UUID] | None,
+    before: TimeKey | None,
     limit: int,
 ) -> list[tuple[Sae, Model]]:
     """Newest first; ``model`` is a host model's name."""
-    query: Any = (
-        select(Sae, Model)
-        .join(Model, Model.id == Sae.model_id)
-        .options(WITHOUT_TOKENS)
-        .order_by(Sae.created_at.desc(), Sae.id.desc())
-        .limit(limit)
-    )
+    query: Any = select(Sae, Model).join(Model, Model.id == Sae.model_id).options(WITHOUT_TOKENS)
     if model is not None:
         query = query.where(Model.name == model)
     if site is not None:
         query = query.where(Sae.site == site)
-    if before is not None:
-        query = query.where(tuple_(Sae.created_at, Sae.id) < tuple_(*before))
-    return [(row[0], row[1]) for row in session.execute(query)]
+    return [(row[0], row[1]) for row in session.execute(newest_first(query, Sae, before, limit))]
 
 
 def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:

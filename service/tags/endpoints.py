@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 from fastapi import Path, Query
 
@@ -17,20 +18,15 @@ from service.features.service import no_such_feature
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
 from service.kit.errors import InvalidRequest
-from service.kit.pagination import (
-    DEFAULT_LIMIT,
-    CursorParam,
-    Limit,
-    cut,
-    decode_cursor,
-    encode_cursor,
-)
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, paged
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
 
 router = Router(tags=["lists"])
+
+_BY_TAG: Order[tuple[str, int], str] = Order((str,), lambda row: (row[0],), normalised)
 
 _OF_FEATURE = "/saes/{sae}/features/{index}/tags"
 
@@ -47,12 +43,13 @@ def list_all(
 ) -> Page[TagCount]:
     """Those in use, in alphabetical order, with how many features carry each."""
     sae_id = find_sae(session, sae)[0].id if sae is not None else None
-    listing = ("tags", str(sae_id), prefix)
-    after = _after(listing, cursor)
-    rows, more = cut(repository.count_tags(session, sae_id, prefix, after, limit + 1), limit)
-    return Page(
-        items=[TagCount(tag=tag, features=features) for tag, features in rows],
-        next_cursor=encode_cursor(listing, [rows[-1][0]]) if more else None,
+    return paged(
+        ("tags", str(sae_id), prefix),
+        _BY_TAG,
+        cursor,
+        limit,
+        partial(repository.count_tags, session, sae_id, prefix),
+        each(lambda row: TagCount(tag=row[0], features=row[1])),
     )
 
 
@@ -106,14 +103,3 @@ def remove(
     if given is not None:
         check_owner(caller, given.created_by, f"the tag '{tag}'")
         session.delete(given)
-
-
-def _after(listing: Any, cursor: str | None) -> str | None:
-    """The tag that a cursor holds."""
-    if cursor is None:
-        return None
-    (tag,) = decode_cursor(listing, cursor, (str,))
-    try:
-        return normalised(tag)
-    except ValueError:
-        raise InvalidRequest([("cursor", "this is no cursor; start again without it")]) from None
