@@ -19,6 +19,7 @@ from monosemy.specs import (
     TopKSpec,
     TrainingSpec,
 )
+from monosemy.specs.run_states import RETRYABLE
 from service.cli.client import Client
 from service.cli.demo_report import report
 from service.cli.output import readable_errors
@@ -108,7 +109,7 @@ def run_pipeline(client: Client, spec: PipelineRun, console: Console) -> dict[st
     elif found["state"] == "succeeded":
         console.print(f"\nAn earlier demo did this already: run {found['id']}", highlight=False)
         return client.get(f"/runs/{found['id']}")
-    elif found["state"] in ("failed", "cancelled"):
+    elif found["state"] in RETRYABLE:
         found = client.post(f"/runs/{found['id']}/retry", None)
         console.print(f"\nTaking run {found['id']} up again\n", highlight=False)
     else:

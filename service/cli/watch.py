@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from monosemy.progress_text import bar_width, describe, is_due, shows_bars
+from monosemy.specs.run_states import ENDED
 from service.cli.client import UNREACHABLE, ApiError, Client, segment
 from service.cli.output import plain, print_json_line, printable, say
 
 _RETRY_SECONDS = 2.0
 _GIVE_UP_SECONDS = 120.0
 """The service may be started anew while a run is followed; after so long it is taken for gone."""
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 def watch_run(

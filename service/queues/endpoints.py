@@ -8,6 +8,7 @@ from fastapi import BackgroundTasks, Path
 from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.queues import QueueChange, QueueName, Queues, QueueView
+from monosemy.specs.run_states import HELD
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
@@ -63,7 +64,7 @@ def _views(session: Session) -> list[QueueView]:
                 paused=row is not None and row.paused,
                 max_running=row.max_running if row is not None else None,
                 queued=numbers.get((name, "queued"), 0),
-                running=sum(numbers.get((name, state), 0) for state in repository.UNDER_WAY),
+                running=sum(numbers.get((name, state), 0) for state in HELD),
                 changed_at=row.changed_at if row is not None else None,
             )
         )

@@ -9,9 +9,9 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from monosemy.specs.run_states import ACTIVE, HELD
 from service.database.tables import ApiKey, Queue, Run
 
-UNDER_WAY = ("running", "cancelling")
 _CLAIMS = 0x6D6E7379
 """Names the lock under which limited claims are made, one after the other."""
 
@@ -32,14 +32,14 @@ def counts(session: Session) -> Sequence[Any]:
     """(queue, state, runs) of the runs that workers take and that have not ended."""
     return session.execute(
         select(Run.queue, Run.state, func.count())
-        .where(Run.queue != "none", Run.state.in_(("queued", *UNDER_WAY)))
+        .where(Run.queue != "none", Run.state.in_(ACTIVE))
         .group_by(Run.queue, Run.state)
     ).all()
 
 
 def under_way(session: Session, queue: str) -> int:
     """How many runs of the queue workers hold."""
-    query = select(func.count()).where(Run.queue == queue, Run.state.in_(UNDER_WAY))
+    query = select(func.count()).where(Run.queue == queue, Run.state.in_(HELD))
     return int(session.scalar(query) or 0)
 
 
@@ -63,7 +63,7 @@ def of_a_full_key() -> Any:
         .where(
             other.c.created_by == Run.created_by,
             other.c.queue != "none",
-            other.c.state.in_(UNDER_WAY),
+            other.c.state.in_(HELD),
         )
         .correlate(Run)
         .scalar_subquery()

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import MonosemyError
 from monosemy.specs.kinds import MAX_SWEEP
+from monosemy.specs.run_states import ENDED
 from service.database.tables import Run, Sae
-from service.runs.lifecycle import ENDED
 
 _LOCK_SECONDS = 5
 
@@ -68,7 +68,7 @@ def read_references(session: Session) -> References:
         paths.update(posixpath.normpath(each) for each in (path, index) if each)
         texts.update(each for each in (indexed, trained) if each)
     open_runs = session.execute(
-        select(Run.id, Run.kind, Run.spec).where(Run.state.not_in(sorted(ENDED)))
+        select(Run.id, Run.kind, Run.spec).where(Run.state.not_in(ENDED))
     ).all()
     under_way: set[str] = set()
     for run_id, kind, _ in open_runs:

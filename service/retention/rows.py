@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from monosemy.specs.run_states import ENDED
 from service.database.session import transaction
 from service.database.tables import Context, Document, Run, RunEvent, Sae
 from service.retention.references import hold_runs
-from service.runs.lifecycle import ENDED
 
 _AT_ONCE = 10_000
 _FORGETTABLE = ("progress", "log")
@@ -21,7 +21,7 @@ def old_events(engine: Engine, age: float, remove: bool) -> int:
     """Progress and log lines of runs that ended ``age`` seconds ago or earlier: how many there
     are, or were."""
     ended = select(Run.id).where(
-        Run.state.in_(sorted(ENDED)),
+        Run.state.in_(ENDED),
         Run.finished_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, age),
     )
     old = (RunEvent.type.in_(_FORGETTABLE), RunEvent.run_id.in_(ended))
@@ -56,7 +56,7 @@ def _orphaned(engine: Engine, table: Any, key: Any, remove: bool) -> int:
         with transaction(engine) as session:
             if remove:
                 hold_runs(session)
-            waits = select(Run.id).where(Run.state.not_in(sorted(ENDED))).limit(1)
+            waits = select(Run.id).where(Run.state.not_in(ENDED)).limit(1)
             if session.scalar(waits) is not None:
                 return removed
             if not remove:

@@ -8,12 +8,12 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
+from monosemy.specs.run_states import ENDED
 from service.database.tables import Run
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.errors import NotFound
 from service.runs import repository
-from service.runs.lifecycle import ENDED
 
 
 def delete_run(session: Session, run_id: uuid.UUID, caller: Caller) -> None:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import Engine
 
-from monosemy.specs.rest.runs import TERMINAL, RunEventMessage
+from monosemy.specs.rest.runs import RunEventMessage
+from monosemy.specs.run_states import ENDED
 from service.concurrency.places import Lane
 from service.runs.queries import EventRow, family_events, state_of
 
@@ -41,7 +42,7 @@ class EventFeed:
         fresh = [row for row in rows if row.id not in self._given]
         full = len(rows) == BATCH
         self._settle(rows, stuck=full and not fresh)
-        return fresh, (state is None or state in TERMINAL) and not full
+        return fresh, (state is None or state in ENDED) and not full
 
     def _settle(self, rows: list[EventRow], stuck: bool) -> None:
         """Raises the floor to the newest event below which nothing can turn up any more."""

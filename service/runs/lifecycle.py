@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
 from monosemy.specs import PENDING_SAE, Part, PipelineRun, pipeline_children, queue_of
+from monosemy.specs.run_states import ACTIVE, ENDED, HELD, RETRYABLE
 from service.database.storable import storable, storable_text
 from service.database.tables import Run
 from service.runs import attempts, repository
@@ -21,14 +22,13 @@ from service.runs import attempts, repository
 ALLOWED: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "cancelled", "failed"}),
     "running": frozenset({"running", "queued", "cancelling", "succeeded", "failed", "cancelled"}),
-    "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
+    "cancelling": ENDED,
     "succeeded": frozenset(),
     "failed": frozenset({"queued"}),
     "cancelled": frozenset({"queued"}),
 }
 """Running to running is a takeover; running to queued an interruption or a failed attempt."""
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
 SHARED = frozenset({"explain", "score"})
 """Kinds whose features are shared out: a lost leader costs nothing but the time to find another."""
@@ -180,14 +180,14 @@ def retry_run(session: Session, run: Run) -> None:
     A step of a pipeline takes the steps after it along.  ``ConflictError`` in any other state.
     """
     run = _locked(session, run.id)
-    if run.state not in ("failed", "cancelled"):
+    if run.state not in RETRYABLE:
         raise ConflictError(f"The run is {run.state}; only failed and cancelled runs are retried.")
     parent = run if run.kind == "pipeline" else session.get(Run, run.parent_id or run.id)
     if parent is not None and parent.kind == "pipeline":
         for child in repository.children_of(session, parent.id):
-            if child.state in ("failed", "cancelled"):
+            if child.state in RETRYABLE:
                 _requeue(session, child)
-        if parent.state in ("failed", "cancelled"):
+        if parent.state in RETRYABLE:
             _requeue(session, parent)
     else:
         _requeue(session, run)
@@ -244,7 +244,7 @@ def _settle_parent(session: Session, parent_id: uuid.UUID) -> None:
     states = {child.state for child in children}
     parent.result = _merged_result(children)
     parent.progress = _steps_done(children)
-    active = states & set(repository.ACTIVE)
+    active = states & ACTIVE
     if not active:
         failed = next((child for child in children if child.state == "failed"), None)
         end = "failed" if failed else "cancelled" if "cancelled" in states else "succeeded"
@@ -318,7 +318,7 @@ def _requeue(session: Session, run: Run) -> None:
 
 def _held(session: Session, run_id: uuid.UUID, owner: str) -> Run:
     run = repository.lock_run(session, run_id)
-    if run is None or run.lease_owner != owner or run.state not in ("running", "cancelling"):
+    if run is None or run.lease_owner != owner or run.state not in HELD:
         raise LostLease
     return run
 

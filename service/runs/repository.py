@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from monosemy.specs.run_states import HELD
 from service.database.storable import storable
 from service.database.tables import Queue, Run, RunEvent
 from service.queues import repository as queues
-
-ACTIVE = ("queued", "running", "cancelling")
 
 
 def add_run(session: Session, **columns: Any) -> Run:
@@ -67,7 +66,7 @@ def _ready() -> Any:
 
 def _lost() -> Any:
     """Held by a worker that has not renewed its lease in time."""
-    return and_(Run.state.in_(("running", "cancelling")), Run.lease_expires_at < func.now())
+    return and_(Run.state.in_(HELD), Run.lease_expires_at < func.now())
 
 
 def anything_waits(session: Session, queue: str) -> bool:
@@ -127,7 +126,7 @@ def renew_lease(session: Session, run_id: uuid.UUID, owner: str, seconds: float)
         .where(
             Run.id == run_id,
             Run.lease_owner == owner,
-            Run.state.in_(("running", "cancelling")),
+            Run.state.in_(HELD),
         )
         .values(lease_expires_at=_in(seconds))
         .returning(Run.state)
@@ -137,7 +136,7 @@ def renew_lease(session: Session, run_id: uuid.UUID, owner: str, seconds: float)
 
 def is_held(session: Session, run_id: uuid.UUID, owner: str) -> bool:
     """Whether ``owner`` still has the run; if so nobody else gets it until the transaction ends."""
-    held = (Run.id == run_id, Run.lease_owner == owner, Run.state.in_(("running", "cancelling")))
+    held = (Run.id == run_id, Run.lease_owner == owner, Run.state.in_(HELD))
     return session.scalar(select(Run.id).where(*held).with_for_update()) is not None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
-from monosemy.specs.rest.runs import TERMINAL
+from monosemy.specs.run_states import ENDED
 from monosemy.training.page import training_page
 from service.edge.context import SessionDep
 from service.edge.routing import Router
@@ -46,7 +46,7 @@ def show_training(session: SessionDep, run_id: uuid.UUID) -> HTMLResponse:
         trained.spec,
         [_renamed(reading) for reading in training_readings(session, run_id, _POINTS)],
         _histogram(trained.result or {}),
-        live=run.state not in TERMINAL,
+        live=run.state not in ENDED,
     )
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 

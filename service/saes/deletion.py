@@ -6,8 +6,8 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
+from monosemy.specs.run_states import ENDED
 from service.database.tables import Run, Sae
-from service.runs.lifecycle import ENDED
 from service.saes.repository import find_sae
 
 
@@ -22,7 +22,7 @@ def delete_sae(session: Session, reference: str) -> None:
     busy = session.execute(
         select(Run.id, Run.kind, Run.state)
         .where(
-            Run.state.not_in(sorted(ENDED)),
+            Run.state.not_in(ENDED),
             or_(
                 Run.id == sae.run_id,
                 Run.spec["sae"].astext.in_(names),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Float, Numeric, cast, func, select
 from sqlalchemy.orm import aliased
 
+from monosemy.specs.run_states import HELD
 from service.database.judge_tables import Spend
 from service.database.tables import Explanation, Feature, Run, Sae, Score
 
 RUN_SECONDS = (10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 """Bounds of the histogram of how long runs take."""
-_HELD = ("running", "cancelling")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _rates(connection: Connection) -> list[tuple[str, str, str, float]]:
     rate = func.sum(Run.progress["rate"].astext.cast(Float))
     query = (
         select(Run.kind, stage, unit, rate)
-        .where(Run.state.in_(_HELD), Run.queue != "none", Run.progress.has_key("rate"))
+        .where(Run.state.in_(HELD), Run.queue != "none", Run.progress.has_key("rate"))
         .group_by(Run.kind, stage, unit)
     )
     return [(kind, str(a), str(b), float(r or 0)) for kind, a, b, r in connection.execute(query)]
@@ -113,7 +113,7 @@ def _rates(connection: Connection) -> list[tuple[str, str, str, float]]:
 def _leases(connection: Connection) -> list[tuple[str, int, int]]:
     held = func.count().filter(Run.lease_expires_at >= func.now())
     lost = func.count().filter(Run.lease_expires_at < func.now())
-    query = select(Run.queue, held, lost).where(Run.state.in_(_HELD)).group_by(Run.queue)
+    query = select(Run.queue, held, lost).where(Run.state.in_(HELD)).group_by(Run.queue)
     return [(queue, a, b) for queue, a, b in connection.execute(query) if queue != "none"]
 
 

@@ -28,9 +28,9 @@ from monosemy.formats.archive import (
     sae_folder_in,
     unpack,
 )
+from monosemy.specs.run_states import ACTIVE
 from monosemy.workspace import Workspace
 from service.database.tables import Run, Upload
-from service.runs.repository import ACTIVE
 
 PREFIX = "upload:"
 MOST_PENDING = 20

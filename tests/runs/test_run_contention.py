@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import Engine
 
 from monosemy.errors import ConflictError
+from monosemy.specs.run_states import ENDED
 from service.database.session import make_engine, transaction
 from service.runs import repository
-from service.runs.lifecycle import ALLOWED, ENDED, LostLease
+from service.runs.lifecycle import ALLOWED, LostLease
 from tests.support import run_acts as acts
 
 pytestmark = pytest.mark.integration

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from monosemy.errors import ConflictError
+from monosemy.specs.run_states import ACTIVE, ENDED, HELD, RETRYABLE, RunState
 from service.database.tables import Run
-from service.runs.lifecycle import ALLOWED, ENDED, LOST_LEADERS, LostLease
+from service.runs.lifecycle import ALLOWED, LOST_LEADERS, LostLease
 from tests.support import run_acts as acts
 
-STATES = {"queued", "running", "cancelling", "cancelled", "succeeded", "failed"}
+STATES = set(get_args(RunState))
 OWNERS = ("one", "two")
 
 ACTS = st.one_of(
@@ -30,6 +31,11 @@ ACTS = st.one_of(
     ),
     st.tuples(st.sampled_from(("cancel", "retry")), st.integers(0, 5), st.just("")),
 )
+
+
+def test_the_sets_of_states_are_of_all_of_them() -> None:
+    assert ACTIVE | ENDED == STATES and not ACTIVE & ENDED
+    assert HELD < ACTIVE and {s for s in ENDED if "queued" in ALLOWED[s]} == RETRYABLE
 
 
 def test_the_table_speaks_of_every_state() -> None:

@@ -26,6 +26,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from monosemy.specs.run_states import ENDED
 from service.database.session import make_engine
 from service.database.tables import Explanation, Run, RunEvent, Sae, Score
 from service.settings import Settings
@@ -40,7 +41,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.campaign, pytest.mark.timeout
 KILLS = int(os.environ.get("MONOSEMY_KILLS", "10"))
 SEED = int(os.environ.get("MONOSEMY_KILLS_SEED", "0"))
 PATIENCE = 240.0
-ENDED = {"succeeded", "failed", "cancelled"}
 
 
 @pytest.fixture

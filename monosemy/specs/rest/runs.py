@@ -9,14 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.specs import Part
+from monosemy.specs.run_states import RunState
 
-RunState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 RunKind = Literal[
     "train", "sweep", "import", "evaluate", "index", "explain", "score", "compare", "pipeline"
 ]
-
-TERMINAL: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
-"""States that only ``retry`` leaves."""
 
 
 class _Row(BaseModel):
