@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Column, String, delete, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
@@ -28,22 +28,12 @@ from monosemy.sae_folder import restamped_model
 from monosemy.specs import ModelSpec
 from service.database.storable import storable, storable_json, storable_text
 from service.database.tables import Feature, Model, Sae
+from service.features.columns import STORED
 
 _NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
 
 _HASH = re.compile(r"-[0-9a-f]{8}")
 """Ends the name of a model whose own name was taken by another."""
-
-_FEATURE_COLUMNS = (
-    "sae_id",
-    "index",
-    "density",
-    "max_activation",
-    "postings",
-    "label",
-    "evidence",
-    "examples",
-)
 
 
 def publish_model(session: Session, host: HostModel, spec: ModelSpec) -> uuid.UUID:
@@ -154,7 +144,8 @@ def publish_index(
     session.execute(delete(Feature).where(Feature.sae_id == sae_id))
     rows = iterate_feature_rows(reader)
     used: set[int] = set()
-    copy_rows(session, "features", _FEATURE_COLUMNS, _feature_rows(sae_id, rows, used, stage))
+    columns = [column.name for column in STORED]
+    copy_rows(session, "features", columns, _feature_rows(sae_id, rows, used, stage))
     context_bytes = _publish_contexts(session, store, sorted(used))
     index = {
         "path": path,
@@ -176,17 +167,15 @@ def _feature_rows(
 ) -> Iterator[Sequence[Any]]:
     for row in rows:
         used.update(example.row for example in unpack_examples(row["examples"]))
-        yield (
-            sae_id,
-            row["index"],
-            row["density"],
-            row["max_activation"],
-            row["postings"],
-            storable_text(row["label"]),
-            storable_json(row["evidence"]),
-            row["examples"],
-        )
+        values = {"sae_id": sae_id, **row}
+        yield [_stored(column, values[column.name]) for column in STORED]
         stage.advance()
+
+
+def _stored(column: Column[Any], value: Any) -> Any:
+    if isinstance(column.type, JSONB):
+        return storable_json(value)
+    return storable_text(value) if isinstance(column.type, String) else value
 
 
 def _publish_contexts(session: Session, store: TokenStore, used: list[int]) -> int:

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Float, select, true
+from sqlalchemy import BigInteger, ColumnElement, Engine, Float, Integer, Text, select, true
 from sqlalchemy.orm import Session
 
 from service.database.session import transaction
 from service.database.tables import Feature, Score
+from service.features.columns import FACTS
 from service.features.repository import best_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 BATCH_FEATURES = 1000
 
+_MEAN: ColumnElement[float] = (
+    Feature.evidence["mean_activation"].astext.cast(Float(53)).label("mean_activation")
+)
+_FIRST = FACTS.index("max_activation") + 1
+_COLUMNS: list[Any] = [
+    *(getattr(Feature, name) for name in FACTS[:_FIRST]),
+    _MEAN,
+    *(getattr(Feature, name) for name in FACTS[_FIRST:]),
+]
 _SCORE = ("scorer", "metric", "value", "low", "high", "n", "n_failed", "baseline", "judge")
 
 
@@ -26,6 +36,12 @@ def feature_schema() -> pa.Schema:
     """Columns; ``explanation`` and what follows are null where a feature has none."""
     import pyarrow as pa
 
+    types = {
+        Integer: pa.int32(),
+        BigInteger: pa.int64(),
+        Float: pa.float64(),
+        Text: pa.string(),
+    }
     score = pa.struct(
         [
             pa.field("scorer", pa.string(), nullable=False),
@@ -41,12 +57,10 @@ def feature_schema() -> pa.Schema:
     )
     return pa.schema(
         [
-            pa.field("index", pa.int32(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("density", pa.float64(), nullable=False),
-            pa.field("max_activation", pa.float64(), nullable=False),
-            ("mean_activation", pa.float64()),
-            pa.field("postings", pa.int64(), nullable=False),
+            *(
+                pa.field(column.key, types[type(column.type)], nullable=column is _MEAN)
+                for column in _COLUMNS
+            ),
             ("explanation_id", pa.string()),
             ("explanation_label", pa.string()),
             ("explanation", pa.string()),
@@ -89,12 +103,7 @@ def _rows(
     page = (
         select(
             Feature.sae_id,
-            Feature.index,
-            Feature.label,
-            Feature.density,
-            Feature.max_activation,
-            Feature.evidence["mean_activation"].astext.cast(Float(53)).label("mean_activation"),
-            Feature.postings,
+            *_COLUMNS,
         )
         .where(Feature.sae_id == sae, Feature.index > after)
         .order_by(Feature.index)

@@ -17,7 +17,7 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.tags import Tag
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
-from service.features.cursor import FeatureListing
+from service.features.listing import FeatureListing
 from service.features.service import example_page, feature_page, page_of_features
 from service.keys.authorize import CanRead
 from service.kit.errors import InvalidRequest

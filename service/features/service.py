@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -25,17 +25,16 @@ from monosemy.specs.rest.features import (
     ScoreDetail,
 )
 from monosemy.specs.rest.page import Page
-from service.database.tables import Feature, Model, Sae
-from service.features.cursor import FeatureListing
+from service.database.tables import Explanation, Feature, Model, Sae, Score
+from service.features.columns import facts_of
 from service.features.examples import count_groups, group_name, view_examples
+from service.features.listing import BY_KEY, FeatureListing, FeatureRow, list_features
 from service.features.repository import (
-    Described,
-    FeatureRow,
     FoundFeature,
+    Labels,
     contexts_of,
-    describe_features,
+    describe_feature,
     find_feature,
-    list_features,
 )
 from service.kit.errors import InvalidRequest, NotFound
 from service.kit.pagination import Order, each, number_of, paged
@@ -43,18 +42,6 @@ from service.models.tokens import TokenTables
 from service.saes.repository import no_such_sae
 from service.saes.views import sae_summary
 
-
-def _read_key(key: str, index: int) -> tuple[float, int]:
-    number = float.fromhex(key)
-    if math.isnan(number):
-        raise ValueError
-    return number, number_of(2**31)(index)
-
-
-# In hex a float comes back as the very same number, infinities included.
-_BY_KEY: Order[FeatureRow, tuple[float, int]] = Order(
-    (str, int), lambda row: (float(row.key).hex(), row.index), _read_key
-)
 _BY_PLACE: Order[tuple[int, Example], int] = Order((int,), lambda row: (row[0],), number_of(2**31))
 """Examples are numbered from 1 in the order in which they are stored."""
 
@@ -63,7 +50,7 @@ def page_of_features(
     session: Session, listing: FeatureListing, cursor: str | None, limit: int
 ) -> Page[FeatureSummary]:
     read = partial(list_features, session, listing)
-    return paged(asdict(listing), _BY_KEY, cursor, limit, read, each(_summary))
+    return paged(asdict(listing), BY_KEY, cursor, limit, read, each(_summary))
 
 
 def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
@@ -71,23 +58,17 @@ def feature_page(session: Session, tables: TokenTables, sae: str, index: int) ->
     found, feature = _require(session, sae, index)
     evidence = FeatureEvidence.from_dict(feature.evidence)
     near = [*evidence.cosine_neighbours, *evidence.coactive_neighbours]
-    described = describe_features(
-        session, found.sae.id, sorted({index, *(item.feature for item in near)})
-    )
+    described = describe_feature(session, found.sae.id, index, {item.feature for item in near})
     examples = unpack_examples(feature.examples)
     return FeaturePage(
+        **facts_of(feature),
         sae=sae_summary(found.sae, found.model),
-        index=index,
-        label=feature.label,
         tags=found.tags,
-        density=feature.density,
-        max_activation=feature.max_activation,
-        postings=feature.postings,
         evidence=evidence,
-        explanations=_explanations([row for row in described if row.index == index]),
+        explanations=_explanations(described.explanations),
         neighbours=Neighbours(
-            cosine=_neighbours(evidence.cosine_neighbours, described),
-            coactive=_neighbours(evidence.coactive_neighbours, described),
+            cosine=_neighbours(evidence.cosine_neighbours, described.labels),
+            coactive=_neighbours(evidence.coactive_neighbours, described.labels),
         ),
         examples=_views(session, tables, found.sae, found.model, examples),
     )
@@ -149,53 +130,40 @@ def _views(
     return view_examples(examples, contexts, tables.of(session, model))
 
 
-def _explanations(rows: Sequence[Described]) -> list[ExplanationDetail]:
+def _explanations(rows: Sequence[tuple[Explanation, Score | None]]) -> list[ExplanationDetail]:
     """One entry per explanation, each with all its scores; ``rows`` come best first."""
-    found: dict[object, ExplanationDetail] = {}
-    for row in rows:
-        if row.explanation is None:
-            continue
-        entry = found.get(row.explanation.id)
+    entries: dict[uuid.UUID, ExplanationDetail] = {}
+    for explanation, score in rows:
+        entry = entries.get(explanation.id)
         if entry is None:
-            known = row.explanation
-            entry = ExplanationDetail(
-                **dict(ExplanationBrief.model_validate(known)),
-                run_id=known.run_id,
-                provenance=known.provenance,
-                created_at=known.created_at,
+            entry = entries[explanation.id] = ExplanationDetail(
+                **dict(ExplanationBrief.model_validate(explanation)),
+                run_id=explanation.run_id,
+                provenance=explanation.provenance,
+                created_at=explanation.created_at,
                 scores=[],
             )
-            found[known.id] = entry
-        if row.score is not None:
-            entry.scores.append(ScoreDetail.model_validate(row.score))
-    return list(found.values())
+        if score is not None:
+            entry.scores.append(ScoreDetail.model_validate(score))
+    return list(entries.values())
 
 
-def _neighbours(near: Sequence[Neighbour], rows: Sequence[Described]) -> list[NeighbourView]:
-    first: dict[int, Described] = {}
-    for described in rows:
-        first.setdefault(described.index, described)
-    views = []
-    for item in near:
-        row: Described | None = first.get(item.feature)
-        views.append(
-            NeighbourView(
-                feature=item.feature,
-                value=item.value,
-                label=row.label if row else None,
-                explanation=row.explanation.label if row and row.explanation else None,
-            )
+def _neighbours(near: Sequence[Neighbour], labels: dict[int, Labels]) -> list[NeighbourView]:
+    unknown = Labels(None, None)
+    return [
+        NeighbourView(
+            feature=item.feature,
+            value=item.value,
+            label=labels.get(item.feature, unknown).evidence,
+            explanation=labels.get(item.feature, unknown).explanation,
         )
-    return views
+        for item in near
+    ]
 
 
 def _summary(row: FeatureRow) -> FeatureSummary:
     return FeatureSummary(
-        index=row.index,
-        label=row.label,
-        density=row.density,
-        max_activation=row.max_activation,
-        postings=row.postings,
+        **row.facts,
         explanation=row.explanation and ExplanationBrief.model_validate(row.explanation),
         score=row.score and ScoreBrief.model_validate(row.score),
     )

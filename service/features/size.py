@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError
+from service.database.tables import Feature
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,10 @@ class FeatureSize:
 
 # Column by column: pg_column_size of a whole row would count TOASTed values uncompressed.
 _HEADER = 24
+_COLUMNS = " + ".join(f"pg_column_size({name})" for name in Feature.__table__.columns.keys())  # noqa: SIM118
 _FEATURES = text(f"""
     SELECT count(*), avg(pg_column_size(examples)), avg(pg_column_size(evidence)),
-           avg({_HEADER} + pg_column_size(sae_id) + pg_column_size(index)
-               + pg_column_size(density) + pg_column_size(max_activation)
-               + pg_column_size(postings) + pg_column_size(label) + pg_column_size(evidence)
-               + pg_column_size(examples) + pg_column_size(words))
+           avg({_HEADER} + {_COLUMNS})
     FROM features WHERE sae_id = :sae
 """)
 _CONTEXTS = text(f"""

@@ -16,6 +16,7 @@ from monosemy.specs.rest.search import Matcher, SearchHit, SearchResults
 from service.database.session import transaction
 from service.edge.context import ContextDep
 from service.edge.routing import Router
+from service.features.columns import facts_of
 from service.features.endpoints import Density, check_densities
 from service.keys.authorize import CanRead, KeyId
 from service.kit.problems import documented
@@ -123,10 +124,7 @@ def _hits(session: Session, ranked: list[Fused[FeatureKey]]) -> list[SearchHit]:
             SearchHit(
                 sae_id=str(sae.id),
                 sae=sae.name,
-                index=feature.index,
-                label=feature.label,
-                density=feature.density,
-                max_activation=feature.max_activation,
+                **facts_of(feature, SearchHit.model_fields),
                 explanation=explanation and ExplanationBrief.model_validate(explanation),
                 score=score and ScoreBrief.model_validate(score),
                 rank_score=round(item.score, 6),

@@ -9,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
 
+from monosemy.specs.rest.features import FeaturePage, FeatureSummary
 from service.database.session import transaction
-from service.database.tables import Feature
+from service.database.tables import Explanation, Feature, Score
+from service.features.columns import FACTS, STORED
 from service.features.size import measure_size
 from tests.support.library_rows import ROW_LENGTH, Library, add_explanation
 
@@ -28,6 +30,12 @@ def explained(module_engine: Engine, library: Library) -> None:
                 session, library, feature, f"label {feature}", f"It is about case {feature}.", value
             )
         add_explanation(session, library, 3, "worse", "A second try.", 0.4, key="second")
+
+
+def test_what_is_shown_and_what_an_index_writes_are_columns_of_the_table() -> None:
+    stored = [column.name for column in STORED]
+    assert set(FACTS) < set(stored) < set(Feature.__table__.columns.keys())
+    assert FeatureSummary.model_fields.keys() >= set(FACTS) <= FeaturePage.model_fields.keys()
 
 
 def expected_order(features: int, sort: str, order: str) -> list[int]:
@@ -184,6 +192,23 @@ def test_a_page_takes_three_statements(client: TestClient, library: Library) -> 
     assert client.get(f"{URL}/7").status_code == 200
     event.remove(engine, "before_cursor_execute", note)
     assert len(statements) == 3
+
+
+def test_of_neighbours_no_judgement_is_loaded(client: TestClient) -> None:
+    """Features 4 and 5 have scores; what their judges answered is not read for their labels."""
+    loaded: list[Any] = []
+
+    def note(row: Any, _context: Any) -> None:
+        loaded.append(row)
+
+    for table in (Explanation, Score):
+        event.listen(table, "load", note)
+    page = client.get(f"{URL}/3").json()
+    for table in (Explanation, Score):
+        event.remove(table, "load", note)
+    assert {near["explanation"] for near in page["neighbours"]["cosine"]} == {"label 4", "label 5"}
+    assert len(loaded) == 4  # two explanations of feature 3, and their scores
+    assert {row.feature for row in loaded if isinstance(row, Explanation)} == {3}
 
 
 def test_a_dead_feature_has_a_page_without_examples(client: TestClient) -> None:

@@ -70,8 +70,11 @@ class ExplanationDetail(ExplanationBrief):
     scores: list[ScoreDetail]
 
 
-class FeatureSummary(_Part):
-    """A feature in a listing."""
+class FeatureFacts(_Part):
+    """What is shown of a feature everywhere: in listings, on its page, in exports.
+
+    The API's columns of the table ``features`` follow from these fields
+    (``service/features/columns.py``)."""
 
     index: int
     label: str
@@ -81,6 +84,11 @@ class FeatureSummary(_Part):
     max_activation: float
     postings: int
     """Tokens on which it fires."""
+
+
+class FeatureSummary(FeatureFacts):
+    """A feature in a listing."""
+
     explanation: ExplanationBrief | None
     """The best scored one, else the newest."""
     score: ScoreBrief | None
@@ -126,17 +134,12 @@ class Neighbours(_Part):
     """Features that fire on the same tokens."""
 
 
-class FeaturePage(_Part):
+class FeaturePage(FeatureFacts):
     """Everything a feature's page needs."""
 
     sae: SaeSummary
-    index: int
-    label: str
     tags: list[str]
     """In alphabetical order."""
-    density: float
-    max_activation: float
-    postings: int
     evidence: FeatureEvidence
     """What is known without any LLM: tokens, promoted and suppressed tokens, histogram..."""
     explanations: list[ExplanationDetail]

@@ -1,0 +1,170 @@
+"""Features of an SAE, listed: one statement for a page, whatever it is ordered and filtered by."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    Subquery,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.orm import Session, defer
+
+from service.database.list_tables import FeatureTag
+from service.database.tables import Explanation, Feature, Score
+from service.features.columns import FACTS
+from service.features.repository import best_of
+from service.kit.pagination import Order, number_of
+
+
+@dataclass(frozen=True)
+class FeatureListing:
+    sae: uuid.UUID
+    sort: str = "index"
+    order: str = "asc"
+    scorer: str = "detection"
+    min_density: float | None = None
+    max_density: float | None = None
+    has_explanation: bool | None = None
+    text: str | None = None
+    tag: str | None = None
+
+    def missing_score(self) -> float:
+        """Sort key of a feature without a score: they come last in either order."""
+        return math.inf if self.order == "asc" else -math.inf
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One feature of a listing."""
+
+    facts: dict[str, Any]
+    """By the names of ``FACTS``."""
+    explanation: Explanation | None
+    score: Score | None
+    key: float
+    """What the listing is ordered by."""
+
+
+def list_features(
+    session: Session, listing: FeatureListing, after: tuple[float, int] | None, limit: int
+) -> list[FeatureRow]:
+    """Features in the listing's order from behind the sort key ``after``; ties go by index."""
+    page = _page_of_features(listing, after, limit).subquery("page")
+    best_explanation, best_score, join = best_of(page.c.sae_id, page.c.index, listing.scorer)
+    descending = listing.order == "desc"
+    query = (
+        select(*(page.c[name] for name in FACTS), page.c.key, best_explanation, best_score)
+        .select_from(page)
+        .outerjoin(join, true())
+        .options(defer(best_explanation.embedding))
+        .order_by(*_ordered((page.c.key, page.c.index), descending))
+    )
+    return [
+        FeatureRow(dict(zip(FACTS, facts, strict=True)), explanation, score, float(key))
+        for *facts, key, explanation, score in session.execute(query)
+    ]
+
+
+def _page_of_features(
+    listing: FeatureListing, after: tuple[float, int] | None, limit: int
+) -> Select[Any]:
+    columns = [Feature.sae_id, *(getattr(Feature, name) for name in FACTS)]
+    key, source = _sort_key(listing)
+    query = select(*columns, key.label("key")).where(
+        Feature.sae_id == listing.sae, *_filters(listing)
+    )
+    if source is not None:
+        query = query.outerjoin(source, source.c.feature == Feature.index)
+    descending = listing.order == "desc"
+    # The index alone orders by primary key; the constant key must not stand in the way of that.
+    keys: list[ColumnElement[Any]] = [Feature.index.expression]
+    if listing.sort != "index":
+        keys.insert(0, key)
+    if after is not None:
+        bound = after[1:] if listing.sort == "index" else after
+        left, right = tuple_(*keys), tuple_(*bound)
+        query = query.where(left < right if descending else left > right)
+    return query.order_by(*_ordered(keys, descending)).limit(limit)
+
+
+def _sort_key(listing: FeatureListing) -> tuple[ColumnElement[Any], Subquery | None]:
+    if listing.sort == "density":
+        return Feature.density.expression, None
+    if listing.sort == "max_activation":
+        return Feature.max_activation.expression, None
+    if listing.sort == "index":
+        return literal(0.0, Float(53)), None
+    scores = (
+        select(Explanation.feature, func.max(Score.value).label("value"))
+        .join(Score, Score.explanation_id == Explanation.id)
+        .where(Explanation.sae_id == listing.sae, Score.scorer == listing.scorer)
+        .group_by(Explanation.feature)
+        .subquery("scores")
+    )
+    missing = literal(listing.missing_score(), Float(53))
+    return func.coalesce(scores.c.value, missing), scores
+
+
+def _filters(listing: FeatureListing) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if listing.min_density is not None:
+        conditions.append(Feature.density >= listing.min_density)
+    if listing.max_density is not None:
+        conditions.append(Feature.density <= listing.max_density)
+    own = and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index)
+    if listing.has_explanation is not None:
+        explained = exists().where(own)
+        conditions.append(explained if listing.has_explanation else ~explained)
+    if listing.tag is not None:
+        tagged = select(FeatureTag.feature).where(
+            FeatureTag.sae_id == listing.sae, FeatureTag.tag == listing.tag
+        )
+        conditions.append(Feature.index.in_(tagged))
+    if listing.text is not None:
+        words = func.websearch_to_tsquery("english", listing.text)
+        said = or_(
+            Explanation.words.op("@@")(words),
+            Explanation.text.icontains(listing.text, autoescape=True),
+        )
+        conditions.append(
+            or_(
+                Feature.words.op("@@")(words),
+                Feature.label.icontains(listing.text, autoescape=True),
+                Feature.index.in_(
+                    select(Explanation.feature).where(Explanation.sae_id == listing.sae, said)
+                ),
+            )
+        )
+    return conditions
+
+
+def _ordered(keys: Sequence[ColumnElement[Any]], descending: bool) -> list[ColumnElement[Any]]:
+    return [key.desc() if descending else key.asc() for key in keys]
+
+
+def _read_key(key: str, index: int) -> tuple[float, int]:
+    number = float.fromhex(key)
+    if math.isnan(number):
+        raise ValueError
+    return number, number_of(2**31)(index)
+
+
+# In hex a float comes back as the very same number, infinities included.
+BY_KEY: Order[FeatureRow, tuple[float, int]] = Order(
+    (str, int), lambda row: (row.key.hex(), row.facts["index"]), _read_key
+)
