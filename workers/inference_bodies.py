@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.errors import DataError
+from monosemy.interventions.generation import Generation
+from monosemy.interventions.intervention import SteeringMode, steer
 from monosemy.specs import ModelSpec
-from monosemy.steering.pushes import Push
-from monosemy.steering.writing import Writing
 from workers.contrasting import Contrasted
 from workers.inference_engine import SaeAt
 from workers.prompts import Prompt
@@ -101,7 +101,7 @@ class ContrastBody(_Body):
 class PushBody(_Body):
     latent: int = Field(ge=0)
     strength: float = Field(allow_inf_nan=False)
-    mode: Literal["add", "orthogonal", "clamp"] = "add"
+    mode: SteeringMode = "add"
 
 
 class WritingBody(_Body):
@@ -128,8 +128,9 @@ class SteerBody(_Body):
             raise DataError("Send a prompt or messages, one of them.")
         return Steer(
             Prompt(self.prompt, self.messages),
-            tuple(Push(each.latent, each.strength, each.mode) for each in self.pushes),
-            Writing(**self.writing.model_dump()),
+            tuple(steer(each.latent, each.strength, each.mode) for each in self.pushes),
+            Generation(**self.writing.model_dump(exclude={"seed"})),
+            self.writing.seed,
             self.compare,
         )
 

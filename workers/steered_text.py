@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
-from monosemy.steering.pushes import Push, Pushes
-from monosemy.steering.writing import Writing, Written, write_on
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.generation import Generation, NewToken, Row, generate
+from monosemy.interventions.intervention import Intervention
 from workers.prompts import Prompt, Tokenizing
 
 STEERED, PLAIN = "steered", "plain"
@@ -26,8 +27,9 @@ class Steer:
     """What is asked for."""
 
     prompt: Prompt
-    pushes: tuple[Push, ...]
-    writing: Writing
+    interventions: tuple[Intervention, ...]
+    writing: Generation
+    seed: int
     compare: bool
     """Also write on without pushing."""
 
@@ -46,7 +48,7 @@ def steered_events(
     """
     host = hosted.host
     host.need_logits()
-    pushes = Pushes(hosted, asked.pushes)
+    change = Interventions(asked.interventions, hosted)
     ids, _ = words.row(asked.prompt, prepend_bos)
     if not 1 <= len(ids) <= longest - asked.writing.new_tokens:
         raise DataError(
@@ -56,8 +58,9 @@ def steered_events(
     names = words.token_bytes
     yield {"event": "prompt", "text": names.decode(ids), "tokens": len(ids)}
     rows = {STEERED: _Row(names)} | ({PLAIN: _Row(names)} if asked.compare else {})
-    pushed = [pushes if name == STEERED else None for name in rows]
-    writing = write_on(host, ids, pushed, asked.writing)
+    changes = [change if name == STEERED else None for name in rows]
+    texts = [Row(tuple(ids), each, asked.seed) for each in changes]
+    writing = generate(host, texts, asked.writing)
     while (step := on_host(lambda: next(writing, None))) is not None:
         for (name, row), written in zip(rows.items(), step, strict=True):
             if written is not None:
@@ -74,7 +77,7 @@ class _Row:
         self.ended = "length"
         """``stop`` where the model ended the text itself."""
 
-    def take(self, written: Written) -> dict[str, Any]:
+    def take(self, written: NewToken) -> dict[str, Any]:
         if written.stopped:
             self.ended = "stop"
         text = self._decoder.decode(self._names[written.token], final=written.last)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from monosemy.evals.reconstruction import ROWS_AT_ONCE, Columns, usable
-from monosemy.models.splice import Decode
+from monosemy.evals.splice import Decode
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
 from monosemy.saes.sparse_ops import weighted_rows

@@ -15,10 +15,9 @@ from monosemy.errors import DataError
 from monosemy.evals.effective_l0 import PASSES, effective_l0, sample_contributions
 from monosemy.evals.reconstruction import Columns, ReconstructionSums, reconstruction_sums
 from monosemy.evals.special_tokens import special_token_metrics
-from monosemy.evals.splice import reconstruct, spliced_losses
+from monosemy.evals.splice import Decode, reconstruct, spliced_losses
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
-from monosemy.models.splice import Decode
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.specs import EvaluationSpec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from monosemy.data.store import TokenStore
 from monosemy.evals.reconstruction import usable
-from monosemy.models.hook_points import Edit
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.intervention import Function, Where, replace
 from monosemy.models.host import HostModel
-from monosemy.models.splice import Decode, mean_ablation, replace, zero_ablation
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
+
+Decode = Callable[[Tensor], Tensor]
+"""``[n, width read] -> [n, width]`` in float32: what an SAE makes of activations."""
 
 ROWS_AT_ONCE = 8
 
@@ -107,15 +111,12 @@ def spliced_losses(
             continue
         clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
         sums.add("clean", clean, clean, target)
-        seen = _Seen() if reads is not None else None
-        edits = {"zero": zero_ablation(), "mean": mean_ablation(mean_D)} if ablations else {}
-        edits |= {name: _from(seen, decode) for name, decode in reconstructions.items()}
-        for name, edit in edits.items():
-            limited = _limited(edit, real, max_norm, sums if name == "zero" else None, seen)
-            sites: dict[str, Edit] = {site: limited}
-            if seen is not None and reads is not None:
-                sites[reads] = seen
-            logits = host.logits(ids, mask, sites)[:, :-1][counted.to(host.device)]
+        constants = {"zero": torch.zeros_like(mean_D), "mean": mean_D} if ablations else {}
+        decodes = {name: _always(value_D) for name, value_D in constants.items()}
+        for name, decode in {**decodes, **reconstructions}.items():
+            count = partial(sums.count, real) if name == "zero" else None
+            change = _spliced(decode, site, reads, max_norm, count)
+            logits = host.logits(ids, mask, change.edits(real))[:, :-1][counted.to(host.device)]
             sums.add(name, logits, clean, target)
         sums.tokens += len(target)
         advance(len(target))
@@ -131,6 +132,11 @@ class _Sums:
     replaced: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     divergences: dict[str, float] = field(default_factory=dict)
+
+    def count(self, real_BS: Tensor, ordinary_BS: Tensor) -> None:
+        """Text tokens, and those of them that are replaced."""
+        self.text += int(real_BS.sum())
+        self.replaced += int((real_BS.to(ordinary_BS.device) & ordinary_BS).sum())
 
     def add(self, name: str, logits_MV: Tensor, clean_MV: Tensor, target_M: Tensor) -> None:
         loss = divergence = 0.0
@@ -162,44 +168,27 @@ class _Sums:
         return result
 
 
-class _Seen:
-    """An edit that changes nothing and keeps what it sees, for an edit at a later site."""
-
-    acts_BSD: Tensor
-
-    def __call__(self, acts_BSD: Tensor) -> Tensor:
-        self.acts_BSD = acts_BSD
-        return acts_BSD
-
-
-def _from(seen: _Seen | None, decode: Decode) -> Edit:
-    """Puts the reconstruction in place, made from the site itself or from what was seen before."""
-    if seen is None:
-        return replace(decode)
-
-    def edit(acts_BSD: Tensor) -> Tensor:
-        read = seen.acts_BSD
-        return decode(read.reshape(-1, read.shape[-1]).float()).reshape(acts_BSD.shape)
-
-    return edit
-
-
-def _limited(
-    edit: Edit,
-    real_BS: Tensor,
+def _spliced(
+    decode: Decode,
+    site: str,
+    reads: str | None,
     max_norm: float | None,
-    sums: _Sums | None,
-    seen: _Seen | None = None,
-) -> Edit:
-    """The edit, on text tokens of ordinary norm only; ``sums`` counts them if it is given."""
+    count: Callable[[Tensor], None] | None = None,
+) -> Interventions:
+    """``decode`` in place of tokens of ordinary norm; ``count`` is told which those are."""
 
-    def apply(acts_BSD: Tensor) -> Tensor:
-        read = acts_BSD if seen is None else seen.acts_BSD
-        where = real_BS.to(acts_BSD.device) & usable(read, max_norm)
-        if sums is not None:
-            sums.text += int(real_BS.sum())
-            sums.replaced += int(where.sum())
-        return torch.where(where[..., None], edit(acts_BSD).to(acts_BSD), acts_BSD)
+    def ordinary(read_BSD: Tensor) -> Tensor:
+        where_BS = usable(read_BSD, max_norm)
+        if count is not None:
+            count(where_BS)
+        return where_BS
+
+    return Interventions([replace(Function(decode, site, reads), where=Where(when=ordinary))])
+
+
+def _always(value_D: Tensor) -> Decode:
+    def apply(x_ND: Tensor) -> Tensor:
+        return value_D.to(x_ND).expand(len(x_ND), -1)
 
     return apply
 

@@ -6,22 +6,16 @@ the padding: no cache of keys and values is kept, so none can carry one text int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from monosemy.data.characters import encodable
 from monosemy.data.templates import RENDERER, Refused
 from monosemy.errors import DataError
 from monosemy.interp.prompts.loader import Prompt
 from monosemy.models.host import HostModel
-
-Ids = tuple[int, ...]
-"""Token ids."""
-
-LOGITS_AT_ONCE = 2**25
-"""Logits (rows x positions x vocabulary) of one forward."""
+from monosemy.models.rows import LOGITS_AT_ONCE, Ids, batches, padded
 
 
 class HostText:
@@ -106,29 +100,3 @@ class HostText:
             log_p_T = predicted_TV.log_softmax(-1).gather(1, target_T[:, None])[:, 0]
             sums.append(float(log_p_T.double().sum()))
         return sums
-
-
-def batches(rows: Sequence[Sequence[int]], width: int, at_once: int) -> Iterator[slice]:
-    """Cuts rows, in their order, so that no batch (padded) has more than ``at_once`` logits.
-
-    A row that has more by itself is a batch of its own.
-    """
-    start = longest = 0
-    for end, row in enumerate(rows):
-        longest = max(longest, len(row))
-        if end > start and (end + 1 - start) * longest * width > at_once:
-            yield slice(start, end)
-            start, longest = end, len(row)
-    if start < len(rows):
-        yield slice(start, len(rows))
-
-
-def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """``ids_BS`` and ``mask_BS`` (both int64) of rows padded on the right."""
-    longest = max(len(row) for row in rows)
-    ids_BS = torch.full((len(rows), longest), pad_id, dtype=torch.long)
-    mask_BS = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids_BS[i, : len(row)] = torch.tensor(list(row), dtype=torch.long)
-        mask_BS[i, : len(row)] = 1
-    return ids_BS, mask_BS

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
-from monosemy.interp.host_text import Ids
-from monosemy.interp.steering import Steering
+from monosemy.interventions.effects import PromptEffects
+from monosemy.models.rows import Ids
 
 KL = 1.0
 """Nats by which the mean next-token distribution is moved."""
 TOKENS = 30
-"""Tokens that are told at most."""
+"""Tokens that are given at most."""
 
 
 class TokenChanges:
@@ -33,27 +33,27 @@ class TokenChanges:
     def __init__(self, hosted: HostedSAE, kl: float = KL, tokens: int = TOKENS) -> None:
         self.hosted, self.kl, self.tokens = hosted, kl, tokens
         self._lock = threading.Lock()
-        self._steering: Steering | None = None
+        self._effects: PromptEffects | None = None
 
     def __call__(self, latent: int, prompts: Sequence[Ids]) -> list[str]:
         """Texts of single tokens.  ``DataError`` for a latent that no strength makes felt, and
         without prompts."""
         with self._lock:
-            if self._steering is None or self._steering.prompts != prompts:
-                self._steering = Steering(self.hosted, prompts)  # keeps the clean predictions
-            steering = self._steering
-            addition, _ = steering.tuned(latent, self.kl)
-            gain_V = gains(steering.predictions(addition), steering.clean)
+            if self._effects is None or self._effects.prompts != prompts:
+                self._effects = PromptEffects(self.hosted, prompts)  # keeps the clean predictions
+            effects = self._effects
+            addition, _ = effects.tuned(latent, self.kl)
+            gain_V = gains(effects.predictions(addition), effects.clean)
         names = self.hosted.host.token_bytes()
         gained, ids = gain_V.topk(min(2 * self.tokens, len(gain_V)))
-        told = [
+        texts = [
             text
             for gain, token in zip(gained.tolist(), ids.tolist(), strict=True)
             if gain > 0 and (text := _text(names.pieces([token])))
         ]
-        if not told:
+        if not texts:
             raise DataError(f"Latent {latent} makes no token likelier that is a text.")
-        return told[: self.tokens]
+        return texts[: self.tokens]
 
 
 def gains(edited_PV: Tensor, clean_PV: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,18 @@ class Codes(NamedTuple):
     """int64 ``[n, k]``: latents, in no particular order, no active one twice in a row."""
     values: Tensor
     """``[n, k]``: their activations, never negative."""
+
+    def of(self, latents: Sequence[int]) -> Tensor:
+        """Activations of these latents, ``[n, len(latents)]``; 0 where one is not active."""
+        asked = torch.tensor(latents, dtype=torch.long, device=self.indices.device)
+        wanted, column = asked.unique(return_inverse=True)
+        place_NK = torch.searchsorted(wanted, self.indices.contiguous()).clamp_max(len(wanted) - 1)
+        hits_NK = wanted[place_NK] == self.indices
+        shape = (len(self.indices), len(wanted))
+        active_NU = self.values.new_zeros(shape).scatter_add(
+            1, place_NK, torch.where(hits_NK, self.values, 0.0)
+        )
+        return active_NU[:, column]
 
     def dense(self, d_sae: int) -> Tensor:
         """``[n, d_sae]``; for tests and tiny cases, never on the main path."""

@@ -49,7 +49,7 @@ def steer(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["steer", "demo", "Once", *arguments])
 
 
-def test_both_texts_are_shown(sent: list[dict[str, Any]]) -> None:
+def test_beside_are_shown(sent: list[dict[str, Any]]) -> None:
     ended = steer("-f", "4=1.5", "--feature", "7=-2", "--mode", "clamp", "--chat", "--seed", "3")
     assert ended.exit_code == 0, ended.output
     steered, plain = ended.stdout.split("plain")

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import evaluate_sae
 from monosemy.evals.splice import loss_recovered, spliced_losses
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.intervention import Function, add, replace
 from monosemy.models.activations import ActivationSource
-from monosemy.models.splice import reconstruction_plus_error
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
@@ -148,13 +149,17 @@ def test_ablations_and_the_whole_are_what_the_host_says(
     real = torch.from_numpy(tiny_store.batch(rows).real_BS)
     counted = real[:, 1:] & real[:, :-1]
 
+    sae = poor_sae().requires_grad_(False)
+
     def on_text(value: torch.Tensor) -> Any:
         return lambda acts: torch.where(real[..., None], value.expand_as(acts), acts)
 
     edits = {
         "zero": on_text(torch.zeros(D)),
         "mean": on_text(mean),
-        "clean": reconstruction_plus_error(poor_sae().requires_grad_(False)),
+        "clean": Interventions(
+            [replace(Function(sae, SITE)), add(Function(lambda x: x - sae(x), SITE))]
+        ).edits(torch.ones_like(real))[SITE],
     }
     for name, edit in edits.items():
         wanted = cross_entropy_with(fitted_host, tiny_store, rows, edit, counted)
@@ -165,12 +170,12 @@ def test_ablations_and_the_whole_are_what_the_host_says(
 def test_a_token_that_is_no_number_is_not_spliced(
     tiny_host: HostModel, tiny_store: TokenStore
 ) -> None:
-    from monosemy.evals.splice import _limited
+    from monosemy.evals.splice import _spliced
 
     acts = torch.ones(1, 4, D)
     acts[0, 1, 0], acts[0, 2, 5] = float("inf"), float("nan")
     real = torch.tensor([[False, True, True, True]])
-    edited = _limited(torch.zeros_like, real, None, None)(acts)
+    edited = _spliced(torch.zeros_like, SITE, None, None).edits(real)[SITE](acts)
     assert torch.equal(edited[0, 3], torch.zeros(D)) and torch.equal(edited[0, 0], torch.ones(D))
     assert torch.equal(edited[0, 1], acts[0, 1]) and edited[0, 2].isnan().any()
 

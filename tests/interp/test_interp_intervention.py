@@ -17,8 +17,9 @@ from monosemy.interp.registry import create_scorer
 from monosemy.interp.scorers.base import ScoringExamples, result_of
 from monosemy.interp.scorers.intervention import InterventionScorer
 from monosemy.interp.scorers.result import Judged
-from monosemy.interp.steering import Addition, Steering
 from monosemy.interp.tools import Tools
+from monosemy.interventions.effects import PromptEffects
+from monosemy.interventions.intervention import Feature, add
 from monosemy.specs.parts import InterventionSpec, ScoringSpec
 from tests.support.interp_examples import CITIES, example, positives, scoring_examples
 from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
@@ -118,7 +119,7 @@ def test_no_strength_is_no_change(
     hosted: HostedSAE, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        Steering, "tuned", lambda self, latent, kl: (Addition(self.hosted, latent, 0.0), 0.0)
+        PromptEffects, "tuned", lambda self, latent, kl: (add(Feature(latent), 0.0), 0.0)
     )
     scorer = InterventionScorer(hosted, SPEC)  # read by the host model itself
     found = result_of(scorer, judge(scorer, word))

@@ -17,9 +17,9 @@ from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.registry import create_explainer
-from monosemy.interp.steering import Steering
 from monosemy.interp.token_change import TokenChanges, gains
 from monosemy.interp.tools import Tools
+from monosemy.interventions.effects import PromptEffects
 from monosemy.specs import ExplanationSpec, JudgeSpec, parse_part
 from tests.support.interp_examples import evidence, positives
 from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
@@ -48,9 +48,9 @@ def test_the_raised_token_comes_first(hosted: HostedSAE, prompts: Any) -> None:
 
 
 def test_the_parts_sum_to_the_divergence(hosted: HostedSAE, prompts: Any) -> None:
-    steering = Steering(hosted, prompts)
-    addition, kl = steering.tuned(0, 0.7)
-    gain_V = gains(steering.predictions(addition), steering.clean)
+    effects = PromptEffects(hosted, prompts)
+    addition, kl = effects.tuned(0, 0.7)
+    gain_V = gains(effects.predictions(addition), effects.clean)
     assert float(gain_V.sum()) == pytest.approx(kl, rel=1e-6)
     assert int(gain_V.argmax()) == TOKEN
 

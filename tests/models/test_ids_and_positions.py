@@ -15,13 +15,14 @@ from transformers import PreTrainedTokenizerFast
 from monosemy.data.store import TokenStore, prepare_text
 from monosemy.errors import DataError
 from monosemy.interp.host_text import HostText
+from monosemy.interventions.generation import Generation, generate
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.models.packing import forward_rows
 from monosemy.specs import TextSpec
-from monosemy.steering.writing import Writing, write_on
 from monosemy.workspace import Workspace
 from tests.support.tiny_models import CONFIGURATIONS, tiny_from, tiny_model
+from tests.support.written import beside
 from workers.prompts import Prompt
 from workers.warm_host import Row, WarmHost
 
@@ -147,7 +148,7 @@ def test_an_embedding_larger_than_the_tokenizer(tokenizer: Any, tmp_path: Path) 
     store = TokenStore.build(text_of(tmp_path, *WORDS), host, tmp_path / "store")
     acts_ND, _ = ActivationSource(host, store, SITE, None).rows(np.arange(store.n_rows))
     assert acts_ND.isfinite().all()
-    steps = list(write_on(host, [0, 5, 6], [None], Writing(4, temperature=5.0)))
+    steps = list(generate(host, beside([0, 5, 6], None), Generation(4, temperature=5.0)))
     assert len(steps) == 4  # rows without a token may be sampled
 
 
@@ -220,8 +221,10 @@ def test_a_model_reads_as_far_as_its_positions_go(
     with pytest.raises(DataError, match=f"{limit + 1} tokens; {config} reads {limit} at once"):
         host.capture(ids_BS, torch.ones_like(ids_BS), [SITE])
     with pytest.raises(DataError, match=f"can hold {limit}"):
-        next(write_on(host, ids_BS[0, : limit - 3].tolist(), [None], Writing(4)))
-    steps = list(write_on(host, ids_BS[0, : limit - 4].tolist(), [None], Writing(4, seed=1)))
+        next(generate(host, beside(ids_BS[0, : limit - 3].tolist(), None), Generation(4)))
+    steps = list(
+        generate(host, beside(ids_BS[0, : limit - 4].tolist(), None, seed=1), Generation(4))
+    )
     assert 1 <= len(steps) <= 4
 
 

@@ -158,7 +158,7 @@ def test_feature_page_has_everything(client: TestClient, library: Library) -> No
     assert page["neighbours"]["coactive"][0]["feature"] == 6
 
 
-def test_examples_have_text_and_activations_side_by_side(client: TestClient) -> None:
+def test_examples_have_text_and_activations_beside(client: TestClient) -> None:
     examples = client.get(f"{URL}/3").json()["examples"]
     assert [example["group"] for example in examples] == ["top"] * 3 + ["q0"] * 2 + ["q1"] * 2
     for number, example in enumerate(examples):

@@ -46,7 +46,7 @@ def largest(module_engine: Engine, library: Library) -> float:
         return float(session.scalars(query).one())
 
 
-def test_both_texts_come_back_whole(
+def test_beside_come_back_whole(
     client: TestClient, inference: Any, library: Library, largest: float
 ) -> None:
     inference.events = EVENTS

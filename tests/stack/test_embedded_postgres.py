@@ -78,7 +78,7 @@ def test_starts_again_after_kill_9(server: EmbeddedPostgres) -> None:
     assert execute(server, "SELECT n FROM kept") == [(7,)]
 
 
-def test_two_side_by_side(tmp_path: Path) -> None:
+def test_two_beside(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "a") as one, EmbeddedPostgres(tmp_path / "b") as two:
         execute(one, "CREATE TABLE only_here (n int)")
         assert one.url != two.url

@@ -58,7 +58,7 @@ def test_starts_again_after_kill_9(server: EmbeddedValkey) -> None:
     assert client(server).get("kept") == "7"
 
 
-def test_two_side_by_side(server: EmbeddedValkey, tmp_path: Path) -> None:
+def test_two_beside(server: EmbeddedValkey, tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path / "other") as other:
         client(server).set("only here", "1")
         assert other.url != server.url

@@ -18,9 +18,9 @@ from monosemy.interp.probe.escalation import Band
 from monosemy.interp.probe.linear import Linear
 from monosemy.interp.probe.states import ProbeStates
 from monosemy.interp.probe.train import fit_probe
-from monosemy.interp.steering import Steering
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.token_change import gains
+from monosemy.interventions.effects import PromptEffects
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
 from monosemy.workspace import Workspace
@@ -111,7 +111,7 @@ def test_the_judge_is_told_what_the_host_model_would_write(
     assert run.result is not None and (run.result["done"], run.result["failed"]) == (3, 0)
     prompts = texts_of(trained, settings)._prompts
     assert len(prompts) == 16 and all(0 < len(prompt) <= 16 for prompt in prompts)
-    steering = Steering(hosted, prompts)
+    effects = PromptEffects(hosted, prompts)
     with transaction(trained.engine) as session:
         stored = list(session.scalars(select(Explanation).order_by(Explanation.feature)))
     shown = [listed(request, "likelier in context") for request in stub.requests]
@@ -119,8 +119,8 @@ def test_the_judge_is_told_what_the_host_model_would_write(
         assert row.provenance["kind"] == "output"
         told = row.provenance["parameters"]
         assert told["token_change"] is True and told["prompts"] == 16
-        addition, _ = steering.tuned(row.feature, 1.0)
-        gain_V = gains(steering.predictions(addition), steering.clean)
+        addition, _ = effects.tuned(row.feature, 1.0)
+        gain_V = gains(effects.predictions(addition), effects.clean)
         pieces = hosted.host.token_bytes().whole(gain_V.topk(30).indices.tolist()) or []
         expected = [piece for piece in pieces if piece.strip()][:8]
         assert any(words[: len(expected)] == expected for words in shown)

@@ -12,12 +12,14 @@ from fastapi.testclient import TestClient
 
 from monosemy.formats.saelens import load_sae
 from monosemy.hosted_sae import HostedSAE
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.generation import Generation, generate
+from monosemy.interventions.intervention import steer
 from monosemy.models.host import HostModel
-from monosemy.steering.pushes import Push, Pushes
-from monosemy.steering.writing import Writing, write_on
 from monosemy.workspace import Workspace
 from tests.support.loopback import loopback_client
 from tests.support.trained_library import SITE, Trained
+from tests.support.written import beside
 from workers import steered_text
 from workers.inference import create_app
 
@@ -58,10 +60,12 @@ def texts(found: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 def directly(trained: Trained, host: HostModel, latent: int, seed: int) -> dict[str, list[int]]:
     sae = load_sae(Workspace(trained.settings.artifacts).locate(trained.sae.path))
-    pushes = Pushes(HostedSAE(host, sae.requires_grad_(False), SITE), [Push(latent, 30.0)])
+    pushes = Interventions([steer(latent, 30.0)], HostedSAE(host, sae.requires_grad_(False), SITE))
     assert host.bos_id is not None
     ids = [host.bos_id, *host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]]
-    steps = list(write_on(host, ids, [pushes, None], Writing(12, 0.9, seed, logprobs=3)))
+    steps = list(
+        generate(host, beside(ids, pushes, None, seed=seed), Generation(12, 0.9, logprobs=3))
+    )
     columns = zip(*steps, strict=True)
     named = zip(("steered", "plain"), columns, strict=True)
     return {name: [each.token for each in row if each is not None] for name, row in named}
@@ -146,11 +150,11 @@ def test_memory_that_runs_out_midway_ends_the_stream(
     trained: Trained, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*given: Any) -> Any:
-        steps = write_on(*given)
+        steps = generate(*given)
         yield next(steps)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(steered_text, "write_on", breaks)
+    monkeypatch.setattr(steered_text, "generate", breaks)
     found = events(client, body(trained))
     assert [e["event"] for e in found] == ["prompt", "token", "token", "error"]
     assert "2 GiB" not in found[-1]["detail"]

@@ -26,8 +26,9 @@ from monosemy.interp.scorers.mean_change import mean_change
 from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
-from monosemy.interp.steering import Ablation, Addition, Steering
 from monosemy.interp.tiers import ACTIVATING
+from monosemy.interventions.effects import PromptEffects
+from monosemy.interventions.intervention import Feature, ablate
 from monosemy.models.host import HostModel
 from monosemy.specs.parts import InterventionSpec
 
@@ -155,16 +156,16 @@ class InterventionScorer:
 
     def write(self, latent: int, prompts: tuple[Ids, ...], seeds: tuple[int, ...]) -> Written:
         """Finds the intervention and continues every prompt with and without it."""
-        steering = Steering(self.hosted, prompts)
-        intervention: Addition | Ablation
+        effects = PromptEffects(self.hosted, prompts)
+        strength: float | None = None
         if self.spec.mode == "add":
-            intervention, kl = steering.tuned(latent, self.spec.kl)
+            intervention, kl = effects.tuned(latent, self.spec.kl)
             strength = intervention.strength
         else:
-            intervention, strength = Ablation(self.hosted, latent), None
-            kl = steering.divergence(intervention, steering.predictions())
-        clean = steering.written(self.spec.new_tokens, seeds)
-        intervened = steering.written(self.spec.new_tokens, seeds, intervention)
+            intervention = ablate(Feature(latent))
+            kl = effects.divergence(intervention)
+        clean = effects.continued(self.spec.new_tokens, seeds)
+        intervened = effects.continued(self.spec.new_tokens, seeds, intervention)
         return Written(prompts, tuple(clean), tuple(intervened), kl, strength)
 
     def changes(self, explanation: str, written: Written) -> list[float]:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
-from monosemy.interp.steering import Ablation, Addition, Steering, tune_strength
-from monosemy.models import splice
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.effects import PromptEffects, tune_strength
+from monosemy.interventions.generation import last_logits
+from monosemy.interventions.intervention import Direction, Feature, ablate, add, replace
 from monosemy.models.host import HostModel
 from monosemy.saes import registry
 from monosemy.specs import TranscoderSpec
@@ -51,19 +53,26 @@ def alone(hosted: HostedSAE, row: tuple[int, ...], prompt: int, strength: float)
 
 @pytest.mark.parametrize("at_once", [1, 2**25])
 def test_predictions_are_those_of_single_rows(hosted: HostedSAE, at_once: int) -> None:
-    steering = Steering(hosted, PROMPTS, at_once)
-    rows = [prompt + (60, 61)[: i % 3] for i, prompt in enumerate(PROMPTS)]
+    effects = PromptEffects(hosted, PROMPTS, at_once)
+    texts = [prompt + (60, 61)[: i % 3] for i, prompt in enumerate(PROMPTS)]
+    places = [
+        torch.arange(len(text)) >= len(prompt) - 1
+        for text, prompt in zip(texts, PROMPTS, strict=True)
+    ]
     for strength in (0.0, 2.5):
-        found = steering.predictions(Addition(hosted, 0, strength), rows)
-        for got, row, prompt in zip(found, rows, PROMPTS, strict=True):
-            torch.testing.assert_close(
-                got, alone(hosted, row, len(prompt), strength), atol=1e-4, rtol=1e-4
-            )
+        added = add(effects.direction(0), strength)
+        change = Interventions([added])
+        logits = last_logits(hosted.host, texts, places, [change] * len(texts), at_once)
+        written = logits.double().log_softmax(-1)
+        for results, rows in ((written, texts), (effects.predictions(added), PROMPTS)):
+            for result, row, prompt in zip(results, rows, PROMPTS, strict=True):
+                wanted = alone(hosted, row, len(prompt), strength)
+                torch.testing.assert_close(result, wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kl", [0.1, 0.5, 1.0])
 def test_the_strength_reaches_the_wanted_divergence(hosted: HostedSAE, kl: float) -> None:
-    intervention, reached = Steering(hosted, PROMPTS).tuned(0, kl)
+    intervention, reached = PromptEffects(hosted, PROMPTS).tuned(0, kl)
     assert abs(reached - kl) <= 0.1 * kl
     total = 0.0
     for prompt in PROMPTS:
@@ -105,17 +114,17 @@ def test_a_latent_without_enough_effect_is_refused() -> None:
 
 
 def test_no_strength_changes_nothing_at_all(hosted: HostedSAE) -> None:
-    steering = Steering(hosted, PROMPTS)
-    nothing = Addition(hosted, 0, 0.0)
-    assert steering.divergence(nothing, steering.predictions()) == 0.0
-    assert steering.written(5, SEEDS, nothing) == steering.written(5, SEEDS)
+    effects = PromptEffects(hosted, PROMPTS)
+    nothing = add(Feature(0), 0.0)
+    assert effects.divergence(nothing) == 0.0
+    assert effects.continued(5, SEEDS, nothing) == effects.continued(5, SEEDS)
 
 
 def test_writing_is_gumbel_sampling_with_the_edit_at_every_new_token(hosted: HostedSAE) -> None:
-    steering = Steering(hosted, PROMPTS)
-    intervention, _ = steering.tuned(0, 1.0)
+    effects = PromptEffects(hosted, PROMPTS)
+    intervention, _ = effects.tuned(0, 1.0)
     for change in (None, intervention):
-        found = steering.written(4, SEEDS, change)
+        found = effects.continued(4, SEEDS, change)
         for prompt, seed, text in zip(PROMPTS, SEEDS, found, strict=True):
             noise, row = torch.Generator().manual_seed(seed), prompt
             for _ in range(4):
@@ -123,17 +132,17 @@ def test_writing_is_gumbel_sampling_with_the_edit_at_every_new_token(hosted: Hos
                 uniform = torch.rand(len(log_p), generator=noise, dtype=torch.float64)
                 row = (*row, int((log_p - torch.log(-torch.log(uniform))).argmax()))
             assert text == row[len(prompt) :]
-    assert steering.written(4, SEEDS, intervention) == steering.written(4, SEEDS, intervention)
+    assert effects.continued(4, SEEDS, intervention) == effects.continued(4, SEEDS, intervention)
     # Neither order nor company matters.
-    backwards = Steering(hosted, PROMPTS[::-1]).written(4, SEEDS[::-1], intervention)
-    assert backwards[::-1] == steering.written(4, SEEDS, intervention)
-    assert steering.written(4, [1, 2, 3]) != steering.written(4, [4, 5, 6])
+    backwards = PromptEffects(hosted, PROMPTS[::-1]).continued(4, SEEDS[::-1], intervention)
+    assert backwards[::-1] == effects.continued(4, SEEDS, intervention)
+    assert effects.continued(4, [1, 2, 3]) != effects.continued(4, [4, 5, 6])
 
 
 def test_samples_follow_the_models_probabilities(hosted: HostedSAE) -> None:
     count = 4000
-    steering = Steering(hosted, [PROMPTS[0]] * count)
-    drawn = torch.tensor([text[0] for text in steering.written(1, range(count))])
+    effects = PromptEffects(hosted, [PROMPTS[0]] * count)
+    drawn = torch.tensor([text[0] for text in effects.continued(1, range(count))])
     p_V = alone(hosted, PROMPTS[0], 6, 0.0).exp()
     best_V = p_V.argsort(descending=True)[:20]
     counts = torch.bincount(drawn, minlength=len(p_V)).double()
@@ -144,11 +153,11 @@ def test_samples_follow_the_models_probabilities(hosted: HostedSAE) -> None:
 
 
 def test_an_amplified_direction_writes_its_token(hosted: HostedSAE) -> None:
-    steering = Steering(hosted, PROMPTS * 10)
-    intervention, _ = steering.tuned(0, 1.0)
+    effects = PromptEffects(hosted, PROMPTS * 10)
+    intervention, _ = effects.tuned(0, 1.0)
     seeds = range(len(PROMPTS) * 10)
     share = [
-        sum(text.count(TOKEN) for text in steering.written(8, seeds, change)) / (8 * len(seeds))
+        sum(text.count(TOKEN) for text in effects.continued(8, seeds, change)) / (8 * len(seeds))
         for change in (None, intervention)
     ]
     assert share[1] > 0.05 > 5 * share[0], share
@@ -173,14 +182,16 @@ def test_ablation_takes_out_one_latent_and_keeps_the_error(hosted: HostedSAE) ->
 
     mask = torch.ones_like(ids)
     wanted = hosted.host.logits(ids, mask, {SITE: spliced})
-    found = hosted.host.logits(ids, mask, Ablation(hosted, latent).edits(where_BS))
+    ablation = Interventions([ablate(Feature(latent))], hosted)
+    found = hosted.host.logits(ids, mask, ablation.edits(where_BS))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     clean = hosted.host.logits(ids, mask)
     assert (found - clean).abs().max() > 1e-3
     assert torch.equal(found[:, :2], clean[:, :2])
     nowhere = torch.zeros_like(where_BS)
     assert torch.equal(
-        hosted.host.logits(ids, mask, Ablation(hosted, latent).edits(nowhere)), clean
+        hosted.host.logits(ids, mask, ablation.edits(nowhere)),
+        clean,
     )
 
 
@@ -193,23 +204,23 @@ def test_transcoders_are_intervened_on_where_they_write(host: HostModel) -> None
     ids = torch.tensor([PROMPTS[0]])
     mask = torch.ones_like(ids)
     where_BS = torch.tensor([[False] * 4 + [True] * 2])
-    assert set(Addition(hosted, 3, 2.0).edits(where_BS)) == {writes}
+    assert set(Interventions([add(Feature(3), 2.0)], hosted).edits(where_BS)) == {writes}
     read = host.capture(ids, mask, [reads])[reads][0]
     codes = sae.encode(read)
     latent = int(codes.indices[4, 0])
     value_S = (codes.values * (codes.indices == latent)).sum(-1)
     part = torch.where(where_BS[0][:, None], value_S[:, None] * sae.W_dec[latent], 0.0)[None]
     wanted = host.logits(ids, mask, {writes: lambda acts: acts - part})
-    found = host.logits(ids, mask, Ablation(hosted, latent).edits(where_BS))
+    found = host.logits(ids, mask, Interventions([ablate(Feature(latent))], hosted).edits(where_BS))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert (found - host.logits(ids, mask)).abs().max() > 1e-3
-    zeroed = {writes: splice.zero_ablation(where_BS)}
+    zeroed = Interventions([replace(Direction((1.0,) * 32, writes), 0.0)]).edits(where_BS)
     assert (host.logits(ids, mask, zeroed) - found).abs().max() > 1e-3
 
 
-def test_labs_know_their_latents(hosted: HostedSAE) -> None:
+def test_hosted_saes_know_their_latents(hosted: HostedSAE) -> None:
     assert float(hosted.direction(0).norm()) == pytest.approx(1.0)
     with pytest.raises(DataError, match="has 16 latents"):
         hosted.direction(16)
     with pytest.raises(DataError, match="at least one token"):
-        Steering(hosted, [(0, 1), ()])
+        PromptEffects(hosted, [(0, 1), ()])

@@ -1,4 +1,4 @@
-"""Writing on with and without pushes: the cache, the noise, the end, and known answers."""
+"""Writing on with and without interventions: the cache, the noise, the end, and known answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from monosemy.hosted_sae import HostedSAE
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.generation import Generation, NewToken, generate
+from monosemy.interventions.intervention import steer
 from monosemy.models.host import HostModel
-from monosemy.steering.pushes import Push, Pushes
-from monosemy.steering.writing import Writing, Written, write_on
 from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
+from tests.support.written import beside
 
 TOKEN = 300
 PROMPT = [0, 17, 45, 201, 33, 99]
@@ -23,14 +25,14 @@ def hosted(tiny_tokenizer: Any) -> HostedSAE:
     return planted_hosted_sae(long_host(tiny_tokenizer), TOKEN)
 
 
-def rows(steps: Sequence[Sequence[Written | None]]) -> list[list[int]]:
+def rows(steps: Sequence[Sequence[NewToken | None]]) -> list[list[int]]:
     """Tokens of each row."""
     return [[each.token for each in row if each is not None] for row in zip(*steps, strict=True)]
 
 
 def test_a_strong_push_writes_its_word(hosted: HostedSAE) -> None:
-    push = Pushes(hosted, [Push(0, 60.0)])
-    steps = list(write_on(hosted.host, PROMPT, [push, None], Writing(6, temperature=0)))
+    push = Interventions([steer(0, 60.0)], hosted)
+    steps = list(generate(hosted.host, beside(PROMPT, push, None), Generation(6, temperature=0)))
     steered, plain = rows(steps)
     assert steered == [TOKEN] * 6
     assert TOKEN not in plain
@@ -40,9 +42,9 @@ def test_a_strong_push_writes_its_word(hosted: HostedSAE) -> None:
 @pytest.mark.parametrize("mode", ["add", "clamp", "orthogonal"])
 def test_the_cache_changes_nothing(hosted: HostedSAE, where: Any, mode: Any) -> None:
     """Each step's log probabilities are those of a whole forward with the same edits."""
-    push = Pushes(hosted, [Push(0, 2.0, mode)])
-    how = Writing(5, temperature=0.8, seed=3, where=where, logprobs=5)
-    steps = list(write_on(hosted.host, PROMPT, [push, None], how))
+    push = Interventions([steer(0, 2.0, mode)], hosted)
+    how = Generation(5, temperature=0.8, where=where, logprobs=5)
+    steps = list(generate(hosted.host, beside(PROMPT, push, None, seed=3), how))
     for row, edit in enumerate((push, None)):
         ids = list(PROMPT)
         for step in steps:
@@ -64,28 +66,30 @@ def test_the_cache_changes_nothing(hosted: HostedSAE, where: Any, mode: Any) -> 
 
 
 def test_without_effect_both_are_the_same_text(hosted: HostedSAE) -> None:
-    nothing = Pushes(hosted, [Push(0, 0.0)])
+    nothing = Interventions([steer(0, 0.0)], hosted)
     for seed in range(3):
-        how = Writing(8, temperature=1.0, seed=seed)
-        steered, plain = rows(list(write_on(hosted.host, PROMPT, [nothing, None], how)))
+        how = Generation(8, temperature=1.0)
+        steered, plain = rows(
+            list(generate(hosted.host, beside(PROMPT, nothing, None, seed=seed), how))
+        )
         assert steered == plain
-    texts = {
-        tuple(rows(list(write_on(hosted.host, PROMPT, [None], Writing(8, 1.0, seed))))[0])
-        for seed in range(6)
-    }
-    assert len(texts) > 1, "the seed decides"
+    written = set()
+    for seed in range(6):
+        steps = list(generate(hosted.host, beside(PROMPT, None, seed=seed), Generation(8, 1.0)))
+        written.add(tuple(rows(steps)[0]))
+    assert len(written) > 1, "the seed decides"
 
 
 def test_a_row_ends_by_itself(hosted: HostedSAE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosted.host.model.generation_config, "eos_token_id", TOKEN)
-    push = Pushes(hosted, [Push(0, 60.0)])
-    steps = list(write_on(hosted.host, PROMPT, [push, None], Writing(4, temperature=0)))
+    push = Interventions([steer(0, 60.0)], hosted)
+    steps = list(generate(hosted.host, beside(PROMPT, push, None), Generation(4, temperature=0)))
     assert len(steps) == 4
     assert steps[0][0] is not None and steps[0][0].last
     assert all(step[0] is None for step in steps[1:])
     last = steps[-1][1]
     assert last is not None and last.last
-    assert len(list(write_on(hosted.host, PROMPT, [push], Writing(4, temperature=0)))) == 1
+    assert len(list(generate(hosted.host, beside(PROMPT, push), Generation(4, temperature=0)))) == 1
 
 
 def test_special_tokens_and_bos_are_left_alone(hosted: HostedSAE) -> None:
@@ -93,27 +97,30 @@ def test_special_tokens_and_bos_are_left_alone(hosted: HostedSAE) -> None:
     noted: list[torch.Tensor] = []
 
     class Noting:
-        def edits(self, where_BS: torch.Tensor) -> dict[str, Any]:
+        def edits(self, where_BS: torch.Tensor, first: int = 0) -> dict[str, Any]:
             noted.append(where_BS.clone())
+            assert first == (len(prompt) if len(noted) > 1 else 0)
             return {}
 
     special = 1
     assert special in hosted.host.tokenizer.all_special_ids
     prompt = [0, 50, special, 60, 70]
     for how, expected in (
-        (Writing(2), [False, True, False, True, True]),
-        (Writing(2, special_tokens=True), [False, True, True, True, True]),
-        (Writing(2, where="new"), [False, False, False, False, True]),
+        (Generation(2), [False, True, False, True, True]),
+        (Generation(2, special_tokens=True), [False, True, True, True, True]),
+        (Generation(2, where="new"), [False, False, False, False, True]),
     ):
         noted.clear()
-        list(write_on(hosted.host, prompt, [Noting()], how))
+        list(generate(hosted.host, beside(prompt, Noting()), how))
         assert noted[0].tolist() == [expected] and noted[1].tolist() == [[True]]
 
 
 def test_hooks_are_gone_between_steps(tiny_host: HostModel, hosted: HostedSAE) -> None:
     row_BS = torch.tensor([PROMPT])
     before = hosted.host.logits(row_BS, torch.ones_like(row_BS))
-    writing = write_on(hosted.host, PROMPT, [Pushes(hosted, [Push(0, 50.0)])], Writing(3))
+    writing = generate(
+        hosted.host, beside(PROMPT, Interventions([steer(0, 50.0)], hosted)), Generation(3)
+    )
     next(writing)
     assert torch.equal(hosted.host.logits(row_BS, torch.ones_like(row_BS)), before)
     next(writing)

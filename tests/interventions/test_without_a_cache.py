@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from monosemy.hosted_sae import HostedSAE
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.generation import Generation, generate
+from monosemy.interventions.intervention import steer
 from monosemy.models.host import HostModel
-from monosemy.steering.pushes import Push, Pushes
-from monosemy.steering.writing import Writing, write_on
 from tests.support.planted_hosted_sae import SITE, planted_hosted_sae
 from tests.support.tiny_models import tiny_from, tiny_model
+from tests.support.written import beside
 
 PROMPT = [0, 17, 45, 201, 33, 99]
 NO_CACHE = {
@@ -32,11 +34,11 @@ def test_reading_anew_is_reading_with_a_cache(tiny_tokenizer: Any, mode: Any, wh
     cached = HostModel.wrap(tiny_model("llama", 400), tiny_tokenizer, "llama")
     anew = HostModel.wrap(tiny_model("llama", 400), tiny_tokenizer, "llama")
     anew.abilities = replace(anew.abilities, no_cache="it is to be tried without")
-    how = Writing(8, temperature=0.8, seed=3, where=where, logprobs=3)
+    how = Generation(8, temperature=0.8, where=where, logprobs=3)
     steps = []
     for host in (cached, anew):
-        push = Pushes(planted_hosted_sae(host, 300), [Push(0, 4.0, mode)])
-        steps.append(list(write_on(host, PROMPT, [push, None], how)))
+        push = Interventions([steer(0, 4.0, mode)], planted_hosted_sae(host, 300))
+        steps.append(list(generate(host, beside(PROMPT, push, None, seed=3), how)))
     assert len(steps[0]) == len(steps[1])
     for one, other in zip(*steps, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -51,8 +53,8 @@ def test_each_step_is_a_whole_forward_with_the_same_edits(tiny_tokenizer: Any, n
     host = HostModel.wrap(tiny_from(config, 400, options), tiny_tokenizer, name)
     assert not host.abilities.cache
     hosted: HostedSAE = planted_hosted_sae(host, 300)
-    push = Pushes(hosted, [Push(0, 6.0)])
-    steps = list(write_on(host, PROMPT, [push, None], Writing(5, temperature=0, seed=3)))
+    push = Interventions([steer(0, 6.0)], hosted)
+    steps = list(generate(host, beside(PROMPT, push, None, seed=3), Generation(5, temperature=0)))
     for row, pushed in enumerate((push, None)):
         ids = list(PROMPT)
         for step in steps:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import ModelError
-from monosemy.models import splice
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.intervention import (
+    Direction,
+    Function,
+    Intervention,
+    ablate,
+    add,
+    replace,
+)
+from monosemy.models.hook_points import Edit
 from monosemy.models.host import HostModel
 from tests.support.tiny_models import tiny_model
 
@@ -24,6 +33,22 @@ KINDS = [
     "hook_mlp_out",
     "hook_resid_post",
 ]
+
+
+def edits(*changes: Intervention, where_BS: Tensor | None = None) -> dict[str, Edit]:
+    return dict(Interventions(changes).edits(MASK_BS.bool() if where_BS is None else where_BS))
+
+
+def error(x_ND: Tensor) -> Tensor:
+    return x_ND - lossy(x_ND)
+
+
+def zero(site: str) -> Intervention:
+    return ablate(Function(lambda x: x, site))
+
+
+def mean(site: str, mean_D: Tensor) -> Intervention:
+    return replace(Direction.of(mean_D, site))
 
 
 def lossy(x_ND: Tensor) -> Tensor:
@@ -43,8 +68,9 @@ def host(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> HostModel:
 def test_reconstruction_plus_error_reproduces_the_clean_logits(host: HostModel, kind: str) -> None:
     site = f"blocks.1.{kind}"
     clean = host.logits(IDS_BS, MASK_BS)
-    replaced = host.logits(IDS_BS, MASK_BS, {site: splice.replace(lossy)})
-    restored = host.logits(IDS_BS, MASK_BS, {site: splice.reconstruction_plus_error(lossy)})
+    spliced = replace(Function(lossy, site))
+    replaced = host.logits(IDS_BS, MASK_BS, edits(spliced))
+    restored = host.logits(IDS_BS, MASK_BS, edits(add(Function(error, site)), spliced))
     assert (replaced - clean).abs().max() > 1e-2
     torch.testing.assert_close(restored, clean, rtol=1e-4, atol=1e-4)
 
@@ -78,11 +104,12 @@ def test_ablations_put_in_what_they_say(tiny_host: HostModel) -> None:
         return value
 
     after = "blocks.3.hook_resid_pre"
-    for edit, wanted in (
-        (splice.zero_ablation(), torch.zeros(2, 10, 32)),
-        (splice.mean_ablation(mean_D), mean_D.expand(2, 10, 32)),
+    for change, wanted in (
+        (zero(site), torch.zeros(2, 10, 32)),
+        (mean(site, mean_D), mean_D.expand(2, 10, 32)),
+        (replace(Direction.of(mean_D, site), 0.0), torch.zeros(2, 10, 32)),
     ):
-        tiny_host.logits(IDS_BS, MASK_BS, {site: edit, after: look})
+        tiny_host.logits(IDS_BS, MASK_BS, {**edits(change), after: look})
         assert torch.equal(seen.pop(), wanted)
 
 
@@ -91,27 +118,26 @@ def test_an_edit_may_be_limited_to_some_tokens(tiny_host: HostModel) -> None:
     where_BS = torch.zeros_like(IDS_BS, dtype=torch.bool)
     where_BS[:, 3:] = True
     clean = tiny_host.capture(IDS_BS, MASK_BS, [site])[site]
-    for edit in (
-        splice.replace(lossy, where_BS),
-        splice.zero_ablation(where_BS),
-        splice.mean_ablation(torch.ones(32), where_BS),
-        splice.reconstruction_plus_error(lossy, torch.neg, where_BS),
+    for change in (
+        replace(Function(lossy, site)),
+        zero(site),
+        mean(site, torch.ones(32)),
+        add(Function(lossy, site), -2.0),
     ):
         seen: list[Tensor] = []
-        tiny_host.logits(
-            IDS_BS, MASK_BS, {site: edit, after: lambda x, seen=seen: seen.append(x) or x}
-        )
+        look = {after: lambda x, seen=seen: seen.append(x) or x}
+        tiny_host.logits(IDS_BS, MASK_BS, {**edits(change, where_BS=where_BS), **look})
         assert torch.equal(seen[0][:, :3], clean[:, :3])
         assert (seen[0][:, 3:] - clean[:, 3:]).abs().max() > 1e-2
 
 
 def test_edits_apply_in_the_order_of_the_model_not_of_the_dict(tiny_host: HostModel) -> None:
     early, late = "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"
-    zero, one = splice.zero_ablation(), splice.mean_ablation(torch.ones(32))
-    forwards = tiny_host.logits(IDS_BS, MASK_BS, {early: zero, late: one})
-    backwards = tiny_host.logits(IDS_BS, MASK_BS, {late: one, early: zero})
+    nothing, ones = zero(early), mean(late, torch.ones(32))
+    forwards = tiny_host.logits(IDS_BS, MASK_BS, edits(nothing, ones))
+    backwards = tiny_host.logits(IDS_BS, MASK_BS, edits(ones, nothing))
     assert torch.equal(forwards, backwards)
-    torch.testing.assert_close(forwards, tiny_host.logits(IDS_BS, MASK_BS, {late: one}))
+    torch.testing.assert_close(forwards, tiny_host.logits(IDS_BS, MASK_BS, edits(ones)))
 
 
 def test_in_place_models_do_not_spoil_what_an_edit_returned(tiny_tokenizer: Any) -> None:

@@ -1,1 +1,0 @@
-"""Text written by the host model while latents are pushed."""
