@@ -1,4 +1,4 @@
-"""Features that tell one set of texts from another, and how sure that is.  numpy only.
+"""Features that tell one set of texts from another, and how sure that is.
 
 Each text is one observation: a feature has one value on it, pooled over the text's tokens, since
 tokens of one text do not vary independently.  All statistics here are differences of class means of
@@ -28,6 +28,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from monosemy.interp.statistics.ranks import midranks
 
 Statistic = Literal["standardised", "auroc", "share"]
 Floats = npt.NDArray[np.float64]
@@ -145,28 +147,13 @@ def contrast(
 def scores(values_NF: Floats, statistic: Statistic) -> Floats:
     """``[n, F]``, such that the statistic is the mean over positives less that over negatives."""
     if statistic == "auroc":
-        return midranks(values_NF) / len(values_NF)
+        return midranks(values_NF, axis=0) / len(values_NF)
     if statistic == "share":
         return (values_NF > 0).astype(np.float64)
     spread_F = values_NF.std(0)
     # Equal values may have a spread by rounding.
     varied_F = spread_F > _SLACK * values_NF.max(0, initial=0.0)
     return values_NF / np.where(varied_F, spread_F, np.inf)
-
-
-def midranks(values_NF: Floats) -> Floats:
-    """Ranks from 1 within each column; equal values share the mean of theirs."""
-    n, width = values_NF.shape
-    order_NF = values_NF.argsort(0, kind="stable")
-    sorted_NF = np.take_along_axis(values_NF, order_NF, 0)
-    starts_NF = np.ones((n + 1, width), dtype=bool)  # a new value begins; so does what is beyond
-    starts_NF[1:-1] = sorted_NF[1:] != sorted_NF[:-1]
-    place_N1 = np.arange(n)[:, None]
-    first_NF = np.maximum.accumulate(np.where(starts_NF[:-1], place_N1, 0), 0)
-    last_NF = np.minimum.accumulate(np.where(starts_NF[1:], place_N1, n)[::-1], 0)[::-1]
-    ranks_NF = np.empty_like(values_NF)
-    np.put_along_axis(ranks_NF, order_NF, (first_NF + last_NF) / 2 + 1, 0)
-    return ranks_NF
 
 
 def labellings(positive_N: Booleans, most: int, seed: int) -> tuple[Booleans, bool]:

@@ -75,55 +75,6 @@ def cluster_bootstrap(
     return _interval(float(statistic(*arrays)), of_each, picks, bounds, resamples, seed, z)
 
 
-def weighted_bootstrap(
-    statistic: Callable[..., Array],
-    arrays: Sequence[Array],
-    clusters: Sequence[Hashable] | None = None,
-    *,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    z: float = Z95,
-) -> Bootstrapped:
-    """``cluster_bootstrap`` for statistics that take weights, all resamples at once.
-
-    ``statistic(*arrays, weights_RN)`` gives values_R; a row of weights says how often each row of
-    the data was drawn.  The same seed draws the same resamples as ``cluster_bootstrap``.
-    """
-    picks = _Picks(arrays, clusters)
-
-    def of_block(counts_RC: Array) -> list[float]:
-        weights_RN = counts_RC[:, picks.cluster_N].astype(np.float64)
-        return [float(value) for value in statistic(*arrays, weights_RN)]
-
-    value = float(statistic(*arrays, np.ones((1, len(picks.cluster_N))))[0])
-    return _interval(value, of_block, picks, bounds, resamples, seed, z)
-
-
-def weighted_mean(values_N: Array, weights_RN: Array) -> Array:
-    """The mean under each row of weights, [R]."""
-    return (weights_RN @ values_N) / weights_RN.sum(axis=1)
-
-
-def weighted_pearson(first_N: Array, second_N: Array, weights_RN: Array) -> Array:
-    """Pearson's correlation under each row of weights, [R]; NaN where one side is constant.
-
-    OpenAI's correlation score of a simulation (Bills et al. 2023) is this over the tokens of all
-    contexts, ``first_N`` the real and ``second_N`` the simulated activations.
-    """
-    # Centred first: the sums of squares below then lose no digits to a large mean.
-    x_N = np.asarray(first_N, dtype=np.float64) - np.mean(first_N)
-    y_N = np.asarray(second_N, dtype=np.float64) - np.mean(second_N)
-    total_R = weights_RN.sum(axis=1)
-    moments_R5 = weights_RN @ np.stack([x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N], axis=1)
-    mx, my, mxx, myy, mxy = (moments_R5 / total_R[:, None]).T
-    # A speck left of a constant's variance by rounding is none.
-    tiny = 1e-12
-    vx = np.where(mxx - mx * mx > tiny * mxx, mxx - mx * mx, np.nan)
-    vy = np.where(myy - my * my > tiny * myy, myy - my * my, np.nan)
-    return np.clip((mxy - mx * my) / np.sqrt(vx * vy), -1.0, 1.0)
-
-
 class _Picks:
     """Which rows belong to which cluster."""
 

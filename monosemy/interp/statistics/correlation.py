@@ -1,4 +1,4 @@
-"""Correlation of real with simulated activations, with intervals by cluster bootstrap.  numpy only.
+"""Correlation of real with simulated activations, with intervals by cluster bootstrap.
 
 Sources: S. Bills et al., "Language models can explain neurons in language models" (2023) and its
 published code for the three scores (correlation, R^2, absolute deviation explained) and for linear
@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.interp.statistics.ranks import midranks
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 
@@ -76,16 +77,7 @@ def pearson(real: npt.ArrayLike, simulated: npt.ArrayLike) -> float | None:
 def spearman(real: npt.ArrayLike, simulated: npt.ArrayLike) -> float | None:
     """Pearson's correlation of the ranks, equal values sharing their mean rank."""
     x_N, y_N = _pair(real, simulated)
-    return pearson(ranks(x_N), ranks(y_N))
-
-
-def ranks(values: npt.ArrayLike) -> Floats:
-    """Ranks from 1, equal values sharing their mean rank; ``[n]``."""
-    _, inverse_N, counts_K = np.unique(
-        np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True
-    )
-    last_K = np.cumsum(counts_K)
-    return np.asarray((last_K - (counts_K - 1) / 2)[inverse_N], dtype=np.float64)
+    return pearson(midranks(x_N), midranks(y_N))
 
 
 def r_squared(real: npt.ArrayLike, simulated: npt.ArrayLike) -> float | None:

@@ -1,4 +1,4 @@
-"""Many tests at once: how many features stand out that would not by chance.  numpy only.
+"""Many tests at once: how many features stand out that would not by chance.
 
 Sources: Y. Benjamini and Y. Hochberg, Journal of the Royal Statistical Society B 57 (1995) 289;
 D. Yekutieli and Y. Benjamini, Journal of Statistical Planning and Inference 82 (1999) 171, for
@@ -53,13 +53,9 @@ def benjamini_hochberg(p_values: Sequence[float], rate: float = FDR) -> Discover
 def adjusted(p_values: Sequence[float]) -> NDArray[np.float64]:
     """The smallest rate at which each test would be rejected, ``[n]``, in the order given:
     min over j >= i of n p_(j) / j.  Raises ``ValueError`` as ``benjamini_hochberg`` does."""
+    from scipy.stats import false_discovery_control  # takes a second to import
+
     p_N = np.asarray(p_values, dtype=np.float64)
     if not ((p_N >= 0) & (p_N <= 1)).all():
         raise ValueError("a p-value lies outside [0, 1]")
-    n = len(p_N)
-    order_N = np.argsort(p_N, kind="stable")
-    scaled_N = p_N[order_N] * n / np.arange(1, n + 1)
-    smallest_N = np.minimum.accumulate(scaled_N[::-1])[::-1]
-    found_N = np.empty(n)
-    found_N[order_N] = np.minimum(smallest_N, 1.0)
-    return found_N
+    return np.asarray(false_discovery_control(p_N, method="bh"))

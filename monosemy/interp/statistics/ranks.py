@@ -1,4 +1,4 @@
-"""The area under the ROC curve of graded values, and its interval.  numpy only.
+"""The area under the ROC curve of graded values, and its interval.
 
 Sources: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988) 837 for the
 variance; X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014) 1389 for getting it from
@@ -39,11 +39,11 @@ class Area:
         return asdict(self)
 
 
-def midranks(values_N: Floats) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, inverse_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse_N]
+def midranks(values: Floats, axis: int | None = None) -> Floats:
+    """Ranks from 1, along ``axis`` if given; equal values share the mean of theirs."""
+    from scipy.stats import rankdata  # takes a second to import: the API starts without
+
+    return np.asarray(rankdata(values, axis=axis), dtype=np.float64)
 
 
 def placements(positives_P: Values, negatives_N: Values) -> tuple[Floats, Floats]:
@@ -68,28 +68,6 @@ def placements(positives_P: Values, negatives_N: Values) -> tuple[Floats, Floats
 def auroc(positives_P: Values, negatives_N: Values) -> float:
     """The chance that a positive has the higher value, ties counted 1/2; errors: ``placements``."""
     return float(placements(positives_P, negatives_N)[0].mean())
-
-
-def delong_variance(positives_P: Values, negatives_N: Values) -> float:
-    """DeLong's variance of the AUROC of independent examples; NaN for a class of one."""
-    first_P, second_N = placements(positives_P, negatives_N)
-    return _delong(first_P, second_N)
-
-
-def obuchowski_variance(
-    positives_P: Values,
-    negatives_N: Values,
-    positive_clusters: Sequence[Hashable],
-    negative_clusters: Sequence[Hashable],
-) -> float:
-    """The variance of the AUROC where examples come in clusters, which may hold both classes.
-
-    Equal to DeLong's where no two examples share a cluster; NaN for a class in one cluster.
-    Raises ``ValueError`` unless there is one cluster per example.
-    """
-    first_P, second_N = placements(positives_P, negatives_N)
-    parts = _clustered(first_P, second_N, positive_clusters, negative_clusters)
-    return parts.positive + parts.negative + parts.shared
 
 
 def area_under_roc(
@@ -134,6 +112,7 @@ def area_under_roc(
 
 
 def _delong(first_P: Floats, second_N: Floats) -> float:
+    """DeLong's variance of the AUROC of independent examples; NaN for a class of one."""
     if len(first_P) < 2 or len(second_N) < 2:
         return math.nan
     return float(first_P.var(ddof=1) / len(first_P) + second_N.var(ddof=1) / len(second_N))
@@ -141,6 +120,8 @@ def _delong(first_P: Floats, second_N: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Clustered:
+    """Parts of Obuchowski's variance, which is DeLong's where no two examples share a cluster."""
+
     positive: float
     negative: float
     shared: float

@@ -104,16 +104,6 @@ def rate_of(
     return Rate(rate, low, high, n, worth)
 
 
-def newcombe_difference(first: Rate, second: Rate) -> tuple[float, float]:
-    """Newcombe's interval of first - second, two independent rates; (-1, 1) if one is empty."""
-    if first.value is None or second.value is None:
-        return -1.0, 1.0
-    difference = first.value - second.value
-    low = difference - math.hypot(first.value - first.low, second.high - second.value)
-    high = difference + math.hypot(first.high - first.value, second.value - second.low)
-    return max(-1.0, low), min(1.0, high)
-
-
 def newcombe_mean(first: Rate, second: Rate) -> tuple[float, float]:
     """The same method for (first + second) / 2; (0, 1) if one is empty."""
     if first.value is None or second.value is None:
@@ -122,22 +112,6 @@ def newcombe_mean(first: Rate, second: Rate) -> tuple[float, float]:
     low = mean - math.hypot(first.value - first.low, second.value - second.low) / 2
     high = mean + math.hypot(first.high - first.value, second.high - second.value) / 2
     return max(0.0, low), min(1.0, high)
-
-
-def balanced_accuracy_interval(
-    hits: int, positives: int, rejections: int, negatives: int
-) -> tuple[float | None, float, float]:
-    """(value, low, high) of (TPR + TNR) / 2 for independent examples; value None if one is 0."""
-    tpr = Rate(hits / positives if positives else None, *wilson(hits, positives), positives, 0.0)
-    tnr = Rate(
-        rejections / negatives if negatives else None,
-        *wilson(rejections, negatives),
-        negatives,
-        0.0,
-    )
-    low, high = newcombe_mean(tpr, tnr)
-    value = None if tpr.value is None or tnr.value is None else (tpr.value + tnr.value) / 2
-    return value, low, high
 
 
 def worst_case(hits: int, positives: int, rejections: int, negatives: int) -> float | None:
