@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy import stages
-from monosemy.errors import DataError, MonosemyError
+from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
@@ -36,19 +36,18 @@ from monosemy.specs import (
     TrainingSpec,
     TrainRun,
     needs_judge,
-    parse_stored_spec,
 )
 from monosemy.specs.memory import training_bytes
 from monosemy.workspace import Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
-from service.runs.ceilings import check_ceilings_here
-from service.runs.sources import check_path, check_paths
+from service.runs.sources import check_path
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
 from workers.compare import Comparing
+from workers.dispatch import Dispatch, Executor
 from workers.embeddings import Embeddings
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
@@ -62,12 +61,11 @@ _LONGEST_NAME = 100
 """Characters of a name that nobody gave."""
 
 
-class GpuRuns:
+class GpuRuns(Dispatch):
     """Executes the runs that need torch and the host model."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings = settings
-        self.engine = engine
+        self.settings, self.engine = settings, engine
         self.workspace = Workspace(settings.artifacts)
         self.hosts = HostCache(
             self.workspace,
@@ -75,31 +73,20 @@ class GpuRuns:
             check=partial(check_path, settings),
         )
         self.lease_seconds = settings.lease_seconds
-
-    def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
-        spec = parse_stored_spec(run.spec)
-        check_paths(self.settings, spec)
-        check_ceilings_here(self.settings, spec)
-        if isinstance(spec, TrainRun):
-            return self._train(run, spec, reporter)
-        if isinstance(spec, SweepRun):
-            return self._sweep(run, spec, reporter)
-        if isinstance(spec, ImportRun):
-            return self._import(run, spec, reporter)
-        if isinstance(spec, EvaluateRun):
-            return self._evaluate(spec, reporter)
-        if isinstance(spec, IndexRun):
-            return self._index(spec, reporter)
-        if isinstance(spec, CompareRun):
-            a, b = (named_sae(self.engine, name) for name in (spec.sae, spec.other))
-            return Comparing(self.engine, self.workspace)(run.id, spec, a, b, reporter)
-        if isinstance(spec, ExplainRun | ScoreRun):
-            return self._interpret(run, spec, reporter)
-        raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
+        executors: dict[str, Executor] = {
+            "train": self._train,
+            "sweep": self._sweep,
+            "import": self._import,
+            "evaluate": self._evaluate,
+            "index": self._index,
+            "compare": self._compare,
+            "explain": self._interpret,
+            "score": self._interpret,
+        }
+        super().__init__(settings, self.workspace, executors)
 
     def _train(self, run: Run, spec: TrainRun, reporter: RunReporter) -> dict[str, Any]:
-        # The SAE has its run's id: a second attempt writes where the first one did.
-        (made,) = self._train_all(run, [spec], [run.id], spec, reporter)
+        (made,) = self._train_all(run, [spec], spec.sae_ids(run.id), reporter, spec.training)
         return made
 
     def _sweep(self, run: Run, spec: SweepRun, reporter: RunReporter) -> dict[str, Any]:
@@ -108,26 +95,26 @@ class GpuRuns:
             member.model_copy(update={"name": f"{spec.name or default_name(member)}-{number}"})
             for number, member in enumerate(members)
         ]
-        ids = [uuid.uuid5(run.id, str(number)) for number in range(len(members))]
-        return {"saes": self._train_all(run, named, ids, spec, reporter)}
+        ids = spec.sae_ids(run.id)
+        return {"saes": self._train_all(run, named, ids, reporter, spec.training)}
 
     def _train_all(
         self,
         run: Run,
         specs: list[TrainRun],
-        ids: list[uuid.UUID],
-        shared: TrainRun | SweepRun,
+        ids: Sequence[uuid.UUID],
         reporter: RunReporter,
+        stream: TrainingSpec,
     ) -> list[dict[str, Any]]:
         """Trains on one stream and publishes: sae_id, name, metrics of each."""
         checkpoints = self.workspace.folder("runs", str(run.id))
         artifacts = stages.train_many(
             specs,
             [self.workspace.folder("saes", str(sae_id)) for sae_id in ids],
-            shared.training,
+            stream,
             checkpoints,
             self.workspace,
-            partial(self._host_with_room, specs, shared.training, reporter),
+            partial(self._host_with_room, specs, stream, reporter),
             reporter,
             origin={"run_id": str(run.id)},
         )
@@ -165,7 +152,8 @@ class GpuRuns:
         return host
 
     def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
-        folder = self.workspace.folder("saes", str(run.id))
+        (sae_id,) = spec.sae_ids(run.id)
+        folder = self.workspace.folder("saes", str(sae_id))
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
@@ -173,10 +161,10 @@ class GpuRuns:
 
         def write(session: Session) -> str:
             uploads.remove_stale(session, self.workspace, self.settings.upload_keep_hours)
-            return self._publish(session, run, run.id, made)
+            return self._publish(session, run, sae_id, made)
 
         name = reporter.commit(write)
-        return {"sae_id": str(run.id), "name": name, "metrics": made.metrics}
+        return {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
 
     def _publish(
         self, session: Session, run: Run, sae_id: uuid.UUID, made: stages.TrainedArtifact
@@ -203,7 +191,8 @@ class GpuRuns:
         )
         return name
 
-    def _evaluate(self, spec: EvaluateRun, reporter: RunReporter) -> dict[str, Any]:
+    def _evaluate(self, run: Run, spec: EvaluateRun, reporter: RunReporter) -> dict[str, Any]:
+        del run
         sae_id, folder = self._sae(spec.sae)
         load_host = partial(self.hosts.load, reporter=reporter)
         metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter)
@@ -215,7 +204,8 @@ class GpuRuns:
         reporter.commit(write)
         return {"sae_id": str(sae_id), "metrics": metrics}
 
-    def _index(self, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
+    def _index(self, run: Run, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
+        del run
         sae_id, sae = self._sae(spec.sae)
 
         def folder_for(text_id: str) -> Path:
@@ -232,6 +222,10 @@ class GpuRuns:
 
         index = reporter.commit(write)
         return {"sae_id": str(sae_id), "index": index}
+
+    def _compare(self, run: Run, spec: CompareRun, reporter: RunReporter) -> dict[str, Any]:
+        a, b = (named_sae(self.engine, name) for name in (spec.sae, spec.other))
+        return Comparing(self.engine, self.workspace)(run.id, spec, a, b, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

@@ -23,6 +23,7 @@ from service.inference.client import InferenceClient
 from service.runs import repository
 from service.settings import Settings
 from workers import work_items
+from workers.dispatch import Dispatch
 from workers.embeddings import Embeddings
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -34,25 +35,28 @@ _LOOK_SECONDS = 2.0
 """Between two looks of a helper for a run that waits."""
 
 
-class InterpRuns:
+class InterpRuns(Dispatch):
     """Executes the runs that need the judge.  Every result is stored as it arrives."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings, self.engine = settings, engine
+        self.engine = engine
         self.inference = InferenceClient.of(settings)
         self.embeddings = Embeddings(engine, self.inference)
+        workspace = Workspace(settings.artifacts)
+        super().__init__(
+            settings, workspace, {"explain": self._interpret, "score": self._interpret}
+        )
         self.interpretation = Interpretation(
             engine,
-            Workspace(settings.artifacts),
+            workspace,
             settings.lease_seconds,
             settings.judge_model or str(settings.judge_url),
             self._tools,
         )
 
-    def __call__(self, run: Run, reporter: RunReporter) -> dict[str, Any]:
-        spec = parse_stored_spec(run.spec)
-        if not isinstance(spec, ExplainRun | ScoreRun):
-            raise MonosemyError(f"This worker does not execute runs of kind '{run.kind}'.")
+    def _interpret(
+        self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter
+    ) -> dict[str, Any]:
         work = self.interpretation.lead(run.id, run.attempt, spec, reporter)
         result = asyncio.run(until_stopped(work, reporter))
         self.embeddings.fill(uuid.UUID(result["sae_id"]), reporter)

@@ -17,22 +17,16 @@ from monosemy.specs.architectures import (
     TranscoderSpec,
 )
 from monosemy.specs.kinds import (
-    KINDS,
-    QUEUES,
     CompareRun,
     EvaluateRun,
     ExplainRun,
     ImportRun,
     IndexRun,
     PipelineRun,
-    RunSpec,
     ScoreRun,
     SweepRun,
     TrainRun,
-    needs_host,
-    needs_judge,
     pipeline_children,
-    queue_of,
 )
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.parse import (
@@ -58,13 +52,21 @@ from monosemy.specs.parts import (
     TextSpec,
     TrainingSpec,
 )
+from monosemy.specs.run import (
+    KINDS,
+    RunSpec,
+    needs_host,
+    needs_judge,
+    queue_of,
+    register_kind,
+    run_union,
+)
 
 __all__ = [
     "HOST_SCORERS",
     "JUDGELESS",
     "KINDS",
     "PENDING_SAE",
-    "QUEUES",
     "AnySAE",
     "AuxKSpec",
     "BatchTopKFamilySpec",
@@ -110,4 +112,6 @@ __all__ = [
     "parse_stored_spec",
     "pipeline_children",
     "queue_of",
+    "register_kind",
+    "run_union",
 ]

@@ -10,17 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from monosemy.specs.part import LARGE, MOST_LATENTS, NAME, Count, Part, Site
+from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Part, Site
+from monosemy.specs.references import Plain
 
 
 class SAESpec(Part):
     """What all architectures share."""
 
-    architecture: Annotated[str, Field(max_length=NAME)]
+    architecture: Annotated[str, Plain(), Field(max_length=NAME)]
     """How activations become codes."""
     d_sae: int = Field(4096, ge=2, le=MOST_LATENTS)
     """Number of latents."""
-    dead_after_tokens: Count = 200_000
+    dead_after_tokens: int = Field(200_000, ge=1, le=MOST_TOKENS)
     """A latent that has not fired for so many tokens counts as dead."""
 
 

@@ -1,10 +1,13 @@
-"""Run specs, one class per kind.  The same object serves API, CLI and notebook."""
+"""Run specs, one class per kind.  The same object serves API, CLI and notebook.
+
+A class declares its kind (``monosemy.specs.run``): nothing else has a list of kinds.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
@@ -12,7 +15,7 @@ from monosemy.models.sites import KINDS as KINDS_OF_SITES
 from monosemy.models.sites import parse_site
 from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.names import PENDING_SAE, STORED, Name
-from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Part, Seed, Site
+from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site
 from monosemy.specs.parts import (
     HOST_SCORERS,
     JUDGELESS,
@@ -24,16 +27,21 @@ from monosemy.specs.parts import (
     TextSpec,
     TrainingSpec,
 )
+from monosemy.specs.references import ExplanationReference, SaeReference, Source
+from monosemy.specs.run import INTERP, NO_QUEUE, RunSpec, Step, in_order, register_kind
 
 Rate = Annotated[float, Field(gt=0, le=LARGE)]
-SaeRef = Annotated[str, Field(min_length=1, max_length=200)]
+_Reference = Annotated[str, Field(min_length=1, max_length=200)]
+SaeRef = Annotated[_Reference, SaeReference()]
+ChangedSae = Annotated[_Reference, SaeReference(changed=True)]
+OtherSae = Annotated[_Reference, SaeReference(distinct=True)]
 
 
 MAX_SWEEP = 64
 """SAEs that one sweep may train."""
 
 
-class _Stream(Part):
+class _Stream(RunSpec):
     """Where activations come from."""
 
     name: Name | None = None
@@ -96,12 +104,21 @@ def _check_split(sae: AnySAE, training: TrainingSpec) -> None:
         )
 
 
+@register_kind
 class TrainRun(_Training):
     """Train one SAE."""
 
     kind: Literal["train"] = "train"
 
+    def trainings(self) -> list[TrainRun]:
+        return [self]
 
+    def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
+        """The run's own: a second attempt writes where the first one did."""
+        return [run_id]
+
+
+@register_kind
 class SweepRun(_Stream):
     """Train many SAEs on the same batches: every site with every SAE, rate and seed.
 
@@ -147,7 +164,15 @@ class SweepRun(_Stream):
             for each in settings
         ]
 
+    def trainings(self) -> list[TrainRun]:
+        return self.members()
 
+    def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
+        """Made of the run's and of each SAE's place."""
+        return [uuid.uuid5(run_id, str(place)) for place in range(len(self.members()))]
+
+
+@register_kind
 class ImportRun(_Stream):
     """Take in an SAE that was trained elsewhere, to be evaluated, indexed and explained here.
 
@@ -155,29 +180,34 @@ class ImportRun(_Stream):
     """
 
     kind: Literal["import"] = "import"
-    source: Annotated[str, Field(min_length=1, max_length=PLACE)]
+    source: Annotated[str, Source("sae"), Field(min_length=1, max_length=PLACE)]
     """``upload:ID[:FOLDER]``, what was uploaded; ``hub:OWNER/NAME[@REVISION][:FOLDER]``, on the
     Hugging Face hub; a folder on the worker's machine (SAELens v6, sparsify or dictionary_learning
     each); or release/sae_id of a SAELens release."""
     site: Site | None = None
     """Where it is hooked; None takes what its files say."""
 
+    def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
+        return [run_id]
 
-class EvaluateRun(Part):
+
+@register_kind
+class EvaluateRun(RunSpec):
     """Measure an SAE inside its host model: FVU, L0, dead share, CE recovered."""
 
     kind: Literal["evaluate"] = "evaluate"
-    sae: SaeRef
+    sae: ChangedSae
     """Id (or unique name) of the SAE."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """How much text."""
 
 
-class IndexRun(Part):
+@register_kind
+class IndexRun(RunSpec):
     """One pass over the token store: postings, statistics, examples, evidence of every feature."""
 
     kind: Literal["index"] = "index"
-    sae: SaeRef
+    sae: ChangedSae
     """Id (or unique name) of the SAE."""
     text: TextSpec | None = None
     """Text to index; None takes the training text."""
@@ -185,8 +215,12 @@ class IndexRun(Part):
     """What to keep per feature."""
 
 
-class ExplainRun(Part):
+@register_kind
+class ExplainRun(RunSpec):
     """Explain features with an LLM."""
+
+    queue: ClassVar[str] = INTERP
+    shared: ClassVar[bool] = True
 
     kind: Literal["explain"] = "explain"
     sae: SaeRef
@@ -196,9 +230,20 @@ class ExplainRun(Part):
     dry_run: bool = False
     """Only forecast calls, tokens and cost (``result.forecast``); nothing is explained."""
 
+    def needs_host(self) -> bool:
+        return self.explanation.token_change
 
-class ScoreRun(Part):
+    def needs_judge(self) -> bool:
+        return True
+
+
+@register_kind
+class ScoreRun(RunSpec):
     """Score explanations on held-out documents."""
+
+    queue: ClassVar[str] = INTERP
+    shared: ClassVar[bool] = True
+    listed_as: ClassVar[str | None] = "scores"
 
     kind: Literal["score"] = "score"
     sae: SaeRef
@@ -207,21 +252,28 @@ class ScoreRun(Part):
     features: list[Latent] | None = Field(None, min_length=1, max_length=MOST_LISTED)
     """Only these features; None takes all that are explained.  Those that do not exist, or have no
     explanation, are named in the result."""
-    explanation: uuid.UUID | None = None
+    explanation: Annotated[uuid.UUID, ExplanationReference()] | None = None
     """Only this explanation, whether it is the newest or not."""
     scoring: ScoringSpec = ScoringSpec()
     """Which scorer, how many examples, by whom."""
     dry_run: bool = False
     """Only forecast calls, tokens and cost (``result.forecast``); nothing is scored."""
 
+    def needs_host(self) -> bool:
+        return self.scoring.scorer in HOST_SCORERS
 
-class CompareRun(Part):
+    def needs_judge(self) -> bool:
+        return self.scoring.scorer not in JUDGELESS
+
+
+@register_kind
+class CompareRun(RunSpec):
     """Find out which features of two SAEs belong together; what was found before is replaced."""
 
     kind: Literal["compare"] = "compare"
     sae: SaeRef
     """Id (or unique name) of the first SAE."""
-    other: SaeRef
+    other: OtherSae
     """The second one."""
     by: Literal["decoder", "tokens", "explanations"] = "decoder"
     """What makes features alike: `decoder`, the cosine of their directions; `tokens`, the share of
@@ -251,8 +303,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | ScoringSpec) else value
 
 
+@register_kind
 class PipelineRun(_Training):
     """Text to labelled features: train, evaluate, index, explain, score, each a run of its own."""
+
+    queue: ClassVar[str] = NO_QUEUE
 
     kind: Literal["pipeline"] = "pipeline"
     evaluation: EvaluationSpec | None = EvaluationSpec()
@@ -267,78 +322,19 @@ class PipelineRun(_Training):
     ] = Field(default_factory=lambda: [ScoringSpec()])
     """One score run each, or a single one; None leaves scoring out.  It needs explanations."""
 
-
-RunSpec = Annotated[
-    TrainRun
-    | SweepRun
-    | ImportRun
-    | EvaluateRun
-    | IndexRun
-    | ExplainRun
-    | ScoreRun
-    | CompareRun
-    | PipelineRun,
-    Field(discriminator="kind"),
-]
-
-KINDS: dict[str, type[Part]] = {
-    "train": TrainRun,
-    "sweep": SweepRun,
-    "import": ImportRun,
-    "evaluate": EvaluateRun,
-    "index": IndexRun,
-    "explain": ExplainRun,
-    "score": ScoreRun,
-    "compare": CompareRun,
-    "pipeline": PipelineRun,
-}
-
-QUEUES: dict[str, str] = {
-    "train": "gpu",
-    "sweep": "gpu",
-    "import": "gpu",
-    "evaluate": "gpu",
-    "index": "gpu",
-    "compare": "gpu",
-    "explain": "interp",
-    "score": "interp",
-}
-"""Which worker executes which kind; a pipeline is executed as its children."""
+    def steps(self) -> list[Step]:
+        """Each waits for the one before."""
+        shared = {name: getattr(self, name) for name in _Training.model_fields}
+        specs: list[RunSpec] = [TrainRun(**shared)]
+        if self.evaluation is not None:
+            specs.append(EvaluateRun(sae=PENDING_SAE, evaluation=self.evaluation))
+        specs.append(IndexRun(sae=PENDING_SAE, indexing=self.indexing))
+        if self.explanation is not None:
+            specs.append(ExplainRun(sae=PENDING_SAE, explanation=self.explanation))
+            specs += [ScoreRun(sae=PENDING_SAE, scoring=each) for each in self.scoring or []]
+        return in_order(specs)
 
 
-def needs_host(spec: Part) -> bool:
-    """Whether an explain or score run has the host model run."""
-    if isinstance(spec, ExplainRun):
-        return spec.explanation.token_change
-    return isinstance(spec, ScoreRun) and spec.scoring.scorer in HOST_SCORERS
-
-
-def needs_judge(spec: Part) -> bool:
-    """Whether a run asks an LLM."""
-    if isinstance(spec, ScoreRun):
-        return spec.scoring.scorer not in JUDGELESS
-    return isinstance(spec, ExplainRun)
-
-
-def queue_of(spec: Part) -> str:
-    """The queue of a run: that of its kind, but ``gpu`` for labels that need the host model itself.
-
-    ``"none"`` for a pipeline, whose children have queues of their own.
-    """
-    if needs_host(spec):
-        return "gpu"
-    return QUEUES.get(getattr(spec, "kind", ""), "none")
-
-
-def pipeline_children(spec: PipelineRun) -> list[Part]:
+def pipeline_children(spec: PipelineRun) -> list[RunSpec]:
     """The runs a pipeline consists of, in the order in which each depends on the one before."""
-    children: list[Part] = [
-        TrainRun(**{name: getattr(spec, name) for name in _Training.model_fields})
-    ]
-    if spec.evaluation is not None:
-        children.append(EvaluateRun(sae=PENDING_SAE, evaluation=spec.evaluation))
-    children.append(IndexRun(sae=PENDING_SAE, indexing=spec.indexing))
-    if spec.explanation is not None:
-        children.append(ExplainRun(sae=PENDING_SAE, explanation=spec.explanation))
-        children += [ScoreRun(sae=PENDING_SAE, scoring=scoring) for scoring in spec.scoring or []]
-    return children
+    return [step.spec for step in spec.steps()]

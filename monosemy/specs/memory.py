@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monosemy.specs.kinds import PipelineRun, TrainRun
+from monosemy.specs.kinds import TrainRun
 from monosemy.specs.parts import TrainingSpec
 
 _FLOAT = 4
@@ -12,9 +12,7 @@ _STATES = {"adam": 2, "signum": 1, "muon": 1}
 """Numbers that an optimiser keeps for each weight."""
 
 
-def training_bytes(
-    members: Sequence[TrainRun | PipelineRun], stream: TrainingSpec, width: int
-) -> int:
+def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
     """Bytes of the SAEs with gradients and optimiser states, their frozen twins, the buffer of
     activations and one batch of pre-activations, of one process.
 

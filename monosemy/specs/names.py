@@ -15,6 +15,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from monosemy.specs.references import Plain
+
 MAX_CHARACTERS = 120
 MAX_BYTES = 240
 """In UTF-8.  File systems end at 255, and a number or an ending may follow the name."""
@@ -103,6 +105,7 @@ def _given(name: str, info: ValidationInfo) -> str:
 
 Name = Annotated[
     str,
+    Plain(),
     AfterValidator(_given),
     Field(
         json_schema_extra={"minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": _PATTERN},

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from monosemy.errors import SpecError
 from monosemy.specs.architectures import ARCHITECTURES
-from monosemy.specs.kinds import KINDS
 from monosemy.specs.names import STORED
 from monosemy.specs.part import Part
+from monosemy.specs.run import KINDS, RunSpec
 
 
-def parse_spec(data: Any) -> Part:
+def parse_spec(data: Any) -> RunSpec:
     """Validates ``data`` as the run spec of its ``kind``.
 
     Raises ``SpecError`` with every fault at once; an unknown key names the nearest known one.
@@ -26,13 +26,13 @@ def parse_spec(data: Any) -> Part:
     return _parsed(data, None)
 
 
-def parse_stored_spec(data: Any) -> Part:
+def parse_stored_spec(data: Any) -> RunSpec:
     """``parse_spec`` of what was accepted before, by a version that may have had another rule for
     names: they are taken as they are."""
     return _parsed(data, STORED)
 
 
-def _parsed(data: Any, context: dict[str, bool] | None) -> Part:
+def _parsed(data: Any, context: dict[str, bool] | None) -> RunSpec:
     if not isinstance(data, Mapping):
         raise SpecError([("", "a run spec is a mapping of keys to values")])
     kind = data.get("kind")

@@ -9,12 +9,14 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from monosemy.specs.references import Plain, Tokens
+
 SITE_PATTERN = (
     r"^blocks\.\d+\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_attn_out|hook_mlp_out"
     r"|attn\.hook_z|mlp\.hook_post)$"
 )
 
-Site = Annotated[str, Field(pattern=SITE_PATTERN, max_length=80)]
+Site = Annotated[str, Plain(), Field(pattern=SITE_PATTERN, max_length=80)]
 
 MOST_TOKENS = 10**15
 """Largest count of tokens: every sum of such counts is an int64, and exact in JavaScript."""
@@ -26,8 +28,8 @@ LARGE = 1e30
 """Largest weight, rate, ratio, duration or price: finite in float32."""
 NAME, PLACE = 200, 1000
 """Longest name, and longest path or address."""
-Count = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
-"""Of tokens."""
+Count = Annotated[int, Tokens(), Field(ge=1, le=MOST_TOKENS)]
+"""Of tokens that a run works through."""
 Latent = Annotated[int, Field(ge=0, le=MOST_LATENTS)]
 """Index of a latent."""
 Seed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]

@@ -6,7 +6,7 @@ nearest known key).  Importable without torch: the API validates specs with thes
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -22,6 +22,7 @@ from monosemy.specs.part import (
     Part,
     Seed,
 )
+from monosemy.specs.references import Plain, Source
 
 Packing = Literal["document", "packed", "chat", "chat_block_diagonal", "document_block_diagonal"]
 """How documents share rows; see ``TextSpec.packing``."""
@@ -33,21 +34,21 @@ meaning to the activating ones; on which a neighbour of the feature fires."""
 
 
 class ModelSpec(Part):
-    name: str = Field("smollm2-135m-instruct", max_length=PLACE)
+    name: Annotated[str, Source("model")] = Field("smollm2-135m-instruct", max_length=PLACE)
     """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
-    revision: str | None = Field(None, max_length=NAME)
+    revision: Annotated[str, Plain()] | None = Field(None, max_length=NAME)
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 where this machine multiplies it faster than float32, else float32."""
-    device: str = Field("auto", max_length=NAME)
+    device: Annotated[str, Plain()] = Field("auto", max_length=NAME)
     """``auto`` (cuda, mps or cpu, whichever is there first), or any torch device string."""
 
 
 class TextSpec(Part):
-    source: str = Field("wikipedia-sample", max_length=PLACE)
+    source: Annotated[str, Source("text")] = Field("wikipedia-sample", max_length=PLACE)
     """``wikipedia-sample`` (106 articles out of gensim's wheel, CC BY-SA), a local .txt, .jsonl,
     .jsonl.gz or .parquet file, or a Hugging Face dataset name."""
-    column: str = Field("text", max_length=NAME)
+    column: Annotated[str, Plain()] = Field("text", max_length=NAME)
     """The field that holds the text, in jsonl, parquet and datasets.  For chats it holds the list
     of messages, and the default means ``messages`` where a record has that."""
     packing: Packing = "document"
@@ -59,9 +60,9 @@ class TextSpec(Part):
     ``chat_block_diagonal`` and ``document_block_diagonal``: the rows of ``chat`` and ``document``,
     several at once beneath a block-diagonal mask, with positions that restart: the same
     activations from fewer and fuller forwards."""
-    subset: str | None = Field(None, max_length=NAME)
+    subset: Annotated[str, Plain()] | None = Field(None, max_length=NAME)
     """Configuration name of a Hugging Face dataset."""
-    split: str = Field("train", max_length=NAME)
+    split: Annotated[str, Plain()] = Field("train", max_length=NAME)
     """Split of a Hugging Face dataset."""
     context_size: int = Field(128, ge=8, le=8192)
     """Tokens per row of the host model, the prepended BOS included."""
@@ -185,10 +186,10 @@ class JudgeSpec(Part):
     """Which LLM explains and scores.  The key comes from the server's configuration, and by default
     so does the address."""
 
-    url: str | None = Field(None, max_length=500)
+    url: Annotated[str, Source("judge")] | None = Field(None, max_length=500)
     """Another OpenAI-compatible endpoint, ending in ``/v1``, among those that the server allows
     (MONOSEMY_OUTBOUND_ALLOW).  The server's key is not sent there."""
-    model: str | None = Field(None, max_length=NAME)
+    model: Annotated[str, Plain()] | None = Field(None, max_length=NAME)
     """Model name to ask for; None takes the server's default."""
     temperature: float = Field(0.0, ge=0, le=2)
     """Sampling temperature."""
@@ -295,7 +296,9 @@ class InterventionSpec(Part):
 class ProbeSpec(Part):
     """Which trained probe judges (the scorer ``probe`` alone)."""
 
-    folder: str = Field("probes/default", min_length=1, max_length=400)
+    folder: Annotated[str, Source("artifact")] = Field(
+        "probes/default", min_length=1, max_length=400
+    )
     """Where ``Probe.save`` wrote it, relative to the artifact root."""
 
 

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from monosemy.specs import RunSpec
+from monosemy.specs import run_union
 from monosemy.specs.rest.problems import ProblemDetail
 from service.kit.problems import documented
 
@@ -45,7 +45,7 @@ def operation_id(route: APIRoute) -> str:
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name, schema in (
-        ("RunSpec", TypeAdapter(RunSpec).json_schema(ref_template=_REFERENCE)),
+        ("RunSpec", TypeAdapter(run_union()).json_schema(ref_template=_REFERENCE)),
         ("ProblemDetail", ProblemDetail.model_json_schema(ref_template=_REFERENCE)),
     ):
         schemas |= schema.pop("$defs", {})

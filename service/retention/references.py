@@ -13,8 +13,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from monosemy.errors import MonosemyError
-from monosemy.specs.kinds import MAX_SWEEP
+from monosemy.errors import MonosemyError, SpecError
+from monosemy.specs import parse_stored_spec
 from monosemy.specs.run_states import ENDED
 from service.database.tables import Run, Sae
 
@@ -37,6 +37,9 @@ class References:
     """Ids of those runs, and of the SAEs that they will make."""
     specs: str
     """What those runs were asked for, as JSON."""
+    unread: bool = False
+    """Whether there are such runs whose specs cannot be read here, so that nobody knows what they
+    will make: a kind of a plugin that is absent."""
 
     def named_by_a_run(self, name: str) -> bool:
         """Whether a run that has not ended is, makes or mentions this."""
@@ -67,21 +70,23 @@ def read_references(session: Session) -> References:
         saes.add(str(sae_id))
         paths.update(posixpath.normpath(each) for each in (path, index) if each)
         texts.update(each for each in (indexed, trained) if each)
-    open_runs = session.execute(
-        select(Run.id, Run.kind, Run.spec).where(Run.state.not_in(ENDED))
-    ).all()
+    open_runs = session.execute(select(Run.id, Run.spec).where(Run.state.not_in(ENDED))).all()
     under_way: set[str] = set()
-    for run_id, kind, _ in open_runs:
+    unread = False
+    for run_id, stored in open_runs:
         under_way.add(str(run_id))
-        if kind == "sweep":
-            under_way.update(str(uuid.uuid5(run_id, str(place))) for place in range(MAX_SWEEP))
+        try:
+            under_way.update(map(str, parse_stored_spec(stored).sae_ids(run_id)))
+        except SpecError:
+            unread = True
     return References(
         paths=frozenset(paths),
         saes=frozenset(saes),
         texts=frozenset(texts),
         unfinished=len(open_runs),
         under_way=frozenset(under_way),
-        specs=json.dumps([spec for _, _, spec in open_runs], ensure_ascii=False),
+        specs=json.dumps([spec for _, spec in open_runs], ensure_ascii=False),
+        unread=unread,
     )
 
 

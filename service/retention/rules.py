@@ -58,8 +58,11 @@ def verdict(
     if found.temporary:
         return "garbage"
     if found.kind == "saes":
-        known = is_run_id(found.name)
-        return _unless(found.name in references.saes) if known else "unknown"
+        if not is_run_id(found.name):
+            return "unknown"
+        if references.unread and found.name not in references.saes:
+            return "held"
+        return _unless(found.name in references.saes)
     if found.kind == "indexes":
         return _index(found, references)
     if found.kind == "runs":

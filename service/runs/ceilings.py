@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from monosemy.errors import DataError
-from monosemy.specs import (
-    EvaluateRun,
-    IndexRun,
-    Part,
-    PipelineRun,
-    SweepRun,
-    TextSpec,
-    TrainingSpec,
-    TrainRun,
-)
+from monosemy.specs import Part, RunSpec, SAESpec, TrainingSpec
 from monosemy.specs.memory import training_bytes
+from monosemy.specs.references import parts_of, token_counts
 from service.kit.errors import InvalidRequest
 from service.settings import Settings
 
@@ -41,59 +33,39 @@ def check_ceilings_here(settings: Settings, spec: Part) -> None:
 
 def _beyond(settings: Settings, spec: Part, width: int | None) -> Iterator[tuple[str, str]]:
     """(path in the spec, what is wrong)"""
-    for path, value in _tokens(spec):
-        if value is not None and value > settings.max_tokens:
-            yield path, _more(f"{value:,} tokens", f"{settings.max_tokens:,}", "MAX_TOKENS")
-    if not isinstance(spec, TrainRun | SweepRun | PipelineRun):
-        return
-    training = spec.training
-    yield from _training(settings, training)
-    saes = spec.saes if isinstance(spec, SweepRun) else [spec.sae]
-    wide = [number for number, sae in enumerate(saes) if sae.d_sae > settings.max_d_sae]
-    for number in wide:
-        place = f"saes.{number}.d_sae" if isinstance(spec, SweepRun) else "sae.d_sae"
-        asked = f"{saes[number].d_sae:,} latents"
-        yield place, _more(asked, f"{settings.max_d_sae:,}", "MAX_D_SAE")
-    if not wide:
+    for path, count in token_counts(spec):
+        if count > settings.max_tokens:
+            yield path, _more(f"{count:,} tokens", f"{settings.max_tokens:,}", "MAX_TOKENS")
+    for path, training in parts_of(spec, TrainingSpec):
+        yield from _training(settings, path, training)
+    wide = [each for each in parts_of(spec, SAESpec) if each[1].d_sae > settings.max_d_sae]
+    for path, sae in wide:
+        asked = f"{sae.d_sae:,} latents"
+        yield f"{path}.d_sae", _more(asked, f"{settings.max_d_sae:,}", "MAX_D_SAE")
+    if not wide and isinstance(spec, RunSpec):
         yield from _memory(settings, spec, width)
 
 
-def _training(settings: Settings, training: TrainingSpec) -> Iterator[tuple[str, str]]:
+def _training(settings: Settings, path: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:
     if training.devices > settings.max_devices:
         asked = f"{training.devices} devices"
-        yield "training.devices", _more(asked, str(settings.max_devices), "MAX_DEVICES")
+        yield f"{path}.devices", _more(asked, str(settings.max_devices), "MAX_DEVICES")
     tracker = training.tracker
     if tracker is not None and tracker not in settings.allowed_trackers:
         yield (
-            "training.tracker",
+            f"{path}.tracker",
             f"this server sends nothing to {tracker}: its operator can, with MONOSEMY_TRACKERS",
         )
 
 
-def _memory(
-    settings: Settings, spec: TrainRun | SweepRun | PipelineRun, width: int | None
-) -> Iterator[tuple[str, str]]:
-    members: list[TrainRun | PipelineRun] = (
-        [*spec.members()] if isinstance(spec, SweepRun) else [spec]
-    )
-    needed = training_bytes(members, spec.training, width or LEAST_WIDTH)
+def _memory(settings: Settings, spec: RunSpec, width: int | None) -> Iterator[tuple[str, str]]:
+    trainings = spec.trainings()
+    if not trainings:
+        return
+    needed = training_bytes(trainings, trainings[0].training, width or LEAST_WIDTH)
     if needed > settings.max_memory_mb * 1_000_000:
         asked = f"at least {needed / 1e6:,.0f} MB for SAEs, optimisers and buffer"
         yield "training", _more(asked, f"{settings.max_memory_mb:,} MB", "MAX_MEMORY_MB")
-
-
-def _tokens(spec: Part) -> Iterator[tuple[str, int | None]]:
-    text = getattr(spec, "text", None)
-    if isinstance(text, TextSpec):
-        yield "text.max_tokens", text.max_tokens
-    if isinstance(spec, TrainRun | SweepRun | PipelineRun):
-        yield "training.tokens", spec.training.tokens
-    evaluation = getattr(spec, "evaluation", None)
-    if isinstance(spec, EvaluateRun | PipelineRun) and evaluation is not None:
-        yield "evaluation.tokens", evaluation.tokens
-        yield "evaluation.reconstruction_tokens", evaluation.reconstruction_tokens
-    if isinstance(spec, IndexRun | PipelineRun):
-        yield "indexing.max_tokens", spec.indexing.max_tokens
 
 
 def _more(asked: str, allowed: str, setting: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs import parse_spec
 from monosemy.specs.rest.page import Page
-from monosemy.specs.rest.runs import RunChange, RunFamily, RunKind, RunState, RunSummary
+from monosemy.specs.rest.runs import KnownKind, RunChange, RunFamily, RunState, RunSummary
 from service.concurrency.streams import HeldStream
 from service.database.session import transaction
 from service.database.tables import Run
@@ -84,7 +84,7 @@ def submit(
 def list_all(
     session: SessionDep,
     state: RunState | None = None,
-    kind: RunKind | None = None,
+    kind: KnownKind | None = None,
     parent: Annotated[
         uuid.UUID | Literal["none"] | None,
         Query(description="Only the steps of this pipeline, or `none`: only runs of their own."),

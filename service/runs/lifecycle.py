@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from monosemy.errors import ConflictError
-from monosemy.specs import PENDING_SAE, Part, PipelineRun, pipeline_children, queue_of
+from monosemy.errors import ConflictError, SpecError
+from monosemy.specs import KINDS, PENDING_SAE, RunSpec, parse_stored_spec, queue_of
+from monosemy.specs.references import SaeReference, references, replaced
+from monosemy.specs.run import NO_QUEUE
 from monosemy.specs.run_states import ACTIVE, ENDED, HELD, RETRYABLE
 from service.database.storable import storable, storable_text
 from service.database.tables import Run
@@ -30,9 +32,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 """Running to running is a takeover; running to queued an interruption or a failed attempt."""
 
 MAX_ATTEMPTS = 3
-SHARED = frozenset({"explain", "score"})
-"""Kinds whose features are shared out: a lost leader costs nothing but the time to find another."""
 LOST_LEADERS = 20
+"""Of kinds whose features are shared out: a lost leader costs nothing but the time to find another.
+"""
 LOST_WORKERS = 10
 """So many in a row, without getting further, and the run itself is taken to be what kills them."""
 _BACKOFF_SECONDS = (5.0, 30.0, 120.0)
@@ -44,7 +46,7 @@ class LostLease(Exception):
 
 def create_run(
     session: Session,
-    spec: Part,
+    spec: RunSpec,
     max_attempts: int = MAX_ATTEMPTS,
     created_by: uuid.UUID | None = None,
     priority: int = 0,
@@ -57,12 +59,10 @@ def create_run(
         _add, session, max_attempts=max_attempts, created_by=created_by, priority=priority
     )
     parent = add(spec)
-    if not isinstance(spec, PipelineRun):
-        return parent
-    before: uuid.UUID | None = None
-    for position, child in enumerate(pipeline_children(spec), 1):
-        run = add(child, parent_id=parent.id, position=position, depends_on=before)
-        before = run.id
+    children: list[Run] = []
+    for position, step in enumerate(spec.steps(), 1):
+        before = None if step.after is None else children[step.after].id
+        children.append(add(step.spec, parent_id=parent.id, position=position, depends_on=before))
     return parent
 
 
@@ -81,7 +81,7 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
             continue
         takeover = run.state == "running"
         lost = attempts.lost_in_vain(session, run) if takeover else 0
-        if lost >= (LOST_LEADERS if run.kind in SHARED else LOST_WORKERS):
+        if lost >= (LOST_LEADERS if _is_shared(run) else LOST_WORKERS):
             told = f"its worker was lost {lost} times, and it got no further"
             _end(session, run, "failed", error=told)
             continue
@@ -151,7 +151,7 @@ def cancel_run(session: Session, run: Run) -> None:
     run = _locked(session, run.id)
     if run.state in ENDED:
         raise ConflictError(f"The run has {run.state} already; there is nothing to cancel.")
-    if run.kind == "pipeline":
+    if run.queue == NO_QUEUE:
         for child in repository.children_of(session, run.id):
             if child.state not in ENDED:
                 _cancel_one(session, child)
@@ -182,8 +182,8 @@ def retry_run(session: Session, run: Run) -> None:
     run = _locked(session, run.id)
     if run.state not in RETRYABLE:
         raise ConflictError(f"The run is {run.state}; only failed and cancelled runs are retried.")
-    parent = run if run.kind == "pipeline" else session.get(Run, run.parent_id or run.id)
-    if parent is not None and parent.kind == "pipeline":
+    parent = run if run.queue == NO_QUEUE else session.get(Run, run.parent_id or run.id)
+    if parent is not None and parent.queue == NO_QUEUE:
         for child in repository.children_of(session, parent.id):
             if child.state in RETRYABLE:
                 _requeue(session, child)
@@ -193,17 +193,16 @@ def retry_run(session: Session, run: Run) -> None:
         _requeue(session, run)
 
 
-def _add(session: Session, spec: Part, **columns: Any) -> Run:
-    kind: str = spec.kind  # type: ignore[attr-defined]
+def _add(session: Session, spec: RunSpec, **columns: Any) -> Run:
     run = repository.add_run(
         session,
-        kind=kind,
+        kind=spec.kind,
         queue=queue_of(spec),
         state="queued",
         spec=spec.model_dump(mode="json"),
         **columns,
     )
-    repository.add_event(session, run.id, "state", {"state": "queued", "kind": kind})
+    repository.add_event(session, run.id, "state", {"state": "queued", "kind": spec.kind})
     return run
 
 
@@ -227,8 +226,12 @@ def _end(session: Session, run: Run, state: str, error: str | None = None) -> No
         return
     if state != "succeeded":
         reason = f"not started: the {run.kind} step {state}"
+        lost = {run.id}
         for sibling in repository.children_of(session, run.parent_id):
-            if sibling.position > run.position and sibling.state == "queued":
+            if sibling.depends_on not in lost:
+                continue
+            lost.add(sibling.id)
+            if sibling.state == "queued":
                 sibling.error = reason
                 repository.stamp(sibling, "finished_at")
                 _move(session, sibling, "cancelled", error=reason)
@@ -260,12 +263,13 @@ def _settle_parent(session: Session, parent_id: uuid.UUID) -> None:
 
 def _merged_result(children: Any) -> dict[str, Any]:
     """``sae_id`` of the pipeline, and every finished step's own result under its kind; those of
-    score runs, which may be several, in a list under ``scores``."""
+    which there may be several (score runs) in a list."""
     merged: dict[str, Any] = {}
     for child in children:
         if child.result:
-            if child.kind == "score":
-                merged.setdefault("scores", []).append(child.result)
+            kind = KINDS.get(child.kind)
+            if kind is not None and kind.listed_as is not None:
+                merged.setdefault(kind.listed_as, []).append(child.result)
             else:
                 merged[child.kind] = child.result
             if child.result.get("sae_id"):
@@ -295,10 +299,27 @@ def _hand_on(session: Session, run: Run) -> set[str]:
     siblings = repository.children_of(session, run.parent_id)
     sae_id = (run.result or {}).get("sae_id")
     for sibling in siblings:
-        if sae_id and sibling.spec.get("sae") == PENDING_SAE:
-            sibling.spec = {**sibling.spec, "sae": str(sae_id)}
+        if sae_id:
+            sibling.spec = _with_sae(sibling.spec, str(sae_id))
     session.flush()
     return {s.queue for s in siblings if s.depends_on == run.id and s.state == "queued"}
+
+
+def _with_sae(data: dict[str, Any], sae_id: str) -> dict[str, Any]:
+    """A stored spec that names ``sae_id`` wherever it named the SAE that was to come."""
+    try:
+        spec = parse_stored_spec(data)
+    except SpecError:
+        return data  # the worker that takes it says what is wrong with it
+    for named, _ in references(spec, SaeReference):
+        if named.value == PENDING_SAE:
+            data = replaced(data, named.path, sae_id)
+    return data
+
+
+def _is_shared(run: Run) -> bool:
+    kind = KINDS.get(run.kind)
+    return kind is not None and kind.shared
 
 
 def _cancel_one(session: Session, run: Run) -> None:

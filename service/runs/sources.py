@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from monosemy.errors import DataError
+from monosemy.errors import DataError, SpecError
 from monosemy.formats.hub import parse_hub
-from monosemy.specs import (
-    ExplanationSpec,
-    ImportRun,
-    ModelSpec,
-    Part,
-    ScoringSpec,
-    TextSpec,
-)
+from monosemy.specs import ModelSpec, Part, RunSpec, parse_stored_spec
+from monosemy.specs.references import SaeReference, Source, references, strings, undeclared
 from monosemy.workspace import Workspace
 from service.kit.errors import InvalidRequest
 from service.runs.places import FILES, PACKAGED, artifact_refused, begins_as_path, path_refused
@@ -27,35 +22,29 @@ def check_sources(settings: Settings, spec: Part) -> None:
 
     An upload that it names is kept for a while longer.
     """
-    hub = HubNames(settings.hub_names)
-    faults = [
-        (path, why)
-        for path, name in _named(spec)
-        if (
-            why := _refused(hub, name, path == "source")
-            or path_refused(settings, name, sae=path == "source")
-        )
-    ]
-    faults += [
-        (path, why) for path, name in _probes(spec) if (why := artifact_refused(settings, name))
-    ]
-    faults += [(path, why) for path, url in _judges(spec) if (why := judge_refused(settings, url))]
+    faults = list(_faults(settings, spec))
     if faults:
         raise InvalidRequest(faults)
-    if isinstance(spec, ImportRun):
-        try:
-            uploads.claim(Workspace(settings.artifacts), spec.source)
-        except DataError as error:
-            raise InvalidRequest([("source", str(error))]) from None
+    for step in spec.steps() if isinstance(spec, RunSpec) else ():
+        check_sources(settings, step.spec)
+    for named, mark in references(spec, Source):
+        if mark.what == "sae":
+            try:
+                uploads.claim(Workspace(settings.artifacts), named.value)
+            except DataError as error:
+                raise InvalidRequest([(named.where, str(error))]) from None
 
 
 def check_paths(settings: Settings, spec: Part) -> None:
     """A worker's own look, at what is really there: links may lead elsewhere.  ``DataError``."""
-    for path, folder in _probes(spec):
-        if (why := artifact_refused(settings, folder)) is not None:
-            raise DataError(f"{path}: {why}.")
-    for path, name in _named(spec):
-        check_path(settings, name, sae=path == "source")
+    for where in undeclared(spec):
+        raise DataError(f"{where}: nothing says what this names.")
+    for named, mark in references(spec, Source):
+        if mark.what == "artifact":
+            if (why := artifact_refused(settings, named.value)) is not None:
+                raise DataError(f"{named.where}: {why}.")
+        elif mark.what != "judge":  # a judge's address is looked at where the judge is opened
+            check_path(settings, named.value, sae=mark.what == "sae")
 
 
 def check_path(settings: Settings, name: str, sae: bool = False) -> None:
@@ -76,35 +65,29 @@ def check_model(settings: Settings, model: ModelSpec) -> None:
     check_path(settings, model.name)
 
 
-def _named(spec: Part) -> Iterator[tuple[str, str]]:
-    """(path in the spec, name) of models, texts and SAEs."""
-    model, text = getattr(spec, "model", None), getattr(spec, "text", None)
-    if isinstance(model, ModelSpec):
-        yield "model.name", model.name
-    if isinstance(text, TextSpec):
-        yield "text.source", text.source
-    if isinstance(spec, ImportRun):
-        yield "source", spec.source
+def _faults(settings: Settings, spec: Part) -> Iterator[tuple[str, str]]:
+    """(path in the spec, why it is refused), by the words alone."""
+    hub = HubNames(settings.hub_names)
+    for named, mark in references(spec, Source):
+        if mark.what == "judge":
+            why = judge_refused(settings, named.value)
+        elif mark.what == "artifact":
+            why = artifact_refused(settings, named.value)
+        else:
+            sae = mark.what == "sae"
+            why = _refused(hub, named.value, sae) or path_refused(settings, named.value, sae=sae)
+        if why:
+            yield named.where, why
+    for where in undeclared(spec):
+        yield where, "nothing says what this names, so it is not taken"
 
 
-def _judges(spec: Part) -> Iterator[tuple[str, str | None]]:
-    """(path in the spec, address) of judges."""
-    explanation, scoring = getattr(spec, "explanation", None), getattr(spec, "scoring", None)
-    if isinstance(explanation, ExplanationSpec):
-        yield "explanation.judge.url", explanation.judge.url
-    if isinstance(scoring, ScoringSpec):
-        yield "scoring.judge.url", scoring.judge.url
-    for number, each in enumerate(scoring if isinstance(scoring, list) else []):
-        yield f"scoring.{number}.judge.url", each.judge.url
-
-
-def _probes(spec: Part) -> Iterator[tuple[str, str]]:
-    """(path in the spec, folder) of probes."""
-    scoring = getattr(spec, "scoring", None)
-    if isinstance(scoring, ScoringSpec):
-        yield "scoring.probe.folder", scoring.probe.folder
-    for number, each in enumerate(scoring if isinstance(scoring, list) else []):
-        yield f"scoring.{number}.probe.folder", each.probe.folder
+def saes_named(stored: Mapping[str, Any]) -> set[str]:
+    """Names and ids of SAEs in a stored spec; every string of one that cannot be read here."""
+    try:
+        return {each.value for each, _ in references(parse_stored_spec(stored), SaeReference)}
+    except SpecError:
+        return set(strings(stored))
 
 
 def is_own_judge(settings: Settings, url: str | None) -> bool:

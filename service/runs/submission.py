@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from fastapi import BackgroundTasks, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monosemy.specs import PENDING_SAE, CompareRun, ModelSpec, Part
+from monosemy.specs import PENDING_SAE, ModelSpec, Part, RunSpec
+from monosemy.specs.references import ExplanationReference, SaeReference, parts_of, references
 from monosemy.specs.rest.runs import RunDetail, RunFamily
 from service.database.tables import Explanation, Model, Sae
 from service.edge.context import AppContext
@@ -32,7 +32,7 @@ def submitted(
     background: BackgroundTasks,
     request: Request,
     response: Response,
-    spec: Part,
+    spec: RunSpec,
     key: uuid.UUID | None,
     once: str | None,
     priority: int = 0,
@@ -59,36 +59,33 @@ def submitted(
 
 
 def _width(session: Session, spec: Part) -> int | None:
-    """Of the host model's stream, where an SAE of that model is here already."""
-    model = getattr(spec, "model", None)
-    if not isinstance(model, ModelSpec):
-        return None
-    info = session.scalar(select(Model.info).where(Model.name == model.name).limit(1)) or {}
-    width = info.get("d_model")
-    return width if isinstance(width, int) else None
+    """Of the host models' streams, where an SAE of such a model is here already."""
+    widths = []
+    for _, model in parts_of(spec, ModelSpec):
+        info = session.scalar(select(Model.info).where(Model.name == model.name).limit(1)) or {}
+        widths.append(info.get("d_model"))
+    return max((width for width in widths if isinstance(width, int)), default=None)
 
 
-_CHANGES_ITS_SAE = frozenset({"evaluate", "index"})
-"""Kinds of runs that put something in the place of what their SAE has."""
-
-
-def check_names(session: Session, spec: Any, caller: Caller) -> None:
-    """A spec that names SAEs, and an explanation of one, names those that exist; else 422.
+def check_names(session: Session, spec: Part, caller: Caller) -> None:
+    """A spec that names SAEs, and explanations of them, names those that exist; else 422.
 
     403 for a run that would change somebody else's SAE.
     """
-    if not isinstance(getattr(spec, "sae", None), str):
-        return
-    sae = _named(session, "sae", spec.sae)
-    if spec.kind in _CHANGES_ITS_SAE:
-        check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
-    if isinstance(spec, CompareRun) and _named(session, "other", spec.other).id == sae.id:
-        raise InvalidRequest([("other", f"'{spec.other}' is the same SAE as '{spec.sae}'")])
-    wanted = getattr(spec, "explanation", None)
-    if isinstance(wanted, uuid.UUID):
-        found = session.get(Explanation, wanted)
-        if found is None or found.sae_id != sae.id:
-            raise InvalidRequest([("explanation", f"'{sae.name}' has no explanation {wanted}")])
+    saes: dict[uuid.UUID, tuple[str, str]] = {}
+    for named, mark in references(spec, SaeReference):
+        sae = _named(session, named.where, named.value)
+        if mark.changed:
+            check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
+        if mark.distinct and sae.id in saes:
+            same = f"'{named.value}' is the same SAE as '{saes[sae.id][1]}'"
+            raise InvalidRequest([(named.where, same)])
+        saes.setdefault(sae.id, (sae.name, named.value))
+    for named, _ in references(spec, ExplanationReference):
+        explanation = session.get(Explanation, named.value)
+        if explanation is None or explanation.sae_id not in saes:
+            owner = " and ".join(f"'{name}'" for name, _ in saes.values()) or "no SAE"
+            raise InvalidRequest([(named.where, f"{owner} has no explanation {named.value}")])
 
 
 def _named(session: Session, field: str, reference: str) -> Sae:

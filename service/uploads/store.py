@@ -28,6 +28,7 @@ from monosemy.formats.archive import (
     sae_folder_in,
     unpack,
 )
+from monosemy.specs.references import strings
 from monosemy.specs.run_states import ACTIVE
 from monosemy.workspace import Workspace
 from service.database.tables import Run, Upload
@@ -266,13 +267,19 @@ def remove_stale(session: Session, workspace: Workspace, hours: float) -> int:
 
 
 def _wanted(session: Session) -> set[str]:
-    """Ids of uploads that unfinished imports name."""
-    source = Run.spec["source"].astext
-    query = select(source).where(
-        Run.kind == "import", Run.state.in_(ACTIVE), source.startswith(PREFIX)
+    """Ids of uploads that unfinished runs name, in whatever field."""
+    query = select(Run.spec).where(
+        Run.state.in_(ACTIVE), cast(Run.spec, Text).contains(PREFIX, autoescape=True)
     )
-    named = (parse_source(each) for each in session.scalars(query))
-    return {str(each[0]) for each in named if each is not None}
+    wanted: set[str] = set()
+    for text in (each for spec in session.scalars(query) for each in strings(spec)):
+        try:
+            source = parse_source(text)
+        except DataError:
+            continue  # a text that only begins so
+        if source is not None:
+            wanted.add(str(source[0]))
+    return wanted
 
 
 def _root(workspace: Workspace) -> Path:

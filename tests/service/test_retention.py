@@ -164,7 +164,8 @@ def test_a_run_that_has_not_ended_keeps_all_it_may_need(
     sae = add_sae(engine).sae
     source = uuid.uuid4()
     run = add_run(engine, state)
-    sweep = add_run(engine, state, kind="sweep")
+    largest = {"kind": "sweep", "saes": [{"d_sae": 64}] * 4, "seeds": list(range(16))}
+    sweep = add_run(engine, state, kind="sweep", spec=largest)
     spec = {"kind": "import", "source": f"{root}/saes/{source}"}
     add_run(engine, state, kind="import", spec=spec)
     kept = [
@@ -189,6 +190,17 @@ def test_a_run_that_has_not_ended_keeps_all_it_may_need(
         session.execute(text("UPDATE runs SET state = 'succeeded', finished_at = now()"))
     left = gone(root, collect(engine, root, RULES, delete=True))
     assert len(left) == len(kept) and f"runs/{run}/step-00000100" in left
+
+
+def test_a_run_that_nobody_can_read_keeps_every_sae(engine: Engine, root: Path) -> None:
+    """Of a kind whose plugin is absent: nobody knows which SAEs it will make."""
+    run = add_run(engine, "queued", kind="gone", spec={"kind": "gone", "teacher": "x"})
+    saes = [plant(root, f"saes/{uuid.uuid4()}") for _ in range(2)]
+    done = collect(engine, root, RULES, delete=True)
+    assert done.kept["held"] == 2 and not done.garbage
+    with transaction(engine) as session:
+        session.execute(text("DELETE FROM runs WHERE id = :id"), {"id": run})
+    assert len(gone(root, collect(engine, root, RULES, delete=True))) == len(saes)
 
 
 def test_checkpoints_of_ended_runs(engine: Engine, root: Path) -> None:

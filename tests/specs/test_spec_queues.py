@@ -7,7 +7,6 @@ import pytest
 from monosemy.specs import (
     HOST_SCORERS,
     KINDS,
-    QUEUES,
     ExplainRun,
     ExplanationSpec,
     PipelineRun,
@@ -19,7 +18,7 @@ from monosemy.specs import (
 
 
 def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
-    assert queue_of(ScoreRun(sae="s")) == QUEUES["score"] == "interp"
+    assert queue_of(ScoreRun(sae="s")) == KINDS["score"].queue == "interp"
     for name in HOST_SCORERS:
         assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
     assert queue_of(ExplainRun(sae="s")) == "interp"
@@ -27,7 +26,7 @@ def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
     assert queue_of(ExplainRun(sae="s", explanation=changed)) == "gpu"
     assert queue_of(TrainRun()) == "gpu"
     assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="surprisal"))) == "none"
-    assert set(QUEUES) == set(KINDS) - {"pipeline"}
+    assert {name for name, kind in KINDS.items() if kind.queue == "none"} == {"pipeline"}
 
 
 @pytest.mark.parametrize("wrong", [{"kl": 0}, {"new_tokens": 0}, {"mode": "half"}, {"prompts": 1}])

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from monosemy.specs import Part
+from monosemy.specs import KINDS, Part
 from monosemy.specs.run_states import RunState
 
-RunKind = Literal[
-    "train", "sweep", "import", "evaluate", "index", "explain", "score", "compare", "pipeline"
-]
+
+class _Kinds:
+    """Shows a string in the schema as one of the kinds there are when the schema is made."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        del core, handler
+        return {"type": "string", "enum": list(KINDS)}
+
+
+def _known(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"no kind of run; known: {', '.join(KINDS)}")
+    return kind
+
+
+RunKind = Annotated[str, _Kinds]
+"""Of a stored run: its kind may come from a plugin that is absent now."""
+KnownKind = Annotated[RunKind, AfterValidator(_known)]
+"""A kind that somebody asks for."""
 
 
 class _Row(BaseModel):
