@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from monosemy.index.reader import IndexReader
     from monosemy.labels import explain, open_index, score
     from monosemy.models.host import HostModel
-    from monosemy.notebook import PipelineResult, pipeline
+    from monosemy.notebook import (
+        PipelineResult,
+        build_index,
+        compare,
+        evaluate,
+        pipeline,
+        run,
+        train,
+    )
     from monosemy.saes.base import SAE
     from monosemy.workspace import Workspace
 
@@ -26,12 +34,17 @@ _HOME = {
     "IndexReader": "monosemy.index.reader",
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
+    "build_index": "monosemy.notebook",
+    "compare": "monosemy.notebook",
+    "evaluate": "monosemy.notebook",
     "explain": "monosemy.labels",
     "load_sae": "monosemy.formats.saelens",
     "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
+    "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
+    "train": "monosemy.notebook",
 }
 
 __all__ = [
@@ -41,12 +54,17 @@ __all__ = [
     "PipelineResult",
     "Workspace",
     "__version__",
+    "build_index",
+    "compare",
+    "evaluate",
     "explain",
     "load_sae",
     "open_index",
     "pipeline",
+    "run",
     "save_sae",
     "score",
+    "train",
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -102,6 +103,7 @@ def explain(
     ``explainer="contrastive"``; ``token_change`` needs ``hosted``.  Raises ``SpecError`` for
     options that do not exist, ``DataError`` and ``JudgeError`` where nothing at all could be done.
     """
+    hosted = _former_name(hosted, options)
     texts = opened(index)
     wanted = [int(feature) for feature in features]
     if not wanted:
@@ -131,6 +133,7 @@ def score(
     host model (``surprisal``, ``intervention``, ``probe``) need ``hosted``; ``home`` is the folder
     of artifacts that holds the probe.  Raises as ``explain`` does.
     """
+    hosted = _former_name(hosted, options)
     texts = opened(index)
     spec = parse_part(ScoringSpec, options)
     said = {
@@ -143,6 +146,15 @@ def score(
         workspace = Workspace(home) if home is not None else None
         address = address_of(judge)
         return run_async(score_with(texts, said, spec, address, shown, hosted, workspace))
+
+
+def _former_name(hosted: HostedSAE | None, options: dict[str, Any]) -> HostedSAE | None:
+    """``hosted``, also where it is given by its former name, ``lab``, among the options."""
+    if "lab" not in options:
+        return hosted
+    warnings.warn("the argument lab is now called hosted", DeprecationWarning, stacklevel=3)
+    former: HostedSAE | None = options.pop("lab")
+    return former if hosted is None else hosted
 
 
 def opened(index: FeatureTexts | str | Path) -> FeatureTexts:

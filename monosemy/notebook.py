@@ -1,37 +1,54 @@
-"""The whole pipeline in this process: no service, no database, no queue."""
+"""Runs from a notebook or a script: one function a kind, no service, no database, no queue.
+
+sae = monosemy.train({"sae": {"d_sae": 4096}}, home="my-work")
+monosemy.evaluate(sae)
+texts = monosemy.build_index(sae)
+explanations = monosemy.explain(texts, [3, 17])
+
+Each shows its progress, unless it is given a ``reporter``, and keeps its artifacts in ``home``.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from monosemy import stages
+from monosemy.analysis.comparison import Comparison
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
+from monosemy.home import Home
 from monosemy.hosted_sae import HostedSAE
 from monosemy.index.reader import IndexReader
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
+from monosemy.local_runs import LocalRuns
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
+    CompareRun,
     EvaluateRun,
+    EvaluationSpec,
     ExplanationSpec,
+    IndexingSpec,
     IndexRun,
-    ModelSpec,
     PipelineRun,
+    RunSpec,
+    TextSpec,
     TrainRun,
+    parse_part,
     parse_spec,
-    pipeline_children,
 )
-from monosemy.workspace import Workspace, fingerprint
+
+HOME = "monosemy-work"
+"""Where artifacts are kept if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +75,108 @@ class PipelineResult:
         return FeatureTexts(self.index, self.store)
 
     @property
+    def lab(self) -> HostedSAE:
+        """The former name of ``hosted``."""
+        warnings.warn("PipelineResult.lab is now hosted", DeprecationWarning, stacklevel=2)
+        return self.hosted
+
+    @property
     def hosted(self) -> HostedSAE:
         """The host model with the SAE in it, for scorers that run them."""
         return HostedSAE(self.host, self.sae, self.spec.site)
 
 
+def train(
+    spec: Mapping[str, Any] | TrainRun | None = None,
+    home: str | Path = HOME,
+    reporter: Reporter | None = None,
+) -> SaeFolder:
+    """The SAE of a train spec (the ``kind`` may be left out), in its folder.
+
+    A call with the same spec resumes what an interrupted one left, and does not train again what is
+    trained.  Raises ``SpecError``, and ``DataError`` or ``ModelError`` for what cannot be used.
+    """
+    parsed = _as(TrainRun, spec or {})
+    with reporting(reporter) as shown:
+        return LocalRuns(Home(home, shown)).train(parsed)
+
+
+def evaluate(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """How good an SAE is, on documents that it was not trained on: FVU, L0, dead share, CE
+    recovered, and the same of its frozen-decoder baseline.
+
+    ``sae`` is what ``train`` returns, an SAE's folder, or its name in ``home``; ``options`` are
+    fields of ``EvaluationSpec``.  Raises as ``train`` does, and ``DataError`` where SAE, host model
+    or text have changed.
+    """
+    evaluation = parse_part(EvaluationSpec, options)
+    with reporting(reporter) as shown:
+        runs = LocalRuns(Home(_home_of(sae, home), shown))
+        folder = runs.home.sae(sae)
+        return runs.evaluate(EvaluateRun(sae=folder.path.name, evaluation=evaluation), folder)
+
+
+def build_index(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    text: Mapping[str, Any] | TextSpec | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> FeatureTexts:
+    """The index of an SAE with its text, as ``explain`` and ``score`` take it.
+
+    ``text`` is another text than that of the training; ``options`` are fields of ``IndexingSpec``.
+    ``sae`` and errors as in ``evaluate``.
+    """
+    other = parse_part(TextSpec, text) if isinstance(text, Mapping) else text
+    indexing = parse_part(IndexingSpec, options)
+    with reporting(reporter) as shown:
+        runs = LocalRuns(Home(_home_of(sae, home), shown))
+        folder = runs.home.sae(sae)
+        spec = IndexRun(sae=folder.path.name, text=other, indexing=indexing)
+        return runs.index(spec, folder)
+
+
+def compare(
+    sae: SaeFolder | str | Path,
+    other: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Comparison:
+    """Which features of two SAEs belong together; ``options`` are fields of ``CompareRun``: ``by``
+    (``decoder``, or ``tokens`` where both are indexed), ``method``, ``neighbours``."""
+    spec = _as(CompareRun, {**options, "sae": "first", "other": "second"})
+    with reporting(reporter) as shown:
+        runs = LocalRuns(Home(_home_of(sae, home), shown))
+        return runs.compare(spec, runs.home.sae(sae), runs.home.sae(other))
+
+
+def run(
+    spec: Mapping[str, Any] | RunSpec,
+    home: str | Path = HOME,
+    judge_url: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Executes a spec of any kind; what it made, as JSON: names of SAEs, folders, metrics.
+
+    In ``sae`` (and ``other``) stands an SAE's folder, or its name in ``home``.  The judge is the
+    endpoint named, or that of the environment (``MONOSEMY_JUDGE_URL``); a pipeline without one is
+    done up to where it needs one.  ``python -m monosemy SPEC`` does the same.
+    """
+    parsed = spec if isinstance(spec, RunSpec) else parse_spec(spec)
+    with reporting(reporter) as shown:
+        return LocalRuns(Home(home, shown), JudgeAddress.from_environment(judge_url)).run(parsed)
+
+
 def pipeline(
     spec: Mapping[str, Any] | PipelineRun | None = None,
-    home: str | Path = "monosemy-work",
+    home: str | Path = HOME,
     judge_url: str | None = None,
     judge_model: str | None = None,
     judge_api_key: str | None = None,
@@ -80,91 +191,79 @@ def pipeline(
     evidence labels only.
     Raises ``SpecError`` and the other ``MonosemyError``.
     """
-    if not isinstance(spec, PipelineRun):
-        spec = _parsed(spec or {})
+    parsed = _as(PipelineRun, spec or {})
     judge = JudgeAddress.from_environment(judge_url)
     if judge is not None:
         judge = JudgeAddress(judge.url, judge_api_key or judge.api_key, judge_model or judge.model)
     with reporting(reporter) as shown:
-        return _run(spec, Workspace(home), shown, judge)
+        return _run(parsed, Home(home, shown), judge)
 
 
-def _parsed(data: Mapping[str, Any]) -> PipelineRun:
-    spec = parse_spec({"kind": "pipeline", **data})
-    if not isinstance(spec, PipelineRun):
-        raise SpecError([("kind", "monosemy.pipeline takes specs of kind 'pipeline'")])
-    return spec
+S = TypeVar("S", bound=RunSpec)
 
 
-def _run(
-    spec: PipelineRun,
-    workspace: Workspace,
-    reporter: Reporter,
-    judge: JudgeAddress | None,
-) -> PipelineResult:
-    training = pipeline_children(spec)[0]
-    assert isinstance(training, TrainRun)
-    name = fingerprint(training.model_dump(mode="json"))
-    folder = workspace.folder("saes", name)
-    loaded: dict[str, HostModel] = {}
+def _as(kind: type[S], spec: Mapping[str, Any] | RunSpec) -> S:
+    """``spec`` as a run of this kind; ``SpecError`` for one of another."""
+    name = kind.model_fields["kind"].default
+    parsed = spec if isinstance(spec, RunSpec) else parse_spec({"kind": name, **spec})
+    if not isinstance(parsed, kind):
+        raise SpecError([("kind", f"a spec of kind '{name}' is needed, not '{parsed.kind}'")])
+    return parsed
 
-    def load_host(model: ModelSpec) -> HostModel:
-        key = model.model_dump_json()
-        if key not in loaded:
-            loaded[key] = HostModel.load(model, workspace, reporter)
-        return loaded[key]
 
-    if not (folder / "cfg.json").is_file():
-        checkpoints = workspace.folder("runs", name)
-        stages.train(training, folder, checkpoints, workspace, load_host, reporter)
-    sae = SaeFolder(folder, workspace)
+def _home_of(sae: SaeFolder | str | Path, home: str | Path | None) -> str | Path:
+    """The artifacts' folder: as given, else that of the SAE, else the usual one."""
+    if home is not None:
+        return home
+    return sae.workspace.root if isinstance(sae, SaeFolder) else HOME
+
+
+def _run(spec: PipelineRun, home: Home, judge: JudgeAddress | None) -> PipelineResult:
+    runs = LocalRuns(home, judge)
+    (training,) = spec.trainings()
+    sae = runs.train(training)
+    name = sae.path.name
     evaluation = None
     if spec.evaluation is not None:
-        run = EvaluateRun(sae=name, evaluation=spec.evaluation)
-        evaluation = stages.evaluate(run, sae, workspace, load_host, reporter)
-    reader, store, host = stages.index(
-        IndexRun(sae=name, indexing=spec.indexing),
-        sae,
-        lambda text_id: workspace.folder("indexes", f"{name}-{text_id}"),
-        workspace,
-        load_host,
-        reporter,
-    )
-    made = PipelineResult(
+        evaluation = runs.evaluate(EvaluateRun(sae=name, evaluation=spec.evaluation), sae)
+    texts = runs.index(IndexRun(sae=name, indexing=spec.indexing), sae)
+    result = PipelineResult(
         spec,
-        folder,
+        sae.path,
         sae.sae,
-        host,
-        store,
+        home.host(training.model),
+        texts.store,
         sae.provenance["metrics"],
         evaluation,
-        reader,
+        texts.reader,
         {},
         {},
     )
     if spec.explanation is None:
-        return made
+        return result
     if judge is None:
-        reporter.log("no judge is named (MONOSEMY_JUDGE_URL): features have evidence labels only")
-        return made
-    return run_async(_label(made, spec.explanation, judge, reporter))
+        home.reporter.log(
+            "no judge is named (MONOSEMY_JUDGE_URL): features have evidence labels only"
+        )
+        return result
+    return run_async(_label(result, spec.explanation, judge, home.reporter))
 
 
 async def _label(
-    made: PipelineResult, spec: ExplanationSpec, judge: JudgeAddress, reporter: Reporter
+    result: PipelineResult, spec: ExplanationSpec, judge: JudgeAddress, reporter: Reporter
 ) -> PipelineResult:
-    """``made`` with explanations and scores."""
-    texts = made.texts
+    """``result`` with explanations and scores."""
+    texts = result.texts
     features = choose_features(texts, spec.features)
     explanations = await explain_with(texts, features, spec, judge, reporter)
     said = {feature: found.text for feature, found in explanations.items()}
     rounds = [
-        await score_with(texts, said, scoring, judge, reporter, made.hosted)
-        for scoring in made.spec.scoring or []
+        await score_with(texts, said, scoring, judge, reporter, result.hosted)
+        for scoring in result.spec.scoring or []
     ]
     scores = {
         feature: [found[feature] for found in rounds]
         for feature in (said if rounds else {})
         if all(feature in found for found in rounds)
     }
-    return replace(made, explanations=explanations, scores=scores)
+    return replace(result, explanations=explanations, scores=scores)

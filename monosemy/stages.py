@@ -95,12 +95,7 @@ def train_many(
     They see the same batches; ``stream`` says how long, how large and in which order.
     """
     host = load_host(specs[0].model)
-    sites = sites_of(specs)
-    for site in sites:
-        host.site_width(site)  # an unknown site is told before the text is read
-    store = prepare_text(specs[0].text, host, workspace, reporter)
-    source = activations(specs[0], sites, host, store, workspace)
-    host.keep_up_to(sites)
+    store, source = open_stream(specs, host, workspace, reporter)
     if stream.devices > 1:
         source.close()  # the processes open it for themselves
         dtype = str(host.dtype).removeprefix("torch.")
@@ -127,6 +122,33 @@ def train_many(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
         )
     return artifacts
+
+
+def open_stream(
+    specs: Sequence[TrainRun],
+    host: HostModel,
+    workspace: Workspace,
+    reporter: Reporter = SILENT,
+    text_id: str | None = None,
+) -> tuple[TokenStore, ActivationSource]:
+    """What a training reads: the text of ``specs``, prepared, and the activations at all of their
+    sites, deeper than which ``host`` is not kept.
+
+    Raises ``DataError`` for a site that the host does not have, and where text and host are not
+    those that ``text_id``, if given, was made of.
+    """
+    sites = sites_of(specs)
+    for site in sites:
+        host.site_width(site)  # an unknown site is told before the text is read
+    store = prepare_text(specs[0].text, host, workspace, reporter)
+    if text_id is not None and store.text_id != text_id:
+        raise DataError(
+            "The files of the host model or of the text have changed since the run began.",
+            "Start the run again.",
+        )
+    source = activations(specs[0], sites, host, store, workspace)
+    host.keep_up_to(sites)
+    return store, source
 
 
 def import_sae(

@@ -121,15 +121,7 @@ def _train(job: Job, fresh: bool) -> None:
         group.any(True)  # nobody looks for a request to stop before that
         _check_count(job, group.processes)
         host = HostModel.load(job.host, job.workspace)
-        store = stages.prepare_text(job.specs[0].text, host, job.workspace)
-        if job.text_id is not None and store.text_id != job.text_id:
-            raise DataError(
-                "The files of the host model or of the text have changed since the run began.",
-                "Start the run again.",
-            )
-        sites = stages.sites_of(job.specs)
-        source = stages.activations(job.specs[0], sites, host, store, job.workspace)
-        host.keep_up_to(sites)
+        store, source = stages.open_stream(job.specs, host, job.workspace, text_id=job.text_id)
         trained = train_saes(
             job.specs, store, source, job.folder, reporter, source.columns, job.stream, group
         )

@@ -4,7 +4,7 @@ step."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from monosemy.data.store import TokenStore
 from monosemy.data.text_stamp import text_changes
 from monosemy.errors import DataError, Interrupted, Stopped
 from monosemy.models.fingerprint import changed_parts
-from monosemy.models.host import HostModel
 from monosemy.models.packing import reading_order
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
@@ -51,7 +50,6 @@ _IRRELEVANT: Any = {"name": True, "training": {"checkpoint_seconds", "tracker"}}
 
 def train_sae(
     spec: TrainRun,
-    host: HostModel | Callable[[], HostModel] | None,
     store: TokenStore,
     source: RowSource,
     checkpoint_dir: Path,
@@ -59,7 +57,6 @@ def train_sae(
     columns: Mapping[str, slice] | None = None,
 ) -> TrainedSAE:
     """``train_saes`` for one."""
-    del host  # the source reads it; part of the signature for objectives that run the host
     return train_saes([spec], store, source, checkpoint_dir, reporter, columns)[0]
 
 

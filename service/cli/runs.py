@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.progress_text import describe
-from monosemy.specs import apply_overrides, load_spec, parse_spec
+from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
 from service.cli.client import FAILED, Client, segment
 from service.cli.connect import connect
 from service.cli.output import (
@@ -35,7 +35,9 @@ RunId = Annotated[str, typer.Argument(help="Id of the run.")]
 @readable_errors
 def submit(
     spec: Annotated[Path | None, typer.Argument(help="YAML or JSON file with the spec.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Kind of run, with or without a file.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of run (`run kinds`), with or without a file.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
     ] = None,
@@ -68,6 +70,30 @@ def submit(
         print_json(run)
     else:
         out.print(run["id"], highlight=False)
+
+
+@app.command()
+@readable_errors
+def kinds(as_json: JsonFlag = False) -> None:
+    """List the kinds of runs that a spec can name; with --json, with the schema of each.
+
+    Example: monosemy run kinds
+    """
+    if as_json:
+        print_json(
+            [
+                {"kind": name, "queue": kind.queue, "schema": kind.model_json_schema()}
+                for name, kind in KINDS.items()
+            ]
+        )
+        return
+    rows = [(name, kind.queue, _first_sentence(kind)) for name, kind in KINDS.items()]
+    print_table(("kind", "queue", "what it does"), rows)
+
+
+def _first_sentence(kind: type[RunSpec]) -> str:
+    text = " ".join((kind.__doc__ or "").split())
+    return text.split(". ")[0].rstrip(".")
 
 
 @app.command("list")

@@ -75,7 +75,7 @@ def test_saelens_reads_what_we_train(
         training=TrainingSpec(tokens=8000, batch_tokens=128, buffer_tokens=1024),
     )
     source = ActivationSource(tiny_host, tiny_store, SITE, None)
-    trained = train_sae(spec, tiny_host, tiny_store, source, tmp_path / "run")
+    trained = train_sae(spec, tiny_store, source, tmp_path / "run")
     assert trained.baseline is not None
     folder = tmp_path / "sae"
     save_sae(trained.sae, folder, METADATA, {"metrics": trained.metrics})

@@ -294,7 +294,7 @@ def test_stopping_changes_no_bit(
 
     def trained(name: str, reporter: Reporter) -> dict[str, Tensor]:
         source = ActivationSource(host, store, SITE, None)
-        found = train_sae(run, host, store, source, tmp_path / name, reporter)
+        found = train_sae(run, store, source, tmp_path / name, reporter)
         return found.sae.state_dict()
 
     whole = trained("whole", Reporter())

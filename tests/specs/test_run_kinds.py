@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -241,3 +242,16 @@ def test_a_kind_is_known_while_it_is_registered() -> None:
         assert queue_of(parse_spec({"kind": "distil", "teacher": "t"})) == "gpu"
     with pytest.raises(SpecError, match="not a kind of run"):
         parse_spec({"kind": "distil", "teacher": "t"})
+
+
+def test_the_cli_lists_the_kinds() -> None:
+    from typer.testing import CliRunner
+
+    from service.cli.main import app
+
+    with registered():
+        listed = CliRunner().invoke(app, ["run", "kinds"]).stdout
+        assert "distil" in listed and "Make a smaller SAE out of a larger one" in listed
+        rows = json.loads(CliRunner().invoke(app, ["run", "kinds", "--json"]).stdout)
+    assert {row["kind"]: row["queue"] for row in rows}["curriculum"] == "none"
+    assert all(row["schema"]["properties"]["kind"] for row in rows)

@@ -93,7 +93,7 @@ def train(
     folder: Path, spec: TrainRun | None = None, act: Any = None, text: str = "a-text"
 ) -> tuple[TrainedSAE, Acts]:
     reporter = Acts(act)
-    made = train_sae(spec or run_of(), None, Store(text), Source(), folder, reporter)  # type: ignore[arg-type]
+    made = train_sae(spec or run_of(), Store(text), Source(), folder, reporter)  # type: ignore[arg-type]
     return made, reporter
 
 

@@ -44,7 +44,7 @@ def planted_run(seed: int = 0, dtype: str = "float32", **training: Any) -> Train
 
 def train(spec: TrainRun, folder: Path, reporter: Reporter | None = None) -> TrainedSAE:
     source, store, _ = planted()
-    return train_sae(spec, None, store, source, folder, reporter or Reporter())
+    return train_sae(spec, store, source, folder, reporter or Reporter())
 
 
 class StopsAt(Reporter):
@@ -175,7 +175,7 @@ def test_a_run_stopped_while_the_buffer_fills_starts_again(
 def test_a_finished_run_is_not_run_again(uninterrupted: TrainedSAE, tmp_path: Path) -> None:
     train(planted_run(), tmp_path)
     source, store, _ = planted()
-    again = train_sae(planted_run(), None, store, source, tmp_path)
+    again = train_sae(planted_run(), store, source, tmp_path)
     assert_same(again, uninterrupted)
     assert source.read_rows == []
 
@@ -224,7 +224,7 @@ def test_without_a_baseline(tmp_path: Path) -> None:
 def test_outliers_are_neither_trained_on_nor_lost_sight_of(tmp_path: Path) -> None:
     source, store, _ = planted()
     source.acts[77::500] *= 1e4  # in rows that are trained on
-    trained = train_sae(planted_run(tokens=18_000), None, store, source, tmp_path)
+    trained = train_sae(planted_run(tokens=18_000), store, source, tmp_path)
     assert trained.metrics["fvu"] < 0.6
     assert trained.metrics["max_norm"] < 1000
     assert 30 <= trained.metrics["outliers"] <= 60
@@ -234,7 +234,7 @@ def test_a_text_that_is_all_held_out_is_refused(tmp_path: Path) -> None:
     source, store, _ = planted()
     store.training_rows = lambda: np.zeros(0, np.int64)
     with pytest.raises(DataError, match="every document is held out"):
-        train_sae(planted_run(), None, store, source, tmp_path)
+        train_sae(planted_run(), store, source, tmp_path)
 
 
 class Recording(ArraySource):
@@ -265,15 +265,15 @@ def test_a_real_host_model_and_its_cache(
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "cache")
     recorded = Recording(source)
     with pytest.raises(Interrupted):
-        train_sae(spec, tiny_host, tiny_store, recorded, tmp_path / "run", StopsAt(2000))
+        train_sae(spec, tiny_store, recorded, tmp_path / "run", StopsAt(2000))
     assert recorded.flushed >= 1
     assert 0 < source.cached_share() < 1
     # What was computed before the interruption outlives it, and the rest of the run is the same.
     again = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "cache")
     assert again.cached_share() == source.cached_share()
-    resumed = train_sae(spec, tiny_host, tiny_store, again, tmp_path / "run")
+    resumed = train_sae(spec, tiny_store, again, tmp_path / "run")
     fresh = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "other")
-    assert_same(resumed, train_sae(spec, tiny_host, tiny_store, fresh, tmp_path / "whole"))
+    assert_same(resumed, train_sae(spec, tiny_store, fresh, tmp_path / "whole"))
     assert set(recorded.read_rows) <= set(tiny_store.training_rows().tolist())
     assert resumed.metrics["fvu"] < 0.7
 
@@ -294,7 +294,7 @@ def test_on_a_host_model_stopping_changes_no_bit(
     def run(name: str, reporter: Reporter) -> TrainedSAE:
         # No cache: an interrupted run computes some rows a second time.
         source = ActivationSource(tiny_host, tiny_store, spec.site, None)
-        return train_sae(spec, tiny_host, tiny_store, source, tmp_path / name, reporter)
+        return train_sae(spec, tiny_store, source, tmp_path / name, reporter)
 
     whole = run("whole", Reporter())
     assert {"tokens", "steps", "fvu", "l0", "dead_share", "baseline"} <= set(whole.metrics)

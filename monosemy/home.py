@@ -1,0 +1,96 @@
+"""A folder of artifacts that runs without a service work in, and what can be found there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from monosemy.errors import DataError
+from monosemy.interp.texts import FeatureTexts
+from monosemy.labels import open_index
+from monosemy.models.host import HostModel
+from monosemy.progress import SILENT, Reporter
+from monosemy.sae_folder import SaeFolder
+from monosemy.sae_stamp import check_index
+from monosemy.specs import ModelSpec, RunSpec
+from monosemy.workspace import Workspace, fingerprint
+
+_NAMES = 20
+"""SAEs that an error lists."""
+
+
+class Home:
+    """The artifacts, and the host models that are loaded, each once."""
+
+    def __init__(self, root: str | Path, reporter: Reporter = SILENT) -> None:
+        self.workspace, self.reporter = Workspace(root), reporter
+        self._hosts: dict[str, HostModel] = {}
+
+    def host(self, model: ModelSpec) -> HostModel:
+        """The host model, loaded at the first call."""
+        key = model.model_dump_json()
+        if key not in self._hosts:
+            self._hosts[key] = HostModel.load(model, self.workspace, self.reporter)
+        return self._hosts[key]
+
+    def name_of(self, spec: RunSpec) -> str:
+        """What the artifacts of a run are called: equal specs have equal names."""
+        return fingerprint(spec.model_dump(mode="json"))
+
+    def sae(self, reference: str | Path | SaeFolder) -> SaeFolder:
+        """The SAE in a folder, or of a name: that of its folder here, or of the spec that trained
+        it.  ``DataError`` where there is none, or several have the name."""
+        if isinstance(reference, SaeFolder):
+            return reference
+        saes = self.workspace.root / "saes"
+        for folder in (saes / str(reference), Path(reference).expanduser()):
+            if (folder / "cfg.json").is_file():
+                return SaeFolder(folder.resolve(), self.workspace)
+        known = {each.parent.name: _given_name(each.parent) for each in saes.glob("*/cfg.json")}
+        named = [folder for folder, name in known.items() if name == str(reference)]
+        if len(named) == 1:
+            return SaeFolder(saes / named[0], self.workspace)
+        choices = named or sorted(known)
+        listed = ", ".join(choices[:_NAMES]) + (" ..." if len(choices) > _NAMES else "")
+        raise DataError(
+            f"{'Several SAEs are' if named else 'No SAE is'} called '{reference}'.",
+            f"Name the folder of an SAE; in {saes} there are: {listed or 'none'}.",
+        )
+
+    def index_folder(self, sae: SaeFolder, text_id: str) -> Path:
+        """Where the index of an SAE over a text is, or is to be."""
+        return self.workspace.folder("indexes", f"{self._key(sae)}-{text_id}")
+
+    def texts(self, sae: SaeFolder) -> FeatureTexts:
+        """The newest index of an SAE with its text; ``DataError`` where it has not been indexed."""
+        folders = self.workspace.root.glob(f"indexes/{self._key(sae)}-*/meta.json")
+        newest = max(folders, key=lambda file: file.stat().st_mtime, default=None)
+        if newest is None:
+            raise DataError(f"The SAE in {sae.path} has no index here.", "Index it first.")
+        check_index(sae.path, newest.parent, sae.provenance.get("weights"), sae.path.name)
+        return open_index(newest.parent)
+
+    def labels_file(self, sae: SaeFolder, texts: FeatureTexts) -> Path:
+        """Where explanations and scores of its features are kept."""
+        return self.workspace.folder("labels", f"{self._key(sae)}-{texts.store.text_id}") / (
+            "labels.json"
+        )
+
+    def _key(self, sae: SaeFolder) -> str:
+        """Of an SAE that lies elsewhere, with its content in it."""
+        if sae.path.parent == self.workspace.root / "saes":
+            return sae.path.name
+        name = re.sub(r"[^A-Za-z0-9._]+", "-", sae.path.name).strip("-.") or "sae"
+        return f"{name[:60]}-{sae.digest}"
+
+
+def _given_name(folder: Path) -> str | None:
+    """The name in the spec that trained the SAE in ``folder``."""
+    try:
+        data: Any = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    spec = data.get("spec") if isinstance(data, dict) else None
+    return spec.get("name") if isinstance(spec, dict) else None

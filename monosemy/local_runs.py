@@ -1,0 +1,310 @@
+"""Runs of every kind in this process: a spec and a folder of artifacts, no service, no database.
+
+A run's artifacts stand under a name made of its spec, so that the same spec resumes what an
+interrupted run left and does not train again what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monosemy import stages
+from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
+from monosemy.errors import DataError, SpecError
+from monosemy.home import Home
+from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.explainers.base import Explanation
+from monosemy.interp.forecast import forecast_explanations, forecast_scores
+from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.texts import FeatureTexts, choose_features
+from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
+from monosemy.outside_runs import execute_outside
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import (
+    CompareRun,
+    EvaluateRun,
+    ExplainRun,
+    ImportRun,
+    IndexRun,
+    RunSpec,
+    ScoreRun,
+    SweepRun,
+    TrainRun,
+)
+from monosemy.specs.names import PENDING_SAE
+from monosemy.specs.references import SaeReference, references, replaced
+from monosemy.specs.run import NO_QUEUE
+
+_NO_JUDGE = "Give its address, or set MONOSEMY_JUDGE_URL."
+
+
+class LocalRuns:
+    """Executes specs one after the other, with the artifacts and host models of ``home``."""
+
+    def __init__(self, home: Home, judge: JudgeAddress | None = None) -> None:
+        self.home, self.judge = home, judge
+        self._executors: dict[str, Callable[[Any], dict[str, Any]]] = {
+            "train": lambda spec: self._made(self.train(spec)),
+            "sweep": lambda spec: {"saes": [self._made(each) for each in self.sweep(spec)]},
+            "import": lambda spec: self._made(self.import_sae(spec)),
+            "evaluate": self._evaluate,
+            "index": self._index,
+            "explain": self._explain,
+            "score": self._score,
+            "compare": self._compare,
+        }
+
+    def run(self, spec: RunSpec) -> dict[str, Any]:
+        """Executes a spec, or its steps in order; what it made, as JSON.
+
+        Where no judge is named, the steps of a pipeline that need one are left out, and said so;
+        any other run that needs one raises ``DataError``.
+        """
+        if spec.queue == NO_QUEUE:
+            return self._steps(spec)
+        execute = self._executors.get(spec.kind)
+        if execute is not None:
+            return execute(spec)
+        return execute_outside(spec, self.home.workspace, self.home.reporter)
+
+    def _steps(self, spec: RunSpec) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        sae: str | None = None
+        left_out: set[int] = set()
+        for place, step in enumerate(spec.steps()):
+            each = step.spec
+            if step.after in left_out or (self.judge is None and each.needs_judge()):
+                left_out.add(place)
+                continue
+            for named, _ in references(each, SaeReference):
+                if named.value == PENDING_SAE and sae is not None:
+                    data = replaced(each.model_dump(mode="json"), named.path, sae)
+                    each = type(each).model_validate(data)
+            done = self.run(each)
+            sae = sae or done.get("sae")
+            if each.listed_as is not None:
+                result.setdefault(each.listed_as, []).append(done)
+            else:
+                result[each.kind] = done
+        if left_out:
+            kinds = dict.fromkeys(spec.steps()[place].spec.kind for place in sorted(left_out))
+            self.home.reporter.log(
+                f"no judge is named (MONOSEMY_JUDGE_URL): left out {', '.join(kinds)}"
+            )
+        return {"sae": sae, **result}
+
+    # ------------------------------------------------------------------ SAEs
+    def train(self, spec: TrainRun) -> SaeFolder:
+        """The SAE of ``spec``, trained unless it is there."""
+        (sae,) = self._train(spec, [spec], [self.home.name_of(spec)])
+        return sae
+
+    def sweep(self, spec: SweepRun) -> list[SaeFolder]:
+        """The SAEs of a sweep, in the order of ``spec.members()``."""
+        members, name = spec.members(), self.home.name_of(spec)
+        if spec.name is not None:
+            members = [
+                each.model_copy(update={"name": f"{spec.name}-{place}"})
+                for place, each in enumerate(members)
+            ]
+        return self._train(spec, members, [f"{name}-{place:03d}" for place in range(len(members))])
+
+    def _train(
+        self, run: TrainRun | SweepRun, specs: Sequence[TrainRun], names: Sequence[str]
+    ) -> list[SaeFolder]:
+        workspace, reporter = self.home.workspace, self.home.reporter
+        folders = [workspace.folder("saes", name) for name in names]
+        if not all((folder / "cfg.json").is_file() for folder in folders):
+            checkpoints = workspace.folder("runs", self.home.name_of(run))
+            host = self.home.host
+            stages.train_many(specs, folders, run.training, checkpoints, workspace, host, reporter)
+        return [SaeFolder(folder, workspace) for folder in folders]
+
+    def import_sae(self, spec: ImportRun) -> SaeFolder:
+        """The SAE that ``spec`` names, taken in unless it is there."""
+        if spec.source.startswith("upload:"):
+            raise SpecError([("source", "uploads are of a service; name the folder itself")])
+        folder = self.home.workspace.folder("saes", self.home.name_of(spec))
+        if not (folder / "cfg.json").is_file():
+            stages.import_sae(spec, folder, self.home.host, self.home.reporter)
+        return SaeFolder(folder, self.home.workspace)
+
+    def evaluate(self, spec: EvaluateRun, sae: SaeFolder | None = None) -> dict[str, Any]:
+        """Metrics of an SAE on held-out documents."""
+        sae = sae or self.home.sae(spec.sae)
+        home = self.home
+        return stages.evaluate(spec, sae, home.workspace, home.host, home.reporter)
+
+    def index(self, spec: IndexRun, sae: SaeFolder | None = None) -> FeatureTexts:
+        """The index of an SAE, made anew, with its text."""
+        sae, home = sae or self.home.sae(spec.sae), self.home
+
+        def folder_for(text_id: str) -> Path:
+            return home.index_folder(sae, text_id)
+
+        workspace = home.workspace
+        reader, store, _ = stages.index(spec, sae, folder_for, workspace, home.host, home.reporter)
+        return FeatureTexts(reader, store)
+
+    def compare(
+        self, spec: CompareRun, sae: SaeFolder | None = None, other: SaeFolder | None = None
+    ) -> Comparison:
+        """Which features of two SAEs belong together."""
+        if spec.by == "explanations":
+            raise DataError(
+                "Explanations are embedded by a service alone.", "Compare by decoder or tokens."
+            )
+        a, b = sae or self.home.sae(spec.sae), other or self.home.sae(spec.other)
+        if a.path == b.path:
+            raise SpecError([("other", "this is the same SAE as sae")])
+        if spec.by == "decoder":
+            a.check()
+            b.check()
+            sides = by_decoder(a.sae.W_dec, b.sae.W_dec, (a.path.name, b.path.name))
+        else:
+            of_a, of_b = self.home.texts(a).reader, self.home.texts(b).reader
+            if of_a.text_id != of_b.text_id:
+                raise DataError(
+                    f"'{a.path.name}' and '{b.path.name}' are not indexed over one text.",
+                    "Index both over the same text.",
+                )
+            sides = by_tokens(of_a, of_b)
+        return compare_sides(sides, spec, self.home.reporter)
+
+    # ------------------------------------------------------------------ explanations
+    def explain(
+        self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
+    ) -> dict[int, Explanation]:
+        """Explanations by feature, of those that got one."""
+        if self.judge is None:
+            raise DataError("Explaining needs a judge.", _NO_JUDGE)
+        features = choose_features(texts, spec.explanation.features)
+        hosted = self._hosted(sae) if spec.needs_host() else None
+        return run_async(
+            explain_with(texts, features, spec.explanation, self.judge, self.home.reporter, hosted)
+        )
+
+    def score(
+        self, spec: ScoreRun, sae: SaeFolder, texts: FeatureTexts, said: Mapping[int, str]
+    ) -> dict[int, ScoreResult]:
+        """Scores by feature, of those that got one."""
+        if self.judge is None and spec.needs_judge():
+            raise DataError("This scorer needs a judge.", _NO_JUDGE)
+        hosted = self._hosted(sae) if spec.needs_host() else None
+        home = self.home
+        return run_async(
+            score_with(texts, said, spec.scoring, self.judge, home.reporter, hosted, home.workspace)
+        )
+
+    def _hosted(self, sae: SaeFolder) -> HostedSAE:
+        host = self.home.host(sae.spec.model)
+        sae.check(host)
+        return HostedSAE(host, sae.sae, sae.spec.site, sae.target_site)
+
+    # ------------------------------------------------------------------ results as JSON
+    def _made(self, sae: SaeFolder) -> dict[str, Any]:
+        provenance = sae.provenance
+        return {
+            "sae": sae.path.name,
+            "folder": str(sae.path),
+            "name": provenance["spec"].get("name"),
+            "metrics": provenance["metrics"],
+        }
+
+    def _evaluate(self, spec: EvaluateRun) -> dict[str, Any]:
+        return {"sae": spec.sae, "metrics": self.evaluate(spec)}
+
+    def _index(self, spec: IndexRun) -> dict[str, Any]:
+        reader = self.index(spec).reader
+        size = {"features": reader.n_features, "tokens": reader.n_tokens}
+        return {"sae": spec.sae, "folder": str(reader.folder), "text_id": reader.text_id, **size}
+
+    def _explain(self, spec: ExplainRun) -> dict[str, Any]:
+        sae = self.home.sae(spec.sae)
+        texts = self.home.texts(sae)
+        if spec.dry_run:
+            features = choose_features(texts, spec.explanation.features)
+            forecast = run_async(forecast_explanations(texts, features, spec.explanation))
+            return {"sae": spec.sae, "forecast": forecast.as_dict(), "summary": str(forecast)}
+        explanations = {
+            str(feature): {"label": each.label, "text": each.text, "provenance": each.provenance}
+            for feature, each in sorted(self.explain(spec, sae, texts).items())
+        }
+        file = self.home.labels_file(sae, texts)
+        labels = _read(file)
+        labels["explanations"] |= explanations
+        for scores in labels["scores"].values():  # they are of the explanations before
+            for feature in explanations:
+                scores.pop(feature, None)
+        _write(file, labels)
+        shown = {
+            feature: {"label": each["label"], "text": each["text"]}
+            for feature, each in explanations.items()
+        }
+        return {"sae": spec.sae, "labels": str(file), "explanations": shown}
+
+    def _score(self, spec: ScoreRun) -> dict[str, Any]:
+        if spec.explanation is not None:
+            raise SpecError(
+                [("explanation", "ids of explanations are of a service; name features")]
+            )
+        sae = self.home.sae(spec.sae)
+        texts = self.home.texts(sae)
+        file = self.home.labels_file(sae, texts)
+        labels = _read(file)
+        said = {int(key): str(each["text"]) for key, each in labels["explanations"].items()}
+        if spec.features is not None:
+            said = {feature: text for feature, text in said.items() if feature in spec.features}
+        if not said:
+            raise DataError("There are no explanations to score.", "Explain features first.")
+        if spec.dry_run:
+            forecast = run_async(forecast_scores(texts, said, spec.scoring))
+            return {"sae": spec.sae, "forecast": forecast.as_dict(), "summary": str(forecast)}
+        scores = {
+            str(feature): {
+                "metric": each.metric,
+                "value": each.value,
+                "low": each.low,
+                "high": each.high,
+                "n": each.n,
+                "n_failed": each.n_failed,
+                "baseline": None if each.baseline is None else each.baseline.value,
+            }
+            for feature, each in sorted(self.score(spec, sae, texts, said).items())
+        }
+        scorer = spec.scoring.scorer
+        labels["scores"][scorer] = {**labels["scores"].get(scorer, {}), **scores}
+        _write(file, labels)
+        return {"sae": spec.sae, "labels": str(file), "scorer": scorer, "scores": scores}
+
+    def _compare(self, spec: CompareRun) -> dict[str, Any]:
+        comparison = self.compare(spec)
+        partners = [list(link[:3]) for link in comparison.links if link[3]]
+        return {"summary": comparison.summary, "partners": partners}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """``explanations`` by feature and ``scores`` by scorer and feature, as earlier runs kept them;
+    ``DataError`` for a file that holds something else."""
+    if not file.exists():
+        return {"explanations": {}, "scores": {}}
+    try:
+        labels: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for feature, each in labels["explanations"].items():
+            int(feature), each["text"]
+        for scores in labels["scores"].values():
+            scores.keys()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{file} cannot be read: {error}.", "Delete it to explain anew.") from None
+    return labels
+
+
+def _write(file: Path, labels: Mapping[str, Any]) -> None:
+    """The whole file or nothing."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
+    unfinished.write_text(json.dumps(labels, indent=1, ensure_ascii=False), encoding="utf-8")
+    unfinished.replace(file)

@@ -1,0 +1,267 @@
+"""The library's front door: each kind of run from a notebook and from ``python -m monosemy``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import monosemy
+from monosemy.__main__ import main
+from monosemy.errors import DataError, SpecError
+from monosemy.home import Home
+from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.texts import FeatureTexts
+from monosemy.local_runs import LocalRuns
+from monosemy.progress import SILENT
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import KINDS, TextSpec, parse_spec
+from monosemy.specs.run import NO_QUEUE
+from tests.reference.stubs import judge
+from tests.support.outside_kind import registered
+from tests.support.stub_server import StubServer
+
+EXPLANATION = {"features": {"count": 3, "min_postings": 5, "max_density": 1.0}}
+SCORING = {"positives": 3, "negatives": 3, "texts_per_call": 3}
+
+
+@pytest.fixture(scope="module")
+def spec(host_folder: Path, tiny_text: TextSpec) -> dict[str, Any]:
+    return {
+        "model": {"name": str(host_folder), "dtype": "float32", "device": "cpu"},
+        "text": tiny_text.model_dump(),
+        "site": "blocks.2.hook_resid_post",
+        "sae": {"d_sae": 48, "k": 4, "dead_after_tokens": 2000},
+        "training": {"tokens": 4000, "batch_tokens": 128, "buffer_tokens": 1024},
+    }
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def sae(spec: dict[str, Any], home: Path) -> SaeFolder:
+    return monosemy.train({**spec, "name": "first"}, home, reporter=SILENT)
+
+
+@pytest.fixture(scope="module")
+def other(spec: dict[str, Any], home: Path) -> SaeFolder:
+    training = {**spec["training"], "seed": 1}
+    return monosemy.train({**spec, "training": training}, home, reporter=SILENT)
+
+
+@pytest.fixture(scope="module")
+def texts(sae: SaeFolder) -> FeatureTexts:
+    return monosemy.build_index(sae, reporter=SILENT, top_examples=4, quantile_examples=2, window=6)
+
+
+@pytest.fixture(scope="module")
+def judge_url() -> Iterator[str]:
+    with StubServer(respond=judge) as server:
+        yield server.url
+
+
+@pytest.fixture(autouse=True)
+def no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONOSEMY_JUDGE_URL", raising=False)
+
+
+def test_trained_evaluated_indexed_and_compared(
+    spec: dict[str, Any], home: Path, sae: SaeFolder, other: SaeFolder, texts: FeatureTexts
+) -> None:
+    written = (sae.path / "cfg.json").stat().st_mtime_ns
+    again = monosemy.train({**spec, "name": "first"}, home, reporter=SILENT)
+    assert (again.path / "cfg.json").stat().st_mtime_ns == written, "it is there already"
+    metrics = monosemy.evaluate(sae, reporter=SILENT, tokens=300, reconstruction_tokens=600)
+    by_name = monosemy.evaluate(
+        "first", home, reporter=SILENT, tokens=300, reconstruction_tokens=600
+    )
+    assert metrics == by_name and 0 < metrics["fvu"] < 1.5
+    assert texts.reader.n_features == 48 and texts.store.text_id == texts.reader.text_id
+    assert monosemy.open_index(texts.reader.folder).reader.text_id == texts.reader.text_id
+    assert list(home.glob(f"indexes/{sae.path.name}-*")) == [texts.reader.folder]
+    alike = monosemy.compare(sae, other, reporter=SILENT, method="hungarian", neighbours=1)
+    partners = [link for link in alike.links if link[3]]
+    assert len(partners) == 48 and len({b for _, b, _, _ in partners}) == 48
+    copy = monosemy.build_index(other, reporter=SILENT, top_examples=4)
+    assert copy.store.text_id == texts.store.text_id
+    by_tokens = monosemy.compare(sae, other, reporter=SILENT, by="tokens")
+    assert by_tokens.links and all(0 < value <= 1 for _, _, value, _ in by_tokens.links)
+
+
+def test_what_is_asked_for_wrongly(home: Path, sae: SaeFolder) -> None:
+    with pytest.raises(SpecError, match=r"tokenz.*did you mean 'tokens'"):
+        monosemy.evaluate(sae, reporter=SILENT, tokenz=5)
+    with pytest.raises(DataError, match=f"No SAE is called 'nothing'.*{sae.path.name}"):
+        monosemy.evaluate("nothing", home, reporter=SILENT)
+    with pytest.raises(SpecError, match="'train' is needed, not 'index'"):
+        monosemy.train({"kind": "index", "sae": "x"}, home, reporter=SILENT)
+    with pytest.raises(SpecError, match="same SAE"):
+        monosemy.compare("first", sae.path, home, reporter=SILENT)
+    with pytest.raises(DataError, match="embedded by a service"):
+        monosemy.run({"kind": "compare", "sae": "first", "other": "x", "by": "explanations"}, home)
+
+
+def test_every_kind_runs_here(home: Path) -> None:
+    runs = LocalRuns(Home(home))
+    assert set(runs._executors) == {n for n, k in KINDS.items() if k.queue != NO_QUEUE}
+
+
+def test_explained_and_scored_by_specs(
+    home: Path, sae: SaeFolder, texts: FeatureTexts, judge_url: str
+) -> None:
+    def run(**spec: Any) -> dict[str, Any]:
+        return monosemy.run({"sae": "first", **spec}, home, judge_url, SILENT)
+
+    with pytest.raises(DataError, match="no explanations to score"):
+        run(kind="score", scoring=SCORING)
+    with pytest.raises(DataError, match=r"needs a judge.*MONOSEMY_JUDGE_URL"):
+        monosemy.run({"kind": "explain", "sae": "first", "explanation": EXPLANATION}, home)
+    forecast = run(kind="explain", explanation=EXPLANATION, dry_run=True)["forecast"]
+    assert forecast["features"] == 3
+    explained = run(kind="explain", explanation=EXPLANATION)
+    assert len(explained["explanations"]) == 3
+    first = next(iter(explained["explanations"]))
+    scored = run(kind="score", scoring=SCORING, features=[int(first)])
+    assert set(scored["scores"]) == {first} and scored["scores"][first]["n"] == 6
+    labels = json.loads(Path(scored["labels"]).read_text())
+    assert labels["explanations"].keys() == explained["explanations"].keys()
+    assert labels["scores"]["detection"] == scored["scores"]
+    surprisal = {**SCORING, "scorer": "surprisal"}
+    without = monosemy.run({"kind": "score", "sae": "first", "scoring": surprisal}, home)
+    assert set(without["scores"]) == set(explained["explanations"]), "this scorer asks no judge"
+    run(kind="explain", explanation={"features": {"indices": [int(first)]}})
+    kept = json.loads(Path(scored["labels"]).read_text())["scores"]
+    assert not kept["detection"] and first not in kept["surprisal"], "they were of the text before"
+    Path(scored["labels"]).write_text('{"explanations": [], "scores": {}}')
+    with pytest.raises(DataError, match="cannot be read"):
+        run(kind="score", scoring=SCORING)
+
+
+def test_a_sweep_and_an_import(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
+    shared = {name: spec[name] for name in ("model", "text", "training")}
+    sweep = {"kind": "sweep", "name": "wide", "sites": [spec["site"]], "saes": [spec["sae"]] * 2}
+    made = monosemy.run({**sweep, **shared, "seeds": [3]}, home, reporter=SILENT)["saes"]
+    assert [each["name"] for each in made] == ["wide-0", "wide-1"]
+    assert len({each["folder"] for each in made}) == 2
+    taken = {"kind": "import", "source": str(sae.path), "model": spec["model"], "name": "taken"}
+    imported = monosemy.run({**taken, "text": spec["text"]}, home, reporter=SILENT)
+    assert imported["name"] == "taken"
+    with pytest.raises(SpecError, match="uploads are of a service"):
+        monosemy.run({"kind": "import", "source": "upload:x"}, home, reporter=SILENT)
+    measured = {"tokens": 200, "reconstruction_tokens": 400}
+    fvu = [
+        monosemy.evaluate(n, home, reporter=SILENT, **measured)["fvu"] for n in ("first", "taken")
+    ]
+    assert fvu[0] == fvu[1]
+
+
+def test_a_pipeline_as_a_spec_goes_as_far_as_it_can(
+    spec: dict[str, Any], home: Path, sae: SaeFolder
+) -> None:
+    lean = {
+        "kind": "pipeline",
+        **spec,
+        "name": "first",
+        "evaluation": None,
+        "indexing": {"top_examples": 2, "quantile_examples": 1, "window": 4},
+        # The second asks no judge, but there is nothing for it to score without one.
+        "scoring": [{}, {"scorer": "surprisal"}],
+    }
+    result = monosemy.run(lean, home, reporter=SILENT)
+    assert result["sae"] == sae.path.name, "the very SAE that train makes of this spec"
+    assert set(result) == {"sae", "train", "index"}
+
+
+def test_the_former_name_of_hosted(
+    home: Path, sae: SaeFolder, texts: FeatureTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monosemy.models.host import HostModel
+    from monosemy.notebook import PipelineResult
+    from monosemy.workspace import Workspace
+
+    host = HostModel.load(sae.spec.model, Workspace(home))
+    hosted = HostedSAE(host, sae.sae, sae.spec.site)
+    options = {"scorer": "surprisal", **SCORING}
+    said = {3: "a remark", 5: "another"}
+    with pytest.warns(DeprecationWarning, match="hosted"):
+        former = monosemy.score(texts, said, lab=hosted, reporter=SILENT, **options)
+    now = monosemy.score(texts, said, hosted=hosted, reporter=SILENT, **options)
+    assert {k: v.value for k, v in former.items()} == {k: v.value for k, v in now.items()}
+    result = PipelineResult(
+        parse_spec({"kind": "pipeline"}),  # type: ignore[arg-type]
+        sae.path,
+        sae.sae,
+        host,
+        texts.store,
+        {},
+        None,
+        texts.reader,
+        {},
+        {},
+    )
+    with pytest.warns(DeprecationWarning, match="hosted"):
+        assert result.lab.host is host
+
+
+def test_a_kind_from_outside_runs_here(home: Path) -> None:
+    with registered():
+        done = monosemy.run({"kind": "distil", "teacher": "first", "length": 7}, home, None, SILENT)
+    assert done == {"teacher": "first", "root": str(home.resolve()), "length": 7}
+
+
+# ------------------------------------------------------------------ python -m monosemy
+def test_the_command_prints_the_result(
+    home: Path, sae: SaeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump({"kind": "evaluate", "sae": "first"}))
+    measured = ["--set", "evaluation.tokens=200", "--set", "evaluation.reconstruction_tokens=300"]
+    assert main([str(file), "--home", str(home), *measured]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["metrics"]["fvu"] > 0
+    assert "evaluate" in err, "progress is shown"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--kind", "evaluate", "--set", "sae=nothing"], 1, "No SAE is called 'nothing'"),
+        (["--kind", "train", "--set", "trainig.tokens=5"], 2, "trainig: unknown key"),
+        (["--kind", "tain"], 2, "did you mean 'train'"),
+        (["nowhere.yaml"], 2, "cannot read nowhere.yaml"),
+        ([], 2, "kind"),
+        (["--kind", "import", "--set", "source=./nowhere"], 1, "is no folder"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_wrong(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    assert main([*arguments, "--home", str(tmp_path)]) == code
+    out, err = capsys.readouterr()
+    assert not out and words in err
+    assert len([line for line in err.splitlines() if not line.startswith("import: 0/1")]) == 1
+
+
+def test_the_command_in_a_process_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monosemy", "--kind", "tain"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'train'" in done.stderr and "Traceback" not in done.stderr
