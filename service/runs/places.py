@@ -56,7 +56,12 @@ def path_refused(
 def artifact_refused(settings: Settings, folder: str) -> str | None:
     """Why no run may name the artifact ``folder``, relative to the artifact root."""
     root = settings.artifacts.expanduser()
-    place = (root / folder).resolve()
+    try:
+        place = (root / folder).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+        return "this path cannot be followed"
+    if not place.is_relative_to(root.resolve()):
+        return "it lies outside the artifact root"
     if any(place.is_relative_to((root / name).resolve()) for name in ("uploads", "runs", ".trash")):
         return "what was uploaded, or is a run's own, is never read as anything else"
     return None

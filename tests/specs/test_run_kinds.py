@@ -206,6 +206,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"weights": "owner/name"}, "weights", "HUB"),
     ({"weights": f"upload:{uuid.uuid4()}"}, "weights", "no upload"),
     ({"cache": "uploads/x"}, "cache", "uploaded"),
+    ({"cache": "../../x"}, "cache", "outside"),
     ({"critic": {"url": "https://x.example/v1"}}, "critic.url", "OUTBOUND"),
 ]
 
