@@ -111,11 +111,12 @@ def register_kind(spec: type[S]) -> type[S]:
         faults.append(f"{spec.__name__}.queue: '{spec.queue}' has no workers")
     if spec.queue == NO_QUEUE and spec.steps is RunSpec.steps:
         faults.append(f"{spec.__name__}: no queue and no steps")
-    own = spec.trainings is RunSpec.trainings and spec.steps is RunSpec.steps
-    if own and TrainingSpec in part_classes(spec):
-        faults.append(
-            f"{spec.__name__}: it has a TrainingSpec, so trainings() must say what it trains"
-        )
+    ours = spec.__module__.partition(".")[0] == "monosemy"
+    if spec.queue != NO_QUEUE and spec.implementation is None and not ours:
+        faults.append(f"{spec.__name__}: it needs an implementation, as 'module:function'")
+    silent = spec.trainings is RunSpec.trainings and spec.steps is RunSpec.steps
+    if silent and TrainingSpec in part_classes(spec):
+        faults.append(f"{spec.__name__}: trainings() must say what its TrainingSpec trains")
     if faults:
         raise ValueError("\n".join(faults))
     _kinds[name] = spec

@@ -135,6 +135,7 @@ def test_a_field_that_does_not_say_what_it_names_is_refused(annotation: Any, wor
     [
         ({"queue": "elsewhere"}, "has no workers"),
         ({"queue": NO_QUEUE}, "no queue and no steps"),
+        ({}, "needs an implementation"),
     ],
 )
 def test_a_kind_that_runs_nowhere_is_refused(attributes: dict[str, Any], words: str) -> None:
