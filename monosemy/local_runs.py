@@ -189,7 +189,7 @@ class LocalRuns:
         )
 
     def score(
-        self, spec: ScoreRun, sae: SaeFolder, texts: FeatureTexts, said: Mapping[int, str]
+        self, spec: ScoreRun, sae: SaeFolder, texts: FeatureTexts, explained: Mapping[int, str]
     ) -> dict[int, ScoreResult]:
         """Scores by feature, of those that got one."""
         if self.judge is None and spec.needs_judge():
@@ -197,7 +197,9 @@ class LocalRuns:
         hosted = self._hosted(sae) if spec.needs_host() else None
         home = self.home
         return run_async(
-            score_with(texts, said, spec.scoring, self.judge, home.reporter, hosted, home.workspace)
+            score_with(
+                texts, explained, spec.scoring, self.judge, home.reporter, hosted, home.workspace
+            )
         )
 
     def _hosted(self, sae: SaeFolder) -> HostedSAE:
@@ -256,13 +258,15 @@ class LocalRuns:
         texts = self.home.texts(sae)
         file = self.home.labels_file(sae, texts)
         labels = _read(file)
-        said = {int(key): str(each["text"]) for key, each in labels["explanations"].items()}
+        explained = {int(key): str(each["text"]) for key, each in labels["explanations"].items()}
         if spec.features is not None:
-            said = {feature: text for feature, text in said.items() if feature in spec.features}
-        if not said:
+            explained = {
+                feature: text for feature, text in explained.items() if feature in spec.features
+            }
+        if not explained:
             raise DataError("There are no explanations to score.", "Explain features first.")
         if spec.dry_run:
-            forecast = run_async(forecast_scores(texts, said, spec.scoring))
+            forecast = run_async(forecast_scores(texts, explained, spec.scoring))
             return {"sae": spec.sae, "forecast": forecast.as_dict(), "summary": str(forecast)}
         scores = {
             str(feature): {
@@ -274,7 +278,7 @@ class LocalRuns:
                 "n_failed": each.n_failed,
                 "baseline": None if each.baseline is None else each.baseline.value,
             }
-            for feature, each in sorted(self.score(spec, sae, texts, said).items())
+            for feature, each in sorted(self.score(spec, sae, texts, explained).items())
         }
         scorer = spec.scoring.scorer
         labels["scores"][scorer] = {**labels["scores"].get(scorer, {}), **scores}

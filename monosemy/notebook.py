@@ -256,14 +256,14 @@ async def _label(
     texts = result.texts
     features = choose_features(texts, spec.features)
     explanations = await explain_with(texts, features, spec, judge, reporter)
-    said = {feature: found.text for feature, found in explanations.items()}
+    sentences = {feature: each.text for feature, each in explanations.items()}
     rounds = [
-        await score_with(texts, said, scoring, judge, reporter, result.hosted)
+        await score_with(texts, sentences, scoring, judge, reporter, result.hosted)
         for scoring in result.spec.scoring or []
     ]
     scores = {
-        feature: [found[feature] for found in rounds]
-        for feature in (said if rounds else {})
-        if all(feature in found for found in rounds)
+        feature: [each[feature] for each in rounds]
+        for feature in (sentences if rounds else {})
+        if all(feature in each for each in rounds)
     }
     return replace(result, explanations=explanations, scores=scores)

@@ -82,8 +82,8 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
         takeover = run.state == "running"
         lost = attempts.lost_in_vain(session, run) if takeover else 0
         if lost >= (LOST_LEADERS if _is_shared(run) else LOST_WORKERS):
-            told = f"its worker was lost {lost} times, and it got no further"
-            _end(session, run, "failed", error=told)
+            reason = f"its worker was lost {lost} times, and it got no further"
+            _end(session, run, "failed", error=reason)
             continue
         run.attempt += 1
         if run.started_at is None:
