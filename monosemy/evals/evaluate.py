@@ -20,6 +20,7 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
+from monosemy.saes.pruning import with_pruning
 from monosemy.specs import EvaluationSpec
 from monosemy.training.stream import RowSource
 
@@ -46,10 +47,11 @@ def evaluate_sae(
 
     In one mapping: fvu, l0, dead_share, tokens (see ``ReconstructionSums.metrics``), ce_clean,
     ce_sae, ce_zero, ce_mean, ce_recovered_zero, ce_recovered_mean, kl, splice_tokens, spliced_share
-    (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``.  The
-    mean of mean ablation is that of the tokens reconstructed.  ``target_site`` is where a
-    transcoder writes; ``source`` then holds both sites.  Raises ``DataError`` when no document is
-    held out.  Of a host model that predicts no tokens the figures of the splice are None.
+    (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``, and with
+    ``spec.prune`` those of the pruned SAE under ``pruned``.  The mean of mean ablation is that of
+    the tokens reconstructed.  ``target_site`` is where a transcoder writes; ``source`` then holds
+    both sites.  Raises ``DataError`` when no document is held out.  Of a host model that predicts
+    no tokens the figures of the splice are None.
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     """
@@ -68,6 +70,14 @@ def evaluate_sae(
             )
         reporter.log("no losses are measured", model=host.name, reason=host.abilities.no_logits)
     saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
+    if spec.prune is not None:
+        if target_site is not None:
+            raise DataError(
+                "Pruning compares a reconstruction with what the SAE reads, and this one writes "
+                "elsewhere.",
+                "Leave out evaluation.prune.",
+            )
+        saes["pruned"] = with_pruning(sae, spec.prune)
     setting = _Setting(host, store, source, rows, site, target_site, spec, max_norm)
     sums, spliced = setting.reconstructed_and_spliced(saes, reporter)
     per_sae = {
@@ -80,9 +90,7 @@ def evaluate_sae(
         per_sae["sae"]["effective_l0"] = setting.effective_l0(sae, sums[0].mean, reporter)
     spliced["splice_tokens"] = spliced.pop("tokens")
     result: dict[str, Any] = per_sae["sae"] | spliced
-    if "baseline" in per_sae:
-        result["baseline"] = per_sae["baseline"]
-    return result
+    return result | {name: each for name, each in per_sae.items() if name != "sae"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -22,3 +24,15 @@ def pruned(sae: SAE, x_ND: Tensor, codes: Codes, least: float) -> Codes:
     squared = sae.W_dec.pow(2).sum(1)[codes.indices]
     helps = along + codes.values * squared > least
     return Codes(codes.indices, torch.where(helps, codes.values, 0.0))
+
+
+def with_pruning(sae: SAE, least: float) -> SAE:
+    """``sae`` with its codes pruned; parameters are shared.  For SAEs that reconstruct what they
+    read: a transcoder has no target at inference."""
+
+    def encode(x_ND: Tensor, budget: int | float | None = None) -> Codes:
+        return pruned(sae, x_ND, sae.encode(x_ND, budget), least)
+
+    view = copy.copy(sae)
+    view.__dict__["encode"] = encode  # of this instance alone
+    return view

@@ -138,6 +138,10 @@ class EvaluationSpec(Part):
     """Also find the effective L0: how many latents per token are needed before the spliced model's
     perplexity is so many percent above that with all of them (PPL-p%).  None leaves the search out;
     it costs 25 passes over ``tokens``."""
+    prune: float | None = Field(None, ge=0, le=LARGE)
+    """Also evaluate with leave-one-out pruning: a latent stays only where what the others leave of
+    the token has more than this (in units of the activations) along its decoder row.  None leaves
+    it out.  Not for SAEs that write elsewhere than they read."""
 
 
 class IndexingSpec(Part):
