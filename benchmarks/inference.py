@@ -36,6 +36,7 @@ from monosemy.formats.saelens import load_sae, save_sae
 from monosemy.models.host import HostModel
 from monosemy.saes.registry import create
 from monosemy.specs import ModelSpec, TopKSpec
+from monosemy.specs.inference.activations import SaeCall
 from monosemy.workspace import Workspace
 from service.database.migrate import migrate
 from service.database.session import make_engine, transaction
@@ -43,7 +44,7 @@ from service.database.tables import Model, Sae
 from service.settings import Settings
 from service.stack.postgres import EmbeddedPostgres
 from workers.inference import create_app
-from workers.inference_engine import InferenceEngine, SaeAt
+from workers.inference_engine import InferenceEngine
 from workers.prompts import Prompt
 
 MODEL = ModelSpec(name="smollm2-135m-instruct", device="cpu")
@@ -182,7 +183,7 @@ def compare(
         body = {"sae": "bench", "text": passage}
         rest.post("/inference/activations", json=body).raise_for_status()
 
-    saes, prompt = [SaeAt(SAE_PATH, site)], Prompt(passage, None)
+    saes, prompt = [SaeCall(id="sae", path=SAE_PATH, site=site)], Prompt(passage, None)
     calls: dict[str, Callable[[], Any]] = {
         BARE: bare,
         ENGINE: lambda: engine.activations(MODEL, saes, prompt, 5),

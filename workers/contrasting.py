@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.interp.contrast import Floats, Statistic, contrast
+from monosemy.interp.contrast import Floats, contrast
 from monosemy.saes.codes import Codes
+from monosemy.specs.inference.contrast import ContrastAnswer, Pooling, Statistic
 from workers.prompts import Prompt
 from workers.reading import WarmSae
 from workers.warm_host import BATCH_TOKENS, Row, Use, WarmHost
 
 MAX_CONTRAST_TOKENS = 32_768
 """Of all texts together."""
-
-Pooling = Literal["mean", "max"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class Contrasted:
     """Features of each side."""
 
 
-def contrasted(host: WarmHost, warm: WarmSae, site: str, asked: Contrasted) -> dict[str, Any]:
-    """``Contrast`` as a dictionary, with ``tokens``: those that were read, a leading BOS not
-    counted.
+def contrasted(host: WarmHost, warm: WarmSae, site: str, asked: Contrasted) -> ContrastAnswer:
+    """A leading BOS does not count among the tokens read.
 
     Raises ``DataError`` for a text that is empty or too long, and for too many tokens in all.
     """
@@ -55,14 +53,14 @@ def contrasted(host: WarmHost, warm: WarmSae, site: str, asked: Contrasted) -> d
             pooled[number] = pool(codes, asked.pooling)
     values_NF, features_F = _table(pooled)
     positive_N = np.arange(len(rows)) < len(asked.positive)
-    found = contrast(values_NF, positive_N, features_F, asked.statistic, asked.top)
-    return {
-        "positive": [each.as_dict() for each in found.positive],
-        "negative": [each.as_dict() for each in found.negative],
-        "relabellings": found.relabellings,
-        "exact": found.exact,
-        "tokens": sum(len(row.ids) - row.skip for row in rows),
-    }
+    result = contrast(values_NF, positive_N, features_F, asked.statistic, asked.top)
+    return ContrastAnswer(
+        positive=result.positive,
+        negative=result.negative,
+        relabellings=result.relabellings,
+        exact=result.exact,
+        tokens=sum(len(row.ids) - row.skip for row in rows),
+    )
 
 
 def pool(codes: Codes, how: Pooling) -> tuple[Tensor, Tensor]:

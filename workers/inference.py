@@ -8,20 +8,23 @@ settings.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.middleware import Middleware
 
 from monosemy.errors import MonosemyError
+from monosemy.specs.inference.activations import ActivationsCall, TokenizeCall
+from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.contrast import ContrastCall
+from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.steering import ErrorEvent, SteerCall, SteerEvent, event_json
 from monosemy.workspace import Workspace
 from service.edge.bodies import BodyLimit
 from service.edge.inner_access import PartsOnly, check_inner_exposure
@@ -36,13 +39,7 @@ from service.runs.sources import check_model, check_path
 from service.settings import Settings
 from service.system.metrics import HttpMetrics
 from workers.failures import describe_failure, is_out_of_memory, without_secrets
-from workers.inference_bodies import (
-    ActivationsBody,
-    ContrastBody,
-    EmbedBody,
-    SteerBody,
-    TokenizeBody,
-)
+from workers.inference_bodies import contrast_of, prompt_of, steer_of
 from workers.inference_engine import InferenceEngine, NoSaeFolder
 from workers.inference_metrics import WarmCollector
 
@@ -89,42 +86,42 @@ def create_app(settings: Settings) -> FastAPI:
     registry.register(WarmCollector(engine))
 
     @app.post("/activations")
-    def activations(body: ActivationsBody) -> JSONResponse:
+    def activations(call: ActivationsCall) -> Response:
         with with_reason():
-            check_model(settings, body.model)
-            saes = [each.asked() for each in body.saes]
-            return JSONResponse(engine.activations(body.model, saes, body.prompt(), body.top_k))
+            check_model(settings, call.model)
+            prompt = prompt_of(call)
+            return _json(engine.activations(call.model, call.saes, prompt, call.top_k))
 
     @app.post("/contrast")
-    def contrast(body: ContrastBody) -> JSONResponse:
+    def contrast(call: ContrastCall) -> Response:
         with with_reason():
-            check_model(settings, body.model)
-            return JSONResponse(engine.contrast(body.model, body.sae.place(), body.asked()))
+            check_model(settings, call.model)
+            return _json(engine.contrast(call.model, call.sae, contrast_of(call)))
 
     @app.post("/tokenize")
-    def tokenize(body: TokenizeBody) -> JSONResponse:
+    def tokenize(call: TokenizeCall) -> Response:
         with with_reason():
-            check_model(settings, body.model)
-            path = None if body.sae is None else body.sae.path
-            return JSONResponse(engine.tokenize(body.model, path, body.prompt()))
+            check_model(settings, call.model)
+            path = None if call.sae is None else call.sae.path
+            return _json(engine.tokenize(call.model, path, prompt_of(call)))
 
     @app.post("/steer")
-    def steer(body: SteerBody) -> StreamingResponse:
-        """Lines of JSON: events as they come; ``error`` ends a stream that cannot go on."""
+    def steer(call: SteerCall) -> StreamingResponse:
+        """Lines of JSON: events as they come; an ``ErrorEvent`` ends a stream that cannot go on."""
         with with_reason():
-            check_model(settings, body.model)
-            events = engine.steer(body.model, body.sae.place(), body.asked())
+            check_model(settings, call.model)
+            events = engine.steer(call.model, call.sae, steer_of(call))
             return StreamingResponse(_lines(events, reason), media_type="application/x-ndjson")
 
     @app.post("/embed")
-    def embed(body: EmbedBody) -> dict[str, Any]:
+    def embed(call: EmbedCall) -> Response:
         with with_reason():
-            return {"embeddings": engine.embed(body.texts)}
+            return _json(EmbedAnswer(embeddings=engine.embed(call.texts)))
 
     @app.get("/healthz")
     @quiet
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> ServerHealth:
+        return ServerHealth(status="ok")
 
     @app.get("/metrics")
     @quiet
@@ -135,17 +132,18 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lines(
-    events: Iterator[dict[str, Any]], reason: Callable[[Exception], Problem]
-) -> Iterator[str]:
+def _json(answer: Answer) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _lines(events: Iterator[SteerEvent], reason: Callable[[Exception], Problem]) -> Iterator[str]:
     try:
         for event in events:
-            yield json.dumps(event) + "\n"
+            yield event_json(event) + "\n"
     except Exception as error:
         # The status is sent already.
         problem = reason(error)
-        told = {"event": "error", "detail": str(problem.detail), "status": problem.status_code}
-        yield json.dumps(told) + "\n"
+        yield event_json(ErrorEvent(detail=str(problem.detail), status=problem.status_code)) + "\n"
 
 
 def _problem(settings: Settings, error: Exception) -> Problem:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -25,6 +25,10 @@ from monosemy.models.precision import choose_device
 from monosemy.models.resolve import expected_bytes, files_of, locate, open_tokenizer
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
+from monosemy.specs.inference.activations import ActivationsAnswer, SaeCall, TokenizeAnswer
+from monosemy.specs.inference.contrast import ContrastAnswer
+from monosemy.specs.inference.prompts import SaePlace
+from monosemy.specs.inference.steering import SteerEvent
 from monosemy.workspace import Workspace, fingerprint
 from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
@@ -47,19 +51,6 @@ _MAX_CHECKED = 1000
 
 class NoSaeFolder(DataError):
     """There is no SAE at that place under the artifact root."""
-
-
-@dataclass(frozen=True)
-class SaeAt:
-    """An SAE and what is asked of it."""
-
-    path: str
-    """SAE folder, relative to the artifact root."""
-    site: str
-    features: Sequence[int] | None = None
-    """Only these, as far as they fire; None takes the strongest."""
-    recorded: Mapping[str, Any] | None = None
-    """What its row keeps of weights and host model, which are held to it."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +107,9 @@ class InferenceEngine:
         return self._warm.used
 
     def activations(
-        self, spec: ModelSpec, saes: Sequence[SaeAt], prompt: Prompt, top_k: int
-    ) -> dict[str, Any]:
-        """What ``reading.activations`` tells.  Raises as it does, ``NoSaeFolder``, ``ModelError``;
+        self, spec: ModelSpec, saes: Sequence[SaeCall], prompt: Prompt, top_k: int
+    ) -> ActivationsAnswer:
+        """``reading.activations``.  Raises as it does, ``NoSaeFolder``, ``ModelError``;
         where memory runs out, what is not in use is let go first."""
         opened = self._open(spec, saes)
         wanted = [
@@ -128,14 +119,14 @@ class InferenceEngine:
         with self._room(opened.keys):
             return activations(opened.host, prompt, wanted, top_k)
 
-    def contrast(self, spec: ModelSpec, place: SaeAt, asked: Contrasted) -> dict[str, Any]:
-        """What ``contrasting.contrasted`` tells.  Raises as it and ``activations`` do."""
+    def contrast(self, spec: ModelSpec, place: SaePlace, asked: Contrasted) -> ContrastAnswer:
+        """``contrasting.contrasted``.  Raises as it and ``activations`` do."""
         opened = self._open(spec, [place])
         with self._room(opened.keys):
             return contrasted(opened.host, opened.saes[0], place.site, asked)
 
-    def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "bos"}``; ``bos`` is what the SAE at ``path`` was trained
+    def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> TokenizeAnswer:
+        """``bos`` is what the SAE at ``path`` was trained
         to read before a text, None for a chat.
 
         Needs the tokenizer alone.  Raises ``NoSaeFolder``, ``ModelError``, and ``DataError`` where
@@ -145,9 +136,9 @@ class InferenceEngine:
         prepend = path is not None and prepends_bos(self._folder(path)[0])
         tokens = words.pieces(words.encode(prompt))
         bos = words.bos_id if prepend and prompt.messages is None else None
-        return {"tokens": tokens, "bos": None if bos is None else words.pieces([bos])[0]}
+        return TokenizeAnswer(tokens=tokens, bos=None if bos is None else words.pieces([bos])[0])
 
-    def steer(self, spec: ModelSpec, place: SaeAt, asked: Steer) -> Iterator[dict[str, Any]]:
+    def steer(self, spec: ModelSpec, place: SaePlace, asked: Steer) -> Iterator[SteerEvent]:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
         opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
@@ -166,13 +157,11 @@ class InferenceEngine:
                 self._embedder = files, Embedder.load(self._embedder_name)
             return [[float(x) for x in row] for row in self._embedder[1].embed(texts)]
 
-    def _going_on(
-        self, events: Iterator[dict[str, Any]], keys: set[Hashable]
-    ) -> Iterator[dict[str, Any]]:
+    def _going_on(self, events: Iterator[SteerEvent], keys: set[Hashable]) -> Iterator[SteerEvent]:
         with self._room(keys):
             yield from events
 
-    def _open(self, spec: ModelSpec, places: Sequence[SaeAt]) -> _Opened:
+    def _open(self, spec: ModelSpec, places: Sequence[SaePlace]) -> _Opened:
         spec = self._placed(spec)
         host_key = self._host_key(spec)
         folders = [self._folder(place.path) for place in places]
@@ -191,7 +180,7 @@ class InferenceEngine:
             self._check(folder, place, host, (key, host_key))
         return _Opened(host, saes, keys)
 
-    def _check(self, folder: Path, place: SaeAt, host: WarmHost, keys: Hashable) -> None:
+    def _check(self, folder: Path, place: SaePlace, host: WarmHost, keys: Hashable) -> None:
         """Raises ``DataError`` where SAE or host model are not those of the SAE's row; once for
         each pair of them as they are now."""
         if place.recorded is None:

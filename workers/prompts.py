@@ -12,6 +12,7 @@ from monosemy.data.characters import encodable
 from monosemy.data.templates import RENDERER, Refused
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
+from monosemy.specs.inference.prompts import TokenText
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class Tokenizing:
             return [self.bos_id, *ids], 1
         return ids, 0
 
-    def pieces(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """``{"id", "text"}`` of each; the texts, joined, are the text."""
+    def pieces(self, ids: Sequence[int]) -> list[TokenText]:
+        """Their texts, joined, are the text."""
         texts = self.token_bytes.pieces(ids)
-        return [{"id": token, "text": text} for token, text in zip(ids, texts, strict=True)]
+        return [TokenText(id=token, text=text) for token, text in zip(ids, texts, strict=True)]
 
     @cached_property
     def token_bytes(self) -> TokenBytes:

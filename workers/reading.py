@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
+from monosemy.specs.inference.activations import ActivationsAnswer, SaeActivations
 from workers.prompts import Prompt
 from workers.warm_host import Row, Use, WarmHost
 
@@ -37,13 +37,11 @@ class Wanted:
 
 def activations(
     host: WarmHost, prompt: Prompt, wanted: Sequence[Wanted], top_k: int
-) -> dict[str, Any]:
-    """``{"tokens": [{"id", "text"}], "saes": [{"features", "chosen"}]}``, one for each wanted.
+) -> ActivationsAnswer:
+    """One reading for each wanted.
 
-    ``features``: by token ``[index, activation]`` of those that fire, strongest first.
-    ``chosen``: for each feature asked for its activation on every token, 0 included; None where
-    none was asked for.  A leading BOS is read and not told.  SAEs that want the same BOS share one
-    forward, as far as the deepest site.
+    A leading BOS is read and not told.  SAEs that want the same BOS share one forward, as far as
+    the deepest site.
     Raises ``DataError`` for a text that is empty or too long and for features that do not exist;
     ``UnknownSite``.
     """
@@ -53,7 +51,7 @@ def activations(
     places: dict[int, list[int]] = {}  # leading tokens -> who wants so many
     for place, (_, skip) in enumerate(rows):
         places.setdefault(skip, []).append(place)
-    found: dict[int, Codes] = {}
+    codes_of: dict[int, Codes] = {}
     asked = [
         Row(
             rows[group[0]][0],
@@ -63,12 +61,12 @@ def activations(
         for skip, group in places.items()
     ]
     for group, codes in zip(places.values(), host.read(asked), strict=True):
-        found.update(zip(group, codes, strict=True))
+        codes_of.update(zip(group, codes, strict=True))
     ids, skip = rows[0]
-    return {
-        "tokens": host.words.pieces(ids[skip:]),
-        "saes": [_told(found[place], each.features, top_k) for place, each in enumerate(wanted)],
-    }
+    return ActivationsAnswer(
+        tokens=host.words.pieces(ids[skip:]),
+        saes=[_reading(codes_of[place], each.features, top_k) for place, each in enumerate(wanted)],
+    )
 
 
 def check_features(sae: SAE, features: Sequence[int] | None) -> None:
@@ -77,7 +75,7 @@ def check_features(sae: SAE, features: Sequence[int] | None) -> None:
         raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
 
 
-def _told(codes: Codes, features: Sequence[int] | None, top_k: int) -> dict[str, Any]:
+def _reading(codes: Codes, features: Sequence[int] | None, top_k: int) -> SaeActivations:
     only = None if features is None else set(features)
     strongest = [
         _strongest(indices, values, top_k, only)
@@ -86,7 +84,7 @@ def _told(codes: Codes, features: Sequence[int] | None, top_k: int) -> dict[str,
     chosen = None
     if features is not None:
         chosen = [[round(x, 6) for x in dense(codes, index).tolist()] for index in features]
-    return {"features": strongest, "chosen": chosen}
+    return SaeActivations(features=strongest, chosen=chosen)
 
 
 def dense(codes: Codes, feature: int) -> Tensor:
@@ -96,12 +94,12 @@ def dense(codes: Codes, feature: int) -> Tensor:
 
 def _strongest(
     indices: Sequence[int], values: Sequence[float], top_k: int, only: set[int] | None
-) -> list[list[float]]:
-    found = [
+) -> list[tuple[int, float]]:
+    firing = [
         (value, index)
         for index, value in zip(indices, values, strict=True)
         if value > 0 and (only is None or index in only)
     ]
-    found.sort(key=lambda item: (-item[0], item[1]))
-    kept = found if only is not None else found[:top_k]
-    return [[index, round(value, 6)] for value, index in kept]
+    firing.sort(key=lambda item: (-item[0], item[1]))
+    kept = firing if only is not None else firing[:top_k]
+    return [(index, round(value, 6)) for value, index in kept]

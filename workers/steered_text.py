@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,9 +14,16 @@ from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, NewToken, Row, generate
 from monosemy.interventions.intervention import Intervention
+from monosemy.specs.inference.steering import (
+    Ended,
+    EndEvent,
+    PromptEvent,
+    SteerEvent,
+    TextName,
+    TokenChance,
+    TokenEvent,
+)
 from workers.prompts import Prompt, Tokenizing
-
-STEERED, PLAIN = "steered", "plain"
 
 T = TypeVar("T")
 OnHost = Callable[[Callable[[], T]], T]
@@ -41,8 +49,8 @@ def steered_events(
     longest: int,
     asked: Steer,
     on_host: OnHost[Any],
-) -> Iterator[dict[str, Any]]:
-    """``prompt``, then ``token`` by token, then ``end``; each forward is one turn on the host.
+) -> Iterator[SteerEvent]:
+    """The prompt, then token by token, then the end; each forward is one turn on the host.
 
     Raises ``DataError`` and ``ModelError`` before the first event for what cannot be done.
     """
@@ -56,38 +64,42 @@ def steered_events(
             f"{host.name} can hold {longest}."
         )
     names = words.token_bytes
-    yield {"event": "prompt", "text": names.decode(ids), "tokens": len(ids)}
-    rows = {STEERED: _Row(names)} | ({PLAIN: _Row(names)} if asked.compare else {})
-    changes = [change if name == STEERED else None for name in rows]
+    yield PromptEvent(text=names.decode(ids), tokens=len(ids))
+    rows: dict[TextName, _Text] = {"steered": _Text(names)}
+    if asked.compare:
+        rows["plain"] = _Text(names)
+    changes = [change if name == "steered" else None for name in rows]
     texts = [Row(tuple(ids), each, asked.seed) for each in changes]
     writing = generate(host, texts, asked.writing)
     while (step := on_host(lambda: next(writing, None))) is not None:
         for (name, row), written in zip(rows.items(), step, strict=True):
             if written is not None:
-                yield {"event": "token", "row": name, **row.take(written)}
-    yield {"event": "end", **{name: row.ended for name, row in rows.items()}}
+                yield row.take(written, name)
+    plain = rows["plain"].ended if asked.compare else None
+    yield EndEvent(steered=rows["steered"].ended, plain=plain)
 
 
-class _Row:
+class _Text:
     """One text as it grows; a character over several tokens comes with its last one."""
 
     def __init__(self, names: TokenBytes) -> None:
         self._names = names
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self.ended = "length"
+        self.ended: Ended = "length"
         """``stop`` where the model ended the text itself."""
 
-    def take(self, written: NewToken) -> dict[str, Any]:
+    def take(self, written: NewToken, row: TextName) -> TokenEvent:
         if written.stopped:
             self.ended = "stop"
-        text = self._decoder.decode(self._names[written.token], final=written.last)
-        return {
-            "id": written.token,
-            "text": text,
-            "logprob": round(written.logprob, 6),
-            "top": [
-                {"id": token, "text": self._names.decode([token]), "logprob": round(value, 6)}
+        return TokenEvent(
+            row=row,
+            id=written.token,
+            text=self._decoder.decode(self._names[written.token], final=written.last),
+            logprob=round(written.logprob, 6),
+            top=[
+                TokenChance(id=token, text=self._names.decode([token]), logprob=round(value, 6))
                 for token, value in written.top
+                if math.isfinite(value)  # a model may rule tokens out
             ],
-            "last": written.last,
-        }
+            last=written.last,
+        )

@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from monosemy.interp.statistics.ranks import midranks
+from monosemy.specs.inference.contrast import Difference, Statistic
 
-Statistic = Literal["standardised", "auroc", "share"]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
@@ -46,30 +45,6 @@ _BLOCK = 4096
 """Features at a time."""
 _SLACK = 1e-9
 """Relabellings whose statistic is smaller by rounding alone count as equal."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How one feature's values on positive texts differ from those on negative ones."""
-
-    feature: int
-    """Index in the SAE."""
-    statistic: float
-    """That by which features are ordered, positives minus negatives; AUROC - 1/2 for ``auroc``."""
-    p_value: float
-    """Family-wise: chance that the best of all features does as well towards this side."""
-    auroc: float
-    """Chance that a positive text has the larger value than a negative one, ties counted 1/2."""
-    standardised: float
-    """Difference of the means over the standard deviation among all texts."""
-    mean_positive: float
-    mean_negative: float
-    share_positive: float
-    """Share of positive texts on which it fires at all."""
-    share_negative: float
-
-    def as_dict(self) -> dict[str, float | int]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from monosemy.errors import DataError
+from monosemy.specs.inference.steering import SteeringMode
 
 How = Literal["add", "ablate", "clamp", "replace"]
-SteeringMode = Literal["add", "ablate", "clamp", "orthogonal"]
 
 ONLY_SAE = "sae"
 """The name of an SAE that is the only one."""

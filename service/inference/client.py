@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import httpx
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from monosemy.errors import MonosemyError
+from monosemy.specs.inference.activations import (
+    ActivationsAnswer,
+    ActivationsCall,
+    TokenizeAnswer,
+    TokenizeCall,
+)
+from monosemy.specs.inference.answer import Answer, parse_answer
+from monosemy.specs.inference.contrast import ContrastAnswer, ContrastCall
+from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.steering import (
+    STEER_EVENT,
+    EndEvent,
+    ErrorEvent,
+    SteerCall,
+    SteerEvent,
+)
+from monosemy.specs.part import Part
 from service.observability import logs, tracing
 from service.settings import Settings
 
@@ -22,6 +39,9 @@ CONTRAST_SECONDS = 300.0
 EMBED_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 
+A = TypeVar("A", bound=Answer)
+R = TypeVar("R")
+
 
 class InferenceAway(MonosemyError):
     """The inference server cannot be reached, is too slow or busy, or broke off."""
@@ -29,6 +49,17 @@ class InferenceAway(MonosemyError):
 
 class InferenceFailed(InferenceAway):
     """The inference server came upon an error that it did not foresee, and says which."""
+
+
+class InferenceMalformed(InferenceAway):
+    """The inference server's answer is not what was agreed: it is of another version, or no
+    inference server."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(
+            f"The inference server's answer is not what was agreed ({fault}).",
+            "Is it of the same version as the API?",
+        )
 
 
 class InferenceRefused(MonosemyError):
@@ -64,22 +95,20 @@ class InferenceClient:
     def close(self) -> None:
         self._http.close()
 
-    def activations(self, body: dict[str, Any]) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "saes": [{"features", "chosen"}]}``: ``features`` are
-        pairs of index and activation by token, ``chosen`` rows of activations or null."""
-        return self._post("/activations", body, ACTIVATIONS_SECONDS)
+    def activations(self, call: ActivationsCall) -> ActivationsAnswer:
+        answer = self._post("/activations", call, ActivationsAnswer, ACTIVATIONS_SECONDS)
+        if not answer.answers(call):
+            raise InferenceMalformed("saes: not those that were asked for")
+        return answer
 
-    def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        """``{"tokens": [{"id", "text"}], "bos": one or null}``"""
-        return self._post("/tokenize", body, ACTIVATIONS_SECONDS)
+    def tokenize(self, call: TokenizeCall) -> TokenizeAnswer:
+        return self._post("/tokenize", call, TokenizeAnswer, ACTIVATIONS_SECONDS)
 
-    def contrast(self, body: dict[str, Any]) -> dict[str, Any]:
-        """``{"positive", "negative", "tokens", "relabellings", "exact"}``: features with figures,
-        best first."""
-        return self._post("/contrast", body, CONTRAST_SECONDS)
+    def contrast(self, call: ContrastCall) -> ContrastAnswer:
+        return self._post("/contrast", call, ContrastAnswer, CONTRAST_SECONDS)
 
-    def steer(self, body: dict[str, Any]) -> Generator[dict[str, Any]]:
-        """Events as they come: ``prompt``, ``token``, ``end``, or ``error``.
+    def steer(self, call: SteerCall) -> Generator[SteerEvent]:
+        """Events as they come; an ``ErrorEvent`` is raised as the error that it tells of.
 
         What the request lacks is raised before the first one.  Close the iterator to have the
         server stop.
@@ -89,61 +118,54 @@ class InferenceClient:
             try:
                 address = self._address("/steer")
                 opened = self._http.stream(
-                    "POST", address, json=body, timeout=timeout, headers=_told()
+                    "POST", address, content=_json(call), timeout=timeout, headers=_headers()
                 )
                 response = stack.enter_context(opened)
                 if response.status_code >= 400:
                     response.read()
                     _raise_for(response)
                 for line in response.iter_lines():
-                    event = json.loads(line)
-                    if not isinstance(event, dict) or "event" not in event:
-                        raise ValueError("not an event")
+                    event = _agreed(partial(STEER_EVENT.validate_json, line, strict=True))
+                    if isinstance(event, ErrorEvent):
+                        raise fault_for(event.status, event.detail)
                     yield event
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+                    if isinstance(event, EndEvent):
+                        return
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise _not_answered(error, "has fallen silent") from None
-            except ValueError:
-                raise InferenceAway("The inference server's answer is not JSON.") from None
+        raise InferenceAway("The inference server broke off.")
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One unit vector per text."""
-        answer = self._post("/embed", {"texts": list(texts)}, EMBED_SECONDS)
-        embeddings = answer.get("embeddings")
         try:
-            vectors = [[float(number) for number in vector] for vector in embeddings or []]
-        except (TypeError, ValueError):
-            vectors = []
+            call = EmbedCall(texts=list(texts))
+        except ValidationError as error:
+            raise InferenceRefused(f"The texts cannot be embedded: {_first(error)}.") from None
+        vectors = self._post("/embed", call, EmbedAnswer, EMBED_SECONDS).embeddings
         if len(vectors) != len(texts):
-            raise InferenceAway("The inference server's answer holds no embeddings.")
+            raise InferenceMalformed(f"embeddings: {len(vectors)} for {len(texts)} texts")
         return vectors
 
     def check(self) -> None:
         """Raises ``InferenceAway`` unless the server says that it is well."""
-        self._send("GET", "/healthz", None, HEALTH_SECONDS)
+        response = self._send("GET", "/healthz", None, HEALTH_SECONDS)
+        _agreed(partial(parse_answer, ServerHealth, response.content))
 
-    def _post(self, path: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
-        response = self._send("POST", path, body, seconds)
-        try:
-            answer = response.json()
-        except ValueError:
-            raise InferenceAway("The inference server's answer is not JSON.") from None
-        if not isinstance(answer, dict):
-            raise InferenceAway("The inference server's answer is not an object.")
-        return answer
+    def _post(self, path: str, call: Part, answer: type[A], seconds: float) -> A:
+        response = self._send("POST", path, call, seconds)
+        return _agreed(partial(parse_answer, answer, response.content))
 
-    def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, seconds: float
-    ) -> httpx.Response:
+    def _send(self, method: str, path: str, call: Part | None, seconds: float) -> httpx.Response:
         address = self._address(path)
         try:
             response = self._http.request(
                 method,
                 address,
-                json=body,
+                content=None if call is None else _json(call),
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
-                headers=_told(),
+                headers=_headers(),
             )
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             silent = f"did not answer within {seconds:.0f} seconds"
             raise _not_answered(error, silent) from None
         _raise_for(response)
@@ -158,18 +180,40 @@ class InferenceClient:
         return self.url.rstrip("/") + path
 
 
-def _told() -> dict[str, str]:
-    """The id of the request that is being served, so that both logs have it."""
+def _headers() -> dict[str, str]:
+    """With the id of the request that is being served, so that both logs have it."""
     identity = logs.request_id.get()
-    return tracing.outgoing() | ({} if identity is None else {"X-Request-ID": identity})
+    named = {} if identity is None else {"X-Request-ID": identity}
+    return tracing.outgoing() | named | {"Content-Type": "application/json"}
+
+
+def _json(call: Part) -> str:
+    """Raises ``InferenceRefused`` for text that is none."""
+    try:
+        return call.model_dump_json()
+    except ValueError:  # pydantic's: half of a surrogate pair
+        raise InferenceRefused(
+            "The request holds half of a surrogate pair, which is no character."
+        ) from None
+
+
+def _agreed(read: Callable[[], R]) -> R:
+    """What ``read`` makes of an answer; raises ``InferenceMalformed`` where it cannot."""
+    try:
+        return read()
+    except ValidationError as error:
+        raise InferenceMalformed(_first(error)) from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first fault, by its place."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}" if place else fault["msg"]
 
 
 def _not_answered(error: Exception, silent: str) -> MonosemyError:
     """What an exchange that came to no answer was; ``silent`` is what a timeout means."""
-    if isinstance(error, UnicodeEncodeError):
-        return InferenceRefused(
-            "The request holds half of a surrogate pair, which is no character."
-        )
     if isinstance(error, httpx.ConnectTimeout):
         return InferenceAway(
             f"The inference server cannot be reached: no connection in {CONNECT_SECONDS:.0f} s."

@@ -5,22 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fastapi import Response
 
 from monosemy.specs.inference.contrast import (
+    ContrastCall,
     ContrastFeature,
     ContrastRequest,
     ContrastResponse,
+    Difference,
     Rerank,
+    SetDifference,
 )
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import Router, reads_only
 from service.features.repository import labels_of
 from service.inference.rerank import rerank
-from service.inference.service import inference_problems, sae_body
+from service.inference.service import host_spec, inference_problems, sae_place
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
 from service.kit.problems import documented
@@ -50,56 +52,60 @@ def _contrast(context: AppContext, request: ContrastRequest) -> ContrastResponse
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
     candidates = request.rerank.candidates if request.rerank else 0
-    body = {
-        "sae": sae_body(sae),
-        "model": model.spec,
-        **request.model_dump(include={"positive", "negative", "chat", "pooling", "statistic"}),
-        "top": max(request.top_k, candidates),
-    }
+    call = ContrastCall(
+        sae=sae_place(sae),
+        model=host_spec(model),
+        top=max(request.top_k, candidates),
+        **request.sets(),
+    )
     with inference_problems():
-        answer = context.inference.contrast(body)
-        found = ContrastResponse(
-            sae=sae_summary(sae, model),
-            statistic=request.statistic,
-            positive=_features(answer["positive"]),
-            negative=_features(answer["negative"]),
-            n_positive=len(request.positive),
-            n_negative=len(request.negative),
-            **{name: answer[name] for name in ("tokens", "relabellings", "exact")},
-            reranked=False,
-            reason=None,
-        )
+        answer = context.inference.contrast(call)
+    positive, reason = _features(answer.positive), None
     if request.rerank is not None:
-        found.positive, found.reason = _reranked(context, sae.id, found.positive, request.rerank)
-        found.reranked = found.reason is None
-    del found.positive[request.top_k :], found.negative[request.top_k :]
-    shown = [*found.positive, *found.negative]
+        positive, reason = _reranked(context, sae.id, positive, request.rerank)
+    response = ContrastResponse(
+        sae=sae_summary(sae, model),
+        statistic=request.statistic,
+        positive=positive[: request.top_k],
+        negative=_features(answer.negative)[: request.top_k],
+        n_positive=len(request.positive),
+        n_negative=len(request.negative),
+        tokens=answer.tokens,
+        relabellings=answer.relabellings,
+        exact=answer.exact,
+        reranked=request.rerank is not None and reason is None,
+        reason=reason,
+    )
+    shown = [*response.positive, *response.negative]
     with transaction(context.engine) as session:
         labels = labels_of(session, sae.id, sorted({each.index for each in shown}))
     for each in shown:
         each.label = labels.get(each.index)
-    return found
+    return response
 
 
-def _features(told: Sequence[dict[str, Any]]) -> list[ContrastFeature]:
-    features = []
-    for rank, each in enumerate(told, start=1):
-        figures = {name: value for name, value in each.items() if name != "statistic"}
-        index = figures.pop("feature")
-        features.append(ContrastFeature(index=index, label=None, rank=rank, **figures))
-    return features
+def _features(differences: Sequence[Difference]) -> list[ContrastFeature]:
+    return [
+        ContrastFeature(
+            index=each.feature,
+            label=None,
+            rank=rank,
+            **each.model_dump(include=set(SetDifference.model_fields)),
+        )
+        for rank, each in enumerate(differences, start=1)
+    ]
 
 
 def _reranked(
-    context: AppContext, sae_id: uuid.UUID, features: list[ContrastFeature], asked: Rerank
+    context: AppContext, sae_id: uuid.UUID, features: list[ContrastFeature], wanted: Rerank
 ) -> tuple[list[ContrastFeature], str | None]:
     """The candidates in their new order, then the rest; or all as they were, and why."""
-    by_index = {each.index: each for each in features[: asked.candidates]}
-    order, reason = rerank(context, sae_id, list(by_index), asked.description)
+    by_index = {each.index: each for each in features[: wanted.candidates]}
+    order, reason = rerank(context, sae_id, list(by_index), wanted.description)
     if order is None:
         return features, reason
     for place in order:
         by_index[place.index].similarity = place.similarity
         by_index[place.index].rank_score = place.rank_score
-    rest = features[asked.candidates :]
+    rest = features[wanted.candidates :]
     return [by_index[place.index] for place in order] + rest, None

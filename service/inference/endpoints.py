@@ -7,11 +7,12 @@ from functools import partial
 from fastapi import Response
 
 from monosemy.specs.inference.activations import (
+    ActivationsCall,
     ActivationsRequest,
     ActivationsResponse,
+    TokenizeCall,
     TokenizeRequest,
     TokenizeResponse,
-    TokenText,
 )
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
@@ -21,9 +22,10 @@ from service.inference.service import (
     by_token,
     chosen_rows,
     find_saes,
+    host_spec,
     inference_problems,
-    prompt_body,
-    sae_body,
+    sae_call,
+    sae_place,
 )
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
@@ -53,18 +55,17 @@ def _activations(context: AppContext, request: ActivationsRequest) -> Activation
     # No transaction is held open while the model runs.
     with transaction(context.engine) as session:
         saes = find_saes(session, choices, several=request.saes is not None)
-    body = {
-        "model": saes[0][1].spec,
-        "saes": [
-            {**sae_body(sae), "features": choice.features}
-            for (sae, _), choice in zip(saes, choices, strict=True)
+    call = ActivationsCall(
+        model=host_spec(saes[0][1]),
+        saes=[
+            sae_call(sae, choice.features) for (sae, _), choice in zip(saes, choices, strict=True)
         ],
-        **prompt_body(request),
-        "top_k": request.top_k,
-    }
+        top_k=request.top_k,
+        **request.prompt(),
+    )
     with inference_problems():
-        answer = context.inference.activations(body)
-        tokens, chosen = by_token(answer), chosen_rows(answer, choices)
+        answer = context.inference.activations(call)
+    tokens, chosen = by_token(answer), chosen_rows(answer, choices)
     with transaction(context.engine) as session:
         add_labels(session, saes, tokens, chosen)
     summaries = [sae_summary(sae, model) for sae, model in saes]
@@ -91,13 +92,9 @@ def _tokenize(context: AppContext, request: TokenizeRequest) -> TokenizeResponse
             sae, model = find_sae(session, request.sae)
         else:
             model = find_model(session, str(request.model))
-    body = {
-        "model": model.spec,
-        "sae": None if sae is None else sae_body(sae),
-        **prompt_body(request),
-    }
+    call = TokenizeCall(
+        model=host_spec(model), sae=None if sae is None else sae_place(sae), **request.prompt()
+    )
     with inference_problems():
-        answer = context.inference.tokenize(body)
-        tokens = [TokenText(**token) for token in answer["tokens"]]
-        bos = None if answer["bos"] is None else TokenText(**answer["bos"])
-    return TokenizeResponse(model=model_brief(model), tokens=tokens, bos=bos)
+        answer = context.inference.tokenize(call)
+    return TokenizeResponse(model=model_brief(model), **dict(answer))

@@ -4,70 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from monosemy.specs import ModelSpec, parse_part
 from monosemy.specs.inference.activations import (
+    ActivationsAnswer,
     ChosenFeature,
     FiringFeature,
-    Prompted,
+    SaeCall,
     SaeChoice,
     TokenActivations,
 )
+from monosemy.specs.inference.prompts import FeatureIndices, SaePlace
 from service.database.tables import Model, Sae
 from service.features.repository import labels_of
 from service.inference.client import InferenceAway, InferenceFailed, InferenceRefused
-from service.kit.errors import InvalidRequest, Unavailable, Unprocessable, UpstreamFailed
+from service.kit.errors import (
+    DomainError,
+    InvalidRequest,
+    Unavailable,
+    Unprocessable,
+    UpstreamFailed,
+)
 from service.saes.repository import find_sae
 
-Found = tuple[Sae, Model]
+FoundSae = tuple[Sae, Model]
+
+
+def domain_error(error: InferenceAway | InferenceRefused) -> DomainError:
+    """What goes wrong at the inference server as an error of the domain: ``Unavailable`` where
+    another try may help, ``Unprocessable`` where the request is at fault, ``UpstreamFailed`` with
+    its reason where the server came upon an error."""
+    if isinstance(error, InferenceFailed):
+        title = "The inference server failed"
+        return UpstreamFailed(str(error), code="inference-failed", title=title)
+    if isinstance(error, InferenceAway):
+        return Unavailable("The inference server", str(error))
+    title = "The inference server refused this"
+    return Unprocessable(str(error), code="refused-by-inference", title=title)
 
 
 @contextmanager
 def inference_problems() -> Iterator[None]:
-    """Turns what goes wrong at the inference server into errors of the domain: ``Unavailable``
-    where another try may help, ``Unprocessable`` where the request is at fault, ``UpstreamFailed``
-    with its reason where the server came upon an error.  Answers of another form than agreed are
-    the server's."""
+    """Raises the ``domain_error`` of what goes wrong within."""
     try:
         yield
-    except InferenceFailed as error:
-        raise UpstreamFailed(
-            str(error), code="inference-failed", title="The inference server failed"
-        ) from error
-    except InferenceAway as error:
-        raise Unavailable("The inference server", str(error)) from error
-    except InferenceRefused as error:
-        raise Unprocessable(
-            str(error), code="refused-by-inference", title="The inference server refused this"
-        ) from error
-    except (KeyError, IndexError, TypeError, ValueError, ValidationError):
-        raise Unavailable(
-            "The inference server", "The inference server's answer is not what was agreed."
-        ) from None
+    except (InferenceAway, InferenceRefused) as error:
+        raise domain_error(error) from error
 
 
-def prompt_body(request: Prompted) -> dict[str, Any]:
-    """A text or chat as the inference server takes it."""
-    messages = request.messages
-    return {
-        "text": request.text,
-        "messages": None if messages is None else [each.model_dump() for each in messages],
-        "generation_prompt": request.generation_prompt,
-    }
+def host_spec(model: Model) -> ModelSpec:
+    """A host model as the inference server takes it."""
+    return parse_part(ModelSpec, model.spec)
 
 
-def sae_body(sae: Sae) -> dict[str, Any]:
+def sae_place(sae: Sae) -> SaePlace:
     """An SAE as the inference server takes it."""
     kept = {name: sae.provenance[name] for name in ("weights", "model") if name in sae.provenance}
-    return {"id": str(sae.id), "path": sae.path, "site": sae.site} | (
-        {"recorded": kept} if kept else {}
-    )
+    return SaePlace(id=str(sae.id), path=sae.path, site=sae.site, recorded=kept or None)
 
 
-def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[Found]:
+def sae_call(sae: Sae, features: FeatureIndices | None) -> SaeCall:
+    """An SAE that is to read a text."""
+    return SaeCall(**dict(sae_place(sae)), features=features)
+
+
+def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[FoundSae]:
     """Those chosen; 404 for one that is not there, 422 for features that it does not have and for
     SAEs of different host models."""
     found = [find_sae(session, each.sae) for each in choices]
@@ -85,11 +88,11 @@ def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> 
     return found
 
 
-def by_token(answer: dict[str, Any]) -> list[TokenActivations]:
+def by_token(answer: ActivationsAnswer) -> list[TokenActivations]:
     """Tokens with the features of all SAEs; labels are still to come."""
-    tokens = [TokenActivations(**token, features=[]) for token in answer["tokens"]]
-    for number, told in enumerate(answer["saes"]):
-        for token, features in zip(tokens, told["features"], strict=True):
+    tokens = [TokenActivations(**dict(token), features=[]) for token in answer.tokens]
+    for number, sae in enumerate(answer.saes):
+        for token, features in zip(tokens, sae.features, strict=True):
             token.features += [
                 FiringFeature(sae=number, index=index, activation=activation, label=None)
                 for index, activation in features
@@ -97,22 +100,18 @@ def by_token(answer: dict[str, Any]) -> list[TokenActivations]:
     return tokens
 
 
-def chosen_rows(answer: dict[str, Any], choices: Sequence[SaeChoice]) -> list[ChosenFeature]:
+def chosen_rows(answer: ActivationsAnswer, choices: Sequence[SaeChoice]) -> list[ChosenFeature]:
     """Features that were asked for; labels are still to come."""
-    tokens = len(answer["tokens"])
-    rows = []
-    for number, (told, choice) in enumerate(zip(answer["saes"], choices, strict=True)):
-        wanted = choice.features or []
-        for index, activations in zip(wanted, told["chosen"] or [], strict=True):
-            if len(activations) != tokens:
-                raise ValueError("an activation for each token")
-            rows.append(ChosenFeature(sae=number, index=index, label=None, activations=activations))
-    return rows
+    return [
+        ChosenFeature(sae=number, index=index, label=None, activations=activations)
+        for number, (sae, choice) in enumerate(zip(answer.saes, choices, strict=True))
+        for index, activations in zip(choice.features or [], sae.chosen or [], strict=True)
+    ]
 
 
 def add_labels(
     session: Session,
-    saes: Sequence[Found],
+    saes: Sequence[FoundSae],
     tokens: Sequence[TokenActivations],
     chosen: Sequence[ChosenFeature],
 ) -> None:

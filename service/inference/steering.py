@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from typing import Any
 
 from fastapi import Response
 from sqlalchemy.orm import Session
 
 from monosemy.specs.inference.steering import (
+    Ended,
+    EndEvent,
+    ErrorEvent,
+    PromptEvent,
+    Push,
     PushedFeature,
+    SteerCall,
     SteeredFeature,
+    SteerEvent,
+    SteeringBegun,
     SteerRequest,
     SteerResponse,
+    TokenEvent,
     WrittenText,
     WrittenToken,
+    event_json,
 )
 from monosemy.specs.rest.saes import SaeSummary
 from service.concurrency.streams import HeldStream, SharedGenerator, each_in
@@ -28,12 +35,12 @@ from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import Router, reads_only
 from service.features.repository import labels_of, max_activations
-from service.inference.client import InferenceAway, InferenceRefused, fault_for
-from service.inference.service import inference_problems, sae_body
+from service.inference.client import InferenceAway, InferenceMalformed, InferenceRefused
+from service.inference.service import domain_error, host_spec, inference_problems, sae_place
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
 from service.kit.errors import InvalidRequest
-from service.kit.problems import documented
+from service.kit.problems import documented, from_exception
 from service.saes.repository import find_sae
 from service.saes.views import sae_summary
 
@@ -63,7 +70,7 @@ async def steer(context: ContextDep, key: KeyId, request: SteerRequest) -> Respo
         places = context.lanes.inference
         begun = await places.run(partial(_begin, context, request))
         held.push_async_callback(places.run, begun.events.close)
-        stream = _event_stream(begun, each_in(places, chain([begun.first], begun.events)))
+        stream = _event_stream(begun, each_in(places, begun.events))
         return HeldStream(stream, "text/event-stream", held.pop_all())
 
 
@@ -73,8 +80,8 @@ class _Begun:
 
     sae: SaeSummary
     features: list[PushedFeature]
-    first: dict[str, Any]
-    events: SharedGenerator[dict[str, Any]]
+    first: PromptEvent
+    events: SharedGenerator[SteerEvent]
     """Those after the first.  Closing it has the inference server stop."""
 
 
@@ -82,7 +89,7 @@ def _written(context: AppContext, request: SteerRequest) -> SteerResponse:
     with inference_problems():
         begun = _begin(context, request)
         with closing(begun.events):
-            return _collected(begun.sae, begun.features, chain([begun.first], begun.events))
+            return _collected(begun.sae, begun.features, begun.first, begun.events)
 
 
 def _begin(context: AppContext, request: SteerRequest) -> _Begun:
@@ -91,24 +98,20 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
         sae, model = find_sae(session, request.sae)
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
         summary = sae_summary(sae, model)
-    body = {
-        "sae": sae_body(sae),
-        "model": model.spec,
-        "prompt": request.prompt,
-        "messages": [each.model_dump() for each in request.messages] if request.messages else None,
-        "pushes": [
-            {"latent": each.index, "strength": each.strength, "mode": each.mode} for each in pushed
-        ],
-        "writing": request.model_dump(
-            include={"new_tokens", "temperature", "seed", "where", "special_tokens", "logprobs"}
-        ),
-        "compare": request.compare,
-    }
+    call = SteerCall(
+        sae=sae_place(sae),
+        model=host_spec(model),
+        prompt=request.prompt,
+        messages=request.messages,
+        pushes=[Push(latent=each.index, strength=each.strength, mode=each.mode) for each in pushed],
+        writing=request.options(),
+        compare=request.compare,
+    )
     with inference_problems():
-        events = context.inference.steer(body)
-        first = next(events, None)
-        if first is None:
-            raise ValueError("no events")
+        events = context.inference.steer(call)
+        first = next(events)
+        if not isinstance(first, PromptEvent):
+            raise InferenceMalformed(f"event: '{first.event}' comes first")
     return _Begun(summary, pushed, first, SharedGenerator(events))
 
 
@@ -124,6 +127,8 @@ def _pushed(
         strength = each.strength
         if each.index >= d_sae:
             faults.append((f"features.{number}.index", f"the SAE has features 0 to {d_sae - 1}"))
+        elif each.mode == "ablate":
+            strength = 0.0
         elif each.unit == "max":
             found = largest.get(each.index)
             if not found:
@@ -143,46 +148,46 @@ def _pushed(
     return pushed
 
 
-@dataclass
-class _Text:
-    tokens: list[WrittenToken] = field(default_factory=list)
-
-    def ended(self, how: Any) -> WrittenText:
-        text = "".join(token.text for token in self.tokens)
-        return WrittenText(text=text, tokens=self.tokens, ended=how)
-
-
 def _collected(
-    sae: SaeSummary, features: list[PushedFeature], events: Iterable[dict[str, Any]]
+    sae: SaeSummary,
+    features: list[PushedFeature],
+    prompt: PromptEvent,
+    events: Iterable[SteerEvent],
 ) -> SteerResponse:
-    prompt = ""
-    rows = {"steered": _Text(), "plain": _Text()}
+    rows: dict[str, list[WrittenToken]] = {"steered": [], "plain": []}
     for event in events:
-        if event["event"] == "prompt":
-            prompt = event["text"]
-        elif event["event"] == "token":
-            kept = {name: event[name] for name in WrittenToken.model_fields}
-            rows[event["row"]].tokens.append(WrittenToken(**kept))
-        elif event["event"] == "error":
-            raise fault_for(int(event.get("status", 503)), str(event["detail"]))
-        elif event["event"] == "end":
-            plain = rows["plain"].ended(event["plain"]) if "plain" in event else None
-            steered = rows["steered"].ended(event["steered"])
+        if isinstance(event, TokenEvent):
+            kept = event.model_dump(include=set(WrittenToken.model_fields))
+            rows[event.row].append(WrittenToken(**kept))
+        elif isinstance(event, EndEvent):
+            plain = None if event.plain is None else _text(rows["plain"], event.plain)
             return SteerResponse(
-                sae=sae, features=features, prompt=prompt, steered=steered, plain=plain
+                sae=sae,
+                features=features,
+                prompt=prompt.text,
+                steered=_text(rows["steered"], event.steered),
+                plain=plain,
             )
     raise InferenceAway("The inference server broke off.")
 
 
-async def _event_stream(begun: _Begun, events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+def _text(tokens: list[WrittenToken], ended: Ended) -> WrittenText:
+    return WrittenText(text="".join(token.text for token in tokens), tokens=tokens, ended=ended)
+
+
+async def _event_stream(begun: _Begun, events: AsyncIterator[SteerEvent]) -> AsyncIterator[str]:
+    first = SteeringBegun(sae=begun.sae, features=begun.features, **dict(begun.first))
+    yield _block(first)
     try:
         async for event in events:
-            name = event.pop("event")
-            if name == "prompt":
-                event |= {
-                    "sae": begun.sae.model_dump(mode="json"),
-                    "features": [each.model_dump() for each in begun.features],
-                }
-            yield f"event: {name}\ndata: {json.dumps(event)}\n\n"
+            yield _block(event)
     except (InferenceAway, InferenceRefused) as error:
-        yield f"event: error\ndata: {json.dumps({'detail': str(error)})}\n\n"
+        yield _block(
+            ErrorEvent(detail=str(error), status=from_exception(domain_error(error)).status_code)
+        )
+
+
+def _block(event: SteerEvent) -> str:
+    """One server-sent event."""
+    data = event_json(event, exclude={"event"})
+    return f"event: {event.event}\ndata: {data}\n\n"

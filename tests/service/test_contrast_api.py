@@ -78,6 +78,7 @@ def test_features_come_with_names_and_figures(
             "id": str(library.sae),
             "path": "saes/demo",
             "site": "blocks.1.hook_resid_post",
+            "recorded": None,
         },
         "model": {"name": "tiny", "revision": None, "dtype": "float32", "device": "cpu"},
         **TEXTS,

@@ -57,6 +57,7 @@ def test_tokens_come_with_features_and_their_names(
                 "id": str(library.sae),
                 "path": "saes/demo",
                 "site": "blocks.1.hook_resid_post",
+                "recorded": None,
                 "features": None,
             }
         ],

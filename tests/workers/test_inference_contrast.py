@@ -68,7 +68,7 @@ def test_it_is_that_of_the_library(
     assert (found["relabellings"], found["exact"]) == (20, True)
     assert found["tokens"] == sum(len(row) - 1 for row in rows)
     for side in ("positive", "negative"):
-        by_feature = {each.feature: each.as_dict() for each in getattr(expected, side)}
+        by_feature = {each.feature: each.model_dump() for each in getattr(expected, side)}
         assert {each["feature"] for each in found[side]} == set(by_feature)
         for each in found[side]:
             assert each == pytest.approx(by_feature[each["feature"]], abs=1e-4, rel=1e-3)
@@ -134,7 +134,7 @@ def test_pooling_of_planted_codes() -> None:
         ({"negative": [""]}, "negative"),
         ({"positive": ["word " * 400]}, "1 to 255 can be read"),
         ({"statistic": "magic"}, "statistic"),
-        ({"positive": ["many words of it " * 12] * 600}, "can be contrasted"),
+        ({"positive": ["word"] * 65}, "at most 64 items"),
     ],
 )
 def test_what_cannot_be_contrasted(
@@ -143,3 +143,12 @@ def test_what_cannot_be_contrasted(
     answer = client.post("/contrast", json=body(planted, **changes))
     assert answer.status_code == 422, answer.text
     assert words in answer.json()["detail"]
+
+
+def test_too_many_tokens_in_all(
+    planted: Planted, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrasting, "MAX_CONTRAST_TOKENS", 500)
+    answer = client.post("/contrast", json=body(planted, positive=["many words of it " * 12] * 20))
+    assert answer.status_code == 422, answer.text
+    assert "500 can be contrasted" in answer.json()["detail"]

@@ -14,6 +14,7 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import save_sae
 from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec
+from monosemy.specs.inference.steering import PromptEvent, SteerEvent
 from service.settings import Settings
 from tests.support.loopback import loopback_client
 from tests.support.tiny_models import tiny_from
@@ -92,8 +93,8 @@ def test_an_error_of_any_type_is_told(
 def test_an_error_within_a_stream_ends_it_with_its_reason(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def events(*_args: Any) -> Iterator[dict[str, Any]]:
-        yield {"event": "prompt", "text": "x", "tokens": 1}
+    def events(*_args: Any) -> Iterator[SteerEvent]:
+        yield PromptEvent(text="x", tokens=1)
         raise error
 
     monkeypatch.setattr(InferenceEngine, "steer", events)

@@ -17,12 +17,13 @@ from monosemy.models import memory
 from monosemy.models.host import HostModel
 from monosemy.models.memory import machine_bytes
 from monosemy.saes.topk import TopKSAE
+from monosemy.specs.inference.activations import SaeCall
 from service.settings import Settings
 from tests.support.loopback import loopback_client
 from tests.support.planted_saes import Planted
 from workers import inference_engine
 from workers.inference import create_app
-from workers.inference_engine import InferenceEngine, SaeAt
+from workers.inference_engine import InferenceEngine
 from workers.memory import default_budget, file_bytes, weight_bytes
 from workers.prompts import Prompt
 
@@ -85,7 +86,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def read(engine: InferenceEngine, planted: Planted, *sites: str) -> dict[str, Any]:
     from monosemy.specs import ModelSpec
 
-    saes = [SaeAt(planted.sae(site)["path"], site) for site in sites]
+    saes = [SaeCall(id=site, path=planted.sae(site)["path"], site=site) for site in sites]
     prompt = Prompt("Grey whales", None)
     return engine.activations(ModelSpec.model_validate(planted.spec), saes, prompt, 4)
 

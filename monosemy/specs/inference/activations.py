@@ -1,48 +1,27 @@
-"""Live activations and token ids as the API takes and gives them."""
+"""Live activations and token ids: as the API takes and gives them, and as the inference server
+does."""
 
 from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.prompts import (
+    FeatureIndices,
+    Prompted,
+    SaeName,
+    SaePlace,
+    TokenText,
+)
 from monosemy.specs.part import Part
+from monosemy.specs.parts import ModelSpec
 from monosemy.specs.rest.saes import ModelBrief, SaeSummary
 
-MAX_CHARACTERS, MAX_MESSAGES, MAX_SAES = 20_000, 100, 8
+MAX_SAES = 8
 
-SaeName = Annotated[str, Field(min_length=1, max_length=200, examples=["demo"])]
-FeatureIndices = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=200)
-]
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class ChatMessage(Part):
-    role: str = Field(min_length=1, max_length=40, pattern=r"^[a-z_]+$", examples=["user"])
-    content: str = Field(max_length=MAX_CHARACTERS)
-
-
-class Prompted(Part):
-    """A text or a chat."""
-
-    text: str | None = Field(None, min_length=1, max_length=MAX_CHARACTERS)
-    """Read by the host model as one context; the server says so where that is too short."""
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)] | None = (
-        None
-    )
-    """A chat, put into the model's own template; or give `text`."""
-    generation_prompt: bool = False
-    """End a chat with what the template puts before the model's answer."""
-
-    @model_validator(mode="after")
-    def _a_text_or_a_chat(self) -> Self:
-        if (self.text is None) == (self.messages is None):
-            raise ValueError("give text or messages, one of them")
-        return self
+TopK = Annotated[int, Field(ge=1, le=100)]
 
 
 class SaeChoice(Part):
@@ -61,7 +40,7 @@ class ActivationsRequest(Prompted):
     """Id or unique name of the SAE."""
     saes: Annotated[list[SaeChoice], Field(min_length=1, max_length=MAX_SAES)] | None = None
     """Or several, all of one host model, which reads the text once."""
-    top_k: int = Field(5, ge=1, le=100)
+    top_k: TopK = 5
     """Strongest features given per token and SAE."""
     features: FeatureIndices | None = None
     """Only these features of `sae`, with what they do on every token; null takes all."""
@@ -81,7 +60,7 @@ class ActivationsRequest(Prompted):
         return list(self.saes or ())
 
 
-class FiringFeature(_Answer):
+class FiringFeature(Answer):
     sae: int
     """Which of `saes`, counted from 0."""
     index: int
@@ -90,18 +69,12 @@ class FiringFeature(_Answer):
     """Its best explanation's label, else its evidence label; null when it is not indexed."""
 
 
-class TokenText(_Answer):
-    id: int
-    text: str
-    """A character over several tokens stands whole at the first."""
-
-
 class TokenActivations(TokenText):
     features: list[FiringFeature]
     """SAE by SAE, strongest first."""
 
 
-class ChosenFeature(_Answer):
+class ChosenFeature(Answer):
     """A feature that was asked for, over the whole text."""
 
     sae: int
@@ -112,7 +85,7 @@ class ChosenFeature(_Answer):
     """On every token; 0 where it does not fire."""
 
 
-class ActivationsResponse(_Answer):
+class ActivationsResponse(Answer):
     """Top features of every token.  A BOS before the text is read and not shown."""
 
     sae: SaeSummary
@@ -121,6 +94,52 @@ class ActivationsResponse(_Answer):
     tokens: list[TokenActivations]
     chosen: list[ChosenFeature]
     """Those of `features`, in the order asked for; empty where none were."""
+
+
+class SaeCall(SaePlace):
+    """An SAE that is to read the text, by its place."""
+
+    features: FeatureIndices | None = None
+    """Only these, as far as they fire, with what they do on every token; null takes the
+    strongest."""
+
+
+class ActivationsCall(Prompted):
+    """What the API sends on."""
+
+    model: ModelSpec
+    saes: list[SaeCall] = Field(min_length=1, max_length=MAX_SAES)
+    top_k: TopK = 5
+
+
+class SaeActivations(Answer):
+    features: list[list[tuple[int, float]]]
+    """By token, index and activation of those that fire, strongest first."""
+    chosen: list[list[float]] | None
+    """For each feature asked for its activation on every token, 0 included; null where none was."""
+
+
+class ActivationsAnswer(Answer):
+    """What the inference server found."""
+
+    tokens: list[TokenText]
+    saes: list[SaeActivations]
+    """One for each of the call's."""
+
+    @model_validator(mode="after")
+    def _a_value_for_each_token(self) -> Self:
+        tokens = len(self.tokens)
+        for sae in self.saes:
+            rows = [sae.features, *(sae.chosen or ())]
+            if any(len(row) != tokens for row in rows):
+                raise ValueError(f"not one value for each of {tokens} tokens")
+        return self
+
+    def answers(self, call: ActivationsCall) -> bool:
+        """Whether there is an SAE for each of the call's, and a row for each feature asked for."""
+        asked = [None if each.features is None else len(each.features) for each in call.saes]
+        given = [None if each.chosen is None else len(each.chosen) for each in self.saes]
+        return asked == given
 
 
 class TokenizeRequest(Prompted):
@@ -138,7 +157,7 @@ class TokenizeRequest(Prompted):
         return self
 
 
-class TokenizeResponse(_Answer):
+class TokenizeResponse(Answer):
     """Tokens as the host model's own tokenizer cuts them."""
 
     model: ModelBrief
@@ -147,3 +166,18 @@ class TokenizeResponse(_Answer):
     bos: TokenText | None
     """What activations of that SAE read before a text; null for a chat, without an SAE, and where
     it was trained without."""
+
+
+class TokenizeCall(Prompted):
+    """What the API sends on."""
+
+    model: ModelSpec
+    sae: SaePlace | None = None
+    """For the BOS that it was trained with."""
+
+
+class TokenizeAnswer(Answer):
+    """What the inference server found."""
+
+    tokens: list[TokenText]
+    bos: TokenText | None

@@ -1,13 +1,15 @@
-"""Contrasts of texts as the API takes and gives them."""
+"""Contrasts of texts: as the API takes and gives them, and as the inference server does."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from monosemy.specs.inference.activations import SaeName
+from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.prompts import SaeName, SaePlace
 from monosemy.specs.part import Part
+from monosemy.specs.parts import ModelSpec
 from monosemy.specs.rest.saes import SaeSummary
 
 MAX_TEXTS, MAX_TEXT = 64, 4000
@@ -27,7 +29,32 @@ class Rerank(Part):
     """So many of the best by the statistic are ordered anew."""
 
 
-class ContrastRequest(Part):
+Pooling = Literal["mean", "max"]
+Statistic = Literal["standardised", "auroc", "share"]
+
+
+class TextSets(Part):
+    """Texts that have something, and texts like them that lack it."""
+
+    positive: ContrastTexts
+    negative: ContrastTexts
+    chat: bool = False
+    """Each text is a user's message, put into the model's own chat template."""
+    pooling: Pooling = "mean"
+    """A feature's value on a text: its mean or its maximum over the text's tokens."""
+    statistic: Statistic = "standardised"
+    """What features are ordered by and tested with. `standardised`: the difference of the means
+    over the standard deviation among all texts; at most 2. `auroc`: the chance that a positive text
+    has the larger value, ties counted 1/2; with few texts many features reach 1, some by chance, so
+    that its p-values are larger. `share`: the difference of the shares of texts on which the
+    feature fires at all."""
+
+    def sets(self) -> dict[str, Any]:
+        """The fields of ``TextSets`` alone, as another of its kind takes them."""
+        return {name: getattr(self, name) for name in TextSets.model_fields}
+
+
+class ContrastRequest(TextSets):
     """Texts that have something, and texts like them that lack it.
 
     Every text counts once, however long.  The more texts, and the more alike the two sets are in
@@ -37,34 +64,24 @@ class ContrastRequest(Part):
 
     sae: SaeName
     """Id or unique name of the SAE."""
-    positive: ContrastTexts
-    negative: ContrastTexts
-    chat: bool = False
-    """Each text is a user's message, put into the model's own chat template."""
-    pooling: Literal["mean", "max"] = "mean"
-    """A feature's value on a text: its mean or its maximum over the text's tokens."""
-    statistic: Literal["standardised", "auroc", "share"] = "standardised"
-    """What features are ordered by and tested with. `standardised`: the difference of the means
-    over the standard deviation among all texts; at most 2. `auroc`: the chance that a positive text
-    has the larger value, ties counted 1/2; with few texts many features reach 1, some by chance, so
-    that its p-values are larger. `share`: the difference of the shares of texts on which the
-    feature fires at all."""
     top_k: int = Field(20, ge=1, le=100)
     """Features given of each side."""
     rerank: Rerank | None = None
     """Order the features of the positive side by their explanations as well."""
 
 
-class ContrastFeature(BaseModel):
-    """A feature, and how its values on positive texts differ from those on negative ones."""
+class ContrastCall(TextSets):
+    """What the API sends on."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    sae: SaePlace
+    model: ModelSpec
+    top: int = Field(20, ge=1, le=200)
+    """Features of each side."""
 
-    index: int
-    label: str | None
-    """Its best explanation's label, else its evidence label; null when it is not indexed."""
-    rank: int
-    """By the statistic, from 1; ties go by the standardised difference."""
+
+class SetDifference(Answer):
+    """How one feature's values on positive texts differ from those on negative ones."""
+
     p_value: float
     """Family-wise: the share of relabellings of the texts under which the best of all features does
     at least as well towards this side. It is not changed by reranking."""
@@ -78,6 +95,37 @@ class ContrastFeature(BaseModel):
     share_positive: float
     """Share of the positive texts on which it fires at all."""
     share_negative: float
+
+
+class Difference(SetDifference):
+    """A feature as the inference server finds it."""
+
+    feature: int
+    """Index in the SAE."""
+    statistic: float
+    """That by which features are ordered, positives minus negatives; AUROC - 1/2 for `auroc`."""
+
+
+class ContrastAnswer(Answer):
+    """What the inference server found."""
+
+    positive: list[Difference]
+    """Largest statistic first; ties by the standardised difference, then by index."""
+    negative: list[Difference]
+    """Smallest statistic first."""
+    tokens: int
+    relabellings: int
+    exact: bool
+
+
+class ContrastFeature(SetDifference):
+    """A feature, and how its values on positive texts differ from those on negative ones."""
+
+    index: int
+    label: str | None
+    """Its best explanation's label, else its evidence label; null when it is not indexed."""
+    rank: int
+    """By the statistic, from 1; ties go by the standardised difference."""
     similarity: float | None = None
     """Greatest cosine of the description with an explanation of the feature, or with its evidence
     label where it has none; null unless reranked, or where it has neither."""
@@ -86,10 +134,8 @@ class ContrastFeature(BaseModel):
     similarity's; null unless reranked."""
 
 
-class ContrastResponse(BaseModel):
+class ContrastResponse(Answer):
     """Features that tell the two sets apart, best first."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     sae: SaeSummary
     statistic: str

@@ -1,51 +1,60 @@
-"""Steering as the API takes and gives it."""
+"""Steering: as the API takes and gives it, and as the inference server does."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from monosemy.specs.inference.activations import MAX_CHARACTERS, MAX_MESSAGES, ChatMessage
+from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.prompts import Messages, SaeName, SaePlace, Text
+from monosemy.specs.part import Latent, Part
+from monosemy.specs.parts import ModelSpec
 from monosemy.specs.rest.saes import SaeSummary
 
 MAX_STEERED, MAX_NEW_TOKENS = 50, 1024
 
+SteeringMode = Literal["add", "ablate", "clamp", "orthogonal"]
+TextName = Literal["steered", "plain"]
+Ended = Literal["stop", "length"]
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-
-class SteeredFeature(_Part):
+class SteeredFeature(Part):
     """One feature, pushed."""
 
     index: int = Field(ge=0, lt=2**31)
-    strength: float = Field(ge=-1e6, le=1e6, allow_inf_nan=False)
-    """How far; below 0 against it."""
+    strength: float = Field(ge=-1e6, le=1e6)
+    """How far; below 0 against it. It has no meaning for `ablate`."""
     unit: Literal["max", "activation"] = "max"
     """`max`: times the feature's maximum over the indexed text; `activation`: as it stands."""
-    mode: Literal["add", "orthogonal", "clamp"] = "add"
+    mode: SteeringMode = "add"
     """`add`: so much of its decoder row is added. `orthogonal`: the stream's part along that row is
     replaced by so much. `clamp`: the feature's own part of the reconstruction is replaced by so
-    much, wherever it fires or not; what the SAE does not explain stays."""
+    much, wherever it fires or not; what the SAE does not explain stays. `ablate`: that part is taken
+    out."""
 
 
-class SteerRequest(_Part):
-    """A text to be written on, with features pushed and without."""
+class Beginning(Part):
+    """A text or a chat to go on from."""
 
-    sae: str = Field(min_length=1, max_length=200, examples=["demo"])
-    """Id or unique name of the SAE."""
-    features: list[SteeredFeature] = Field(min_length=1, max_length=MAX_STEERED)
-    """All of them at once, each computed from the activations as they were."""
-    prompt: str | None = Field(None, min_length=1, max_length=MAX_CHARACTERS)
+    prompt: Text | None = None
     """A text to go on from; or give `messages`."""
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)] | None = (
-        None
-    )
+    messages: Messages | None = None
     """A chat, put into the model's own template."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give a prompt or messages, one of them")
+        return self
+
+
+class WritingOptions(Part):
+    """How to write on."""
+
     new_tokens: int = Field(64, ge=1, le=MAX_NEW_TOKENS)
     """At most so many."""
-    temperature: float = Field(0.7, ge=0, le=10, allow_inf_nan=False)
+    temperature: float = Field(0.7, ge=0, le=10)
     """0 takes the likeliest token each time."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Both texts are sampled with the same noise."""
@@ -55,29 +64,54 @@ class SteerRequest(_Part):
     """Push at special tokens too, such as a chat template's."""
     logprobs: int = Field(0, ge=0, le=20)
     """So many likeliest tokens are told with each new one."""
+
+
+class SteerRequest(WritingOptions, Beginning):
+    """A text to be written on, with features pushed and without."""
+
+    sae: SaeName
+    """Id or unique name of the SAE."""
+    features: list[SteeredFeature] = Field(min_length=1, max_length=MAX_STEERED)
+    """All of them at once, each computed from the activations as they were."""
     compare: bool = True
     """Also write on without pushing."""
     stream: bool = False
     """Server-sent events as tokens come, instead of one answer at the end."""
 
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give a prompt or messages, one of them")
-        return self
+    def options(self) -> WritingOptions:
+        return WritingOptions(**self.model_dump(include=set(WritingOptions.model_fields)))
 
 
-class PushedFeature(_Part):
+class Push(Part):
+    """One latent, pushed."""
+
+    latent: Latent
+    strength: float
+    """As an activation."""
+    mode: SteeringMode = "add"
+
+
+class SteerCall(Beginning):
+    """What the API sends on."""
+
+    sae: SaePlace
+    model: ModelSpec
+    pushes: list[Push] = Field(min_length=1, max_length=MAX_STEERED)
+    writing: WritingOptions = WritingOptions()
+    compare: bool = True
+
+
+class PushedFeature(Answer):
     """What was pushed, and how far."""
 
     index: int
     label: str | None
     strength: float
     """As an activation."""
-    mode: str
+    mode: SteeringMode
 
 
-class TokenChance(_Part):
+class TokenChance(Answer):
     id: int
     text: str
     logprob: float
@@ -90,14 +124,14 @@ class WrittenToken(TokenChance):
     """The likeliest in its place."""
 
 
-class WrittenText(_Part):
+class WrittenText(Answer):
     text: str
     tokens: list[WrittenToken]
-    ended: Literal["stop", "length"]
+    ended: Ended
     """`stop` where the model ended it itself."""
 
 
-class SteerResponse(_Part):
+class SteerResponse(Answer):
     """What the model wrote."""
 
     sae: SaeSummary
@@ -107,3 +141,58 @@ class SteerResponse(_Part):
     steered: WrittenText
     plain: WrittenText | None
     """Without pushing; null where nobody asked for it."""
+
+
+class PromptEvent(Answer):
+    """The prompt has been read."""
+
+    event: Literal["prompt"] = "prompt"
+    text: str
+    """As the model read it."""
+    tokens: int
+
+
+class TokenEvent(WrittenToken):
+    """A token has been written."""
+
+    event: Literal["token"] = "token"
+    row: TextName
+    """In which of the texts."""
+    last: bool
+    """Whether its text ends with it."""
+
+
+class EndEvent(Answer):
+    """All is written: how each text ended."""
+
+    event: Literal["end"] = "end"
+    steered: Ended
+    plain: Ended | None = None
+    """Null where nobody asked for it."""
+
+
+class ErrorEvent(Answer):
+    """The stream cannot go on."""
+
+    event: Literal["error"] = "error"
+    detail: str
+    status: int = Field(503, ge=400, lt=600)
+    """What the answer's status would have been, had it not been sent already."""
+
+
+SteerEvent = Annotated[
+    PromptEvent | TokenEvent | EndEvent | ErrorEvent, Field(discriminator="event")
+]
+STEER_EVENT: TypeAdapter[PromptEvent | TokenEvent | EndEvent | ErrorEvent] = TypeAdapter(SteerEvent)
+
+
+def event_json(event: PromptEvent | TokenEvent | EndEvent | ErrorEvent, **options: Any) -> str:
+    """One line; of a text that nobody asked for it says nothing."""
+    return event.model_dump_json(exclude_none=isinstance(event, EndEvent), **options)
+
+
+class SteeringBegun(PromptEvent):
+    """The API's first event: the prompt, and what is pushed."""
+
+    sae: SaeSummary
+    features: list[PushedFeature]

@@ -1,0 +1,199 @@
+"""Every body of the inference contract, requests, calls and answers, is strict, wherever one looks:
+a property over all models and all their places."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import math
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import monosemy.specs.inference
+from monosemy.specs.inference.answer import Answer, parse_answer
+from monosemy.specs.part import Part
+
+SAE = {"id": "x", "path": "saes/x", "site": "blocks.1.hook_resid_post"}
+MODEL = {"name": "tiny"}
+CHAT = [{"role": "user", "content": "Hello"}]
+FEATURE = {"index": 3, "strength": 1.5, "unit": "max", "mode": "add"}
+WRITING = {
+    **{"new_tokens": 3, "temperature": 0.5, "seed": 1, "where": "new"},
+    **{"special_tokens": False, "logprobs": 2},
+}
+SETS = {"positive": ["a"], "negative": ["b"], "chat": False, "pooling": "max", "statistic": "share"}
+RERANK = {"description": "whales", "candidates": 10}
+SUMMARY = {
+    "id": "7c6bd7d2-7b87-4f2f-8c3b-0f6ff6e1b9f4",
+    "name": "demo",
+    "model": {
+        "id": "7c6bd7d2-7b87-4f2f-8c3b-0f6ff6e1b9f4",
+        **{"name": "m", "architecture": None, "n_layers": 1, "d_model": 2, "d_vocab": 3},
+    },
+    **{"site": SAE["site"], "architecture": "topk", "d_in": 2, "d_sae": 4},
+    **{"metrics": {}, "index": None, "created_at": "2026-01-01T00:00:00Z"},
+}
+TOKEN = {"id": 2, "text": " x"}
+CHANCE = {"id": 2, "text": " x", "logprob": -0.5}
+FIRING = {"sae": 0, "index": 3, "activation": 1.5, "label": None}
+CHOSEN = {"sae": 0, "index": 3, "label": None, "activations": [1.5]}
+BETWEEN = {
+    **{"p_value": 0.5, "auroc": 0.5, "standardised": 0.1, "mean_positive": 1.0},
+    **{"mean_negative": 0.5, "share_positive": 1.0, "share_negative": 0.5},
+}
+DIFFERENCE = {**BETWEEN, "feature": 3, "statistic": 0.2}
+CONTRASTED = {**BETWEEN, "index": 3, "label": None, "rank": 1, "similarity": 0.5, "rank_score": 0.1}
+PUSHED = {"index": 3, "label": None, "strength": 1.5, "mode": "add"}
+WRITTEN = {**CHANCE, "top": [CHANCE]}
+TEXT = {"text": " x", "tokens": [WRITTEN], "ended": "stop"}
+READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]]}
+PROMPT = {"event": "prompt", "text": "x", "tokens": 1}
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "ChatMessage": CHAT[0],
+    "Prompted": {"messages": CHAT, "generation_prompt": True},
+    "SaePlace": SAE,
+    "SaeCall": {**SAE, "features": [3]},
+    "SaeChoice": {"sae": "demo", "features": [3]},
+    "ActivationsRequest": {"text": "x", "saes": [{"sae": "demo", "features": [3]}], "top_k": 3},
+    "ActivationsCall": {"model": MODEL, "saes": [{**SAE, "features": [3]}], "text": "x",
+                        "top_k": 3},
+    "TokenizeRequest": {"model": "tiny", "messages": CHAT},
+    "TokenizeCall": {"model": MODEL, "sae": SAE, "text": "x"},
+    "TextSets": SETS,
+    "Rerank": RERANK,
+    "ContrastRequest": {**SETS, "sae": "demo", "top_k": 3, "rerank": RERANK},
+    "ContrastCall": {**SETS, "sae": SAE, "model": MODEL, "top": 3},
+    "SteeredFeature": FEATURE,
+    "Beginning": {"messages": CHAT},
+    "WritingOptions": WRITING,
+    "SteerRequest": {**WRITING, "sae": "demo", "prompt": "x", "features": [FEATURE],
+                     "compare": True, "stream": False},
+    "Push": {"latent": 3, "strength": 1.5, "mode": "clamp"},
+    "SteerCall": {"sae": SAE, "model": MODEL, "prompt": "x", "writing": WRITING,
+                  "pushes": [{"latent": 3, "strength": 1.5}], "compare": True},
+    "EmbedCall": {"texts": ["x"]},
+    "TokenText": TOKEN,
+    "FiringFeature": FIRING,
+    "TokenActivations": {**TOKEN, "features": [FIRING]},
+    "ChosenFeature": CHOSEN,
+    "ActivationsResponse": {"sae": SUMMARY, "saes": [SUMMARY], "chosen": [CHOSEN],
+                            "tokens": [{**TOKEN, "features": [FIRING]}]},
+    "SaeActivations": READING,
+    "ActivationsAnswer": {"tokens": [TOKEN], "saes": [READING]},
+    "TokenizeResponse": {"model": SUMMARY["model"], "tokens": [TOKEN], "bos": TOKEN},
+    "TokenizeAnswer": {"tokens": [TOKEN], "bos": TOKEN},
+    "SetDifference": BETWEEN,
+    "Difference": DIFFERENCE,
+    "ContrastAnswer": {"positive": [DIFFERENCE], "negative": [], "tokens": 3, "relabellings": 6,
+                       "exact": True},
+    "ContrastFeature": CONTRASTED,
+    "ContrastResponse": {"sae": SUMMARY, "statistic": "share", "positive": [CONTRASTED],
+                         "negative": [], "n_positive": 1, "n_negative": 1, "tokens": 3,
+                         "relabellings": 6, "exact": True, "reranked": False, "reason": None},
+    "PushedFeature": PUSHED,
+    "TokenChance": CHANCE,
+    "WrittenToken": WRITTEN,
+    "WrittenText": TEXT,
+    "SteerResponse": {"sae": SUMMARY, "features": [PUSHED], "prompt": "x", "steered": TEXT,
+                      "plain": TEXT},
+    "PromptEvent": PROMPT,
+    "TokenEvent": {**WRITTEN, "event": "token", "row": "plain", "last": True},
+    "EndEvent": {"event": "end", "steered": "stop", "plain": "length"},
+    "ErrorEvent": {"event": "error", "detail": "x", "status": 500},
+    "SteeringBegun": {**PROMPT, "sae": SUMMARY, "features": [PUSHED]},
+    "EmbedAnswer": {"embeddings": [[0.5, 1.0]]},
+    "ServerHealth": {"status": "ok"},
+}  # fmt: skip
+
+
+def models() -> dict[str, type[BaseModel]]:
+    """Every model that the contract's modules define."""
+    kinds: dict[str, type[BaseModel]] = {}
+    package = monosemy.specs.inference
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            own = isinstance(value, type) and value.__module__ == info.name
+            if own and issubclass(value, BaseModel) and value is not Answer:
+                kinds[name] = value
+    return kinds
+
+
+MODELS = models()
+
+
+def read(model: type[BaseModel], data: Any) -> BaseModel:
+    """As it comes over the wire."""
+    if issubclass(model, Answer):
+        return parse_answer(model, json.dumps(data))
+    return model.model_validate(data)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Everything within, with its path."""
+    yield path, value
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from places(item, (*path, name))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from places(item, (*path, number))
+
+
+def changed(data: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    data = copy.deepcopy(data)
+    place = data
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return data
+
+
+def test_every_model_has_its_example() -> None:
+    assert set(MODELS) == set(EXAMPLES)
+    assert all(issubclass(model, Part | Answer) for model in MODELS.values())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_model_is_strict_in_every_place(name: str) -> None:
+    model, example = MODELS[name], EXAMPLES[name]
+    read(model, example)
+    summaries = ("sae", "saes", "model")  # of the service's own making: not read strictly
+    for path, value in places(example):
+        summary = issubclass(model, Answer) and path and path[0] in summaries
+        if summary and not isinstance(example[path[0]], int):
+            continue
+        wrong: list[Any] = []
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            wrong = [True, False, math.nan, math.inf, -math.inf, "many", None, [], {}]
+            optional = ("similarity", "rank_score")
+            wrong = [each for each in wrong if each is not None or path[-1] not in optional]
+        elif isinstance(value, bool):
+            wrong = ["perhaps", 7, 0.5, [], {}]
+        elif isinstance(value, str):
+            wrong = [7, True, [], {}]
+        elif isinstance(value, dict):
+            wrong = [{**value, "surplus": 1}, [], 7, True]
+        elif isinstance(value, list):
+            wrong = [7, True, "x", {}]
+        for each in wrong:
+            data = changed(example, path, each)
+            with pytest.raises(ValidationError):
+                read(model, data)
+                pytest.fail(f"{name} takes {each!r} at {path}")
+
+
+def test_the_bodies_that_were_once_accepted() -> None:
+    feature = {"index": True, "strength": True}
+    body = {"sae": "demo", "prompt": "x", "features": [feature], "new_tokens": True}
+    with pytest.raises(ValidationError) as caught:
+        MODELS["SteerRequest"].model_validate(body)
+    assert {error["type"] for error in caught.value.errors()} == {"no_number"}
