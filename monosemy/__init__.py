@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from monosemy.client import Client
     from monosemy.formats.saelens import load_sae, save_sae
     from monosemy.index.reader import IndexReader
     from monosemy.labels import explain, open_index, score
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from monosemy.workspace import Workspace
 
 _HOME = {
+    "Client": "monosemy.client",
     "SAE": "monosemy.saes.base",
     "HostModel": "monosemy.models.host",
     "IndexReader": "monosemy.index.reader",
@@ -49,6 +51,7 @@ _HOME = {
 
 __all__ = [
     "SAE",
+    "Client",
     "HostModel",
     "IndexReader",
     "PipelineResult",

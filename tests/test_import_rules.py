@@ -54,7 +54,7 @@ for module in pkgutil.walk_packages(service.__path__, "service."):
     importlib.import_module(module.name)
 import monosemy.specs, monosemy.index.reader, monosemy.index.packing
 import monosemy.data.token_bytes, monosemy.data.splits, monosemy.interp.statistics.rates
-import monosemy.interp.registry
+import monosemy.interp.registry, monosemy.client
 print("imported")
 """
 

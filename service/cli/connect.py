@@ -7,6 +7,7 @@ from service.settings import Settings
 
 
 def connect() -> Client:
-    """A client with the configured address and key."""
+    """A client with the configured address and key, which does not wait for a busy service."""
     settings = Settings()
-    return Client(settings.url, settings.api_key)
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Client(settings.url, key, patience=0)

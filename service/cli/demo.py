@@ -81,7 +81,8 @@ def demo(
     console.rule("[bold]monosemy demo")
     console.print(f"Everything is kept in {settings.home}\n", highlight=False, soft_wrap=True)
     with sigterm_as_interrupt(), Stack(settings, on_event=tell) as stack:
-        client = Client(stack.addresses.url, settings.api_key)
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        client = Client(stack.addresses.url, key, patience=0)
         try:
             run = run_pipeline(client, SMALL if small else FULL, console)
             if run["state"] != "succeeded":

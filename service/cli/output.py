@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monosemy.errors import MonosemyError, SpecError
-from service.cli.client import FAILED, USAGE, ApiError
+from service.cli.client import FAILED, USAGE, ApiError, exit_code_of
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad usage or spec, 3 service unreachable, 4 not found, "
@@ -95,7 +95,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except ApiError as error:
-            fail(str(error), error.exit_code)
+            fail(str(error), exit_code_of(error))
         except SpecError as error:
             fail(
                 "\n".join(f"{path}: {text}" if path else text for path, text in error.problems),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import FAILED, ApiError, Client
+from monosemy.client import SteerStream
+from monosemy.specs.inference.steering import SteeringBegun, TokenEvent
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, out, print_json, printable, readable_errors, say
 from service.cli.saes import SaeArgument
@@ -24,7 +24,7 @@ def steer(
         list[str],
         typer.Option("--feature", "-f", help="INDEX=STRENGTH, such as 42=1.5; repeatable."),
     ],
-    mode: Annotated[str, typer.Option(help="add, orthogonal or clamp.")] = "add",
+    mode: Annotated[str, typer.Option(help="add, ablate, clamp or orthogonal.")] = "add",
     unit: Annotated[
         str, typer.Option(help="max: times the feature's maximum; activation: as it stands.")
     ] = "max",
@@ -39,8 +39,8 @@ def steer(
 
     Example: monosemy steer demo "Once upon a time" --feature 42=1.5 --feature 7=-1
     """
+    client = connect()
     asked: dict[str, Any] = {
-        "sae": sae,
         "features": [_feature(each, mode, unit) for each in features],
         "new_tokens": tokens,
         "temperature": temperature,
@@ -48,11 +48,11 @@ def steer(
         "compare": compare,
         **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
     }
-    client = connect()
     if as_json:
-        print_json(client.post("/inference/steer", asked))
-    else:
-        _show(client, asked)
+        print_json(client.inference.steered(sae, **asked).model_dump(mode="json"))
+        return
+    with client.inference.steer(sae, **asked) as events:
+        _show(events)
 
 
 def _feature(told: str, mode: str, unit: str) -> dict[str, Any]:
@@ -62,28 +62,19 @@ def _feature(told: str, mode: str, unit: str) -> dict[str, Any]:
     return {"index": int(match[1]), "strength": float(match[2]), "mode": mode, "unit": unit}
 
 
-def _show(client: Client, asked: dict[str, Any]) -> None:
+def _show(events: SteerStream) -> None:
     """The steered text as it comes, then the other."""
     plain: list[str] = []
-    with client.stream_post("/inference/steer", {**asked, "stream": True}) as response:
-        name = ""
-        for line in response.iter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            if not line.startswith("data: "):
-                continue
-            told = json.loads(line.removeprefix("data: "))
-            if name == "prompt":
-                for each in told["features"]:
-                    label = printable(each["label"] or "")
-                    say(f"feature {each['index']} {label}: {each['mode']} {each['strength']:.2f}")
-                out.print("\nsteered", style="bold")
-            elif name == "token" and told["row"] == "steered":
-                out.print(printable(told["text"]), end="", markup=False, highlight=False)
-            elif name == "token":
-                plain.append(told["text"])
-            elif name == "error":
-                raise ApiError(told["detail"], FAILED)
+    for event in events:
+        if isinstance(event, SteeringBegun):
+            for each in event.features:
+                label = printable(each.label or "")
+                say(f"feature {each.index} {label}: {each.mode} {each.strength:.2f}")
+            out.print("\nsteered", style="bold")
+        elif isinstance(event, TokenEvent) and event.row == "steered":
+            out.print(printable(event.text), end="", markup=False, highlight=False)
+        elif isinstance(event, TokenEvent):
+            plain.append(event.text)
     out.print()
     if plain:
         out.print("\nplain", style="bold")

@@ -7,18 +7,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from monosemy.client.runs import follow
 from monosemy.progress_text import bar_width, describe, is_due, shows_bars
 from monosemy.specs.run_states import ENDED
-from service.cli.client import UNREACHABLE, ApiError, Client, segment
+from service.cli.client import Client, segment
 from service.cli.output import plain, print_json_line, printable, say
-
-_RETRY_SECONDS = 2.0
-_GIVE_UP_SECONDS = 120.0
-"""The service may be started anew while a run is followed; after so long it is taken for gone."""
 
 
 def watch_run(
@@ -44,35 +40,8 @@ def watch_run(
 
 def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
     """Every event of the run from the first on, over however many connections it takes."""
-    path = f"/runs/{segment(run_id)}"
-    last: str | None = None
-    lost: float | None = None
-    while True:
-        headers = {"Last-Event-ID": last} if last else {}
-        try:
-            with client.stream(f"{path}/events", headers) as response:
-                if response.status_code == 204:
-                    return
-                lost, seen = None, last
-                for line in response.iter_lines():
-                    if line.startswith("id:"):
-                        seen = line[3:].strip()
-                    elif line.startswith("data:"):
-                        event = json.loads(line[5:])
-                        last = seen  # only now: the connection may break between the two lines
-                        yield event
-            if client.get(path)["state"] in ENDED:
-                return
-        except (httpx.HTTPError, ApiError) as error:
-            fault = client.unreachable(error) if isinstance(error, httpx.HTTPError) else error
-            if fault.exit_code != UNREACHABLE:
-                raise
-            if lost is None:
-                lost = time.monotonic()
-                say("The connection is lost; trying again.")
-            elif time.monotonic() - lost > _GIVE_UP_SECONDS:
-                raise fault from None
-            time.sleep(_RETRY_SECONDS)
+    for data in follow(client, run_id, lambda: say("The connection is lost; trying again.")):
+        yield json.loads(data)
 
 
 def _title(kind: str, data: dict[str, Any]) -> str:

@@ -53,10 +53,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         bodies.append(json.loads(request.content))
         return httpx.Response(200, json=ANSWERS[request.url.path.rpartition("/")[2]])
 
-    client = Client("http://service.test")
-    client._http = httpx.Client(
-        base_url="http://service.test/api/v1", transport=httpx.MockTransport(answer)
-    )
+    client = Client("http://service.test", transport=httpx.MockTransport(answer))
     monkeypatch.setattr(inference, "connect", lambda: client)
     return bodies
 

@@ -14,12 +14,27 @@ from service.cli.client import Client
 from service.cli.main import app
 
 KINGS = {"index": 4, "label": "kings", "mode": "add", "strength": 6.0}
+ID = "7c6bd7d2-7b87-4f2f-8c3b-0f6ff6e1b9f4"
+MODEL = {"id": ID, "name": "m", "architecture": None, "n_layers": 1, "d_model": 2, "d_vocab": 3}
+SAE = {
+    **{"id": ID, "name": "demo", "model": MODEL, "site": "blocks.1.hook_resid_post"},
+    **{"architecture": "topk", "d_in": 2, "d_sae": 8, "metrics": {}, "index": None},
+    "created_at": "2026-01-01T00:00:00Z",
+}
+
+
+def token(row: str, text: str) -> tuple[str, dict[str, Any]]:
+    return "token", {"row": row, "text": text, "id": 5, "logprob": -0.5, "top": [], "last": False}
+
+
 EVENTS = [
-    ("prompt", {"text": "Once", "features": [KINGS]}),
-    ("token", {"row": "steered", "text": " upon"}),
-    ("token", {"row": "plain", "text": " more"}),
-    ("token", {"row": "steered", "text": " [red]a king\x1b[0m"}),
+    ("prompt", {"text": "Once", "tokens": 1, "sae": SAE, "features": [KINGS]}),
+    token("steered", " upon"),
+    token("plain", " more"),
+    token("steered", " [red]a king\x1b[0m"),
 ]
+TEXT = {"text": "x", "tokens": [], "ended": "stop"}
+WHOLE = {"sae": SAE, "features": [KINGS], "prompt": "Once", "steered": TEXT, "plain": None}
 
 
 @pytest.fixture
@@ -30,17 +45,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def answer(request: httpx.Request) -> httpx.Response:
         bodies.append(json.loads(request.content))
         if not bodies[-1].get("stream"):
-            return httpx.Response(200, json={"steered": {"text": "x"}})
+            return httpx.Response(200, json=WHOLE)
         end = (
             [("end", {"steered": "stop"})] if len(bodies) == 1 else [("error", {"detail": "gone"})]
         )
         text = "".join(f"event: {n}\ndata: {json.dumps(d)}\n\n" for n, d in [*EVENTS, *end])
         return httpx.Response(200, text=text)
 
-    client = Client("http://service.test")
-    client._http = httpx.Client(
-        base_url="http://service.test/api/v1", transport=httpx.MockTransport(answer)
-    )
+    client = Client("http://service.test", transport=httpx.MockTransport(answer))
     monkeypatch.setattr(steering, "connect", lambda: client)
     return bodies
 
@@ -57,18 +69,18 @@ def test_beside_are_shown(sent: list[dict[str, Any]]) -> None:
     assert plain.strip() == "more"
     assert "feature 4 kings: add 6.00" in ended.stderr
     (body,) = sent
-    assert body["messages"] == [{"role": "user", "content": "Once"}] and "prompt" not in body
+    assert body["messages"] == [{"role": "user", "content": "Once"}] and body["prompt"] is None
     assert body["features"] == [
         {"index": 4, "strength": 1.5, "mode": "clamp", "unit": "max"},
         {"index": 7, "strength": -2.0, "mode": "clamp", "unit": "max"},
     ]
     broken = steer("-f", "4=1")
-    assert broken.exit_code == 1 and "gone" in broken.stderr
+    assert broken.exit_code == 3 and "gone" in broken.stderr
 
 
 def test_machines_get_json(sent: list[dict[str, Any]]) -> None:
-    assert json.loads(steer("-f", "4=1", "--json").stdout) == {"steered": {"text": "x"}}
-    assert "stream" not in sent[0]
+    assert json.loads(steer("-f", "4=1", "--json").stdout) == WHOLE
+    assert sent[0]["stream"] is False
 
 
 @pytest.mark.parametrize("told", ["4", "4=", "x=1", "4=1e9", "4=nan", "-4=1"])

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from monosemy.client import runs
 from service.cli import watch
-from service.cli.client import UNREACHABLE, ApiError, Client
+from service.cli.client import UNREACHABLE, ApiError, Client, exit_code_of
 from service.cli.watch import watch_run
 
 
@@ -131,13 +132,13 @@ def test_a_terminal_gets_one_bar_for_each_stage() -> None:
 def test_a_service_that_stays_away_ends_the_watching(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(watch, "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(watch, "_GIVE_UP_SECONDS", 0.2)
+    monkeypatch.setattr(runs, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(runs, "GIVE_UP_SECONDS", 0.2)
     service = Service(lives=1)
     with serving(service) as client:
         following = watch.events(client, "r")
         assert next(following)["id"] == 1
     with pytest.raises(ApiError, match="does not answer") as caught:
         list(following)
-    assert caught.value.exit_code == UNREACHABLE
+    assert exit_code_of(caught.value) == UNREACHABLE
     assert "trying again" in capsys.readouterr().err

@@ -30,8 +30,8 @@ class SteeredFeature(Part):
     mode: SteeringMode = "add"
     """`add`: so much of its decoder row is added. `orthogonal`: the stream's part along that row is
     replaced by so much. `clamp`: the feature's own part of the reconstruction is replaced by so
-    much, wherever it fires or not; what the SAE does not explain stays. `ablate`: that part is taken
-    out."""
+    much, wherever it fires or not; what the SAE does not explain stays. `ablate`: that part is
+    taken out."""
 
 
 class Beginning(Part):

@@ -1,0 +1,127 @@
+"""A typed client of the REST API, for notebooks and programs; no torch.
+
+    with monosemy.Client("http://127.0.0.1:8420", key="...") as client:
+        run = client.runs.wait(client.runs.submit({"kind": "pipeline", "name": "mine"}))
+
+What it takes and gives are the models that the service itself is built of (``monosemy.specs``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from types import TracebackType
+
+import httpx
+
+from monosemy.client.errors import (
+    ApiError,
+    Conflict,
+    InvalidRequest,
+    NotAuthorised,
+    NotFound,
+    NotMonosemy,
+    ServerFault,
+    ServiceUnreachable,
+    TryLater,
+)
+from monosemy.client.inference import Inference, SteerStream
+from monosemy.client.library import (
+    Explanations,
+    Exports,
+    Features,
+    Models,
+    SAEs,
+    Scores,
+)
+from monosemy.client.lists import Lists
+from monosemy.client.runs import RunFailed, Runs
+from monosemy.client.transport import Transport, segment
+from monosemy.specs.rest.search import SearchResults
+
+PATIENCE_SECONDS = 60.0
+
+__all__ = [
+    "ApiError",
+    "Client",
+    "Conflict",
+    "InvalidRequest",
+    "NotAuthorised",
+    "NotFound",
+    "NotMonosemy",
+    "RunFailed",
+    "ServerFault",
+    "ServiceUnreachable",
+    "SteerStream",
+    "TryLater",
+    "segment",
+]
+
+
+class Client(Transport):
+    """The service at ``url``; thread-safe.  Whatever fails is an ``ApiError``.
+
+    Addresses that have no method here are reached by ``get``, ``post``, ``put``, ``patch`` and
+    ``delete``, which take and give plain JSON.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """``url`` and ``key``: by default ``MONOSEMY_URL``, else this machine, and
+        ``MONOSEMY_API_KEY``.  ``patience``: seconds for which a call that may be repeated is sent
+        again while the service is busy."""
+        super().__init__(
+            url or os.environ.get("MONOSEMY_URL") or "http://127.0.0.1:8420",
+            key or os.environ.get("MONOSEMY_API_KEY") or None,
+            patience=patience,
+            transport=transport,
+        )
+        self.runs = Runs(self)
+        self.models = Models(self)
+        self.saes = SAEs(self)
+        self.features = Features(self)
+        self.explanations = Explanations(self)
+        self.scores = Scores(self)
+        self.lists = Lists(self)
+        self.inference = Inference(self)
+        self.exports = Exports(self)
+
+    def search(
+        self,
+        q: str,
+        *,
+        sae: str | Sequence[str] | None = None,
+        model: str | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        limit: int = 20,
+    ) -> SearchResults:
+        """Features by what they are about: by meaning, by words, by spelling."""
+        return self.call(
+            SearchResults,
+            "GET",
+            "/search",
+            q=q,
+            sae=[sae] if isinstance(sae, str) else sae and list(sae),
+            model=model,
+            min_density=min_density,
+            max_density=max_density,
+            limit=limit,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,281 @@
+"""Host models, SAEs, their features, and what is known of these."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from monosemy.client.listing import listed
+from monosemy.client.transport import Transport, segment
+from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
+from monosemy.specs.rest.comparisons import FeatureLinks
+from monosemy.specs.rest.explanations import (
+    ExplainNow,
+    ExplanationView,
+    GivenScore,
+    HumanExplanation,
+    NearExplanations,
+    ScoreNow,
+    ScoreView,
+    VoteBody,
+    Votes,
+)
+from monosemy.specs.rest.features import (
+    ExamplePage,
+    ExampleView,
+    FeaturePage,
+    FeatureSort,
+    FeatureSummary,
+    SortOrder,
+)
+from monosemy.specs.rest.models import ModelSummary
+from monosemy.specs.rest.runs import RunFamily
+from monosemy.specs.rest.saes import SaeDetail, SaeSummary
+from monosemy.specs.rest.uploads import Upload
+
+SaeReference = uuid.UUID | str | SaeSummary
+"""Id or unique name of an SAE, or one that was answered before."""
+ExplanationReference = uuid.UUID | str | ExplanationView
+
+
+class Models:
+    """``client.models``; raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(self, limit: int | None = None) -> Iterator[ModelSummary]:
+        """Newest first."""
+        return listed(self._http, ModelSummary, "/models", limit)
+
+
+class SAEs:
+    """``client.saes``; every method raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self, *, model: str | None = None, site: str | None = None, limit: int | None = None
+    ) -> Iterator[SaeSummary]:
+        """Newest first."""
+        return listed(self._http, SaeSummary, "/saes", limit, model=model, site=site)
+
+    def get(self, sae: SaeReference) -> SaeDetail:
+        """Configuration, metrics, provenance, and how many features are indexed, explained,
+        scored."""
+        return self._http.call(SaeDetail, "GET", sae_path(sae))
+
+    def upload(self, folder: str | Path) -> Upload:
+        """Sends the files of an SAE folder; ``source`` of the answer is that of a run of kind
+        ``import``."""
+        root = Path(folder)
+        files = [(str(file.relative_to(root)), file) for file in sorted(root.rglob("*"))]
+        sent = self._http.upload("/saes/uploads", [each for each in files if each[1].is_file()])
+        return Upload.model_validate(sent)
+
+    def delete(self, sae: SaeReference) -> None:
+        """With its features, their explanations and scores.  For administrators."""
+        self._http.delete(sae_path(sae))
+
+
+class Features:
+    """``client.features``; every method raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self,
+        sae: SaeReference,
+        *,
+        sort: FeatureSort = "index",
+        order: SortOrder = "asc",
+        scorer: str | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        has_explanation: bool | None = None,
+        q: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[FeatureSummary]:
+        """Each with its evidence label, its best explanation and that one's score; ``q`` are words
+        in either."""
+        return listed(
+            self._http,
+            FeatureSummary,
+            f"{sae_path(sae)}/features",
+            limit,
+            sort=sort,
+            order=order,
+            scorer=scorer,
+            min_density=min_density,
+            max_density=max_density,
+            has_explanation=has_explanation,
+            q=q,
+            tag=tag,
+        )
+
+    def get(self, sae: SaeReference, index: int) -> FeaturePage:
+        """Statistics, evidence, explanations with scores, examples, neighbours."""
+        return self._http.call(FeaturePage, "GET", feature_path(sae, index))
+
+    def examples(
+        self, sae: SaeReference, index: int, *, group: str | None = None, limit: int | None = None
+    ) -> Iterator[ExampleView]:
+        """The strongest first, then the quantiles from weakest to strongest."""
+        path = f"{feature_path(sae, index)}/examples"
+        return listed(self._http, ExampleView, path, limit, group=group)
+
+    def groups(self, sae: SaeReference, index: int) -> dict[str, int]:
+        """How many examples each group has."""
+        path = f"{feature_path(sae, index)}/examples"
+        return self._http.call(ExamplePage, "GET", path, limit=1).groups
+
+    def links(self, sae: SaeReference, index: int) -> FeatureLinks:
+        """Features that have to do with it, in its SAE and in those compared with it."""
+        return self._http.call(FeatureLinks, "GET", f"{feature_path(sae, index)}/links")
+
+
+class Explanations:
+    """``client.explanations``; every method raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self, sae: SaeReference, index: int, limit: int | None = None
+    ) -> Iterator[ExplanationView]:
+        """Of one feature, the newest first, each with its scores, votes and provenance."""
+        path = f"{feature_path(sae, index)}/explanations"
+        return listed(self._http, ExplanationView, path, limit)
+
+    def get(self, explanation: ExplanationReference) -> ExplanationView:
+        return self._http.call(ExplanationView, "GET", _explanation_path(explanation))
+
+    def add(
+        self, sae: SaeReference, index: int, text: str, label: str | None = None
+    ) -> ExplanationView:
+        """Stores an explanation of one's own; an equal one is stored once."""
+        body = parse_part(HumanExplanation, {"text": text, "label": label})
+        path = f"{feature_path(sae, index)}/explanations"
+        # Equal ones are stored once, so that it may be sent again.
+        return self._http.call(ExplanationView, "POST", path, body, repeatable=True)
+
+    def ask(
+        self,
+        sae: SaeReference,
+        index: int,
+        explanation: ExplanationSpec | Mapping[str, Any] | None = None,
+    ) -> RunFamily:
+        """Has the judge explain the feature, by a run of its own: ``client.runs.wait`` it."""
+        body = parse_part(ExplainNow, {"explanation": explanation or {}})
+        path = f"{feature_path(sae, index)}/explanations"
+        return self._http.call(RunFamily, "POST", path, body, headers=_once(), repeatable=True)
+
+    def near(
+        self, explanation: ExplanationReference, *, sae: str | None = None, limit: int = 10
+    ) -> NearExplanations:
+        """Explanations that mean nearly the same, of one SAE or all."""
+        path = f"{_explanation_path(explanation)}/nearest"
+        return self._http.call(NearExplanations, "GET", path, sae=sae, limit=limit)
+
+    def vote(self, explanation: ExplanationReference, value: Literal[-1, 0, 1]) -> Votes:
+        """1 for it, -1 against it, 0 takes the vote back."""
+        body = VoteBody(value=value)
+        return self._http.call(Votes, "PUT", f"{_explanation_path(explanation)}/vote", body)
+
+    def delete(self, explanation: ExplanationReference) -> None:
+        """With its scores and votes."""
+        self._http.delete(_explanation_path(explanation))
+
+
+class Scores:
+    """``client.scores``; every method raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self,
+        sae: SaeReference,
+        index: int,
+        *,
+        scorer: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[ScoreView]:
+        """Of all the feature's explanations, the newest first, with every judgement."""
+        path = f"{feature_path(sae, index)}/scores"
+        return listed(self._http, ScoreView, path, limit, scorer=scorer)
+
+    def ask(
+        self,
+        sae: SaeReference,
+        index: int,
+        scoring: ScoringSpec | Mapping[str, Any] | None = None,
+        explanation: ExplanationReference | None = None,
+    ) -> RunFamily:
+        """Scores an explanation of the feature, by default its newest, by a run of its own."""
+        wanted = None if explanation is None else _explanation_id(explanation)
+        body = parse_part(ScoreNow, {"scoring": scoring or {}, "explanation": wanted})
+        path = f"{feature_path(sae, index)}/scores"
+        return self._http.call(RunFamily, "POST", path, body, headers=_once(), repeatable=True)
+
+    def add(
+        self,
+        explanation: ExplanationReference,
+        scorer: Literal["detection", "fuzzing"],
+        source: str,
+        judgements: Sequence[Mapping[str, Any]],
+    ) -> ScoreView:
+        """Stores a score that another tool came to, from its single judgements."""
+        given = {"scorer": scorer, "source": source, "judgements": list(judgements)}
+        path = f"{_explanation_path(explanation)}/scores"
+        body = parse_part(GivenScore, given)
+        return self._http.call(ScoreView, "POST", path, body, repeatable=True)
+
+
+class Exports:
+    """``client.exports``; every method writes a file, gives its size, raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def features(self, sae: SaeReference, to: str | Path, *, scorer: str | None = None) -> int:
+        """All features with statistics, evidence label, best explanation and its scores: parquet,
+        or an Arrow stream where the name ends in ``.arrow``."""
+        path = f"{sae_path(sae)}/features.{_form(to)}"
+        return self._http.download(path, Path(to), scorer=scorer)
+
+    def activations(
+        self, sae: SaeReference, to: str | Path, *, features: Sequence[int] | None = None
+    ) -> int:
+        """One row per token on which a feature fires."""
+        path = f"{sae_path(sae)}/activations.{_form(to)}"
+        return self._http.download(path, Path(to), features=features and list(features))
+
+
+def sae_path(sae: SaeReference) -> str:
+    return f"/saes/{segment(sae.id if isinstance(sae, SaeSummary) else sae)}"
+
+
+def feature_path(sae: SaeReference, index: int) -> str:
+    return f"{sae_path(sae)}/features/{index}"
+
+
+def _form(to: str | Path) -> str:
+    return "arrow" if Path(to).suffix == ".arrow" else "parquet"
+
+
+def _explanation_id(explanation: ExplanationReference) -> str:
+    return str(explanation.id if isinstance(explanation, ExplanationView) else explanation)
+
+
+def _explanation_path(explanation: ExplanationReference) -> str:
+    return f"/explanations/{segment(_explanation_id(explanation))}"
+
+
+def _once() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid.uuid4())}

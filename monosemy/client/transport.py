@@ -1,0 +1,259 @@
+"""HTTP to a monosemy service: typed answers, errors that say what to do, another try where that is
+safe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from monosemy.client.errors import (
+    InvalidRequest,
+    NotFound,
+    NotMonosemy,
+    ServiceUnreachable,
+    error_of,
+)
+from monosemy.specs.part import Part
+
+_TIMEOUT = httpx.Timeout(10, read=120)
+"""Seconds.  The first activations of an SAE wait for its host model to be loaded."""
+
+_TRANSFER = httpx.Timeout(10, read=600, write=60)
+"""Seconds.  What was uploaded is unpacked and checked before the answer comes."""
+
+_EVENTS = httpx.Timeout(10, read=180)
+"""Seconds between two events of a stream."""
+
+_REPEATABLE = ("GET", "PUT")
+"""Methods that change nothing, or twice the same: they may be sent again."""
+
+T = TypeVar("T")
+
+
+class Transport:
+    """Calls ``/api/v1`` of the service at ``url``; every method raises ``ApiError``.
+
+    Where the service is busy and says when to come back (429, 503 with Retry-After), a call that
+    may be repeated waits and is sent again, for ``patience`` seconds in all.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience: float = 0.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.patience = patience
+        try:
+            # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
+            self._http = httpx.Client(
+                base_url=f"{self.url}/api/v1",
+                headers={} if key is None else {"X-API-Key": key},
+                timeout=_TIMEOUT,
+                trust_env=False,
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise InvalidRequest(f"'{url}' is not an address: {error}.", status=422) from None
+        except UnicodeEncodeError:
+            raise InvalidRequest("An API key is plain ASCII.", status=422) from None
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, path: str, /, **parameters: Any) -> Any:
+        """The JSON at ``path``; parameters that are None are left out."""
+        return self._json(self._exchange("GET", path, params=_given(parameters)))
+
+    def text(self, path: str, /, **parameters: Any) -> str:
+        """What is no JSON, such as a page."""
+        return self._exchange("GET", path, params=_given(parameters)).text
+
+    def post(self, path: str, body: Any, /, **parameters: Any) -> Any:
+        return self._json(self._exchange("POST", path, json=body, params=_given(parameters)))
+
+    def put(self, path: str, body: Any) -> Any:
+        return self._json(self._exchange("PUT", path, json=body))
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._json(self._exchange("PATCH", path, json=body))
+
+    def delete(self, path: str) -> None:
+        self._exchange("DELETE", path)
+
+    def call(
+        self,
+        answer: type[T],
+        method: str,
+        path: str,
+        body: Part | Mapping[str, Any] | None = None,
+        /,
+        *,
+        repeatable: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        **parameters: Any,
+    ) -> T:
+        """The answer as ``answer``.
+
+        ``repeatable``: whether it may be sent again where the service is busy; None goes by the
+        method.
+        """
+        sent = _body(body)
+        named = {**(headers or {}), **({} if sent is None else {"Content-Type": _JSON})}
+        response = self._exchange(
+            method,
+            path,
+            content=sent,
+            headers=named,
+            params=_given(parameters),
+            repeatable=repeatable,
+        )
+        return self.parse(answer, response.content)
+
+    def parse(self, kind: type[T], content: bytes | str) -> T:
+        """JSON of the service as ``kind``; fields that are not known here are left out, so that a
+        newer service can be read.  Raises ``NotMonosemy``."""
+        try:
+            answer: T = _adapter(cast(Hashable, kind)).validate_json(content, extra="ignore")
+            return answer
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise NotMonosemy(
+                f"{self.url} answers, but not as monosemy does ({place}: {fault['msg']}).",
+                "Is it of the same version as this client?",
+            ) from None
+
+    def upload(self, path: str, files: Sequence[tuple[str, Path]]) -> Any:
+        """Sends files, each under the name that comes with it, as they are read."""
+        with ExitStack() as stack:
+            parts = [
+                ("files", (name, stack.enter_context(file.open("rb")))) for name, file in files
+            ]
+            return self._json(
+                self._exchange("POST", path, files=parts, timeout=_TRANSFER, repeatable=False)
+            )
+
+    def download(self, path: str, destination: Path, /, **parameters: Any) -> int:
+        """Writes an answer to a file, which takes its name when it is whole; its bytes."""
+        half = destination.with_name(f"{destination.name}.part")
+        try:
+            with (
+                self.stream("GET", path, params=_given(parameters), timeout=_TRANSFER) as response,
+                half.open("wb") as out,
+            ):
+                for piece in response.iter_bytes():
+                    out.write(piece)
+            size = half.stat().st_size
+            half.rename(destination)
+            return size
+        finally:
+            half.unlink(missing_ok=True)
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, body: Part | Mapping[str, Any] | None = None, **options: Any
+    ) -> Iterator[httpx.Response]:
+        """An open answer, to be read bit by bit; a connection that breaks meanwhile is
+        ``ServiceUnreachable`` too."""
+        if body is not None:
+            options |= {"content": _body(body), "headers": {"Content-Type": _JSON}}
+        response = self._exchange(method, path, stream=True, **{"timeout": _EVENTS, **options})
+        try:
+            yield response
+        except httpx.HTTPError as error:
+            raise self.unreachable(error) from None
+        finally:
+            response.close()
+
+    def unreachable(self, error: httpx.HTTPError) -> ServiceUnreachable:
+        return ServiceUnreachable(
+            f"The service at {self.url} does not answer ({type(error).__name__}).",
+            "Start it with 'monosemy up', or set MONOSEMY_URL.",
+        )
+
+    def _json(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError:
+            raise NotMonosemy(f"{self.url} answers, but not as monosemy does.") from None
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        stream: bool = False,
+        repeatable: bool | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        """An answer of a status below 400."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                request = self._http.build_request(method, path, **options)
+                response = self._http.send(request, stream=stream)
+                if response.status_code < 400:
+                    return response
+                response.read()
+                response.close()
+            except httpx.HTTPError as error:
+                raise self.unreachable(error) from None
+            refusal = error_of(
+                response.status_code, response.content, response.headers.get("Retry-After")
+            )
+            wait = refusal.retry_after
+            again = method in _REPEATABLE if repeatable is None else repeatable
+            # A caller over its rate was turned away at the door: nothing has been done yet.
+            again = again or (refusal.status == 429 and repeatable is not False)
+            if wait is None or not again or time.monotonic() + wait > until:
+                raise refusal
+            time.sleep(wait)
+
+
+def segment(name: object) -> str:
+    """``name`` as one part of a path, whatever characters it has.
+
+    Raises ``ApiError`` for what no path holds: nothing, dots alone, bytes that are no text.
+    """
+    text = str(name)
+    if not text.strip(".") and len(text) < 3:
+        raise NotFound(f"'{text}' names nothing.", status=404)
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{text!a} is not text in UTF-8.", status=422) from None
+
+
+_JSON = "application/json"
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(Any, kind))
+
+
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _body(body: Part | Mapping[str, Any] | None) -> bytes | None:
+    if body is None:
+        return None
+    try:
+        if isinstance(body, Part):
+            return body.model_dump_json().encode()
+        return TypeAdapter(dict[str, Any]).dump_json(dict(body))
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", status=422) from None
