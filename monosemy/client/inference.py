@@ -25,6 +25,7 @@ from monosemy.specs.inference.steering import (
     EndEvent,
     ErrorEvent,
     SteeringBegun,
+    SteeringMode,
     SteerRequest,
     SteerResponse,
     TokenEvent,

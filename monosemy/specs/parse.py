@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -107,8 +107,7 @@ def _describe(model: type[Part], item: Any) -> tuple[str, str]:
         )
         return ".".join([*location, "architecture"]), text
     if item["type"] == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        text = f"unknown key{_nearest(location[-1], known)}"
+        text = unknown_key(model, location)
     return ".".join(_without_tag(location)), text
 
 
@@ -117,6 +116,17 @@ def _without_tag(location: list[str]) -> list[str]:
     at = {"sae": 1, "saes": 2}.get(location[0]) if location else None
     tagged = at is not None and len(location) > at and location[at] in ARCHITECTURES
     return [*location[:at], *location[at + 1 :]] if at is not None and tagged else location
+
+
+def unknown_key(kind: Any, location: Sequence[str]) -> str:
+    """What is wrong with the key at ``location``, within a body that is a model or one of several:
+    it has no such key, and which one is near."""
+    options = {each.__name__: each for each in get_args(kind) if isinstance(each, type)}
+    if location[0] in options:
+        kind, location = options[location[0]], location[1:]
+    model = _model_in(kind)
+    known = _fields_at(model, location[:-1]) if model else []
+    return f"unknown key{_nearest(location[-1], known)}"
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -141,9 +151,6 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, UnionType):
-        for option in get_args(annotation):
-            found = _model_in(option)
-            if found is not None:
-                return found
+    if get_origin(annotation) in (Union, UnionType, Annotated, list):
+        return next(filter(None, map(_model_in, get_args(annotation))), None)
     return None

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
+from monosemy.specs.parse import unknown_key
 from monosemy.specs.rest.problems import FieldProblem, ProblemDetail
 from service.kit.errors import (
     Busy,
@@ -102,14 +103,17 @@ _SORTS: dict[type[MonosemyError], _Sort] = {
 """The one place that gives errors their status; a kind that is not named has that of its base."""
 
 
-def from_exception(error: Exception) -> Problem:
-    """The problem that tells of ``error``; an unforeseen one tells nothing of the inside."""
+def from_exception(error: Exception, body: Any = None) -> Problem:
+    """The problem that tells of ``error``; an unforeseen one tells nothing of the inside.
+
+    ``body``: the type of the body that did not validate."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, MonosemyError):
         return _from_monosemy_error(error)
     if isinstance(error, RequestValidationError):
-        return from_exception(InvalidRequest([_request_fault(item) for item in error.errors()]))
+        faults = [_request_fault(item, body) for item in error.errors()]
+        return from_exception(InvalidRequest(faults))
     if isinstance(error, HTTPException):
         return _from_http_exception(error)
     if isinstance(error, DataError):
@@ -152,7 +156,9 @@ def install(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_response(
-            from_exception(error), request.url.path, getattr(request.state, "request_id", None)
+            from_exception(error, _body_of(request)),
+            request.url.path,
+            getattr(request.state, "request_id", None),
         )
 
     for kind in (
@@ -202,8 +208,16 @@ def _from_http_exception(error: HTTPException) -> Problem:
     return Problem(error.status_code, slug, phrase, detail, headers=error.headers)
 
 
-def _request_fault(item: Any) -> tuple[str, str]:
+def _body_of(request: Request) -> Any:
+    """The type of the body that the request's route takes; None where it takes none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return None if field is None else field.field_info.annotation
+
+
+def _request_fault(item: Any, body: Any) -> tuple[str, str]:
     where, *path = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden" and where == "body" and path:
+        return ".".join(path), unknown_key(body, path)
     if item["type"] == "json_invalid":
         return "", f"the body is not JSON: {item['ctx']['error']}"
     name = ".".join(path) if path else ("" if where == "body" else where)

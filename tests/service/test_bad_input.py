@@ -259,3 +259,27 @@ def test_no_json_is_a_server_error(client: TestClient, library: Library, body: A
 def test_no_text_is_a_server_error(client: TestClient, library: Library, text: str) -> None:
     for url, name in ((FEATURES, "q"), ("/api/v1/search", "q"), (FEATURES, "cursor")):
         assert client.get(url, params={name: text}).status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "path", "near"),
+    [
+        ("/lists", {"nam": "x", "name": "y"}, "nam", "name"),
+        ("/inference/steer", {"sae": "demo", "prompt": "x", "new_token": 3, "features":
+         [{"index": 1, "strength": 1.0}]}, "new_token", "new_tokens"),
+        ("/inference/steer", {"sae": "demo", "prompt": "x", "features":
+         [{"index": 1, "strength": 1.0, "modes": "add"}]}, "features.0.modes", "mode"),
+        ("/inference/activations", {"text": "x", "saes": [{"sae": "demo", "feature": [1]}]},
+         "saes.0.feature", "features"),
+        ("/inference/contrast", {"sae": "demo", "positive": ["a"], "negative": ["b"], "rerank":
+         {"description": "x", "candidate": 3}}, "rerank.candidate", "candidates"),
+        ("/inference/tokenize", {"model": "m", "texts": "x", "text": "x"}, "texts", "text"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_of_a_body_names_the_nearest(
+    client: TestClient, url: str, body: Any, path: str, near: str
+) -> None:
+    answer = client.post(f"/api/v1{url}", json=body)
+    assert answer.status_code == 422, answer.text
+    fault = {"path": path, "message": f"unknown key; did you mean '{near}'?"}
+    assert fault in answer.json()["errors"]

@@ -81,6 +81,14 @@ def test_beside_come_back_whole(
     }
 
 
+def test_ablating_needs_no_maximum(client: TestClient, inference: Any) -> None:
+    inference.events = EVENTS
+    never_fires = {"index": 7, "strength": 1.0, "mode": "ablate"}
+    answer = client.post(URL, json=body(features=[never_fires]))
+    assert answer.status_code == 200, answer.text
+    assert inference.requests[0][1]["pushes"] == [{"latent": 7, "strength": 0.0, "mode": "ablate"}]
+
+
 def test_without_comparison_there_is_one_text(client: TestClient, inference: Any) -> None:
     inference.events = [EVENTS[0], EVENTS[1], {"event": "end", "steered": "length"}]
     found = client.post(URL, json=body(compare=False)).json()
