@@ -65,7 +65,11 @@ class Transport:
                 transport=transport,
             )
         except httpx.InvalidURL as error:
-            raise InvalidRequest(f"'{url}' is not an address: {error}.", status=422) from None
+            raise InvalidRequest(
+                f"'{url}' is not an address: {error}.",
+                "It comes from Client(url) or MONOSEMY_URL.",
+                status=422,
+            ) from None
         except UnicodeEncodeError:
             raise InvalidRequest("An API key is plain ASCII.", status=422) from None
 

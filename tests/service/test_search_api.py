@@ -119,9 +119,9 @@ def test_without_the_embedder_the_answer_is_lexical_and_says_so(
     [
         (500, {"detail": "boom"}, "The inference server failed: boom"),
         (200, {"embeddings": [[1.0, 2.0]]}, "2 numbers"),
-        (200, {"embeddings": []}, "no embeddings"),
-        (200, {"embeddings": ["x"]}, "no embeddings"),
-        (200, [1], "not an object"),
+        (200, {"embeddings": []}, "not what was agreed"),
+        (200, {"embeddings": ["x"]}, "not what was agreed"),
+        (200, [1], "not what was agreed"),
     ],
 )
 def test_a_strange_embedder_is_as_good_as_none(
