@@ -47,6 +47,7 @@ from index_build import (
 from results import Line, append, machine
 
 from monosemy.data.token_bytes import TokenBytes
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
 from monosemy.interp.judging.rehearsal import RehearsalJudge
@@ -68,7 +69,7 @@ class SyntheticSAE(torch.nn.Module):
 
     def __init__(self, n_features: int, active: float, floor: float) -> None:
         super().__init__()
-        self.d_sae, self.d_in = n_features, WIDTH
+        self.d_sae, self.d_in, self.d_out = n_features, WIDTH, WIDTH
         rates = (1.0 + np.arange(n_features)) ** -0.7
         self.rates = np.clip(rates * active / rates.sum(), floor, 0.2)
         self.k = min(n_features, int(4 * active) + 8)
@@ -106,7 +107,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
     host: Any = SyntheticHost(WIDTH, 1024)
     host.d_vocab = VOCABULARY
     host.unembedding = lambda: (torch.randn(WIDTH, VOCABULARY), torch.ones(WIDTH))
-    build_index(sae, source, host, store, folder / "index", IndexingSpec())
+    hosted = HostedSAE.at(host, sae, source.site)
+    build_index(hosted, source, store, folder / "index", IndexingSpec())
 
 
 def open_store(folder: Path) -> Any:

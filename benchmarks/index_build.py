@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from monosemy.data.token_bytes import TokenBytes
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.records import iterate_feature_rows
 from monosemy.models.abilities import Abilities
@@ -39,7 +40,7 @@ class SyntheticSAE(torch.nn.Module):
 
     def __init__(self, n_features: int, width: int, k: int) -> None:
         super().__init__()
-        self.d_sae, self.d_in, self.k = n_features, width, k
+        self.d_sae, self.d_in, self.d_out, self.k = n_features, width, width, k
         self.seconds = 0.0
         self.W_dec = torch.nn.Parameter(torch.randn(n_features, width))
         self.rates = 1.0 / (np.arange(n_features) + 40.0) ** 0.8
@@ -86,6 +87,9 @@ class SyntheticHost:
 
     def token_bytes(self) -> TokenBytes:
         return TokenBytes([f" t{i}".encode() for i in range(self.d_vocab)])
+
+    def site_width(self, _site: str) -> int:
+        return self.d_model
 
     def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(self.d_model, self.d_vocab), torch.ones(self.d_model)
@@ -142,9 +146,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         reader = build_index(
-            sae,  # type: ignore[arg-type]
+            HostedSAE.at(host, sae, SyntheticSource.site),  # type: ignore[arg-type]
             source,
-            host,
             store,
             Path(folder) / "index",
             IndexingSpec(),

@@ -31,6 +31,7 @@ from monosemy.data.wikipedia import read_wikipedia_sample
 from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import reconstruct
 from monosemy.models.activations import ActivationSource
+from monosemy.models.columns import Columns
 from monosemy.models.host import HostModel
 from monosemy.models.packing import check_blocks, reading_order
 from monosemy.specs import ModelSpec, TextSpec, TopKSpec, TrainingSpec, TrainRun
@@ -129,7 +130,12 @@ def effect(arguments: argparse.Namespace, host: HostModel, workspace: Workspace)
             source = stages.activations(run, [site], host, held, workspace)
             rows = held.heldout_rows()
             found = special_token_metrics(
-                {"sae": reconstruct(sae.sae)}, source, held, rows, 10**9, max_norm=sae.max_norm
+                {"sae": reconstruct(sae.sae)},
+                source,
+                held,
+                rows,
+                10**9,
+                columns=Columns.of(sae.spec.hooks, source.columns, sae.max_norm),
             )["sae"]
             whole, special = found["all"], found["special"]
             print(

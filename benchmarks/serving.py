@@ -34,6 +34,7 @@ from index_build import SyntheticHost, SyntheticSAE, SyntheticSource, synthetic_
 from results import Line, append, machine
 from sqlalchemy import Engine, text
 
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
 from monosemy.progress import SILENT
@@ -57,7 +58,8 @@ def fill(engine: Engine, folder: Path, saes: int, features: int) -> float:
     host: Any = SyntheticHost(WIDTH, VOCABULARY)
     sae: Any = SyntheticSAE(features, WIDTH, K)
     source: Any = SyntheticSource(store, WIDTH)
-    build_index(sae, source, host, store, folder / "index", IndexingSpec())
+    hosted = HostedSAE.at(host, sae, source.site)
+    build_index(hosted, source, store, folder / "index", IndexingSpec())
     reader = IndexReader(folder / "index")
     with transaction(engine) as session:
         model = Model(

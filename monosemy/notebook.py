@@ -83,7 +83,7 @@ class PipelineResult:
     @property
     def hosted(self) -> HostedSAE:
         """The host model with the SAE in it, for scorers that run them."""
-        return HostedSAE(self.host, self.sae, self.spec.site)
+        return HostedSAE(self.host, self.sae, self.spec.hooks)
 
 
 def train(

@@ -15,10 +15,12 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
-from monosemy.specs import ImportRun, TrainRun, TranscoderSpec, parse_stored_spec
+from monosemy.specs import ImportRun, TrainRun, parse_stored_spec
 from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
+    from monosemy.hosted_sae import HostedSAE
+    from monosemy.models.columns import Limits
     from monosemy.models.host import HostModel
 
 BASELINE = "baseline"
@@ -138,16 +140,18 @@ class SaeFolder:
         return load_sae(self.path)
 
     @property
-    def max_norm(self) -> float | None:
+    def max_norm(self) -> Limits:
         """Norm above which training left tokens out; evaluation and index do the same."""
-        limit: float | None = self.provenance["metrics"].get("max_norm")
+        limit: Limits = self.provenance["metrics"].get("max_norm")
         return limit
 
-    @property
-    def target_site(self) -> str | None:
-        """Where a transcoder writes; None for an SAE, which reconstructs what it reads."""
-        sae = self.spec.sae
-        return sae.target_site if isinstance(sae, TranscoderSpec) else None
+    def hosted(self, host: HostModel, sae: SAE | None = None) -> HostedSAE:
+        """It (or ``sae``: the same, on another device) in its host model; raises as that does."""
+        from monosemy.hosted_sae import HostedSAE
+
+        return HostedSAE(
+            host, sae or self.sae, self.spec.hooks, self.max_norm, self.host_fingerprint
+        )
 
     @cached_property
     def baseline(self) -> SAE | None:
@@ -170,7 +174,8 @@ def as_trained(spec: ImportRun, sae: dict[str, Any]) -> TrainRun:
 
     Raises ``SpecError`` where the SAE has no site.
     """
-    shared = spec.model_dump(mode="json", include={"name", "model", "text", "site"})
+    names = {"name", "model", "text", "site", "reads", "writes"}
+    shared = spec.model_dump(mode="json", include=names)
     trained = parse_stored_spec({"kind": "train", **shared, "sae": sae})
     assert isinstance(trained, TrainRun)
     return trained

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monosemy.data.store import TokenStore, prepare_text
-from monosemy.errors import DataError
+from monosemy.errors import DataError, UnknownSite
 from monosemy.evals.evaluate import evaluate_sae
 from monosemy.formats.load import open_sae
 from monosemy.formats.saelens import save_sae
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
 from monosemy.models.activations import ActivationSource
@@ -33,8 +34,8 @@ from monosemy.specs import (
     ModelSpec,
     TrainingSpec,
     TrainRun,
-    TranscoderSpec,
 )
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.part import SITE_PATTERN
 from monosemy.training.job import Job
 from monosemy.training.launch import train_in_processes
@@ -103,20 +104,20 @@ def train_many(
         job = Job(checkpoint_dir, list(specs), stream, model, workspace, store.text_id)
         trained = train_in_processes(job, reporter)
     else:
-        trained = train_saes(
-            specs, store, source, checkpoint_dir, reporter, columns=source.columns, stream=stream
-        )
+        trained = train_saes(specs, store, source, checkpoint_dir, reporter, stream=stream)
     artifacts = []
     for spec, folder, result in zip(specs, folders, trained, strict=True):
+        hooks = spec.hooks.with_widths(lambda hook: host.site_width(hook.site))
         provenance = {
             "spec": spec.model_dump(mode="json"),
             "model": host.info(),
             "text": store.summary(),
+            "hooks": hooks.as_dict(),
             "metrics": result.metrics,
             "versions": versions(),
             **(origin or {}),
         }
-        _save(result, folder, _metadata(spec, store), provenance)
+        _save(result, folder, {**_metadata(spec, store), **_hook_names(hooks)}, provenance)
         provenance["weights"] = record_stamp(folder)
         artifacts.append(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
@@ -166,42 +167,75 @@ def import_sae(
     """
     with reporter.stage("import", 1, "SAEs") as stage:
         opened = open_sae(place or spec.source)
-        site = spec.site or opened.metadata.get("hook_name")
-        if not isinstance(site, str) or not re.match(SITE_PATTERN, site):
-            raise DataError(
-                f"The files of {spec.source} do not say where it is hooked (but {site!r}).",
-                "Set site, for instance site=blocks.9.hook_resid_post.",
-            )
-        spec = spec.model_copy(update={"site": site})
+        spec = _placed(spec, opened.metadata)
         host = load_host(spec.model)
         trained = as_trained(spec, opened.sae.spec.model_dump(mode="json"))
-        _check_widths(opened.sae, trained, host)
+        hooks = _fitting(opened.sae, trained, host)
         told = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
         provenance = {
             "spec": spec.model_dump(mode="json"),
             "imported": told,
             "model": host.info(),
+            "hooks": hooks.as_dict(),
             "metrics": {},
             "versions": versions(),
             **(origin or {}),
         }
-        metadata = {**opened.metadata, "model_name": spec.model.name, "hook_name": site}
+        names = {"model_name": spec.model.name, **_hook_names(hooks)}
+        metadata = {**opened.metadata, **names}
         save_sae(opened.sae, folder, metadata, provenance, opened.density)
         provenance["weights"] = record_stamp(folder)
         stage.advance()
     return TrainedArtifact(folder, trained, {}, provenance, opened.sae.d_in, host)
 
 
-def _check_widths(sae: SAE, spec: TrainRun, host: HostModel) -> None:
-    places = {spec.site: sae.d_in}
-    if isinstance(spec.sae, TranscoderSpec):
-        places[spec.sae.target_site] = sae.d_out
-    for site, width in places.items():
-        if host.site_width(site) != width:
+def _placed(spec: ImportRun, metadata: Mapping[str, Any]) -> ImportRun:
+    """``spec`` with the places that it names itself, or else its files; ``DataError`` without."""
+    site, told = spec.site or metadata.get("hook_name"), metadata.get("hooks")
+    places: dict[str, Any] = {}
+    if told is not None and spec.site is None:
+        try:
+            hooks = Hooks.from_dict(told)
+        except (ValueError, UnknownSite) as error:
             raise DataError(
-                f"The SAE has width {width}; {host.name} has {host.site_width(site)} at {site}.",
-                "Is it an SAE of this model and site?",
-            )
+                f"The files of {spec.source} say wrongly where it is hooked: {error}."
+            ) from None
+        site = hooks.site
+        places = {"reads": [str(hook) for hook in hooks.reads] if len(hooks.reads) > 1 else None}
+        if hooks.transcodes and spec.writes is None:
+            places["writes"] = [str(hook) for hook in hooks.writes]
+    if not isinstance(site, str) or not re.match(SITE_PATTERN, site):
+        raise DataError(
+            f"The files of {spec.source} do not say where it is hooked (but {site!r}).",
+            "Set site, for instance site=blocks.9.hook_resid_post.",
+        )
+    return spec.model_copy(update={"site": site, **places})
+
+
+def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> Hooks:
+    """The places of ``spec`` with their widths; ``DataError`` where the SAE does not fit them."""
+    hooks = spec.hooks
+    if hooks.other_hosts:
+        raise DataError(f"The SAE is of several host models: {', '.join(hooks.other_hosts)}.")
+    elsewhere = hooks.transcodes or getattr(spec.sae, "target_site", None) is not None
+    if sae.transcodes != elsewhere:
+        raise DataError(
+            "The SAE reconstructs other activations than it reads."
+            if sae.transcodes
+            else "The SAE reconstructs what it reads.",
+            "Set writes to the place that it writes."
+            if sae.transcodes
+            else "Leave out writes, or name the place that is read.",
+        )
+    return HostedSAE(host, sae, hooks).hooks
+
+
+def _hook_names(hooks: Hooks) -> dict[str, Any]:
+    """As SAELens names them; ``hooks`` says it whole where these names do not."""
+    names: dict[str, Any] = {"hook_name": hooks.site}
+    if hooks.transcodes:
+        names["hook_name_out"] = str(hooks.writes[0])
+    return names | ({"hooks": hooks.as_dict()} if len(hooks.places) > 1 else {})
 
 
 def clear_checkpoints(folder: Path) -> None:
@@ -217,7 +251,6 @@ def _metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:
     """As SAELens names it."""
     return {
         "model_name": spec.model.name,
-        "hook_name": spec.site,
         "context_size": spec.text.context_size,
         "prepend_bos": spec.text.prepend_bos and store.bos_id is not None,
         "dataset_path": spec.text.source,
@@ -259,19 +292,8 @@ def evaluate(
         "text_id": store.text_id,
     }
     source = activations(sae.spec, sites_of([sae.spec]), host, store, workspace)
-    found = evaluate_sae(
-        sae.sae,
-        sae.baseline,
-        host,
-        store,
-        source,
-        sae.spec.site,
-        spec.evaluation,
-        reporter,
-        max_norm=sae.max_norm,
-        target_site=sae.target_site,
-    )
-    return {**found, "about": about}
+    metrics = evaluate_sae(sae.hosted(host), sae.baseline, store, source, spec.evaluation, reporter)
+    return {**metrics, "about": about}
 
 
 def index(
@@ -293,30 +315,17 @@ def index(
     if spec.text is None:
         sae.check(host, store)
     made_of = {"sae_digest": sae.digest, "model_fingerprint": host.fingerprint}
-    source = activations(sae.spec, [sae.spec.site], host, store, workspace)
-    reader = build_index(
-        sae.sae,
-        source,
-        host,
-        store,
-        folder_for(store.text_id),
-        spec.indexing,
-        reporter,
-        max_norm=sae.max_norm,
-        writes_to=sae.target_site,
-        made_of=made_of,
-    )
+    hosted = sae.hosted(host)
+    places = [str(hook) for hook in hosted.hooks.reads]
+    source = activations(sae.spec, places, host, store, workspace)
+    folder = folder_for(store.text_id)
+    reader = build_index(hosted, source, store, folder, spec.indexing, reporter, made_of=made_of)
     return reader, store, host
 
 
 def sites_of(specs: Sequence[TrainRun]) -> list[str]:
-    """Every site that these SAEs read or reconstruct, each once."""
-    sites: dict[str, None] = {}
-    for spec in specs:
-        sites[spec.site] = None
-        if isinstance(spec.sae, TranscoderSpec):
-            sites[spec.sae.target_site] = None
-    return list(sites)
+    """Every place that these SAEs read or reconstruct, each once."""
+    return list(dict.fromkeys(str(hook) for spec in specs for hook in spec.hooks.places))
 
 
 def activations(

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.errors import DataError
-from monosemy.hosted_sae import HostedSAE
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
@@ -256,8 +255,7 @@ class GpuRuns(Dispatch):
         folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
         await asyncio.to_thread(folder.check, host)
-        stored_as = folder.host_fingerprint
-        hosted = HostedSAE(host, folder.sae, folder.spec.site, folder.target_site, stored_as)
+        hosted = folder.hosted(host)
         assert isinstance(spec, ExplainRun | ScoreRun)
         judge = None
         if needs_judge(spec):
@@ -281,6 +279,7 @@ class GpuRuns(Dispatch):
 def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
     """What the SAE's row says of how it was made."""
     spec = made.spec.model_dump(mode="json", include={"sae", "text", "training"})
+    spec["hooks"] = made.provenance["hooks"]
     if "imported" in made.provenance:
         return {**spec, "training": None, "imported": made.provenance["imported"]}
     return spec

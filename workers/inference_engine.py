@@ -142,7 +142,7 @@ class InferenceEngine:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
         opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
-        hosted = HostedSAE(host.host, sae.sae, place.site, sae.target_site)
+        hosted = HostedSAE(host.host, sae.sae, sae.hooks)
         # Turn by turn, so that others get theirs; no hook outlives a turn.
         events = steered_events(hosted, host.words, sae.prepend_bos, host.longest, asked, host.turn)
         with self._room(opened.keys):
@@ -232,8 +232,7 @@ class InferenceEngine:
 
     def _load_sae(self, folder: Path, device: torch.device) -> WarmSae:
         sae = load_sae(folder).to(device).requires_grad_(False)
-        target = SaeFolder(folder, self._workspace).target_site
-        return WarmSae(sae, prepends_bos(folder), target)
+        return WarmSae(sae, prepends_bos(folder), SaeFolder(folder, self._workspace).spec.hooks)
 
     def _get(
         self,

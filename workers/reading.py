@@ -11,6 +11,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeActivations
 from workers.prompts import Prompt
 from workers.warm_host import Row, Use, WarmHost
@@ -21,8 +22,8 @@ class WarmSae:
     sae: SAE
     prepend_bos: bool
     """Whether the rows it was trained on began with BOS."""
-    target_site: str | None
-    """Where a transcoder writes."""
+    hooks: Hooks
+    """Where it reads and writes."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from monosemy.evals.reconstruction import ROWS_AT_ONCE, Columns, usable
+from monosemy.evals.reconstruction import ROWS_AT_ONCE
 from monosemy.evals.splice import Decode
+from monosemy.models.columns import WHOLE, Columns
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
 from monosemy.saes.sparse_ops import weighted_rows
@@ -37,8 +38,6 @@ PASSES = 1 + ROUNDS * AT_ONCE
 
 Losses = Callable[[Sequence[Decode]], list[float]]
 """Cross-entropies of the host model with each of these in place of the activations."""
-
-_WHOLE = Columns()
 
 
 def contributions(sae: SAE, codes: Codes) -> Tensor:
@@ -85,8 +84,7 @@ def sample_contributions(
     source: RowSource,
     rows: npt.NDArray[np.int64],
     max_tokens: int,
-    max_norm: float | None = None,
-    columns: Columns = _WHOLE,
+    columns: Columns = WHOLE,
 ) -> Contributions:
     """Those of the first ``max_tokens`` usable tokens of ``rows``."""
     parts: list[Tensor] = []
@@ -95,8 +93,7 @@ def sample_contributions(
         if tokens >= max_tokens:
             break
         acts_ND, _ = source.rows(rows[start : start + ROWS_AT_ONCE])
-        x_ND = acts_ND[:, columns.read or slice(None)]
-        parts.append(x_ND[usable(x_ND, max_norm)])
+        parts.append(columns.reads(acts_ND)[columns.usable(acts_ND)])
         tokens += len(parts[-1])
     x_ND = torch.cat(parts)[:max_tokens].to(sae.device)
     codes = sae.encode(x_ND)

@@ -13,11 +13,11 @@ from torch import Tensor
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.effective_l0 import PASSES, effective_l0, sample_contributions
-from monosemy.evals.reconstruction import Columns, ReconstructionSums, reconstruction_sums
+from monosemy.evals.reconstruction import ReconstructionSums, reconstruction_sums
 from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import Decode, reconstruct, spliced_losses
-from monosemy.models.activations import ActivationSource
-from monosemy.models.host import HostModel
+from monosemy.hosted_sae import HostedSAE
+from monosemy.models.columns import Columns, columns_of
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.saes.pruning import with_pruning
@@ -32,26 +32,22 @@ _SAMPLED = 8192
 
 
 def evaluate_sae(
-    sae: SAE,
+    hosted: HostedSAE,
     baseline: SAE | None,
-    host: HostModel,
     store: TokenStore,
     source: RowSource,
-    site: str,
     spec: EvaluationSpec,
     reporter: Reporter = SILENT,
-    max_norm: float | None = None,
-    target_site: str | None = None,
 ) -> dict[str, Any]:
     """Metrics on held-out documents, stage ``evaluate`` in tokens.
 
     In one mapping: fvu, l0, dead_share, tokens (see ``ReconstructionSums.metrics``), ce_clean,
     ce_sae, ce_zero, ce_mean, ce_recovered_zero, ce_recovered_mean, kl, splice_tokens, spliced_share
-    (see ``spliced_losses``); those of them that are the baseline's own under ``baseline``, and with
-    ``spec.prune`` those of the pruned SAE under ``pruned``.  The mean of mean ablation is that of
-    the tokens reconstructed.  ``target_site`` is where a transcoder writes; ``source`` then holds
-    both sites.  Raises ``DataError`` when no document is held out.  Of a host model that predicts
-    no tokens the figures of the splice are None.
+    (see ``spliced_losses``), the fvu of each place under ``parts`` where it writes several; those
+    of them that are the baseline's own under ``baseline``, and with ``spec.prune`` those of the
+    pruned SAE under ``pruned``.  The mean of mean ablation is that of the tokens reconstructed.
+    ``source`` holds all places of the SAE.  Raises ``DataError`` when no document is held out.
+    Where nothing can be spliced (``HostedSAE.no_losses``) the figures of the splice are None.
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     """
@@ -61,24 +57,26 @@ def evaluate_sae(
             "No document is held out, so there is nothing to evaluate on.",
             "Give more documents or a larger text.heldout_fraction.",
         )
-    if not host.abilities.logits:
+    name, reason = hosted.host.name, hosted.no_losses
+    if reason is not None:
         if spec.ppl_percent is not None:
             raise DataError(
-                f"{host.name} predicts no tokens ({host.abilities.no_logits}), so it has no "
+                f"{name} predicts no tokens with this SAE in it ({reason}), so there is no "
                 "perplexity.",
                 "Leave out evaluation.ppl_percent.",
             )
-        reporter.log("no losses are measured", model=host.name, reason=host.abilities.no_logits)
+        reporter.log("no losses are measured", model=name, reason=reason)
+    sae = hosted.sae
     saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
     if spec.prune is not None:
-        if target_site is not None:
+        if hosted.hooks.transcodes:
             raise DataError(
                 "Pruning compares a reconstruction with what the SAE reads, and this one writes "
                 "elsewhere.",
                 "Leave out evaluation.prune.",
             )
         saes["pruned"] = with_pruning(sae, spec.prune)
-    setting = _Setting(host, store, source, rows, site, target_site, spec, max_norm)
+    setting = _Setting(hosted, store, source, rows, spec)
     sums, spliced = setting.reconstructed_and_spliced(saes, reporter)
     per_sae = {
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
@@ -97,28 +95,23 @@ def evaluate_sae(
 class _Setting:
     """What SAEs are evaluated on."""
 
-    host: HostModel
+    hosted: HostedSAE
     store: TokenStore
     source: RowSource
     rows: npt.NDArray[np.int64]
-    site: str
-    target_site: str | None
     spec: EvaluationSpec
-    max_norm: float | None
 
     @property
     def columns(self) -> Columns:
-        if self.target_site is None:
-            return Columns()
-        assert isinstance(self.source, ActivationSource)
-        return Columns(self.source.columns[self.site], self.source.columns[self.target_site])
+        hooks = self.hosted.hooks
+        return Columns.of(hooks, columns_of(self.source, hooks), self.hosted.max_norm)
 
     def reconstructed_and_spliced(
         self, saes: dict[str, SAE], reporter: Reporter
     ) -> tuple[list[ReconstructionSums], dict[str, Any]]:
         lengths = np.diff(self.store.row_start)[self.rows]
         there, predictions = int(lengths.sum()), int((lengths - 1).sum())
-        if not self.host.abilities.logits:
+        if self.hosted.no_losses is not None:
             predictions = 0
         total = min(self.spec.reconstruction_tokens, there) + min(self.spec.tokens, predictions)
         with reporter.stage("evaluate", total, "tokens") as stage:
@@ -128,8 +121,8 @@ class _Setting:
                 self.rows,
                 self.spec.reconstruction_tokens,
                 stage.advance,
-                self.max_norm,
                 self.columns,
+                {str(hook): part for hook, part in self.hosted.hooks.written_parts.items()},
             )
             self.source.flush()
             if not sums[0].tokens:
@@ -147,17 +140,14 @@ class _Setting:
         ablations: bool = True,
     ) -> dict[str, Any]:
         return spliced_losses(
-            self.host,
+            self.hosted,
             self.store,
             self.rows,
-            self.target_site or self.site,
             reconstructions,
             mean_D,
             self.spec.tokens,
             advance,
-            self.max_norm,
-            reads=self.site if self.target_site else None,
-            ablations=ablations,
+            ablations,
         )
 
     def special_tokens(self, saes: dict[str, SAE], reporter: Reporter) -> dict[str, Any]:
@@ -171,15 +161,12 @@ class _Setting:
                 self.rows,
                 self.spec.reconstruction_tokens,
                 stage.advance,
-                self.max_norm,
                 self.columns,
             )
 
     def effective_l0(self, sae: SAE, mean_D: Tensor, reporter: Reporter) -> dict[str, Any]:
         assert self.spec.ppl_percent is not None
-        sample = sample_contributions(
-            sae, self.source, self.rows, _SAMPLED, self.max_norm, self.columns
-        )
+        sample = sample_contributions(sae, self.source, self.rows, _SAMPLED, self.columns)
         with reporter.stage("effective L0", PASSES, "passes") as stage:
 
             def losses(decodes: Sequence[Decode]) -> list[float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from monosemy.models.columns import WHOLE, Columns
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.training.stream import RowSource
@@ -20,31 +21,18 @@ _LEAST_VARIANCE = 1e-12
 """As a share of the squared norm: below it the variance is rounding, of float32 and of our sums."""
 
 
-def usable(acts_ND: Tensor, max_norm: float | None) -> Tensor:
-    """Where tokens (the last axis is the width) count, bool: as in training, those whose norm is
-    finite and not above ``max_norm``."""
-    limit = torch.finfo(torch.float32).max if max_norm is None else max_norm
-    return acts_ND.float().norm(dim=-1) <= limit
-
-
-class Columns(NamedTuple):
-    """Which part of a source's width an SAE reads and which it reconstructs; None is all of it."""
-
-    read: slice | None = None
-    target: slice | None = None
-
-
-_WHOLE = Columns()
-
-
 class ReconstructionSums:
     """Sums over tokens, in float64, from which FVU and the rest follow."""
 
-    def __init__(self, sae: SAE) -> None:
+    def __init__(self, sae: SAE, parts: Mapping[str, slice] | None = None) -> None:
+        """``parts``: which part of what it gives is which place, where those are several."""
         self.sae = sae
+        self.parts = dict(parts or {})
         self.tokens = 0
         self.squared_error = 0.0
         self.squared_norm = 0.0
+        self.error_parts = dict.fromkeys(self.parts, 0.0)
+        self.norm_parts = dict.fromkeys(self.parts, 0.0)
         self.active = 0
         self.total = torch.zeros(sae.d_out, dtype=torch.float64)
         self.fired = torch.zeros(sae.d_sae, dtype=torch.bool)
@@ -61,6 +49,9 @@ class ReconstructionSums:
         self.squared_error += float(error.double().pow(2).sum())
         self.squared_norm += float(target.pow(2).sum())
         self.total += target.sum(0)
+        for name, part in self.parts.items():
+            self.error_parts[name] += float(error[:, part].double().pow(2).sum())
+            self.norm_parts[name] += float(target[:, part].pow(2).sum())
         self.active += int(codes.l0().sum())
         self.fired[codes.indices[codes.values > 0].cpu()] = True
 
@@ -70,20 +61,29 @@ class ReconstructionSums:
         return (self.total / max(self.tokens, 1)).float()
 
     def metrics(self) -> dict[str, Any]:
-        """fvu, l0, dead_share, tokens.
+        """fvu, l0, dead_share, tokens; ``parts``, where there are several, the fvu of each place.
 
         ``fvu`` = sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over these tokens, None where they do
         not vary; ``dead_share``: latents that fired on none of these tokens, which the rarest
         living ones may do as well.
         """
-        variance = self.squared_norm - float(self.total.pow(2).sum()) / max(self.tokens, 1)
-        varies = variance > _LEAST_VARIANCE * self.squared_norm
-        return {
-            "fvu": self.squared_error / variance if varies else None,
+        result = {
+            "fvu": self._fvu(self.squared_error, self.squared_norm, slice(None)),
             "l0": self.active / max(self.tokens, 1),
             "dead_share": float((~self.fired).double().mean()),
             "tokens": self.tokens,
         }
+        if len(self.parts) < 2:
+            return result
+        parts = {
+            name: {"fvu": self._fvu(self.error_parts[name], self.norm_parts[name], part)}
+            for name, part in self.parts.items()
+        }
+        return result | {"parts": parts}
+
+    def _fvu(self, squared_error: float, squared_norm: float, part: slice) -> float | None:
+        variance = squared_norm - float(self.total[part].pow(2).sum()) / max(self.tokens, 1)
+        return squared_error / variance if variance > _LEAST_VARIANCE * squared_norm else None
 
 
 def reconstruction_metrics(
@@ -92,11 +92,11 @@ def reconstruction_metrics(
     rows: npt.NDArray[np.int64],
     max_tokens: int,
     reporter: Reporter = SILENT,
-    max_norm: float | None = None,
+    columns: Columns = WHOLE,
 ) -> dict[str, Any]:
     """``ReconstructionSums.metrics`` over the first ``max_tokens`` tokens of ``rows``."""
     with reporter.stage("reconstruct", max_tokens, "tokens") as stage:
-        sums = reconstruction_sums([sae], source, rows, max_tokens, stage.advance, max_norm)
+        sums = reconstruction_sums([sae], source, rows, max_tokens, stage.advance, columns)
     return sums[0].metrics()
 
 
@@ -106,22 +106,22 @@ def reconstruction_sums(
     rows: npt.NDArray[np.int64],
     max_tokens: int,
     advance: Callable[[int], None],
-    max_norm: float | None = None,
-    columns: Columns = _WHOLE,
+    columns: Columns = WHOLE,
+    parts: Mapping[str, slice] | None = None,
 ) -> list[ReconstructionSums]:
     """Runs every SAE over the same tokens of ``rows``, at most ``max_tokens``.
 
-    Tokens whose norm exceeds ``max_norm`` or is not finite are left out, as they were in training.
+    Tokens that ``columns`` has as not usable are left out, as they were in training.  ``parts``:
+    see ``ReconstructionSums``.
     """
-    sums = [ReconstructionSums(sae) for sae in saes]
+    sums = [ReconstructionSums(sae, parts) for sae in saes]
     for start in range(0, len(rows), ROWS_AT_ONCE):
         left = max_tokens - sums[0].tokens
         if left <= 0:
             break
         acts, _ = source.rows(rows[start : start + ROWS_AT_ONCE])
-        read = acts if columns.read is None else acts[:, columns.read]
-        target = None if columns.target is None else acts[:, columns.target]
-        kept = usable(read, max_norm)
+        read, target = columns.reads(acts), columns.target(acts)
+        kept = columns.usable(acts)
         read, target = read[kept][:left], None if target is None else target[kept][:left]
         for each in sums:
             each.add(read, target)

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.evals.reconstruction import ROWS_AT_ONCE, Columns, usable
+from monosemy.evals.reconstruction import ROWS_AT_ONCE
+from monosemy.models.columns import WHOLE, Columns
 from monosemy.training.stream import RowSource
 
 ALL, SPECIAL, SPECIAL_AND_ROLES = "all", "special", "special_and_roles"
 
 _LEAST_VARIANCE = 1e-12
 """As a share of the squared norm: below it the variance is rounding."""
-
-_WHOLE = Columns()
 
 Ids = npt.NDArray[np.int64]
 
@@ -129,20 +128,18 @@ def special_token_metrics(
     rows: npt.NDArray[np.int64],
     max_tokens: int,
     advance: Callable[[int], None] = lambda _tokens: None,
-    max_norm: float | None = None,
-    columns: Columns = _WHOLE,
+    columns: Columns = WHOLE,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """``SpecialTokenSums.metrics`` of each reconstruction, by name, over the same tokens: whole
     ``rows``, in order, until ``max_tokens`` are seen.
 
     A reconstruction takes ``[n, d_in]`` and gives ``[n, d_out]``, both on the CPU
-    (``evals.splice.reconstruct``); ``columns`` is for transcoders.  Tokens whose norm exceeds
-    ``max_norm`` or is not finite are left out, as they were in training: the first token of a
-    dialogue, a special one, often is such an attention sink.  ``left_out`` counts them per group.
+    (``evals.splice.reconstruct``).  Tokens that ``columns`` has as not usable are left out, as they
+    were in training: the first token of a dialogue, a special one, often is such an attention sink.
+    ``left_out`` counts them per group.
     """
-    read_at = columns.read or slice(None)
-    target_at = columns.target or read_at
-    width = len(range(*target_at.indices(source.width)))
+    written = columns.written or columns.read
+    width = sum(len(range(*part.indices(source.width))) for part in written)
     sums = {name: SpecialTokenSums(store, width) for name in reconstructions}
     groups = token_groups(store)
     left_out = dict.fromkeys(groups, 0)
@@ -151,11 +148,13 @@ def special_token_metrics(
         if seen >= max_tokens:
             break
         acts_ND, position_N = source.rows(rows[start : start + ROWS_AT_ONCE])
-        keep = usable(acts_ND[:, read_at], max_norm)
+        keep = columns.usable(acts_ND)
         dropped = np.asarray(store.tokens[position_N[~keep.numpy()]], dtype=np.int64)
         for name, ids in groups.items():
             left_out[name] += int(np.isin(dropped, ids).sum()) if ids is not None else len(dropped)
-        read_ND, target_ND = acts_ND[keep][:, read_at], acts_ND[keep][:, target_at]
+        kept_ND = acts_ND[keep]
+        read_ND, target_ND = columns.reads(kept_ND), columns.target(kept_ND)
+        target_ND = read_ND if target_ND is None else target_ND
         position_N = position_N[keep.numpy()]
         for name, reconstruct in reconstructions.items():
             sums[name].add(target_ND, reconstruct(read_ND), position_N)

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.evals.reconstruction import usable
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, Where, replace
-from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 
@@ -31,29 +30,17 @@ _LOGITS_AT_ONCE = 256
 
 
 def loss_recovered(
-    host: HostModel,
+    hosted: HostedSAE,
     store: TokenStore,
     rows: npt.NDArray[np.int64],
-    site: str,
-    sae: SAE,
-    mean_vector: Tensor,
+    mean_D: Tensor,
     max_tokens: int,
     reporter: Reporter = SILENT,
-    max_norm: float | None = None,
 ) -> dict[str, Any]:
     """``spliced_losses`` of one SAE in one flat mapping."""
     with reporter.stage("splice", max_tokens, "tokens") as stage:
-        result = spliced_losses(
-            host,
-            store,
-            rows,
-            site,
-            {"sae": reconstruct(sae)},
-            mean_vector,
-            max_tokens,
-            stage.advance,
-            max_norm,
-        )
+        made = {"sae": reconstruct(hosted.sae)}
+        result = spliced_losses(hosted, store, rows, made, mean_D, max_tokens, stage.advance)
     return {**result.pop("sae"), **result}
 
 
@@ -69,34 +56,32 @@ def reconstruct(sae: SAE) -> Decode:
 
 @torch.no_grad()
 def spliced_losses(
-    host: HostModel,
+    hosted: HostedSAE,
     store: TokenStore,
     rows: npt.NDArray[np.int64],
-    site: str,
     reconstructions: Mapping[str, Decode],
     mean_D: Tensor,
     max_tokens: int,
     advance: Callable[[int], None],
-    max_norm: float | None = None,
-    reads: str | None = None,
     ablations: bool = True,
 ) -> dict[str, Any]:
     """Cross-entropy (nats per token) of the clean and of the edited host model, on the same tokens.
 
-    BOS, padding and tokens whose norm is above ``max_norm`` or not finite, on none of which an SAE
-    is trained, keep their clean activation in every variant, the ablations too.  A prediction
-    counts when both it and the token it is made from are text.  ``reads`` is the site, before
-    ``site`` in the forward, that a transcoder reads; the norms meant are then those there.
+    BOS, padding and tokens whose norm where the SAE reads is above its ``max_norm`` or not finite,
+    on none of which an SAE is trained, keep their clean activation in every variant, the ablations
+    too.  A prediction counts when both it and the token it is made from are text.  Of an SAE of
+    several places everything it writes is replaced at once, by what it makes of the clean
+    activations.  ``mean_D`` ``[d_out]`` is for mean ablation.
 
     Returns ``ce_clean``, ``ce_zero``, ``ce_mean``, ``tokens`` (predictions counted),
     ``spliced_share`` (share of text tokens replaced) and, per name in ``reconstructions``,
     ``ce_sae``, ``kl`` (clean to spliced, nats), ``ce_recovered_zero`` and ``ce_recovered_mean``,
     where recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean), None where ablation does
     no harm, or without ``ablations``.  Zero ablation flatters beside mean ablation: both are given.
-    All are None, of 0 tokens, for a host model that predicts none (``Abilities.no_logits``).
+    All are None, of 0 tokens, where nothing can be spliced (``HostedSAE.no_losses``).
     """
-    sums = _Sums()
-    if not host.abilities.logits:
+    sums, host, hooks = _Sums(), hosted.host, hosted.hooks
+    if hosted.no_losses is not None:
         return sums.summary(list(reconstructions))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         left = max_tokens - sums.tokens
@@ -113,9 +98,12 @@ def spliced_losses(
         sums.add("clean", clean, clean, target)
         constants = {"zero": torch.zeros_like(mean_D), "mean": mean_D} if ablations else {}
         decodes = {name: _always(value_D) for name, value_D in constants.items()}
+        # One place is edited as it is met; of several, one must not see what another was made.
+        several = len(hooks.reads) > 1 or len(hooks.writes) > 1
+        read = hosted.read(ids, mask) if several else None
         for name, decode in {**decodes, **reconstructions}.items():
             count = partial(sums.count, real) if name == "zero" else None
-            change = _spliced(decode, site, reads, max_norm, count)
+            change = _spliced(hosted, decode, read, count)
             logits = host.logits(ids, mask, change.edits(real))[:, :-1][counted.to(host.device)]
             sums.add(name, logits, clean, target)
         sums.tokens += len(target)
@@ -169,21 +157,41 @@ class _Sums:
 
 
 def _spliced(
+    hosted: HostedSAE,
     decode: Decode,
-    site: str,
-    reads: str | None,
-    max_norm: float | None,
+    clean: list[Tensor] | None = None,
     count: Callable[[Tensor], None] | None = None,
 ) -> Interventions:
-    """``decode`` in place of tokens of ordinary norm; ``count`` is told which those are."""
+    """``decode`` in place of what the SAE writes, at tokens of ordinary norm; ``count`` is told
+    which those are.  ``clean``: what is read at each place, if not in the forward itself."""
 
-    def ordinary(read_BSD: Tensor) -> Tensor:
-        where_BS = usable(read_BSD, max_norm)
+    def ordinary(parts: list[Tensor]) -> Tensor:
+        where_BS = hosted.usable(parts)
         if count is not None:
             count(where_BS)
         return where_BS
 
-    return Interventions([replace(Function(decode, site, reads), where=Where(when=ordinary))])
+    hooks = hosted.hooks
+    if clean is None:
+        reads = hooks.reads[0].site if hooks.transcodes else None
+        what = Function(decode, hooks.writes[0].site, reads)
+        return Interventions([replace(what, where=Where(when=lambda read: ordinary([read])))])
+    where_BS = ordinary(clean)
+    made_ND = decode(hosted.joined(clean).flatten(0, 1).float())
+    return Interventions(
+        [
+            replace(
+                Function(partial(_known, made_ND[:, part]), hook.site),
+                where=Where(when=partial(_known, where_BS)),
+            )
+            for hook, part in hooks.written_parts.items()
+        ]
+    )
+
+
+def _known(value: Tensor, _acts: Tensor) -> Tensor:
+    """A value that is there already, whatever the activations are."""
+    return value
 
 
 def _always(value_D: Tensor) -> Decode:

@@ -112,7 +112,10 @@ def load_sae(folder: str | Path) -> SAE:
     try:
         if architecture.startswith(_OURS):
             stored = read_provenance(folder)["sae"]
-            return _restored(stored, {**weights, **state}, config["d_in"], config["d_out"])
+            # Of an SAE that reconstructs what it reads, d_out says nothing new.
+            elsewhere = config.get("transcodes") or architecture == f"{_OURS}transcoder"
+            d_out = config["d_out"] if elsewhere else None
+            return _restored(stored, {**weights, **state}, config["d_in"], d_out)
         return _own_form(folder, config, weights, state) or imported(
             config, weights, _scale(folder, config)
         )
@@ -185,11 +188,14 @@ def _config(sae: SAE, keys: Mapping[str, Any], metadata: Mapping[str, Any]) -> d
 
 
 def _exported(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """SAELens' form, or ours where it has none."""
+    """SAELens' form, or ours where it has none: of nothing that transcodes."""
     try:
-        return sae.saelens_export()
+        if not sae.transcodes:
+            return sae.saelens_export()
     except DataError:
-        return {"architecture": _OURS + sae.spec.architecture, "d_out": sae.d_out}, sae.state_dict()
+        pass
+    keys = {"architecture": _OURS + sae.spec.architecture, "d_out": sae.d_out}
+    return keys | ({"transcodes": True} if sae.transcodes else {}), sae.state_dict()
 
 
 def _lacks(written: Mapping[str, Tensor], name: str, value: Tensor) -> bool:

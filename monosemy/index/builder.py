@@ -20,27 +20,24 @@ from monosemy.index.postings import CHUNK_POSTINGS, MEMORY_BYTES, PostingSorter
 from monosemy.index.reader import IndexReader
 from monosemy.index.token_evidence import TextContext, TokenEvidence
 from monosemy.index.writer import IndexWriter
+from monosemy.models.columns import Columns, columns_of
 from monosemy.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore
+    from monosemy.hosted_sae import HostedSAE
     from monosemy.models.activations import ActivationSource
-    from monosemy.models.host import HostModel
-    from monosemy.saes.base import SAE
     from monosemy.specs.parts import IndexingSpec
 
 
 def build_index(
-    sae: SAE,
+    hosted: HostedSAE,
     source: ActivationSource,
-    host: HostModel,
     store: TokenStore,
     folder: Path,
     spec: IndexingSpec,
     reporter: Reporter = SILENT,
     *,
-    max_norm: float | None = None,
-    writes_to: str | None = None,
     made_of: Mapping[str, str] | None = None,
     chunk_postings: int = CHUNK_POSTINGS,
     memory_bytes: int = MEMORY_BYTES,
@@ -50,15 +47,19 @@ def build_index(
     Two stages: ``index`` (tokens) encodes every token once; ``examples`` (features) merges the
     postings feature by feature and adds statistics, examples, evidence, logits and neighbours.
     ``made_of`` (sae_digest, model_fingerprint) is kept in ``meta.json``.
-    ``writes_to`` is the site of the decoder's rows, where it is another than that which is read.
-    Tokens whose activation norm exceeds ``max_norm`` are left out and counted in ``meta.json``.
+    Tokens whose activation norm exceeds the SAE's ``max_norm`` are left out and counted in
+    ``meta.json``.  What the host model lacks is left out as well: without an unembedding there are
+    no logits.
 
     Memory: the encoder's product of one batch, one chunk of postings, ``memory_bytes`` of finished
     chunks (the rest is spilled beside ``folder``), one block of features, the vocabulary's logits
     of one block.  ``folder`` appears, whole, only at the end; an older index there is replaced; on
     any error or stop nothing is left.  Raises ``DataError``, and ``Stopped`` through ``reporter``.
     """
-    _check_parts(sae, source, store)
+    if store.n_tokens == 0:
+        raise DataError("The token store is empty.", "Name a text with content.")
+    host, sae = hosted.host, hosted.sae
+    columns = Columns.reading(hosted.hooks, columns_of(source, hosted.hooks), hosted.max_norm)
     with IndexWriter(Path(folder)) as writer:
         context = TextContext(store, host.token_bytes(), host.d_vocab)
         sorter = PostingSorter(
@@ -66,12 +67,12 @@ def build_index(
         )
         coactivation = Coactivation(sae.d_sae, spec.neighbours)
         rows = spread_rows(context.row_start, spec.max_tokens)
-        counts = TextPass(sae, source, store, rows, sorter, coactivation, context, max_norm).run(
+        counts = TextPass(sae, source, store, rows, sorter, coactivation, context, columns).run(
             reporter
         )
         if counts.dropped_codes:
             reporter.log("codes that were not finite were left out", codes=counts.dropped_codes)
-        lens = LogitLens(host, writes_to or source.site, spec.logit_tokens)
+        lens = LogitLens(host, hosted.hooks, spec.logit_tokens)
         if lens.missing is not None:
             reporter.log("features get no promoted tokens", model=host.name, reason=lens.missing)
         features = FeaturePass(
@@ -87,43 +88,32 @@ def build_index(
         )
         features.run(sae, sorter, writer, reporter)
         writer.save("rows", rows)
-        meta = _meta(sae, source, host, store, spec, counts, sorter, coactivation, max_norm)
+        meta = _meta(hosted, store, spec, counts, sorter, coactivation)
         lacks = {} if lens.missing is None else {"logits": f"none: {lens.missing}"}
         writer.commit({**meta, **lacks, **(made_of or {})})
     return IndexReader(folder)
 
 
-def _check_parts(sae: SAE, source: ActivationSource, store: TokenStore) -> None:
-    if store.n_tokens == 0:
-        raise DataError("The token store is empty.", "Name a text with content.")
-    if source.width != sae.d_in:
-        raise DataError(
-            f"The SAE reads {sae.d_in} numbers, the site {source.site} gives {source.width}.",
-            "Use the host model and site that the SAE was trained on.",
-        )
-
-
 def _meta(
-    sae: SAE,
-    source: ActivationSource,
-    host: HostModel,
+    hosted: HostedSAE,
     store: TokenStore,
     spec: IndexingSpec,
     counts: PassCounts,
     sorter: PostingSorter,
     coactivation: Coactivation,
-    max_norm: float | None,
 ) -> dict[str, Any]:
+    hooks = hosted.hooks
     return {
-        "n_features": sae.d_sae,
+        "n_features": hosted.sae.d_sae,
         "n_tokens": counts.kept,
         "n_postings": sorter.total,
         "text_id": store.text_id,
-        "site": source.site,
-        "model": host.name,
-        "sae_fingerprint": sae_fingerprint(sae),
+        "site": hooks.site,
+        **({"hooks": hooks.as_dict()} if len(hooks.places) > 1 else {}),
+        "model": hosted.host.name,
+        "sae_fingerprint": sae_fingerprint(hosted.sae),
         "spec": spec.model_dump(mode="json"),
-        "max_norm": max_norm,
+        "max_norm": hosted.max_norm,
         "outlier_tokens": counts.outliers,
         "dropped_codes": counts.dropped_codes,
         "evidence_tokens": counts.text.total,

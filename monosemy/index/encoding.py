@@ -16,6 +16,7 @@ from monosemy.index.examples import Ints
 from monosemy.index.neighbours import COACTIVATION_TOKENS, Coactivation
 from monosemy.index.postings import PostingSorter
 from monosemy.index.token_evidence import TextContext, TextCounts
+from monosemy.models.columns import Columns
 from monosemy.progress import Reporter
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TextPass:
     sorter: PostingSorter
     coactivation: Coactivation
     context: TextContext
-    max_norm: float | None
+    columns: Columns
 
     def run(self, reporter: Reporter) -> PassCounts:
         """Stage ``index``, in tokens.  ``DataError`` if nothing is left to index."""
@@ -103,8 +104,8 @@ class TextPass:
         acts_ND, positions = self.source.rows(rows)
         positions = np.asarray(positions, np.int64)
         seen = len(positions)
-        if self.max_norm is not None:
-            keep = acts_ND.float().norm(dim=1) <= self.max_norm
+        if self.columns.max_norms is not None:
+            keep = self.columns.usable(acts_ND)
             mask = keep.cpu().numpy()
             if not mask.all():
                 acts_ND, positions = acts_ND[keep], positions[mask]
@@ -113,7 +114,8 @@ class TextPass:
         if len(positions) == 0:
             return seen
         weight = self.sae.W_dec
-        codes = self.sae.encode(acts_ND.to(device=weight.device, dtype=weight.dtype))
+        x_ND = self.columns.reads(acts_ND)
+        codes = self.sae.encode(x_ND.to(device=weight.device, dtype=weight.dtype))
         indices = codes.indices.cpu().numpy()
         values = codes.values.float().cpu().numpy()
         finite = np.isfinite(values)

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from monosemy.errors import DataError
+from monosemy.models.sites import STREAM, parse_site
+from monosemy.specs.hooks import HOST, Hooks
+
 if TYPE_CHECKING:
     from monosemy.models.host import HostModel
 
@@ -32,7 +36,7 @@ class LogitEffects:
 
 
 class LogitLens:
-    """Decoder rows at a site -> effects on the logits.
+    """Decoder rows -> effects on the logits.
 
     effect[f, t] = ((direction_f in residual space) * final norm gain) @ W_U[:, t], centred: the
     mean over the vocabulary is taken away, since a shift of all logits changes no probability.  The
@@ -40,7 +44,8 @@ class LogitLens:
     Of a host model without an unembedding of its own (``missing`` says why) there are none.
     """
 
-    def __init__(self, host: HostModel, site: str, tokens: int) -> None:
+    def __init__(self, host: HostModel, hooks: Hooks, tokens: int) -> None:
+        """``hooks`` says where the rows are written."""
         self.missing = host.abilities.no_unembedding
         if self.missing is not None:
             return
@@ -48,22 +53,38 @@ class LogitLens:
         folded = unembedding.float() * gain.float()[:, None]
         # Centring W_U's rows once centres every effect.
         self.unembedding = folded - folded.mean(dim=1, keepdim=True)
-        self.host, self.site = host, site
+        self.host, self.hooks = host, hooks
         self.tokens = min(tokens, self.unembedding.shape[1])
 
     @torch.no_grad()
     def effects(self, directions_FD: Tensor) -> LogitEffects:
-        """Of the directions [n, width of the site], in blocks of bounded memory."""
+        """Of the directions [n, width of all that is written], in blocks of bounded memory."""
         if self.missing is not None:
             none = torch.zeros(len(directions_FD), 0)
             flat = torch.zeros(len(directions_FD))
             return LogitEffects(none.long(), none, none.long(), none, flat, flat, flat)
-        residual = self.host.output_directions(self.site, directions_FD).float()
-        residual = residual.to(self.unembedding.device)
+        residual = self._in_stream(directions_FD).to(self.unembedding.device)
         rows = max(1, BLOCK_BYTES // (4 * self.unembedding.shape[1]))
         parts = [self._block(piece) for piece in residual.split(rows)]
         columns = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
         return LogitEffects(*columns)
+
+    def _in_stream(self, directions_FD: Tensor) -> Tensor:
+        """What the rows are in the stream after the last place that is written, [n, d_model]: what
+        is added to the stream adds up, what is the stream itself replaces what came before."""
+        result: Tensor | None = None
+        parts = self.hooks.written_parts
+        for hook in sorted(parts, key=lambda hook: hook.depth):
+            if hook.host != HOST:
+                continue
+            part = self.host.output_directions(hook.site, directions_FD[:, parts[hook]]).float()
+            whole = result is None or parse_site(hook.site).kind in STREAM
+            result = part if whole or result is None else result + part
+        if result is None:
+            raise DataError(
+                "The SAE writes nothing into the host model whose logits are asked for."
+            )
+        return result
 
     def _block(self, residual_nD: Tensor) -> tuple[Tensor, ...]:
         effects_nV = residual_nD @ self.unembedding

@@ -1,4 +1,4 @@
-"""Activations of a token store at one site or several, out of the host model or a cache on disk."""
+"""Activations of a token store at one place or several, out of host models or a cache on disk."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from monosemy.errors import DataError
 from monosemy.models.activation_cache import ActivationCache, add_model, read_description
 from monosemy.models.host import HostModel
 from monosemy.models.packing import forward_groups, forward_rows
+from monosemy.specs.hooks import HOST, Hook
 
 _VOUCHING_ROWS = 4
 _VOUCHING_ERROR = 0.02
@@ -26,16 +27,18 @@ HostOrLoader = HostModel | Callable[[], HostModel] | None
 class ActivationSource:
     """Gives the activations of rows; every token is computed at most once where there is a cache.
 
-    ``sites``: one name or several, whose activations then stand side by side (``columns`` says
-    where) and come from one forward.  ``host`` may be a function that loads it, called on the first
-    row that is not cached, or None where all rows that will be asked for are.  ``cache_dir`` is the
-    folder of the one site's cache, or a folder per site.  With a cache, values are rounded to
-    bfloat16 also on the first read, so that a resumed run sees what the first one saw.
+    ``sites``: one place or several (``str`` of a ``Hook``), whose activations then stand side by
+    side (``columns`` says where) and come from one forward of each host model.  ``host`` may be a
+    function that loads it, called on the first row that is not cached, or None where all rows that
+    will be asked for are; for places in several host models, one for each role.  They must read the
+    store's token ids alike: ``DataError`` for another tokenizer.  ``cache_dir`` is the folder of
+    the one place's cache, or a folder per place.  With a cache, values are rounded to bfloat16 also
+    on the first read, so that a resumed run sees what the first one saw.
     """
 
     def __init__(
         self,
-        host: HostOrLoader,
+        host: HostOrLoader | Mapping[str, HostOrLoader],
         store: TokenStore,
         sites: str | Sequence[str],
         cache_dir: Path | Mapping[str, Path] | None,
@@ -44,12 +47,17 @@ class ActivationSource:
         self.store = store
         self.sites = [sites] if isinstance(sites, str) else list(sites)
         self.host_rows = host_rows
-        self._host = host
+        self._hosts: dict[str, HostOrLoader] = (
+            dict(host) if isinstance(host, Mapping) else {HOST: host}
+        )
+        for role, model in self._hosts.items():
+            if role != HOST and isinstance(model, HostModel):
+                self._check_tokens(model)
         if isinstance(cache_dir, Path):
             cache_dir = {self.sites[0]: cache_dir}
         self._caches: dict[str, ActivationCache] = {}
         self.columns: dict[str, slice] = {}
-        """Which part of the width is which site."""
+        """Which part of the width is which place."""
         self.width = 0
         for site in self.sites:
             width = self._open(site, cache_dir[site] if cache_dir is not None else None)
@@ -57,16 +65,17 @@ class ActivationSource:
             self.width += width
 
     def _open(self, site: str, cache_dir: Path | None) -> int:
-        """Opens the site's cache, if it is to have one; its width."""
+        """Opens the place's cache, if it is to have one; its width."""
+        hook = Hook.parse(site)
         found = read_description(cache_dir) if cache_dir is not None else None
         if found and (found["text_id"], found["site"]) != (self.store.text_id, site):
             found = None
         known = self.store.host_info.get("fingerprint")
-        if found and known and found.get("model", known) != known:
+        if hook.host == HOST and found and known and found.get("model", known) != known:
             found = None  # begun with another host model than the text's
-        if found is None or (self._host is not None and not callable(self._host)):
-            host = self._model()
-            width = host.site_width(site)
+        if found is None or isinstance(self._hosts.get(hook.host), HostModel):
+            host = self._model(hook.host)
+            width = host.site_width(hook.site)
             model: str | None = host.fingerprint
             dtype = str(host.dtype).removeprefix("torch.")
         else:
@@ -99,7 +108,7 @@ class ActivationSource:
 
     @property
     def site(self) -> str:
-        """The first site, which where there is one is the only one."""
+        """The first place, which where there is one is the only one."""
         return self.sites[0]
 
     def rows(
@@ -116,8 +125,7 @@ class ActivationSource:
         have = np.logical_and.reduce([cache.has(wanted) for cache in self._caches.values()])
         missing = np.unique(wanted[~have])
         for part in forward_groups(self.store, missing, self.host_rows):
-            found_at = forward_rows(self._model(), self.store, part, self.sites)
-            for site, acts in found_at.items():
+            for site, acts in self._forward(part, self.sites).items():
                 self._caches[site].write(part, acts)
         found = [self._caches[site].read(wanted).float() for site in self.sites]
         return (found[0] if len(found) == 1 else torch.cat(found, dim=1)), position
@@ -136,26 +144,56 @@ class ActivationSource:
         for cache in self._caches.values():
             cache.close()
 
-    def _model(self) -> HostModel:
-        if self._host is None:
+    def _model(self, role: str) -> HostModel:
+        host = self._hosts.get(role)
+        if host is None:
+            which = "host model" if role == HOST else f"host model '{role}'"
             raise DataError(
                 f"Not all activations at {', '.join(self.sites)} are cached, "
-                "and no host model was given."
+                f"and no {which} was given."
             )
-        if callable(self._host):
-            self._host = self._host()
-            self._check_host(self._host)
-        return self._host
+        if callable(host):
+            host = self._hosts[role] = host()
+            self._check_host(role, host)
+        return host
 
-    def _check_host(self, host: HostModel) -> None:
+    def _check_tokens(self, host: HostModel) -> None:
+        """Another model than the one that cut the text must mean the same by its token ids."""
+        parts = self.store.host_info.get("parts") or {}
+        known, own = parts.get("tokenizer"), host.stamp.parts.get("tokenizer")
+        if known is not None and own != known:
+            raise DataError(
+                f"{host.name} reads other token ids than the text was cut into.",
+                "Take host models that share a tokenizer.",
+            )
+
+    def _check_host(self, role: str, host: HostModel) -> None:
         """The caches were opened before the host was there."""
-        for cache in self._caches.values():
+        if role != HOST:
+            self._check_tokens(host)
+        for site, cache in self._caches.items():
+            if Hook.parse(site).host != role:
+                continue
             if cache.model is not None and cache.model != host.fingerprint:
                 raise DataError(
                     f"The cached activations at {', '.join(self.sites)} are of another host model "
                     f"than {host.name} is now.",
                     "Put the model back, or start again.",
                 )
+
+    def _forward(self, rows: npt.NDArray[np.int64], sites: Sequence[str]) -> dict[str, Tensor]:
+        """Activations of rows at each place: one forward of each host model."""
+        roles: dict[str, dict[str, str]] = {}
+        for site in sites:
+            hook = Hook.parse(site)
+            roles.setdefault(hook.host, {})[hook.site] = site
+        return {
+            place_of[site]: acts
+            for role, place_of in roles.items()
+            for site, acts in forward_rows(
+                self._model(role), self.store, rows, list(place_of)
+            ).items()
+        }
 
     def _compute(self, rows: npt.NDArray[np.int64], position: npt.NDArray[np.int64]) -> Tensor:
         """Activations at ``position``, the tokens of ``rows``; nothing is kept."""
@@ -166,7 +204,7 @@ class ActivationSource:
     ) -> Tensor:
         parts, order = [], []
         for part in forward_groups(self.store, rows, self.host_rows):
-            found = forward_rows(self._model(), self.store, part, sites)
+            found = self._forward(part, sites)
             parts.append(torch.cat([found[site].float() for site in sites], dim=1))
             order.append(part)
         if not parts:

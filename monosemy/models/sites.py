@@ -26,6 +26,9 @@ MLP_POST = "mlp.hook_post"
 KINDS = (RESID_PRE, Z, ATTN_OUT, RESID_MID, MLP_POST, MLP_OUT, RESID_POST)
 """Every kind of site, in the order in which a block computes them."""
 
+STREAM = (RESID_PRE, RESID_MID, RESID_POST)
+"""The residual stream itself; the other kinds are, or become, what is added to it."""
+
 _NAME = re.compile(r"blocks\.(\d+)\.(.+)")
 
 

@@ -7,7 +7,7 @@ in ``monosemy.specs.architectures`` and a line in ``registry.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from monosemy.saes.codes import Codes
 from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.saes.step_group import ALONE, StepGroup
 from monosemy.specs import SAESpec
+
+Factor = float | Tensor
+"""What activations are multiplied by: a number, or ``[d]`` with one for each dimension."""
 
 
 class StepInfo(NamedTuple):
@@ -46,16 +49,25 @@ class SAE(nn.Module):
     """A dictionary of ``d_sae`` unit-norm rows ``W_dec`` with an encoder and two biases.
 
     Shapes: ``W_enc [d_in, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_out]``, ``b_dec [d_out]``,
-    all float32; ``d_out`` differs from ``d_in`` in transcoders alone.  An architecture overrides
-    ``encode`` and ``training_pass`` and says how SAELens writes it down; see ``topk.py`` for the
-    pattern.  What evolves besides the parameters is a buffer: checkpoints hold the state dict.
+    all float32.  ``d_out=None``: it reconstructs what it reads; otherwise it transcodes, into
+    vectors of that length.  An architecture overrides ``encode`` and ``training_pass`` and says how
+    SAELens writes it down; see ``topk.py`` for the pattern.  What evolves besides the parameters is
+    a buffer: checkpoints hold the state dict.
     """
+
+    one_scale: ClassVar[bool] = False
+    """Whether all places that are read must be scaled by the same number for ``rescale`` to be
+    exact."""
 
     def __init__(self, spec: SAESpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__()
+        if d_out is not None and spec.only_where_it_reads is not None:
+            raise ValueError(f"an SAE that transcodes cannot be so: {spec.only_where_it_reads}")
         self.spec = spec
         self.d_in = d_in
         self.d_out = d_in if d_out is None else d_out
+        self.transcodes = d_out is not None
+        """Whether it reconstructs something else than what it reads."""
         self.d_sae = spec.d_sae
         # Laid out latent by latent: the sparse gradient of the encoder is a set of such rows.
         self.W_enc = nn.Parameter(torch.zeros(spec.d_sae, d_in).T)
@@ -73,17 +85,28 @@ class SAE(nn.Module):
         return self.W_dec.device
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Random unit decoder rows, encoder = decoder transposed (Gao et al. 2024, A.1)."""
+        """Directions at random, biases at 0."""
         with torch.no_grad():
-            self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
-            self.normalise_decoder()
-            self.W_enc.copy_(self.W_dec.T)
+            self.initialise_directions(generator)
             self.b_enc.zero_()
             self.b_dec.zero_()
 
+    @torch.no_grad()
+    def initialise_directions(self, generator: torch.Generator) -> None:
+        """Random unit decoder rows, encoder = decoder transposed (Gao et al. 2024, A.1); where it
+        transcodes, the encoder has random unit columns of its own, as the spaces differ."""
+        self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
+        self.normalise_decoder()
+        if not self.transcodes:
+            self.W_enc.copy_(self.W_dec.T)
+            return
+        rows_FD = torch.randn(self.d_sae, self.d_in, generator=generator)
+        self.W_enc.copy_((rows_FD / rows_FD.norm(dim=1, keepdim=True)).T)
+
     def centre(self, x_ND: Tensor) -> Tensor:
-        """What the encoder multiplies: the input without the decoder's bias."""
-        return x_ND - self.group.spread(self.b_dec)
+        """What the encoder multiplies: the input without the decoder's bias, unless that lives at
+        another place."""
+        return x_ND if self.transcodes else x_ND - self.group.spread(self.b_dec)
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
@@ -105,7 +128,8 @@ class SAE(nn.Module):
         return self.decode(self.encode(x_ND), x_ND)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
-        """One batch ``[n, d_in]`` through the SAE; ``target_ND`` is the same but in transcoders."""
+        """One batch ``[n, d_in]`` through the SAE; ``target_ND`` is the same unless it
+        transcodes."""
         raise NotImplementedError
 
     def begin(self, x_ND: Tensor) -> None:
@@ -135,16 +159,37 @@ class SAE(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
+    def rescale(self, input_factor: Factor, output_factor: Factor) -> None:
         """Makes an SAE trained on ``input_factor * x`` to ``output_factor * y`` take x, give y.
 
-        Exact for encoders that are positively homogeneous in ``(x, b_dec, b_enc)``, as all
-        top-k-like ones are where both factors are equal; others override it.
+        A factor is a number or has one for each dimension, ``[d]``.  Codes shrink by ``code_scale``
+        of the output's, so that decoder rows keep their length (on average, where an output has
+        several factors).  Exact for encoders that are positively homogeneous in ``(x, b_dec,
+        b_enc)``; what else has the codes' unit is for ``rescale_codes``.  ``ValueError`` for two
+        factors of an SAE that reconstructs what it reads.
         """
-        if input_factor != output_factor:
-            raise ValueError("only a transcoder has two scales")
-        self.b_enc.div_(input_factor)
-        self.b_dec.div_(input_factor)
+        same = input_factor is output_factor or (
+            not isinstance(input_factor, Tensor)
+            and not isinstance(output_factor, Tensor)
+            and input_factor == output_factor
+        )
+        if not same and not self.transcodes:
+            raise ValueError("only an SAE that transcodes has two scales")
+        unit = code_scale(output_factor)
+        if not same or isinstance(input_factor, Tensor):
+            self.rescale_directions(input_factor, output_factor, unit)
+        self.rescale_codes(unit)
+        self.b_dec.div_(output_factor)
+
+    def rescale_directions(self, input_factor: Factor, output_factor: Factor, unit: float) -> None:
+        """Folds the factors into encoder and decoder; codes are then ``unit`` times as small."""
+        self.W_enc.mul_(_per_row(input_factor) / unit)
+        if isinstance(output_factor, Tensor):
+            self.W_dec.mul_(unit / output_factor)
+
+    def rescale_codes(self, unit: float) -> None:
+        """Divides by ``unit`` what is measured in activations of latents."""
+        self.b_enc.div_(unit)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
@@ -158,6 +203,18 @@ class SAE(nn.Module):
             # Not the sum of a product, which would be a third matrix of this size.
             parallel_F = torch.einsum("fd,fd->f", self.W_dec.grad, self.W_dec)
             self.W_dec.grad.addcmul_(parallel_F[:, None], self.W_dec, value=-1)
+
+
+def code_scale(factor: Factor) -> float:
+    """What codes shrink by, given the factors of the output ``[d]``: random unit directions divided
+    by these keep their length on average."""
+    if not isinstance(factor, Tensor):
+        return factor
+    return float(factor.double().pow(-2).mean() ** -0.5)
+
+
+def _per_row(factor: Factor) -> Factor:
+    return factor[:, None] if isinstance(factor, Tensor) else factor
 
 
 def fired_counts(codes: Codes, d_sae: int) -> Tensor:

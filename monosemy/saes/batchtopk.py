@@ -143,12 +143,11 @@ class BatchTopKSAE(TopKSAE):
         self._refine_entries(x_ND, select)
         self.product_dtype = used
 
-    @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
-        super().rescale(input_factor, output_factor)
-        self.smallest.div_(input_factor)
+    def rescale_codes(self, unit: float) -> None:
+        super().rescale_codes(unit)
+        self.smallest.div_(unit)
         self.threshold.copy_(
-            torch.where(self.threshold >= 0, self.threshold / input_factor, self.threshold)
+            torch.where(self.threshold >= 0, self.threshold / unit, self.threshold)
         )
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

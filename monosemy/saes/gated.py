@@ -39,9 +39,7 @@ class GatedSAE(PenalisedSAE):
         with torch.no_grad():
             for bias in (self.b_gate, self.b_mag, self.r_mag, self.b_dec):
                 bias.zero_()
-            self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
-            self.normalise_decoder()
-            self.W_enc.copy_(self.W_dec.T)
+            self.initialise_directions(generator)
 
     @torch.no_grad()
     def begin(self, x_ND: Tensor) -> None:
@@ -86,12 +84,9 @@ class GatedSAE(PenalisedSAE):
         if self.spec.target_l0 is not None:
             self.b_gate.sub_(self.surplus(x_ND, self.b_gate, self.spec.target_l0))
 
-    @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
-        if input_factor != output_factor:
-            raise ValueError("only a transcoder has two scales")
-        for bias in (self.b_gate, self.b_mag, self.b_dec):
-            bias.div_(input_factor)
+    def rescale_codes(self, unit: float) -> None:
+        for bias in (self.b_gate, self.b_mag):
+            bias.div_(unit)
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec")

@@ -115,10 +115,9 @@ class JumpReLUSAE(PenalisedSAE):
         below = (self.threshold[dead] - pre).relu().sum(1).mean()
         return below / typical_norm(x_ND, self.group)
 
-    @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
-        super().rescale(input_factor, output_factor)
-        self.log_threshold.sub_(torch.tensor(input_factor).log())
+    def rescale_codes(self, unit: float) -> None:
+        super().rescale_codes(unit)
+        self.log_threshold.sub_(torch.tensor(unit).log())
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}

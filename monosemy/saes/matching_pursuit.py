@@ -27,6 +27,7 @@ class MatchingPursuitSAE(SAE):
     """
 
     spec: MatchingPursuitSpec
+    one_scale = True  # how long a residual is decides, over all places together
 
     def __init__(self, spec: MatchingPursuitSpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__(spec, d_in, d_out)
@@ -108,12 +109,9 @@ class MatchingPursuitSAE(SAE):
         return {"aux": self.spec.aux_coefficient * share}
 
     @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
-        if input_factor != output_factor:
-            raise ValueError("only a transcoder has two scales")
-        self.b_dec.div_(input_factor)
+    def rescale_codes(self, unit: float) -> None:
         if self.spec.residual_floor is not None:
-            floor = self.spec.residual_floor / input_factor
+            floor = self.spec.residual_floor / unit
             self.spec = self.spec.model_copy(update={"residual_floor": floor})
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE, fired_counts
 from monosemy.saes.jumprelu import JumpReLUSAE
-from monosemy.specs import JumpReLUSpec, TranscoderSpec
+from monosemy.specs import JumpReLUSpec
 
 _BLOCK_ELEMENTS = 16_000_000
 """Pre-activations that exist at once."""
@@ -38,11 +38,13 @@ def random_weights(like: SAE, x_ND: Tensor, seed: int = 0) -> JumpReLUSAE:
     where no two pre-activations are equal), and the same features are chosen and sampled.  Encoder
     and decoder hold the same directions, the decoder's bias is that of ``like``.  A latent that
     never fires here has a threshold that none of these tokens reaches.  Time O(n d d_sae), memory
-    bounded.  Raises ``DataError`` for a transcoder (which reconstructs another site) and without
+    bounded.  Raises ``DataError`` where it transcodes (it reconstructs another site) and without
     tokens.
     """
-    if isinstance(like.spec, TranscoderSpec):
-        raise DataError("A transcoder has no twin with random weights: it writes elsewhere.")
+    if like.transcodes:
+        raise DataError(
+            "An SAE that transcodes has no twin with random weights: it writes elsewhere."
+        )
     if not len(x_ND):
         raise DataError("The thresholds of random directions need activations.")
     x_ND = x_ND.to(like.device).float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.errors import DataError
+from monosemy.saes.base import Factor
 from monosemy.saes.codes import Codes
 from monosemy.saes.topk import TopKSAE
 from monosemy.specs import TranscoderSpec
@@ -24,23 +25,9 @@ class TranscoderSAE(TopKSAE):
     spec: TranscoderSpec
 
     def __init__(self, spec: TranscoderSpec, d_in: int, d_out: int | None = None) -> None:
-        super().__init__(spec, d_in, d_out)
+        super().__init__(spec, d_in, d_in if d_out is None else d_out)
         if spec.skip:
             self.W_skip = nn.Parameter(torch.zeros(self.d_out, d_in))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Encoder and decoder at random, each row a unit vector: their spaces differ."""
-        with torch.no_grad():
-            self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
-            self.normalise_decoder()
-            rows = torch.randn(self.d_sae, self.d_in, generator=generator)
-            self.W_enc.copy_((rows / rows.norm(dim=1, keepdim=True)).T)
-            self.b_enc.zero_()
-            self.b_dec.zero_()
-
-    def centre(self, x_ND: Tensor) -> Tensor:
-        """The input as it is: the decoder's bias lives at another site."""
-        return x_ND
 
     def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:
         """``ValueError`` when a skip transcoder is not given the input."""
@@ -51,14 +38,11 @@ class TranscoderSAE(TopKSAE):
             raise ValueError("a skip transcoder decodes with the input at hand: decode(codes, x)")
         return reconstruction + x_ND @ self.W_skip.T
 
-    @torch.no_grad()
-    def rescale(self, input_factor: float, output_factor: float) -> None:
-        # Codes shrink with the output, so that the decoder's rows keep their length.
-        self.W_enc.mul_(input_factor / output_factor)
-        self.b_enc.div_(output_factor)
-        self.b_dec.div_(output_factor)
+    def rescale_directions(self, input_factor: Factor, output_factor: Factor, unit: float) -> None:
+        super().rescale_directions(input_factor, output_factor, unit)
         if self.spec.skip:
-            self.W_skip.mul_(input_factor / output_factor)
+            by_row = output_factor[:, None] if isinstance(output_factor, Tensor) else output_factor
+            self.W_skip.mul_(input_factor / by_row)
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise DataError(

@@ -24,6 +24,11 @@ class SAESpec(Part):
     dead_after_tokens: int = Field(200_000, ge=1, le=MOST_TOKENS)
     """A latent that has not fired for so many tokens counts as dead."""
 
+    @property
+    def only_where_it_reads(self) -> str | None:
+        """Why such an SAE cannot write elsewhere than it reads; None where it can."""
+        return None
+
 
 class AuxKSpec(SAESpec):
     """What the architectures share that revive dead latents by AuxK."""
@@ -48,6 +53,10 @@ class TopKFamilySpec(AuxKSpec):
     Each costs a decode and a dense product."""
     ista_step_size: float = Field(0.3, gt=0, le=2)
     """Weight of what a refinement step adds."""
+
+    @property
+    def only_where_it_reads(self) -> str | None:
+        return "ista_steps encode what the codes missed of the input" if self.ista_steps else None
 
     @model_validator(mode="after")
     def _k_fits(self) -> TopKFamilySpec:
@@ -121,6 +130,10 @@ class MatchingPursuitSpec(SAESpec):
     aux_coefficient: float = Field(1 / 32, ge=0, le=LARGE)
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
 
+    @property
+    def only_where_it_reads(self) -> str | None:
+        return "a pursuit encodes with the decoder's own rows"
+
 
 class PenalisedSpec(SAESpec):
     """What the architectures share whose sparsity comes from a penalty."""
@@ -173,11 +186,14 @@ class JumpReLUSpec(AuxKSpec):
 
 
 class TranscoderSpec(TopKFamilySpec):
-    """TopK from one site to another; with ``skip`` a linear map beside it (Paulo et al. 2025)."""
+    """TopK that writes elsewhere; with ``skip`` a linear map beside it (Paulo et al. 2025).
+
+    Every architecture transcodes where the run's ``writes`` names another place than is read.
+    """
 
     architecture: Literal["transcoder"] = "transcoder"
-    target_site: Site
-    """The site that is reconstructed from the run's ``site``."""
+    target_site: Site | None = Field(None, json_schema_extra={"deprecated": True})
+    """The older word for the run's ``writes``; None takes that."""
     skip: bool = False
     """Add a learned linear map of the input to the output."""
 

@@ -6,14 +6,18 @@ A class declares its kind (``monosemy.specs.run``): nothing else has a list of k
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from monosemy.models.sites import KINDS as KINDS_OF_SITES
-from monosemy.models.sites import parse_site
 from monosemy.specs.architectures import AnySAE, TopKSpec
+from monosemy.specs.hooks import (
+    Hooks,
+    ReadsAndWrites,
+    WritesElsewhere,
+    checked_hooks,
+    first_read,
+)
 from monosemy.specs.names import PENDING_SAE, STORED, Name
 from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site
 from monosemy.specs.parts import (
@@ -52,7 +56,7 @@ class _Stream(RunSpec):
     """What it reads."""
 
 
-class _Training(_Stream):
+class _Training(_Stream, ReadsAndWrites):
     """What it takes to train an SAE."""
 
     site: Site = "blocks.9.hook_resid_post"
@@ -67,28 +71,19 @@ class _Training(_Stream):
         _check_split(self.sae, self.training)
         return self
 
+    _site_of_reads = model_validator(mode="before")(first_read)
+
     @model_validator(mode="after")
-    def _writes_after_it_reads(self, info: ValidationInfo) -> Self:
+    def _can_be_hooked(self, info: ValidationInfo) -> Self:
         if info.context != STORED:
-            _check_direction([self.site], self.sae)
+            checked_hooks(self.reads or [self.site], self.writes, self.sae)
         return self
 
-
-def _check_direction(sites: Sequence[str], sae: AnySAE) -> None:
-    """``ValueError`` for a transcoder whose target is computed before one of ``sites``: nothing
-    could be put in its place from what is read."""
-    target = getattr(sae, "target_site", None)
-    if target is None:
-        return
-    for site in sites:
-        if _depth(target) < _depth(site):
-            raise ValueError(f"sae.target_site ({target}) comes before the site {site}")
-
-
-def _depth(site: str) -> tuple[int, int]:
-    """Sorts sites by when they are computed."""
-    layer, kind = parse_site(site)
-    return layer, KINDS_OF_SITES.index(kind)
+    @property
+    def hooks(self) -> Hooks:
+        """Where its SAE reads and writes."""
+        target = getattr(self.sae, "target_site", None)
+        return Hooks.at(self.reads or self.site, self.writes or target)
 
 
 def _check_split(sae: AnySAE, training: TrainingSpec) -> None:
@@ -119,7 +114,7 @@ class TrainRun(_Training):
 
 
 @register_kind
-class SweepRun(_Stream):
+class SweepRun(_Stream, WritesElsewhere):
     """Train many SAEs on the same batches: every site with every SAE, rate and seed.
 
     The host model reads the text once for all of them.
@@ -146,12 +141,13 @@ class SweepRun(_Stream):
             raise ValueError(f"a sweep of {count} SAEs is too large: at most {MAX_SWEEP}")
         for sae in self.saes:
             _check_split(sae, self.training)
-            _check_direction(self.sites, sae)
+            for site in self.sites:
+                checked_hooks([site], self.writes, sae)
         return self
 
     def members(self) -> list[TrainRun]:
         """One training spec per SAE, in the order sites, SAEs, rates, seeds."""
-        shared = {"model": self.model, "text": self.text}
+        shared = {"model": self.model, "text": self.text, "writes": self.writes}
         settings = [
             {"learning_rate": rate, "seed": seed}
             for rate in self.learning_rates or [self.training.learning_rate]
@@ -173,7 +169,7 @@ class SweepRun(_Stream):
 
 
 @register_kind
-class ImportRun(_Stream):
+class ImportRun(_Stream, ReadsAndWrites):
     """Take in an SAE that was trained elsewhere, to be evaluated, indexed and explained here.
 
     ``model`` and ``text`` are what those runs will use.
@@ -186,6 +182,8 @@ class ImportRun(_Stream):
     each); or release/sae_id of a SAELens release."""
     site: Site | None = None
     """Where it is hooked; None takes what its files say."""
+
+    _site_of_reads = model_validator(mode="before")(first_read)
 
     def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
         return [run_id]

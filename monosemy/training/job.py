@@ -115,7 +115,7 @@ def write_result(folder: Path, trained: Sequence[TrainedSAE]) -> None:
             for key, value in sae.state_dict().items():
                 tensors[f"{number}.{name}.{key}"] = value.contiguous()
         tensors[f"{number}.density"] = each.density
-        size = {"d_in": each.sae.d_in, "d_out": each.sae.d_out}
+        size = {"d_in": each.sae.d_in, "d_out": each.sae.d_out if each.sae.transcodes else None}
         values.append({**size, "metrics": each.metrics, "history": each.history})
     save_file(tensors, str(folder / _TENSORS))
     unfinished = folder / f"{_RESULT}.part"

@@ -122,9 +122,7 @@ def _train(job: Job, fresh: bool) -> None:
         _check_count(job, group.processes)
         host = HostModel.load(job.host, job.workspace)
         store, source = stages.open_stream(job.specs, host, job.workspace, text_id=job.text_id)
-        trained = train_saes(
-            job.specs, store, source, job.folder, reporter, source.columns, job.stream, group
-        )
+        trained = train_saes(job.specs, store, source, job.folder, reporter, job.stream, group)
         source.flush()
         if group.rank == 0:
             write_result(job.folder, trained)

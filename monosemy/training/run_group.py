@@ -151,7 +151,7 @@ class DictionaryGroup(_Processes):
         return part
 
     def whole(self, sae: SAE, spec: SAESpec) -> SAE:
-        result = create(spec, sae.d_in, sae.d_out)
+        result = create(spec, sae.d_in, sae.d_out if sae.transcodes else None)
         with torch.no_grad():
             result.W_enc.copy_(gathered(sae.W_enc.T).T)
             result.b_enc.copy_(gathered(sae.b_enc))

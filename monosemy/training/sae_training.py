@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monosemy.models.columns import Columns
 from monosemy.progress import Reporter
-from monosemy.saes.base import SAE
-from monosemy.specs import TrainRun, TranscoderSpec
+from monosemy.saes.base import SAE, Factor
+from monosemy.specs import TrainRun
 from monosemy.training.history import History, Reading
 from monosemy.training.initial_bias import middle
 from monosemy.training.page import density_histogram
@@ -43,7 +44,7 @@ class TrainedSAE:
 
 
 class SAETraining:
-    """``columns`` says where in the stream each site of the run is."""
+    """``columns`` says where in the stream each place is (``ActivationSource.columns``)."""
 
     def __init__(
         self,
@@ -55,21 +56,25 @@ class SAETraining:
     ) -> None:
         self.spec = spec
         self.group = group
-        self.site = columns[spec.site]
-        is_transcoder = isinstance(spec.sae, TranscoderSpec)
-        self.target = columns[spec.sae.target_site] if is_transcoder else None  # type: ignore[union-attr]
+        self.columns = Columns.of(spec.hooks, columns)
         self.device = device
         self.trainer = self._trainer(frozen=False)
         self.twin = self._trainer(frozen=True) if spec.training.frozen_decoder_baseline else None
         self.history = History(file)
         self.tracker: Tracker | None = None
-        self.scale = self.target_scale = 1.0
+        one = self.trainer.sae.one_scale
+        self.scale = Scale(self.columns.read, one)
+        """What is read is multiplied by this, what is written by ``target_scale``."""
+        written = self.columns.written
+        self.target_scale = self.scale if written is None else Scale(written, one)
 
     def _trainer(self, frozen: bool) -> SAETrainer:
-        d_out = _width(self.target) if self.target is not None else None
+        written = self.columns.written
+        d_out = None if written is None else sum(map(_width, written))
         seed = self.spec.training.seed + (10_007 if frozen else 0)
         generator = torch.Generator().manual_seed(seed)
-        sae = self.group.create(self.spec.sae, _width(self.site), d_out, generator)
+        d_in = sum(map(_width, self.columns.read))
+        sae = self.group.create(self.spec.sae, d_in, d_out, generator)
         return SAETrainer(sae.to(self.device), self.spec.training, frozen_decoder=frozen)
 
     @property
@@ -89,27 +94,26 @@ class SAETraining:
 
     def start(self, sample_NW: Tensor) -> None:
         """Scales and decoder bias from the first tokens of the stream."""
-        self.scale = self._scale(sample_NW[:, self.site])
-        reconstructed = self.site if self.target is None else self.target
-        self.target_scale = self._scale(sample_NW[:, reconstructed])
-        own_NW = sample_NW[: _BEGIN_TOKENS // self.group.processes, self.site]
-        x_ND = self.group.gathered(own_NW).to(self.device) * self.scale
-        bias = middle(sample_NW[:, reconstructed], self.spec.training.decoder_bias)
-        centre = self.group.mean(bias)
+        self.scale.measure(sample_NW, self.group)
+        if self.target_scale is not self.scale:
+            self.target_scale.measure(sample_NW, self.group)
+        own_ND = self.columns.reads(sample_NW[: _BEGIN_TOKENS // self.group.processes])
+        x_ND = self.group.gathered(own_ND).to(self.device) * self.scale.factor(self.device)
+        target_ND = self.columns.target(sample_NW)
+        target_ND = self.columns.reads(sample_NW) if target_ND is None else target_ND
+        bias = middle(target_ND, self.spec.training.decoder_bias)
+        centre = self.group.mean(bias) * self.target_scale.factor(sample_NW.device)
         with torch.no_grad():
             for trainer in self.trainers:
-                trainer.sae.b_dec.copy_(centre * self.target_scale)
+                trainer.sae.b_dec.copy_(centre)
                 trainer.sae.begin(x_ND)
-
-    def _scale(self, x_ND: Tensor) -> float:
-        """Brings the mean norm to ``sqrt(d)``: rates and penalties mean the same everywhere."""
-        typical = self.group.mean(x_ND.norm(dim=1).mean())
-        return float(x_ND.shape[1] ** 0.5 / typical.clamp_min(1e-12))
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
         """Trains SAE and twin on one batch of the stream, which is on the device already."""
-        x_ND = batch_NW[:, self.site] * self.scale
-        target_ND = None if self.target is None else batch_NW[:, self.target] * self.target_scale
+        x_ND = self.columns.reads(batch_NW) * self.scale.factor(self.device)
+        target_ND = self.columns.target(batch_NW)
+        if target_ND is not None:
+            target_ND = target_ND * self.target_scale.factor(self.device)
         rate = self.rate(number, total_steps)
         for trainer in self.trainers:
             trainer.step(x_ND, number, rate, total_steps, target_ND)
@@ -132,25 +136,32 @@ class SAETraining:
         tensors = self.trainer.state(f"{prefix}sae")
         if self.twin is not None:
             tensors |= self.twin.state(f"{prefix}baseline")
-        return tensors, {"scale": self.scale, "target_scale": self.target_scale}
+        return tensors, {"scale": self.scale.value, "target_scale": self.target_scale.value}
 
     def restore(self, prefix: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
         """Raises ``KeyError`` or ``DataError`` where the checkpoint is of something else."""
         self.trainer.restore(f"{prefix}sae", tensors)
         if self.twin is not None:
             self.twin.restore(f"{prefix}baseline", tensors)
-        self.scale, self.target_scale = values["scale"], values["target_scale"]
+        self.scale.value, self.target_scale.value = values["scale"], values["target_scale"]
 
     def finish(self, sample_NW: Tensor, metrics: dict[str, Any]) -> TrainedSAE:
         """Calibrates on tokens of the stream and folds the scales into the weights."""
-        metrics = {**metrics, **_rounded(self.trainer.readings()), "activation_scale": self.scale}
+        metrics = {
+            **metrics,
+            **_rounded(self.trainer.readings()),
+            "activation_scale": self.scale.value,
+        }
         if self.twin is not None:
             metrics["baseline"] = _rounded(self.twin.readings())
-        x_ND = sample_NW[:_CALIBRATION_TOKENS, self.site].to(self.device) * self.scale
+        x_ND = self.columns.reads(sample_NW[:_CALIBRATION_TOKENS]).to(self.device)
+        x_ND = x_ND * self.scale.factor(self.device)
         for trainer in self.trainers:
             with torch.no_grad():
                 trainer.sae.calibrate(x_ND)
-            trainer.sae.rescale(self.scale, self.target_scale)
+            factor = self.scale.factor(self.device)
+            same = self.target_scale is self.scale
+            trainer.sae.rescale(factor, factor if same else self.target_scale.factor(self.device))
             trainer.sae.product_dtype = None
             trainer.sae.requires_grad_(False)
         sae, *twin = [self.group.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
@@ -158,6 +169,40 @@ class SAETraining:
         metrics["density"] = density_histogram(density.tolist())
         shown = self.history.downsampled()
         return TrainedSAE(sae, twin[0] if twin else None, metrics, shown, density)
+
+
+class Scale:
+    """What brings activations to a mean norm of ``sqrt(d)`` at each place, so that rates and
+    penalties mean the same everywhere and every place counts by its width; with ``one``, all places
+    together by the same number."""
+
+    def __init__(self, parts: Sequence[slice], one: bool) -> None:
+        self.parts = parts
+        self.value: float | list[float] = 1.0 if one or len(parts) == 1 else [1.0] * len(parts)
+        """One number, or one for each place."""
+        self._vector: tuple[list[float], Tensor] | None = None
+
+    def measure(self, sample_NW: Tensor, group: RunGroup) -> None:
+        """Sets ``value`` by tokens of the stream, those of all processes."""
+        if isinstance(self.value, list):
+            self.value = [_factor(sample_NW[:, part], group) for part in self.parts]
+        else:
+            self.value = _factor(Columns(tuple(self.parts)).reads(sample_NW), group)
+
+    def factor(self, device: torch.device) -> Factor:
+        """The number, or a vector ``[d]`` that has each place's along its width."""
+        if not isinstance(self.value, list):
+            return self.value
+        if self._vector is None or self._vector[0] != self.value:
+            widths = torch.tensor([_width(part) for part in self.parts])
+            vector_D = torch.tensor(self.value).repeat_interleave(widths)
+            self._vector = self.value, vector_D.to(device)  # once: a copy waits for the device
+        return self._vector[1].to(device)
+
+
+def _factor(x_ND: Tensor, group: RunGroup) -> float:
+    typical = group.mean(x_ND.norm(dim=1).mean())
+    return float(x_ND.shape[1] ** 0.5 / typical.clamp_min(1e-12))
 
 
 def _width(columns: slice) -> int:

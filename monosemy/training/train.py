@@ -17,11 +17,13 @@ from monosemy.changes import listed
 from monosemy.data.store import TokenStore
 from monosemy.data.text_stamp import text_changes
 from monosemy.errors import DataError, Interrupted, Stopped
+from monosemy.models.columns import Limits, columns_of
 from monosemy.models.fingerprint import changed_parts
 from monosemy.models.packing import reading_order
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
+from monosemy.specs.hooks import Hooks
 from monosemy.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -54,10 +56,9 @@ def train_sae(
     source: RowSource,
     checkpoint_dir: Path,
     reporter: Reporter = SILENT,
-    columns: Mapping[str, slice] | None = None,
 ) -> TrainedSAE:
     """``train_saes`` for one."""
-    return train_saes([spec], store, source, checkpoint_dir, reporter, columns)[0]
+    return train_saes([spec], store, source, checkpoint_dir, reporter)[0]
 
 
 def train_saes(
@@ -66,15 +67,14 @@ def train_saes(
     source: RowSource,
     checkpoint_dir: Path,
     reporter: Reporter = SILENT,
-    columns: Mapping[str, slice] | None = None,
     stream: TrainingSpec | None = None,
     group: RunGroup = ALONE,
 ) -> list[TrainedSAE]:
     """Trains on the store's training documents, all SAEs on the very same batches.
 
-    ``columns``: which part of the source's width is which site (all of it the site of the one spec,
-    by default).  Length, batch, buffer and the seed of the order come from ``stream`` (the first
-    spec's training, by default); each SAE has its own rate, seed and architecture.
+    ``source`` has the places of all of them side by side (``ActivationSource.columns``).  Length,
+    batch, buffer and the seed of the order come from ``stream`` (the first spec's training, by
+    default); each SAE has its own rate, seed and architecture.
     Stage ``train``, in tokens; the host's forwards, where nothing is cached, are part of it.  A run
     that is stopped (``Interrupted``, ``Cancelled``) writes a checkpoint before it ends; on a CPU a
     resumed run gives the very bits of one that was never stopped, given the same number of threads.
@@ -83,9 +83,8 @@ def train_saes(
     holds those of a run on other terms (spec, text, number of processes), which it names.  Every
     process of a ``group`` calls this, with the same arguments, and gets the same SAEs.
     """
-    columns = columns or {specs[0].site: slice(0, source.width)}
     loop = TrainingLoop(
-        specs, store, source, Path(checkpoint_dir), columns, stream or specs[0].training, group
+        specs, store, source, Path(checkpoint_dir), stream or specs[0].training, group
     )
     return loop.run(reporter)
 
@@ -99,7 +98,6 @@ class TrainingLoop:
         store: TokenStore,
         source: RowSource,
         checkpoint_dir: Path,
-        columns: Mapping[str, slice],
         training: TrainingSpec,
         group: RunGroup = ALONE,
     ) -> None:
@@ -111,13 +109,13 @@ class TrainingLoop:
             self.history_dir = self.checkpoint_dir if group.rank else checkpoint_dir
         rows = store.training_rows()
         self.text_tokens = int(np.diff(store.row_start)[rows].sum())
-        self.columns = columns
+        self.columns = columns_of(source, specs[0].hooks)
         self.batch = training.batch_tokens
         self.total_steps = -(-training.tokens // self.batch)
         self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
         self.saes = [
-            SAETraining(spec, columns, self.device, self._history_file(i, len(specs)), group)
+            SAETraining(spec, self.columns, self.device, self._history_file(i, len(specs)), group)
             for i, spec in enumerate(specs)
         ]
         self.product_dtype = _product_dtype(specs[0], self.device)
@@ -356,11 +354,20 @@ class TrainingLoop:
             "product_dtype": _name(self.product_dtype),
         }
         limits = self.stream.max_norms
-        by_site = dict(zip(self.columns, limits, strict=True)) if limits else {}
+        by_place = dict(zip(self.columns, limits, strict=True)) if limits else {}
         return [
-            sae.finish(self.stream.buffer, {**metrics, "max_norm": by_site.get(sae.spec.site)})
+            sae.finish(
+                self.stream.buffer, {**metrics, "max_norm": _limit(sae.spec.hooks, by_place)}
+            )
             for sae in self.saes
         ]
+
+
+def _limit(hooks: Hooks, by_place: Mapping[str, float]) -> Limits:
+    """The largest norms at what is read: one number where that is one place."""
+    if len(hooks.reads) == 1 or not by_place:
+        return by_place.get(hooks.site)
+    return {str(hook): by_place[str(hook)] for hook in hooks.reads}
 
 
 def _product_dtype(spec: TrainRun, device: torch.device) -> torch.dtype:

@@ -18,6 +18,7 @@ from monosemy.evals.effective_l0 import (
     sample_contributions,
 )
 from monosemy.evals.evaluate import evaluate_sae
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.activations import ActivationSource
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
@@ -137,11 +138,10 @@ def test_within_an_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_
         sae.b_enc[2 * width :] = 1e-6
     source = ActivationSource(tiny_host, tiny_store, site, tmp_path)
     spec = EvaluationSpec(tokens=300, reconstruction_tokens=600, ppl_percent=1.0)
-    found = evaluate_sae(sae, None, tiny_host, tiny_store, source, site, spec)["effective_l0"]
+    hosted = HostedSAE.at(tiny_host, sae, site)
+    found = evaluate_sae(hosted, None, tiny_store, source, spec)["effective_l0"]
     assert found["l0_whole"] == pytest.approx(width + TINY, abs=1)
     assert 0 < found["l0"] <= width
     assert found["ce_cut"] <= found["ce_whole"] + math.log1p(0.01)
     without = EvaluationSpec(tokens=300, reconstruction_tokens=600)
-    assert "effective_l0" not in evaluate_sae(
-        sae, None, tiny_host, tiny_store, source, site, without
-    )
+    assert "effective_l0" not in evaluate_sae(hosted, None, tiny_store, source, without)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from monosemy.evals.reconstruction import reconstruction_metrics
+from monosemy.models.columns import Columns
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec
@@ -29,6 +30,10 @@ class Rows:
 
     def flush(self) -> None:
         pass
+
+
+def limited(max_norm: float | None) -> Columns:
+    return Columns((slice(None),), None, None if max_norm is None else (max_norm,))
 
 
 def some_sae() -> SAE:
@@ -79,7 +84,7 @@ def test_tokens_above_the_norm_do_not_count() -> None:
     clean = reconstruction_metrics(sae, source, np.arange(60), 10**6)
     source.acts[[3, 50, 200]] *= 100.0
     ordinary = np.setdiff1d(np.arange(420), [3, 50, 200])
-    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, max_norm=1000.0)
+    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, columns=limited(1000.0))
     assert found == pytest.approx(by_numpy(sae, source.acts[torch.from_numpy(ordinary)]), rel=1e-5)
     assert found["tokens"] == 417 and clean["tokens"] == 420
 
@@ -106,7 +111,7 @@ def test_tokens_that_are_no_numbers_do_not_count(max_norm: float | None) -> None
     source, sae = Rows(), some_sae()
     source.acts[3, 2], source.acts[50, 0] = float("inf"), float("nan")
     usable = torch.from_numpy(np.setdiff1d(np.arange(420), [3, 50]))
-    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, max_norm=max_norm)
+    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, columns=limited(max_norm))
     assert found == pytest.approx(by_numpy(sae, source.acts[usable]), rel=1e-5)
 
 

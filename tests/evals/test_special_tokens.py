@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from monosemy.data.store import TokenStore
-from monosemy.evals.reconstruction import Columns
 from monosemy.evals.special_tokens import SpecialTokenSums, special_token_metrics, token_groups
+from monosemy.models.columns import Columns
 from monosemy.models.host import HostModel
 from monosemy.specs import TextSpec
 
@@ -138,7 +138,8 @@ def test_the_pass_over_rows_leaves_outliers_out_and_counts_them(store: TokenStor
     rows = np.arange(store.n_rows)
     seen: list[int] = []
     off = {"one": lambda x: x + 1, "three": lambda x: x + 3}
-    results = special_token_metrics(off, source, store, rows, 10**6, seen.append, max_norm=100.0)
+    quiet = Columns((slice(0, source.width),), None, (100.0,))
+    results = special_token_metrics(off, source, store, rows, 10**6, seen.append, quiet)
     found = results["one"]
     assert found["all"]["left_out"] == found["special"]["left_out"] == 3
     assert found["all"]["tokens"] == sum(seen) == store.n_tokens - 3
@@ -152,7 +153,7 @@ def test_a_transcoder_is_held_to_its_target(store: TokenStore) -> None:
     """Reads the first two columns, writes the others."""
     x_ND, _ = vectors(store)
     source, rows = Vectors(store, x_ND), np.arange(store.n_rows)
-    columns = Columns(slice(0, 2), slice(2, 4))
+    columns = Columns((slice(0, 2),), (slice(2, 4),))
     made = {"x": lambda x: x}
     found = special_token_metrics(made, source, store, rows, 10**6, columns=columns)["x"]["all"]
     assert found["mse"] == pytest.approx(float((x_ND[:, 2:] - x_ND[:, :2]).pow(2).mean()))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import evaluate_sae
 from monosemy.evals.splice import loss_recovered, spliced_losses
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, add, replace
 from monosemy.models.activations import ActivationSource
@@ -21,6 +22,7 @@ from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import EvaluationSpec, TopKSpec
+from monosemy.specs.hooks import Hooks
 
 if TYPE_CHECKING:
     from monosemy.data.store import TokenStore
@@ -79,16 +81,22 @@ def clean_cross_entropy(host: HostModel, store: TokenStore, rows: np.ndarray) ->
     return total / count, count
 
 
-def splice(host: HostModel, store: TokenStore, **options: Any) -> dict[str, Any]:
+def splice(
+    host: HostModel,
+    store: TokenStore,
+    site: str = SITE,
+    max_norm: float | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "rows": store.heldout_rows()[:9],
-        "site": SITE,
         "reconstructions": {"it": identity},
         "mean_D": MEAN,
         "max_tokens": 10**6,
         "advance": lambda _n: None,
     }
-    return spliced_losses(host, store, **{**settings, **options})
+    hosted = HostedSAE(host, poor_sae(), Hooks.at(site), max_norm)
+    return spliced_losses(hosted, store, **{**settings, **options})
 
 
 def test_the_clean_loss_is_that_of_the_model_alone(
@@ -175,7 +183,8 @@ def test_a_token_that_is_no_number_is_not_spliced(
     acts = torch.ones(1, 4, D)
     acts[0, 1, 0], acts[0, 2, 5] = float("inf"), float("nan")
     real = torch.tensor([[False, True, True, True]])
-    edited = _spliced(torch.zeros_like, SITE, None, None).edits(real)[SITE](acts)
+    hosted = HostedSAE.at(tiny_host, poor_sae(), SITE)
+    edited = _spliced(hosted, torch.zeros_like).edits(real)[SITE](acts)
     assert torch.equal(edited[0, 3], torch.zeros(D)) and torch.equal(edited[0, 0], torch.ones(D))
     assert torch.equal(edited[0, 1], acts[0, 1]) and edited[0, 2].isnan().any()
 
@@ -244,7 +253,8 @@ def test_max_tokens_is_kept_to_the_token(
 
 def test_loss_recovered_is_flat(tiny_host: HostModel, tiny_store: TokenStore) -> None:
     rows = tiny_store.heldout_rows()[:4]
-    found = loss_recovered(tiny_host, tiny_store, rows, SITE, perfect_sae(), MEAN, 64)
+    hosted = HostedSAE.at(tiny_host, perfect_sae(), SITE)
+    found = loss_recovered(hosted, tiny_store, rows, MEAN, 64)
     assert set(found) == {
         *("ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean"),
         *("kl", "tokens", "spliced_share"),
@@ -278,8 +288,8 @@ def test_the_whole_evaluation(
 ) -> None:
     source = ActivationSource(fitted_host, tiny_store, SITE, tmp_path)
     spec, reporter = EvaluationSpec(tokens=150, reconstruction_tokens=300), Remembers()
-    good, poor = perfect_sae(), poor_sae()
-    found = evaluate_sae(good, poor, fitted_host, tiny_store, source, SITE, spec, reporter)
+    hosted, poor = HostedSAE.at(fitted_host, perfect_sae(), SITE), poor_sae()
+    found = evaluate_sae(hosted, poor, tiny_store, source, spec, reporter)
     assert (found["tokens"], found["splice_tokens"]) == (300, 150)
     # The cache holds bfloat16, so its variance is that of rounded numbers; the SAE is exact.
     assert found["fvu"] < 1e-6 and found["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
@@ -289,7 +299,7 @@ def test_the_whole_evaluation(
     assert [(p.name, p.unit, p.done, p.total) for p in reporter.finished] == [
         ("evaluate", "tokens", 450, 450)
     ]
-    again = evaluate_sae(good, None, fitted_host, tiny_store, source, SITE, spec)
+    again = evaluate_sae(hosted, None, tiny_store, source, spec)
     assert "baseline" not in again and again["ce_sae"] == found["ce_sae"]
 
 
@@ -298,7 +308,8 @@ def test_a_small_text_is_evaluated_whole(
 ) -> None:
     source, reporter = Recording(tiny_host, tiny_store, SITE, tmp_path), Remembers()
     spec = EvaluationSpec(tokens=10**6, reconstruction_tokens=10**6)
-    found = evaluate_sae(poor_sae(), None, tiny_host, tiny_store, source, SITE, spec, reporter)
+    hosted = HostedSAE.at(tiny_host, poor_sae(), SITE)
+    found = evaluate_sae(hosted, None, tiny_store, source, spec, reporter)
     rows = tiny_store.heldout_rows()
     held_out = int(np.diff(tiny_store.row_start)[rows].sum())
     assert (found["tokens"], found["splice_tokens"]) == (held_out, held_out - len(rows))
@@ -315,4 +326,5 @@ def test_without_held_out_documents_it_is_refused(
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path)
     monkeypatch.setattr(type(tiny_store), "heldout_rows", lambda _self: np.zeros(0, np.int64))
     with pytest.raises(DataError, match="No document is held out"):
-        evaluate_sae(poor_sae(), None, tiny_host, tiny_store, source, SITE, EvaluationSpec())
+        hosted = HostedSAE.at(tiny_host, poor_sae(), SITE)
+        evaluate_sae(hosted, None, tiny_store, source, EvaluationSpec())

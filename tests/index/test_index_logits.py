@@ -10,6 +10,7 @@ import torch
 
 from monosemy.index import logits
 from monosemy.index.logits import LogitLens
+from monosemy.specs.hooks import Hooks
 
 if TYPE_CHECKING:
     from monosemy.models.host import HostModel
@@ -41,7 +42,7 @@ def test_effects_equal_the_direct_formula(
 ) -> None:
     monkeypatch.setattr(logits, "BLOCK_BYTES", 4 * 400 * 7)  # blocks of 7 directions
     directions = torch.randn(25, 32, generator=torch.Generator().manual_seed(0))
-    found = LogitLens(uneven_host, SITE, 9).effects(directions)
+    found = LogitLens(uneven_host, Hooks.at(SITE), 9).effects(directions)
     direct = _direct(uneven_host, directions)
     up, up_ids = direct.topk(9, dim=1)
     down, down_ids = direct.topk(9, dim=1, largest=False)
@@ -63,7 +64,7 @@ def test_attention_features_go_through_the_output_matrix(uneven_host: HostModel)
     directions = torch.randn(5, uneven_host.site_width(site))
     output = uneven_host.model.model.layers[1].self_attn.o_proj.weight.detach()
     direct = _direct(uneven_host, directions @ output.T)
-    found = LogitLens(uneven_host, site, 4).effects(directions)
+    found = LogitLens(uneven_host, Hooks.at(site), 4).effects(directions)
     torch.testing.assert_close(found.promoted, direct.topk(4, dim=1).values, rtol=1e-4, atol=1e-5)
 
 
@@ -83,12 +84,12 @@ def test_a_small_step_along_a_direction_moves_the_real_logits_that_way(
     moved = uneven_host.logits(ids, mask, {site: lambda acts: acts + step * direction})[0, -1]
     change = (moved - clean) / step * x.pow(2).mean().sqrt()
     change = change - change.mean()
-    found = LogitLens(uneven_host, site, 5).effects(direction[None])
+    found = LogitLens(uneven_host, Hooks.at(site), 5).effects(direction[None])
     torch.testing.assert_close(
         change[found.promoted_ids[0]], found.promoted[0], rtol=2e-2, atol=0.05
     )
 
 
 def test_a_zero_direction_has_no_shape(uneven_host: HostModel) -> None:
-    found = LogitLens(uneven_host, SITE, 3).effects(torch.zeros(1, 32))
+    found = LogitLens(uneven_host, Hooks.at(SITE), 3).effects(torch.zeros(1, 32))
     assert found.std.item() == found.kurtosis.item() == found.skew.item() == 0.0

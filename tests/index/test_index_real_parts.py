@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.evidence import evidence_label
 from monosemy.index.sampling import sample_examples, sample_negatives
@@ -36,7 +37,11 @@ def test_index_of_real_parts(
 ) -> None:
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "activations")
     reader = build_index(
-        sae, source, tiny_host, tiny_store, tmp_path / "index", IndexingSpec(window=6)
+        HostedSAE.at(tiny_host, sae, SITE),
+        source,
+        tiny_store,
+        tmp_path / "index",
+        IndexingSpec(window=6),
     )
     acts, positions = source.rows(np.arange(tiny_store.n_rows))
     with torch.no_grad():
@@ -72,6 +77,7 @@ def test_a_cached_pass_gives_the_same_index(
     for name in ("first", "second"):
         source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path / "activations")
         folder = tmp_path / name
-        build_index(sae, source, tiny_host, tiny_store, folder, IndexingSpec(max_tokens=1000))
+        hosted = HostedSAE.at(tiny_host, sae, SITE)
+        build_index(hosted, source, tiny_store, folder, IndexingSpec(max_tokens=1000))
         contents.append({p.name: p.read_bytes() for p in folder.iterdir()})
     assert contents[0] == contents[1]

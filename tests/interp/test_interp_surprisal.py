@@ -29,7 +29,7 @@ TEXTS = ["The moon.", "Rain fell on the old town all night long, and on the rive
 def hosted(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> HostedSAE:
     host = long_host(tiny_tokenizer, request.param)
     sae = registry.create(TopKSpec(d_sae=16, k=2), host.d_model)
-    return HostedSAE(host, sae, "blocks.1.hook_resid_post")
+    return HostedSAE.at(host, sae, "blocks.1.hook_resid_post")
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def transcoder(hosted: HostedSAE) -> HostedSAE:
     with torch.no_grad():
         for parameter in (sae.W_skip, sae.b_dec):
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator(5)))
-    return HostedSAE(hosted.host, sae.requires_grad_(False), READS, WRITES)
+    return HostedSAE.at(hosted.host, sae.requires_grad_(False), READS, WRITES)
 
 
 @pytest.fixture
@@ -355,7 +355,7 @@ def test_what_cannot_be_done(hosted: HostedSAE, acts_BSD: Tensor) -> None:
         Interventions([], hosted)
     with pytest.raises(DataError, match="32 wide, not 2"):
         changed(hosted, acts_BSD, add(Direction((1.0, 2.0), SITE)))
-    late = HostedSAE(hosted.host, hosted.sae, SITE, READS)
+    late = HostedSAE.at(hosted.host, hosted.sae, SITE, READS)
     with pytest.raises(DataError, match=f"{READS} depends on {SITE}, which comes later"):
         logits(late, ablate(Feature(1)))
 

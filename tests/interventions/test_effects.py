@@ -200,7 +200,7 @@ def test_transcoders_are_intervened_on_where_they_write(host: HostModel) -> None
     spec = TranscoderSpec(d_sae=16, k=3, target_site=writes)
     sae = registry.create(spec, host.d_model, host.d_model)
     sae.initialise(torch.Generator().manual_seed(1))
-    hosted = HostedSAE(host, sae, reads, writes)
+    hosted = HostedSAE.at(host, sae, reads, writes)
     ids = torch.tensor([PROMPTS[0]])
     mask = torch.ones_like(ids)
     where_BS = torch.tensor([[False] * 4 + [True] * 2])

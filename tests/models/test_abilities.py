@@ -15,6 +15,7 @@ from torch import nn
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, ModelError
 from monosemy.evals.evaluate import evaluate_sae
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
@@ -214,12 +215,13 @@ def test_a_model_without_a_head_is_read_evaluated_and_indexed(
     source = ActivationSource(host, store, SITE, None)
     sae = create(TopKSpec(d_sae=16, k=2), host.d_model)
     sae.initialise(torch.Generator().manual_seed(0))
-    found = evaluate_sae(sae, None, host, store, source, SITE, EvaluationSpec(tokens=256))
+    hosted = HostedSAE.at(host, sae, SITE)
+    found = evaluate_sae(hosted, None, store, source, EvaluationSpec(tokens=256))
     assert found["fvu"] > 0 and found["ce_clean"] is None and found["splice_tokens"] == 0
     with pytest.raises(DataError, match="no perplexity"):
         asked = EvaluationSpec(tokens=256, ppl_percent=5.0)
-        evaluate_sae(sae, None, host, store, source, SITE, asked)
-    reader = build_index(sae, source, host, store, tmp_path / "index", IndexingSpec())
+        evaluate_sae(hosted, None, store, source, asked)
+    reader = build_index(hosted, source, store, tmp_path / "index", IndexingSpec())
     assert reader.evidence(0).promoted == [] and reader.evidence(0).logit_std == 0
     assert any(reader.examples(feature) for feature in range(16))
 
@@ -257,7 +259,8 @@ def test_a_projected_embedding_has_an_unembedding(
     source = ActivationSource(host, store, SITE, None)
     sae = create(TopKSpec(d_sae=16, k=2), host.d_model)
     sae.initialise(torch.Generator().manual_seed(0))
-    reader = build_index(sae, source, host, store, tmp_path / "index", IndexingSpec())
+    hosted = HostedSAE.at(host, sae, SITE)
+    reader = build_index(hosted, source, store, tmp_path / "index", IndexingSpec())
     assert len(reader.evidence(0).promoted) == 10
 
 

@@ -16,11 +16,22 @@ from monosemy.training.trainer import SAETrainer
 
 D, F, N = 12, 40, 300
 
-pytestmark = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+ELSEWHERE = " elsewhere"
+"""Ends the name of a case in which the SAE reconstructs other vectors than it reads."""
+
+CASES = [
+    case
+    for name in sorted(ARCHITECTURES)
+    for case in (name, name + ELSEWHERE)
+    if not case.endswith(ELSEWHERE) or OPTIONS[name]().only_where_it_reads is None
+]
+
+pytestmark = pytest.mark.parametrize("name", CASES)
 
 
 def spec_of(name: str, **more: Any) -> SAESpec:
     options: dict[str, Any] = {"d_sae": F, "dead_after_tokens": 900, **more}
+    name = name.removesuffix(ELSEWHERE)
     fields = OPTIONS[name].model_fields
     if "k" in fields:
         options["k"] = 4
@@ -28,13 +39,11 @@ def spec_of(name: str, **more: Any) -> SAESpec:
         options["target_l0"] = 4.0
     if "prefixes" in fields:
         options["prefixes"] = [8, 20]
-    if "target_site" in fields:
-        options["target_site"] = "blocks.1.hook_mlp_out"
     return OPTIONS[name](**options)
 
 
 def widths(name: str) -> tuple[int, int | None]:
-    return (D, 9) if "target_site" in OPTIONS[name].model_fields else (D, None)
+    return (D, 9 if name.endswith(ELSEWHERE) else None)
 
 
 def made(name: str, **more: Any) -> SAE:
@@ -96,8 +105,7 @@ def test_codes_are_what_a_decoder_can_take(name: str) -> None:
             assert len(active) == len(set(active)), "an active latent occurs once"
         torch.testing.assert_close(sae.decode(codes, x), sae(x))
         dense = codes.dense(F) @ sae.W_dec + sae.b_dec
-        if name != "transcoder":  # which may add a linear map of the input
-            torch.testing.assert_close(sae.decode(codes, x), dense, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(sae.decode(codes, x), dense, rtol=1e-4, atol=1e-5)
         alone = torch.cat([sae(part) for part in x.split(7)])
         torch.testing.assert_close(alone, sae(x), rtol=1e-4, atol=1e-5)
         assert sae.encode(x[:0]).values.shape[0] == 0
@@ -132,12 +140,29 @@ def test_rescaling_is_exact(name: str) -> None:
     trainer = trained(name)
     sae = trainer.sae
     x = batches(name, 1)[0][0]
-    out = 3.0 if widths(name)[1] else 8.0
+    out = 2.0 if widths(name)[1] else 8.0  # powers of 2: no rounding moves a code over a threshold
     with torch.no_grad():
         sae.calibrate(x)
         wanted = sae(x) / out
         sae.rescale(8.0, out)
         torch.testing.assert_close(sae(x / 8.0), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_rescaling_each_dimension_for_itself_is_exact(name: str) -> None:
+    trainer = trained(name)
+    sae = trainer.sae
+    if sae.one_scale:
+        pytest.skip("it takes one scale alone")
+    x = batches(name, 1)[0][0]
+    into = torch.linspace(0.5, 8.0, sae.d_in)
+    out = torch.linspace(0.25, 4.0, sae.d_out) if sae.transcodes else into
+    with torch.no_grad():
+        sae.calibrate(x)
+        wanted = sae(x) / out
+        sae.rescale(into, out)
+        alike = torch.isclose(sae(x / into), wanted, rtol=1e-4, atol=1e-4).all(1)
+    assert alike.sum() >= N - 2, "all but a code at its threshold, which rounding moves"
+    assert 0.3 < float(sae.W_dec.norm(dim=1).mean()) < 3
 
 
 def test_a_restored_trainer_goes_on_with_the_same_bits(name: str) -> None:

@@ -86,7 +86,7 @@ def test_scaling_data_and_biases_leaves_the_terms() -> None:
     torch.testing.assert_close(second.reconstruction, first.reconstruction * 50)
     for name, value in first.terms.items():
         torch.testing.assert_close(second.terms[name], value, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="transcoder"):
+    with pytest.raises(ValueError, match="transcodes"):
         large.rescale(2.0, 3.0)
 
 

@@ -276,5 +276,5 @@ def test_rescale_is_exact() -> None:
     scaled = sae(x * 8.0)
     sae.rescale(8.0, 8.0)
     torch.testing.assert_close(sae(x) * 8.0, scaled)
-    with pytest.raises(ValueError, match="transcoder"):
+    with pytest.raises(ValueError, match="transcodes"):
         sae.rescale(8.0, 4.0)

@@ -101,5 +101,5 @@ def test_what_has_no_twin() -> None:
     with pytest.raises(DataError, match="need activations"):
         random_weights(like, torch.zeros(0, D))
     spec = TranscoderSpec(d_sae=F, k=6, target_site="blocks.0.hook_mlp_out")
-    with pytest.raises(DataError, match="transcoder"):
+    with pytest.raises(DataError, match="transcodes"):
         random_weights(create(spec, D, D), activations())

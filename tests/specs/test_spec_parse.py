@@ -139,7 +139,7 @@ def test_every_field_is_described() -> None:
         ({"kind": "train", "sae": {"architecture": "relu", "k": 3}}, "sae.k", "unknown key"),
         ({"kind": "train", "sae": {"d_saes": 3}}, "sae.d_saes", "'d_sae'"),
         ({"kind": "train", "sae": {"k": 9, "d_sae": 4}}, "sae", "larger than d_sae"),
-        ({"kind": "train", "sae": {"architecture": "transcoder"}}, "sae.target_site", "required"),
+        ({"kind": "train", "sae": {"architecture": "transcoder"}}, "", "give writes"),
         (
             {"kind": "train", "sae": {"architecture": "matryoshka", "prefixes": [8, 4]}},
             "sae",

@@ -31,4 +31,4 @@ def planted_hosted_sae(host: HostModel, token: int, site: str = SITE) -> HostedS
         sae.W_dec[0] = (weights_DV * gain_D[:, None])[:, token]
         sae.W_dec[0] *= 3.0 / sae.W_dec[0].norm()  # imports need not be normalised
         sae.W_enc[:, 0] = sae.W_dec[0] / 9.0
-    return HostedSAE(host, sae.to(host.device), site)
+    return HostedSAE.at(host, sae.to(host.device), site)

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from monosemy.data.token_bytes import TokenBytes
+from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
 from monosemy.models.abilities import Abilities
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.parts import IndexingSpec
 
 SITE = "blocks.0.hook_resid_post"
@@ -57,7 +59,7 @@ class PlantedSAE(torch.nn.Module):
 
     def __init__(self, d_sae: int, k: int) -> None:
         super().__init__()
-        self.d_in = self.d_sae = d_sae
+        self.d_in = self.d_out = self.d_sae = d_sae
         self.k = k
         generator = torch.Generator().manual_seed(0)
         self.W_dec = torch.nn.Parameter(torch.randn(d_sae, d_sae, generator=generator))
@@ -82,6 +84,9 @@ class PlantedHost:
     def token_bytes(self) -> TokenBytes:
         return TokenBytes(self.table)
 
+    def site_width(self, site: str) -> int:
+        return self.d_model
+
     def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.W_U, self.gain
 
@@ -96,11 +101,16 @@ class Planted(NamedTuple):
     sae: Any
     dense: np.ndarray
 
-    def build(self, folder: Path, spec: IndexingSpec | None = None, **options: Any) -> IndexReader:
+    def build(
+        self,
+        folder: Path,
+        spec: IndexingSpec | None = None,
+        max_norm: float | None = None,
+        **options: Any,
+    ) -> IndexReader:
         return build_index(
-            self.sae,
+            HostedSAE(self.host, self.sae, Hooks.at(SITE), max_norm),
             self.source,
-            self.host,
             self.store,
             folder,
             spec or IndexingSpec(),

@@ -87,7 +87,7 @@ def hosted(trained: Trained) -> HostedSAE:
     workspace = Workspace(trained.settings.artifacts)
     folder = SaeFolder(workspace.locate(trained.sae.path), workspace)
     host = HostModel.load(folder.spec.model, workspace)
-    return HostedSAE(host, folder.sae, folder.spec.site, folder.target_site)
+    return folder.hosted(host)
 
 
 def texts_of(trained: Trained, settings: Settings) -> FeatureTexts:

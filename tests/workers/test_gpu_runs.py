@@ -267,7 +267,7 @@ def test_an_imported_sae_is_an_sae_like_any_other(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"site": "blocks.1.mlp.hook_post"}, "has width 32; .* has 64"),
+        ({"site": "blocks.1.mlp.hook_post"}, "reads 32 numbers, .* gives 64"),
         ({"site": "blocks.9.hook_resid_post"}, "blocks.9"),
         ({"source": "/nowhere/at/all"}, "^/nowhere/at/all is no folder"),
     ],

@@ -60,7 +60,8 @@ def texts(found: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 def directly(trained: Trained, host: HostModel, latent: int, seed: int) -> dict[str, list[int]]:
     sae = load_sae(Workspace(trained.settings.artifacts).locate(trained.sae.path))
-    pushes = Interventions([steer(latent, 30.0)], HostedSAE(host, sae.requires_grad_(False), SITE))
+    hosted = HostedSAE.at(host, sae.requires_grad_(False), SITE)
+    pushes = Interventions([steer(latent, 30.0)], hosted)
     assert host.bos_id is not None
     ids = [host.bos_id, *host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]]
     steps = list(
