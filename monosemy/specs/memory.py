@@ -26,13 +26,13 @@ def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int
     for member in members:
         latents = -(-member.sae.d_sae // shares)
         largest = max(largest, latents)
-        half = latents * width  # encoder, or decoder
-        numbers += 2 * half * trained
+        hooks = member.hooks
+        read, written = len(hooks.reads) * width, len(hooks.writes) * width
+        numbers += latents * (read + written) * trained
         if getattr(member.sae, "skip", False):
-            numbers += width * width * trained
+            numbers += read * written * trained
         if stream.frozen_decoder_baseline:
-            numbers += half * (trained + 1)
-    sites = {member.site for member in members}
-    sites |= {site for m in members if (site := getattr(m.sae, "target_site", None)) is not None}
-    buffer = max(stream.buffer_tokens, 2 * stream.batch_tokens) * width * len(sites)
+            numbers += latents * (read * trained + written)
+    places = {hook for member in members for hook in member.hooks.places}
+    buffer = max(stream.buffer_tokens, 2 * stream.batch_tokens) * width * len(places)
     return _FLOAT * (numbers + buffer + batch * largest)

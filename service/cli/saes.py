@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from monosemy.formats.archive import ALLOWED
+from monosemy.specs.hooks import HOST
 from monosemy.workspace import Workspace
 from service.cli.client import segment
 from service.cli.connect import connect
@@ -87,7 +88,8 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
     rows = [
         ("id", found["id"]),
         ("host model", found["model"]["name"]),
-        ("site", found["site"]),
+        ("reads", _places(found["hooks"]["reads"])),
+        ("writes", _places(found["hooks"]["writes"])),
         ("architecture", f"{found['architecture']}, {found['d_in']} to {found['d_sae']}"),
         ("folder", found["path"]),
         ("tokens trained on", number(found["metrics"].get("tokens"), ",")),
@@ -238,3 +240,10 @@ def delete(
         )
     client.delete(f"/saes/{found['id']}")
     say(f"{found['name']}: deleted; its files stay until 'monosemy gc --delete'.")
+
+
+def _places(hooks: list[dict[str, Any]]) -> str:
+    """One after the other, with the role of a host model that is not the SAE's own."""
+    return ", ".join(
+        each["site"] if each["host"] == HOST else f"{each['host']}:{each['site']}" for each in hooks
+    )

@@ -57,12 +57,13 @@ def list_saes(
     before: TimeKey | None,
     limit: int,
 ) -> list[tuple[Sae, Model]]:
-    """Newest first; ``model`` is a host model's name."""
+    """Newest first; ``model`` is a host model's name, ``site`` a place that is read."""
     query: Any = select(Sae, Model).join(Model, Model.id == Sae.model_id).options(WITHOUT_TOKENS)
     if model is not None:
         query = query.where(Model.name == model)
     if site is not None:
-        query = query.where(Sae.site == site)
+        reads = Sae.config["hooks"]["reads"].contains([{"site": site}])
+        query = query.where(or_(Sae.site == site, reads))
     return [(row[0], row[1]) for row in session.execute(newest_first(query, Sae, before, limit))]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from monosemy.specs.rest.saes import FeatureCounts, ModelBrief, SaeDetail, SaeSummary
+from monosemy.specs.hooks import Hooks
+from monosemy.specs.rest.saes import FeatureCounts, HooksView, ModelBrief, SaeDetail, SaeSummary
 from service.database.tables import Model, Sae
 
 
@@ -18,12 +19,26 @@ def model_brief(model: Model) -> ModelBrief:
     )
 
 
+def sae_hooks(sae: Sae) -> HooksView:
+    """Rows from before there were hooks have a site, and of a transcoder its target."""
+    told = sae.config.get("hooks")
+    if told is not None:
+        return HooksView.model_validate(told)
+    target = (sae.config.get("sae") or {}).get("target_site")
+    hooks = Hooks.at(sae.site, target).as_dict()
+    hooks["reads"][0]["width"] = sae.d_in
+    if not target:
+        hooks["writes"][0]["width"] = sae.d_in
+    return HooksView.model_validate(hooks)
+
+
 def sae_summary(sae: Sae, model: Model) -> SaeSummary:
     return SaeSummary(
         id=sae.id,
         name=sae.name,
         model=model_brief(model),
         site=sae.site,
+        hooks=sae_hooks(sae),
         architecture=sae.architecture,
         d_in=sae.d_in,
         d_sae=sae.d_sae,

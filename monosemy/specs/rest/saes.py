@@ -24,6 +24,25 @@ class ModelBrief(_Part):
     d_vocab: int | None
 
 
+class HookView(_Part):
+    """A place at which an SAE is hooked."""
+
+    host: str
+    """Role of the host model; `host` is that of the SAE's own."""
+    site: str
+    """In TransformerLens names."""
+    width: int | None
+    """Length of the activations there; null where nobody noted it."""
+
+
+class HooksView(_Part):
+    """Where an SAE reads and writes, in the order in which activations stand side by side."""
+
+    reads: list[HookView]
+    writes: list[HookView]
+    """What it reconstructs: the same as `reads`, unless it transcodes."""
+
+
 class SaeSummary(_Part):
     """An SAE in a listing, and wherever something belongs to one."""
 
@@ -31,7 +50,9 @@ class SaeSummary(_Part):
     name: str
     model: ModelBrief
     site: str
-    """Where the host model is hooked, in TransformerLens names."""
+    """The first place that is read, in TransformerLens names."""
+    hooks: HooksView
+    """All places that are read and written."""
     architecture: str
     d_in: int
     d_sae: int
