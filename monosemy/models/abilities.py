@@ -55,6 +55,8 @@ class Abilities:
     """Why directions have no logits of their own (an index then goes without)."""
     positions: int | None
     """Tokens of one row; None: as many as memory holds."""
+    heads: int | None = None
+    """Attention heads that stand side by side at ``attn.hook_z``; None where nothing shows them."""
 
     @property
     def logits(self) -> bool:
@@ -63,6 +65,23 @@ class Abilities:
     @property
     def cache(self) -> bool:
         return self.no_cache is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the model declares, for JSON: ``causality`` (what lacks it is refused when it is
+        loaded), ``logits``, ``generation``, ``cache``, ``unembedding``, and ``heads`` as a number;
+        under ``reasons`` why it has not those that are false."""
+        reasons = {
+            "logits": self.no_logits,
+            "generation": self.no_logits,
+            "cache": self.no_cache,
+            "unembedding": self.no_unembedding,
+        }
+        return {
+            "causality": True,
+            **{name: reason is None for name, reason in reasons.items()},
+            "heads": self.heads,
+            "reasons": {name: reason for name, reason in reasons.items() if reason is not None},
+        }
 
 
 def check_reading(core: Any, trunk: Trunk, d_vocab: int, name: str) -> None:

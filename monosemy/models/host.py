@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from monosemy.changes import listed
 from monosemy.data.token_bytes import TokenBytes
-from monosemy.errors import DataError, ModelError, UnknownSite
+from monosemy.errors import ModelError
 from monosemy.models import sites
 from monosemy.models.abilities import check_reading, find_abilities
 from monosemy.models.architecture import find_trunk, prove, text_config
@@ -26,14 +27,15 @@ from monosemy.models.fingerprint import (
     model_stamp,
     sampled_fingerprint,
 )
-from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder
+from monosemy.models.hook_points import Edit, Editor, Recorder
+from monosemy.models.inputs import HostInputs
 from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model, weights_folder
-from monosemy.models.sites import Site, parse_site
+from monosemy.models.site_map import SiteMap
 from monosemy.models.sound_weights import check_weights
 from monosemy.models.stored_tensors import StoredTensors
 from monosemy.models.unload import reload_layers, unload_layers
-from monosemy.models.vocabulary import check_range, check_tokenizer, pad_id, readable_id
+from monosemy.models.vocabulary import check_tokenizer, pad_id, readable_id
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
@@ -75,9 +77,13 @@ class HostModel:
         self._core = getattr(model, "base_model", model)
         self._trunk = find_trunk(model)
         self.n_layers = len(self._trunk.blocks)
-        self._maps = prove(self._core, self._trunk, self.d_model, self.d_vocab)
-        self.abilities = find_abilities(
+        self._sites = SiteMap(name, prove(self._core, self._trunk, self.d_model, self.d_vocab))
+        found = find_abilities(
             model, self._trunk, self.d_model, self.d_vocab, position_limit(model)
+        )
+        self.abilities = replace(found, heads=self._sites.heads(text_config(model)))
+        self._inputs = HostInputs(
+            name, tokenizer, self.d_vocab, self.pad_id, self.abilities.positions, self.device
         )
         # Last: what trying the cache may have left in the model must not matter.
         check_reading(self._core, self._trunk, self.d_vocab, name)
@@ -110,17 +116,15 @@ class HostModel:
 
     def sites(self) -> list[str]:
         """Every site of this model, block by block in the order of computation."""
-        return [
-            f"blocks.{layer}.{kind}"
-            for layer, block in enumerate(self._maps)
-            for kind in sites.KINDS
-            if kind in block.points
-        ]
+        return self._sites.names()
 
     def site_width(self, site: str) -> int:
         """Length of the vectors at ``site``; ``UnknownSite`` lists what exists."""
-        layer, kind = self._locate(site)
-        return self._maps[layer].widths[kind]
+        return self._sites.width(site)
+
+    def check_ids(self, ids: Tensor, where: str = "") -> None:
+        """``DataError`` names a token that the embedding has no row for."""
+        self._inputs.check_ids(ids, where)
 
     def capture(self, ids_BS: Tensor, mask_BS: Tensor, sites: Sequence[str]) -> dict[str, Tensor]:
         """Activations ``[B, S, width]`` at each site, on the model's device in its dtype.
@@ -128,7 +132,7 @@ class HostModel:
         The forward ends once the deepest site has been seen; the unembedding never runs.  Rows may
         be padded on either side (``mask_BS`` 0): values at padding mean nothing.
         """
-        return self._capture(_shape(ids_BS), self._inputs(ids_BS, mask_BS), sites)
+        return self._capture(_shape(ids_BS), self._inputs.padded(ids_BS, mask_BS), sites)
 
     def capture_blocks(
         self, ids_BS: Tensor, place_BS: Tensor, sites: Sequence[str]
@@ -139,7 +143,7 @@ class HostModel:
         reads the block-diagonal mask from it.  Ask ``packing.check_blocks`` first whether this
         model does.
         """
-        self._check(ids_BS, int(place_BS.max()) + 1 if place_BS.numel() else 0)
+        self._inputs.check(ids_BS, int(place_BS.max()) + 1 if place_BS.numel() else 0)
         inputs = {"input_ids": ids_BS.to(self.device), "position_ids": place_BS.to(self.device)}
         return self._capture(_shape(ids_BS), inputs, sites)
 
@@ -149,7 +153,7 @@ class HostModel:
         They are read again from the model's files when something asks for more.  A model that was
         handed over by ``wrap`` stays whole.
         """
-        deepest = max((self._locate(site).layer for site in sites), default=0)
+        deepest = max((self._sites.locate(site).layer for site in sites), default=0)
         with self._lock:
             if self._reopen is None or self._depth is not None:
                 return
@@ -175,11 +179,13 @@ class HostModel:
     def _capture(
         self, shape: tuple[int, int], inputs: dict[str, Tensor], sites: Sequence[str]
     ) -> dict[str, Tensor]:
-        points = {site: self._point(site) for site in sites}
+        points = {site: self._sites.point(site) for site in sites}
         if not points:
             return {}
         with self._lock, torch.no_grad(), Recorder(points.values(), shape) as recorder:
-            if self._depth is not None and any(self._locate(s).layer >= self._depth for s in sites):
+            if self._depth is not None and any(
+                self._sites.locate(s).layer >= self._depth for s in sites
+            ):
                 self._make_whole()
             self._core(**inputs, use_cache=False)
         return {site: recorder.values[point] for site, point in points.items()}
@@ -194,10 +200,10 @@ class HostModel:
         a language-model head (``abilities.no_logits``).
         """
         self.need_logits()
-        planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
+        planned = self._sites.plan(edits)
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
             self._make_whole()
-            result = self.model(**self._inputs(ids_BS, mask_BS), use_cache=False)
+            result = self.model(**self._inputs.padded(ids_BS, mask_BS), use_cache=False)
         logits: Tensor = result.logits
         return logits
 
@@ -213,8 +219,8 @@ class HostModel:
         self.need_logits()
         if not self.abilities.cache:
             raise ModelError(f"{self.name} has no usable cache: {self.abilities.no_cache}.")
-        self._check(ids_BS, int(ids_BS.shape[1]))
-        planned = [step for site, edit in self._in_order(edits) for step in self._plan(site, edit)]
+        self._inputs.check(ids_BS, int(ids_BS.shape[1]))
+        planned = self._sites.plan(edits)
         inputs = {"input_ids": ids_BS.to(self.device), "past_key_values": cache}
         with self._lock, torch.no_grad(), Editor(planned, _shape(ids_BS)):
             self._make_whole()
@@ -239,12 +245,12 @@ class HostModel:
         ``attn.hook_z`` goes through W_O and ``mlp.hook_post`` through W_down, then through the gain
         of the sandwich norm where there is one.  Other sites are in the stream already.
         """
-        layer, kind = self._locate(site)
+        layer, kind = self._sites.locate(site)
         if kind not in (sites.Z, sites.MLP_POST):
             return directions_FD
         with self._lock:
             self._make_whole()
-        points = self._maps[layer].points
+        points = self._sites.points(layer)
         branch = points[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
         return project_to_residual(points[kind].module, branch.module, directions_FD, self.d_model)
 
@@ -318,45 +324,8 @@ class HostModel:
             "parts": self.stamp.parts,
             "has_chat_template": bool(getattr(self.tokenizer, "chat_template", None)),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "abilities": self.abilities.as_dict(),
         }
-
-    def _locate(self, site: str) -> Site:
-        found = parse_site(site)
-        if found.layer >= self.n_layers or found.kind not in self._maps[found.layer].points:
-            raise UnknownSite(f"{self.name} has no site '{site}'.", self._what_exists())
-        return found
-
-    def _what_exists(self) -> str:
-        """One line per set of kinds, with the blocks that offer it: short for any depth."""
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for number, block in enumerate(self._maps):
-            kinds = tuple(kind for kind in sites.KINDS if kind in block.points)
-            groups.setdefault(kinds, []).append(number)
-        parts = []
-        for kinds, layers in groups.items():
-            whole = len(layers) == layers[-1] - layers[0] + 1
-            where = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
-            parts.append(f"blocks {where}: {', '.join(kinds) or 'nothing'}")
-        return f"It has {'; '.join(parts)}."
-
-    def _point(self, site: str) -> HookPoint:
-        layer, kind = self._locate(site)
-        return self._maps[layer].points[kind]
-
-    def check_ids(self, ids: Tensor, where: str = "") -> None:
-        """``DataError`` names a token that the embedding has no row for."""
-        if not _are_whole(ids):
-            raise DataError(f"{where}Token ids are whole numbers, not {ids.dtype}.")
-        if ids.numel():
-            least, largest = (int(value) for value in ids.aminmax())
-            check_range(least, largest, self.tokenizer, self.d_vocab, where)
-
-    def _check(self, ids_BS: Tensor, length: int) -> None:
-        """``DataError`` for ids and positions that this model does not have."""
-        self.check_ids(ids_BS)
-        limit = self.abilities.positions
-        if limit is not None and length > limit:
-            raise DataError(f"A row has {length} tokens; {self.name} reads {limit} at once.")
 
     def need_logits(self) -> None:
         """``ModelError`` with the reason where this model predicts no tokens."""
@@ -365,66 +334,6 @@ class HostModel:
                 f"{self.name} predicts no tokens: {self.abilities.no_logits}.",
                 "Take the checkpoint of the whole causal language model.",
             )
-
-    def _inputs(self, ids_BS: Tensor, mask_BS: Tensor) -> dict[str, Tensor]:
-        mask = torch.as_tensor(mask_BS).bool()
-        ids_BS = torch.as_tensor(ids_BS)
-        if _are_whole(ids_BS):
-            # Whatever a store or a caller pads with: it is never looked at.
-            ids_BS = ids_BS.where(mask.to(ids_BS.device), self.pad_id)
-        self._check(ids_BS, int(ids_BS.shape[1]))
-        inputs = {"input_ids": ids_BS.to(self.device)}
-        if bool((mask[:, 1:] <= mask[:, :-1]).all()):
-            # Padding on the right only: under causal attention no real token sees it, and without
-            # a mask the attention kernel takes its fast path.
-            return inputs
-        inputs["attention_mask"] = mask.long().to(self.device)
-        inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0).to(self.device)
-        return inputs
-
-    def _in_order(self, edits: Mapping[str, Edit] | None) -> list[tuple[str, Edit]]:
-        def depth(item: tuple[str, Edit]) -> tuple[int, int]:
-            layer, kind = self._locate(item[0])
-            return layer, sites.KINDS.index(kind)
-
-        return sorted((edits or {}).items(), key=depth)
-
-    def _plan(self, site: str, edit: Edit) -> list[tuple[HookPoint, Edit]]:
-        """The hooks that carry out one edit."""
-        layer, kind = self._locate(site)
-        points, mixed = self._maps[layer].points, self._maps[layer].mixed
-        checked = _checked(site, edit)
-        if kind != sites.RESID_MID or mixed is None:
-            return [(points[kind], checked)]
-        # The stream between attention and MLP is added up inside the block and read twice, by the
-        # norm and by the MLP's own addition: only a change of attention's summand reaches both.
-        entered: list[Tensor] = []
-
-        def remember(resid_pre: Tensor) -> Tensor:
-            entered[:] = [resid_pre]
-            return resid_pre
-
-        def shift(attn_out: Tensor) -> Tensor:
-            return checked(entered[0] + attn_out) - entered[0]
-
-        return [(points[sites.RESID_PRE], remember), (mixed, shift)]
-
-
-def _checked(site: str, edit: Callable[[Tensor], Tensor]) -> Edit:
-    def apply(value: Tensor) -> Tensor:
-        new = edit(value)
-        if new.shape != value.shape:
-            raise ModelError(
-                f"The edit of {site} returned {tuple(new.shape)} for {tuple(value.shape)}."
-            )
-        # A copy: models may add to it in place, and an edit may return a view or keep its tensor.
-        return torch.empty_like(value).copy_(new)
-
-    return apply
-
-
-def _are_whole(ids: Tensor) -> bool:
-    return not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
 
 
 def _shape(ids_BS: Tensor) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def test_projections_give_what_the_branches_add(hosts: dict[str, HostModel], nam
     acts = everything(host, some_ids())
     for inner, outer in (("attn.hook_z", "hook_attn_out"), ("mlp.hook_post", "hook_mlp_out")):
         site = f"blocks.1.{inner}"
-        projection = host._maps[1].points[inner].module
+        projection = host._sites.maps[1].points[inner].module
         bias = getattr(projection, "bias", None)
         product = acts[site] @ linear_weight(projection) + (0 if bias is None else bias)
         torch.testing.assert_close(product, acts[f"blocks.1.{outer}"])
@@ -147,7 +147,10 @@ def test_padding_changes_nothing(hosts: dict[str, HostModel], name: str, side: s
 
 def test_capture_ends_after_the_deepest_site(tiny_host: HostModel) -> None:
     ran: list[str] = []
-    watched = {"mlp 1": tiny_host._maps[1].block.mlp, "block 2": tiny_host._maps[2].block}
+    watched = {
+        "mlp 1": tiny_host._sites.maps[1].block.mlp,
+        "block 2": tiny_host._sites.maps[2].block,
+    }
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
         for name, module in watched.items()
