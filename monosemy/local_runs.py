@@ -205,7 +205,7 @@ class LocalRuns:
     def _hosted(self, sae: SaeFolder) -> HostedSAE:
         host = self.home.host(sae.spec.model)
         sae.check(host)
-        return HostedSAE(host, sae.sae, sae.spec.site, sae.target_site)
+        return sae.hosted(host)
 
     # ------------------------------------------------------------------ results as JSON
     def _made(self, sae: SaeFolder) -> dict[str, Any]:

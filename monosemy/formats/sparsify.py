@@ -85,7 +85,10 @@ def save_sparsify(sae: SAE, folder: str | Path, metadata: Mapping[str, Any] | No
         )
     if sae.d_in != sae.d_out:
         raise DataError("sparsify's transcoders connect sites of equal width.")
-    transcodes = isinstance(spec, TranscoderSpec)
+    hooks = (metadata or {}).get("hooks") or {}
+    if any(len(hooks.get(name, ())) > 1 for name in ("reads", "writes")):
+        raise DataError("sparsify has no form of an SAE that is hooked at several places.")
+    transcodes = sae.transcodes
     tensors = {
         "encoder.weight": sae.W_enc.T,
         "encoder.bias": sae.b_enc,
@@ -96,8 +99,9 @@ def save_sparsify(sae: SAE, folder: str | Path, metadata: Mapping[str, Any] | No
     if isinstance(sae, TranscoderSAE) and skip:
         tensors["W_skip"] = sae.W_skip
     metadata = dict(metadata or {})
-    if isinstance(spec, TranscoderSpec):
-        metadata["target_site"] = spec.target_site
+    if transcodes:
+        target = spec.target_site if isinstance(spec, TranscoderSpec) else None
+        metadata["target_site"] = target or metadata.get("hook_name_out")
     config = {
         "activation": "topk",
         "expansion_factor": max(1, round(sae.d_sae / sae.d_in)),

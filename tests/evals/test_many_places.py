@@ -38,11 +38,11 @@ from monosemy.specs import (
     TextSpec,
     TopKSpec,
     TrainRun,
-    kinds,
     parse_spec,
     parse_stored_spec,
 )
 from monosemy.specs import architectures as options
+from monosemy.specs import run as run_kinds
 from monosemy.specs.architectures import SAESpec
 from monosemy.specs.hooks import HOST, Hook, Hooks
 from monosemy.specs.parts import IndexingSpec
@@ -89,12 +89,12 @@ class ToyRun(TrainRun):
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(options.ARCHITECTURES, "toy", ToySpec)
     monkeypatch.setitem(registry.ARCHITECTURES, "toy", Toy)
-    monkeypatch.setitem(kinds.KINDS, "train", ToyRun)
+    monkeypatch.setitem(run_kinds._kinds, "train", ToyRun)
     yield
 
 
 def run_of(text: TextSpec, reads: list[str], writes: list[str] | None, **training: Any) -> TrainRun:
-    settings = {"tokens": 8192, "batch_tokens": 256, "buffer_tokens": 2048, "learning_rate": 3e-3}
+    settings = {"tokens": 12800, "batch_tokens": 64, "buffer_tokens": 1024, "learning_rate": 5e-3}
     spec = parse_spec(
         {
             "kind": "train",

@@ -296,3 +296,18 @@ def test_a_multimodal_wrapper_reads_text(tiny_tokenizer: Any) -> None:
     torch.manual_seed(0)
     host = wrapped(transformers.Gemma3ForConditionalGeneration(config), tiny_tokenizer)
     assert host.abilities.positions == 128 and host.abilities.cache
+
+
+def test_a_host_declares_what_it_has(
+    tiny_host: HostModel, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    whole = tiny_host.info()["abilities"]
+    assert whole["reasons"] == {} and all(
+        whole[name] for name in ("causality", "logits", "generation", "cache", "unembedding")
+    )
+    assert whole["heads"] == tiny_host.model.config.num_attention_heads
+    lacking = headless(tiny_tokenizer, tmp_path, "AutoModel").info()["abilities"]
+    assert (lacking["causality"], lacking["logits"], lacking["generation"]) == (True, False, False)
+    assert "no unembedding" in lacking["reasons"]["generation"]
+    mamba = wrapped(tiny_model("mamba", len(tiny_tokenizer)), tiny_tokenizer)
+    assert mamba.info()["abilities"]["heads"] is None

@@ -144,7 +144,11 @@ PINNED = {
         None,
     ),
     "import": ({"kind": "import", "source": "hub:a/b:c", "site": MID}, "b638a0feffd1f166", None),
-    "pipeline": ({"kind": "pipeline", "site": MID, "sae": TRANSCODER}, "c00848e73d622269", None),
+    "pipeline": (
+        {"kind": "pipeline", "site": MID, "sae": TRANSCODER, "evaluation": None},
+        "3e0d91a84bd84c31",
+        None,
+    ),
 }
 
 
