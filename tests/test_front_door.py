@@ -16,7 +16,6 @@ import monosemy
 from monosemy.__main__ import main
 from monosemy.errors import DataError, SpecError
 from monosemy.home import Home
-from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.texts import FeatureTexts
 from monosemy.local_runs import LocalRuns
 from monosemy.progress import SILENT
@@ -189,7 +188,7 @@ def test_the_former_name_of_hosted(
     from monosemy.workspace import Workspace
 
     host = HostModel.load(sae.spec.model, Workspace(home))
-    hosted = HostedSAE(host, sae.sae, sae.spec.site)
+    hosted = sae.hosted(host)
     options = {"scorer": "surprisal", **SCORING}
     said = {3: "a remark", 5: "another"}
     with pytest.warns(DeprecationWarning, match="hosted"):
@@ -197,7 +196,7 @@ def test_the_former_name_of_hosted(
     now = monosemy.score(texts, said, hosted=hosted, reporter=SILENT, **options)
     assert {k: v.value for k, v in former.items()} == {k: v.value for k, v in now.items()}
     result = PipelineResult(
-        parse_spec({"kind": "pipeline"}),  # type: ignore[arg-type]
+        parse_spec({"kind": "pipeline", "site": sae.spec.site}),  # type: ignore[arg-type]
         sae.path,
         sae.sae,
         host,
