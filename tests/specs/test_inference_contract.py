@@ -18,6 +18,7 @@ import monosemy.specs.inference
 from monosemy.specs.inference.answer import Answer, parse_answer
 from monosemy.specs.part import Part
 
+HOOK = {"host": "", "site": "blocks.1.hook_resid_post", "width": 2}
 SAE = {"id": "x", "path": "saes/x", "site": "blocks.1.hook_resid_post"}
 MODEL = {"name": "tiny"}
 CHAT = [{"role": "user", "content": "Hello"}]
@@ -36,6 +37,7 @@ SUMMARY = {
         **{"name": "m", "architecture": None, "n_layers": 1, "d_model": 2, "d_vocab": 3},
     },
     **{"site": SAE["site"], "architecture": "topk", "d_in": 2, "d_sae": 4},
+    "hooks": {"reads": [HOOK], "writes": [HOOK]},
     **{"metrics": {}, "index": None, "created_at": "2026-01-01T00:00:00Z"},
 }
 TOKEN = {"id": 2, "text": " x"}
