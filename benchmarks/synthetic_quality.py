@@ -34,9 +34,8 @@ from monosemy.evals.synthetic.metrics import TruthSums, absorption, mcc
 from monosemy.evals.synthetic.referee import RefereeData, Sample
 from monosemy.models.precision import choose_dtype
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import ARCHITECTURES, create
-from monosemy.specs import TrainingSpec
-from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+from monosemy.saes.registry import create
+from monosemy.specs import ARCHITECTURES, TrainingSpec
 from monosemy.training.schedule import learning_rate
 from monosemy.training.trainer import SAETrainer
 
@@ -59,7 +58,7 @@ def candidates(l0: int) -> dict[str, dict[str, Any]]:
     for name in ARCHITECTURES:
         if name == "transcoder":
             continue
-        by_k = "k" in OPTIONS[name].model_fields
+        by_k = "k" in ARCHITECTURES[name].model_fields
         found[name] = {"k": l0} if by_k else {"target_l0": float(l0)}
         if name in FAMILY:
             found[f"{name}, annealed"] = {"k": l0, "k_start": 3 * l0}
@@ -142,7 +141,7 @@ def measured(
 ) -> dict[str, float]:
     rate, seed = run
     dead_after = options.steps * options.batch // 8
-    kind = OPTIONS[name.split(",")[0]]
+    kind = ARCHITECTURES[name.split(",")[0]]
     spec = kind(d_sae=options.d_sae, dead_after_tokens=dead_after, **changes)
     training = TrainingSpec(learning_rate=rate)
     sae, figures = trained(spec, world, training, seed)

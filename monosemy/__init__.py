@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         train,
     )
     from monosemy.saes.base import SAE
+    from monosemy.specs import register
     from monosemy.workspace import Workspace
 
 _HOME = {
@@ -43,6 +44,7 @@ _HOME = {
     "load_sae": "monosemy.formats.saelens",
     "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
+    "register": "monosemy.specs",
     "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
@@ -64,6 +66,7 @@ __all__ = [
     "load_sae",
     "open_index",
     "pipeline",
+    "register",
     "run",
     "save_sae",
     "score",

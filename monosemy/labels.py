@@ -32,13 +32,12 @@ from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import Reporter
 from monosemy.specs import (
-    JUDGELESS,
     ExplanationSpec,
     JudgeSpec,
+    Need,
     ScoringSpec,
     parse_part,
 )
-from monosemy.workspace import Workspace
 
 if TYPE_CHECKING:
     from monosemy.hosted_sae import HostedSAE
@@ -110,7 +109,7 @@ def explain(
         raise DataError("There is nothing to explain: no feature is named.")
     spec = parse_part(ExplanationSpec, {**options, "features": {"indices": wanted}})
     address = address_of(judge)
-    if address is None:
+    if address is None and Need.JUDGE in spec.required:
         raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
     with reporting(reporter) as shown:
         return run_async(
@@ -123,15 +122,13 @@ def score(
     explanations: Mapping[int, str | Explanation],
     judge: str | JudgeAddress | None = None,
     hosted: HostedSAE | None = None,
-    home: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[int, ScoreResult]:
     """The score of each explanation that got one, by feature, beside a shuffled one's.
 
     ``options`` are fields of ``ScoringSpec``, such as ``scorer="fuzzing"``; scorers that run the
-    host model (``surprisal``, ``intervention``, ``probe``) need ``hosted``; ``home`` is the folder
-    of artifacts that holds the probe.  Raises as ``explain`` does.
+    host model (``surprisal``, ``intervention``) need ``hosted``.  Raises as ``explain`` does.
     """
     hosted = _former_name(hosted, options)
     texts = opened(index)
@@ -143,9 +140,8 @@ def score(
     if not said:
         raise DataError("There is nothing to score: no explanation is given.")
     with reporting(reporter) as shown:
-        workspace = Workspace(home) if home is not None else None
         address = address_of(judge)
-        return run_async(score_with(texts, said, spec, address, shown, hosted, workspace))
+        return run_async(score_with(texts, said, spec, address, shown, hosted))
 
 
 def _former_name(hosted: HostedSAE | None, options: dict[str, Any]) -> HostedSAE | None:
@@ -172,17 +168,21 @@ async def explain_with(
     texts: FeatureTexts,
     features: Sequence[int],
     spec: ExplanationSpec,
-    judge: JudgeAddress,
+    judge: JudgeAddress | None,
     reporter: Reporter,
     hosted: HostedSAE | None = None,
 ) -> dict[int, Explanation]:
     """Explanations by feature."""
-    found: dict[int, Explanation] = {}
-    async with judge.open(spec.judge) as asked:
-        asked.report_to(reporter.log)
-        explainer = create_explainer(spec, Tools(judge=asked, hosted=hosted))
-        await explain_features(texts, features, spec, explainer, found.__setitem__, reporter)
-    return found
+    from monosemy.interp.embedder import embed_here  # needs torch
+
+    explanations: dict[int, Explanation] = {}
+    async with AsyncExitStack() as stack:
+        asked = await _opened_judge(stack, judge, spec, reporter)
+        tools = Tools(judge=asked, embed=embed_here(), hosted=hosted)
+        explainer = create_explainer(spec, tools)
+        store = explanations.__setitem__
+        await explain_features(texts, features, spec, explainer, store, reporter)
+    return explanations
 
 
 async def score_with(
@@ -192,24 +192,34 @@ async def score_with(
     judge: JudgeAddress | None,
     reporter: Reporter,
     hosted: HostedSAE | None = None,
-    workspace: Workspace | None = None,
 ) -> dict[int, ScoreResult]:
     """Scores by feature."""
     from monosemy.interp.embedder import embed_here  # needs torch
 
     found: dict[int, ScoreResult] = {}
     async with AsyncExitStack() as stack:
-        asked = None
-        if judge is not None and spec.scorer not in JUDGELESS:
-            asked = await stack.enter_async_context(judge.open(spec.judge))
-            asked.report_to(reporter.log)
-        tools = Tools(judge=asked, embed=embed_here(), hosted=hosted, workspace=workspace)
+        asked = await _opened_judge(stack, judge, spec, reporter)
+        tools = Tools(judge=asked, embed=embed_here(), hosted=hosted)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
         if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):
             await tell_nearest(texts, said, tools.need_embed())
         await score_explanations(texts, said, list(said), spec, scorer, found.__setitem__, reporter)
     return found
+
+
+async def _opened_judge(
+    stack: AsyncExitStack,
+    judge: JudgeAddress | None,
+    spec: ExplanationSpec | ScoringSpec,
+    reporter: Reporter,
+) -> Judge | None:
+    """The judge, open until ``stack`` ends; None where none is named or needed."""
+    if judge is None or Need.JUDGE not in spec.required:
+        return None
+    asked = await stack.enter_async_context(judge.open(spec.judge))
+    asked.report_to(reporter.log)
+    return asked
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

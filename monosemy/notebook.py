@@ -39,6 +39,7 @@ from monosemy.specs import (
     ExplanationSpec,
     IndexingSpec,
     IndexRun,
+    Need,
     PipelineRun,
     RunSpec,
     TextSpec,
@@ -241,7 +242,7 @@ def _run(spec: PipelineRun, home: Home, judge: JudgeAddress | None) -> PipelineR
     )
     if spec.explanation is None:
         return result
-    if judge is None:
+    if judge is None and Need.JUDGE in spec.explanation.required:
         home.reporter.log(
             "no judge is named (MONOSEMY_JUDGE_URL): features have evidence labels only"
         )
@@ -250,7 +251,10 @@ def _run(spec: PipelineRun, home: Home, judge: JudgeAddress | None) -> PipelineR
 
 
 async def _label(
-    result: PipelineResult, spec: ExplanationSpec, judge: JudgeAddress, reporter: Reporter
+    result: PipelineResult,
+    spec: ExplanationSpec,
+    judge: JudgeAddress | None,
+    reporter: Reporter,
 ) -> PipelineResult:
     """``result`` with explanations and scores."""
     texts = result.texts

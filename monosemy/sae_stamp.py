@@ -156,6 +156,8 @@ def _parts(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
         metrics = told.get("metrics")
         limit = metrics.get("max_norm") if isinstance(metrics, Mapping) else None
         yield f"{prefix}architecture's options", fingerprint([told.get("sae"), limit])
+        if "plugin" in told:
+            yield f"{prefix}architecture's plugin", fingerprint(told["plugin"])
     for name in _TENSORS:
         if (folder / name).is_file():
             kind = "" if name == _TENSORS[0] else "state "

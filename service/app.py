@@ -16,6 +16,7 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from monosemy.errors import MonosemyError
+from monosemy.specs.plugins import load_plugins
 from service.api import TAGS, router
 from service.audit.middleware import AuditLog
 from service.concurrency.lanes import Lanes
@@ -50,10 +51,12 @@ def create_app(
 ) -> FastAPI:
     """The application; settings come from the environment unless given.
 
-    Raises ``MonosemyError`` when it would serve others without keys, or keys without a secret.
+    Raises ``MonosemyError`` when it would serve others without keys, or keys without a secret, and
+    for a plugin that cannot be loaded.
     """
     settings = settings or get_settings()
     check_exposure(settings)
+    load_plugins()
     registry = CollectorRegistry()
     metrics = HttpMetrics(registry)
 

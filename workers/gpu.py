@@ -261,10 +261,10 @@ class GpuRuns(Dispatch):
         if needs_judge(spec):
             judge = open_judge(self.settings, self.engine, run_id, judge_of(spec))
         if judge is None:
-            yield Tools(hosted=hosted, workspace=self.workspace)
+            yield Tools(hosted=hosted)
             return
         async with judge:
-            yield Tools(judge=judge, hosted=hosted, workspace=self.workspace)
+            yield Tools(judge=judge, hosted=hosted)
 
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         """To be read with the text that it was trained on."""

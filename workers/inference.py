@@ -25,6 +25,7 @@ from monosemy.specs.inference.answer import Answer
 from monosemy.specs.inference.contrast import ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
 from monosemy.specs.inference.steering import ErrorEvent, SteerCall, SteerEvent, event_json
+from monosemy.specs.plugins import load_plugins
 from monosemy.workspace import Workspace
 from service.edge.bodies import BodyLimit
 from service.edge.inner_access import PartsOnly, check_inner_exposure
@@ -171,6 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         check_inner_exposure(settings, options.host)
+        load_plugins()
     except MonosemyError as error:
         sys.exit(str(error))
     logs.configure_logging(settings.log_level)

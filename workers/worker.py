@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import Cancelled, MonosemyError, Stopped
+from monosemy.specs.plugins import load_plugins
 from service.database.session import make_engine, transaction
 from service.database.tables import Run
 from service.observability import logs, tracing
@@ -208,6 +209,10 @@ def main(
 ) -> None:
     """Entry of a worker process.  ``make_assist`` takes what ``make_execute`` made."""
     settings = Settings()
+    try:
+        load_plugins()
+    except MonosemyError as error:
+        raise SystemExit(str(error)) from None
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, f"{queue}-worker")
     engine = make_engine(settings.database_url)

@@ -31,15 +31,9 @@ from monosemy.formats.folder import (
 )
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import SAE
-from monosemy.saes.batchtopk import BatchTopKSAE
-from monosemy.saes.gated import GatedSAE
-from monosemy.saes.jumprelu import JumpReLUSAE
-from monosemy.saes.matching_pursuit import MatchingPursuitSAE
-from monosemy.saes.matryoshka import MatryoshkaSAE
-from monosemy.saes.registry import ARCHITECTURES
-from monosemy.saes.relu import ReLUSAE
-from monosemy.saes.topk import TopKSAE
-from monosemy.specs.architectures import ARCHITECTURES as SPECS
+from monosemy.saes.registry import create
+from monosemy.specs import ARCHITECTURES, SAESpec, implementation_of
+from monosemy.specs.plugins import VARIABLE
 
 FORMAT_VERSION = "6.0.0"
 """SAELens translates folders without a version, or of an older one, as pre-6 ones."""
@@ -52,17 +46,6 @@ _OURS = "monosemy."
 
 _LEAST_DENSITY = 1e-10
 """Where SAELens' logarithm ends."""
-
-_IMPORTS: dict[str, type[SAE]] = {
-    "topk": TopKSAE,
-    "batchtopk": BatchTopKSAE,
-    "matryoshka_batchtopk": MatryoshkaSAE,
-    "standard": ReLUSAE,
-    "gated": GatedSAE,
-    "jumprelu": JumpReLUSAE,
-    "matching_pursuit": MatchingPursuitSAE,
-}
-"""SAELens' names of what can be read."""
 
 
 def save_sae(
@@ -91,7 +74,7 @@ def save_sae(
             rates = density.float().clamp_min(_LEAST_DENSITY).log10()
             write_tensors(partial / _SPARSITY, {"sparsity": rates})
         write_json(partial / CONFIG, _config(sae, keys, metadata))
-        write_json(partial / _PROVENANCE, {"sae": sae.spec.model_dump(mode="json"), **provenance})
+        write_json(partial / _PROVENANCE, {**_origin(sae.spec), **provenance})
 
 
 def load_sae(folder: str | Path) -> SAE:
@@ -99,12 +82,17 @@ def load_sae(folder: str | Path) -> SAE:
 
     One that was saved here comes back as what it was, unless somebody changed SAELens' files since.
     Raises ``DataError`` for a folder that is no SAELens v6 folder, holds another architecture than
-    those there are, or whose tensors do not fit its configuration.
+    those there are, or one of a plugin that is not here, or whose tensors do not fit its
+    configuration.
     """
     folder = Path(folder)
     config = read_json(folder / CONFIG)
+    try:
+        _check_plugin(folder)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
     architecture = str(config.get("architecture"))
-    if architecture not in _IMPORTS and not architecture.startswith(_OURS):
+    if architecture not in _importable() and not architecture.startswith(_OURS):
         raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {_known()}.")
     _refuse_old(folder, config)
     weights = read_tensors(folder / WEIGHTS)
@@ -137,12 +125,13 @@ def imported(
     ``TypeError`` or ``ValueError`` for keys of the wrong kind.
     """
     architecture = str(config.get("architecture"))
-    if architecture not in _IMPORTS:
+    kind = _importable().get(architecture)
+    if kind is None:
         raise DataError(f"it is a '{architecture}' SAE; known here: {_known()}.")
     config, tensors = canonical(plain(config, whole_floats=True), tensors)
     if scale is not None:
         config["normalize_activations"] = "none"
-    sae = _IMPORTS[architecture].saelens_import(config, tensors)
+    sae = implementation_of(kind).saelens_import(config, tensors)
     if scale is not None:
         sae.rescale(scale, scale)
     return sae
@@ -198,6 +187,39 @@ def _exported(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return keys | ({"transcodes": True} if sae.transcodes else {}), sae.state_dict()
 
 
+def _origin(spec: SAESpec) -> dict[str, Any]:
+    """The architecture's options, and the plugin that it is from."""
+    plugins = spec.plugins()
+    options = {"sae": spec.model_dump(mode="json")}
+    return {**options, "plugin": plugins[0]} if plugins else options
+
+
+def _check_plugin(folder: Path) -> None:
+    """``DataError`` where the SAE's architecture is from a plugin that is not there, or there in
+    another version whose SAEs compute something else."""
+    if not (folder / _PROVENANCE).is_file():
+        return
+    written = read_json(folder / _PROVENANCE)
+    options, plugin = written.get("sae"), written.get("plugin")
+    if not isinstance(plugin, Mapping) or not isinstance(options, Mapping):
+        return
+    name, module, version = options.get("architecture"), plugin.get("module"), plugin.get("version")
+    known = ARCHITECTURES.find(name)
+    if known is None:
+        raise DataError(
+            f"the architecture '{name}' is from the plugin {module} ({version}), which is not"
+            " here.",
+            f"Name it in {VARIABLE}, or import it before.",
+        )
+    if version not in (known.version, *known.reads_versions):
+        raise DataError(
+            f"the architecture '{name}' is from version {version} of the plugin {module}, and"
+            f" version {known.version} is here.",
+            "Install that version; or the newer one says in reads_versions that it computes the"
+            " same.",
+        )
+
+
 def _lacks(written: Mapping[str, Tensor], name: str, value: Tensor) -> bool:
     """Whether the weights as they are written do not say ``value`` to the last bit."""
     there = written.get(name)
@@ -237,15 +259,17 @@ def _restored(
 ) -> SAE:
     """An SAE of the ``stored`` spec, out of those of the tensors that are its state."""
     architecture = stored["architecture"]
-    if architecture not in SPECS:
+    if architecture not in ARCHITECTURES:
         raise DataError(f"provenance.json names an unknown architecture, '{architecture}'.")
-    spec, kind = SPECS[architecture].model_validate(stored), ARCHITECTURES[architecture]
+    spec = ARCHITECTURES[architecture].model_validate(stored)
     with torch.device("meta"):
-        names = kind(spec, d_in, d_out).state_dict().keys()
+        names = create(spec, d_in, d_out).state_dict().keys()
     missing = names - tensors.keys()
     if missing:
         raise DataError(f"{WEIGHTS} and {_STATE} lack {', '.join(sorted(missing))}.")
-    return saelens_keys.filled(kind, spec, {name: tensors[name] for name in names}, d_in, d_out)
+    return saelens_keys.filled(
+        implementation_of(spec), spec, {name: tensors[name] for name in names}, d_in, d_out
+    )
 
 
 def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
@@ -266,8 +290,14 @@ def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
     return float(cast(float, factor))
 
 
+def _importable() -> dict[str, type[SAESpec]]:
+    """The options' classes of what can be read, by SAELens' names."""
+    kinds = ARCHITECTURES.values()
+    return {kind.saelens_name: kind for kind in kinds if kind.saelens_name is not None}
+
+
 def _known() -> str:
-    return ", ".join(_IMPORTS)
+    return ", ".join(_importable())
 
 
 def _refuse_old(folder: Path, config: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ length.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tools import NONE, Tools
-from monosemy.specs import JUDGELESS, ExplanationSpec, PriceSpec, ScoringSpec
+from monosemy.specs import ExplanationSpec, Need, PriceSpec, ScoringSpec
 
 SAMPLE = 20
 """Features that a forecast looks at."""
@@ -84,6 +84,8 @@ async def forecast_explanations(
     The judge of ``tools`` only tells how it counts; the others work as they would.  Raises
     ``DataError`` when not one of the sample can be explained.
     """
+    if Need.JUDGE not in spec.required:
+        return _nothing(features, total)
     rehearsal = RehearsalJudge(spec.judge)
     explainer = create_explainer(spec, replace(tools, judge=rehearsal.as_judge()))
 
@@ -106,8 +108,8 @@ async def forecast_scores(
 
     Raises ``DataError`` as above.
     """
-    if spec.scorer in JUDGELESS:
-        return Forecast(total or len(explanations), 0, 0, 0, 0, 0, 0, 0, True, False)
+    if Need.JUDGE not in spec.required:
+        return _nothing(explanations, total)
     rehearsal = RehearsalJudge(spec.judge)
     scorer = create_scorer(spec, replace(tools, judge=rehearsal.as_judge()))
     await texts.prepare(scorer.tiers(spec.tiers), tools)
@@ -123,6 +125,11 @@ async def forecast_scores(
     price = price or spec.judge.price
     judge = tools.judge
     return await _forecast(list(explanations), total, one, rehearsal, price, judge, early)
+
+
+def _nothing(features: Collection[int], total: int | None) -> Forecast:
+    """Of what asks no judge."""
+    return Forecast(total or len(features), 0, 0, 0, 0, 0, 0, 0, True, False)
 
 
 async def _forecast(

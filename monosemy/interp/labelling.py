@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monosemy.errors import DataError, JudgeError
@@ -21,7 +21,7 @@ from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.scoring import judged
 from monosemy.interp.texts import FeatureTexts
 from monosemy.progress import Reporter
-from monosemy.specs import ExplanationSpec, ScoringSpec
+from monosemy.specs import SCORERS, ExplanationSpec, ScoringSpec
 from monosemy.workspace import fingerprint
 
 _TOLD = 3
@@ -51,19 +51,15 @@ class Tally:
 
 def explanation_key(spec: ExplanationSpec, explainer: Explainer, text_id: str, judge: str) -> str:
     """Equal for equal work: explainer, prompt, examples, text, judge."""
-    return fingerprint(
-        {
-            "explainer": spec.explainer,
-            "prompt": _prompt_of(explainer),
-            # Without the defaults: an option added later leaves what is done as it is.
-            "options": spec.model_dump(
-                mode="json", exclude={"judge", "features", "explainer"}, exclude_defaults=True
-            ),
-            "seed": spec.features.seed,
-            "text": text_id,
-            "judge": [judge, spec.judge.temperature, spec.judge.max_output_tokens],
-        }
-    )
+    work = {
+        "explainer": spec.explainer,
+        "prompt": _prompt_of(explainer),
+        "options": spec.options("judge", "features"),
+        "seed": spec.features.seed,
+        "text": text_id,
+        "judge": [judge, spec.judge.temperature, spec.judge.max_output_tokens],
+    }
+    return fingerprint(work | _plugin_of(spec))
 
 
 def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str, among: str = "") -> str:
@@ -71,10 +67,18 @@ def score_key(spec: ScoringSpec, scorer: Scorer, text_id: str, judge: str, among
 
     ``among`` names the explanations that an explanation is told from, where the scorer does that.
     """
-    sampling = spec.model_dump(mode="json", exclude={"judge"}, exclude_defaults=True)
+    sampling = spec.options("judge")
+    if spec.scorer != SCORERS.default:
+        sampling["scorer"] = spec.scorer
     options = [judge, spec.judge.temperature, spec.judge.max_output_tokens]
     work = {"prompt": _prompt_of(scorer), "sampling": sampling, "text": text_id, "judge": options}
-    return fingerprint({**work, "among": among} if among else work)
+    return fingerprint(work | ({"among": among} if among else {}) | _plugin_of(spec))
+
+
+def _plugin_of(spec: ExplanationSpec | ScoringSpec) -> dict[str, Any]:
+    """Names the plugins that take part, with their versions; empty of monosemy's own."""
+    plugins = spec.plugins()
+    return {"plugins": plugins} if plugins else {}
 
 
 def _prompt_of(thing: Any) -> Any:
@@ -89,7 +93,8 @@ async def explain_one(
     texts.require(feature)
     with about(explainer.name, feature):
         shown = texts.to_explain(feature, spec, explainer)
-        return await explainer.explain(texts.reader.evidence(feature), shown)
+        explanation = await explainer.explain(texts.reader.evidence(feature), shown)
+    return replace(explanation, provenance=explanation.provenance | _plugin_of(spec))
 
 
 async def score_one(
@@ -116,7 +121,7 @@ async def score_one(
             result = result.with_baseline(baseline)
         if spec.empty_baseline and scorer.needs_explanation:
             result = result.with_empty(await judged(scorer, EMPTY_EXPLANATION, examples, spec))
-        return result
+    return replace(result, details=result.details | _plugin_of(spec))
 
 
 async def explain_features(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.judge import Judge
-from monosemy.workspace import Workspace
+from monosemy.specs import Need
 
 if TYPE_CHECKING:
     from monosemy.hosted_sae import HostedSAE
@@ -28,14 +28,16 @@ class Tools:
     embed: Embed | None = None
     hosted: HostedSAE | None = None
     """The host model with the SAE in it; only where torch is."""
-    workspace: Workspace | None = None
-    """Where trained probes are."""
 
-    def need_workspace(self) -> Workspace:
-        """Raises ``DataError`` where none is given."""
-        if self.workspace is None:
-            raise DataError("This needs the folder of artifacts: it runs on a GPU worker.")
-        return self.workspace
+    def check(self, needs: Collection[Need]) -> None:
+        """Raises ``DataError`` where one of ``needs`` is missing."""
+        have = {
+            Need.JUDGE: self.need_judge,
+            Need.HOST: self.need_hosted_sae,
+            Need.EMBEDDER: self.need_embed,
+        }
+        for need in sorted(needs):
+            have[need]()
 
     def need_judge(self) -> Judge:
         """Raises ``DataError`` where none is configured."""

@@ -1,7 +1,7 @@
 """The contract of every SAE: ``encode`` to sparse codes, ``decode`` back, at any budget.
 
-A new architecture is one file beside this one with a subclass of ``SAE``, the class of its options
-in ``monosemy.specs.architectures`` and a line in ``registry.py``.
+A new architecture is a file with a subclass of ``SAE``, beside this one or outside the tree, and
+the class of its options, which names it (docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from monosemy.errors import DataError
 from monosemy.saes.codes import Codes
 from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.saes.step_group import ALONE, StepGroup
@@ -148,14 +149,14 @@ class SAE(nn.Module):
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """``cfg.json`` keys (``architecture`` among them) and tensors as SAELens has them.
 
-        ``DataError`` where SAELens has no class that computes the same.
+        ``DataError`` where SAELens has no class that computes the same, as here.
         """
-        raise NotImplementedError
+        raise DataError(f"SAELens has no SAE that computes what {type(self).__name__} does.")
 
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """The reverse; ``DataError`` when the configuration asks for what this class does not do,
-        or the tensors do not fit it."""
+        or the tensors do not fit it.  Asked only of those whose options have a ``saelens_name``."""
         raise NotImplementedError
 
     @torch.no_grad()

@@ -1,21 +1,31 @@
 """The options of every SAE architecture, one class each; importable without torch.
 
-The class that computes with them is in ``monosemy/saes``, in the file of the architecture's name.
+``implementation`` names the class in ``monosemy/saes`` that computes with them.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Part, Site
+from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Site
 from monosemy.specs.references import Plain
+from monosemy.specs.registry import Registered, Registry, register
+
+ARCHITECTURES: Registry[SAESpec] = Registry("architecture", "architecture", "topk")
+"""The options' class of every architecture, those of plugins included."""
 
 
-class SAESpec(Part):
-    """What all architectures share."""
+class SAESpec(Registered):
+    """What all architectures share; any of them where it is the type of a field."""
+
+    registry: ClassVar = ARCHITECTURES
+    saelens_name: ClassVar[str | None] = None
+    """What SAELens calls an SAE that is imported as this."""
+    reads_versions: ClassVar[tuple[str, ...]] = ()
+    """Earlier versions of a plugin whose SAEs compute the same under this one."""
 
     architecture: Annotated[str, Plain(), Field(max_length=NAME)]
     """How activations become codes."""
@@ -28,6 +38,11 @@ class SAESpec(Part):
     def only_where_it_reads(self) -> str | None:
         """Why such an SAE cannot write elsewhere than it reads; None where it can."""
         return None
+
+    def check_split(self, parts: int) -> None:
+        """``ValueError`` unless its latents can be divided over so many processes."""
+        del parts
+        raise ValueError("training.split=dictionary is for topk without ista_steps")
 
 
 class AuxKSpec(SAESpec):
@@ -67,10 +82,22 @@ class TopKFamilySpec(AuxKSpec):
         return self
 
 
+@register
 class TopKSpec(TopKFamilySpec):
     """The k largest positive pre-activations of each token (Gao et al. 2024)."""
 
+    implementation = "monosemy.saes.topk:TopKSAE"
+    saelens_name = "topk"
     architecture: Literal["topk"] = "topk"
+
+    def check_split(self, parts: int) -> None:
+        if self.ista_steps:
+            super().check_split(parts)
+        if self.d_sae % parts or max(self.k, self.k_start or 0) > self.d_sae // parts:
+            raise ValueError(
+                f"d_sae ({self.d_sae}) must divide over {parts} devices into parts of at least k"
+                " latents"
+            )
 
 
 class BatchTopKFamilySpec(TopKFamilySpec):
@@ -80,15 +107,21 @@ class BatchTopKFamilySpec(TopKFamilySpec):
     """Decay per step of the running mean of the smallest activation that was kept."""
 
 
+@register
 class BatchTopKSpec(BatchTopKFamilySpec):
     """The ``k * n`` largest of a batch of n tokens; a threshold at inference (Bussmann 2024)."""
 
+    implementation = "monosemy.saes.batchtopk:BatchTopKSAE"
+    saelens_name = "batchtopk"
     architecture: Literal["batchtopk"] = "batchtopk"
 
 
+@register
 class MatryoshkaSpec(BatchTopKFamilySpec):
     """BatchTopK whose first latents reconstruct alone as well (Bussmann et al. 2025)."""
 
+    implementation = "monosemy.saes.matryoshka:MatryoshkaSAE"
+    saelens_name = "matryoshka_batchtopk"
     architecture: Literal["matryoshka"] = "matryoshka"
     prefixes: list[Annotated[int, Field(ge=1, le=MOST_LATENTS)]] | None = Field(None, max_length=64)
     """Inner widths, rising; None takes a sixteenth, a quarter and a half of d_sae."""
@@ -111,9 +144,12 @@ class MatryoshkaSpec(BatchTopKFamilySpec):
         return self
 
 
+@register
 class MatchingPursuitSpec(SAESpec):
     """Latents picked one at a time, each from what the ones before left (Costa et al. 2025)."""
 
+    implementation = "monosemy.saes.matching_pursuit:MatchingPursuitSAE"
+    saelens_name = "matching_pursuit"
     architecture: Literal["matching_pursuit"] = "matching_pursuit"
     k: int = Field(32, ge=1, le=MOST_LATENTS)
     """Picks per token."""
@@ -146,24 +182,33 @@ class PenalisedSpec(SAESpec):
     """Weight of the penalty, or where the controller starts."""
 
 
+@register
 class ReLUSpec(PenalisedSpec, AuxKSpec):
     """ReLU with a sparsity penalty (Bricken et al. 2023)."""
 
+    implementation = "monosemy.saes.relu:ReLUSAE"
+    saelens_name = "standard"
     architecture: Literal["relu"] = "relu"
     penalty: Literal["l1", "tanh"] = "l1"
     """``l1``: activation times decoder norm; ``tanh``: saturates, so that large ones shrink
     less."""
 
 
+@register
 class GatedSpec(PenalisedSpec):
     """A gate decides which latents fire, a magnitude path how much (Rajamanoharan et al. 2024)."""
 
+    implementation = "monosemy.saes.gated:GatedSAE"
+    saelens_name = "gated"
     architecture: Literal["gated"] = "gated"
 
 
+@register
 class JumpReLUSpec(AuxKSpec):
     """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
 
+    implementation = "monosemy.saes.jumprelu:JumpReLUSAE"
+    saelens_name = "jumprelu"
     architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token.  With ``sparsity`` ``target``, all thresholds are moved
@@ -185,12 +230,14 @@ class JumpReLUSpec(AuxKSpec):
     """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
 
 
+@register
 class TranscoderSpec(TopKFamilySpec):
     """TopK that writes elsewhere; with ``skip`` a linear map beside it (Paulo et al. 2025).
 
     Every architecture transcodes where the run's ``writes`` names another place than is read.
     """
 
+    implementation = "monosemy.saes.transcoder:TranscoderSAE"
     architecture: Literal["transcoder"] = "transcoder"
     target_site: Site | None = Field(None, json_schema_extra={"deprecated": True})
     """The older word for the run's ``writes``; None takes that."""
@@ -202,37 +249,3 @@ class TranscoderSpec(TopKFamilySpec):
         if self.ista_steps:
             raise ValueError("a transcoder has no ista_steps: its codes do not encode its input")
         return self
-
-
-ARCHITECTURES: dict[str, type[SAESpec]] = {
-    "topk": TopKSpec,
-    "batchtopk": BatchTopKSpec,
-    "matryoshka": MatryoshkaSpec,
-    "matching_pursuit": MatchingPursuitSpec,
-    "relu": ReLUSpec,
-    "gated": GatedSpec,
-    "jumprelu": JumpReLUSpec,
-    "transcoder": TranscoderSpec,
-}
-"""The options' class of every architecture."""
-
-
-def _architecture(value: Any) -> str:
-    """Left out means ``topk``."""
-    if isinstance(value, dict):
-        return str(value.get("architecture", "topk"))
-    return str(getattr(value, "architecture", "topk"))
-
-
-AnySAE = Annotated[
-    Annotated[TopKSpec, Tag("topk")]
-    | Annotated[BatchTopKSpec, Tag("batchtopk")]
-    | Annotated[MatryoshkaSpec, Tag("matryoshka")]
-    | Annotated[MatchingPursuitSpec, Tag("matching_pursuit")]
-    | Annotated[ReLUSpec, Tag("relu")]
-    | Annotated[GatedSpec, Tag("gated")]
-    | Annotated[JumpReLUSpec, Tag("jumprelu")]
-    | Annotated[TranscoderSpec, Tag("transcoder")],
-    Discriminator(_architecture),
-]
-"""Any of the above, told apart by ``architecture``."""

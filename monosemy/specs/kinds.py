@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from monosemy.specs.architectures import AnySAE, TopKSpec
 from monosemy.specs.hooks import (
     Hooks,
     ReadsAndWrites,
@@ -18,21 +17,21 @@ from monosemy.specs.hooks import (
     checked_hooks,
     first_read,
 )
+from monosemy.specs.architectures import SAESpec, TopKSpec
+from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.names import PENDING_SAE, STORED, Name
 from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site
 from monosemy.specs.parts import (
-    HOST_SCORERS,
-    JUDGELESS,
     EvaluationSpec,
-    ExplanationSpec,
     IndexingSpec,
     ModelSpec,
-    ScoringSpec,
     TextSpec,
     TrainingSpec,
 )
 from monosemy.specs.references import ExplanationReference, SaeReference, Source
+from monosemy.specs.registry import Need
 from monosemy.specs.run import INTERP, NO_QUEUE, RunSpec, Step, in_order, register_kind
+from monosemy.specs.scorers import DetectionScoring, ScoringSpec
 
 Rate = Annotated[float, Field(gt=0, le=LARGE)]
 _Reference = Annotated[str, Field(min_length=1, max_length=200)]
@@ -61,7 +60,7 @@ class _Training(_Stream, ReadsAndWrites):
 
     site: Site = "blocks.9.hook_resid_post"
     """Where it is hooked, in TransformerLens names."""
-    sae: AnySAE = TopKSpec()
+    sae: SAESpec = TopKSpec()
     """Architecture and size."""
     training: TrainingSpec = TrainingSpec()
     """Length, rates, buffer."""
@@ -86,17 +85,12 @@ class _Training(_Stream, ReadsAndWrites):
         return Hooks.at(self.reads or self.site, self.writes or target)
 
 
-def _check_split(sae: AnySAE, training: TrainingSpec) -> None:
+def _check_split(sae: SAESpec, training: TrainingSpec) -> None:
     """``ValueError`` unless the dictionary can be split as asked."""
     parts = training.devices
     if training.split == "batch" or parts == 1:
         return
-    if sae.architecture != "topk" or sae.ista_steps:
-        raise ValueError("training.split=dictionary is for topk without ista_steps")
-    if sae.d_sae % parts or max(sae.k, sae.k_start or 0) > sae.d_sae // parts:
-        raise ValueError(
-            f"d_sae ({sae.d_sae}) must divide over {parts} devices into parts of at least k latents"
-        )
+    sae.check_split(parts)
 
 
 @register_kind
@@ -123,7 +117,7 @@ class SweepRun(_Stream, WritesElsewhere):
     kind: Literal["sweep"] = "sweep"
     sites: list[Site] = Field(["blocks.9.hook_resid_post"], min_length=1, max_length=32)
     """Where the model is hooked, in TransformerLens names."""
-    saes: list[AnySAE] = Field([TopKSpec()], min_length=1, max_length=MAX_SWEEP)
+    saes: list[SAESpec] = Field([TopKSpec()], min_length=1, max_length=MAX_SWEEP)
     """Architectures and sizes."""
     learning_rates: list[Rate] | None = Field(None, min_length=1, max_length=16)
     """Rates to try; None takes ``training.learning_rate``."""
@@ -223,16 +217,16 @@ class ExplainRun(RunSpec):
     kind: Literal["explain"] = "explain"
     sae: SaeRef
     """Id (or unique name) of an indexed SAE."""
-    explanation: ExplanationSpec = ExplanationSpec()
+    explanation: ExplanationSpec = DefaultExplanation()
     """Which features, how, by whom."""
     dry_run: bool = False
     """Only forecast calls, tokens and cost (``result.forecast``); nothing is explained."""
 
     def needs_host(self) -> bool:
-        return self.explanation.token_change
+        return Need.HOST in self.explanation.required
 
     def needs_judge(self) -> bool:
-        return True
+        return Need.JUDGE in self.explanation.required
 
 
 @register_kind
@@ -252,16 +246,16 @@ class ScoreRun(RunSpec):
     explanation, are named in the result."""
     explanation: Annotated[uuid.UUID, ExplanationReference()] | None = None
     """Only this explanation, whether it is the newest or not."""
-    scoring: ScoringSpec = ScoringSpec()
+    scoring: ScoringSpec = DetectionScoring()
     """Which scorer, how many examples, by whom."""
     dry_run: bool = False
     """Only forecast calls, tokens and cost (``result.forecast``); nothing is scored."""
 
     def needs_host(self) -> bool:
-        return self.scoring.scorer in HOST_SCORERS
+        return Need.HOST in self.scoring.required
 
     def needs_judge(self) -> bool:
-        return self.scoring.scorer not in JUDGELESS
+        return Need.JUDGE in self.scoring.required
 
 
 @register_kind
@@ -312,7 +306,7 @@ class PipelineRun(_Training):
     """None leaves the evaluation out."""
     indexing: IndexingSpec = IndexingSpec()
     """What to keep per feature."""
-    explanation: ExplanationSpec | None = ExplanationSpec()
+    explanation: ExplanationSpec | None = DefaultExplanation()
     """None leaves the LLM out: features have evidence labels only."""
     scoring: Annotated[
         Scorings | None,

@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from monosemy.errors import SpecError
-from monosemy.specs.architectures import ARCHITECTURES
 from monosemy.specs.names import STORED
 from monosemy.specs.part import Part
+from monosemy.specs.registry import Registered
 from monosemy.specs.run import KINDS, RunSpec
 
 
@@ -54,7 +54,7 @@ def parse_part(
     try:
         return model.model_validate(dict(data), context=context)
     except ValidationError as error:
-        raise SpecError([_describe(model, item) for item in error.errors()]) from None
+        raise SpecError([_describe(model, data, item) for item in error.errors()]) from None
 
 
 def load_spec(path: str | Path) -> dict[str, Any]:
@@ -97,36 +97,23 @@ def _deep_copy(value: Any) -> Any:
     return value
 
 
-def _describe(model: type[Part], item: Any) -> tuple[str, str]:
+def _describe(model: type[Part], data: Any, item: Any) -> tuple[str, str]:
     location = [str(part) for part in item["loc"]]
     text = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "union_tag_invalid":
-        name = item["ctx"]["tag"]
-        text = (
-            f"'{name}' is unknown{_nearest(name, ARCHITECTURES)}; known: {', '.join(ARCHITECTURES)}"
-        )
-        return ".".join([*location, "architecture"]), text
     if item["type"] == "extra_forbidden":
-        text = unknown_key(model, location)
-    return ".".join(_without_tag(location)), text
+        text = unknown_key(model, item["loc"], data)
+    return ".".join(location), text
 
 
-def _without_tag(location: list[str]) -> list[str]:
-    """Pydantic puts the architecture into the path of what is wrong with an SAE's options."""
-    at = {"sae": 1, "saes": 2}.get(location[0]) if location else None
-    tagged = at is not None and len(location) > at and location[at] in ARCHITECTURES
-    return [*location[:at], *location[at + 1 :]] if at is not None and tagged else location
-
-
-def unknown_key(kind: Any, location: Sequence[str]) -> str:
-    """What is wrong with the key at ``location``, within a body that is a model or one of several:
-    it has no such key, and which one is near."""
+def unknown_key(kind: Any, location: Sequence[str | int], data: Any = None) -> str:
+    """What is wrong with the key at ``location``, within a body (``data``) that is a model or one
+    of several: it has no such key, and which one is near."""
     options = {each.__name__: each for each in get_args(kind) if isinstance(each, type)}
     if location[0] in options:
-        kind, location = options[location[0]], location[1:]
+        kind, location = options[str(location[0])], location[1:]
     model = _model_in(kind)
-    known = _fields_at(model, location[:-1]) if model else []
-    return f"unknown key{_nearest(location[-1], known)}"
+    known = _fields_at(model, data, location[:-1]) if model else []
+    return f"unknown key{_nearest(str(location[-1]), known)}"
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -134,18 +121,26 @@ def _nearest(word: str, known: Any) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Names of the fields of the nested model at ``path``."""
+def _fields_at(model: type[BaseModel], data: Any, path: Sequence[str | int]) -> list[str]:
+    """Names of the fields of the nested model at ``path``, where ``data`` says of which class."""
     current: type[BaseModel] | None = model
     for name in path:
-        if name in ARCHITECTURES:
-            current = ARCHITECTURES[name]
-            continue
-        if name.isdecimal():  # a place in a list
-            continue
-        info = current.model_fields.get(name) if current else None
-        current = _model_in(info.annotation) if info else None
+        data = _within(data, name)
+        if isinstance(name, int):  # a place in a list
+            pass
+        else:
+            info = current.model_fields.get(name) if current else None
+            current = _model_in(info.annotation) if info else None
+        if current is not None and issubclass(current, Registered):
+            current = current.named_in(data)
     return list(current.model_fields) if current else []
+
+
+def _within(data: Any, name: str | int) -> Any:
+    try:
+        return data[name]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

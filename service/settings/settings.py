@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     """Judges besides the configured one that runs may name, separated by commas: hosts
     (``judge.example`` or ``judge.example:8000``) and beginnings of addresses
     (``https://judge.example/v1``)."""
+    plugins: str = ""
+    """Modules, separated by commas, that add architectures, scorers and explainers; they must be
+    importable by API, workers and CLI."""
     hub: str = ""
     """Repositories of the Hugging Face hub that runs may name (host models, datasets, SAEs),
     separated by commas: ``*`` for all, ``owner/*`` or ``owner/name``.  When empty, it is all in

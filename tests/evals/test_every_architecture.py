@@ -16,8 +16,8 @@ from monosemy.evals.splice import spliced_losses
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
-from monosemy.saes.registry import ARCHITECTURES, create
 from monosemy.specs import (
+    ARCHITECTURES,
     EvaluateRun,
     EvaluationSpec,
     IndexingSpec,

@@ -15,8 +15,8 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae, read_density, save_sae
 from monosemy.saes.base import SAE
 from monosemy.saes.jumprelu import JumpReLUSAE
-from monosemy.saes.registry import ARCHITECTURES, create
-from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+from monosemy.saes.registry import create
+from monosemy.specs import ARCHITECTURES
 
 D, F, N = 16, 48, 80
 METADATA = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post"}
@@ -26,11 +26,11 @@ NO_PEER = {"transcoder"}
 
 def some_sae(name: str, **more: Any) -> SAE:
     options: dict[str, Any] = {"d_sae": F, **more}
-    if "k" in OPTIONS[name].model_fields:
+    if "k" in ARCHITECTURES[name].model_fields:
         options.setdefault("k", 5)
     if name == "transcoder":
         options["target_site"] = "blocks.1.hook_mlp_out"
-    sae = create(OPTIONS[name](**options), D, 9 if name == "transcoder" else None)
+    sae = create(ARCHITECTURES[name](**options), D, 9 if name == "transcoder" else None)
     generator = torch.Generator().manual_seed(0)
     sae.initialise(generator)
     with torch.no_grad():

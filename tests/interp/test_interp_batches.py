@@ -276,4 +276,4 @@ def test_features_gather_for_a_batch() -> None:
     assert JudgeSpec(concurrency=3).features_at_once == 3
     assert JudgeSpec(concurrency=3, batch=True).features_at_once == BATCH_FEATURES
     with pytest.raises(ValueError, match="leave batch out"):
-        ScoringSpec(scorer="probe", judge=JudgeSpec(batch=True))
+        ScoringSpec(scorer="surprisal", judge=JudgeSpec(batch=True))

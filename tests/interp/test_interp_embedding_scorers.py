@@ -24,7 +24,7 @@ from monosemy.interp.scorers.example_embedding import ExampleEmbeddingScorer, ho
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.tools import Tools
-from monosemy.specs.parts import ScoringSpec
+from monosemy.specs import ScoringSpec
 from tests.support.interp_examples import example, negatives, positives, scoring_examples
 
 EXPLANATION = "planted"

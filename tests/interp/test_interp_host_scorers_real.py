@@ -17,8 +17,7 @@ from monosemy.interp.scorers.intervention import InterventionScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.scorers.surprisal import SurprisalScorer
 from monosemy.models.host import HostModel
-from monosemy.specs import ModelSpec
-from monosemy.specs.parts import InterventionSpec
+from monosemy.specs import InterventionSpec, ModelSpec
 from monosemy.workspace import Workspace
 from tests.support.interp_examples import example, positives, scoring_examples
 from tests.support.planted_hosted_sae import planted_hosted_sae

@@ -16,12 +16,12 @@ from monosemy.errors import MonosemyError
 from monosemy.index.evidence import TokenEffect, TokenShare
 from monosemy.interp.explainers.base import ExplainingExamples
 from monosemy.interp.judging.rehearsal import RehearsalJudge
-from monosemy.interp.registry import create_explainer, create_scorer, explainers
+from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.tiers import MIS_MARKED, NEAREST_EXPLANATIONS, RANDOM
 from monosemy.interp.tools import Tools
-from monosemy.specs import ExplanationSpec, JudgeSpec, ScoringSpec
+from monosemy.specs import EXPLAINERS, ExplanationSpec, JudgeSpec, ScoringSpec
 from tests.support.hostile import HOSTILE
 from tests.support.interp_examples import evidence
 
@@ -88,7 +88,7 @@ def check(asked: list[Any]) -> None:
             assert re.match(r'^$|^[\w ]+: ?["\[{\d]|^["\[\]{},\t\d]', line), line
 
 
-EVERY = [("explainer", name) for name in sorted(explainers)] + [
+EVERY = [("explainer", name) for name in sorted(EXPLAINERS)] + [
     ("scorer", name) for name in sorted(SCORERS)
 ]
 

@@ -20,7 +20,7 @@ from monosemy.interp.scorers.result import Judged
 from monosemy.interp.tools import Tools
 from monosemy.interventions.effects import PromptEffects
 from monosemy.interventions.intervention import Feature, add
-from monosemy.specs.parts import InterventionSpec, ScoringSpec
+from monosemy.specs import InterventionSpec, ScoringSpec
 from tests.support.interp_examples import CITIES, example, positives, scoring_examples
 from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 

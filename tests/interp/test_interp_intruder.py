@@ -23,7 +23,7 @@ from monosemy.interp.scorers.yes_no import ROUNDS
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import wilson
 from monosemy.interp.tools import Tools
-from monosemy.specs.parts import JudgeSpec, ScoringSpec
+from monosemy.specs import JudgeSpec, ScoringSpec
 from tests.support.interp_examples import example, scoring_examples
 from tests.support.stub_server import Answer, Request, StubServer, error, good, texts_asked
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
+from monosemy.specs import ExplanationSpec, ScoringSpec
 from monosemy.specs.architectures import ARCHITECTURES
-from monosemy.specs.parts import ExplanationSpec, ScoringSpec
 
 SITE, OTHER_SITE = "blocks.2.hook_resid_post", "blocks.1.hook_resid_post"
-PROBE = "probes/reference"
 _FEW = {"indices": None, "count": 4, "min_postings": 5, "max_density": 1.0}
 # One call at a time: else it is chance which of two features pays for a call they share.
 _JUDGE = {"concurrency": 1}
@@ -66,8 +65,11 @@ def plan(model: str, text: str, sparsify: str, small: bool) -> Iterator[Step]:
         yield Step(f"train by two, {split}", {**spec, "sae": _SMALL_SAE, "training": training})
 
 
-def _choices(part: type, field: str) -> tuple[str, ...]:
-    return get_args(part.model_fields[field].annotation)  # type: ignore[attr-defined]
+def _choices(part: Any, field: str) -> tuple[str, ...]:
+    """The names that ``field`` may hold; commits before there were registries had a literal."""
+    registry = getattr(part, "registry", None)
+    names = get_args(part.model_fields[field].annotation) if registry is None else tuple(registry)
+    return tuple(name for name in names if name != "probe")  # a scorer that is gone since
 
 
 def _saes(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,8 +137,6 @@ def _of_the_rest(
         scoring = {**_SCORED, "scorer": scorer, "tiers": ["random", "same_token"]}
         if scorer == "intervention":
             scoring |= {"intervention": {"new_tokens": 4, "prompts": 2}}
-        if scorer == "probe":
-            scoring |= {"probe": {"folder": PROBE}}
         yield Step(f"score {scorer}", {"kind": "score", "sae": first, "scoring": scoring})
     dry = {"kind": "score", "sae": first, "dry_run": True, "scoring": {**_SCORED, "seed": 5}}
     yield Step("score, dry run", dry)

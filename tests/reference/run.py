@@ -17,23 +17,16 @@ import shutil
 import sys
 import uuid
 from contextlib import nullcontext
-from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
 from monosemy.formats.saelens import load_sae
 from monosemy.formats.sparsify import save_sparsify
-from monosemy.interp.probe.escalation import Band
-from monosemy.interp.probe.linear import Linear
-from monosemy.interp.probe.states import ProbeStates
-from monosemy.interp.probe.train import fit_probe
-from monosemy.models.host import HostModel
 from monosemy.specs import parse_spec
 from service.app import create_app
 from service.database.migrate import migrate
@@ -42,10 +35,9 @@ from service.database.tables import Run, Sae
 from service.runs import lifecycle
 from service.settings import Settings
 from tests.reference.digests import Digests, digest, normalised, of_document, of_folder, of_rows
-from tests.reference.plan import PROBE, SITE, Step, plan
+from tests.reference.plan import SITE, Step, plan
 from tests.reference.stubs import embedder, judge
 from tests.support.fixtures_database import embedded_postgres
-from tests.support.planted_probe import planted
 from tests.support.stub_server import StubServer
 from tests.support.tiny_host import make_tiny_host, make_tiny_tokenizer
 from tests.support.tiny_text import tiny_documents
@@ -87,7 +79,7 @@ class Reference:
         """Of ids and addresses, which are new each time."""
 
     def prepare(self) -> None:
-        """The host model, the text and a trained probe."""
+        """The host model and the text."""
         host = make_tiny_host(make_tiny_tokenizer())
         host.model.save_pretrained(self.work / "model")
         host.tokenizer.save_pretrained(self.work / "model")
@@ -95,7 +87,6 @@ class Reference:
         lines = [json.dumps({"title": f"{i}", "text": t}) for i, t in enumerate(tiny_documents())]
         text.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.utime(text, (_LONG_AGO, _LONG_AGO))  # part of the text's name
-        _save_probe(host, Path(self.settings.artifacts) / PROBE)
 
     def run(self, step: Step) -> None:
         """Submits one step and works until nothing is left to do; ``SystemExit`` if it failed."""
@@ -195,17 +186,6 @@ def _table(content: bytes, names: dict[str, str]) -> Any:
 
     rows = pa.ipc.open_stream(content).read_all().to_pylist()
     return normalised(json.loads(json.dumps(rows, default=str)), names)
-
-
-def _save_probe(host: HostModel, folder: Path) -> None:
-    """A probe that is unsure of everything, so that each text goes to the judge."""
-    reader = ProbeStates(host)
-    items, states = planted(0.3)
-    probe = fit_probe(items, {"a": states}, reader.source())
-    view = f"{reader.sites[0]}:mean"
-    width = reader([("Cities", "a text")])[view].shape[1]
-    unsure = replace(probe, view=view, model=Linear(np.zeros(width), 0.0), band=Band(0.0, 1.0))
-    unsure.save(folder)
 
 
 def run_reference(out: Path, work: Path, database: str | None, small: bool) -> None:

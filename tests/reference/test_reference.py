@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from monosemy.interp.registry import explainers, scorers
-from monosemy.saes.registry import ARCHITECTURES
-from monosemy.specs import KINDS, parse_spec
+from monosemy.specs import ARCHITECTURES, EXPLAINERS, KINDS, SCORERS, parse_spec
 from tests.reference import compare
 from tests.reference.commits import CHECKOUT, library_of, run
 from tests.reference.plan import plan
@@ -90,8 +88,8 @@ def test_the_whole_reference_covers_everything() -> None:
     assert {spec.kind for spec in specs} == set(KINDS)
     trained = [spec.sae.architecture for spec in specs if spec.kind == "pipeline"]
     assert set(trained) == set(ARCHITECTURES)
-    assert {s.explanation.explainer for s in specs if s.kind == "explain"} == set(explainers)
-    assert {s.scoring.scorer for s in specs if s.kind == "score"} == set(scorers)
+    assert {s.explanation.explainer for s in specs if s.kind == "explain"} == set(EXPLAINERS)
+    assert {s.scoring.scorer for s in specs if s.kind == "score"} == set(SCORERS)
     assert any(
         spec.sae.skip for spec in specs if getattr(spec, "site", 0) and hasattr(spec.sae, "skip")
     )

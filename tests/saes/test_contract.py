@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import ARCHITECTURES, create
-from monosemy.specs import SAESpec, TrainingSpec
-from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+from monosemy.saes.registry import create
+from monosemy.specs import ARCHITECTURES, SAESpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
 
 D, F, N = 12, 40, 300

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monosemy.errors import SpecError
 from monosemy.saes.base import SAE
-from monosemy.saes.registry import ARCHITECTURES, create
-from monosemy.saes.topk import TopKSAE
+from monosemy.saes.registry import create
 from monosemy.specs import TopKSpec
 
 
@@ -87,21 +85,6 @@ def test_no_tokens_are_no_codes() -> None:
     codes = sae.encode(torch.zeros(0, 16))
     assert codes.indices.shape == (0, 4)
     assert sae.decode(codes).shape == (0, 16)
-
-
-def test_an_architecture_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Halved(TopKSAE):
-        pass
-
-    monkeypatch.setitem(ARCHITECTURES, "halved", Halved)
-    spec = TopKSpec(d_sae=8, k=2).model_copy(update={"architecture": "halved"})
-    assert isinstance(create(spec, 4), Halved)
-
-
-def test_an_unknown_architecture_lists_the_known_ones() -> None:
-    spec = TopKSpec(d_sae=8, k=2).model_copy(update={"architecture": "dense"})
-    with pytest.raises(SpecError, match=r"'dense' is unknown; known: .*topk"):
-        create(spec, 4)
 
 
 def test_the_projected_gradient_has_no_part_along_its_row() -> None:

@@ -181,21 +181,6 @@ def test_an_upload_is_imported_by_its_name_and_not_by_its_path(open_mode: Settin
             check_paths(open_mode, spec)
 
 
-@pytest.mark.parametrize("folder", ["uploads/x", "probes/../uploads/x", "./uploads/x", "runs/y"])
-def test_an_upload_is_no_probe(open_mode: Settings, folder: str) -> None:
-    scoring = {"scorer": "probe", "probe": {"folder": folder}}
-    for spec in (
-        {"kind": "score", "sae": "x", "scoring": scoring},
-        {"kind": "pipeline", "scoring": [scoring]},
-    ):
-        with pytest.raises(InvalidRequest, match="uploaded"):
-            check_sources(open_mode, parse_spec(spec))
-    with pytest.raises(DataError, match="uploaded"):
-        check_paths(open_mode, parse_spec({"kind": "score", "sae": "x", "scoring": scoring}))
-    fine = {"scorer": "probe", "probe": {"folder": "probes/default"}}
-    check_paths(open_mode, parse_spec({"kind": "score", "sae": "x", "scoring": fine}))
-
-
 def test_the_same_folder_by_another_name_is_the_same(open_mode: Settings, tmp_path: Path) -> None:
     """As where a file system does not tell cases apart, or is mounted twice: by inode."""
     uploads = open_mode.artifacts / "uploads"

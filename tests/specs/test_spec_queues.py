@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from monosemy.specs import (
-    HOST_SCORERS,
     KINDS,
+    SCORERS,
     ExplainRun,
     ExplanationSpec,
+    Need,
     PipelineRun,
     ScoreRun,
     ScoringSpec,
@@ -19,7 +20,9 @@ from monosemy.specs import (
 
 def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
     assert queue_of(ScoreRun(sae="s")) == KINDS["score"].queue == "interp"
-    for name in HOST_SCORERS:
+    hosted = [name for name, spec in SCORERS.items() if Need.HOST in spec.needs]
+    assert hosted == ["surprisal", "intervention"]
+    for name in hosted:
         assert queue_of(ScoreRun(sae="s", scoring=ScoringSpec(scorer=name))) == "gpu"
     assert queue_of(ExplainRun(sae="s")) == "interp"
     changed = ExplanationSpec(explainer="output_centric", token_change=True)
@@ -32,7 +35,7 @@ def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
 @pytest.mark.parametrize("wrong", [{"kl": 0}, {"new_tokens": 0}, {"mode": "half"}, {"prompts": 1}])
 def test_interventions_that_mean_nothing_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        ScoringSpec(intervention=wrong)
+        ScoringSpec(scorer="intervention", intervention=wrong)
 
 
 def test_an_intervention_is_not_looked_at_in_parts() -> None:

@@ -17,9 +17,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from monosemy.saes.registry import ARCHITECTURES
-from monosemy.specs import SAESpec, TrainingSpec
-from monosemy.specs.architectures import ARCHITECTURES as OPTIONS
+from monosemy.specs import ARCHITECTURES, SAESpec, TrainingSpec
 from monosemy.training.run_group import ALONE, BatchGroup, DictionaryGroup, RunGroup
 from monosemy.training.trainer import SAETrainer
 
@@ -28,7 +26,7 @@ D, D_OUT, F, N, STEPS = 12, 9, 40, 240, 30
 
 def spec_of(name: str, **more: Any) -> SAESpec:
     options: dict[str, Any] = {"d_sae": F, "dead_after_tokens": 900, **more}
-    fields = OPTIONS[name].model_fields
+    fields = ARCHITECTURES[name].model_fields
     for field, value in {
         "k": 4,
         "target_l0": 4.0,
@@ -37,7 +35,7 @@ def spec_of(name: str, **more: Any) -> SAESpec:
     }.items():
         if field in fields:
             options.setdefault(field, value)
-    return OPTIONS[name](**options)
+    return ARCHITECTURES[name](**options)
 
 
 SHARED_BATCH: dict[str, SAESpec] = {

@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import select, text
 
 from monosemy.hosted_sae import HostedSAE
-from monosemy.interp.probe.escalation import Band
-from monosemy.interp.probe.linear import Linear
-from monosemy.interp.probe.states import ProbeStates
-from monosemy.interp.probe.train import fit_probe
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.token_change import gains
 from monosemy.interventions.effects import PromptEffects
@@ -25,10 +18,9 @@ from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
 from monosemy.workspace import Workspace
 from service.database.session import transaction
-from service.database.tables import Explanation, Run, Score
+from service.database.tables import Explanation, Run
 from service.settings import Settings
 from tests.support import run_acts as acts
-from tests.support.planted_probe import planted
 from tests.support.stub_server import Answer, Request, StubServer, good, texts_asked
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
@@ -143,38 +135,3 @@ def test_a_dry_run_runs_the_host_model_and_asks_nobody(
     weighed = [listed(request, "likelier in context") for request in stub.requests]
     assert weighed and all(weighed), "what is weighed holds the words"
     assert all(request["max_tokens"] == 1 for request in stub.requests)
-
-
-def test_scores_by_a_probe(
-    trained: Trained, settings: Settings, stub: StubServer, hosted: HostedSAE
-) -> None:
-    """The probe is unsure of everything, so that each text goes to the judge."""
-    reader = ProbeStates(hosted.host)
-    items, states = planted(0.3)
-    probe = fit_probe(items, {"a": states}, reader.source())
-    view = f"{reader.sites[0]}:mean"
-    width = reader([("Cities", "a text")])[view].shape[1]
-    unsure = replace(probe, view=view, model=Linear(np.zeros(width), 0.0), band=Band(0.0, 1.0))
-    unsure.save(Path(settings.artifacts) / "probes" / "p")
-    execute(
-        trained,
-        settings,
-        {**EXPLAIN, "explanation": {"features": FEATURES}},
-        "interp",
-    )
-    asked = len(stub.requests)
-    scoring = {"scorer": "probe", "probe": {"folder": "probes/p"}, "positives": 4, "negatives": 4}
-    spec = {"kind": "score", "sae": "tiny", "scoring": scoring}
-    dry = execute(trained, settings, {**spec, "dry_run": True})
-    assert dry.result is not None
-    expected = dry.result["forecast"]["calls"]
-    weighed, asked = len(stub.requests) - asked, len(stub.requests)
-    assert expected > 0 and weighed <= 3
-    run = execute(trained, settings, spec)
-    assert run.result is not None and run.result["done"] == 3
-    assert len(stub.requests) - asked == expected
-    with transaction(trained.engine) as session:
-        found = list(session.scalars(select(Score)))
-    assert {score.scorer for score in found} == {"probe"} and len(found) == 3
-    # The judge says yes to all: every activating text, and no silent one.
-    assert all(score.value == pytest.approx(0.5) for score in found)

@@ -58,7 +58,8 @@ class ExplainingExamples:
 
 
 class Explainer(Protocol):
-    """What the registry holds.  ``explain`` raises ``JudgeError`` for a feature it gives up."""
+    """What the ``implementation`` of an explainer's spec names.  ``explain`` raises ``JudgeError``
+    for a feature it gives up; ``create`` (spec, tools) makes one, as for scorers."""
 
     name: str
     wants_contrasts: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from monosemy.index.evidence import FeatureEvidence
 from monosemy.interp.explainers.asking import AskingExplainer, numbered
@@ -11,6 +12,8 @@ from monosemy.interp.explainers.default import strongest
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.quoting import fence
 from monosemy.interp.shown import ShownExample
+from monosemy.interp.tools import Tools
+from monosemy.specs import ExplanationSpec
 
 
 class ContrastiveExplainer(AskingExplainer):
@@ -27,6 +30,10 @@ class ContrastiveExplainer(AskingExplainer):
         super().__init__(judge)
         self.max_examples, self.max_contrasts = max_examples, max_contrasts
         self.radius = radius
+
+    @classmethod
+    def create(cls, spec: ExplanationSpec, tools: Tools) -> Self:
+        return cls(tools.need_judge(), spec.examples, spec.contrasts)
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         """As the default explainer; without any contrast it has only the examples to go by."""

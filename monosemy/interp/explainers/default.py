@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence
@@ -11,6 +12,8 @@ from monosemy.interp.explainers.base import ExplainingExamples, Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.quoting import fence
 from monosemy.interp.shown import ShownExample
+from monosemy.interp.tools import Tools
+from monosemy.specs import ExplanationSpec
 
 
 class DefaultExplainer(AskingExplainer):
@@ -26,6 +29,10 @@ class DefaultExplainer(AskingExplainer):
         super().__init__(judge)
         self.max_examples = max_examples
         self.radius = radius
+
+    @classmethod
+    def create(cls, spec: ExplanationSpec, tools: Tools) -> Self:
+        return cls(tools.need_judge(), spec.examples)
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         """Raises ``AnswerError`` when no answer is usable, ``EndpointError`` when none can come,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from monosemy.errors import DataError, JudgeError
 from monosemy.index.evidence import FeatureEvidence
@@ -16,8 +16,12 @@ from monosemy.interp.explainers.base import Explainer, ExplainingExamples, Expla
 from monosemy.interp.judging.failures import EndpointError, JudgeAway
 from monosemy.interp.judging.ledger import BudgetSpent
 from monosemy.interp.judging.usage import Usage
+from monosemy.interp.registry import create_explainer
 from monosemy.interp.scorers.base import Scorer, ScoringExamples, result_of
+from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.result import ScoreResult
+from monosemy.interp.tools import Tools
+from monosemy.specs import EnsembleExplanation
 
 
 class EnsembleExplainer:
@@ -31,6 +35,11 @@ class EnsembleExplainer:
         self.wants_contrasts = any(each.wants_contrasts for each in candidates)
         self.wants_prompts = any(each.wants_prompts for each in candidates)
         self.prompt = _Prompts([getattr(each, "prompt", None) for each in candidates])
+
+    @classmethod
+    def create(cls, spec: EnsembleExplanation, tools: Tools) -> Self:
+        judge = DetectionScorer(tools.need_judge(), spec.validation_examples, spec.features.seed)
+        return cls([create_explainer(each, tools) for each in spec.of_candidates()], judge)
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         """Raises the first candidate's error if none has an explanation; ``DataError`` without

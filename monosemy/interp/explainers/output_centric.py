@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import FeatureEvidence
@@ -17,6 +17,8 @@ from monosemy.interp.explainers.asking import AskingExplainer, token_list
 from monosemy.interp.explainers.base import ExplainingExamples, Explanation
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.prompts.quoting import fence, quote
+from monosemy.interp.tools import Tools
+from monosemy.specs import OutputCentricExplanation
 
 _WORDS = 15
 
@@ -37,6 +39,15 @@ class OutputCentricExplainer(AskingExplainer):
         super().__init__(judge)
         self.token_change = token_change
         self.wants_prompts = token_change is not None
+
+    @classmethod
+    def create(cls, spec: OutputCentricExplanation, tools: Tools) -> Self:
+        change: TokenChange | None = None
+        if spec.token_change:
+            from monosemy.interp.token_change import TokenChanges  # needs torch
+
+            change = TokenChanges(tools.need_hosted_sae())
+        return cls(tools.need_judge(), change)
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
         """Raises as the default explainer does; ``DataError`` for a feature without any effect."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from monosemy.interp.scorers.result import Judged, Judgement, ScoreResult, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING
+
+if TYPE_CHECKING:
+    from monosemy.interp.tools import Tools
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,16 @@ class ScoringExamples:
 
 
 class Scorer(Protocol):
-    """What the registry holds."""
+    """What the ``implementation`` of a scorer's spec names."""
 
     name: str
     needs_explanation: bool
     """False for those that ask how well examples alone tell the feature: a ceiling."""
+
+    @classmethod
+    def create(cls, spec: Any, tools: Tools) -> Scorer:
+        """The scorer for ``spec``, an object of the spec class that names it; ``tools`` has what
+        that class says it needs."""
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The tiers of negatives it wants, given those that the spec asks for."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ from monosemy.interp.scorers.base import ScoringExamples, judgement_of
 from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING, RANDOM
-from monosemy.interp.tools import Embed
+from monosemy.interp.tools import Embed, Tools
+from monosemy.specs import ScoringSpec
 
 DECIMALS = 6
 """Cosines are kept to so many: contexts that read the same are then ties, whatever the order in
@@ -48,6 +49,10 @@ class EmbeddingScorer:
         self.embed = embed
         self.radius = radius
         self._known: OrderedDict[tuple[str, ...], npt.NDArray[np.float32]] = OrderedDict()
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:  # noqa: ARG003
+        return cls(tools.need_embed())
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys([RANDOM, *asked]))

@@ -8,7 +8,7 @@ queries it is a soft one: a good explanation can do better than five examples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING, RANDOM
-from monosemy.interp.tools import Embed
+from monosemy.interp.tools import Embed, Tools
+from monosemy.specs import ScoringSpec
 
 Items = list[tuple[str, ShownExample]]
 
@@ -46,6 +47,10 @@ class ExampleEmbeddingScorer:
         the documents they come with may add a few."""
         self.seed = seed
         self.radius = radius
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:
+        return cls(tools.need_embed(), seed=spec.seed)
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys([RANDOM, *asked]))

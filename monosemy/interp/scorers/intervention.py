@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -27,10 +27,11 @@ from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING
+from monosemy.interp.tools import Tools
 from monosemy.interventions.effects import PromptEffects
 from monosemy.interventions.intervention import Feature, ablate
 from monosemy.models.host import HostModel
-from monosemy.specs.parts import InterventionSpec
+from monosemy.specs import InterventionScoring, InterventionSpec
 
 KEPT_TEXTS = 3
 """Prompts whose clean and intervened texts stand in the details."""
@@ -80,6 +81,10 @@ class InterventionScorer:
         self.prompt = load_prompt("intervention")
         # A shuffled baseline reads the same texts: they are written once.
         self._written = lru_cache(maxsize=16)(self.write)
+
+    @classmethod
+    def create(cls, spec: InterventionScoring, tools: Tools) -> Self:
+        return cls(tools.need_hosted_sae(), spec.intervention, spec.seed)
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """None: there are no negatives to tell apart."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from monosemy.interp.scorers.yes_no import ROUNDS
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95, chance_normalised, rate_of
 from monosemy.interp.tiers import RANDOM
+from monosemy.interp.tools import Tools
+from monosemy.specs import ScoringSpec
 
 FEWEST_TEXTS = 3
 """Of two texts neither is the odd one."""
@@ -68,6 +70,10 @@ class IntruderScorer:
         self.seed = seed
         self.radius = radius
         self.prompt = load_prompt("intruder")
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:
+        return cls(tools.need_judge(), spec.texts_per_call, spec.seed)
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys([RANDOM, *asked]))

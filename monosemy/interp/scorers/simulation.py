@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from monosemy.interp.scorers.simulation_score import simulation_score
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING, RANDOM
+from monosemy.interp.tools import Tools
+from monosemy.specs import ScoringSpec
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,10 @@ class SimulationScorer:
         self._simulator: LogprobSimulator | JsonSimulator | None = None
         self._reason: str | None = None
         self._choosing = asyncio.Lock()
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:
+        return cls(tools.need_judge(), spec.texts_per_call, spec.seed)
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
         """Random ones alone: a correlation over close negatives too would be another measure."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -22,6 +22,8 @@ from monosemy.interp.scorers.base import ScoringExamples, judgement_of
 from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING, RANDOM
+from monosemy.interp.tools import Tools
+from monosemy.specs import ScoringSpec
 
 NEUTRAL = "Various unrelated sentences."
 """z~, the paper's own."""
@@ -48,6 +50,10 @@ class SurprisalScorer:
         self.prompt = load_prompt("surprisal")
         # A shuffled baseline judges the very same texts, whose neutral half is then there already.
         self._neutral = lru_cache(maxsize=32)(self._after_neutral)
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:  # noqa: ARG003
+        return cls(tools.need_hosted_sae())
 
     def tiers(self, asked: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys([RANDOM, *asked]))

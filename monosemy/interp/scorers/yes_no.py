@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from monosemy.interp.scorers.result import Judged, Judgement, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.tiers import ACTIVATING
+from monosemy.interp.tools import Tools
+from monosemy.specs import ScoringSpec
 
 ROUNDS = 3
 """How often a text is put to the judge before its judgement counts as failed."""
@@ -58,6 +60,10 @@ class YesNoScorer:
         self.seed = seed
         self.radius = radius
         self.prompt = load_prompt(self.prompt_name)
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> Self:
+        return cls(tools.need_judge(), spec.texts_per_call, spec.seed)
 
     def show(self, example: ShownExample) -> str:
         """The example as a JSON string for the prompt."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monosemy.index.evidence import FeatureEvidence
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeSummary
+from monosemy.specs.scorers import DetailsOfScore
 
 FeatureSort = Literal["index", "density", "max_activation", "score"]
 SortOrder = Literal["asc", "desc"]
@@ -44,7 +45,7 @@ class ScoreDetail(ScoreBrief):
 
     id: uuid.UUID
     run_id: uuid.UUID | None
-    details: dict[str, Any]
+    details: DetailsOfScore
     """Confusion counts, worst case, the baseline's n and interval, the single judgements."""
     created_at: dt.datetime
 

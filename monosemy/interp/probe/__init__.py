@@ -1,1 +1,0 @@
-"""A small model's hidden states as a judge, trained on judgements of an expensive one."""

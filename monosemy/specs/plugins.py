@@ -1,0 +1,51 @@
+"""Architectures, scorers and explainers from outside the tree: modules that ``MONOSEMY_PLUGINS``
+names register them when they are imported.  They are imported wherever specs are read, so they must
+not need torch; what computes is named as ``module:Class`` and imported where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+
+from monosemy.errors import MonosemyError
+
+VARIABLE = "MONOSEMY_PLUGINS"
+
+registering_modules: set[str] = set()
+"""Modules whose classes are registered."""
+
+_lock = threading.RLock()
+_loaded: set[str] = set()
+
+
+def load_plugins() -> None:
+    """Imports the modules that ``MONOSEMY_PLUGINS`` names, separated by commas; each once.
+
+    ``MonosemyError``, in one line, for one that cannot be imported or registers nothing.
+    """
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    with _lock:
+        for name in names:
+            if name not in _loaded:
+                _load(name)
+
+
+def _load(name: str) -> None:
+    _loaded.add(name)  # before: what the plugin imports may ask for the plugins
+    try:
+        importlib.import_module(name)
+        if not any(f"{module}.".startswith(f"{name}.") for module in registering_modules):
+            raise MonosemyError("it registers nothing; it is to call monosemy.register")
+    except Exception as error:  # whatever somebody else's module does
+        _loaded.discard(name)
+        raise MonosemyError(
+            f"The plugin '{name}' ({VARIABLE}) cannot be loaded: {in_one_line(error)}"
+        ) from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """What went wrong in somebody else's code; errors of ours by their text alone."""
+    text = str(error) if isinstance(error, MonosemyError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]

@@ -1,0 +1,202 @@
+"""Architectures, scorers and explainers from outside the tree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monosemy.errors import DataError
+from monosemy.formats.saelens import load_sae
+from monosemy.specs import TextSpec
+from tests.support.trained_library import SITE
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+
+SERVED = """
+import sys
+for name in ("torch", "transformers", "safetensors", "sae_lens", "transformer_lens"):
+    sys.modules[name] = None
+import json
+from monosemy.specs import load_spec, parse_spec, queue_of
+from service.app import create_app
+from service.settings import Settings
+schemas = create_app(Settings()).openapi()["components"]["schemas"]
+run = parse_spec(load_spec("run.yaml"))
+print(json.dumps({
+    "groups": schemas["GroupMaxSpec"]["properties"]["groups"]["maximum"],
+    "scorers": [each["$ref"] for each in schemas["ScoreRun"]["properties"]["scoring"]["oneOf"]],
+    "words": run.explanation.words,
+    "kept": parse_spec(run.model_dump(mode="json")) == run,
+    "torch": sys.modules["torch"] is None,
+}))
+"""
+
+
+def test_a_plugin_is_served_where_torch_does_not_exist(python: Python) -> None:
+    done = python(SERVED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    scorers = found.pop("scorers")
+    assert found == {"groups": 4096, "words": 3, "kept": True, "torch": True}
+    assert scorers[0].endswith("/DetectionScoring") and scorers[-1].endswith("/WordsScoring")
+
+
+PIPELINE = """
+import json, sys
+import monosemy
+from monosemy.progress import SILENT
+spec = json.loads({spec!r})
+made = monosemy.pipeline(spec, "home", reporter=SILENT)
+feature = min(made.scores)
+words, embedded = made.scores[feature]
+print(json.dumps({{
+    "sae": type(made.sae).__name__,
+    "folder": str(made.folder),
+    "fvu": made.metrics["fvu"],
+    "explained": len(made.explanations),
+    "explanation": made.explanations[feature].text,
+    "plugins": made.explanations[feature].provenance["plugins"],
+    "score": [words.scorer, words.n, words.details["plugins"], embedded.scorer],
+    "value": words.value,
+}}))
+"""
+
+
+def test_a_pipeline_with_everything_from_outside(
+    python: Python, host_folder: Path, tiny_text: TextSpec, tmp_path: Path, example: Path
+) -> None:
+    features = {"count": 3, "min_postings": 20, "max_density": 1.0}
+    spec = {
+        "model": {"name": str(host_folder), "dtype": "float32", "device": "cpu"},
+        "text": tiny_text.model_dump(mode="json"),
+        "site": SITE,
+        "sae": {"architecture": "group_max", "d_sae": 64, "groups": 4},
+        "training": {"tokens": 10_000, "batch_tokens": 250, "buffer_tokens": 2000},
+        "evaluation": None,
+        "indexing": {"top_examples": 4, "quantile_examples": 2, "window": 8},
+        "explanation": {"explainer": "top_words", "words": 2, "features": features},
+        "scoring": [
+            {"scorer": "words", "positives": 5, "negatives": 5},
+            {"scorer": "embedding", "positives": 5, "negatives": 5},
+        ],
+    }
+    done = python(PIPELINE.format(spec=json.dumps(spec)))
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    plugin = [{"module": "field_notes", "version": "1"}]
+    assert found["sae"] == "GroupMaxSAE" and 0 < found["fvu"] < 1
+    assert found["explained"] == 3 and found["explanation"].startswith("Texts with ")
+    assert found["plugins"] == plugin
+    assert found["score"] == ["words", 10, plugin, "embedding"]
+    assert found["value"] > 0.5, "words of the text that it fires on tell it from others"
+
+    # The folder says where its architecture is from, and is refused without it, and by name.
+    folder = Path(found["folder"])
+    noted = json.loads((folder / "provenance.json").read_text())
+    assert noted["plugin"] == plugin[0]
+    with pytest.raises(DataError, match=r"'group_max' is from the plugin field_notes \(1\)"):
+        load_sae(folder)
+
+    # Another version of the plugin computes something else, unless it says that it does not.
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    source = (example / "field_notes.py").read_text()
+    (newer / "field_notes_sae.py").write_text((example / "field_notes_sae.py").read_text())
+    source = source.replace('version = "1"', 'version = "2"')
+    (newer / "field_notes.py").write_text(source)
+    load = f"import monosemy; print(type(monosemy.load_sae({str(folder)!r})).__name__)"
+    refused = python(load, path=newer)
+    assert refused.returncode != 0
+    assert "from version 1 of the plugin field_notes, and version 2 is here" in refused.stderr
+    (newer / "field_notes.py").write_text(
+        source.replace('version = "2"', 'version = "2"\n    reads_versions = ("1",)', 1)
+    )
+    assert python(load, path=newer).stdout.strip() == "GroupMaxSAE"
+
+
+KEYS = """
+from types import SimpleNamespace
+from monosemy.interp.labelling import explanation_key, score_key
+from monosemy.sae_stamp import sae_stamp
+from monosemy.specs import EnsembleExplanation, ExplanationSpec, ScoringSpec
+thing = SimpleNamespace()
+print(score_key(ScoringSpec(scorer="words"), thing, "t", "j"))
+print(explanation_key(ExplanationSpec(explainer="top_words"), thing, "t", "j"))
+print(explanation_key(EnsembleExplanation(candidates=("default", "top_words")), thing, "t", "j"))
+print(score_key(ScoringSpec(scorer="fuzzing"), thing, "t", "j"))
+"""
+
+
+def test_the_version_is_part_of_every_key(python: Python, example: Path, tmp_path: Path) -> None:
+    source = (example / "field_notes.py").read_text()
+    (tmp_path / "field_notes.py").write_text(source.replace('version = "1"', 'version = "2"'))
+    first, second = (python(KEYS, path=path).stdout.split() for path in (example, tmp_path))
+    assert len(first) == len(second) == 4
+    assert all(a != b for a, b in zip(first[:3], second[:3], strict=True))
+    assert first[3] == second[3], "what is monosemy's own has the key that it had"
+
+
+FAULTS = {
+    "": "ModuleNotFoundError: No module named 'broken'",
+    "x = 1": "it registers nothing",
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "from monosemy.specs import register\n@register\nclass A: pass": "it is no subclass of",
+    "{head}scorer: Literal['new'] = 'new'": "needs an implementation",
+    "{head}scorer: Literal['new'] = 'new'\n    implementation = 'a:B'": "needs a version",
+    "{head}scorer: Literal['fuzzing'] = 'fuzzing'\n    version = '1'\n"
+    "    implementation = 'a:B'": "there is another scorer of the name 'fuzzing'",
+}
+HEAD = """
+from typing import Literal
+from monosemy.specs import ScoringSpec, register
+@register
+class Mine(ScoringSpec):
+    """
+
+
+@pytest.mark.parametrize("source", FAULTS)
+def test_a_broken_plugin_is_one_line(source: str, python: Python, tmp_path: Path) -> None:
+    if source:
+        (tmp_path / "broken.py").write_text(source.replace("{head}", HEAD))
+    code = "import monosemy.specs.plugins as p\np.load_plugins()"
+    done = python(code, plugins="broken", path=tmp_path)
+    assert done.returncode != 0
+    line = done.stderr.strip().splitlines()[-1]
+    assert "The plugin 'broken' (MONOSEMY_PLUGINS) cannot be loaded: " in line
+    assert FAULTS[source] in line
+
+
+@pytest.mark.parametrize("program", ["service.server", "workers.interp", "workers.inference"])
+def test_a_program_ends_at_its_start_and_says_why(
+    program: str, python: Python, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    code = f"import runpy; runpy.run_module({program!r}, run_name='__main__')"
+    done = python(code, plugins="broken", path=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].endswith("ZeroDivisionError: division by zero")
+    assert "Traceback" not in done.stderr or program == "service.server"
+
+
+def test_the_command_line_takes_its_words(python: Python, tmp_path: Path) -> None:
+    def command(*words: str, plugins: str = "field_notes") -> Any:
+        code = (
+            f"import sys; sys.argv[1:] = {list(words)}; from service.cli.main import main; main()"
+        )
+        return python(code, plugins=plugins)
+
+    submit = ("run", "submit", "run.yaml", "--set", "scoring.0.zzz=1")
+    told = command(*submit[:3], "--set", "explanation.wordz=1")
+    assert "explanation.wordz: unknown key; did you mean 'words'?" in told.stderr
+    absent = command(*submit[:3], plugins="")
+    assert "sae.architecture: 'group_max' is unknown" in absent.stderr
+    broken = command(*submit[:3], plugins="nowhere")
+    assert broken.stderr.strip().splitlines() == [
+        "The plugin 'nowhere' (MONOSEMY_PLUGINS) cannot be loaded: ModuleNotFoundError: "
+        "No module named 'nowhere'"
+    ]
