@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import JudgeError, MonosemyError
+from monosemy.specs import ARCHITECTURES, EXPLAINERS, SCORERS
 from service.app import check_exposure
 from service.database.migrate import current_revision, head_revision
 from service.database.session import make_engine
@@ -61,6 +62,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _guarded("inference", lambda: _inference(settings))
     yield _guarded("judge", lambda: _judge(settings))
     yield _guarded("api", lambda: _api(settings))
+    yield _guarded("plugins", _plugins)
     yield _training()
 
 
@@ -100,6 +102,16 @@ def _artifacts(settings: Settings) -> Finding:
     if free < LITTLE_DISK:
         return Finding("artifacts", "warning", told, "Activation caches may need more.")
     return Finding("artifacts", "ok", told)
+
+
+def _plugins() -> Finding:
+    outside = [
+        f"{registry.what} {name} ({spec.__module__} {spec.version})"
+        for registry in (ARCHITECTURES, EXPLAINERS, SCORERS)
+        for name, spec in registry.items()
+        if spec.version
+    ]
+    return Finding("plugins", "ok", f"Loaded: {', '.join(outside) or 'none'}.")
 
 
 def _training() -> Finding:

@@ -75,7 +75,7 @@ def test_a_sound_deployment_has_nothing_to_mend(sound: Settings) -> None:
     checks = found(sound)
     assert list(checks) == [
         "exposure", "artifacts", "database", "revision", "extensions", "clocks", "queues",
-        "files", "redis", "inference", "judge", "api", "training",
+        "files", "redis", "inference", "judge", "api", "plugins", "training",
     ]  # fmt: skip
     assert {each.status for each in checks.values()} == {"ok"}, checks
     assert not any(each.advice for each in checks.values())

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import select, text
 
 from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.token_change import gains
+from monosemy.interp.tools import Tools
 from monosemy.interventions.effects import PromptEffects
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
+from monosemy.specs import SCORERS, Need, ScoringSpec, register
 from monosemy.workspace import Workspace
 from service.database.session import transaction
-from service.database.tables import Explanation, Run
+from service.database.tables import Explanation, Run, Score
 from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.stub_server import Answer, Request, StubServer, good, texts_asked
-from tests.support.trained_library import Trained
+from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns
 from workers.interp import InterpRuns
 from workers.interpretation import Interpretation
@@ -135,3 +138,60 @@ def test_a_dry_run_runs_the_host_model_and_asks_nobody(
     weighed = [listed(request, "likelier in context") for request in stub.requests]
     assert weighed and all(weighed), "what is weighed holds the words"
     assert all(request["max_tokens"] == 1 for request in stub.requests)
+
+
+class HostedDetectionScorer(DetectionScorer):
+    """Detection that has the host model at hand as well."""
+
+    name = "hosted_detection"
+
+    @classmethod
+    def create(cls, spec: ScoringSpec, tools: Tools) -> HostedDetectionScorer:
+        scorer = cls(tools.need_judge(), spec.texts_per_call, spec.seed)
+        scorer.site = tools.need_hosted_sae().site
+        return scorer
+
+    def provenance(self) -> dict[str, Any]:
+        return {**super().provenance(), "site": self.site}
+
+
+@pytest.fixture
+def hosted_detection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scorer from outside that needs host model and judge."""
+    monkeypatch.setattr(SCORERS, "_classes", dict(SCORERS._classes))
+
+    @register
+    class HostedDetectionScoring(ScoringSpec):
+        """Detection with the host model at hand."""
+
+        implementation = f"{__name__}:HostedDetectionScorer"
+        version = "7"
+        needs = frozenset({Need.JUDGE, Need.HOST})
+        scorer: Literal["hosted_detection"] = "hosted_detection"
+
+
+@pytest.mark.usefixtures("hosted_detection")
+def test_a_scorer_from_outside_that_needs_host_and_judge(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    execute(trained, settings, {**EXPLAIN, "explanation": {"features": FEATURES}}, "interp")
+    asked = len(stub.requests)
+    scoring = {"scorer": "hosted_detection", "positives": 4, "negatives": 4}
+    spec = {"kind": "score", "sae": "tiny", "scoring": scoring}
+    dry = execute(trained, settings, {**spec, "dry_run": True})
+    assert dry.result is not None
+    expected = dry.result["forecast"]["calls"]
+    weighed, asked = len(stub.requests) - asked, len(stub.requests)
+    assert expected > 0 and weighed <= 3
+    run = execute(trained, settings, spec)
+    assert run.result is not None and run.result["done"] == 3
+    assert len(stub.requests) - asked == expected
+    with transaction(trained.engine) as session:
+        scores = list(session.scalars(select(Score)))
+    assert {score.scorer for score in scores} == {"hosted_detection"} and len(scores) == 3
+    # The judge says yes to all: every activating text, and no silent one.
+    assert all(score.value == pytest.approx(0.5) for score in scores)
+    assert all(
+        score.details["plugins"] == [{"module": __name__, "version": "7"}] for score in scores
+    )
+    assert all(score.details["site"] == SITE for score in scores)
