@@ -12,7 +12,7 @@ from monosemy.changes import listed
 from monosemy.data.store import TokenStore, tokens_digest
 from monosemy.data.text_stamp import text_changes
 from monosemy.errors import DataError
-from monosemy.formats.saelens import load_sae, read_provenance
+from monosemy.formats.saelens import check_plugin, load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import ImportRun, TrainRun, parse_stored_spec
@@ -125,7 +125,8 @@ class SaeFolder:
     @cached_property
     def spec(self) -> TrainRun:
         """The run that trained it, or would have; ``DataError`` for a folder that monosemy did not
-        write."""
+        write, or whose architecture is from a plugin that is not here."""
+        check_plugin(self.path)
         try:
             spec = parse_stored_spec(self.provenance["spec"])
         except KeyError:

@@ -87,10 +87,7 @@ def load_sae(folder: str | Path) -> SAE:
     """
     folder = Path(folder)
     config = read_json(folder / CONFIG)
-    try:
-        _check_plugin(folder)
-    except DataError as error:
-        raise DataError(f"{folder}: {error}") from None
+    check_plugin(folder)
     architecture = str(config.get("architecture"))
     if architecture not in _importable() and not architecture.startswith(_OURS):
         raise DataError(f"{folder} holds a '{architecture}' SAE; known here: {_known()}.")
@@ -194,7 +191,7 @@ def _origin(spec: SAESpec) -> dict[str, Any]:
     return {**options, "plugin": plugins[0]} if plugins else options
 
 
-def _check_plugin(folder: Path) -> None:
+def check_plugin(folder: Path) -> None:
     """``DataError`` where the SAE's architecture is from a plugin that is not there, or there in
     another version whose SAEs compute something else."""
     if not (folder / _PROVENANCE).is_file():
@@ -207,14 +204,14 @@ def _check_plugin(folder: Path) -> None:
     known = ARCHITECTURES.find(name)
     if known is None:
         raise DataError(
-            f"the architecture '{name}' is from the plugin {module} ({version}), which is not"
-            " here.",
+            f"{folder}: its architecture '{name}' is from the plugin {module} ({version}), which is"
+            " not here.",
             f"Name it in {VARIABLE}, or import it before.",
         )
     if version not in (known.version, *known.reads_versions):
         raise DataError(
-            f"the architecture '{name}' is from version {version} of the plugin {module}, and"
-            f" version {known.version} is here.",
+            f"{folder}: its architecture '{name}' is from version {version} of the plugin {module},"
+            f" and version {known.version} is here.",
             "Install that version; or the newer one says in reads_versions that it computes the"
             " same.",
         )

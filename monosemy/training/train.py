@@ -89,7 +89,7 @@ def train_saes(
     return loop.run(reporter)
 
 
-def _relevant(spec: TrainRun) -> dict[str, Any]:
+def training_terms(spec: TrainRun) -> dict[str, Any]:
     """What of a spec must be the same for a checkpoint to be gone on from."""
     terms = spec.model_dump(mode="json", exclude=_IRRELEVANT)
     plugins = spec.sae.plugins()
@@ -131,7 +131,7 @@ class TrainingLoop:
         self.step = 0
         self.seconds = 0.0
         self._clock = time.monotonic()
-        relevant = [_relevant(spec) for spec in specs]
+        relevant = [training_terms(spec) for spec in specs]
         shared = training.model_dump(mode="json", exclude=_IRRELEVANT["training"])
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
         spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]

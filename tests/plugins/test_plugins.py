@@ -12,7 +12,10 @@ import pytest
 
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
+from monosemy.sae_folder import SaeFolder
+from monosemy.sae_stamp import sae_stamp
 from monosemy.specs import TextSpec
+from monosemy.workspace import Workspace
 from tests.support.trained_library import SITE
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
@@ -99,8 +102,10 @@ def test_a_pipeline_with_everything_from_outside(
     folder = Path(found["folder"])
     noted = json.loads((folder / "provenance.json").read_text())
     assert noted["plugin"] == plugin[0]
-    with pytest.raises(DataError, match=r"'group_max' is from the plugin field_notes \(1\)"):
-        load_sae(folder)
+    assert "architecture's plugin" in sae_stamp(folder).parts
+    for read in (load_sae, lambda path: SaeFolder(path, Workspace(path.parents[1])).spec):
+        with pytest.raises(DataError, match=r"'group_max' is from the plugin field_notes \(1\)"):
+            read(folder)
 
     # Another version of the plugin computes something else, unless it says that it does not.
     newer = tmp_path / "newer"
@@ -122,12 +127,14 @@ def test_a_pipeline_with_everything_from_outside(
 KEYS = """
 from types import SimpleNamespace
 from monosemy.interp.labelling import explanation_key, score_key
-from monosemy.sae_stamp import sae_stamp
-from monosemy.specs import EnsembleExplanation, ExplanationSpec, ScoringSpec
+from monosemy.specs import EnsembleExplanation, ExplanationSpec, SAESpec, ScoringSpec, TrainRun
+from monosemy.training.train import training_terms
+from monosemy.workspace import fingerprint
 thing = SimpleNamespace()
 print(score_key(ScoringSpec(scorer="words"), thing, "t", "j"))
 print(explanation_key(ExplanationSpec(explainer="top_words"), thing, "t", "j"))
 print(explanation_key(EnsembleExplanation(candidates=("default", "top_words")), thing, "t", "j"))
+print(fingerprint(training_terms(TrainRun(sae=SAESpec(architecture="group_max")))))
 print(score_key(ScoringSpec(scorer="fuzzing"), thing, "t", "j"))
 """
 
@@ -136,9 +143,39 @@ def test_the_version_is_part_of_every_key(python: Python, example: Path, tmp_pat
     source = (example / "field_notes.py").read_text()
     (tmp_path / "field_notes.py").write_text(source.replace('version = "1"', 'version = "2"'))
     first, second = (python(KEYS, path=path).stdout.split() for path in (example, tmp_path))
-    assert len(first) == len(second) == 4
-    assert all(a != b for a, b in zip(first[:3], second[:3], strict=True))
-    assert first[3] == second[3], "what is monosemy's own has the key that it had"
+    assert len(first) == len(second) == 5
+    assert all(a != b for a, b in zip(first[:4], second[:4], strict=True))
+    assert first[4] == second[4], "what is monosemy's own has the key that it had"
+
+
+NOTEBOOK = """
+import monosemy
+from typing import Literal
+from monosemy.interp.registry import create_scorer
+from monosemy.interp.scorers.detection import DetectionScorer
+from monosemy.interp.tools import NONE
+from monosemy.specs import ScoringSpec
+class Own(DetectionScorer):
+    @classmethod
+    def create(cls, spec, tools):
+        return "made"
+for _ in range(2):  # a cell that is run again
+    @monosemy.register
+    class OwnScoring(ScoringSpec):
+        implementation = "__main__:Own"
+        version = "1"
+        scorer: Literal["own"] = "own"
+print(create_scorer(ScoringSpec(scorer="own"), NONE))
+OwnScoring.implementation = "__main__:Missing"
+create_scorer(ScoringSpec(scorer="own"), NONE)
+"""
+
+
+def test_a_notebook_registers_its_own(python: Python) -> None:
+    done = python(NOTEBOOK, plugins="")
+    assert done.stdout.strip() == "made"
+    line = done.stderr.strip().splitlines()[-1]
+    assert "The scorer 'own' cannot be used: __main__:Missing is not to be had" in line
 
 
 FAULTS = {
