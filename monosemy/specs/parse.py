@@ -126,9 +126,7 @@ def _fields_at(model: type[BaseModel], data: Any, path: Sequence[str | int]) -> 
     current: type[BaseModel] | None = model
     for name in path:
         data = _within(data, name)
-        if isinstance(name, int):  # a place in a list
-            pass
-        else:
+        if not isinstance(name, int):  # else a place in a list
             info = current.model_fields.get(name) if current else None
             current = _model_in(info.annotation) if info else None
         if current is not None and issubclass(current, Registered):

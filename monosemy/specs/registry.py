@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from monosemy.errors import MonosemyError
 from monosemy.specs.names import STORED
-from monosemy.specs.part import Part
+from monosemy.specs.part import NAME, Part
 from monosemy.specs.plugins import in_one_line, load_plugins, registering_modules
 
 
@@ -121,7 +121,7 @@ class Registered(Part):
         key = cls.registry.key
         chosen = cls.named_in(value)
         if chosen is cls:
-            raise fault(cls, key, cls.registry.unknown(str(value[key])), value[key])
+            raise fault(cls, key, cls.registry.unknown(str(value[key])[:NAME]), value[key])
         if chosen.retired and info.context != STORED:
             raise fault(cls, key, chosen.retired, value[key])
         return chosen.model_validate(value, context=info.context)
@@ -171,17 +171,17 @@ class Registry(Mapping[str, type[R]]):
         """``MonosemyError`` for a class that lacks what it must declare, or whose name is taken."""
         field = added.model_fields.get(self.key)
         name = field.default if field is not None else None
-        fault = None
+        reason = None
         if not isinstance(name, str) or not name:
-            fault = f"it needs a field {self.key}: Literal['...'] = '...', its name"
+            reason = f"it needs a field {self.key}: Literal['...'] = '...', its name"
         elif not added.retired and added.implementation.count(":") != 1:
-            fault = "it needs an implementation, as 'module:Class'"
+            reason = "it needs an implementation, as 'module:Class'"
         elif not added.version and not added.__module__.startswith("monosemy."):
-            fault = "it needs a version: results of another one are kept apart"
+            reason = "it needs a version: results of another one are kept apart"
         elif not _same(self._classes.get(name, added), added):
-            fault = f"there is another {self.what} of the name '{name}'"
-        if fault is not None:
-            raise MonosemyError(f"{added.__qualname__} cannot be registered: {fault}.")
+            reason = f"there is another {self.what} of the name '{name}'"
+        if reason is not None:
+            raise MonosemyError(f"{added.__qualname__} cannot be registered: {reason}.")
         self._classes[cast(str, name)] = added
         registering_modules.add(added.__module__)
 
