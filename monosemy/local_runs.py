@@ -180,7 +180,7 @@ class LocalRuns:
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
     ) -> dict[int, Explanation]:
         """Explanations by feature, of those that got one."""
-        if self.judge is None:
+        if self.judge is None and spec.needs_judge():
             raise DataError("Explaining needs a judge.", _NO_JUDGE)
         features = choose_features(texts, spec.explanation.features)
         hosted = self._hosted(sae) if spec.needs_host() else None
@@ -195,11 +195,8 @@ class LocalRuns:
         if self.judge is None and spec.needs_judge():
             raise DataError("This scorer needs a judge.", _NO_JUDGE)
         hosted = self._hosted(sae) if spec.needs_host() else None
-        home = self.home
         return run_async(
-            score_with(
-                texts, explained, spec.scoring, self.judge, home.reporter, hosted, home.workspace
-            )
+            score_with(texts, explained, spec.scoring, self.judge, self.home.reporter, hosted)
         )
 
     def _hosted(self, sae: SaeFolder) -> HostedSAE:

@@ -110,6 +110,9 @@ def _candidate(name: str) -> str:
     return name
 
 
+Candidate = Annotated[str, Plain(), Field(max_length=NAME), AfterValidator(_candidate)]
+
+
 @register
 class EnsembleExplanation(ExplanationSpec):
     """Several explainers, of which validation examples choose the best."""
@@ -117,9 +120,9 @@ class EnsembleExplanation(ExplanationSpec):
     implementation = "monosemy.interp.explainers.ensemble:EnsembleExplainer"
     needs = frozenset({Need.JUDGE})
     explainer: Literal["ensemble"] = "ensemble"
-    candidates: tuple[
-        Annotated[str, Plain(), Field(max_length=NAME), AfterValidator(_candidate)], ...
-    ] = Field(("default", "contrastive", "output_centric"), min_length=1, max_length=8)
+    candidates: tuple[Candidate, ...] = Field(
+        ("default", "contrastive", "output_centric"), min_length=1, max_length=8
+    )
     """Explainers of the ensemble."""
     token_change: bool = Field(False, description=_TOKEN_CHANGE)
 

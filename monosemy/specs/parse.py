@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from monosemy.errors import SpecError
 from monosemy.specs.names import STORED
 from monosemy.specs.part import Part
+from monosemy.specs.plugins import load_plugins
 from monosemy.specs.registry import Registered
 from monosemy.specs.run import KINDS, RunSpec
 
@@ -36,6 +37,8 @@ def _parsed(data: Any, context: dict[str, bool] | None) -> RunSpec:
     if not isinstance(data, Mapping):
         raise SpecError([("", "a run spec is a mapping of keys to values")])
     kind = data.get("kind")
+    if isinstance(kind, str) and kind not in KINDS:
+        load_plugins()
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
         raise SpecError(

@@ -23,6 +23,7 @@ from monosemy.errors import MonosemyError
 from monosemy.specs.names import STORED
 from monosemy.specs.part import NAME, Part
 from monosemy.specs.plugins import in_one_line, load_plugins, registering_modules
+from monosemy.specs.references import undeclared_fields
 
 
 class Need(StrEnum):
@@ -180,10 +181,11 @@ class Registry(Mapping[str, type[R]]):
             reason = "it needs a version: results of another one are kept apart"
         elif not _same(self._classes.get(name, added), added):
             reason = f"there is another {self.what} of the name '{name}'"
+        elif faults := undeclared_fields(added):
+            reason = "; ".join(faults)
         if reason is not None:
             raise MonosemyError(f"{added.__qualname__} cannot be registered: {reason}.")
         self._classes[cast(str, name)] = added
-        registering_modules.add(added.__module__)
 
     def find(self, name: Any) -> type[R] | None:
         """The class of that name, retired ones included; plugins are loaded before it is given
@@ -219,19 +221,37 @@ def _same(before: type[Registered], after: type[Registered]) -> bool:
     return (before.__module__, before.__qualname__) == (after.__module__, after.__qualname__)
 
 
-def register(added: type[R]) -> type[R]:
-    """Adds an architecture, a scorer or an explainer: a subclass of ``SAESpec``, ``ScoringSpec`` or
-    ``ExplanationSpec`` that names its implementation.  Works as a decorator.
+P = TypeVar("P", bound=Part)
+
+
+def register(added: type[P]) -> type[P]:
+    """Adds an architecture, a scorer, an explainer or a kind of run: a subclass of ``SAESpec``,
+    ``ScoringSpec``, ``ExplanationSpec`` or ``RunSpec`` that names its implementation.  Works as a
+    decorator.
 
     ``MonosemyError`` for a class that lacks what it must declare, or whose name is taken.
     """
-    if not (isinstance(added, type) and issubclass(added, Registered)) or added._is_base():
-        raise MonosemyError(
-            f"{getattr(added, '__qualname__', added)} cannot be registered: it is no subclass of"
-            " SAESpec, ScoringSpec or ExplanationSpec."
-        )
-    added.registry.add(added)
+    if isinstance(added, type) and issubclass(added, Registered) and not added._is_base():
+        added.registry.add(added)
+    else:
+        _register_kind(added)
+    registering_modules.add(added.__module__)
     return added
+
+
+def _register_kind(added: type[Part]) -> None:
+    from monosemy.specs.run import RunSpec, register_kind  # which is made of registered parts
+
+    name = getattr(added, "__qualname__", added)
+    if not isinstance(added, type) or not issubclass(added, RunSpec):
+        raise MonosemyError(
+            f"{name} cannot be registered: it is no subclass of SAESpec, ScoringSpec,"
+            " ExplanationSpec or RunSpec."
+        )
+    try:
+        register_kind(added)
+    except ValueError as error:
+        raise MonosemyError(f"{name} cannot be registered: {error}.") from None
 
 
 def implementation_of(spec: Registered | type[Registered]) -> Any:

@@ -185,6 +185,8 @@ FAULTS = {
     "from monosemy.specs import register\n@register\nclass A: pass": "it is no subclass of",
     "{head}scorer: Literal['new'] = 'new'": "needs an implementation",
     "{head}scorer: Literal['new'] = 'new'\n    implementation = 'a:B'": "needs a version",
+    "{head}scorer: Literal['new'] = 'new'\n    version = '1'\n    implementation = 'a:B'\n"
+    "    place: str = ''": "Mine.place: mark what this str names",
     "{head}scorer: Literal['fuzzing'] = 'fuzzing'\n    version = '1'\n"
     "    implementation = 'a:B'": "there is another scorer of the name 'fuzzing'",
 }
