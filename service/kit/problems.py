@@ -112,7 +112,7 @@ def from_exception(error: Exception, body: Any = None) -> Problem:
     if isinstance(error, MonosemyError):
         return _from_monosemy_error(error)
     if isinstance(error, RequestValidationError):
-        faults = [_request_fault(item, body) for item in error.errors()]
+        faults = [_request_fault(item, body, error.body) for item in error.errors()]
         return from_exception(InvalidRequest(faults))
     if isinstance(error, HTTPException):
         return _from_http_exception(error)
@@ -214,10 +214,10 @@ def _body_of(request: Request) -> Any:
     return None if field is None else field.field_info.annotation
 
 
-def _request_fault(item: Any, body: Any) -> tuple[str, str]:
+def _request_fault(item: Any, body: Any, data: Any) -> tuple[str, str]:
     where, *path = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden" and where == "body" and path:
-        return ".".join(path), unknown_key(body, path)
+        return ".".join(path), unknown_key(body, item["loc"][1:], data)
     if item["type"] == "json_invalid":
         return "", f"the body is not JSON: {item['ctx']['error']}"
     name = ".".join(path) if path else ("" if where == "body" else where)

@@ -274,6 +274,8 @@ def test_no_text_is_a_server_error(client: TestClient, library: Library, text: s
         ("/inference/contrast", {"sae": "demo", "positive": ["a"], "negative": ["b"], "rerank":
          {"description": "x", "candidate": 3}}, "rerank.candidate", "candidates"),
         ("/inference/tokenize", {"model": "m", "texts": "x", "text": "x"}, "texts", "text"),
+        ("/saes/demo/features/1/scores", {"scoring": {"scorer": "intervention", "interventions":
+         {}}}, "scoring.interventions", "intervention"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_of_a_body_names_the_nearest(
