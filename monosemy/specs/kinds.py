@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from monosemy.specs.architectures import SAESpec, TopKSpec
+from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.hooks import (
     Hooks,
     ReadsAndWrites,
@@ -17,8 +19,6 @@ from monosemy.specs.hooks import (
     checked_hooks,
     first_read,
 )
-from monosemy.specs.architectures import SAESpec, TopKSpec
-from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.names import PENDING_SAE, STORED, Name
 from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site
 from monosemy.specs.parts import (

@@ -16,6 +16,7 @@ from monosemy.evals.splice import spliced_losses
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
+from monosemy.saes.registry import create
 from monosemy.specs import (
     ARCHITECTURES,
     EvaluateRun,

@@ -22,7 +22,7 @@ CASES = [
     case
     for name in sorted(ARCHITECTURES)
     for case in (name, name + ELSEWHERE)
-    if not case.endswith(ELSEWHERE) or OPTIONS[name]().only_where_it_reads is None
+    if not case.endswith(ELSEWHERE) or ARCHITECTURES[name]().only_where_it_reads is None
 ]
 
 pytestmark = pytest.mark.parametrize("name", CASES)
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.parametrize("name", CASES)
 def spec_of(name: str, **more: Any) -> SAESpec:
     options: dict[str, Any] = {"d_sae": F, "dead_after_tokens": 900, **more}
     name = name.removesuffix(ELSEWHERE)
-    fields = OPTIONS[name].model_fields
+    fields = ARCHITECTURES[name].model_fields
     if "k" in fields:
         options["k"] = 4
     if "target_l0" in fields:
         options["target_l0"] = 4.0
     if "prefixes" in fields:
         options["prefixes"] = [8, 20]
-    return OPTIONS[name](**options)
+    return ARCHITECTURES[name](**options)
 
 
 def widths(name: str) -> tuple[int, int | None]:
