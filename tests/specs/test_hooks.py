@@ -144,11 +144,6 @@ PINNED = {
         None,
     ),
     "import": ({"kind": "import", "source": "hub:a/b:c", "site": MID}, "b638a0feffd1f166", None),
-    "pipeline": (
-        {"kind": "pipeline", "site": MID, "sae": TRANSCODER, "evaluation": None},
-        "3e0d91a84bd84c31",
-        None,
-    ),
 }
 
 

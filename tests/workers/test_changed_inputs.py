@@ -20,7 +20,7 @@ from monosemy.specs import TextSpec, TrainRun, parse_spec
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Model, Run, Sae
-from service.inference.service import sae_body
+from service.inference.service import sae_call
 from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.loopback import loopback_client
@@ -118,7 +118,11 @@ def test_weights_put_under_an_evaluated_sae_are_told_wherever_it_is_used(bench: 
     digest = sae.provenance["weights"]["digest"]
     assert sae.index["sae_digest"] == digest == sae.metrics["evaluation"]["about"]["sae_digest"]
     client = loopback_client(create_app(bench.settings))
-    body = {"model": bench.spec["model"], "text": "The captain", "saes": [sae_body(sae)]}
+    body = {
+        "model": bench.spec["model"],
+        "text": "The captain",
+        "saes": [sae_call(sae, None).model_dump(mode="json")],
+    }
     assert client.post("/activations", json=body).status_code == 200
     touched(home.locate(sae.path) / "sae_weights.safetensors", "W_enc")
     for step in (
@@ -138,7 +142,7 @@ def test_a_warm_host_of_the_inference_server_follows_its_files(bench: Bench) -> 
     body = {
         "model": bench.spec["model"],
         "text": "The captain",
-        "saes": [sae_body(bench.sae())],
+        "saes": [sae_call(bench.sae(), None).model_dump(mode="json")],
     }
     assert client.post("/activations", json=body).status_code == 200
     touched(bench.model / "model.safetensors", "model.layers.1.mlp.up_proj.weight")
