@@ -11,20 +11,26 @@ from typing import Any
 
 from monosemy.errors import DataError
 from monosemy.index.evidence_label import evidence_label
+from monosemy.index.strongest_words import WordCount
 
 __all__ = [
     "HISTOGRAM_BINS",
     "QUANTILES",
+    "STRONGEST",
     "ClassShare",
     "FeatureEvidence",
     "Neighbour",
     "TokenEffect",
     "TokenShare",
+    "WordCount",
     "evidence_label",
 ]
 
 HISTOGRAM_BINS = 40
 """Bins of equal width over (0, max_activation]; bin i holds (i, i + 1] / 40 of the maximum."""
+
+STRONGEST = 16
+"""Documents whose strongest firing is looked at for ``strongest_words``."""
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Of the positive activations, nearest rank."""
@@ -102,6 +108,12 @@ class FeatureEvidence:
     """Tokens on which it fires, largest share of activation first."""
     previous_tokens: list[TokenShare] = field(default_factory=list)
     """The same for the token before."""
+    strongest_firings: int = 0
+    """Documents, of the same ones, whose strongest firing is looked at: the strongest ``STRONGEST``
+    of them.  0 in an index of an earlier version."""
+    strongest_words: list[WordCount] = field(default_factory=list)
+    """Words in which those firings lie, commonest first: what it fires on most strongly, which need
+    not be what it fires on most often."""
     classes: list[ClassShare] = field(default_factory=list)
     """Token classes and places with at least a tenth of the activation, largest first."""
     ending: ClassShare | None = None
@@ -140,6 +152,7 @@ class FeatureEvidence:
 _PARTS: dict[str, Any] = {
     "top_tokens": TokenShare,
     "previous_tokens": TokenShare,
+    "strongest_words": WordCount,
     "classes": ClassShare,
     "promoted": TokenEffect,
     "suppressed": TokenEffect,
@@ -157,6 +170,6 @@ def _plain(value: Any) -> Any:
         return float(f"{value:.4g}")
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    if isinstance(value, (TokenShare, ClassShare, TokenEffect, Neighbour)):
+    if isinstance(value, (TokenShare, WordCount, ClassShare, TokenEffect, Neighbour)):
         return {key: _plain(item) for key, item in vars(value).items()}
     return value

@@ -22,11 +22,18 @@ the feature:
 11. otherwise the three foremost tokens                -> ``mixed: " a" (12 %), " b" (8 %)``
 
 Below 10 firings the number of firings is told too.
+
+That is what the feature fires on most often.  Where at least half of its strongest firings (of 8 or
+more documents) lie in one word, its forms together, and the label does not name that word, it is
+added: ``capitalised words (93 %); most strongly "Paris" (14 of 16)``.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from monosemy.index.strongest_words import same_word
 
 if TYPE_CHECKING:
     from monosemy.index.evidence import FeatureEvidence
@@ -40,6 +47,7 @@ CLASS, CLASS_LIFT = 0.7, 2.0
 ENDING, ENDING_LIFT = 0.6, 3.0
 PROMOTED_DEVIATIONS = 8.0
 FEW_FIRINGS = 10
+STRONGEST_SHARE, LEAST_STRONGEST = 0.5, 8
 
 ROW_START = "start of row"
 LINE_START = "start of line"
@@ -48,6 +56,25 @@ PLACES = (ROW_START, LINE_START)
 
 def evidence_label(evidence: FeatureEvidence) -> str:
     """The label of one feature; the rules are in this module's docstring."""
+    often = _most_often(evidence)
+    strongly = _most_strongly(evidence, often)
+    return f"{often}; most strongly {strongly}" if strongly else often
+
+
+def _most_strongly(evidence: FeatureEvidence, often: str) -> str | None:
+    """The word in which it fires most strongly, where there is one that ``often`` does not name."""
+    n = evidence.strongest_firings
+    if n < LEAST_STRONGEST or not evidence.strongest_words:
+        return None
+    first = evidence.strongest_words[0]
+    named = re.findall(r"\w+", often.casefold())
+    is_named = any(same_word(first.word.casefold(), word) for word in named)
+    if first.count < STRONGEST_SHARE * n or is_named or quote(first.word) in often:
+        return None
+    return f"{quote(first.word)} ({first.count} of {n})"
+
+
+def _most_often(evidence: FeatureEvidence) -> str:
     if evidence.count == 0:
         return "never fired"
     if evidence.density >= DENSE:

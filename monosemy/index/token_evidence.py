@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.index.evidence import ClassShare, TokenShare
+from monosemy.index.evidence import STRONGEST, ClassShare, TokenShare
 from monosemy.index.evidence_label import LINE_START, ROW_START
-from monosemy.index.examples import FeaturePostings, Ints
+from monosemy.index.examples import FeaturePostings, Ints, strongest_per_document
+from monosemy.index.strongest_words import strongest_words, word_at
 from monosemy.index.token_classes import CLASSES, ENDING_LENGTHS, TokenClasses
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ LEAST_ENDING_SHARE = 0.3
 _FRAGMENT = "�"
 _AROUND = 4
 """Tokens on each side that surely hold the rest of a character (4 bytes at most)."""
+
+_LOOKED_AT = 2048
+"""Strongest firings among which those of different documents are looked for."""
 
 _ROW_TABLE = 2**25
 """Texts below so many tokens get a table of each token's row (128 MiB at most)."""
@@ -152,9 +156,16 @@ class TokenEvidence:
             "previous_tokens": self._token_shares(
                 before_grouped, PREVIOUS_TOKENS, total, before, self.counts.previous, 1
             ),
+            **self._strongest(postings),
             "classes": self._classes(grouped, places),
             "ending": self._ending(grouped, total),
         }
+
+    def _strongest(self, postings: FeaturePostings) -> dict[str, Any]:
+        places = strongest_per_document(postings, _strongest_last(postings), STRONGEST)
+        positions, rows = postings.positions[places].tolist(), postings.rows[places].tolist()
+        words = [word_at(self.context, *place) for place in zip(positions, rows, strict=True)]
+        return {"strongest_firings": len(words), "strongest_words": strongest_words(words)}
 
     def _token_shares(
         self,
@@ -207,6 +218,16 @@ class TokenEvidence:
         if most < LEAST_ENDING_SHARE:
             return None
         return next(item for item in best if item.share >= 0.9 * most)
+
+
+def _strongest_last(postings: FeaturePostings) -> Ints:
+    """Indices of the strongest ``_LOOKED_AT``, ascending; of equals the earlier is last."""
+    values = postings.values
+    if len(values) > _LOOKED_AT:
+        some = np.argpartition(values, -_LOOKED_AT)[-_LOOKED_AT:]
+    else:
+        some = np.arange(len(values))
+    return some[np.lexsort((-postings.positions[some], values[some]))]
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from monosemy.index.evidence import (
     FeatureEvidence,
     TokenEffect,
     TokenShare,
+    WordCount,
     evidence_label,
 )
 from monosemy.index.evidence_label import quote
 from monosemy.index.reader import IndexReader
+from monosemy.index.strongest_words import same_word, strongest_words
 from monosemy.index.token_classes import CLASSES, TokenClasses
 from tests.support.planted_index import Planted, plant, random_text
 
@@ -249,3 +252,83 @@ def test_evidence_is_small_and_comes_back(tmp_path: Path) -> None:
         FeatureEvidence.from_dict({"feature": 1})
     with pytest.raises(DataError):
         FeatureEvidence.from_dict({**data, "top_tokens": [{"nonsense": 1}]})
+
+
+def test_what_it_fires_on_most_strongly_stands_beside_what_it_fires_on_most_often(
+    tmp_path: Path,
+) -> None:
+    """A feature of many words, the strongest at one; another in a word of three tokens."""
+    text = _Text()
+    names = (text.ids >= ID[" babo"]) & (text.ids < len(WORDS))
+    numbers = np.isin(text.ids, [ID[" 1"], ID["23"]])
+    for row in range(0, 80, 2):  # once in each document, amid words
+        text.ids[row, 7:10] = ID[" babo"], ID[" Paris"], ID[" babo"]
+        text.ids[row, 20:23] = ID[" walking"], ID[" walking"], ID[","]
+        text.ids[row, 21] = ID["ing"] if row % 4 else ID["ed"]
+    names[:, 7:10] = numbers[:, 7:10] = names[:, 20:23] = numbers[:, 20:23] = False
+    strong = np.zeros_like(names)
+    strong[::2, 8] = True
+    forms = np.isin(text.ids, [ID["ing"], ID["ed"]]) & (np.roll(text.ids, 1, 1) == ID[" walking"])
+    reader = text.build(
+        tmp_path / "i", np.where(strong, 4.5, names * 4.0), np.where(forms, 9.0, numbers * 4.0)
+    )
+    first, second = (evidence_label(reader.evidence(feature)) for feature in (1, 2))
+    often, strongly = first.split("; most strongly ")
+    assert '"Paris"' not in often and strongly == '"Paris" (16 of 16)'
+    evidence = reader.evidence(2)
+    assert evidence.strongest_firings == 16
+    [word] = evidence.strongest_words
+    assert word.count == 16 and word.word in ("walkinging", "walkinged")
+    assert second.endswith(f'; most strongly "{word.word}" (16 of 16)'), second
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "expected"),
+    [
+        ("numbers (93 %)", [("Paris", 14), ("Rome", 2)], '; most strongly "Paris" (14 of 16)'),
+        ("numbers (93 %)", [("Paris", 7), ("Rome", 2)], ""),  # less than half
+        ('token " king" (93 %)', [("kings", 14)], ""),  # named already
+        ('tokens " king", " ring" (93 %)', [("throne", 14)], '; most strongly "throne" (14 of 16)'),
+        ("mixed", [(",", 12)], '; most strongly "," (12 of 16)'),
+    ],
+)
+def test_a_word_is_added_where_the_label_does_not_name_it(
+    label: str, words: list[tuple[str, int]], expected: str
+) -> None:
+    made: dict[str, dict[str, Any]] = {
+        "numbers (93 %)": {"classes": [ClassShare("numbers", 0.93, 0.05)]},
+        'token " king" (93 %)': {"top_tokens": [TokenShare(1, " king", 0.93, 40, 0.5)]},
+        'tokens " king", " ring" (93 %)': {
+            "top_tokens": [
+                TokenShare(1, " king", 0.49, 40, 0.5),
+                TokenShare(2, " ring", 0.44, 40, 0.5),
+            ]
+        },
+        "mixed": {},
+    }
+    listed = [WordCount(*word) for word in words]
+    evidence = _evidence(strongest_firings=16, strongest_words=listed, **made[label])
+    plain = evidence_label(replace(evidence, strongest_firings=0, strongest_words=[]))
+    assert plain == label or plain.startswith(label)
+    assert evidence_label(evidence) == plain + expected
+    few = replace(evidence, strongest_firings=7)
+    assert evidence_label(few) == plain
+
+
+def test_forms_of_a_word() -> None:
+    assert strongest_words(["astronaut", "Astronauts", "astronaut", "comet"]) == [
+        WordCount("astronaut", 3),
+        WordCount("comet", 1),
+    ]
+    for a, b in (("walk", "walking"), ("happy", "happily"), ("king", "kings"), ("ox", "ox")):
+        assert same_word(a, b) and same_word(b, a)
+    for a, b in (("king", "ring"), ("inter", "international"), ("1990", "1991"), ("can", "cans")):
+        assert not same_word(a, b) and not same_word(b, a)
+
+
+def test_evidence_of_an_index_of_before_is_read(tmp_path: Path) -> None:
+    data = random_text(n_documents=50).build(tmp_path / "i").evidence(1).as_dict()
+    old = {key: value for key, value in data.items() if not key.startswith("strongest")}
+    evidence = FeatureEvidence.from_dict(old)
+    assert evidence.strongest_firings == 0 and evidence.strongest_words == []
+    assert "most strongly" not in evidence_label(evidence)
