@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from monosemy.client import Client
     from monosemy.formats.saelens import load_sae, save_sae
     from monosemy.index.reader import IndexReader
-    from monosemy.labels import explain, open_index, score
+    from monosemy.labels import check_judge, explain, headings, open_index, score
     from monosemy.models.host import HostModel
     from monosemy.notebook import (
         PipelineResult,
@@ -38,9 +38,11 @@ _HOME = {
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
     "build_index": "monosemy.notebook",
+    "check_judge": "monosemy.labels",
     "compare": "monosemy.notebook",
     "evaluate": "monosemy.notebook",
     "explain": "monosemy.labels",
+    "headings": "monosemy.labels",
     "load_sae": "monosemy.formats.saelens",
     "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
@@ -60,9 +62,11 @@ __all__ = [
     "Workspace",
     "__version__",
     "build_index",
+    "check_judge",
     "compare",
     "evaluate",
     "explain",
+    "headings",
     "load_sae",
     "open_index",
     "pipeline",

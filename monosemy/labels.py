@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
-from monosemy.errors import DataError
+from monosemy.errors import DataError, JudgeError
+from monosemy.index.evidence import evidence_label
 from monosemy.index.reader import IndexReader
 from monosemy.interp.discrimination import tell_nearest
 from monosemy.interp.explainers.base import Explanation
+from monosemy.interp.heading import Candidate, Heading, heading, leading
+from monosemy.interp.judge_test.asking import ask_role, calls_of, key_of_test
+from monosemy.interp.judge_test.result import ROLES, Role, RoleTest
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import explain_features, score_explanations
 from monosemy.interp.registry import create_explainer, create_scorer
@@ -153,6 +157,56 @@ def _former_name(hosted: HostedSAE | None, options: dict[str, Any]) -> HostedSAE
     return former if hosted is None else hosted
 
 
+def check_judge(
+    judge: str | JudgeAddress | None = None, reporter: Reporter | None = None, **options: Any
+) -> dict[Role, RoleTest]:
+    """How good a judge is, by planted questions whose answers are known: 40 to explain, 80 to
+    detect.  ``explain`` and ``score`` ask them too, of a judge that this process has not tested.
+
+    ``options`` are fields of ``JudgeSpec``.  Raises ``DataError`` without a judge, ``JudgeError``
+    where it cannot be had or ``budget`` is spent.
+    """
+    address = address_of(judge)
+    if address is None:
+        raise DataError("There is no judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
+    spec = parse_part(JudgeSpec, {**options, "test": "warn"})
+
+    async def both() -> dict[Role, RoleTest]:
+        async with address.open(spec) as asked:
+            return {role: await _known(asked, role, shown) for role in ROLES}
+
+    with reporting(reporter) as shown:
+        return run_async(both())
+
+
+def headings(
+    index: FeatureTexts | str | Path,
+    explanations: Mapping[int, str | Explanation],
+    scores: Mapping[int, ScoreResult | Sequence[ScoreResult]],
+) -> dict[int, Heading]:
+    """What each explained feature is called, and why: its explanation where one of its scores
+    clears its baseline, else the evidence label."""
+    texts = opened(index)
+    results: dict[int, Heading] = {}
+    for feature, explanation in explanations.items():
+        given = scores.get(feature, ())
+        label = explanation if isinstance(explanation, str) else explanation.label
+        candidates = [Candidate(label)] + [
+            Candidate(
+                label,
+                each.scorer,
+                each.value,
+                each.low,
+                each.high,
+                each.baseline.value if each.baseline else None,
+            )
+            for each in ([given] if isinstance(given, ScoreResult) else given)
+        ]
+        evidence = texts.reader.evidence(feature)
+        results[feature] = heading(evidence_label(evidence), leading(candidates))
+    return results
+
+
 def opened(index: FeatureTexts | str | Path) -> FeatureTexts:
     """What ``open_index`` opens, unless it is open already."""
     return index if isinstance(index, FeatureTexts) else open_index(index)
@@ -178,11 +232,12 @@ async def explain_with(
     explanations: dict[int, Explanation] = {}
     async with AsyncExitStack() as stack:
         asked = await _opened_judge(stack, judge, spec, reporter)
+        test = await _tested(asked, "explaining", spec.judge, reporter) if asked else None
         tools = Tools(judge=asked, embed=embed_here(), hosted=hosted)
         explainer = create_explainer(spec, tools)
         store = explanations.__setitem__
         await explain_features(texts, features, spec, explainer, store, reporter)
-    return explanations
+    return {feature: each.with_judge_test(test) for feature, each in explanations.items()}
 
 
 async def score_with(
@@ -199,13 +254,42 @@ async def score_with(
     found: dict[int, ScoreResult] = {}
     async with AsyncExitStack() as stack:
         asked = await _opened_judge(stack, judge, spec, reporter)
+        test = await _tested(asked, "detecting", spec.judge, reporter) if asked else None
         tools = Tools(judge=asked, embed=embed_here(), hosted=hosted)
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
         if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):
             await tell_nearest(texts, said, tools.need_embed())
         await score_explanations(texts, said, list(said), spec, scorer, found.__setitem__, reporter)
-    return found
+    return {feature: each.with_judge_test(test) for feature, each in found.items()}
+
+
+_TESTED: dict[str, RoleTest] = {}
+"""Tests of judges that this process has made."""
+
+
+async def _tested(judge: Judge, role: Role, spec: JudgeSpec, reporter: Reporter) -> RoleTest | None:
+    """The judge's test, as ``judge.test`` or ``MONOSEMY_JUDGE_TEST`` asks for it.
+
+    Raises ``JudgeError`` for a judge at chance where a good one is required.
+    """
+    testing = spec.test or os.environ.get("MONOSEMY_JUDGE_TEST", "warn")
+    if testing == "skip":
+        return None
+    test = await _known(judge, role, reporter)
+    if testing == "require" and test.verdict == "chance":
+        raise JudgeError(f"The judge '{judge.model}' is not to be used. {test}", test.advice)
+    return test
+
+
+async def _known(judge: Judge, role: Role, reporter: Reporter) -> RoleTest:
+    await judge.answer_format()  # tells the model, where the endpoint chooses
+    key = key_of_test(judge, role)
+    if key not in _TESTED:
+        with reporter.stage("judge test", calls_of(role), "calls") as stage:
+            _TESTED[key] = await ask_role(judge, role, stage.advance)
+        reporter.log(f"judge {judge.model}: {_TESTED[key].warning() or _TESTED[key]}")
+    return _TESTED[key]
 
 
 async def _opened_judge(

@@ -36,6 +36,8 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Stubs of judges answer what a test is about; planted questions are asked where they are tested.
+os.environ["MONOSEMY_JUDGE_TEST"] = "skip"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -181,6 +181,9 @@ BATCH_FEATURES = 256
 """Features whose questions wait together for one batch, per worker."""
 
 
+JudgeTesting = Literal["warn", "require", "skip"]
+
+
 class JudgeSpec(Part):
     """Which LLM explains and scores.  The key comes from the server's configuration, and by default
     so does the address."""
@@ -200,6 +203,12 @@ class JudgeSpec(Part):
     """Ask through the endpoint's Batch API: at OpenAI half the price, but answers within a day
     rather than seconds.  Explaining takes one batch, a score one for each explanation that is
     judged (its own, the shuffled, the empty one); what was cut off or malformed takes another."""
+    test: JudgeTesting | None = None
+    """What is done about a judge that has not shown yet what it can.  ``warn``: it is asked planted
+    questions first, 40 to explain or 80 to detect, once for each endpoint, model and prompt; what
+    comes of it stands beside all that it gives.  ``require``: the same, and a run whose judge is at
+    chance ends before it asks anything else.  ``skip``: it is not tested.  None takes the server's
+    choice (``warn``)."""
     price: PriceSpec | None = None
     """What tokens cost; None takes the server's prices."""
     budget: float | None = Field(None, gt=0, le=LARGE)

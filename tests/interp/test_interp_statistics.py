@@ -11,6 +11,7 @@ from monosemy.interp.statistics.rates import (
     Rate,
     chance_normalised,
     effective_n,
+    newcombe_difference,
     newcombe_mean,
     rate_of,
     wilson,
@@ -164,3 +165,20 @@ def test_statistics_and_prompts_need_no_torch() -> None:
         "import monosemy.interp.registry, monosemy.interp.shown, monosemy.interp.select"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("a", "m", "b", "n", "low", "high"),
+    [  # Newcombe 1998 (Statistics in Medicine 17:873), table II, method 10
+        (56, 70, 48, 80, 0.0524, 0.3339),
+        (9, 10, 3, 10, 0.1705, 0.8090),
+        (10, 10, 0, 10, 0.6075, 1.0000),
+    ],
+)
+def test_newcombe_gives_the_published_differences(
+    a: int, m: int, b: int, n: int, low: float, high: float
+) -> None:
+    first = rate_of([True] * a + [False] * (m - a))
+    second = rate_of([True] * b + [False] * (n - b))
+    assert newcombe_difference(first, second) == pytest.approx((low, high), abs=5e-5)
+    assert newcombe_difference(rate_of([]), rate_of([True])) == (-1.0, 1.0)

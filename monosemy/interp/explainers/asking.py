@@ -45,6 +45,7 @@ class AskingExplainer:
     wants_prompts = False
     validates = False
     kind = "input"
+    tries = TRIES
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -65,7 +66,7 @@ class AskingExplainer:
             SCHEMA,
             name="explanation",
             accept=lambda value: unusable(value, self.prompt, shown),
-            tries=TRIES,
+            tries=self.tries,
         )
         named = re.findall(r"[a-z]\d+", answer.get("evidence", "").lower())
         kind = answer.get("kind", self.kind)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from monosemy.index.evidence import FeatureEvidence
+from monosemy.interp.judge_test.result import RoleTest
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.prompts.loader import Prompt
 from monosemy.interp.prompts.quoting import CLOSE, OPEN
@@ -41,6 +42,12 @@ class Explanation:
     makes the model write, or ``both``; ``input`` also where the judge does not say."""
     evidence_ids: tuple[str, ...] = ()
     """The texts on which the judge says it relies; their places are in the provenance."""
+
+    def with_judge_test(self, test: RoleTest | None) -> Explanation:
+        """With the test of the judge that wrote it beside it; as it is without either."""
+        if test is None or not self.provenance.get("judge"):
+            return self
+        return replace(self, provenance={**self.provenance, "judge_test": asdict(test.brief())})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ ABOUT: ContextVar[About] = ContextVar("judge_call_about", default=NOTHING)
 
 
 @contextmanager
-def about(purpose: str, feature: int) -> Iterator[None]:
+def about(purpose: str, feature: int | None) -> Iterator[None]:
     """Calls made within, also by tasks that are started within, are for this feature."""
     token = ABOUT.set(About(purpose, feature))
     try:

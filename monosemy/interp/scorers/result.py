@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from monosemy.interp.judge_test.result import RoleTest
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.statistics.rates import chance_normalised
 
@@ -119,6 +120,12 @@ class ScoreResult:
 
     def with_baseline(self, baseline: ScoreResult) -> ScoreResult:
         return replace(self, baseline=baseline)
+
+    def with_judge_test(self, test: RoleTest | None) -> ScoreResult:
+        """With the test of the judge that judged beside it; None leaves it as it is."""
+        if test is None:
+            return self
+        return replace(self, details={**self.details, "judge_test": asdict(test.brief())})
 
     def with_empty(self, empty: ScoreResult) -> ScoreResult:
         return replace(self, empty=empty)

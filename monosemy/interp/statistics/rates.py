@@ -104,6 +104,16 @@ def rate_of(
     return Rate(rate, low, high, n, worth)
 
 
+def newcombe_difference(first: Rate, second: Rate) -> tuple[float, float]:
+    """Newcombe's interval of first - second, two independent rates; (-1, 1) if one is empty."""
+    if first.value is None or second.value is None:
+        return -1.0, 1.0
+    difference = first.value - second.value
+    low = difference - math.hypot(first.value - first.low, second.high - second.value)
+    high = difference + math.hypot(first.high - first.value, second.value - second.low)
+    return max(-1.0, low), min(1.0, high)
+
+
 def newcombe_mean(first: Rate, second: Rate) -> tuple[float, float]:
     """The same method for (first + second) / 2; (0, 1) if one is empty."""
     if first.value is None or second.value is None:
