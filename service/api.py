@@ -12,6 +12,7 @@ from service.exports import endpoints as exports
 from service.features import endpoints as features
 from service.inference import contrast, steering
 from service.inference import endpoints as inference
+from service.judge_tests import endpoints as judge_tests
 from service.keys import endpoints as keys
 from service.kit.problems import documented
 from service.kit.query_names import known_query_names
@@ -41,6 +42,7 @@ TAGS = [
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
+    {"name": "judges", "description": "What judges can do, asked what is known."},
     {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
     {"name": "keys", "description": "API keys."},
     {"name": "system", "description": "Health and metrics."},
@@ -65,6 +67,7 @@ for part in (
     comparisons,
     reports,
     spend,
+    judge_tests,
     search,
     inference,
     contrast,

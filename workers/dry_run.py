@@ -12,15 +12,19 @@ from monosemy.errors import MonosemyError
 from monosemy.interp.forecast import (
     SAMPLE,
     Forecast,
+    TestCost,
+    cost_of_test,
     forecast_explanations,
     forecast_scores,
 )
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tools import Tools
 from monosemy.specs import ExplainRun, ScoreRun
 from service.database.session import transaction
 from service.database.tables import Sae
 from workers import interp_rows as rows
+from workers.judge_testing import kept_test, role_of
 
 if TYPE_CHECKING:
     from workers.interpretation import FeatureWork
@@ -33,13 +37,27 @@ async def forecast_run(
     spec: ExplainRun | ScoreRun,
     tools: Tools,
     work: FeatureWork,
+    tests: bool,
 ) -> dict[str, Any]:
-    """The run's result: ``sae_id`` and the forecast.  What is done already is not counted."""
+    """The run's result: ``sae_id`` and the forecast.  What is done already is not counted.
+
+    ``tests``: the run would test a judge that it does not know.
+    """
     if isinstance(spec, ExplainRun):
         forecast = await _explanations(engine, sae, texts, spec, tools, work.key)
     else:
         forecast = await _scores(engine, sae, texts, spec, tools, work.key)
+    if tests and tools.judge is not None and forecast.calls:
+        forecast = forecast.with_test(await _test(engine, spec, tools.judge))
     return {"sae_id": str(sae.id), "forecast": forecast.as_dict(), "summary": str(forecast)}
+
+
+async def _test(engine: Engine, spec: ExplainRun | ScoreRun, judge: Judge) -> TestCost | None:
+    """What testing the judge comes to; None where that is done."""
+    role = role_of(spec)
+    if await kept_test(engine, judge, role) is not None:
+        return None
+    return await cost_of_test(role, judge.spec, judge.ledger.price, judge)
 
 
 async def _explanations(

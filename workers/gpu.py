@@ -230,13 +230,7 @@ class GpuRuns(Dispatch):
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter
     ) -> dict[str, Any]:
         """With the host model; a scorer that runs it takes one feature after the other."""
-        interpretation = Interpretation(
-            self.engine,
-            self.workspace,
-            self.lease_seconds,
-            self.settings.judge_model or str(self.settings.judge_url),
-            partial(self._tools, reporter),
-        )
+        interpretation = Interpretation(self.settings, self.engine, partial(self._tools, reporter))
         if isinstance(spec, ScoreRun):
             alone = spec.scoring.judge.model_copy(update={"concurrency": 1})
             scoring = spec.scoring.model_copy(update={"judge": alone})

@@ -42,17 +42,12 @@ class InterpRuns(Dispatch):
         self.engine = engine
         self.inference = InferenceClient.of(settings)
         self.embeddings = Embeddings(engine, self.inference)
-        workspace = Workspace(settings.artifacts)
         super().__init__(
-            settings, workspace, {"explain": self._interpret, "score": self._interpret}
+            settings,
+            Workspace(settings.artifacts),
+            {"explain": self._interpret, "score": self._interpret},
         )
-        self.interpretation = Interpretation(
-            engine,
-            workspace,
-            settings.lease_seconds,
-            settings.judge_model or str(settings.judge_url),
-            self._tools,
-        )
+        self.interpretation = Interpretation(settings, engine, self._tools)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Engine
@@ -20,6 +20,8 @@ from monosemy.data.store import TokenStore
 from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
 from monosemy.index.reader import IndexReader
 from monosemy.interp.discrimination import K
+from monosemy.interp.judge_test.result import RoleTest
+from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.ledger import BudgetSpent
 from monosemy.interp.labelling import (
     explain_one,
@@ -44,12 +46,16 @@ from monosemy.specs import (
     needs_host,
     needs_judge,
 )
+from monosemy.specs.parts import JudgeTesting
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Explanation, Run, Sae
+from service.settings.settings import Settings
 from workers import interp_rows as rows
 from workers import work_items
 from workers.dry_run import forecast_run
+from workers.judge_testing import kept_test, role_of, tested_judge
+from workers.judges import open_judge
 from workers.saes import named_sae
 from workers.shared_run import Share, SharedRun, Store
 from workers.work_items import Item
@@ -82,17 +88,10 @@ class _Shown:
 class Interpretation:
     """The part of one worker process in explain and score runs."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        workspace: Workspace,
-        lease_seconds: float,
-        default_judge: str,
-        make_tools: MakeTools,
-    ) -> None:
-        self.engine, self.workspace = engine, workspace
-        self.lease_seconds, self.make_tools = lease_seconds, make_tools
-        self.default_judge = default_judge
+    def __init__(self, settings: Settings, engine: Engine, make_tools: MakeTools) -> None:
+        self.settings, self.engine, self.make_tools = settings, engine, make_tools
+        self.workspace = Workspace(settings.artifacts)
+        self.default_judge = settings.judge_model or str(settings.judge_url)
         """Names the judge where a spec does not, so that equal work can be told before it."""
         self.owner = f"features-{uuid.uuid4().hex}"
 
@@ -105,15 +104,21 @@ class Interpretation:
         could be done.
         """
         sae, texts = self._texts(spec.sae)
-        stopped: str | None = None
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
             notices: deque[str] = deque(maxlen=_NOTICES)
             if tools.judge is not None:
                 tools.judge.report_to(notices.append)
             if spec.dry_run:
-                return await forecast_run(self.engine, sae, texts, spec, tools, work)
+                tests = self._tests(spec)
+                return await forecast_run(self.engine, sae, texts, spec, tools, work, tests)
             await asyncio.to_thread(self._plan, run_id, attempt, sae, texts, spec, work.key)
+            try:
+                stopped = await self._test_judge(run_id, spec, tools, work, reporter)
+            except BudgetSpent as spent:
+                stopped = str(spent)
+            if stopped is not None:
+                return await asyncio.to_thread(self._result, run_id, sae, spec, work, stopped)
             await work.prepare(reporter)
             share = self._share(run_id, spec)
             shared = SharedRun(share, work.one, reporter.check, tell=notices.append)
@@ -134,7 +139,7 @@ class Interpretation:
                     await asyncio.to_thread(shown.tell)
                 await _withdraw(tools)
                 self._advance(run_id, shown, tools)
-        return await asyncio.to_thread(self._result, run_id, sae, spec, work.key, stopped)
+        return await asyncio.to_thread(self._result, run_id, sae, spec, work, stopped)
 
     async def help(
         self,
@@ -147,10 +152,57 @@ class Interpretation:
         sae, texts = self._texts(spec.sae)
         async with self.make_tools(run_id, sae, spec) as tools:
             work = self._work(run_id, sae, texts, spec, tools)
+            if tools.judge is not None and self._tests(spec):
+                work.judge_test = await kept_test(self.engine, tools.judge, role_of(spec))
+                if work.judge_test is None:
+                    return 0  # the leader is about to test the judge
+                if self._refused(spec, work.judge_test):
+                    return 0
             await work.prepare(SILENT)
             done = await SharedRun(self._share(run_id, spec), work.one, check, leave).help()
             await _withdraw(tools)
             return done
+
+    async def _test_judge(
+        self,
+        run_id: uuid.UUID,
+        spec: ExplainRun | ScoreRun,
+        tools: Tools,
+        work: FeatureWork,
+        reporter: Reporter,
+    ) -> str | None:
+        """Tests the run's judge unless that is done, or there is nothing to ask it; why the run
+        must not go on, or None."""
+        if tools.judge is None or not self._tests(spec):
+            return None
+        ended, total, _ = await asyncio.to_thread(self._ended, run_id)
+        if ended == total:
+            return None
+        async with self._live(run_id, tools.judge) as live:
+            test = await tested_judge(self.engine, run_id, live, role_of(spec), reporter)
+        work.judge_test = test
+        return test.warning() if self._refused(spec, test) else None
+
+    def _testing(self, spec: ExplainRun | ScoreRun) -> JudgeTesting:
+        return judge_of(spec).test or self.settings.judge_test
+
+    @asynccontextmanager
+    async def _live(self, run_id: uuid.UUID, judge: Judge) -> AsyncIterator[Judge]:
+        """The judge without batches, in the same ledger: nobody waits a day for its test."""
+        if not judge.spec.batch:
+            yield judge
+            return
+        spec = judge.spec.model_copy(update={"batch": False})
+        live = open_judge(self.settings, self.engine, run_id, spec)
+        assert live is not None
+        async with live:
+            yield live
+
+    def _tests(self, spec: ExplainRun | ScoreRun) -> bool:
+        return needs_judge(spec) and self._testing(spec) != "skip"
+
+    def _refused(self, spec: ExplainRun | ScoreRun, test: RoleTest) -> bool:
+        return self._testing(spec) == "require" and test.verdict == "chance"
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
         sae = named_sae(self.engine, reference)
@@ -165,7 +217,11 @@ class Interpretation:
 
     def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:
         return Share(
-            self.engine, run_id, self.owner, self.lease_seconds, judge_of(spec).features_at_once
+            self.engine,
+            run_id,
+            self.owner,
+            self.settings.lease_seconds,
+            judge_of(spec).features_at_once,
         )
 
     def _work(
@@ -243,9 +299,10 @@ class Interpretation:
         run_id: uuid.UUID,
         sae: Sae,
         spec: ExplainRun | ScoreRun,
-        key: str,
+        work: FeatureWork,
         stopped: str | None,
     ) -> dict[str, Any]:
+        key, test = work.key, work.judge_test
         with transaction(self.engine) as session:
             found = work_items.counts(session, run_id)
             failures = work_items.failures(session, run_id)
@@ -261,12 +318,15 @@ class Interpretation:
             }
             if stopped is not None:
                 result["stopped"] = stopped
+            if test is not None:
+                result["judge_test"] = asdict(test.brief())
             if isinstance(spec, ScoreRun):
                 result["scorer"] = spec.scoring.scorer
                 result |= rows.score_summary(session, sae.id, key)
             else:
                 result["features"] = rows.some_explained(session, sae.id, key)
-        if not found["done"] and not found["skipped"]:
+        refused = test is not None and self._refused(spec, test)
+        if not found["done"] and not found["skipped"] and not refused:
             if failures:
                 raise DataError(none_done(failures, found["failed"]))
             raise DataError(stopped or "There was nothing to do: its explanations are gone.")
@@ -277,6 +337,8 @@ class FeatureWork:
     """What is done with one feature; ``key`` is equal for equal work."""
 
     key: str
+    judge_test: RoleTest | None = None
+    """Of the judge that does it, where it was tested."""
 
     async def prepare(self, reporter: Reporter) -> None:
         """What all features need, made once."""
@@ -301,6 +363,7 @@ class ExplainWork(FeatureWork):
 
     async def one(self, item: Item) -> Store:
         found = await explain_one(self.texts, item.feature, self.spec, self.explainer)
+        found = found.with_judge_test(self.judge_test)
 
         def store(session: Session) -> None:
             rows.publish_explanation(
@@ -349,6 +412,8 @@ class ScoreWork(FeatureWork):
             )
         finally:
             self._nearest.pop(item.feature, None)
+
+        result = result.with_judge_test(self.judge_test)
 
         def store(session: Session) -> None:
             assert item.explanation_id is not None

@@ -37,6 +37,8 @@ from monosemy.client.library import (
 from monosemy.client.lists import Lists
 from monosemy.client.runs import RunFailed, Runs
 from monosemy.client.transport import Transport, segment
+from monosemy.interp.judge_test.result import Role
+from monosemy.specs.rest.judge_tests import JudgeTestTable, JudgeTestView
 from monosemy.specs.rest.search import SearchResults
 
 PATIENCE_SECONDS = 60.0
@@ -114,6 +116,19 @@ class Client(Transport):
             max_density=max_density,
             limit=limit,
         )
+
+    def judge_tests(
+        self,
+        *,
+        endpoint: str | None = None,
+        model: str | None = None,
+        role: Role | None = None,
+    ) -> list[JudgeTestView]:
+        """What judges came to when they were asked questions whose answers are known."""
+        table = self.call(
+            JudgeTestTable, "GET", "/judge-tests", endpoint=endpoint, model=model, role=role
+        )
+        return table.items
 
     def __enter__(self) -> Client:
         return self

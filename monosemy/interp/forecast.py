@@ -17,6 +17,8 @@ import numpy as np
 
 from monosemy.errors import DataError, JudgeError
 from monosemy.interp.baseline import shuffled_partner
+from monosemy.interp.judge_test.asking import ask_role
+from monosemy.interp.judge_test.result import Role
 from monosemy.interp.judging.failures import AnswerError
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.ledger import about, cost_of
@@ -27,7 +29,7 @@ from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tools import NONE, Tools
-from monosemy.specs import ExplanationSpec, Need, PriceSpec, ScoringSpec
+from monosemy.specs import ExplanationSpec, JudgeSpec, Need, PriceSpec, ScoringSpec
 
 SAMPLE = 20
 """Features that a forecast looks at."""
@@ -57,6 +59,24 @@ class Forecast:
     calibrated: bool
     """Whether the endpoint itself told how it counts."""
     at_most: bool
+    judge_test_calls: int = 0
+    """Of the calls, those that test the judge first."""
+
+    def with_test(self, tested: TestCost | None) -> Forecast:
+        """With the judge's test on top, whose questions are known to the letter; None: there is
+        none to make."""
+        if tested is None:
+            return self
+        return replace(
+            self,
+            calls=self.calls + tested.calls,
+            prompt_tokens=self.prompt_tokens + tested.prompt_tokens,
+            completion_tokens=self.completion_tokens + tested.completion_tokens,
+            cost=self.cost + tested.cost,
+            low=self.low + tested.cost,
+            high=self.high + tested.cost,
+            judge_test_calls=tested.calls,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,8 +84,11 @@ class Forecast:
     def __str__(self) -> str:
         most = "at most " if self.at_most else ""
         counted = "" if self.calibrated else " (tokens guessed from bytes)"
+        tests = (
+            f" ({self.judge_test_calls} of them test the judge)" if self.judge_test_calls else ""
+        )
         return (
-            f"{self.features:,} features: {most}{self.calls:,.0f} calls, "
+            f"{self.features:,} features: {most}{self.calls:,.0f} calls{tests}, "
             f"{self.prompt_tokens:,.0f} tokens in, {self.completion_tokens:,.0f} out{counted}, "
             f"cost {self.cost:,.4f} ({self.low:,.4f} to {self.high:,.4f})"
         )
@@ -130,6 +153,23 @@ async def forecast_scores(
 def _nothing(features: Collection[int], total: int | None) -> Forecast:
     """Of what asks no judge."""
     return Forecast(total or len(features), 0, 0, 0, 0, 0, 0, 0, True, False)
+@dataclass(frozen=True)
+class TestCost:
+    """What a judge's test comes to."""
+
+    calls: int
+    prompt_tokens: float
+    completion_tokens: float
+    cost: float
+
+
+async def cost_of_test(role: Role, spec: JudgeSpec, price: PriceSpec, judge: Judge) -> TestCost:
+    """Of testing ``judge`` in one role, where no answer has to be asked for again."""
+    rehearsal = RehearsalJudge(spec)
+    await ask_role(rehearsal.as_judge(), role)
+    per_byte, overhead, _ = await _weigh(rehearsal.questions, judge)
+    calls, prompt, answer = _tokens(rehearsal.questions, per_byte, overhead)
+    return TestCost(int(calls), prompt, answer, cost_of(price, int(prompt), 0, int(answer)))
 
 
 async def _forecast(

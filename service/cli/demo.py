@@ -13,6 +13,7 @@ from monosemy.specs import (
     EvaluationSpec,
     ExplanationSpec,
     FeatureSelection,
+    JudgeSpec,
     PipelineRun,
     ScoringSpec,
     TextSpec,
@@ -29,11 +30,12 @@ from service.cli.watch import watch_run
 FULL = PipelineRun(
     name="demo",
     explanation=ExplanationSpec(features=FeatureSelection(count=12)),
-    # By the judge, by the sentence embedder, and by what the host model writes.
+    # By the sentence embedder, by what the host model writes, and by the judge if its test shows
+    # that it can tell texts apart.
     scoring=[
-        ScoringSpec(),
         ScoringSpec(scorer="embedding"),
         ScoringSpec(scorer="intervention", positives=5),
+        ScoringSpec(judge=JudgeSpec(test="require")),
     ],
 )
 
@@ -46,9 +48,9 @@ SMALL = PipelineRun(
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
     explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),
     scoring=[
-        ScoringSpec(positives=5, negatives=5),
         ScoringSpec(scorer="embedding", positives=5, negatives=5),
         ScoringSpec(scorer="intervention", positives=4),
+        ScoringSpec(positives=5, negatives=5, judge=JudgeSpec(test="require")),
     ],
 )
 

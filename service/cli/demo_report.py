@@ -16,9 +16,8 @@ SHOWN_FEATURES = 3
 _SPEAKING = ("token ", "tokens ", "word ", "words ", "numbers", "capitalised", "after ")
 """How labels begin that name one clear thing."""
 
-_WEAK_JUDGE = """\
-[yellow]The judge was the packaged 135M model, and it is weak:[/] its explanations hardly score
-better than the shuffled baseline. To explain with a better one, stop, name it, and start again:
+_BETTER_JUDGE = """\
+The judge was the packaged 135M model. To explain with a better one, stop, name it, and start again:
   export MONOSEMY_JUDGE_URL=https://.../v1 MONOSEMY_JUDGE_MODEL=... MONOSEMY_JUDGE_API_KEY=...
   make demo
 and in another terminal
@@ -38,9 +37,10 @@ def report(
         console.print(_scores(run))
     console.print(_minutes(run))
     _by_evidence(client, sae, console)
-    _features(client, sae, console)
+    _features(client, run, sae, console)
+    _judge(run, console)
     if local_judge:
-        console.print(_WEAK_JUDGE.format(name=sae["name"]), highlight=False, soft_wrap=True)
+        console.print(_BETTER_JUDGE.format(name=sae["name"]), highlight=False, soft_wrap=True)
     if url is not None:
         _next_steps(console, url, sae["name"])
 
@@ -80,6 +80,8 @@ def _scores(run: dict[str, Any]) -> Table:
     for column in ("scorer", "explanations", "mean", "shuffled", "gain", "95 %"):
         table.add_column(column, justify="left" if column == "scorer" else "right")
     for score in run["result"].get("scores", []):
+        if not score["scored"]:
+            continue
         interval = ""
         if score["gain_low"] is not None:
             interval = f"{score['gain_low']:+.2f} to {score['gain_high']:+.2f}"
@@ -87,6 +89,28 @@ def _scores(run: dict[str, Any]) -> Table:
         gain = _number(score["mean_gain"], "+.2f")
         table.add_row(score["scorer"], str(score["scored"]), *means, gain, interval)
     return table
+
+
+def _judge(run: dict[str, Any], console: Console) -> None:
+    """What the judge's test showed, and what was left out because of it."""
+    steps = [run["result"].get("explain") or {}, *run["result"].get("scores", [])]
+    tests = [step["judge_test"] for step in steps if step.get("judge_test")]
+    for test in {test["role"]: test for test in tests}.values():
+        colour = "green" if test["verdict"] == "good" else "yellow"
+        verdict = "at chance" if test["verdict"] == "chance" else test["verdict"]
+        right = (
+            f"{test['accuracy']:.2f} right (95 % {test['low']:.2f} to {test['high']:.2f}, "
+            f"n = {test['n']}; guessing {test['chance']:.2f})"
+        )
+        head = f"[{colour}]The judge's test, {test['role']}: {verdict}[/]"
+        console.print(f"{head}, {right}.", highlight=False, soft_wrap=True)
+    for score in run["result"].get("scores", []):
+        if score.get("stopped"):
+            console.print(
+                f"Not scored by {score['scorer']}: {escape(score['stopped'])}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _minutes(run: dict[str, Any]) -> Table:
@@ -105,11 +129,18 @@ def _minutes(run: dict[str, Any]) -> Table:
     return table
 
 
-def _features(client: Client, sae: dict[str, Any], console: Console) -> None:
+def _best_scorer(run: dict[str, Any]) -> str:
+    """The first that scored anything."""
+    scored = [each["scorer"] for each in run["result"].get("scores", []) if each["scored"]]
+    return scored[0] if scored else "detection"
+
+
+def _features(client: Client, run: dict[str, Any], sae: dict[str, Any], console: Console) -> None:
     listed = client.get(
         f"/saes/{sae['id']}/features",
         sort="score",
         order="desc",
+        scorer=_best_scorer(run),
         has_explanation=True,
         limit=SHOWN_FEATURES,
     )
@@ -136,7 +167,8 @@ def _by_evidence(client: Client, sae: dict[str, Any], console: Console) -> None:
 
 def _feature(page: dict[str, Any]) -> Panel:
     lines = [
-        f"[bold]evidence[/]  {escape(page['label'])}   fires on {page['density']:.2%} of tokens"
+        f"[bold]heading[/]   {escape(page['heading']['text'])}",
+        f"[bold]evidence[/]  {escape(page['label'])}   fires on {page['density']:.2%} of tokens",
     ]
     for said in page["explanations"][:1]:
         lines.append(f"[bold]LLM[/]       {escape(said['label'])}: {escape(said['text'])}")

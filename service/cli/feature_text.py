@@ -14,6 +14,8 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
     """What is known of a feature without any LLM."""
     evidence = page["evidence"]
     lines = [
+        f"[bold]heading[/]     {plain(page['heading']['text'])}",
+        f"            [dim]{plain(page['heading']['why'])}[/]",
         f"[bold]evidence[/]    {plain(page['label'])}",
         f"[bold]fires on[/]    {page['density']:.3%} of tokens, up to {page['max_activation']:.2f}",
     ]
@@ -22,6 +24,10 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
     tops = ", ".join(f"{t['text']!r} {t['share']:.0%}" for t in evidence["top_tokens"][:6])
     if tops:
         lines.append(f"[bold]top tokens[/]  {plain(tops)} of its activation")
+    if evidence["strongest_words"]:
+        words = ", ".join(f"{w['word']!r} {w['count']}" for w in evidence["strongest_words"])
+        n = evidence["strongest_firings"]
+        lines.append(f"[bold]strongest[/]   {plain(words)} of {n} strongest documents")
     for title, key in (("promotes", "promoted"), ("suppresses", "suppressed")):
         tokens = ", ".join(repr(effect["text"]) for effect in evidence[key][:6])
         if tokens:
@@ -34,7 +40,7 @@ def explanation_lines(page: dict[str, Any]) -> list[str]:
     lines = []
     for said in page["explanations"]:
         lines.append(f"[bold]LLM[/]         {plain(said['label'])}: {plain(said['text'])}")
-        lines.append(f"            [dim]by {plain(said['judge'])}[/]")
+        lines.append(f"            [dim]by {plain(said['judge'])}{judge_text(said)}[/]")
         lines += [f"[bold]score[/]       {plain(score_text(score))}" for score in said["scores"]]
     return lines
 
@@ -44,7 +50,7 @@ def neighbour_lines(page: dict[str, Any]) -> list[str]:
     lines = []
     for title, key in (("near", "cosine"), ("fires with", "coactive")):
         for place, near in enumerate(page["neighbours"][key][:3]):
-            what = plain(near["explanation"] or near["label"] or "")
+            what = plain(near["heading"] or "")
             head = f"[bold]{title if place == 0 else '':<11}[/]"
             lines.append(f"{head} {near['feature']} ({near['value']:.2f}) {what}")
     return lines
@@ -59,6 +65,20 @@ def score_text(score: dict[str, Any]) -> str:
     return (
         f"{score['scorer']} {score['value']:.2f} (95 % {score['low']:.2f} to {score['high']:.2f}, "
         f"n = {score['n']}, {score['n_failed']} failed; shuffled explanation: {shuffled})"
+        f"{judge_text(score)}"
+    )
+
+
+def judge_text(given: dict[str, Any]) -> str:
+    """What is known of the judge that gave this explanation or score; empty where none did."""
+    if not given["judge"]:
+        return ""
+    test = given["judge_test"]
+    if test is None:
+        return "; judge not tested"
+    return (
+        f"; judge {test['role']} {test['accuracy']:.2f} (95 % {test['low']:.2f} to "
+        f"{test['high']:.2f}, n = {test['n']}; guessing {test['chance']:.2f})"
     )
 
 

@@ -66,7 +66,7 @@ def features(
         print_json(page)
         return
     rows = [_row(item) for item in page["items"]]
-    print_table(("index", "density", "max", "evidence", "explanation", "score"), rows)
+    print_table(("index", "density", "max", "heading", "by", "score"), rows)
     if page["next_cursor"]:
         say("There are more; raise --limit or narrow the list down.")
 
@@ -126,7 +126,7 @@ def search(
     if found["mode"] == "lexical":
         say(f"Searched by words only: {found['reason']}")
     rows = [(hit["sae"], *_row(hit), ", ".join(hit["matched"])) for hit in found["items"]]
-    columns = ("SAE", "index", "density", "max", "evidence", "explanation", "score", "found by")
+    columns = ("SAE", "index", "density", "max", "heading", "by", "score", "found by")
     print_table(columns, rows)
 
 
@@ -136,8 +136,8 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
         item["index"],
         f"{item['density']:.3%}",
         f"{item['max_activation']:.1f}",
-        item["label"],
-        item["explanation"]["label"] if item["explanation"] else "",
+        item["heading"]["text"],
+        item["heading"]["source"],
         _score(score) if score else "",
     )
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from service.cli.client import UNREACHABLE
-from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors, say
 from service.cli.stack_commands import Host, Port, become, options_of
 from service.settings import Settings
 
@@ -46,20 +47,39 @@ def check(
         str | None, typer.Option(help="Address, like http://host:8000/v1; by default the server's.")
     ] = None,
     name: Annotated[str | None, typer.Option("--model", help="Name of the model.")] = None,
+    test: Annotated[
+        bool | None,
+        typer.Option(
+            "--test/--no-test",
+            help="Ask it planted questions too, 40 to explain and 80 to detect, unless that was "
+            "done; by default as MONOSEMY_JUDGE_TEST says.",
+        ),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Test it though that was done.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="The most that the test may cost, by MONOSEMY_JUDGE_PRICE_*."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """See what the judge's endpoint can do; the key is that of MONOSEMY_JUDGE_API_KEY.
+    """See what the judge's endpoint can do and how good its answers are; the key is that of
+    MONOSEMY_JUDGE_API_KEY.
 
     Example: monosemy judge check --url http://localhost:8000/v1
     """
     from monosemy.errors import JudgeError
+    from monosemy.interp.judge_test.asking import ask_role
+    from monosemy.interp.judge_test.result import ROLES, Role, RoleTest
     from monosemy.interp.judging.capabilities import (
         Capability,
         probe_capabilities,
         probe_manners,
     )
     from monosemy.interp.judging.judge import Judge
+    from monosemy.interp.judging.ledger import BudgetSpent, MemoryLedger
     from monosemy.specs import JudgeSpec
+    from monosemy.specs.parts import PriceSpec
+    from service.judge_tests.by_hand import keep, kept_tests, keys_of
 
     settings = Settings()
     address = url or settings.judge_url
@@ -67,19 +87,50 @@ def check(
         fail("There is no judge to check: give --url, or set MONOSEMY_JUDGE_URL.")
     key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
 
-    async def ask() -> tuple[str, list[Capability], list[str]]:
+    wanted = settings.judge_test != "skip" if test is None else test
+    price = PriceSpec(
+        input=settings.judge_price_input,
+        cached=settings.judge_price_cached,
+        output=settings.judge_price_output,
+    )
+    if budget is not None and not (price.input or price.output):
+        fail("A budget needs prices: set MONOSEMY_JUDGE_PRICE_INPUT and _OUTPUT.")
+    ledger = MemoryLedger(price, budget)
+    tests: dict[Role, RoleTest] = {}
+
+    async def ask() -> tuple[str, list[Capability], list[str], bool]:
         model = name or settings.judge_model
-        async with Judge(str(address), key, model, JudgeSpec()) as judge:
+        async with Judge(str(address), key, model, JudgeSpec(), ledger=ledger) as judge:
             found = await probe_capabilities(judge)
-            return judge.model, found, await probe_manners(judge)
+            manners = await probe_manners(judge)
+            if wanted and not again:
+                tests.update(await asyncio.to_thread(kept_tests, settings, keys_of(judge)))
+            fresh = {}
+            for role in ROLES if wanted else ():
+                if role not in tests:
+                    say(f"Testing it: {role} ...")
+                    fresh[role] = tests[role] = await ask_role(judge, role)
+            kept = not fresh or await asyncio.to_thread(keep, settings, judge, fresh)
+            return judge.model, found, manners, kept
 
     try:
-        model, found, manners = asyncio.run(ask())
+        model, found, manners, kept = asyncio.run(ask())
+    except BudgetSpent as error:
+        fail(f"{error} The test is not whole.")
     except JudgeError as error:
         fail(str(error), UNREACHABLE)
     if as_json:
         capabilities = [vars(each) for each in found]
-        print_json({"model": model, "capabilities": capabilities, "findings": manners})
+        print_json(
+            {
+                "model": model,
+                "capabilities": capabilities,
+                "findings": manners,
+                "tests": {role: each.as_dict() for role, each in tests.items()},
+                "kept": kept,
+                "cost": ledger.cost,
+            }
+        )
         return
     for line in (f"{model} answers.", *manners):
         out.print(line, highlight=False, markup=False)
@@ -91,3 +142,37 @@ def check(
             for each in found
         ],
     )
+    for each in tests.values():
+        out.print(each.warning() or str(each), highlight=False, markup=False, soft_wrap=True)
+    if not kept:
+        say("The test is not kept: no database answers (MONOSEMY_DATABASE_URL).")
+
+
+@app.command("tests")
+@readable_errors
+def list_tests(as_json: JsonFlag = False) -> None:
+    """List what judges came to when they were asked questions whose answers are known.
+
+    Example: monosemy judge tests
+    """
+    listed = connect().get("/judge-tests")
+    if as_json:
+        print_json(listed)
+        return
+    rows = []
+    for test in listed["items"]:
+        result = test["result"]
+        interval = f"{result['low']:.2f} to {result['high']:.2f}"
+        rows.append(
+            (
+                test["model"],
+                test["endpoint"],
+                test["role"],
+                result["verdict"],
+                f"{result['accuracy']:.2f} ({interval})",
+                f"{result['chance']:.2f}",
+                result["n"],
+                test["created_at"][:16],
+            )
+        )
+    print_table(("model", "endpoint", "role", "", "right (95 %)", "guessing", "n", "when"), rows)

@@ -97,7 +97,7 @@ def show(
         (
             each["sae"],
             each["feature"],
-            each["explanation"] or each["label"] or "",
+            each["heading"] or "",
             number(each["density"], ".5f"),
             number(each["max_activation"], ".2f"),
             each["note"],

@@ -103,3 +103,24 @@ class JudgeAnswer(Base):
     """Hash of address, model, parameters, schema and messages."""
     answer: Mapped[dict[str, Any]]
     created_at: Mapped[dt.datetime] = now_column()
+
+
+class JudgeTest(Base):
+    """What a judge came to in one role, asked questions whose answers are known."""
+
+    __tablename__ = "judge_tests"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    """Hash of role, endpoint, model, sampling, prompt and questions."""
+    role: Mapped[str]
+    """``explaining`` or ``detecting``."""
+    endpoint: Mapped[str]
+    """Address without credentials, or ``packaged``."""
+    model: Mapped[str]
+    prompt: Mapped[str]
+    """Name and version."""
+    result: Mapped[dict[str, Any]]
+    """``RoleTest.as_dict``."""
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    """Whose ledger its calls are in; None for a test by hand."""
+    created_at: Mapped[dt.datetime] = now_column()
+    __table_args__ = (Index("ix_judge_tests_of", "endpoint", "model", "role", "created_at"),)

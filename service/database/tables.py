@@ -285,6 +285,11 @@ class Explanation(Base):
         ),
     )
 
+    @property
+    def judge_test(self) -> dict[str, Any] | None:
+        """Of the judge that wrote it, as it was known then (``JudgeTestBrief``)."""
+        return self.provenance.get("judge_test")
+
 
 class Vote(Base):
     """What one reader holds of an explanation."""
@@ -324,6 +329,11 @@ class Score(Base):
     judge: Mapped[str]
     created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (UniqueConstraint("explanation_id", "key", name="uq_scores_key"),)
+
+    @property
+    def judge_test(self) -> dict[str, Any] | None:
+        """Of its judge, as it was known then (``JudgeTestBrief``)."""
+        return self.details.get("judge_test")
 
 
 class AuditEntry(Base):

@@ -24,9 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, defer
 
+from monosemy.interp.heading import Heading
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
 from service.features.columns import FACTS
+from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of
 from service.kit.pagination import Order, number_of
 
@@ -54,6 +56,7 @@ class FeatureRow:
 
     facts: dict[str, Any]
     """By the names of ``FACTS``."""
+    heading: Heading
     explanation: Explanation | None
     score: Score | None
     key: float
@@ -66,18 +69,24 @@ def list_features(
     """Features in the listing's order from behind the sort key ``after``; ties go by index."""
     page = _page_of_features(listing, after, limit).subquery("page")
     best_explanation, best_score, join = best_of(page.c.sae_id, page.c.index, listing.scorer)
+    leading = leading_of(page.c.sae_id, page.c.index)
     descending = listing.order == "desc"
     query = (
-        select(*(page.c[name] for name in FACTS), page.c.key, best_explanation, best_score)
+        select(*(page.c[name] for name in FACTS), page.c.key, best_explanation, best_score, leading)
         .select_from(page)
         .outerjoin(join, true())
+        .outerjoin(leading, true())
         .options(defer(best_explanation.embedding))
         .order_by(*_ordered((page.c.key, page.c.index), descending))
     )
-    return [
-        FeatureRow(dict(zip(FACTS, facts, strict=True)), explanation, score, float(key))
-        for *facts, key, explanation, score in session.execute(query)
-    ]
+    rows = []
+    for row in session.execute(query):
+        facts = dict(zip(FACTS, row, strict=False))
+        key, explanation, score = row[len(FACTS) : len(FACTS) + 3]
+        rows.append(
+            FeatureRow(facts, heading_in(row, facts["label"]), explanation, score, float(key))
+        )
+    return rows
 
 
 def _page_of_features(

@@ -14,12 +14,15 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session, aliased, defer
 
+from monosemy.interp.heading import Heading
 from service.database.list_tables import FeatureTag
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
+from service.features.heading import heading_in, leading_of
 from service.models.repository import WITHOUT_TOKENS
 from service.saes.repository import named, nearest_named
 
@@ -82,15 +85,17 @@ class Labels(NamedTuple):
     """None where it is not indexed."""
     explanation: str | None
     """Label of its best explanation."""
+    heading: Heading | None
+    """None where it is not indexed."""
 
 
 class Described(NamedTuple):
-    """A feature's explanations, and the labels of others."""
+    """A feature's explanations, its labels and those of others."""
 
     explanations: list[tuple[Explanation, Score | None]]
     """Each with each of its scores: the best scored first, then the newest."""
     labels: dict[int, Labels]
-    """Of those of the others that are indexed."""
+    """Of the feature and those of the others that are indexed."""
 
 
 def describe_feature(
@@ -108,8 +113,11 @@ def describe_feature(
         .correlate(Feature)
         .scalar_subquery()
     )
+    leading = leading_of(Feature.sae_id, Feature.index)
     query = (
-        select(Feature.index, Feature.label, best, Explanation, Score)
+        select(Feature.index, Feature.label, best, Explanation, Score, leading)
+        .select_from(Feature)
+        .outerjoin(leading, true())
         .outerjoin(
             Explanation,
             and_(
@@ -126,7 +134,7 @@ def describe_feature(
     rows = session.execute(query).all()
     return Described(
         [(row[3], row[4]) for row in rows if row[3] is not None],
-        {row[0]: Labels(row[1], row[2]) for row in rows},
+        {row[0]: Labels(row[1], row[2], heading_in(row, row[1])) for row in rows},
     )
 
 
@@ -136,20 +144,16 @@ def _best_first(explanation: Any) -> tuple[ColumnElement[Any], ...]:
 
 
 def labels_of(session: Session, sae_id: uuid.UUID, indices: Sequence[int]) -> dict[int, str]:
-    """What to call these features: the best explanation's label, else the evidence label."""
+    """What these features are called: their headings."""
     wanted = bindparam("indices", list(indices), _INTS)
+    leading = leading_of(Feature.sae_id, Feature.index)
     query = (
-        select(Feature.index, func.coalesce(Explanation.label, Feature.label))
-        .distinct(Feature.index)
-        .outerjoin(
-            Explanation,
-            and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index),
-        )
-        .outerjoin(Score, Score.explanation_id == Explanation.id)
+        select(Feature.index, Feature.label, leading)
+        .select_from(Feature)
+        .outerjoin(leading, true())
         .where(Feature.sae_id == sae_id, Feature.index == any_(wanted))
-        .order_by(Feature.index, *_best_first(Explanation))
     )
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: heading_in(row, row.label).text for row in session.execute(query)}
 
 
 def max_activations(

@@ -63,6 +63,7 @@ def feature_page(session: Session, tables: TokenTables, sae: str, index: int) ->
     return FeaturePage(
         **facts_of(feature),
         sae=sae_summary(found.sae, found.model),
+        heading=described.labels[index].heading,
         tags=found.tags,
         evidence=evidence,
         explanations=_explanations(described.explanations),
@@ -149,21 +150,25 @@ def _explanations(rows: Sequence[tuple[Explanation, Score | None]]) -> list[Expl
 
 
 def _neighbours(near: Sequence[Neighbour], labels: dict[int, Labels]) -> list[NeighbourView]:
-    unknown = Labels(None, None)
-    return [
-        NeighbourView(
-            feature=item.feature,
-            value=item.value,
-            label=labels.get(item.feature, unknown).evidence,
-            explanation=labels.get(item.feature, unknown).explanation,
+    views = []
+    for item in near:
+        known = labels.get(item.feature, Labels(None, None, None))
+        views.append(
+            NeighbourView(
+                feature=item.feature,
+                value=item.value,
+                label=known.evidence,
+                heading=known.heading.text if known.heading else None,
+                explanation=known.explanation,
+            )
         )
-        for item in near
-    ]
+    return views
 
 
 def _summary(row: FeatureRow) -> FeatureSummary:
     return FeatureSummary(
         **row.facts,
+        heading=row.heading,
         explanation=row.explanation and ExplanationBrief.model_validate(row.explanation),
         score=row.score and ScoreBrief.model_validate(row.score),
     )

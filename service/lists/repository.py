@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs.names import spellings
 from service.database.list_tables import FeatureList, ListEntry
 from service.database.tables import Feature, Sae
+from service.features.heading import leading_of
 from service.features.repository import best_of
 from service.kit.pagination import TimeKey, newest_first
 
@@ -234,6 +235,7 @@ def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: i
         query = query.where(ListEntry.position > after)
     page = query.subquery("page")
     explanation, _, best = best_of(page.c.sae_id, page.c.feature)
+    leading = leading_of(page.c.sae_id, page.c.feature)
     shown = (
         select(
             page,
@@ -242,11 +244,13 @@ def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: i
             Feature.density,
             Feature.max_activation,
             explanation.label.label("explanation"),
+            leading,
         )
         .select_from(page)
         .join(Sae, Sae.id == page.c.sae_id)
         .outerjoin(Feature, and_(Feature.sae_id == page.c.sae_id, Feature.index == page.c.feature))
         .outerjoin(best, true())
+        .outerjoin(leading, true())
         .order_by(page.c.position)
     )
     return list(session.execute(shown))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from monosemy.specs.rest.lists import (
 )
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
+from service.features.heading import heading_in
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
@@ -103,6 +104,11 @@ def summaries(session: Session, lists: Sequence[FeatureList]) -> list[ListSummar
     ]
 
 
+def _entry(row: Row[Any]) -> EntryView:
+    heading = None if row.label is None else heading_in(row, row.label).text
+    return EntryView.model_validate({**row._mapping, "heading": heading})
+
+
 def list_page(session: Session, found: FeatureList, cursor: str | None, limit: int) -> ListDetail:
     """The list with one page of its entries."""
     entries = paged(
@@ -111,7 +117,7 @@ def list_page(session: Session, found: FeatureList, cursor: str | None, limit: i
         cursor,
         limit,
         partial(repository.entries_of, session, found.id),
-        each(EntryView.model_validate),
+        each(_entry),
     )
     return ListDetail(**dict(summaries(session, [found])[0]), entries=entries)
 

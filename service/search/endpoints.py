@@ -119,12 +119,13 @@ def _hits(session: Session, ranked: list[Fused[FeatureKey]]) -> list[SearchHit]:
         row = rows.get(item.key)
         if row is None:  # an explanation whose feature was indexed away
             continue
-        sae, feature, explanation, score = row
+        sae, feature, heading, explanation, score = row
         hits.append(
             SearchHit(
                 sae_id=str(sae.id),
                 sae=sae.name,
                 **facts_of(feature, SearchHit.model_fields),
+                heading=heading,
                 explanation=explanation and ExplanationBrief.model_validate(explanation),
                 score=score and ScoreBrief.model_validate(score),
                 rank_score=round(item.score, 6),

@@ -11,7 +11,9 @@ from pgvector import HalfVector
 from sqlalchemy import Select, exists, func, literal, select, text, true, tuple_
 from sqlalchemy.orm import Session, defer
 
+from monosemy.interp.heading import Heading
 from service.database.tables import Explanation, Feature, Sae, Score
+from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of
 
 FeatureKey = tuple[uuid.UUID, int]
@@ -129,6 +131,7 @@ def _within(query: Any, scope: Scope, sae: Any, feature: Any) -> Any:
 class Found(NamedTuple):
     sae: Sae
     feature: Feature
+    heading: Heading
     explanation: Explanation | None
     score: Score | None
 
@@ -138,11 +141,13 @@ def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, F
     if not keys:
         return {}
     explanation, score, best = best_of(Feature.sae_id, Feature.index)
+    leading = leading_of(Feature.sae_id, Feature.index)
     query = (
-        select(Sae, Feature, explanation, score)
+        select(Sae, Feature, explanation, score, leading)
         .select_from(Feature)
         .join(Sae, Sae.id == Feature.sae_id)
         .outerjoin(best, true())
+        .outerjoin(leading, true())
         .options(
             defer(Feature.examples, raiseload=True),
             defer(Feature.evidence, raiseload=True),
@@ -150,5 +155,8 @@ def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, F
         )
         .where(tuple_(Feature.sae_id, Feature.index).in_(keys))
     )
-    found = [Found(*row) for row in session.execute(query)]
+    found = [
+        Found(row[0], row[1], heading_in(row, row[1].label), row[2], row[3])
+        for row in session.execute(query)
+    ]
     return {(item.feature.sae_id, item.feature.index): item for item in found}

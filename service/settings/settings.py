@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from monosemy.specs.parts import JudgeTesting
 from service.settings.outbound import AllowList, HubNames
 
 STACK_PART = "MONOSEMY_PART"
@@ -96,6 +97,9 @@ class Settings(BaseSettings):
     """Most calls to the judge per minute, over all workers and runs."""
     judge_tokens_per_minute: float | None = Field(None, gt=0)
     """Most tokens per minute, of prompts and answers together, over all workers and runs."""
+    judge_test: JudgeTesting = "warn"
+    """What is done about a judge that has not been tested yet, where a run does not say
+    (``judge.test``): ``warn``, ``require`` or ``skip``."""
     judge_price_input: float = 0.0
     """Price of a million prompt tokens, for costs and budgets, in any currency."""
     judge_price_cached: float | None = None

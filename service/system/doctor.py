@@ -257,23 +257,31 @@ def _judge(settings: Settings) -> Finding:
     if not settings.judge_url:
         told = "No judge is configured: features have evidence labels only."
         return Finding("judge", "warning", told, "Set MONOSEMY_JUDGE_URL.")
+    from monosemy.interp.judge_test.result import Role
     from monosemy.interp.judging.judge import Judge
     from monosemy.specs import JudgeSpec
+    from service.judge_tests.by_hand import kept_tests, keys_of
 
     key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
 
-    async def ask() -> str:
+    async def ask() -> tuple[str, dict[Role, str]]:
         async with Judge(str(settings.judge_url), key, settings.judge_model, JudgeSpec()) as judge:
             form = await judge.answer_format()
-            return f"The judge '{judge.model}' answers in {form}."
+            return f"The judge '{judge.model}' answers in {form}.", keys_of(judge)
 
     try:
-        told = asyncio.run(ask())
+        told, keys = asyncio.run(ask())
     except JudgeError as error:
         return Finding("judge", "failed", error.message, error.advice or "")
     if not (settings.judge_price_input or settings.judge_price_output):
-        return Finding("judge", "ok", f"{told} Without prices its cost is counted as 0.")
-    return Finding("judge", "ok", told)
+        told = f"{told} Without prices its cost is counted as 0."
+    tests = kept_tests(settings, keys).values()
+    if not tests:
+        untested = "It has not been tested yet: 'monosemy judge check' and the first run do that."
+        return Finding("judge", "ok", f"{told} {untested}")
+    told = " ".join([told, *map(str, tests)])
+    warnings = [test.advice for test in tests if test.advice]
+    return Finding("judge", "warning" if warnings else "ok", told, " ".join(warnings))
 
 
 def _api(settings: Settings) -> Finding:

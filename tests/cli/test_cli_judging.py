@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from tests.support.batch_stub import BatchStub
-from tests.support.stub_server import Answer, Request, error, good
+from tests.support.planted_judge import PlantedJudge
+from tests.support.stub_server import Answer, Request, StubServer, error, good
 
 
 def silent_about_logprobs(request: Request) -> Answer:
@@ -97,3 +98,29 @@ def test_what_is_out_of_the_ordinary_is_a_line_each() -> None:
         "have cost.",
     ]
     assert "It refuses seed: left out." in shown.stdout
+
+
+def test_the_judge_is_tested_in_both_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    with StubServer(respond=PlantedJudge(detects=0.5)) as stub:
+        shown = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--test"])
+        assert shown.exit_code == 0, shown.stderr
+        assert len(stub.requests) >= 60
+    lines = shown.stdout.splitlines()
+    assert any(line.startswith("It explains well: 1.00 right") for line in lines)
+    [warned] = [line for line in lines if line.startswith("It detects at chance")]
+    assert "n = 80" in warned and "embedding" in warned
+    assert "not kept" in shown.stderr
+
+
+def test_the_test_keeps_to_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    with StubServer(respond=PlantedJudge()) as stub:
+        asked = ["judge", "check", "--url", stub.url, "--test", "--budget", "4"]
+        unpriced = CliRunner().invoke(app, asked)
+        assert unpriced.exit_code == 1 and "needs prices" in unpriced.stderr
+        monkeypatch.setenv("MONOSEMY_JUDGE_PRICE_INPUT", "1000")
+        monkeypatch.setenv("MONOSEMY_JUDGE_PRICE_OUTPUT", "1000")
+        ended = CliRunner().invoke(app, asked)
+        assert ended.exit_code == 1 and "not whole" in ended.stderr
+        assert len(stub.requests) < 40

@@ -164,3 +164,21 @@ def test_the_command_shows_it_and_exits(sound: Settings, monkeypatch: pytest.Mon
     ill = CliRunner().invoke(app, ["doctor", "--json"])
     assert ill.exit_code == 1
     assert {e["check"] for e in json.loads(ill.stdout) if e["status"] == "failed"} == {"redis"}
+
+
+def test_a_judge_at_chance_is_named(sound: Settings, engine: Engine) -> None:
+    """Its test is looked up, not made."""
+    from monosemy.interp.judge_test.asking import key_of_test
+    from monosemy.interp.judge_test.result import RoleTest
+    from monosemy.interp.judging.judge import Judge
+    from monosemy.specs import JudgeSpec
+    from service.judge_tests.repository import keep_test
+
+    judge = Judge(str(sound.judge_url), None, "stub", JudgeSpec())
+    asked = judge.provenance()["address"]
+    test = RoleTest("detecting", 0.52, 0.41, 0.63, 80, 3, 0.5, -0.09)
+    with transaction(engine) as session:
+        keep_test(session, key_of_test(judge, "detecting"), test, asked, "stub", "detection v1")
+    [found] = [each for each in examine(sound) if each.check == "judge"]
+    assert found.status == "warning" and "detects at chance: 0.52" in found.detail
+    assert "embedding" in found.advice

@@ -23,11 +23,13 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from monosemy.interp.judge_test.result import RoleTest
 from service.app import create_app
 from service.database.comparison_tables import Comparison
 from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
 from service.edge.routing import Router, scopes_of
+from service.judge_tests.repository import keep_test
 from service.keys.service import SCOPES, allows, create_key
 from service.settings import Settings
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
@@ -76,6 +78,7 @@ class World:
             "upload": lambda: self.made("/saes/uploads", files=FILES)["id"],
             "explanation": self._explanation,
             "comparison": self._comparison,
+            "judge_test": self._judge_test,
         }
 
     def _list(self) -> str:
@@ -96,6 +99,12 @@ class World:
     def _explanation(self) -> str:
         said = {"text": f"It is about {uuid.uuid4().hex}."}
         return str(self.made("/saes/demo/features/3/explanations", json=said)["id"])
+
+    def _judge_test(self) -> str:
+        test = RoleTest("detecting", 0.9, 0.8, 1.0, 80, 0, 0.5, 0.3)
+        with transaction(self.engine) as session:
+            keep_test(session, "a" * 16, test, "http://judge.test/v1", "m", "detection v1")
+        return "a" * 16
 
     def _comparison(self) -> str:
         with transaction(self.engine) as session:

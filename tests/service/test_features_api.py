@@ -151,9 +151,16 @@ def test_feature_page_has_everything(client: TestClient, library: Library) -> No
             "feature": 4,
             "value": 0.9,
             "label": 'token " queen" (90 %)',
+            "heading": "label 4",
             "explanation": "label 4",
         },
-        {"feature": 5, "value": 0.8, "label": "never fired", "explanation": "label 5"},
+        {
+            "feature": 5,
+            "value": 0.8,
+            "label": "never fired",
+            "heading": "label 5",
+            "explanation": "label 5",
+        },
     ]
     assert page["neighbours"]["coactive"][0]["feature"] == 6
 

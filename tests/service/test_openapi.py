@@ -67,6 +67,8 @@ ENDPOINTS = {
     ("get", "/api/v1/saes/{sae}/report"),
     ("get", "/api/v1/saes/{sae}/report/page"),
     ("get", "/api/v1/spend"),
+    ("get", "/api/v1/judge-tests"),
+    ("delete", "/api/v1/judge-tests/{judge_test}"),
     ("get", "/api/v1/comparisons"),
     ("get", "/api/v1/comparisons/{comparison}"),
     ("delete", "/api/v1/comparisons/{comparison}"),

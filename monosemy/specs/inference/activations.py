@@ -66,7 +66,8 @@ class FiringFeature(Answer):
     index: int
     activation: float
     label: str | None
-    """Its best explanation's label, else its evidence label; null when it is not indexed."""
+    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
+    when it is not indexed."""
 
 
 class TokenActivations(TokenText):

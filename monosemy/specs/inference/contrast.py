@@ -123,7 +123,8 @@ class ContrastFeature(SetDifference):
 
     index: int
     label: str | None
-    """Its best explanation's label, else its evidence label; null when it is not indexed."""
+    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
+    when it is not indexed."""
     rank: int
     """By the statistic, from 1; ties go by the standardised difference."""
     similarity: float | None = None

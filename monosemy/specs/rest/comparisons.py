@@ -44,7 +44,8 @@ class ComparisonView(_Part):
 class LinkedFeature(_Part):
     index: int
     label: str | None
-    """Its best explanation's label, else its evidence label; null when it is not indexed."""
+    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
+    when it is not indexed."""
 
 
 class FeatureMatch(_Part):

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from monosemy.index.evidence import FeatureEvidence
+from monosemy.interp.heading import Heading
+from monosemy.interp.judge_test.result import JudgeTestBrief
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.scorers import DetailsOfScore
@@ -38,6 +40,10 @@ class ScoreBrief(_Part):
     baseline: float | None
     """The same metric for another feature's explanation."""
     judge: str
+    """The LLM that judged; empty where none was asked."""
+    judge_test: JudgeTestBrief | None = None
+    """How often that judge detects what is known to be there; null where it was not tested, or
+    none was asked."""
 
 
 class ScoreDetail(ScoreBrief):
@@ -62,6 +68,8 @@ class ExplanationBrief(_Part):
     """A sentence or two."""
     judge: str
     """The LLM that wrote it; empty for a person."""
+    judge_test: JudgeTestBrief | None = None
+    """How often that judge names what is known; null where it was not tested."""
 
 
 class ExplanationDetail(ExplanationBrief):
@@ -90,6 +98,8 @@ class FeatureFacts(_Part):
 class FeatureSummary(FeatureFacts):
     """A feature in a listing."""
 
+    heading: Heading
+    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
     explanation: ExplanationBrief | None
     """The best scored one, else the newest."""
     score: ScoreBrief | None
@@ -124,6 +134,8 @@ class NeighbourView(_Part):
     """Cosine of the decoder rows, or Jaccard index of the sets of tokens."""
     label: str | None
     """Evidence label; null when that feature is not indexed."""
+    heading: str | None
+    """What to call it; null when it is not indexed."""
     explanation: str | None
     """Label of its best explanation."""
 
@@ -139,6 +151,8 @@ class FeaturePage(FeatureFacts):
     """Everything a feature's page needs."""
 
     sae: SaeSummary
+    heading: Heading
+    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
     tags: list[str]
     """In alphabetical order."""
     evidence: FeatureEvidence

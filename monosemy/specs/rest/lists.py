@@ -57,7 +57,10 @@ class EntryView(_Shown):
     position: int
     """Ascending; where an SAE was deleted there are gaps."""
     label: str | None
-    """The feature's evidence label; null where it is not indexed, as are the next three."""
+    """The feature's evidence label; null where it is not indexed, as are the next four."""
+    heading: str | None
+    """What to call the feature: an explanation whose score clears its baseline, else `label`; null
+    where it is not indexed."""
     explanation: str | None
     """Label of its best scored explanation, else its newest; null where it has none."""
     density: float | None

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from monosemy.interp.heading import Heading
 from monosemy.specs.rest.features import ExplanationBrief, ScoreBrief
 
 Matcher = Literal["vector", "words", "similar"]
@@ -22,6 +23,8 @@ class SearchHit(BaseModel):
     index: int
     label: str
     """Evidence label."""
+    heading: Heading
+    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
     density: float
     max_activation: float
     explanation: ExplanationBrief | None

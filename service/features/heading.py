@@ -1,0 +1,45 @@
+"""What heads features, read with them in one statement; the rule is ``monosemy.interp.heading``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from monosemy.interp.heading import Candidate, Heading, heading, margin
+from service.database.tables import Explanation, Score
+
+_PREFIX = "heading_"
+_OF_SCORE = ("scorer", "value", "low", "high", "baseline")
+
+
+def leading_of(sae_id: Any, feature: Any) -> LateralFromClause:
+    """Lateral join to the explanation that leads, with its score; its columns are all to be
+    selected, for ``heading_in``."""
+    # Of their own, lest they are taken for those of the statement around.
+    explanation, score = aliased(Explanation), aliased(Score)
+    figures = [getattr(score, name).label(f"{_PREFIX}{name}") for name in _OF_SCORE]
+    return (
+        select(explanation.label.label(f"{_PREFIX}explanation"), *figures)
+        .select_from(explanation)
+        .outerjoin(score, score.explanation_id == explanation.id)
+        .where(explanation.sae_id == sae_id, explanation.feature == feature)
+        .order_by(
+            margin(score.low, score.baseline).desc().nulls_last(),
+            explanation.created_at.desc(),
+            explanation.id,
+            score.id,
+        )
+        .limit(1)
+        .lateral("leading")
+    )
+
+
+def heading_in(row: Any, evidence_label: str) -> Heading:
+    """The heading out of a row with the columns of ``leading_of``."""
+    names = ("explanation", *_OF_SCORE)
+    values = {name: getattr(row, f"{_PREFIX}{name}") for name in names}
+    known = values["explanation"] is not None
+    return heading(evidence_label, Candidate(**values) if known else None)

@@ -1,0 +1,1 @@
+"""Tests of judges: kept by endpoint, model and prompt."""
