@@ -37,9 +37,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("key", name="pk_judge_tests"),
     )
-    op.create_index(
-        "ix_judge_tests_of", "judge_tests", ["endpoint", "model", "role", "created_at"]
-    )
+    op.create_index("ix_judge_tests_of", "judge_tests", ["endpoint", "model", "role", "created_at"])
 
 
 def downgrade() -> None:

@@ -153,6 +153,8 @@ async def forecast_scores(
 def _nothing(features: Collection[int], total: int | None) -> Forecast:
     """Of what asks no judge."""
     return Forecast(total or len(features), 0, 0, 0, 0, 0, 0, 0, True, False)
+
+
 @dataclass(frozen=True)
 class TestCost:
     """What a judge's test comes to."""
