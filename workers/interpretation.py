@@ -274,9 +274,8 @@ class Interpretation:
     def _ended(self, run_id: uuid.UUID) -> tuple[int, int, int]:
         """Features that have ended, all of them, and those that failed."""
         with transaction(self.engine) as session:
-            found = work_items.counts(session, run_id)
-        ended = found["done"] + found["failed"] + found["skipped"]
-        return ended, sum(found.values()), found["failed"]
+            counts = work_items.counts(session, run_id)
+        return counts.ended, counts.ended + counts.open, counts.failed
 
     async def _show(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
         while True:
@@ -304,15 +303,15 @@ class Interpretation:
     ) -> dict[str, Any]:
         key, test = work.key, work.judge_test
         with transaction(self.engine) as session:
-            found = work_items.counts(session, run_id)
+            counts = work_items.counts(session, run_id)
             failures = work_items.failures(session, run_id)
             usage = rows.spent(session, run_id)
             result: dict[str, Any] = {
                 "sae_id": str(sae.id),
-                "done": found["done"],
-                "skipped": found["skipped"],
-                "failed": found["failed"],
-                "left": found["todo"] + found["leased"],
+                "done": counts.done,
+                "skipped": counts.skipped,
+                "failed": counts.failed,
+                "left": counts.open,
                 "failures": failures,
                 "usage": usage,
             }
@@ -326,9 +325,9 @@ class Interpretation:
             else:
                 result["features"] = rows.some_explained(session, sae.id, key)
         refused = test is not None and self._refused(spec, test)
-        if not found["done"] and not found["skipped"] and not refused:
+        if not counts.done and not counts.skipped and not refused:
             if failures:
-                raise DataError(none_done(failures, found["failed"]))
+                raise DataError(none_done(failures, counts.failed))
             raise DataError(stopped or "There was nothing to do: its explanations are gone.")
         return result
 

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from sqlalchemy import Engine, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -27,12 +27,62 @@ from workers.failures import is_passing
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class _Entry:
-    """One thing to write or to read, and who waits for it."""
+Admission = Literal["entered", "wait", "spent"]
+"""Of a call: it is in the ledger; calls under way hold what it needs; or the budget is spent."""
+Answer = dict[str, Any]
+"""What a judge answered, as it is kept."""
+A = TypeVar("A")
+M = TypeVar("M")
 
-    kind: str
-    value: Any
+
+class _Message(Generic[A]):
+    """One thing to write or to read; ``A`` is what its sender hears."""
+
+
+@dataclass(frozen=True)
+class _Open(_Message[Admission]):
+    """A call is to be entered as sent."""
+
+    call: uuid.UUID
+    intent: Intent
+
+
+@dataclass(frozen=True)
+class _Close(_Message[None]):
+    """A call has ended."""
+
+    call: uuid.UUID
+    intent: Intent
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class _Strike(_Message[None]):
+    """Calls that others of the run took the place of."""
+
+    calls: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Recall(_Message[Answer | None]):
+    """The answer kept under ``key`` is asked for."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class _Remember(_Message[None]):
+    """An answer is to be kept under ``key``."""
+
+    key: str
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A message in the queue, and who waits for what comes of it."""
+
+    message: _Message[Any]
     done: asyncio.Future[Any]
 
 
@@ -50,7 +100,7 @@ class PostgresLedger:
         """``patience``: seconds to wait for a budget that calls under way hold."""
         self._engine, self._run_id = engine, run_id
         self.price, self._budget, self._patience = price, budget, patience
-        self._waiting: list[_Entry] = []
+        self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._under_way: dict[uuid.UUID, Intent] = {}
 
@@ -58,7 +108,7 @@ class PostgresLedger:
         """Enters a call as sent.  Raises ``BudgetSpent``."""
         call = uuid.uuid4()
         waited = 0.0
-        while (room := await self._ask("open", (call, intent))) != "entered":
+        while (room := await self._ask(_Open(call, intent))) != "entered":
             if room == "spent" or waited > self._patience:
                 raise BudgetSpent(f"The budget of {self._budget:g} allows no further call.")
             await asyncio.sleep(0.1)
@@ -67,114 +117,109 @@ class PostgresLedger:
         return call
 
     async def close(self, call: uuid.UUID, outcome: Outcome) -> None:
-        await self._ask("close", (call, self._under_way.pop(call), outcome))
+        await self._ask(_Close(call, self._under_way.pop(call), outcome))
 
     async def taken_over(self, calls: Sequence[str]) -> None:
         """Strikes calls of this run that others of it took the place of, as after a kill."""
-        await self._ask("strike", calls)
+        await self._ask(_Strike(calls))
 
-    async def recall(self, key: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = await self._ask("recall", key)
-        return found
+    async def recall(self, key: str) -> Answer | None:
+        return await self._ask(_Recall(key))
 
-    async def remember(self, key: str, answer: dict[str, Any]) -> None:
-        await self._ask("remember", (key, answer))
+    async def remember(self, key: str, answer: Answer) -> None:
+        await self._ask(_Remember(key, answer))
 
-    async def _ask(self, kind: str, value: Any) -> Any:
-        entry = _Entry(kind, value, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
+    async def _ask(self, message: _Message[A]) -> A:
+        done: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(message, done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
-        return await entry.done
+        return await done
 
     async def _write_all(self) -> None:
         """Until nothing is waiting any more."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                results = await self._committed(batch)
+                answers = await self._committed([each.message for each in batch])
             except Exception as error:
-                for entry in batch:
-                    if not entry.done.done():
-                        entry.done.set_exception(error)
+                for each in batch:
+                    if not each.done.done():
+                        each.done.set_exception(error)
                 continue
-            for entry, result in zip(batch, results, strict=True):
-                if not entry.done.done():  # its caller may have been cancelled
-                    entry.done.set_result(result)
+            for each, answer in zip(batch, answers, strict=True):
+                if not each.done.done():  # its caller may have been cancelled
+                    each.done.set_result(answer)
 
-    async def _committed(self, batch: Sequence[_Entry]) -> list[Any]:
+    async def _committed(self, messages: Sequence[_Message[Any]]) -> list[Any]:
         while True:
             try:
-                return await asyncio.to_thread(self._commit, batch)
+                return await asyncio.to_thread(self._commit, messages)
             except Exception as error:
                 if not is_passing(error):
                     raise
                 logger.warning("the ledger waits for the database: %s", type(error).__name__)
                 await asyncio.sleep(1.0)
 
-    def _commit(self, batch: Sequence[_Entry]) -> list[Any]:
-        by_kind: dict[str, list[Any]] = {}
-        for entry in batch:
-            by_kind.setdefault(entry.kind, []).append(entry.value)
+    def _commit(self, messages: Sequence[_Message[Any]]) -> list[Any]:
+        """What each message's sender hears, after one transaction for all of them."""
+        opens = _of(_Open, messages)
+        closes = _of(_Close, messages)
+        strikes = _of(_Strike, messages)
+        admitted: dict[uuid.UUID, Admission] = {}
         with transaction(self._engine) as session:
-            closes = by_kind.get("close", [])
-            if by_kind.keys() & {"open", "close", "strike"}:
+            if opens or closes or strikes:
                 room = _Room(session, self._run_id, self.price, self._budget)
-                for calls in by_kind.get("strike", []):
-                    room.strike(calls)
+                for strike in strikes:
+                    room.strike(strike.calls)
                 closes = room.standing(closes)
-                for _, intent, outcome in closes:
-                    room.close(intent, outcome)
-                answers = [room.admit(intent) for _, intent in by_kind.get("open", [])]
+                for close in closes:
+                    room.close(close.intent, close.outcome)
+                admitted = {each.call: room.admit(each.intent) for each in opens}
                 room.write()
                 self._enter_ends(session, closes)
-                self._enter(session, by_kind.get("open", []), answers)
-            kept = _kept(session, by_kind.get("recall", []))
-            _keep(session, by_kind.get("remember", []))
-        opened = iter(answers if "open" in by_kind else [])
+                self._enter(session, [each for each in opens if admitted[each.call] == "entered"])
+            kept = _kept(session, [each.key for each in _of(_Recall, messages)])
+            _keep(session, _of(_Remember, messages))
         return [
-            next(opened)
-            if entry.kind == "open"
-            else kept.get(entry.value)
-            if entry.kind == "recall"
+            admitted[message.call]
+            if isinstance(message, _Open)
+            else kept.get(message.key)
+            if isinstance(message, _Recall)
             else None
-            for entry in batch
+            for message in messages
         ]
 
-    def _enter(
-        self, session: Session, calls: Sequence[tuple[uuid.UUID, Intent]], answers: Sequence[str]
-    ) -> None:
+    def _enter(self, session: Session, opens: Sequence[_Open]) -> None:
         rows = [
             {
-                "id": call,
+                "id": each.call,
                 "run_id": self._run_id,
-                "feature": intent.about.feature,
-                "purpose": intent.about.purpose,
-                "model": intent.model,
-                "cost": most(intent, self.price),
+                "feature": each.intent.about.feature,
+                "purpose": each.intent.about.purpose,
+                "model": each.intent.model,
+                "cost": most(each.intent, self.price),
             }
-            for (call, intent), answer in zip(calls, answers, strict=True)
-            if answer == "entered"
+            for each in opens
         ]
         if rows:
             # A commit whose answer was lost is made again.
             session.execute(insert(JudgeCall).on_conflict_do_nothing(), rows)
 
-    def _enter_ends(
-        self, session: Session, ends: Sequence[tuple[uuid.UUID, Intent, Outcome]]
-    ) -> None:
+    def _enter_ends(self, session: Session, closes: Sequence[_Close]) -> None:
         rows = []
-        for call, intent, outcome in ends:
+        for close in closes:
+            outcome = close.outcome
             prompt, cached, completion = outcome.tokens or (0, 0, 0)
             rows.append(
                 {
-                    "call": call,
+                    "call": close.call,
                     "state": "answered" if outcome.answered else "failed",
                     "status": outcome.status,
                     "prompt_tokens": prompt,
                     "cached_tokens": cached,
                     "completion_tokens": completion,
-                    "cost": outcome.cost(intent, self.price),
+                    "cost": outcome.cost(close.intent, self.price),
                 }
             )
         if rows:
@@ -217,16 +262,13 @@ class _Room:
             self._row.calls -= 1
             self._row.reserved -= cost
 
-    def standing(
-        self, ends: Sequence[tuple[uuid.UUID, Intent, Outcome]]
-    ) -> list[tuple[uuid.UUID, Intent, Outcome]]:
+    def standing(self, closes: Sequence[_Close]) -> list[_Close]:
         """Without those of struck calls: whoever made them was alive after all."""
-        query = select(JudgeCall.id).where(JudgeCall.id.in_([call for call, _, _ in ends]))
-        known = set(self._session.execute(query).scalars()) if ends else set()
-        return [end for end in ends if end[0] in known]
+        query = select(JudgeCall.id).where(JudgeCall.id.in_([each.call for each in closes]))
+        known = set(self._session.execute(query).scalars()) if closes else set()
+        return [each for each in closes if each.call in known]
 
-    def admit(self, intent: Intent) -> str:
-        """``entered``; ``wait``, as calls under way hold what it needs; or ``spent``."""
+    def admit(self, intent: Intent) -> Admission:
         asked = most(intent, self.price)
         if self._budget is not None:
             if self._row.cost + asked > self._budget:
@@ -242,6 +284,10 @@ class _Room:
         self._session.flush()
 
 
+def _of(kind: type[M], messages: Sequence[_Message[Any]]) -> list[M]:
+    return [each for each in messages if isinstance(each, kind)]
+
+
 def _uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
@@ -249,15 +295,15 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
-def _kept(session: Session, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _kept(session: Session, keys: Sequence[str]) -> dict[str, Answer]:
     if not keys:
         return {}
     query = select(JudgeAnswer.key, JudgeAnswer.answer).where(JudgeAnswer.key.in_(keys))
     return {row.key: row.answer for row in session.execute(query)}
 
 
-def _keep(session: Session, answers: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    rows = {key: {"key": key, "answer": storable(answer)} for key, answer in answers}
+def _keep(session: Session, answers: Sequence[_Remember]) -> None:
+    rows = {each.key: {"key": each.key, "answer": storable(each.answer)} for each in answers}
     if rows:
         # In one order everywhere, so that two workers never wait for each other.
         ordered = [rows[key] for key in sorted(rows)]

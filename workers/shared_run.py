@@ -234,10 +234,10 @@ class SharedRun:
             self._fatal = self._fatal or broken
 
     async def _others_at_work(self) -> bool:
-        found = await self._in_database(
+        counts = await self._in_database(
             lambda session: work_items.counts(session, self._share.run_id)
         )
-        return found["todo"] + found["leased"] > 0
+        return counts.open > 0
 
     async def _keep_leases(self) -> None:
         share = self._share

@@ -32,6 +32,25 @@ class Item:
     borrowed_id: uuid.UUID | None = None
 
 
+@dataclass(frozen=True)
+class ItemCounts:
+    """How many features of a run are in each state."""
+
+    todo: int = 0
+    leased: int = 0
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def open(self) -> int:
+        return self.todo + self.leased
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.skipped
+
+
 def plan_features(
     session: Session, run_id: uuid.UUID, features: Iterable[int], done: Container[int]
 ) -> None:
@@ -226,15 +245,14 @@ def give_back(session: Session, run_id: uuid.UUID, owner: str, feature: int | No
     )
 
 
-def counts(session: Session, run_id: uuid.UUID) -> dict[str, int]:
+def counts(session: Session, run_id: uuid.UUID) -> ItemCounts:
     """How many features are in each state."""
     query = (
         select(WorkItem.state, func.count())
         .where(WorkItem.run_id == run_id)
         .group_by(WorkItem.state)
     )
-    none = dict.fromkeys(("todo", "leased", "done", "failed", "skipped"), 0)
-    return {**none, **dict(session.execute(query).all())}  # type: ignore[arg-type]
+    return ItemCounts(**dict(session.execute(query).tuples().all()))
 
 
 def failures(session: Session, run_id: uuid.UUID, limit: int = 100) -> dict[str, str]:

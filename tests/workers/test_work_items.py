@@ -14,7 +14,7 @@ from service.database.session import transaction
 from service.runs.lifecycle import create_run
 from tests.support.library_rows import Library, add_explanation, add_library
 from workers import work_items
-from workers.work_items import ATTEMPTS, Item
+from workers.work_items import ATTEMPTS, Item, ItemCounts
 
 pytestmark = pytest.mark.integration
 
@@ -57,8 +57,9 @@ def test_nobody_gets_what_another_has(act: Any, run_id: uuid.UUID) -> None:
     assert features(first) == [0, 1, 2, 5, 6]  # 3 and 4 are done already
     assert features(second) == [7, 8, 9]
     assert act(work_items.claim, run_id, "c", 5, 60.0) == []
-    found = act(work_items.counts, run_id)
-    assert found == {"todo": 0, "leased": 8, "done": 0, "failed": 0, "skipped": 2}
+    counts = act(work_items.counts, run_id)
+    assert counts == ItemCounts(leased=8, skipped=2)
+    assert (counts.open, counts.ended) == (8, 2)
 
 
 def test_a_lost_lease_is_fenced_off(act: Any, clean_engine: Engine, run_id: uuid.UUID) -> None:
@@ -68,7 +69,7 @@ def test_a_lost_lease_is_fenced_off(act: Any, clean_engine: Engine, run_id: uuid
     assert not act(work_items.finish, run_id, 0, "slow")
     assert act(work_items.finish, run_id, 0, "quick")
     assert not act(work_items.finish, run_id, 0, "quick"), "ended once"
-    assert act(work_items.counts, run_id)["done"] == 1
+    assert act(work_items.counts, run_id).done == 1
 
 
 def test_a_renewed_lease_is_kept(act: Any, clean_engine: Engine, run_id: uuid.UUID) -> None:
@@ -98,15 +99,14 @@ def test_what_is_given_back_counts_no_attempt(
     for _ in range(2 * ATTEMPTS):
         assert features(act(work_items.claim, run_id, "a", 1, 60.0)) == [0]
         act(work_items.give_back, run_id, "a")
-    assert act(work_items.counts, run_id)["todo"] == 8
+    assert act(work_items.counts, run_id).todo == 8
 
 
 def test_planning_again_changes_nothing(act: Any, run_id: uuid.UUID) -> None:
     act(work_items.claim, run_id, "a", 1, 60.0)
     act(work_items.finish, run_id, 0, "a", "no answer \x00")
     act(work_items.plan_features, run_id, range(12), set())
-    found = act(work_items.counts, run_id)
-    assert (found["failed"], found["skipped"], found["todo"]) == (1, 2, 9)
+    assert act(work_items.counts, run_id) == ItemCounts(todo=9, failed=1, skipped=2)
 
 
 # -------------------------------------------------------------------- scores
