@@ -15,7 +15,7 @@ from monosemy.progress import SILENT, Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.sae_stamp import check_index
 from monosemy.specs import ModelSpec, RunSpec
-from monosemy.workspace import Workspace, fingerprint
+from monosemy.workspace import Kind, Workspace, fingerprint
 
 _NAMES = 20
 """SAEs that an error lists."""
@@ -44,7 +44,7 @@ class Home:
         it.  ``DataError`` where there is none, or several have the name."""
         if isinstance(reference, SaeFolder):
             return reference
-        saes = self.workspace.root / "saes"
+        saes = self.workspace.root_of(Kind.SAES)
         for folder in (saes / str(reference), Path(reference).expanduser()):
             if (folder / "cfg.json").is_file():
                 return SaeFolder(folder.resolve(), self.workspace)
@@ -61,11 +61,11 @@ class Home:
 
     def index_folder(self, sae: SaeFolder, text_id: str) -> Path:
         """Where the index of an SAE over a text is, or is to be."""
-        return self.workspace.folder("indexes", f"{self._key(sae)}-{text_id}")
+        return self.workspace.folder(Kind.INDEXES, f"{self._key(sae)}-{text_id}")
 
     def texts(self, sae: SaeFolder) -> FeatureTexts:
         """The newest index of an SAE with its text; ``DataError`` where it has not been indexed."""
-        folders = self.workspace.root.glob(f"indexes/{self._key(sae)}-*/meta.json")
+        folders = self.workspace.root_of(Kind.INDEXES).glob(f"{self._key(sae)}-*/meta.json")
         newest = max(folders, key=lambda file: file.stat().st_mtime, default=None)
         if newest is None:
             raise DataError(f"The SAE in {sae.path} has no index here.", "Index it first.")
@@ -74,13 +74,13 @@ class Home:
 
     def labels_file(self, sae: SaeFolder, texts: FeatureTexts) -> Path:
         """Where explanations and scores of its features are kept."""
-        return self.workspace.folder("labels", f"{self._key(sae)}-{texts.store.text_id}") / (
+        return self.workspace.folder(Kind.LABELS, f"{self._key(sae)}-{texts.store.text_id}") / (
             "labels.json"
         )
 
     def _key(self, sae: SaeFolder) -> str:
         """Of an SAE that lies elsewhere, with its content in it."""
-        if sae.path.parent == self.workspace.root / "saes":
+        if sae.path.parent == self.workspace.root_of(Kind.SAES):
             return sae.path.name
         name = re.sub(r"[^A-Za-z0-9._]+", "-", sae.path.name).strip("-.") or "sae"
         return f"{name[:60]}-{sae.digest}"

@@ -42,6 +42,7 @@ from monosemy.specs import (
     ScoringSpec,
     parse_part,
 )
+from monosemy.workspace import Kind, Workspace
 
 if TYPE_CHECKING:
     from monosemy.hosted_sae import HostedSAE
@@ -83,7 +84,8 @@ def open_index(folder: str | Path, store: str | Path | None = None) -> FeatureTe
     Raises ``DataError`` where either is missing or damaged.
     """
     reader = IndexReader(folder)
-    place = Path(store) if store else Path(folder).resolve().parents[1] / "text" / reader.text_id
+    workspace = Workspace(Path(folder).resolve().parents[1])
+    place = Path(store) if store else workspace.find(Kind.TEXT, reader.text_id)
     if not place.is_dir():
         raise DataError(
             f"The index's text is not in {place}.", "Give its folder as 'store', or index again."

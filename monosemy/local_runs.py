@@ -38,6 +38,7 @@ from monosemy.specs import (
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.references import SaeReference, references, replaced
 from monosemy.specs.run import NO_QUEUE
+from monosemy.workspace import Kind
 
 _NO_JUDGE = "Give its address, or set MONOSEMY_JUDGE_URL."
 
@@ -117,9 +118,9 @@ class LocalRuns:
         self, run: TrainRun | SweepRun, specs: Sequence[TrainRun], names: Sequence[str]
     ) -> list[SaeFolder]:
         workspace, reporter = self.home.workspace, self.home.reporter
-        folders = [workspace.folder("saes", name) for name in names]
+        folders = [workspace.folder(Kind.SAES, name) for name in names]
         if not all((folder / "cfg.json").is_file() for folder in folders):
-            checkpoints = workspace.folder("runs", self.home.name_of(run))
+            checkpoints = workspace.folder(Kind.RUNS, self.home.name_of(run))
             host = self.home.host
             stages.train_many(specs, folders, run.training, checkpoints, workspace, host, reporter)
         return [SaeFolder(folder, workspace) for folder in folders]
@@ -128,7 +129,7 @@ class LocalRuns:
         """The SAE that ``spec`` names, taken in unless it is there."""
         if spec.source.startswith("upload:"):
             raise SpecError([("source", "uploads are of a service; name the folder itself")])
-        folder = self.home.workspace.folder("saes", self.home.name_of(spec))
+        folder = self.home.workspace.folder(Kind.SAES, self.home.name_of(spec))
         if not (folder / "cfg.json").is_file():
             stages.import_sae(spec, folder, self.home.host, self.home.reporter)
         return SaeFolder(folder, self.home.workspace)

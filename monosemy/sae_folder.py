@@ -16,7 +16,7 @@ from monosemy.formats.saelens import check_plugin, load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import ImportRun, TrainRun, parse_stored_spec
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 
 if TYPE_CHECKING:
     from monosemy.hosted_sae import HostedSAE
@@ -104,7 +104,7 @@ class SaeFolder:
         if text.get("tokens_digest") is not None or not isinstance(text_id, str):
             return False
         try:
-            old = TokenStore.open(self.workspace.locate(f"text/{text_id}"))
+            old = TokenStore.open(self.workspace.find(Kind.TEXT, str(text_id)))
         except DataError:
             return False
         digest = tokens_digest(old.tokens, old.row_start, old.row_document)

@@ -42,7 +42,7 @@ from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
 from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.versions import versions
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 
 HostLoader = Callable[[ModelSpec], HostModel]
 
@@ -336,7 +336,7 @@ def activations(
     if spec.training.cache_activations:
         caches = {
             site: workspace.folder(
-                "activations", f"{store.text_id}-{re.sub(r'[^A-Za-z0-9]+', '-', site)}"
+                Kind.ACTIVATIONS, f"{store.text_id}-{re.sub(r'[^A-Za-z0-9]+', '-', site)}"
             )
             for site in sites
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,53 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(data.encode(), digest_size=8).hexdigest()
 
 
-class Workspace:
-    """The artifact root.
+class Kind(StrEnum):
+    """Kinds of artifacts; each has a folder of this name in the root."""
 
-    ``models/`` exported host models, ``text/`` token stores, ``activations/`` caches, ``saes/`` SAE
-    folders, ``indexes/`` feature indexes, ``runs/`` checkpoints.
-    """
+    MODELS = "models"
+    """Exported host models."""
+    TEXT = "text"
+    """Token stores."""
+    ACTIVATIONS = "activations"
+    """Activation caches."""
+    SAES = "saes"
+    """SAE folders."""
+    INDEXES = "indexes"
+    """Feature indexes."""
+    LABELS = "labels"
+    """Explanations and scores, where no service keeps them."""
+    RUNS = "runs"
+    """Checkpoints."""
+    UPLOADS = "uploads"
+    """SAE folders that wait for an import."""
+    TRASH = ".trash"
+    """What garbage collection has set aside to remove."""
+
+
+PRIVATE = (Kind.UPLOADS, Kind.RUNS, Kind.TRASH)
+"""Kinds that no run may name as a source."""
+
+
+class Workspace:
+    """The artifact root.  Every path of an artifact is made here."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
 
-    def folder(self, kind: str, name: str) -> Path:
-        """``root/kind/name``, created; ``DataError`` for a name that could leave the root."""
+    def root_of(self, kind: Kind) -> Path:
+        """``root/kind``, whether it is there or not."""
+        return self.root / kind
+
+    def find(self, kind: Kind, name: str) -> Path:
+        """``root/kind/name``, whether it is there or not; ``DataError`` for a name that could leave
+        the root."""
         if not _SAFE_NAME.fullmatch(name):
             raise DataError(f"'{name}' cannot name an artifact.", "Use letters, digits, . _ and -.")
-        path = self.root / kind / name
+        return self.root_of(kind) / name
+
+    def folder(self, kind: Kind, name: str) -> Path:
+        """``find``, and created."""
+        path = self.find(kind, name)
         path.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -37,7 +37,7 @@ from monosemy.specs import (
     needs_judge,
 )
 from monosemy.specs.memory import training_bytes
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
@@ -106,10 +106,10 @@ class GpuRuns(Dispatch):
         stream: TrainingSpec,
     ) -> list[dict[str, Any]]:
         """Trains on one stream and publishes: sae_id, name, metrics of each."""
-        checkpoints = self.workspace.folder("runs", str(run.id))
+        checkpoints = self.workspace.folder(Kind.RUNS, str(run.id))
         artifacts = stages.train_many(
             specs,
-            [self.workspace.folder("saes", str(sae_id)) for sae_id in ids],
+            [self.workspace.folder(Kind.SAES, str(sae_id)) for sae_id in ids],
             stream,
             checkpoints,
             self.workspace,
@@ -152,7 +152,7 @@ class GpuRuns(Dispatch):
 
     def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
         (sae_id,) = spec.sae_ids(run.id)
-        folder = self.workspace.folder("saes", str(sae_id))
+        folder = self.workspace.folder(Kind.SAES, str(sae_id))
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
@@ -208,7 +208,7 @@ class GpuRuns(Dispatch):
         sae_id, sae = self._sae(spec.sae)
 
         def folder_for(text_id: str) -> Path:
-            return self.workspace.folder("indexes", f"{sae_id}-{text_id}")
+            return self.workspace.folder(Kind.INDEXES, f"{sae_id}-{text_id}")
 
         load_host = partial(self.hosts.load, reporter=reporter)
         reader, store, _ = stages.index(spec, sae, folder_for, self.workspace, load_host, reporter)

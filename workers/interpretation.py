@@ -47,7 +47,7 @@ from monosemy.specs import (
     needs_judge,
 )
 from monosemy.specs.parts import JudgeTesting
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
 from service.database.tables import Explanation, Run, Sae
 from service.settings.settings import Settings
@@ -212,7 +212,7 @@ class Interpretation:
         folder = self.workspace.locate(sae.path)
         check_index(folder, index, sae.provenance.get("weights"), sae.name)
         reader = IndexReader(index)
-        store = TokenStore.open(self.workspace.locate(f"text/{sae.index['text_id']}"))
+        store = TokenStore.open(self.workspace.find(Kind.TEXT, str(sae.index["text_id"])))
         return sae, FeatureTexts(reader, store)
 
     def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:

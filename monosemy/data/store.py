@@ -35,7 +35,7 @@ from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import TextSpec
-from monosemy.workspace import Workspace, fingerprint
+from monosemy.workspace import Kind, Workspace, fingerprint
 
 if TYPE_CHECKING:
     from monosemy.models.host import HostModel
@@ -323,12 +323,12 @@ def prepare_text(
     (``data.fits``).
     """
     check_fits(text, host)
-    first = workspace.root / "text" / first_text_id_for(text, host)
+    first = workspace.find(Kind.TEXT, first_text_id_for(text, host))
     if (first / "store.json").is_file():
         store = _vouched(TokenStore.open(first), text, host)
         if store is not None:
             return store
-    folder = workspace.folder("text", text_id_for(text, host))
+    folder = workspace.folder(Kind.TEXT, text_id_for(text, host))
     if (folder / "store.json").is_file():
         return TokenStore.open(folder)
     return TokenStore.build(text, host, folder, reporter)

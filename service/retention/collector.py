@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy.errors import MonosemyError
+from monosemy.workspace import Kind
 from service.database.session import transaction
 from service.retention import trash
 from service.retention.artifacts import (
@@ -109,10 +110,10 @@ class _Judge:
     def __init__(self, session: Session, root: Path, rules: Rules) -> None:
         self.root, self.rules, self.now = root, rules, time.time()
         self.references: References = read_references(session)
-        runs = [each.name for each in entries(root, "runs") if is_run_id(each.name)]
+        runs = [each.name for each in entries(root, Kind.RUNS) if is_run_id(each.name)]
         self.ended = ended_runs(session, runs)
         # What a notebook indexed in the same root is nobody's row, and its text is in use.
-        foreign = [each.name for each in entries(root, "indexes") if index_of(each.name) is None]
+        foreign = [each.name for each in entries(root, Kind.INDEXES) if index_of(each.name) is None]
         self.kept_texts = frozenset(name.rpartition("-")[2] for name in foreign)
 
     def __call__(self, found: Found) -> Verdict:

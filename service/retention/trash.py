@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service.retention.artifacts import TRASH
+from monosemy.workspace import Kind
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -25,8 +25,8 @@ def discard(root: Path, parts: Sequence[str]) -> None:
     Raises ``OSError`` when it is gone, a folder on the way is a link, or it lies on another disk.
     """
     with suppress(FileExistsError):
-        (root / TRASH).mkdir(mode=0o700)
-    with _opened(root, parts[:-1]) as source, _opened(root, (TRASH,)) as trash:
+        (root / Kind.TRASH).mkdir(mode=0o700)
+    with _opened(root, parts[:-1]) as source, _opened(root, (Kind.TRASH,)) as trash:
         os.rename(
             parts[-1], f"{uuid.uuid4().hex}-{parts[-1]}"[:200], src_dir_fd=source, dst_dir_fd=trash
         )
@@ -36,18 +36,18 @@ def empty(root: Path) -> list[str]:
     """Removes what is in the trash, from an earlier run that was cut off too; what could not be."""
     failed: list[str] = []
     try:
-        with _opened(root, (TRASH,)) as trash:
+        with _opened(root, (Kind.TRASH,)) as trash:
             with os.scandir(trash) as listing:
                 names = sorted(entry.name for entry in listing)
             for name in names:
                 try:
                     _remove(name, trash)
                 except OSError as error:
-                    failed.append(f"{TRASH}/{name}: {error.strerror}")
+                    failed.append(f"{Kind.TRASH}/{name}: {error.strerror}")
     except FileNotFoundError:
         pass
     except OSError as error:
-        failed.append(f"{TRASH}: {error.strerror}")
+        failed.append(f"{Kind.TRASH}: {error.strerror}")
     return failed
 
 

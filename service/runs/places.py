@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from monosemy.specs import ModelSpec, TextSpec
+from monosemy.workspace import PRIVATE, Kind
 from service.settings import READABLE, Settings
 
 PACKAGED = (ModelSpec().name, TextSpec().source)
@@ -20,7 +21,7 @@ PACKAGED = (ModelSpec().name, TextSpec().source)
 _PATHS = ("/", "./", "../", "~")
 FILES = (".gguf", ".txt", ".jsonl", ".jsonl.gz", ".parquet")
 """Endings by which a name is a file."""
-EXPORTED = "models"
+EXPORTED = Kind.MODELS
 """Kind of artifact that is a model: GGUF files, exported once."""
 _MOST_ENTRIES = 10_000
 
@@ -62,7 +63,7 @@ def artifact_refused(settings: Settings, folder: str) -> str | None:
         return "this path cannot be followed"
     if not place.is_relative_to(root.resolve()):
         return "it lies outside the artifact root"
-    if any(place.is_relative_to((root / name).resolve()) for name in ("uploads", "runs", ".trash")):
+    if any(place.is_relative_to((root / name).resolve()) for name in PRIVATE):
         return "what was uploaded, or is a run's own, is never read as anything else"
     return None
 
@@ -100,7 +101,7 @@ _ELSEWHERE = "this server does not let runs read there: its operator can, with M
 def _own(settings: Settings, sae: bool) -> list[Path]:
     """The home, and the artifacts, of which SAEs may be imported."""
     home, artifacts = settings.home.expanduser(), settings.artifacts.expanduser()
-    own = [artifacts] if not sae else [artifacts / name for name in ("uploads", "runs", ".trash")]
+    own = [artifacts] if not sae else [artifacts / name for name in PRIVATE]
     return [*own, *(home / name for name in ("logs", "postgres", "valkey", "stack.json"))]
 
 

@@ -30,7 +30,7 @@ from monosemy.formats.archive import (
 )
 from monosemy.specs.references import strings
 from monosemy.specs.run_states import ACTIVE
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.tables import Run, Upload
 
 PREFIX = "upload:"
@@ -283,6 +283,6 @@ def _wanted(session: Session) -> set[str]:
 
 
 def _root(workspace: Workspace) -> Path:
-    root = workspace.root / "uploads"
+    root = workspace.root_of(Kind.UPLOADS)
     root.mkdir(parents=True, exist_ok=True)
     return root

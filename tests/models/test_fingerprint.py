@@ -18,7 +18,7 @@ from monosemy.models import resolve
 from monosemy.models.fingerprint import changed_parts, model_stamp, sampled_fingerprint
 from monosemy.models.host import HostModel
 from monosemy.specs import ModelSpec
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from tests.support.tiny_models import tiny_model
 
 
@@ -202,11 +202,11 @@ def test_gguf_files_that_differ_in_the_middle_have_exports_of_their_own(tmp_path
 def test_an_export_of_earlier_days_is_taken_over_unless_the_file_is_newer(tmp_path: Path) -> None:
     file, workspace = tmp_path / "a.gguf", Workspace(tmp_path / "home")
     file.write_bytes(b"GGUF nothing")
-    old = workspace.folder("models", resolve._first_slug(file))
+    old = workspace.folder(Kind.MODELS, resolve._first_slug(file))
     (old / "config.json").write_text("{}")
     assert resolve.export_gguf(file, workspace).name == resolve._slug(file)
     assert not old.exists()
-    again = workspace.folder("models", resolve._first_slug(file))
+    again = workspace.folder(Kind.MODELS, resolve._first_slug(file))
     shutil.rmtree(workspace.root / "models" / resolve._slug(file))
     (again / "config.json").write_text("{}")
     file.write_bytes(b"GGUF nothing")

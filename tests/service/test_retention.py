@@ -16,11 +16,11 @@ from sqlalchemy import Engine, select, text
 from typer.testing import CliRunner
 
 from monosemy.errors import MonosemyError
+from monosemy.workspace import Kind
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Context, Document, Run, RunEvent, Sae
 from service.retention import collector
-from service.retention.artifacts import TRASH
 from service.retention.collector import Collection, collect
 from service.retention.rules import Rules
 from tests.support.library_rows import Library, add_library
@@ -94,7 +94,7 @@ def add_run(engine: Engine, state: str, days: float = 0.0, **columns: object) ->
 def gone(root: Path, done: Collection) -> set[str]:
     paths = {each.found.path for each in done.garbage}
     assert not any((root / path).exists() for path in paths)
-    assert not any((root / TRASH).iterdir())
+    assert not any((root / Kind.TRASH).iterdir())
     return paths
 
 
@@ -130,7 +130,7 @@ def test_garbage_goes_and_what_is_needed_stays(engine: Engine, root: Path) -> No
     seen = collect(engine, root, RULES)
     assert {each.found.path for each in seen.garbage} == garbage
     assert all((root / path).exists() for path in garbage | needed)
-    assert not (root / TRASH).exists()
+    assert not (root / Kind.TRASH).exists()
     kinds = seen.by_kind()
     assert {kind: number for kind, (number, _) in kinds.items()} == {
         "saes": 1,
@@ -318,15 +318,15 @@ def test_collectors_at_once(engine: Engine, root: Path) -> None:
     removed = [each.found.path for part in done for each in part.garbage]
     assert len(removed) == len(set(removed)) and set(removed) == planted
     assert list((root / "saes").iterdir()) == []
-    assert list((root / TRASH).iterdir()) == []
+    assert list((root / Kind.TRASH).iterdir()) == []
 
 
 def test_what_an_interrupted_collector_left_is_removed(engine: Engine, root: Path) -> None:
-    plant(root, f"{TRASH}/half-removed", days=0)
+    plant(root, f"{Kind.TRASH}/half-removed", days=0)
     collect(engine, root, RULES)
-    assert (root / TRASH / "half-removed").exists()
+    assert (root / Kind.TRASH / "half-removed").exists()
     collect(engine, root, RULES, delete=True)
-    assert list((root / TRASH).iterdir()) == []
+    assert list((root / Kind.TRASH).iterdir()) == []
 
 
 def test_caches_nobody_reads_go_when_asked(engine: Engine, root: Path) -> None:

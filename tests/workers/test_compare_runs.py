@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import func, select
 
 from monosemy.sae_stamp import record_stamp
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
@@ -44,7 +44,7 @@ def execute(trained: Trained, spec: dict[str, Any], key: uuid.UUID | None = None
 def copy(trained: Trained) -> Sae:
     """The trained SAE with its features in another order, noise on its decoder, indexed."""
     workspace = Workspace(trained.settings.artifacts)
-    folder = workspace.folder("saes", "copy")
+    folder = workspace.folder(Kind.SAES, "copy")
     shutil.copytree(workspace.locate(trained.sae.path), folder, dirs_exist_ok=True)
     file = folder / "sae_weights.safetensors"
     weights = load_file(file)

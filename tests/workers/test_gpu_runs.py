@@ -20,7 +20,7 @@ from monosemy.formats.sparsify import save_sparsify
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Context, Document, Feature, Model, Run, Sae
@@ -63,7 +63,7 @@ def test_the_sae_is_published_with_all_that_made_it(trained: Trained) -> None:
     assert provenance["versions"]["torch"]
     assert provenance["metrics"]["fvu"] == sae.metrics["fvu"]
     assert sae.provenance["model"]["fingerprint"] == provenance["model"]["fingerprint"]
-    left = [path.name for path in workspace.folder("runs", str(train.id)).iterdir()]
+    left = [path.name for path in workspace.folder(Kind.RUNS, str(train.id)).iterdir()]
     assert left == ["metrics.jsonl"]  # checkpoints are gone once there is an SAE
 
 
@@ -75,7 +75,7 @@ def test_a_run_on_two_devices_is_a_run_like_any_other(
     done = run_again(trained, {**tiny_spec, "name": "by two", "training": training})
     assert done.state == "succeeded" and done.result is not None, done.error
     assert done.result["metrics"]["devices"] == 2 and done.result["name"] == "by two"
-    folder = Workspace(trained.settings.artifacts).folder("runs", str(done.id))
+    folder = Workspace(trained.settings.artifacts).folder(Kind.RUNS, str(done.id))
     assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
 
 
