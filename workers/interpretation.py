@@ -130,7 +130,8 @@ class Interpretation:
                     await shared.lead()
                 except BudgetSpent as spent:
                     stopped = str(spent)
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, Stopped):
+                    # Cancelled from without, or stopped by a check of its own: whichever is first.
                     await _withdraw_if_cancelled(tools, reporter)
                     raise
                 finally:

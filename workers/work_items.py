@@ -175,16 +175,20 @@ def claim(
         .where(WorkItem.run_id == run_id, lost, WorkItem.attempts >= ATTEMPTS)
         .values(state="failed", error=f"its worker was lost {ATTEMPTS} times", lease_owner=None)
     )
+    # A CTE, since a subquery may be run once for each row of a join: each time it skips what it
+    # has locked before and finds ``count`` more.
     chosen = (
         select(WorkItem.feature)
         .where(WorkItem.run_id == run_id, (WorkItem.state == "todo") | lost)
         .order_by(WorkItem.feature)
         .limit(count)
         .with_for_update(skip_locked=True)
+        .cte("chosen")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
     rows = session.execute(
         update(WorkItem)
-        .where(WorkItem.run_id == run_id, WorkItem.feature.in_(chosen))
+        .where(WorkItem.run_id == run_id, WorkItem.feature.in_(select(chosen.c.feature)))
         .values(
             state="leased",
             attempts=WorkItem.attempts + 1,

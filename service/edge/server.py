@@ -80,6 +80,8 @@ def configured(app: Any, **options: Any) -> uvicorn.Config:
         "log_config": None,
         # A listener to a run's events would hold the server open for as long as the run takes.
         "timeout_graceful_shutdown": 5,
+        # Longer than clients keep connections (httpx 5 s): whoever lets go first meets no request.
+        "timeout_keep_alive": 30,
     }
     return uvicorn.Config(app, **{**defaults, **options})
 

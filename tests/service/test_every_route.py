@@ -295,7 +295,8 @@ def rush_all(asked: Settings, world: World, groups: list[list[Address]]) -> None
         assert {answer.status_code for answer in failed} <= {503}, [each.text for each in failed]
 
     async def run(address: str) -> None:
-        limits = httpx.Limits(max_connections=AT_ONCE + 10)
+        # No connection is kept so long that the server closes it while it is taken again.
+        limits = httpx.Limits(max_connections=AT_ONCE + 10, keepalive_expiry=1.0)
         async with httpx.AsyncClient(
             base_url=address, headers=headers, limits=limits, timeout=60, trust_env=False
         ) as client:

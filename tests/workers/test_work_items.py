@@ -62,6 +62,18 @@ def test_nobody_gets_what_another_has(act: Any, run_id: uuid.UUID) -> None:
     assert (counts.open, counts.ended) == (8, 2)
 
 
+@pytest.mark.parametrize("planner", ["hashjoin", "mergejoin", "nestloop", "material"])
+def test_a_claim_takes_no_more_than_asked_for_by_any_plan(
+    clean_engine: Engine, run_id: uuid.UUID, planner: str
+) -> None:
+    """A nested loop may run a subquery of locked rows anew for each row, to find others each time."""
+    with transaction(clean_engine) as session:
+        for kind in {"hashjoin", "mergejoin", "nestloop", "material", "hashagg", "sort"}:
+            if kind != planner:
+                session.execute(text(f"SET LOCAL enable_{kind} = off"))
+        assert features(work_items.claim(session, run_id, "a", 2, 60.0)) == [0, 1]
+
+
 def test_a_lost_lease_is_fenced_off(act: Any, clean_engine: Engine, run_id: uuid.UUID) -> None:
     act(work_items.claim, run_id, "slow", 1, 60.0)
     expire(clean_engine, "slow")
