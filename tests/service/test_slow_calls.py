@@ -38,7 +38,7 @@ PATIENCE = 60.0
 """Far beyond what an answer takes: only what never comes fails."""
 
 TOKENS = {"tokens": [{"id": 2, "text": " king"}], "bos": None}
-ACTIVATIONS = {**TOKENS, "saes": [{"features": [[[7, 3.5]]], "chosen": None}]}
+ACTIVATIONS = {"tokens": TOKENS["tokens"], "saes": [{"features": [[[7, 3.5]]], "chosen": None}]}
 CONTRAST = {
     **{"positive": [], "negative": []},
     **{"tokens": 2, "relabellings": 2, "exact": True},
@@ -66,7 +66,7 @@ class Gate:
         path = request.url.path
         if path == "/steer":
             events = [
-                {"event": "prompt", "text": "x"},
+                {"event": "prompt", "text": "x", "tokens": 1},
                 {"event": "end", "steered": "length"},
             ]
             return httpx.Response(200, text="".join(f"{json.dumps(each)}\n" for each in events))

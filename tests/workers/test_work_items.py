@@ -66,7 +66,7 @@ def test_nobody_gets_what_another_has(act: Any, run_id: uuid.UUID) -> None:
 def test_a_claim_takes_no_more_than_asked_for_by_any_plan(
     clean_engine: Engine, run_id: uuid.UUID, planner: str
 ) -> None:
-    """A nested loop may run a subquery of locked rows anew for each row, to find others each time."""
+    """A nested loop may run a subquery of locked rows for each row, and lock others each time."""
     with transaction(clean_engine) as session:
         for kind in {"hashjoin", "mergejoin", "nestloop", "material", "hashagg", "sort"}:
             if kind != planner:
