@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Annotated, Any, cast, get_args
@@ -9,12 +10,10 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from monosemy.models.sites import KINDS
 from monosemy.specs.references import Plain, Tokens
 
-SITE_PATTERN = (
-    r"^blocks\.\d+\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_attn_out|hook_mlp_out"
-    r"|attn\.hook_z|mlp\.hook_post)$"
-)
+SITE_PATTERN = rf"^blocks\.\d+\.({'|'.join(re.escape(kind) for kind in KINDS)})$"
 
 Site = Annotated[str, Plain(), Field(pattern=SITE_PATTERN, max_length=80)]
 
