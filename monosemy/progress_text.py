@@ -18,6 +18,9 @@ LEAST_COLUMNS = 60
 _FIRST_SECONDS, _LONGEST_SECONDS, _SHARE = 5.0, 60.0, 0.05
 """Between two lines of a stage: at first, at most, and as a share of the time since it began."""
 
+_UNMOVED_SECONDS = 20.0
+"""The least between two lines of a stage that has not begun to count: it fills a buffer."""
+
 
 def shows_bars(console: Console) -> bool:
     """Whether bars can be drawn on ``console``: a terminal of known and sufficient width."""
@@ -32,9 +35,11 @@ def shows_bars(console: Console) -> bool:
     return console.width >= LEAST_COLUMNS
 
 
-def is_due(since_last: float, since_begin: float) -> bool:
-    """Whether a stage that began ``since_begin`` seconds ago gets another line."""
-    pause = min(max(_FIRST_SECONDS, _SHARE * since_begin), _LONGEST_SECONDS)
+def is_due(since_last: float, since_begin: float, done: int = 1) -> bool:
+    """Whether a stage that began ``since_begin`` seconds ago gets another line; one that has
+    ``done`` nothing yet gets few."""
+    first = _FIRST_SECONDS if done else _UNMOVED_SECONDS
+    pause = min(max(first, _SHARE * since_begin), _LONGEST_SECONDS)
     return since_last >= pause
 
 

@@ -30,7 +30,7 @@ from monosemy.specs.parts import (
 )
 from monosemy.specs.references import ExplanationReference, SaeReference, Source
 from monosemy.specs.registry import Need
-from monosemy.specs.run import INTERP, NO_QUEUE, RunSpec, Step, in_order, register_kind
+from monosemy.specs.run import INTERP, NO_QUEUE, RunSpec, Step, register_kind
 from monosemy.specs.scorers import DetectionScoring, ScoringSpec
 
 Rate = Annotated[float, Field(gt=0, le=LARGE)]
@@ -315,18 +315,23 @@ class PipelineRun(_Training):
     """One score run each, or a single one; None leaves scoring out.  It needs explanations."""
 
     def steps(self) -> list[Step]:
-        """Each waits for the one before."""
+        """The index first, so that features are served as soon as there are any; then host model
+        (evaluation) and judge (explanations, scores) work side by side."""
         shared = {name: getattr(self, name) for name in _Training.model_fields}
-        specs: list[RunSpec] = [TrainRun(**shared)]
+        steps = [
+            Step(TrainRun(**shared)),
+            Step(IndexRun(sae=PENDING_SAE, indexing=self.indexing), after=0),
+        ]
         if self.evaluation is not None:
-            specs.append(EvaluateRun(sae=PENDING_SAE, evaluation=self.evaluation))
-        specs.append(IndexRun(sae=PENDING_SAE, indexing=self.indexing))
+            steps.append(Step(EvaluateRun(sae=PENDING_SAE, evaluation=self.evaluation), after=1))
         if self.explanation is not None:
-            specs.append(ExplainRun(sae=PENDING_SAE, explanation=self.explanation))
-            specs += [ScoreRun(sae=PENDING_SAE, scoring=each) for each in self.scoring or []]
-        return in_order(specs)
+            explained = len(steps)
+            steps.append(Step(ExplainRun(sae=PENDING_SAE, explanation=self.explanation), after=1))
+            for each in self.scoring or []:
+                steps.append(Step(ScoreRun(sae=PENDING_SAE, scoring=each), after=explained))
+        return steps
 
 
 def pipeline_children(spec: PipelineRun) -> list[RunSpec]:
-    """The runs a pipeline consists of, in the order in which each depends on the one before."""
+    """The runs a pipeline consists of, those that others wait for before them."""
     return [step.spec for step in spec.steps()]

@@ -218,6 +218,7 @@ class TrainingLoop:
         usual, self.stream.on_read = self.stream.on_read, show
         self.stream.fill()
         self.stream.on_read = usual
+        stage.progress.metrics.pop("buffer_filled", None)  # no news from here on
         for sae in self.saes:
             sae.start(self.stream.buffer)
 

@@ -9,50 +9,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from monosemy.specs import (
-    EvaluationSpec,
-    ExplanationSpec,
-    FeatureSelection,
-    JudgeSpec,
-    PipelineRun,
-    ScoringSpec,
-    TextSpec,
-    TopKSpec,
-    TrainingSpec,
-)
-from monosemy.specs.run_states import RETRYABLE
+from monosemy.progress_text import clock
+from monosemy.specs import PipelineRun
+from monosemy.specs.run_states import ENDED, RETRYABLE
 from service.cli.client import Client
-from service.cli.demo_report import report
+from service.cli.demo_report import report, show_first_features
+from service.cli.demo_size import SMALL, Measuring, full, same_demo
 from service.cli.output import readable_errors
 from service.cli.stack_commands import Port, sigterm_as_interrupt, stack_settings
-from service.cli.watch import watch_run
-
-FULL = PipelineRun(
-    name="demo",
-    explanation=ExplanationSpec(features=FeatureSelection(count=12)),
-    # By the sentence embedder, by what the host model writes, and by the judge if its test shows
-    # that it can tell texts apart.
-    scoring=[
-        ScoringSpec(scorer="embedding"),
-        ScoringSpec(scorer="intervention", positives=5),
-        ScoringSpec(judge=JudgeSpec(test="require")),
-    ],
-)
-
-# The same path at a size for continuous integration.
-SMALL = PipelineRun(
-    name="demo-small",
-    text=TextSpec(max_tokens=200_000),
-    sae=TopKSpec(d_sae=1024, dead_after_tokens=50_000),
-    training=TrainingSpec(tokens=200_000, buffer_tokens=16_384),
-    evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
-    explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),
-    scoring=[
-        ScoringSpec(scorer="embedding", positives=5, negatives=5),
-        ScoringSpec(scorer="intervention", positives=4),
-        ScoringSpec(positives=5, negatives=5, judge=JudgeSpec(test="require")),
-    ],
-)
+from service.cli.watch import Event, watch_run
 
 
 @readable_errors
@@ -67,7 +32,9 @@ def demo(
     """Train, index, explain and serve on a real model: one run through the public API.
 
     Starts the embedded stack, submits a pipeline run (or shows the one that an earlier demo
-    finished), and keeps serving until Ctrl-C.
+    finished), and keeps serving until Ctrl-C.  How much is trained and explained goes by what the
+    machine measures.  The features can be looked at as soon as they are indexed; evaluation and
+    judge go on meanwhile.
 
     Example: monosemy demo --exit
     """
@@ -82,17 +49,25 @@ def demo(
 
     console.rule("[bold]monosemy demo")
     console.print(f"Everything is kept in {settings.home}\n", highlight=False, soft_wrap=True)
-    with sigterm_as_interrupt(), Stack(settings, on_event=tell) as stack:
+    with (
+        sigterm_as_interrupt(),
+        Measuring() as measuring,
+        Stack(settings, on_event=tell) as stack,
+    ):
+        url = stack.addresses.url
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        client = Client(stack.addresses.url, key, patience=0)
+        client = Client(url, key, patience=0)
         try:
-            run = run_pipeline(client, SMALL if small else FULL, console)
+            run = _pipeline(client, None if small else measuring, console)
+            if run["state"] not in ENDED:
+                shown = FirstFeatures(client, run["id"], console, url, started)
+                run = watch_run(client, run["id"], console, on_event=shown)
             if run["state"] != "succeeded":
                 console.print(f"[red]The run {run['state']}:[/] {run['error']}", highlight=False)
                 raise typer.Exit(1)
             local_judge = stack.judge and settings.judge_url is None
-            url = None if exit_when_done else stack.addresses.url
-            report(client, run, console, url, local_judge)
+            report(client, run, console, None if exit_when_done else url, local_judge)
+            console.print(f"All is done after {_clock(started)}.", highlight=False)
             if not exit_when_done:
                 console.print("\nServing until [bold]Ctrl-C[/]; the data stays.")
                 stack.wait()
@@ -103,29 +78,58 @@ def demo(
     console.print("Stopped.")
 
 
-def run_pipeline(client: Client, spec: PipelineRun, console: Console) -> dict[str, Any]:
-    """The finished run of ``spec``: an earlier one, one under way, or a new one."""
-    found = earlier_run(client, spec)
-    if found is None:
-        found = client.post("/runs", spec.model_dump(mode="json"))
-        console.print(f"\nSubmitted run {found['id']} (POST /api/v1/runs)\n", highlight=False)
-    elif found["state"] == "succeeded":
-        console.print(f"\nAn earlier demo did this already: run {found['id']}", highlight=False)
-        return client.get(f"/runs/{found['id']}")
-    elif found["state"] in RETRYABLE:
-        found = client.post(f"/runs/{found['id']}/retry", None)
-        console.print(f"\nTaking run {found['id']} up again\n", highlight=False)
+class FirstFeatures:
+    """Shows what there is to see at the end of the index, while evaluation and judge go on."""
+
+    def __init__(
+        self, client: Client, run_id: str, console: Console, url: str, started: float
+    ) -> None:
+        self._client, self._run_id = client, run_id
+        self._console, self._url, self._started = console, url, started
+
+    def __call__(self, kind: str, event: Event) -> None:
+        if kind != "index" or event["data"].get("state") != "succeeded":
+            return
+        run = self._client.get(f"/runs/{self._run_id}")
+        sae = self._client.get(f"/saes/{run['result']['sae_id']}")
+        self._console.print(
+            f"\n[bold green]The features are served, {_clock(self._started)} after the start[/]; "
+            "evaluation, explanations and scores follow."
+        )
+        show_first_features(self._client, sae, self._console, self._url)
+
+
+def _clock(started: float) -> str:
+    return f"{clock(time.monotonic() - started)} min"
+
+
+def _pipeline(client: Client, measuring: Measuring | None, console: Console) -> dict[str, Any]:
+    """The demo's run: an earlier one, one under way, or a new one; the small one without a
+    ``measuring``."""
+    run = earlier_run(client, SMALL if measuring is None else full(None))
+    if run is None:
+        size = None if measuring is None else measuring.size()
+        if size is not None:
+            console.print(f"\n{size.sentence()}", highlight=False)
+        spec = SMALL if measuring is None else full(size)
+        run = client.post("/runs", spec.model_dump(mode="json"))
+        console.print(f"\nSubmitted run {run['id']} (POST /api/v1/runs)\n", highlight=False)
+    elif run["state"] == "succeeded":
+        console.print(f"\nAn earlier demo did this already: run {run['id']}", highlight=False)
+    elif run["state"] in RETRYABLE:
+        run = client.post(f"/runs/{run['id']}/retry", None)
+        console.print(f"\nTaking run {run['id']} up again\n", highlight=False)
     else:
-        console.print(f"\nRun {found['id']} is under way\n", highlight=False)
-    return watch_run(client, found["id"], console)
+        console.print(f"\nRun {run['id']} is under way\n", highlight=False)
+    return run
 
 
 def earlier_run(client: Client, spec: PipelineRun) -> dict[str, Any] | None:
-    """The newest pipeline run with just this spec."""
+    """The newest pipeline run with this spec, of whatever size."""
     wanted = spec.model_dump(mode="json")
     listed = client.get("/runs", kind="pipeline", limit=100)
     for item in listed["items"]:
-        run = client.get(f"/runs/{item['id']}")
-        if run["spec"] == wanted:
+        run: dict[str, Any] = client.get(f"/runs/{item['id']}")
+        if same_demo(run["spec"], wanted):
             return run
     return None

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from service.cli.client import Client
 from service.cli.feature_text import example_text, score_text
+from service.cli.runs import say_what_failed
 
 SHOWN_FEATURES = 3
 _SPEAKING = ("token ", "tokens ", "word ", "words ", "numbers", "capitalised", "after ")
@@ -25,6 +26,13 @@ and in another terminal
   monosemy score {name}"""
 
 
+def show_first_features(client: Client, sae: dict[str, Any], console: Console, url: str) -> None:
+    """Prints what there is as soon as the index is: labels from evidence, and where to look."""
+    _by_evidence(client, sae, console)
+    _next_steps(console, url, sae["name"])
+    console.print()
+
+
 def report(
     client: Client, run: dict[str, Any], console: Console, url: str | None, local_judge: bool
 ) -> None:
@@ -36,6 +44,8 @@ def report(
     if run["result"].get("scores"):
         console.print(_scores(run))
     console.print(_minutes(run))
+    for child in run["children"]:
+        say_what_failed(child)
     _by_evidence(client, sae, console)
     _features(client, run, sae, console)
     _judge(run, console)
@@ -46,10 +56,10 @@ def report(
 
 
 def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
-    """The SAE's figures beside those of its frozen-random-decoder twin."""
+    """The SAE's figures beside those of the frozen-decoder baseline."""
     metrics, result = sae["metrics"], run["result"]
     held = metrics.get("evaluation") or {}
-    twin = held.get("baseline") or {}
+    baseline = held.get("baseline") or {}
     table = Table(title=f"{sae['name']}  at {sae['site']}", title_justify="left")
     table.add_column("figure")
     table.add_column("SAE", justify="right")
@@ -64,9 +74,10 @@ def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
         ("CE recovered, mean ablation", "ce_recovered_mean", ".1%"),
     ]
     for title, key, how in rows:
-        table.add_row(title, _number(held.get(key), how), _number(twin.get(key), how))
-    dead, twin_dead = metrics["dead_share"], (metrics.get("baseline") or {}).get("dead_share")
-    table.add_row("dead latents", _number(dead, ".1%"), _number(twin_dead, ".1%"))
+        table.add_row(title, _number(held.get(key), how), _number(baseline.get(key), how))
+    dead = metrics["dead_share"]
+    baseline_dead = (metrics.get("baseline") or {}).get("dead_share")
+    table.add_row("dead latents", _number(dead, ".1%"), _number(baseline_dead, ".1%"))
     index = result["index"]["index"]
     table.add_row("features indexed", f"{index['features']:,} ({index['alive']:,} fire)", "")
     table.add_row("tokens indexed", f"{index['tokens']:,}", "")
@@ -145,8 +156,8 @@ def _features(client: Client, run: dict[str, Any], sae: dict[str, Any], console:
         limit=SHOWN_FEATURES,
     )
     if len(listed["items"]) < SHOWN_FEATURES:
-        found = len(listed["items"])
-        console.print(f"The judge gave a usable explanation of only {found} sampled features.")
+        count = len(listed["items"])
+        console.print(f"The judge gave a usable explanation of only {count} sampled features.")
     for item in listed["items"]:
         page = client.get(f"/saes/{sae['id']}/features/{item['index']}")
         console.print(_feature(page))
@@ -170,9 +181,10 @@ def _feature(page: dict[str, Any]) -> Panel:
         f"[bold]heading[/]   {escape(page['heading']['text'])}",
         f"[bold]evidence[/]  {escape(page['label'])}   fires on {page['density']:.2%} of tokens",
     ]
-    for said in page["explanations"][:1]:
-        lines.append(f"[bold]LLM[/]       {escape(said['label'])}: {escape(said['text'])}")
-        for score in said["scores"]:
+    for explanation in page["explanations"][:1]:
+        label, text = escape(explanation["label"]), escape(explanation["text"])
+        lines.append(f"[bold]LLM[/]       {label}: {text}")
+        for score in explanation["scores"]:
             lines.append(f"[bold]score[/]     {score_text(score)}")
     promoted = ", ".join(repr(effect["text"]) for effect in page["evidence"]["promoted"][:5])
     lines.append(f"[bold]promotes[/]  {escape(promoted)}")

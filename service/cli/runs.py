@@ -227,10 +227,10 @@ def follow(client: Client, run_id: str, as_json: bool) -> None:
     if not as_json:
         out.print(f"The run {run['state']}.", highlight=False)
         for each in (run, *run["children"]):
-            _say_what_failed(each)
+            say_what_failed(each)
 
 
-def _say_what_failed(run: dict[str, Any]) -> None:
+def say_what_failed(run: dict[str, Any]) -> None:
     """Names the features that a run which succeeded otherwise could not do."""
     result = run["result"] or {}
     if not result.get("failed"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -16,14 +16,22 @@ from monosemy.specs.run_states import ENDED
 from service.cli.client import Client, segment
 from service.cli.output import plain, print_json_line, printable, say
 
+Event = dict[str, Any]
+"""As the stream of events has it: run_id, type, data."""
+
 
 def watch_run(
-    client: Client, run_id: str, console: Console, as_json: bool = False
+    client: Client,
+    run_id: str,
+    console: Console,
+    as_json: bool = False,
+    on_event: Callable[[str, Event], None] | None = None,
 ) -> dict[str, Any]:
     """Shows a run and its steps until it has ended; returns it.
 
-    A lost connection is taken up after the last event that was seen.  Raises ``ApiError``, also
-    when the service stays away for two minutes; the run itself goes on.
+    ``on_event`` is told the kind of the step and the event, once that is shown.  A lost connection
+    is taken up after the last event that was seen.  Raises ``ApiError``, also when the service
+    stays away for two minutes; the run itself goes on.
     """
     path = f"/runs/{segment(run_id)}"
     run: dict[str, Any] = client.get(path)
@@ -33,7 +41,10 @@ def watch_run(
     view = _choose_view(console, as_json)
     with view:
         for event in events(client, run_id):
-            view.show(kinds.get(event["run_id"], "run"), event)
+            kind = kinds.get(event["run_id"], "run")
+            view.show(kind, event)
+            if on_event is not None:
+                on_event(kind, event)
     ended: dict[str, Any] = client.get(path)
     return ended
 
@@ -45,7 +56,14 @@ def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
 
 
 def _title(kind: str, data: dict[str, Any]) -> str:
-    return f"{kind:<9}{data['stage']:<12}"
+    """Of a bar, in columns; the stage is left out where it is called as its step."""
+    stage = "" if data["stage"] == kind else data["stage"]
+    return f"{kind:<9}{stage:<12}"
+
+
+def _name(kind: str, data: dict[str, Any]) -> str:
+    """The same for a line."""
+    return kind if data["stage"] == kind else f"{kind} {data['stage']}"
 
 
 class _View(Protocol):
@@ -124,10 +142,10 @@ class _PlainView:
             key, ended = (event["run_id"], data["stage"]), event["type"] == "stage"
             last = self._shown.get(key)
             elapsed = data.get("elapsed_seconds", 0.0)
-            if not ended and last is not None and not is_due(now - last, elapsed):
+            if not ended and last is not None and not is_due(now - last, elapsed, data["done"]):
                 return
             self._shown[key] = now
-            line: str | None = f"{kind} {data['stage']}: {describe(data, ended)}"
+            line: str | None = f"{_name(kind, data)}: {describe(data, ended)}"
         else:
             line = _line(kind, event)
         if line is not None:

@@ -40,6 +40,11 @@ _PLAIN_BEGINNINGS = ("LC_", "LD_LIBRARY_", "DYLD_", "OMP_", "MALLOC_", "GGML_")
 _HUB_TOKENS = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN"})
 
 
+QUIET_WAITS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""A thread that waits for the others of its operator gives its core away.  One that spins takes it
+from those it waits for as soon as anybody else uses the machine (docs/performance.md)."""
+
+
 def bare_environment() -> dict[str, str]:
     """For programs that are not ours: where things are and which language, no setting."""
     return {
@@ -71,6 +76,8 @@ def environment_of(kind: Kind, values: Mapping[str, Any]) -> dict[str, str]:
             if name.startswith("MONOSEMY_")
             and name.removeprefix("MONOSEMY_").lower() not in Settings.model_fields
         }
+    if not any(name in environment for name in QUIET_WAITS):
+        environment |= QUIET_WAITS
     environment |= {"PYTHONUNBUFFERED": "1", STACK_PART: kind}
     for name in NEEDS[kind]:
         value = values.get(name)

@@ -108,8 +108,8 @@ def test_a_log_gets_a_line_now_and_then_and_one_for_each_finished_stage() -> Non
     assert ended["state"] == "succeeded"
     assert file.getvalue().splitlines() == [
         "train running",
-        "train train: 10/100 tokens  10 tokens/s  0:09 left  fvu 0.5",
-        "train train: 100/100 tokens  10 tokens/s  in 0:10  fvu 0.5",
+        "train: 10/100 tokens  10 tokens/s  0:09 left  fvu 0.5",
+        "train: 100/100 tokens  10 tokens/s  in 0:10  fvu 0.5",
         "train count [x]: 7 tokens  10 tokens/s  fvu 0.5",
         "train count [x]: 9 tokens  10 tokens/s  in 0:01  fvu 0.5",
         "train: a :smile: and [/b]\ufffd[31m",

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 TRAIN = {"kind": "train"}
 PIPELINE = {"kind": "pipeline", "name": "made"}
-KINDS = ["train", "evaluate", "index", "explain", "score"]
+KINDS = ["train", "index", "evaluate", "explain", "score"]
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +204,6 @@ def test_a_pipeline_goes_step_by_step(engine: Engine) -> None:
     woken = []
     for done, kind in enumerate(KINDS):
         queue = "gpu" if kind in ("train", "evaluate", "index") else "interp"
-        assert acts.claim(engine, {"gpu": "interp", "interp": "gpu"}[queue]) is None
         run = acts.claim(engine, queue)
         assert run is not None and acts.load(engine, run).kind == kind
         assert acts.claim(engine, queue) is None  # the next one waits for this one
@@ -214,7 +213,7 @@ def test_a_pipeline_goes_step_by_step(engine: Engine) -> None:
         assert pipeline.progress["total"] == 5
         result = {"sae_id": "abc"} if kind == "train" else {"figure": kind}
         woken.append(acts.succeed(engine, run, **result))
-    assert woken == [{"gpu"}, {"gpu"}, {"interp"}, {"interp"}, set()]
+    assert woken == [{"gpu"}, {"gpu", "interp"}, set(), {"interp"}, set()]
     pipeline = acts.load(engine, parent)
     assert pipeline.state == "succeeded" and pipeline.finished_at is not None
     assert pipeline.result is not None and pipeline.result["sae_id"] == "abc"
@@ -236,23 +235,36 @@ def test_a_trained_sae_takes_the_place_held_for_it(engine: Engine) -> None:
 def test_a_failed_step_ends_the_pipeline_and_a_retry_goes_on_from_there(engine: Engine) -> None:
     parent = acts.submit(engine, PIPELINE)
     acts.succeed(engine, acts.claim(engine), sae_id="abc")
-    acts.succeed(engine, acts.claim(engine))
     acts.fail(engine, acts.claim(engine), error="the disk is full")
-    assert states(engine, parent) == ["succeeded", "succeeded", "failed", "cancelled", "cancelled"]
+    assert states(engine, parent) == ["succeeded", "failed", *["cancelled"] * 3]
     assert "index step failed" in str(acts.children(engine, parent)[3].error)
     pipeline = acts.load(engine, parent)
     assert (pipeline.state, pipeline.error) == ("failed", "index: the disk is full")
     assert pipeline.result is not None and pipeline.result["sae_id"] == "abc"
 
     acts.retry(engine, parent)
-    assert states(engine, parent) == ["succeeded", "succeeded", "queued", "queued", "queued"]
+    assert states(engine, parent) == ["succeeded", *["queued"] * 4]
     assert acts.load(engine, parent).error is None
     run = acts.claim(engine)
     assert acts.load(engine, run).kind == "index"
     acts.succeed(engine, run)
-    for _ in range(2):
-        acts.succeed(engine, acts.claim(engine, "interp"))
+    for queue in ("gpu", "interp", "interp"):
+        acts.succeed(engine, acts.claim(engine, queue))
     assert acts.load(engine, parent).state == "succeeded"
+
+
+def test_host_model_and_judge_work_side_by_side(engine: Engine) -> None:
+    parent = acts.submit(engine, PIPELINE)
+    for _ in range(2):
+        acts.succeed(engine, acts.claim(engine), sae_id="abc")
+    evaluate, explain = acts.claim(engine), acts.claim(engine, "interp")
+    assert states(engine, parent) == ["succeeded", "succeeded", "running", "running", "queued"]
+    # A failure takes along what waits for it, and nothing else.
+    acts.fail(engine, explain, error="no judge")
+    assert states(engine, parent)[2:] == ["running", "failed", "cancelled"]
+    assert acts.load(engine, parent).state == "running"
+    acts.succeed(engine, evaluate)
+    assert acts.load(engine, parent).error == "explain: no judge"
 
 
 def test_retrying_a_step_takes_its_pipeline_along(engine: Engine) -> None:

@@ -99,10 +99,11 @@ def _check(runs: list[Run], history: dict[uuid.UUID, list[Any]]) -> None:
     assert (parent.state == "succeeded") == all(step.state == "succeeded" for step in steps)
     if any(step.state == "failed" for step in steps) and parent.state in ENDED:
         assert parent.state == "failed"
-    for before, after in pairwise(steps):
-        # A step runs, or has run, only on what the one before it made.
-        if after.state in ("running", "cancelling", "succeeded", "failed"):
-            assert before.state == "succeeded"
+    state_of = {step.id: step.state for step in steps}
+    for step in steps:
+        # A step runs, or has run, only on what the one that it waits for has made.
+        if step.depends_on and step.state in ("running", "cancelling", "succeeded", "failed"):
+            assert state_of[step.depends_on] == "succeeded"
     if steps[0].state == "succeeded":
         assert {step.spec["sae"] for step in steps[1:]} == {"abc"}
 

@@ -13,6 +13,7 @@ from monosemy.specs import (
     KINDS,
     PENDING_SAE,
     PipelineRun,
+    ScoringSpec,
     SweepRun,
     TopKSpec,
     TrainRun,
@@ -21,6 +22,7 @@ from monosemy.specs import (
     parse_spec,
     parse_stored_spec,
     pipeline_children,
+    waits_for,
 )
 from monosemy.specs.architectures import ARCHITECTURES
 
@@ -114,9 +116,12 @@ def test_spec_files(tmp_path) -> None:
         load_spec(tmp_path / "missing.yaml")
 
 
-def test_pipeline_children_follow_each_other() -> None:
-    kinds = [child.kind for child in pipeline_children(PipelineRun())]  # type: ignore[attr-defined]
-    assert kinds == ["train", "evaluate", "index", "explain", "score"]
+def test_features_are_indexed_before_anything_that_takes_its_time() -> None:
+    spec = PipelineRun(scoring=[ScoringSpec(), ScoringSpec(scorer="embedding")])
+    children = pipeline_children(spec)
+    kinds = [child.kind for child in children]  # type: ignore[attr-defined]
+    assert kinds == ["train", "index", "evaluate", "explain", "score", "score"]
+    assert waits_for(children) == [None, 0, 1, 1, 3, 3]
     short = pipeline_children(PipelineRun(explanation=None, evaluation=None))
     assert [child.kind for child in short] == ["train", "index"]  # type: ignore[attr-defined]
     assert short[1].sae == PENDING_SAE  # type: ignore[attr-defined]
