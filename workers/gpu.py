@@ -37,6 +37,7 @@ from monosemy.specs import (
     needs_judge,
 )
 from monosemy.specs.memory import training_bytes
+from monosemy.threads import usable_cores
 from monosemy.workspace import Kind, Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
@@ -288,6 +289,7 @@ def default_name(spec: TrainRun) -> str:
 
 def make_execute(settings: Settings, engine: Engine) -> Execute:
     torch.set_float32_matmul_precision("high")
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     return GpuRuns(settings, engine)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import ModelError, MonosemyError
+from monosemy.threads import usable_cores
 
 PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGED_NAME = "smollm2-135m-instruct"
@@ -43,8 +44,7 @@ def packaged_gguf() -> Path:
 
 def default_threads() -> int:
     """All cores but one: llama.cpp slows down by far where another process wants the last core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) - 1)
+    return max(1, usable_cores() - 1)
 
 
 def start_server(

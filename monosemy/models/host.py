@@ -31,6 +31,7 @@ from monosemy.models.hook_points import Edit, Editor, Recorder
 from monosemy.models.inputs import HostInputs
 from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model, weights_folder
+from monosemy.models.short_attention import reading
 from monosemy.models.site_map import SiteMap
 from monosemy.models.sound_weights import check_weights
 from monosemy.models.stored_tensors import StoredTensors
@@ -187,7 +188,8 @@ class HostModel:
                 self._sites.locate(s).layer >= self._depth for s in sites
             ):
                 self._make_whole()
-            self._core(**inputs, use_cache=False)
+            with reading(self.device, self.dtype):
+                self._core(**inputs, use_cache=False)
         return {site: recorder.values[point] for site, point in points.items()}
 
     def logits(

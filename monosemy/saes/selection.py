@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from monosemy.native.largest import largest
+from monosemy.saes.sparse_ops import row_products
 
 _BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 """Pre-activations that exist at once.  Smaller blocks would stay in a CPU's cache, but each product
@@ -33,6 +34,23 @@ def top_latents(
         values[start : start + len(product)] = found[0]
         indices[start : start + len(product)] = found[1]
     return indices, values
+
+
+_SPARE = 16
+"""Candidates beyond the k: rounding to bfloat16 moves a latent by a few places, not by so many."""
+
+
+@torch.no_grad()
+def exact_top_latents(
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """As ``top_latents`` in the dtype of the weights, with the dense product in the lower
+    ``dtype``: it finds ``k + 16`` candidates, whose products are made anew, entry by entry."""
+    wanted = min(k + _SPARE, W_enc.shape[1])
+    near, _ = top_latents(centred_ND, W_enc, b_enc, wanted, dtype)
+    values = row_products(near, centred_ND, W_enc.T.contiguous()) + b_enc[near]
+    values, place = values.topk(k, dim=-1, sorted=False)
+    return near.gather(1, place), values
 
 
 def top_k(pre_NF: Tensor, k: int) -> tuple[Tensor, Tensor]:

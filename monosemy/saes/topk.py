@@ -14,7 +14,7 @@ from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import SAE, StepInfo, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
-from monosemy.saes.selection import top_latents
+from monosemy.saes.selection import exact_top_latents, top_latents
 from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import TopKFamilySpec, TopKSpec
 
@@ -34,7 +34,11 @@ class TopKSAE(SAE):
             raise ValueError(f"a budget of {k} is no whole number between 1 and {self.d_sae}")
 
         def select(z_ND: Tensor, _step: int) -> Codes:
-            indices, largest = top_latents(z_ND, self.W_enc, self.b_enc, k, self.multiplied_in)
+            chosen = (z_ND, self.W_enc, self.b_enc, k)
+            if self.search_dtype is not None and not torch.is_grad_enabled():
+                indices, largest = exact_top_latents(*chosen, self.search_dtype)
+            else:
+                indices, largest = top_latents(*chosen, self.multiplied_in)
             largest = largest.relu_()
             kept = self.group.chosen_of_each(largest, k)
             if kept is not None:

@@ -25,7 +25,7 @@ from monosemy.specs import (
     TopKSpec,
     TrainingSpec,
 )
-from service.stack.needs import QUIET_WAITS
+from monosemy.threads import QUIET_WAITS
 
 TEXT_TOKENS = 605_000
 """A few more than are to be indexed: tokens of extreme norm are left out."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from monosemy.threads import QUIET_WAITS
 from service.settings import STACK_PART, Settings
 
 Kind = Literal["api", "inference", "worker-gpu", "worker-interp", "judge"]
@@ -38,11 +39,6 @@ NEEDS: dict[Kind, frozenset[str]] = {
 _PLAIN = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
 _PLAIN_BEGINNINGS = ("LC_", "LD_LIBRARY_", "DYLD_", "OMP_", "MALLOC_", "GGML_")
 _HUB_TOKENS = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN"})
-
-
-QUIET_WAITS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
-"""A thread that waits for the others of its operator gives its core away.  One that spins takes it
-from those it waits for as soon as anybody else uses the machine (docs/performance.md)."""
 
 
 def bare_environment() -> dict[str, str]:
@@ -76,6 +72,7 @@ def environment_of(kind: Kind, values: Mapping[str, Any]) -> dict[str, str]:
             if name.startswith("MONOSEMY_")
             and name.removeprefix("MONOSEMY_").lower() not in Settings.model_fields
         }
+    # The judge's threads too, which import nothing of ours.
     if not any(name in environment for name in QUIET_WAITS):
         environment |= QUIET_WAITS
     environment |= {"PYTHONUNBUFFERED": "1", STACK_PART: kind}
