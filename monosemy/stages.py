@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from monosemy.data.store import TokenStore, prepare_text
 from monosemy.errors import DataError, UnknownSite
 from monosemy.evals.evaluate import evaluate_sae
@@ -319,6 +321,7 @@ def index(
     places = [str(hook) for hook in hosted.hooks.reads]
     source = activations(sae.spec, places, host, store, workspace)
     folder = folder_for(store.text_id)
+    hosted.sae.search_dtype = torch.bfloat16 if host.dtype == torch.bfloat16 else None
     reader = build_index(hosted, source, store, folder, spec.indexing, reporter, made_of=made_of)
     return reader, store, host
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError

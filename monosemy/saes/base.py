@@ -80,7 +80,7 @@ class SAE(nn.Module):
         bfloat16 where that is faster."""
         self.search_dtype: torch.dtype | None = None
         """In which dtype ``encode`` without gradients looks for candidates, whose values are then
-        exact, None for that of the weights.  TopK alone takes it up; the index sets it where the
+        exact, None for that of the weights.  TopK alone takes it up; an index run sets it where the
         host model itself was fastest in bfloat16."""
         self.group: StepGroup = ALONE
         """The processes that take training steps together with this one."""

@@ -215,6 +215,7 @@ def test_each_part_is_told_what_it_needs_alone(home: Path, monkeypatch: pytest.M
     kept_back = set(planted) - {"MONOSEMY_SECRET", "MONOSEMY_JUDGE_URL"}
     assert not kept_back & set(api)
     told = {kind: needs.environment_of(kind, values) for kind in needs.NEEDS}
+    assert {told[kind]["OMP_WAIT_POLICY"] for kind in told} == {"passive"}
     for kind in ("inference", "judge"):
         assert database not in told[kind].values()
         assert not {"MONOSEMY_SECRET", "MONOSEMY_REDIS_URL"} & set(told[kind])
