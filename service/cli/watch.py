@@ -38,11 +38,12 @@ def watch_run(
     if run["state"] in ENDED:
         return run
     kinds = {child["id"]: child["kind"] for child in [run, *run["children"]]}
+    named = {} if as_json else {child["id"]: _called(child) for child in run["children"]}
     view = _choose_view(console, as_json)
     with view:
         for event in events(client, run_id):
             kind = kinds.get(event["run_id"], "run")
-            view.show(kind, event)
+            view.show(named.get(event["run_id"], kind), event)
             if on_event is not None:
                 on_event(kind, event)
     ended: dict[str, Any] = client.get(path)
@@ -55,15 +56,23 @@ def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
         yield json.loads(data)
 
 
+def _called(child: dict[str, Any]) -> str:
+    """A step's kind; of score runs, which may be several, the scorer too."""
+    scoring = child.get("spec", {}).get("scoring")
+    scorer = scoring.get("scorer") if isinstance(scoring, dict) else None
+    return f"{child['kind']} {scorer}" if scorer else str(child["kind"])
+
+
 def _title(kind: str, data: dict[str, Any]) -> str:
     """Of a bar, in columns; the stage is left out where it is called as its step."""
-    stage = "" if data["stage"] == kind else data["stage"]
-    return f"{kind:<9}{stage:<12}"
+    step, _, scorer = kind.partition(" ")
+    stage = scorer if data["stage"] == step else data["stage"]
+    return f"{step:<9}{stage:<12}"
 
 
 def _name(kind: str, data: dict[str, Any]) -> str:
     """The same for a line."""
-    return kind if data["stage"] == kind else f"{kind} {data['stage']}"
+    return kind if data["stage"] == kind.partition(" ")[0] else f"{kind} {data['stage']}"
 
 
 class _View(Protocol):

@@ -142,3 +142,14 @@ def test_a_service_that_stays_away_ends_the_watching(
         list(following)
     assert exit_code_of(caught.value) == UNREACHABLE
     assert "trying again" in capsys.readouterr().err
+
+
+def test_score_runs_are_told_apart_by_their_scorers() -> None:
+    step = {"kind": "score", "spec": {"scoring": {"scorer": "embedding"}}}
+    called = watch._called(step)
+    assert called == "score embedding"
+    assert watch._name(called, progress(1, "score")) == "score embedding"
+    assert watch._title(called, progress(1, "score")).split() == ["score", "embedding"]
+    assert watch._called({"kind": "score", "spec": {}}) == "score"
+    assert watch._called({"kind": "train"}) == "train"
+    assert watch._title("train", progress(1)).split() == ["train"]
