@@ -77,11 +77,6 @@ class Step:
     """Place of the step that must succeed before this one starts; None for none."""
 
 
-def in_order(specs: Sequence[RunSpec]) -> list[Step]:
-    """Steps that each wait for the one before."""
-    return [Step(spec, place - 1 if place else None) for place, spec in enumerate(specs)]
-
-
 _kinds: dict[str, type[RunSpec]] = {}
 
 KINDS: Mapping[str, type[RunSpec]] = MappingProxyType(_kinds)

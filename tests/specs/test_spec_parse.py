@@ -22,7 +22,6 @@ from monosemy.specs import (
     parse_spec,
     parse_stored_spec,
     pipeline_children,
-    waits_for,
 )
 from monosemy.specs.architectures import ARCHITECTURES
 
@@ -118,10 +117,12 @@ def test_spec_files(tmp_path) -> None:
 
 def test_features_are_indexed_before_anything_that_takes_its_time() -> None:
     spec = PipelineRun(scoring=[ScoringSpec(), ScoringSpec(scorer="embedding")])
-    children = pipeline_children(spec)
-    kinds = [child.kind for child in children]  # type: ignore[attr-defined]
+    steps = spec.steps()
+    kinds = [step.spec.kind for step in steps]  # type: ignore[attr-defined]
     assert kinds == ["train", "index", "evaluate", "explain", "score", "score"]
-    assert waits_for(children) == [None, 0, 1, 1, 3, 3]
+    assert [step.after for step in steps] == [None, 0, 1, 1, 3, 3]
+    unevaluated = spec.model_copy(update={"evaluation": None}).steps()
+    assert [step.after for step in unevaluated] == [None, 0, 1, 2, 2]
     short = pipeline_children(PipelineRun(explanation=None, evaluation=None))
     assert [child.kind for child in short] == ["train", "index"]  # type: ignore[attr-defined]
     assert short[1].sae == PENDING_SAE  # type: ignore[attr-defined]
