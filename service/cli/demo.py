@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from monosemy.progress_text import clock
 from monosemy.specs import PipelineRun
 from monosemy.specs.run_states import ENDED, RETRYABLE
-from service.cli.client import Client
+from service.cli.client import ApiError, Client
 from service.cli.demo_report import report, show_first_features
 from service.cli.demo_size import SMALL, Measuring, full, same_demo
 from service.cli.output import readable_errors
@@ -51,14 +52,16 @@ def demo(
     console.print(f"Everything is kept in {settings.home}\n", highlight=False, soft_wrap=True)
     with (
         sigterm_as_interrupt(),
-        Measuring() as measuring,
+        nullcontext() if small else Measuring() as measuring,
         Stack(settings, on_event=tell) as stack,
     ):
         url = stack.addresses.url
         key = settings.api_key.get_secret_value() if settings.api_key else None
         client = Client(url, key, patience=0)
         try:
-            run = _pipeline(client, None if small else measuring, console)
+            run = _pipeline(client, measuring, console)
+            if measuring is not None:
+                measuring.close()  # an earlier demo's run needs no measurement
             if run["state"] not in ENDED:
                 shown = FirstFeatures(client, run["id"], console, url, started)
                 run = watch_run(client, run["id"], console, on_event=shown)
@@ -90,8 +93,11 @@ class FirstFeatures:
     def __call__(self, kind: str, event: Event) -> None:
         if kind != "index" or event["data"].get("state") != "succeeded":
             return
-        run = self._client.get(f"/runs/{self._run_id}")
-        sae = self._client.get(f"/saes/{run['result']['sae_id']}")
+        try:
+            run = self._client.get(f"/runs/{self._run_id}")
+            sae = self._client.get(f"/saes/{run['result']['sae_id']}")
+        except ApiError:
+            return  # the run goes on, and the report at its end shows the same
         self._console.print(
             f"\n[bold green]The features are served, {_clock(self._started)} after the start[/]; "
             "evaluation, explanations and scores follow."

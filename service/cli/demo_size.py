@@ -102,8 +102,13 @@ class Measuring:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process; safe to call twice."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
     def size(self) -> Size | None:
         """What this machine does now, in about a second; None where that cannot be measured."""
