@@ -92,13 +92,15 @@ def test_the_ids_of_what_runs_make() -> None:
     assert len(parse_spec({"kind": "pipeline"}).trainings()) == 1
 
 
-def test_steps_wait_for_the_one_before() -> None:
+def test_features_are_indexed_before_anything_that_takes_its_time() -> None:
     spec = parse_spec({"kind": "pipeline", "scoring": [{}, {"scorer": "surprisal"}]})
     steps = spec.steps()
-    assert [step.after for step in steps] == [None, 0, 1, 2, 3, 4]
-    kinds = ["train", "evaluate", "index", "explain", "score", "score"]
+    kinds = ["train", "index", "evaluate", "explain", "score", "score"]
     assert [step.spec.kind for step in steps] == kinds
+    assert [step.after for step in steps] == [None, 0, 1, 1, 3, 3]
     assert [queue_of(step.spec) for step in steps] == ["gpu"] * 3 + ["interp"] * 2 + ["gpu"]
+    unevaluated = spec.model_copy(update={"evaluation": None}).steps()
+    assert [step.after for step in unevaluated] == [None, 0, 1, 2, 2]
 
 
 def declared(annotation: Any, **attributes: Any) -> type[RunSpec]:
