@@ -19,6 +19,7 @@ from monosemy.specs import (
     EvaluationSpec,
     ExplanationSpec,
     FeatureSelection,
+    JudgeSpec,
     PipelineRun,
     ScoringSpec,
     TextSpec,
@@ -135,11 +136,12 @@ def full(size: Size | None) -> PipelineRun:
         # The text is seen about once: a higher rate than for many epochs.
         training=TrainingSpec(tokens=tokens, learning_rate=3e-3, host_rows=32),
         explanation=ExplanationSpec(features=FeatureSelection(count=features)),
-        # By the judge, by the sentence embedder, and by what the host model writes.
+        # By the sentence embedder, by what the host model writes, and by the judge if its test
+        # shows that it can tell texts apart.
         scoring=[
             ScoringSpec(scorer="embedding"),
-            ScoringSpec(),
             ScoringSpec(scorer="intervention", positives=5),
+            ScoringSpec(judge=JudgeSpec(test="require")),
         ],
     )
 
@@ -153,9 +155,9 @@ SMALL = PipelineRun(
     evaluation=EvaluationSpec(tokens=2_000, reconstruction_tokens=8_000),
     explanation=ExplanationSpec(features=FeatureSelection(count=8, min_postings=200)),
     scoring=[
-        ScoringSpec(positives=5, negatives=5),
         ScoringSpec(scorer="embedding", positives=5, negatives=5),
         ScoringSpec(scorer="intervention", positives=4),
+        ScoringSpec(positives=5, negatives=5, judge=JudgeSpec(test="require")),
     ],
 )
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from monosemy.specs import PipelineRun
-from service.cli.demo import FULL, SMALL
 from service.cli.demo_report import _best_scorer, _judge, _scores
+from service.cli.demo_size import SMALL, full
 
 EXPLAINS = {
     "role": "explaining",
@@ -57,7 +57,7 @@ def test_a_judge_at_chance_is_said_and_its_scores_are_left_out() -> None:
 
 
 def test_the_demo_scores_first_by_what_needs_no_judge() -> None:
-    for spec in (FULL, SMALL):
+    for spec in (full(None), SMALL):
         assert isinstance(spec, PipelineRun) and spec.scoring is not None
         assert spec.scoring[0].scorer == "embedding"
         assert [each.judge.test for each in spec.scoring if each.scorer == "detection"] == [
