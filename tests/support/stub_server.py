@@ -53,12 +53,14 @@ class StubServer:
         on_probe: Callable[[Request], Answer] | None = None,
         models: tuple[str, ...] = ("stub",),
         on_complete: Callable[[Request], Answer] | None = None,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.script = list(script)
         self.respond = respond or (lambda request: error(500, "the script is at its end"))
         self.on_probe = on_probe or (lambda request: good(colour="blue"))
         self.models = models
         self.on_complete = on_complete or (lambda request: error(404, "no such route"))
+        self.listen = listen
         self.completions: list[Request] = []
         self.requests: list[Request] = []
         self.probes: list[Request] = []
@@ -69,7 +71,7 @@ class StubServer:
         self.lock = threading.Lock()
 
     def __enter__(self) -> StubServer:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(self.listen, _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -82,7 +84,7 @@ class StubServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"http://{self.listen[0]}:{self._server.server_address[1]}/v1"
 
     def answer(self, request: Request, headers: dict[str, str]) -> Answer:
         if "prompt" in request:
