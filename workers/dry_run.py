@@ -85,7 +85,7 @@ async def _scores(
             left = rows.unscored(session, sae.id, key, spec.features, spec.explanation)
             places = np.linspace(0, len(left) - 1, min(2 * SAMPLE, len(left))).round().astype(int)
             chosen = [left[place] for place in np.unique(places).tolist()]
-            said = rows.texts_of(session, [id_ for _, id_ in chosen])
+            said = rows.texts_of(session, sae.id, [id_ for _, id_ in chosen])
         return len(left), {feature: said[id_] for feature, id_ in chosen}
 
     total, said = await asyncio.to_thread(sample)

@@ -17,7 +17,7 @@ from monosemy.interp.statistics.student import mean_interval
 from service.database.judge_tables import Spend
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Run, Score
-from service.explanations.repository import nearest, score_columns, text_to_embed
+from service.explanations.repository import nearest, score_columns, score_of, text_to_embed
 
 
 def publish_explanation(
@@ -51,10 +51,16 @@ def publish_explanation(
 
 
 def publish_score(
-    session: Session, explanation_id: uuid.UUID, run_id: uuid.UUID, key: str, result: ScoreResult
+    session: Session,
+    sae_id: uuid.UUID,
+    explanation_id: uuid.UUID,
+    run_id: uuid.UUID,
+    key: str,
+    result: ScoreResult,
 ) -> None:
     """Stores a score unless the same work is stored already."""
     values = {
+        "sae_id": sae_id,
         "explanation_id": explanation_id,
         "run_id": run_id,
         "key": key,
@@ -106,12 +112,17 @@ def unscored(
         query = query.where(Explanation.id == explanation)
     if features is not None:
         query = query.where(Explanation.feature.in_(features))
-    done = set(session.scalars(select(Score.explanation_id).where(Score.key == key)))
+    scored = select(Score.explanation_id).where(Score.sae_id == sae_id, Score.key == key)
+    done = set(session.scalars(scored))
     return [(row[0], row[1]) for row in session.execute(query) if row[1] not in done]
 
 
-def texts_of(session: Session, explanations: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    query = select(Explanation.id, Explanation.text).where(Explanation.id.in_(explanations))
+def texts_of(
+    session: Session, sae_id: uuid.UUID, explanations: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, str]:
+    query = select(Explanation.id, Explanation.text).where(
+        Explanation.sae_id == sae_id, Explanation.id.in_(explanations)
+    )
     return {row[0]: row[1] for row in session.execute(query)}
 
 
@@ -179,7 +190,7 @@ def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, An
     """
     query = (
         select(Score.value, Score.baseline)
-        .join(Explanation, Explanation.id == Score.explanation_id)
+        .join(Explanation, score_of(Explanation))
         .where(Explanation.sae_id == sae_id, Score.key == key, Score.value.is_not(None))
         # In one order: else the last bit of a mean is another each time.
         .order_by(Explanation.feature, Explanation.key)

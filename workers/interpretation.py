@@ -384,7 +384,8 @@ class ScoreWork(FeatureWork):
         tools: Tools,
         judge: str,
     ) -> None:
-        self.engine, self.run_id, self.texts, self.spec = engine, run_id, texts, spec
+        self.engine, self.run_id, self.sae_id = engine, run_id, sae_id
+        self.texts, self.spec = texts, spec
         self.tools = tools
         self.scorer = create_scorer(self.spec, tools)
         self._tiers = self.scorer.tiers(self.spec.tiers)
@@ -417,14 +418,16 @@ class ScoreWork(FeatureWork):
 
         def store(session: Session) -> None:
             assert item.explanation_id is not None
-            rows.publish_score(session, item.explanation_id, self.run_id, self.key, result)
+            rows.publish_score(
+                session, self.sae_id, item.explanation_id, self.run_id, self.key, result
+            )
 
         return store
 
     def _explanations(self, item: Item) -> tuple[str, str | None]:
         """Its own, and the one it borrows."""
         with transaction(self.engine) as session:
-            own = session.get(Explanation, item.explanation_id)
+            own = session.get(Explanation, (self.sae_id, item.explanation_id))
             if own is None:
                 raise DataError("Its explanation has been deleted.")
             if NEAREST_EXPLANATIONS in self._tiers:
@@ -436,7 +439,7 @@ class ScoreWork(FeatureWork):
                 self._nearest[item.feature] = rows.nearest_features(session, own, K, self._before)
             borrowed = None
             if self.spec.shuffled_baseline and item.borrowed_id is not None:
-                borrowed = session.get(Explanation, item.borrowed_id)
+                borrowed = session.get(Explanation, (self.sae_id, item.borrowed_id))
             return own.text, borrowed.text if borrowed is not None else None
 
 

@@ -90,9 +90,10 @@ def plan_scores(
     session.execute(
         text(
             """
-            INSERT INTO work_items (run_id, feature, explanation_id, borrowed_id, state)
-            SELECT :run, feature, id, nullif(borrowed, id), CASE WHEN EXISTS (
-                SELECT 1 FROM scores WHERE explanation_id = planned.id AND key = :key
+            INSERT INTO work_items (run_id, feature, sae_id, explanation_id, borrowed_id, state)
+            SELECT :run, feature, :sae, id, nullif(borrowed, id), CASE WHEN EXISTS (
+                SELECT 1 FROM scores
+                WHERE sae_id = :sae AND explanation_id = planned.id AND key = :key
             ) THEN 'skipped' ELSE 'todo' END FROM (
                 SELECT feature, id,
                        coalesce(lead(id) OVER cycle, first_value(id) OVER cycle) AS borrowed

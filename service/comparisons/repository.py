@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
+from service.explanations.repository import score_of
 from service.kit.errors import NotFound
 from service.kit.pagination import TimeKey, newest_first
 
@@ -25,7 +26,7 @@ def best_embeddings(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """(features [n], embeddings [n, d]): of each feature's best scored embedded explanation, else
     its newest."""
-    detection = and_(Score.explanation_id == Explanation.id, Score.scorer == "detection")
+    detection = and_(score_of(Explanation), Score.scorer == "detection")
     query = (
         select(Explanation.feature, Explanation.embedding)
         .distinct(Explanation.feature)

@@ -6,10 +6,10 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, text
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.database.tables import Base, id_column, now_column
+from service.database.tables import Base, id_column, now_column, of_explanation
 
 
 class WorkItem(Base):
@@ -26,13 +26,11 @@ class WorkItem(Base):
     feature: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(server_default="todo")
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
-    explanation_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("explanations.id", ondelete="CASCADE")
-    )
+    sae_id: Mapped[uuid.UUID | None]
+    """Of the explanations."""
+    explanation_id: Mapped[uuid.UUID | None]
     """What is scored."""
-    borrowed_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("explanations.id", ondelete="SET NULL")
-    )
+    borrowed_id: Mapped[uuid.UUID | None]
     """Another feature's explanation, for the shuffled baseline."""
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[dt.datetime | None]
@@ -44,6 +42,13 @@ class WorkItem(Base):
             "run_id",
             "lease_expires_at",
             postgresql_where=text("state = 'leased'"),
+        ),
+        of_explanation("work_items"),
+        ForeignKeyConstraint(
+            ["sae_id", "borrowed_id"],
+            ["explanations.sae_id", "explanations.id"],
+            name="fk_work_items_borrowed",
+            ondelete="SET NULL (borrowed_id)",
         ),
     )
 

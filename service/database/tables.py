@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -61,6 +62,19 @@ def id_column() -> Mapped[uuid.UUID]:
 def owner_column() -> Mapped[uuid.UUID | None]:
     """The API key that made the row; None in open mode, and where nobody noted it."""
     return mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
+
+
+def of_explanation(table: str) -> ForeignKeyConstraint:
+    """``table``'s ``sae_id`` and ``explanation_id`` name an explanation, with which a row goes.
+
+    Every key of these tables begins with ``sae_id``, so that they can be divided by SAE.
+    """
+    return ForeignKeyConstraint(
+        ["sae_id", "explanation_id"],
+        ["explanations.sae_id", "explanations.id"],
+        name=f"fk_{table}_explanation",
+        ondelete="CASCADE",
+    )
 
 
 def now_column() -> Mapped[dt.datetime]:
@@ -249,8 +263,10 @@ class Feature(Base):
 
 class Explanation(Base):
     __tablename__ = "explanations"
+    sae_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("saes.id", ondelete="CASCADE"), primary_key=True
+    )
     id: Mapped[uuid.UUID] = id_column()
-    sae_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("saes.id", ondelete="CASCADE"))
     feature: Mapped[int]
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
     explainer: Mapped[str]
@@ -270,6 +286,7 @@ class Explanation(Base):
     created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (
         UniqueConstraint("sae_id", "feature", "key", name="uq_explanations_key"),
+        Index("ix_explanations_id", "id"),
         Index("ix_explanations_words", "words", postgresql_using="gin"),
         Index(
             "ix_explanations_text_trgm",
@@ -295,24 +312,23 @@ class Vote(Base):
     """What one reader holds of an explanation."""
 
     __tablename__ = "explanation_votes"
-    explanation_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("explanations.id", ondelete="CASCADE"), primary_key=True
-    )
+    sae_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    explanation_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     voter: Mapped[str] = mapped_column(primary_key=True)
     """Id of the API key, or ``local`` in open mode."""
     value: Mapped[int] = mapped_column(SmallInteger)
     """1 or -1."""
     created_at: Mapped[dt.datetime] = now_column()
+    __table_args__ = (of_explanation("explanation_votes"),)
 
 
 class Score(Base):
     """How well an explanation predicts: never without n, interval and baseline."""
 
     __tablename__ = "scores"
+    sae_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     id: Mapped[uuid.UUID] = id_column()
-    explanation_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("explanations.id", ondelete="CASCADE")
-    )
+    explanation_id: Mapped[uuid.UUID]
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
     scorer: Mapped[str]
     key: Mapped[str]
@@ -328,7 +344,10 @@ class Score(Base):
     """Confusion counts, worst case, baseline's own n and interval, every single judgement."""
     judge: Mapped[str]
     created_at: Mapped[dt.datetime] = now_column()
-    __table_args__ = (UniqueConstraint("explanation_id", "key", name="uq_scores_key"),)
+    __table_args__ = (
+        UniqueConstraint("sae_id", "explanation_id", "key", name="uq_scores_key"),
+        of_explanation("scores"),
+    )
 
     @property
     def judge_test(self) -> dict[str, Any] | None:

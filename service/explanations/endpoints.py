@@ -197,7 +197,7 @@ def give_score(session: SessionDep, explanation: ExplanationId, body: GivenScore
     """Its judgements are summed up as ours are: balanced accuracy with its interval.  Equal ones
     are stored once."""
     wanted = require_explanation(session, explanation)
-    return ScoreView.model_validate(store_given_score(session, wanted.id, body))
+    return ScoreView.model_validate(store_given_score(session, wanted, body))
 
 
 @router.get(
@@ -232,9 +232,9 @@ def remove(session: SessionDep, caller: CallerDep, explanation: ExplanationId) -
 )
 def vote(session: SessionDep, key: KeyId, explanation: ExplanationId, body: VoteBody) -> Votes:
     """One vote per API key, the latest counts; in open mode there is one voter."""
-    require_explanation(session, explanation)
-    repository.set_vote(session, explanation, str(key) if key else "local", body.value)
-    up, down = repository.votes_by_explanation(session, [explanation]).get(explanation, (0, 0))
+    wanted = require_explanation(session, explanation)
+    repository.set_vote(session, wanted, str(key) if key else "local", body.value)
+    up, down = repository.votes_by_explanation(session, [wanted]).get(explanation, (0, 0))
     return Votes(up=up, down=down)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 
 from sqlalchemy import select
@@ -15,24 +14,27 @@ from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.tiers import ACTIVATING, MIS_MARKED, RANDOM
 from monosemy.specs.rest.explanations import GivenScore
 from monosemy.workspace import fingerprint
-from service.database.tables import Score
-from service.explanations.repository import score_columns
+from service.database.tables import Explanation, Score
+from service.explanations.repository import score_columns, score_of
 
 _TIER = {"detection": RANDOM, "fuzzing": MIS_MARKED}
 """What the texts that do not activate are, or are marked as."""
 
 
-def store_given_score(session: Session, explanation: uuid.UUID, given: GivenScore) -> Score:
+def store_given_score(session: Session, explanation: Explanation, given: GivenScore) -> Score:
     """The score stored, or the equal one that was there."""
     result = _summed_up(given)
     key = fingerprint({"given": given.model_dump(mode="json")})
-    values = {"explanation_id": explanation, "key": key, **score_columns(result)}
+    values = {
+        "sae_id": explanation.sae_id,
+        "explanation_id": explanation.id,
+        "key": key,
+        **score_columns(result),
+    }
     session.execute(
         insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
     )
-    return session.scalars(
-        select(Score).where(Score.explanation_id == explanation, Score.key == key)
-    ).one()
+    return session.scalars(select(Score).where(score_of(explanation), Score.key == key)).one()
 
 
 def _summed_up(given: GivenScore) -> ScoreResult:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import ColumnElement, and_, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,17 @@ from service.kit.pagination import TimeKey, newest_first
 
 _NEAREST_LOOKED_AT = 400
 """Entries of the vector index looked at in one go."""
+
+
+def explanation_of_id(session: Session, id_: uuid.UUID, lock: bool = False) -> Explanation | None:
+    """The explanation, whose SAE is not known."""
+    query = select(Explanation).where(Explanation.id == id_)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def score_of(explanation: Any, score: Any = Score) -> ColumnElement[bool]:
+    """Condition on ``score``: it is one of ``explanation``; each is a table, an alias or a row."""
+    return and_(score.sae_id == explanation.sae_id, score.explanation_id == explanation.id)
 
 
 def explanations_of(
@@ -38,7 +49,7 @@ def scores_of(
     """Scores of all explanations of one feature, the newest first."""
     query = (
         select(Score)
-        .join(Explanation, Explanation.id == Score.explanation_id)
+        .join(Explanation, score_of(Explanation))
         .where(Explanation.sae_id == sae_id, Explanation.feature == feature)
     )
     if scorer is not None:
@@ -47,22 +58,22 @@ def scores_of(
 
 
 def scores_by_explanation(
-    session: Session, explanations: Sequence[uuid.UUID]
+    session: Session, explanations: Sequence[Explanation]
 ) -> dict[uuid.UUID, list[Score]]:
     """The newest score first."""
     query = (
         select(Score)
-        .where(Score.explanation_id.in_(explanations))
+        .where(tuple_(Score.sae_id, Score.explanation_id).in_(_keys(explanations)))
         .order_by(Score.created_at.desc(), Score.id)
     )
-    found: dict[uuid.UUID, list[Score]] = {id_: [] for id_ in explanations}
+    found: dict[uuid.UUID, list[Score]] = {row.id: [] for row in explanations}
     for score in session.scalars(query):
         found[score.explanation_id].append(score)
     return found
 
 
 def votes_by_explanation(
-    session: Session, explanations: Sequence[uuid.UUID]
+    session: Session, explanations: Sequence[Explanation]
 ) -> dict[uuid.UUID, tuple[int, int]]:
     """(for, against) where there are any."""
     query = (
@@ -71,21 +82,26 @@ def votes_by_explanation(
             func.count().filter(Vote.value > 0),
             func.count().filter(Vote.value < 0),
         )
-        .where(Vote.explanation_id.in_(explanations))
+        .where(tuple_(Vote.sae_id, Vote.explanation_id).in_(_keys(explanations)))
         .group_by(Vote.explanation_id)
     )
     return {id_: (up, down) for id_, up, down in session.execute(query)}
 
 
-def set_vote(session: Session, explanation: uuid.UUID, voter: str, value: int) -> None:
+def _keys(explanations: Sequence[Explanation]) -> list[tuple[uuid.UUID, uuid.UUID]]:
+    return [(row.sae_id, row.id) for row in explanations]
+
+
+def set_vote(session: Session, explanation: Explanation, voter: str, value: int) -> None:
     """0 takes the voter's vote back."""
+    key = {"sae_id": explanation.sae_id, "explanation_id": explanation.id, "voter": voter}
     if value == 0:
-        session.execute(delete(Vote).where(Vote.explanation_id == explanation, Vote.voter == voter))
+        session.execute(delete(Vote).filter_by(**key))
         return
-    statement = insert(Vote).values(explanation_id=explanation, voter=voter, value=value)
+    statement = insert(Vote).values(**key, value=value)
     session.execute(
         statement.on_conflict_do_update(
-            index_elements=["explanation_id", "voter"], set_={"value": statement.excluded.value}
+            index_elements=list(key), set_={"value": statement.excluded.value}
         )
     )
 

@@ -37,7 +37,7 @@ def require_explanation(
     session: Session, explanation: uuid.UUID, lock: bool = False
 ) -> Explanation:
     """404 if there is none."""
-    found = session.get(Explanation, explanation, with_for_update=lock or None)
+    found = repository.explanation_of_id(session, explanation, lock)
     if found is None:
         raise no_such_explanation(explanation)
     return found
@@ -56,9 +56,8 @@ def no_such_explanation(explanation: uuid.UUID) -> NotFound:
 
 def explanation_views(session: Session, rows: Sequence[Explanation]) -> list[ExplanationView]:
     """In the order of ``rows``; two statements for all of them."""
-    ids = [row.id for row in rows]
-    scores = repository.scores_by_explanation(session, ids)
-    votes = repository.votes_by_explanation(session, ids)
+    scores = repository.scores_by_explanation(session, rows)
+    votes = repository.votes_by_explanation(session, rows)
     views = []
     for row in rows:
         up, down = votes.get(row.id, (0, 0))

@@ -125,7 +125,8 @@ def _rows(
         .order_by(page.c.index)
     )
     rows = [dict(row) for row in session.execute(query).mappings()]
-    scores = _scores(session, [row["explanation_id"] for row in rows if row["explanation_id"]])
+    explained = [row["explanation_id"] for row in rows if row["explanation_id"]]
+    scores = _scores(session, sae, explained)
     for row in rows:
         identity = row["explanation_id"]
         row["scores"] = scores[identity]
@@ -134,12 +135,12 @@ def _rows(
 
 
 def _scores(
-    session: Session, explanations: Sequence[uuid.UUID]
+    session: Session, sae: uuid.UUID, explanations: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID | None, list[dict[str, Any]]]:
     """By explanation, the newest of each scorer last."""
     query = (
         select(Score.explanation_id, *(getattr(Score, name) for name in _SCORE))
-        .where(Score.explanation_id.in_(explanations))
+        .where(Score.sae_id == sae, Score.explanation_id.in_(explanations))
         .order_by(Score.explanation_id, Score.scorer, Score.created_at, Score.id)
     )
     found: dict[uuid.UUID | None, list[dict[str, Any]]] = defaultdict(list)

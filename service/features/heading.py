@@ -10,6 +10,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from monosemy.interp.heading import Candidate, Heading, heading, margin
 from service.database.tables import Explanation, Score
+from service.explanations.repository import score_of
 
 _PREFIX = "heading_"
 _OF_SCORE = ("scorer", "value", "low", "high", "baseline")
@@ -24,7 +25,7 @@ def leading_of(sae_id: Any, feature: Any) -> LateralFromClause:
     return (
         select(explanation.label.label(f"{_PREFIX}explanation"), *figures)
         .select_from(explanation)
-        .outerjoin(score, score.explanation_id == explanation.id)
+        .outerjoin(score, score_of(explanation, score))
         .where(explanation.sae_id == sae_id, explanation.feature == feature)
         .order_by(
             margin(score.low, score.baseline).desc().nulls_last(),

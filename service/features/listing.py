@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session, defer
 from monosemy.interp.heading import Heading
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
+from service.explanations.repository import score_of
 from service.features.columns import FACTS
 from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of
@@ -120,7 +121,7 @@ def _sort_key(listing: FeatureListing) -> tuple[ColumnElement[Any], Subquery | N
         return literal(0.0, Float(53)), None
     scores = (
         select(Explanation.feature, func.max(Score.value).label("value"))
-        .join(Score, Score.explanation_id == Explanation.id)
+        .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == listing.sae, Score.scorer == listing.scorer)
         .group_by(Explanation.feature)
         .subquery("scores")

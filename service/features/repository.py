@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, aliased, defer
 from monosemy.interp.heading import Heading
 from service.database.list_tables import FeatureTag
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
+from service.explanations.repository import score_of
 from service.features.heading import heading_in, leading_of
 from service.models.repository import WITHOUT_TOKENS
 from service.saes.repository import named, nearest_named
@@ -31,18 +32,25 @@ _INTS: ARRAY[int] = ARRAY(Integer)
 
 def best_of(sae_id: Any, feature: Any, scorer: str = "detection") -> tuple[Any, Any, Any]:
     """Lateral join to a feature's best scored explanation, else its newest, and that score."""
+    columns = (
+        Explanation.sae_id,
+        Explanation.id.label("explanation_id"),
+        Score.id.label("score_id"),
+    )
     inner = (
-        select(Explanation.id.label("explanation_id"), Score.id.label("score_id"))
-        .outerjoin(Score, and_(Score.explanation_id == Explanation.id, Score.scorer == scorer))
+        select(*columns)
+        .outerjoin(Score, and_(score_of(Explanation), Score.scorer == scorer))
         .where(Explanation.sae_id == sae_id, Explanation.feature == feature)
         .order_by(*_best_first(Explanation), Score.id)
         .limit(1)
         .lateral("best")
     )
+    best = inner.c
     explanation, score = aliased(Explanation), aliased(Score)
-    joined = inner.join(explanation, explanation.id == inner.c.explanation_id).outerjoin(
-        score, score.id == inner.c.score_id
-    )
+    joined = inner.join(
+        explanation,
+        and_(explanation.sae_id == best.sae_id, explanation.id == best.explanation_id),
+    ).outerjoin(score, and_(score.sae_id == best.sae_id, score.id == best.score_id))
     return explanation, score, joined
 
 
@@ -106,7 +114,7 @@ def describe_feature(
     other = aliased(Explanation)
     best = (
         select(other.label)
-        .outerjoin(Score, Score.explanation_id == other.id)
+        .outerjoin(Score, score_of(other))
         .where(other.sae_id == Feature.sae_id, other.feature == Feature.index)
         .order_by(*_best_first(other))
         .limit(1)
@@ -126,7 +134,7 @@ def describe_feature(
                 Explanation.feature == Feature.index,
             ),
         )
-        .outerjoin(Score, Score.explanation_id == Explanation.id)
+        .outerjoin(Score, score_of(Explanation))
         .options(defer(Explanation.embedding))
         .where(Feature.sae_id == sae_id, Feature.index.in_({index, *others}))
         .order_by(Feature.index, *_best_first(Explanation), Score.id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, cast, select
+from sqlalchemy import ARRAY, Text, and_, cast, select
 from sqlalchemy.orm import Session
 
 from monosemy.interp.report.table import FeatureScores, Scored, scored
 from service.database.tables import Explanation, Score
+from service.explanations.repository import score_of
 
 _COLUMNS = ("scorer", "metric", "value", "low", "high", "n", "n_failed")
 
@@ -18,7 +19,7 @@ def scored_features(session: Session, sae_id: uuid.UUID) -> list[int]:
     """Indices of the features with a scored explanation."""
     query = (
         select(Explanation.feature)
-        .join(Score, Score.explanation_id == Explanation.id)
+        .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == sae_id)
         .distinct()
         .order_by(Explanation.feature)
@@ -32,9 +33,9 @@ def report_rows(
     """Of each feature its newest scored explanation with the newest score by every scorer, and the
     explanation's embedding."""
     newest = (
-        select(Explanation.id)
+        select(Explanation.sae_id, Explanation.id)
         .distinct(Explanation.feature)
-        .join(Score, Score.explanation_id == Explanation.id)
+        .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == sae_id, Explanation.feature.in_(features))
         .order_by(Explanation.feature, Explanation.created_at.desc(), Explanation.id)
     ).subquery("newest")
@@ -51,8 +52,8 @@ def report_rows(
             slim.label("details"),
         )
         .distinct(Explanation.feature, Score.scorer)
-        .join(newest, newest.c.id == Explanation.id)
-        .join(Score, Score.explanation_id == Explanation.id)
+        .join(newest, and_(newest.c.sae_id == Explanation.sae_id, newest.c.id == Explanation.id))
+        .join(Score, score_of(Explanation))
         .order_by(Explanation.feature, Score.scorer, Score.created_at.desc(), Score.id)
     )
     scores: dict[int, dict[str, Scored]] = {}

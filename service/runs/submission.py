@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from monosemy.specs import PENDING_SAE, ModelSpec, Part, RunSpec
 from monosemy.specs.references import ExplanationReference, SaeReference, parts_of, references
 from monosemy.specs.rest.runs import RunDetail, RunFamily
-from service.database.tables import Explanation, Model, Sae
+from service.database.tables import Model, Sae
 from service.edge.context import AppContext
+from service.explanations.repository import explanation_of_id
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.errors import InvalidRequest, NotFound
@@ -82,7 +83,7 @@ def check_names(session: Session, spec: Part, caller: Caller) -> None:
             raise InvalidRequest([(named.where, same)])
         saes.setdefault(sae.id, (sae.name, named.value))
     for named, _ in references(spec, ExplanationReference):
-        explanation = session.get(Explanation, named.value)
+        explanation = explanation_of_id(session, named.value)
         if explanation is None or explanation.sae_id not in saes:
             owner = " and ".join(f"'{name}'" for name, _ in saes.values()) or "no SAE"
             raise InvalidRequest([(named.where, f"{owner} has no explanation {named.value}")])

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
 from service.database.tables import Explanation, Feature, Model, Sae, Score
+from service.explanations.repository import score_of
 from service.kit.errors import NotFound
 from service.kit.pagination import TimeKey, newest_first
 from service.models.repository import WITHOUT_TOKENS
@@ -82,7 +83,7 @@ def count_features(session: Session, sae_id: uuid.UUID) -> tuple[int, int, int]:
         select(func.count()).select_from(Feature).where(Feature.sae_id == sae_id).scalar_subquery(),
         select(explained).where(Explanation.sae_id == sae_id).scalar_subquery(),
         select(explained)
-        .join(Score, Score.explanation_id == Explanation.id)
+        .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == sae_id, Score.value.is_not(None))
         .scalar_subquery(),
     )

@@ -125,7 +125,8 @@ def test_a_vote_counts_once_and_can_be_taken_back(
         votes = client.put(url, json={"value": value}).json()
         assert (votes["up"], votes["down"]) == wanted
     with transaction(module_engine) as session:
-        session.add(Vote(explanation_id=uuid.UUID(said["id"]), voter="another", value=1))
+        own = uuid.UUID(said["id"])
+        session.add(Vote(sae_id=library.sae, explanation_id=own, voter="another", value=1))
     client.put(url, json={"value": -1})
     assert client.get(f"{API}/explanations/{said['id']}").json()["votes"] == {"up": 1, "down": 1}
     assert client.put(url, json={"value": 2}).status_code == 422
@@ -165,7 +166,7 @@ def test_deleting_takes_scores_and_votes_along(
     assert client.delete(f"{API}/explanations/{gone}").status_code == 204
     assert client.delete(f"{API}/explanations/{gone}").status_code == 404
     with transaction(module_engine) as session:
-        assert session.get(Explanation, gone) is None
+        assert session.get(Explanation, (library.sae, gone)) is None
         for table in (Score, Vote):
             assert not session.scalars(select(table).where(table.explanation_id == gone)).all()
 

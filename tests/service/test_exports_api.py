@@ -58,6 +58,7 @@ def explained(library: Library, module_engine: Engine) -> Library:
         best = add_explanation(session, library, 5, "two", "scored twice", 0.6)
         session.add(
             Score(
+                sae_id=library.sae,
                 explanation_id=best,
                 scorer="fuzzing",
                 key="f",
@@ -140,9 +141,9 @@ def many(engine: Engine, name: str, count: int) -> Any:
         )
         session.execute(
             text(
-                "INSERT INTO scores (id, explanation_id, scorer, key, metric, value, n, n_failed,"
-                " details, judge) SELECT gen_random_uuid(), e.id, s.scorer, s.key, s.metric,"
-                " e.feature / 1e6, s.n, s.n_failed, s.details, s.judge"
+                "INSERT INTO scores (id, sae_id, explanation_id, scorer, key, metric, value, n,"
+                " n_failed, details, judge) SELECT gen_random_uuid(), e.sae_id, e.id, s.scorer,"
+                " s.key, s.metric, e.feature / 1e6, s.n, s.n_failed, s.details, s.judge"
                 " FROM explanations e, scores s"
                 " WHERE e.sae_id = :sae AND e.feature > 0 AND s.explanation_id = :explanation"
             ),

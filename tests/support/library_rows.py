@@ -167,6 +167,7 @@ def add_explanation(
     if value is not None:
         session.add(
             Score(
+                sae_id=library.sae,
                 explanation_id=explanation.id,
                 scorer="detection",
                 key="k",

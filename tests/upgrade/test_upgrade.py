@@ -23,7 +23,7 @@ from monosemy.progress import SILENT
 from monosemy.workspace import Workspace
 from service.app import create_app
 from service.backup.backup import restore
-from service.database.migrate import is_current
+from service.database.migrate import downgrade, is_current, migrate
 from service.database.session import make_engine, transaction
 from service.database.tables import Explanation, Run, Sae
 from service.settings import Settings
@@ -136,6 +136,15 @@ def differences(upgraded: Upgraded) -> list[str]:
 
 def test_every_page_says_what_it_said(upgraded: Upgraded) -> None:
     assert is_current(upgraded.engine)
+    assert differences(upgraded) == []
+
+
+def test_down_and_up_again_keeps_every_row(upgraded: Upgraded) -> None:
+    url = str(upgraded.settings.database_url)
+    upgraded.engine.dispose()
+    downgrade(url, "0011")
+    assert not is_current(upgraded.engine)
+    migrate(url)
     assert differences(upgraded) == []
 
 
