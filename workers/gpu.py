@@ -43,12 +43,12 @@ from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
 from service.runs.sources import check_path
+from service.search.embeddings import Embeddings
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
 from workers.compare import Comparing
 from workers.dispatch import Dispatch, Executor
-from workers.embeddings import Embeddings
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -240,7 +240,8 @@ class GpuRuns(Dispatch):
         result = asyncio.run(until_stopped(work, reporter))
         if isinstance(spec, ExplainRun):
             inference = InferenceClient.of(self.settings)
-            Embeddings(self.engine, inference).fill(uuid.UUID(result["sae_id"]), reporter)
+            embeddings = Embeddings(self.engine, inference, self.settings.embedding_width)
+            embeddings.fill(uuid.UUID(result["sae_id"]), reporter)
         return result
 
     @asynccontextmanager

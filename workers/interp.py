@@ -21,10 +21,10 @@ from service.database.session import transaction
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
 from service.runs import repository
+from service.search.embeddings import Embeddings
 from service.settings import Settings
 from workers import work_items
 from workers.dispatch import Dispatch
-from workers.embeddings import Embeddings
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
 from workers.reporter import RunReporter
@@ -41,7 +41,7 @@ class InterpRuns(Dispatch):
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.engine = engine
         self.inference = InferenceClient.of(settings)
-        self.embeddings = Embeddings(engine, self.inference)
+        self.embeddings = Embeddings(engine, self.inference, settings.embedding_width)
         super().__init__(
             settings,
             Workspace(settings.artifacts),

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Text, cast, exists, func, literal, select, update
+from sqlalchemy import Text, cast, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from monosemy.interp.statistics.student import mean_interval
 from service.database.judge_tables import Spend
 from service.database.storable import storable, storable_text
 from service.database.tables import Explanation, Run, Score
-from service.explanations.repository import nearest, score_columns, score_of, text_to_embed
+from service.explanations.repository import nearest, score_columns, score_of
 
 
 def publish_explanation(
@@ -131,27 +131,6 @@ def spent(session: Session, run_id: uuid.UUID) -> dict[str, Any]:
     row = session.get(Spend, run_id, populate_existing=True)
     names = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "cost")
     return {name: getattr(row, name) if row is not None else 0 for name in names}
-
-
-def without_embedding(
-    session: Session, sae_id: uuid.UUID, after: uuid.UUID | None, limit: int
-) -> list[tuple[uuid.UUID, str]]:
-    """(id, text to embed) of the next explanations by id that no vector search finds yet."""
-    query = (
-        select(Explanation.id, Explanation.label, Explanation.text)
-        .where(Explanation.sae_id == sae_id, Explanation.embedding.is_(None))
-        .order_by(Explanation.id)
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(Explanation.id > after)
-    return [(id_, text_to_embed(label, text)) for id_, label, text in session.execute(query)]
-
-
-def set_embedding(session: Session, explanation: uuid.UUID, embedding: Sequence[float]) -> None:
-    session.execute(
-        update(Explanation).where(Explanation.id == explanation).values(embedding=embedding)
-    )
 
 
 def explanations_digest(session: Session, sae_id: uuid.UUID, before: dt.datetime) -> str:

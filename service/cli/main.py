@@ -9,6 +9,7 @@ import typer
 from service.cli import (
     backup,
     comparisons,
+    embedding,
     explanations,
     export,
     features,
@@ -43,6 +44,7 @@ for command in (
     gc,
     stack_commands.up,
     stack_commands.migrate,
+    embedding.reembed,
     stack_commands.serve,
     stack_commands.worker,
     stack_commands.inference,

@@ -88,8 +88,12 @@ def migrate(
 ) -> None:
     """Bring the database to the newest schema; safe to repeat, and by several at once.
 
+    Embeddings get the width of MONOSEMY_EMBEDDING_WIDTH.  Where some of another width are stored,
+    this is refused: 'monosemy reembed' makes them anew.
+
     Example: monosemy migrate
     """
+    from service.database.embedding_width import set_width
     from service.database.migrate import head_revision
     from service.database.migrate import migrate as bring_up
     from service.database.roles import prepare
@@ -105,10 +109,14 @@ def migrate(
         say("The role and its database are there.")
         return
     bring_up(settings.database_url)
+    changed = set_width(settings.database_url, settings.embedding_width)
     if as_json:
-        print_json({"revision": head_revision()})
+        width = settings.embedding_width
+        print_json({"revision": head_revision(), "embedding_width": width})
     else:
         say(f"The database is at revision {head_revision()}.")
+        if changed:
+            say(f"Embeddings have {settings.embedding_width} numbers from now on.")
 
 
 @readable_errors

@@ -32,9 +32,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-EMBEDDING_DIMENSIONS = 384
-"""Of the default embedder, all-MiniLM-L6-v2."""
-
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -276,7 +273,8 @@ class Explanation(Base):
     label: Mapped[str]
     judge: Mapped[str]
     provenance: Mapped[dict[str, Any]]
-    embedding: Mapped[Any | None] = mapped_column(HALFVEC(EMBEDDING_DIMENSIONS))
+    embedding: Mapped[Any | None] = mapped_column(HALFVEC())
+    """Its width is the deployment's (``embedding_width``)."""
     words: Mapped[Any] = mapped_column(
         TSVECTOR,
         Computed("to_tsvector('english'::regconfig, label || ' ' || text)", persisted=True),

@@ -7,7 +7,6 @@ import math
 import uuid
 from functools import partial
 
-from service.database.tables import EMBEDDING_DIMENSIONS
 from service.edge.context import AppContext
 from service.inference.client import InferenceAway, InferenceRefused
 from service.kit.errors import Busy
@@ -24,10 +23,10 @@ def embed_text(context: AppContext, text: str) -> tuple[list[float] | None, str 
     except (InferenceAway, InferenceRefused) as error:
         logger.warning("no embedding: %s", error)
         return None, str(error)
-    if len(embedding) != EMBEDDING_DIMENSIONS or not all(map(math.isfinite, embedding)):
+    width = context.settings.embedding_width
+    if len(embedding) != width or not all(map(math.isfinite, embedding)):
         return None, (
-            f"The embedder gave {len(embedding)} numbers; the database holds vectors of"
-            f" {EMBEDDING_DIMENSIONS}."
+            f"The embedder gave {len(embedding)} numbers; the database holds vectors of {width}."
         )
     return embedding, None
 

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     """Price of a million tokens of answers."""
     embedder: str = "all-minilm-l6-v2"
     """Sentence embedder for search: the packaged one, or a folder."""
+    embedding_width: int = Field(384, ge=1, le=4000)
+    """How many numbers its embeddings have: 384 for the packaged one.  After a change run
+    ``monosemy migrate``; where embeddings are stored, it asks for ``monosemy reembed``."""
     lease_seconds: float = 30.0
     """A worker that has not renewed its lease for so long has lost its run."""
     poll_seconds: float = 2.0

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+from service.database.embedding_width import set_width
 from service.database.migrate import migrate
 from service.settings import Settings
 from service.stack.home import HomeLock, close_home, fresh_log, read_stack_file, write_stack_file
@@ -126,6 +127,7 @@ class Stack:
         began = time.monotonic()
         self._on_event("database", "migrating")
         migrate(self.addresses.database_url)
+        set_width(self.addresses.database_url, self.settings.embedding_width)
         self._on_event("database", f"ready after {time.monotonic() - began:.1f} s")
         self._watch.start(self._programs())
         self._write_stack_file()

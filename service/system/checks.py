@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import MonosemyError
 from monosemy.specs.rest.system import Check
+from service.database.embedding_width import check_width
 from service.database.migrate import is_current
 from service.database.session import make_engine
 from service.inference.client import InferenceClient
@@ -36,6 +37,7 @@ class Checks:
 
     def __init__(self, settings: Settings, inference: InferenceClient) -> None:
         self._redis_url, self._inference = settings.redis_url, inference
+        self._width = settings.embedding_width
         self._engine = make_engine(
             settings.database_url, pool_size=1, connect_seconds=DATABASE_SECONDS
         )
@@ -56,6 +58,9 @@ class Checks:
     def _database(self) -> None:
         try:
             current = is_current(self._engine)
+            if current:
+                with self._engine.connect() as connection:
+                    check_width(connection, self._width)
         except SQLAlchemyError as error:
             # Addresses and roles stay in the log.
             logger.warning("readiness: database", exc_info=error)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from monosemy.errors import JudgeError, MonosemyError
 from monosemy.specs import ARCHITECTURES, EXPLAINERS, SCORERS
 from service.app import check_exposure
+from service.database.embedding_width import check_width
 from service.database.migrate import current_revision, head_revision
 from service.database.session import make_engine
 from service.inference.client import InferenceClient
@@ -137,6 +138,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with engine.connect() as connection:
             checks = (_server, _revision, _extensions, _clocks, _queues)
             yield from (check(connection) for check in checks)
+            if current_revision(connection) == head_revision():
+                yield _embeddings(connection, settings.embedding_width)
         yield _references(engine, settings)
     except SQLAlchemyError:
         # Its text may hold the password.
@@ -172,6 +175,14 @@ def _extensions(connection: Connection) -> Finding:
         advice = "Install pgvector (pgvector/pgvector has it), then run 'monosemy migrate'."
         return Finding("extensions", "failed", told, advice)
     return Finding("extensions", "ok", "pgvector and pg_trgm are there.")
+
+
+def _embeddings(connection: Connection, wanted: int) -> Finding:
+    try:
+        check_width(connection, wanted)
+    except MonosemyError as error:
+        return Finding("embeddings", "failed", error.message, error.advice or "")
+    return Finding("embeddings", "ok", f"Explanations are embedded in {wanted} numbers.")
 
 
 def _clocks(connection: Connection) -> Finding:

@@ -41,19 +41,23 @@ def _value(part: dict[str, Any], number: int) -> Any:
     return " ".join(words)[: part.get("maxLength", 200)]
 
 
-def embedded(text: str) -> list[float]:
-    """A unit vector of ``DIMENSIONS``: hashed words, so that like texts are near."""
-    vector = [0.0] * DIMENSIONS
+def embedded(text: str, width: int = DIMENSIONS) -> list[float]:
+    """A unit vector of ``width`` numbers: hashed words, so that like texts are near."""
+    vector = [0.0] * width
     for word in text.lower().split():
-        vector[zlib.crc32(word.encode()) % DIMENSIONS] += 1.0
+        vector[zlib.crc32(word.encode()) % width] += 1.0
     length = sum(value * value for value in vector) ** 0.5 or 1.0
     return [value / length for value in vector]
 
 
 class _Embedder(BaseHTTPRequestHandler):
+    width = DIMENSIONS
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        data = json.dumps({"embeddings": [embedded(text) for text in body["texts"]]}).encode()
+        data = json.dumps(
+            {"embeddings": [embedded(text, self.width) for text in body["texts"]]}
+        ).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
@@ -65,9 +69,9 @@ class _Embedder(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def embedder() -> Iterator[str]:
+def embedder(width: int = DIMENSIONS) -> Iterator[str]:
     """Address of an inference server that embeds and does nothing else."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Embedder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Embedder", (_Embedder,), {"width": width}))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

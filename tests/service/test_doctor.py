@@ -75,10 +75,16 @@ def test_a_sound_deployment_has_nothing_to_mend(sound: Settings) -> None:
     checks = found(sound)
     assert list(checks) == [
         "exposure", "artifacts", "database", "revision", "extensions", "clocks", "queues",
-        "files", "redis", "inference", "judge", "api", "plugins", "training",
+        "embeddings", "files", "redis", "inference", "judge", "api", "plugins", "training",
     ]  # fmt: skip
     assert {each.status for each in checks.values()} == {"ok"}, checks
     assert not any(each.advice for each in checks.values())
+
+
+def test_embeddings_of_another_width_are_named(sound: Settings) -> None:
+    finding = found(sound, embedding_width=40)["embeddings"]
+    assert finding.status == "failed" and "of 384 numbers" in finding.detail
+    assert "monosemy migrate" in str(finding.advice)
 
 
 def test_every_part_that_is_away_is_named(sound: Settings) -> None:

@@ -13,7 +13,6 @@ from monosemy.index.evidence import FeatureEvidence, Neighbour, TokenShare, evid
 from monosemy.index.examples import TOP, Example
 from monosemy.index.packing import pack_examples
 from service.database.tables import (
-    EMBEDDING_DIMENSIONS,
     Context,
     Document,
     Explanation,
@@ -23,6 +22,8 @@ from service.database.tables import (
     Score,
 )
 
+EMBEDDING_WIDTH = 384
+"""Of the packaged embedder."""
 ROW_LENGTH = 32
 ROWS = 40
 
@@ -188,6 +189,6 @@ def add_explanation(
 
 def unit(axis: int) -> list[float]:
     """The unit vector along ``axis``."""
-    vector = [0.0] * EMBEDDING_DIMENSIONS
+    vector = [0.0] * EMBEDDING_WIDTH
     vector[axis] = 1.0
     return vector

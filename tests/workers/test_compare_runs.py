@@ -19,9 +19,10 @@ from monosemy.workspace import Kind, Workspace
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
-from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Sae
+from service.database.tables import Explanation, Sae
 from service.keys.service import create_key, list_keys
 from tests.support import run_acts as acts
+from tests.support.library_rows import EMBEDDING_WIDTH
 from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
@@ -74,7 +75,7 @@ def explained(sae: uuid.UUID, permuted: bool) -> Iterator[Explanation]:
     """Of the first twenty features of the original, whatever their place: one direction each."""
     for topic in range(20):
         place = int(np.flatnonzero(topic == ORDER)[0]) if permuted else topic
-        vector = np.zeros(EMBEDDING_DIMENSIONS)
+        vector = np.zeros(EMBEDDING_WIDTH)
         vector[topic], vector[100] = 1.0, 0.3
         yield Explanation(
             sae_id=sae,

@@ -16,12 +16,14 @@ from monosemy.interp.report.build import build_report
 from monosemy.interp.report.table import FeatureScores, scored
 from monosemy.specs import parse_spec
 from service.database.session import transaction
-from service.database.tables import EMBEDDING_DIMENSIONS, Explanation, Feature, Run, Score
+from service.database.tables import Explanation, Feature, Run, Score
 from service.inference.client import InferenceClient
 from service.runs import lifecycle
+from service.search.embeddings import Embeddings
 from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
+from tests.support.library_rows import EMBEDDING_WIDTH
 from tests.support.patience import SOON
 from tests.support.stub_server import (
     Answer,
@@ -34,7 +36,6 @@ from tests.support.stub_server import (
 )
 from tests.support.trained_library import Trained
 from tests.support.worker_thread import wait_for, working
-from workers.embeddings import Embeddings
 from workers.interp import InterpRuns
 from workers.reporter import RunReporter
 from workers.worker import Worker
@@ -269,7 +270,7 @@ def test_a_worker_stops_while_a_judge_takes_its_time(
 class Inference:
     """Embeds as long as it is there."""
 
-    def __init__(self, width: int = EMBEDDING_DIMENSIONS) -> None:
+    def __init__(self, width: int = EMBEDDING_WIDTH) -> None:
         self.there, self.width = True, width
         self.asked: list[list[str]] = []
 
@@ -292,7 +293,7 @@ def test_explanations_are_embedded_when_the_run_ends_or_later(
 ) -> None:
     inference = Inference()
     runs = InterpRuns(settings, trained.engine)
-    runs.embeddings = Embeddings(trained.engine, inference.client())
+    runs.embeddings = Embeddings(trained.engine, inference.client(), EMBEDDING_WIDTH)
     worker = Worker("interp", settings, runs, trained.engine)
 
     inference.there = False
@@ -310,13 +311,13 @@ def test_explanations_are_embedded_when_the_run_ends_or_later(
     assert len(stored) == 12  # six new ones, six found without
     for row in stored:
         assert row.embedding is not None
-        place = len(f"{row.label}. {row.text}") % EMBEDDING_DIMENSIONS
+        place = len(f"{row.label}. {row.text}") % EMBEDDING_WIDTH
         assert row.embedding[place] == 1.0
 
 
 def test_an_embedder_of_another_width_is_not_stored(trained: Trained, settings: Settings) -> None:
     runs = InterpRuns(settings, trained.engine)
-    runs.embeddings = Embeddings(trained.engine, Inference(width=768).client())
+    runs.embeddings = Embeddings(trained.engine, Inference(width=768).client(), EMBEDDING_WIDTH)
     run = acts.submit(trained.engine, EXPLAIN)
     Worker("interp", settings, runs, trained.engine)._take_one()
     assert acts.load(trained.engine, run).state == "succeeded"
@@ -342,7 +343,9 @@ def test_the_gap_is_filled_in_batches(trained: Trained, settings: Settings) -> N
     inference = Inference()
     run = acts.submit(trained.engine, EXPLAIN)
     reporter = RunReporter(trained.engine, run, "nobody", lambda: None)
-    filled = Embeddings(trained.engine, inference.client()).fill(trained.sae.id, reporter)
+    filled = Embeddings(trained.engine, inference.client(), EMBEDDING_WIDTH).fill(
+        trained.sae.id, reporter
+    )
     assert filled == 150 and [len(texts) for texts in inference.asked] == [64, 64, 22]
     assert all(row.embedding is not None for row in explanations(trained))
 
@@ -378,7 +381,7 @@ DISCRIMINATION = {**SCORE, "scoring": {**SCORING, "scorer": "discrimination"}}
 
 def test_explanations_are_told_from_the_nearest_ones(trained: Trained, settings: Settings) -> None:
     runs = InterpRuns(settings, trained.engine)
-    runs.embeddings = Embeddings(trained.engine, Inference().client())
+    runs.embeddings = Embeddings(trained.engine, Inference().client(), EMBEDDING_WIDTH)
     acts.submit(trained.engine, EXPLAIN)
     assert Worker("interp", settings, runs, trained.engine)._take_one()
     explained = {row.feature for row in explanations(trained)}
@@ -401,7 +404,7 @@ def test_more_explanations_make_telling_them_apart_other_work(
     trained: Trained, settings: Settings
 ) -> None:
     runs = InterpRuns(settings, trained.engine)
-    runs.embeddings = Embeddings(trained.engine, Inference().client())
+    runs.embeddings = Embeddings(trained.engine, Inference().client(), EMBEDDING_WIDTH)
 
     def explain(spec: dict[str, Any]) -> None:
         acts.submit(trained.engine, spec)
