@@ -50,7 +50,7 @@ def test_what_heads_a_feature_and_why(client: TestClient, engine: Engine, librar
         add_explanation(session, library, 22, "popes", "Names of popes.")
         # The best scored explanation need not be the one that clears its baseline.
         add_explanation(session, library, 20, "rulers", "Rulers of any kind.", 0.5, key="other")
-        wide = session.get_one(Score, session.query(Score.id).filter_by(value=0.5).scalar())
+        wide = session.query(Score).filter_by(value=0.5).one()
         wide.value, wide.low, wide.high = 0.97, 0.45, 1.0
 
     def heading(index: int) -> dict[str, str]:
@@ -73,7 +73,7 @@ def test_what_heads_a_feature_and_why(client: TestClient, engine: Engine, librar
     hits = client.get("/api/v1/search", params={"q": "names of kings"}).json()["items"]
     assert hits[0]["index"] == 20 and hits[0]["heading"] == first
     with transaction(engine) as session:
-        session.delete(session.get_one(Explanation, cleared))
+        session.delete(session.get_one(Explanation, (library.sae, cleared)))
     assert heading(20)["source"] == "evidence"
 
 
@@ -83,7 +83,7 @@ def test_scores_of_before_show_an_unknown_judge(
     with transaction(engine) as session:
         old = add_explanation(session, library, 30, "ships", "Words about ships.", 0.9)
         new = add_explanation(session, library, 31, "boats", "Words about boats.", 0.9)
-        explanation = session.get_one(Explanation, new)
+        explanation = session.get_one(Explanation, (library.sae, new))
         explanation.provenance = {**explanation.provenance, "judge_test": asdict(GOOD.brief())}
         [score] = session.query(Score).filter_by(explanation_id=new)
         score.details = {**score.details, "judge_test": asdict(CHANCE.brief())}

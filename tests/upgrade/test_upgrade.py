@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ pytestmark = pytest.mark.integration
 
 API = "/api/v1"
 HOME = Path(__file__).with_name("home-e56f54f.tar.xz")
+HEADING = re.compile(r"/(links|matches)\.items\[\d+\](\.[ab])?\.label")
+"""Where a feature is called by its heading now: an explanation heads it only if a score clears its
+baseline, as ``tests/interp`` and ``tests/service`` hold."""
 
 
 @dataclass
@@ -130,7 +134,7 @@ def differences(upgraded: Upgraded) -> list[str]:
     for path, before in upgraded.filled["answers"].items():
         answer = upgraded.client.get(f"{API}{path}")
         assert answer.status_code == 200, f"{path}: {answer.text}"
-        found += lost(before, answer.json(), path)
+        found += [each for each in lost(before, answer.json(), path) if not HEADING.search(each)]
     return found
 
 
