@@ -16,8 +16,10 @@ from service.cli.main import app
 KINGS = {"index": 4, "label": "kings", "mode": "add", "strength": 6.0}
 ID = "7c6bd7d2-7b87-4f2f-8c3b-0f6ff6e1b9f4"
 MODEL = {"id": ID, "name": "m", "architecture": None, "n_layers": 1, "d_model": 2, "d_vocab": 3}
+HOOK = {"host": "host", "site": "blocks.1.hook_resid_post", "width": 2}
 SAE = {
-    **{"id": ID, "name": "demo", "model": MODEL, "site": "blocks.1.hook_resid_post"},
+    **{"id": ID, "name": "demo", "model": MODEL, "site": HOOK["site"]},
+    "hooks": {"reads": [HOOK], "writes": [HOOK]},
     **{"architecture": "topk", "d_in": 2, "d_sae": 8, "metrics": {}, "index": None},
     "created_at": "2026-01-01T00:00:00Z",
 }
