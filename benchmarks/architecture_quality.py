@@ -168,7 +168,7 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
             f"{row['tokens_per_second']:>10,.0f}"
             + (
                 f"{twin['fvu']:>10.4f}{100 * twin['ce_recovered_mean']:>8.2f}"
-                if (twin := found.get("baseline"))
+                if (twin := found.get("frozen_decoder_baseline"))
                 else ""
             )
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         compare,
         evaluate,
         pipeline,
+        readings,
         run,
         train,
     )
@@ -46,6 +47,7 @@ _HOME = {
     "load_sae": "monosemy.formats.saelens",
     "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
+    "readings": "monosemy.notebook",
     "register": "monosemy.specs",
     "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
@@ -70,6 +72,7 @@ __all__ = [
     "load_sae",
     "open_index",
     "pipeline",
+    "readings",
     "register",
     "run",
     "save_sae",

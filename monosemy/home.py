@@ -12,9 +12,11 @@ from monosemy.interp.texts import FeatureTexts
 from monosemy.labels import open_index
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
-from monosemy.sae_folder import SaeFolder
+from monosemy.sae_folder import READINGS, SaeFolder
 from monosemy.sae_stamp import check_index
-from monosemy.specs import ModelSpec, RunSpec
+from monosemy.specs import ModelSpec, RunSpec, SweepRun, TrainRun
+from monosemy.specs.readings import TrainingReading
+from monosemy.training.history import history_file, read_history
 from monosemy.workspace import Kind, Workspace, fingerprint
 
 _NAMES = 20
@@ -58,6 +60,16 @@ class Home:
             f"{'Several SAEs are' if named else 'No SAE is'} called '{reference}'.",
             f"Name the folder of an SAE; in {saes} there are: {listed or 'none'}.",
         )
+
+    def readings(self, spec: TrainRun | SweepRun, place: int = 0) -> list[TrainingReading]:
+        """What was read so far of a training, that of the SAE at ``place``; none where it has not
+        begun."""
+        members, name = spec.trainings(), self.name_of(spec)
+        file = history_file(self.workspace.find(Kind.RUNS, name), place, len(members))
+        if file.is_file():
+            return read_history(file)
+        sae = name if isinstance(spec, TrainRun) else f"{name}-{place:03d}"
+        return read_history(self.workspace.find(Kind.SAES, sae) / READINGS)
 
     def index_folder(self, sae: SaeFolder, text_id: str) -> Path:
         """Where the index of an SAE over a text is, or is to be."""

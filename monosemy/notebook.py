@@ -42,11 +42,14 @@ from monosemy.specs import (
     Need,
     PipelineRun,
     RunSpec,
+    SweepRun,
     TextSpec,
     TrainRun,
     parse_part,
     parse_spec,
 )
+from monosemy.specs.readings import TrainingReading
+from monosemy.workspace import Workspace
 
 HOME = "monosemy-work"
 """Where artifacts are kept if nothing else is said."""
@@ -69,6 +72,11 @@ class PipelineResult:
     explanations: dict[int, Explanation]
     scores: dict[int, list[ScoreResult]]
     """By feature, in the order of the spec's ``scoring``; of those that got them all."""
+
+    @property
+    def readings(self) -> list[TrainingReading]:
+        """Of the training, as ``monosemy.readings`` gives them."""
+        return SaeFolder(self.folder, Workspace(self.folder.parent.parent)).readings
 
     @property
     def texts(self) -> FeatureTexts:
@@ -120,6 +128,28 @@ def evaluate(
         runs = LocalRuns(Home(_home_of(sae, home), shown))
         folder = runs.home.sae(sae)
         return runs.evaluate(EvaluateRun(sae=folder.path.name, evaluation=evaluation), folder)
+
+
+def readings(
+    sae: SaeFolder | str | Path | TrainRun | SweepRun | Mapping[str, Any],
+    home: str | Path | None = None,
+    place: int = 0,
+) -> list[TrainingReading]:
+    """What was read of an SAE's training, every ten steps (of a long one at most 4,000 times).
+
+    ``sae`` is what ``train`` returns, an SAE's folder, or its name in ``home``; or the train or
+    sweep spec of a training, also while another process is at it: ``place`` is that of the SAE in
+    a sweep.  Raises ``SpecError``, and ``DataError`` where there is no such SAE.
+    """
+    opened = Home(_home_of(sae, home))
+    if not isinstance(sae, TrainRun | SweepRun | Mapping):
+        return opened.sae(sae).readings
+    sweep = isinstance(sae, Mapping) and sae.get("kind") == "sweep"
+    spec = _as(SweepRun, sae) if sweep or isinstance(sae, SweepRun) else _as(TrainRun, sae)
+    members = len(spec.trainings())
+    if not 0 <= place < members:
+        raise SpecError([("place", f"the run trains {members} SAEs: 0 to {members - 1}")])
+    return opened.readings(spec, place)
 
 
 def build_index(
@@ -212,7 +242,7 @@ def _as(kind: type[S], spec: Mapping[str, Any] | RunSpec) -> S:
     return parsed
 
 
-def _home_of(sae: SaeFolder | str | Path, home: str | Path | None) -> str | Path:
+def _home_of(sae: object, home: str | Path | None) -> str | Path:
     """The artifacts' folder: as given, else that of the SAE, else the usual one."""
     if home is not None:
         return home

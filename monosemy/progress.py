@@ -7,10 +7,12 @@ piece of work with a known total; ``advance`` is cheap and may be called on ever
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from monosemy.specs.readings import TrainingReading
 
 
 @dataclass
@@ -64,7 +66,8 @@ class Stage(Protocol):
 class Reporter:
     """Reports to nobody; the base of those that report to somebody.
 
-    Subclasses override ``update`` (called often: throttle it), ``finish`` and ``log``.
+    Subclasses override ``update`` (called often: throttle it), ``finish``, ``log`` and what
+    readings of a training they keep.
     """
 
     def __init__(self, should_stop: Callable[[], type[Exception] | None] | None = None) -> None:
@@ -85,6 +88,13 @@ class Reporter:
 
     def log(self, message: str, **fields: Any) -> None:
         """One line worth keeping: a warning, a figure, a decision."""
+
+    def begin_readings(self, place: int, step: int, kept: Sequence[TrainingReading]) -> None:
+        """The training of the SAE at this place begins (``step`` 0), or goes on from ``step``:
+        readings past it are void, and ``kept`` are those up to it."""
+
+    def reading(self, place: int, reading: TrainingReading) -> None:
+        """A reading of the SAE at this place among those that are trained together."""
 
     @contextmanager
     def stage(

@@ -16,6 +16,8 @@ from monosemy.formats.saelens import check_plugin, load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import ImportRun, TrainRun, parse_stored_spec
+from monosemy.specs.readings import TrainingReading
+from monosemy.training.history import read_history
 from monosemy.workspace import Kind, Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
 
 BASELINE = "baseline"
-"""Sub-folder of an SAE folder that holds its frozen-random-decoder twin."""
+"""Sub-folder of an SAE folder that holds its frozen-decoder baseline."""
+READINGS = "readings.jsonl"
+"""File of an SAE folder with the readings of its training."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,18 @@ class SaeFolder:
         """Norm above which training left tokens out; evaluation and index do the same."""
         limit: Limits = self.provenance["metrics"].get("max_norm")
         return limit
+
+    @property
+    def readings(self) -> list[TrainingReading]:
+        """What was read of its training, at most 4,000 readings; none of an imported SAE."""
+        name, runs = self.path.name, self.workspace.root_of(Kind.RUNS)
+        sweep, _, place = name.rpartition("-")
+        files = [
+            self.path / READINGS,
+            runs / name / "metrics.jsonl",  # where earlier versions left them
+            runs / sweep / f"metrics-{place}.jsonl",
+        ]
+        return read_history(next((each for each in files if each.is_file()), files[0]))
 
     def hosted(self, host: HostModel, sae: SAE | None = None) -> HostedSAE:
         """It (or ``sae``: the same, on another device) in its host model; raises as that does."""

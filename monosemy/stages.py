@@ -26,7 +26,7 @@ from monosemy.index.reader import IndexReader
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
-from monosemy.sae_folder import BASELINE, SaeFolder, as_trained
+from monosemy.sae_folder import BASELINE, READINGS, SaeFolder, as_trained
 from monosemy.sae_stamp import record_stamp
 from monosemy.saes.base import SAE
 from monosemy.specs import (
@@ -39,6 +39,13 @@ from monosemy.specs import (
 )
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.part import SITE_PATTERN
+from monosemy.training.history import (
+    KEPT,
+    history_file,
+    read_history,
+    thinned,
+    write_history,
+)
 from monosemy.training.job import Job
 from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
@@ -108,7 +115,7 @@ def train_many(
     else:
         trained = train_saes(specs, store, source, checkpoint_dir, reporter, stream=stream)
     artifacts = []
-    for spec, folder, result in zip(specs, folders, trained, strict=True):
+    for place, (spec, folder, result) in enumerate(zip(specs, folders, trained, strict=True)):
         hooks = spec.hooks.with_widths(lambda hook: host.site_width(hook.site))
         provenance = {
             "spec": spec.model_dump(mode="json"),
@@ -120,6 +127,8 @@ def train_many(
             **(origin or {}),
         }
         _save(result, folder, {**_metadata(spec, store), **_hook_names(hooks)}, provenance)
+        readings = read_history(history_file(checkpoint_dir, place, len(specs)))
+        write_history(folder / READINGS, thinned(readings, KEPT))
         provenance["weights"] = record_stamp(folder)
         artifacts.append(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
@@ -278,8 +287,9 @@ def evaluate(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Metrics on held-out documents, the frozen-random-decoder baseline beneath ``baseline``; of
-    what they are is beneath ``about``: sae_digest, model_fingerprint, host_dtype, text_id.
+    """Metrics on held-out documents, those of the frozen-decoder baseline beneath
+    ``frozen_decoder_baseline``; of what they are is beneath ``about``: sae_digest,
+    model_fingerprint, host_dtype, text_id.
 
     Raises ``DataError`` where the SAE, its host model or its text has changed since the training.
     """

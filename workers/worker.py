@@ -170,6 +170,7 @@ class Worker:
             logger.error("run failed: %s", text, exc_info=not isinstance(error, MonosemyError))
             end = partial(lifecycle.fail_run, **held, error=text, retryable=retryable)
         finally:
+            reporter.close()
             lease.stop()
         unwritten = "How the run ended cannot be stored; the worker's log says why."
         give_up = partial(lifecycle.fail_run, **held, error=unwritten, retryable=False)

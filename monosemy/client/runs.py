@@ -23,6 +23,7 @@ from monosemy.specs.rest.runs import (
     RunState,
     RunSummary,
 )
+from monosemy.specs.rest.training import TrainingReadings
 from monosemy.specs.run_states import ENDED
 
 RETRY_SECONDS = 2.0
@@ -95,6 +96,19 @@ class Runs:
     def delete(self, run: RunReference) -> None:
         """One that has ended; what it made stays."""
         self._http.delete(_path(run))
+
+    def readings(
+        self,
+        run: RunReference,
+        *,
+        place: int | None = None,
+        points: int | None = None,
+        after: int | None = None,
+    ) -> TrainingReadings:
+        """How the training of a run goes or went, of every SAE or the one at ``place``: at most
+        ``points`` readings each (400 unless given), those past the step ``after``."""
+        wanted: dict[str, Any] = {"place": place, "points": points, "after": after}
+        return self._http.call(TrainingReadings, "GET", f"{_path(run)}/training", **wanted)
 
     def events(
         self, run: RunReference, on_lost: Callable[[], None] | None = None

@@ -22,6 +22,7 @@ from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.saes.pruning import with_pruning
 from monosemy.specs import EvaluationSpec
+from monosemy.specs.readings import BASELINE
 from monosemy.training.stream import RowSource
 
 _ORDER_SEED = 20_240_607
@@ -44,9 +45,10 @@ def evaluate_sae(
     In one mapping: fvu, l0, dead_share, tokens (see ``ReconstructionSums.metrics``), ce_clean,
     ce_sae, ce_zero, ce_mean, ce_recovered_zero, ce_recovered_mean, kl, splice_tokens, spliced_share
     (see ``spliced_losses``), the fvu of each place under ``parts`` where it writes several; those
-    of them that are the baseline's own under ``baseline``, and with ``spec.prune`` those of the
-    pruned SAE under ``pruned``.  The mean of mean ablation is that of the tokens reconstructed.
-    ``source`` holds all places of the SAE.  Raises ``DataError`` when no document is held out.
+    of them that are the frozen-decoder baseline's own under ``frozen_decoder_baseline``, and with
+    ``spec.prune`` those of the pruned SAE under ``pruned``.  The mean of mean ablation is that of
+    the tokens reconstructed.  ``source`` holds all places of the SAE.  Raises ``DataError`` when
+    no document is held out.
     Where nothing can be spliced (``HostedSAE.no_losses``) the figures of the splice are None.
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
@@ -67,7 +69,7 @@ def evaluate_sae(
             )
         reporter.log("no losses are measured", model=name, reason=reason)
     sae = hosted.sae
-    saes = {"sae": sae, **({"baseline": baseline} if baseline is not None else {})}
+    saes = {"sae": sae, **({BASELINE: baseline} if baseline is not None else {})}
     if spec.prune is not None:
         if hosted.hooks.transcodes:
             raise DataError(

@@ -13,8 +13,8 @@ _STATES = {"adam": 2, "signum": 1, "muon": 1}
 
 
 def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
-    """Bytes of the SAEs with gradients and optimiser states, their frozen twins, the buffer of
-    activations and one batch of pre-activations, of one process.
+    """Bytes of the SAEs with gradients and optimiser states, their frozen-decoder
+    baselines, the buffer of activations and one batch of pre-activations, of one process.
 
     ``width`` is that of the activations at every site.  What PyTorch takes beside it, and the host
     model, are not counted.

@@ -112,7 +112,7 @@ class TrainingSpec(Part):
     """Tokens whose activation norm exceeds this multiple of the median are left out of training and
     index, and counted; None keeps all."""
     frozen_decoder_baseline: bool = True
-    """Train, on the same batches, a twin whose random decoder never moves: what structure-free
+    """Train, on the same batches, one whose random decoder never moves: what structure-free
     directions achieve."""
 
     @field_validator("devices")

@@ -1,59 +1,100 @@
-"""The readings of a run: one JSON object per line in ``metrics.jsonl``."""
+"""The readings of a training: one JSON object (``TrainingReading``) per line of a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-Reading = dict[str, Any]
+from monosemy.progress import SILENT, Reporter
+from monosemy.specs.readings import TrainingReading, stored_reading
 
+READ_EVERY = 10
+"""Steps between readings: a reading waits for the device."""
 SHOWN = 200
-"""Readings that a run's result carries; all of them are in the file."""
+"""Readings that a run's result carries."""
+KEPT = 4000
+"""Readings of one SAE, at most, that are reported and that stay beside it when its training has
+ended; all of them are in the run's folder."""
+
+T = TypeVar("T")
+
+
+def history_file(folder: Path, place: int, count: int) -> Path:
+    """Where a run's ``folder`` has the readings of one of its ``count`` SAEs."""
+    return folder / ("metrics.jsonl" if count == 1 else f"metrics-{place:03d}.jsonl")
+
+
+def read_history(file: Path) -> list[TrainingReading]:
+    """The readings in ``file``, also while somebody writes it; none where there is no file."""
+    readings: list[TrainingReading] = []
+    if not file.is_file():
+        return readings
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            reading = stored_reading(json.loads(line))
+        except (ValueError, TypeError, AttributeError):
+            break
+        if reading.step is None:
+            break
+        readings.append(reading)
+    return readings
+
+
+def write_history(file: Path, readings: Iterable[TrainingReading]) -> None:
+    """The file appears whole or not at all."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text("".join(map(_line, readings)), encoding="utf-8")
+    partial.replace(file)
+
+
+def thinned(readings: Sequence[T], most: int) -> list[T]:
+    """At most ``most`` of them, evenly spread, the last one among them."""
+    count = len(readings)
+    if count <= most:
+        return list(readings)
+    return [readings[(i + 1) * count // most - 1] for i in range(most)]
 
 
 class History:
-    """Appends readings to a file; after a resume those past the checkpoint are dropped."""
+    """Appends readings to a file and reports them; after a resume those past the checkpoint are
+    dropped.
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.readings: list[Reading] = []
+    ``place`` is that of the SAE among those trained together.  Of a run of more than ``KEPT``
+    readings every second, third, ... is reported.
+    """
 
-    def start(self, step: int) -> None:
+    def __init__(self, file: Path, place: int = 0, total_steps: int = 1) -> None:
+        self.file, self.place, self.total_steps = file, place, total_steps
+        self.every = READ_EVERY * -(-total_steps // (READ_EVERY * KEPT))
+        self.readings: list[TrainingReading] = []
+        self.reporter = SILENT
+
+    def start(self, step: int, reporter: Reporter = SILENT) -> None:
         """Keeps what was read up to ``step`` (0 for a new run); a half-written line goes."""
-        self.readings = [reading for reading in self._stored() if reading["step"] <= step]
+        self.reporter = reporter
+        self.readings = [each for each in read_history(self.file) if (each.step or 0) <= step]
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(_line(reading) for reading in self.readings)
-        partial = self.file.with_name(f".{self.file.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.file)
+        write_history(self.file, self.readings)
+        reported = [each for each in self.readings if self._is_reported(each)]
+        reporter.begin_readings(self.place, step, reported)
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: TrainingReading) -> None:
         self.readings.append(reading)
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line(reading))
+        if self._is_reported(reading):
+            self.reporter.reading(self.place, reading)
 
-    def downsampled(self) -> list[Reading]:
+    def downsampled(self) -> list[TrainingReading]:
         """At most ``SHOWN`` readings, evenly spread, the last one among them."""
-        count = len(self.readings)
-        if count <= SHOWN:
-            return list(self.readings)
-        return [self.readings[(i + 1) * count // SHOWN - 1] for i in range(SHOWN)]
+        return thinned(self.readings, SHOWN)
 
-    def _stored(self) -> list[Reading]:
-        found: list[Reading] = []
-        if not self.file.is_file():
-            return found
-        for line in self.file.read_text(encoding="utf-8").splitlines():
-            try:
-                reading = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(reading, dict) or not isinstance(reading.get("step"), int):
-                break
-            found.append(reading)
-        return found
+    def _is_reported(self, reading: TrainingReading) -> bool:
+        step = reading.step or 0
+        return step % self.every == 0 or step in (1, self.total_steps)
 
 
-def _line(reading: Reading) -> str:
-    return json.dumps(reading) + "\n"
+def _line(reading: TrainingReading) -> str:
+    return reading.model_dump_json() + "\n"

@@ -19,6 +19,7 @@ from monosemy.errors import DataError, ModelError, MonosemyError
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import ModelSpec, TrainingSpec, TrainRun, parse_stored_spec
+from monosemy.specs.readings import stored_reading
 from monosemy.training.sae_training import TrainedSAE
 from monosemy.workspace import Workspace
 
@@ -116,7 +117,8 @@ def write_result(folder: Path, trained: Sequence[TrainedSAE]) -> None:
                 tensors[f"{number}.{name}.{key}"] = value.contiguous()
         tensors[f"{number}.density"] = each.density
         size = {"d_in": each.sae.d_in, "d_out": each.sae.d_out if each.sae.transcodes else None}
-        values.append({**size, "metrics": each.metrics, "history": each.history})
+        history = [reading.model_dump(mode="json") for reading in each.history]
+        values.append({**size, "metrics": each.metrics, "history": history})
     save_file(tensors, str(folder / _TENSORS))
     unfinished = folder / f"{_RESULT}.part"
     unfinished.write_text(json.dumps(values), encoding="utf-8")
@@ -138,7 +140,8 @@ def read_result(job: Job) -> list[TrainedSAE]:
         sae = saes["sae"]
         assert sae is not None
         density = tensors[f"{number}.density"]
-        trained.append(TrainedSAE(sae, saes["baseline"], told["metrics"], told["history"], density))
+        history = [stored_reading(reading) for reading in told["history"]]
+        trained.append(TrainedSAE(sae, saes["baseline"], told["metrics"], history, density))
     for name in (_TENSORS, _RESULT):
         (job.folder / name).unlink()
     return trained

@@ -24,6 +24,7 @@ import torch
 from monosemy.errors import Interrupted, ModelError, MonosemyError, Stopped
 from monosemy.models.precision import choose_device
 from monosemy.progress import SILENT, Reporter, Stage
+from monosemy.specs.readings import stored_reading
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -176,6 +177,13 @@ class _Shown:
             return
         if event == "log":
             self.reporter.log(told["message"], **told["fields"])
+            return
+        if event == "begin_readings":
+            kept = [stored_reading(each) for each in told["kept"]]
+            self.reporter.begin_readings(told["place"], told["step"], kept)
+            return
+        if event == "reading":
+            self.reporter.reading(told["place"], stored_reading(told["reading"]))
             return
         if self.stage is None:
             self.context = self.reporter.stage(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.svg import (
     LEFT,
     RIGHT,
@@ -40,7 +41,9 @@ class _Chart:
 
 
 _CHARTS = (
-    _Chart("FVU (log scale)", {"fvu": "SAE", "baseline_fvu": "frozen random decoder"}, log=True),
+    _Chart(
+        "FVU (log scale)", {"fvu": "SAE", f"{BASELINE}.fvu": "frozen-decoder baseline"}, log=True
+    ),
     _Chart("L0", {"l0": "active latents per token"}),
     _Chart("Loss (log scale)", {"loss": "loss"}, log=True),
     _Chart("Dead latents (share)", {"dead_share": "dead"}),
@@ -66,7 +69,7 @@ def density_histogram(density: Sequence[float]) -> dict[str, Any]:
 
 def training_page(
     spec: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[TrainingReading],
     histogram: Mapping[str, Any] | None = None,
     live: bool = False,
 ) -> str:
@@ -74,19 +77,18 @@ def training_page(
 
     A ``live`` page loads itself again every few seconds.
     """
+    lines = [reading.flat() for reading in history]
     title = str(spec.get("name") or f"{spec.get('site', '')} {_size(spec)}")
     figures = [
-        figure(chart.title, _curves(chart, history), key(list(chart.series.values())))
+        figure(chart.title, _curves(chart, lines), key(list(chart.series.values())))
         for chart in _CHARTS
     ]
     if histogram is not None:
         drawing = _density(histogram)
         figures.append(figure("Density: log10 of the share of tokens", drawing))
-    last = history[-1] if history else {}
+    last = lines[-1] if lines else {}
     facts = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{number(value)}</dd>"
-        for name, value in last.items()
-        if isinstance(value, int | float)
+        f"<dt>{html.escape(name)}</dt><dd>{number(value)}</dd>" for name, value in last.items()
     )
     refresh = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if live else ""
     details = html.escape(json.dumps(spec, indent=1))
@@ -103,12 +105,12 @@ def _size(spec: Mapping[str, Any]) -> str:
     return f"{sae.get('architecture', '')} {sae.get('d_sae', '')}"
 
 
-def _curves(chart: _Chart, history: Sequence[Mapping[str, Any]]) -> str:
+def _curves(chart: _Chart, history: Sequence[Mapping[str, float]]) -> str:
     lines = {
         name: [
             (float(line["tokens"]), float(line[name]))
             for line in history
-            if _drawable(line.get(name), chart.log)
+            if name in line and (line[name] > 0 or not chart.log)
         ]
         for name in chart.series
     }
@@ -150,7 +152,3 @@ def _density(histogram: Mapping[str, Any]) -> str:
     drawn += tick_left(place(0, most)[1], str(most)) + tick_left(place(0, 0)[1], "0")
     drawn += f'<text x="{LEFT + 6}" y="{TOP + 12}">{silent} of {silent + sum(counts)} silent</text>'
     return frame(drawn)
-
-
-def _drawable(value: Any, log: bool) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and (value > 0 or not log)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +30,7 @@ from monosemy.errors import DataError, Interrupted, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
+from monosemy.specs.readings import TrainingReading
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -63,6 +64,14 @@ class _Lines(Reporter):
 
     def log(self, message: str, **fields: Any) -> None:
         _write({"event": "log", "message": message, "fields": fields})
+
+    def begin_readings(self, place: int, step: int, kept: Sequence[TrainingReading]) -> None:
+        readings = [reading.model_dump(mode="json") for reading in kept]
+        _write({"event": "begin_readings", "place": place, "step": step, "kept": readings})
+
+    def reading(self, place: int, reading: TrainingReading) -> None:
+        data = reading.model_dump(mode="json")
+        _write({"event": "reading", "place": place, "reading": data})
 
     def _say(self, event: str, progress: StageProgress) -> None:
         told = {

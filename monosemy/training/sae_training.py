@@ -1,10 +1,10 @@
-"""One SAE of a training run: its part of the stream, its twin, its scale and its readings."""
+"""One SAE of a training run: its part of the stream, its baseline, its scale and its
+readings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ from monosemy.models.columns import Columns
 from monosemy.progress import Reporter
 from monosemy.saes.base import SAE, Factor
 from monosemy.specs import TrainRun
-from monosemy.training.history import History, Reading
+from monosemy.specs.readings import BASELINE, TrainingReading, figures
+from monosemy.training.history import History
 from monosemy.training.initial_bias import middle
 from monosemy.training.page import density_histogram
 from monosemy.training.run_group import ALONE, RunGroup
@@ -35,10 +36,9 @@ class TrainedSAE:
     """tokens, steps, epochs, seconds, tokens_per_second, fvu, l0, loss and the architecture's terms
     (means over the last batches), dead_share, density (``density_histogram``), outliers, max_norm,
     activation_scale, product_dtype; fvu, l0, loss, the terms and dead_share of the frozen-decoder
-    twin under ``baseline``."""
-    history: list[Reading]
-    """At most 200 readings: step, tokens, seconds, learning_rate, fvu, l0, loss, the terms,
-    dead_share, and the twin's fvu as baseline_fvu.  All of them are in the run's folder."""
+    baseline under ``frozen_decoder_baseline``."""
+    history: list[TrainingReading]
+    """At most 200 readings; all of them are in the run's folder."""
     density: Tensor
     """Share of the training tokens (the last few hundred batches) on which each latent fired."""
 
@@ -51,7 +51,7 @@ class SAETraining:
         spec: TrainRun,
         columns: Mapping[str, slice],
         device: torch.device,
-        file: Path,
+        history: History,
         group: RunGroup = ALONE,
     ) -> None:
         self.spec = spec
@@ -59,8 +59,10 @@ class SAETraining:
         self.columns = Columns.of(spec.hooks, columns)
         self.device = device
         self.trainer = self._trainer(frozen=False)
-        self.twin = self._trainer(frozen=True) if spec.training.frozen_decoder_baseline else None
-        self.history = History(file)
+        self.baseline = (
+            self._trainer(frozen=True) if spec.training.frozen_decoder_baseline else None
+        )
+        self.history = history
         self.tracker: Tracker | None = None
         one = self.trainer.sae.one_scale
         self.scale = Scale(self.columns.read, one)
@@ -79,11 +81,11 @@ class SAETraining:
 
     @property
     def trainers(self) -> list[SAETrainer]:
-        return [self.trainer, *([self.twin] if self.twin else [])]
+        return [self.trainer, *([self.baseline] if self.baseline else [])]
 
     def begin(self, step: int, reporter: Reporter) -> None:
         """Opens what readings go to, at the step the run starts or resumes from."""
-        self.history.start(step)
+        self.history.start(step, reporter)
         if self.spec.training.tracker is not None and self.group.rank == 0:
             config = self.spec.model_dump(mode="json")
             self.tracker = Tracker(self.spec.training.tracker, self.spec.name, config, reporter)
@@ -109,7 +111,7 @@ class SAETraining:
                 trainer.sae.begin(x_ND)
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
-        """Trains SAE and twin on one batch of the stream, which is on the device already."""
+        """Trains SAE and baseline on one batch of the stream, which is on the device already."""
         x_ND = self.columns.reads(batch_NW) * self.scale.factor(self.device)
         target_ND = self.columns.target(batch_NW)
         if target_ND is not None:
@@ -121,28 +123,33 @@ class SAETraining:
     def rate(self, number: int, total_steps: int) -> float:
         return learning_rate(number, total_steps, self.spec.training)
 
-    def read(self, place: Reading, rate: float) -> Reading:
-        """Adds a line to the history: ``place`` (step, tokens, seconds) and the readings."""
-        line: Reading = {**place, "learning_rate": rate, **self.trainer.readings()}
-        if self.twin is not None:
-            line["baseline_fvu"] = self.twin.readings()["fvu"]
-        self.history.add(line)
+    def read(self, step: int, tokens: int, seconds: float, rate: float) -> TrainingReading:
+        """Adds a reading to the history."""
+        baseline = None if self.baseline is None else figures(self.baseline.readings())
+        reading = TrainingReading.model_validate(
+            {
+                **{"step": step, "tokens": tokens, "seconds": seconds, "learning_rate": rate},
+                **figures(self.trainer.readings()),
+                BASELINE: baseline,
+            }
+        )
+        self.history.add(reading)
         if self.tracker is not None:
-            self.tracker.log(line)
-        return line
+            self.tracker.log(step, reading.flat())
+        return reading
 
     def state(self, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """For the checkpoint: tensors, their names under ``prefix``, and plain values."""
         tensors = self.trainer.state(f"{prefix}sae")
-        if self.twin is not None:
-            tensors |= self.twin.state(f"{prefix}baseline")
+        if self.baseline is not None:
+            tensors |= self.baseline.state(f"{prefix}baseline")
         return tensors, {"scale": self.scale.value, "target_scale": self.target_scale.value}
 
     def restore(self, prefix: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
         """Raises ``KeyError`` or ``DataError`` where the checkpoint is of something else."""
         self.trainer.restore(f"{prefix}sae", tensors)
-        if self.twin is not None:
-            self.twin.restore(f"{prefix}baseline", tensors)
+        if self.baseline is not None:
+            self.baseline.restore(f"{prefix}baseline", tensors)
         self.scale.value, self.target_scale.value = values["scale"], values["target_scale"]
 
     def finish(self, sample_NW: Tensor, metrics: dict[str, Any]) -> TrainedSAE:
@@ -152,8 +159,8 @@ class SAETraining:
             **_rounded(self.trainer.readings()),
             "activation_scale": self.scale.value,
         }
-        if self.twin is not None:
-            metrics["baseline"] = _rounded(self.twin.readings())
+        if self.baseline is not None:
+            metrics[BASELINE] = _rounded(self.baseline.readings())
         x_ND = self.columns.reads(sample_NW[:_CALIBRATION_TOKENS]).to(self.device)
         x_ND = x_ND * self.scale.factor(self.device)
         for trainer in self.trainers:
@@ -164,11 +171,11 @@ class SAETraining:
             trainer.sae.rescale(factor, factor if same else self.target_scale.factor(self.device))
             trainer.sae.product_dtype = None
             trainer.sae.requires_grad_(False)
-        sae, *twin = [self.group.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
+        sae, *baseline = [self.group.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
         density = self.group.whole_density(self.trainer.density).float().cpu()
         metrics["density"] = density_histogram(density.tolist())
         shown = self.history.downsampled()
-        return TrainedSAE(sae, twin[0] if twin else None, metrics, shown, density)
+        return TrainedSAE(sae, baseline[0] if baseline else None, metrics, shown, density)
 
 
 class Scale:

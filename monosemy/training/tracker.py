@@ -36,9 +36,9 @@ class Tracker:
         self._run: Any = None
         self._do("init", project=PROJECT, name=name, config=dict(config))
 
-    def log(self, reading: Mapping[str, Any]) -> None:
-        """One reading, at its step."""
-        self._do("log", dict(reading), step=reading["step"])
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """One reading (``TrainingReading.flat``) at its step."""
+        self._do("log", dict(figures), step=step)
 
     def close(self) -> None:
         self._do("finish")

@@ -1,5 +1,5 @@
-"""A training run: one stream in, one SAE or many (with frozen-decoder twins) out, resumable at any
-step."""
+"""A training run: one stream in, one SAE or many (with frozen-decoder baselines) out, resumable at
+any step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
 from monosemy.specs.hooks import Hooks
+from monosemy.specs.readings import BASELINE_FVU
 from monosemy.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-from monosemy.training.history import Reading
+from monosemy.training.history import READ_EVERY, History, history_file
 from monosemy.training.run_group import ALONE, RunGroup
 from monosemy.training.sae_training import SAETraining, TrainedSAE
 from monosemy.training.signals import Signalled, StopSignals
@@ -39,9 +40,6 @@ from monosemy.versions import versions
 from monosemy.workspace import fingerprint
 
 __all__ = ["TrainedSAE", "TrainingLoop", "train_sae", "train_saes"]
-
-_READ_EVERY = 10
-"""Steps between readings: a reading waits for the device."""
 
 _STATE_FORMAT = 3
 """Part of a checkpoint's key: raise it when the meaning of its contents changes."""
@@ -122,7 +120,7 @@ class TrainingLoop:
         self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
         self.saes = [
-            SAETraining(spec, self.columns, self.device, self._history_file(i, len(specs)), group)
+            SAETraining(spec, self.columns, self.device, self._history(i, len(specs)), group)
             for i, spec in enumerate(specs)
         ]
         self.product_dtype = _product_dtype(specs[0], self.device)
@@ -148,9 +146,8 @@ class TrainingLoop:
         self.run_dir = checkpoint_dir
         self.signals = StopSignals()
 
-    def _history_file(self, number: int, count: int) -> Path:
-        name = "metrics.jsonl" if count == 1 else f"metrics-{number:03d}.jsonl"
-        return self.history_dir / name
+    def _history(self, place: int, count: int) -> History:
+        return History(history_file(self.history_dir, place, count), place, self.total_steps)
 
     def _stream(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> ActivationStream:
         source, units = reading_order(self.source, store, rows)
@@ -232,7 +229,7 @@ class TrainingLoop:
             self.step += 1
             self._tick()
             shown = {}
-            if self.step % _READ_EVERY == 0 or self.step in (1, self.total_steps):
+            if self.step % READ_EVERY == 0 or self.step in (1, self.total_steps):
                 shown = self._read()
             due = time.monotonic() - saved >= self.training.checkpoint_seconds
             due, stop = self.group.any(due, self.group.stop_asked())
@@ -251,19 +248,16 @@ class TrainingLoop:
 
     def _read(self) -> dict[str, float]:
         """Writes everybody's readings; shows those of the first."""
-        place = {
-            "step": self.step,
-            "tokens": self.step * self.batch,
-            "seconds": round(self.seconds, 2),
-        }
-        lines: list[Reading] = [
-            sae.read(place, sae.rate(self.step - 1, self.total_steps)) for sae in self.saes
+        tokens, seconds = self.step * self.batch, round(self.seconds, 2)
+        first, *_ = [
+            sae.read(self.step, tokens, seconds, sae.rate(self.step - 1, self.total_steps))
+            for sae in self.saes
         ]
-        names = {"fvu": "fvu", "l0": "l0", "dead": "dead_share", "loss": "loss"}
-        shown = {short: round(lines[0][name], 5) for short, name in names.items()}
-        shown["learning_rate"] = float(f"{lines[0]['learning_rate']:.4g}")
-        if "baseline_fvu" in lines[0]:
-            shown["baseline_fvu"] = round(lines[0]["baseline_fvu"], 5)
+        values = first.flat()
+        shown = {name: round(values[name], 5) for name in ("fvu", "l0", "dead_share", "loss")}
+        shown["learning_rate"] = float(f"{values['learning_rate']:.4g}")
+        if first.frozen_decoder_baseline is not None:
+            shown[BASELINE_FVU] = round(first.frozen_decoder_baseline.fvu, 5)
         return shown
 
     def _prefix(self, number: int) -> str:

@@ -56,10 +56,10 @@ def report(
 
 
 def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
-    """The SAE's figures beside those of the frozen-decoder baseline."""
+    """The SAE's figures beside those of its frozen-decoder baseline."""
     metrics, result = sae["metrics"], run["result"]
     held = metrics.get("evaluation") or {}
-    baseline = held.get("baseline") or {}
+    baseline = held.get("frozen_decoder_baseline") or {}
     table = Table(title=f"{sae['name']}  at {sae['site']}", title_justify="left")
     table.add_column("figure")
     table.add_column("SAE", justify="right")
@@ -75,9 +75,9 @@ def _figures(run: dict[str, Any], sae: dict[str, Any]) -> Table:
     ]
     for title, key, how in rows:
         table.add_row(title, _number(held.get(key), how), _number(baseline.get(key), how))
-    dead = metrics["dead_share"]
-    baseline_dead = (metrics.get("baseline") or {}).get("dead_share")
-    table.add_row("dead latents", _number(dead, ".1%"), _number(baseline_dead, ".1%"))
+    trained = metrics.get("frozen_decoder_baseline") or {}
+    dead = [_number(each.get("dead_share"), ".1%") for each in (metrics, trained)]
+    table.add_row("dead latents", *dead)
     index = result["index"]["index"]
     table.add_row("features indexed", f"{index['features']:,} ({index['alive']:,} fire)", "")
     table.add_row("tokens indexed", f"{index['tokens']:,}", "")

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from monosemy.progress_text import describe
+from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
+from monosemy.specs.readings import BASELINE, TrainingReading
 from service.cli.client import FAILED, Client, segment
 from service.cli.connect import connect
 from service.cli.output import (
@@ -158,6 +159,49 @@ def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
     Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     follow(connect(), run_id, as_json)
+
+
+@app.command()
+@readable_errors
+def readings(
+    run_id: RunId,
+    place: Annotated[
+        int | None, typer.Option(min=0, help="Only the SAE at this place of a sweep.")
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, max=10_000, help="Readings of an SAE.")] = 20,
+    after: Annotated[int | None, typer.Option(min=0, help="Only those past this step.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how a training goes or went: FVU, L0, loss, dead latents; of several SAEs the newest
+    reading of each.
+
+    Example: monosemy run readings 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    path = f"/runs/{segment(run_id)}/training"
+    training = connect().get(path, place=place, points=points, after=after)
+    if as_json:
+        print_json(training)
+        return
+    saes = training["saes"]
+    shown = [
+        (sae["name"] or sae["place"], reading)
+        for sae in saes
+        for reading in (sae["readings"] if len(saes) == 1 else sae["readings"][-1:])
+    ]
+    flat = [TrainingReading.model_validate(reading).flat() for _, reading in shown]
+    columns = list(dict.fromkeys(name for each in flat for name in each))
+    columns = [name for name in columns if not name.startswith(f"{BASELINE}.") or "fvu" in name]
+    rows = [
+        (name, *(_figure(each.get(column)) for column in columns))
+        for (name, _), each in zip(shown, flat, strict=True)
+    ]
+    print_table(("SAE", *columns), rows, title=f"{training['run_id']} {training['state']}")
+    if not rows:
+        say("There are no readings.")
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else short(value)
 
 
 @app.command()

@@ -166,6 +166,20 @@ class RunEvent(Base):
     __table_args__ = (Index("ix_run_events_run", "run_id", "id"),)
 
 
+class TrainingReading(Base):
+    """A reading of an SAE in training; they stay when the events of their run are forgotten."""
+
+    __tablename__ = "training_readings"
+    run_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    place: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    """Of the SAE among those that the run trains."""
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    reading: Mapped[dict[str, Any]]
+    """``monosemy.specs.readings.TrainingReading``."""
+
+
 class Model(Base):
     """A host model, with what is needed to show its tokens without loading it."""
 

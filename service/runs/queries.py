@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.database.tables import Run, RunEvent
@@ -65,26 +65,6 @@ class EventRow:
     created_at: dt.datetime
     age: float
     """Seconds since the transaction that wrote it began, by the database's clock."""
-
-
-def training_readings(session: Session, run_id: uuid.UUID, most: int) -> list[dict[str, Any]]:
-    """What the run (or its steps) told while it trained: tokens and metrics, at most ``most``."""
-    family = select(Run.id).where(or_(Run.id == run_id, Run.parent_id == run_id))
-    told = (
-        select(
-            RunEvent.data,
-            func.row_number().over(order_by=RunEvent.id.desc()).label("back"),
-            func.count().over().label("count"),
-        )
-        .where(RunEvent.run_id.in_(family))
-        .where(RunEvent.type == "progress", RunEvent.data["stage"].astext == "train")
-        .where(RunEvent.data["metrics"].has_key("fvu"))
-        .subquery()
-    )
-    every = cast(func.ceil(told.c.count / float(most)), Integer)
-    # Counted from the end, so that the newest is always among them.
-    chosen = select(told.c.data).where((told.c.back - 1) % every == 0).order_by(told.c.back.desc())
-    return [{"tokens": data["done"], **data["metrics"]} for data in session.scalars(chosen)]
 
 
 def state_of(connection: Connection, run_id: uuid.UUID) -> str | None:

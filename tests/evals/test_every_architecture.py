@@ -89,7 +89,7 @@ def test_the_whole_way(
         lambda _spec: tiny_host,
     )
     assert 0 < found["fvu"] < 1 and 0 < found["l0"] <= 64
-    assert found["fvu"] < found["baseline"]["fvu"] + 0.05
+    assert found["fvu"] < found["frozen_decoder_baseline"]["fvu"] + 0.05
     assert found["spliced_share"] > 0.9
     reader, _, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(top_examples=3)),

@@ -142,7 +142,7 @@ def test_the_whole_way(
     assert 0 < found["fvu"] < 1.05
     assert all(0 < part["fvu"] < 1.1 for part in found["parts"].values())
     assert found["ce_sae"] > 0 and found["kl"] > 0 and found["spliced_share"] > 0.9
-    assert set(found["baseline"]["parts"]) == set(writes or reads)
+    assert set(found["frozen_decoder_baseline"]["parts"]) == set(writes or reads)
 
     reader, store, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(top_examples=3)),

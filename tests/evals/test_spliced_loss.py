@@ -293,14 +293,14 @@ def test_the_whole_evaluation(
     assert (found["tokens"], found["splice_tokens"]) == (300, 150)
     # The cache holds bfloat16, so its variance is that of rounded numbers; the SAE is exact.
     assert found["fvu"] < 1e-6 and found["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
-    worse = found["baseline"]
+    worse = found["frozen_decoder_baseline"]
     assert worse["fvu"] > 0.1 and worse["ce_sae"] > found["ce_sae"] and worse["kl"] > found["kl"]
     assert worse["l0"] == 6.0
     assert [(p.name, p.unit, p.done, p.total) for p in reporter.finished] == [
         ("evaluate", "tokens", 450, 450)
     ]
     again = evaluate_sae(hosted, None, tiny_store, source, spec)
-    assert "baseline" not in again and again["ce_sae"] == found["ce_sae"]
+    assert "frozen_decoder_baseline" not in again and again["ce_sae"] == found["ce_sae"]
 
 
 def test_a_small_text_is_evaluated_whole(

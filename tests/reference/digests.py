@@ -115,6 +115,9 @@ def of_folder(folder: Path, prefix: str, names: Mapping[str, str]) -> Digests:
         elif path.suffix == ".json":
             data = json.loads(path.read_text(encoding="utf-8"))
             found[name] = digest(normalised(data, names))
+        elif path.suffix == ".jsonl":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found[name] = digest([normalised(json.loads(line), names) for line in lines])
         elif path.suffix == ".html":
             continue  # drawn from the readings, with their times
         elif path.is_file():

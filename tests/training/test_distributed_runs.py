@@ -22,6 +22,7 @@ from monosemy.models.host import HostModel
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.specs import TrainRun, parse_spec
+from monosemy.training.history import History
 from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
@@ -90,7 +91,7 @@ def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
     streams = [ActivationStream(source, rows[rank::2], share, total=64 * steps) for rank in (0, 1)]
     for stream in streams:
         stream.fill()
-    trained = SAETraining(spec, source.columns, torch.device("cpu"), folder / "history.jsonl")
+    trained = SAETraining(spec, source.columns, torch.device("cpu"), History(folder / "h.jsonl"))
     trained.start(torch.cat([stream.buffer for stream in streams]))
     for number in range(steps):
         trained.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
@@ -107,11 +108,11 @@ def test_two_processes_train_what_one_would(
     wanted = in_one_process(spec, workspace, tmp_path)
     assert_same(load_sae(made.folder), wanted, tolerance=1e-5)
     assert made.metrics["devices"] == 2 and made.metrics["tokens"] == 6400
-    assert made.metrics["fvu"] < made.metrics["baseline"]["fvu"]
+    assert made.metrics["fvu"] < made.metrics["frozen_decoder_baseline"]["fvu"]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > 4
     last = reporter.finished[-1]
     assert (last.name, last.unit, last.done, last.total) == ("train", "tokens", 6400, 6400)
-    assert {"fvu", "l0", "dead"} <= last.metrics.keys()
+    assert {"fvu", "l0", "dead_share"} <= last.metrics.keys()
 
 
 class Watching(Reporter):

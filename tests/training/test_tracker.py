@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_readings_arrive_at_their_steps(calls: list[Any]) -> None:
     tracker = Tracker("trackio", "run", {"k": 3}, Told())
-    tracker.log({"step": 10, "fvu": 0.5})
+    tracker.log(10, {"step": 10, "fvu": 0.5})
     tracker.close()
     assert calls == [
         ("init", {"project": "monosemy", "name": "run", "config": {"k": 3}}),
@@ -55,7 +55,7 @@ def test_a_tracker_that_fails_is_told_once_and_left_alone(
 
     monkeypatch.setattr(sys.modules["trackio"], "log", broken)
     for step in range(3):
-        tracker.log({"step": step})
+        tracker.log(step, {"step": step})
     tracker.close()
     assert reporter.lines == [("tracker given up", {"tracker": "trackio", "error": "RuntimeError"})]
     assert len(calls) == 1

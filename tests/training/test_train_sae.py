@@ -78,7 +78,7 @@ def assert_same(one: TrainedSAE, other: TrainedSAE) -> None:
     ]
     assert metrics[0] == metrics[1]
     histories = [
-        [{k: v for k, v in reading.items() if k != "seconds"} for reading in trained.history]
+        [reading.model_dump(exclude={"seconds"}) for reading in trained.history]
         for trained in (one, other)
     ]
     assert histories[0] == histories[1]
@@ -94,7 +94,9 @@ def test_what_comes_out(uninterrupted: TrainedSAE) -> None:
     assert metrics["tokens"] == 20_000 and metrics["steps"] == 100
     assert metrics["epochs"] == pytest.approx(20_000 / 18_000, abs=0.01)
     assert 0 < metrics["l0"] <= 3 and 0 <= metrics["dead_share"] < 1
-    assert metrics["fvu"] < metrics["baseline"]["fvu"] < 1, "structure-free directions do worse"
+    assert metrics["fvu"] < metrics["frozen_decoder_baseline"]["fvu"] < 1, (
+        "structure-free directions do worse"
+    )
     assert not any(p.requires_grad for p in uninterrupted.sae.parameters())
     torch.testing.assert_close(uninterrupted.sae.W_dec.norm(dim=1), torch.ones(48))
     json.dumps(metrics)
@@ -208,17 +210,17 @@ def test_progress_and_history(tmp_path: Path) -> None:
     trained = train(planted_run(), tmp_path, reporter)
     last = reporter.seen[-1]
     assert (last.name, last.unit, last.done, last.total) == ("train", "tokens", 20_000, 20_000)
-    assert {"fvu", "l0", "dead", "loss"} <= set(last.metrics)
+    assert {"fvu", "l0", "dead_share", "loss", "frozen_decoder_baseline_fvu"} <= set(last.metrics)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == trained.history
+    assert lines == [reading.model_dump() for reading in trained.history]
     assert [line["step"] for line in lines] == [1, *range(10, 101, 10)]
     assert lines[-1]["fvu"] < lines[0]["fvu"]
-    assert lines[-1]["fvu"] < lines[-1]["baseline_fvu"]
+    assert lines[-1]["fvu"] < lines[-1]["frozen_decoder_baseline"]["fvu"]
 
 
 def test_without_a_baseline(tmp_path: Path) -> None:
     trained = train(planted_run(tokens=1000, frozen_decoder_baseline=False), tmp_path)
-    assert trained.baseline is None and "baseline" not in trained.metrics
+    assert trained.baseline is None and "frozen_decoder_baseline" not in trained.metrics
 
 
 def test_outliers_are_neither_trained_on_nor_lost_sight_of(tmp_path: Path) -> None:
@@ -297,8 +299,10 @@ def test_on_a_host_model_stopping_changes_no_bit(
         return train_sae(spec, tiny_store, source, tmp_path / name, reporter)
 
     whole = run("whole", Reporter())
-    assert {"tokens", "steps", "fvu", "l0", "dead_share", "baseline"} <= set(whole.metrics)
-    assert whole.history[-1]["fvu"] < 0.8 * whole.history[0]["fvu"]
+    assert {"tokens", "steps", "fvu", "l0", "dead_share", "frozen_decoder_baseline"} <= set(
+        whole.metrics
+    )
+    assert whole.history[-1].fvu < 0.8 * whole.history[0].fvu
     for tokens in stops:
         with pytest.raises(Interrupted):
             run("parts", StopsAt(tokens))

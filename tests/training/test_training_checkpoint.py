@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from monosemy.errors import DataError
+from monosemy.specs.readings import TrainingReading
 from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from monosemy.training.history import SHOWN, History
 
@@ -128,24 +129,28 @@ def test_a_full_disk_is_told_however_it_was_found(
         write(tmp_path, 1)
 
 
+def reading(step: int, fvu: float = 0.5) -> TrainingReading:
+    return TrainingReading(step=step, tokens=10 * step, fvu=fvu)
+
+
 def test_history_drops_what_lies_past_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "c" / "metrics.jsonl"
     history = History(file)
     history.start(0)
     for step in (10, 20, 30):
-        history.add({"step": step, "fvu": 1 / step})
+        history.add(reading(step, 1 / step))
     with file.open("a") as stream:
         stream.write('{"step": 40, "fv')
     resumed = History(file)
     resumed.start(20)
-    resumed.add({"step": 30, "fvu": 0.5})
+    resumed.add(reading(30, 0.5))
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [10, 20, 30]
-    assert resumed.readings[-1] == {"step": 30, "fvu": 0.5}
+    assert resumed.readings[-1] == reading(30, 0.5)
 
 
 def test_history_is_downsampled_and_ends_with_the_last(tmp_path: Path) -> None:
     history = History(tmp_path / "metrics.jsonl")
     history.start(0)
-    history.readings = [{"step": step} for step in range(1, 1235)]
-    shown = [reading["step"] for reading in history.downsampled()]
+    history.readings = [reading(step) for step in range(1, 1235)]
+    shown = [each.step for each in history.downsampled()]
     assert len(shown) == SHOWN and shown[-1] == 1234 and shown == sorted(set(shown))

@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
+from monosemy.specs.readings import TrainingFigures, TrainingReading
 from monosemy.training.page import density_histogram, training_page
 
 
-def readings(count: int) -> list[dict[str, Any]]:
+def readings(count: int) -> list[TrainingReading]:
     return [
-        {
-            "step": i,
-            "tokens": 100 * i,
-            "learning_rate": 1e-3,
-            "fvu": 1 / (i + 1),
-            "baseline_fvu": 0.9,
-            "l0": 3.0,
-            "loss": 1 / (i + 1),
-            "dead_share": 0.0,
-        }
+        TrainingReading(
+            step=i,
+            tokens=100 * i,
+            learning_rate=1e-3,
+            fvu=1 / (i + 1),
+            l0=3.0,
+            loss=1 / (i + 1),
+            dead_share=0.0,
+            terms={"auxk": 0.125},
+            frozen_decoder_baseline=TrainingFigures(fvu=0.9),
+        )
         for i in range(1, count + 1)
     ]
 
@@ -62,6 +64,7 @@ def test_curves_bars_and_facts_are_there() -> None:
     heights = [float(curve.split()[-1]) for curve in curves[:1]]
     assert heights[0] > float(curves[0].split(" L")[0].split()[1]), "a falling curve goes down"
     assert "1 of 5 silent" in page
+    assert "<dt>terms.auxk</dt><dd>0.125</dd>" in page
     bars = re.findall(r"<title>(\d+) latents", page)
     assert sum(map(int, bars)) == 4 and "2" in bars
     assert "http" not in page, "it loads nothing"
@@ -75,8 +78,8 @@ def test_short_runs_have_a_page_too(count: int) -> None:
 
 def test_a_value_that_cannot_be_drawn_is_left_out() -> None:
     lines = readings(3)
-    lines[1]["fvu"] = 0.0
-    lines[2]["l0"] = float("nan")
+    lines[1] = lines[1].model_copy(update={"fvu": 0.0})
+    lines[2] = lines[2].model_copy(update={"l0": None})
     page = training_page({}, lines)
     curves = re.findall(r'<path class="a" d="M([^"]*)"', page)
     assert len(curves[0].split(" L")) == 2 and len(curves[1].split(" L")) == 2

@@ -97,7 +97,7 @@ def test_the_evaluation_stands_beside_the_training_metrics(trained: Trained) -> 
     assert metrics["tokens"] >= 30_000
     evaluation = metrics["evaluation"]
     assert 0 < evaluation["fvu"] < 1
-    assert {"ce_recovered_zero", "ce_recovered_mean", "baseline"} <= set(evaluation)
+    assert {"ce_recovered_zero", "ce_recovered_mean", "frozen_decoder_baseline"} <= set(evaluation)
 
 
 def test_features_are_what_the_index_says(trained: Trained) -> None:

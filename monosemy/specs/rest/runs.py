@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from monosemy.specs import KINDS, Part
+from monosemy.specs.readings import StoredFigures
 from monosemy.specs.run_states import RunState
 
 
@@ -53,7 +54,7 @@ class RunSummary(_Row):
     """The pipeline that this run is a step of."""
     position: int
     """Place among its parent's children."""
-    progress: dict[str, Any]
+    progress: StoredFigures
     """Where the stage under way stands: stage, unit, done, total, rate, eta_seconds, metrics."""
     priority: int
     """Of two that wait, the one with the higher goes first."""
@@ -77,9 +78,9 @@ class RunDetail(RunSummary):
     """The run that must succeed before this one starts."""
     not_before: dt.datetime
     """A failed attempt is tried again then."""
-    stages: list[Any]
+    stages: list[StoredFigures]
     """Finished stages: name, unit, done, seconds, rate, metrics."""
-    result: dict[str, Any] | None
+    result: StoredFigures | None
     """What it made, once it has succeeded."""
 
 
@@ -105,5 +106,5 @@ class RunEventMessage(_Row):
     """The run itself or one of its children."""
     type: str
     """`state`, `progress`, `stage` (a finished one) or `log`."""
-    data: dict[str, Any]
+    data: StoredFigures
     created_at: dt.datetime

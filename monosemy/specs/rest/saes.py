@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from monosemy.specs.readings import StoredFigures
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -57,7 +59,7 @@ class SaeSummary(_Part):
     d_in: int
     d_sae: int
     """Number of latents."""
-    metrics: dict[str, Any]
+    metrics: StoredFigures
     """fvu, l0, dead_share, and `evaluation` with CE recovered once that has run."""
     index: dict[str, Any] | None
     """The current index: text_id, tokens, documents, bytes per feature; null if none."""
