@@ -96,6 +96,27 @@ def test_trained_evaluated_indexed_and_compared(
     assert by_tokens.links and all(0 < value <= 1 for _, _, value, _ in by_tokens.links)
 
 
+def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
+    readings = monosemy.readings(sae)
+    assert [each.step for each in readings] == [1, 10, 20, 30, 32]
+    assert readings[-1].fvu < readings[0].fvu and readings[-1].frozen_decoder_baseline is not None
+    named = {**spec, "name": "first"}
+    for reference in ("first", sae.path, named):
+        assert monosemy.readings(reference, home) == readings
+    (sae.path / "readings.jsonl").rename(sae.path / "aside")
+    assert monosemy.readings("first", home) == readings, "as earlier versions left them"
+    (sae.path / "aside").rename(sae.path / "readings.jsonl")
+    run = home / "runs" / sae.path.name
+    run.rename(home / "cleared")
+    assert monosemy.readings(named, home) == monosemy.readings("first", home) == readings
+    (home / "cleared").rename(run)
+    assert monosemy.readings({**spec, "name": "not begun"}, home) == []
+    with pytest.raises(SpecError, match="trains 1 SAEs"):
+        monosemy.readings(named, home, place=1)
+    with pytest.raises(DataError, match="No SAE is called 'nothing'"):
+        monosemy.readings("nothing", home)
+
+
 def test_what_is_asked_for_wrongly(home: Path, sae: SaeFolder) -> None:
     with pytest.raises(SpecError, match=r"tokenz.*did you mean 'tokens'"):
         monosemy.evaluate(sae, reporter=SILENT, tokenz=5)

@@ -12,7 +12,7 @@ from sqlalchemy import Integer, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from monosemy.specs.readings import TrainingReading, stored_reading
+from monosemy.specs.readings import BASELINE_FVU, TrainingReading, stored_reading
 from service.database import tables
 from service.database.storable import storable
 from service.database.tables import RunEvent
@@ -117,5 +117,5 @@ def curve_in_events(session: Session, run_id: uuid.UUID, most: int) -> Curve:
     return Curve(rows[0].total if rows else 0, tuple(readings))
 
 
-_TOLD = ("fvu", "l0", "dead", "dead_share", "loss", "learning_rate", "baseline_fvu")
+_TOLD = ("fvu", "l0", "dead", "dead_share", "loss", "learning_rate", "baseline_fvu", BASELINE_FVU)
 """Readings among the metrics of progress; ``buffer_filled`` is another."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,12 +18,14 @@ import torch
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+import monosemy
 from monosemy.formats.saelens import save_sae
 from monosemy.formats.sparsify import load_sparsify
 from monosemy.saes.registry import create
-from monosemy.specs import ReLUSpec, TopKSpec
+from monosemy.specs import ReLUSpec, TopKSpec, parse_spec
 from service.cli.main import app
 from service.database.session import transaction
+from service.database.tables import TrainingReading
 from service.runs import lifecycle, repository
 from tests.support.library_rows import Library, add_explanation
 
@@ -58,6 +61,35 @@ def test_looking_at_saes_and_features(library: Library) -> None:
     assert "feature 3" in call("feature", "show", library.name, "3")
     assert read("models")["items"]
     assert read("search", "king")["mode"] == "lexical"
+
+
+def test_readings_of_a_training(cli_engine: Engine) -> None:
+    with transaction(cli_engine) as session:
+        spec = parse_spec({"kind": "sweep", "seeds": [0, 1]})
+        run = lifecycle.create_run(session, spec).id
+        rows = [
+            TrainingReading(
+                run_id=run,
+                place=place,
+                step=step,
+                reading={"step": step, "tokens": 100 * step, "fvu": 0.5, "terms": {"auxk": 0.25}},
+            )
+            for place in (0, 1)
+            for step in (1, 10, 20)
+        ]
+        session.add_all(rows)
+    data = read("run", "readings", str(run))
+    assert [len(sae["readings"]) for sae in data["saes"]] == [3, 3]
+    newest = call("run", "readings", str(run))
+    assert newest.count("2,000") == 2 and "terms.auxk" in newest and "1,000" not in newest
+    one = call("run", "readings", str(run), "--place", "1", "--after", "1")
+    assert "1,000" in one and "2,000" in one
+    call("run", "readings", str(run), "--place", "2", code=2)
+    call("run", "readings", str(uuid.uuid4()), code=4)
+    with monosemy.Client(os.environ["MONOSEMY_URL"]) as client:
+        training = client.runs.readings(run, place=1, points=2)
+    assert [sae.place for sae in training.saes] == [1] and training.saes[0].recorded == 3
+    assert training.saes[0].readings[-1].terms == {"auxk": 0.25}
 
 
 def test_what_is_not_there_is_exit_code_4(library: Library) -> None:

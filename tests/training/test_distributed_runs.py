@@ -22,7 +22,8 @@ from monosemy.models.host import HostModel
 from monosemy.progress import Reporter, StageProgress
 from monosemy.saes.base import SAE
 from monosemy.specs import TrainRun, parse_spec
-from monosemy.training.history import History
+from monosemy.specs.readings import TrainingReading
+from monosemy.training.history import History, read_history
 from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
@@ -110,6 +111,7 @@ def test_two_processes_train_what_one_would(
     assert made.metrics["devices"] == 2 and made.metrics["tokens"] == 6400
     assert made.metrics["fvu"] < made.metrics["frozen_decoder_baseline"]["fvu"]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > 4
+    assert reporter.readings == read_history(made.folder / "readings.jsonl")
     last = reporter.finished[-1]
     assert (last.name, last.unit, last.done, last.total) == ("train", "tokens", 6400, 6400)
     assert {"fvu", "l0", "dead_share"} <= last.metrics.keys()
@@ -122,11 +124,15 @@ class Watching(Reporter):
         super().__init__(lambda: self.reason)
         self.tokens, self.act, self.reason = tokens, act, None
         self.finished: list[StageProgress] = []
+        self.readings: list[TrainingReading] = []
 
     def update(self, progress: StageProgress) -> None:
         if progress.name == "train" and self.act and progress.done >= self.tokens:
             act, self.act = self.act, None
             act(self)
+
+    def reading(self, place: int, reading: TrainingReading) -> None:
+        self.readings.append(reading)
 
     def finish(self, progress: StageProgress) -> None:
         self.finished.append(progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from monosemy.errors import Cancelled, DataError, Interrupted, Stopped
 from monosemy.models.activations import ActivationSource
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs import ModelSpec, TopKSpec, TrainingSpec, TrainRun
+from monosemy.specs.readings import TrainingReading
 from monosemy.training.train import TrainedSAE, train_sae
 from tests.support.planted import ArraySource, planted
 
@@ -216,6 +218,56 @@ def test_progress_and_history(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, *range(10, 101, 10)]
     assert lines[-1]["fvu"] < lines[0]["fvu"]
     assert lines[-1]["fvu"] < lines[-1]["frozen_decoder_baseline"]["fvu"]
+
+
+class Kept(StopsAt):
+    """What is reported, as a database would keep it."""
+
+    def __init__(self, tokens: int, rows: dict[int, TrainingReading]) -> None:
+        super().__init__(tokens)
+        self.rows = rows
+
+    def begin_readings(self, place: int, step: int, kept: Sequence[TrainingReading]) -> None:
+        assert place == 0
+        for number in [number for number in self.rows if number > step]:
+            del self.rows[number]
+        self.rows.update({reading.step or 0: reading for reading in kept})
+
+    def reading(self, place: int, reading: TrainingReading) -> None:
+        assert place == 0
+        self.rows[reading.step or 0] = reading
+
+
+def test_a_resumed_training_reports_the_history_of_one_that_was_never_stopped(
+    tmp_path: Path, uninterrupted: TrainedSAE
+) -> None:
+    rows: dict[int, TrainingReading] = {}
+    with pytest.raises(Interrupted):
+        train(planted_run(), tmp_path, Kept(9000, rows))
+    assert max(rows) == 40
+    rows[99] = rows[40]  # of steps that were lost with a worker
+    del rows[20]  # the database was away
+    train(planted_run(), tmp_path, Kept(10**9, rows))
+    reported = [rows[step].model_dump(exclude={"seconds"}) for step in sorted(rows)]
+    assert reported == [each.model_dump(exclude={"seconds"}) for each in uninterrupted.history]
+    assert rows[100].frozen_decoder_baseline is not None
+
+
+def test_a_checkpoint_with_readings_of_an_earlier_version_is_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(planted_run(), tmp_path, StopsAt(4000))
+    file = tmp_path / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line |= line.pop("terms")
+        line["baseline_fvu"] = line.pop("frozen_decoder_baseline")["fvu"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    whole = train(planted_run(), tmp_path).history
+    assert [each.step for each in whole] == [1, *range(10, 101, 10)]
+    assert (
+        whole[0].frozen_decoder_baseline is not None
+        and whole[0].terms.keys() == whole[-1].terms.keys()
+    )
 
 
 def test_without_a_baseline(tmp_path: Path) -> None:

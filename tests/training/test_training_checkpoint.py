@@ -11,9 +11,10 @@ import torch
 from safetensors import SafetensorError
 
 from monosemy.errors import DataError
+from monosemy.progress import Reporter
 from monosemy.specs.readings import TrainingReading
 from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from monosemy.training.history import SHOWN, History
+from monosemy.training.history import KEPT, SHOWN, History, read_history
 
 
 def write(folder: Path, step: int, key: str = "a") -> None:
@@ -146,6 +147,24 @@ def test_history_drops_what_lies_past_the_checkpoint(tmp_path: Path) -> None:
     resumed.add(reading(30, 0.5))
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [10, 20, 30]
     assert resumed.readings[-1] == reading(30, 0.5)
+
+
+def test_of_a_long_training_at_most_so_many_readings_are_reported(tmp_path: Path) -> None:
+    reported: list[int | None] = []
+
+    class Noted(Reporter):
+        def reading(self, place: int, reading: TrainingReading) -> None:
+            assert place == 3
+            reported.append(reading.step)
+
+    total = 100_007
+    history = History(tmp_path / "metrics.jsonl", 3, total)
+    history.start(0, Noted())
+    for step in [1, *range(10, total, 10), total]:
+        history.add(reading(step))
+    assert KEPT * 0.8 < len(reported) <= KEPT + 2
+    assert (reported[0], reported[-1]) == (1, total)
+    assert len(read_history(history.file)) == len(history.readings) == 10_002
 
 
 def test_history_is_downsampled_and_ends_with_the_last(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from monosemy.formats.sparsify import save_sparsify
 from monosemy.index.packing import unpack_examples
 from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
+from monosemy.sae_folder import SaeFolder
 from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Context, Document, Feature, Model, Run, Sae
+from service.runs.readings import stored_curves
 from tests.support import run_acts as acts
 from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns, default_name
@@ -226,6 +228,15 @@ def test_a_sweep_trains_every_site_with_every_sae(trained: Trained) -> None:
         assert load_sae(folder).d_sae == row.d_sae
         assert "<svg" in (folder / "training.html").read_text()
         assert row.metrics["max_norm"] > 0
+    # The history of every one is there, in its folder and in the database.
+    with transaction(trained.engine) as session:
+        curves = stored_curves(session, run.id, 400)
+    assert set(curves) == {0, 1, 2, 3}
+    for place, row in enumerate(rows):
+        kept = SaeFolder(workspace.locate(row.path), workspace).readings
+        assert list(curves[place].readings) == kept and kept[-1].tokens == row.metrics["tokens"]
+        assert kept[0].step == 1 and kept[-1].frozen_decoder_baseline is not None
+    assert len({curve.readings[-1].fvu for curve in curves.values()}) == 4
     # Each is an SAE like any other: it can be evaluated by its name.
     evaluated = run_again(trained, {"kind": "evaluate", "sae": "many-2"})
     assert evaluated.result is not None and evaluated.result["metrics"]["fvu"] is not None
