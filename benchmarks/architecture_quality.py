@@ -3,10 +3,10 @@
     python benchmarks/architecture_quality.py [--text FILE] [--tokens 400000] [--d-sae 4096]
 
 Activations are computed once and cached, so tokens/s is that of training alone: with the SAE's
-frozen-random-decoder twin (``--no-baseline`` leaves it out), which costs about as much again.
+frozen-decoder baseline (``--no-baseline`` leaves it out), which costs about as much again.
 Figures are on held-out documents: FVU, L0, effective L0 (PPL-1%; ``--no-needed`` leaves it out), CE
 recovered against zero and mean ablation, KL of the spliced model, latents that never fired; of the
-twin, FVU and CE recovered.
+baseline, FVU and CE recovered.
 Writes ``benchmarks/architecture_quality.json`` row by row, and goes on with what is missing there.
 """
 
@@ -156,7 +156,7 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
     )
     print(
         f"{'':<28}{'FVU':>8}{'L0':>7}{'needed':>8}{'CE0 %':>8}{'CEm %':>8}{'KL':>8}{'silent':>8}"
-        f"{'tokens/s':>10}{'twin FVU':>10}{'CEm %':>8}"
+        f"{'tokens/s':>10}{'base. FVU':>10}{'CEm %':>8}"
     )
     for name, row in rows.items():
         found = row["evaluation"]
@@ -167,8 +167,8 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
             f"{zero:>8.2f}{mean:>8.2f}{found['kl']:>8.4f}{found['dead_share']:>8.3f}"
             f"{row['tokens_per_second']:>10,.0f}"
             + (
-                f"{twin['fvu']:>10.4f}{100 * twin['ce_recovered_mean']:>8.2f}"
-                if (twin := found.get("frozen_decoder_baseline"))
+                f"{baseline['fvu']:>10.4f}{100 * baseline['ce_recovered_mean']:>8.2f}"
+                if (baseline := found.get("frozen_decoder_baseline"))
                 else ""
             )
         )
