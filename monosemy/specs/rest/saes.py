@@ -85,6 +85,6 @@ class SaeDetail(SaeSummary):
     """Its folder (SAELens v6), relative to the artifact root."""
     config: dict[str, Any]
     """SAE, text and training part of its spec."""
-    provenance: dict[str, Any]
+    provenance: StoredFigures
     """Everything it was made from: model, text, versions, seeds."""
     features: FeatureCounts
