@@ -121,8 +121,8 @@ def _text_of(content: Any) -> str | None:
 def special_ids(tokenizer: Any) -> list[int]:
     """Ids of the tokens that the tokenizer calls special, ascending."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    found = {int(number) for number, token in added.items() if getattr(token, "special", False)}
-    return sorted(found | {int(number) for number in tokenizer.all_special_ids})
+    special = {int(number) for number, token in added.items() if getattr(token, "special", False)}
+    return sorted(special | {int(number) for number in tokenizer.all_special_ids})
 
 
 def role_ids(tokenizer: Any) -> dict[str, int]:

@@ -62,9 +62,9 @@ def _cut(text: str) -> int:
     if blank_line >= 0:
         return blank_line
     for border in ("\n", " "):
-        found = text.rfind(border, DOCUMENT_CHARACTERS, limit)
-        if found >= 0:
-            return found + 1
+        place = text.rfind(border, DOCUMENT_CHARACTERS, limit)
+        if place >= 0:
+            return place + 1
     return limit
 
 

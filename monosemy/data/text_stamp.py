@@ -24,9 +24,9 @@ def text_stamp(text: TextSpec) -> dict[str, Any] | None:
     path = local_file(text)
     if path is None or not path.is_file():
         return None
-    found = digest_of_file(path)
-    stamp = {"file": path.name, "digest": found.digest, "bytes": found.size}
-    return stamp if path.name.endswith(_BINARY) else {**stamp, "lines": found.lines}
+    summary = digest_of_file(path)
+    stamp = {"file": path.name, "digest": summary.digest, "bytes": summary.size}
+    return stamp if path.name.endswith(_BINARY) else {**stamp, "lines": summary.lines}
 
 
 def local_file(text: TextSpec) -> Path | None:

@@ -73,10 +73,10 @@ class TokenBytes:
         texts = self._texts
         try:
             while True:
-                found = [texts[index] for index in ids]
-                if None not in found:
-                    return found  # type: ignore[return-value]
-                unseen = ids[found.index(None)]
+                pieces = [texts[index] for index in ids]
+                if None not in pieces:
+                    return pieces  # type: ignore[return-value]
+                unseen = ids[pieces.index(None)]
                 texts[unseen] = self._table[unseen].decode("utf-8")
         except UnicodeDecodeError:
             return None

@@ -151,8 +151,8 @@ def _typed(value: Any) -> list[Mapping[str, Any]]:
 
 def _first(parts: list[Mapping[str, Any]], kind: str, name: str) -> str | None:
     """The option ``name`` of the first part of this kind that has it."""
-    found = (part.get(name) for part in parts if part["type"] == kind)
-    return next((value for value in found if isinstance(value, str) and value), None)
+    values = (part.get(name) for part in parts if part["type"] == kind)
+    return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def _blank_of(saved: Mapping[str, Any]) -> str | None:
@@ -172,9 +172,9 @@ def _blank_of(saved: Mapping[str, Any]) -> str | None:
 def _added_tokens(tokenizer: Any) -> dict[int, tuple[str, bool]]:
     """Id -> (literal text, whether it is special) of what was added to the vocabulary."""
     for name in ("added_tokens_decoder", "get_added_tokens_decoder"):
-        found = getattr(tokenizer, name, None)
-        if found is not None:
-            entries = found() if callable(found) else found
+        attribute = getattr(tokenizer, name, None)
+        if attribute is not None:
+            entries = attribute() if callable(attribute) else attribute
             return {int(i): (str(each.content), bool(each.special)) for i, each in entries.items()}
     return {}
 

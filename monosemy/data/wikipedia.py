@@ -53,8 +53,8 @@ def clean_wiki(text: str) -> str:
 
 
 def _sample_file() -> Path:
-    found = importlib.util.find_spec("gensim")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    module = importlib.util.find_spec("gensim")
+    for folder in (module.submodule_search_locations or []) if module else []:
         file = Path(folder) / _SAMPLE
         if file.is_file():
             return file

@@ -96,11 +96,11 @@ def _unpack_zip(file: Path, folder: Path, limits: Limits) -> None:
         for member in members:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DataError(f"{_shown(member.filename)} is a link or a device.")
+                raise DataError(f"{_quoted(member.filename)} is a link or a device.")
             if member.flag_bits & 1:
-                raise DataError(f"{_shown(member.filename)} is encrypted.")
+                raise DataError(f"{_quoted(member.filename)} is encrypted.")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(f"{_shown(member.filename)} is packed by another method.")
+                raise DataError(f"{_quoted(member.filename)} is packed by another method.")
             if not member.is_dir():
                 with archive.open(member) as packed:
                     _write(packed, folder / member.filename, tally)
@@ -125,7 +125,7 @@ def _unpack_tar(file: Path, folder: Path, limits: Limits, tally: _Tally) -> None
     with file.open("rb") as raw, tarfile.open(fileobj=_ShortReads(raw), mode="r:") as archive:  # type: ignore[call-overload]
         for member in archive:
             if not (member.isreg() or member.isdir()) or member.issparse():
-                raise DataError(f"{_shown(member.name)} is a link, a device or a sparse file.")
+                raise DataError(f"{_quoted(member.name)} is a link, a device or a sparse file.")
             member.name = member.name.removeprefix("./")
             if member.isdir() and member.name in (".", "") and not names:
                 continue
@@ -146,7 +146,7 @@ def _write(source: Any, target: Path, tally: _Tally, size: int | None = None) ->
             written += len(chunk)
             out.write(chunk)
     if size is not None and written != size:
-        raise DataError(f"The archive is damaged: {_shown(target.name)} is cut off.")
+        raise DataError(f"The archive is damaged: {_quoted(target.name)} is cut off.")
 
 
 class _ShortReads:
@@ -157,10 +157,10 @@ class _ShortReads:
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
-            found = self._stream.read(_LONGEST_READ + 1)
-            if len(found) > _LONGEST_READ:
+            data = self._stream.read(_LONGEST_READ + 1)
+            if len(data) > _LONGEST_READ:
                 raise DataError("The archive's list of members is too long.")
-            return found
+            return data
         if size > _LONGEST_READ:
             raise DataError("The archive's list of members is too long.")
         return self._stream.read(size)
@@ -181,24 +181,24 @@ def check_name(name: str) -> None:
     ending = Path(name).suffix.lower()
     if ending in PICKLED:
         raise DataError(
-            f"{_shown(name)}: pickled weights can run code and are never read.",
+            f"{_quoted(name)}: pickled weights can run code and are never read.",
             "Where you trust them, write them as .safetensors (safetensors.torch.save_file) and"
             " leave the pickle out.",
         )
     if ending not in ALLOWED or Path(name).name.lower() in ALLOWED:
-        raise DataError(f"{_shown(name)}: only {', '.join(ALLOWED)} files are taken.")
+        raise DataError(f"{_quoted(name)}: only {', '.join(ALLOWED)} files are taken.")
 
 
 def _check_path(name: str) -> None:
     parts = name.split("/")
     if _REFUSED.search(name) or any(part in ("", ".", "..") for part in parts):
-        raise DataError(f"{_shown(name)} is no plain relative path.")
+        raise DataError(f"{_quoted(name)} is no plain relative path.")
     try:
         longest = max(len(part.encode("utf-8")) for part in parts)
     except UnicodeEncodeError:
-        raise DataError(f"{_shown(name)} is no text.") from None
+        raise DataError(f"{_quoted(name)} is no text.") from None
     if longest > 200 or len(parts) > _MAX_DEPTH:
-        raise DataError(f"{_shown(name)} is too long or too deep.")
+        raise DataError(f"{_quoted(name)} is too long or too deep.")
 
 
 def _check_names(members: Iterable[tuple[str, bool]], limits: Limits) -> None:
@@ -216,12 +216,12 @@ def _check_names(members: Iterable[tuple[str, bool]], limits: Limits) -> None:
         # On some disks, names that differ in case or in how accents are written are the same.
         same = unicodedata.normalize("NFC", name).casefold()
         if same in kinds and not (is_folder and kinds[same]):
-            raise DataError(f"{_shown(name)} occurs twice.")
+            raise DataError(f"{_quoted(name)} occurs twice.")
         kinds[same] = is_folder
     for name in kinds:
         for parent in Path(name).parents:
             if kinds.get(str(parent)) is False:
-                raise DataError(f"{_shown(str(parent))} is a file and a folder.")
+                raise DataError(f"{_quoted(str(parent))} is a file and a folder.")
 
 
 def check_names(names: Iterable[str], limits: Limits) -> None:
@@ -235,7 +235,7 @@ def check_folder(folder: Path) -> dict[str, int]:
     Raises ``DataError`` for a file that is none of JSON, safetensors and text, or is malformed, and
     where there are no weights at all.
     """
-    found = {}
+    sizes = {}
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         check_name(name)
@@ -243,10 +243,10 @@ def check_folder(folder: Path) -> dict[str, int]:
             check_json(path)
         elif path.suffix.lower() == ".safetensors":
             check_safetensors(path)
-        found[name] = path.stat().st_size
-    if not any(name.lower().endswith(".safetensors") for name in found):
+        sizes[name] = path.stat().st_size
+    if not any(name.lower().endswith(".safetensors") for name in sizes):
         raise DataError("It holds no .safetensors file, so no SAE.")
-    return found
+    return sizes
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -266,7 +266,7 @@ def sae_folder_in(folder: Path, inside: str = "") -> Path:
         _check_path(inside)
         chosen = folder / inside
         if not chosen.is_dir():
-            raise DataError(f"The upload has no folder {_shown(inside)}.")
+            raise DataError(f"The upload has no folder {_quoted(inside)}.")
         return chosen
     while True:
         entries = list(folder.iterdir())
@@ -275,5 +275,5 @@ def sae_folder_in(folder: Path, inside: str = "") -> Path:
         folder = entries[0]
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return repr(name[:200])

@@ -84,13 +84,13 @@ def dictionary_metadata(folder: str | Path) -> dict[str, Any]:
     hook_name where the submodule's name tells it."""
     trainer = _trainer(Path(folder))
     named = {"model_name": "lm_name", "submodule": "submodule_name", "layer": "layer"}
-    found = {
+    metadata = {
         ours: trainer[theirs] for ours, theirs in named.items() if trainer.get(theirs) is not None
     }
-    place = re.fullmatch(r"(\w+?)_layer_(\d+)", str(found.get("submodule", "")))
+    place = re.fullmatch(r"(\w+?)_layer_(\d+)", str(metadata.get("submodule", "")))
     if place is not None and place[1] in _SITES:
-        found["hook_name"] = f"blocks.{place[2]}.{_SITES[place[1]]}"
-    return found
+        metadata["hook_name"] = f"blocks.{place[2]}.{_SITES[place[1]]}"
+    return metadata
 
 
 def _trainer(folder: Path) -> Mapping[str, Any]:
@@ -129,12 +129,12 @@ def _width(own: Tensors) -> tuple[int, int]:
 
 def _k(tensors: Tensors, trainer: Mapping[str, Any]) -> int:
     """From the weights, the configuration, or both if they agree."""
-    said = {int(value) for value in (tensors.get("k"), trainer.get("k")) if value is not None}
-    if not said:
+    values = {int(value) for value in (tensors.get("k"), trainer.get("k")) if value is not None}
+    if not values:
         raise KeyError("k")
-    if len(said) > 1:
-        raise DataError(f"weights and {CONFIG} disagree about k: {sorted(said)}.")
-    return said.pop()
+    if len(values) > 1:
+        raise DataError(f"weights and {CONFIG} disagree about k: {sorted(values)}.")
+    return values.pop()
 
 
 def _uncentred(own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -73,8 +73,8 @@ def read_json(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} cannot be read: {error}.") from None
     if not isinstance(data, dict):
         raise DataError(f"{file} does not hold a JSON object.")
-    found: dict[str, Any] = plain(data, whole_floats=True)
-    return found
+    content: dict[str, Any] = plain(data, whole_floats=True)
+    return content
 
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:

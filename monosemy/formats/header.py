@@ -53,8 +53,10 @@ def check_safetensors(file: Path) -> dict[str, list[int]]:
     header = parse_json(text, file.name)
     if not isinstance(header, dict):
         raise _no_safetensors(file, "its header is no JSON object")
-    told = header.pop("__metadata__", {})
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         raise _no_safetensors(file, "its metadata are no texts by name")
     if len(header) > MAX_TENSORS:
         raise _no_safetensors(file, f"it holds more than {MAX_TENSORS} tensors")
@@ -112,10 +114,10 @@ def parse_json(text: bytes, name: str) -> Any:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a key occurs twice in one object")
-    return found
+    return entries
 
 
 def _deeper_than(text: bytes, limit: int) -> bool:

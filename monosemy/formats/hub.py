@@ -38,16 +38,16 @@ def parse_hub(source: str) -> HubSource | None:
     """What ``hub:...`` names; None for other sources, ``DataError`` for what begins so only."""
     if not source.startswith(PREFIX):
         return None
-    found = _SOURCE.fullmatch(source.removeprefix(PREFIX))
-    if found is None or ".." in found["repository"] or ".." in (found["revision"] or ""):
+    match = _SOURCE.fullmatch(source.removeprefix(PREFIX))
+    if match is None or ".." in match["repository"] or ".." in (match["revision"] or ""):
         raise DataError(
             f"'{source[:200]}' names nothing on the hub: write hub:owner/name, "
             "hub:owner/name@revision or hub:owner/name:folder."
         )
-    folder = found["folder"] or ""
+    folder = match["folder"] or ""
     if folder:
         check_name(f"{folder}/cfg.json")
-    return HubSource(found["repository"], found["revision"], folder)
+    return HubSource(match["repository"], match["revision"], folder)
 
 
 def fetch_hub(source: HubSource, limits: Limits | None = None) -> Path:
@@ -65,15 +65,15 @@ def fetch_hub(source: HubSource, limits: Limits | None = None) -> Path:
             "The hub needs the package huggingface_hub.", "Run: pip install huggingface_hub"
         ) from None
     try:
-        told = HfApi().model_info(
+        info = HfApi().model_info(
             source.repository, revision=source.revision, files_metadata=True, timeout=30
         )
     except Exception as error:  # away, unknown, private: each in a type of its own
         raise _fault(source, error) from None
-    wanted = _wanted(source, told.siblings or [], limits)
+    wanted = _wanted(source, info.siblings or [], limits)
     try:
         # One commit for all files, whatever is pushed meanwhile.
-        paths = [hf_hub_download(source.repository, name, revision=told.sha) for name in wanted]
+        paths = [hf_hub_download(source.repository, name, revision=info.sha) for name in wanted]
     except Exception as error:
         raise _fault(source, error) from None
     for path in map(Path, paths):

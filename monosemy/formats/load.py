@@ -55,12 +55,12 @@ def _open_folder(folder: Path) -> OpenedSAE:
     if kind == "sparsify":
         return OpenedSAE(sparsify.load_sparsify(folder), sparsify.sparsify_metadata(folder), kind)
     if kind == "dictionary_learning":
-        found = dictionary_learning.dictionary_metadata(folder)
-        return OpenedSAE(dictionary_learning.load_dictionary(folder), found, kind)
+        metadata = dictionary_learning.dictionary_metadata(folder)
+        return OpenedSAE(dictionary_learning.load_dictionary(folder), metadata, kind)
     if kind == "saelens":
-        found = saelens.read_metadata(folder)
+        metadata = saelens.read_metadata(folder)
         density = saelens.read_density(folder)
-        return OpenedSAE(saelens.load_sae(folder), _known(found), kind, density)
+        return OpenedSAE(saelens.load_sae(folder), _known(metadata), kind, density)
     inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and _format(path))
     raise DataError(
         f"{folder} holds no SAE: no cfg.json, and no config.json of a dictionary.",

@@ -128,18 +128,18 @@ def sparsify_metadata(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     config = read_json(folder / CONFIG)
-    found: dict[str, Any] = {"hookpoint": folder.name}
+    metadata: dict[str, Any] = {"hookpoint": folder.name}
     module = re.search(r"(?:layers|h|blocks)[._](\d+)(\.\w+)?$", folder.resolve().name)
     if module is not None and (module[2] or "") in _MODULES:
         site = f"blocks.{module[1]}.{_MODULES[module[2] or '']}"
-        found["target_site" if config.get("transcode") else "hook_name"] = site
+        metadata["target_site" if config.get("transcode") else "hook_name"] = site
     run = folder.resolve().parent / "config.json"
     if run.is_file():
         above = read_json(run)
         named = {"model_name": "model", "dataset": "dataset", "context_size": "ctx_len"}
-        found |= {ours: above[theirs] for ours, theirs in named.items() if above.get(theirs)}
+        metadata |= {ours: above[theirs] for ours, theirs in named.items() if above.get(theirs)}
     noted = config.get("metadata")
-    return {**found, **noted} if isinstance(noted, Mapping) else found
+    return {**metadata, **noted} if isinstance(noted, Mapping) else metadata
 
 
 def _built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], site: str) -> SAE:
@@ -161,5 +161,5 @@ def _built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], site: str) 
         own["W_skip"] = tensors["W_skip"]
     if not transcode and own["b_dec"].shape == (encoder.shape[1],):
         own |= not_centred(own)  # our transcoders take the input as it is
-    made = saelens_keys.checked_spec(TranscoderSpec, **options, skip=skip, target_site=site)
-    return saelens_keys.filled(TranscoderSAE, made, own, d_in, d_in)
+    transcoder = saelens_keys.checked_spec(TranscoderSpec, **options, skip=skip, target_site=site)
+    return saelens_keys.filled(TranscoderSAE, transcoder, own, d_in, d_in)

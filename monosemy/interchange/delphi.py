@@ -48,10 +48,10 @@ def export_delphi(folder: str | Path, records: Iterable[FeatureRecord], hookpoin
     for record in records:
         if not record.explanations:
             continue
-        said = record.explanations[0]
+        explanation = record.explanations[0]
         name = f"{module}_latent{feature_index(record.feature, 'record')}.txt"
-        write_bytes(root / "explanations" / name, json.dumps(said.text).encode())
-        for score in said.scores:
+        write_bytes(root / "explanations" / name, json.dumps(explanation.text).encode())
+        for score in explanation.scores:
             scorer = _NAMES.get(score.scorer, score.scorer)
             if not re.fullmatch(r"\w{1,50}", scorer):
                 raise DataError(f"{scorer!r} is no name of a scorer.")
@@ -74,7 +74,7 @@ def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[Fea
             f"{root / 'explanations'} holds no explanations of delphi's.",
             "Give the run's folder, the one that holds 'explanations' and 'scores'.",
         )
-    modules = sorted({found for found, _, _ in named})
+    modules = sorted({hookpoint for hookpoint, _, _ in named})
     if module is not None and module.replace("/", "--") not in modules:
         raise DataError(
             f"The folder holds no explanations of the hookpoint {module!r}.",
@@ -86,8 +86,8 @@ def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[Fea
             f"Name one: {', '.join(modules[:8])}.",
         )
     scorers = _scorer_folders(root / "scores")
-    for found, feature, path in named:
-        if module is not None and found != module.replace("/", "--"):
+    for hookpoint, feature, path in named:
+        if module is not None and hookpoint != module.replace("/", "--"):
             continue
         text = text_of(read_json(path), path.name, "the explanation")
         scores = tuple(
@@ -95,8 +95,8 @@ def import_delphi(folder: str | Path, module: str | None = None) -> Iterator[Fea
             for scorer in scorers
             if is_plain(scorer / path.name)
         )
-        said = ExplanationRecord(text, method="delphi", scores=scores)
-        yield FeatureRecord(feature, explanations=(said,))
+        explanation = ExplanationRecord(text, method="delphi", scores=scores)
+        yield FeatureRecord(feature, explanations=(explanation,))
 
 
 def _latent_files(folder: Path) -> Iterator[tuple[str, int, Path]]:
@@ -138,7 +138,7 @@ def _is_whole(value: Any) -> TypeGuard[int | float]:
 
 
 def _judged(path: Path) -> tuple[JudgedRecord, ...]:
-    found = []
+    judged = []
     for number, row in enumerate(list_of(read_json(path), path.name, "the score"), 1):
         where = f"{path.name}, example {number}"
         if not isinstance(row, dict) or not isinstance(row.get("activating"), bool):
@@ -153,5 +153,5 @@ def _judged(path: Path) -> tuple[JudgedRecord, ...]:
         stratum = int(distance) if row["activating"] and _is_whole(distance) else -1
         tokens = list_of(row.get("str_tokens", []), where, "str_tokens")
         words = tuple(text_of(token, where, "a token") for token in tokens)
-        found.append(JudgedRecord(row["activating"], answer, stratum, words))
-    return tuple(found)
+        judged.append(JudgedRecord(row["activating"], answer, stratum, words))
+    return tuple(judged)

@@ -63,8 +63,8 @@ def export_neuronpedia(
     ``model`` and ``source`` are Neuronpedia's ids, such as ``gpt2-small`` and ``9-res-jb``;
     ``creator`` the id of the account that is to own the rows.
     """
-    made = (now or dt.datetime.now(dt.UTC)).isoformat()
-    shared = {"modelId": model, "layer": source, "creatorId": creator, "createdAt": made}
+    created = (now or dt.datetime.now(dt.UTC)).isoformat()
+    shared = {"modelId": model, "layer": source, "creatorId": creator, "createdAt": created}
     root, waiting, number, count = Path(folder), iter(records), 0, 0
     while batch := list(islice(waiting, PER_BATCH)):
         name = f"batch-{number}.jsonl.gz"
@@ -108,25 +108,25 @@ def import_neuronpedia(folder: str | Path) -> Iterator[FeatureRecord]:
 
 def _batch(root: Path, number: int) -> Iterator[FeatureRecord]:
     features: dict[int, dict[str, Any]] = {}
-    said: dict[int, list[ExplanationRecord]] = {}
+    explanations: dict[int, list[ExplanationRecord]] = {}
     seen: dict[int, list[ExampleRecord]] = {}
     for where, row in _rows(root, "features", number):
         features[feature_index(row.get("index"), where)] = _feature(row, where)
     for where, row in _rows(root, "explanations", number):
         text = text_of(row.get("description"), where, "description")
-        found = ExplanationRecord(
+        explanation = ExplanationRecord(
             text,
             author=text_of(row.get("explanationModelName") or "", where, "explanationModelName"),
             method=text_of(row.get("typeName") or "", where, "typeName"),
         )
-        said.setdefault(feature_index(row.get("index"), where), []).append(found)
+        explanations.setdefault(feature_index(row.get("index"), where), []).append(explanation)
     for where, row in _rows(root, "activations", number):
         seen.setdefault(feature_index(row.get("index"), where), []).append(_example(row, where))
-    for feature in sorted({*features, *said, *seen}):
+    for feature in sorted({*features, *explanations, *seen}):
         yield FeatureRecord(
             feature,
             **features.get(feature, {}),
-            explanations=tuple(said.get(feature, ())),
+            explanations=tuple(explanations.get(feature, ())),
             examples=tuple(seen.get(feature, ())),
         )
 
@@ -185,15 +185,15 @@ def _activations_out(record: FeatureRecord, shared: dict[str, Any]) -> Iterator[
 
 
 def _explanations_out(record: FeatureRecord, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for number, said in enumerate(record.explanations):
+    for number, explanation in enumerate(record.explanations):
         yield {
             **shared,
             "id": _id(shared, record.feature, "explanation", number),
             "index": str(record.feature),
-            "description": said.text,
+            "description": explanation.text,
             "authorId": shared["creatorId"],
-            "typeName": said.method or None,
-            "explanationModelName": said.author or None,
+            "typeName": explanation.method or None,
+            "explanationModelName": explanation.author or None,
             "triggeredByUserId": None,
             "notes": None,
         }
