@@ -118,21 +118,21 @@ class ActivationCache:
 def read_description(folder: Path) -> dict[str, Any] | None:
     """What the cache in ``folder`` holds; None where there is none (or half a one)."""
     try:
-        found = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
+        description = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
         sizes = [(folder / name).stat().st_size for name in ("acts.bf16", "rows.u1")]
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(description, dict):
         return None
-    wanted = [found["n_tokens"] * found["width"] * 2, found["n_rows"]]
-    return found if sizes == wanted else None
+    wanted = [description["n_tokens"] * description["width"] * 2, description["n_rows"]]
+    return description if sizes == wanted else None
 
 
 def add_model(folder: Path, model: str) -> None:
     """Notes down whose activations the cache holds, in one that was begun before that was done."""
-    found = read_description(folder)
-    if found is not None and "model" not in found:
-        _describe(folder, {**found, "model": model})
+    description = read_description(folder)
+    if description is not None and "model" not in description:
+        _describe(folder, {**description, "model": model})
 
 
 def _describe(folder: Path, description: dict[str, Any]) -> None:

@@ -88,9 +88,9 @@ def _has_roles(blocks: nn.ModuleList) -> bool:
 
 def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
     for name in names:
-        found = getattr(module, name, None)
-        if isinstance(found, nn.Module):
-            return found
+        child = getattr(module, name, None)
+        if isinstance(child, nn.Module):
+            return child
     return None
 
 
@@ -100,9 +100,9 @@ def _projection(module: nn.Module | None, names: tuple[str, ...]) -> nn.Module |
         return None
     for place in (module, *module.children()):
         for name in names:
-            found = getattr(place, name, None)
-            if is_linear(found):
-                return found
+            projection = getattr(place, name, None)
+            if is_linear(projection):
+                return projection
     return None
 
 
@@ -190,46 +190,52 @@ def prove(model: nn.Module, trunk: Trunk, d_model: int, d_vocab: int) -> list[Bl
     return maps
 
 
-def _map_block(found: _Candidates, values: dict[HookPoint, Tensor], d_model: int) -> BlockMap:
-    result = BlockMap(found.block)
-    pre, post = HookPoint(found.block, "input"), HookPoint(found.block, "output")
+def _map_block(candidates: _Candidates, values: dict[HookPoint, Tensor], d_model: int) -> BlockMap:
+    result = BlockMap(candidates.block)
+    pre, post = HookPoint(candidates.block, "input"), HookPoint(candidates.block, "output")
     if not all(point in values and values[point].shape[-1] == d_model for point in (pre, post)):
         return result
     if values[pre].ndim != 3 or values[post].shape != values[pre].shape:
         return result
     result.points |= {sites.RESID_PRE: pre, sites.RESID_POST: post}
-    result.points |= _sequential(found, values) or _parallel(found, values)
+    result.points |= _sequential(candidates, values) or _parallel(candidates, values)
     result.mixed = result.points.get(sites.ATTN_OUT)
-    if found.attention is None:
+    if candidates.attention is None:
         result.points.pop(sites.ATTN_OUT, None)
     if sites.ATTN_OUT in result.points:
         branch = result.points[sites.ATTN_OUT]
-        _add_projection(result, sites.Z, found.out_projection, branch, values)
+        _add_projection(result, sites.Z, candidates.out_projection, branch, values)
     if sites.MLP_OUT in result.points:
         branch = result.points[sites.MLP_OUT]
-        _add_projection(result, sites.MLP_POST, found.down_projection, branch, values)
+        _add_projection(result, sites.MLP_POST, candidates.down_projection, branch, values)
     result.widths = {kind: values[point].shape[-1] for kind, point in result.points.items()}
     return result
 
 
-def _sequential(found: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
-    pre, post = values[HookPoint(found.block, "input")], values[HookPoint(found.block, "output")]
-    for mid in found.middle():
+def _sequential(candidates: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
+    pre, post = (
+        values[HookPoint(candidates.block, "input")],
+        values[HookPoint(candidates.block, "output")],
+    )
+    for mid in candidates.middle():
         if mid not in values or values[mid].shape != pre.shape:
             continue
-        attn = _summand(found.attention_out(), pre, values[mid], values)
-        mlp = _summand(found.mlp_out(), values[mid], post, values)
+        attn = _summand(candidates.attention_out(), pre, values[mid], values)
+        mlp = _summand(candidates.mlp_out(), values[mid], post, values)
         if attn is not None and mlp is not None:
             return {sites.RESID_MID: mid, sites.ATTN_OUT: attn, sites.MLP_OUT: mlp}
     return {}
 
 
-def _parallel(found: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
-    pre, post = values[HookPoint(found.block, "input")], values[HookPoint(found.block, "output")]
-    for attn in found.attention_out():
+def _parallel(candidates: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:
+    pre, post = (
+        values[HookPoint(candidates.block, "input")],
+        values[HookPoint(candidates.block, "output")],
+    )
+    for attn in candidates.attention_out():
         if attn not in values or values[attn].shape != pre.shape:
             continue
-        for mlp in found.mlp_out():
+        for mlp in candidates.mlp_out():
             if mlp == attn or mlp not in values or values[mlp].shape != pre.shape:
                 continue
             if _adds_up((pre, values[attn], values[mlp]), post):

@@ -43,15 +43,15 @@ class Columns:
     @classmethod
     def of(cls, hooks: Hooks, columns: Mapping[str, slice], max_norm: Limits = None) -> Columns:
         """``columns`` says where each place is; ``DataError`` where it says nothing of one."""
-        written = _found(hooks.writes, columns) if hooks.transcodes else None
-        return cls(_found(hooks.reads, columns), written, limits(hooks, max_norm))
+        written = _slices(hooks.writes, columns) if hooks.transcodes else None
+        return cls(_slices(hooks.reads, columns), written, limits(hooks, max_norm))
 
     @classmethod
     def reading(
         cls, hooks: Hooks, columns: Mapping[str, slice], max_norm: Limits = None
     ) -> Columns:
         """The same for one who reads alone: what is written need not be there."""
-        return cls(_found(hooks.reads, columns), None, limits(hooks, max_norm))
+        return cls(_slices(hooks.reads, columns), None, limits(hooks, max_norm))
 
     def reads(self, acts_NW: Tensor) -> Tensor:
         """What the SAE reads, ``[n, d_in]``: a view where it is one run of columns."""
@@ -90,7 +90,7 @@ def usable(parts: Sequence[Tensor], max_norms: Sequence[float] | None) -> Tensor
     return keep[0] if len(keep) == 1 else torch.stack(keep).all(0)
 
 
-def _found(hooks: Sequence[Hook], columns: Mapping[str, slice]) -> tuple[slice, ...]:
+def _slices(hooks: Sequence[Hook], columns: Mapping[str, slice]) -> tuple[slice, ...]:
     for hook in hooks:
         if str(hook) not in columns:
             raise DataError(f"The activations at hand are of {', '.join(columns)}, not of {hook}.")

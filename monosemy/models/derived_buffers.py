@@ -19,7 +19,7 @@ def underived_buffers(model: Any) -> dict[str, Tensor]:
     """
     persistent = model.state_dict(keep_vars=True).keys()
     fresh: dict[type[nn.Module], nn.Module | None] = {}
-    found: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
     for name, value in model.named_buffers():
         if name in persistent:
             continue
@@ -29,8 +29,8 @@ def underived_buffers(model: Any) -> dict[str, Tensor]:
             fresh[type(module)] = _anew(module, model.config)
         wanted = getattr(fresh[type(module)], last, None)
         if not _alike(value, wanted):
-            found[name] = value
-    return found
+            buffers[name] = value
+    return buffers
 
 
 def _anew(module: nn.Module, config: Any) -> nn.Module | None:

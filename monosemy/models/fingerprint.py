@@ -93,15 +93,15 @@ def changed_parts(recorded: Mapping[str, str], parts: Mapping[str, str]) -> list
     """Names of the parts that differ, weights last and in few words; empty where none does."""
     names = [n for n in {**recorded, **parts} if recorded.get(n) != parts.get(n)]
     weights = [name for name in names if name.startswith("weights of ")]
-    told = [name for name in names if name not in weights]
+    others = [name for name in names if name not in weights]
     if len(weights) <= _SHOWN:
-        return told + sorted(weights)
+        return others + sorted(weights)
     every = [name for name in parts if name.startswith("weights of ")]
     if set(every) <= set(weights):
-        return [*told, "all weights"]
+        return [*others, "all weights"]
     places = [name.removeprefix("weights of ") for name in _by_block(weights)]
     more = len(places) - _SHOWN
-    return [*told, f"weights of {', '.join(places[:_SHOWN])} and {more} more"]
+    return [*others, f"weights of {', '.join(places[:_SHOWN])} and {more} more"]
 
 
 def sampled_fingerprint(model: Any, tokenizer: Any) -> str:
@@ -182,14 +182,14 @@ def _pruned(value: Any) -> Any:
 
 def _adapters(model: Any) -> list[Any]:
     """What PEFT keeps beside the tensors: settings, which are active, how strong they are."""
-    found: list[Any] = []
+    adapters: list[Any] = []
     configs = getattr(model, "peft_config", None)
     if isinstance(configs, Mapping):
-        found += [[str(name), _settings(config)] for name, config in sorted(configs.items())]
+        adapters += [[str(name), _settings(config)] for name, config in sorted(configs.items())]
     for name, module in model.named_modules():
         scaling = getattr(module, "scaling", None)
         if isinstance(scaling, Mapping):
-            found.append(
+            adapters.append(
                 [
                     name,
                     dict(scaling),
@@ -198,7 +198,7 @@ def _adapters(model: Any) -> list[Any]:
                     _plain(getattr(module, "merged_adapters", None)),
                 ]
             )
-    return found
+    return adapters
 
 
 def _settings(config: Any) -> Any:

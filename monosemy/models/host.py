@@ -79,10 +79,10 @@ class HostModel:
         self._trunk = find_trunk(model)
         self.n_layers = len(self._trunk.blocks)
         self._sites = SiteMap(name, prove(self._core, self._trunk, self.d_model, self.d_vocab))
-        found = find_abilities(
+        abilities = find_abilities(
             model, self._trunk, self.d_model, self.d_vocab, position_limit(model)
         )
-        self.abilities = replace(found, heads=self._sites.heads(text_config(model)))
+        self.abilities = replace(abilities, heads=self._sites.heads(text_config(model)))
         self._inputs = HostInputs(
             name, tokenizer, self.d_vocab, self.pad_id, self.abilities.positions, self.device
         )

@@ -86,12 +86,12 @@ def _check_weights(path: str | Path, config: Any, name: str, revision: str | Non
     named = getattr(config, "transformers_weights", None)
     index = str(named) if str(named or "").endswith(".json") else _INDEX
     files = [] if named is None else [named]
-    found = cached_file(
+    index_file = cached_file(
         str(path), index, revision=revision, _raise_exceptions_for_missing_entries=False
     )
-    if found is not None:
+    if index_file is not None:
         try:
-            shards = json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()
+            shards = json.loads(Path(index_file).read_text(encoding="utf-8"))["weight_map"].values()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ModelError(f"The {index} of '{name}' is no index of weight files.") from None
         files += shards

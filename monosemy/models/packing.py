@@ -94,9 +94,9 @@ def check_blocks(host: HostModel) -> None:
         together_SD = host.capture_blocks(ids_S[None], place_S[None], [site])[site][0].float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise _no_blocks(host, str(error).strip().split("\n")[0]) from None
-    for ids, found in zip(ids_S.split(lengths), together_SD.split(lengths), strict=True):
+    for ids, packed in zip(ids_S.split(lengths), together_SD.split(lengths), strict=True):
         alone = host.capture(ids[None], torch.ones_like(ids[None]), [site])[site][0].float()
-        off = float((found - alone).norm(dim=-1).div(alone.norm(dim=-1) + 1e-12).max())
+        off = float((packed - alone).norm(dim=-1).div(alone.norm(dim=-1) + 1e-12).max())
         if not off <= TOLERANCE.get(host.dtype, 1e-3):
             raise _no_blocks(host, f"a text's activations are off by {off:.2g} of their norm")
     _checked.add(host)
@@ -158,11 +158,11 @@ def forward_rows(
             torch.from_numpy(blocks.ids_BS), torch.from_numpy(blocks.place_BS), sites
         )
     real = torch.from_numpy(position_BS >= 0)
-    found = {site: value[real.to(value.device)] for site, value in acts.items()}
+    read = {site: value[real.to(value.device)] for site, value in acts.items()}
     if store.row_sequence is None:
-        return found
+        return read
     order = torch.from_numpy(np.argsort(position_BS[position_BS >= 0]))
-    return {site: value[order.to(value.device)] for site, value in found.items()}
+    return {site: value[order.to(value.device)] for site, value in read.items()}
 
 
 def reading_order(source: RowSource, store: TokenStore, rows: Ints) -> tuple[RowSource, Ints]:

@@ -48,8 +48,8 @@ def packaged_file(name: str) -> Path:
     The package is found, never imported: its import needs packages that nothing else does.
     """
     module, distribution, ending = PACKAGED[name]
-    found = importlib.util.find_spec(module)
-    folders = list(found.submodule_search_locations or []) if found else []
+    package = importlib.util.find_spec(module)
+    folders = list(package.submodule_search_locations or []) if package else []
     for folder in folders:
         for file in sorted(Path(folder).iterdir()):
             if file.name.endswith(ending):
@@ -98,10 +98,10 @@ def weights_folder(place: ModelPlace) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(place.path, "config.json", revision=place.revision)
+        config = try_to_load_from_cache(place.path, "config.json", revision=place.revision)
     except ValueError:  # no name that the hub could have
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def files_of(spec: ModelSpec) -> Hashable:

@@ -36,10 +36,10 @@ class SiteMap:
         return self.maps[layer].widths[kind]
 
     def locate(self, site: str) -> Site:
-        found = parse_site(site)
-        if found.layer >= len(self.maps) or found.kind not in self.maps[found.layer].points:
+        parsed = parse_site(site)
+        if parsed.layer >= len(self.maps) or parsed.kind not in self.maps[parsed.layer].points:
             raise UnknownSite(f"{self.name} has no site '{site}'.", self._what_exists())
-        return found
+        return parsed
 
     def _what_exists(self) -> str:
         """One line per set of kinds, with the blocks that offer it: short for any depth."""

@@ -39,11 +39,11 @@ class StoredTensors:
             if file is None or dtype not in _WIDER or dtype == _CODE[value.dtype]:
                 continue
             with suppress(OSError, SafetensorError), safe_open(file, "pt") as opened:
-                found: Tensor = opened.get_tensor(there)
-                if found.shape == value.shape and torch.equal(
-                    found.to(value.dtype), value.detach().cpu()
+                stored: Tensor = opened.get_tensor(there)
+                if stored.shape == value.shape and torch.equal(
+                    stored.to(value.dtype), value.detach().cpu()
                 ):
-                    return found
+                    return stored
         return value
 
 
@@ -66,8 +66,8 @@ def _header(file: Path) -> Iterator[tuple[str, str]]:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            told: Any = json.loads(stream.read(min(length, _LONGEST_HEADER)))
-        for name, entry in told.items():
+            header: Any = json.loads(stream.read(min(length, _LONGEST_HEADER)))
+        for name, entry in header.items():
             if name != "__metadata__":
                 yield name, str(entry["dtype"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):

@@ -43,10 +43,10 @@ def reload_layers(model: nn.Module, names: Iterable[str], whole: nn.Module) -> N
     ``ModelError``, with nothing put back, if ``whole`` is no longer the same model: its files may
     have been replaced meanwhile.
     """
-    found = dict(whole.named_parameters(remove_duplicate=False))
+    parameters = dict(whole.named_parameters(remove_duplicate=False))
     wanted = dict(model.named_parameters(remove_duplicate=False))
     for name, value in wanted.items():
-        other = found.get(name)
+        other = parameters.get(name)
         same = other is not None and other.shape == value.shape
         if same and not value.is_meta:
             same = torch.equal(value, other)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def reload_layers(model: nn.Module, names: Iterable[str], whole: nn.Module) -> N
                 "Start the run again.",
             )
     for name in names:
-        _put(model, name, found[name])
+        _put(model, name, parameters[name])
 
 
 def _put(model: nn.Module, name: str, value: nn.Parameter) -> None:

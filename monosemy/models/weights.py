@@ -48,9 +48,9 @@ def unembedding_matrix(model: Any, owner: nn.Module, d_model: int) -> Tensor:
 
 def _projection(owner: nn.Module, d_model: int, width: int) -> nn.Module | None:
     """The linear layer from the stream to an embedding of another width."""
-    found: Any = getattr(owner, "project_out", None)
-    if is_linear(found) and tuple(linear_weight(found).shape) == (d_model, width):
-        projection: nn.Module = found
+    module: Any = getattr(owner, "project_out", None)
+    if is_linear(module) and tuple(linear_weight(module).shape) == (d_model, width):
+        projection: nn.Module = module
         return projection
     return None
 

@@ -90,9 +90,9 @@ def _compile(compiler: str, source: Path, target: str) -> None:
 
 def _compiler() -> str:
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
+        path = shutil.which(name) if name else None
+        if path:
+            return path
     raise OSError("there is no C compiler (cc, gcc or clang)")
 
 

@@ -45,8 +45,8 @@ def _top_k_agrees(pre: Tensor, bias: Tensor) -> bool:
     wanted = whole.sort(dim=1, descending=True, stable=True).indices[:, :_K].sort(1).values
     same = True
     for size in (16, 64):
-        values, found = largest.largest(pre, bias, _K, size)
-        same &= torch.equal(found, wanted) and torch.equal(values, whole.gather(1, wanted))
+        values, indices = largest.largest(pre, bias, _K, size)
+        same &= torch.equal(indices, wanted) and torch.equal(values, whole.gather(1, wanted))
     return same
 
 
@@ -72,5 +72,5 @@ def _bags_agree(indices: Tensor, weights: Tensor, x: Tensor) -> bool:
     return _close(sums, dense @ x.double()) and _close(totals, dense.sum(1))
 
 
-def _close(found: Tensor, wanted: Tensor) -> bool:
-    return torch.allclose(found.double(), wanted, rtol=1e-4, atol=1e-4)
+def _close(actual: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(actual.double(), wanted, rtol=1e-4, atol=1e-4)
