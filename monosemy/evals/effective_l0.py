@@ -126,8 +126,8 @@ def effective_l0(sae: SAE, sample: Contributions, losses: Losses, percent: float
     for _ in range(ROUNDS):
         step = (bad - good) / (AT_ONCE + 1)
         shares = [good + step * (i + 1) for i in range(AT_ONCE)]
-        found = losses([cut(sae, sample.threshold(share)) for share in shares])
-        for share, loss in zip(shares, found, strict=True):
+        cut_losses = losses([cut(sae, sample.threshold(share)) for share in shares])
+        for share, loss in zip(shares, cut_losses, strict=True):
             if loss > limit:
                 bad = share
                 break

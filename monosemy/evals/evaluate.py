@@ -84,8 +84,8 @@ def evaluate_sae(
         name: each.metrics() | spliced.pop(name) for name, each in zip(saes, sums, strict=True)
     }
     if store.chats:
-        for name, found in setting.special_tokens(saes, reporter).items():
-            per_sae[name]["special_tokens"] = found
+        for name, groups in setting.special_tokens(saes, reporter).items():
+            per_sae[name]["special_tokens"] = groups
     if spec.ppl_percent is not None:
         per_sae["sae"]["effective_l0"] = setting.effective_l0(sae, sums[0].mean, reporter)
     spliced["splice_tokens"] = spliced.pop("tokens")
@@ -173,8 +173,8 @@ class _Setting:
 
             def losses(decodes: Sequence[Decode]) -> list[float]:
                 named = {str(number): decode for number, decode in enumerate(decodes)}
-                found = self.splice(named, mean_D, lambda _tokens: stage.advance(0), False)
+                spliced = self.splice(named, mean_D, lambda _tokens: stage.advance(0), False)
                 stage.advance(len(named))
-                return [found[name]["ce_sae"] for name in named]
+                return [spliced[name]["ce_sae"] for name in named]
 
             return effective_l0(sae, sample, losses, self.spec.ppl_percent)

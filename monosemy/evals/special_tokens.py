@@ -162,7 +162,8 @@ def special_token_metrics(
         advance(len(position_N))
     return {
         name: {
-            group: {**found, "left_out": left_out[group]} for group, found in each.metrics().items()
+            group: {**metrics, "left_out": left_out[group]}
+            for group, metrics in each.metrics().items()
         }
         for name, each in sums.items()
     }

@@ -39,8 +39,8 @@ def loss_recovered(
 ) -> dict[str, Any]:
     """``spliced_losses`` of one SAE in one flat mapping."""
     with reporter.stage("splice", max_tokens, "tokens") as stage:
-        made = {"sae": reconstruct(hosted.sae)}
-        result = spliced_losses(hosted, store, rows, made, mean_D, max_tokens, stage.advance)
+        decodes = {"sae": reconstruct(hosted.sae)}
+        result = spliced_losses(hosted, store, rows, decodes, mean_D, max_tokens, stage.advance)
     return {**result.pop("sae"), **result}
 
 

@@ -98,11 +98,11 @@ def _most_often(evidence: FeatureEvidence) -> str:
 
 def quote(text: str) -> str:
     r"""Text in quotes, with line breaks and control characters visible (``\n``)."""
-    shown = "".join(
+    visible = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
         for c in text.replace("\\", "\\\\")
     )
-    return f"'{shown}'" if '"' in shown and "'" not in shown else f'"{shown}"'
+    return f"'{visible}'" if '"' in visible and "'" not in visible else f'"{visible}"'
 
 
 def _percent(share: float) -> str:

@@ -77,8 +77,8 @@ class Firings:
 
     def values(self, which: Ints | slice) -> Floats:
         """Their activations, float32."""
-        found: Floats = self.shares[which].astype(np.float32)
-        return found * np.float32(self.largest)
+        shares: Floats = self.shares[which].astype(np.float32)
+        return shares * np.float32(self.largest)
 
 
 @dataclass(frozen=True)
@@ -190,15 +190,15 @@ def draw(
     """
     shuffled = [rng.permutation(layer) for layer in layers]
     head = _HEAD * count
-    found = _first_fitting(
+    chosen = _first_fitting(
         postings, [part[:head] for part in shuffled], count, are_peaks, used_rows, per_document
     )
     for i, part in enumerate(shuffled):
-        if len(found[i]) < count and len(part) > head:
-            (found[i],) = _first_fitting(
+        if len(chosen[i]) < count and len(part) > head:
+            (chosen[i],) = _first_fitting(
                 postings, [part], count, are_peaks, used_rows, per_document
             )
-    return found
+    return chosen
 
 
 def _first_fitting(

@@ -58,13 +58,13 @@ def same_token_negatives(
     for most in OCCURRENCES:
         if not slots.empty() or len(ids) == 0:
             break
-        found = [_some(tokens(token), most, rng) for token in ids.tolist()]
+        occurrences = [_some(tokens(token), most, rng) for token in ids.tolist()]
         # Weighted order (Efraimidis and Spirakis 2006): a token's candidates together weigh as
         # much as its firings, however often it occurs.
-        sizes = [len(places) for places in found]
+        sizes = [len(places) for places in occurrences]
         weight = np.repeat(firings / np.maximum(sizes, 1), sizes)
         order = np.argsort(rng.standard_exponential(len(weight)) / weight)
-        _offer(sampler, slots, split, np.concatenate(found)[order])
+        _offer(sampler, slots, split, np.concatenate(occurrences)[order])
     return slots.filled()
 
 
@@ -106,8 +106,12 @@ def nearest_features(sampler: Sampler, feature: int) -> list[tuple[int, str]]:
     evidence = sampler.reader.evidence(feature)
     lists = (("cosine", evidence.cosine_neighbours), ("jaccard", evidence.coactive_neighbours))
     named = (
-        [(n.feature, f"neighbour {n.feature} {name} {n.value:.2f}") for n in found if n.value > 0]
-        for name, found in lists
+        [
+            (n.feature, f"neighbour {n.feature} {name} {n.value:.2f}")
+            for n in neighbours
+            if n.value > 0
+        ]
+        for name, neighbours in lists
     )
     turns = [pair for pair in chain.from_iterable(zip_longest(*named)) if pair is not None]
     first: dict[int, str] = {}

@@ -116,11 +116,11 @@ class _Pile:
         """Those that have a shingle of ``others``, and maybe some more."""
         table = np.zeros(1 << _TABLE_BITS, np.bool_)
         table[_short(others.hashes)] = True
-        found = np.zeros(len(self.starts), np.bool_)
-        found[self.owners[table[_short(self.hashes)]]] = True
-        if not found.any():
+        similar = np.zeros(len(self.starts), np.bool_)
+        similar[self.owners[table[_short(self.hashes)]]] = True
+        if not similar.any():
             return None
-        return _shingle_sets(tokens, self.starts[found], self.ends[found])
+        return _shingle_sets(tokens, self.starts[similar], self.ends[similar])
 
 
 class SeenWindows:
@@ -178,13 +178,13 @@ class SeenWindows:
         last[short] = owners
         first[short[::-1]] = owners[::-1]
         shared = self._table[short] | (first[short] != last[short])
-        found = np.bincount(owners[shared], minlength=count)
+        common = np.bincount(owners[shared], minlength=count)
         # Collisions and repetitions only raise what is found and lower the size: a near-duplicate
         # is always suspected.
         keys = np.sort(owners.astype(np.int64) << _TABLE_BITS | short)
         sizes = np.bincount(keys[distinct(keys)] >> _TABLE_BITS, minlength=count)
         least = np.maximum(LEAST_SHARED, LEAST_OF_LONGER * sizes)
-        return np.asarray(found >= np.minimum(JACCARD * sizes, least))
+        return np.asarray(common >= np.minimum(JACCARD * sizes, least))
 
 
 @dataclass

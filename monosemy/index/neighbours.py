@@ -106,9 +106,9 @@ class Coactivation:
         if self._table is not None:
             places = self._table[positions[: np.searchsorted(positions, len(self._table))]]
             return places[places >= 0]
-        found = np.searchsorted(self.positions, positions)
-        found[found == self.n_tokens] = 0
-        return found[self.positions[found] == positions]
+        rows = np.searchsorted(self.positions, positions)
+        rows[rows == self.n_tokens] = 0
+        return rows[self.positions[rows] == positions]
 
     def of(
         self, feature: int, positions: npt.NDArray[np.integer]

@@ -136,11 +136,11 @@ class Sampler:
         # A stratum may lack some, or texts may repeat: only then many more are looked at.
         for each in (2 * -(-count // n_strata) + 4, 8 * count):
             drawn = _draw(firings, layers, each, rng)
-            found = self._take_in_turn(firings, drawn, count, seen, range(n_strata))
-            if len(found) == count or max(map(len, drawn)) < each:
+            examples = self._take_in_turn(firings, drawn, count, seen, range(n_strata))
+            if len(examples) == count or max(map(len, drawn)) < each:
                 break
             seen = self.seen_before(feature, split)
-        return found
+        return examples
 
     def negatives(
         self, feature: int, split: int, count: int, seed: int, like: Sequence[Example] = ()
@@ -205,14 +205,14 @@ class Sampler:
         """Every window that earlier splits may show of the feature."""
         seen = self._of(feature).seen
         if split not in seen:
-            found = SeenWindows(self.tokens)
+            windows = SeenWindows(self.tokens)
             for earlier in range(split):
                 firings = self.text_of(feature).of_split(earlier)
-                shown = np.zeros(len(firings.postings), np.bool_)
-                shown[self._pool(feature, earlier)] = True
-                shown[_strongest(firings)] = True
-                found.add(*firings.bounds(np.flatnonzero(shown)))
-            seen[split] = found
+                used = np.zeros(len(firings.postings), np.bool_)
+                used[self._pool(feature, earlier)] = True
+                used[_strongest(firings)] = True
+                windows.add(*firings.bounds(np.flatnonzero(used)))
+            seen[split] = windows
         return seen[split].copy()
 
     def _of(self, feature: int) -> _OneFeature:

@@ -191,13 +191,13 @@ class TokenEvidence:
 
     def _classes(self, grouped: _Grouped, places: dict[str, float]) -> list[ClassShare]:
         shares = self.context.classes.shares(grouped.tokens, grouped.sums)
-        found = [
+        classes = [
             ClassShare(name, float(share), float(base))
             for name, share, base in zip(CLASSES, shares, self.class_base, strict=True)
         ]
-        found += [ClassShare(name, places[name], self.place_base[name]) for name in places]
-        found = [item for item in found if item.share >= LEAST_CLASS_SHARE]
-        return sorted(found, key=lambda item: -item.share)
+        classes += [ClassShare(name, places[name], self.place_base[name]) for name in places]
+        classes = [item for item in classes if item.share >= LEAST_CLASS_SHARE]
+        return sorted(classes, key=lambda item: -item.share)
 
     def _ending(self, grouped: _Grouped, total: float) -> ClassShare | None:
         """The longest ending that has at least 0.9 of the share of the best one."""

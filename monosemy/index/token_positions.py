@@ -50,10 +50,10 @@ class TokenPositions:
                 _build(store, folder)
             except OSError as error:
                 raise DataError(f"{folder} cannot be written: {error.strerror}.") from None
-        found = cls(folder)
-        if len(found.positions) != store.n_tokens:
+        opened = cls(folder)
+        if len(opened.positions) != store.n_tokens:
             raise DataError(f"{folder} is of another text.", "Delete it; it is then built anew.")
-        return found
+        return opened
 
     def __call__(self, token: int) -> npt.NDArray[np.unsignedinteger]:
         """All flat positions of a token id, ascending; a view of the file."""

@@ -40,11 +40,11 @@ def match(true_FD: Tensor, learned_GD: Tensor, signed: bool = True) -> Matching:
     ``signed=False`` takes the magnitudes of cosines, as SAELens does; codes are never negative, so
     that a row that points the other way is no feature, and the sign counts here.
     """
-    found = cosines(true_FD.detach().cpu(), learned_GD.detach().cpu())
-    found = found if signed else found.abs()
-    rows, columns = linear_sum_assignment(found.numpy(), maximize=True)
+    cosines_FG = cosines(true_FD.detach().cpu(), learned_GD.detach().cpu())
+    cosines_FG = cosines_FG if signed else cosines_FG.abs()
+    rows, columns = linear_sum_assignment(cosines_FG.numpy(), maximize=True)
     features, latents = torch.as_tensor(rows), torch.as_tensor(columns)
-    return Matching(features, latents, found[features, latents])
+    return Matching(features, latents, cosines_FG[features, latents])
 
 
 def mcc(true_FD: Tensor, learned_GD: Tensor, signed: bool = True) -> float:

@@ -58,15 +58,15 @@ class RefereeData:
 
     def parent_of(self) -> dict[int, int]:
         """Feature by feature, each child's parent in the hierarchy; empty where there is none."""
-        found: dict[int, int] = {}
+        parents: dict[int, int] = {}
         waiting = list(self.model.hierarchy.roots) if self.model.hierarchy else []
         while waiting:
             node = waiting.pop()
             for child in node.children:
                 if node.feature_index is not None and child.feature_index is not None:
-                    found[child.feature_index] = node.feature_index
+                    parents[child.feature_index] = node.feature_index
                 waiting.append(child)
-        return found
+        return parents
 
 
 class Verdict(NamedTuple):
