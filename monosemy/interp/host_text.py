@@ -72,12 +72,12 @@ class HostText:
         for prefix, text in pairs:
             self._check(prefix, text)
         wanted = sorted(dict.fromkeys(pairs), key=lambda pair: len(pair[0]) + len(pair[1]))
-        found: dict[tuple[Ids, Ids], float] = {}
+        by_pair: dict[tuple[Ids, Ids], float] = {}
         rows = [prefix + text for prefix, text in wanted]
         for chosen in batches(rows, self.host.d_vocab, self.logits_at_once):
             batch = wanted[chosen]
-            found.update(zip(batch, self._read(batch), strict=True))
-        return [found[pair] for pair in pairs]
+            by_pair.update(zip(batch, self._read(batch), strict=True))
+        return [by_pair[pair] for pair in pairs]
 
     def _check(self, prefix: Ids, text: Ids) -> None:
         if not prefix:

@@ -24,8 +24,8 @@ from monosemy.progress import Reporter
 from monosemy.specs import SCORERS, ExplanationSpec, ScoringSpec
 from monosemy.workspace import fingerprint
 
-_TOLD = 3
-"""Features whose reasons stand in an error."""
+_REASONS_LISTED = 3
+"""At most so many reasons are listed in an error."""
 
 
 @dataclass
@@ -92,8 +92,8 @@ async def explain_one(
     """One feature's explanation; raises ``JudgeError`` or ``DataError`` if there is none."""
     texts.require(feature)
     with about(explainer.name, feature):
-        shown = texts.to_explain(feature, spec, explainer)
-        explanation = await explainer.explain(texts.reader.evidence(feature), shown)
+        examples = texts.to_explain(feature, spec, explainer)
+        explanation = await explainer.explain(texts.reader.evidence(feature), examples)
     return replace(explanation, provenance=explanation.provenance | _plugin_of(spec))
 
 
@@ -140,9 +140,9 @@ async def explain_features(
     tally = Tally(skipped=skipped)
 
     async def one(feature: int) -> None:
-        found = await explain_one(texts, feature, spec, explainer)
-        tally.usage.add(found.usage)
-        store_one(feature, found)
+        explanation = await explain_one(texts, feature, spec, explainer)
+        tally.usage.add(explanation.usage)
+        store_one(feature, explanation)
 
     await _for_each(features, one, spec.judge.features_at_once, tally, "explain", reporter)
     return tally
@@ -220,6 +220,6 @@ async def _for_each(
 
 def none_done(reasons: Mapping[Any, str], total: int) -> str:
     """Says that none of ``total`` features could be done, with the first reasons by feature."""
-    told = [f"{feature}: {reason}" for feature, reason in list(reasons.items())[:_TOLD]]
-    more = f" (and {total - len(told)} more)" if total > len(told) else ""
-    return f"None of {total} features could be done. {' '.join(told)}{more}"
+    listed = [f"{feature}: {reason}" for feature, reason in list(reasons.items())[:_REASONS_LISTED]]
+    more = f" (and {total - len(listed)} more)" if total > len(listed) else ""
+    return f"None of {total} features could be done. {' '.join(listed)}{more}"

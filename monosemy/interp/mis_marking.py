@@ -42,9 +42,9 @@ class MisMarker:
         Fewer where the feature has too few texts, or fires too densely in them for wrong marks to
         fit.
         """
-        found = self._sampler.examples(feature, TEST, 2 * count, seed, n_strata=n_strata)
+        examples = self._sampler.examples(feature, TEST, 2 * count, seed, n_strata=n_strata)
         rng = np.random.default_rng([feature, seed % 2**32, 0x4D4D])
-        donors, others = _halves(found, rng)
+        donors, others = _halves(examples, rng)
         pairs: list[tuple[ShownExample, ShownExample]] = []
         waiting = list(others)
         for donor in donors:
@@ -118,12 +118,12 @@ class MisMarker:
 
 
 def _halves(
-    found: Sequence[Example], rng: np.random.Generator
+    examples: Sequence[Example], rng: np.random.Generator
 ) -> tuple[list[Example], list[Example]]:
     """Two random halves, each with as many of every stratum as the other, within one."""
     halves: tuple[list[Example], list[Example]] = ([], [])
     groups: dict[str | int, list[Example]] = {}
-    for example in found:
+    for example in examples:
         groups.setdefault(example.group, []).append(example)
     turn = 0
     for members in groups.values():

@@ -33,10 +33,10 @@ class NearNegatives:
     One example at a time, since a feature of many meanings has a mean that is near to none.
     """
 
-    def __init__(self, sampler: Sampler, found: WindowEmbeddings) -> None:
-        self._sampler, self._found = sampler, found
-        self._first = sampler.row_start[found.windows.rows]
-        self._last = sampler.row_start[found.windows.rows + 1]
+    def __init__(self, sampler: Sampler, embeddings: WindowEmbeddings) -> None:
+        self._sampler, self._embeddings = sampler, embeddings
+        self._first = sampler.row_start[embeddings.windows.rows]
+        self._last = sampler.row_start[embeddings.windows.rows + 1]
 
     def __call__(
         self, feature: int, count: int, seed: int, like: Sequence[Example]
@@ -48,9 +48,9 @@ class NearNegatives:
         queries = self._queries(like, count)
         if not queries:
             return []
-        windows, vectors = self._found.windows, self._found.vectors
+        windows, vectors = self._embeddings.windows, self._embeddings.vectors
         own = windows.holding(np.array([query.position for query in queries], np.int64))
-        cosines_QW = self._found.similarities(vectors[own].astype(np.float32))
+        cosines_QW = self._embeddings.similarities(vectors[own].astype(np.float32))
         free = ~np.isin(windows.rows, [example.row for example in like])
         free &= self._sampler.text_of(feature).silent(windows.starts, windows.ends)
         cosines_QW[:, ~free] = -np.inf
@@ -77,7 +77,7 @@ class NearNegatives:
         """Activating examples that a window holds, ``MAX_QUERIES`` and ``count`` at most."""
         activating = [example for example in like if example.group != NEGATIVE and example.values]
         positions = np.array([example.position for example in activating], np.int64)
-        held = self._found.windows.holding(positions) >= 0
+        held = self._embeddings.windows.holding(positions) >= 0
         activating = [each for each, known in zip(activating, held, strict=True) if known]
         wanted = min(MAX_QUERIES, count, len(activating))
         if wanted <= 0:
@@ -89,7 +89,7 @@ class NearNegatives:
         """Where the token in the middle comes to stand if a window of the query's shape is laid
         around these fixed windows, shifted into their rows as far as it fits."""
         length = query.end - query.start
-        windows = self._found.windows
+        windows = self._embeddings.windows
         starts = (windows.starts[picked] + windows.ends[picked] - length) // 2
         starts = np.maximum(np.minimum(starts, self._last[picked] - length), self._first[picked])
         return np.asarray(starts + (query.position - query.start), np.int64)

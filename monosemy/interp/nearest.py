@@ -19,13 +19,13 @@ Ints = npt.NDArray[np.int64]
 def unit_rows(vectors_ND: npt.ArrayLike) -> Floats:
     """float32 ``[n, d]`` with rows of length 1; ``DataError`` for one that is zero or not finite,
     or for anything but a matrix."""
-    found_ND: Floats = np.asarray(vectors_ND, np.float32)
-    if found_ND.ndim != 2:
-        raise DataError(f"A matrix of vectors is needed; this has {found_ND.ndim} dimensions.")
-    lengths_N1 = np.linalg.norm(found_ND, axis=1, keepdims=True)
+    matrix_ND: Floats = np.asarray(vectors_ND, np.float32)
+    if matrix_ND.ndim != 2:
+        raise DataError(f"A matrix of vectors is needed; this has {matrix_ND.ndim} dimensions.")
+    lengths_N1 = np.linalg.norm(matrix_ND, axis=1, keepdims=True)
     if not (np.isfinite(lengths_N1) & (lengths_N1 > 0)).all():
         raise DataError("A vector is zero or not finite, so it has no direction.")
-    return np.asarray(found_ND / lengths_N1, np.float32)
+    return np.asarray(matrix_ND / lengths_N1, np.float32)
 
 
 def nearest_rows(
@@ -61,13 +61,13 @@ def _keep_best(rows_RK: Ints, cosines_RK: Floats, tile_RC: Floats, left: int) ->
         return
     better = np.flatnonzero((tile_RC > cosines_RK[:, -1:]).any(axis=1))
     for row in better.tolist():
-        found = np.flatnonzero(tile_RC[row] > cosines_RK[row, -1])
-        if len(found) > k:
+        columns = np.flatnonzero(tile_RC[row] > cosines_RK[row, -1])
+        if len(columns) > k:
             # Ties at the border are cut below, by column.
-            border = np.partition(tile_RC[row, found], len(found) - k)[len(found) - k]
-            found = found[tile_RC[row, found] >= border]
-        both = np.concatenate([rows_RK[row], found + left])
-        values = np.concatenate([cosines_RK[row], tile_RC[row, found]])
+            border = np.partition(tile_RC[row, columns], len(columns) - k)[len(columns) - k]
+            columns = columns[tile_RC[row, columns] >= border]
+        both = np.concatenate([rows_RK[row], columns + left])
+        values = np.concatenate([cosines_RK[row], tile_RC[row, columns]])
         # Stable: those of earlier tiles, which lie further left, come first among equals.
         order = np.argsort(-values, kind="stable")[:k]
         rows_RK[row], cosines_RK[row] = both[order], values[order]

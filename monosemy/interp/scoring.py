@@ -26,19 +26,19 @@ async def judged(
         result = result_of(scorer, await scorer.judge(explanation, examples))
         return with_natural_precision(result, examples)
     looks = Looks(spec.looks, spec.half_width)
-    found = Judged(())
+    judgements = Judged(())
     for look in range(looks.count):
-        found += await scorer.judge(explanation, part_of(examples, look, looks.count))
-        result = result_of(scorer, found, looks.z)
+        judgements += await scorer.judge(explanation, part_of(examples, look, looks.count))
+        result = result_of(scorer, judgements, looks.z)
         if looks.enough(result.low, result.high):
             break
-    told = {
+    looks_taken = {
         "declared": looks.count,
         "taken": look + 1,
         "half_width": looks.half_width,
         "critical_value": looks.z,
     }
-    result = replace(result, details={**result.details, "looks": told})
+    result = replace(result, details={**result.details, "looks": looks_taken})
     return with_natural_precision(result, examples)
 
 
@@ -58,8 +58,8 @@ def with_natural_precision(result: ScoreResult, examples: ScoringExamples) -> Sc
         low=1 - tnr.high,
         high=1 - tnr.low,
     )
-    found = natural_precision(tpr, fpr, examples.context_density)
-    return replace(result, details={**result.details, "natural_precision": found.as_dict()})
+    precision = natural_precision(tpr, fpr, examples.context_density)
+    return replace(result, details={**result.details, "natural_precision": precision.as_dict()})
 
 
 def part_of(examples: ScoringExamples, part: int, parts: int) -> ScoringExamples:
@@ -68,6 +68,6 @@ def part_of(examples: ScoringExamples, part: int, parts: int) -> ScoringExamples
     return ScoringExamples(
         examples.feature,
         examples.activating[part::parts],
-        {tier: shown[part::parts] for tier, shown in examples.negatives.items()},
+        {tier: negatives[part::parts] for tier, negatives in examples.negatives.items()},
         examples.context_density,
     )

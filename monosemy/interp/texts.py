@@ -90,8 +90,8 @@ class FeatureTexts:
             embed = tools.need_embed()
             folder = folder or self.store.folder / "window_embeddings"
             rows = self.reader.rows_of_split(self.store, TEST)
-            found = await embed_windows(self.store, rows, embed, folder, reporter)
-            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.sampler, found)
+            embeddings = await embed_windows(self.store, rows, embed, folder, reporter)
+            self._negatives[EMBEDDING_NEAR] = NearNegatives(self.sampler, embeddings)
 
     def know_nearest(self, nearest: Mapping[int, Sequence[tuple[int, float]]]) -> None:
         """Says which features have the explanations nearest to each one's, with their cosines: what
@@ -120,31 +120,31 @@ class FeatureTexts:
     ) -> ExplainingExamples:
         """Activating examples of the explanation split, and what else ``explainer`` wants."""
         seed = spec.features.seed
-        found = self.sampler.examples(feature, TRAIN, spec.examples, seed)
+        examples = self.sampler.examples(feature, TRAIN, spec.examples, seed)
         contrasts: list[Example] = []
         validation = None
         prompts = self._prompts if explainer.wants_prompts else ()
         if explainer.wants_contrasts:
-            contrasts = self._contrasts(feature, spec.contrasts, seed, found)
+            contrasts = self._contrasts(feature, spec.contrasts, seed, examples)
         if explainer.validates:
             validation = self._validation(feature, spec.validation_examples, seed)
-        shown, against = (tuple(self._show(feature, each)) for each in (found, contrasts))
+        shown, against = (tuple(self._show(feature, each)) for each in (examples, contrasts))
         return ExplainingExamples(shown, against, validation, prompts)
 
     def _contrasts(
-        self, feature: int, count: int, seed: int, found: Sequence[Example]
+        self, feature: int, count: int, seed: int, examples: Sequence[Example]
     ) -> list[Example]:
         """Silent texts with a token on which it often fires, of the explanation split; random ones
         where there are too few."""
         tokens = self._token_positions
-        near = same_token_negatives(self.sampler, tokens, feature, TRAIN, count, seed, found)
+        near = same_token_negatives(self.sampler, tokens, feature, TRAIN, count, seed, examples)
         missing = count - len(near)
-        return near + self.sampler.negatives(feature, TRAIN, missing, seed, [*found, *near])
+        return near + self.sampler.negatives(feature, TRAIN, missing, seed, [*examples, *near])
 
     def _validation(self, feature: int, count: int, seed: int) -> ScoringExamples:
-        found = self.sampler.examples(feature, VALIDATION, count, seed)
-        silent = self.sampler.negatives(feature, VALIDATION, count, seed, found)
-        shown, others = (tuple(self._show(feature, each)) for each in (found, silent))
+        examples = self.sampler.examples(feature, VALIDATION, count, seed)
+        silent = self.sampler.negatives(feature, VALIDATION, count, seed, examples)
+        shown, others = (tuple(self._show(feature, each)) for each in (examples, silent))
         return ScoringExamples(feature, shown, {RANDOM: others})
 
     def to_score(
@@ -175,9 +175,9 @@ class FeatureTexts:
                         "Call know_nearest first.",
                     )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")
-            found = self._negatives[tier](feature, spec.negatives, spec.seed, used)
-            used += found
-            negatives[tier] = tuple(self._show(feature, found))
+            drawn = self._negatives[tier](feature, spec.negatives, spec.seed, used)
+            used += drawn
+            negatives[tier] = tuple(self._show(feature, drawn))
         shown = tuple(self._show(feature, positives))
         return ScoringExamples(feature, shown, negatives, self._context_density(feature))
 
@@ -247,8 +247,8 @@ def choose_features(texts: FeatureTexts, selection: FeatureSelection) -> list[in
         return select_features(texts.reader, selection)
     generous = selection.model_copy(update={"count": _SPARE * selection.count})
     chosen: list[int] = []
-    found = select_features(texts.reader, generous)
-    for feature in np.random.default_rng(selection.seed).permutation(found).tolist():
+    fitting = select_features(texts.reader, generous)
+    for feature in np.random.default_rng(selection.seed).permutation(fitting).tolist():
         if len(chosen) == selection.count:
             break
         firings = texts.sampler.text_of(feature)

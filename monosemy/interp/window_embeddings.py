@@ -63,9 +63,9 @@ class Windows:
 
     def holding(self, positions: Ints) -> Ints:
         """The window that holds each flat position; -1 where none does."""
-        found = np.searchsorted(self.starts, positions, side="right") - 1
-        inside = (found >= 0) & (positions < self.ends[found]) if len(self) else found >= 0
-        return np.where(inside, found, -1)
+        window = np.searchsorted(self.starts, positions, side="right") - 1
+        inside = (window >= 0) & (positions < self.ends[window]) if len(self) else window >= 0
+        return np.where(inside, window, -1)
 
 
 @dataclass(frozen=True)

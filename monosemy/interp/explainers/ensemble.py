@@ -53,17 +53,17 @@ class EnsembleExplainer:
         tried = await asyncio.gather(
             *(self._candidate(each, evidence, examples) for each in self.candidates)
         )
-        found = [each for each in tried if isinstance(each, Explanation)]
-        if not found:
+        explanations = [each for each in tried if isinstance(each, Explanation)]
+        if not explanations:
             raise next(each for each in tried if isinstance(each, Exception))
-        scores = await asyncio.gather(*(self._score(each, validation) for each in found))
-        best = max(range(len(found)), key=lambda i: (_value(scores[i]), -i))
+        scores = await asyncio.gather(*(self._score(each, validation) for each in explanations))
+        best = max(range(len(explanations)), key=lambda i: (_value(scores[i]), -i))
         usage = Usage()
-        for each, score in zip(found, scores, strict=True):
+        for each, score in zip(explanations, scores, strict=True):
             usage.add(each.usage)
             usage.add(score.usage)
-        chosen = found[best]
-        told: list[dict[str, Any]] = [
+        chosen = explanations[best]
+        candidates: list[dict[str, Any]] = [
             {
                 "explainer": each.provenance["explainer"],
                 "label": each.label,
@@ -75,13 +75,13 @@ class EnsembleExplainer:
                 "n": score.n,
                 "n_failed": score.n_failed,
             }
-            for each, score in zip(found, scores, strict=True)
+            for each, score in zip(explanations, scores, strict=True)
         ]
         provenance = {
             **chosen.provenance,
             "explainer": self.name,
             "chosen": chosen.provenance["explainer"],
-            "candidates": told,
+            "candidates": candidates,
             "failed_candidates": [str(each) for each in tried if isinstance(each, Exception)],
             "usage": usage.as_dict(),
         }

@@ -53,9 +53,9 @@ class OutputCentricExplainer(AskingExplainer):
         """Raises as the default explainer does; ``DataError`` for a feature without any effect."""
         if not evidence.promoted:
             raise DataError(f"Nothing is known of what feature {evidence.feature} promotes.")
-        changed, told = await self._changed(evidence.feature, examples.prompts)
+        changed, provenance = await self._changed(evidence.feature, examples.prompts)
         return await self.ask(
-            evidence, self.messages(evidence, changed), [], [], {**told, "words": _WORDS}
+            evidence, self.messages(evidence, changed), [], [], {**provenance, "words": _WORDS}
         )
 
     async def _changed(

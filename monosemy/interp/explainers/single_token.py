@@ -33,10 +33,10 @@ class SingleTokenExplainer:
         self.wants_prompts = otherwise.wants_prompts
 
     async def explain(self, evidence: FeatureEvidence, examples: ExplainingExamples) -> Explanation:
-        found = single_word(evidence)
-        if found is None:
+        figures = single_word(evidence)
+        if figures is None:
             return await self.otherwise.explain(evidence, examples)
-        word, share, fires = found
+        word, share, fires = figures
         return Explanation(
             label=f'the word "{word}"'[:LABEL_LENGTH],
             text=f'The word "{word}": {share:.0%} of the activation falls on it, and {fires:.0%} of'

@@ -17,13 +17,13 @@ MARK = {"made_by": "monosemy"}
 class BatchState:
     """Of a batch's own description, with "" and 0 for what it does not say."""
 
-    def __init__(self, told: Any) -> None:
-        self._told = told if isinstance(told, dict) else {}
+    def __init__(self, description: Any) -> None:
+        self._description = description if isinstance(description, dict) else {}
         self.id, self.status = self._text("id"), self._text("status")
         self.input = self._text("input_file_id")
-        created = self._told.get("created_at")
+        created = self._description.get("created_at")
         self.created = float(created) if isinstance(created, int | float) else 0.0
-        metadata = self._told.get("metadata")
+        metadata = self._description.get("metadata")
         self.ours = isinstance(metadata, dict) and all(
             metadata.get(name) == value for name, value in MARK.items()
         )
@@ -37,23 +37,23 @@ class BatchState:
     @property
     def reasons(self) -> str:
         """Why it failed, in brackets."""
-        errors = self._told.get("errors")
-        told = reason_of(errors.get("data") if isinstance(errors, dict) else errors).text
-        return f" ({told})" if told else ""
+        errors = self._description.get("errors")
+        reasons = reason_of(errors.get("data") if isinstance(errors, dict) else errors).text
+        return f" ({reasons})" if reasons else ""
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many questions are done, and of how many."""
-        told = self._told.get("request_counts")
-        told = told if isinstance(told, dict) else {}
+        counts = self._description.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
         completed, failed, total = (
-            value if isinstance(value := told.get(name), int) else 0
+            value if isinstance(value := counts.get(name), int) else 0
             for name in ("completed", "failed", "total")
         )
         return completed + failed, total
 
     def _text(self, name: str) -> str:
-        value = self._told.get(name)
+        value = self._description.get(name)
         return value if isinstance(value, str) else ""
 
 

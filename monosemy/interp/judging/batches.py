@@ -77,8 +77,8 @@ class _Question:
 
     @property
     def line(self) -> bytes:
-        told = {"custom_id": self.id, "method": "POST", "url": _ROUTE, "body": self.body}
-        return json.dumps(told).encode() + b"\n"
+        request = {"custom_id": self.id, "method": "POST", "url": _ROUTE, "body": self.body}
+        return json.dumps(request).encode() + b"\n"
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Batches:
         self._open: dict[str, _Open] = {}
         self._mine: set[str] = set()
         self._looked_at: set[str] = set()
-        self._found: dict[str, tuple[str, str]] = {}
+        self._asked_elsewhere: dict[str, tuple[str, str]] = {}
         """Key of a question asked by another process to (batch, id in it)."""
         self.waiting = 0
 
@@ -183,7 +183,7 @@ class Batches:
             gathered, self._gathered = self._gathered, []
             gathered = [each for each in gathered if not each.answer.done()]
             try:
-                left = await self._found_again(gathered)
+                left = await self._taken_over(gathered)
             except CallFailed as error:
                 _fail(gathered, error)
                 continue
@@ -213,14 +213,14 @@ class Batches:
         self._watch(_Open(id_, {question.id: question for question in questions}))
 
     # ---------------------------------------------------------------- those left behind
-    async def _found_again(self, questions: list[_Question]) -> list[_Question]:
+    async def _taken_over(self, questions: list[_Question]) -> list[_Question]:
         """Those that no batch of another process holds; the others wait for that one."""
         await self._look_back()
         left: list[_Question] = []
         waiting: dict[str, _Open] = {}
         for question in questions:
             # Once: an answer that was of no use is not taken a second time.
-            place = self._found.pop(_key(question.body), None)
+            place = self._asked_elsewhere.pop(_key(question.body), None)
             if place is None:
                 left.append(question)
             else:
@@ -251,7 +251,10 @@ class Batches:
                 log.warning("batch %s cannot be looked into: %s", batch.id, error)
             else:
                 for line in objects(content):
-                    self._found[_key(line.get("body"))] = (batch.id, str(line.get("custom_id")))
+                    self._asked_elsewhere[_key(line.get("body"))] = (
+                        batch.id,
+                        str(line.get("custom_id")),
+                    )
             self._looked_at.add(batch.id)
 
     async def _listed(self) -> AsyncIterator[BatchState]:
@@ -282,7 +285,7 @@ class Batches:
 
     async def _follow(self, opened: _Open) -> None:
         """Looks after a batch until it has ended, and hands its answers out."""
-        pause, error, told, bad = self.limits.first_look, "", 0, 0
+        pause, error, logged, bad = self.limits.first_look, "", 0, 0
         try:
             while True:
                 await asyncio.sleep(pause)
@@ -290,9 +293,9 @@ class Batches:
                 try:
                     batch = BatchState(await self._wire.batch(opened.id))
                     done, total = batch.counts
-                    if done > told:
+                    if done > logged:
                         log.info("batch %s: %d of %d done", opened.id, done, total)
-                        told = done
+                        logged = done
                     if batch.status in _ENDED:
                         await self._hand_out(batch, opened)
                         left = list(opened.questions.values())

@@ -151,8 +151,8 @@ class Calls:
             if understood_not or (error.status == 500 and self._dialect.concerns(error.reason)):
                 raise error
             if error.wait is not None and error.wait > self.limits.longest_wait:
-                told = f"The judge asks to wait {error.wait:.0f} s ({error})."
-                raise JudgeAway(told, error.wait) from None
+                message = f"The judge asks to wait {error.wait:.0f} s ({error})."
+                raise JudgeAway(message, error.wait) from None
         passing = not isinstance(error, StatusError) or may_pass(error.status)
         if attempt == self.limits.attempts or not passing:
             raise self._given_up(error, attempt, passing, usage) from None
@@ -167,7 +167,7 @@ class Calls:
     def _given_up(
         self, error: CallFailed, attempts: int, passing: bool, usage: Usage
     ) -> AnswerError | EndpointError | JudgeAway:
-        told = f"The judge failed {attempts} times ({error})."
+        message = f"The judge failed {attempts} times ({error})."
         if not self._worked and isinstance(error, NoAnswer) and not error.silent:
             return EndpointError(
                 f"The judge at {self.address} cannot be reached ({error}).",
@@ -184,4 +184,4 @@ class Calls:
             away = passing and error.status != 500
         else:
             away = not isinstance(error, BadReply) or error.page
-        return JudgeAway(told) if away else AnswerError(told, usage, passing=passing)
+        return JudgeAway(message) if away else AnswerError(message, usage, passing=passing)

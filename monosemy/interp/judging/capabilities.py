@@ -31,7 +31,7 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
     the model.
     """
     form = await judge.answer_format()
-    found = [
+    capabilities = [
         Capability(
             "JSON schema",
             form == "json_schema",
@@ -41,7 +41,7 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
         )
     ]
     there, reason = await _tried(judge.prompt_logprobs.check())
-    found.append(
+    capabilities.append(
         Capability(
             "prompt logprobs",
             there,
@@ -51,7 +51,7 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
         )
     )
     there, reason = await _tried(judge.answer_logprobs())
-    found.append(
+    capabilities.append(
         Capability(
             "answer logprobs",
             there,
@@ -61,7 +61,7 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
         )
     )
     there, reason = await _tried(judge.has_batches())
-    found.append(
+    capabilities.append(
         Capability(
             "Batch API",
             there,
@@ -70,7 +70,7 @@ async def probe_capabilities(judge: Judge) -> list[Capability]:
             "judge.batch is refused",
         )
     )
-    return found
+    return capabilities
 
 
 async def probe_manners(judge: Judge) -> list[str]:
@@ -79,30 +79,30 @@ async def probe_manners(judge: Judge) -> list[str]:
     Asks once, as after a useless answer.  Raises ``JudgeError`` as ``probe_capabilities`` does.
     """
     there, trouble = await _tried(_asked_anew(judge))
-    found = [] if there else [f"Asked anew after a useless answer, it fails: {trouble}"]
+    manners = [] if there else [f"Asked anew after a useless answer, it fails: {trouble}"]
     refused = judge.provenance().get("dialect", {})
     if refused.get("left_out"):
-        found.append(f"It refuses {', '.join(refused['left_out'])}: left out.")
+        manners.append(f"It refuses {', '.join(refused['left_out'])}: left out.")
     if "limit" in refused:
         instead = f"{refused['limit']} is sent" if refused["limit"] else "answers have no limit"
-        found.append(f"It refuses max_tokens: {instead}.")
+        manners.append(f"It refuses max_tokens: {instead}.")
     if "least_temperature" in refused:
-        found.append(f"It refuses a temperature of 0: {refused['least_temperature']} is sent.")
+        manners.append(f"It refuses a temperature of 0: {refused['least_temperature']} is sent.")
     if not refused.get("system_role", True):
-        found.append("It refuses the system role: its text goes before the user's.")
+        manners.append("It refuses the system role: its text goes before the user's.")
     if judge.reasons_long:
-        found.append(
+        manners.append(
             f"It reasons through {PROBE_ROOM} tokens before it answers: raise "
             "judge.max_output_tokens (to 2048, say), or each first question is asked twice."
         )
     if judge.answer_place not in ("", "content"):
-        found.append(f"Its answers stand in {judge.answer_place}: they are taken from there.")
+        manners.append(f"Its answers stand in {judge.answer_place}: they are taken from there.")
     if judge.token_counts is False:
-        found.append(
+        manners.append(
             "Its answers hold no token counts that can be read: each call counts with the most "
             "it can have cost."
         )
-    return found
+    return manners
 
 
 async def _asked_anew(judge: Judge) -> tuple[bool, str]:

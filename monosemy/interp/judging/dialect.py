@@ -123,14 +123,14 @@ class Dialect:
 
     def as_dict(self) -> dict[str, Any]:
         """What is done otherwise than the protocol has it; empty for an endpoint that takes all."""
-        found: dict[str, Any] = {"left_out": sorted(self.left_out)} if self.left_out else {}
+        values: dict[str, Any] = {"left_out": sorted(self.left_out)} if self.left_out else {}
         if self.limit_name != "max_tokens":
-            found["limit"] = self.limit_name or None
+            values["limit"] = self.limit_name or None
         if not self.system:
-            found["system_role"] = False
+            values["system_role"] = False
         if self.least_temperature:
-            found["least_temperature"] = self.least_temperature
-        return found
+            values["least_temperature"] = self.least_temperature
+        return values
 
     # ---------------------------------------------------------------- learning
     @staticmethod

@@ -189,11 +189,11 @@ class Judge:
         key = self._key(messages, schema)
         while key in self._under_way:  # asked this very moment; if in vain, we ask ourselves
             await self._under_way[key].wait()
-        found = await self.ledger.recall(key)
-        if found is not None and _fits(found, schema, accept):
+        recalled = await self.ledger.recall(key)
+        if recalled is not None and _fits(recalled, schema, accept):
             usage.reused += 1
             self.usage.add(usage)
-            return found, usage
+            return recalled, usage
         ended = self._under_way[key] = asyncio.Event()
         try:
             value, whole = await self._ask(

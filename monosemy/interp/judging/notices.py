@@ -19,14 +19,14 @@ class Notices:
 
     def __init__(self) -> None:
         self.listener: Tell | None = None
-        self._told: dict[str, float] = {}
+        self._last_at: dict[str, float] = {}
 
     def tell(self, about: str, text: str) -> None:
         """Once a minute at most for each thing that it is ``about``."""
         now = time.monotonic()
-        if now - self._told.get(about, float("-inf")) < _SECONDS:
+        if now - self._last_at.get(about, float("-inf")) < _SECONDS:
             return
-        self._told[about] = now
+        self._last_at[about] = now
         log.warning("%s", text)
         if self.listener is not None:
             self.listener(text)

@@ -114,9 +114,9 @@ class PromptLogprobs:
         sure = True
         for way, count in _ASKED:
             try:
-                found = await self._ask(_PROBE, way, count, usage)
-                at_offsets(_PROBE, found, [])
-                if all(token.top for token in found[1:]):
+                tokens = await self._ask(_PROBE, way, count, usage)
+                at_offsets(_PROBE, tokens, [])
+                if all(token.top for token in tokens[1:]):
                     log.info(
                         "judge at %s has prompt logprobs (%s, top %d)",
                         self._endpoint.address,
@@ -142,10 +142,10 @@ class PromptLogprobs:
             sent = {"extra_body": {"prompt_logprobs": count, "return_token_ids": True}}
         # One token is generated and left unread: some servers take 0 for "without end".
         body = await self._endpoint.complete(prompt, usage, max_tokens=1, **sent)
-        found = read_echo(body) if way == "echo" else read_prompt_logprobs(body)
-        if len(found) < 2:
+        tokens = read_echo(body) if way == "echo" else read_prompt_logprobs(body)
+        if len(tokens) < 2:
             raise AnswerError("The judge's answer holds no prompt logprobs.", usage)
-        return found
+        return tokens
 
 
 # -------------------------------------------------------------------- shapes of answers

@@ -70,8 +70,8 @@ class Reply:
     @property
     def cut_in_prose(self) -> bool:
         """Cut off in something that is no object: perhaps reasoning without marks."""
-        said = self.text.strip().removeprefix("```json").lstrip("` \n")
-        return self.finish == "length" and bool(said) and not said.startswith("{")
+        answer = self.text.strip().removeprefix("```json").lstrip("` \n")
+        return self.finish == "length" and bool(answer) and not answer.startswith("{")
 
     def object(self) -> dict[str, Any] | None:
         """The answer's JSON object; of an answer that was cut off only one that is no draft."""
@@ -87,9 +87,9 @@ def parse_body(data: bytes) -> Body:
         text = data[:4096].decode("utf-8", "replace")
         page = is_page(text)
         kind = "a page" if page else "no JSON" if text.strip() else "empty"
-        shown = reason_of(text).text[:80]
-        told = f"the body is {kind}" + (f": {shown}" if shown else "")
-        raise BadReply(told, page=page) from None
+        excerpt = reason_of(text).text[:80]
+        message = f"the body is {kind}" + (f": {excerpt}" if excerpt else "")
+        raise BadReply(message, page=page) from None
     if not isinstance(value, dict):
         kind = "null" if value is None else f"a JSON {type(value).__name__}"
         raise BadReply(f"the body is {kind}, no chat completion")
@@ -126,16 +126,16 @@ def read_reply(body: Body, redact: Redact = without_keys) -> Reply:
     if isinstance(refusal, str) and refusal.strip():
         return Reply("", "refusal")
     content = message.get("content", message.get("text"))
-    said = without_reasoning(_bounded(redact(_text(content, thoughts=False))))
+    answer = without_reasoning(_bounded(redact(_text(content, thoughts=False))))
     aside = _bounded(redact("".join(_text(message.get(f), thoughts=True) for f in _THOUGHT_FIELDS)))
     aside += _bounded(redact(_text(content, thoughts=True))) if isinstance(content, list) else ""
-    thought = said.thought or bool(aside.strip()) or _reasoning_tokens(body) > 0
-    if not said.text.strip() and finish == "stop":
+    thought = answer.thought or bool(aside.strip()) or _reasoning_tokens(body) > 0
+    if not answer.text.strip() and finish == "stop":
         for place, text in _other_places(message, aside):
             if find_final_object(text) is not None:
                 return Reply(text, finish, thought, place=place)
     place = "content" if isinstance(content, str | None) else "parts of content"
-    return Reply(said.text, finish, thought, said.unfinished, place)
+    return Reply(answer.text, finish, thought, answer.unfinished, place)
 
 
 def first_choice(body: Body, redact: Redact = without_keys) -> dict[str, Any]:
@@ -144,8 +144,8 @@ def first_choice(body: Body, redact: Redact = without_keys) -> dict[str, Any]:
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return choices[0]
-    shown = reason_of(body, redact).text if "choices" not in body else ""
-    raise BadReply("the body is no chat completion" + (f": {shown[:120]}" if shown else ""))
+    excerpt = reason_of(body, redact).text if "choices" not in body else ""
+    raise BadReply("the body is no chat completion" + (f": {excerpt[:120]}" if excerpt else ""))
 
 
 def tokens_of(body: Mapping[str, Any]) -> tuple[int, int, int] | None:

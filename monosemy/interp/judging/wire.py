@@ -143,10 +143,10 @@ class Wire:
         except (TimeoutError, openai.APITimeoutError):
             raise NoAnswer(f"no answer within {self._timeout:g} s", silent=True) from None
         except openai.APIConnectionError as error:
-            raise NoAnswer(self._told(error.__cause__ or error)) from None
+            raise NoAnswer(self._redacted(error.__cause__ or error)) from None
         except Exception as error:
             # The HTTP library's own: it broke off, its compression is false, its length is wrong.
-            raise BadReply(f"the reply could not be read: {self._told(error)}") from None
+            raise BadReply(f"the reply could not be read: {self._redacted(error)}") from None
 
     def _status_error(self, error: openai.APIStatusError) -> StatusError:
         response = error.response
@@ -154,7 +154,7 @@ class Wire:
         reason = reason_of(response.content, self.redact)
         return StatusError(error.status_code, reason, wait if wait is not None else reason.wait)
 
-    def _told(self, error: BaseException) -> str:
+    def _redacted(self, error: BaseException) -> str:
         return one_line(self.redact(f"{type(error).__name__}: {error}"))
 
 

@@ -23,7 +23,7 @@ def agreement(table: Table, scorers: Sequence[str], seed: int = 0) -> list[dict[
     """For every two scorers: ``value`` with ``low`` and ``high`` (bootstrap, features drawn whole),
     ``n`` features that both scored, some ``points`` [first, second], and ``reason`` where there is
     no value."""
-    found = []
+    results = []
     for first, second in combinations(scorers, 2):
         pairs = [
             (feature.feature, feature.scores[first].own.value, feature.scores[second].own.value)
@@ -31,8 +31,8 @@ def agreement(table: Table, scorers: Sequence[str], seed: int = 0) -> list[dict[
             if first in feature.scores and second in feature.scores
         ]
         known = [(f, x, y) for f, x, y in pairs if x is not None and y is not None]
-        found.append({"first": first, "second": second, **_correlation(known, seed)})
-    return found
+        results.append({"first": first, "second": second, **_correlation(known, seed)})
+    return results
 
 
 def _correlation(known: Sequence[tuple[int, float, float]], seed: int) -> dict[str, Any]:

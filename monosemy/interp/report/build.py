@@ -93,10 +93,10 @@ def _listed(scorer: str, table: Table, best: bool) -> list[dict[str, Any]]:
         if scorer in feature.scores and (value := feature.scores[scorer].own.value) is not None
     ]
     known.sort(key=lambda pair: (-pair[0] if best else pair[0], pair[1].feature))
-    found = []
+    rows = []
     for value, feature in known[:SHOWN]:
         own = feature.scores[scorer].own
-        found.append(
+        rows.append(
             {
                 "feature": feature.feature,
                 "explanation": feature.explanation,
@@ -106,4 +106,4 @@ def _listed(scorer: str, table: Table, best: bool) -> list[dict[str, Any]]:
                 "n": own.n,
             }
         )
-    return found
+    return rows

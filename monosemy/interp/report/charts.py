@@ -24,9 +24,9 @@ td.words { overflow-wrap: anywhere; min-width: 14rem; }
 """
 
 
-def histogram(found: Mapping[str, Any]) -> str:
+def histogram(section: Mapping[str, Any]) -> str:
     """Bars for the scores themselves, outlines for what they are held against; shares of each."""
-    edges, series = found["edges"], found["series"]
+    edges, series = section["edges"], section["series"]
     if not edges:
         return frame("")
     shares = {
@@ -53,21 +53,21 @@ def histogram(found: Mapping[str, Any]) -> str:
     return frame(drawn + _ticks(axes))
 
 
-def cumulative(found: Mapping[str, Any]) -> str:
+def cumulative(section: Mapping[str, Any]) -> str:
     """The share of features (upwards) with a score of at most that much."""
-    if not found["edges"]:
+    if not section["edges"]:
         return frame("")
-    axes = Axes(found["edges"][0], found["edges"][-1], 0.0, 1.0)
+    axes = Axes(section["edges"][0], section["edges"][-1], 0.0, 1.0)
     drawn = ""
-    for css, each in zip(_CLASSES, found["series"].values(), strict=False):
+    for css, each in zip(_CLASSES, section["series"].values(), strict=False):
         steps = each["percentiles"]
         drawn += axes.path(css, [(value, i / 100) for i, value in enumerate(steps)])
     return frame(drawn + _ticks(axes))
 
 
-def medians(found: Mapping[str, Any]) -> str:
+def medians(section: Mapping[str, Any]) -> str:
     """One row for each series: the median and its interval."""
-    known = [(name, each["median"]) for name, each in found["series"].items() if each["median"]]
+    known = [(name, each["median"]) for name, each in section["series"].items() if each["median"]]
     if not known:
         return frame("")
     low = min(each["low"] for _, each in known)
@@ -81,14 +81,14 @@ def medians(found: Mapping[str, Any]) -> str:
         x1, x = axes.place(each["high"], height)[0], axes.place(each["value"], height)[0]
         drawn += _line(css, x0, y, x1, y) + _line(css, x, y - 5, x, y + 5)
         drawn += f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_words(name, 9)}</text>'
-        told = number(round(each["value"], 4))
-        drawn += f'<text x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle">{told}</text>'
+        label = number(round(each["value"], 4))
+        drawn += f'<text x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle">{label}</text>'
     return frame(drawn + _below(axes))
 
 
-def intervals(found: Mapping[str, Any]) -> str:
+def intervals(section: Mapping[str, Any]) -> str:
     """Features side by side in the order of their scores: interval, and the shuffled baseline."""
-    lines = found["drawn"]
+    lines = section["drawn"]
     if not lines:
         return frame("")
     low = min(min(line) for line in lines)
@@ -125,7 +125,7 @@ def by_name(parts: Mapping[str, Any], ordered: bool) -> str:
 
 def scatters(scorers: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> str:
     """A matrix: below the diagonal the features by two scorers, above it Spearman's correlation."""
-    found = {(pair["first"], pair["second"]): pair for pair in pairs}
+    by_names = {(pair["first"], pair["second"]): pair for pair in pairs}
     count = len(scorers)
     size = count * (_CELL + _GAP) + _HEAD
     drawn = ""
@@ -137,9 +137,9 @@ def scatters(scorers: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> str:
             if row == column:
                 drawn += _centred(middle, y + _CELL / 2, _words(across, 16))
             elif row < column:
-                drawn += _coefficient(middle, y + _CELL / 2, found[down, across])
+                drawn += _coefficient(middle, y + _CELL / 2, by_names[down, across])
             else:
-                drawn += _cloud(x, y, found[across, down]["points"])
+                drawn += _cloud(x, y, by_names[across, down]["points"])
     style = f'style="max-width:{1.3 * size:.0f}px"'
     return f'<svg viewBox="0 0 {size} {size}" {style} role="img">{drawn}</svg>'
 

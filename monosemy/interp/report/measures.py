@@ -72,13 +72,15 @@ def measures(
 
 def median(values: Sequence[float] | Floats, seed: int = 0) -> dict[str, Any] | None:
     """Median with its interval by bootstrap over features; None without any value."""
-    found_F = np.asarray(values, dtype=np.float64)
-    if not len(found_F):
+    values_F = np.asarray(values, dtype=np.float64)
+    if not len(values_F):
         return None
-    resamples = int(np.clip(_WORK // len(found_F), 200, RESAMPLES))
-    bounds = float(found_F.min()), float(found_F.max())
-    found = cluster_bootstrap(np.median, [found_F], bounds=bounds, resamples=resamples, seed=seed)
-    return {"value": found.value, "low": found.low, "high": found.high, "n": len(found_F)}
+    resamples = int(np.clip(_WORK // len(values_F), 200, RESAMPLES))
+    bounds = float(values_F.min()), float(values_F.max())
+    estimate = cluster_bootstrap(
+        np.median, [values_F], bounds=bounds, resamples=resamples, seed=seed
+    )
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": len(values_F)}
 
 
 def chance_of_exceeding(own: Measured, other: Measured) -> float | None:
@@ -98,8 +100,8 @@ def chance_of_exceeding(own: Measured, other: Measured) -> float | None:
     return 1 - NormalDist().cdf((own.value - other.value) / error)
 
 
-def _defined(found: Any) -> Floats:
-    return np.array([each.value for each in found if each.value is not None], dtype=np.float64)
+def _defined(estimates: Any) -> Floats:
+    return np.array([each.value for each in estimates if each.value is not None], dtype=np.float64)
 
 
 def _edges(series: Any) -> list[float]:
@@ -182,12 +184,12 @@ def _drawn(rows: Sequence[Scored]) -> list[list[float]]:
     known = [row for row in rows if _pair(row, SHUFFLED)]
     known.sort(key=lambda row: row.own.value or 0.0)
     places = np.linspace(0, len(known) - 1, min(_DRAWN, len(known))).round().astype(int).tolist()
-    found = []
+    lines = []
     for row in (known[place] for place in places):
         line = [row.own.value, row.own.low, row.own.high, row.baselines[SHUFFLED].value]
         if all(each is not None and math.isfinite(each) for each in line):
-            found.append([float(each) for each in line if each is not None])
-    return found
+            lines.append([float(each) for each in line if each is not None])
+    return lines
 
 
 def _by_name(parts: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -196,11 +198,11 @@ def _by_name(parts: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     for part in parts:
         for name, value in part.items():
             piles.setdefault(name, []).append(value)
-    found: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name in sorted(piles, key=lambda name: (len(name), name)):
         mean, low, high = mean_interval(piles[name])
-        found[name] = {"value": mean, "low": low, "high": high, "n": len(piles[name])}
-    return found
+        means[name] = {"value": mean, "low": low, "high": high, "n": len(piles[name])}
+    return means
 
 
 def _above(own: Floats, other: Floats | None) -> dict[str, Any] | None:
@@ -216,10 +218,10 @@ def _cost(rows: Sequence[Scored], price: PriceSpec | None) -> dict[str, Any]:
     def of(which: str) -> dict[str, float]:
         usages = [getattr(row, which) for row in rows]
         names = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "seconds")
-        found = {name: float(np.mean([getattr(u, name) for u in usages])) for name in names}
+        means = {name: float(np.mean([getattr(u, name) for u in usages])) for name in names}
         if price is not None:
-            tokens = (found[name] for name in names[:3])
-            found["cost"] = cost_of(price, *tokens)  # type: ignore[arg-type]
-        return found
+            tokens = (means[name] for name in names[:3])
+            means["cost"] = cost_of(price, *tokens)  # type: ignore[arg-type]
+        return means
 
     return {"own": of("usage"), "baselines": of("baseline_usage")}

@@ -10,7 +10,7 @@ from monosemy.interp.report import charts
 from monosemy.interp.report.measures import REFERENCE
 from monosemy.svg import COLOURS, figure, key, number, page
 
-_SAYS = {
+_CAPTIONS = {
     "histogram": "The share of features (upwards) by score: bars are the explanations' own, "
     "outlines what the same judge gives without the right explanation; the less they overlap, the "
     "more the score means.",
@@ -36,7 +36,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     parts += [_scorer(name, each, report) for name, each in report["scorers"].items()]
     if report["agreement"]:
         matrix = charts.scatters(list(report["scorers"]), report["agreement"])
-        parts.append(f"<h2>Agreement</h2>{_said('agreement', 'Spearman', matrix)}")
+        parts.append(f"<h2>Agreement</h2>{_captioned('agreement', 'Spearman', matrix)}")
     parts.append(f"<h2>Cost</h2><main>{''.join(_costs(report))}</main>")
     if report["ranks"] is not None:
         parts.append(_ranks(report["ranks"]))
@@ -52,16 +52,16 @@ def _overview(report: Mapping[str, Any]) -> str:
         head.append(f"P(above {report['reference']})")
     rows = []
     for name, each in report["scorers"].items():
-        found = each["intervals"]
-        discoveries = found["discoveries"]
+        intervals = each["intervals"]
+        discoveries = intervals["discoveries"]
         row = [
             name,
             each["metric"],
             number(each["features"]),
             _interval(each["series"]["own"]["median"]),
             _interval(each["gains"].get("shuffled")),
-            _interval(found["above"]) if found["n"] else "",
-            f"{discoveries['count']:,} of {discoveries['n']:,}" if found["n"] else "",
+            _interval(intervals["above"]) if intervals["n"] else "",
+            f"{discoveries['count']:,} of {discoveries['n']:,}" if intervals["n"] else "",
             _interval(each["natural_precision"]),
             "" if each["failed_share"] is None else f"{each['failed_share']:.1%}",
         ]
@@ -73,43 +73,43 @@ def _overview(report: Mapping[str, Any]) -> str:
     )
 
 
-def _scorer(name: str, found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    names = [_series_name(each, report) for each in found["series"]]
+def _scorer(name: str, section: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    names = [_series_name(each, report) for each in section["series"]]
     colours = key(names, COLOURS)
     figures = [
-        _said("histogram", "Distribution", charts.histogram(found) + colours),
-        _said("cumulative", "Cumulative", charts.cumulative(found) + colours),
-        _said("medians", "Medians", charts.medians(found) + colours),
+        _captioned("histogram", "Distribution", charts.histogram(section) + colours),
+        _captioned("cumulative", "Cumulative", charts.cumulative(section) + colours),
+        _captioned("medians", "Medians", charts.medians(section) + colours),
     ]
-    if found["drawn"]:
-        figures.append(_said("intervals", "Intervals", charts.intervals(found)))
-    if len(found["strata"]) > 1:
-        measure = "Recall" if found["metric"] == "balanced_accuracy" else str(found["metric"])
-        drawing = charts.by_name(found["strata"], ordered=True)
-        figures.append(_said("strata", f"{measure} by strength of activation", drawing))
-    if len(found["tiers"]) > 1:
-        drawing = charts.by_name(found["tiers"], ordered=False)
-        figures.append(_said("tiers", "By kind of negatives", drawing))
+    if section["drawn"]:
+        figures.append(_captioned("intervals", "Intervals", charts.intervals(section)))
+    if len(section["strata"]) > 1:
+        measure = "Recall" if section["metric"] == "balanced_accuracy" else str(section["metric"])
+        drawing = charts.by_name(section["strata"], ordered=True)
+        figures.append(_captioned("strata", f"{measure} by strength of activation", drawing))
+    if len(section["tiers"]) > 1:
+        drawing = charts.by_name(section["tiers"], ordered=False)
+        figures.append(_captioned("tiers", "By kind of negatives", drawing))
     head = ["feature", "score", "explanation"]
     lists = "".join(
-        f"<details><summary>{title}</summary>{_table(head, _features(found[which]))}</details>"
+        f"<details><summary>{title}</summary>{_table(head, _features(section[which]))}</details>"
         for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
     )
-    told = f"{html.escape(name)} <small>({html.escape(str(found['metric']))})</small>"
-    return f"<h2>{told}</h2><main>{''.join(figures)}</main>{_calibration(found)}{lists}"
+    heading = f"{html.escape(name)} <small>({html.escape(str(section['metric']))})</small>"
+    return f"<h2>{heading}</h2><main>{''.join(figures)}</main>{_calibration(section)}{lists}"
 
 
-def _calibration(found: Mapping[str, Any]) -> str:
-    told, null = found["intervals"], found["intervals"]["null"]
-    if not told["n"]:
+def _calibration(section: Mapping[str, Any]) -> str:
+    counts, null = section["intervals"], section["intervals"]["null"]
+    if not counts["n"]:
         return ""
-    made = told["discoveries"]
+    fdr = counts["discoveries"]
     words = (
-        f"Of {told['n']:,} features, {told['above']['value']:.1%} have an interval above their "
-        f"shuffled baseline and {told['below']['value']:.1%} one below. One by one, "
-        f"{made['uncorrected']:,} lie above it with p at most {made['rate']:g}, as would up to "
-        f"{made['rate'] * made['n']:,.0f} by chance alone; {made['count']:,} remain at a false "
-        f"discovery rate of {made['rate']:.0%} (Benjamini and Hochberg)."
+        f"Of {counts['n']:,} features, {counts['above']['value']:.1%} have an interval above their "
+        f"shuffled baseline and {counts['below']['value']:.1%} one below. One by one, "
+        f"{fdr['uncorrected']:,} lie above it with p at most {fdr['rate']:g}, as would up to "
+        f"{fdr['rate'] * fdr['n']:,.0f} by chance alone; {fdr['count']:,} remain at a false "
+        f"discovery rate of {fdr['rate']:.0%} (Benjamini and Hochberg)."
     )
     if null["value"] is not None:
         words += (
@@ -121,10 +121,10 @@ def _calibration(found: Mapping[str, Any]) -> str:
 
 def _costs(report: Mapping[str, Any]) -> list[str]:
     parts = {name: each["cost"] for name, each in report["scorers"].items()}
-    found = [_said("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
+    figures = [_captioned("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
     if report["priced"]:
-        found.append(_said("cost", "Price per feature", charts.costs(parts, "cost")))
-    return found
+        figures.append(_captioned("cost", "Price per feature", charts.costs(parts, "cost")))
+    return figures
 
 
 def _ranks(ranks: Mapping[str, Any]) -> str:
@@ -137,21 +137,21 @@ def _ranks(ranks: Mapping[str, Any]) -> str:
     return f"<h2>Discrimination</h2><p>{html.escape(words)}</p>"
 
 
-def _duplicates(found: Mapping[str, Any]) -> str:
-    shared = 0.0 if found["shared"] is None else found["shared"]
+def _duplicates(summary: Mapping[str, Any]) -> str:
+    shared = 0.0 if summary["shared"] is None else summary["shared"]
     words = (
-        f"{found['n_shared']:,} of {found['n_features']:,} features ({shared:.1%}) share their "
-        f"explanation with another, in {found['n_clusters']:,} clusters, "
-        f"{found['n_exact']:,} of them word for word."
+        f"{summary['n_shared']:,} of {summary['n_features']:,} features ({shared:.1%}) share their "
+        f"explanation with another, in {summary['n_clusters']:,} clusters, "
+        f"{summary['n_exact']:,} of them word for word."
     )
-    if found["decoders_known"]:
+    if summary["decoders_known"]:
         words += (
-            f" In {found['decoders_agree']:,} clusters the decoder directions agree too; in the "
+            f" In {summary['decoders_agree']:,} clusters the decoder directions agree too; in the "
             "others the label is too coarse to tell different features apart."
         )
     head = ["features", "wording", "lowest cosine", "decoders: mean cosine", "agree"]
     rows = []
-    for each in found["clusters"]:
+    for each in summary["clusters"]:
         decoders = each["decoders"] or {}
         few = ", ".join(map(str, each["features"][:8]))
         rows.append(
@@ -176,15 +176,15 @@ def _series_name(name: str, report: Mapping[str, Any]) -> str:
     return {"own": "explanation", "shuffled": "another's", "empty": "none"}.get(name, name)
 
 
-def _said(name: str, title: str, drawing: str) -> str:
-    return figure(title, drawing, f'<p class="says">{html.escape(_SAYS[name])}</p>')
+def _captioned(name: str, title: str, drawing: str) -> str:
+    return figure(title, drawing, f'<p class="says">{html.escape(_CAPTIONS[name])}</p>')
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["value"] is None:
+def _interval(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None or estimate["value"] is None:
         return ""
-    ends = ["…" if found[end] is None else f"{found[end]:.3f}" for end in ("low", "high")]
-    return f"{found['value']:.3f} [{ends[0]}, {ends[1]}]"
+    ends = ["…" if estimate[end] is None else f"{estimate[end]:.3f}" for end in ("low", "high")]
+    return f"{estimate['value']:.3f} [{ends[0]}, {ends[1]}]"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

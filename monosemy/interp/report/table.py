@@ -71,16 +71,16 @@ def table_of(
     """Out of what a notebook has: explanations by feature, and for each scorer the scores by
     feature.  Features without a score by one of them are kept.  Raises ``DataError`` where a scorer
     comes twice for a feature."""
-    found: dict[int, dict[str, Scored]] = {feature: {} for feature in sorted(explanations)}
+    by_feature_id: dict[int, dict[str, Scored]] = {feature: {} for feature in sorted(explanations)}
     for by_feature in results:
         for feature, result in by_feature.items():
-            scores = found.setdefault(feature, {})
+            scores = by_feature_id.setdefault(feature, {})
             if result.scorer in scores:
                 raise DataError(f"Feature {feature} has two scores by {result.scorer}.")
             scores[result.scorer] = scored_from(result)
     return [
         FeatureScores(feature, explanations.get(feature, ""), scores)
-        for feature, scores in found.items()
+        for feature, scores in by_feature_id.items()
     ]
 
 
@@ -136,9 +136,9 @@ def _measured(columns: Mapping[str, Any], details: Mapping[str, Any]) -> Measure
 
 def _values(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Those that are defined; of strata, the weakest first."""
-    found = {name: _finite(part.get("value", part.get("mean"))) for name, part in parts.items()}
-    ordered = sorted(found, key=lambda name: (len(name), name))
-    return {name: value for name in ordered if (value := found[name]) is not None}
+    values = {name: _finite(part.get("value", part.get("mean"))) for name, part in parts.items()}
+    ordered = sorted(values, key=lambda name: (len(name), name))
+    return {name: value for name in ordered if (value := values[name]) is not None}
 
 
 def _usage(details: Mapping[str, Any]) -> Usage:

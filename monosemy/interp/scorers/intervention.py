@@ -105,13 +105,13 @@ class InterventionScorer:
                 "intervention scoring needs two.",
                 "Score more positives, or index with a wider window.",
             )
-        said = explanation.strip()
-        if not said:
+        text = explanation.strip()
+        if not text:
             raise DataError("An empty explanation has no probability to be compared.")
         ids = tuple(prompts[i] for i in usable)
         seeds = tuple(self._seed_of(chosen[i]) for i in usable)
         written = await asyncio.to_thread(self._written, examples.feature, ids, seeds)
-        changes = await asyncio.to_thread(self.changes, said, written)
+        changes = await asyncio.to_thread(self.changes, text, written)
         values = dict(zip(usable, changes, strict=True))
         return Judged(
             tuple(
@@ -175,7 +175,7 @@ class InterventionScorer:
 
     def changes(self, explanation: str, written: Written) -> list[float]:
         """Nats by which the explanation gains in each text, more being better in either mode."""
-        said = self.reader.tokens(explanation)
+        tokens = self.reader.tokens(explanation)
         passages = [
             self.passage(prompt, new)
             for news in (written.intervened, written.clean)
@@ -185,12 +185,12 @@ class InterventionScorer:
             self.reader.prefix(self.prompt, fence=fence([passage]), passage=passage)
             for passage in map(quote, passages)
         ]
-        found = self.reader.log_probabilities([(prefix, said) for prefix in prefixes])
+        logprobs = self.reader.log_probabilities([(prefix, tokens) for prefix in prefixes])
         half = len(written.prompts)
         sign = -1.0 if self.spec.mode == "zero" else 1.0
         return [
             sign * (after - before)
-            for after, before in zip(found[:half], found[half:], strict=True)
+            for after, before in zip(logprobs[:half], logprobs[half:], strict=True)
         ]
 
     def passage(self, prompt: Ids, new: Ids) -> str:

@@ -89,8 +89,8 @@ class IntruderScorer:
         answers: dict[int, int] = {}
         for _ in range(ROUNDS):
             left = [number for number in range(len(trials)) if number not in answers]
-            found = await asyncio.gather(*(self._ask(trials[number]) for number in left))
-            for number, (place, cost) in zip(left, found, strict=True):
+            replies = await asyncio.gather(*(self._ask(trials[number]) for number in left))
+            for number, (place, cost) in zip(left, replies, strict=True):
                 usage.add(cost)
                 if place is not None:
                     answers[number] = place

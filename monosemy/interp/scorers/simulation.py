@@ -82,15 +82,15 @@ class SimulationScorer:
         simulator = await self._choose(usage)
         # Shuffled, so that calls of several contexts tell nothing by their order.
         order = np.random.default_rng(self.seed).permutation(len(items)).tolist()
-        shown = [visible(example) for _, example in items]
-        found, cost = await simulator.simulate(explanation, [shown[i][0] for i in order])
+        cropped = [visible(example) for _, example in items]
+        simulations, cost = await simulator.simulate(explanation, [cropped[i][0] for i in order])
         usage.add(cost)
-        simulated = dict(zip(order, found, strict=True))
+        simulated = dict(zip(order, simulations, strict=True))
         judgements = []
         for i, (tier, example) in enumerate(items):
             answer = simulated[i]
             rounded = None if answer is None else tuple(round(value, 3) for value in answer)
-            judgements.append(judgement_of(tier, example, real=shown[i][1], simulated=rounded))
+            judgements.append(judgement_of(tier, example, real=cropped[i][1], simulated=rounded))
         return Judged(tuple(judgements), usage)
 
     def summarise(self, judgements: Sequence[Judgement], z: float = Z95) -> Summary:

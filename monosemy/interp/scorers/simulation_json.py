@@ -43,21 +43,21 @@ class JsonSimulator:
     ) -> tuple[list[Simulated], Usage]:
         """One entry per context of tokens.  Raises ``EndpointError``."""
         usage = Usage()
-        found: list[dict[int, int]] = [{} for _ in contexts]
+        strengths: list[dict[int, int]] = [{} for _ in contexts]
         for _ in range(ROUNDS):
-            left = [i for i, tokens in enumerate(contexts) if len(found[i]) < len(tokens)]
+            left = [i for i, tokens in enumerate(contexts) if len(strengths[i]) < len(tokens)]
             asked = [
-                [(i, contexts[i], _missing(contexts[i], found[i])) for i in call]
+                [(i, contexts[i], _missing(contexts[i], strengths[i])) for i in call]
                 for call in self.calls(left, contexts)
             ]
             answers = await asyncio.gather(*(self._ask(explanation, call) for call in asked))
             for answer, cost in answers:
                 usage.add(cost)
                 for (i, token), strength in answer.items():
-                    found[i][token] = strength
+                    strengths[i][token] = strength
         return [
-            tuple(float(found[i][k]) for k in range(len(tokens)))
-            if len(found[i]) == len(tokens)
+            tuple(float(strengths[i][k]) for k in range(len(tokens)))
+            if len(strengths[i]) == len(tokens)
             else None
             for i, tokens in enumerate(contexts)
         ], usage
@@ -131,5 +131,5 @@ class JsonSimulator:
         return {"contexts_per_call": self.contexts_per_call}
 
 
-def _missing(tokens: Sequence[str], found: Mapping[int, int]) -> list[int]:
-    return [k for k in range(len(tokens)) if k not in found]
+def _missing(tokens: Sequence[str], strengths: Mapping[int, int]) -> list[int]:
+    return [k for k in range(len(tokens)) if k not in strengths]

@@ -86,16 +86,16 @@ class LogprobSimulator:
             try:
                 tokens, cost = await self.judge.prompt_logprobs.tokens(prompt)
                 usage.add(cost)
-                *found, number = at_offsets(prompt, tokens, [*offsets, ten])
+                *numbers, number = at_offsets(prompt, tokens, [*offsets, ten])
             except AnswerError as error:
                 usage.add(error.usage)
                 return str(error), usage
-            if any(token is None for token in found):
+            if any(token is None for token in numbers):
                 reason = "its tokenizer joins tabs with what follows"
                 continue
             if number is None or number.text.strip() != "10":
                 self.slots = Slots(placeholder, 9)
-            if not any(expected_value(token.top) is None for token in found if token):
+            if not any(expected_value(token.top) is None for token in numbers if token):
                 return None, usage
             reason = "it expects no numbers where numbers are to stand"
         return reason, usage
@@ -126,11 +126,11 @@ class LogprobSimulator:
         self, explanation: str, contexts: Sequence[Sequence[str]]
     ) -> tuple[list[Simulated], Usage]:
         """One entry per context of tokens.  Raises ``EndpointError``."""
-        found = await asyncio.gather(*(self._one(explanation, tokens) for tokens in contexts))
+        results = await asyncio.gather(*(self._one(explanation, tokens) for tokens in contexts))
         usage = Usage()
-        for _, cost in found:
+        for _, cost in results:
             usage.add(cost)
-        return [simulated for simulated, _ in found], usage
+        return [simulated for simulated, _ in results], usage
 
     async def _one(self, explanation: str, tokens: Sequence[str]) -> tuple[Simulated, Usage]:
         prompt, offsets = self.lines(explanation, tokens)

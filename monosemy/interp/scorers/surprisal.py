@@ -67,8 +67,8 @@ class SurprisalScorer:
                 "Surprisal needs activating examples and others.",
                 "Index more text, or leave the feature out.",
             )
-        shown = [example.cropped(self.radius).text.strip() for _, example in items]
-        values = await asyncio.to_thread(self.information, explanation, shown)
+        texts = [example.cropped(self.radius).text.strip() for _, example in items]
+        values = await asyncio.to_thread(self.information, explanation, texts)
         return Judged(
             tuple(
                 judgement_of(tier, example, value=value)

@@ -86,8 +86,8 @@ class YesNoScorer:
             left = [item for item in items if item.key not in answers]
             calls = mixed_calls(left, self.texts_per_call, self.seed)
             rounds = await asyncio.gather(*(self._ask(explanation, call) for call in calls))
-            for found, cost in rounds:
-                answers.update(found)
+            for parsed, cost in rounds:
+                answers.update(parsed)
                 usage.add(cost)
         judgements = tuple(
             judgement_of(item.tier, item.example, answer=answers.get(item.key)) for item in items

@@ -66,11 +66,11 @@ def cluster_bootstrap(
     picks = _Picks(arrays, clusters)
 
     def of_each(counts_RC: Array) -> list[float]:
-        found = []
+        values = []
         for counts_C in counts_RC:
             rows = picks.rows(counts_C)
-            found.append(float(statistic(*(array[rows] for array in arrays))))
-        return found
+            values.append(float(statistic(*(array[rows] for array in arrays))))
+        return values
 
     return _interval(float(statistic(*arrays)), of_each, picks, bounds, resamples, seed, z)
 
@@ -117,10 +117,10 @@ def _interval(
     known = value if math.isfinite(value) else None
     if c < 2:
         return Bootstrapped(known, *bounds, c, 0)
-    found = np.array([v for block in picks.draws(resamples, seed) for v in evaluate(block)])
-    finite = found[np.isfinite(found)]
+    resampled = np.array([v for block in picks.draws(resamples, seed) for v in evaluate(block)])
+    finite = resampled[np.isfinite(resampled)]
     if not len(finite):
-        return Bootstrapped(known, *bounds, c, len(found))
+        return Bootstrapped(known, *bounds, c, len(resampled))
     tail = NormalDist().cdf(-math.sqrt(c / (c - 1)) * student_critical(z, c - 1))
     low, high = np.quantile(finite, [tail, 1 - tail])
-    return Bootstrapped(known, float(low), float(high), c, len(found) - len(finite))
+    return Bootstrapped(known, float(low), float(high), c, len(resampled) - len(finite))
