@@ -22,14 +22,16 @@ def file_stamps(paths: Iterable[Path]) -> tuple[FileStamp, ...]:
 
     A file that is copied over or put back with its old time has another inode or time of change.
     """
-    found = []
+    stamps = []
     for path in sorted(paths):
         try:
-            told = path.stat()
+            status = path.stat()
         except OSError:
             continue
-        found.append((str(path), told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino))
-    return tuple(found)
+        stamps.append(
+            (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        )
+    return tuple(stamps)
 
 
 def folder_stamp(folder: Path) -> tuple[FileStamp, ...]:

@@ -25,11 +25,11 @@ def reporting(reporter: Reporter | None) -> Iterator[Reporter]:
     if reporter is not None:
         yield reporter
         return
-    shown = ConsoleReporter()
+    console = ConsoleReporter()
     try:
-        yield shown
+        yield console
     finally:
-        shown.close()
+        console.close()
 
 
 class ConsoleReporter(Reporter):

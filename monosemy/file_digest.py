@@ -40,12 +40,12 @@ def digest_of_file(path: Path) -> FileDigest:
         with _lock:
             if before and before[0] in _taken:
                 return _taken[before[0]]
-        found = _read(path)
+        digest = _read(path)
         if before and before == file_stamps([path]):
             if time.time_ns() - max(before[0][2:4]) > _SETTLED_NS:
                 with _lock:
-                    _taken[before[0]] = found
-            return found
+                    _taken[before[0]] = digest
+            return digest
     raise DataError(f"{path} is being written to.", "Wait until it is whole, and try again.")
 
 

@@ -117,9 +117,9 @@ def explain(
     address = address_of(judge)
     if address is None and Need.JUDGE in spec.required:
         raise DataError("Explaining needs a judge.", "Give its address, or set MONOSEMY_JUDGE_URL.")
-    with reporting(reporter) as shown:
+    with reporting(reporter) as progress:
         return run_async(
-            explain_with(texts, list(dict.fromkeys(wanted)), spec, address, shown, hosted)
+            explain_with(texts, list(dict.fromkeys(wanted)), spec, address, progress, hosted)
         )
 
 
@@ -139,15 +139,15 @@ def score(
     hosted = _former_name(hosted, options)
     texts = opened(index)
     spec = parse_part(ScoringSpec, options)
-    said = {
+    explanation_texts = {
         int(feature): each if isinstance(each, str) else each.text
         for feature, each in explanations.items()
     }
-    if not said:
+    if not explanation_texts:
         raise DataError("There is nothing to score: no explanation is given.")
-    with reporting(reporter) as shown:
+    with reporting(reporter) as progress:
         address = address_of(judge)
-        return run_async(score_with(texts, said, spec, address, shown, hosted))
+        return run_async(score_with(texts, explanation_texts, spec, address, progress, hosted))
 
 
 def _former_name(hosted: HostedSAE | None, options: dict[str, Any]) -> HostedSAE | None:
@@ -175,9 +175,9 @@ def check_judge(
 
     async def both() -> dict[Role, RoleTest]:
         async with address.open(spec) as asked:
-            return {role: await _known(asked, role, shown) for role in ROLES}
+            return {role: await _known(asked, role, progress) for role in ROLES}
 
-    with reporting(reporter) as shown:
+    with reporting(reporter) as progress:
         return run_async(both())
 
 
@@ -244,7 +244,7 @@ async def explain_with(
 
 async def score_with(
     texts: FeatureTexts,
-    said: Mapping[int, str],
+    explanations: Mapping[int, str],
     spec: ScoringSpec,
     judge: JudgeAddress | None,
     reporter: Reporter,
@@ -253,7 +253,7 @@ async def score_with(
     """Scores by feature."""
     from monosemy.interp.embedder import embed_here  # needs torch
 
-    found: dict[int, ScoreResult] = {}
+    results: dict[int, ScoreResult] = {}
     async with AsyncExitStack() as stack:
         asked = await _opened_judge(stack, judge, spec, reporter)
         test = await _tested(asked, "detecting", spec.judge, reporter) if asked else None
@@ -261,9 +261,11 @@ async def score_with(
         scorer = create_scorer(spec, tools)
         await texts.prepare(scorer.tiers(spec.tiers), tools, reporter)
         if NEAREST_EXPLANATIONS in scorer.tiers(spec.tiers):
-            await tell_nearest(texts, said, tools.need_embed())
-        await score_explanations(texts, said, list(said), spec, scorer, found.__setitem__, reporter)
-    return {feature: each.with_judge_test(test) for feature, each in found.items()}
+            await tell_nearest(texts, explanations, tools.need_embed())
+        await score_explanations(
+            texts, explanations, list(explanations), spec, scorer, results.__setitem__, reporter
+        )
+    return {feature: each.with_judge_test(test) for feature, each in results.items()}
 
 
 _TESTED: dict[str, RoleTest] = {}

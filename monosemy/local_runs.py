@@ -49,9 +49,9 @@ class LocalRuns:
     def __init__(self, home: Home, judge: JudgeAddress | None = None) -> None:
         self.home, self.judge = home, judge
         self._executors: dict[str, Callable[[Any], dict[str, Any]]] = {
-            "train": lambda spec: self._made(self.train(spec)),
-            "sweep": lambda spec: {"saes": [self._made(each) for each in self.sweep(spec)]},
-            "import": lambda spec: self._made(self.import_sae(spec)),
+            "train": lambda spec: self._summary(self.train(spec)),
+            "sweep": lambda spec: {"saes": [self._summary(each) for each in self.sweep(spec)]},
+            "import": lambda spec: self._summary(self.import_sae(spec)),
             "evaluate": self._evaluate,
             "index": self._index,
             "explain": self._explain,
@@ -206,7 +206,7 @@ class LocalRuns:
         return sae.hosted(host)
 
     # ------------------------------------------------------------------ results as JSON
-    def _made(self, sae: SaeFolder) -> dict[str, Any]:
+    def _summary(self, sae: SaeFolder) -> dict[str, Any]:
         provenance = sae.provenance
         return {
             "sae": sae.path.name,
@@ -241,11 +241,11 @@ class LocalRuns:
             for feature in explanations:
                 scores.pop(feature, None)
         _write(file, labels)
-        shown = {
+        summaries = {
             feature: {"label": each["label"], "text": each["text"]}
             for feature, each in explanations.items()
         }
-        return {"sae": spec.sae, "labels": str(file), "explanations": shown}
+        return {"sae": spec.sae, "labels": str(file), "explanations": summaries}
 
     def _score(self, spec: ScoreRun) -> dict[str, Any]:
         if spec.explanation is not None:

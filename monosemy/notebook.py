@@ -106,8 +106,8 @@ def train(
     trained.  Raises ``SpecError``, and ``DataError`` or ``ModelError`` for what cannot be used.
     """
     parsed = _as(TrainRun, spec or {})
-    with reporting(reporter) as shown:
-        return LocalRuns(Home(home, shown)).train(parsed)
+    with reporting(reporter) as progress:
+        return LocalRuns(Home(home, progress)).train(parsed)
 
 
 def evaluate(
@@ -124,8 +124,8 @@ def evaluate(
     or text have changed.
     """
     evaluation = parse_part(EvaluationSpec, options)
-    with reporting(reporter) as shown:
-        runs = LocalRuns(Home(_home_of(sae, home), shown))
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         return runs.evaluate(EvaluateRun(sae=folder.path.name, evaluation=evaluation), folder)
 
@@ -166,8 +166,8 @@ def build_index(
     """
     other = parse_part(TextSpec, text) if isinstance(text, Mapping) else text
     indexing = parse_part(IndexingSpec, options)
-    with reporting(reporter) as shown:
-        runs = LocalRuns(Home(_home_of(sae, home), shown))
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         spec = IndexRun(sae=folder.path.name, text=other, indexing=indexing)
         return runs.index(spec, folder)
@@ -183,8 +183,8 @@ def compare(
     """Which features of two SAEs belong together; ``options`` are fields of ``CompareRun``: ``by``
     (``decoder``, or ``tokens`` where both are indexed), ``method``, ``neighbours``."""
     spec = _as(CompareRun, {**options, "sae": "first", "other": "second"})
-    with reporting(reporter) as shown:
-        runs = LocalRuns(Home(_home_of(sae, home), shown))
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
         return runs.compare(spec, runs.home.sae(sae), runs.home.sae(other))
 
 
@@ -201,8 +201,8 @@ def run(
     done up to where it needs one.  ``python -m monosemy SPEC`` does the same.
     """
     parsed = spec if isinstance(spec, RunSpec) else parse_spec(spec)
-    with reporting(reporter) as shown:
-        return LocalRuns(Home(home, shown), JudgeAddress.from_environment(judge_url)).run(parsed)
+    with reporting(reporter) as progress:
+        return LocalRuns(Home(home, progress), JudgeAddress.from_environment(judge_url)).run(parsed)
 
 
 def pipeline(
@@ -226,8 +226,8 @@ def pipeline(
     judge = JudgeAddress.from_environment(judge_url)
     if judge is not None:
         judge = JudgeAddress(judge.url, judge_api_key or judge.api_key, judge_model or judge.model)
-    with reporting(reporter) as shown:
-        return _run(parsed, Home(home, shown), judge)
+    with reporting(reporter) as progress:
+        return _run(parsed, Home(home, progress), judge)
 
 
 S = TypeVar("S", bound=RunSpec)

@@ -73,15 +73,15 @@ def without_keys(text: str) -> str:
     return _SHAPES.sub(HIDDEN, text)
 
 
-def _hide_quoted(found: re.Match[str]) -> str:
-    value = HIDDEN if found[4] else ""
-    return f"{found[1]}{value}{found[5]}"
+def _hide_quoted(match: re.Match[str]) -> str:
+    value = HIDDEN if match[4] else ""
+    return f"{match[1]}{value}{match[5]}"
 
 
-def _hide_bare(found: re.Match[str]) -> str:
-    if found[2].lower() in _NOTHING:
-        return found[0]
-    return f"{found[1]}{HIDDEN}"
+def _hide_bare(match: re.Match[str]) -> str:
+    if match[2].lower() in _NOTHING:
+        return match[0]
+    return f"{match[1]}{HIDDEN}"
 
 
 def scrubbed(value: Any) -> Any:

@@ -59,8 +59,8 @@ class SaeFolder:
         """Of the host model it belongs to, in the form in which this was first stored: what was
         made with it is kept under that."""
         model = self.origin.get("model") or {}
-        found = model.get("first_fingerprint") or model.get("fingerprint")
-        return None if found is None else str(found)
+        value = model.get("first_fingerprint") or model.get("fingerprint")
+        return None if value is None else str(value)
 
     def check(
         self,

@@ -152,12 +152,12 @@ def _parts(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
         if (folder / name).is_file():
             yield prefix + name, fingerprint(_settings(_json(folder / name)))
     if (folder / PROVENANCE).is_file():
-        told = _json(folder / PROVENANCE)
-        metrics = told.get("metrics")
+        provenance = _json(folder / PROVENANCE)
+        metrics = provenance.get("metrics")
         limit = metrics.get("max_norm") if isinstance(metrics, Mapping) else None
-        yield f"{prefix}architecture's options", fingerprint([told.get("sae"), limit])
-        if "plugin" in told:
-            yield f"{prefix}architecture's plugin", fingerprint(told["plugin"])
+        yield f"{prefix}architecture's options", fingerprint([provenance.get("sae"), limit])
+        if "plugin" in provenance:
+            yield f"{prefix}architecture's plugin", fingerprint(provenance["plugin"])
     for name in _TENSORS:
         if (folder / name).is_file():
             kind = "" if name == _TENSORS[0] else "state "
@@ -175,12 +175,12 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{file} does not hold a JSON object.")
-    return found
+    return content
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, str]]:
@@ -193,8 +193,8 @@ def _tensors(file: Path) -> Iterator[tuple[str, str]]:
                 if name == "__metadata__":
                     continue
                 begin, end = entry["data_offsets"]
-                told = f"{entry['dtype']} {entry['shape']}".encode()
-                digest = hashlib.blake2b(told, digest_size=8)
+                form = f"{entry['dtype']} {entry['shape']}".encode()
+                digest = hashlib.blake2b(form, digest_size=8)
                 stream.seek(8 + length + begin)
                 left = end - begin
                 while left > 0:

@@ -182,10 +182,10 @@ def import_sae(
         host = load_host(spec.model)
         trained = as_trained(spec, opened.sae.spec.model_dump(mode="json"))
         hooks = _fitting(opened.sae, trained, host)
-        told = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
+        source = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
         provenance = {
             "spec": spec.model_dump(mode="json"),
-            "imported": told,
+            "imported": source,
             "model": host.info(),
             "hooks": hooks.as_dict(),
             "metrics": {},
@@ -202,11 +202,11 @@ def import_sae(
 
 def _placed(spec: ImportRun, metadata: Mapping[str, Any]) -> ImportRun:
     """``spec`` with the places that it names itself, or else its files; ``DataError`` without."""
-    site, told = spec.site or metadata.get("hook_name"), metadata.get("hooks")
+    site, recorded = spec.site or metadata.get("hook_name"), metadata.get("hooks")
     places: dict[str, Any] = {}
-    if told is not None and spec.site is None:
+    if recorded is not None and spec.site is None:
         try:
-            hooks = Hooks.from_dict(told)
+            hooks = Hooks.from_dict(recorded)
         except (ValueError, UnknownSite) as error:
             raise DataError(
                 f"The files of {spec.source} say wrongly where it is hooked: {error}."

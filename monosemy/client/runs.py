@@ -128,11 +128,11 @@ class Runs:
         family = self.get(run)
         if family.state not in ENDED:
             kinds: dict[uuid.UUID, str] = {each.id: each.kind for each in family.children}
-            with reporting(reporter) as shown:
+            with reporting(reporter) as progress:
                 stages: dict[tuple[uuid.UUID, str], ReportedProgress] = {}
-                for event in self.events(run, lambda: shown.log("the connection is lost")):
-                    shown.check()
-                    _show(shown, stages, kinds.get(event.run_id, family.kind), event)
+                for event in self.events(run, lambda: progress.log("the connection is lost")):
+                    progress.check()
+                    _show(progress, stages, kinds.get(event.run_id, family.kind), event)
             family = self.get(run)
         if family.state != "succeeded":
             raise RunFailed(family)
