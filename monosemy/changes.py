@@ -1,4 +1,4 @@
-"""What a stored result depends on has changed: how that is said, and how files are told apart."""
+"""Messages about changed inputs of a stored result, and stamps that distinguish files."""
 
 from __future__ import annotations
 

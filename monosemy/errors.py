@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MonosemyError(Exception):
-    """Base of every error that is the user's to mend: its text is shown as it is."""
+    """Base of every error that the user can correct; its text is shown unchanged."""
 
     def __init__(self, message: str, advice: str | None = None) -> None:
         super().__init__(message if advice is None else f"{message} {advice}")

@@ -1,4 +1,4 @@
-"""Digests of whole files, taken once as long as nobody writes to them."""
+"""Digests of whole files, computed once until a file is written to."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 
 def digest_of_file(path: Path) -> FileDigest:
-    """Reads the file, unless this process has done so and nobody has written to it since.
+    """Reads the file, unless this process has read it and it has not been written to since.
 
     Raises ``DataError`` for one that cannot be read.
     """

@@ -287,7 +287,7 @@ async def _tested(judge: Judge, role: Role, spec: JudgeSpec, reporter: Reporter)
 
 
 async def _known(judge: Judge, role: Role, reporter: Reporter) -> RoleTest:
-    await judge.answer_format()  # tells the model, where the endpoint chooses
+    await judge.answer_format()  # sets the model's name where the endpoint chooses it
     key = key_of_test(judge, role)
     if key not in _TESTED:
         with reporter.stage("judge test", calls_of(role), "calls") as stage:
@@ -313,5 +313,5 @@ async def _opened_judge(
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Runs ``work`` to its end, also where an event loop runs already, as in a notebook."""
     run: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
-    with ThreadPoolExecutor(1) as pool:  # whoever calls may have an event loop of their own
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread may run an event loop
         return pool.submit(run, work).result()

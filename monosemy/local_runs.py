@@ -141,7 +141,7 @@ class LocalRuns:
         return stages.evaluate(spec, sae, home.workspace, home.host, home.reporter)
 
     def index(self, spec: IndexRun, sae: SaeFolder | None = None) -> FeatureTexts:
-        """The index of an SAE, made anew, with its text."""
+        """Rebuilds the index of an SAE and opens it with its text."""
         sae, home = sae or self.home.sae(spec.sae), self.home
 
         def folder_for(text_id: str) -> Path:
@@ -301,7 +301,9 @@ def _read(file: Path) -> dict[str, Any]:
         for scores in labels["scores"].values():
             scores.keys()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{file} cannot be read: {error}.", "Delete it to explain anew.") from None
+        raise DataError(
+            f"{file} cannot be read: {error}.", "Delete it and explain again."
+        ) from None
     return labels
 
 

@@ -24,7 +24,7 @@ class ApiError(MonosemyError):
         self.status = status
         """Of the answer; None where none came."""
         self.problem = problem
-        """As the service tells it: type, title, detail, request id, faults; None where the answer
+        """As the service reports it: type, title, detail, request id, faults; None where the answer
         was none of the service's."""
         self.retry_after = retry_after
         """Seconds after which another try may help; None where none would."""

@@ -112,7 +112,7 @@ class Inference:
         chat: bool = False,
         top_k: int = 20,
     ) -> ContrastResponse:
-        """Features that tell one set of texts from another; ``describe`` says what the positive
+        """Features that separate one set of texts from another; ``describe`` says what the positive
         ones have, and reranks by how near explanations are to that."""
         body = {
             "sae": _name(sae),

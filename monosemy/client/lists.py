@@ -71,7 +71,7 @@ class Lists:
         description: str | None = None,
         revision: int | None = None,
     ) -> ListSummary:
-        """What is left out stays; with ``revision`` only if nobody has changed it since."""
+        """Omitted fields keep their values; with ``revision`` only if it has not changed since."""
         given = {"name": name, "description": description, "revision": revision}
         body = {key: value for key, value in given.items() if value is not None}
         parse_part(ListChange, body)

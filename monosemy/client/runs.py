@@ -28,7 +28,7 @@ from monosemy.specs.run_states import ENDED
 
 RETRY_SECONDS = 2.0
 GIVE_UP_SECONDS = 120.0
-"""The service may be started anew while a run is followed; after so long it is taken for gone."""
+"""The service may restart while a run is followed; after this many seconds it counts as gone."""
 
 RunReference = uuid.UUID | str | RunSummary
 """Id of a run, or a run that was answered before."""
@@ -140,7 +140,7 @@ class Runs:
 
 
 class ReportedProgress(StageProgress):
-    """Progress of a stage that runs elsewhere, as its worker last told it."""
+    """Progress of a stage that runs elsewhere, as its worker last reported it."""
 
     def __init__(self, kind: str, data: Mapping[str, Any]) -> None:
         super().__init__(f"{kind} {data['stage']}", str(data["unit"]), data.get("total"))

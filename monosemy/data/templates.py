@@ -135,7 +135,7 @@ class TemplateRenderer:
             self._costly[template] += 1
             self._end()
             results.append(Refused("its process ended before it had read the chat"))
-        except BaseException:  # what is left in the pipe belongs to nobody
+        except BaseException:  # no caller may read what is left in the pipe
             self._end()
             raise
         return results

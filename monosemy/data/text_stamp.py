@@ -1,4 +1,4 @@
-"""Which text a store was made of: told by its content, not by its place or time of change."""
+"""Identifies the text of a store by its content, not by its path or time of change."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _SPACE = "▁"
 _WORDS = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer"}
 """Pre-tokenizers that split at blanks and drop them."""
 _MANY = 0.1
-"""Share of a vocabulary that has a mark, where nothing but the vocabulary tells its family."""
+"""Share of a vocabulary that has a mark, where only the vocabulary shows its family."""
 
 
 def token_table(tokenizer: Any) -> list[bytes]:

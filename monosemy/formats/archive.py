@@ -72,7 +72,7 @@ def is_archive(name: str) -> bool:
 def unpack(file: Path, name: str, folder: Path, limits: Limits) -> None:
     """Unpacks ``file``, an archive that was called ``name``, into the empty folder ``folder``.
 
-    Raises ``DataError`` for anything that is not to be unpacked; what is there by then is left.
+    Raises ``DataError`` for anything that is not to be unpacked; what is unpacked so far stays.
     """
     try:
         if name.lower().endswith(".zip"):

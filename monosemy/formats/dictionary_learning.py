@@ -81,7 +81,7 @@ def load_dictionary(folder: str | Path) -> SAE:
 
 def dictionary_metadata(folder: str | Path) -> dict[str, Any]:
     """What ``config.json`` says of where it was trained: model_name, submodule, layer, and the
-    hook_name where the submodule's name tells it."""
+    hook_name where the submodule's name gives it."""
     trainer = _trainer(Path(folder))
     named = {"model_name": "lm_name", "submodule": "submodule_name", "layer": "layer"}
     metadata = {

@@ -26,7 +26,7 @@ def canonical(
     """
     config, tensors = dict(config), dict(tensors)
     architecture = config.get("architecture")
-    # The keys are rewritten even where tensors are missing, which is told later on.
+    # The keys are rewritten even where tensors are missing; that is reported later.
     if config.get("rescale_acts_by_decoder_norm") is True and architecture in _RESCALED:
         config["rescale_acts_by_decoder_norm"] = False
         if _fit(tensors, "W_enc", "b_enc", "W_dec"):

@@ -140,7 +140,7 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
 
 
 def read_density(folder: str | Path) -> Tensor | None:
-    """Share of tokens on which each latent fires, ``[d_sae]``; None where nobody wrote it down."""
+    """Share of tokens on which each latent fires, ``[d_sae]``; None where it is not recorded."""
     file = Path(folder) / _SPARSITY
     if not file.is_file():
         return None

@@ -37,7 +37,7 @@ from monosemy.specs import TopKSpec, TranscoderSpec
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 
 _ELSEWHERE = "blocks.0.hook_mlp_out"
-"""A transcoder's spec names its target site; where nothing tells it, this stands there."""
+"""A transcoder's spec names its target site; this is used where the files do not name one."""
 
 _MODULES = {"": "hook_resid_post", ".mlp": "hook_mlp_out"} | dict.fromkeys(
     (".attn", ".self_attn", ".attention"), "hook_attn_out"
@@ -160,6 +160,6 @@ def _built(config: Mapping[str, Any], tensors: Mapping[str, Tensor], site: str) 
     if skip:
         own["W_skip"] = tensors["W_skip"]
     if not transcode and own["b_dec"].shape == (encoder.shape[1],):
-        own |= not_centred(own)  # our transcoders take the input as it is
+        own |= not_centred(own)  # our transcoders do not centre the input
     transcoder = saelens_keys.checked_spec(TranscoderSpec, **options, skip=skip, target_site=site)
     return saelens_keys.filled(TranscoderSAE, transcoder, own, d_in, d_in)

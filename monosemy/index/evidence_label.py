@@ -21,7 +21,7 @@ the feature:
                                                        -> ``promotes " of", " for"``
 11. otherwise the three foremost tokens                -> ``mixed: " a" (12 %), " b" (8 %)``
 
-Below 10 firings the number of firings is told too.
+Below 10 firings the number of firings is given too.
 
 That is what the feature fires on most often.  Where at least half of its strongest firings (of 8 or
 more documents) lie in one word, its forms together, and the label does not name that word, it is

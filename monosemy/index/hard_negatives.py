@@ -80,7 +80,7 @@ def neighbour_negatives(
     """``count`` windows around firings of the nearest features in which the feature is silent.
 
     Neighbours by decoder cosine and by co-activation take turns, nearest first, a few windows each
-    (``PER_NEIGHBOUR``), more where that is not enough.  ``group`` tells the neighbour, the measure
+    (``PER_NEIGHBOUR``), more where that is not enough.  ``group`` names the neighbour, the measure
     and its value: ``"neighbour 17 cosine 0.83"``.  Without any neighbour there are none.
     ``neighbours`` are others to take instead, with the ``group`` of each.
     """

@@ -7,7 +7,7 @@ same however long the text is.
 No two windows of a sample are near-duplicates (``near_duplicates``), nor does a window of a later
 split read like one that explanations may show.  For that, explanation and validation splits have a
 fixed pool of windows per feature, whatever the seed and the number asked for: their samples are
-drawn from it, and later splits avoid all of it.  So whoever scores need not know what was shown.
+drawn from it, and later splits avoid all of it.  So a scorer need not know what was shown.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Sampler:
         """``count`` random windows of a split in which the feature never fires.
 
         Each copies the shape (tokens before and after its middle) of one of ``like``, in turn, so
-        that lengths tell nothing; without ``like``, of windows around random tokens.  Its row is
+        that lengths reveal nothing; without ``like``, of windows around random tokens.  Its row is
         drawn among all indexed rows of the split that are long enough, its place uniformly in the
         row; windows with a firing are rejected against the sorted postings, O(count log postings).
         Rows are distinct and none of ``like``'s, at most ``PER_DOCUMENT`` windows come from a

@@ -35,13 +35,13 @@ class TokenPositions:
         self.indptr = _load(folder / "indptr.npy")
         self.positions = _load(folder / "positions.npy")
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.positions):
-            raise DataError(f"{folder} is damaged.", "Delete it; it is then built anew.")
+            raise DataError(f"{folder} is damaged.", "Delete it; it is then rebuilt.")
 
     @classmethod
     def of(cls, store: TokenStore) -> TokenPositions:
-        """Opens that of ``store``, which is built first if it is not there.
+        """Opens that of ``store``; builds it first if it is missing.
 
-        The folder appears whole or not at all, whoever else is building it.  Raises ``DataError``
+        The folder appears whole or not at all, even if built twice at once.  Raises ``DataError``
         when it cannot be written or is damaged.
         """
         folder = Path(store.folder) / FOLDER
@@ -52,7 +52,7 @@ class TokenPositions:
                 raise DataError(f"{folder} cannot be written: {error.strerror}.") from None
         opened = cls(folder)
         if len(opened.positions) != store.n_tokens:
-            raise DataError(f"{folder} is of another text.", "Delete it; it is then built anew.")
+            raise DataError(f"{folder} is of another text.", "Delete it; it is then rebuilt.")
         return opened
 
     def __call__(self, token: int) -> npt.NDArray[np.unsignedinteger]:

@@ -100,7 +100,7 @@ class IndexWriter:
         shutil.rmtree(self.building, ignore_errors=True)
 
     def open(self, counts: npt.NDArray[np.int64], position_dtype: np.dtype[Any]) -> None:
-        """Begins the files whose length the counts [F] tell."""
+        """Begins the files whose length follows from the counts [F]."""
         indptr = np.concatenate([[0], np.cumsum(counts)])
         self.save("indptr", indptr)
         self.positions = NpyStream(self.building / "positions.npy", position_dtype, int(indptr[-1]))
@@ -142,7 +142,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _put_in_place(new: Path, final: Path) -> None:
-    """Renames ``new`` to ``final``; whoever holds the old one's files open keeps reading them."""
+    """Renames ``new`` to ``final``; readers of the old one's open files keep them."""
     if final.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
         final.rename(old / final.name)

@@ -49,7 +49,7 @@ class ExplanationRecord:
 
     text: str
     author: str = ""
-    """Model that wrote it; empty for a person or where nobody says."""
+    """Model that wrote it; empty for a person or where it is not recorded."""
     method: str = ""
     """Explainer's name."""
     scores: tuple[ScoreRecord, ...] = ()

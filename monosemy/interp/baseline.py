@@ -15,7 +15,7 @@ says differs.  A prompt with a hole in it would be another question."""
 
 
 def shuffled_partner(features: Sequence[int], seed: int) -> dict[int, int]:
-    """For every feature another one whose explanation it borrows; nobody keeps its own.
+    """For every feature another one whose explanation it borrows; none keeps its own.
 
     One cycle through a seeded permutation, so each explanation is borrowed exactly once.  Raises
     ``DataError`` for fewer than two features or repeated ones.

@@ -1,4 +1,4 @@
-"""Features that tell one set of texts from another, and how sure that is.
+"""Features that separate one set of texts from another, with p-values.
 
 Each text is one observation: a feature has one value on it, pooled over the text's tokens, since
 tokens of one text do not vary independently.  All statistics here are differences of class means of
@@ -49,7 +49,7 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Contrast:
-    """What tells the positives (they have more of it), and what tells the negatives."""
+    """Features that are higher on the positives, and features that are higher on the negatives."""
 
     positive: list[Difference]
     """Largest statistic first; ties by the standardised difference, then by index."""
@@ -97,7 +97,7 @@ def contrast(
         observed_F[block] = all_BF[0]
         highest_B = np.maximum(highest_B, all_BF.max(1))
         lowest_B = np.minimum(lowest_B, all_BF.min(1))
-    # Equal but for rounding is equal, so that ties are told by what they are told by.
+    # Values equal up to rounding count as ties, so that the same keys break them everywhere.
     observed_F = np.round(observed_F, 9)
     standard_F = weights_BN[0] @ scores(values, "standardised")
     rising = np.lexsort((names, -standard_F, -observed_F))[:top]

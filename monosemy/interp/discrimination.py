@@ -12,7 +12,7 @@ explanations; more explained features lie closer together and are harder to tell
 ``neighbour`` is about features near in the SAE's geometry instead, whatever is said of them.
 
 With a judge it is the scorer ``discrimination`` (``scorers.discrimination``), for which
-``FeatureTexts.know_nearest`` must be told what ``nearest_explanations`` finds; here is the form
+``FeatureTexts.know_nearest`` must be given what ``nearest_explanations`` returns; here is the form
 without one, ``rank_features``.
 """
 
@@ -41,7 +41,7 @@ from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ScoringSpec
 
 K = 8
-"""Nearest explanations to be told from."""
+"""Nearest explanations that a feature is compared with."""
 
 
 def nearest_explanations(
@@ -94,7 +94,7 @@ async def rank_among(
     embed: Embed, explanation: str, examples: ScoringExamples, radius: int = 16
 ) -> Ranked:
     """The rank of ``examples.activating`` among the neighbours of tier ``nearest_explanations``,
-    whose texts their ``group`` tells apart.
+    whose texts ``group`` distinguishes.
 
     Raises ``DataError`` without texts of both kinds, or for unusable vectors.
     """

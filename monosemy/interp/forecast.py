@@ -36,7 +36,7 @@ SAMPLE = 20
 WEIGHED = 3
 """Questions sent to learn how the endpoint counts."""
 BYTES_PER_TOKEN = 3.8
-"""Of English with some JSON, where no endpoint tells."""
+"""Of English with some JSON, where no endpoint gives a count."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Forecast:
     low: float
     high: float
     calibrated: bool
-    """Whether the endpoint itself told how it counts."""
+    """Whether the endpoint itself gave its counts."""
     at_most: bool
     judge_test_calls: int = 0
     """Of the calls, those that test the judge first."""
@@ -104,7 +104,7 @@ async def forecast_explanations(
 ) -> Forecast:
     """Of explaining ``total`` features of which ``features`` are some (None: all).
 
-    The judge of ``tools`` only tells how it counts; the others work as they would.  Raises
+    The judge of ``tools`` is only asked for token counts; the other tools do their work.  Raises
     ``DataError`` when not one of the sample can be explained.
     """
     if Need.JUDGE not in spec.required:
@@ -231,7 +231,7 @@ def _tokens(
 
 
 async def _weigh(questions: Sequence[Question], judge: Judge | None) -> tuple[float, float, bool]:
-    """(tokens per byte, tokens that each call has besides, whether the endpoint told)."""
+    """(tokens per byte, tokens that each call has besides, whether the endpoint gave counts)."""
     if judge is not None:
         ordered = sorted(questions, key=lambda question: question.prompt_bytes)
         spread = np.unique(np.linspace(0, len(ordered) - 1, WEIGHED).round().astype(int))

@@ -135,7 +135,7 @@ async def explain_features(
 ) -> Tally:
     """Explains each feature; a feature without a usable answer is listed, not invented.
 
-    Raises ``JudgeError`` when the endpoint itself is of no use, or when every feature failed.
+    Raises ``JudgeError`` when the endpoint cannot be used, or when every feature failed.
     """
     tally = Tally(skipped=skipped)
 

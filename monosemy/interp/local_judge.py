@@ -59,7 +59,7 @@ def start_server(
 ) -> Any:
     """Loads the model and serves it from background threads until the returned object is deleted.
 
-    ``port`` 0 takes a free one: ``listening_address`` of the returned server tells which.
+    ``port`` 0 takes a free one: ``listening_address`` of the returned server gives it.
     ``key``: callers have to send it as a bearer token; without one only this machine is served.
     ``context`` counts tokens over all ``slots``; each slot gets an equal part.
     Raises ``ModelError`` for a missing file, a file that is no GGUF, a port that is taken, and for

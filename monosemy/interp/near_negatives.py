@@ -18,7 +18,7 @@ MAX_QUERIES = 32
 """At most so many activating examples of a feature are searched by, spread over its strata."""
 
 _HEAD = 256
-"""Nearest windows sorted first; the rest only if all of these are of no use."""
+"""Nearest windows sorted first; the rest only if none of these can be used."""
 _OFFERED = 16
 """Windows offered to a place at once."""
 
@@ -28,7 +28,7 @@ class NearNegatives:
 
     Activating examples take turns.  Each is given the nearest window by cosine (the embedding of
     the fixed window that holds its token, against those of all others) that is silent, once as it
-    stands and once in the shape of the activating example, so that lengths tell nothing.  Distinct
+    is and once in the shape of the activating example, so that lengths reveal nothing.  Distinct
     rows, crowding and near-duplicates are as in ``Sampler.negatives``.
     One example at a time, since a feature of many meanings has a mean that is near to none.
     """

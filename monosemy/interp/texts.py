@@ -171,7 +171,7 @@ class FeatureTexts:
                     )
                 if tier == NEAREST_EXPLANATIONS:
                     raise DataError(
-                        "Nobody has said which explanations are nearest to each.",
+                        "The nearest explanations of each feature are not known.",
                         "Call know_nearest first.",
                     )
                 raise DataError(f"There are no negatives of the kind '{tier}'.")

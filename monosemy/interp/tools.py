@@ -57,7 +57,7 @@ class Tools:
         return self.embed
 
     def need_hosted_sae(self) -> HostedSAE:
-        """Raises ``DataError`` where no host model is at hand."""
+        """Raises ``DataError`` without a host model."""
         if self.hosted is None:
             raise DataError("This needs the host model: it runs on a GPU worker.")
         return self.hosted

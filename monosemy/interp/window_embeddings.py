@@ -43,7 +43,7 @@ _PROBES = (
     "def add(first, second): return first + second",
     "Stir the flour into the butter and let it cool.",
 )
-"""What an embedder makes of these tells which it is, whatever its name and wherever it runs."""
+"""An embedder is identified by its vectors of these texts, not by its name or address."""
 _SAME_EMBEDDER = 0.999
 _BROKEN = "\ufffd"
 
@@ -128,7 +128,7 @@ async def embed_windows(
             await _build(store, windows, embed, base, probes.shape[1], reporter)
     shape = (len(windows), probes.shape[1])
     if final.stat().st_size != 2 * shape[0] * shape[1]:
-        raise DataError(f"{final} is damaged.", "Delete it; it is then made anew.")
+        raise DataError(f"{final} is damaged.", "Delete it; it is then rebuilt.")
     if not len(windows):
         return WindowEmbeddings(windows, np.zeros(shape, np.float16))
     vectors = np.memmap(final, np.float16, "r", shape=shape)

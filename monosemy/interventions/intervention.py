@@ -92,7 +92,7 @@ _POSSIBLE: dict[type, tuple[How, ...]] = {
 
 @dataclass(frozen=True)
 class Where:
-    """Which tokens; all conditions hold at once.  Rows are chosen by whoever runs the forward."""
+    """Which tokens; all conditions hold at once.  The caller of the forward chooses rows."""
 
     positions: tuple[int, ...] | None = None
     """Places in the row, 0 being its first token (BOS, where there is one); None for all."""
@@ -104,7 +104,7 @@ class Where:
     """``[B, S, width] -> bool [B, S]``, from the activations that the intervention reads."""
 
     def may_meet(self, other: Where) -> bool:
-        """Whether both may hold at one token, as far as positions tell."""
+        """Whether both may hold at one token, judged by positions alone."""
         if self.positions is None or other.positions is None:
             return True
         return not set(self.positions).isdisjoint(other.positions)

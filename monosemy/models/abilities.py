@@ -2,7 +2,7 @@
 
 ``check_reading`` refuses models whose activations cannot be used at all: those that see later
 tokens or other rows, or give values that are not finite.  ``find_abilities`` tries what only some
-uses need; what is missing is told by a reason, which whoever needs it passes on.
+uses need; what is missing has a reason, which its user reports.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def underived_buffers(model: Any) -> dict[str, Tensor]:
     """The non-persistent buffers, by name, that are not what their module makes of its
     configuration: somebody has set them.
 
-    Rotary frequencies are the common case.  A module that cannot be built anew counts as set.
+    Rotary frequencies are the common case.  A module that cannot be rebuilt counts as set.
     """
     persistent = model.state_dict(keep_vars=True).keys()
     fresh: dict[type[nn.Module], nn.Module | None] = {}

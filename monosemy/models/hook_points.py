@@ -114,7 +114,7 @@ class Recorder(_Hooks):
 
 
 class Editor(_Hooks):
-    """Replaces the tensors at points by what their edits return, for as long as it is open.
+    """Replaces the tensors at points by what their edits return, while it is open.
 
     Several edits of one point are applied in the order given.
     """

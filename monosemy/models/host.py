@@ -112,7 +112,7 @@ class HostModel:
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any, name: str) -> HostModel:
-        """Takes a loaded model; it is put into eval mode and otherwise left as it is."""
+        """Takes a loaded model; it is put into eval mode and otherwise left unchanged."""
         return cls(model, tokenizer, name)
 
     def sites(self) -> list[str]:

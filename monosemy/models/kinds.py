@@ -30,7 +30,7 @@ def check_kind(config: Any, auto_class: Any, name: str) -> None:
 def leave_out_missing(model: Any, missing: Collection[str], name: str) -> None:
     """Takes out a head that the files lack; ``ModelError`` if they lack more than that.
 
-    transformers fills in at random what it does not find, and says so in a log that nobody reads.
+    transformers fills in at random what it does not find, and reports it only in its log.
     """
     prefix = f"{model.base_model_prefix}."
     body = sorted(key for key in missing if key.startswith(prefix))

@@ -44,7 +44,7 @@ class Explanation:
     """The texts on which the judge says it relies; their places are in the provenance."""
 
     def with_judge_test(self, test: RoleTest | None) -> Explanation:
-        """With the test of the judge that wrote it beside it; as it is without either."""
+        """With the test of the judge that wrote it; unchanged without one."""
         if test is None or not self.provenance.get("judge"):
             return self
         return replace(self, provenance={**self.provenance, "judge_test": asdict(test.brief())})

@@ -1,4 +1,4 @@
-"""The fast path for features that stand for one word: told by counting, without a judge."""
+"""The fast path for features that stand for one word: by counting, without a judge."""
 
 from __future__ import annotations
 

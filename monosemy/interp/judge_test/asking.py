@@ -241,7 +241,7 @@ def _put(number: int, concept: Concept) -> ScoringExamples:
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first error ends them all and is raised as it is."""
+    """Results in order; the first error ends them all and is raised unchanged."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]

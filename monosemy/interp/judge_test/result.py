@@ -100,7 +100,7 @@ class RoleTest:
         return f"{self} {self.advice}" if self.advice else None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; read by ``from_dict``.  The verdict is among it, for whoever only reads."""
+        """JSON-able; read by ``from_dict``.  It includes the verdict."""
         return {**asdict(self), "verdict": self.verdict}
 
     def brief(self) -> JudgeTestBrief:

@@ -1,4 +1,4 @@
-"""What an endpoint tells of a batch and in its files, as far as it can be read."""
+"""The state of a batch and the lines of its files, as far as they can be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARK = {"made_by": "monosemy"}
 
 
 class BatchState:
-    """Of a batch's own description, with "" and 0 for what it does not say."""
+    """The endpoint's description of a batch, with "" and 0 for missing fields."""
 
     def __init__(self, description: Any) -> None:
         self._description = description if isinstance(description, dict) else {}

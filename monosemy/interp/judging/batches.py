@@ -98,7 +98,7 @@ class Batches:
         limits: BatchLimits,
         ledger: Ledger | None = None,
     ) -> None:
-        """``ledger`` is told of calls of dead processes whose answers others wait for now."""
+        """``ledger`` records calls of dead processes that this one takes over."""
         self.address, self.limits, self._ledger = wire.address, limits, ledger
         self._wire = wire
         self._gathered: list[_Question] = []
@@ -138,7 +138,7 @@ class Batches:
         """The answer, once its batch has ended.
 
         Raises ``StatusError`` as a call of its own would have, ``Unanswered`` where its batch ended
-        without it, and another ``CallFailed`` where nobody knows.
+        without it, and another ``CallFailed`` where that is unknown.
         """
         question = _Question(id_, body, asyncio.get_running_loop().create_future())
         self._last = time.monotonic()
@@ -162,7 +162,7 @@ class Batches:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def withdraw(self) -> None:
-        """Cancels the batches of this process that nobody waits for any more."""
+        """Cancels the batches of this process whose answers no task awaits."""
         with suppress(TimeoutError):  # one may be there whose id is still on its way to us
             async with asyncio.timeout(_CANCEL_SECONDS), self._sending:
                 pass
@@ -219,7 +219,7 @@ class Batches:
         left: list[_Question] = []
         waiting: dict[str, _Open] = {}
         for question in questions:
-            # Once: an answer that was of no use is not taken a second time.
+            # Once: a useless answer is not taken a second time.
             place = self._asked_elsewhere.pop(_key(question.body), None)
             if place is None:
                 left.append(question)
@@ -308,12 +308,12 @@ class Batches:
                 except BadReply as odd:
                     bad += 1
                     if bad == _BAD_LOOKS:
-                        error = f"what the endpoint tells of the batch cannot be read: {odd}"
+                        error = f"the endpoint's description of the batch cannot be read: {odd}"
                         break
                 except CallFailed:
                     continue  # away for a while: a batch takes hours
         except Exception as unforeseen:
-            # Nobody awaits this task, but its questions' askers wait.
+            # This task is not awaited, but the askers of its questions are waiting.
             error = f"{type(unforeseen).__name__} while the batch was looked after"
             log.exception("batch %s: %s", opened.id, error)
         finally:

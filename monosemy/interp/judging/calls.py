@@ -35,7 +35,7 @@ Request = Callable[[dict[str, str]], Awaitable[Body]]
 """Headers to the body of an answer."""
 
 _WORTH_TELLING = 5.0
-"""Seconds of a wait that the endpoint asked for, above which the run's events tell of it."""
+"""Seconds of a wait that the endpoint asked for, above which the run's events report it."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ async def probe_manners(judge: Judge) -> list[str]:
     Asks once, as after a useless answer.  Raises ``JudgeError`` as ``probe_capabilities`` does.
     """
     there, trouble = await _tried(_asked_anew(judge))
-    manners = [] if there else [f"Asked anew after a useless answer, it fails: {trouble}"]
+    manners = [] if there else [f"Asked again after a useless answer, it fails: {trouble}"]
     refused = judge.provenance().get("dialect", {})
     if refused.get("left_out"):
         manners.append(f"It refuses {', '.join(refused['left_out'])}: left out.")

@@ -138,7 +138,7 @@ class Judge:
         return batches.waiting if batches is not None else 0
 
     async def withdraw(self) -> None:
-        """Cancels the batches that nobody waits for any more: the work has ended or is given up."""
+        """Cancels the batches that no task awaits: the work has ended or is given up."""
         if self._endpoint.batches is not None:
             await self._endpoint.batches.withdraw()
 
@@ -187,7 +187,7 @@ class Judge:
         usage = Usage()
         await self._endpoint.probe(usage)
         key = self._key(messages, schema)
-        while key in self._under_way:  # asked this very moment; if in vain, we ask ourselves
+        while key in self._under_way:  # asked by another task; if that fails, asked here
             await self._under_way[key].wait()
         recalled = await self.ledger.recall(key)
         if recalled is not None and _fits(recalled, schema, accept):

@@ -15,7 +15,7 @@ _SECONDS = 60.0
 
 
 class Notices:
-    """Goes to the log, and to whoever listens (a run's events).  Never blocks."""
+    """Writes to the log, and to the listener (a run's events).  Never blocks."""
 
     def __init__(self) -> None:
         self.listener: Tell | None = None

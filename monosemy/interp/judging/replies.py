@@ -101,7 +101,7 @@ def raise_for_error(body: Body, redact: Redact = without_keys) -> None:
     if body.get("choices") and isinstance(body["choices"], list):
         return
     if body.get("object") in ("batch", "list", "file") or "data" in body:
-        return  # a batch tells of its errors
+        return  # a batch reports errors of its own
     if isinstance(body.get("error") or body.get("errors"), str | dict | list):
         reason = reason_of(body, redact)
         raise StatusError(_status_of(body, reason), reason, reason.wait)

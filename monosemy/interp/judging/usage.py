@@ -30,7 +30,7 @@ class Usage:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def count(self, tokens: tuple[int, int, int] | None) -> None:
-        """Adds the tokens of a prompt, of its cached part and of its answer; None: nobody knows."""
+        """Adds the tokens of a prompt, of its cached part and of its answer; None: unknown."""
         prompt, cached, answer = tokens or (0, 0, 0)
         self.prompt_tokens += prompt
         self.cached_tokens += cached

@@ -53,7 +53,7 @@ class Wire:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise EndpointError(
                 "The judge's key holds characters that no HTTP header takes.",
-                "Copy it anew into MONOSEMY_JUDGE_API_KEY.",
+                "Copy it again into MONOSEMY_JUDGE_API_KEY.",
             )
         self.redact = redactor(api_key)
         """Takes keys out of a text."""

@@ -114,7 +114,7 @@ def _calibration(section: Mapping[str, Any]) -> str:
     if null["value"] is not None:
         words += (
             f" Of the shuffled explanations' own intervals {_interval(null)} exclude chance, where "
-            "5 % would if they told nothing at all."
+            "5 % would if they held no information."
         )
     return f'<p class="says">{html.escape(words)}</p>'
 

@@ -38,7 +38,7 @@ class Scorer(Protocol):
 
     name: str
     needs_explanation: bool
-    """False for those that ask how well examples alone tell the feature: a ceiling."""
+    """False for those that ask how well examples alone identify the feature: a ceiling."""
 
     @classmethod
     def create(cls, spec: Any, tools: Tools) -> Scorer:

@@ -176,7 +176,7 @@ class IntruderScorer:
 def make_trials(examples: ScoringExamples, n_texts: int, seed: int) -> list[Trial]:
     """A trial for every negative, the strata of activating examples taking turns.
 
-    A stratum's examples are dealt like cards, shuffled anew when fewer are left than a trial needs;
+    A stratum's examples are dealt in turn, reshuffled when fewer are left than a trial needs;
     a stratum too small for one trial is filled up with examples of the strata nearest to it.  The
     intruder's place is uniform.  All is deterministic by seed and examples.  ``DataError`` where
     there are too few examples.

@@ -122,7 +122,7 @@ class ScoreResult:
         return replace(self, baseline=baseline)
 
     def with_judge_test(self, test: RoleTest | None) -> ScoreResult:
-        """With the test of the judge that judged beside it; None leaves it as it is."""
+        """With the test of the judge that judged; None leaves it unchanged."""
         if test is None:
             return self
         return replace(self, details={**self.details, "judge_test": asdict(test.brief())})

@@ -80,7 +80,7 @@ class SimulationScorer:
             )
         usage = Usage()
         simulator = await self._choose(usage)
-        # Shuffled, so that calls of several contexts tell nothing by their order.
+        # Shuffled, so that the order of contexts in a call carries no information.
         order = np.random.default_rng(self.seed).permutation(len(items)).tolist()
         cropped = [visible(example) for _, example in items]
         simulations, cost = await simulator.simulate(explanation, [cropped[i][0] for i in order])

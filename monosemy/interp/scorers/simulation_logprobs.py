@@ -25,7 +25,7 @@ from monosemy.interp.prompts.quoting import quote
 log = logging.getLogger(__name__)
 
 PLACEHOLDERS = ("unknown", "?", "_")
-"""What may stand for a strength that is not told.  Some tokenizers join a tab with letters."""
+"""Placeholders for a strength that is not given.  Some tokenizers join a tab with letters."""
 
 _NUMBER = re.compile(r"0|[1-9]\d?")
 Simulated = tuple[float, ...] | None
@@ -141,7 +141,7 @@ class LogprobSimulator:
         except AnswerError as error:
             log.warning("no simulation of a context: %s", error)
             if error.usage.failures == 0:
-                error.usage.failures = 1  # an answer came, and was of no use
+                error.usage.failures = 1  # an answer came, but a useless one
             usage.add(error.usage)
             return None, usage
         values = [self._value(slot) for slot in slots]

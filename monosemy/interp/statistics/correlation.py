@@ -96,7 +96,7 @@ def deviation_explained(real: npt.ArrayLike, simulated: npt.ArrayLike) -> float 
 
 
 def linear_calibration(real: npt.ArrayLike, simulated: npt.ArrayLike) -> Line:
-    """Least squares of real on simulated.  A constant simulation tells nothing: slope 0.
+    """Least squares of real on simulated.  A constant simulation carries no information: slope 0.
 
     A positive slope leaves correlations as they are and changes R^2.
     """
@@ -156,7 +156,7 @@ def spearman_interval(
     z: float = Z95,
     resamples: int = RESAMPLES,
 ) -> Correlation:
-    """The same for Spearman's; every resample is ranked anew, so this costs O(n * resamples)."""
+    """The same for Spearman's; every resample is ranked again, so this costs O(n * resamples)."""
     x_N, y_N = _pair(real, simulated)
     label_N, m = _labels(clusters, len(x_N))
 

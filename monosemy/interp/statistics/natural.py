@@ -1,4 +1,4 @@
-"""What a judge's "yes" is worth where the feature is as rare as it is.  numpy only.
+"""The precision of a judge's "yes" at the feature's own frequency.  numpy only.
 
 Scores are had on about as many positives as negatives.  In text, contexts in which the feature
 fires are rare: with TPR 0.75 and FPR 0.05, of the contexts that the explanation fits, 1.5 % are
