@@ -17,7 +17,7 @@ def listed(changes: Sequence[str]) -> str:
 
 
 def file_stamps(paths: Iterable[Path]) -> tuple[FileStamp, ...]:
-    """Equal as long as nobody has written to the files; those that cannot be looked at are left
+    """Equal as long as the files are not written to; those that cannot be looked at are left
     out.
 
     A file that is copied over or put back with its old time has another inode or time of change.

@@ -187,7 +187,7 @@ def headings(
     scores: Mapping[int, ScoreResult | Sequence[ScoreResult]],
 ) -> dict[int, Heading]:
     """What each explained feature is called, and why: its explanation where one of its scores
-    clears its baseline, else the evidence label."""
+    clears its shuffled baseline, else the evidence label."""
     texts = opened(index)
     results: dict[int, Heading] = {}
     for feature, explanation in explanations.items():

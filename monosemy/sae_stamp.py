@@ -48,8 +48,8 @@ _lock = threading.Lock()
 
 
 def sae_stamp(folder: Path) -> SaeStamp:
-    """Reads every tensor and setting, those of the baseline beside it included; once, as long as
-    nobody writes to the files.  ``DataError`` for files that are missing or damaged."""
+    """Reads every tensor and setting, the frozen-decoder baseline's too; once, as long as
+    the files do not change.  ``DataError`` for files that are missing or damaged."""
     files = _files_of(folder) + _files_of(folder / _BASELINE)
     key = file_stamps(files)
     with _lock:

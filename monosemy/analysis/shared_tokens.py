@@ -13,7 +13,7 @@ from torch import Tensor
 from monosemy.index.neighbours import Coactivation
 
 TOKENS = 1_000_000
-"""Tokens of the text that are looked at, from its beginning."""
+"""Tokens of the text that are read, from its beginning."""
 
 
 class Postings(Protocol):

@@ -1,4 +1,4 @@
-"""What a comparison of two SAEs comes to."""
+"""The summary of a comparison of two SAEs."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAX_PAGE = 200
 def listed(
     http: Transport, kind: type[Item], path: str, limit: int | None = None, /, **parameters: Any
 ) -> Iterator[Item]:
-    """Every item, or the first ``limit``; a page is asked for when it is come to."""
+    """Every item, or the first ``limit``; a page is requested when it is reached."""
     pages: type[Page[Item]] = Page[kind]  # type: ignore[valid-type]
     left, cursor = limit, None
     while left is None or left > 0:

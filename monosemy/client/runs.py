@@ -1,4 +1,4 @@
-"""Runs: submitted, followed, waited for, steered."""
+"""Runs: submitted, followed, waited for, cancelled, retried, deleted."""
 
 from __future__ import annotations
 

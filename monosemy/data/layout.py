@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
 
 def packed_rows(lengths: Ints, heldout: Bools, capacity: int) -> Rows:
-    """Documents laid end to end and cut every ``capacity`` tokens, each split by itself.
+    """Documents concatenated and cut every ``capacity`` tokens, each split by itself.
 
     ``lengths`` and ``heldout`` are per document.  A row ends where its document or its sequence
     does; only the last sequence of each split is not full.

@@ -1,4 +1,4 @@
-"""What the host model loses when an SAE's reconstruction stands in for its activations."""
+"""The host model's loss with an SAE's reconstruction in place of its activations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Decode = Callable[[Tensor], Tensor]
 ROWS_AT_ONCE = 8
 
 _LOGITS_AT_ONCE = 256
-"""Positions whose logits are float32 at once: a vocabulary is wide."""
+"""Positions whose logits are float32 at the same time: a vocabulary is wide."""
 
 
 def loss_recovered(

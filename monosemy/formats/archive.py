@@ -31,7 +31,7 @@ _LONGEST_READ = 4 * 2**20
 """Bytes that the readers of archives may take into memory at once: more than a list of members
 needs."""
 _SMALL = 2**20
-"""Archives that unpack to no more than this may be packed as tightly as they like."""
+"""Archives that unpack to no more than this may have any compression ratio."""
 _REFUSED = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 _MAX_DEPTH = 8
 

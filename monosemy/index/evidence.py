@@ -30,7 +30,7 @@ HISTOGRAM_BINS = 40
 """Bins of equal width over (0, max_activation]; bin i holds (i, i + 1] / 40 of the maximum."""
 
 STRONGEST = 16
-"""Documents whose strongest firing is looked at for ``strongest_words``."""
+"""Documents whose strongest firing counts in ``strongest_words``."""
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Of the positive activations, nearest rank."""

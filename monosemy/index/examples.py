@@ -23,7 +23,7 @@ TOP = "top"
 NEGATIVE = "negative"
 
 _HEAD = 16
-"""Candidates looked at per example, before all are."""
+"""Candidates tried per example before all are."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which firings of a feature are looked at, and where they lie; at a cost that no corpus raises.
+"""Which firings of a feature are read, and where they lie; the cost does not grow with the corpus.
 
 numpy only.  A feature with more firings than ``RANKED`` is represented by so many, spread evenly
 over the text and drawn at random within each stretch.  Strata of activation are those of this

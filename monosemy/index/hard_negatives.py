@@ -22,16 +22,16 @@ TOP_TOKENS = 8
 """Tokens that a feature fires on most often, whose other occurrences are candidates."""
 
 OCCURRENCES = (256, 4096)
-"""Occurrences of each token that are looked at, and if these do not do."""
+"""Occurrences of each token that are tried, first and then if these are too few."""
 
 PER_NEIGHBOUR = 3
 """Windows around one neighbour's firings, before all neighbours had their turn."""
 
 NEIGHBOUR_FIRINGS = (96, 4096)
-"""Firings of each neighbour that are looked at, and if these do not do."""
+"""Firings of each neighbour that are tried, first and then if these are too few."""
 
 _TOGETHER = 128
-"""Candidates looked at together."""
+"""Candidates tried in one batch."""
 
 _PASSES = 4
 """Slots that a candidate is tried for: those that are left may have other shapes."""

@@ -138,7 +138,7 @@ class SeenWindows:
         self._piles: list[_Pile] = []
 
     def copy(self) -> SeenWindows:
-        """One that goes on from here by itself."""
+        """An independent copy."""
         other = SeenWindows.__new__(SeenWindows)
         other._tokens, other._scratch = self._tokens, self._scratch
         other._table, other._piles = self._table.copy(), list(self._piles)

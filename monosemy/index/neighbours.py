@@ -18,7 +18,7 @@ _TABLE = 2**25
 """Positions below it are looked up in a table (128 MiB at most); beyond, by binary search."""
 
 _GATHERED = 65_536
-"""Tokens whose codes are looked at together."""
+"""Tokens whose codes are read in one batch."""
 
 
 class DecoderNeighbours:

@@ -47,7 +47,7 @@ POOL_STRATA, POOL_PER_STRATUM, POOL_TOP = 10, 26, 100
 """The pool of a split: so many windows from each stratum of activation, and so many top ones."""
 
 _ROUNDS, _TRIES = 24, 4
-"""Rounds of so many candidate windows per negative before it counts as not to be had."""
+"""Rounds of candidate windows per negative before it counts as missing."""
 
 
 def sample_examples(

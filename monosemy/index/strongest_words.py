@@ -15,7 +15,7 @@ MOST_WORDS = 4
 LONGEST_WORD = 40
 """Characters kept of one."""
 _REACH = 5
-"""Tokens looked at on each side for the rest of a word."""
+"""Tokens read on each side for the rest of a word."""
 _STEM, _ENDING = 4, 3
 """Letters that forms share at least, and that each may have of its own at most."""
 _UNSPACED = "\u2e80"

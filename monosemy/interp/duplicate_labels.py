@@ -31,7 +31,7 @@ as do many paraphrases, which are then not found."""
 ALIKE = 0.7
 """Cosine of two decoder directions from which on they count as one."""
 CANDIDATES = 32
-"""Partners looked at for each text: its nearest among those after it."""
+"""Partners compared with each text: its nearest among those after it."""
 _ROUNDING = 1e-6
 
 _QUOTES = re.compile("[\"'`\u2018-\u201f\u2039\u203a\u00ab\u00bb]")

@@ -1,7 +1,7 @@
 """What explaining or scoring will cost, before any of it is done.
 
 The real explainers and scorers work on a sample of the features with a judge that only takes
-their questions down.  How many tokens a byte comes to is the endpoint's secret: a few of the
+their questions down.  Tokens per byte depend on the endpoint's tokenizer: a few of the
 questions are sent to it with room for one token, which tells what it counts for a prompt of known
 length.
 """
@@ -157,7 +157,7 @@ def _nothing(features: Collection[int], total: int | None) -> Forecast:
 
 @dataclass(frozen=True)
 class TestCost:
-    """What a judge's test comes to."""
+    """The cost of a judge's test."""
 
     calls: int
     prompt_tokens: float

@@ -134,7 +134,7 @@ def _prepare_to_wait(*numbers: signal.Signals) -> Callable[[], object]:
     """A function that returns once one of the signals has come, even if it came before the call.
 
     An ``Event`` set by a handler would not do: a signal that arrives just before the main thread
-    falls asleep leaves it asleep for good.
+    falls asleep leaves it asleep.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

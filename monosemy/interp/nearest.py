@@ -10,7 +10,7 @@ import numpy.typing as npt
 from monosemy.errors import DataError
 
 ROWS, COLUMNS = 512, 8192
-"""Size of the tiles in which all cosines are looked at; no more of them exist at once."""
+"""Size of the tiles in which cosines are computed; only one tile is in memory."""
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -49,7 +49,7 @@ class DefaultExplainer(AskingExplainer):
     def messages(
         self, evidence: FeatureEvidence, shown: Sequence[ShownExample]
     ) -> list[dict[str, str]]:
-        """The request, to be looked at before it is sent."""
+        """The request, which can be read before it is sent."""
         texts = [example.quoted_marked() for example in shown]
         return self.prompt.render(
             fence=fence(texts),

@@ -30,7 +30,7 @@ _WEAK = "Read what it gives with care, or name a better judge."
 
 @dataclass(frozen=True)
 class JudgeTestBrief:
-    """What stands beside everything that a tested judge gives; the fields are ``RoleTest``'s."""
+    """The test result given with every answer of a tested judge; the fields are ``RoleTest``'s."""
 
     role: Role
     accuracy: float
@@ -104,7 +104,7 @@ class RoleTest:
         return {**asdict(self), "verdict": self.verdict}
 
     def brief(self) -> JudgeTestBrief:
-        """What stands beside every score or explanation of this judge."""
+        """The part given with every score or explanation of this judge."""
         return JudgeTestBrief(
             **{each.name: getattr(self, each.name) for each in fields(JudgeTestBrief)}
         )

@@ -42,7 +42,7 @@ _VOID = {"failed", "cancelled", "cancelling"}
 _BAD_LOOKS = 10
 """Looks after a batch that may bring nothing readable before its questions are given up."""
 _LOOK_BACK, _LOOK_BACK_SECONDS = 1000, 48 * 3600
-"""Batches of the endpoint's list that are looked into for questions asked before, and their age."""
+"""Batches of the endpoint's list that are searched for earlier questions, and their age."""
 
 
 class NoBatches(EndpointError):
@@ -284,7 +284,7 @@ class Batches:
         task.add_done_callback(self._watchers.discard)
 
     async def _follow(self, opened: _Open) -> None:
-        """Looks after a batch until it has ended, and hands its answers out."""
+        """Follows a batch until it has ended, and hands out its answers."""
         pause, error, logged, bad = self.limits.first_look, "", 0, 0
         try:
             while True:

@@ -65,7 +65,7 @@ class Dialect:
     """Answers need a limit: without one no budget could be kept."""
     format: Format = "json_schema"
     schema_limits: bool = True
-    """Lengths and ranges may stand in a schema."""
+    """Lengths and ranges are allowed in a schema."""
     limit_name: str = "max_tokens"
     """Empty where the endpoint takes none."""
     system: bool = True

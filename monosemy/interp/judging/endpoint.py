@@ -1,4 +1,4 @@
-"""One OpenAI-compatible endpoint: what is asked of it, and what it turns out to support."""
+"""One OpenAI-compatible endpoint: its requests, and the abilities that it shows."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def about(purpose: str, feature: int | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Intent:
-    """A call about to be made, with the most it can come to."""
+    """A call about to be made, with the most it can cost."""
 
     model: str
     prompt_tokens: int
@@ -56,7 +56,7 @@ class Intent:
 
     @property
     def expected_tokens(self) -> int:
-        """About what it comes to: four bytes of prompt a token, and the longest answer."""
+        """Estimated tokens: four bytes of prompt a token, and the longest answer."""
         return self.prompt_tokens // 4 + self.completion_tokens
 
 

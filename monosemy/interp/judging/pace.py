@@ -2,7 +2,7 @@
 
 A limit is kept by taking from a bucket that fills at a steady rate.  Those who wait stand in line,
 and only the first looks at the buckets; it takes when it goes, not before.  So nothing is reserved:
-what a call gives back serves the next at once, and no crowd is let go when a hold ends.
+what a call gives back serves the next at once, and calls do not burst when a hold ends.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Turn:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        """What it is taken to come to, until ``used`` says better."""
+        """Estimated tokens, until ``used`` reports them."""
 
     def used(self, tokens: int) -> None:
-        """What it came to."""
+        """Reports the tokens really used."""
         self.tokens = tokens
 
 

@@ -1,4 +1,4 @@
-"""A judge that is not there: it takes questions down, and answers something of the right shape."""
+"""A stand-in for a judge: it records questions, and answers in the right shape."""
 
 from __future__ import annotations
 

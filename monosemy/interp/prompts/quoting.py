@@ -1,4 +1,4 @@
-"""How text of unknown origin stands in a prompt: as data that cannot speak.
+"""How text of unknown origin is quoted in a prompt: as data, never as instructions.
 
 The corpus may hold anything: chat-template tokens, our own markers, orders to the judge, quotes
 and braces.  Each text becomes one JSON string on one line; whatever a tokenizer could take for a

@@ -1,4 +1,4 @@
-"""What the scores of many features by one scorer come to, beside those they must beat."""
+"""Statistics of the scores of many features by one scorer, with those of their baselines."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Scored:
     """The metric against each tier of negatives."""
     natural_precision: float | None = None
     chance: float | None = None
-    """What guessing comes to; None where that is not known."""
+    """The value of guessing; None where that is not known."""
     usage: Usage = field(default_factory=Usage)
     baseline_usage: Usage = field(default_factory=Usage)
 

@@ -56,7 +56,7 @@ class ExampleEmbeddingScorer:
         return tuple(dict.fromkeys([RANDOM, *asked]))
 
     async def judge(self, explanation: str, examples: ScoringExamples) -> Judged:  # noqa: ARG002
-        """``explanation`` is not looked at; queries get no judgement.
+        """``explanation`` is not used; queries get no judgement.
 
         Raises ``DataError`` when examples are too few, or from too few documents, to hold any
         apart, and for unusable vectors.

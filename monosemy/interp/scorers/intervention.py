@@ -34,7 +34,7 @@ from monosemy.models.host import HostModel
 from monosemy.specs import InterventionScoring, InterventionSpec
 
 KEPT_TEXTS = 3
-"""Prompts whose clean and intervened texts stand in the details."""
+"""Prompts whose clean and intervened texts are in the details."""
 _BROKEN = "\ufffd"
 
 T = TypeVar("T")

@@ -79,7 +79,7 @@ class IntruderScorer:
         return tuple(dict.fromkeys([RANDOM, *asked]))
 
     async def judge(self, explanation: str, examples: ScoringExamples) -> Judged:  # noqa: ARG002
-        """``explanation`` is not looked at.
+        """``explanation`` is not used.
 
         Raises ``EndpointError`` when the judge cannot be had, ``DataError`` with fewer than
         ``n_texts - 1`` activating examples or without negatives.

@@ -1,4 +1,4 @@
-"""What scoring an explanation comes to: judgements of single examples, and the score over them."""
+"""The result of scoring an explanation: judgements of examples, and the score over them."""
 
 from __future__ import annotations
 
