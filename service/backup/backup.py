@@ -75,13 +75,13 @@ def check(source: Path, reporter: Reporter) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise MonosemyError(f"{source} is of another format than this version reads.")
     with reporter.stage("check", manifest["bytes"], "bytes") as stage:
-        for name, wanted in files.items():
+        for name, expected in files.items():
             path = source / name
             if not path.resolve().is_relative_to(source.resolve()):
                 raise MonosemyError(f"{source / MANIFEST} names a file outside: {name}.")
-            if not path.is_file() or _described(path) != wanted:
+            if not path.is_file() or _described(path) != expected:
                 raise MonosemyError(f"{path} is missing or damaged.", "Take another backup.")
-            stage.advance(wanted["bytes"])
+            stage.advance(expected["bytes"])
     return manifest
 
 
@@ -137,11 +137,11 @@ def _copy_all(
             name = path.relative_to(source)
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                found = _copy(path, target / name)
+                entry = _copy(path, target / name)
             except FileNotFoundError:
                 continue  # a checkpoint that was replaced meanwhile: no row names it
-            copied[str(Path(ARTIFACTS) / name)] = found
-            stage.advance(found["bytes"])
+            copied[str(Path(ARTIFACTS) / name)] = entry
+            stage.advance(entry["bytes"])
     return copied
 
 
@@ -179,10 +179,10 @@ def _revision(url: str) -> str | None:
 
 def _has_rows(url: str) -> bool:
     """Whether the database has any row worth keeping: an empty schema may be replaced."""
-    found = _ask(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    names = {str(row[0]) for row in found}
-    kept = names & {"runs", "saes", "models", "api_keys"}
-    return any(_ask(url, f'SELECT 1 FROM "{name}" LIMIT 1') for name in sorted(kept))
+    rows = _ask(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    names = {str(row[0]) for row in rows}
+    tables = names & {"runs", "saes", "models", "api_keys"}
+    return any(_ask(url, f'SELECT 1 FROM "{name}" LIMIT 1') for name in sorted(tables))
 
 
 def _empty(url: str) -> None:

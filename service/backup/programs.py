@@ -95,13 +95,13 @@ _LONGEST_FIRST = sorted(_CONTENTS, key=len, reverse=True)
 
 def _run(program: str, url: str, *options: str) -> None:
     """The address goes by the environment: a command line can be read by every user."""
-    given = conninfo_to_dict(url)
-    unknown = given.keys() - _VARIABLES.keys()
+    parameters = conninfo_to_dict(url)
+    unknown = parameters.keys() - _VARIABLES.keys()
     if unknown:
         raise MonosemyError(
             f"{program} is not told of {', '.join(sorted(unknown))} in the address."
         )
-    address = {_VARIABLES[name]: str(value) for name, value in given.items()}
+    address = {_VARIABLES[name]: str(value) for name, value in parameters.items()}
     done = subprocess.run(
         [_find(program), *options],
         env={**os.environ, **address},
@@ -110,8 +110,8 @@ def _run(program: str, url: str, *options: str) -> None:
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise MonosemyError(f"{program} failed: {said[-1] if said else done.returncode}")
+        messages = done.stderr.strip().splitlines()
+        raise MonosemyError(f"{program} failed: {messages[-1] if messages else done.returncode}")
 
 
 def _find(program: str) -> str:
@@ -120,11 +120,11 @@ def _find(program: str) -> str:
         own = Path(spec.origin).parent / "pginstall" / "bin" / program
         if own.is_file():
             return str(own)
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         raise MonosemyError(
             f"There is no {program} here.",
             "Install PostgreSQL's client programs (not older than the server), or"
             " monosemy[embedded].",
         )
-    return found
+    return path

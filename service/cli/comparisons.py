@@ -97,12 +97,12 @@ def show(
     Example: monosemy comparison show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     client = connect()
-    found = client.get(f"/comparisons/{segment(comparison)}")
+    detail = client.get(f"/comparisons/{segment(comparison)}")
     page = client.get(f"/comparisons/{segment(comparison)}/matches", limit=max(limit, 1))
     if as_json:
-        print_json({**found, "matches": page["items"][:limit]})
+        print_json({**detail, "matches": page["items"][:limit]})
         return
-    _show(found)
+    _show(detail)
     rows = [
         (
             item["a"]["index"],
@@ -113,7 +113,7 @@ def show(
         )
         for item in page["items"][:limit]
     ]
-    print_table((found["a"]["name"], "", found["b"]["name"], "", "alike"), rows)
+    print_table((detail["a"]["name"], "", detail["b"]["name"], "", "alike"), rows)
 
 
 @readable_errors
@@ -122,9 +122,9 @@ def links(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -
 
     Example: monosemy links demo 464
     """
-    found = connect().get(f"/saes/{segment(sae)}/features/{index}/links")
+    answer = connect().get(f"/saes/{segment(sae)}/features/{index}/links")
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
     rows = [
         (
@@ -135,16 +135,16 @@ def links(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -
             f"{link['value']:.3f}",
             "partner" if link["matched"] else "",
         )
-        for link in found["items"]
+        for link in answer["items"]
     ]
     print_table(("by", "SAE", "index", "label", "alike", ""), rows)
 
 
-def _show(found: dict[str, Any]) -> None:
-    summary = found["summary"]
-    a, b = found["a"]["name"], found["b"]["name"]
+def _show(detail: dict[str, Any]) -> None:
+    summary = detail["summary"]
+    a, b = detail["a"]["name"], detail["b"]["name"]
     say(
-        f"{plain(a)} and {plain(b)} by {found['by']} ({found['method']}"
+        f"{plain(a)} and {plain(b)} by {detail['by']} ({detail['method']}"
         + (", greedy" if summary.get("greedy") else "")
         + f"): {summary['matched']:,} partners, {summary['matched_share_a']:.1%} of {plain(a)},"
         f" {summary['matched_share_b']:.1%} of {plain(b)}"

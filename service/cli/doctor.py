@@ -19,9 +19,9 @@ def doctor(as_json: JsonFlag = False) -> None:
     """
     from service.system.doctor import examine
 
-    found = []
+    findings = []
     for each in examine(Settings()):
-        found.append(each)
+        findings.append(each)
         if as_json:
             continue
         line = Text.assemble(
@@ -33,6 +33,6 @@ def doctor(as_json: JsonFlag = False) -> None:
         if each.advice:
             out.print(Text(f"{'':21}{printable(each.advice)}", "dim"), soft_wrap=True)
     if as_json:
-        print_json([vars(each) for each in found])
-    if any(each.status == "failed" for each in found):
+        print_json([vars(each) for each in findings])
+    if any(each.status == "failed" for each in findings):
         raise typer.Exit(1)

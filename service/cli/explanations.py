@@ -172,14 +172,14 @@ def list_(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -
     if as_json:
         print_json(page)
         return
-    for said in page["items"]:
-        votes = f"+{said['votes']['up']} -{said['votes']['down']}"
-        head = f"[bold]{plain(said['label'])}[/]  [dim]{said['id']}[/]"
+    for explanation in page["items"]:
+        votes = f"+{explanation['votes']['up']} -{explanation['votes']['down']}"
+        head = f"[bold]{plain(explanation['label'])}[/]  [dim]{explanation['id']}[/]"
         out.print(head, highlight=False, soft_wrap=True)
-        out.print(plain(said["text"]), highlight=False, soft_wrap=True)
-        who = " ".join(part for part in (said["explainer"], said["judge"]) if part)
+        out.print(plain(explanation["text"]), highlight=False, soft_wrap=True)
+        who = " ".join(part for part in (explanation["explainer"], explanation["judge"]) if part)
         out.print(f"  [dim]{plain(who)}, votes {votes}[/]", highlight=False)
-        for each in said["scores"]:
+        for each in explanation["scores"]:
             out.print(f"  {plain(score_text(each))}", highlight=False, soft_wrap=True)
 
 
@@ -234,13 +234,13 @@ def nearest(
     Example: monosemy explanation nearest 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     path = f"/explanations/{segment(explanation)}/nearest"
-    found = connect().get(path, sae=sae, limit=limit)
+    answer = connect().get(path, sae=sae, limit=limit)
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
     rows = [
         (f"{item['similarity']:.3f}", item["sae"], item["feature"], item["label"], item["text"])
-        for item in found["items"]
+        for item in answer["items"]
     ]
     print_table(("cosine", "SAE", "feature", "label", "explanation"), rows)
 

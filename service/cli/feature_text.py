@@ -36,12 +36,18 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
 
 
 def explanation_lines(page: dict[str, Any]) -> list[str]:
-    """What LLMs said of a feature, each with what it is worth."""
+    """Explanations of a feature by LLMs, each with its scores."""
     lines = []
-    for said in page["explanations"]:
-        lines.append(f"[bold]LLM[/]         {plain(said['label'])}: {plain(said['text'])}")
-        lines.append(f"            [dim]by {plain(said['judge'])}{judge_text(said)}[/]")
-        lines += [f"[bold]score[/]       {plain(score_text(score))}" for score in said["scores"]]
+    for explanation in page["explanations"]:
+        lines.append(
+            f"[bold]LLM[/]         {plain(explanation['label'])}: {plain(explanation['text'])}"
+        )
+        lines.append(
+            f"            [dim]by {plain(explanation['judge'])}{judge_text(explanation)}[/]"
+        )
+        lines += [
+            f"[bold]score[/]       {plain(score_text(score))}" for score in explanation["scores"]
+        ]
     return lines
 
 
@@ -69,11 +75,11 @@ def score_text(score: dict[str, Any]) -> str:
     )
 
 
-def judge_text(given: dict[str, Any]) -> str:
+def judge_text(row: dict[str, Any]) -> str:
     """What is known of the judge that gave this explanation or score; empty where none did."""
-    if not given["judge"]:
+    if not row["judge"]:
         return ""
-    test = given["judge_test"]
+    test = row["judge_test"]
     if test is None:
         return "; judge not tested"
     return (

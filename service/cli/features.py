@@ -111,7 +111,7 @@ def search(
 
     Example: monosemy search "names of kings"
     """
-    found = connect().get(
+    answer = connect().get(
         "/search",
         q=query,
         sae=sae or None,
@@ -121,11 +121,11 @@ def search(
         limit=limit,
     )
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
-    if found["mode"] == "lexical":
-        say(f"Searched by words only: {found['reason']}")
-    rows = [(hit["sae"], *_row(hit), ", ".join(hit["matched"])) for hit in found["items"]]
+    if answer["mode"] == "lexical":
+        say(f"Searched by words only: {answer['reason']}")
+    rows = [(hit["sae"], *_row(hit), ", ".join(hit["matched"])) for hit in answer["items"]]
     columns = ("SAE", "index", "density", "max", "heading", "by", "score", "found by")
     print_table(columns, rows)
 

@@ -59,8 +59,8 @@ def gc(
             (kind, number, _size(size)) for kind, (number, size) in sorted(done.by_kind().items())
         ]
         print_table(("garbage", "things", "size"), rows)
-        told = "removed" if delete else "would be removed with --delete"
-        say(f"{len(done.garbage)} things, {_size(done.bytes)}: {told}.")
+        outcome = "removed" if delete else "would be removed with --delete"
+        say(f"{len(done.garbage)} things, {_size(done.bytes)}: {outcome}.")
         if done.events or done.contexts or done.documents:
             say(
                 f"Rows: {done.events} events, {done.contexts} contexts and {done.documents}"

@@ -38,12 +38,12 @@ def activations(
     """
     if also and features:
         fail("--feature is for one SAE: leave --also out.", 2)
-    asked: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
+    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
     if also:
-        asked["saes"] = [{"sae": name} for name in (sae, *also)]
+        body["saes"] = [{"sae": name} for name in (sae, *also)]
     else:
-        asked |= {"sae": sae, "features": features or None}
-    answer = connect().post("/inference/activations", asked)
+        body |= {"sae": sae, "features": features or None}
+    answer = connect().post("/inference/activations", body)
     if as_json:
         print_json(answer)
     elif features:
@@ -77,8 +77,8 @@ def tokenize(
 
     Example: monosemy tokenize demo "The clockmaker's map"
     """
-    asked = {"model" if model else "sae": sae, **_prompt(text, chat)}
-    answer = connect().post("/inference/tokenize", asked)
+    body = {"model" if model else "sae": sae, **_prompt(text, chat)}
+    answer = connect().post("/inference/tokenize", body)
     if as_json:
         print_json(answer)
         return
@@ -122,7 +122,7 @@ def contrast(
 
     Example: monosemy contrast demo -p "I love it." -p "Great!" -n "I hate it." -n "Awful!"
     """
-    asked: dict[str, Any] = {
+    body: dict[str, Any] = {
         "sae": sae,
         "positive": [*(positive or ()), *_lines(positive_file)],
         "negative": [*(negative or ()), *_lines(negative_file)],
@@ -132,8 +132,8 @@ def contrast(
         "top_k": top,
     }
     if describe is not None:
-        asked["rerank"] = {"description": describe}
-    answer = connect().post("/inference/contrast", asked)
+        body["rerank"] = {"description": describe}
+    answer = connect().post("/inference/contrast", body)
     if as_json:
         print_json(answer)
         return

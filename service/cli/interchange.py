@@ -76,8 +76,8 @@ def export(
         fail(f"'{about['name']}' has no {missing}. Nothing is written.")
     with (
         _whole(to) as folder,
-        reporting(None) as shown,
-        shown.stage("export", total, "features") as stage,
+        reporting(None) as progress,
+        progress.stage("export", total, "features") as stage,
     ):
         records = _records(client, sae, explained, stage)
         if layout is Layout.delphi:
@@ -110,16 +110,19 @@ def import_(
     """
     client = connect()
     about = client.get(f"/saes/{segment(sae)}")
-    what = _look(_read(source, layout, module), about)
-    with reporting(None) as shown, shown.stage("import", what.features, "features") as stage:
+    contents = _look(_read(source, layout, module), about)
+    with (
+        reporting(None) as progress,
+        progress.stage("import", contents.features, "features") as stage,
+    ):
         for record in _read(source, layout, module):
             stage.advance(1)
-            for said in record.explanations:
-                if text := _storable(said):
-                    _store(client, about["id"], record.feature, text, said, layout)
-    with_scores = f" with {what.scores:,} scores" if what.scores else ""
-    empty = f", {what.empty:,} empty ones not" if what.empty else ""
-    say(f"{what.explanations:,} explanations taken in{with_scores}{empty}")
+            for explanation in record.explanations:
+                if text := _storable(explanation):
+                    _store(client, about["id"], record.feature, text, explanation, layout)
+    with_scores = f" with {contents.scores:,} scores" if contents.scores else ""
+    empty = f", {contents.empty:,} empty ones not" if contents.empty else ""
+    say(f"{contents.explanations:,} explanations taken in{with_scores}{empty}")
 
 
 @dataclass
@@ -140,50 +143,55 @@ def _read(source: Path, layout: Layout, module: str | None) -> Iterator[FeatureR
 
 def _look(records: Iterable[FeatureRecord], about: dict[str, Any]) -> _Contents:
     """Goes through everything once, so that nothing is stored of a folder that does not fit."""
-    found = _Contents()
+    contents = _Contents()
     for record in records:
-        found.features += 1
-        texts = [bool(_storable(said)) for said in record.explanations]
-        found.explanations += sum(texts)
-        found.empty += len(texts) - sum(texts)
-        found.scores += sum(
+        contents.features += 1
+        texts = [bool(_storable(explanation)) for explanation in record.explanations]
+        contents.explanations += sum(texts)
+        contents.empty += len(texts) - sum(texts)
+        contents.scores += sum(
             bool(score.judged)
-            for said, text in zip(record.explanations, texts, strict=True)
-            for score in said.scores
+            for explanation, text in zip(record.explanations, texts, strict=True)
+            for score in explanation.scores
             if text
         )
         if record.feature >= about["d_sae"]:
-            found.surplus.append(record.feature)
-    if found.surplus:
-        first = ", ".join(f"{feature:,}" for feature in found.surplus[:3])
-        more = ", ..." if len(found.surplus) > 3 else ""
+            contents.surplus.append(record.feature)
+    if contents.surplus:
+        first = ", ".join(f"{feature:,}" for feature in contents.surplus[:3])
+        more = ", ..." if len(contents.surplus) > 3 else ""
         fail(
             f"The SAE has {about['d_sae']:,} features, so none is {first}{more}: "
-            f"{len(found.surplus):,} of the folder's {found.features:,} do not exist. "
+            f"{len(contents.surplus):,} of the folder's {contents.features:,} do not exist. "
             "Nothing is taken in; is it a folder of this SAE?"
         )
-    if not found.explanations:
-        empty = f", but {found.empty:,} empty ones" if found.empty else ""
+    if not contents.explanations:
+        empty = f", but {contents.empty:,} empty ones" if contents.empty else ""
         fail(f"The folder holds no explanation{empty}: there is nothing to take in.")
     if not about["features"]["indexed"]:
         fail(f"'{about['name']}' has no index, so no features to explain. Submit an index run.")
-    return found
+    return contents
 
 
-def _storable(said: ExplanationRecord) -> str:
+def _storable(explanation: ExplanationRecord) -> str:
     """On one line, cut, and without what a database does not store."""
-    return storable_text(" ".join(said.text.split())[:_LONGEST_TEXT]).strip()
+    return storable_text(" ".join(explanation.text.split())[:_LONGEST_TEXT]).strip()
 
 
 def _store(
-    client: Client, sae: str, feature: int, text: str, said: ExplanationRecord, layout: Layout
+    client: Client,
+    sae: str,
+    feature: int,
+    text: str,
+    explanation: ExplanationRecord,
+    layout: Layout,
 ) -> None:
     path = f"/saes/{segment(sae)}/features/{feature}/explanations"
     stored = client.post(path, {"text": text, "label": text[:_LONGEST_LABEL]})
-    for score in said.scores:
+    for score in explanation.scores:
         if score.judged:
-            given = _given(score, layout.value)
-            client.post(f"/explanations/{stored['id']}/scores", given)
+            body = _given(score, layout.value)
+            client.post(f"/explanations/{stored['id']}/scores", body)
 
 
 @contextmanager
@@ -248,14 +256,14 @@ def _record(page: dict[str, Any]) -> FeatureRecord:
         page["max_activation"],
         effects["promoted"],
         effects["suppressed"],
-        tuple(_explanation(said) for said in page["explanations"]),
+        tuple(_explanation(explanation) for explanation in page["explanations"]),
         examples,
     )
 
 
-def _explanation(said: dict[str, Any]) -> ExplanationRecord:
+def _explanation(explanation: dict[str, Any]) -> ExplanationRecord:
     scores: dict[str, ScoreRecord] = {}
-    for score in said["scores"]:
+    for score in explanation["scores"]:
         judgements = score["details"].get("judgements") or []
         judged = tuple(
             JudgedRecord(
@@ -268,7 +276,9 @@ def _explanation(said: dict[str, Any]) -> ExplanationRecord:
             # Ours and another tool's are one there: the newest goes.
             scorer = score["scorer"].partition(":")[0]
             scores.setdefault(scorer, ScoreRecord(scorer, judged))
-    return ExplanationRecord(said["text"], said["judge"], said["explainer"], tuple(scores.values()))
+    return ExplanationRecord(
+        explanation["text"], explanation["judge"], explanation["explainer"], tuple(scores.values())
+    )
 
 
 def _stratum(group: str | int) -> int:

@@ -87,7 +87,7 @@ def check(
         fail("There is no judge to check: give --url, or set MONOSEMY_JUDGE_URL.")
     key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
 
-    wanted = settings.judge_test != "skip" if test is None else test
+    testing = settings.judge_test != "skip" if test is None else test
     price = PriceSpec(
         input=settings.judge_price_input,
         cached=settings.judge_price_cached,
@@ -101,26 +101,26 @@ def check(
     async def ask() -> tuple[str, list[Capability], list[str], bool]:
         model = name or settings.judge_model
         async with Judge(str(address), key, model, JudgeSpec(), ledger=ledger) as judge:
-            found = await probe_capabilities(judge)
+            probed = await probe_capabilities(judge)
             manners = await probe_manners(judge)
-            if wanted and not again:
+            if testing and not again:
                 tests.update(await asyncio.to_thread(kept_tests, settings, keys_of(judge)))
             fresh = {}
-            for role in ROLES if wanted else ():
+            for role in ROLES if testing else ():
                 if role not in tests:
                     say(f"Testing it: {role} ...")
                     fresh[role] = tests[role] = await ask_role(judge, role)
             kept = not fresh or await asyncio.to_thread(keep, settings, judge, fresh)
-            return judge.model, found, manners, kept
+            return judge.model, probed, manners, kept
 
     try:
-        model, found, manners, kept = asyncio.run(ask())
+        model, probed, manners, kept = asyncio.run(ask())
     except BudgetSpent as error:
         fail(f"{error} The test is not whole.")
     except JudgeError as error:
         fail(str(error), UNREACHABLE)
     if as_json:
-        capabilities = [vars(each) for each in found]
+        capabilities = [vars(each) for each in probed]
         print_json(
             {
                 "model": model,
@@ -139,7 +139,7 @@ def check(
         ("capability", "", "how, or why not", "needed for", "without it"),
         [
             (each.name, words[each.there], each.note, each.needed_for, each.otherwise)
-            for each in found
+            for each in probed
         ],
     )
     for each in tests.values():

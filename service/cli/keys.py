@@ -123,8 +123,8 @@ def revoke(
 
     with _session(Settings()) as session:
         revoked = revoke_key(session, key)
-        told = {"id": str(revoked.id), "name": revoked.name, "prefix": revoked.prefix}
+        summary = {"id": str(revoked.id), "name": revoked.name, "prefix": revoked.prefix}
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        say(f"Revoked {told['prefix']} ({told['name']}).")
+        say(f"Revoked {summary['prefix']} ({summary['name']}).")

@@ -71,11 +71,11 @@ def new(
 
     Example: monosemy list new kings --description "who rules"
     """
-    made = connect().post("/lists", {"name": name, "description": description})
+    summary = connect().post("/lists", {"name": name, "description": description})
     if as_json:
-        print_json(made)
+        print_json(summary)
         return
-    say(f"{made['name']}: begun ({made['id']})")
+    say(f"{summary['name']}: begun ({summary['id']})")
 
 
 @app.command()
@@ -89,9 +89,9 @@ def show(
 
     Example: monosemy list show kings
     """
-    found = connect().get(f"/lists/{segment(name)}", limit=limit)
+    detail = connect().get(f"/lists/{segment(name)}", limit=limit)
     if as_json:
-        print_json(found)
+        print_json(detail)
         return
     rows = [
         (
@@ -102,11 +102,11 @@ def show(
             number(each["max_activation"], ".2f"),
             each["note"],
         )
-        for each in found["entries"]["items"]
+        for each in detail["entries"]["items"]
     ]
-    title = f"{found['name']}: {found['size']} features. {found['description']}".strip()
+    title = f"{detail['name']}: {detail['size']} features. {detail['description']}".strip()
     print_table(("SAE", "feature", "about", "density", "max", "note"), rows, title)
-    if found["entries"]["next_cursor"]:
+    if detail["entries"]["next_cursor"]:
         say("There are more; 'monosemy list export' has all of them.")
 
 
@@ -122,15 +122,15 @@ def change(
 
     Example: monosemy list change kings --rename royals
     """
-    wanted = {"name": rename, "description": description}
-    body = {key: value for key, value in wanted.items() if value is not None}
+    fields = {"name": rename, "description": description}
+    body = {key: value for key, value in fields.items() if value is not None}
     if not body:
         fail("Say what to change: --rename, --description.", 2)
-    found = connect().patch(f"/lists/{segment(name)}", body)
+    summary = connect().patch(f"/lists/{segment(name)}", body)
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    say(f"{found['name']}: changed")
+    say(f"{summary['name']}: changed")
 
 
 @app.command()
@@ -213,8 +213,8 @@ def _entries(
     if len(entries) > _AT_ONCE:
         fail(f"At most {_AT_ONCE} features at once.", 2)
     body = {"entries": entries, **more}
-    found = connect().post(f"/lists/{segment(name)}/entries{how}", body)
+    changed = connect().post(f"/lists/{segment(name)}/entries{how}", body)
     if as_json:
-        print_json(found)
+        print_json(changed)
         return
-    say(printable(f"{name}: {found['changed']} {done}; {found['size']} features now"))
+    say(printable(f"{name}: {changed['changed']} {done}; {changed['size']} features now"))

@@ -1,4 +1,4 @@
-"""How commands speak: results on standard output, everything else on standard error."""
+"""Output of commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ R = TypeVar("R")
 
 
 def print_json(value: Any) -> None:
-    """For machines: one JSON document."""
+    """Prints for programs: one JSON document."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def print_json_line(value: Any) -> None:
-    """For machines that read a stream: one JSON document on one line, at once."""
+    """Prints for programs that read a stream: one JSON document on one line, at once."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """For people.  Cells are text, never markup; the first column is never cut off."""
+    """Prints for people.  Cells are text, never markup; the first column is never cut off."""
     table = Table(title=Text(printable(title)) if title else None, title_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, no_wrap=place == 0, overflow="fold")
@@ -62,7 +62,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
 
 
 def printable(text: str) -> str:
-    """``text`` without the control characters that would steer a terminal; line ends stay."""
+    """``text`` without the control characters that a terminal would obey; line ends stay."""
     return _CONTROLS.sub("\ufffd", text)
 
 
@@ -77,18 +77,18 @@ def number(value: Any, how: str) -> str:
 
 
 def say(text: str) -> None:
-    """A remark, on standard error."""
+    """Prints a message on standard error."""
     err.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
-    """Ends the command with one line."""
+    """Ends the command with one line on standard error and an exit code other than 0."""
     say(text)
     raise typer.Exit(code)
 
 
 def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turns errors that are the user's to mend into a line on standard error and an exit code."""
+    """Turns errors that the user can mend into a line on standard error and an exit code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

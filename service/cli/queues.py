@@ -83,10 +83,10 @@ def limit(
 
 
 def _changed(name: Name, change: dict[str, Any], as_json: bool) -> None:
-    found = connect().patch(f"/queues/{segment(name.value)}", change)
+    queue = connect().patch(f"/queues/{segment(name.value)}", change)
     if as_json:
-        print_json(found)
+        print_json(queue)
         return
-    state = "paused" if found["paused"] else "open"
-    most = f", at most {found['max_running']} at once" if found["max_running"] is not None else ""
-    say(f"{found['name']}: {state}{most}; {found['queued']} queued, {found['running']} under way")
+    state = "paused" if queue["paused"] else "open"
+    most = f", at most {queue['max_running']} at once" if queue["max_running"] is not None else ""
+    say(f"{queue['name']}: {state}{most}; {queue['queued']} queued, {queue['running']} under way")

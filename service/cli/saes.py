@@ -55,7 +55,7 @@ def list_(
         return
     rows = []
     for sae in page["items"]:
-        held = sae["metrics"].get("evaluation") or sae["metrics"]
+        metrics = sae["metrics"].get("evaluation") or sae["metrics"]
         index = sae["index"] or {}
         rows.append(
             (
@@ -64,8 +64,8 @@ def list_(
                 sae["site"],
                 sae["architecture"],
                 f"{sae['d_sae']:,}",
-                number(held.get("fvu"), ".3f"),
-                number(held.get("l0"), ".1f"),
+                number(metrics.get("fvu"), ".3f"),
+                number(metrics.get("l0"), ".1f"),
                 number(index.get("tokens"), ",") or "not indexed",
             )
         )
@@ -80,28 +80,32 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 
     Example: monosemy sae show demo
     """
-    found = connect().get(f"/saes/{segment(sae)}")
+    detail = connect().get(f"/saes/{segment(sae)}")
     if as_json:
-        print_json(found)
+        print_json(detail)
         return
-    held = found["metrics"].get("evaluation") or {}
+    evaluation = detail["metrics"].get("evaluation") or {}
     rows = [
-        ("id", found["id"]),
-        ("host model", found["model"]["name"]),
-        ("reads", _places(found["hooks"]["reads"])),
-        ("writes", _places(found["hooks"]["writes"])),
-        ("architecture", f"{found['architecture']}, {found['d_in']} to {found['d_sae']}"),
-        ("folder", found["path"]),
-        ("tokens trained on", number(found["metrics"].get("tokens"), ",")),
-        *((f"held-out {k}", f"{v:.4g}") for k, v in held.items() if isinstance(v, int | float)),
+        ("id", detail["id"]),
+        ("host model", detail["model"]["name"]),
+        ("reads", _places(detail["hooks"]["reads"])),
+        ("writes", _places(detail["hooks"]["writes"])),
+        ("architecture", f"{detail['architecture']}, {detail['d_in']} to {detail['d_sae']}"),
+        ("folder", detail["path"]),
+        ("tokens trained on", number(detail["metrics"].get("tokens"), ",")),
+        *(
+            (f"held-out {k}", f"{v:.4g}")
+            for k, v in evaluation.items()
+            if isinstance(v, int | float)
+        ),
         *(
             (f"held-out L0 at PPL-{needed['percent']:g}%", f"{needed['l0']:.4g}")
-            for needed in [held.get("effective_l0")]
+            for needed in [evaluation.get("effective_l0")]
             if needed
         ),
-        *((f"features {k}", v) for k, v in found["features"].items()),
+        *((f"features {k}", v) for k, v in detail["features"].items()),
     ]
-    print_table(("", ""), rows, title=found["name"])
+    print_table(("", ""), rows, title=detail["name"])
 
 
 @app.command()
@@ -118,8 +122,8 @@ def export(
 
     Example: monosemy sae export demo ./demo-sae
     """
-    found = connect().get(f"/saes/{segment(sae)}")
-    folder = Workspace(Settings().artifacts).locate(found["path"])
+    detail = connect().get(f"/saes/{segment(sae)}")
+    folder = Workspace(Settings().artifacts).locate(detail["path"])
     if not folder.is_dir():
         fail(
             f"{folder} is not on this machine: run this where the workers keep their artifacts, "
@@ -132,7 +136,7 @@ def export(
     else:
         _copy(folder, destination)
     if as_json:
-        print_json({"id": found["id"], "name": found["name"], "folder": str(destination)})
+        print_json({"id": detail["id"], "name": detail["name"], "folder": str(destination)})
     else:
         reads = "SparseCoder" if form is Form.sparsify else "sae_lens.SAE"
         say(f"{reads}.load_from_disk('{destination}') reads it.")
@@ -150,13 +154,14 @@ def upload(
 
     Example: monosemy sae upload ./my-sae
     """
-    made = connect().upload("/saes/uploads", _to_send(source))
+    receipt = connect().upload("/saes/uploads", _to_send(source))
     if as_json:
-        print_json(made)
+        print_json(receipt)
         return
-    say(f"{len(made['files'])} files, {made['bytes']:,} bytes, kept until {made['expires_at']}.")
-    say(f"Import it: monosemy run submit --kind import --set source={made['source']}")
-    out.print(made["source"], highlight=False)
+    size = f"{len(receipt['files'])} files, {receipt['bytes']:,} bytes"
+    say(f"{size}, kept until {receipt['expires_at']}.")
+    say(f"Import it: monosemy run submit --kind import --set source={receipt['source']}")
+    out.print(receipt["source"], highlight=False)
 
 
 def _to_send(source: Path) -> list[tuple[str, Path]]:
@@ -229,17 +234,17 @@ def delete(
     Example: monosemy sae delete demo --yes
     """
     client = connect()
-    found = client.get(f"/saes/{segment(sae)}")
-    counts = found["features"]
+    detail = client.get(f"/saes/{segment(sae)}")
+    counts = detail["features"]
     if not yes:
         typer.confirm(
-            f"{found['name']}: {counts['indexed']} features, {counts['explained']} of them"
+            f"{detail['name']}: {counts['indexed']} features, {counts['explained']} of them"
             " explained. Delete all that?",
             abort=True,
             err=True,
         )
-    client.delete(f"/saes/{found['id']}")
-    say(f"{found['name']}: deleted; its files stay until 'monosemy gc --delete'.")
+    client.delete(f"/saes/{detail['id']}")
+    say(f"{detail['name']}: deleted; its files stay until 'monosemy gc --delete'.")
 
 
 def _places(hooks: list[dict[str, Any]]) -> str:

@@ -33,12 +33,12 @@ def sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, usual)
 
 
-def stack_settings(**given: Any) -> Settings:
-    """The settings of a stack, with what is ``given`` on the command line.
+def stack_settings(**values: Any) -> Settings:
+    """The settings of a stack, with the ``values`` given on the command line.
 
     Raises ``MonosemyError`` for what the API would refuse once all else is up.
     """
-    settings = settings_with(**given)
+    settings = settings_with(**values)
     if settings.require_keys:
         from service.app import check_exposure  # a second of imports
 

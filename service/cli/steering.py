@@ -40,7 +40,7 @@ def steer(
     Example: monosemy steer demo "Once upon a time" --feature 42=1.5 --feature 7=-1
     """
     client = connect()
-    asked: dict[str, Any] = {
+    body: dict[str, Any] = {
         "features": [_feature(each, mode, unit) for each in features],
         "new_tokens": tokens,
         "temperature": temperature,
@@ -49,16 +49,16 @@ def steer(
         **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
     }
     if as_json:
-        print_json(client.inference.steered(sae, **asked).model_dump(mode="json"))
+        print_json(client.inference.steered(sae, **body).model_dump(mode="json"))
         return
-    with client.inference.steer(sae, **asked) as events:
+    with client.inference.steer(sae, **body) as events:
         _show(events)
 
 
-def _feature(told: str, mode: str, unit: str) -> dict[str, Any]:
-    match = _FEATURE.fullmatch(told)
+def _feature(text: str, mode: str, unit: str) -> dict[str, Any]:
+    match = _FEATURE.fullmatch(text)
     if match is None:
-        fail(f"'{told}' is not INDEX=STRENGTH, such as 42=1.5.")
+        fail(f"'{text}' is not INDEX=STRENGTH, such as 42=1.5.")
     return {"index": int(match[1]), "strength": float(match[2]), "mode": mode, "unit": unit}
 
 
