@@ -21,7 +21,6 @@ SAE = {
     **{"id": ID, "name": "demo", "model": MODEL, "site": HOOK["site"]},
     "hooks": {"reads": [HOOK], "writes": [HOOK]},
     **{"architecture": "topk", "d_in": 2, "d_sae": 8, "metrics": {}, "index": None},
-    "hooks": {"reads": [HOOK], "writes": [HOOK]},
     "created_at": "2026-01-01T00:00:00Z",
 }
 
