@@ -101,7 +101,7 @@ class ActivationSource:
             if not len(rows):
                 return True
             kept, position = cache.read(rows).float(), _positions(self.store, rows)
-            fresh = self._compute_at(rows, position, [site]).cpu()
+            fresh = self._compute_at(rows, position, [site]).float().cpu()
         finally:
             cache.close()
         return bool((kept - fresh).norm() <= _VOUCHING_ERROR * fresh.norm())
@@ -122,13 +122,39 @@ class ActivationSource:
         position = _positions(self.store, wanted)
         if not self._caches:
             return self._compute(wanted, position).float().cpu(), position
+        return self._cached(wanted).float(), position
+
+    def raw_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """The activations of ``rows`` as they are: on the host model's device in its dtype, or
+        bfloat16 on the CPU where there is a cache.
+
+        Of several host models, on the first's device in the dtype that holds the values of all.
+        """
+        wanted = np.asarray(rows, dtype=np.int64)
+        if self._caches:
+            return self._cached(wanted)
+        return self._compute(wanted, _positions(self.store, wanted))
+
+    def _cached(self, wanted: npt.NDArray[np.int64]) -> Tensor:
+        """bfloat16 ``[n, width]``, CPU; what is missing is computed and kept first."""
         have = np.logical_and.reduce([cache.has(wanted) for cache in self._caches.values()])
         missing = np.unique(wanted[~have])
         for part in forward_groups(self.store, missing, self.host_rows):
             for site, acts in self._forward(part, self.sites).items():
                 self._caches[site].write(part, acts)
-        found = [self._caches[site].read(wanted).float() for site in self.sites]
-        return (found[0] if len(found) == 1 else torch.cat(found, dim=1)), position
+        found = [self._caches[site].read(wanted) for site in self.sites]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of what ``raw_rows`` gives; None where that is not known before a host model is there."""
+        if self._caches:
+            return torch.bfloat16
+        models = list(self._hosts.values())
+        if not all(isinstance(model, HostModel) for model in models):
+            return None
+        dtypes = {model.dtype for model in models if isinstance(model, HostModel)}
+        return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
     def cached_share(self) -> float:
         """Share of the store's tokens that need no forward any more."""
@@ -196,7 +222,8 @@ class ActivationSource:
         }
 
     def _compute(self, rows: npt.NDArray[np.int64], position: npt.NDArray[np.int64]) -> Tensor:
-        """Activations at ``position``, the tokens of ``rows``; nothing is kept."""
+        """Activations at ``position``, the tokens of ``rows``, where the host model has them and in
+        its dtype; nothing is kept."""
         return self._compute_at(rows, position, self.sites)
 
     def _compute_at(
@@ -205,7 +232,8 @@ class ActivationSource:
         parts, order = [], []
         for part in forward_groups(self.store, rows, self.host_rows):
             found = self._forward(part, sites)
-            parts.append(torch.cat([found[site].float() for site in sites], dim=1))
+            device = found[sites[0]].device
+            parts.append(torch.cat([found[site].to(device) for site in sites], dim=1))
             order.append(part)
         if not parts:
             return torch.empty(0, self.width)

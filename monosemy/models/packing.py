@@ -191,5 +191,11 @@ class SequenceSource:
         """Activations ``[n, width]`` and flat positions ``[n]`` of whole sequences."""
         return self.source.rows(self.store.rows_of_sequences(rows))
 
+    def raw_rows(self, rows: Ints) -> Tensor:
+        """The source's ``raw_rows`` of whole sequences; its ``rows`` where it has none."""
+        wanted = self.store.rows_of_sequences(rows)
+        raw = getattr(self.source, "raw_rows", None)
+        return self.source.rows(wanted)[0] if raw is None else raw(wanted)
+
     def flush(self) -> None:
         self.source.flush()

@@ -13,8 +13,19 @@ _STATES = {"adam": 2, "signum": 1, "muon": 1}
 
 
 def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
+    """``sae_bytes`` and those of the buffer of activations, wherever it lies.
+
+    Where the dtype of the buffer is left to the machine, it counts as float32.
+    """
+    places = {hook for member in members for hook in member.hooks.places}
+    slots = max(stream.buffer_tokens, 2 * stream.batch_tokens)
+    number = 2 if stream.buffer_dtype == "bfloat16" else _FLOAT
+    return sae_bytes(members, stream, width) + number * slots * width * len(places)
+
+
+def sae_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
     """Bytes of the SAEs with gradients and optimiser states, their frozen-decoder
-    baselines, the buffer of activations and one batch of pre-activations, of one process.
+    baselines, and one batch of pre-activations, of one process.
 
     ``width`` is that of the activations at every site.  What PyTorch takes beside it, and the host
     model, are not counted.
@@ -33,6 +44,4 @@ def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int
             numbers += read * written * trained
         if stream.frozen_decoder_baseline:
             numbers += latents * (read * trained + written)
-    places = {hook for member in members for hook in member.hooks.places}
-    buffer = max(stream.buffer_tokens, 2 * stream.batch_tokens) * width * len(places)
-    return _FLOAT * (numbers + buffer + batch * largest)
+    return _FLOAT * (numbers + batch * largest)

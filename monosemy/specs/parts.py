@@ -77,6 +77,13 @@ class TrainingSpec(Part):
     """Tokens per optimiser step."""
     buffer_tokens: int = Field(65_536, ge=2, le=MOST_TOKENS)
     """Size of the shuffling ring buffer, in tokens."""
+    buffer_device: Literal["auto", "device", "host"] = "auto"
+    """Where the buffer lies: on the ``device`` that trains, or in ``host`` memory, from which
+    batches go to a GPU in pinned blocks.  ``auto`` takes a GPU where it fits beside the SAEs, else
+    host memory.  The order of the tokens is the same."""
+    buffer_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """``auto`` keeps activations in bfloat16 on a GPU where they come in it (from the host model or
+    a cache), and in float32 elsewhere.  Batches are float32 in any case."""
     host_rows: int = Field(16, ge=1, le=65_536)
     """Rows of the token store per forward of the host model."""
     learning_rate: float = Field(2e-3, gt=0, le=LARGE)

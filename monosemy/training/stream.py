@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.specs import TrainingSpec
+from monosemy.training.buffer import DTYPES, ON_CPU, ActivationBuffer, Placement, lossless, norms
 
 
 class RowSource(Protocol):
@@ -33,6 +34,21 @@ class RowSource(Protocol):
     def flush(self) -> None: ...
 
 
+@runtime_checkable
+class RawSource(RowSource, Protocol):
+    """A source that can also give activations as they come, unwidened and where they are."""
+
+    def raw_rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """``[n, width]`` of whole rows, in the order of ``rows``: on the host model's device in its
+        dtype, or bfloat16 on the CPU where a cache has them."""
+        ...
+
+
+def raw_rows(source: RowSource, rows: npt.NDArray[np.int64]) -> Tensor:
+    """The source's ``raw_rows``; of one that has none, its ``rows``."""
+    return source.raw_rows(rows) if isinstance(source, RawSource) else source.rows(rows)[0]
+
+
 @dataclass
 class _Cursor:
     """Where the stream stands in the text."""
@@ -40,12 +56,15 @@ class _Cursor:
     epoch: int
     next_row: int
     pending: Tensor
-    """Tokens of the last rows read that found no free slot, ``[n, width]``."""
+    """Tokens of the last rows read without a slot yet, ``[n, width]``, in the buffer's dtype."""
     outliers: int
 
 
 class ActivationStream:
-    """Endless batches ``[spec.batch_tokens, width]`` (float32, CPU) over the given rows.
+    """Endless batches ``[spec.batch_tokens, width]`` over the given rows, float32.
+
+    ``placement`` says where the buffer lies, in which dtype, and where batches go (by default the
+    CPU, in float32).  The order depends on none of that.
 
     ``capacity`` is the buffer's size in tokens, at least two batches; ``total`` how many tokens
     will be asked for, if that is known: none is read beyond them.  ``columns`` says which part
@@ -67,6 +86,7 @@ class ActivationStream:
         columns: Sequence[slice] | None = None,
         mean: Callable[[Tensor], Tensor] = lambda own: own,
         total: int | None = None,
+        placement: Placement = ON_CPU,
     ) -> None:
         if len(rows) == 0:
             raise DataError(
@@ -78,7 +98,7 @@ class ActivationStream:
         self.spec = spec
         self.on_read = on_read
         size = max(capacity or spec.buffer_tokens, 2 * spec.batch_tokens)
-        self.buffer = torch.zeros(size, source.width)
+        self.buffer = ActivationBuffer(size, source.width, placement)
         self.order = torch.zeros(0, dtype=torch.int64)
         """Slots in the order they are served; empty before the first fill."""
         self.served = 0
@@ -90,7 +110,7 @@ class ActivationStream:
         self.max_norms: list[float] | None = None
         """Per entry of ``columns``; None before the first fill, or where all tokens are kept."""
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self._cursor = _Cursor(0, 0, torch.zeros(0, source.width), 0)
+        self._cursor = _Cursor(0, 0, self.buffer.values.new_zeros(0, source.width), 0)
         self._permutation = self._permute(0)
 
     @property
@@ -115,7 +135,7 @@ class ActivationStream:
             if len(slots):
                 self._fill(slots)
                 self._shuffle(torch.cat([slots, self.order[self.served :]]))
-        batch = self.buffer[self.order[self.served : self.served + size]]
+        batch = self.buffer.take(self.order[self.served : self.served + size])
         self.served += size
         self.given += size
         return batch
@@ -139,16 +159,14 @@ class ActivationStream:
         self._shuffle(torch.arange(len(self.buffer)))
 
     def _replace_outliers(self, ratio: float) -> None:
-        norms = self._norms(self.buffer)
-        self.max_norms = (self._mean(norms.median(dim=0).values) * ratio).tolist()
+        of_slots = self.buffer.norms(self.columns)
+        typical = of_slots.median(dim=0).values.cpu()
+        self.max_norms = (self._mean(typical) * ratio).tolist()
         self._cursor.pending = self._without_outliers(self._cursor.pending)
-        too_long = (norms > torch.tensor(self.max_norms)).any(1).nonzero().squeeze(1)
+        above = of_slots > torch.tensor(self.max_norms, device=of_slots.device)
+        too_long = above.any(1).nonzero().squeeze(1).cpu()
         self._cursor.outliers += len(too_long)
         self._fill(too_long)
-
-    def _norms(self, acts: Tensor) -> Tensor:
-        """``[n, sites]``."""
-        return torch.stack([acts[:, part].norm(dim=1) for part in self.columns], dim=1)
 
     def _shuffle(self, slots: Tensor) -> None:
         """Serves ``slots`` next, in random order."""
@@ -164,7 +182,7 @@ class ActivationStream:
                 if not len(self._cursor.pending):
                     self._cursor.pending = self._read()
                 tokens = self._cursor.pending[: len(slots) - done]
-                self.buffer[slots[done : done + len(tokens)]] = tokens
+                self.buffer.put(slots[done : done + len(tokens)], tokens)
                 self._cursor.pending = self._cursor.pending[len(tokens) :]
                 done += len(tokens)
                 fruitless = 0 if len(tokens) else fruitless + 1
@@ -185,19 +203,22 @@ class ActivationStream:
             cursor.epoch, cursor.next_row = cursor.epoch + 1, 0
             self._permutation = self._permute(cursor.epoch)
         rows = self._permutation[cursor.next_row : cursor.next_row + self.spec.host_rows]
-        acts, _ = self.source.rows(rows)
+        acts = raw_rows(self.source, rows)
         cursor.next_row += len(rows)
         if self.on_read is not None:
             self.on_read(len(acts))
-        return self._without_outliers(acts.float().cpu())
+        if acts.device.type == "cpu":  # on a GPU, what is left out need not cross
+            acts = self.buffer.admitted(acts)
+        return self.buffer.admitted(self._without_outliers(acts))
 
     def _without_outliers(self, acts: Tensor) -> Tensor:
-        norms = self._norms(acts)
-        keep = norms.isfinite().all(1)
+        of_tokens = norms(acts, self.columns)
+        keep = of_tokens.isfinite().all(1)
         if self.max_norms is not None:
-            keep &= (norms <= torch.tensor(self.max_norms)).all(1)
-        self._cursor.outliers += int((~keep).sum())
-        return acts[keep]
+            keep &= (of_tokens <= torch.tensor(self.max_norms, device=acts.device)).all(1)
+        kept = keep.nonzero().squeeze(1)  # on a GPU the only wait of a read
+        self._cursor.outliers += len(acts) - len(kept)
+        return acts[kept]
 
     def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.spec.seed, epoch]).permutation(self.all_rows)
@@ -205,12 +226,13 @@ class ActivationStream:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that decides what comes next: tensors and JSON-able values."""
         tensors = {
-            "buffer": _lossless(self.buffer),
+            "buffer": self.buffer.saved(),
             "order": self.order,
-            "pending": _lossless(self._cursor.pending),
+            "pending": lossless(self._cursor.pending.cpu()),
             "generator": self.generator.get_state(),
         }
         values = {
+            "buffer_dtype": str(self.buffer.values.dtype).removeprefix("torch."),
             "served": self.served,
             "given": self.given,
             "max_norms": self.max_norms,
@@ -222,18 +244,14 @@ class ActivationStream:
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Continues exactly where ``state`` was taken; ``DataError`` if it fits another buffer."""
-        if tensors["buffer"].shape != self.buffer.shape:
+        if tensors["buffer"].shape != self.buffer.values.shape:
             raise DataError("The checkpoint's activation buffer has another size.")
-        self.buffer = tensors["buffer"].float()
+        # Not what this machine would choose: the run goes on as it began.
+        dtype = DTYPES[values.get("buffer_dtype", "float32")]
+        self.buffer.restore(tensors["buffer"], dtype)
         self.order = tensors["order"].clone()
         self.generator.set_state(tensors["generator"].clone())
         self.served, self.given = values["served"], values["given"]
         self.max_norms = values["max_norms"]
-        pending = tensors["pending"].float()
+        pending = self.buffer.admitted(tensors["pending"])
         self._return_to(_Cursor(values["epoch"], values["next_row"], pending, values["outliers"]))
-
-
-def _lossless(tensor: Tensor) -> Tensor:
-    """As bfloat16 if that holds every value, which it does for a bfloat16 host or cache."""
-    half = tensor.bfloat16()
-    return half if torch.equal(half.float(), tensor) else tensor

@@ -24,7 +24,9 @@ from monosemy.models.precision import choose_device, choose_dtype
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs import TrainingSpec, TrainRun
 from monosemy.specs.hooks import Hooks
+from monosemy.specs.memory import sae_bytes
 from monosemy.specs.readings import BASELINE_FVU
+from monosemy.training.buffer import choose_placement
 from monosemy.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -44,8 +46,8 @@ __all__ = ["TrainedSAE", "TrainingLoop", "train_sae", "train_saes"]
 _STATE_FORMAT = 3
 """Part of a checkpoint's key: raise it when the meaning of its contents changes."""
 
-_IRRELEVANT: Any = {"name": True, "training": {"checkpoint_seconds", "tracker"}}
-"""What may differ between a checkpoint's spec and that of the run that resumes it."""
+_IRRELEVANT = {"checkpoint_seconds", "tracker", "buffer_device"}
+"""What of ``training`` a run that goes on from a checkpoint may have otherwise."""
 
 
 def train_sae(
@@ -89,7 +91,8 @@ def train_saes(
 
 def training_terms(spec: TrainRun) -> dict[str, Any]:
     """What of a spec must be the same for a checkpoint to be gone on from."""
-    terms = spec.model_dump(mode="json", exclude=_IRRELEVANT)
+    terms = spec.model_dump(mode="json", exclude={"name"})
+    terms["training"] = _terms(spec.training)
     plugins = spec.sae.plugins()
     return {**terms, "plugin": plugins[0]} if plugins else terms
 
@@ -117,8 +120,8 @@ class TrainingLoop:
         self.columns = columns_of(source, specs[0].hooks)
         self.batch = training.batch_tokens
         self.total_steps = -(-training.tokens // self.batch)
-        self.stream = self._stream(store, rows)
         self.device = choose_device(specs[0].model.device)
+        self.stream = self._stream(specs, store, rows)
         self.saes = [
             SAETraining(spec, self.columns, self.device, self._history(i, len(specs)), group)
             for i, spec in enumerate(specs)
@@ -130,7 +133,7 @@ class TrainingLoop:
         self.seconds = 0.0
         self._clock = time.monotonic()
         relevant = [training_terms(spec) for spec in specs]
-        shared = training.model_dump(mode="json", exclude=_IRRELEVANT["training"])
+        shared = _terms(training)
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
         spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]
         self.terms = {
@@ -149,12 +152,22 @@ class TrainingLoop:
     def _history(self, place: int, count: int) -> History:
         return History(history_file(self.history_dir, place, count), place, self.total_steps)
 
-    def _stream(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> ActivationStream:
+    def _stream(
+        self, specs: Sequence[TrainRun], store: TokenStore, rows: npt.NDArray[np.int64]
+    ) -> ActivationStream:
         source, units = reading_order(self.source, store, rows)
         share = self.group.share(self.training)
         total = self.total_steps * share.batch_tokens
         capacity = min(share.buffer_tokens, self.text_tokens // self.group.processes, total)
         parts = list(self.columns.values())
+        widest = max(part.stop - part.start for part in parts)
+        placement = choose_placement(
+            share,
+            self.device,
+            getattr(self.source, "dtype", None) or choose_dtype(specs[0].model.dtype, self.device),
+            numbers=max(capacity, 2 * share.batch_tokens) * source.width,
+            beside=sae_bytes(specs, self.training, widest),
+        )
         return ActivationStream(
             source,
             self.group.rows(units),
@@ -163,6 +176,7 @@ class TrainingLoop:
             columns=parts,
             mean=self.group.mean,
             total=total,
+            placement=placement,
         )
 
     def run(self, reporter: Reporter) -> list[TrainedSAE]:
@@ -217,13 +231,12 @@ class TrainingLoop:
         self.stream.on_read = usual
         stage.progress.metrics.pop("buffer_filled", None)  # no news from here on
         for sae in self.saes:
-            sae.start(self.stream.buffer)
+            sae.start(self.stream.buffer.sample())
 
     def _loop(self, stage: Stage) -> None:
         saved = time.monotonic()
         while self.step < self.total_steps:
-            batch_NW = self.stream.next_batch().to(self.device, non_blocking=True)
-            batch_NW = self.group.batch(batch_NW)
+            batch_NW = self.group.batch(self.stream.next_batch())
             for sae in self.saes:
                 sae.step(batch_NW, self.step, self.total_steps)
             self.step += 1
@@ -357,12 +370,23 @@ class TrainingLoop:
         }
         limits = self.stream.max_norms
         by_place = dict(zip(self.columns, limits, strict=True)) if limits else {}
+        sample_NW = self.stream.buffer.sample()
         return [
-            sae.finish(
-                self.stream.buffer, {**metrics, "max_norm": _limit(sae.spec.hooks, by_place)}
-            )
+            sae.finish(sample_NW, {**metrics, "max_norm": _limit(sae.spec.hooks, by_place)})
             for sae in self.saes
         ]
+
+
+def _terms(training: TrainingSpec) -> dict[str, Any]:
+    """What of ``training`` a checkpoint is bound to.
+
+    A dtype that is left to the machine is none of it: the checkpoint says which it was, and those
+    of before there was a choice stay what they were.
+    """
+    terms = training.model_dump(mode="json", exclude=_IRRELEVANT)
+    if training.buffer_dtype == "auto":
+        del terms["buffer_dtype"]
+    return terms
 
 
 def _limit(hooks: Hooks, by_place: Mapping[str, float]) -> Limits:

@@ -62,6 +62,18 @@ def test_rows_come_in_order_with_their_positions(
         torch.testing.assert_close(acts_ND, expected_ND, rtol=bound, atol=bound)
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_raw_rows_are_the_same_values_in_the_dtype_they_come_in(
+    tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path, cached: bool
+) -> None:
+    folder = tmp_path / "cache" if cached else None
+    source = ActivationSource(tiny_host, tiny_store, SITE, folder)
+    rows = np.array([5, 2, 2, 9])
+    raw = source.raw_rows(rows)
+    assert raw.dtype == source.dtype == (torch.bfloat16 if cached else tiny_host.dtype)
+    assert torch.equal(raw.float(), source.rows(rows)[0])
+
+
 def test_wide_sites_have_their_own_width(tiny_host: HostModel, tiny_store: TokenStore) -> None:
     source = ActivationSource(tiny_host, tiny_store, "blocks.1.mlp.hook_post", None)
     assert source.width == 64

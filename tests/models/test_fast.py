@@ -179,7 +179,9 @@ def test_the_stream_serves_every_training_token_once_per_epoch(
     while len(recording.arrived) < 2 * wanted.total():
         served.update((stream.next_batch()[:, 0].long() - 1).tolist())
     assert Counter(recording.arrived[: wanted.total()]) == wanted
-    waiting = torch.cat([stream.buffer[stream.order[stream.served :]], stream._cursor.pending])
+    waiting = torch.cat(
+        [stream.buffer.values[stream.order[stream.served :]], stream._cursor.pending]
+    )
     left = Counter((waiting[:, 0].long() - 1).tolist())
     assert served + left == Counter(recording.arrived)
     special = set(np.flatnonzero(np.isin(store.tokens, store.special_ids)).tolist())

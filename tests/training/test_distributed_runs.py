@@ -93,10 +93,10 @@ def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
     for stream in streams:
         stream.fill()
     trained = SAETraining(spec, source.columns, torch.device("cpu"), History(folder / "h.jsonl"))
-    trained.start(torch.cat([stream.buffer for stream in streams]))
+    trained.start(torch.cat([stream.buffer.values for stream in streams]))
     for number in range(steps):
         trained.step(torch.cat([stream.next_batch() for stream in streams]), number, steps)
-    return trained.finish(streams[0].buffer, {}).sae
+    return trained.finish(streams[0].buffer.values, {}).sae
 
 
 @pytest.mark.parametrize("split", ["batch", "dictionary"])

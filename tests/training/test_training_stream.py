@@ -43,7 +43,7 @@ def tokens_of(source: ArraySource, rows: list[int]) -> list[int]:
 
 
 def still_inside(s: ActivationStream) -> list[int]:
-    waiting = s.buffer[s.order[s.served :]]
+    waiting = s.buffer.values[s.order[s.served :]]
     tensors, _ = s.state()
     return ids(waiting) + ids(tensors["pending"].float())
 
@@ -71,10 +71,10 @@ def test_only_the_served_half_is_replaced() -> None:
     for _ in range(4):
         s.next_batch()
     assert s.served == 32
-    kept = set(ids(s.buffer[s.order[32:]]))
+    kept = set(ids(s.buffer.values[s.order[32:]]))
     s.next_batch()
-    assert kept <= set(ids(s.buffer))
-    assert s.buffer.shape[0] == 64
+    assert kept <= set(ids(s.buffer.values))
+    assert s.buffer.values.shape[0] == 64
 
 
 def test_batches_mix_documents() -> None:
@@ -222,7 +222,7 @@ def test_tokens_leave_in_an_order_that_says_nothing_of_their_arrival() -> None:
     s = stream(source, batch=500, buffer=2000)
     s.fill()
     arrival = {token: at for at, token in enumerate(tokens_of(source, source.read_rows))}
-    order = s.buffer[s.order, 0].long() - 1
+    order = s.buffer.values[s.order, 0].long() - 1
     ranks = np.array([arrival[int(token)] for token in order])
     assert sorted(ranks) == list(range(2000))
     assert abs(np.corrcoef(np.arange(2000), ranks)[0, 1]) < 0.06  # 2.7 standard deviations
