@@ -4,13 +4,15 @@
 # make check  lint, format and types
 # make reference BASE=<commit>  that commit beside the working tree (or HEAD=<commit>), bit for bit
 # make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
+# make gpu-check  what has to be known of a card, offline, in parts of at most 8 minutes that go on where
+#   they stood (PART=kernels|losses|speed|peers|processes, ARGS=...); 0 passed, 1 wrong, 2 no card, 3 call again
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all check format reference bench clean
+.PHONY: demo test test-all check format reference bench gpu-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/monosemy demo $(if $(EXIT),--exit) $(if $(SMALL),--small) $(ARGS)
@@ -35,6 +37,10 @@ reference: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# Installs nothing: a machine with a card may have its own torch and no network.
+gpu-check:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu_check.py $(if $(PART),--part $(PART)) $(ARGS)
 
 clean:
 	rm -rf $(VENV)

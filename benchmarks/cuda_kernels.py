@@ -33,7 +33,7 @@ def parts(tokens: int, d_in: int, d_sae: int, k: int, device: str) -> dict[str, 
     bias = torch.zeros(d_sae, device=device)
     half, rows_half = x.bfloat16(), rows.bfloat16()
     indices, values = top_latents(x, rows.T, bias, k, torch.bfloat16)
-    found: dict[str, Callable[[], object]] = {
+    work: dict[str, Callable[[], object]] = {
         UNIT: lambda: half @ rows_half.T,
         "product and top-k": lambda: top_latents(half, rows_half.T, bias, k, torch.bfloat16),
         "decode": lambda: weighted_rows(indices, values, rows),
@@ -46,11 +46,11 @@ def parts(tokens: int, d_in: int, d_sae: int, k: int, device: str) -> dict[str, 
         sae.initialise(torch.Generator().manual_seed(0))
         sae.product_dtype = torch.bfloat16
         trainer = SAETrainer(sae, TrainingSpec())
-        found[f"{spec.architecture}, whole step"] = lambda own=trainer: own.step(x, 1, 1e-3, 1000)  # type: ignore[misc]
-    return found  # type: ignore[return-value]
+        work[f"{spec.architecture}, whole step"] = lambda own=trainer: own.step(x, 1, 1e-3, 1000)  # type: ignore[misc]
+    return work  # type: ignore[return-value]
 
 
-def seconds(work: Callable[[], None], device: str) -> float:
+def seconds(work: Callable[[], object], device: str) -> float:
     start = time.perf_counter()
     work()
     if device == "cuda":
@@ -69,20 +69,30 @@ def main() -> None:
     os.environ["MONOSEMY_NATIVE"] = "1"
     if not ready(torch.zeros(0, device=device).device):
         parser.exit(1, "The Triton kernels do not run here (see monosemy/native/gpu/device.py).\n")
-    work = parts(asked.tokens, asked.d_in, asked.d_sae, asked.k, device)
+    table = medians(
+        parts(asked.tokens, asked.d_in, asked.d_sae, asked.k, device), asked.runs, device
+    )
+    unit = table[UNIT, "1"]
+    where = torch.cuda.get_device_name() if device == "cuda" else "interpreter: meaningless times"
+    print(f"{where}; {vars(asked)}; unit {1e3 * unit:.3f} ms\n| part | kernels | without |")
+    for name in dict.fromkeys(name for name, _ in table):
+        print(f"| {name} | {table[name, '1'] / unit:.2f} | {table[name, '0'] / unit:.2f} |")
+
+
+def medians(
+    work: dict[str, Callable[[], None]], runs: int, device: str
+) -> dict[tuple[str, str], float]:
+    """Seconds of each part with the kernels ("1") and without ("0"), taking turns."""
+    before = os.environ.get("MONOSEMY_NATIVE", "1")
     times: dict[tuple[str, str], list[float]] = {(n, s): [] for n in work for s in "10"}
-    for run in range(asked.runs + 1):
+    for run in range(runs + 1):
         for name, switch in times:
             os.environ["MONOSEMY_NATIVE"] = switch
             taken = seconds(work[name], device)
             if run:  # the first compiles
                 times[name, switch].append(taken)
-    medians = {key: statistics.median(taken) for key, taken in times.items()}
-    unit = medians[UNIT, "1"]
-    where = torch.cuda.get_device_name() if device == "cuda" else "interpreter: meaningless times"
-    print(f"{where}; {vars(asked)}; unit {1e3 * unit:.3f} ms\n| part | kernels | without |")
-    for name in work:
-        print(f"| {name} | {medians[name, '1'] / unit:.2f} | {medians[name, '0'] / unit:.2f} |")
+    os.environ["MONOSEMY_NATIVE"] = before
+    return {key: statistics.median(taken) for key, taken in times.items()}
 
 
 if __name__ == "__main__":

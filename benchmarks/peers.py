@@ -1,4 +1,4 @@
-"""Training steps of other libraries, to be timed beside ours.
+"""Training steps of other libraries, to be timed beside ours, on the device of their batch.
 
 SAELens is the installed package.  sparsify is the package where ``eai-sparsify`` is installed (with
 ``--no-deps``: it pins another transformers), and otherwise, as dictionary_learning, a step by its
@@ -55,12 +55,12 @@ _SAELENS: dict[str, tuple[Any, Any]] = {
 def saelens(architecture: str, x_ND: Tensor, d_sae: int, k: int) -> Step:
     """As its trainer does: forward, backward, clip, Adam.  ``k`` is for those that have one."""
     kind, config = _SAELENS[architecture]
-    options: dict[str, Any] = {"d_in": x_ND.shape[1], "d_sae": d_sae}
+    options: dict[str, Any] = {"d_in": x_ND.shape[1], "d_sae": d_sae, "device": str(x_ND.device)}
     if "topk" in architecture or architecture == "matryoshka":
         options["k"] = k
     if architecture == "matryoshka":
         options["matryoshka_widths"] = [d_sae // 16, d_sae // 4, d_sae // 2, d_sae]
-    sae: Any = kind(config(**options))
+    sae: Any = kind(config(**options)).to(x_ND.device)
     optimiser = torch.optim.Adam(sae.parameters(), lr=3e-4)
 
     def step() -> None:
@@ -102,7 +102,7 @@ def sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
 
 def _sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
     """As its trainer does."""
-    sae = SparseCoder(x_ND.shape[1], SparseCoderConfig(num_latents=d_sae, k=k))
+    sae = SparseCoder(x_ND.shape[1], SparseCoderConfig(num_latents=d_sae, k=k)).to(x_ND.device)
     optimiser = SignSGD(sae.parameters(), lr=5e-3 / (d_sae / 2**14) ** 0.5)
 
     def step() -> None:
@@ -118,9 +118,9 @@ def _sparsify(x_ND: Tensor, d_sae: int, k: int) -> Step:
 
 def _sparsify_by_formula(x_ND: Tensor, d_sae: int, k: int) -> Step:
     d_in = x_ND.shape[1]
-    W_dec = nn.Parameter(F.normalize(torch.randn(d_sae, d_in), dim=1))
-    weight, bias = nn.Parameter(W_dec.detach().clone()), nn.Parameter(torch.zeros(d_sae))
-    b_dec = nn.Parameter(torch.zeros(d_in))
+    W_dec = nn.Parameter(F.normalize(x_ND.new_empty(d_sae, d_in).normal_(), dim=1))
+    weight, bias = nn.Parameter(W_dec.detach().clone()), nn.Parameter(x_ND.new_zeros(d_sae))
+    b_dec = nn.Parameter(x_ND.new_zeros(d_in))
     optimiser = Signum([weight, bias, W_dec, b_dec], lr=5e-3)
 
     def step() -> None:
@@ -143,9 +143,9 @@ def _sparsify_by_formula(x_ND: Tensor, d_sae: int, k: int) -> Step:
 def dictionary_learning(x_ND: Tensor, d_sae: int, k: int) -> Step:
     """Dense products with a top-k mask; gradient projected and clipped, Adam, renormalised."""
     d_in = x_ND.shape[1]
-    decoder = nn.Linear(d_sae, d_in, bias=False)
-    encoder = nn.Linear(d_in, d_sae)
-    b_dec = nn.Parameter(torch.zeros(d_in))
+    decoder = nn.Linear(d_sae, d_in, bias=False, device=x_ND.device)
+    encoder = nn.Linear(d_in, d_sae, device=x_ND.device)
+    b_dec = nn.Parameter(x_ND.new_zeros(d_in))
     parameters = [*encoder.parameters(), *decoder.parameters(), b_dec]
     optimiser = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.999))
 

@@ -1,6 +1,7 @@
 """From a text to a trained SAE: ours and SAELens' runner, equal settings, side by side.
 
     python benchmarks/text_to_sae.py [--tokens 40960] [--d-sae 16384] [--runs 3] [--dtype float32]
+    python benchmarks/text_to_sae.py --device cuda --dtype bfloat16 --tokens 262144
 
 Both read the same text through SmolLM2-135M at ``blocks.9.hook_resid_post`` (contexts of 128,
 batches of 2,048 tokens, a buffer of 32,768 tokens, TopK k=32, Adam 1e-3, no evaluation, nothing
@@ -43,7 +44,7 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
     spec = parse_spec(
         {
             "kind": "train",
-            "model": {"dtype": options.dtype},
+            "model": {"dtype": options.dtype, "device": options.device},
             "text": {"max_tokens": 3 * options.tokens, "context_size": CONTEXT},
             "site": SITE,
             "sae": {"d_sae": options.d_sae, "k": K},
@@ -97,13 +98,16 @@ def saelens(options: argparse.Namespace) -> dict[str, float]:
     from monosemy.specs import ModelSpec, TextSpec
     from monosemy.workspace import Workspace
 
-    host = HostModel.load(ModelSpec(dtype=options.dtype), Workspace(options.models))
+    host = HostModel.load(
+        ModelSpec(dtype=options.dtype, device=options.device), Workspace(options.models)
+    )
     bridge = TransformerBridge.boot_transformers(
-        host.name, hf_model=host.model, tokenizer=host.tokenizer, device="cpu"
+        host.name, hf_model=host.model, tokenizer=host.tokenizer, device=options.device
     )
     texts = [document.text for document in open_text(TextSpec())]
     config = LanguageModelSAERunnerConfig(
-        sae=TopKTrainingSAEConfig(d_in=576, d_sae=options.d_sae, k=K),
+        sae=TopKTrainingSAEConfig(d_in=576, d_sae=options.d_sae, k=K, device=options.device),
+        device=options.device,
         model_name=host.name,
         hook_name=SITE,
         is_dataset_tokenized=False,
@@ -131,6 +135,8 @@ def saelens(options: argparse.Namespace) -> dict[str, float]:
 def child(options: argparse.Namespace) -> None:
     found = ours(options) if options.child == "ours" else saelens(options)
     found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if options.device == "cuda":
+        found["peak_card_mb"] = torch.cuda.max_memory_allocated() / 2**20
     found["threads"] = torch.get_num_threads()
     print(json.dumps(found))
 
@@ -141,6 +147,7 @@ def main() -> None:
     parser.add_argument("--d-sae", type=int, default=16_384)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--models", type=Path, help="keeps the exported model for the next time")
     parser.add_argument("--json", type=Path, help="Append the table's lines to this file.")
     parser.add_argument("--child", choices=["ours", "saelens"], help=argparse.SUPPRESS)
@@ -160,10 +167,10 @@ def main() -> None:
 def measure(name: str, options: argparse.Namespace, models: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", name, "--models", str(models)]
     command += ["--tokens", str(options.tokens), "--d-sae", str(options.d_sae)]
-    command += ["--dtype", options.dtype]
+    command += ["--dtype", options.dtype, "--device", options.device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
     result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 

@@ -3,10 +3,12 @@
     python two_processes.py RANK FOLDER
 
 Also imported by the test, for what one process gives on the same batches.
+``MONOSEMY_TEST_DEVICE=cuda`` runs them over NCCL, each on a card of its own.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,8 @@ from monosemy.training.run_group import ALONE, BatchGroup, DictionaryGroup, RunG
 from monosemy.training.trainer import SAETrainer
 
 D, D_OUT, F, N, STEPS = 12, 9, 40, 240, 30
+
+DEVICE = os.environ.get("MONOSEMY_TEST_DEVICE", "cpu")
 
 
 def spec_of(name: str, **more: Any) -> SAESpec:
@@ -71,17 +75,20 @@ def trained(spec: SAESpec, group: RunGroup, part: Callable[[Tensor], Tensor]) ->
     """Weights, density and readings after all batches, of which this process gets ``part``."""
     d_out = D_OUT if spec.architecture == "transcoder" else None
     sae = group.create(spec, D, d_out, torch.Generator().manual_seed(0))
-    sae.begin(batches(d_out)[0][0])
+    sae = sae.to(DEVICE)
+    given = [(x.to(DEVICE), y if y is None else y.to(DEVICE)) for x, y in batches(d_out)]
+    sae.begin(given[0][0])
     trainer = SAETrainer(sae, TrainingSpec(gradient_clip=0.3))
-    for number, (x, target) in enumerate(batches(d_out)):
+    for number, (x, target) in enumerate(given):
         trainer.step(part(x), number, 3e-3, STEPS, None if target is None else part(target))
     readings = trainer.readings()
     with torch.no_grad():
-        sae.calibrate(part(batches(d_out)[0][0]))
+        sae.calibrate(part(given[0][0]))
     found = {f"readings.{name}": torch.tensor(value) for name, value in readings.items()}
     found["density"] = group.whole_density(trainer.density)
     state = group.whole(sae, spec).state_dict()
-    return found | {name: value.detach().contiguous() for name, value in state.items()}
+    found |= {name: value.detach().contiguous() for name, value in state.items()}
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def alone(spec: SAESpec) -> dict[str, Tensor]:
@@ -91,7 +98,10 @@ def alone(spec: SAESpec) -> dict[str, Tensor]:
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "rendezvous"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    if DEVICE == "cuda":
+        torch.cuda.set_device(rank)
+    backend = "cpu:gloo,cuda:nccl" if DEVICE == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=2)
     half = slice(rank * N // 2, (rank + 1) * N // 2)
     cases = {
         name: trained(spec, BatchGroup(), lambda x: x[half]) for name, spec in SHARED_BATCH.items()

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from monosemy.specs import SAESpec
 from tests.support import two_processes
-from tests.support.two_processes import SHARED_BATCH, SHARED_DICTIONARY, F, alone
+from tests.support.two_processes import DEVICE, SHARED_BATCH, SHARED_DICTIONARY, F, alone
 
 SCRIPT = Path(two_processes.__file__)
+
+CLOSE = 1e-5 if DEVICE == "cpu" else 1e-4
+"""Sums on a card come in another order from one size to the next."""
 
 Found = dict[str, dict[str, Tensor]]
 
@@ -42,7 +45,7 @@ def check(case: str, spec: SAESpec, both: list[Found]) -> None:
     wanted = alone(spec)
     for name, value in both[0][case].items():
         assert torch.equal(value, both[1][case][name]), f"{name} differs between the two"
-        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(value, wanted[name], rtol=CLOSE, atol=CLOSE, msg=name)
     assert both[0][case].keys() == wanted.keys()
 
 
