@@ -89,7 +89,7 @@ class _FusedEncoder(torch.autograd.Function):
         flat = indices.flatten()
         parts = (grads[0].unsqueeze(2) * x.unsqueeze(1)).reshape(-1, x.shape[1])
         d_weight = torch.zeros_like(weight).index_add_(0, flat, parts)
-        d_bias = torch.zeros_like(bias).index_add_(0, flat, grads[0].flatten())
+        d_bias = torch.zeros_like(bias).index_add_(0, flat, grads[0].flatten().to(bias.dtype))
         return None, d_weight, d_bias, None
 
 
@@ -127,6 +127,7 @@ def _sparsify_by_formula(x_ND: Tensor, d_sae: int, k: int) -> Step:
         with torch.no_grad():
             W_dec.div_(W_dec.norm(dim=1, keepdim=True) + 1e-7)
         values, indices = _FusedEncoder.apply(x_ND - b_dec, weight, bias, k)  # type: ignore[no-untyped-call]
+        values = values.to(W_dec.dtype)  # of autocast
         out = F.embedding_bag(indices, W_dec, per_sample_weights=values, mode="sum") + b_dec
         loss = (x_ND - out).pow(2).sum() / (x_ND - x_ND.mean(0)).pow(2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
