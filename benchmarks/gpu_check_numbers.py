@@ -19,8 +19,7 @@ from monosemy.native import largest as native_largest
 from monosemy.native.gpu import device as gpu_device
 from monosemy.saes.registry import create
 from monosemy.saes.sparse_ops import row_products, scatter_rows, weighted_rows
-from monosemy.specs import SAESpec, TrainingSpec, TrainRun
-from monosemy.specs.architectures import ARCHITECTURES
+from monosemy.specs import ARCHITECTURES, SAESpec, TrainingSpec, TrainRun
 from monosemy.training.buffer import ON_CPU, Placement
 from monosemy.training.stream import ActivationStream
 from monosemy.training.train import train_sae
