@@ -130,7 +130,7 @@ def _behind(proxies: list[str]) -> list[Middleware]:
 
 
 def _cross_origin(origins: list[str]) -> list[Middleware]:
-    """Outside of the rest, so that errors too can be read by the pages that are let in."""
+    """Outside the other middleware, so that allowed pages can read errors too."""
     if not origins:
         return []
     return [

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """Who, what, from where and how it ended; never a body.  Refused requests stand there too, if
-    they bore a key that was recognised or needed none.
+    """Who, what, from where and how it ended; never a body.  Refused requests are entered too, if
+    they had a key that was recognised or needed none.
 
     What changes something is what reaches a route that does not say that it only reads.
     """
@@ -47,8 +47,8 @@ class AuditLog:
 
 
 def _is_known(scope: Scope) -> bool:
-    """Whether the caller's key was recognised, or none is asked for: without a key nobody makes the
-    log grow."""
+    """Whether the caller's key was recognised, or none is asked for: a caller without a
+    key adds no entries."""
     context: AppContext = scope["app"].state.context
     return not context.settings.require_keys or scope.get("state", {}).get("key_id") is not None
 

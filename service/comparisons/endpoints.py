@@ -87,8 +87,8 @@ def show(session: SessionDep, comparison: ComparisonId) -> ComparisonView:
 def remove(session: SessionDep, caller: CallerDep, comparison: ComparisonId) -> Response:
     """With all its links; the SAEs stay. Only for the API key whose run made it and for
     administrators."""
-    found, _, _ = repository.find_comparison(session, comparison)
-    check_owner(caller, found.created_by, "the comparison")
+    row, _, _ = repository.find_comparison(session, comparison)
+    check_owner(caller, row.created_by, "the comparison")
     repository.delete_comparison(session, comparison)
     return Response(status_code=204)
 

@@ -58,10 +58,10 @@ def matches(session: Session, a: Sae, b: Sae, rows: Sequence[FeatureLink]) -> li
 
 def links(session: Session, reference: str, index: int, kind: str | None) -> list[FeatureLinkView]:
     """Of one feature: neighbours in its own SAE, then those in others."""
-    found = find_feature(session, reference, index)
-    if found is None:
+    row = find_feature(session, reference, index)
+    if row is None:
         raise no_such_sae(reference)
-    sae, feature = found.sae, found.feature
+    sae, feature = row.sae, row.feature
     if index >= sae.d_sae:
         raise NotFound("feature", index, f"'{sae.name}' has features 0 to {sae.d_sae - 1}.")
     items: list[dict[str, Any]] = []
@@ -90,15 +90,15 @@ def links(session: Session, reference: str, index: int, kind: str | None) -> lis
                     "comparison": comparison.id,
                 }
             )
-    kept = [item for item in items if kind is None or item["kind"] == kind]
-    return _named(session, kept)
+    chosen = [item for item in items if kind is None or item["kind"] == kind]
+    return _named(session, chosen)
 
 
 def _named(session: Session, items: list[dict[str, Any]]) -> list[FeatureLinkView]:
-    wanted: dict[uuid.UUID, set[int]] = defaultdict(set)
+    needed: dict[uuid.UUID, set[int]] = defaultdict(set)
     for item in items:
-        wanted[item["sae"].id].add(item["index"])
-    names = {sae: labels_of(session, sae, sorted(indices)) for sae, indices in wanted.items()}
+        needed[item["sae"].id].add(item["index"])
+    names = {sae: labels_of(session, sae, sorted(indices)) for sae, indices in needed.items()}
     return [
         FeatureLinkView(
             kind=item["kind"],

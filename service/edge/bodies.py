@@ -39,14 +39,14 @@ def bounded(
         nonlocal seen, waited, whole
         if whole:  # what comes now is the news that the caller has gone
             return await receive()
-        asked = time.monotonic()
+        started = time.monotonic()
         try:
             with fail_after(idle_seconds):
                 message = await receive()
         except TimeoutError:
             raise _too_slow() from None
         # Only the time spent waiting for the caller counts, not what is done with the bytes.
-        waited += time.monotonic() - asked
+        waited += time.monotonic() - started
         seen += len(message.get("body", b""))
         whole = not message.get("more_body", False)
         if seen > limit:

@@ -64,8 +64,8 @@ class PartsOnly:
             if client is not None and not is_loopback(client[0]):
                 raise _refused("Without MONOSEMY_PARTS_TOKEN only this machine is served.")
         elif scope["path"] not in OPEN_PATHS or "authorization" in headers:
-            kind, _, shown = headers.get("authorization", "").partition(" ")
-            right = hmac.compare_digest(shown.encode(), self._token)
+            kind, _, presented = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(presented.encode(), self._token)
             if kind.lower() != "bearer" or not right:
                 raise Problem(
                     401,

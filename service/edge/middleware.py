@@ -53,8 +53,8 @@ class RequestBoundary:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        supplied = Headers(scope=scope).get("x-request-id", "")
+        identity = supplied if _REQUEST_ID.fullmatch(supplied) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = identity
         token = logs.request_id.set(identity)
         answer = _Answer(send, identity)

@@ -61,9 +61,9 @@ async def features(
 
     def begin() -> tuple[str, Iterator[bytes]]:
         with transaction(context.engine) as session:
-            found, _ = find_sae(session, sae)
-        batches = feature_batches(context.engine, found.id, scorer)
-        return f"features-{found.id}", begun(feature_schema(), batches, form)
+            row, _ = find_sae(session, sae)
+        batches = feature_batches(context.engine, row.id, scorer)
+        return f"features-{row.id}", begun(feature_schema(), batches, form)
 
     name, pieces = await context.lanes.exports.run(begin)
     return streamed(name, pieces, form, context.lanes.exports)
@@ -90,10 +90,10 @@ async def activations(
 
     def begin() -> tuple[str, Iterator[bytes]]:
         with transaction(context.engine) as session:
-            found, _ = find_sae(session, sae)
-            index = open_index(Workspace(context.settings.artifacts), found)
+            row, _ = find_sae(session, sae)
+            index = open_index(Workspace(context.settings.artifacts), row)
         batches = activation_batches(index, chosen_features(index, features))
-        return f"activations-{found.id}", begun(activation_schema(), batches, form)
+        return f"activations-{row.id}", begun(activation_schema(), batches, form)
 
     name, pieces = await context.lanes.exports.run(begin)
     return streamed(name, pieces, form, context.lanes.exports)

@@ -143,7 +143,7 @@ def _scores(
         .where(Score.sae_id == sae, Score.explanation_id.in_(explanations))
         .order_by(Score.explanation_id, Score.scorer, Score.created_at, Score.id)
     )
-    found: dict[uuid.UUID | None, list[dict[str, Any]]] = defaultdict(list)
+    by_explanation: dict[uuid.UUID | None, list[dict[str, Any]]] = defaultdict(list)
     for row in session.execute(query).mappings():
-        found[row["explanation_id"]].append({name: row[name] for name in _SCORE})
-    return found
+        by_explanation[row["explanation_id"]].append({name: row[name] for name in _SCORE})
+    return by_explanation

@@ -43,9 +43,9 @@ class _Outlet(io.RawIOBase):
         return len(piece)
 
     def take(self) -> bytes:
-        found = b"".join(self._parts)
+        data = b"".join(self._parts)
         self._parts.clear()
-        return found
+        return data
 
 
 def encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: Form) -> Iterator[bytes]:

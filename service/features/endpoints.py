@@ -64,9 +64,9 @@ def list_all(
 ) -> Page[FeatureSummary]:
     """Each with its evidence label, its best explanation and that one's score."""
     check_densities(min_density, max_density)
-    found, _ = find_sae(session, sae)
+    row, _ = find_sae(session, sae)
     listing = FeatureListing(
-        sae=found.id,
+        sae=row.id,
         sort=sort,
         order=order,
         scorer=scorer,

@@ -147,7 +147,7 @@ def _filters(listing: FeatureListing) -> list[ColumnElement[bool]]:
         conditions.append(Feature.index.in_(tagged))
     if listing.text is not None:
         words = func.websearch_to_tsquery("english", listing.text)
-        said = or_(
+        matches = or_(
             Explanation.words.op("@@")(words),
             Explanation.text.icontains(listing.text, autoescape=True),
         )
@@ -156,7 +156,7 @@ def _filters(listing: FeatureListing) -> list[ColumnElement[bool]]:
                 Feature.words.op("@@")(words),
                 Feature.label.icontains(listing.text, autoescape=True),
                 Feature.index.in_(
-                    select(Explanation.feature).where(Explanation.sae_id == listing.sae, said)
+                    select(Explanation.feature).where(Explanation.sae_id == listing.sae, matches)
                 ),
             )
         )

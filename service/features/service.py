@@ -55,23 +55,23 @@ def page_of_features(
 
 def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
     """Everything about one feature; three statements, and one more for a new token table."""
-    found, feature = _require(session, sae, index)
+    row, feature = _require(session, sae, index)
     evidence = FeatureEvidence.from_dict(feature.evidence)
     near = [*evidence.cosine_neighbours, *evidence.coactive_neighbours]
-    described = describe_feature(session, found.sae.id, index, {item.feature for item in near})
+    described = describe_feature(session, row.sae.id, index, {item.feature for item in near})
     examples = unpack_examples(feature.examples)
     return FeaturePage(
         **facts_of(feature),
-        sae=sae_summary(found.sae, found.model),
+        sae=sae_summary(row.sae, row.model),
         heading=described.labels[index].heading,
-        tags=found.tags,
+        tags=row.tags,
         evidence=evidence,
         explanations=_explanations(described.explanations),
         neighbours=Neighbours(
             cosine=_neighbours(evidence.cosine_neighbours, described.labels),
             coactive=_neighbours(evidence.coactive_neighbours, described.labels),
         ),
-        examples=_views(session, tables, found.sae, found.model, examples),
+        examples=_views(session, tables, row.sae, row.model, examples),
     )
 
 
@@ -85,33 +85,31 @@ def example_page(
     limit: int,
 ) -> ExamplePage:
     """A feature's examples, all or those of one group, in stored order."""
-    found, feature = _require(session, sae, index)
+    row, feature = _require(session, sae, index)
     examples = unpack_examples(feature.examples)
     groups = count_groups(examples)
     if group is not None and group not in groups:
         known = ", ".join(groups) or "none: the feature never fired"
         raise InvalidRequest([("group", f"this feature has no group '{group}'; it has {known}")])
-    wanted = [item for item in examples if group in (None, group_name(item))]
+    chosen = [item for item in examples if group in (None, group_name(item))]
     page = paged(
-        ("examples", str(found.sae.id), index, group),
+        ("examples", str(row.sae.id), index, group),
         _BY_PLACE,
         cursor,
         limit,
-        lambda start, most: list(enumerate(wanted, 1))[start or 0 :][:most],
-        lambda rows: _views(
-            session, tables, found.sae, found.model, [example for _, example in rows]
-        ),
+        lambda start, most: list(enumerate(chosen, 1))[start or 0 :][:most],
+        lambda rows: _views(session, tables, row.sae, row.model, [example for _, example in rows]),
     )
     return ExamplePage(**dict(page), groups=groups)
 
 
 def _require(session: Session, sae: str, index: int) -> tuple[FoundFeature, Feature]:
-    found = find_feature(session, sae, index)
-    if found is None:
+    row = find_feature(session, sae, index)
+    if row is None:
         raise no_such_sae(sae)
-    if found.feature is None:
-        raise no_such_feature(found.sae, index)
-    return found, found.feature
+    if row.feature is None:
+        raise no_such_feature(row.sae, index)
+    return row, row.feature
 
 
 def no_such_feature(sae: Sae, index: int) -> NotFound:

@@ -76,10 +76,10 @@ def _contrast(context: AppContext, request: ContrastRequest) -> ContrastResponse
         reranked=request.rerank is not None and reason is None,
         reason=reason,
     )
-    shown = [*response.positive, *response.negative]
+    listed = [*response.positive, *response.negative]
     with transaction(context.engine) as session:
-        labels = labels_of(session, sae.id, sorted({each.index for each in shown}))
-    for each in shown:
+        labels = labels_of(session, sae.id, sorted({each.index for each in listed}))
+    for each in listed:
         each.label = labels.get(each.index)
     return response
 

@@ -78,7 +78,7 @@ def _label_similarities(
     context: AppContext, labels: dict[int, str], embedding: Sequence[float]
 ) -> dict[int, float]:
     features = [feature for feature, label in labels.items() if label]
-    found: dict[int, float] = {}
+    similarities: dict[int, float] = {}
     for start in range(0, len(features), _BATCH):
         part = features[start : start + _BATCH]
         for feature, vector in zip(
@@ -87,5 +87,5 @@ def _label_similarities(
             cosine = sum(a * b for a, b in zip(vector, embedding, strict=False))
             if len(vector) != len(embedding) or not math.isfinite(cosine):
                 raise InferenceAway("The inference server's embeddings are not what was agreed.")
-            found[feature] = cosine
-    return found
+            similarities[feature] = cosine
+    return similarities

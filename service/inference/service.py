@@ -61,8 +61,10 @@ def host_spec(model: Model) -> ModelSpec:
 
 def sae_place(sae: Sae) -> SaePlace:
     """An SAE as the inference server takes it."""
-    kept = {name: sae.provenance[name] for name in ("weights", "model") if name in sae.provenance}
-    return SaePlace(id=str(sae.id), path=sae.path, site=sae.site, recorded=kept or None)
+    recorded = {
+        name: sae.provenance[name] for name in ("weights", "model") if name in sae.provenance
+    }
+    return SaePlace(id=str(sae.id), path=sae.path, site=sae.site, recorded=recorded or None)
 
 
 def sae_call(sae: Sae, features: FeatureIndices | None) -> SaeCall:
@@ -73,19 +75,19 @@ def sae_call(sae: Sae, features: FeatureIndices | None) -> SaeCall:
 def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[FoundSae]:
     """Those chosen; 404 for one that is not there, 422 for features that it does not have and for
     SAEs of different host models."""
-    found = [find_sae(session, each.sae) for each in choices]
+    rows = [find_sae(session, each.sae) for each in choices]
     faults = []
-    for number, ((sae, model), choice) in enumerate(zip(found, choices, strict=True)):
+    for number, ((sae, model), choice) in enumerate(zip(rows, choices, strict=True)):
         where = f"saes.{number}." if several else ""
         if any(index >= sae.d_sae for index in choice.features or []):
             fault = f"'{sae.name}' has features 0 to {sae.d_sae - 1}"
             faults.append((f"{where}features", fault))
-        if model.id != found[0][1].id:
-            first = found[0][1].name
+        if model.id != rows[0][1].id:
+            first = rows[0][1].name
             faults.append((f"{where}sae", f"its host model is '{model.name}', not '{first}'"))
     if faults:
         raise InvalidRequest(faults)
-    return found
+    return rows
 
 
 def by_token(answer: ActivationsAnswer) -> list[TokenActivations]:

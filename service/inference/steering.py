@@ -65,13 +65,13 @@ async def steer(context: ContextDep, key: KeyId, request: SteerRequest) -> Respo
     """Runs on the warm inference server, which serves several requests turn by turn."""
     if not request.stream:
         return await answered(context, key, partial(_written, context, request))
-    async with AsyncExitStack() as held:
-        await held.enter_async_context(context.lanes.inference.hold(key))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(context.lanes.inference.hold(key))
         places = context.lanes.inference
         begun = await places.run(partial(_begin, context, request))
-        held.push_async_callback(places.run, begun.events.close)
+        stack.push_async_callback(places.run, begun.events.close)
         stream = _event_stream(begun, each_in(places, begun.events))
-        return HeldStream(stream, "text/event-stream", held.pop_all())
+        return HeldStream(stream, "text/event-stream", stack.pop_all())
 
 
 @dataclass(frozen=True)
@@ -116,25 +116,25 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
 
 
 def _pushed(
-    session: Session, sae_id: uuid.UUID, d_sae: int, asked: list[SteeredFeature]
+    session: Session, sae_id: uuid.UUID, d_sae: int, features: list[SteeredFeature]
 ) -> list[PushedFeature]:
     """The features with strengths as activations; 422 for those that are not there."""
-    indices = sorted({each.index for each in asked})
+    indices = sorted({each.index for each in features})
     largest = max_activations(session, sae_id, indices)
     labels = labels_of(session, sae_id, indices)
     faults, pushed = [], []
-    for number, each in enumerate(asked):
+    for number, each in enumerate(features):
         strength = each.strength
         if each.index >= d_sae:
             faults.append((f"features.{number}.index", f"the SAE has features 0 to {d_sae - 1}"))
         elif each.mode == "ablate":
             strength = 0.0
         elif each.unit == "max":
-            found = largest.get(each.index)
-            if not found:
+            activation = largest.get(each.index)
+            if not activation:
                 why = "it has no maximum, as it is not indexed or never fires: use unit activation"
                 faults.append((f"features.{number}.unit", why))
-            strength *= found or 0.0
+            strength *= activation or 0.0
         pushed.append(
             PushedFeature(
                 index=each.index,
@@ -157,8 +157,8 @@ def _collected(
     rows: dict[str, list[WrittenToken]] = {"steered": [], "plain": []}
     for event in events:
         if isinstance(event, TokenEvent):
-            kept = event.model_dump(include=set(WrittenToken.model_fields))
-            rows[event.row].append(WrittenToken(**kept))
+            fields = event.model_dump(include=set(WrittenToken.model_fields))
+            rows[event.row].append(WrittenToken(**fields))
         elif isinstance(event, EndEvent):
             plain = None if event.plain is None else _text(rows["plain"], event.plain)
             return SteerResponse(

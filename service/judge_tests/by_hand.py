@@ -34,8 +34,8 @@ def kept_tests(settings: Settings, keys: Mapping[Role, str]) -> dict[Role, RoleT
 
 def keep(settings: Settings, judge: Judge, tests: Mapping[Role, RoleTest]) -> bool:
     """Whether there was a database to keep them in."""
-    asked = judge.provenance()
-    endpoint = endpoint_of(asked["address"], asked["model"])
+    provenance = judge.provenance()
+    endpoint = endpoint_of(provenance["address"], provenance["model"])
     try:
         with _engine(settings) as engine, transaction(engine) as session:
             for role, test in tests.items():
@@ -44,7 +44,7 @@ def keep(settings: Settings, judge: Judge, tests: Mapping[Role, RoleTest]) -> bo
                     key_of_test(judge, role),
                     test,
                     endpoint,
-                    asked["model"],
+                    provenance["model"],
                     prompt_of(role),
                 )
     except (MonosemyError, SQLAlchemyError):

@@ -52,12 +52,12 @@ def tests_of(
 ) -> Sequence[JudgeTest]:
     """The newest first, at most ``MOST_ROWS``."""
     query = select(JudgeTest).order_by(JudgeTest.created_at.desc(), JudgeTest.key)
-    given = {JudgeTest.endpoint: endpoint, JudgeTest.model: model, JudgeTest.role: role}
-    conditions = [column == value for column, value in given.items() if value is not None]
+    filters = {JudgeTest.endpoint: endpoint, JudgeTest.model: model, JudgeTest.role: role}
+    conditions = [column == value for column, value in filters.items() if value is not None]
     return session.scalars(query.where(*conditions).limit(MOST_ROWS)).all()
 
 
 def forget_test(session: Session, key: str) -> bool:
     """Whether there was one: its judge is tested anew by the next run."""
-    gone = session.execute(delete(JudgeTest).where(JudgeTest.key == key))
-    return bool(gone.rowcount)  # type: ignore[attr-defined]
+    deleted = session.execute(delete(JudgeTest).where(JudgeTest.key == key))
+    return bool(deleted.rowcount)  # type: ignore[attr-defined]

@@ -55,9 +55,9 @@ def revoke(
     session: SessionDep, key: Annotated[uuid.UUID, Path(description="Id of the key.")]
 ) -> Response:
     """At once, and for good; again changes nothing."""
-    found = repository.get(session, key)
-    if found is None:
+    row = repository.get(session, key)
+    if row is None:
         raise NotFound("API key", key, "GET /api/v1/keys lists those there are.")
-    if found.revoked_at is None:
-        repository.revoke(session, found)
+    if row.revoked_at is None:
+        repository.revoke(session, row)
     return Response(status_code=204)

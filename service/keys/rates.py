@@ -77,10 +77,10 @@ class KeyRates:
             self._away_until = time.monotonic() + _AWAY
             logger.warning("requests are not counted: %s", type(error).__name__)
             return Allowance(True)
-        passed, told = counted
+        passed, value = counted
         if passed:
-            return Allowance(True, left=int(float(told)))
-        return Allowance(False, wait=float(told))
+            return Allowance(True, left=int(float(value)))
+        return Allowance(False, wait=float(value))
 
     def close(self) -> None:
         if self._redis is not None:

@@ -96,14 +96,14 @@ def revoke_key(session: Session, prefix_or_name: str) -> ApiKey:
 
     Raises ``KeyProblem`` when there is none, or several.
     """
-    found = repository.matching(session, prefix_or_name)
-    if len(found) != 1:
+    matches = repository.matching(session, prefix_or_name)
+    if len(matches) != 1:
         raise KeyProblem(
-            f"{len(found) or 'No'} keys in use match '{prefix_or_name}'.",
+            f"{len(matches) or 'No'} keys in use match '{prefix_or_name}'.",
             "Name one by its prefix or id, as 'monosemy keys list' shows them.",
         )
-    repository.revoke(session, found[0])
-    return found[0]
+    repository.revoke(session, matches[0])
+    return matches[0]
 
 
 def recognise(session: Session, key: str, secret: SecretStr | str | None) -> ApiKey | None:

@@ -76,15 +76,15 @@ class Order(Generic[Row, Key]):
             return None
         try:
             padded = cursor + "=" * (-len(cursor) % 4)
-            mark, *held = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            mark, *values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         except (binascii.Error, ValueError, TypeError):
             raise NoCursor from None
-        if tuple(map(type, held)) != self.types:
+        if tuple(map(type, values)) != self.types:
             raise NoCursor
         if mark != fingerprint(listing):
             raise NoCursor("this cursor belongs to a listing with another sort, order or filter")
         try:
-            return self.read(*held)
+            return self.read(*values)
         except (ValueError, OverflowError):
             raise NoCursor from None
 
@@ -132,10 +132,10 @@ def paged(
     may be; ``show`` makes the items of the page's rows.  Raises ``NoCursor``.
     """
     rows = read(order.decode(listing, cursor), limit + 1)
-    shown = rows[:limit]
+    page_rows = rows[:limit]
     return Page(
-        items=show(shown),
-        next_cursor=order.encode(listing, shown[-1]) if len(rows) > limit else None,
+        items=show(page_rows),
+        next_cursor=order.encode(listing, page_rows[-1]) if len(rows) > limit else None,
     )
 
 

@@ -37,9 +37,9 @@ _MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 )
 def make(session: SessionDep, caller: CallerDep, response: Response, body: NewList) -> ListSummary:
     """Empty, owned by whoever asks."""
-    made = service.make_list(session, body, caller)
-    response.headers["Location"] = f"/api/v1/lists/{made.id}"
-    return made
+    summary = service.make_list(session, body, caller)
+    response.headers["Location"] = f"/api/v1/lists/{summary.id}"
+    return summary
 
 
 @router.get("", summary="List lists", dependencies=[CanRead], responses=documented(404, 422))
@@ -127,9 +127,9 @@ def export(
 ) -> StreamingResponse:
     """Every entry in its order, streamed."""
     with transaction(context.engine) as session:
-        found = service.require_list(session, reference)
+        row = service.require_list(session, reference)
     return StreamingResponse(
-        service.export(context.engine, found.id, form),
+        service.export(context.engine, row.id, form),
         media_type=_MEDIA[form],
-        headers={"Content-Disposition": f'attachment; filename="list-{found.id}.{form}"'},
+        headers={"Content-Disposition": f'attachment; filename="list-{row.id}.{form}"'},
     )

@@ -18,8 +18,8 @@ def add_entries(
     session: SessionDep, caller: CallerDep, reference: ListReference, body: NewEntries
 ) -> EntriesChanged:
     """At its end; sent again, nothing is there twice. All of them or, on any fault, none."""
-    found = service.lock_list(session, reference, caller)
-    return service.add_entries(session, found, body.entries)
+    row = service.lock_list(session, reference, caller)
+    return service.add_entries(session, row, body.entries)
 
 
 @router.post("/remove", summary="Take features out of a list", responses=documented(404, 422))
@@ -27,8 +27,8 @@ def remove_entries(
     session: SessionDep, caller: CallerDep, reference: ListReference, body: Removal
 ) -> EntriesChanged:
     """Those that are not in it are passed over."""
-    found = service.lock_list(session, reference, caller)
-    return service.remove_entries(session, found, body.entries)
+    row = service.lock_list(session, reference, caller)
+    return service.remove_entries(session, row, body.entries)
 
 
 @router.post("/move", summary="Move entries of a list", responses=documented(404, 422))
@@ -36,5 +36,5 @@ def move_entries(
     session: SessionDep, caller: CallerDep, reference: ListReference, body: Move
 ) -> EntriesChanged:
     """Puts them together, in the order given, behind the first `to` of the other entries."""
-    found = service.lock_list(session, reference, caller)
-    return service.move_entries(session, found, body.entries, body.to)
+    row = service.lock_list(session, reference, caller)
+    return service.move_entries(session, row, body.entries, body.to)

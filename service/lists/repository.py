@@ -56,13 +56,13 @@ _MOVE = text(
 
 def add_list(session: Session, name: str, description: str, owner: str) -> FeatureList | None:
     """None when the name is taken."""
-    made = session.scalar(
+    list_id = session.scalar(
         insert(FeatureList)
         .values(id=uuid.uuid4(), name=name, description=description, owner=owner)
         .on_conflict_do_nothing(constraint="uq_feature_lists_name")
         .returning(FeatureList.id)
     )
-    return None if made is None else session.get_one(FeatureList, made)
+    return None if list_id is None else session.get_one(FeatureList, list_id)
 
 
 def find_list(session: Session, reference: str, lock: bool = False) -> FeatureList | None:
@@ -107,15 +107,15 @@ def sizes(session: Session, lists: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     return dict(session.execute(query).tuples().all())
 
 
-def set_columns(session: Session, found: FeatureList, **values: Any) -> None:
+def set_columns(session: Session, row: FeatureList, **values: Any) -> None:
     """With the next revision; ``IntegrityError`` when the name is taken."""
     session.execute(
         update(FeatureList)
-        .where(FeatureList.id == found.id)
+        .where(FeatureList.id == row.id)
         .values(**values, revision=FeatureList.revision + 1, changed_at=func.now())
         .execution_options(synchronize_session=False)
     )
-    session.refresh(found)
+    session.refresh(row)
 
 
 def resolve_saes(session: Session, references: set[str]) -> dict[str, tuple[uuid.UUID, int]]:
@@ -134,15 +134,15 @@ def resolve_saes(session: Session, references: set[str]) -> dict[str, tuple[uuid
         .with_for_update(read=True, key_share=True)
     )
     rows = session.execute(query).tuples().all()
-    found: dict[str, tuple[uuid.UUID, int]] = {}
+    resolved: dict[str, tuple[uuid.UUID, int]] = {}
     # Of a name in another spelling, the very name, and an id, the later goes first.
     for sae_id, name, d_sae in rows:
-        found |= dict.fromkeys(names.get(name, ()), (sae_id, d_sae))
+        resolved |= dict.fromkeys(names.get(name, ()), (sae_id, d_sae))
     for sae_id, name, d_sae in rows:
-        found |= {name: (sae_id, d_sae)} if name in references else {}
+        resolved |= {name: (sae_id, d_sae)} if name in references else {}
     for sae_id, _, d_sae in rows:
-        found |= dict.fromkeys(ids.get(sae_id, ()), (sae_id, d_sae))
-    return found
+        resolved |= dict.fromkeys(ids.get(sae_id, ()), (sae_id, d_sae))
+    return resolved
 
 
 def add_entries(session: Session, list_id: uuid.UUID, entries: dict[Place, str | None]) -> int:
@@ -236,7 +236,7 @@ def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: i
     page = query.subquery("page")
     explanation, _, best = best_of(page.c.sae_id, page.c.feature)
     leading = leading_of(page.c.sae_id, page.c.feature)
-    shown = (
+    page_query = (
         select(
             page,
             Sae.name.label("sae"),
@@ -253,4 +253,4 @@ def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: i
         .outerjoin(leading, true())
         .order_by(page.c.position)
     )
-    return list(session.execute(shown))
+    return list(session.execute(page_query))

@@ -41,33 +41,33 @@ _COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation
 
 def require_list(session: Session, reference: str) -> FeatureList:
     """404 if there is none of this id or name."""
-    found = repository.find_list(session, reference)
-    if found is None:
+    row = repository.find_list(session, reference)
+    if row is None:
         raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
-    return found
+    return row
 
 
 def lock_list(session: Session, reference: str, caller: Caller) -> FeatureList:
     """The list, for this caller to change; 403 if it belongs to somebody else."""
-    found = repository.find_list(session, reference, lock=True)
-    if found is None:
+    row = repository.find_list(session, reference, lock=True)
+    if row is None:
         raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
-    check_owner(caller, found.owner, f"the list '{found.name}'")
-    return found
+    check_owner(caller, row.owner, f"the list '{row.name}'")
+    return row
 
 
 def make_list(session: Session, body: NewList, caller: Caller) -> ListSummary:
-    made = repository.add_list(session, body.name, body.description, caller.name)
-    if made is None:
+    row = repository.add_list(session, body.name, body.description, caller.name)
+    if row is None:
         raise _name_taken(body.name)
-    return summaries(session, [made])[0]
+    return summaries(session, [row])[0]
 
 
-def change_list(session: Session, found: FeatureList, body: ListChange) -> ListSummary:
+def change_list(session: Session, row: FeatureList, body: ListChange) -> ListSummary:
     """409 when the name is taken, or the list has changed since ``body.revision``."""
-    if body.revision is not None and body.revision != found.revision:
+    if body.revision is not None and body.revision != row.revision:
         raise Conflict(
-            f"It has revision {found.revision} now, not {body.revision}; read it again.",
+            f"It has revision {row.revision} now, not {body.revision}; read it again.",
             code="revision-conflict",
             title="The list has changed meanwhile",
         )
@@ -75,10 +75,10 @@ def change_list(session: Session, found: FeatureList, body: ListChange) -> ListS
     if values:
         try:
             with session.begin_nested():
-                repository.set_columns(session, found, **values)
+                repository.set_columns(session, row, **values)
         except IntegrityError:
             raise _name_taken(str(body.name)) from None
-    return summaries(session, [found])[0]
+    return summaries(session, [row])[0]
 
 
 def _name_taken(name: str) -> Conflict:
@@ -109,63 +109,61 @@ def _entry(row: Row[Any]) -> EntryView:
     return EntryView.model_validate({**row._mapping, "heading": heading})
 
 
-def list_page(session: Session, found: FeatureList, cursor: str | None, limit: int) -> ListDetail:
+def list_page(session: Session, row: FeatureList, cursor: str | None, limit: int) -> ListDetail:
     """The list with one page of its entries."""
     entries = paged(
-        ("entries", str(found.id)),
+        ("entries", str(row.id)),
         _BY_POSITION,
         cursor,
         limit,
-        partial(repository.entries_of, session, found.id),
+        partial(repository.entries_of, session, row.id),
         each(_entry),
     )
-    return ListDetail(**dict(summaries(session, [found])[0]), entries=entries)
+    return ListDetail(**dict(summaries(session, [row])[0]), entries=entries)
 
 
-def add_entries(
-    session: Session, found: FeatureList, entries: Sequence[NewEntry]
-) -> EntriesChanged:
+def add_entries(session: Session, row: FeatureList, entries: Sequence[NewEntry]) -> EntriesChanged:
     """422 for an SAE or a feature that does not exist, and for a list that would grow too long."""
     notes: dict[repository.Place, str | None] = {}
     for place, entry in zip(_places(session, entries, strict=True), entries, strict=True):
         if place is not None:
             notes[place] = notes.get(place) if entry.note is None else entry.note
-    added = repository.add_entries(session, found.id, notes)
+    added = repository.add_entries(session, row.id, notes)
     noted = any(note is not None for note in notes.values())
-    done = _changed(session, found, added, touched=bool(added) or noted)
-    if done.size > MOST_OF_A_LIST:
+    change = _changed(session, row, added, touched=bool(added) or noted)
+    if change.size > MOST_OF_A_LIST:
         raise InvalidRequest([("entries", f"a list holds at most {MOST_OF_A_LIST} features")])
-    return done
+    return change
 
 
 def remove_entries(
-    session: Session, found: FeatureList, entries: Sequence[FeatureReference]
+    session: Session, row: FeatureList, entries: Sequence[FeatureReference]
 ) -> EntriesChanged:
     """What is not in the list, or nowhere at all, is passed over."""
     places = [place for place in _places(session, entries, strict=False) if place is not None]
-    removed = repository.remove_entries(session, found.id, places) if places else 0
-    return _changed(session, found, removed, touched=removed > 0)
+    removed = repository.remove_entries(session, row.id, places) if places else 0
+    return _changed(session, row, removed, touched=removed > 0)
 
 
 def move_entries(
-    session: Session, found: FeatureList, entries: Sequence[FeatureReference], to: int
+    session: Session, row: FeatureList, entries: Sequence[FeatureReference], to: int
 ) -> EntriesChanged:
     """422 for entries that are not in the list or are named twice."""
     places = [place for place in _places(session, entries, strict=True) if place is not None]
     if len(set(places)) < len(places):
         raise InvalidRequest([("entries", "an entry is named twice")])
-    missing = len(places) - repository.count_present(session, found.id, places)
+    missing = len(places) - repository.count_present(session, row.id, places)
     if missing:
         raise InvalidRequest([("entries", f"{missing} of these are not in the list")])
-    repository.move_entries(session, found.id, places, to)
-    return _changed(session, found, len(places), touched=True)
+    repository.move_entries(session, row.id, places, to)
+    return _changed(session, row, len(places), touched=True)
 
 
-def _changed(session: Session, found: FeatureList, number: int, touched: bool) -> EntriesChanged:
+def _changed(session: Session, row: FeatureList, number: int, touched: bool) -> EntriesChanged:
     if touched:
-        repository.set_columns(session, found)
-    size = repository.sizes(session, [found.id]).get(found.id, 0)
-    return EntriesChanged(changed=number, size=size, revision=found.revision)
+        repository.set_columns(session, row)
+    size = repository.sizes(session, [row.id]).get(row.id, 0)
+    return EntriesChanged(changed=number, size=size, revision=row.revision)
 
 
 def _places(

@@ -28,10 +28,10 @@ def find_model(session: Session, reference: str) -> Model:
     named = Model.name == reference
     with suppress(ValueError):
         named = or_(Model.id == uuid.UUID(reference), named)
-    found = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
-    if found is None:
+    model = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
+    if model is None:
         raise NotFound("model", reference, "GET /api/v1/models lists those there are.")
-    return found
+    return model
 
 
 def token_bytes(session: Session, model_id: uuid.UUID) -> bytes:

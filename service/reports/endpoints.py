@@ -60,6 +60,6 @@ async def page(context: ContextDep, sae: SaeReference, reference: Reference = No
 
 def _report(context: AppContext, sae: str, reference: str | None) -> dict[str, Any]:
     with transaction(context.engine) as session:
-        found, _ = find_sae(session, sae)
+        row, _ = find_sae(session, sae)
         other = find_sae(session, reference)[0] if reference is not None else None
-        return sae_report(session, found, other, context.settings)
+        return sae_report(session, row, other, context.settings)

@@ -57,11 +57,11 @@ def report_rows(
         .order_by(Explanation.feature, Score.scorer, Score.created_at.desc(), Score.id)
     )
     scores: dict[int, dict[str, Scored]] = {}
-    said: dict[int, tuple[str, Any]] = {}
+    explanations: dict[int, tuple[str, Any]] = {}
     for row in session.execute(query):
         values = row._mapping
-        said[row.feature] = (row.text, row.embedding)
+        explanations[row.feature] = (row.text, row.embedding)
         columns = {name: values[name] for name in (*_COLUMNS, "details")}
         scores.setdefault(row.feature, {})[row.scorer] = scored(columns)
-    table = [FeatureScores(each, said[each][0], scores[each]) for each in sorted(scores)]
-    return table, [said[each.feature][1] for each in table]
+    table = [FeatureScores(each, explanations[each][0], scores[each]) for each in sorted(scores)]
+    return table, [explanations[each.feature][1] for each in table]

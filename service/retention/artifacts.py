@@ -60,10 +60,10 @@ def entries(root: Path, kind: Kind) -> Iterator[Found]:
         yield Found(kind, (kind, name))
 
 
-def within(root: Path, found: Found) -> Iterator[Found]:
-    """What lies directly in ``found``, each as a thing of its own; links are left out."""
-    for name in _names(root.joinpath(*found.parts)):
-        yield Found(found.kind, (*found.parts, name))
+def within(root: Path, entry: Found) -> Iterator[Found]:
+    """What lies directly in ``entry``, each as a thing of its own; links are left out."""
+    for name in _names(root.joinpath(*entry.parts)):
+        yield Found(entry.kind, (*entry.parts, name))
 
 
 def _names(folder: Path) -> list[str]:
@@ -76,18 +76,18 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def extent(root: Path, found: Found) -> Extent:
-    """Of ``found`` with all that is below it.  Raises ``OSError`` where it cannot be read, or is
+def extent(root: Path, entry: Found) -> Extent:
+    """Of ``entry`` with all that is below it.  Raises ``OSError`` where it cannot be read, or is
     gone."""
-    return _extent(root.joinpath(*found.parts))
+    return _extent(root.joinpath(*entry.parts))
 
 
 def _extent(path: Path) -> Extent:
-    told = path.lstat()
-    size, written, read = told.st_blocks * 512, told.st_mtime, told.st_mtime
-    if stat.S_ISREG(told.st_mode):
-        read = max(read, told.st_atime)
-    if stat.S_ISDIR(told.st_mode):
+    status = path.lstat()
+    size, written, read = status.st_blocks * 512, status.st_mtime, status.st_mtime
+    if stat.S_ISREG(status.st_mode):
+        read = max(read, status.st_atime)
+    if stat.S_ISDIR(status.st_mode):
         with os.scandir(path) as listing:
             below = [Path(entry.path) for entry in listing]
         for each in below:

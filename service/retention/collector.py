@@ -93,8 +93,8 @@ def collect(engine: Engine, root: Path, rules: Rules, delete: bool = False) -> C
     with transaction(engine) as session:
         judge = _Judge(session, root, rules)
         done.unfinished = judge.references.unfinished
-        for found in _candidates(root, judge):
-            _look(judge, found, done)
+        for entry in _candidates(root, judge):
+            _look(judge, entry, done)
     if delete:
         done.garbage = _remove(engine, root, rules, done.garbage, done.failed)
         done.failed += trash.empty(root)
@@ -116,45 +116,45 @@ class _Judge:
         foreign = [each.name for each in entries(root, Kind.INDEXES) if index_of(each.name) is None]
         self.kept_texts = frozenset(name.rpartition("-")[2] for name in foreign)
 
-    def __call__(self, found: Found) -> Verdict:
-        return verdict(found, self.references, self.ended, self.rules, self.kept_texts)
+    def __call__(self, entry: Found) -> Verdict:
+        return verdict(entry, self.references, self.ended, self.rules, self.kept_texts)
 
-    def may_go(self, found: Found, size: Extent) -> bool:
+    def may_go(self, entry: Found, size: Extent) -> bool:
         """Garbage, and old enough."""
         if not ripe(self.rules, size, self.now):
             return False
-        forgotten = forgotten_cache(found, self.references, self.rules, size, self.now)
-        return forgotten or self(found) == "garbage"
+        forgotten = forgotten_cache(entry, self.references, self.rules, size, self.now)
+        return forgotten or self(entry) == "garbage"
 
 
 def _candidates(root: Path, judge: _Judge) -> Iterator[Found]:
     for kind in KINDS:
-        for found in entries(root, kind):
-            yield found
-            if kind == "runs" and found.name in judge.ended:
-                yield from within(root, found)
+        for entry in entries(root, kind):
+            yield entry
+            if kind == "runs" and entry.name in judge.ended:
+                yield from within(root, entry)
 
 
-def _look(judge: _Judge, found: Found, done: Collection) -> None:
-    said = judge(found)
-    caches = judge.rules.activations is not None and found.kind == "activations"
-    if said != "garbage" and not caches:
-        done.kept[said] = done.kept.get(said, 0) + 1
+def _look(judge: _Judge, entry: Found, done: Collection) -> None:
+    decision = judge(entry)
+    caches = judge.rules.activations is not None and entry.kind == "activations"
+    if decision != "garbage" and not caches:
+        done.kept[decision] = done.kept.get(decision, 0) + 1
         return
     try:
-        size = extent(judge.root, found)
+        size = extent(judge.root, entry)
     except FileNotFoundError:
         return
     except OSError as error:
-        done.failed.append(f"{found.path}: {error.strerror}")
+        done.failed.append(f"{entry.path}: {error.strerror}")
         return
-    if judge.may_go(found, size):
-        kind = TEMPORARY if found.temporary else found.kind
-        done.garbage.append(Garbage(kind, found, size))
-    elif said == "garbage":
+    if judge.may_go(entry, size):
+        kind = TEMPORARY if entry.temporary else entry.kind
+        done.garbage.append(Garbage(kind, entry, size))
+    elif decision == "garbage":
         done.young += 1
     else:
-        done.kept[said] = done.kept.get(said, 0) + 1
+        done.kept[decision] = done.kept.get(decision, 0) + 1
 
 
 def _remove(

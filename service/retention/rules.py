@@ -45,7 +45,7 @@ def ripe(rules: Rules, size: Extent, now: float) -> bool:
 
 
 def verdict(
-    found: Found,
+    entry: Found,
     references: References,
     ended: Mapping[str, tuple[str, float]],
     rules: Rules,
@@ -53,22 +53,22 @@ def verdict(
 ) -> Verdict:
     """On anything but its age; ``ended`` as ``ended_runs`` gives it, ``kept_texts`` are those of
     indexes that no worker here made."""
-    if references.holds(found.path) or references.named_by_a_run(found.name):
+    if references.holds(entry.path) or references.named_by_a_run(entry.name):
         return "live"
-    if found.temporary:
+    if entry.temporary:
         return "garbage"
-    if found.kind == "saes":
-        if not is_run_id(found.name):
+    if entry.kind == "saes":
+        if not is_run_id(entry.name):
             return "unknown"
-        if references.unread and found.name not in references.saes:
+        if references.unread and entry.name not in references.saes:
             return "held"
-        return _unless(found.name in references.saes)
-    if found.kind == "indexes":
-        return _index(found, references)
-    if found.kind == "runs":
-        return _of_run(found, ended, rules)
-    if found.kind in ("text", "activations"):
-        text_id = text_of(found.name)
+        return _unless(entry.name in references.saes)
+    if entry.kind == "indexes":
+        return _index(entry, references)
+    if entry.kind == "runs":
+        return _of_run(entry, ended, rules)
+    if entry.kind in ("text", "activations"):
+        text_id = text_of(entry.name)
         if text_id is None:
             return "unknown"
         if text_id in references.texts or text_id in kept_texts:
@@ -78,12 +78,12 @@ def verdict(
 
 
 def forgotten_cache(
-    found: Found, references: References, rules: Rules, size: Extent, now: float
+    entry: Found, references: References, rules: Rules, size: Extent, now: float
 ) -> bool:
     """Whether it is an activation cache that nobody has read for long; it can be had again."""
     return (
-        found.kind == "activations"
-        and text_of(found.name) is not None
+        entry.kind == "activations"
+        and text_of(entry.name) is not None
         and rules.activations is not None
         and now - size.read > rules.activations
         and not references.unfinished
@@ -94,21 +94,21 @@ def _unless(live: bool) -> Verdict:
     return "live" if live else "garbage"
 
 
-def _index(found: Found, references: References) -> Verdict:
-    known = index_of(found.name)
+def _index(entry: Found, references: References) -> Verdict:
+    known = index_of(entry.name)
     if known is None:
         return "unknown"
     # Of an SAE that is there a run may still read the index before the current one.
     return "held" if known[0] in references.saes and references.unfinished else "garbage"
 
 
-def _of_run(found: Found, ended: Mapping[str, tuple[str, float]], rules: Rules) -> Verdict:
+def _of_run(entry: Found, ended: Mapping[str, tuple[str, float]], rules: Rules) -> Verdict:
     """A run's folder, or something in it: the curves (.jsonl) stay as long as the run's row."""
-    if not is_run_id(found.name):
+    if not is_run_id(entry.name):
         return "unknown"
-    if found.name not in ended:
+    if entry.name not in ended:
         return "garbage"
-    state, age = ended[found.name]
-    if len(found.parts) == 2 or found.parts[-1].endswith(".jsonl") or age < 0:
+    state, age = ended[entry.name]
+    if len(entry.parts) == 2 or entry.parts[-1].endswith(".jsonl") or age < 0:
         return "live"
     return _unless(state != "succeeded" and age < rules.checkpoints)

@@ -47,9 +47,9 @@ def _states(session: Session, run: Run) -> list[dict[str, Any]]:
         .where(RunEvent.run_id == run.id, RunEvent.type == "state")
         .order_by(RunEvent.id)
     )
-    found: list[dict[str, Any]] = []
+    states: list[dict[str, Any]] = []
     for data in session.scalars(query):
         if data.get("retried"):
-            found.clear()
-        found.append(data)
-    return found
+            states.clear()
+        states.append(data)
+    return states

@@ -93,14 +93,14 @@ def list_all(
     cursor: CursorParam = None,
 ) -> Page[RunSummary]:
     """Newest first."""
-    wanted = RunFilter(
+    filters = RunFilter(
         state=state,
         kind=kind,
         parent=parent if isinstance(parent, uuid.UUID) else None,
         top_level=parent == "none",
     )
     listing = ("runs", state, kind, str(parent))
-    read = partial(list_runs, session, wanted)
+    read = partial(list_runs, session, filters)
     return paged(listing, by_time(), cursor, limit, read, each(RunSummary.model_validate))
 
 
@@ -138,24 +138,24 @@ async def follow(
 ) -> Response:
     """Every event of the run and of its steps from the first, or from the one after
     `Last-Event-ID`; ends when the run has."""
-    given = last_event_id if last_event_id is not None else after
+    start = last_event_id if last_event_id is not None else after
     lane = context.lanes.events
-    async with AsyncExitStack() as held:
-        await held.enter_async_context(context.lanes.streams.hold(key))
-        if await lane.run(partial(_nothing_to_follow, context, run_id, given)):
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(context.lanes.streams.hold(key))
+        if await lane.run(partial(_nothing_to_follow, context, run_id, start)):
             # 204 tells a browser's EventSource not to connect again.
             return Response(status_code=204)
-        events = event_stream(context.engine, run_id, given or 0, lane=lane)
-        return HeldStream(events, "text/event-stream", held.pop_all())
+        events = event_stream(context.engine, run_id, start or 0, lane=lane)
+        return HeldStream(events, "text/event-stream", stack.pop_all())
 
 
-def _nothing_to_follow(context: AppContext, run_id: uuid.UUID, given: int | None) -> bool:
-    """Whether the run has ended and nothing came after ``given``; 404 where there is no run."""
+def _nothing_to_follow(context: AppContext, run_id: uuid.UUID, start: int | None) -> bool:
+    """Whether the run has ended and nothing came after ``start``; 404 where there is no run."""
     with transaction(context.engine) as session:
         family_of(session, run_id)
-    if given is None:
+    if start is None:
         return False
-    events, ended = EventFeed(context.engine, run_id, given).poll()
+    events, ended = EventFeed(context.engine, run_id, start).poll()
     return ended and not events
 
 

@@ -43,25 +43,25 @@ def submitted_before(
     who = str(submitter or "")
     session.execute(delete(Submission).where(Submission.created_at < func.now() - KEPT))
     digest = fingerprint(spec.model_dump(mode="json"))
-    made = session.execute(
+    inserted = session.execute(
         insert(Submission)
         .values(submitter=who, key=key, digest=digest)
         .on_conflict_do_nothing(constraint="pk_submissions")
         .returning(Submission.key)
     ).first()
-    if made is not None:
+    if inserted is not None:
         return None
-    found = session.scalars(
+    row = session.scalars(
         select(Submission).where(Submission.submitter == who, Submission.key == key)
     ).one()
-    if found.digest != digest:
+    if row.digest != digest:
         raise Unprocessable(
             "This Idempotency-Key was sent with another body within the last 24 hours.",
             "Send a new key with a new submission.",
             code="idempotency-key-reused",
             title="The key stands for another submission",
         )
-    return found.run_id
+    return row.run_id
 
 
 def remember_run(session: Session, submitter: uuid.UUID | None, key: str, run: uuid.UUID) -> None:

@@ -36,12 +36,12 @@ LOST_LEADERS = 20
 """Of kinds whose features are shared out: a lost leader costs nothing but the time to find another.
 """
 LOST_WORKERS = 10
-"""So many in a row, without getting further, and the run itself is taken to be what kills them."""
+"""After so many losses in a row without progress the run itself counts as their cause."""
 _BACKOFF_SECONDS = (5.0, 30.0, 120.0)
 
 
 class LostLease(Exception):
-    """The worker does not hold the run (any more); it must drop it without a trace."""
+    """The worker does not hold the run (any more); it must drop it and write nothing."""
 
 
 def create_run(
@@ -89,7 +89,7 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
         if run.started_at is None:
             repository.stamp(run, "started_at")
         repository.set_lease(run, owner, lease_seconds)
-        # How far the lost worker had come tells a later loss whether it was in vain.
+        # How far the lost worker had come shows at a later loss whether it made progress.
         told_of = {"takeover": True, "reached": attempts.reached(run)} if takeover else {}
         _move(session, run, "running", attempt=run.attempt, **told_of)
         if run.parent_id is not None:
@@ -103,7 +103,10 @@ def claim_run(session: Session, queue: str, owner: str, lease_seconds: float) ->
 def succeed_run(
     session: Session, run_id: uuid.UUID, owner: str, result: dict[str, Any]
 ) -> set[str]:
-    """Ends a run well, hands its SAE to the runs that wait for it; returns the queues to wake."""
+    """Ends a run as succeeded and gives its SAE to the runs that wait for it.
+
+    Returns the queues to wake.
+    """
     run = _held(session, run_id, owner)
     run.result = storable(result)
     _end(session, run, "succeeded")
@@ -113,7 +116,10 @@ def succeed_run(
 def fail_run(
     session: Session, run_id: uuid.UUID, owner: str, error: str, retryable: bool
 ) -> set[str]:
-    """Ends an attempt badly: queued again after a while if ``retryable`` and attempts are left."""
+    """Ends an attempt as failed.
+
+    The run is queued again after a while if ``retryable`` and attempts are left.
+    """
     run = _held(session, run_id, owner)
     error = storable_text(error)
     failed = attempts.failures(session, run) + 1

@@ -26,19 +26,19 @@ class RunFilter:
 
 def list_runs(
     session: Session,
-    wanted: RunFilter,
+    filters: RunFilter,
     before: TimeKey | None,
     limit: int,
 ) -> Sequence[Run]:
     """Newest first, older than the sort key ``before``."""
     query = select(Run)
-    if wanted.state is not None:
-        query = query.where(Run.state == wanted.state)
-    if wanted.kind is not None:
-        query = query.where(Run.kind == wanted.kind)
-    if wanted.parent is not None:
-        query = query.where(Run.parent_id == wanted.parent)
-    if wanted.top_level:
+    if filters.state is not None:
+        query = query.where(Run.state == filters.state)
+    if filters.kind is not None:
+        query = query.where(Run.kind == filters.kind)
+    if filters.parent is not None:
+        query = query.where(Run.parent_id == filters.parent)
+    if filters.top_level:
         query = query.where(Run.parent_id.is_(None))
     return session.scalars(newest_first(query, Run, before, limit)).all()
 

@@ -34,10 +34,10 @@ def lock_run(session: Session, run_id: uuid.UUID) -> Run | None:
     too: the second update checks the foreign key anew, and waits for the pipeline's row.
     """
     parent = session.scalar(select(Run.parent_id).where(Run.id == run_id))
-    for wanted in (parent, run_id):
-        if wanted is not None:
-            found = session.get(Run, wanted, with_for_update=True, populate_existing=True)
-    return found
+    for identity in (parent, run_id):
+        if identity is not None:
+            run = session.get(Run, identity, with_for_update=True, populate_existing=True)
+    return run
 
 
 def try_lock(session: Session, run_id: uuid.UUID) -> bool:
@@ -91,14 +91,14 @@ def _claimable(session: Session, queue: str, claiming: bool = False) -> Select[A
     if keys_limited:
         ready = and_(ready, ~queues.of_a_full_key())
     # What a dead worker held counts already, and what was being cancelled has only to end.
-    wanted = or_(ready, _lost())
+    condition = or_(ready, _lost())
     if control is not None and control.paused:
-        wanted = and_(_lost(), Run.state == "cancelling")
+        condition = and_(_lost(), Run.state == "cancelling")
     elif control is not None and _full(session, control):
-        wanted = _lost()
+        condition = _lost()
     return (
         select(Run)
-        .where(Run.queue == queue, wanted)
+        .where(Run.queue == queue, condition)
         .order_by(Run.priority.desc(), Run.created_at, Run.position, Run.id)
         .limit(1)
     )
@@ -136,8 +136,8 @@ def renew_lease(session: Session, run_id: uuid.UUID, owner: str, seconds: float)
 
 def is_held(session: Session, run_id: uuid.UUID, owner: str) -> bool:
     """Whether ``owner`` still has the run; if so nobody else gets it until the transaction ends."""
-    held = (Run.id == run_id, Run.lease_owner == owner, Run.state.in_(HELD))
-    return session.scalar(select(Run.id).where(*held).with_for_update()) is not None
+    conditions = (Run.id == run_id, Run.lease_owner == owner, Run.state.in_(HELD))
+    return session.scalar(select(Run.id).where(*conditions).with_for_update()) is not None
 
 
 def postpone(run: Run, seconds: float) -> None:
@@ -170,16 +170,16 @@ def record_stage(session: Session, run_id: uuid.UUID, owner: str, stage: dict[st
     run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
     if run is None or run.lease_owner != owner:
         return False
-    kept = [old for old in run.stages if old.get("stage") != stage["stage"]]
-    run.stages = [*kept, storable(stage)]
+    others = [old for old in run.stages if old.get("stage") != stage["stage"]]
+    run.stages = [*others, storable(stage)]
     add_event(session, run_id, "stage", stage)
     return True
 
 
 def record_log(session: Session, run_id: uuid.UUID, owner: str, data: dict[str, Any]) -> bool:
     """A line worth keeping about a held run."""
-    held = select(Run.id).where(Run.id == run_id, Run.lease_owner == owner)
-    if session.scalar(held) is None:
+    query = select(Run.id).where(Run.id == run_id, Run.lease_owner == owner)
+    if session.scalar(query) is None:
         return False
     add_event(session, run_id, "log", data)
     return True

@@ -103,10 +103,10 @@ def _named(session: Session, field: str, reference: str) -> Sae:
 def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
     logs.run_id.set(str(run_id))
     session.flush()
-    found = get_family(session, run_id)
-    if found is None:
+    rows = get_family(session, run_id)
+    if rows is None:
         raise NotFound("run", run_id)
-    run, children = found
+    run, children = rows
     family = RunFamily(**dict(RunDetail.model_validate(run)))
     family.children = [RunDetail.model_validate(child) for child in children]
     return family

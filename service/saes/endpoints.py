@@ -58,10 +58,10 @@ def list_all(
 @router.get("/{sae}", summary="Show an SAE", responses=documented(404, 422))
 def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
     """Configuration, metrics, provenance, and how many features are indexed, explained, scored."""
-    found, host = find_sae(session, sae)
-    indexed, explained, scored = count_features(session, found.id)
+    row, host = find_sae(session, sae)
+    indexed, explained, scored = count_features(session, row.id)
     counts = FeatureCounts(indexed=indexed, explained=explained, scored=scored)
-    return sae_detail(found, host, counts)
+    return sae_detail(row, host, counts)
 
 
 @router.delete(

@@ -21,9 +21,9 @@ def model_brief(model: Model) -> ModelBrief:
 
 def sae_hooks(sae: Sae) -> HooksView:
     """Rows from before there were hooks have a site, and of a transcoder its target."""
-    told = sae.config.get("hooks")
-    if told is not None:
-        return HooksView.model_validate(told)
+    stored = sae.config.get("hooks")
+    if stored is not None:
+        return HooksView.model_validate(stored)
     target = (sae.config.get("sae") or {}).get("target_site")
     hooks = Hooks.at(sae.site, target).as_dict()
     hooks["reads"][0]["width"] = sae.d_in

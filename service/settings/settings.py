@@ -297,9 +297,9 @@ class _StackFile(PydanticBaseSettingsSource):
         env_settings: PydanticBaseSettingsSource,
     ) -> None:
         super().__init__(settings_cls)
-        given = env_settings()
-        self._home = init_settings().get("home") or given.get("home") or default_home()
-        self._other_judge = bool(given.get("judge_url") or init_settings().get("judge_url"))
+        environment = env_settings()
+        self._home = init_settings().get("home") or environment.get("home") or default_home()
+        self._other_judge = bool(environment.get("judge_url") or init_settings().get("judge_url"))
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError
@@ -317,9 +317,9 @@ class _StackFile(PydanticBaseSettingsSource):
         return {key: value for key, value in data.items() if key in known}
 
 
-def settings_with(**given: Any) -> Settings:
-    """The settings, those of ``given`` that are not None laid over the environment."""
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+def settings_with(**values: Any) -> Settings:
+    """The settings, those of ``values`` that are not None laid over the environment."""
+    return Settings(**{name: value for name, value in values.items() if value is not None})
 
 
 @lru_cache

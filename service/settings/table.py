@@ -12,11 +12,11 @@ def settings_table() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.default
-        shown = "" if default is None else f"`{default}`"
+        default_text = "" if default is None else f"`{default}`"
         if name == "home":
-            shown = "`~/.monosemy`"
+            default_text = "`~/.monosemy`"
         meaning = " ".join((field.description or "").split())
-        rows.append(f"| `MONOSEMY_{name.upper()}` | {shown} | {meaning} |")
+        rows.append(f"| `MONOSEMY_{name.upper()}` | {default_text} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

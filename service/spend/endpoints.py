@@ -34,8 +34,8 @@ def show(
     """Every HTTP request to a judge has its row in the ledger, written before it is sent."""
     named = None
     if sae is not None:
-        found, _ = find_sae(session, sae)
-        named = (found.id, found.name)
+        sae_row, _ = find_sae(session, sae)
+        named = (sae_row.id, sae_row.name)
     rows, total = repository.spend(session, by, run, named, since)
     return SpendTable(
         by=by,

@@ -44,8 +44,8 @@ def spend(
         conditions.append(Run.spec["sae"].astext.in_([str(sae[0]), sae[1]]))
     if since is not None:
         conditions.append(JudgeCall.sent_at >= since)
-    found = session.execute(rows.where(*conditions).limit(MOST_ROWS)).all()
-    return list(found), session.execute(total.where(*conditions)).one()
+    selected = session.execute(rows.where(*conditions).limit(MOST_ROWS)).all()
+    return list(selected), session.execute(total.where(*conditions)).one()
 
 
 def _summed(group: ColumnElement[Any], name: ColumnElement[Any]) -> Select[Any]:

@@ -206,11 +206,11 @@ def check_port(host: str, port: int, seconds: float = 2.0) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    taken = socket.socket(found[0], found[1])
+    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    taken = socket.socket(address[0], address[1])
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(found[4])
+        taken.bind(address[4])
     except OSError:
         taken.close()
         raise

@@ -11,12 +11,12 @@ from monosemy.errors import MonosemyError
 
 def kept_secret(path: Path) -> str:
     """The secret in ``path``, made there on first use."""
-    found = read_secret(path)
-    if found is not None:
-        return found
-    made = secrets.token_urlsafe(32)
-    write_secret(path, made)
-    return made
+    saved = read_secret(path)
+    if saved is not None:
+        return saved
+    secret = secrets.token_urlsafe(32)
+    write_secret(path, secret)
+    return secret
 
 
 def read_secret(path: Path) -> str | None:

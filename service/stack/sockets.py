@@ -28,9 +28,9 @@ def open_socket_folder(folder: Path, account: Account | None = None) -> None:
     """Creates it, closed to others; it belongs to ``account`` where one is given."""
     owner = os.geteuid() if account is None else account.uid
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
+    status = folder.lstat()
     # In /tmp anyone can have made it first.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner):
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), owner):
         raise MonosemyError(f"{folder} belongs to someone else.", "Remove it and start again.")
     if account is None:
         folder.chmod(0o700)

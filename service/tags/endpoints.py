@@ -61,8 +61,8 @@ def list_all(
 )
 def list_of_feature(session: SessionDep, sae: SaeReference, index: Index) -> TagsOfFeature:
     """In alphabetical order."""
-    found = require_feature(session, sae, index)
-    return TagsOfFeature(items=repository.tags_of(session, found.id, index))
+    row = require_feature(session, sae, index)
+    return TagsOfFeature(items=repository.tags_of(session, row.id, index))
 
 
 @router.post(
@@ -72,11 +72,11 @@ def add(
     session: SessionDep, caller: CallerDep, sae: SaeReference, index: Index, body: NewTags
 ) -> TagsOfFeature:
     """Tags that it has already stay; the answer has all of them."""
-    found = require_feature(session, sae, index)
-    if not repository.lock_feature(session, found.id, index):
-        raise no_such_feature(found, index)
-    repository.add_tags(session, found.id, index, body.tags, caller.key)
-    tags = repository.tags_of(session, found.id, index)
+    row = require_feature(session, sae, index)
+    if not repository.lock_feature(session, row.id, index):
+        raise no_such_feature(row, index)
+    repository.add_tags(session, row.id, index, body.tags, caller.key)
+    tags = repository.tags_of(session, row.id, index)
     if len(tags) > MOST_OF_A_FEATURE:
         raise InvalidRequest([("tags", f"a feature has at most {MOST_OF_A_FEATURE} tags")])
     return TagsOfFeature(items=tags)
@@ -98,8 +98,8 @@ def remove(
 ) -> None:
     """One that it does not have is no fault. Only for the API key that gave it and for
     administrators."""
-    found = require_feature(session, sae, index)
-    given = repository.find_tag(session, found.id, index, tag)
-    if given is not None:
-        check_owner(caller, given.created_by, f"the tag '{tag}'")
-        session.delete(given)
+    row = require_feature(session, sae, index)
+    stored = repository.find_tag(session, row.id, index, tag)
+    if stored is not None:
+        check_owner(caller, stored.created_by, f"the tag '{tag}'")
+        session.delete(stored)

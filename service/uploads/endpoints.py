@@ -95,7 +95,7 @@ async def upload(
         identity, incoming = await run_in_threadpool(begin)
         try:
             files = await receive(request, incoming, limits.members)
-            found = await run_in_threadpool(
+            sizes = await run_in_threadpool(
                 store.finish, workspace, identity, incoming, files, limits, admit
             )
         finally:
@@ -104,8 +104,8 @@ async def upload(
     return Upload(
         id=identity,
         source=f"{store.PREFIX}{identity}",
-        files=[UploadedFile(name=name, bytes=size) for name, size in found.items()],
-        bytes=sum(found.values()),
+        files=[UploadedFile(name=name, bytes=size) for name, size in sizes.items()],
+        bytes=sum(sizes.values()),
         expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=settings.upload_keep_hours),
     )
 

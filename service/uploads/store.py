@@ -156,10 +156,10 @@ def finish(
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             file.path.rename(target)
-    found = check_folder(folder)
-    admit(sum(found.values()))
+    sizes = check_folder(folder)
+    admit(sum(sizes.values()))
     folder.rename(_root(workspace) / str(identity))
-    return found
+    return sizes
 
 
 def _identity(folder: Path) -> str:
@@ -185,10 +185,10 @@ def parse_source(source: str) -> tuple[uuid.UUID, str] | None:
         return None
     identity, _, inside = source.removeprefix(PREFIX).partition(":")
     try:
-        found = uuid.UUID(identity)
+        upload = uuid.UUID(identity)
     except ValueError:
         raise DataError(f"'{source[:100]}' names no upload: write upload:ID.") from None
-    return found, inside
+    return upload, inside
 
 
 def locate(workspace: Workspace, source: str) -> Path | None:
@@ -240,9 +240,9 @@ def remove(workspace: Workspace, identity: uuid.UUID) -> bool:
     if not folder.is_dir():
         return False
     # Renamed first: nobody finds half an upload.
-    gone = folder.with_name(f"{_INCOMING}{uuid.uuid4()}")
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    discarded = folder.with_name(f"{_INCOMING}{uuid.uuid4()}")
+    folder.rename(discarded)
+    shutil.rmtree(discarded, ignore_errors=True)
     return True
 
 
