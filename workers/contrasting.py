@@ -35,12 +35,12 @@ class Contrasted:
     """Features of each side."""
 
 
-def contrasted(host: WarmHost, warm: WarmSae, site: str, asked: Contrasted) -> ContrastAnswer:
+def contrasted(host: WarmHost, warm: WarmSae, site: str, request: Contrasted) -> ContrastAnswer:
     """A leading BOS does not count among the tokens read.
 
     Raises ``DataError`` for a text that is empty or too long, and for too many tokens in all.
     """
-    prompts = [*asked.positive, *asked.negative]
+    prompts = [*request.positive, *request.negative]
     read = [host.words.row(prompt, warm.prepend_bos) for prompt in prompts]
     total = sum(len(ids) for ids, _ in read)
     if total > MAX_CONTRAST_TOKENS:
@@ -50,10 +50,10 @@ def contrasted(host: WarmHost, warm: WarmSae, site: str, asked: Contrasted) -> C
     pooled: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(rows)
     for part in _parts(rows):
         for number, (codes,) in zip(part, host.read([rows[n] for n in part]), strict=True):
-            pooled[number] = pool(codes, asked.pooling)
+            pooled[number] = pool(codes, request.pooling)
     values_NF, features_F = _table(pooled)
-    positive_N = np.arange(len(rows)) < len(asked.positive)
-    result = contrast(values_NF, positive_N, features_F, asked.statistic, asked.top)
+    positive_N = np.arange(len(rows)) < len(request.positive)
+    result = contrast(values_NF, positive_N, features_F, request.statistic, request.top)
     return ContrastAnswer(
         positive=result.positive,
         negative=result.negative,

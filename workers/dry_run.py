@@ -85,11 +85,11 @@ async def _scores(
             left = rows.unscored(session, sae.id, key, spec.features, spec.explanation)
             places = np.linspace(0, len(left) - 1, min(2 * SAMPLE, len(left))).round().astype(int)
             chosen = [left[place] for place in np.unique(places).tolist()]
-            said = rows.texts_of(session, sae.id, [id_ for _, id_ in chosen])
-        return len(left), {feature: said[id_] for feature, id_ in chosen}
+            explanations = rows.texts_of(session, sae.id, [id_ for _, id_ in chosen])
+        return len(left), {feature: explanations[id_] for feature, id_ in chosen}
 
-    total, said = await asyncio.to_thread(sample)
-    if not said:
+    total, explanations = await asyncio.to_thread(sample)
+    if not explanations:
         raise MonosemyError("There is nothing to score.", "Submit an explain run.")
     price = tools.judge.ledger.price if tools.judge is not None else None
-    return await forecast_scores(texts, said, spec.scoring, price, tools, total)
+    return await forecast_scores(texts, explanations, spec.scoring, price, tools, total)

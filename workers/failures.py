@@ -35,13 +35,13 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
 
     What a person has to mend first (a ``MonosemyError``, memory, disk) is not tried again.
     """
-    said = str(error).lower()
+    message = str(error).lower()
     if is_out_of_memory(error):
         advice = "Use a smaller sae.d_sae, training.batch_tokens, buffer_tokens or host_rows."
         return f"Out of memory ({type(error).__name__}). {advice}", False
     if isinstance(error, MonosemyError):
         return str(error)[:_LONGEST], False
-    if _errno(error) in _DISK_FULL or "no space left" in said:
+    if _errno(error) in _DISK_FULL or "no space left" in message:
         return "No space is left on the disk of the artifact folder. Free some and retry.", False
     if _errno(error) in _NOT_LET:
         named = getattr(error, "filename", None) or "the artifact folder"
@@ -60,8 +60,8 @@ def describe_failure(error: BaseException) -> tuple[str, bool]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for Python's, CUDA's and the C allocator's way of saying so, and for an error that tells
-    of such a one as of a model that cannot be loaded."""
+    """True for Python's, CUDA's and the C allocator's errors, and for an error that
+    reports one of them as a model that cannot be loaded."""
     if not isinstance(error, MonosemyError):
         return _no_memory(error) or any(words in str(error).lower() for words in _NO_MEMORY)
     below = error.__cause__ or error.__context__
@@ -107,13 +107,13 @@ def without_secrets(text: str, settings: Settings) -> str:
 
 def _secrets(settings: Settings) -> list[str]:
     keys = (settings.api_key, settings.judge_api_key, settings.secret)
-    found = [key.get_secret_value() for key in keys if key is not None]
+    values = [key.get_secret_value() for key in keys if key is not None]
     for url in (settings.database_url, settings.redis_url):
         try:
             password = make_url(url).password if url else None
         except ArgumentError:
             password = None
         if password:
-            found.append(str(password))
-    # Very short ones would blot out harmless words.
-    return sorted((secret for secret in found if len(secret) >= 6), key=len, reverse=True)
+            values.append(str(password))
+    # Very short ones would also remove harmless words.
+    return sorted((secret for secret in values if len(secret) >= 6), key=len, reverse=True)

@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextmanager
     def with_reason() -> Iterator[None]:
-        """Whatever fails within as a problem that names its reason."""
+        """Turns whatever fails within into a problem that names its reason."""
         try:
             yield
         except Exception as error:
@@ -148,7 +148,7 @@ def _lines(events: Iterator[SteerEvent], reason: Callable[[Exception], Problem])
 
 
 def _problem(settings: Settings, error: Exception) -> Problem:
-    """What the caller is told: the API, which passes it on to whoever asked."""
+    """The answer to the API, which passes it on to its caller."""
     if isinstance(error, Problem):
         return error
     if is_out_of_memory(error):
@@ -159,8 +159,8 @@ def _problem(settings: Settings, error: Exception) -> Problem:
     if isinstance(error, MonosemyError):
         return Problem(422, "invalid-request", "The request cannot be served", str(error))
     logger.error("a request failed", exc_info=error)
-    told, _ = describe_failure(error)
-    return Problem(500, "internal", "The request failed", without_secrets(told, settings))
+    message, _ = describe_failure(error)
+    return Problem(500, "internal", "The request failed", without_secrets(message, settings))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Warm host models and SAEs, and what is asked of them."""
+"""Warm host models and SAEs, and the requests that they answer."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ class InferenceEngine:
         with self._room(opened.keys):
             return activations(opened.host, prompt, wanted, top_k)
 
-    def contrast(self, spec: ModelSpec, place: SaePlace, asked: Contrasted) -> ContrastAnswer:
+    def contrast(self, spec: ModelSpec, place: SaePlace, request: Contrasted) -> ContrastAnswer:
         """``contrasting.contrasted``.  Raises as it and ``activations`` do."""
         opened = self._open(spec, [place])
         with self._room(opened.keys):
-            return contrasted(opened.host, opened.saes[0], place.site, asked)
+            return contrasted(opened.host, opened.saes[0], place.site, request)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> TokenizeAnswer:
         """``bos`` is what the SAE at ``path`` was trained
@@ -138,13 +138,15 @@ class InferenceEngine:
         bos = words.bos_id if prepend and prompt.messages is None else None
         return TokenizeAnswer(tokens=tokens, bos=None if bos is None else words.pieces([bos])[0])
 
-    def steer(self, spec: ModelSpec, place: SaePlace, asked: Steer) -> Iterator[SteerEvent]:
+    def steer(self, spec: ModelSpec, place: SaePlace, request: Steer) -> Iterator[SteerEvent]:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
         opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
         hosted = HostedSAE(host.host, sae.sae, sae.hooks)
         # Turn by turn, so that others get theirs; no hook outlives a turn.
-        events = steered_events(hosted, host.words, sae.prepend_bos, host.longest, asked, host.turn)
+        events = steered_events(
+            hosted, host.words, sae.prepend_bos, host.longest, request, host.turn
+        )
         with self._room(opened.keys):
             first = next(events)  # what cannot be done is said before anything is
         return chain([first], self._going_on(events, opened.keys))
@@ -255,7 +257,7 @@ class InferenceEngine:
 
     @contextmanager
     def _room(self, keys: set[Hashable]) -> Iterator[None]:
-        """Where memory runs out, lets go of all that is not in use, for whoever tries again."""
+        """Where memory runs out, lets go of all that is not in use, for the next try."""
         try:
             yield
         except Exception as error:
@@ -264,16 +266,18 @@ class InferenceEngine:
             raise
 
     def _make_room(self, keys: set[Hashable]) -> None:
-        gone = self._warm.let_go(keys)
-        logger.warning("out of memory", extra={"let_go_bytes": gone, "kept_bytes": self.warm_bytes})
+        freed = self._warm.let_go(keys)
+        logger.warning(
+            "out of memory", extra={"let_go_bytes": freed, "kept_bytes": self.warm_bytes}
+        )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 def prepends_bos(folder: Path) -> bool:
     """Whether the rows that this SAE was trained on began with BOS."""
-    told = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
-    return bool(told.get("prepend_bos", True))
+    metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
+    return bool(metadata.get("prepend_bos", True))
 
 
 def _bytes(warm: WarmHost | WarmSae) -> int:

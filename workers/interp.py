@@ -69,13 +69,13 @@ class InterpRuns(Dispatch):
         spec = parse_stored_spec(run.spec)
         assert isinstance(spec, ExplainRun | ScoreRun)
 
-        asked = [time.monotonic(), False]
+        looked = [time.monotonic(), False]
 
         def leave() -> bool:
-            if time.monotonic() - asked[0] > _LOOK_SECONDS:
+            if time.monotonic() - looked[0] > _LOOK_SECONDS:
                 with transaction(self.engine) as session:
-                    asked[:] = [time.monotonic(), repository.anything_waits(session, "interp")]
-            return bool(asked[1])
+                    looked[:] = [time.monotonic(), repository.anything_waits(session, "interp")]
+            return bool(looked[1])
 
         reporter = Reporter(lambda: Interrupted if stopping() else None)
         work = self.interpretation.help(run.id, spec, reporter.check, leave)

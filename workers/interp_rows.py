@@ -26,7 +26,7 @@ def publish_explanation(
     run_id: uuid.UUID,
     feature: int,
     key: str,
-    found: Explained,
+    explained: Explained,
     embedding: Sequence[float] | None,
 ) -> None:
     """Stores an explanation unless the same work is stored already."""
@@ -35,11 +35,11 @@ def publish_explanation(
         "run_id": run_id,
         "feature": feature,
         "key": key,
-        "explainer": found.provenance["explainer"],
-        "label": storable_text(found.label),
-        "text": storable_text(found.text),
-        "judge": (found.provenance.get("judge") or {}).get("model", ""),
-        "provenance": storable({**found.provenance, "confidence": found.confidence}),
+        "explainer": explained.provenance["explainer"],
+        "label": storable_text(explained.label),
+        "text": storable_text(explained.text),
+        "judge": (explained.provenance.get("judge") or {}).get("model", ""),
+        "provenance": storable({**explained.provenance, "confidence": explained.confidence}),
         "created_by": select(Run.created_by).where(Run.id == run_id).scalar_subquery(),
         "embedding": embedding,
     }
@@ -149,16 +149,16 @@ def nearest_features(
 ) -> list[tuple[int, float]]:
     """The ``count`` other features of its SAE with the nearest explanations, nearest first, and
     cosines, of those that were there ``before``; ``explanation`` has an embedding."""
-    found: dict[int, float] = {}
+    cosines: dict[int, float] = {}
     # Features may have several explanations each, its own among them.
     for limit in (4 * count, 64 * count):
         listed = nearest(session, explanation, explanation.sae_id, limit)
         for other, _, cosine in listed:
             if other.feature != explanation.feature and other.created_at <= before:
-                found.setdefault(other.feature, cosine)
-        if len(found) >= count or len(listed) < limit:
+                cosines.setdefault(other.feature, cosine)
+        if len(cosines) >= count or len(listed) < limit:
             break
-    return list(found.items())[:count]
+    return list(cosines.items())[:count]
 
 
 def score_summary(session: Session, sae_id: uuid.UUID, key: str) -> dict[str, Any]:

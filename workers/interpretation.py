@@ -1,4 +1,4 @@
-"""Explain and score runs, led or helped: what a feature's work is and what is made of it all.
+"""Explain and score runs, led or helped: the work on one feature, and the run's result.
 
 Both kinds of worker run this; what they bring as tools decides which scorers they can.
 """
@@ -70,15 +70,15 @@ _NOTICES = 100
 
 
 @dataclass
-class _Shown:
-    """How far the progress has been told."""
+class _Progress:
+    """How much of the progress has been reported."""
 
     stage: Stage
     ended: int
     reporter: Reporter
     notices: deque[str]
-    """What is still to be told of the judge: gathered by the event loop, which must not wait for
-    the database."""
+    """Notices about the judge still to be reported: gathered by the event loop, which must not
+    wait for the database."""
 
     def tell(self) -> None:
         while self.notices:
@@ -124,8 +124,8 @@ class Interpretation:
             shared = SharedRun(share, work.one, reporter.check, tell=notices.append)
             ended, total, _ = self._ended(run_id)
             with reporter.stage(spec.kind, total, "features", ended) as stage:
-                shown = _Shown(stage, ended, reporter, notices)
-                watcher = asyncio.create_task(self._show(run_id, shown, tools))
+                progress = _Progress(stage, ended, reporter, notices)
+                watcher = asyncio.create_task(self._show(run_id, progress, tools))
                 try:
                     await shared.lead()
                 except BudgetSpent as spent:
@@ -137,9 +137,9 @@ class Interpretation:
                 finally:
                     watcher.cancel()
                     await asyncio.gather(watcher, return_exceptions=True)
-                    await asyncio.to_thread(shown.tell)
+                    await asyncio.to_thread(progress.tell)
                 await _withdraw(tools)
-                self._advance(run_id, shown, tools)
+                self._advance(run_id, progress, tools)
         return await asyncio.to_thread(self._result, run_id, sae, spec, work, stopped)
 
     async def help(
@@ -278,21 +278,21 @@ class Interpretation:
             counts = work_items.counts(session, run_id)
         return counts.ended, counts.ended + counts.open, counts.failed
 
-    async def _show(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
+    async def _show(self, run_id: uuid.UUID, progress: _Progress, tools: Tools) -> None:
         while True:
             await asyncio.sleep(_SECONDS)
-            await asyncio.to_thread(self._advance, run_id, shown, tools)
+            await asyncio.to_thread(self._advance, run_id, progress, tools)
 
-    def _advance(self, run_id: uuid.UUID, shown: _Shown, tools: Tools) -> None:
-        shown.tell()
+    def _advance(self, run_id: uuid.UUID, progress: _Progress, tools: Tools) -> None:
+        progress.tell()
         ended, _, failed = self._ended(run_id)
         with transaction(self.engine) as session:
             spent = rows.spent(session, run_id)
         metrics = {"failed": failed, "calls": spent["calls"], "cost": round(spent["cost"], 4)}
         if tools.judge is not None and tools.judge.spec.batch:
             metrics["in_batches"] = tools.judge.in_batches
-        shown.stage.advance(max(0, ended - shown.ended), **metrics)
-        shown.ended = max(ended, shown.ended)
+        progress.stage.advance(max(0, ended - progress.ended), **metrics)
+        progress.ended = max(ended, progress.ended)
 
     def _result(
         self,
@@ -362,12 +362,12 @@ class ExplainWork(FeatureWork):
         self.key = explanation_key(self.spec, self.explainer, texts.store.text_id, judge)
 
     async def one(self, item: Item) -> Store:
-        found = await explain_one(self.texts, item.feature, self.spec, self.explainer)
-        found = found.with_judge_test(self.judge_test)
+        explained = await explain_one(self.texts, item.feature, self.spec, self.explainer)
+        explained = explained.with_judge_test(self.judge_test)
 
         def store(session: Session) -> None:
             rows.publish_explanation(
-                session, self.sae_id, self.run_id, item.feature, self.key, found, None
+                session, self.sae_id, self.run_id, item.feature, self.key, explained, None
             )
 
         return store

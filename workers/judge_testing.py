@@ -31,7 +31,7 @@ def role_of(spec: ExplainRun | ScoreRun) -> Role:
 
 
 async def kept_test(engine: Engine, judge: Judge, role: Role) -> RoleTest | None:
-    """The test of this judge as it is asked, from whichever run or hand; None where there is none.
+    """The test of this judge as it is asked, by any run or by hand; None where there is none.
 
     Raises ``JudgeError`` where the judge cannot be had: its model may have to be asked for.
     """
@@ -69,10 +69,10 @@ async def _asked(judge: Judge, role: Role, reporter: Reporter) -> RoleTest:
         ended += 1
 
     async def show(stage: Stage) -> None:
-        shown = 0
-        while shown < calls_of(role):
+        reported = 0
+        while reported < calls_of(role):
             await asyncio.sleep(_SECONDS if ended < calls_of(role) else 0)
-            new, shown = ended - shown, ended
+            new, reported = ended - reported, ended
             await asyncio.to_thread(stage.advance, new)
 
     with reporter.stage("judge test", calls_of(role), "calls") as stage:
@@ -87,14 +87,14 @@ async def _asked(judge: Judge, role: Role, reporter: Reporter) -> RoleTest:
 
 
 def _keep(engine: Engine, run_id: uuid.UUID, judge: Judge, test: RoleTest) -> None:
-    asked = judge.provenance()
+    provenance = judge.provenance()
     with transaction(engine) as session:
         repository.keep_test(
             session,
             key_of_test(judge, test.role),
             test,
-            endpoint_of(asked["address"], asked["model"]),
-            asked["model"],
+            endpoint_of(provenance["address"], provenance["model"]),
+            provenance["model"],
             prompt_of(test.role),
             run_id,
         )

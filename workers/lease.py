@@ -1,4 +1,4 @@
-"""Holding on to a run: renews its lease in a thread and learns whether to stop."""
+"""Keeps a run: renews its lease in a thread and learns whether to stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.runs import repository
 from workers import health
 
 _LONGEST_PAUSE = 2.0
-"""Seconds between two looks: a cancelled run should feel it soon, however long its lease."""
+"""Seconds between two checks: a cancelled run should stop soon, however long its lease."""
 
 
 class Lease:
@@ -53,8 +53,8 @@ class Lease:
         return Interrupted if self.lost or self._stopping() else None
 
     def renew(self) -> None:
-        """Asks for another ``seconds``; notes a lost lease and a wish to cancel."""
-        asked = time.monotonic()
+        """Asks for another ``seconds``; notes a lost lease and a request to cancel."""
+        started = time.monotonic()
         try:
             with transaction(self._engine) as session:
                 state = repository.renew_lease(session, self._run_id, self._owner, self._seconds)
@@ -65,7 +65,7 @@ class Lease:
         if state is None:
             self.lost = True
         else:
-            self._valid_until = asked + self._seconds
+            self._valid_until = started + self._seconds
             self._cancelling = state == "cancelling"
 
     def _keep(self) -> None:

@@ -36,7 +36,7 @@ M = TypeVar("M")
 
 
 class _Message(Generic[A]):
-    """One thing to write or to read; ``A`` is what its sender hears."""
+    """One thing to write or to read; ``A`` is what its sender gets."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class PostgresLedger:
                 await asyncio.sleep(1.0)
 
     def _commit(self, messages: Sequence[_Message[Any]]) -> list[Any]:
-        """What each message's sender hears, after one transaction for all of them."""
+        """What each message's sender gets, after one transaction for all of them."""
         opens = _of(_Open, messages)
         closes = _of(_Close, messages)
         strikes = _of(_Strike, messages)
@@ -253,30 +253,30 @@ class _Room:
     def strike(self, calls: Sequence[str]) -> None:
         """Takes open calls out of the ledger; others of this run stand for them."""
         table = cast(Table, JudgeCall.__table__)
-        gone = delete(table).where(
+        deletion = delete(table).where(
             table.c.id.in_([call for call in map(_uuid, calls) if call is not None]),
             table.c.run_id == self._row.run_id,
             table.c.state == "sent",
         )
-        for cost in self._session.execute(gone.returning(table.c.cost)).scalars():
+        for cost in self._session.execute(deletion.returning(table.c.cost)).scalars():
             self._row.calls -= 1
             self._row.reserved -= cost
 
     def standing(self, closes: Sequence[_Close]) -> list[_Close]:
-        """Without those of struck calls: whoever made them was alive after all."""
+        """Without those of struck calls: the worker that made them was not lost after all."""
         query = select(JudgeCall.id).where(JudgeCall.id.in_([each.call for each in closes]))
         known = set(self._session.execute(query).scalars()) if closes else set()
         return [each for each in closes if each.call in known]
 
     def admit(self, intent: Intent) -> Admission:
-        asked = most(intent, self.price)
+        cost = most(intent, self.price)
         if self._budget is not None:
-            if self._row.cost + asked > self._budget:
+            if self._row.cost + cost > self._budget:
                 return "spent"
-            if self._row.cost + self._row.reserved + asked > self._budget:
+            if self._row.cost + self._row.reserved + cost > self._budget:
                 return "wait"
         self._row.calls += 1
-        self._row.reserved += asked
+        self._row.reserved += cost
         return "entered"
 
     def write(self) -> None:

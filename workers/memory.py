@@ -25,8 +25,8 @@ def weight_bytes(module: nn.Module) -> int:
 
 def file_bytes(folder: Path) -> int:
     """Bytes of a folder's weight files: about what they will take, before they are loaded."""
-    found = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if folder.is_dir() else []
-    return sum(file.stat().st_size for file in found)
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")] if folder.is_dir() else []
+    return sum(file.stat().st_size for file in files)
 
 
 def default_budget(device: torch.device) -> int:

@@ -27,22 +27,22 @@ from workers import pace_scripts
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10.0
-"""A place that was not renewed for so long is free again."""
+"""Seconds after which a place that was not renewed is free again."""
 _PATIENCE_SECONDS = 1.5
-"""Who stands in line and has not been heard of for so long has died."""
+"""Seconds after which a waiter in line that renews nothing counts as lost."""
 _LOOK_SECONDS = 0.4
-"""Between two looks of a waiter whom no message reached."""
+"""Seconds between two checks of a waiter that got no message."""
 _REPLY_SECONDS = 2.0
-"""A Redis that has not answered for so long is away."""
+"""Seconds without an answer after which Redis counts as away."""
 _AWAY_SECONDS = 1.0
-"""Between two tries to reach a Redis that is away."""
+"""Seconds between two tries to reach a Redis that is away."""
 
 
 class RedisPace:
     """The limits of ``endpoint`` (any text that names it; only its hash is stored), shared.
 
     ``own`` is the process's own share of patience: its run's concurrency.  ``alone`` has all limits
-    and serves while Redis is away, which the log tells once.  Bound to one event loop.
+    and serves while Redis is away, which is logged once.  Bound to one event loop.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class RedisPace:
             self._tasks[name] = asyncio.create_task(work())
 
     async def _listen(self) -> None:
-        """Hears whose turn it is, as long as Redis is there."""
+        """Listens for turns, as long as Redis answers."""
         with suppress(RedisError, OSError):
             async with self._redis.pubsub() as messages:
                 await messages.subscribe(self._channel + self._name)

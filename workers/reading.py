@@ -1,4 +1,4 @@
-"""What a text makes the latents of one or several SAEs do, token by token."""
+"""Activations of the latents of one or several SAEs on a text, token by token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WarmSae:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An SAE that is to read a text, and what is to be told of it."""
+    """An SAE that is to read a text, and which features to report."""
 
     warm: WarmSae
     site: str
@@ -41,8 +41,8 @@ def activations(
 ) -> ActivationsAnswer:
     """One reading for each wanted.
 
-    A leading BOS is read and not told.  SAEs that want the same BOS share one forward, as far as
-    the deepest site.
+    A leading BOS is read and not reported.  SAEs that want the same BOS share one forward, as
+    far as the deepest site.
     Raises ``DataError`` for a text that is empty or too long and for features that do not exist;
     ``UnknownSite``.
     """
@@ -71,7 +71,7 @@ def activations(
 
 
 def check_features(sae: SAE, features: Sequence[int] | None) -> None:
-    """Raises ``DataError`` for those that there are not."""
+    """Raises ``DataError`` for features that do not exist."""
     if features is not None and not all(0 <= feature < sae.d_sae for feature in features):
         raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
 
@@ -89,7 +89,7 @@ def _reading(codes: Codes, features: Sequence[int] | None, top_k: int) -> SaeAct
 
 
 def dense(codes: Codes, feature: int) -> Tensor:
-    """What one latent does on every token, ``[n]``."""
+    """Activations of one latent on every token, ``[n]``."""
     return torch.where(codes.indices == feature, codes.values, 0.0).sum(-1)
 
 

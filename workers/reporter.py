@@ -1,4 +1,4 @@
-"""Progress of a run into Postgres, and the wish to stop out of it."""
+"""Writes a run's progress to Postgres, and reads there whether the run is to stop."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class RunReporter(Reporter):
     """Writes at most one progress event a second, every finished stage and every log line, and the
     readings of trainings in batches of a second.
 
-    A database that is away for a moment costs progress events, not the run, and no readings:
-    whether the run is still ours is the lease's business.
+    A database that is away for a moment costs progress events, not the run, and no readings: the
+    lease decides whether the run is still ours.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class RunReporter(Reporter):
     def commit(self, change: Callable[[Session], T]) -> T:
         """Stores a result by ``change``, in one transaction; a database that is away is waited for.
 
-        Raises ``LostLease`` where the run is another's by now: this worker slept, and was thought
-        dead.  Nobody can take the run between that look and the commit.
+        Raises ``LostLease`` where the run is another's by now: this worker renewed its lease too
+        late.  Nobody can take the run between that check and the commit.
         """
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Many workers on the features of one run: one leads, the others help, each may die.
+"""Many workers on the features of one run: one leads, the others help, each may be lost.
 
 The leader holds the run's lease (``worker``), plans the features and waits for the last of them.
 Everybody, leader or helper, leases a few features at a time, works on them and writes result and
@@ -58,7 +58,7 @@ def _to_nobody(text: str) -> None:
 
 
 class RunEnded(Exception):
-    """The run is not running any more: its helpers go home."""
+    """The run is not running any more: its helpers stop."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Share:
 class Absence:
     """How long the judge has been away, and when to try it again.
 
-    ``tell`` hears of its beginning, of its end, and every few minutes between them.
+    ``tell`` gets a message at its beginning, at its end, and every few minutes between them.
     """
 
     def __init__(self, tell: Tell = _to_nobody) -> None:
@@ -87,7 +87,7 @@ class Absence:
         self._told = -math.inf
 
     def begins(self, away: JudgeAway) -> JudgeAway | None:
-        """Notes a call in vain; returns what ends the run once that has gone on for too long."""
+        """Notes a failed call; returns what ends the run once that has gone on for too long."""
         now = time.monotonic()
         if self._since is None:
             self._since = now

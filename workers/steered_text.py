@@ -32,7 +32,7 @@ OnHost = Callable[[Callable[[], T]], T]
 
 @dataclass(frozen=True)
 class Steer:
-    """What is asked for."""
+    """A request to steer."""
 
     prompt: Prompt
     interventions: tuple[Intervention, ...]
@@ -47,7 +47,7 @@ def steered_events(
     words: Tokenizing,
     prepend_bos: bool,
     longest: int,
-    asked: Steer,
+    request: Steer,
     on_host: OnHost[Any],
 ) -> Iterator[SteerEvent]:
     """The prompt, then token by token, then the end; each forward is one turn on the host.
@@ -56,26 +56,26 @@ def steered_events(
     """
     host = hosted.host
     host.need_logits()
-    change = Interventions(asked.interventions, hosted)
-    ids, _ = words.row(asked.prompt, prepend_bos)
-    if not 1 <= len(ids) <= longest - asked.writing.new_tokens:
+    change = Interventions(request.interventions, hosted)
+    ids, _ = words.row(request.prompt, prepend_bos)
+    if not 1 <= len(ids) <= longest - request.writing.new_tokens:
         raise DataError(
-            f"The prompt has {len(ids)} tokens and {asked.writing.new_tokens} are to come; "
+            f"The prompt has {len(ids)} tokens and {request.writing.new_tokens} are to come; "
             f"{host.name} can hold {longest}."
         )
     names = words.token_bytes
     yield PromptEvent(text=names.decode(ids), tokens=len(ids))
     rows: dict[TextName, _Text] = {"steered": _Text(names)}
-    if asked.compare:
+    if request.compare:
         rows["plain"] = _Text(names)
     changes = [change if name == "steered" else None for name in rows]
-    texts = [Row(tuple(ids), each, asked.seed) for each in changes]
-    writing = generate(host, texts, asked.writing)
+    texts = [Row(tuple(ids), each, request.seed) for each in changes]
+    writing = generate(host, texts, request.writing)
     while (step := on_host(lambda: next(writing, None))) is not None:
         for (name, row), written in zip(rows.items(), step, strict=True):
             if written is not None:
                 yield row.take(written, name)
-    plain = rows["plain"].ended if asked.compare else None
+    plain = rows["plain"].ended if request.compare else None
     yield EndEvent(steered=rows["steered"].ended, plain=plain)
 
 

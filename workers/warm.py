@@ -48,10 +48,10 @@ class Warm(Generic[T]):
         go for it: what one request needs at once is kept even beyond the budget.
         """
         with self._lock:
-            kept = self._kept.get(key)
-            ours = kept is None
-            if kept is None:
-                kept = self._kept[key] = _Kept(expected)
+            entry = self._kept.get(key)
+            ours = entry is None
+            if entry is None:
+                entry = self._kept[key] = _Kept(expected)
             self._kept.move_to_end(key)
             self._shrink({key, *spare})
         if ours:
@@ -60,48 +60,48 @@ class Warm(Generic[T]):
                 size = self._measure(value)
             except BaseException as error:
                 with self._lock:
-                    if self._kept.get(key) is kept:
+                    if self._kept.get(key) is entry:
                         del self._kept[key]
-                kept.value.set_exception(error)
+                entry.value.set_exception(error)
             else:
-                kept.value.set_result(value)
+                entry.value.set_result(value)
                 with self._lock:
-                    kept.size = size
+                    entry.size = size
                     used = self._shrink({key, *spare})
                 if used > self.budget:
-                    told = {"used": used, "budget": self.budget}
-                    logger.warning("what one request needs exceeds the budget", extra=told)
-        return kept.value.result()
+                    sizes = {"used": used, "budget": self.budget}
+                    logger.warning("what one request needs exceeds the budget", extra=sizes)
+        return entry.value.result()
 
     def loaded(self, key: Hashable) -> T | None:
         """The value of ``key`` if it is here, which does not count as a use."""
         with self._lock:
-            kept = self._kept.get(key)
-        if kept is None or not kept.value.done() or kept.value.exception() is not None:
+            entry = self._kept.get(key)
+        if entry is None or not entry.value.done() or entry.value.exception() is not None:
             return None
-        return kept.value.result()
+        return entry.value.result()
 
     def let_go(self, spare: Collection[Hashable] = ()) -> int:
         """Lets go of everything but ``spare``; how much of the budget that was."""
         with self._lock:
-            gone = [self._kept.pop(key) for key in list(self._kept) if key not in spare]
-        return sum(kept.size for kept in gone)
+            removed = [self._kept.pop(key) for key in list(self._kept) if key not in spare]
+        return sum(entry.size for entry in removed)
 
     def values(self) -> list[T]:
         """Those that are loaded; looking is no use of them."""
         with self._lock:
-            done = [kept.value for kept in self._kept.values() if kept.value.done()]
+            done = [entry.value for entry in self._kept.values() if entry.value.done()]
         return [value.result() for value in done if value.exception() is None]
 
     @property
     def used(self) -> int:
         """What the kept values take of the budget, those that load counted as expected."""
         with self._lock:
-            return sum(kept.size for kept in self._kept.values())
+            return sum(entry.size for entry in self._kept.values())
 
     def _shrink(self, spare: Collection[Hashable]) -> int:
         """What is still used.  Called with the lock held."""
-        used = sum(kept.size for kept in self._kept.values())
+        used = sum(entry.size for entry in self._kept.values())
         for key in [key for key in self._kept if key not in spare]:
             if used <= self.budget:
                 break

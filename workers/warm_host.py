@@ -143,7 +143,7 @@ class WarmHost:
 
     def _run(self, batch: Sequence[_Waiting]) -> None:
         try:
-            found = read_rows(self.host, [each.row for each in batch])
+            codes_of_rows = read_rows(self.host, [each.row for each in batch])
         except Exception as error:
             if len(batch) == 1:
                 # The frames of the failure hold tensors.
@@ -151,7 +151,7 @@ class WarmHost:
                 batch[0].result.set_exception(lean)
                 return
         else:
-            for each, codes in zip(batch, found, strict=True):
+            for each, codes in zip(batch, codes_of_rows, strict=True):
                 each.result.set_result(codes)
             return
         # What fails in company may do alone; here, where the failure's tensors are let go.
@@ -171,7 +171,7 @@ def read_rows(host: HostModel, rows: Sequence[Row]) -> list[list[Codes]]:
         ids_BS[number, : len(row.ids)] = torch.tensor(row.ids)
         mask_BS[number, : len(row.ids)] = 1
     uses = list(dict.fromkeys((id(use.sae), use.site) for row in rows for use in row.uses))
-    found: list[dict[tuple[int, str], Codes]] = [{} for _ in rows]
+    codes_of_rows: list[dict[tuple[int, str], Codes]] = [{} for _ in rows]
     with torch.no_grad():
         captured = host.capture(ids_BS, mask_BS, sorted(rows[0].sites))
         for key in uses:
@@ -182,8 +182,10 @@ def read_rows(host: HostModel, rows: Sequence[Row]) -> list[list[Codes]]:
             indices_NK, values_NK = codes.indices.cpu(), codes.values.float().cpu()
             ends = accumulate((len(each) for each in acts), initial=0)
             for number, (start, end) in zip(own, pairwise(ends), strict=True):
-                found[number][key] = Codes(indices_NK[start:end], values_NK[start:end])
-    return [[codes[key] for key in _keys(row)] for row, codes in zip(rows, found, strict=True)]
+                codes_of_rows[number][key] = Codes(indices_NK[start:end], values_NK[start:end])
+    return [
+        [codes[key] for key in _keys(row)] for row, codes in zip(rows, codes_of_rows, strict=True)
+    ]
 
 
 def _keys(row: Row) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ from service.database.tables import Run, Sae
 
 ATTEMPTS = 10
 """Workers that may be lost over one feature before it counts as failed.  A feature that kills its
-worker takes all that are under way with it along: few attempts would fail the innocent too."""
+worker takes all that are under way with it along: with few attempts those would fail too."""
 
 _CHUNK = 5000
 

@@ -92,7 +92,10 @@ class Worker:
         signal.signal(signal.SIGINT, self.stop)
 
     def _pause(self) -> None:
-        """Until something wakes us, ``poll_seconds`` at most; further calls to wake are one."""
+        """Waits until something wakes this worker, ``poll_seconds`` at most.
+
+        Several calls to wake count as one.
+        """
         try:
             self._wakes.get(timeout=self.settings.poll_seconds)
             while True:
