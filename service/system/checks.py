@@ -1,4 +1,4 @@
-"""Do the parts that the API leans on answer?"""
+"""Checks that the parts which the API depends on answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from service.settings import Settings
 
 REDIS_SECONDS = 2.0
 DATABASE_SECONDS = 3
-"""To connect within."""
+"""Seconds to connect within."""
 READY_SECONDS = 1.0
-"""For so long the answer of a look at the parts is good for all who ask."""
+"""Seconds for which one check of the parts answers every caller."""
 PATIENCE_SECONDS = 6.0
-"""Whoever asks waits no longer for a look that goes on."""
+"""Seconds that a caller waits for a check under way."""
 
 logger = logging.getLogger(__name__)
 

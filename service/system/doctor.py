@@ -97,12 +97,12 @@ def _artifacts(settings: Settings) -> Finding:
             f"{folder} cannot be written: {error.strerror}.",
             f"Give it to the user that runs this (uid {os.getuid()}), or set MONOSEMY_HOME.",
         )
-    told = f"{folder} can be written; {free / 2**30:,.1f} GiB are free."
+    message = f"{folder} can be written; {free / 2**30:,.1f} GiB are free."
     if free < LEAST_DISK:
-        return Finding("artifacts", "failed", told, "Free some, or runs will fail.")
+        return Finding("artifacts", "failed", message, "Free some, or runs will fail.")
     if free < LITTLE_DISK:
-        return Finding("artifacts", "warning", told, "Activation caches may need more.")
-    return Finding("artifacts", "ok", told)
+        return Finding("artifacts", "warning", message, "Activation caches may need more.")
+    return Finding("artifacts", "ok", message)
 
 
 def _plugins() -> Finding:
@@ -118,9 +118,11 @@ def _plugins() -> Finding:
 def _training() -> Finding:
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
-        told = f"{' and '.join(missing)} not installed: GPU and inference workers cannot run here."
+        message = (
+            f"{' and '.join(missing)} not installed: GPU and inference workers cannot run here."
+        )
         return Finding(
-            "training", "warning", told, "pip install 'monosemy[train]', if they are to."
+            "training", "warning", message, "pip install 'monosemy[train]', if they are to."
         )
     return Finding("training", "ok", "torch and transformers are installed.")
 
@@ -131,8 +133,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         engine = make_engine(settings.database_url, pool_size=1)
     except (MonosemyError, SQLAlchemyError) as error:
         advice = "Set MONOSEMY_DATABASE_URL to postgresql://user:password@host/database."
-        told = getattr(error, "message", "MONOSEMY_DATABASE_URL cannot be read.")
-        yield Finding("database", "failed", told, getattr(error, "advice", None) or advice)
+        message = getattr(error, "message", "MONOSEMY_DATABASE_URL cannot be read.")
+        yield Finding("database", "failed", message, getattr(error, "advice", None) or advice)
         return
     try:
         with engine.connect() as connection:
@@ -143,37 +145,39 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield _references(engine, settings)
     except SQLAlchemyError:
         # Its text may hold the password.
-        told = "The database does not answer, or not as this version needs it."
-        yield Finding("database", "failed", told, "Check MONOSEMY_DATABASE_URL and that it runs.")
+        message = "The database does not answer, or not as this version needs it."
+        yield Finding(
+            "database", "failed", message, "Check MONOSEMY_DATABASE_URL and that it runs."
+        )
     finally:
         engine.dispose()
 
 
 def _server(connection: Connection) -> Finding:
     number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
-    told = f"PostgreSQL {number // 10_000} answers."
+    message = f"PostgreSQL {number // 10_000} answers."
     if number // 10_000 < POSTGRES:
-        return Finding("database", "warning", told, f"Upgrade to {POSTGRES} or later.")
-    return Finding("database", "ok", told)
+        return Finding("database", "warning", message, f"Upgrade to {POSTGRES} or later.")
+    return Finding("database", "ok", message)
 
 
 def _revision(connection: Connection) -> Finding:
-    here, wanted = current_revision(connection), head_revision()
-    if here == wanted:
+    here, needed = current_revision(connection), head_revision()
+    if here == needed:
         return Finding("revision", "ok", f"The tables are at revision {here}.")
-    told = f"The tables are at revision {here or 'none'}; this version needs {wanted}."
-    known = here is None or (here.isdecimal() and wanted is not None and here < wanted)
+    message = f"The tables are at revision {here or 'none'}; this version needs {needed}."
+    known = here is None or (here.isdecimal() and needed is not None and here < needed)
     advice = "Run 'monosemy migrate'." if known else "The database is newer: upgrade monosemy."
-    return Finding("revision", "failed", told, advice)
+    return Finding("revision", "failed", message, advice)
 
 
 def _extensions(connection: Connection) -> Finding:
     rows = connection.execute(text("SELECT extname FROM pg_extension")).scalars()
     missing = sorted({"vector", "pg_trgm"} - set(rows))
     if missing:
-        told = f"{' and '.join(missing)} missing: search cannot work."
+        message = f"{' and '.join(missing)} missing: search cannot work."
         advice = "Install pgvector (pgvector/pgvector has it), then run 'monosemy migrate'."
-        return Finding("extensions", "failed", told, advice)
+        return Finding("extensions", "failed", message, advice)
     return Finding("extensions", "ok", "pgvector and pg_trgm are there.")
 
 
@@ -188,11 +192,11 @@ def _embeddings(connection: Connection, wanted: int) -> Finding:
 def _clocks(connection: Connection) -> Finding:
     query = "SELECT extract(epoch FROM clock_timestamp()) - :here"
     skew = float(connection.execute(text(query), {"here": time.time()}).scalar_one())
-    told = f"This clock and the database's differ by {abs(skew):.1f} s."
+    message = f"This clock and the database's differ by {abs(skew):.1f} s."
     if abs(skew) > MOST_SKEW:
         # Leases are kept in the database's time alone, so nothing breaks but what people read.
-        return Finding("clocks", "warning", told, "Times in logs will not match; use NTP.")
-    return Finding("clocks", "ok", told)
+        return Finding("clocks", "warning", message, "Times in logs will not match; use NTP.")
+    return Finding("clocks", "ok", message)
 
 
 def _queues(connection: Connection) -> Finding:
@@ -221,23 +225,27 @@ def _queues(connection: Connection) -> Finding:
             )
         else:
             notes.append(f"{number} runs wait in {queue}")
-    told = "; ".join(notes) + "." if notes else "Nothing waits."
+    message = "; ".join(notes) + "." if notes else "Nothing waits."
     if faults:
         names = " and ".join(f"'monosemy worker {queue}'" for queue in faults)
-        return Finding("queues", "failed", told, f"Start {names}, or look into its log.")
+        return Finding("queues", "failed", message, f"Start {names}, or look into its log.")
     if any(row[3] for row in waiting):
-        return Finding("queues", "warning", told, "'monosemy queue resume NAME' lets them start.")
-    return Finding("queues", "ok", told)
+        return Finding(
+            "queues", "warning", message, "'monosemy queue resume NAME' lets them start."
+        )
+    return Finding("queues", "ok", message)
 
 
 def _references(engine: Engine, settings: Settings) -> Finding:
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT name, path FROM saes ORDER BY name")).all()
-    gone = [name for name, path in rows if not _within(settings.artifacts, path).is_dir()]
-    if gone:
-        told = f"The files of {len(gone)} of {len(rows)} SAEs are gone: {', '.join(gone[:5])}."
+    missing = [name for name, path in rows if not _within(settings.artifacts, path).is_dir()]
+    if missing:
+        message = (
+            f"The files of {len(missing)} of {len(rows)} SAEs are gone: {', '.join(missing[:5])}."
+        )
         advice = "Is MONOSEMY_HOME the folder that the workers write to? Else restore a backup."
-        return Finding("files", "failed", told, advice)
+        return Finding("files", "failed", message, advice)
     return Finding("files", "ok", f"The files of all {len(rows)} SAEs are there.")
 
 
@@ -257,8 +265,8 @@ def _inference(settings: Settings) -> Finding:
         client.check()
     except MonosemyError as error:
         advice = error.advice or "Start it with 'monosemy inference'."
-        told = f"{error.message} Activations, steering and search by meaning need it."
-        return Finding("inference", "warning", told, advice)
+        message = f"{error.message} Activations, steering and search by meaning need it."
+        return Finding("inference", "warning", message, advice)
     finally:
         client.close()
     return Finding("inference", "ok", "The inference server answers.")
@@ -266,8 +274,8 @@ def _inference(settings: Settings) -> Finding:
 
 def _judge(settings: Settings) -> Finding:
     if not settings.judge_url:
-        told = "No judge is configured: features have evidence labels only."
-        return Finding("judge", "warning", told, "Set MONOSEMY_JUDGE_URL.")
+        message = "No judge is configured: features have evidence labels only."
+        return Finding("judge", "warning", message, "Set MONOSEMY_JUDGE_URL.")
     from monosemy.interp.judge_test.result import Role
     from monosemy.interp.judging.judge import Judge
     from monosemy.specs import JudgeSpec
@@ -281,31 +289,31 @@ def _judge(settings: Settings) -> Finding:
             return f"The judge '{judge.model}' answers in {form}.", keys_of(judge)
 
     try:
-        told, keys = asyncio.run(ask())
+        message, keys = asyncio.run(ask())
     except JudgeError as error:
         return Finding("judge", "failed", error.message, error.advice or "")
     if not (settings.judge_price_input or settings.judge_price_output):
-        told = f"{told} Without prices its cost is counted as 0."
+        message = f"{message} Without prices its cost is counted as 0."
     tests = kept_tests(settings, keys).values()
     if not tests:
         untested = "It has not been tested yet: 'monosemy judge check' and the first run do that."
-        return Finding("judge", "ok", f"{told} {untested}")
-    told = " ".join([told, *map(str, tests)])
+        return Finding("judge", "ok", f"{message} {untested}")
+    message = " ".join([message, *map(str, tests)])
     warnings = [test.advice for test in tests if test.advice]
-    return Finding("judge", "warning" if warnings else "ok", told, " ".join(warnings))
+    return Finding("judge", "warning" if warnings else "ok", message, " ".join(warnings))
 
 
 def _api(settings: Settings) -> Finding:
     try:
         with httpx.Client(trust_env=False, timeout=5.0) as http:
             answer = http.get(f"{settings.url.rstrip('/')}/healthz")
-            found = answer.json()["version"]
+            api_version = answer.json()["version"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
-        told = f"No monosemy API answers at {settings.url}."
+        message = f"No monosemy API answers at {settings.url}."
         return Finding(
-            "api", "failed", told, "Start it with 'monosemy serve', or set MONOSEMY_URL."
+            "api", "failed", message, "Start it with 'monosemy serve', or set MONOSEMY_URL."
         )
-    if found != version():
-        told = f"The API is version {found}; this is {version()}."
-        return Finding("api", "warning", told, "Upgrade the older one.")
-    return Finding("api", "ok", f"The API answers, version {found}.")
+    if api_version != version():
+        message = f"The API is version {api_version}; this is {version()}."
+        return Finding("api", "warning", message, "Upgrade the older one.")
+    return Finding("api", "ok", f"The API answers, version {api_version}.")
