@@ -18,7 +18,7 @@ from service.kit.problems import documented
 
 router = Router(prefix="/judge-tests", tags=["judges"])
 
-Key = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Key of the test.")]
+Key = Annotated[str, Path(pattern="^[0-9a-f]{16}$", max_length=16, description="Key of the test.")]
 
 
 @router.get("", summary="List judges' tests", dependencies=[CanRead], responses=documented(422))

@@ -41,7 +41,10 @@ def sound(settings: Settings, redis_url: str, library: Library) -> Iterator[Sett
 
     class Well(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"status": "ok", "version": version()}).encode()
+            answer = {"status": "ok"}
+            if not self.path.startswith("/inference"):
+                answer["version"] = version()
+            body = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -54,7 +57,8 @@ def sound(settings: Settings, redis_url: str, library: Library) -> Iterator[Sett
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     with StubServer() as judge:
-        changes = {"redis_url": redis_url, "inference_url": url, "url": url, "judge_url": judge.url}
+        changes = {"redis_url": redis_url, "inference_url": f"{url}/inference"}
+        changes |= {"url": url, "judge_url": judge.url}
         yield settings.model_copy(update=changes)
     server.shutdown()
     server.server_close()

@@ -132,7 +132,7 @@ def test_weights_put_under_an_evaluated_sae_are_told_wherever_it_is_used(bench: 
         assert "have changed: W_enc" in bench.refused(**step)
     refused = client.post("/activations", json=body)
     assert refused.status_code == 422 and "have changed: W_enc" in refused.json()["detail"]
-    reading = Interpretation(bench.engine, home, 2.0, "judge", lambda *_: None)  # type: ignore[arg-type, return-value]
+    reading = Interpretation(bench.settings, bench.engine, lambda *_: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(DataError, match="have changed: W_enc"):
         reading._texts("tiny")
 

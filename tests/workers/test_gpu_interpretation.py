@@ -86,8 +86,8 @@ def hosted(trained: Trained) -> HostedSAE:
 
 
 def texts_of(trained: Trained, settings: Settings) -> FeatureTexts:
-    made = Interpretation(trained.engine, Workspace(settings.artifacts), 60.0, "", None)  # type: ignore[arg-type]
-    return made._texts("tiny")[1]
+    interpretation = Interpretation(settings, trained.engine, None)  # type: ignore[arg-type]
+    return interpretation._texts("tiny")[1]
 
 
 def listed(request: Request, name: str) -> list[str]:
