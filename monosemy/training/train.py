@@ -383,10 +383,7 @@ def _terms(training: TrainingSpec) -> dict[str, Any]:
     A dtype that is left to the machine is none of it: the checkpoint says which it was, and those
     of before there was a choice stay what they were.
     """
-    terms = training.model_dump(mode="json", exclude=_IRRELEVANT)
-    if training.buffer_dtype == "auto":
-        del terms["buffer_dtype"]
-    return terms
+    return training.model_dump(mode="json", exclude=_IRRELEVANT)
 
 
 def _limit(hooks: Hooks, by_place: Mapping[str, float]) -> Limits:

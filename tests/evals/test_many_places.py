@@ -27,7 +27,6 @@ from monosemy.index.logits import LogitLens
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
-from monosemy.saes import registry
 from monosemy.saes.base import SAE, StepInfo, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.registry import create
@@ -41,9 +40,8 @@ from monosemy.specs import (
     parse_spec,
     parse_stored_spec,
 )
-from monosemy.specs import architectures as options
 from monosemy.specs import run as run_kinds
-from monosemy.specs.architectures import SAESpec
+from monosemy.specs.architectures import ARCHITECTURES, SAESpec
 from monosemy.specs.hooks import HOST, Hook, Hooks
 from monosemy.specs.parts import IndexingSpec
 from monosemy.training.train import train_saes
@@ -58,6 +56,8 @@ CROSS_LAYER = (MIDS, ["blocks.1.hook_resid_post", "blocks.2.hook_resid_post"])
 
 
 class ToySpec(SAESpec):
+    implementation = "tests.evals.test_many_places:Toy"
+    version = "1"
     architecture: Literal["toy"] = "toy"
     k: int = 4
 
@@ -87,8 +87,7 @@ class ToyRun(TrainRun):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(options.ARCHITECTURES, "toy", ToySpec)
-    monkeypatch.setitem(registry.ARCHITECTURES, "toy", Toy)
+    monkeypatch.setitem(ARCHITECTURES._classes, "toy", ToySpec)
     monkeypatch.setitem(run_kinds._kinds, "train", ToyRun)
     yield
 

@@ -20,7 +20,7 @@ class Scripted(SAE):
     """Codes are given, whatever comes in."""
 
     def __init__(self, rows: Tensor, acts: Tensor) -> None:
-        spec = SAESpec(architecture="topk", d_sae=len(rows))
+        spec = SAESpec(architecture="topk", d_sae=len(rows), k=1)
         super().__init__(spec, rows.shape[1])
         self.W_dec.data = rows
         self.acts = acts

@@ -11,6 +11,7 @@ import torch
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, SpecError
 from monosemy.evals.evaluate import evaluate_sae
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
@@ -53,9 +54,10 @@ def test_within_an_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_
     source = ActivationSource(tiny_host, tiny_store, SITE, tmp_path)
     sae = perfect_with_a_repetition()
 
-    def evaluated(prune: float | None, **options: Any) -> dict[str, Any]:
+    def evaluated(prune: float | None, writes: str | None = None) -> dict[str, Any]:
         spec = EvaluationSpec(tokens=200, reconstruction_tokens=400, prune=prune)
-        return evaluate_sae(sae, None, tiny_host, tiny_store, source, SITE, spec, **options)
+        hosted = HostedSAE.at(tiny_host, sae, SITE, writes)
+        return evaluate_sae(hosted, None, tiny_store, source, spec)
 
     result = evaluated(1e-2)
     pruned = result["pruned"]
@@ -64,6 +66,6 @@ def test_within_an_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_
     without = evaluated(None)
     assert "pruned" not in without and without["l0"] == result["l0"]
     with pytest.raises(DataError, match=r"Leave out evaluation\.prune"):
-        evaluated(1e-2, target_site="blocks.2.hook_mlp_out")
+        evaluated(1e-2, writes="blocks.2.hook_mlp_out")
     with pytest.raises(SpecError, match="prune"):
         parse_part(EvaluationSpec, {"prune": -1.0})

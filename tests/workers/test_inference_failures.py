@@ -33,7 +33,7 @@ def make_sae(settings: Settings, width: int = 32) -> dict[str, str]:
     sae = create(TopKSpec(d_sae=16, k=2), width)
     sae.initialise(torch.Generator().manual_seed(0))
     folder = settings.artifacts / "saes" / "tiny"
-    save_sae(sae, folder, {"prepend_bos": True}, {"spec": {"kind": "train"}})
+    save_sae(sae, folder, {"prepend_bos": True}, {"spec": {"kind": "train", "site": SITE}})
     return {"id": "tiny", "path": "saes/tiny", "site": SITE}
 
 
