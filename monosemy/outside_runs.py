@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import Any
 
 from monosemy.errors import MonosemyError
 from monosemy.progress import Reporter
 from monosemy.specs import RunSpec
+from monosemy.specs.plugins import imported
 from monosemy.workspace import Workspace
 
 
@@ -19,15 +19,7 @@ def execute_outside(spec: RunSpec, workspace: Workspace, reporter: Reporter) -> 
     object.
     """
     place = spec.implementation or ""
-    module, _, name = place.partition(":")
-    try:
-        execute = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise MonosemyError(
-            f"Runs of kind '{spec.kind}' are executed by '{place}', which cannot be imported: "
-            f"{error}."
-        ) from error
-    result = execute(spec, workspace, reporter)
+    result = imported(place, f"The kind of run '{spec.kind}'")(spec, workspace, reporter)
     try:
         json.dumps(result)
     except (TypeError, ValueError) as error:

@@ -14,10 +14,10 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field
 
 from monosemy.models.sites import KINDS, parse_site
-from monosemy.specs.part import SITE_PATTERN, Part
+from monosemy.specs.part import SITE_PATTERN, Part, added_later
 from monosemy.specs.references import Plain
 
 HOST = "host"
@@ -188,28 +188,16 @@ def _entry(entry: Any, widths: dict[Hook, int]) -> Hook:
 
 
 class WritesElsewhere(Part):
-    """What the specs share that say where an SAE writes.
+    """What the specs share that say where an SAE writes."""
 
-    What was added to a spec later is left out of its dump while it is None: keys of what is stored
-    are hashes of dumps.
-    """
-
-    writes: Places | None = None
+    writes: Places | None = added_later(None)
     """The places that are reconstructed; None takes those that are read."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        dump: dict[str, Any] = handler(self)
-        for name in ("reads", "writes"):
-            if name in dump and dump[name] is None:
-                del dump[name]
-        return dump
 
 
 class ReadsAndWrites(WritesElsewhere):
     """What the specs share of an SAE at any places."""
 
-    reads: Places | None = None
+    reads: Places | None = added_later(None)
     """The places that are read side by side, where there are several; ``site`` is the first."""
 
 

@@ -35,6 +35,12 @@ Seed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 """Of random numbers: what every reader of JSON takes exactly."""
 
 
+def added_later(default: Any) -> Any:
+    """A field that a spec got after specs had been stored: its dump leaves it out at ``default``,
+    since names of folders and keys of checkpoints hash the dumps of older specs."""
+    return Field(default, exclude_if=lambda value: value == default)
+
+
 class Part(BaseModel):
     """Strict base: unknown keys are errors, docstrings under fields become their descriptions."""
 

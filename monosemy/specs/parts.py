@@ -21,6 +21,7 @@ from monosemy.specs.part import (
     Latent,
     Part,
     Seed,
+    added_later,
 )
 from monosemy.specs.references import Plain, Source
 
@@ -70,11 +71,6 @@ class TextSpec(Part):
     """Share of documents, by hash, that the SAE never trains on and is evaluated on."""
 
 
-def _is_auto(value: str) -> bool:
-    """Left out of dumps: names of folders and keys of checkpoints hash those of older specs."""
-    return value == "auto"
-
-
 class TrainingSpec(Part):
     tokens: Count = 1_500_000
     """Tokens to train on; a text with fewer is read again (reshuffled) until they are reached."""
@@ -82,11 +78,11 @@ class TrainingSpec(Part):
     """Tokens per optimiser step."""
     buffer_tokens: int = Field(65_536, ge=2, le=MOST_TOKENS)
     """Size of the shuffling ring buffer, in tokens."""
-    buffer_device: Literal["auto", "device", "host"] = Field("auto", exclude_if=_is_auto)
+    buffer_device: Literal["auto", "device", "host"] = added_later("auto")
     """Where the buffer lies: on the ``device`` that trains, or in ``host`` memory, from which
     batches go to a GPU in pinned blocks.  ``auto`` takes a GPU where it fits beside the SAEs, else
     host memory.  The order of the tokens is the same."""
-    buffer_dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", exclude_if=_is_auto)
+    buffer_dtype: Literal["auto", "bfloat16", "float32"] = added_later("auto")
     """``auto`` keeps activations in bfloat16 on a GPU where they come in it (from the host model or
     a cache), and in float32 elsewhere.  Batches are float32 in any case."""
     host_rows: int = Field(16, ge=1, le=65_536)

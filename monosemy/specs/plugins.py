@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from typing import Any
 
 from monosemy.errors import MonosemyError
 
@@ -42,6 +43,18 @@ def _load(name: str) -> None:
         _loaded.discard(name)
         raise MonosemyError(
             f"The plugin '{name}' ({VARIABLE}) cannot be loaded: {in_one_line(error)}"
+        ) from error
+
+
+def imported(place: str, subject: str) -> Any:
+    """What ``place`` names as ``module:name``; ``MonosemyError`` in one line where it cannot be
+    had, of ``subject``, which needs it."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever somebody else's module does
+        raise MonosemyError(
+            f"{subject} cannot be used: {place} is not to be had ({in_one_line(error)})."
         ) from error
 
 

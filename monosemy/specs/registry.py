@@ -8,7 +8,6 @@ it.  Importable without torch: a class names what computes with it as ``module:C
 from __future__ import annotations
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -22,7 +21,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from monosemy.errors import MonosemyError
 from monosemy.specs.names import STORED
 from monosemy.specs.part import NAME, Part
-from monosemy.specs.plugins import in_one_line, load_plugins, registering_modules
+from monosemy.specs.plugins import imported, load_plugins, registering_modules
 from monosemy.specs.references import undeclared_fields
 
 
@@ -259,11 +258,4 @@ def implementation_of(spec: Registered | type[Registered]) -> Any:
     what, name = spec.registry.what, spec.registered_name()
     if spec.retired:
         raise MonosemyError(f"The {what} '{name}': {spec.retired}.")
-    module, _, attribute = spec.implementation.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever somebody else's module does
-        raise MonosemyError(
-            f"The {what} '{name}' cannot be used: {spec.implementation} is not to be had"
-            f" ({in_one_line(error)})."
-        ) from error
+    return imported(spec.implementation, f"The {what} '{name}'")

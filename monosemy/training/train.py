@@ -380,8 +380,8 @@ class TrainingLoop:
 def _terms(training: TrainingSpec) -> dict[str, Any]:
     """What of ``training`` a checkpoint is bound to.
 
-    A dtype that is left to the machine is none of it: the checkpoint says which it was, and those
-    of before there was a choice stay what they were.
+    A dtype of the buffer that is left to the machine is none of it: the dump leaves it out, and the
+    checkpoint says which it was.
     """
     return training.model_dump(mode="json", exclude=_IRRELEVANT)
 
