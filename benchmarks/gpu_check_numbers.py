@@ -44,13 +44,13 @@ def kernels(options: Options) -> list[Case]:
     """Every kernel at both sizes; the small case that a device has to pass at its first use."""
     sizes = SIZES if options.device == "cuda" else _INTERPRETED
     device = torch.device(options.device)
-    found = [Case("agreement", partial(_agreement, device))]
+    cases = [Case("agreement", partial(_agreement, device))]
     for size, shape in sizes.items():
         for dtype in _DTYPES:
             short = str(dtype).removeprefix("torch.")
-            found.append(Case(f"top-k, {size}, {short}", partial(_top_k, device, shape, dtype)))
-            found.append(Case(f"rows, {size}, {short}", partial(_rows, device, shape, dtype)))
-    return found
+            cases.append(Case(f"top-k, {size}, {short}", partial(_top_k, device, shape, dtype)))
+            cases.append(Case(f"rows, {size}, {short}", partial(_rows, device, shape, dtype)))
+    return cases
 
 
 def _agreement(device: torch.device) -> Figures:
@@ -125,7 +125,7 @@ def _error(mine: Tensor, wanted: Tensor) -> float:
 
 def losses(options: Options) -> list[Case]:
     """Every architecture beside the CPU in float32; the buffer's batches; a whole run."""
-    found = [
+    cases = [
         Case(
             f"{name}, {str(dtype).removeprefix('torch.')} product",
             partial(_architecture, name, dtype, options),
@@ -134,8 +134,8 @@ def losses(options: Options) -> list[Case]:
         for dtype in _DTYPES
     ]
     for where in ("device", "host"):
-        found.append(Case(f"buffer, {where}", partial(_buffer, where, options)))
-    return [*found, Case("whole run", partial(_whole_run, options))]
+        cases.append(Case(f"buffer, {where}", partial(_buffer, where, options)))
+    return [*cases, Case("whole run", partial(_whole_run, options))]
 
 
 def spec_of(name: str) -> SAESpec:
@@ -154,12 +154,12 @@ def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     atoms = torch.nn.functional.normalize(torch.randn(2 * D, D, generator=generator), dim=1)
     onto = torch.randn(D, D_OUT, generator=generator) * D**-0.5
-    found = []
+    batches = []
     for _ in range(steps):
         firing = torch.rand(N, 2 * D, generator=generator) < 0.06
         x = (firing * (1 + torch.rand(N, 2 * D, generator=generator))) @ atoms * D**0.5 / 3 + 0.5
-        found.append((x, x @ onto))
-    return found
+        batches.append((x, x @ onto))
+    return batches
 
 
 @lru_cache(maxsize=1)
@@ -184,12 +184,12 @@ def curve(
         sae.begin(given[0][0])
         sae.product_dtype = dtype
         trainer = SAETrainer(sae, TrainingSpec())
-        readings, found = {}, []
+        readings, losses = {}, []
         for number, (x, y) in enumerate(given):
             trainer.step(x, number, 2e-3, steps, y if transcodes else None)
             readings = trainer.readings()
-            found.append(readings["loss"])
-        return found, readings["l0"]
+            losses.append(readings["loss"])
+        return losses, readings["l0"]
     finally:
         torch.set_num_threads(before)
 

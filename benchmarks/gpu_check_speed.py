@@ -38,19 +38,19 @@ def peak(card: str) -> float | None:
 
 
 def speed(options: Options) -> list[Case]:
-    found = []
+    cases = []
     for size, shape in SIZES.items():
-        found.append(Case(f"step, {size}", partial(_step, shape, options)))
-        found.append(Case(f"kernels on and off, {size}", partial(_on_and_off, shape, options)))
-    return [*found, Case("from text to SAE", partial(_text, ["ours"], options))]
+        cases.append(Case(f"step, {size}", partial(_step, shape, options)))
+        cases.append(Case(f"kernels on and off, {size}", partial(_on_and_off, shape, options)))
+    return [*cases, Case("from text to SAE", partial(_text, ["ours"], options))]
 
 
 def peers(options: Options) -> list[Case]:
-    found = [
+    cases = [
         Case(f"steps side by side, {size}", partial(_beside, shape, options))
         for size, shape in SIZES.items()
     ]
-    return [*found, Case("from text to SAE", partial(_text, ["ours", "saelens"], options))]
+    return [*cases, Case("from text to SAE", partial(_text, ["ours", "saelens"], options))]
 
 
 def our_step(x: torch.Tensor, d_sae: int, k: int) -> Callable[[], None]:

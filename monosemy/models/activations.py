@@ -67,23 +67,31 @@ class ActivationSource:
     def _open(self, site: str, cache_dir: Path | None) -> int:
         """Opens the place's cache, if it is to have one; its width."""
         hook = Hook.parse(site)
-        found = read_description(cache_dir) if cache_dir is not None else None
-        if found and (found["text_id"], found["site"]) != (self.store.text_id, site):
-            found = None
+        description = read_description(cache_dir) if cache_dir is not None else None
+        if description and (description["text_id"], description["site"]) != (
+            self.store.text_id,
+            site,
+        ):
+            description = None
         known = self.store.host_info.get("fingerprint")
-        if hook.host == HOST and found and known and found.get("model", known) != known:
-            found = None  # begun with another host model than the text's
-        if found is None or isinstance(self._hosts.get(hook.host), HostModel):
+        if hook.host == HOST and description and known and description.get("model", known) != known:
+            description = None  # begun with another host model than the text's
+        if description is None or isinstance(self._hosts.get(hook.host), HostModel):
             host = self._model(hook.host)
             width = host.site_width(hook.site)
             model: str | None = host.fingerprint
             dtype = str(host.dtype).removeprefix("torch.")
         else:
             # The host need not be loaded to know what the cache holds.
-            width, dtype = int(found["width"]), str(found["host_dtype"])
-            model = found.get("model")
+            width, dtype = int(description["width"]), str(description["host_dtype"])
+            model = description.get("model")
         if cache_dir is not None:
-            if found and model and "model" not in found and self._vouched(cache_dir, site, width):
+            if (
+                description
+                and model
+                and "model" not in description
+                and self._vouched(cache_dir, site, width)
+            ):
                 add_model(cache_dir, model)
             self._caches[site] = ActivationCache(cache_dir, self.store, site, width, dtype, model)
         return width
@@ -142,8 +150,8 @@ class ActivationSource:
         for part in forward_groups(self.store, missing, self.host_rows):
             for site, acts in self._forward(part, self.sites).items():
                 self._caches[site].write(part, acts)
-        found = [self._caches[site].read(wanted) for site in self.sites]
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        parts = [self._caches[site].read(wanted) for site in self.sites]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -231,9 +239,9 @@ class ActivationSource:
     ) -> Tensor:
         parts, order = [], []
         for part in forward_groups(self.store, rows, self.host_rows):
-            found = self._forward(part, sites)
-            device = found[sites[0]].device
-            parts.append(torch.cat([found[site].to(device) for site in sites], dim=1))
+            acts = self._forward(part, sites)
+            device = acts[sites[0]].device
+            parts.append(torch.cat([acts[site].to(device) for site in sites], dim=1))
             order.append(part)
         if not parts:
             return torch.empty(0, self.width)

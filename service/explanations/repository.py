@@ -66,10 +66,10 @@ def scores_by_explanation(
         .where(tuple_(Score.sae_id, Score.explanation_id).in_(_keys(explanations)))
         .order_by(Score.created_at.desc(), Score.id)
     )
-    found: dict[uuid.UUID, list[Score]] = {row.id: [] for row in explanations}
+    scores: dict[uuid.UUID, list[Score]] = {row.id: [] for row in explanations}
     for score in session.scalars(query):
-        found[score.explanation_id].append(score)
-    return found
+        scores[score.explanation_id].append(score)
+    return scores
 
 
 def votes_by_explanation(

@@ -25,29 +25,29 @@ HUMAN = "human"
 
 def require_feature(session: Session, reference: str, index: int) -> Sae:
     """The SAE of an indexed feature; 404 if there is none."""
-    found = find_feature(session, reference, index)
-    if found is None:
+    place = find_feature(session, reference, index)
+    if place is None:
         raise no_such_sae(reference)
-    if found.feature is None:
-        raise no_such_feature(found.sae, index)
-    return found.sae
+    if place.feature is None:
+        raise no_such_feature(place.sae, index)
+    return place.sae
 
 
 def require_explanation(
     session: Session, explanation: uuid.UUID, lock: bool = False
 ) -> Explanation:
     """404 if there is none."""
-    found = repository.explanation_of_id(session, explanation, lock)
-    if found is None:
+    row = repository.explanation_of_id(session, explanation, lock)
+    if row is None:
         raise no_such_explanation(explanation)
-    return found
+    return row
 
 
 def delete_explanation(session: Session, explanation: uuid.UUID, caller: Caller) -> None:
     """With its scores and votes; 404 if there is none, 403 if it belongs to somebody else."""
-    found = require_explanation(session, explanation, lock=True)
-    check_owner(caller, found.created_by, "the explanation")
-    session.delete(found)
+    row = require_explanation(session, explanation, lock=True)
+    check_owner(caller, row.created_by, "the explanation")
+    session.delete(row)
 
 
 def no_such_explanation(explanation: uuid.UUID) -> NotFound:

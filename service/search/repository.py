@@ -155,8 +155,8 @@ def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, F
         )
         .where(tuple_(Feature.sae_id, Feature.index).in_(keys))
     )
-    found = [
+    rows = [
         Found(row[0], row[1], heading_in(row, row[1].label), row[2], row[3])
         for row in session.execute(query)
     ]
-    return {(item.feature.sae_id, item.feature.index): item for item in found}
+    return {(item.feature.sae_id, item.feature.index): item for item in rows}
