@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine
@@ -24,10 +24,8 @@ from monosemy.specs import ExplainRun, ScoreRun
 from service.database.session import transaction
 from service.database.tables import Sae
 from workers import interp_rows as rows
+from workers.feature_work import FeatureWork
 from workers.judge_testing import kept_test, role_of
-
-if TYPE_CHECKING:
-    from workers.interpretation import FeatureWork
 
 
 async def forecast_run(

@@ -1,4 +1,4 @@
-"""Explain and score runs, led or helped: the work on one feature, and the run's result.
+"""Explain and score runs, led or helped, and their results.
 
 Both kinds of worker run this; what they bring as tools decides which scorers they can.
 """
@@ -14,51 +14,41 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
 from monosemy.index.reader import IndexReader
-from monosemy.interp.discrimination import K
 from monosemy.interp.judge_test.result import RoleTest
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.ledger import BudgetSpent
 from monosemy.interp.labelling import (
-    explain_one,
-    explanation_key,
     none_done,
-    score_key,
-    score_one,
 )
-from monosemy.interp.registry import create_explainer, create_scorer
 from monosemy.interp.texts import FeatureTexts, choose_features
-from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.sae_stamp import check_index
 from monosemy.specs import (
     ExplainRun,
-    ExplanationSpec,
     JudgeSpec,
     Part,
     ScoreRun,
-    ScoringSpec,
     needs_host,
     needs_judge,
 )
 from monosemy.specs.parts import JudgeTesting
 from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
-from service.database.tables import Explanation, Run, Sae
+from service.database.tables import Sae
 from service.settings.settings import Settings
 from workers import interp_rows as rows
 from workers import work_items
 from workers.dry_run import forecast_run
+from workers.feature_work import ExplainWork, FeatureWork, ScoreWork
 from workers.judge_testing import kept_test, role_of, tested_judge
 from workers.judges import open_judge
 from workers.saes import named_sae
-from workers.shared_run import Share, SharedRun, Store
-from workers.work_items import Item
+from workers.shared_run import Share, SharedRun
 
 MakeTools = Callable[[uuid.UUID, Sae, Part], AbstractAsyncContextManager[Tools]]
 """Run id, SAE and spec to the tools for them."""
@@ -331,116 +321,6 @@ class Interpretation:
                 raise DataError(none_done(failures, counts.failed))
             raise DataError(stopped or "There was nothing to do: its explanations are gone.")
         return result
-
-
-class FeatureWork:
-    """What is done with one feature; ``key`` is equal for equal work."""
-
-    key: str
-    judge_test: RoleTest | None = None
-    """Of the judge that does it, where it was tested."""
-
-    async def prepare(self, reporter: Reporter) -> None:
-        """What all features need, made once."""
-
-    async def one(self, item: Item) -> Store:
-        raise NotImplementedError
-
-
-class ExplainWork(FeatureWork):
-    def __init__(
-        self,
-        run_id: uuid.UUID,
-        sae_id: uuid.UUID,
-        texts: FeatureTexts,
-        spec: ExplanationSpec,
-        tools: Tools,
-        judge: str,
-    ) -> None:
-        self.run_id, self.sae_id, self.texts, self.spec = run_id, sae_id, texts, spec
-        self.explainer = create_explainer(self.spec, tools)
-        self.key = explanation_key(self.spec, self.explainer, texts.store.text_id, judge)
-
-    async def one(self, item: Item) -> Store:
-        explained = await explain_one(self.texts, item.feature, self.spec, self.explainer)
-        explained = explained.with_judge_test(self.judge_test)
-
-        def store(session: Session) -> None:
-            rows.publish_explanation(
-                session, self.sae_id, self.run_id, item.feature, self.key, explained, None
-            )
-
-        return store
-
-
-class ScoreWork(FeatureWork):
-    def __init__(
-        self,
-        engine: Engine,
-        run_id: uuid.UUID,
-        sae_id: uuid.UUID,
-        texts: FeatureTexts,
-        spec: ScoringSpec,
-        tools: Tools,
-        judge: str,
-    ) -> None:
-        self.engine, self.run_id, self.sae_id = engine, run_id, sae_id
-        self.texts, self.spec = texts, spec
-        self.tools = tools
-        self.scorer = create_scorer(self.spec, tools)
-        self._tiers = self.scorer.tiers(self.spec.tiers)
-        among = ""
-        if NEAREST_EXPLANATIONS in self._tiers:
-            # Of the run's own time, the same for all who take part in it.
-            with transaction(engine) as session:
-                self._before = session.get_one(Run, run_id).created_at
-                among = rows.explanations_digest(session, sae_id, self._before)
-        self.key = score_key(self.spec, self.scorer, texts.store.text_id, judge, among)
-        self._nearest: dict[int, list[tuple[int, float]]] = {}
-        """Of the features at work, where the scorer asks for neighbours by explanation."""
-
-    async def prepare(self, reporter: Reporter) -> None:
-        await self.texts.prepare(self._tiers, self.tools, reporter)
-        if NEAREST_EXPLANATIONS in self._tiers:
-            self.texts.know_nearest(self._nearest)
-
-    async def one(self, item: Item) -> Store:
-        assert item.explanation_id is not None
-        own, borrowed = await asyncio.to_thread(self._explanations, item)
-        try:
-            result = await score_one(
-                self.texts, item.feature, self.spec, self.scorer, own, borrowed
-            )
-        finally:
-            self._nearest.pop(item.feature, None)
-
-        result = result.with_judge_test(self.judge_test)
-
-        def store(session: Session) -> None:
-            assert item.explanation_id is not None
-            rows.publish_score(
-                session, self.sae_id, item.explanation_id, self.run_id, self.key, result
-            )
-
-        return store
-
-    def _explanations(self, item: Item) -> tuple[str, str | None]:
-        """Its own, and the one it borrows."""
-        with transaction(self.engine) as session:
-            own = session.get(Explanation, (self.sae_id, item.explanation_id))
-            if own is None:
-                raise DataError("Its explanation has been deleted.")
-            if NEAREST_EXPLANATIONS in self._tiers:
-                if own.embedding is None:
-                    raise DataError(
-                        "Its explanation has no embedding to find the nearest by.",
-                        "Start the inference server (MONOSEMY_INFERENCE_URL) and run again.",
-                    )
-                self._nearest[item.feature] = rows.nearest_features(session, own, K, self._before)
-            borrowed = None
-            if self.spec.shuffled_baseline and item.borrowed_id is not None:
-                borrowed = session.get(Explanation, (self.sae_id, item.borrowed_id))
-            return own.text, borrowed.text if borrowed is not None else None
 
 
 async def _withdraw(tools: Tools) -> None:
