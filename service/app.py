@@ -33,6 +33,7 @@ from service.kit import problems
 from service.models.tokens import TokenTables
 from service.observability.logs import configure_logging
 from service.observability.tracing import configure_tracing
+from service.pages import explorer
 from service.settings import Settings, get_settings
 from service.system import endpoints as system
 from service.system.checks import READY_SECONDS, Checks
@@ -119,6 +120,7 @@ def create_app(
     openapi.install(app)
     app.include_router(router)
     app.include_router(system.router, include_in_schema=False)
+    explorer.install(app)
     return app
 
 

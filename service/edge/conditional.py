@@ -43,7 +43,7 @@ class Conditional:
 def _may_be_tagged(message: Message) -> bool:
     headers = Headers(raw=message["headers"])
     kind = headers.get("content-type", "")
-    return message["status"] == 200 and kind.startswith("application/json")
+    return message["status"] == 200 and kind.startswith(("application/json", "text/html"))
 
 
 def _tagged(begun: Message, body: Message, wanted: str) -> tuple[Message, Message]:

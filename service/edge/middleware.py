@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.edge.routing import is_quiet
-from service.kit.problems import Problem, from_exception, problem_response
+from service.kit.problems import Problem, from_exception, problem_answer
 from service.observability import logs, tracing
 from service.system.metrics import HttpMetrics
 
@@ -70,7 +70,7 @@ class RequestBoundary:
                 # Too late for a problem: the server must break the connection off.
                 logger.exception("error after the response began")
                 raise
-            response = problem_response(from_exception(error), scope["path"], identity)
+            response = problem_answer(scope, from_exception(error))
             await response(scope, receive, answer.send)
         finally:
             self._record(scope, answer)

@@ -10,10 +10,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
 from monosemy.specs.parse import unknown_key
@@ -75,6 +76,15 @@ def problem_response(problem: Problem, path: str, request_id: str | None) -> JSO
         headers=problem.headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def problem_answer(scope: Scope, problem: Problem) -> Response:
+    """The problem as the caller reads it: JSON, or the page that ``app.state.problem_page`` makes
+    for a browser."""
+    request_id = scope.get("state", {}).get("request_id")
+    as_page = getattr(getattr(scope.get("app"), "state", None), "problem_page", None)
+    page: Response | None = as_page(scope, problem, request_id) if as_page else None
+    return page or problem_response(problem, scope["path"], request_id)
 
 
 @dataclass(frozen=True)
@@ -154,12 +164,8 @@ def _from_monosemy_error(error: MonosemyError) -> Problem:
 def install(app: FastAPI) -> None:
     """Makes ``app`` answer every error with a problem."""
 
-    async def answer(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(
-            from_exception(error, _body_of(request)),
-            request.url.path,
-            getattr(request.state, "request_id", None),
-        )
+    async def answer(request: Request, error: Exception) -> Response:
+        return problem_answer(request.scope, from_exception(error, _body_of(request)))
 
     for kind in (
         Problem,

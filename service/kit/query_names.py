@@ -21,10 +21,15 @@ async def known_query_names(request: Request) -> None:
     route: Any = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
-    known = _names.setdefault(id(route), _query_names(route))
+    known = names_in_query(route)
     unknown = sorted(set(request.query_params) - known)
     if unknown:
         raise InvalidRequest([(name[:100], _advice(name, known)) for name in unknown[:_MOST_NAMED]])
+
+
+def names_in_query(route: APIRoute) -> frozenset[str]:
+    """The parameters that a route takes in its query."""
+    return _names.setdefault(id(route), _query_names(route))
 
 
 def _query_names(route: APIRoute) -> frozenset[str]:

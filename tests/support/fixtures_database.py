@@ -106,8 +106,8 @@ def create_database(server: str, name: str, template: str = "template1") -> None
 
 
 def drop_database(server: str, name: str) -> None:
-    """Not ``WITH (FORCE)``: it is refused while autovacuum, which is nobody's, looks at the database.
-    A plain drop asks autovacuum to leave and waits; what else is connected is ours to end."""
+    """Not ``WITH (FORCE)``, which is refused while autovacuum, nobody's process, is there: a plain
+    drop asks it to leave and waits.  What else is connected is ours to end."""
     _administer(
         server,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -1,0 +1,137 @@
+"""How a page is declared: a function whose answer a template shows.
+
+    router = PageRouter()
+
+    @dataclass(frozen=True)
+    class Colours:
+        names: list[str]
+
+    @router.page("/colours", "colours.html", nav=Nav("Colours", 90))
+    def colours(session: SessionDep) -> Colours:
+        return Colours(["blue"])
+
+A module of ``service.pages.views`` that has a ``router`` is a part of the explorer; nothing else
+lists it.  docs/pages.md has the whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from fastapi import Request
+from fastapi.params import Depends
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from service.edge.routing import Router
+from service.keys.authorize import CanRead
+from service.pages.render import PAGE_ENDPOINT, rendered
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Nav:
+    """An entry of the navigation."""
+
+    title: str
+    place: int
+    """Entries are shown in the order of their places."""
+    key: str | None = None
+    """Pressed after ``g`` it goes there."""
+    scope: str = "read"
+    """Who lacks it is not shown the entry."""
+    path: str = ""
+    """Where it leads; the page fills it in."""
+
+
+class PageRouter(Router):
+    """Routes of pages.  ``needs``: the scope that all of them ask for (``CanRead``)."""
+
+    def __init__(self, needs: Depends | None = None) -> None:
+        super().__init__(include_in_schema=False, dependencies=[needs or CanRead])
+        self.entries: list[Nav] = []
+
+    def page(
+        self,
+        path: str,
+        template: str,
+        *,
+        nav: Nav | None = None,
+        script: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+    ) -> Callable[[View], View]:
+        """Serves ``template``, given the fields of the dataclass that the function returns.
+
+        The function takes what endpoints of FastAPI take.  A ``Response`` that it returns is sent
+        as it is, such as a redirect.  ``script``: a module under ``static/`` that makes the page
+        live; the page must read well without it.
+        """
+        if nav is not None:
+            self.entries.append(Nav(nav.title, nav.place, nav.key, nav.scope, path))
+
+        def declare(view: View) -> View:
+            endpoint = _endpoint(view, template, script, dict(headers or {}))
+            self.add_api_route(path, endpoint, methods=[method], response_class=Response)
+            return view
+
+        return declare
+
+
+def _endpoint(
+    view: Callable[..., Any], template: str, script: str | None, headers: dict[str, str]
+) -> Callable[..., Any]:
+    """``view`` with the page in place of its answer."""
+
+    def finish(request: Request, shown: Any) -> Response:
+        if isinstance(shown, Response):
+            return shown
+        if not is_dataclass(shown):
+            raise TypeError(f"{view.__qualname__} must return a dataclass or a Response")
+        values = {field.name: getattr(shown, field.name) for field in fields(shown)}
+        return rendered(request, template, values, script=script, headers=headers)
+
+    if inspect.iscoroutinefunction(view):
+
+        @functools.wraps(view)
+        async def endpoint(page_request: Request, **values: Any) -> Response:
+            return finish(page_request, await view(**values))
+    else:
+
+        @functools.wraps(view)
+        def endpoint(page_request: Request, **values: Any) -> Response:
+            return finish(page_request, view(**values))
+
+    hints = get_type_hints(view, include_extras=True)
+    given = [
+        parameter.replace(
+            annotation=hints.get(name, parameter.annotation), kind=inspect.Parameter.KEYWORD_ONLY
+        )
+        for name, parameter in inspect.signature(view).parameters.items()
+    ]
+    asked = inspect.Parameter("page_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+    endpoint.__signature__ = inspect.Signature([asked, *given])  # type: ignore[attr-defined]
+    setattr(endpoint, PAGE_ENDPOINT, True)
+    return endpoint
+
+
+def entries_of(routers: list[PageRouter]) -> list[Nav]:
+    """The navigation.  Raises ``ValueError`` where two pages want the same place or key."""
+    entries = sorted(
+        (entry for router in routers for entry in router.entries), key=lambda entry: entry.place
+    )
+    for name in ("place", "key"):
+        values = [value for entry in entries if (value := getattr(entry, name)) is not None]
+        double = next((value for value in values if values.count(value) > 1), None)
+        if double is not None:
+            raise ValueError(f"two pages of the navigation have the {name} {double!r}")
+    return entries
+
+
+def page_routes(routers: list[PageRouter]) -> list[APIRoute]:
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

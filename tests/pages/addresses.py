@@ -1,0 +1,8 @@
+"""Every address of the explorer over the library of tests: shared tests walk them."""
+
+from __future__ import annotations
+
+ADDRESSES: list[str] = [
+    "/models",
+    "/nothing-here",
+]

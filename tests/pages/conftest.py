@@ -1,0 +1,87 @@
+"""The explorer on a real database and server; ``FakeInference`` plays the inference server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import Engine
+
+from service.app import create_app
+from service.database.session import make_engine, transaction
+from service.settings import Settings
+from tests.service.conftest import FakeInference
+from tests.support.browser import PATIENCE_MS, Watch, launched
+from tests.support.library_rows import Library, add_library
+from tests.support.served import served
+
+
+@pytest.fixture(scope="module")
+def module_engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def library(module_engine: Engine) -> Library:
+    with transaction(module_engine) as session:
+        return add_library(session)
+
+
+@pytest.fixture(scope="module")
+def inference() -> FakeInference:
+    return FakeInference()
+
+
+@pytest.fixture(scope="module")
+def page_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home: Path = tmp_path_factory.mktemp("home")
+    return Settings(
+        home=home,
+        database_url=database_url,
+        redis_url=None,
+        inference_url="http://inference.test",
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture(scope="module")
+def explorer(page_settings: Settings, library: Library, inference: FakeInference) -> Iterator[str]:
+    """Address of the explorer, in open mode, over ``library``."""
+    with served(create_app(page_settings, inference.transport())) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One for each file: while Playwright runs, its thread can run no other event loop."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Any]:
+    """``open_page(address, **options of a context)``: a page in a profile of its own; at the end
+    nothing may have gone wrong in any of them."""
+    opened: list[tuple[Any, Watch]] = []
+
+    def open_(address: str, **options: Any) -> Any:
+        allowed = options.pop("allowed", [])
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        context.set_default_timeout(PATIENCE_MS)
+        watch = Watch(urlsplit(address).netloc, allowed=list(allowed))
+        page = context.new_page()
+        watch.follow(page)
+        page.goto(address)
+        opened.append((context, watch))
+        return page
+
+    yield open_
+    for context, _ in opened:
+        context.close()
+    for _, watch in opened:
+        watch.check()

@@ -1,0 +1,129 @@
+"""What every page has: headers, static files, errors as pages, navigation, keys, themes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.pages.page import Nav, PageRouter, entries_of
+from service.pages.static import static_files, static_path
+
+HTML = {"Accept": "text/html,application/xhtml+xml"}
+
+
+def test_a_page_has_the_strict_policy_and_a_tag(explorer: str) -> None:
+    answer = httpx.get(f"{explorer}/models", headers=HTML)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert answer.headers["referrer-policy"] == "same-origin"
+    again = httpx.get(
+        f"{explorer}/models", headers={**HTML, "If-None-Match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304 and not again.content
+
+
+def test_static_files_are_kept_for_ever_under_their_digest(explorer: str) -> None:
+    answer = httpx.get(explorer + static_path("base.css"))
+    assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"].startswith("text/css")
+    stale = re.sub(r"/static/\w+/", "/static/0123456789abcdef/", static_path("base.css"))
+    assert httpx.get(explorer + stale).status_code == 404
+    assert httpx.get(f"{explorer}/static/x/../../app.py").status_code == 404
+
+
+def test_errors_are_pages_for_browsers_and_problems_for_programs(explorer: str) -> None:
+    page = httpx.get(f"{explorer}/nothing", headers=HTML)
+    assert page.status_code == 404 and page.headers["content-type"].startswith("text/html")
+    assert "<h1>" in page.text and page.headers["x-request-id"] in page.text
+    problem = httpx.get(f"{explorer}/nothing")
+    assert problem.headers["content-type"] == "application/problem+json"
+    of_rest = httpx.get(f"{explorer}/api/v1/saes/none", headers=HTML)
+    assert of_rest.headers["content-type"] == "application/problem+json"
+
+
+def test_unknown_names_in_the_query_are_told_not_refused(explorer: str) -> None:
+    answer = httpx.get(f"{explorer}/models", params={"colour": "<b>"}, headers=HTML)
+    assert answer.status_code == 200 and "<code>colour</code>" in answer.text
+
+
+def test_two_pages_cannot_have_one_place() -> None:
+    first, second = PageRouter(), PageRouter()
+    first.entries.append(Nav("One", 1, "o"))
+    second.entries.append(Nav("Two", 1, "t"))
+    with pytest.raises(ValueError, match="place 1"):
+        entries_of([first, second])
+
+
+def test_a_view_must_return_a_dataclass() -> None:
+    router = PageRouter()
+
+    @router.page("/wrong", "models.html")
+    def wrong() -> Any:
+        return {"not": "a dataclass"}
+
+    app = FastAPI()
+    app.include_router(router)
+    endpoint = next(route.endpoint for route in router.routes if route.path == "/wrong")  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="dataclass"):
+        endpoint(page_request=None)
+
+
+def test_no_template_turns_escaping_off_or_styles_inline() -> None:
+    from importlib.resources import files
+
+    templates = files("service.pages") / "templates"
+    texts = {
+        each.name: each.read_text()
+        for folder in (templates, templates / "macros")
+        for each in folder.iterdir()
+        if each.is_file()
+    }
+    assert texts
+    for name, text in texts.items():
+        for forbidden in (
+            "|safe",
+            "| safe",
+            "autoescape false",
+            " style=",
+            " onclick=",
+            " onload=",
+        ):
+            assert forbidden not in text, f"{name} has {forbidden!r}"
+
+
+def test_scripts_are_small_and_make_no_markup_from_texts() -> None:
+    for name, content in static_files().items():
+        text = content.decode()
+        if name.endswith(".js"):
+            assert (
+                "innerHTML" not in text
+                and "eval(" not in text
+                and "http://" not in text.replace("http://www.w3.org/", "")
+            ), name
+            assert text.count("\n") <= 300, name
+
+
+def test_api_js_is_current() -> None:
+    from service.pages.operations_script import NAME, current
+
+    assert static_files()[NAME].decode() == current(), "python -m service.pages.operations_script"
+
+
+def test_keys_theme_and_help(explorer: str, open_page: Any) -> None:
+    page = open_page(f"{explorer}/models")
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog")
+    assert "search" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "q"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Dark").click()
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -1,0 +1,112 @@
+"""A real browser over a real server: Chromium by Playwright, cut off from the network.
+
+Where Chromium or Playwright is missing the tests are skipped with the reason, unless
+``MONOSEMY_REQUIRE_BROWSER=1`` makes that a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",)
+PATIENCE_MS = 30_000
+"""A busy machine takes its time."""
+
+
+def missing() -> str | None:
+    """Why there is no browser here; None where there is one."""
+    if chromium() is None:
+        return "no Chromium (apt-get install chromium)"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return "no Playwright (pip install 'monosemy[dev]')"
+    return None
+
+
+def chromium() -> str | None:
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """The browser; skips, or fails where one is required."""
+    why = missing()
+    if why is not None:
+        if os.environ.get("MONOSEMY_REQUIRE_BROWSER") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=list(ARGUMENTS), timeout=120_000
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watch:
+    """What a page must not do, noted as it happens."""
+
+    host: str
+    faults: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+    """Beginnings of console errors that the test expects, such as a refused request's."""
+
+    def follow(self, page: Any) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
+        page.on("request", self._request)
+        page.on("dialog", self._dialog)
+
+    def check(self) -> None:
+        assert not self.faults, "\n".join(self.faults)
+
+    def _console(self, message: Any) -> None:
+        # Chromium tells of violations of the policy as errors too.
+        if message.type != "error":
+            return
+        if not any(message.text.startswith(each) for each in self.allowed):
+            self.faults.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def _request(self, request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in ("data", "blob") and address.netloc != self.host:
+            self.faults.append(f"a request left the machine: {request.url}")
+
+    def _dialog(self, dialog: Any) -> None:
+        if dialog.type == "confirm":
+            dialog.accept()
+        else:
+            self.faults.append(f"a dialog: {dialog.message}")
+            dialog.dismiss()
+
+
+def violations(page: Any) -> list[str]:
+    """What axe finds wrong with ``page`` (WCAG 2.2 AA), one line each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    answer = Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}}).response
+    return [
+        f"{each['id']}: {each['help']} at {node['target']}: {node.get('failureSummary', '')[:300]}"
+        for each in answer["violations"]
+        for node in each["nodes"][:3]
+    ]
+
+
+def scrolls_sideways(page: Any) -> bool:
+    return bool(
+        page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    )
