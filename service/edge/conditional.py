@@ -10,7 +10,15 @@ import hashlib
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_KEPT = ("x-request-id", "vary", "cache-control")
+_KEPT = (
+    "x-request-id",
+    "vary",
+    "cache-control",
+    # Browsers put a 304's headers in place of the stored ones, so a page must keep its own.
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "referrer-policy",
+)
 
 
 class Conditional:
