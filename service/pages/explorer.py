@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from service.pages import static, views
 from service.pages.errors import problem_page
-from service.pages.page import PageRouter, entries_of
+from service.pages.page import PageRouter, entries_of, page_routes
 
 
 def routers() -> list[PageRouter]:
@@ -25,5 +26,17 @@ def install(app: FastAPI) -> None:
     app.state.navigation = entries_of(parts)
     app.state.problem_page = problem_page
     app.include_router(static.router)
-    for part in parts:
-        app.include_router(part)
+    # A fixed word goes before a name, whichever module has it: /saes/upload before /saes/{sae}.
+    app.include_router(APIRouter(routes=in_order(parts)))
+
+
+def in_order(parts: list[PageRouter]) -> list[APIRoute]:
+    """The pages in the order in which addresses are looked up."""
+    return sorted(page_routes(parts), key=lambda route: [*map(_openness, route.path.split("/"))])
+
+
+def _openness(part: str) -> int:
+    """0 for a fixed word, 1 for a name with something fixed about it, 2 for a name."""
+    if "{" not in part:
+        return 0
+    return 2 if part.startswith("{") and part.endswith("}") else 1

@@ -127,3 +127,17 @@ def test_keys_theme_and_help(explorer: str, open_page: Any) -> None:
     page.get_by_role("button", name="Dark").click()
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_fixed_word_of_an_address_goes_before_a_name() -> None:
+    from service.pages.explorer import in_order
+
+    router = PageRouter()
+    wanted = ["/things", "/things/new", "/things/{name}.html", "/things/{name}", "/{place}/new"]
+    for path in reversed(wanted):
+        router.page(path, "models.html")(_nothing)
+    assert [route.path for route in in_order([router])] == wanted
+
+
+def _nothing() -> Any:
+    """No page."""
