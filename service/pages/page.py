@@ -27,7 +27,7 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from service.edge.routing import Router
+from service.edge.routing import GuardedRoute, Handler, Router
 from service.keys.authorize import CanRead
 from service.pages.render import PAGE_ENDPOINT, rendered
 
@@ -49,11 +49,29 @@ class Nav:
     """Where it leads; the page fills it in."""
 
 
+class PageRoute(GuardedRoute):
+    """A browser sends every field of a form: those that were left empty are taken out of the
+    query, as if they had not been sent."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+
+        async def without_blanks(request: Request) -> Response:
+            parts = request.scope.get("query_string", b"").split(b"&")
+            filled = b"&".join(part for part in parts if part.partition(b"=")[2])
+            request.scope["query_string"] = filled
+            return await handle(Request(request.scope, request.receive))
+
+        return without_blanks
+
+
 class PageRouter(Router):
     """Routes of pages.  ``needs``: the scope that all of them ask for (``CanRead``)."""
 
     def __init__(self, needs: Depends | None = None) -> None:
-        super().__init__(include_in_schema=False, dependencies=[needs or CanRead])
+        super().__init__(
+            include_in_schema=False, dependencies=[needs or CanRead], route_class=PageRoute
+        )
         self.entries: list[Nav] = []
 
     def page(

@@ -141,3 +141,13 @@ def test_a_fixed_word_of_an_address_goes_before_a_name() -> None:
 
 def _nothing() -> Any:
     """No page."""
+
+
+def test_fields_that_a_form_left_empty_are_as_if_not_sent(explorer: str) -> None:
+    answer = httpx.get(f"{explorer}/models?colour=&cursor=&", headers=HTML)
+    assert answer.status_code == 200 and "does not know" not in answer.text
+
+
+def test_the_base_style_holds_that_of_drawings() -> None:
+    style = static_files()["base.css"].decode()
+    assert style.index("--own:") < style.index("--accent:") and "svg.interval" in style
