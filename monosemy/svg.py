@@ -1,8 +1,14 @@
-"""Pages and plots without a library: plain HTML with inline SVG, which opens anywhere and loads
-nothing.  Whatever text is put in is escaped here."""
+"""Drawings without a library: SVG by attributes and classes, and pages of one file around them.
+
+A drawing has no inline style, so that it can stand on a page whose policy allows none; colours come
+from ``PLOT_STYLE``, which the explorer's pages and those of one file share.  Whatever text is put
+in is escaped here.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,22 +17,67 @@ WIDTH, HEIGHT = 460, 200
 LEFT, RIGHT, TOP, BOTTOM = 62, 10, 10, 34
 """Size of a plot and its margins, in SVG's units."""
 
-COLOURS = ("#2f6fde", "#d9822b", "#8a8f98", "#2a9d6f")
-"""Of the series a, b, c and d of a plot."""
+SERIES = ("own", "null", "other", "more")
+"""Classes of a plot's series, in the order of its key."""
 
-STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-main { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { font-weight: 600; }
-svg { width: 100%; height: auto; } text { fill: currentColor; font-size: 11px; }
-.axis { stroke: currentColor; opacity: .35; } .grid { stroke: currentColor; opacity: .12; }
-path { fill: none; stroke-width: 1.6; } .a { stroke: #2f6fde; } .b { stroke: #d9822b; }
-.c { stroke: #8a8f98; } .d { stroke: #2a9d6f; }
-rect.bar { fill: #2f6fde; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
-dt { opacity: .7; } dd { margin: 0; } summary { cursor: pointer; } .key { font-size: 13px; }
+PLOT_STYLE = """\
+:root {
+  color-scheme: light dark;
+  --ink: light-dark(#16181d, #e7e9ee);
+  --quiet: light-dark(#565c68, #a5abb8);
+  --paper: light-dark(#fff, #14161a);
+  --line: light-dark(#d9dce2, #343942);
+  --own: light-dark(#0b57b7, #7fb0ff);
+  --null: light-dark(#8a5412, #d9a066);
+  --other: light-dark(#2a7d5f, #62c3a0);
+  --plus: light-dark(#b85c00, #f5a04d);
+  --minus: light-dark(#2456c4, #86a9ff);
+}
+svg { max-width: 100%; height: auto; vertical-align: middle; }
+svg text { fill: var(--quiet); font-size: 11px; }
+svg text.end { text-anchor: end; } svg text.middle { text-anchor: middle; }
+svg text.large { font-size: 15px; fill: var(--ink); }
+svg .axis { stroke: var(--quiet); } svg .grid { stroke: var(--line); }
+svg .bar, svg.share rect { fill: var(--own); }
+svg .bar.second { fill: var(--quiet); }
+svg.share.plus rect { fill: var(--plus); } svg.share.minus rect { fill: var(--minus); }
+svg .hit { fill: transparent; } svg a:hover .hit, svg a:focus-visible .hit { fill: var(--line); }
+svg .box { fill: none; stroke: var(--line); }
+svg .line, svg .rod { fill: none; stroke-width: 1.6; stroke: var(--own); }
+svg .line.null, svg .rod.null { stroke: var(--null); } svg .line.null { stroke-dasharray: 5 3; }
+svg .line.other, svg .rod.other { stroke: var(--other); }
+svg .line.more, svg .rod.more { stroke: var(--quiet); }
+svg .dot { fill: var(--own); } svg .dot.null { fill: var(--paper); stroke: var(--null); }
+svg .dot.dim { opacity: .45; }
+svg .swatch.own { fill: var(--own); } svg .swatch.null { fill: var(--null); }
+svg .swatch.other { fill: var(--other); } svg .swatch.more { fill: var(--quiet); }
+svg.interval .rail { stroke: var(--line); } svg.interval .chance { stroke: var(--quiet); }
+svg.interval line.own { stroke: var(--own); stroke-width: 2; }
+svg.interval circle.own { fill: var(--own); }
+svg.interval line.null { stroke: var(--null); stroke-dasharray: 3 2; stroke-width: 1.5; }
+svg.interval path.null { fill: var(--paper); stroke: var(--null); stroke-width: 1.4; }
+.key { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: 13px; }
+.says { font-size: 13px; color: var(--quiet); }
 """
+"""Variables of colours, light and dark, and what the classes of drawings mean."""
+
+_PAGE_STYLE = """\
+:root { font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; background: var(--paper);
+color: var(--ink); font-variant-numeric: tabular-nums; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
+gap: 1rem; }
+figure { margin: 0; } figcaption { font-weight: 600; } .plots svg { width: 100%; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
+dt { color: var(--quiet); } dd { margin: 0; } summary { cursor: pointer; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.tablebox { overflow-x: auto; } p.says { margin: 0; }
+table { border-collapse: collapse; font-size: 13px; margin: .5rem 0; }
+th, td { text-align: left; padding: .15rem .7rem .15rem 0; vertical-align: top;
+border-bottom: 1px solid var(--line); }
+td.words { overflow-wrap: anywhere; min-width: 14rem; }
+"""
+STYLE = PLOT_STYLE + _PAGE_STYLE
 
 
 @dataclass(frozen=True)
@@ -45,60 +96,85 @@ class Axes:
 
     def path(self, css: str, points: Iterable[tuple[float, float]]) -> str:
         """A line through ``points``; nothing without any."""
-        steps = " L".join("{:.1f} {:.1f}".format(*self.place(x, y)) for x, y in points)
-        return f'<path class="{css}" d="M{steps}"/>' if steps else ""
+        steps = "L".join("{:.1f} {:.1f}".format(*self.place(x, y)) for x, y in points)
+        return f'<path class="line {css}" d="M{steps}"/>' if steps else ""
 
 
-def page(title: str, body: str, head: str = "", style: str = "") -> str:
-    """A whole page; ``title`` is escaped, ``body`` and ``head`` are HTML already."""
+def policy() -> str:
+    """Content-Security-Policy of ``page``: its own style, no script, nothing loaded."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'"
+
+
+def page(title: str, body: str, head: str = "") -> str:
+    """A whole page in one file; ``title`` is escaped, ``body`` and ``head`` are HTML already."""
     title = html.escape(title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy()}">'
         f'<meta name="viewport" content="width=device-width">{head}'
-        f"<style>{STYLE}{style}</style></head>"
+        f"<style>{STYLE}</style></head>"
         f"<body><h1>{title}</h1>{body}</body></html>\n"
     )
 
 
-def figure(title: str, drawing: str, below: str = "") -> str:
-    """``drawing`` and ``below`` are HTML already."""
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawing}{below}</figure>"
+def drawing(
+    width: float, height: float, css: str, label: str, inner: str, role: str = "img"
+) -> str:
+    """``inner`` as an SVG of this size; ``label`` says its figures to those who do not see it."""
+    box = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+    return (
+        f'<svg class="{html.escape(css)}" {box} role="{role}" aria-label="{html.escape(label)}">'
+        f"{inner}</svg>"
+    )
 
 
-def key(names: Sequence[str], colours: Sequence[str] = COLOURS) -> str:
+def figure(title: str, drawn: str, below: str = "") -> str:
+    """``drawn`` and ``below`` are HTML already."""
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}{below}</figure>"
+
+
+def key(names: Sequence[str], classes: Sequence[str] = SERIES) -> str:
     """Which colour is which series; nothing for a single one."""
     if len(names) < 2:
         return ""
     parts = (
-        f'<span style="color:{colour}">&#9632;</span> {html.escape(name)}'
-        for name, colour in zip(names, colours, strict=False)
+        f'<span><svg class="swatches" viewBox="0 0 10 10" width="10" height="10"'
+        f' aria-hidden="true"><rect class="swatch {css}" width="10" height="10"/></svg>'
+        f" {html.escape(name)}</span>"
+        for name, css in zip(names, classes, strict=False)
     )
-    return f'<div class="key">{" &nbsp; ".join(parts)}</div>'
+    return f'<div class="key">{"".join(parts)}</div>'
 
 
-def frame(drawn: str) -> str:
-    """A plot of the usual size with its two axes."""
+def frame(drawn: str, label: str, linked: bool = False) -> str:
+    """A plot of the usual size with its two axes; ``linked`` where there are links in it."""
     base = HEIGHT - BOTTOM
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+    axes = (
         f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>'
-        f'<line class="axis" x1="{LEFT}" y1="{TOP}" x2="{LEFT}" y2="{base}"/>{drawn}</svg>'
+        f'<line class="axis" x1="{LEFT}" y1="{TOP}" x2="{LEFT}" y2="{base}"/>'
     )
+    return drawing(WIDTH, HEIGHT, "plot", label, axes + drawn, "group" if linked else "img")
 
 
-def tick_left(y: float, words: str) -> str:
+def words(x: float, y: float, text: str, css: str = "") -> str:
+    """``css``: ``end`` or ``middle``, what of the text is at ``x``; its begin otherwise."""
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>'
+
+
+def tick_left(y: float, text: str) -> str:
     return (
         f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{html.escape(words)}</text>'
+        + words(LEFT - 6, y + 4, text, "end")
     )
 
 
-def tick_below(x: float, words: str, at_end: bool = False) -> str:
-    anchor = "end" if at_end else "middle"
-    return f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{html.escape(words)}</text>'
+def tick_below(x: float, text: str, at_end: bool = False) -> str:
+    return words(x, HEIGHT - 14, text, "end" if at_end else "middle")
 
 
-def number(value: float) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def link(address: str | None, label: str, drawn: str) -> str:
+    """``drawn`` as a link; by itself where there is no address."""
+    if address is None:
+        return drawn
+    return f'<a href="{html.escape(address)}" aria-label="{html.escape(label)}">{drawn}</a>'

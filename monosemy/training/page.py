@@ -12,43 +12,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monosemy.figures import number
+from monosemy.plots import bars, curves
 from monosemy.specs.readings import BASELINE, TrainingReading
-from monosemy.svg import (
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axes,
-    figure,
-    frame,
-    key,
-    number,
-    page,
-    tick_below,
-    tick_left,
-)
+from monosemy.svg import figure, key, page
 
 _LOWEST, _BINS = -6, 12
 """Of the density histogram: log10 of its first edge, number of half decades."""
 
 
 @dataclass(frozen=True)
-class _Chart:
+class TrainingChart:
+    """A figure of readings over the tokens trained on."""
+
     title: str
-    series: Mapping[str, str]
-    """Name of a reading to what it is called in the key."""
+    reading: str
+    """Name of what is drawn, as ``TrainingReading.flat`` has it."""
     log: bool = False
+    twin: bool = False
+    """Whether the frozen-decoder baseline has it too."""
+
+    def series(self, lines: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+        """By name, what was read: (tokens, value), of the SAE and of its baseline."""
+        names = {"SAE": self.reading}
+        if self.twin:
+            names["frozen-decoder baseline"] = f"{BASELINE}.{self.reading}"
+        found = {
+            title: [(float(line["tokens"]), float(line[name])) for line in lines if name in line]
+            for title, name in names.items()
+        }
+        return {title: points for title, points in found.items() if points or title == "SAE"}
 
 
-_CHARTS = (
-    _Chart(
-        "FVU (log scale)", {"fvu": "SAE", f"{BASELINE}.fvu": "frozen-decoder baseline"}, log=True
-    ),
-    _Chart("L0", {"l0": "active latents per token"}),
-    _Chart("Loss (log scale)", {"loss": "loss"}, log=True),
-    _Chart("Dead latents (share)", {"dead_share": "dead"}),
-    _Chart("Learning rate", {"learning_rate": "rate"}),
+CHARTS = (
+    TrainingChart("FVU (log scale)", "fvu", log=True, twin=True),
+    TrainingChart("L0", "l0", twin=True),
+    TrainingChart("Loss (log scale)", "loss", log=True, twin=True),
+    TrainingChart("Dead latents (share)", "dead_share", twin=True),
+    TrainingChart("Learning rate", "learning_rate"),
 )
+CLASSES = ("own", "null")
+"""Of a chart's series."""
 
 
 REFRESH_SECONDS = 5
@@ -79,10 +83,10 @@ def training_page(
     """
     lines = [reading.flat() for reading in history]
     title = str(spec.get("name") or f"{spec.get('site', '')} {_size(spec)}")
-    figures = [
-        figure(chart.title, _curves(chart, lines), key(list(chart.series.values())))
-        for chart in _CHARTS
-    ]
+    figures = []
+    for chart in CHARTS:
+        series = chart.series(lines)
+        figures.append(figure(chart.title, draw_chart(chart, series), key(list(series))))
     if histogram is not None:
         drawing = _density(histogram)
         figures.append(figure("Density: log10 of the share of tokens", drawing))
@@ -93,7 +97,7 @@ def training_page(
     refresh = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if live else ""
     details = html.escape(json.dumps(spec, indent=1))
     body = (
-        f"<main>{''.join(figures)}</main>"
+        f'<main class="plots">{"".join(figures)}</main>'
         f"<h2>Last reading</h2><dl>{facts}</dl>"
         f"<details><summary>Spec</summary><pre>{details}</pre></details>"
     )
@@ -105,50 +109,25 @@ def _size(spec: Mapping[str, Any]) -> str:
     return f"{sae.get('architecture', '')} {sae.get('d_sae', '')}"
 
 
-def _curves(chart: _Chart, history: Sequence[Mapping[str, float]]) -> str:
-    lines = {
-        name: [
-            (float(line["tokens"]), float(line[name]))
-            for line in history
-            if name in line and (line[name] > 0 or not chart.log)
-        ]
-        for name in chart.series
-    }
-    points = [point for line in lines.values() for point in line]
-    if not points:
-        return frame("")
-    y_of = math.log10 if chart.log else float
-    right = max(x for x, _ in points) or 1.0
-    low, high = min(y_of(y) for _, y in points), max(y_of(y) for _, y in points)
-    low = low if chart.log else min(low, 0.0)
-    if high - low < 1e-12:
-        high = low + 1.0
-    axes = Axes(0.0, right, low, high)
-    drawn = ""
-    for css, line in zip("ab", lines.values(), strict=False):
-        drawn += axes.path(css, ((x, y_of(y)) for x, y in line))
-    for share in (0.0, 0.5, 1.0):
-        value = low + (high - low) * share
-        drawn += tick_left(axes.place(0, value)[1], number(10**value if chart.log else value))
-    drawn += tick_below(LEFT, "0") + tick_below(WIDTH - RIGHT, f"{number(right)} tokens", True)
-    return frame(drawn)
+def draw_chart(chart: TrainingChart, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """SVG of what ``chart.series`` gave."""
+    lines = [
+        (css, name, points) for css, (name, points) in zip(CLASSES, series.items(), strict=False)
+    ]
+    ends = [f"{name} {number(points[-1][1])}" for name, points in series.items() if points]
+    label = f"{chart.title}: {'; '.join(ends)}" if ends else chart.title
+    return curves(lines, label, log=chart.log, floor=0.0, unit="tokens")
 
 
 def _density(histogram: Mapping[str, Any]) -> str:
     """Bars; what never fired is said beside them."""
     counts, silent = histogram["counts"], histogram["silent"]
-    most = max(counts) or 1
-    place = Axes(0.0, float(len(counts)), 0.0, float(most)).place
-    drawn = ""
-    for i, count in enumerate(counts):
-        x0, y0 = place(i, count)
-        x1, base = place(i + 1, 0)
-        drawn += (
-            f'<rect class="bar" x="{x0 + 1:.1f}" y="{y0:.1f}" width="{x1 - x0 - 2:.1f}" '
-            f'height="{base - y0:.1f}"><title>{count} latents</title></rect>'
-        )
-        if i % 2 == 0:
-            drawn += tick_below(x0, f"{histogram['lowest'] + i / histogram['per_decade']:.0f}")
-    drawn += tick_left(place(0, most)[1], str(most)) + tick_left(place(0, 0)[1], "0")
-    drawn += f'<text x="{LEFT + 6}" y="{TOP + 12}">{silent} of {silent + sum(counts)} silent</text>'
-    return frame(drawn)
+    per = histogram["per_decade"]
+    ticks = [
+        (i / len(counts), f"{histogram['lowest'] + i / per:.0f}")
+        for i in range(0, len(counts) + 1, per)
+    ]
+    titles = [f"{count} latents" for count in counts]
+    says = f"{silent} of {silent + sum(counts)} silent"
+    drawn = bars(counts, f"Latents by density; {says}", titles=titles, ticks=ticks, height=200)
+    return f'{drawn}<p class="says">{says}</p>'

@@ -19,7 +19,7 @@ _HEAD = """\
 // Made by `python -m service.pages.operations_script` from the OpenAPI document; do not edit.
 import { call, send } from "./http.js";
 """
-_USED = re.compile(r"(?<!/)\bapi\.([a-z][A-Za-z0-9]*)\b")
+_USED = re.compile(r"\bapi\.([a-z][A-Za-z0-9]*)\b")
 
 
 def script(document: dict[str, Any], used: set[str]) -> str:

@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 
 from starlette.responses import Response
 
+from monosemy.svg import PLOT_STYLE
 from service.edge.routing import Router
 from service.keys.authorize import ForAnybody
 from service.kit.errors import NotFound
@@ -20,6 +21,7 @@ KINDS = {
     "png": "image/png",
 }
 ICON = "icon.svg"
+STYLE = "base.css"
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 router = Router(include_in_schema=False, dependencies=[ForAnybody])
@@ -27,8 +29,10 @@ router = Router(include_in_schema=False, dependencies=[ForAnybody])
 
 @cache
 def static_files() -> dict[str, bytes]:
-    """Every file by its path under ``static/``; read once, some hundred kilobytes."""
-    return dict(_walk(files("service.pages") / "static", ""))
+    """Every file by its path under ``static/``; read once, some hundred kilobytes.  The base style
+    begins with that of drawings, which pages of one file have too."""
+    found = dict(_walk(files("service.pages") / "static", ""))
+    return {**found, STYLE: PLOT_STYLE.encode() + found[STYLE]}
 
 
 @cache

@@ -10,6 +10,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from monosemy.interp.report.page import report_page
+from monosemy.svg import policy
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import Router
@@ -21,7 +22,7 @@ from service.saes.repository import find_sae
 
 router = Router(prefix="/saes/{sae}/report", tags=["explanations"], dependencies=[CanRead])
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_POLICY = f"{policy()}; frame-ancestors 'none'"
 
 Reference = Annotated[
     str | None,

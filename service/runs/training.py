@@ -14,6 +14,7 @@ from monosemy.specs import RunSpec, TrainRun, parse_stored_spec
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
 from monosemy.specs.run import NO_QUEUE
 from monosemy.specs.run_states import ENDED
+from monosemy.svg import policy
 from monosemy.training.page import training_page
 from service.database.tables import Run
 from service.edge.context import SessionDep
@@ -26,7 +27,7 @@ from service.runs.readings import Curve, curve_in_events, stored_curves
 
 router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_POLICY = f"{policy()}; frame-ancestors 'none'"
 
 _POINTS, _MOST_POINTS = 400, 10_000
 """Readings of an SAE that an answer has, if nothing else is asked for, and at most."""

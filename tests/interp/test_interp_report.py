@@ -16,13 +16,14 @@ from monosemy.interp.duplicate_labels import duplicate_labels
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.measures import chance_of_exceeding, median
-from monosemy.interp.report.page import report_page
+from monosemy.interp.report.page import report_body, report_page
 from monosemy.interp.report.table import FeatureScores, Measured, Scored, scored, scored_from
 from monosemy.interp.scorers.auroc import auroc
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.statistics.rates import Z95
 from monosemy.specs.parts import PriceSpec
+from monosemy.svg import policy
 from tests.support.mock_scoring import graded_scoring, yes_no_scoring
 
 HOSTILE = "</td><script>alert(1)</script> \"'& <img src=x onerror=y>"
@@ -303,7 +304,9 @@ def read(page: str) -> Strict:
     parser.close()
     assert not parser.open
     assert "nan" not in page.lower().split("<body>")[1].replace("discrimination", "")
-    assert "inf " not in page and "Infinity" not in page and "http" not in page
+    assert "inf " not in page and "Infinity" not in page
+    assert "http:" not in page and "https:" not in page and "style=" not in page
+    assert policy() in page
     return parser
 
 
@@ -325,9 +328,9 @@ def test_the_page_shows_everything_and_runs_nothing() -> None:
     assert HOSTILE in shown and "<script" not in page
     assert "20 of 40 features (50.0%) share" in shown
     # Six plots of detection, three of embedding, a matrix, two costs.
-    assert found.seen.count("svg") == 6 + 3 + 1 + 2
-    assert found.seen.count("svg") == found.seen.count("figcaption")
-    assert page.count('<p class="says">') >= found.seen.count("svg")
+    plots = page.count('role="img"')
+    assert plots == 6 + 3 + 1 + 2 == found.seen.count("figcaption")
+    assert page.count('<p class="says">') >= plots
     assert "Spearman" in shown and "Benjamini" in shown and "random weights" in shown
 
 
@@ -354,6 +357,20 @@ def test_the_size_of_a_report_does_not_grow_with_the_features() -> None:
         values = {name: rng.random(count).tolist() for name in ("a", "b")}
         sizes.append(len(report_page(build_report(table(values, baselines=bases)))))
     assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_dots_lead_to_their_features() -> None:
+    """Where the page stands in a service; each dot has its own feature's figures."""
+    bases = {"shuffled": Measured(0.5, 0.4, 0.6, 20, 0)}
+    rows = table({"a": [0.2, 0.9, 0.4], "b": [0.1, 0.7, 0.6]}, baselines=bases)
+    body = report_body(build_report(rows), lambda index: f"/f/{index}?x&y")
+    found = dict(re.findall(r'<a href="/f/(\d+)\?x&amp;y" aria-label="[^"]*: ([\d.]+), 95', body))
+    drawn = {str(row.feature): row.scores["b"].own.value for row in rows}
+    assert {name: float(value) for name, value in found.items()} == drawn
+    clouds = re.findall(r'/f/(\d+)[^>]*aria-label="feature \d+: a ([\d.]+), b ([\d.]+)"', body)
+    assert sorted((int(i), float(a), float(b)) for i, a, b in clouds) == [
+        (row.feature, row.scores["a"].own.value, row.scores["b"].own.value) for row in rows
+    ]
 
 
 def test_bars_are_as_high_as_the_shares() -> None:

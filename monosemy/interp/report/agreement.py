@@ -21,8 +21,8 @@ _FEWEST = 3
 
 def agreement(table: Table, scorers: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """For every two scorers: ``value`` with ``low`` and ``high`` (bootstrap, features drawn whole),
-    ``n`` features that both scored, some ``points`` [first, second], and ``reason`` where there is
-    no value."""
+    ``n`` features that both scored, some ``points`` [first, second] with their ``features``, and
+    ``reason`` where there is no value."""
     results = []
     for first, second in combinations(scorers, 2):
         pairs = [
@@ -39,7 +39,8 @@ def _correlation(known: Sequence[tuple[int, float, float]], seed: int) -> dict[s
     n = len(known)
     if n < _FEWEST:
         few = f"{n} features have both scores"
-        return {"value": None, "low": -1.0, "high": 1.0, "n": n, "reason": few, "points": []}
+        none: dict[str, Any] = {"value": None, "low": -1.0, "high": 1.0}
+        return {**none, "n": n, "reason": few, "points": [], "features": []}
     features = [feature for feature, _, _ in known]
     first, second = np.array([x for _, x, _ in known]), np.array([y for _, _, y in known])
     resamples = int(np.clip(_WORK // n, 200, RESAMPLES))
@@ -52,4 +53,5 @@ def _correlation(known: Sequence[tuple[int, float, float]], seed: int) -> dict[s
         "n": n,
         "reason": None if result.value is not None else "all scores of one of them are equal",
         "points": np.stack([first[chosen], second[chosen]], axis=1).tolist(),
+        "features": [features[place] for place in chosen.tolist()],
     }

@@ -75,9 +75,9 @@ def _finite(value: Any) -> Any:
 
 
 def _of_scorer(scorer: str, table: Table, extras: Extras, seed: int) -> dict[str, Any]:
-    rows = [feature.scores[scorer] for feature in table if scorer in feature.scores]
+    rows = {each.feature: each.scores[scorer] for each in table if scorer in each.scores}
     others = [each.scores[scorer] for each in extras.reference if scorer in each.scores]
-    if len({row.metric for row in [*rows, *others]}) > 1:
+    if len({row.metric for row in [*rows.values(), *others]}) > 1:
         raise DataError(f"The scores of {scorer} have different metrics.")
     return {
         **measures(rows, others, extras.price, seed),

@@ -32,12 +32,13 @@ Floats = npt.NDArray[np.float64]
 
 
 def measures(
-    rows: Sequence[Scored],
+    scored: Mapping[int, Scored],
     reference: Sequence[Scored] = (),
     price: PriceSpec | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """JSON-able, of one row per feature by one scorer; ``reference`` are rows of another SAE."""
+    rows = list(scored.values())
     own = _defined(row.own for row in rows)
     series = {"own": own}
     for kind in dict.fromkeys(kind for row in rows for kind in row.baselines):
@@ -58,8 +59,8 @@ def measures(
         "gains": {
             kind: _gain(rows, kind, seed) for kind in series if kind not in ("own", REFERENCE)
         },
-        "intervals": _intervals(rows),
-        "drawn": _drawn(rows),
+        "intervals": told_apart(rows),
+        **_drawn(scored),
         "strata": _by_name([row.strata for row in rows]),
         "tiers": _by_name([row.tiers for row in rows]),
         "natural_precision": median(
@@ -146,7 +147,7 @@ def _pair(row: Scored, kind: str) -> bool:
     return row.own.value is not None and held is not None and held.value is not None
 
 
-def _intervals(rows: Sequence[Scored]) -> dict[str, Any]:
+def told_apart(rows: Sequence[Scored]) -> dict[str, Any]:
     """How many features stand out from the shuffled baseline, and whether intervals can be trusted.
 
     ``above`` and ``below``: the share whose interval excludes the baseline's value, with Wilson's
@@ -179,17 +180,19 @@ def _intervals(rows: Sequence[Scored]) -> dict[str, Any]:
     }
 
 
-def _drawn(rows: Sequence[Scored]) -> list[list[float]]:
-    """[value, low, high, shuffled] of some features, evenly spaced by value."""
-    known = [row for row in rows if _pair(row, SHUFFLED)]
-    known.sort(key=lambda row: row.own.value or 0.0)
+def _drawn(scored: Mapping[int, Scored]) -> dict[str, Any]:
+    """``drawn``: [value, low, high, shuffled] of some features, evenly spaced by value;
+    ``drawn_features``: which they are."""
+    known = [(feature, row) for feature, row in scored.items() if _pair(row, SHUFFLED)]
+    known.sort(key=lambda pair: pair[1].own.value or 0.0)
     places = np.linspace(0, len(known) - 1, min(_DRAWN, len(known))).round().astype(int).tolist()
-    lines = []
-    for row in (known[place] for place in places):
+    lines, features = [], []
+    for feature, row in (known[place] for place in places):
         line = [row.own.value, row.own.low, row.own.high, row.baselines[SHUFFLED].value]
         if all(each is not None and math.isfinite(each) for each in line):
             lines.append([float(each) for each in line if each is not None])
-    return lines
+            features.append(feature)
+    return {"drawn": lines, "drawn_features": features}
 
 
 def _by_name(parts: Sequence[Mapping[str, float]]) -> dict[str, Any]:

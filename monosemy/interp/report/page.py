@@ -6,9 +6,11 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monosemy.figures import fixed, number
 from monosemy.interp.report import charts
+from monosemy.interp.report.charts import LinkOf
 from monosemy.interp.report.measures import REFERENCE
-from monosemy.svg import COLOURS, figure, key, number, page
+from monosemy.svg import figure, key, page
 
 _CAPTIONS = {
     "histogram": "The share of features (upwards) by score: bars are the explanations' own, "
@@ -17,9 +19,9 @@ _CAPTIONS = {
     "cumulative": "The share of features whose score is at most the value below: a curve further "
     "to the right is better throughout.",
     "medians": "The median feature of each with its 95 % interval, by bootstrap over features.",
-    "intervals": "Single features in the order of their scores with 95 % intervals (blue), and "
-    "what another feature's explanation scored on the same examples (orange): a feature counts as "
-    "told apart where the interval lies above the orange dot.",
+    "intervals": "Single features in the order of their scores with 95 % intervals (dots), and "
+    "what another feature's explanation scored on the same examples (hollow): a feature counts as "
+    "told apart where the interval lies above the hollow dot.",
     "strata": "The mean over features for each stratum of the activations, 0 being the weakest: an "
     "explanation that fits only the strongest ones falls off to the left.",
     "tiers": "The mean score against each kind of negatives: how much of it is left where the "
@@ -30,19 +32,28 @@ _CAPTIONS = {
 }
 
 
+class _Html(str):
+    """A cell that is HTML already."""
+
+
 def report_page(report: Mapping[str, Any]) -> str:
-    """HTML of what ``build_report`` made (or of its JSON, read back)."""
+    """HTML of what ``build_report`` made (or of its JSON, read back), in one file."""
+    return page(str(report["name"]), report_body(report))
+
+
+def report_body(report: Mapping[str, Any], address: LinkOf | None = None) -> str:
+    """What stands on that page below its title; with ``address`` features are links."""
     parts = [_overview(report)]
-    parts += [_scorer(name, each, report) for name, each in report["scorers"].items()]
+    parts += [_scorer(name, each, report, address) for name, each in report["scorers"].items()]
     if report["agreement"]:
-        matrix = charts.scatters(list(report["scorers"]), report["agreement"])
+        matrix = charts.scatters(list(report["scorers"]), report["agreement"], address)
         parts.append(f"<h2>Agreement</h2>{_captioned('agreement', 'Spearman', matrix)}")
-    parts.append(f"<h2>Cost</h2><main>{''.join(_costs(report))}</main>")
+    parts.append(f'<h2>Cost</h2><div class="plots">{"".join(_costs(report))}</div>')
     if report["ranks"] is not None:
         parts.append(_ranks(report["ranks"]))
     if report["duplicates"] is not None:
-        parts.append(_duplicates(report["duplicates"]))
-    return page(str(report["name"]), "".join(parts), style=charts.STYLE)
+        parts.append(_duplicates(report["duplicates"], address))
+    return "".join(parts)
 
 
 def _overview(report: Mapping[str, Any]) -> str:
@@ -69,20 +80,21 @@ def _overview(report: Mapping[str, Any]) -> str:
             row.append(_interval(each["above_reference"]))
         rows.append(row)
     return (
-        f"<p>{report['features']:,} features. Brackets are 95 % intervals.</p>{_table(head, rows)}"
+        f"<p>{report['features']:,} features. In brackets: 95 % intervals.</p>{_table(head, rows)}"
     )
 
 
-def _scorer(name: str, section: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    names = [_series_name(each, report) for each in section["series"]]
-    colours = key(names, COLOURS)
+def _scorer(
+    name: str, section: Mapping[str, Any], report: Mapping[str, Any], address: LinkOf | None
+) -> str:
+    colours = key([_series_name(each, report) for each in section["series"]])
     figures = [
         _captioned("histogram", "Distribution", charts.histogram(section) + colours),
         _captioned("cumulative", "Cumulative", charts.cumulative(section) + colours),
         _captioned("medians", "Medians", charts.medians(section) + colours),
     ]
     if section["drawn"]:
-        figures.append(_captioned("intervals", "Intervals", charts.intervals(section)))
+        figures.append(_captioned("intervals", "Intervals", charts.intervals(section, address)))
     if len(section["strata"]) > 1:
         measure = "Recall" if section["metric"] == "balanced_accuracy" else str(section["metric"])
         drawing = charts.by_name(section["strata"], ordered=True)
@@ -92,11 +104,13 @@ def _scorer(name: str, section: Mapping[str, Any], report: Mapping[str, Any]) ->
         figures.append(_captioned("tiers", "By kind of negatives", drawing))
     head = ["feature", "score", "explanation"]
     lists = "".join(
-        f"<details><summary>{title}</summary>{_table(head, _features(section[which]))}</details>"
+        f"<details><summary>{title}</summary>"
+        f"{_table(head, _features(section[which], address))}</details>"
         for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
     )
     heading = f"{html.escape(name)} <small>({html.escape(str(section['metric']))})</small>"
-    return f"<h2>{heading}</h2><main>{''.join(figures)}</main>{_calibration(section)}{lists}"
+    plots = f'<div class="plots">{"".join(figures)}</div>'
+    return f"<h2>{heading}</h2>{plots}{_calibration(section)}{lists}"
 
 
 def _calibration(section: Mapping[str, Any]) -> str:
@@ -137,7 +151,7 @@ def _ranks(ranks: Mapping[str, Any]) -> str:
     return f"<h2>Discrimination</h2><p>{html.escape(words)}</p>"
 
 
-def _duplicates(summary: Mapping[str, Any]) -> str:
+def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
     shared = 0.0 if summary["shared"] is None else summary["shared"]
     words = (
         f"{summary['n_shared']:,} of {summary['n_features']:,} features ({shared:.1%}) share their "
@@ -153,10 +167,10 @@ def _duplicates(summary: Mapping[str, Any]) -> str:
     rows = []
     for each in summary["clusters"]:
         decoders = each["decoders"] or {}
-        few = ", ".join(map(str, each["features"][:8]))
+        few = ", ".join(_feature(index, address) for index in each["features"][:8])
         rows.append(
             [
-                f"{len(each['features']):,}: {few}{', …' if len(each['features']) > 8 else ''}",
+                _Html(f"{len(each['features']):,}: {few}{', …' * (len(each['features']) > 8)}"),
                 " / ".join(each["texts"][:3]),
                 "equal" if each["lowest_cosine"] is None else f"{each['lowest_cosine']:.3f}",
                 f"{decoders['mean']:.3f}" if decoders.get("mean") is not None else "",
@@ -166,8 +180,15 @@ def _duplicates(summary: Mapping[str, Any]) -> str:
     return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{_table(head, rows)}"
 
 
-def _features(listed: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    return [[str(each["feature"]), _interval(each), each["explanation"]] for each in listed]
+def _features(listed: Sequence[Mapping[str, Any]], address: LinkOf | None) -> list[list[str]]:
+    return [
+        [_Html(_feature(each["feature"], address)), _interval(each), each["explanation"]]
+        for each in listed
+    ]
+
+
+def _feature(index: int, address: LinkOf | None) -> str:
+    return str(index) if address is None else f'<a href="{html.escape(address(index))}">{index}</a>'
 
 
 def _series_name(name: str, report: Mapping[str, Any]) -> str:
@@ -183,17 +204,20 @@ def _captioned(name: str, title: str, drawing: str) -> str:
 def _interval(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None or estimate["value"] is None:
         return ""
-    ends = ["…" if estimate[end] is None else f"{estimate[end]:.3f}" for end in ("low", "high")]
-    return f"{estimate['value']:.3f} [{ends[0]}, {ends[1]}]"
+    ends = ["…" if estimate[end] is None else fixed(estimate[end], 3) for end in ("low", "high")]
+    return f"{fixed(estimate['value'], 3)} [{ends[0]}, {ends[1]}]"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Every cell is escaped."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    """Every cell is escaped, unless it is ``_Html``."""
+    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
+    table = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="tablebox">{table}</div>'
 
 
 def _cell(words: str) -> str:
+    if isinstance(words, _Html):
+        return f"<td>{words}</td>"
     css = ' class="words"' if len(words) > 40 else ""
     return f"<td{css}>{html.escape(words)}</td>"

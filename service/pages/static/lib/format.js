@@ -1,4 +1,4 @@
-// Figures as pages show them: the same as service/pages/format.py (tests/pages/vectors.json).
+// Figures as pages show them: the same as monosemy/figures.py (tests/pages/vectors.json).
 
 export const MISSING = "–";
 const MINUS = "\u2212";
