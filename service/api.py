@@ -21,12 +21,13 @@ from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
 from service.queues import endpoints as queues
 from service.reports import endpoints as reports
+from service.runs import drafts, training, waiting
 from service.runs import endpoints as runs
-from service.runs import training
 from service.saes import endpoints as saes
 from service.search import endpoints as search
 from service.spend import endpoints as spend
 from service.system import endpoints as system
+from service.system import findings
 from service.tags import endpoints as tags
 from service.uploads import endpoints as uploads
 
@@ -50,7 +51,9 @@ TAGS = [
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(known_query_names)])
 for part in (
+    drafts,
     runs,
+    waiting,
     training,
     queues,
     keys,
@@ -72,6 +75,7 @@ for part in (
     inference,
     contrast,
     steering,
+    findings,
 ):
     router.include_router(part.router, responses=documented(401, 403, 500))
 router.include_router(system.router)

@@ -15,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from monosemy.errors import MonosemyError
 from monosemy.specs.plugins import load_plugins
 from service.api import TAGS, router
 from service.audit.middleware import AuditLog
@@ -25,10 +24,10 @@ from service.database.session import make_engine
 from service.docs import openapi
 from service.edge.conditional import Conditional
 from service.edge.context import AppContext
-from service.edge.middleware import LoopbackOnly, RequestBoundary, is_loopback
+from service.edge.exposure import check_exposure
+from service.edge.middleware import LoopbackOnly, RequestBoundary
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
-from service.keys.service import digest
 from service.kit import problems
 from service.models.tokens import TokenTables
 from service.observability.logs import configure_logging
@@ -37,6 +36,7 @@ from service.pages import explorer
 from service.settings import Settings, get_settings
 from service.system import endpoints as system
 from service.system.checks import READY_SECONDS, Checks
+from service.system.doctor import GOOD_SECONDS, found_by_the_api
 from service.system.metrics import DatabaseCollector, HttpMetrics
 from service.version import version
 
@@ -82,6 +82,7 @@ def create_app(
             lanes,
             Shared(partial(lanes.checks.run, checks), READY_SECONDS),
             Shared(partial(lanes.reports.run, partial(generate_latest, registry)), 0.0),
+            Shared(partial(lanes.doctor.run, partial(found_by_the_api, settings)), GOOD_SECONDS),
         )
         logger.info("started", extra={"version": version(), "keys": settings.require_keys})
         try:
@@ -148,14 +149,3 @@ def _cross_origin(origins: list[str]) -> list[Middleware]:
 
 
 _SENT = ["Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-ID"]
-
-
-def check_exposure(settings: Settings) -> None:
-    """Open mode is for this machine alone; key mode needs the secret that keys are stored under."""
-    if settings.require_keys:
-        digest("", settings.secret)
-    elif not is_loopback(settings.host):
-        raise MonosemyError(
-            f"The API would listen on {settings.host} without asking for keys.",
-            "Set MONOSEMY_REQUIRE_KEYS=true and MONOSEMY_SECRET, or listen on 127.0.0.1.",
-        )

@@ -40,6 +40,7 @@ from monosemy.client.transport import Transport, segment
 from monosemy.interp.judge_test.result import Role
 from monosemy.specs.rest.judge_tests import JudgeTestTable, JudgeTestView
 from monosemy.specs.rest.search import SearchResults
+from monosemy.specs.rest.system import Finding, Findings
 
 PATIENCE_SECONDS = 60.0
 
@@ -129,6 +130,10 @@ class Client(Transport):
             JudgeTestTable, "GET", "/judge-tests", endpoint=endpoint, model=model, role=role
         )
         return table.items
+
+    def findings(self) -> list[Finding]:
+        """What the service finds when it examines its parts; for administrators."""
+        return self.call(Findings, "GET", "/system/findings").items
 
     def __enter__(self) -> Client:
         return self

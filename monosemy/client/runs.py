@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +17,18 @@ from monosemy.errors import MonosemyError
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs.part import Part
 from monosemy.specs.rest.runs import (
+    KindDetail,
+    Kinds,
+    KindSummary,
     RunChange,
     RunEventMessage,
     RunFamily,
     RunKind,
     RunState,
     RunSummary,
+    RunWaiting,
+    SpecDraft,
+    SpecReading,
 )
 from monosemy.specs.rest.training import TrainingReadings
 from monosemy.specs.run_states import ENDED
@@ -80,6 +87,31 @@ class Runs:
         """Newest first, page by page; ``parent="none"`` leaves out the steps of pipelines."""
         chosen = {"state": state, "kind": kind, "parent": parent}
         return listed(self._http, RunSummary, "/runs", limit, **chosen)
+
+    def kinds(self) -> builtins.list[KindSummary]:
+        """Kinds of runs that this service knows, those of its plugins included."""
+        return self._http.call(Kinds, "GET", "/runs/kinds").items
+
+    def kind(self, name: str) -> KindDetail:
+        """With the JSON schema of its spec."""
+        return self._http.call(KindDetail, "GET", f"/runs/kinds/{segment(name)}")
+
+    def parse(self, spec: str | Mapping[str, Any] | Part) -> SpecReading:
+        """What the service would say of a spec, or of one in YAML or JSON: nothing is submitted."""
+        if isinstance(spec, str):
+            draft = SpecDraft(text=spec)
+        else:
+            data = spec.model_dump(mode="json") if isinstance(spec, Part) else dict(spec)
+            draft = SpecDraft(spec=data)
+        return self._http.call(SpecReading, "POST", "/runs/parse", draft, repeatable=True)
+
+    def waiting(self, run: RunReference) -> RunWaiting:
+        """What a run that is queued waits for, and its place in the queue."""
+        return self._http.call(RunWaiting, "GET", f"{_path(run)}/waiting")
+
+    def log(self, run: RunReference, limit: int | None = None) -> Iterator[RunEventMessage]:
+        """What the run and its steps told, and how their states changed, the newest first."""
+        return listed(self._http, RunEventMessage, f"{_path(run)}/log", limit)
 
     def cancel(self, run: RunReference) -> RunFamily:
         """It stops at its next step and keeps its checkpoint."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+from typing import Annotated
+
 import typer
 from rich.text import Text
 
+from monosemy.specs.rest.system import Finding
+from service.cli.connect import connect
 from service.cli.output import JsonFlag, out, print_json, printable, readable_errors
 from service.settings import Settings
 
@@ -12,15 +18,19 @@ _STYLE = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 @readable_errors
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    service: Annotated[
+        bool,
+        typer.Option("--service", help="Ask the service at MONOSEMY_URL what it finds itself."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check this deployment part by part, and say what to mend; exits with 1 where a part fails.
 
     Example: monosemy doctor
     """
-    from service.system.doctor import examine
-
     findings = []
-    for each in examine(Settings()):
+    for each in _of_the_service() if service else _from_here():
         findings.append(each)
         if as_json:
             continue
@@ -33,6 +43,16 @@ def doctor(as_json: JsonFlag = False) -> None:
         if each.advice:
             out.print(Text(f"{'':21}{printable(each.advice)}", "dim"), soft_wrap=True)
     if as_json:
-        print_json([vars(each) for each in findings])
+        print_json([dataclasses.asdict(each) for each in findings])
     if any(each.status == "failed" for each in findings):
         raise typer.Exit(1)
+
+
+def _from_here() -> Iterable[Finding]:
+    from service.system.doctor import examine
+
+    return examine(Settings())
+
+
+def _of_the_service() -> Iterable[Finding]:
+    return connect().findings()

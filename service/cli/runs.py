@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
 from monosemy.specs.readings import BASELINE, TrainingReading
+from monosemy.specs.rest.runs import RunWaiting
 from service.cli.client import FAILED, Client, segment
 from service.cli.connect import connect
 from service.cli.output import (
@@ -19,10 +21,11 @@ from service.cli.output import (
     print_json,
     print_json_line,
     print_table,
+    printable,
     readable_errors,
     say,
 )
-from service.cli.watch import watch_run
+from service.cli.watch import line_of, watch_run
 
 _FAILURES = 20
 """Features named that a run could not do."""
@@ -97,6 +100,28 @@ def _first_sentence(kind: type[RunSpec]) -> str:
     return text.split(". ")[0].rstrip(".")
 
 
+@app.command()
+@readable_errors
+def check(
+    spec: Annotated[Path, typer.Argument(help="YAML or JSON file with the spec.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what the service would refuse a spec for, without submitting it; exits with 1 if it
+    would.
+
+    Example: monosemy run check spec.yaml
+    """
+    reading = connect().runs.parse(load_spec(spec))
+    if as_json:
+        print_json(reading.model_dump(mode="json"))
+    for fault in reading.errors:
+        say(f"{fault.path}: {fault.message}" if fault.path else fault.message)
+    if reading.errors:
+        raise typer.Exit(FAILED)
+    if not as_json:
+        say(f"It would be executed by the queue '{reading.queue}'.")
+
+
 @app.command("list")
 @readable_errors
 def list_(
@@ -118,10 +143,17 @@ def list_(
         print_json(page)
         return
     rows = [
-        (run["id"], run["kind"], run["state"], run["created_at"][:19], run["error"] or "")
+        (
+            run["id"],
+            run["kind"],
+            run["subject"] or "",
+            run["state"],
+            run["created_at"][:19],
+            run["error"] or "",
+        )
         for run in page["items"]
     ]
-    print_table(("id", "kind", "state", "created", "error"), rows)
+    print_table(("id", "kind", "of", "state", "created", "error"), rows)
     if page["next_cursor"]:
         say("There are more; raise --limit or narrow the list down.")
 
@@ -133,7 +165,8 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    run = connect().get(f"/runs/{segment(run_id)}")
+    client = connect()
+    run = client.get(f"/runs/{segment(run_id)}")
     if as_json:
         print_json(run)
         return
@@ -144,8 +177,47 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
         rows.append((each["kind"], each["state"], each["attempt"], where))
         rows += [("", f"  {stage['stage']}", "", describe(stage, True)) for stage in each["stages"]]
     print_table(("kind", "state", "attempt", ""), rows, title=run["id"])
+    if "queued" in {each["state"] for each in [run, *run["children"]]}:
+        say(_waiting(client.runs.waiting(run_id)))
     if (run["result"] or {}).get("sae_id"):
         say(f"Its SAE: monosemy sae show {run['result']['sae_id']}")
+
+
+def _waiting(waiting: RunWaiting) -> str:
+    """What a run waits for, in words."""
+    ahead = f"{waiting.ahead:,} go before it" if waiting.ahead else "it is next"
+    return {
+        "nothing": "It waits for nothing.",
+        "turn": f"It waits for a worker of '{waiting.queue}'; {ahead}.",
+        "time": f"It is tried again at {waiting.until}.",
+        "run": f"It waits for the run {waiting.depends_on}.",
+        "paused queue": f"The queue '{waiting.queue}' is paused.",
+        "full queue": f"The queue '{waiting.queue}' is as full as it may be; {ahead}.",
+        "full key": "Its API key has as many runs under way as it may have.",
+    }[waiting.waits_for]
+
+
+@app.command()
+@readable_errors
+def log(
+    run_id: RunId,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print the last lines of a run's log and its changes of state, the newest last.
+
+    Example: monosemy run log 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    """
+    client = connect()
+    family = client.runs.get(run_id)
+    kinds = {run.id: run.kind for run in (family, *family.children)}
+    events = [each.model_dump(mode="json") for each in client.runs.log(run_id, limit)]
+    for event in reversed(events):
+        if as_json:
+            print_json_line(event)
+        elif (line := line_of(kinds.get(uuid.UUID(event["run_id"]), "run"), event)) is not None:
+            text = printable(f"{event['created_at'][:19]}  {line}")
+            out.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @app.command()

@@ -40,7 +40,7 @@ def stack_settings(**values: Any) -> Settings:
     """
     settings = settings_with(**values)
     if settings.require_keys:
-        from service.app import check_exposure  # a second of imports
+        from service.edge.exposure import check_exposure  # a second of imports
 
         check_exposure(settings)
     return settings

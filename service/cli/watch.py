@@ -125,7 +125,7 @@ class _BarView:
             room = self._console.width - taken
             text = plain(describe(data, ended, room))
             self._progress.update(self._bars[key], completed=done, total=total, text=text)
-        elif (line := _line(kind, event)) is not None:
+        elif (line := line_of(kind, event)) is not None:
             self._progress.console.print(
                 printable(line), highlight=False, markup=False, emoji=False
             )
@@ -156,7 +156,7 @@ class _PlainView:
             self._shown[key] = now
             line: str | None = f"{_name(kind, data)}: {describe(data, ended)}"
         else:
-            line = _line(kind, event)
+            line = line_of(kind, event)
         if line is not None:
             self._console.print(
                 printable(line), highlight=False, markup=False, emoji=False, soft_wrap=True
@@ -176,7 +176,7 @@ class _JsonView:
         print_json_line({"kind": kind, **event})
 
 
-def _line(kind: str, event: dict[str, Any]) -> str | None:
+def line_of(kind: str, event: dict[str, Any]) -> str | None:
     """State changes and log lines in words."""
     data = event["data"]
     if event["type"] == "log":

@@ -25,3 +25,5 @@ class Lanes:
         """Reports and metrics: computed, not merely read."""
         self.exports = Lane(4)
         self.checks = Lane(2)
+        self.doctor = Lane(1)
+        """Apart from the checks of readiness: a judge that does not answer holds up nobody else."""

@@ -113,6 +113,13 @@ class Run(Base):
     created_at: Mapped[dt.datetime] = now_column()
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
+
+    @property
+    def subject(self) -> str | None:
+        """The name that its spec gives, else the SAE that it names."""
+        named = (self.spec.get("name"), self.spec.get("sae"))
+        return next((each for each in named if isinstance(each, str) and each), None)
+
     __table_args__ = (
         Index("ix_runs_claimable", "queue", "state", text("priority DESC"), "created_at"),
         Index("ix_runs_created", "created_at", "id"),

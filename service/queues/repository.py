@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,11 @@ def keys_are_limited(session: Session) -> bool:
 def lock_claims(session: Session) -> None:
     """Until the transaction ends, nobody else claims under a limit: counts stay true."""
     session.execute(select(func.pg_advisory_xact_lock(_CLAIMS)))
+
+
+def key_of_run_is_full(session: Session, run: uuid.UUID) -> bool:
+    """Whether the API key that submitted ``run`` has as many runs under way as it may."""
+    return session.scalar(select(Run.id).where(Run.id == run, of_a_full_key())) is not None
 
 
 def of_a_full_key() -> Any:

@@ -30,6 +30,7 @@ from service.runs.events_stream import EventFeed, event_stream
 from service.runs.idempotency import IdempotencyKey
 from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
+from service.runs.subjects import name_subjects
 from service.runs.submission import announce, check_names, family_of, submitted
 
 router = Router(prefix="/runs", tags=["runs"])
@@ -101,7 +102,9 @@ def list_all(
     )
     listing = ("runs", state, kind, str(parent))
     read = partial(list_runs, session, filters)
-    return paged(listing, by_time(), cursor, limit, read, each(RunSummary.model_validate))
+    page = paged(listing, by_time(), cursor, limit, read, each(RunSummary.model_validate))
+    name_subjects(session, page.items)
+    return page
 
 
 @router.get(

@@ -94,3 +94,19 @@ def family_events(
         EventRow(id, owner, type_, data, created_at, float(seconds))
         for id, owner, type_, data, created_at, seconds in connection.execute(query)
     ]
+
+
+def family_log(
+    session: Session, run_id: uuid.UUID, before: int | None, limit: int
+) -> Sequence[RunEvent]:
+    """Logs and changes of state of the run and its children, newest first, below id ``before``."""
+    family = select(Run.id).where(or_(Run.id == run_id, Run.parent_id == run_id))
+    query = (
+        select(RunEvent)
+        .where(RunEvent.run_id.in_(family), RunEvent.type.in_(("state", "log")))
+        .order_by(RunEvent.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(RunEvent.id < before)
+    return session.scalars(query).all()

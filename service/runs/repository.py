@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, or_, select, update
+from sqlalchemy import Select, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from monosemy.specs.run_states import HELD
@@ -94,7 +94,7 @@ def _claimable(session: Session, queue: str, claiming: bool = False) -> Select[A
     condition = or_(ready, _lost())
     if control is not None and control.paused:
         condition = and_(_lost(), Run.state == "cancelling")
-    elif control is not None and _full(session, control):
+    elif control is not None and is_full(session, control):
         condition = _lost()
     return (
         select(Run)
@@ -104,7 +104,34 @@ def _claimable(session: Session, queue: str, claiming: bool = False) -> Select[A
     )
 
 
-def _full(session: Session, control: Queue) -> bool:
+def count_ahead(session: Session, run: Run) -> int:
+    """Runs of its queue that could start now and go before ``run``."""
+    first = or_(
+        Run.priority > run.priority,
+        and_(
+            Run.priority == run.priority,
+            tuple_(Run.created_at, Run.position, Run.id)
+            < tuple_(run.created_at, run.position, run.id),
+        ),
+    )
+    query = select(func.count()).where(Run.queue == run.queue, _ready(), first)
+    return int(session.scalar(query) or 0)
+
+
+def is_due(session: Session, run: Run) -> bool:
+    """Whether the time before which it must not start has come."""
+    return bool(session.scalar(select(Run.not_before <= func.now()).where(Run.id == run.id)))
+
+
+def waits_for_a_run(session: Session, run: Run) -> bool:
+    """Whether one that must succeed before it has not."""
+    if run.depends_on is None:
+        return False
+    return session.scalar(select(Run.state).where(Run.id == run.depends_on)) != "succeeded"
+
+
+def is_full(session: Session, control: Queue) -> bool:
+    """Whether as many runs of the queue are under way as there may be."""
     limit = control.max_running
     return limit is not None and queues.under_way(session, control.name) >= limit
 

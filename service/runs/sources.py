@@ -17,20 +17,21 @@ from service.settings.outbound import AllowList, HubNames, parse_address
 from service.uploads import store as uploads
 
 
-def check_sources(settings: Settings, spec: Part) -> None:
+def check_sources(settings: Settings, spec: Part, claiming: bool = True) -> None:
     """422 for a spec that would have a worker go where this server does not allow it.
 
-    An upload that it names is kept for a while longer.
+    An upload that it names is kept for a while longer, where ``claiming``.
     """
     faults = list(_faults(settings, spec))
     if faults:
         raise InvalidRequest(faults)
     for step in spec.steps() if isinstance(spec, RunSpec) else ():
-        check_sources(settings, step.spec)
+        check_sources(settings, step.spec, claiming)
+    look = uploads.claim if claiming else uploads.locate
     for named, mark in references(spec, Source):
         if mark.what == "sae":
             try:
-                uploads.claim(Workspace(settings.artifacts), named.value)
+                look(Workspace(settings.artifacts), named.value)
             except DataError as error:
                 raise InvalidRequest([(named.where, str(error))]) from None
 

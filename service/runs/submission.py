@@ -23,6 +23,7 @@ from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.queries import get_family
 from service.runs.sources import check_sources
+from service.runs.subjects import name_subjects
 from service.runs.wake import wake
 from service.saes.repository import find_sae
 
@@ -49,7 +50,7 @@ def submitted(
         response.headers["Idempotency-Replayed"] = "true"
     else:
         check_sources(context.settings, spec)
-        check_ceilings(context.settings, spec, _width(session, spec))
+        check_ceilings(context.settings, spec, width_of(session, spec))
         run_id = create_run(session, spec, created_by=key, priority=priority).id
         if once is not None:
             remember_run(session, key, once, run_id)
@@ -59,7 +60,7 @@ def submitted(
     return family
 
 
-def _width(session: Session, spec: Part) -> int | None:
+def width_of(session: Session, spec: Part) -> int | None:
     """Of the host models' streams, where an SAE of such a model is here already."""
     widths = []
     for _, model in parts_of(spec, ModelSpec):
@@ -109,6 +110,7 @@ def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
     run, children = rows
     family = RunFamily(**dict(RunDetail.model_validate(run)))
     family.children = [RunDetail.model_validate(child) for child in children]
+    name_subjects(session, [family, *family.children])
     return family
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
 
 from monosemy.errors import SpecError
 from monosemy.specs import RunSpec, TrainRun, parse_stored_spec
@@ -61,6 +62,30 @@ def show_training(
     trains, and the same of its frozen-decoder baseline; while it trains and for as long as the run
     is kept. A browser (`Accept: text/html`) gets a page of curves of one SAE, which loads itself
     again while the run goes on."""
+    answer = training_of(session, run_id, points, place, after)
+    if not prefers_html(request.headers.get("accept", "")):
+        response.headers["Vary"] = "Accept"
+        return answer
+    first = answer.saes[0] if answer.saes else None
+    run = session.get_one(Run, answer.run_id)
+    page = training_page(
+        {**(first.spec if first and first.spec else run.spec), **_named(first)},
+        first.readings if first else [],
+        ((first.metrics if first else None) or {}).get("density"),
+        live=session.get_one(Run, run_id).state not in ENDED,
+    )
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Vary": "Accept"})
+
+
+def training_of(
+    session: Session,
+    run_id: uuid.UUID,
+    points: int = _POINTS,
+    place: int | None = None,
+    after: int | None = None,
+) -> TrainingReadings:
+    """Of a run or, where it is a pipeline, its step that trains: at most ``points`` readings of
+    each SAE, past the step ``after``."""
     family = get_family(session, run_id)
     if family is None:
         raise NotFound("run", run_id)
@@ -69,23 +94,12 @@ def show_training(
     if after is None and not place and not curves:
         earlier = curve_in_events(session, run.id, points)
         curves = {0: earlier} if earlier.count else {}
-    answer = TrainingReadings(
+    return TrainingReadings(
         run_id=run.id,
         state=run.state,  # type: ignore[arg-type]
         total_tokens=_total_tokens(specs),
         saes=_saes(run, specs, curves, place),
     )
-    if not prefers_html(request.headers.get("accept", "")):
-        response.headers["Vary"] = "Accept"
-        return answer
-    first = answer.saes[0] if answer.saes else None
-    page = training_page(
-        {**(first.spec if first and first.spec else run.spec), **_named(first)},
-        first.readings if first else [],
-        ((first.metrics if first else None) or {}).get("density"),
-        live=family[0].state not in ENDED,
-    )
-    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Vary": "Accept"})
 
 
 def _training_run(family: Sequence[Run]) -> tuple[Run, Sequence[TrainRun]]:

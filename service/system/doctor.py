@@ -12,10 +12,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import httpx
 from sqlalchemy import Connection, Engine, text
@@ -23,16 +21,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import JudgeError, MonosemyError
 from monosemy.specs import ARCHITECTURES, EXPLAINERS, SCORERS
-from service.app import check_exposure
+from monosemy.specs.rest.system import Finding
 from service.database.embedding_width import check_width
 from service.database.migrate import current_revision, head_revision
 from service.database.session import make_engine
+from service.edge.exposure import check_exposure
 from service.inference.client import InferenceClient
 from service.settings import Settings
 from service.system.checks import ping_redis
 from service.version import version
-
-Status = Literal["ok", "warning", "failed"]
 
 LEAST_DISK, LITTLE_DISK = 2**30, 10 * 2**30
 """Free bytes of the artifact folder below which runs will fail, and may soon."""
@@ -44,27 +41,31 @@ POSTGRES = 15
 """Oldest major version that is tested."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found."""
+GOOD_SECONDS = 10.0
+"""Seconds for which one look of the API's answers every caller."""
 
-    check: str
-    status: Status
-    detail: str
-    advice: str = ""
+
+def found_by_the_api(settings: Settings) -> list[Finding]:
+    """What the API itself sees: whether it can be reached from elsewhere, and what is installed
+    where workers run, it cannot say."""
+    return list(_parts(settings))
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which a fault explains later ones."""
+    yield from _parts(settings)
+    yield _guarded("api", lambda: _api(settings))
+    yield _training()
+
+
+def _parts(settings: Settings) -> Iterator[Finding]:
     yield _guarded("exposure", lambda: _exposure(settings))
     yield _guarded("artifacts", lambda: _artifacts(settings))
     yield from _database(settings)
     yield _guarded("redis", lambda: _redis(settings))
     yield _guarded("inference", lambda: _inference(settings))
     yield _guarded("judge", lambda: _judge(settings))
-    yield _guarded("api", lambda: _api(settings))
     yield _guarded("plugins", _plugins)
-    yield _training()
 
 
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:

@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
+from monosemy.client import Client
+from service.app import create_app
 from service.cli.main import app
 from service.database.session import transaction
 from service.queues.repository import change_queue
@@ -23,6 +25,7 @@ from service.system.doctor import Finding, examine
 from service.version import version
 from tests.support import run_acts as acts
 from tests.support.library_rows import Library
+from tests.support.served import served
 from tests.support.stub_server import StubServer
 
 pytestmark = pytest.mark.integration
@@ -79,7 +82,7 @@ def test_a_sound_deployment_has_nothing_to_mend(sound: Settings) -> None:
     checks = found(sound)
     assert list(checks) == [
         "exposure", "artifacts", "database", "revision", "extensions", "clocks", "queues",
-        "embeddings", "files", "redis", "inference", "judge", "api", "plugins", "training",
+        "embeddings", "files", "redis", "inference", "judge", "plugins", "api", "training",
     ]  # fmt: skip
     assert {each.status for each in checks.values()} == {"ok"}, checks
     assert not any(each.advice for each in checks.values())
@@ -192,3 +195,12 @@ def test_a_judge_at_chance_is_named(sound: Settings, engine: Engine) -> None:
     [found] = [each for each in examine(sound) if each.check == "judge"]
     assert found.status == "warning" and "detects at chance: 0.52" in found.detail
     assert "embedding" in found.advice
+
+
+def test_the_api_says_what_it_finds(sound: Settings) -> None:
+    """To administrators; what it cannot see from where it is, it leaves to the command."""
+    with served(create_app(sound)) as address, Client(address) as service:
+        findings = {each.check: each for each in service.findings()}
+    assert {"exposure", "artifacts", "database", "redis", "inference", "judge"} <= set(findings)
+    assert not {"api", "training"} & set(findings)
+    assert findings["artifacts"].status == "ok" and "GiB" in findings["artifacts"].detail

@@ -16,6 +16,7 @@ from tests.support.hostile import CONFIG, safetensors
 
 SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("PUT", "/explanations/{explanation}/vote"): "read",
+    ("POST", "/runs/parse"): "read",
     ("POST", "/inference/activations"): "infer",
     ("POST", "/inference/tokenize"): "infer",
     ("POST", "/inference/contrast"): "infer",
@@ -24,6 +25,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("DELETE", "/saes/{sae}"): "admin",
     ("DELETE", "/judge-tests/{judge_test}"): "admin",
     ("GET", "/audit"): "admin",
+    ("GET", "/system/findings"): "admin",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
     ("DELETE", "/keys/{key}"): "admin",
@@ -31,6 +33,8 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("GET", "/readyz"): None,
     ("GET", "/docs"): None,
     ("GET", "/openapi.json"): None,
+    ("GET", "/favicon.ico"): None,
+    ("GET", "/static/{digest}/{name:path}"): None,
 }
 """Where it is not ``read`` for GET and ``run`` for the rest; None is for anybody."""
 
@@ -51,6 +55,7 @@ _JUDGED = [{"activating": number % 2 == 0, "answer": number % 3 == 0} for number
 _TEXT = {"sae": "demo", "text": "the king"}
 
 BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/runs/parse"): {"text": "kind: train"},
     ("POST", "/runs"): {"kind": "train", "name": "once"},
     ("PATCH", "/runs/{run_id}"): {"priority": -1},
     ("PATCH", "/queues/{name}"): {"max_running": 0},
@@ -85,6 +90,8 @@ QUERIES = {"/search": {"q": "king"}, "/saes/{sae}/activations.{form}": {"feature
 NOWHERE = str(uuid.UUID(int=0))
 MISSING: dict[str, str] = {
     "run_id": NOWHERE,
+    "digest": "none",
+    "kind": "none",
     "name": "none",
     "key": NOWHERE,
     "judge_test": "0" * 16,

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from monosemy.specs import KINDS, Part
 from monosemy.specs.readings import StoredFigures
+from monosemy.specs.rest.problems import FieldProblem
 from monosemy.specs.run_states import RunState
 
 
@@ -50,6 +58,8 @@ class RunSummary(_Row):
     queue: str
     """`gpu` or `interp`; `none` for a pipeline, whose children do the work."""
     state: RunState
+    subject: str | None = None
+    """What it makes or works on: the name that its spec gives, else its SAE's."""
     parent_id: uuid.UUID | None
     """The pipeline that this run is a step of."""
     position: int
@@ -108,3 +118,77 @@ class RunEventMessage(_Row):
     """`state`, `progress`, `stage` (a finished one) or `log`."""
     data: StoredFigures
     created_at: dt.datetime
+
+
+WaitsFor = Literal["nothing", "turn", "time", "run", "paused queue", "full queue", "full key"]
+
+
+class RunWaiting(_Row):
+    """What a run that is queued waits for; of a pipeline, its first step that is queued."""
+
+    run_id: uuid.UUID
+    """The run itself, or that step."""
+    queue: str
+    waits_for: WaitsFor
+    """`turn`: a worker takes those before it first; `time`: a failed attempt is tried again at
+    `until`; `run`: `depends_on` must succeed; a queue that is paused or as full as it may be, an
+    API key with as many runs under way as it may have; `nothing` for a run that is not queued."""
+    ahead: int | None
+    """Runs of its queue that could start and go before it; null unless it could start itself."""
+    under_way: int
+    """Runs of its queue that workers hold."""
+    until: dt.datetime | None
+    depends_on: uuid.UUID | None
+
+
+class KindSummary(_Row):
+    """A kind of run that a spec can name."""
+
+    kind: str
+    queue: str
+    """Whose workers execute it; `none` where its steps are executed."""
+    description: str
+
+
+class KindDetail(KindSummary):
+    """A kind with the form of its spec."""
+
+    json_schema: dict[str, Any]
+    """JSON schema of its spec; descriptions say what each field means."""
+
+
+class Kinds(BaseModel):
+    items: list[KindSummary]
+
+
+SPEC_TEXT = 100_000
+"""Longest spec that is read as a text, in characters."""
+
+
+class SpecDraft(Part):
+    """A run spec that is being written: as a text or as an object, one of the two."""
+
+    text: Annotated[str, Field(max_length=SPEC_TEXT)] | None = None
+    """YAML or JSON, without anchors and aliases."""
+    spec: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SpecDraft:
+        if (self.text is None) == (self.spec is None):
+            raise ValueError("send either text or spec")
+        return self
+
+
+class SpecReading(BaseModel):
+    """What a draft says, and what is wrong with it; nothing is stored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    spec: dict[str, Any] | None
+    """As it was given, as an object; null where the text cannot be read."""
+    yaml: str
+    """The same as a text."""
+    errors: list[FieldProblem]
+    """What a submission would be refused for, as far as that can be said now."""
+    queue: str | None
+    """Where it would be executed; null where it has faults."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
 
 
 class Health(BaseModel):
@@ -34,3 +35,19 @@ class Readiness(BaseModel):
     status: Literal["ready", "not ready"]
     checks: dict[str, Check]
     """database, redis, inference."""
+
+
+@dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True))
+class Finding:
+    """What one check of a deployment found."""
+
+    check: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    advice: str = ""
+    """What mends it."""
+
+
+class Findings(BaseModel):
+    items: list[Finding]
+    """In the order in which a fault explains later ones."""
