@@ -32,7 +32,11 @@ def list_(
     if as_json:
         print_json(page)
         return
-    print_table(("tag", "features"), [(each["tag"], each["features"]) for each in page["items"]])
+    rows = [
+        (each["tag"], each["features"], ", ".join(of["sae"] for of in each["saes"]))
+        for each in page["items"]
+    ]
+    print_table(("tag", "features", "SAEs"), rows)
     if page["next_cursor"]:
         say("There are more; narrow them down with --prefix.")
 

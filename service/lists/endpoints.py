@@ -25,6 +25,12 @@ ListReference = Annotated[
     str,
     Path(alias="list", max_length=200, description="Id or unique name of the list."),
 ]
+OwnerParam = Annotated[
+    str | None, Query(max_length=100, description="Only of this API key (id), or `local`.")
+]
+SaeParam = Annotated[
+    str | None, Query(max_length=200, description="Only with features of this SAE.")
+]
 _MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
 
@@ -45,12 +51,8 @@ def make(session: SessionDep, caller: CallerDep, response: Response, body: NewLi
 @router.get("", summary="List lists", dependencies=[CanRead], responses=documented(404, 422))
 def list_all(
     session: SessionDep,
-    owner: Annotated[
-        str | None, Query(max_length=100, description="Only of this API key (id), or `local`.")
-    ] = None,
-    sae: Annotated[
-        str | None, Query(max_length=200, description="Only with features of this SAE.")
-    ] = None,
+    owner: OwnerParam = None,
+    sae: SaeParam = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[ListSummary]:

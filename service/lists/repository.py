@@ -223,6 +223,12 @@ def move_entries(session: Session, list_id: uuid.UUID, places: Sequence[Place], 
     )
 
 
+def count_before(session: Session, list_id: uuid.UUID, position: int) -> int:
+    """How many entries stand before a position."""
+    query = select(func.count()).where(ListEntry.list_id == list_id, ListEntry.position < position)
+    return int(session.scalar(query) or 0)
+
+
 def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: int) -> list[Any]:
     """Rows with what ``EntryView`` shows, in order, behind the position ``after``."""
     query = (

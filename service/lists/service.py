@@ -31,7 +31,7 @@ from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
 from service.kit.errors import Conflict, InvalidRequest, NotFound
-from service.kit.pagination import Order, each, number_of, paged
+from service.kit.pagination import Order, number_of, paged
 from service.lists import repository
 
 _BY_POSITION: Order[Any, int] = Order((int,), lambda row: (row.position,), number_of(2**31))
@@ -104,9 +104,15 @@ def summaries(session: Session, lists: Sequence[FeatureList]) -> list[ListSummar
     ]
 
 
-def _entry(row: Row[Any]) -> EntryView:
+def _entries(session: Session, list_id: uuid.UUID, rows: Sequence[Row[Any]]) -> list[EntryView]:
+    """Of rows that follow one another."""
+    first = repository.count_before(session, list_id, rows[0].position) if rows else 0
+    return [_entry(row, place) for place, row in enumerate(rows, first)]
+
+
+def _entry(row: Row[Any], place: int) -> EntryView:
     heading = None if row.label is None else heading_in(row, row.label).text
-    return EntryView.model_validate({**row._mapping, "heading": heading})
+    return EntryView.model_validate({**row._mapping, "heading": heading, "place": place})
 
 
 def list_page(session: Session, row: FeatureList, cursor: str | None, limit: int) -> ListDetail:
@@ -117,7 +123,7 @@ def list_page(session: Session, row: FeatureList, cursor: str | None, limit: int
         cursor,
         limit,
         partial(repository.entries_of, session, row.id),
-        each(_entry),
+        partial(_entries, session, row.id),
     )
     return ListDetail(**dict(summaries(session, [row])[0]), entries=entries)
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
+from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.page import Page
-from monosemy.specs.rest.tags import MOST_OF_A_FEATURE, NewTags, TagCount, TagsOfFeature
+from monosemy.specs.rest.tags import (
+    MOST_OF_A_FEATURE,
+    MOST_SAES_OF_A_TAG,
+    NewTags,
+    TagCount,
+    TagOfSae,
+    TagsOfFeature,
+)
 from monosemy.specs.tags import Tag, normalised
 from service.edge.context import SessionDep
 from service.edge.routing import Router
@@ -18,13 +28,18 @@ from service.features.service import no_such_feature
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
 from service.kit.errors import InvalidRequest
-from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, paged
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, paged
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
 
 router = Router(tags=["lists"])
+
+TaggedSaeParam = Annotated[
+    str | None, Query(max_length=200, description="Only of this SAE's features; id or name.")
+]
+PrefixParam = Annotated[Tag | None, Query(description="Only tags that begin so.")]
 
 _BY_TAG: Order[tuple[str, int], str] = Order((str,), lambda row: (row[0],), normalised)
 
@@ -34,10 +49,8 @@ _OF_FEATURE = "/saes/{sae}/features/{index}/tags"
 @router.get("/tags", summary="List tags", dependencies=[CanRead], responses=documented(404, 422))
 def list_all(
     session: SessionDep,
-    sae: Annotated[
-        str | None, Query(max_length=200, description="Only of this SAE's features; id or name.")
-    ] = None,
-    prefix: Annotated[Tag | None, Query(description="Only tags that begin so.")] = None,
+    sae: TaggedSaeParam = None,
+    prefix: PrefixParam = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[TagCount]:
@@ -49,8 +62,22 @@ def list_all(
         cursor,
         limit,
         partial(repository.count_tags, session, sae_id, prefix),
-        each(lambda row: TagCount(tag=row[0], features=row[1])),
+        partial(_counts, session, sae_id),
     )
+
+
+def _counts(
+    session: Session, sae_id: uuid.UUID | None, rows: Sequence[tuple[str, int]]
+) -> list[TagCount]:
+    saes = repository.saes_of_tags(session, sae_id, [tag for tag, _ in rows], MOST_SAES_OF_A_TAG)
+    return [
+        TagCount(
+            tag=tag,
+            features=features,
+            saes=[TagOfSae(sae=name, features=count) for name, count in saes[tag]],
+        )
+        for tag, features in rows
+    ]
 
 
 @router.get(

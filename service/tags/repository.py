@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.database.list_tables import FeatureTag
-from service.database.tables import Feature
+from service.database.tables import Feature, Sae
 
 
 def lock_feature(session: Session, sae_id: uuid.UUID, feature: int) -> bool:
@@ -56,3 +56,29 @@ def count_tags(
     if after is not None:
         query = query.where(tag > after)
     return [(word, number) for word, number in session.execute(query)]
+
+
+def saes_of_tags(
+    session: Session, sae_id: uuid.UUID | None, tags: Sequence[str], most: int
+) -> dict[str, list[tuple[str, int]]]:
+    """For each of ``tags`` (SAE's name, features), the most first, at most ``most``."""
+    number = func.count()
+    place = func.row_number().over(partition_by=FeatureTag.tag, order_by=(number.desc(), Sae.name))
+    counted = (
+        select(FeatureTag.tag, Sae.name, number.label("features"), place.label("place"))
+        .join(Sae, Sae.id == FeatureTag.sae_id)
+        .where(FeatureTag.tag.in_(tags))
+        .group_by(FeatureTag.tag, Sae.name)
+    )
+    if sae_id is not None:
+        counted = counted.where(FeatureTag.sae_id == sae_id)
+    rows = counted.subquery("counted")
+    query = (
+        select(rows.c.tag, rows.c.name, rows.c.features)
+        .where(rows.c.place <= most)
+        .order_by(rows.c.tag, rows.c.place)
+    )
+    found: dict[str, list[tuple[str, int]]] = {tag: [] for tag in tags}
+    for tag, name, features in session.execute(query):
+        found[tag].append((name, features))
+    return found

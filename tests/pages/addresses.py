@@ -4,5 +4,10 @@ from __future__ import annotations
 
 ADDRESSES: list[str] = [
     "/models",
+    "/lists",
+    "/lists/royalty",
+    "/lists/empty",
+    "/tags",
+    "/tags?sae=demo",
     "/nothing-here",
 ]

@@ -15,6 +15,7 @@ from service.database.session import make_engine, transaction
 from service.settings import Settings
 from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, Watch, launched
+from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library, add_library
 from tests.support.served import served
 
@@ -28,8 +29,13 @@ def module_engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def library(module_engine: Engine) -> Library:
+    """With a list of three features, one of none, and a tag."""
     with transaction(module_engine) as session:
-        return add_library(session)
+        library = add_library(session)
+        add_list(session, library, "royalty", [3, 17, 8], note="crowns")
+        add_list(session, library, "empty", [])
+        add_tag(session, library, "people", 3, 4)
+        return library
 
 
 @pytest.fixture(scope="module")

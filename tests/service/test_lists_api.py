@@ -370,3 +370,19 @@ def test_only_the_owner_and_administrators_change_a_list(
         told = client.delete(f"{LISTS}/mine", headers=keys["x"])
         assert told.json()["type"] == "urn:monosemy:problem:not-the-owner"
         assert client.delete(f"{LISTS}/mine", headers=keys["o"]).status_code == 204
+
+
+def test_an_entry_knows_how_many_stand_before_it(client: TestClient, engine: Engine) -> None:
+    begin(client, "placed", *range(6))
+    with transaction(engine) as session:  # as an SAE that is deleted leaves it
+        session.execute(text("DELETE FROM feature_list_entries WHERE feature = 2"))
+    seen: list[tuple[int, int]] = []
+    cursor: str | None = None
+    for _ in range(3):
+        query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = client.get(f"{LISTS}/placed", params=query).json()["entries"]
+        seen += [(each["feature"], each["place"]) for each in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == [(0, 0), (1, 1), (3, 2), (4, 3), (5, 4)]
+    change(client, "placed", "/move", named(5), to=seen[2][1])
+    assert order(client, "placed") == [0, 1, 5, 3, 4]

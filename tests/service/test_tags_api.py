@@ -170,3 +170,20 @@ def test_what_is_not_there_and_what_is_wrong(client: TestClient) -> None:
     ):
         assert client.get(url).status_code == 422, url
     assert client.delete(f"{SAE}/features/1/tags/a%00").status_code == 422
+
+
+def test_a_tag_says_of_which_saes_it_is(client: TestClient, engine: Engine) -> None:
+    with transaction(engine) as session:
+        add_library(session, "second", features=8)
+    tag(client, 3, "shared", "alone")
+    for index in (1, 2):
+        tag(client, index, "shared", sae="/api/v1/saes/second")
+    items = {each["tag"]: each for each in client.get(TAGS).json()["items"]}
+    assert items["shared"]["features"] == 3
+    assert items["shared"]["saes"] == [
+        {"sae": "second", "features": 2},
+        {"sae": "demo", "features": 1},
+    ]
+    assert items["alone"]["saes"] == [{"sae": "demo", "features": 1}]
+    (only,) = client.get(TAGS, params={"sae": "second"}).json()["items"]
+    assert only["saes"] == [{"sae": "second", "features": 2}]

@@ -56,6 +56,8 @@ class EntryView(_Shown):
     note: str
     position: int
     """Ascending; where an SAE was deleted there are gaps."""
+    place: int
+    """How many entries stand before it: what `to` of a move counts."""
     label: str | None
     """The feature's evidence label; null where it is not indexed, as are the next four."""
     heading: str | None

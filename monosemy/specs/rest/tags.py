@@ -18,6 +18,20 @@ class TagsOfFeature(BaseModel):
     items: list[str]
 
 
+MOST_SAES_OF_A_TAG = 20
+
+
+class TagOfSae(BaseModel):
+    """An SAE some of whose features carry a tag."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    sae: str
+    """Name of the SAE."""
+    features: int
+    """How many of its features carry it."""
+
+
 class TagCount(BaseModel):
     """A tag that is in use."""
 
@@ -26,6 +40,8 @@ class TagCount(BaseModel):
     tag: str
     features: int
     """How many carry it."""
+    saes: list[TagOfSae]
+    """Of which SAEs, those with the most features first; at most 20."""
 
 
 class NewTags(Part):

@@ -3,6 +3,16 @@
 
 const TYPING = "input, textarea, select, [contenteditable]";
 
+/** A key for what has no element of its own; gives the button that it presses. */
+export function onKey(key, says, action) {
+  const button = Object.assign(document.createElement("button"), { type: "button", hidden: true });
+  button.dataset.key = key;
+  button.dataset.says = says;
+  button.addEventListener("click", action);
+  document.body.append(button);
+  return button;
+}
+
 export function installKeys({ isOff, setOff }) {
   let going = -Infinity;
   document.addEventListener("keydown", (event) => {

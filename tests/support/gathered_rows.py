@@ -1,0 +1,38 @@
+"""Lists and tags over the library of ``library_rows``."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy.orm import Session
+
+from service.database.list_tables import FeatureList, FeatureTag, ListEntry
+from tests.support.library_rows import Library
+
+
+def add_list(
+    session: Session, library: Library, name: str, features: range | list[int], note: str = ""
+) -> uuid.UUID:
+    """Made in open mode; the first entry has the note."""
+    made = FeatureList(name=name, description=f"about {name}", owner="local")
+    session.add(made)
+    session.flush()
+    for position, feature in enumerate(features):
+        session.add(
+            ListEntry(
+                list_id=made.id,
+                sae_id=library.sae,
+                feature=feature,
+                note=note if position == 0 else "",
+                position=position,
+            )
+        )
+    session.flush()
+    return made.id
+
+
+def add_tag(session: Session, library: Library, tag: str, *features: int) -> None:
+    session.add_all(
+        FeatureTag(sae_id=library.sae, feature=feature, tag=tag) for feature in features
+    )
+    session.flush()
