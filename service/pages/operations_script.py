@@ -19,7 +19,7 @@ _HEAD = """\
 // Made by `python -m service.pages.operations_script` from the OpenAPI document; do not edit.
 import { call, send } from "./http.js";
 """
-_USED = re.compile(r"\bapi\.([a-z][A-Za-z0-9]*)\b")
+_USED = re.compile(r"(?<!/)\bapi\.([a-z][A-Za-z0-9]*)\b")
 
 
 def script(document: dict[str, Any], used: set[str]) -> str:
@@ -43,8 +43,13 @@ def used_operations() -> set[str]:
         name
         for path, content in static_files().items()
         if path.endswith(".js") and path != NAME
-        for name in _USED.findall(content.decode())
+        for name in operations_in(content.decode())
     }
+
+
+def operations_in(source: str) -> set[str]:
+    """Those that a script calls; the name of the module itself is none."""
+    return set(_USED.findall(source))
 
 
 def camel(operation_id: str) -> str:

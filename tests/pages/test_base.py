@@ -151,3 +151,10 @@ def test_fields_that_a_form_left_empty_are_as_if_not_sent(explorer: str) -> None
 def test_the_base_style_holds_that_of_drawings() -> None:
     style = static_files()["base.css"].decode()
     assert style.index("--own:") < style.index("--accent:") and "svg.interval" in style
+
+
+def test_only_calls_are_operations() -> None:
+    from service.pages.operations_script import operations_in
+
+    source = 'import * as api from "../lib/api.js";\\nawait api.listsShow(1); '
+    assert operations_in(source) == {"listsShow"}
