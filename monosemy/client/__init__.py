@@ -104,8 +104,10 @@ class Client(Transport):
         min_density: float | None = None,
         max_density: float | None = None,
         limit: int = 20,
+        examples: bool = False,
     ) -> SearchResults:
-        """Features by what they are about: by meaning, by words, by spelling."""
+        """Features by what they are about: by meaning, by words, by spelling; with ``examples``
+        each comes with its strongest."""
         return self.call(
             SearchResults,
             "GET",
@@ -116,6 +118,7 @@ class Client(Transport):
             min_density=min_density,
             max_density=max_density,
             limit=limit,
+            examples=examples or None,
         )
 
     def judge_tests(

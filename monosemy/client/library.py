@@ -31,8 +31,9 @@ from monosemy.specs.rest.features import (
     SortOrder,
 )
 from monosemy.specs.rest.models import ModelSummary
+from monosemy.specs.rest.reports import ReportSummary
 from monosemy.specs.rest.runs import RunFamily
-from monosemy.specs.rest.saes import SaeDetail, SaeSummary
+from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from monosemy.specs.rest.uploads import Upload
 
 SaeReference = uuid.UUID | str | SaeSummary
@@ -58,15 +59,30 @@ class SAEs:
         self._http = http
 
     def list(
-        self, *, model: str | None = None, site: str | None = None, limit: int | None = None
+        self,
+        *,
+        model: str | None = None,
+        site: str | None = None,
+        counts: bool = False,
+        limit: int | None = None,
     ) -> Iterator[SaeSummary]:
-        """Newest first."""
-        return listed(self._http, SaeSummary, "/saes", limit, model=model, site=site)
+        """Newest first; with ``counts`` each says how many features are indexed, explained and
+        scored."""
+        asked = {"model": model, "site": site, "counts": counts or None}
+        return listed(self._http, SaeSummary, "/saes", limit, **asked)
 
     def get(self, sae: SaeReference) -> SaeDetail:
         """Configuration, metrics, provenance, and how many features are indexed, explained,
         scored."""
         return self._http.call(SaeDetail, "GET", sae_path(sae))
+
+    def distribution(self, sae: SaeReference) -> Distribution:
+        """Histograms of how often its features fire and of how strongly at most."""
+        return self._http.call(Distribution, "GET", f"{sae_path(sae)}/distribution")
+
+    def report_summary(self, sae: SaeReference) -> ReportSummary:
+        """How many features each scorer tells apart from another feature's explanation."""
+        return self._http.call(ReportSummary, "GET", f"{sae_path(sae)}/report/summary")
 
     def upload(self, folder: str | Path) -> Upload:
         """Sends the files of an SAE folder; ``source`` of the answer is that of a run of kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from enum import StrEnum
 from pathlib import Path
@@ -106,6 +107,28 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
         *((f"features {k}", v) for k, v in detail["features"].items()),
     ]
     print_table(("", ""), rows, title=detail["name"])
+
+
+@app.command("distribution")
+@readable_errors
+def show_distribution(sae: SaeArgument, as_json: JsonFlag = False) -> None:
+    """Show how often the features of an SAE fire, and how strongly at most.
+
+    Example: monosemy sae distribution demo
+    """
+    found = connect().get(f"/saes/{segment(sae)}/distribution")
+    if as_json:
+        print_json(found)
+        return
+    for name, title in (("density", "fires on"), ("maximum", "maximum")):
+        edges, counts = found[name]["edges"], found[name]["counts"]
+        most = max(counts, default=0)
+        rows = [
+            (f"{low:.4g}", f"{high:.4g}", f"{count:,}", "█" * math.ceil(30 * count / most))
+            for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        ]
+        print_table(("from", "to", "features", ""), rows, title=title)
+    say(f"{found['silent']:,} of {found['features']:,} features never fired.")
 
 
 @app.command()

@@ -30,7 +30,7 @@ from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
 from service.features.columns import FACTS
 from service.features.heading import heading_in, leading_of
-from service.features.repository import best_of
+from service.features.repository import best_of, tags_of
 from service.kit.pagination import Order, number_of
 
 
@@ -60,6 +60,7 @@ class FeatureRow:
     heading: Heading
     explanation: Explanation | None
     score: Score | None
+    tags: list[str]
     key: float
     """What the listing is ordered by."""
 
@@ -72,8 +73,10 @@ def list_features(
     best_explanation, best_score, join = best_of(page.c.sae_id, page.c.index, listing.scorer)
     leading = leading_of(page.c.sae_id, page.c.index)
     descending = listing.order == "desc"
+    tags = tags_of(page.c.sae_id, page.c.index).correlate(page).scalar_subquery()
+    facts = [page.c[name] for name in FACTS]
     query = (
-        select(*(page.c[name] for name in FACTS), page.c.key, best_explanation, best_score, leading)
+        select(*facts, page.c.key, best_explanation, best_score, tags.label("tags"), leading)
         .select_from(page)
         .outerjoin(join, true())
         .outerjoin(leading, true())
@@ -82,11 +85,10 @@ def list_features(
     )
     rows = []
     for row in session.execute(query):
-        facts = dict(zip(FACTS, row, strict=False))
+        known = dict(zip(FACTS, row, strict=False))
         key, explanation, score = row[len(FACTS) : len(FACTS) + 3]
-        rows.append(
-            FeatureRow(facts, heading_in(row, facts["label"]), explanation, score, float(key))
-        )
+        heading = heading_in(row, known["label"])
+        rows.append(FeatureRow(known, heading, explanation, score, row.tags or [], float(key)))
     return rows
 
 

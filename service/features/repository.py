@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Integer,
+    Select,
     and_,
     any_,
     bindparam,
@@ -54,6 +55,15 @@ def best_of(sae_id: Any, feature: Any, scorer: str = "detection") -> tuple[Any, 
     return explanation, score, joined
 
 
+def tags_of(sae_id: Any, feature: Any) -> Select[Any]:
+    """The tags of a feature as an array in alphabetical order, null without any; to be correlated
+    with what its columns are of."""
+    tag = FeatureTag.tag.collate("C")
+    return select(func.array_agg(aggregate_order_by(FeatureTag.tag, tag))).where(
+        FeatureTag.sae_id == sae_id, FeatureTag.feature == feature
+    )
+
+
 class FoundFeature(NamedTuple):
     """A latent of a known SAE, with the SAE's host model."""
 
@@ -67,15 +77,8 @@ class FoundFeature(NamedTuple):
 
 def find_feature(session: Session, sae: str, index: int) -> FoundFeature | None:
     """The latent ``index`` of the SAE of this id or name, None if there is no such SAE."""
-    tag = FeatureTag.tag.collate("C")
-    tags = (
-        select(func.array_agg(aggregate_order_by(FeatureTag.tag, tag)))
-        .where(FeatureTag.sae_id == Sae.id, FeatureTag.feature == index)
-        .correlate(Sae)
-        .scalar_subquery()
-    )
     query = (
-        select(Sae, Model, Feature, tags)
+        select(Sae, Model, Feature, tags_of(Sae.id, index).correlate(Sae).scalar_subquery())
         .join(Model, Model.id == Sae.model_id)
         .outerjoin(Feature, and_(Feature.sae_id == Sae.id, Feature.index == index))
         .options(WITHOUT_TOKENS)

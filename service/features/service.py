@@ -169,4 +169,5 @@ def _summary(row: FeatureRow) -> FeatureSummary:
         heading=row.heading,
         explanation=row.explanation and ExplanationBrief.model_validate(row.explanation),
         score=row.score and ScoreBrief.model_validate(row.score),
+        tags=row.tags,
     )

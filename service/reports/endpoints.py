@@ -1,4 +1,4 @@
-"""GET /saes/{sae}/report, as JSON or as a page"""
+"""GET /saes/{sae}/report, as JSON or as a page, and what it comes to"""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from monosemy.interp.report.page import report_page
+from monosemy.specs.rest.reports import ReportSummary
 from monosemy.svg import policy
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
-from service.reports.service import sae_report
+from service.reports.service import report_summary, sae_report
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
@@ -41,6 +42,23 @@ async def show(context: ContextDep, sae: SaeReference, reference: Reference = No
     cost; agreement between scorers; labels that features share; the best and the worst."""
     work = partial(_report, context, sae, reference)
     return await context.lanes.reports.run(lambda: JSONResponse(jsonable_encoder(work())))
+
+
+@router.get(
+    "/summary",
+    summary="Count the features that are told apart",
+    response_model=ReportSummary,
+    responses=documented(404, 422),
+)
+async def summary(context: ContextDep, sae: SaeReference) -> ReportSummary:
+    """Of every scorer how many features it tells apart from another feature's explanation, one by
+    one and at a false discovery rate of 5 %; quicker than the report."""
+
+    def work() -> ReportSummary:
+        with transaction(context.engine) as session:
+            return report_summary(session, find_sae(session, sae)[0])
+
+    return await context.lanes.reports.run(work)
 
 
 @router.get(

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from monosemy.interp.duplicate_labels import duplicate_labels
 from monosemy.interp.report.build import Extras, build_report
+from monosemy.interp.report.measures import told_apart
 from monosemy.interp.report.table import FeatureScores
 from monosemy.specs import PriceSpec
+from monosemy.specs.rest.reports import ReportSummary, ShareView, ToldApart
 from service.database.tables import Sae
 from service.kit.errors import Conflict
 from service.reports.repository import report_rows, scored_features
@@ -58,6 +60,28 @@ def sae_report(
     )
     report = build_report(table, sae.name, extras)
     return {**report, "scored_features": total}
+
+
+def report_summary(session: Session, sae: Sae) -> ReportSummary:
+    """How many features each scorer tells apart from a shuffled explanation; nothing is resampled.
+    No entry where nothing is scored."""
+    table, _, total = _table(session, sae)
+    scorers = sorted({name for each in table for name in each.scores})
+    items = []
+    for scorer in scorers:
+        found = told_apart([each.scores[scorer] for each in table if scorer in each.scores])
+        discoveries = found["discoveries"]
+        items.append(
+            ToldApart(
+                scorer=scorer,
+                features=found["n"],
+                above=ShareView(**{end: found["above"][end] for end in ("value", "low", "high")}),
+                discoveries=discoveries["count"],
+                uncorrected=discoveries["uncorrected"],
+                rate=discoveries["rate"],
+            )
+        )
+    return ReportSummary(items=items, scored_features=total)
 
 
 def _table(session: Session, sae: Sae) -> tuple[list[FeatureScores], list[Any], int]:

@@ -1,14 +1,15 @@
-"""GET /saes, GET and DELETE /saes/{id}"""
+"""GET /saes, GET and DELETE /saes/{id}, and how its features are distributed"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
 
 from monosemy.specs.rest.page import Page
-from monosemy.specs.rest.saes import FeatureCounts, SaeDetail, SaeSummary
+from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from service.database.tables import Model, Sae
 from service.edge.context import SessionDep
 from service.edge.routing import Router
@@ -20,11 +21,11 @@ from service.kit.pagination import (
     Order,
     TimeKey,
     by_time,
-    each,
     paged,
 )
 from service.kit.problems import documented
 from service.saes.deletion import delete_sae
+from service.saes.distribution import distribution
 from service.saes.repository import count_features, find_sae, list_saes
 from service.saes.views import sae_detail, sae_summary
 
@@ -40,18 +41,26 @@ def list_all(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=400, description="Host model's name.")] = None,
     site: Annotated[str | None, Query(max_length=200, description="Hooked site.")] = None,
+    counts: Annotated[
+        bool, Query(description="With how many features are indexed, explained and scored.")
+    ] = False,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[SaeSummary]:
     """Newest first."""
     order: Order[tuple[Sae, Model], TimeKey] = by_time(lambda row: row[0])
+
+    def show(rows: Sequence[tuple[Sae, Model]]) -> list[SaeSummary]:
+        known = count_features(session, [sae for sae, _ in rows]) if counts else {}
+        return [sae_summary(sae, host, known.get(sae.id)) for sae, host in rows]
+
     return paged(
         ("saes", model, site),
         order,
         cursor,
         limit,
         partial(list_saes, session, model, site),
-        each(lambda row: sae_summary(*row)),
+        show,
     )
 
 
@@ -59,9 +68,18 @@ def list_all(
 def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
     """Configuration, metrics, provenance, and how many features are indexed, explained, scored."""
     row, host = find_sae(session, sae)
-    indexed, explained, scored = count_features(session, row.id)
-    counts = FeatureCounts(indexed=indexed, explained=explained, scored=scored)
-    return sae_detail(row, host, counts)
+    return sae_detail(row, host, count_features(session, [row])[row.id])
+
+
+@router.get(
+    "/{sae}/distribution",
+    summary="Show how often an SAE's features fire",
+    responses=documented(404, 409, 422),
+)
+def show_distribution(session: SessionDep, sae: SaeReference) -> Distribution:
+    """Histograms of how often the features of its index fire and of how strongly at most. The
+    filters of its features take the borders as they are. 409 where it is not indexed."""
+    return distribution(session, find_sae(session, sae)[0])
 
 
 @router.delete(

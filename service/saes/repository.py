@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
+from monosemy.specs.rest.saes import FeatureCounts
 from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.explanations.repository import score_of
 from service.kit.errors import NotFound
@@ -76,16 +78,33 @@ def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
     return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
 
 
-def count_features(session: Session, sae_id: uuid.UUID) -> tuple[int, int, int]:
-    """(indexed, explained, scored) features."""
-    explained = func.count(Explanation.feature.distinct())
-    query = select(
-        select(func.count()).select_from(Feature).where(Feature.sae_id == sae_id).scalar_subquery(),
-        select(explained).where(Explanation.sae_id == sae_id).scalar_subquery(),
-        select(explained)
-        .join(Score, score_of(Explanation))
-        .where(Explanation.sae_id == sae_id, Score.value.is_not(None))
-        .scalar_subquery(),
+def count_features(session: Session, saes: Sequence[Sae]) -> dict[uuid.UUID, FeatureCounts]:
+    """How far the work on the features of each SAE has come; of all together four statements."""
+    ids = [sae.id for sae in saes]
+    indexed = (
+        select(Feature.sae_id, func.count()).where(Feature.sae_id.in_(ids)).group_by(Feature.sae_id)
     )
-    indexed, with_explanation, with_score = session.execute(query).one()
-    return indexed, with_explanation, with_score
+    features = func.count(Explanation.feature.distinct())
+    explained = select(Explanation.sae_id, features).where(Explanation.sae_id.in_(ids))
+    with_score = explained.join(Score, score_of(Explanation)).where(Score.value.is_not(None))
+    by_scorer = with_score.add_columns(Score.scorer).group_by(Explanation.sae_id, Score.scorer)
+    scorers: dict[uuid.UUID, dict[str, int]] = {each: {} for each in ids}
+    for sae, count, scorer in session.execute(by_scorer.order_by(Score.scorer)):
+        scorers[sae][scorer] = count
+    counts: list[dict[uuid.UUID, int]] = [
+        {row[0]: row[1] for row in session.execute(query)}
+        for query in (
+            indexed,
+            explained.group_by(Explanation.sae_id),
+            with_score.group_by(Explanation.sae_id),
+        )
+    ]
+    return {
+        each: FeatureCounts(
+            indexed=counts[0].get(each, 0),
+            explained=counts[1].get(each, 0),
+            scored=counts[2].get(each, 0),
+            scorers=scorers[each],
+        )
+        for each in ids
+    }

@@ -32,7 +32,7 @@ def sae_hooks(sae: Sae) -> HooksView:
     return HooksView.model_validate(hooks)
 
 
-def sae_summary(sae: Sae, model: Model) -> SaeSummary:
+def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> SaeSummary:
     return SaeSummary(
         id=sae.id,
         name=sae.name,
@@ -45,15 +45,15 @@ def sae_summary(sae: Sae, model: Model) -> SaeSummary:
         metrics=sae.metrics,
         index=sae.index,
         created_at=sae.created_at,
+        features=counts,
     )
 
 
 def sae_detail(sae: Sae, model: Model, counts: FeatureCounts) -> SaeDetail:
     return SaeDetail(
-        **dict(sae_summary(sae, model)),
+        **{**dict(sae_summary(sae, model)), "features": counts},
         run_id=sae.run_id,
         path=sae.path,
         config=sae.config,
         provenance=sae.provenance,
-        features=counts,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pgvector import HalfVector
 from sqlalchemy import Select, exists, func, literal, select, text, true, tuple_
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, undefer
 
 from monosemy.interp.heading import Heading
 from service.database.tables import Explanation, Feature, Sae, Score
@@ -136,7 +136,9 @@ class Found(NamedTuple):
     score: Score | None
 
 
-def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, Found]:
+def describe(
+    session: Session, keys: Sequence[FeatureKey], with_examples: bool = False
+) -> dict[FeatureKey, Found]:
     """What to show of each feature, in one statement."""
     if not keys:
         return {}
@@ -149,7 +151,7 @@ def describe(session: Session, keys: Sequence[FeatureKey]) -> dict[FeatureKey, F
         .outerjoin(best, true())
         .outerjoin(leading, true())
         .options(
-            defer(Feature.examples, raiseload=True),
+            undefer(Feature.examples) if with_examples else defer(Feature.examples, raiseload=True),
             defer(Feature.evidence, raiseload=True),
             defer(explanation.embedding),
         )

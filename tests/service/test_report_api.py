@@ -68,3 +68,15 @@ def test_without_scores_there_is_nothing_to_report(client: TestClient, scored: L
     assert client.get(URL.format("demo"), params={"reference": "nobody"}).status_code == 404
     empty = client.get(URL.format("demo"), params={"reference": "unscored"})
     assert empty.status_code == 409 and "'unscored' has no scores yet" in empty.json()["detail"]
+
+
+def test_the_summary_says_what_the_report_says(client: TestClient, scored: Library) -> None:
+    report = client.get("/api/v1/saes/demo/report").json()
+    summary = client.get("/api/v1/saes/demo/report/summary").json()
+    assert summary["scored_features"] == report["scored_features"] and summary["items"]
+    for item in summary["items"]:
+        intervals = report["scorers"][item["scorer"]]["intervals"]
+        assert item["features"] == intervals["n"]
+        assert item["discoveries"] == intervals["discoveries"]["count"]
+        assert item["above"]["value"] == intervals["above"]["value"]
+    assert client.get("/api/v1/saes/none/report/summary").status_code == 404

@@ -179,3 +179,16 @@ def test_fusion_by_hand() -> None:
     assert fused[0].lists == ("a", "b")
     assert fused[1].score == pytest.approx(1 / 61)
     assert fuse({}) == []
+
+
+def test_hits_bring_their_strongest_example_where_asked(client: TestClient, inference) -> None:
+    inference.axes = {"royal": 0}
+    asked = {"q": "royal", "examples": "true"}
+    answer = client.get("/api/v1/search", params=asked).json()
+    assert {item["sae"] for item in answer["items"]} == {"demo", "other"}
+    for item in answer["items"]:
+        path = f"/api/v1/saes/{item['sae']}/features/{item['index']}"
+        examples = client.get(path).json()["examples"]
+        assert item["example"] == (examples[0] if examples else None)
+    without = client.get("/api/v1/search", params={"q": "royal"}).json()
+    assert all(item["example"] is None for item in without["items"])

@@ -104,6 +104,8 @@ class FeatureSummary(FeatureFacts):
     """The best scored one, else the newest."""
     score: ScoreBrief | None
     """That explanation's best score."""
+    tags: list[str]
+    """In alphabetical order."""
 
 
 class ExampleView(_Part):

@@ -45,6 +45,18 @@ class HooksView(_Part):
     """What it reconstructs: the same as `reads`, unless it transcodes."""
 
 
+class FeatureCounts(_Part):
+    """How far the work on an SAE's features has come."""
+
+    indexed: int
+    explained: int
+    """Features with at least one explanation."""
+    scored: int
+    """Features with at least one scored explanation."""
+    scorers: dict[str, int] = {}
+    """Features with a score, by scorer."""
+
+
 class SaeSummary(_Part):
     """An SAE in a listing, and wherever something belongs to one."""
 
@@ -64,16 +76,8 @@ class SaeSummary(_Part):
     index: dict[str, Any] | None
     """The current index: text_id, tokens, documents, bytes per feature; null if none."""
     created_at: dt.datetime
-
-
-class FeatureCounts(_Part):
-    """How far the work on an SAE's features has come."""
-
-    indexed: int
-    explained: int
-    """Features with at least one explanation."""
-    scored: int
-    """Features with at least one scored explanation."""
+    features: FeatureCounts | None = None
+    """How far the work on its features has come; null in listings that were not asked for it."""
 
 
 class SaeDetail(SaeSummary):
@@ -88,3 +92,28 @@ class SaeDetail(SaeSummary):
     provenance: StoredFigures
     """Everything it was made from: model, text, versions, seeds."""
     features: FeatureCounts
+    """How far the work on its features has come."""
+
+
+class Histogram(_Part):
+    """How often values occur, in bins that are equally wide on a log scale."""
+
+    edges: list[float]
+    """Borders of the bins, ascending, one more than there are bins; none where nothing fires."""
+    counts: list[int]
+    """Features in each bin, its lower border included."""
+
+
+class Distribution(_Part):
+    """How often, and how strongly, the features of an index fire."""
+
+    tokens: int | None
+    """Tokens indexed."""
+    features: int
+    """Features indexed."""
+    silent: int
+    """Those that never fired; they are in neither histogram."""
+    density: Histogram
+    """Of the share of tokens on which a feature fires, in quarters of a decade."""
+    maximum: Histogram
+    """Of the strongest activation, in eighths of a decade."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from monosemy.interp.heading import Heading
-from monosemy.specs.rest.features import ExplanationBrief, ScoreBrief
+from monosemy.specs.rest.features import ExampleView, ExplanationBrief, ScoreBrief
 
 Matcher = Literal["vector", "words", "similar"]
 
@@ -34,6 +34,8 @@ class SearchHit(BaseModel):
     """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists that found it."""
     matched: list[Matcher]
     """What found it: meaning (`vector`), words (`words`), or spelling (`similar`)."""
+    example: ExampleView | None = None
+    """Its strongest example, where examples were asked for and it fires."""
 
 
 class SearchResults(BaseModel):

@@ -1,0 +1,41 @@
+"""What the report on an SAE's scores comes to, in short."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ShareView(_Part):
+    """A share with its 95 % interval (Wilson's)."""
+
+    value: float | None
+    low: float
+    high: float
+
+
+class ToldApart(_Part):
+    """How many features a scorer tells apart from another feature's explanation."""
+
+    scorer: str
+    features: int
+    """Features with a score and its shuffled baseline."""
+    above: ShareView
+    """Those whose interval lies above the baseline."""
+    discoveries: int
+    """Those that stand out at the false discovery rate (Benjamini and Hochberg)."""
+    uncorrected: int
+    """Those with a p-value of at most `rate`, looked at one by one."""
+    rate: float
+    """The false discovery rate."""
+
+
+class ReportSummary(_Part):
+    """One entry for each scorer."""
+
+    items: list[ToldApart]
+    scored_features: int
+    """Features with a score; of more than 5,000, so many evenly spread ones are looked at."""
