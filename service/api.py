@@ -10,7 +10,7 @@ from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.exports import endpoints as exports
 from service.features import endpoints as features
-from service.inference import contrast, steering
+from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
 from service.judge_tests import endpoints as judge_tests
 from service.keys import endpoints as keys
@@ -73,6 +73,7 @@ for part in (
     judge_tests,
     search,
     inference,
+    reading,
     contrast,
     steering,
     findings,

@@ -49,8 +49,8 @@ def contrasted(host: WarmHost, warm: WarmSae, site: str, request: Contrasted) ->
     rows = [Row(ids, skip, use) for ids, skip in read]
     pooled: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(rows)
     for part in _parts(rows):
-        for number, (codes,) in zip(part, host.read([rows[n] for n in part]), strict=True):
-            pooled[number] = pool(codes, request.pooling)
+        for number, (coded,) in zip(part, host.read([rows[n] for n in part]), strict=True):
+            pooled[number] = pool(coded.codes, request.pooling)
     values_NF, features_F = _table(pooled)
     positive_N = np.arange(len(rows)) < len(request.positive)
     result = contrast(values_NF, positive_N, features_F, request.statistic, request.top)

@@ -91,7 +91,11 @@ def create_app(settings: Settings) -> FastAPI:
         with with_reason():
             check_model(settings, call.model)
             prompt = prompt_of(call)
-            return _json(engine.activations(call.model, call.saes, prompt, call.top_k))
+            return _json(
+                engine.activations(
+                    call.model, call.saes, prompt, call.top_k, call.unexplained, call.clip
+                )
+            )
 
     @app.post("/contrast")
     def contrast(call: ContrastCall) -> Response:

@@ -107,17 +107,23 @@ class InferenceEngine:
         return self._warm.used
 
     def activations(
-        self, spec: ModelSpec, saes: Sequence[SaeCall], prompt: Prompt, top_k: int
+        self,
+        spec: ModelSpec,
+        saes: Sequence[SaeCall],
+        prompt: Prompt,
+        top_k: int,
+        unexplained: bool = False,
+        clip: bool = False,
     ) -> ActivationsAnswer:
         """``reading.activations``.  Raises as it does, ``NoSaeFolder``, ``ModelError``;
         where memory runs out, what is not in use is let go first."""
         opened = self._open(spec, saes)
         wanted = [
-            Wanted(warm, each.site, each.features)
+            Wanted(warm, each.site, each.features, each.only, unexplained)
             for warm, each in zip(opened.saes, saes, strict=True)
         ]
         with self._room(opened.keys):
-            return activations(opened.host, prompt, wanted, top_k)
+            return activations(opened.host, prompt, wanted, top_k, clip)
 
     def contrast(self, spec: ModelSpec, place: SaePlace, request: Contrasted) -> ContrastAnswer:
         """``contrasting.contrasted``.  Raises as it and ``activations`` do."""

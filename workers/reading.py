@@ -14,7 +14,7 @@ from monosemy.saes.codes import Codes
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeActivations
 from workers.prompts import Prompt
-from workers.warm_host import Row, Use, WarmHost
+from workers.warm_host import Coded, Row, Use, WarmHost
 
 
 @dataclass(frozen=True)
@@ -33,40 +33,56 @@ class Wanted:
     warm: WarmSae
     site: str
     features: Sequence[int] | None
-    """Only these, as far as they fire; None takes the ``top_k`` strongest."""
+    """What these do on every token; None takes none."""
+    only: bool = True
+    """Where there are features: only these are told token by token, as far as they fire; otherwise
+    the ``top_k`` strongest."""
+    unexplained: bool = False
+    """Also what the SAE leaves unexplained, unless it transcodes."""
+
+    def use(self) -> Use:
+        told = self.unexplained and not self.warm.sae.transcodes
+        return Use(self.warm.sae, self.site, told)
 
 
 def activations(
-    host: WarmHost, prompt: Prompt, wanted: Sequence[Wanted], top_k: int
+    host: WarmHost, prompt: Prompt, wanted: Sequence[Wanted], top_k: int, clip: bool = False
 ) -> ActivationsAnswer:
     """One reading for each wanted.
 
     A leading BOS is read and not reported.  SAEs that want the same BOS share one forward, as
-    far as the deepest site.
+    far as the deepest site.  ``clip``: of a text that is too long its beginning is read.
     Raises ``DataError`` for a text that is empty or too long and for features that do not exist;
     ``UnknownSite``.
     """
     for each in wanted:
         check_features(each.warm.sae, each.features)
     rows = [host.words.row(prompt, each.warm.prepend_bos) for each in wanted]
+    left_out = 0
+    if clip:
+        # All of them read the same tokens: one with a BOS has room for one less.
+        whole = len(rows[0][0]) - rows[0][1]
+        room = min(whole, *(host.longest - skip for _, skip in rows))
+        rows, left_out = [(ids[: room + skip], skip) for ids, skip in rows], whole - room
     places: dict[int, list[int]] = {}  # leading tokens -> who wants so many
     for place, (_, skip) in enumerate(rows):
         places.setdefault(skip, []).append(place)
-    codes_of: dict[int, Codes] = {}
+    coded: dict[int, Coded] = {}
     asked = [
         Row(
             rows[group[0]][0],
             skip,
-            tuple(Use(wanted[place].warm.sae, wanted[place].site) for place in group),
+            tuple(wanted[place].use() for place in group),
         )
         for skip, group in places.items()
     ]
-    for group, codes in zip(places.values(), host.read(asked), strict=True):
-        codes_of.update(zip(group, codes, strict=True))
+    for group, read in zip(places.values(), host.read(asked), strict=True):
+        coded.update(zip(group, read, strict=True))
     ids, skip = rows[0]
     return ActivationsAnswer(
         tokens=host.words.pieces(ids[skip:]),
-        saes=[_reading(codes_of[place], each.features, top_k) for place, each in enumerate(wanted)],
+        saes=[_reading(coded[place], each, top_k) for place, each in enumerate(wanted)],
+        left_out=left_out,
     )
 
 
@@ -76,8 +92,9 @@ def check_features(sae: SAE, features: Sequence[int] | None) -> None:
         raise DataError(f"A feature does not exist; this SAE has 0 to {sae.d_sae - 1}.")
 
 
-def _reading(codes: Codes, features: Sequence[int] | None, top_k: int) -> SaeActivations:
-    only = None if features is None else set(features)
+def _reading(coded: Coded, wanted: Wanted, top_k: int) -> SaeActivations:
+    codes, features = coded.codes, wanted.features
+    only = None if features is None or not wanted.only else set(features)
     strongest = [
         _strongest(indices, values, top_k, only)
         for indices, values in zip(codes.indices.tolist(), codes.values.tolist(), strict=True)
@@ -85,7 +102,10 @@ def _reading(codes: Codes, features: Sequence[int] | None, top_k: int) -> SaeAct
     chosen = None
     if features is not None:
         chosen = [[round(x, 6) for x in dense(codes, index).tolist()] for index in features]
-    return SaeActivations(features=strongest, chosen=chosen)
+    unexplained = None
+    if wanted.unexplained and coded.unexplained is not None:
+        unexplained = [round(x, 6) for x in coded.unexplained.tolist()]
+    return SaeActivations(features=strongest, chosen=chosen, unexplained=unexplained)
 
 
 def dense(codes: Codes, feature: int) -> Tensor:

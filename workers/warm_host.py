@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.models.host import HostModel
@@ -38,6 +39,20 @@ class Use:
 
     sae: SAE
     site: str
+    unexplained: bool = False
+    """Also what the SAE leaves unexplained; for one that reconstructs what it reads."""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return id(self.sae), self.site
+
+
+class Coded(NamedTuple):
+    """What a use of a row gives, on the CPU."""
+
+    codes: Codes
+    unexplained: Tensor | None
+    """``[n]``: ``unexplained_share`` of each token, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Row:
 @dataclass(eq=False)
 class _Waiting:
     row: Row
-    result: Future[list[Codes]] = field(default_factory=Future)
+    result: Future[list[Coded]] = field(default_factory=Future)
 
 
 class WarmHost:
@@ -81,8 +96,8 @@ class WarmHost:
         """Runs ``work`` on the host's thread, and waits for it."""
         return self._thread.submit(work).result()
 
-    def read(self, rows: Sequence[Row]) -> list[list[Codes]]:
-        """For each row, the codes of each of its uses, ``[len(ids) - skip, k]`` on the CPU.
+    def read(self, rows: Sequence[Row]) -> list[list[Coded]]:
+        """For each row, what each of its uses gives; codes are ``[len(ids) - skip, k]``.
 
         Rows that wait at the same time, of this call or others, are read together where they have
         the same sites and like lengths.  Raises ``DataError`` for a row that the model cannot read
@@ -143,7 +158,7 @@ class WarmHost:
 
     def _run(self, batch: Sequence[_Waiting]) -> None:
         try:
-            codes_of_rows = read_rows(self.host, [each.row for each in batch])
+            coded_rows = read_rows(self.host, [each.row for each in batch])
         except Exception as error:
             if len(batch) == 1:
                 # The frames of the failure hold tensors.
@@ -151,18 +166,18 @@ class WarmHost:
                 batch[0].result.set_exception(lean)
                 return
         else:
-            for each, codes in zip(batch, codes_of_rows, strict=True):
-                each.result.set_result(codes)
+            for each, coded in zip(batch, coded_rows, strict=True):
+                each.result.set_result(coded)
             return
         # What fails in company may do alone; here, where the failure's tensors are let go.
         for each in batch:
             self._run([each])
 
 
-def read_rows(host: HostModel, rows: Sequence[Row]) -> list[list[Codes]]:
+def read_rows(host: HostModel, rows: Sequence[Row]) -> list[list[Coded]]:
     """One truncated forward of all rows, padded on the right, and one encoding for each use.
 
-    All rows have the same sites.  Codes on the CPU, as ``WarmHost.read`` gives them.
+    All rows have the same sites.  On the CPU, as ``WarmHost.read`` gives them.
     """
     lengths = [len(row.ids) for row in rows]
     ids_BS = torch.full((len(rows), max(lengths)), host.pad_id)
@@ -170,23 +185,36 @@ def read_rows(host: HostModel, rows: Sequence[Row]) -> list[list[Codes]]:
     for number, row in enumerate(rows):
         ids_BS[number, : len(row.ids)] = torch.tensor(row.ids)
         mask_BS[number, : len(row.ids)] = 1
-    uses = list(dict.fromkeys((id(use.sae), use.site) for row in rows for use in row.uses))
-    codes_of_rows: list[dict[tuple[int, str], Codes]] = [{} for _ in rows]
+    every = [use for row in rows for use in row.uses]
+    saes = {use.key: use.sae for use in every}
+    asked = {use.key for use in every if use.unexplained}
+    coded_rows: list[dict[tuple[int, str], Coded]] = [{} for _ in rows]
     with torch.no_grad():
         captured = host.capture(ids_BS, mask_BS, sorted(rows[0].sites))
-        for key in uses:
-            own = [n for n, row in enumerate(rows) if key in _keys(row)]
-            sae = next(use.sae for use in rows[own[0]].uses if id(use.sae) == key[0])
+        for key, sae in saes.items():
+            own = [n for n, row in enumerate(rows) if any(use.key == key for use in row.uses)]
             acts = [captured[key[1]][n, rows[n].skip : lengths[n]] for n in own]
-            codes = sae.encode(torch.cat(acts).float())
+            x_ND = torch.cat(acts).float()
+            codes = sae.encode(x_ND)
+            share_N = unexplained_share(sae, codes, x_ND).cpu() if key in asked else None
             indices_NK, values_NK = codes.indices.cpu(), codes.values.float().cpu()
             ends = accumulate((len(each) for each in acts), initial=0)
             for number, (start, end) in zip(own, pairwise(ends), strict=True):
-                codes_of_rows[number][key] = Codes(indices_NK[start:end], values_NK[start:end])
+                coded_rows[number][key] = Coded(
+                    Codes(indices_NK[start:end], values_NK[start:end]),
+                    None if share_N is None else share_N[start:end],
+                )
     return [
-        [codes[key] for key in _keys(row)] for row, codes in zip(rows, codes_of_rows, strict=True)
+        [coded[use.key] for use in row.uses] for row, coded in zip(rows, coded_rows, strict=True)
     ]
 
 
-def _keys(row: Row) -> list[tuple[int, str]]:
-    return [(id(use.sae), use.site) for use in row.uses]
+def unexplained_share(sae: SAE, codes: Codes, x_ND: Tensor) -> Tensor:
+    """``[n]``: squared distance of the reconstruction from ``x_ND``, over that of the decoder bias,
+    which is what the SAE says where nothing fires; 0 where the latter is 0.
+
+    For an SAE that reconstructs what it reads.
+    """
+    missed_N = (x_ND - sae.decode(codes, x_ND)).square().sum(-1)
+    whole_N = (x_ND - sae.b_dec).square().sum(-1)
+    return torch.where(whole_N > 0, missed_N / whole_N, 0.0)

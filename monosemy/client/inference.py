@@ -21,6 +21,7 @@ from monosemy.specs.inference.activations import (
     TokenizeResponse,
 )
 from monosemy.specs.inference.contrast import ContrastRequest, ContrastResponse, Pooling, Statistic
+from monosemy.specs.inference.reading import ReadingOrder, ReadRequest, ReadResponse
 from monosemy.specs.inference.steering import (
     EndEvent,
     ErrorEvent,
@@ -64,15 +65,18 @@ class Inference:
         generation_prompt: bool = False,
         features: Sequence[int] | None = None,
         top_k: int = 5,
+        unexplained: bool = False,
     ) -> ActivationsResponse:
         """The strongest features on every token of a text or chat, by one SAE or several of one
-        host model; with ``features`` those alone, and what they do on every token."""
+        host model; with ``features`` those alone, and what they do on every token.
+        ``unexplained``: also the share of each token that each SAE does not explain."""
         body: dict[str, Any] = {
             "text": text,
             "messages": messages,
             "generation_prompt": generation_prompt,
             "features": features,
             "top_k": top_k,
+            "unexplained": unexplained,
         }
         if isinstance(sae, uuid.UUID | str | SaeSummary):
             body["sae"] = _name(sae)
@@ -80,6 +84,35 @@ class Inference:
             body["saes"] = [{"sae": _name(each)} for each in sae]
         request = parse_part(ActivationsRequest, body)
         return self._ask(ActivationsResponse, "activations", request)
+
+    def read(
+        self,
+        saes: Sequence[SaeReference],
+        text: str | None = None,
+        *,
+        messages: Chat | None = None,
+        generation_prompt: bool = False,
+        follow: Sequence[Sequence[int]] = (),
+        top_k: int = 5,
+        order: ReadingOrder = "activation",
+    ) -> ReadResponse:
+        """As ``activations``, in a form for long texts: each feature is described once, and the
+        beginning is read of a text that is too long.  ``follow``: for each of ``saes`` the features
+        whose activations are told on every token."""
+        if len(follow) > len(saes):
+            raise ValueError("follow has a list of features for each of saes")
+        readers: list[dict[str, Any]] = [{"sae": _name(each)} for each in saes]
+        for reader, features in zip(readers, follow, strict=False):
+            reader["follow"] = list(features) or None
+        body = {
+            "saes": readers,
+            "text": text,
+            "messages": messages,
+            "generation_prompt": generation_prompt,
+            "top_k": top_k,
+            "order": order,
+        }
+        return self._ask(ReadResponse, "read", parse_part(ReadRequest, body))
 
     def tokenize(
         self,

@@ -30,6 +30,9 @@ def activations(
         typer.Option(help="Another SAE of the same host model; repeatable."),
     ] = None,
     chat: ChatFlag = False,
+    unexplained: Annotated[
+        bool, typer.Option("--unexplained", help="Also the share that each SAE does not explain.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show which features fire on each token of a text.
@@ -38,7 +41,7 @@ def activations(
     """
     if also and features:
         fail("--feature is for one SAE: leave --also out.", 2)
-    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
+    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top, "unexplained": unexplained}
     if also:
         body["saes"] = [{"sae": name} for name in (sae, *also)]
     else:
@@ -59,8 +62,13 @@ def activations(
         print_table(columns, rows)
     else:
         names = [each["name"] for each in answer["saes"]]
-        rows = [(repr(token["text"]), *_by_sae(token, len(names))) for token in answer["tokens"]]
-        print_table(("token", *(f"strongest of {name}" for name in names)), rows)
+        rows = [[repr(token["text"]), *_by_sae(token, len(names))] for token in answer["tokens"]]
+        columns = ["token", *(f"strongest of {name}" for name in names)]
+        for name, shares in zip(names, answer["unexplained"] or (), strict=False):
+            columns.append(f"unexplained by {name}")
+            for row, share in zip(rows, shares or ["-"] * len(rows), strict=True):
+                row.append(share if shares is None else f"{share:.0%}")
+        print_table(columns, rows)
 
 
 @readable_errors

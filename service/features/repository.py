@@ -177,6 +177,24 @@ def max_activations(
     return dict(session.execute(query).tuples().all())
 
 
+class FiringFacts(NamedTuple):
+    """How often a feature fires, and how strongly."""
+
+    density: float
+    max_activation: float
+
+
+def firing_facts(
+    session: Session, sae_id: uuid.UUID, indices: Sequence[int]
+) -> dict[int, FiringFacts]:
+    """Of those of these features that are indexed."""
+    wanted = bindparam("indices", list(indices), _INTS)
+    query = select(Feature.index, Feature.density, Feature.max_activation).where(
+        Feature.sae_id == sae_id, Feature.index == any_(wanted)
+    )
+    return {index: FiringFacts(*facts) for index, *facts in session.execute(query)}
+
+
 class TextRow(NamedTuple):
     """One row of a token store."""
 

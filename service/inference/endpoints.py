@@ -61,6 +61,7 @@ def _activations(context: AppContext, request: ActivationsRequest) -> Activation
             sae_call(sae, choice.features) for (sae, _), choice in zip(saes, choices, strict=True)
         ],
         top_k=request.top_k,
+        unexplained=request.unexplained,
         **request.prompt(),
     )
     with inference_problems():
@@ -69,7 +70,10 @@ def _activations(context: AppContext, request: ActivationsRequest) -> Activation
     with transaction(context.engine) as session:
         add_labels(session, saes, tokens, chosen)
     summaries = [sae_summary(sae, model) for sae, model in saes]
-    return ActivationsResponse(sae=summaries[0], saes=summaries, tokens=tokens, chosen=chosen)
+    shares = [each.unexplained for each in answer.saes] if request.unexplained else None
+    return ActivationsResponse(
+        sae=summaries[0], saes=summaries, tokens=tokens, chosen=chosen, unexplained=shares
+    )
 
 
 @router.post(

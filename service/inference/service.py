@@ -67,21 +67,23 @@ def sae_place(sae: Sae) -> SaePlace:
     return SaePlace(id=str(sae.id), path=sae.path, site=sae.site, recorded=recorded or None)
 
 
-def sae_call(sae: Sae, features: FeatureIndices | None) -> SaeCall:
+def sae_call(sae: Sae, features: FeatureIndices | None, only: bool = True) -> SaeCall:
     """An SAE that is to read a text."""
-    return SaeCall(**dict(sae_place(sae)), features=features)
+    return SaeCall(**dict(sae_place(sae)), features=features, only=only)
 
 
-def find_saes(session: Session, choices: Sequence[SaeChoice], several: bool) -> list[FoundSae]:
-    """Those chosen; 404 for one that is not there, 422 for features that it does not have and for
-    SAEs of different host models."""
+def find_saes(
+    session: Session, choices: Sequence[SaeChoice], several: bool, named: str = "features"
+) -> list[FoundSae]:
+    """Those chosen; 404 for one that is not there, 422 for features (in the field ``named``) that
+    it does not have and for SAEs of different host models."""
     rows = [find_sae(session, each.sae) for each in choices]
     faults = []
     for number, ((sae, model), choice) in enumerate(zip(rows, choices, strict=True)):
         where = f"saes.{number}." if several else ""
         if any(index >= sae.d_sae for index in choice.features or []):
             fault = f"'{sae.name}' has features 0 to {sae.d_sae - 1}"
-            faults.append((f"{where}features", fault))
+            faults.append((f"{where}{named}", fault))
         if model.id != rows[0][1].id:
             first = rows[0][1].name
             faults.append((f"{where}sae", f"its host model is '{model.name}', not '{first}'"))

@@ -59,6 +59,7 @@ def test_tokens_come_with_features_and_their_names(
                 "site": "blocks.1.hook_resid_post",
                 "recorded": None,
                 "features": None,
+                "only": True,
             }
         ],
         "model": {"name": "tiny", "revision": None, "dtype": "float32", "device": "cpu"},
@@ -66,7 +67,23 @@ def test_tokens_come_with_features_and_their_names(
         "messages": None,
         "generation_prompt": False,
         "top_k": 2,
+        "unexplained": False,
+        "clip": False,
     }
+
+
+def test_what_is_unexplained_is_told_where_it_is_asked_for(
+    client: TestClient, inference, library: Library
+) -> None:
+    saes = [{**ANSWER["saes"][0], "unexplained": [0.25, 1.0]}]
+    inference.answer = {**ANSWER, "saes": saes}
+    asked = {"sae": "demo", "text": " king sat", "unexplained": True}
+    assert client.post(URL, json=asked).json()["unexplained"] == [[0.25, 1.0]]
+    assert inference.requests[-1][1]["unexplained"] is True
+    inference.answer = ANSWER
+    assert client.post(URL, json=asked).json()["unexplained"] == [None]
+    asked["unexplained"] = False
+    assert client.post(URL, json=asked).json()["unexplained"] is None
 
 
 def test_away_is_503_with_retry_after(client: TestClient, inference) -> None:
@@ -107,6 +124,7 @@ def test_its_refusal_is_passed_on(client: TestClient, inference) -> None:
         {**ANSWER, "saes": [{"features": [[]], "chosen": None}]},
         {**ANSWER, "saes": [{"features": [[[7]], []], "chosen": None}]},
         {**ANSWER, "saes": [{"features": [[], []], "chosen": [[1.0, 2.0]]}]},
+        {**ANSWER, "saes": [{"features": [[], []], "chosen": None, "unexplained": [0.5]}]},
     ],
 )
 def test_nonsense_from_the_server_is_503(client: TestClient, inference, nonsense) -> None:

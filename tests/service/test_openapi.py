@@ -82,6 +82,7 @@ ENDPOINTS = {
     ("get", "/api/v1/saes/{sae}/features/{index}/links"),
     ("get", "/api/v1/search"),
     ("post", "/api/v1/inference/activations"),
+    ("post", "/api/v1/inference/read"),
     ("post", "/api/v1/inference/tokenize"),
     ("post", "/api/v1/inference/contrast"),
     ("get", "/api/v1/healthz"),

@@ -131,6 +131,7 @@ STEER = {
 }
 KINDS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "activations": ("POST", "/inference/activations", TEXT),
+    "read": ("POST", "/inference/read", {"saes": [{"sae": "demo"}], "text": "a"}),
     "tokenize": ("POST", "/inference/tokenize", TEXT),
     "contrast": (
         *("POST", "/inference/contrast"),

@@ -19,6 +19,7 @@ _BODIES: list[tuple[str, str, Any]] = [
     ("post", f"{API}/inference/activations", {"sae": "demo", "text": "x"}),
     ("post", f"{API}/inference/activations",
      {"sae": "demo", "messages": [{"role": "user", "content": "x"}]}),
+    ("post", f"{API}/inference/read", {"saes": [{"sae": "demo"}], "text": "x"}),
     ("post", f"{API}/inference/tokenize", {"model": "tiny", "text": "x"}),
     ("post", f"{API}/inference/contrast", {"sae": "demo", "positive": ["x", "y"],
                                            "negative": ["z", "w"], "rerank": {"query": "x"}}),

@@ -53,18 +53,23 @@ CONTRASTED = {**BETWEEN, "index": 3, "label": None, "rank": 1, "similarity": 0.5
 PUSHED = {"index": 3, "label": None, "strength": 1.5, "mode": "add"}
 WRITTEN = {**CHANCE, "top": [CHANCE]}
 TEXT = {"text": " x", "tokens": [WRITTEN], "ended": "stop"}
-READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]]}
+READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25]}
+FEATURES = {"sae": [0], "index": [3], "label": ["x"], "density": [0.5], "max_activation": [2.0]}
 PROMPT = {"event": "prompt", "text": "x", "tokens": 1}
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "ChatMessage": CHAT[0],
     "Prompted": {"messages": CHAT, "generation_prompt": True},
     "SaePlace": SAE,
-    "SaeCall": {**SAE, "features": [3]},
+    "SaeCall": {**SAE, "features": [3], "only": False},
     "SaeChoice": {"sae": "demo", "features": [3]},
-    "ActivationsRequest": {"text": "x", "saes": [{"sae": "demo", "features": [3]}], "top_k": 3},
+    "ActivationsRequest": {"text": "x", "saes": [{"sae": "demo", "features": [3]}], "top_k": 3,
+                           "unexplained": True},
     "ActivationsCall": {"model": MODEL, "saes": [{**SAE, "features": [3]}], "text": "x",
-                        "top_k": 3},
+                        "top_k": 3, "unexplained": True, "clip": True},
+    "Reader": {"sae": "demo", "follow": [3]},
+    "ReadRequest": {"text": "x", "saes": [{"sae": "demo", "follow": [3]}], "top_k": 3,
+                    "order": "rarity"},
     "TokenizeRequest": {"model": "tiny", "messages": CHAT},
     "TokenizeCall": {"model": MODEL, "sae": SAE, "text": "x"},
     "TextSets": SETS,
@@ -85,9 +90,15 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TokenActivations": {**TOKEN, "features": [FIRING]},
     "ChosenFeature": CHOSEN,
     "ActivationsResponse": {"sae": SUMMARY, "saes": [SUMMARY], "chosen": [CHOSEN],
-                            "tokens": [{**TOKEN, "features": [FIRING]}]},
+                            "tokens": [{**TOKEN, "features": [FIRING]}], "unexplained": [[0.25]]},
     "SaeActivations": READING,
-    "ActivationsAnswer": {"tokens": [TOKEN], "saes": [READING]},
+    "ActivationsAnswer": {"tokens": [TOKEN], "saes": [READING], "left_out": 3},
+    "TokenColumns": {"id": [2], "text": [" x"]},
+    "FeatureColumns": FEATURES,
+    "FollowedFeature": {"feature": 0, "activations": [1.5]},
+    "ReadResponse": {"saes": [SUMMARY], "tokens": {"id": [2], "text": [" x"]}, "left_out": 0,
+                     "features": FEATURES, "firing": [[[0, 1.5]]], "unexplained": [[0.25]],
+                     "followed": [{"feature": 0, "activations": [1.5]}]},
     "TokenizeResponse": {"model": SUMMARY["model"], "tokens": [TOKEN], "bos": TOKEN},
     "TokenizeAnswer": {"tokens": [TOKEN], "bos": TOKEN},
     "SetDifference": BETWEEN,
@@ -176,8 +187,8 @@ def test_a_model_is_strict_in_every_place(name: str) -> None:
         wrong: list[Any] = []
         if isinstance(value, int | float) and not isinstance(value, bool):
             wrong = [True, False, math.nan, math.inf, -math.inf, "many", None, [], {}]
-            optional = ("similarity", "rank_score")
-            wrong = [each for each in wrong if each is not None or path[-1] not in optional]
+            optional = {"similarity", "rank_score", "density", "max_activation"}
+            wrong = [each for each in wrong if each is not None or not optional & set(path)]
         elif isinstance(value, bool):
             wrong = ["perhaps", 7, 0.5, [], {}]
         elif isinstance(value, str):

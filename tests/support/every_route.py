@@ -18,6 +18,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("PUT", "/explanations/{explanation}/vote"): "read",
     ("POST", "/runs/parse"): "read",
     ("POST", "/inference/activations"): "infer",
+    ("POST", "/inference/read"): "infer",
     ("POST", "/inference/tokenize"): "infer",
     ("POST", "/inference/contrast"): "infer",
     ("POST", "/inference/steer"): "infer",
@@ -74,6 +75,7 @@ BODIES: dict[tuple[str, str], Any] = {
     },
     ("PUT", "/explanations/{explanation}/vote"): {"value": 1},
     ("POST", "/inference/activations"): _TEXT,
+    ("POST", "/inference/read"): {"saes": [{"sae": "demo"}], "text": "the king"},
     ("POST", "/inference/tokenize"): _TEXT,
     ("POST", "/inference/contrast"): {"sae": "demo", "a": ["the king"], "b": ["the queen"]},
     ("POST", "/inference/steer"): {

@@ -16,6 +16,8 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
 from monosemy.models.host import HostModel
+from monosemy.saes.registry import create
+from monosemy.specs import TopKSpec
 from service.settings import Settings
 from tests.support.loopback import loopback_client
 from tests.support.planted_saes import Planted
@@ -183,7 +185,7 @@ class Company:
 
     def ask(self, ids: list[int], site: str = SITES[0]) -> Any:
         row = Row(ids, 0, (Use(self.sae, site),))
-        return self._pool.submit(lambda: self.host.read([row])[0][0].dense(64))
+        return self._pool.submit(lambda: self.host.read([row])[0][0].codes.dense(64))
 
     def turn(self, work: Any) -> Any:
         return self._pool.submit(self.host.turn, work)
@@ -350,3 +352,56 @@ def test_many_threads_over_http_get_their_own(planted: Planted, client: TestClie
             torch.testing.assert_close(
                 dense(one, tokens), dense(other, tokens), atol=1e-4, rtol=1e-4
             )
+
+
+def test_the_unexplained_share_is_what_the_reconstruction_misses() -> None:
+    sae = create(TopKSpec(d_sae=4, k=1), 2)
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.cat([torch.eye(2), -torch.eye(2)]))
+        sae.W_enc.copy_(sae.W_dec.T)
+        sae.b_dec.copy_(torch.tensor([1.0, 0.0]))
+    # About the bias: (3, 4) keeps the 4 of 9 + 16; (0, -2) is one latent; the bias alone is all.
+    x = torch.tensor([[4.0, 4.0], [1.0, -2.0], [1.0, 0.0]])
+    shares = warm_host.unexplained_share(sae, sae.encode(x), x)
+    torch.testing.assert_close(shares, torch.tensor([9 / 25, 0.0, 0.0]))
+
+
+def test_unexplained_shares_come_where_they_are_asked_for(
+    planted: Planted, client: TestClient
+) -> None:
+    asked = {"model": planted.spec, "saes": [planted.sae(SITES[0])], "text": TEXT}
+    plain = client.post("/activations", json=asked).json()
+    assert plain["saes"][0]["unexplained"] is None
+    told = client.post("/activations", json={**asked, "unexplained": True}).json()
+    # A basis with all its latents misses nothing.
+    assert told["saes"][0]["unexplained"] == pytest.approx([0.0] * len(told["tokens"]), abs=1e-6)
+
+
+def test_features_may_come_beside_the_strongest(planted: Planted, client: TestClient) -> None:
+    sae = planted.sae(SITES[0])
+    alone = {"model": planted.spec, "saes": [sae], "text": TEXT, "top_k": 2}
+    strongest = client.post("/activations", json=alone).json()["saes"][0]["features"]
+    both = {**alone, "saes": [{**sae, "features": [40, 3], "only": False}]}
+    found = client.post("/activations", json=both).json()["saes"][0]
+    assert found["features"] == strongest
+    only = {**alone, "saes": [{**sae, "features": [40, 3]}]}
+    assert found["chosen"] == client.post("/activations", json=only).json()["saes"][0]["chosen"]
+
+
+def test_the_beginning_of_a_long_text_is_read(planted: Planted, client: TestClient) -> None:
+    """Twice the context; what is read is what its beginning alone gives, with and without BOS."""
+    room = planted.host.abilities.positions
+    assert room is not None
+    text = "The clockmaker repaired a map of stars. " * room
+    saes = [planted.sae(SITES[0]), planted.sae(SITES[0], prepend_bos=False)]
+    asked = {"model": planted.spec, "saes": saes, "text": text, "top_k": 3}
+    refused = client.post("/activations", json=asked)
+    assert refused.status_code == 422 and "can be read" in refused.json()["detail"]
+    found = client.post("/activations", json={**asked, "clip": True}).json()
+    ids = planted.host.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert [token["id"] for token in found["tokens"]] == ids[: room - 1]
+    assert found["left_out"] == len(ids) - (room - 1)
+    short = "".join(token["text"] for token in found["tokens"])
+    whole = client.post("/activations", json={**asked, "text": short, "clip": True}).json()
+    assert whole["left_out"] == 0
+    assert found["saes"][0]["features"] == whole["saes"][0]["features"]

@@ -3,7 +3,7 @@ does."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,8 @@ class ActivationsRequest(Prompted):
     """Strongest features given per token and SAE."""
     features: FeatureIndices | None = None
     """Only these features of `sae`, with what they do on every token; null takes all."""
+    unexplained: bool = False
+    """Also tell what share of each token's activations the SAE leaves unexplained."""
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
@@ -68,6 +70,12 @@ class FiringFeature(Answer):
     label: str | None
     """What heads it (an explanation whose score clears its baseline, else its evidence label); null
     when it is not indexed."""
+
+
+Unexplained = list[list[float] | None]
+"""For each SAE and token the squared distance of its reconstruction from the activations, over that
+of its decoder bias, which is what it says where nothing fires: 0 explains all, 1 no more than no
+feature at all.  Null for an SAE that writes to another place than it reads."""
 
 
 class TokenActivations(TokenText):
@@ -95,14 +103,19 @@ class ActivationsResponse(Answer):
     tokens: list[TokenActivations]
     chosen: list[ChosenFeature]
     """Those of `features`, in the order asked for; empty where none were."""
+    unexplained: Unexplained | None = None
+    """By SAE and token, where it was asked for: squared distance of the reconstruction from the
+    activations, over that of the decoder bias alone; null for an SAE that transcodes."""
 
 
 class SaeCall(SaePlace):
     """An SAE that is to read the text, by its place."""
 
     features: FeatureIndices | None = None
-    """Only these, as far as they fire, with what they do on every token; null takes the
-    strongest."""
+    """These, with what they do on every token; null takes none."""
+    only: bool = True
+    """Where features are given: whether they alone are told token by token, as far as they fire;
+    otherwise the strongest are."""
 
 
 class ActivationsCall(Prompted):
@@ -111,6 +124,10 @@ class ActivationsCall(Prompted):
     model: ModelSpec
     saes: list[SaeCall] = Field(min_length=1, max_length=MAX_SAES)
     top_k: TopK = 5
+    unexplained: bool = False
+    """Also tell what each SAE leaves unexplained."""
+    clip: bool = False
+    """Read as much of a text as the context holds; otherwise one that is too long is refused."""
 
 
 class SaeActivations(Answer):
@@ -118,6 +135,8 @@ class SaeActivations(Answer):
     """By token, index and activation of those that fire, strongest first."""
     chosen: list[list[float]] | None
     """For each feature asked for its activation on every token, 0 included; null where none was."""
+    unexplained: list[float] | None = None
+    """By token, where it was asked for and the SAE reconstructs what it reads."""
 
 
 class ActivationsAnswer(Answer):
@@ -126,12 +145,16 @@ class ActivationsAnswer(Answer):
     tokens: list[TokenText]
     saes: list[SaeActivations]
     """One for each of the call's."""
+    left_out: int = Field(0, ge=0)
+    """Tokens behind the end of the context, which were not read."""
 
     @model_validator(mode="after")
     def _a_value_for_each_token(self) -> Self:
         tokens = len(self.tokens)
         for sae in self.saes:
-            rows = [sae.features, *(sae.chosen or ())]
+            rows: list[list[Any]] = [sae.features, *(sae.chosen or ())]
+            if sae.unexplained is not None:
+                rows.append(sae.unexplained)
             if any(len(row) != tokens for row in rows):
                 raise ValueError(f"not one value for each of {tokens} tokens")
         return self
