@@ -32,6 +32,8 @@ from service.keys.authorize import CanRead
 from service.pages.render import PAGE_ENDPOINT, rendered
 
 View = TypeVar("View", bound=Callable[..., Any])
+_REQUEST = "page_request"
+"""Parameter that has the request where the view asks for none."""
 
 
 @dataclass(frozen=True)
@@ -114,26 +116,37 @@ def _endpoint(
         values = {field.name: getattr(shown, field.name) for field in fields(shown)}
         return rendered(request, template, values, script=script, headers=headers)
 
+    hints = get_type_hints(view, include_extras=True)
+    # FastAPI gives the request to one parameter alone: the view's own, if it has one.
+    taken = next((name for name, hint in hints.items() if hint is Request), None)
+
+    def asked_by(values: dict[str, Any]) -> Request:
+        return values[taken] if taken else values.pop(_REQUEST)  # type: ignore[no-any-return]
+
     if inspect.iscoroutinefunction(view):
 
         @functools.wraps(view)
-        async def endpoint(page_request: Request, **values: Any) -> Response:
-            return finish(page_request, await view(**values))
+        async def endpoint(**values: Any) -> Response:
+            request = asked_by(values)
+            return finish(request, await view(**values))
     else:
 
         @functools.wraps(view)
-        def endpoint(page_request: Request, **values: Any) -> Response:
-            return finish(page_request, view(**values))
+        def endpoint(**values: Any) -> Response:
+            request = asked_by(values)
+            return finish(request, view(**values))
 
-    hints = get_type_hints(view, include_extras=True)
     given = [
         parameter.replace(
             annotation=hints.get(name, parameter.annotation), kind=inspect.Parameter.KEYWORD_ONLY
         )
         for name, parameter in inspect.signature(view).parameters.items()
     ]
-    asked = inspect.Parameter("page_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-    endpoint.__signature__ = inspect.Signature([asked, *given])  # type: ignore[attr-defined]
+    if taken is None:
+        given.insert(
+            0, inspect.Parameter(_REQUEST, inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+        )
+    endpoint.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
     setattr(endpoint, PAGE_ENDPOINT, True)
     return endpoint
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
+from service.app import create_app
+from service.kit.problems import Problem
 from service.pages.page import Nav, PageRouter, entries_of
 from service.pages.static import static_files, static_path
+from service.settings import Settings
+from tests.service.conftest import FakeInference
+from tests.support.served import served
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -72,6 +78,27 @@ def test_a_view_must_return_a_dataclass() -> None:
     endpoint = next(route.endpoint for route in router.routes if route.path == "/wrong")  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="dataclass"):
         endpoint(page_request=None)
+
+
+def test_a_view_may_ask_for_the_request_itself(
+    page_settings: Settings, inference: FakeInference
+) -> None:
+    """FastAPI gives it to one parameter alone."""
+    router = PageRouter()
+
+    @dataclass(frozen=True)
+    class Shown:
+        problem: Any
+        request_id: str
+
+    @router.page("/own", "problem.html")
+    def own(request: Request) -> Any:
+        return Shown(Problem(404, "x", f"asked for {request.url.path}", "y"), "1")
+
+    app = create_app(page_settings, inference.transport())
+    app.include_router(router)
+    with served(app) as address:
+        assert "asked for /own" in httpx.get(f"{address}/own").text
 
 
 def test_no_template_turns_escaping_off_or_styles_inline() -> None:
