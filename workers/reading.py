@@ -105,7 +105,12 @@ def _reading(coded: Coded, wanted: Wanted, top_k: int) -> SaeActivations:
     unexplained = None
     if wanted.unexplained and coded.unexplained is not None:
         unexplained = [round(x, 6) for x in coded.unexplained.tolist()]
-    return SaeActivations(features=strongest, chosen=chosen, unexplained=unexplained)
+    return SaeActivations(
+        features=strongest,
+        chosen=chosen,
+        unexplained=unexplained,
+        fires=[int(n) for n in codes.l0().tolist()],
+    )
 
 
 def dense(codes: Codes, feature: int) -> Tensor:

@@ -41,7 +41,9 @@ def activations(
     """
     if also and features:
         fail("--feature is for one SAE: leave --also out.", 2)
-    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top, "unexplained": unexplained}
+    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
+    if unexplained:
+        body["unexplained"] = True
     if also:
         body["saes"] = [{"sae": name} for name in (sae, *also)]
     else:
@@ -64,7 +66,7 @@ def activations(
         names = [each["name"] for each in answer["saes"]]
         rows = [[repr(token["text"]), *_by_sae(token, len(names))] for token in answer["tokens"]]
         columns = ["token", *(f"strongest of {name}" for name in names)]
-        for name, shares in zip(names, answer["unexplained"] or (), strict=False):
+        for name, shares in zip(names, answer.get("unexplained") or (), strict=False):
             columns.append(f"unexplained by {name}")
             for row, share in zip(rows, shares or ["-"] * len(rows), strict=True):
                 row.append(share if shares is None else f"{share:.0%}")

@@ -108,6 +108,7 @@ def _response(
         features=described,
         firing=firing,
         followed=followed,
+        fires=[each.fires for each in answer.saes],
         unexplained=[each.unexplained for each in answer.saes],
     )
 

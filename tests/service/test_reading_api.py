@@ -23,6 +23,7 @@ ANSWER = {
             "features": [[[13, 3.0], [8, 0.9], [11, 0.5]], [[8, 0.123456789]]],
             "chosen": [[0.0, 0.25]],
             "unexplained": [0.25, 1.0],
+            "fires": [3, 1],
         }
     ],
     "left_out": 3,
@@ -51,6 +52,7 @@ def test_each_feature_is_described_once(client: TestClient, inference: Any) -> N
     body = answer.json()
     assert body["tokens"] == {"id": [2, 4], "text": [" king", " sat"]}
     assert body["left_out"] == 3 and body["unexplained"] == [[0.25, 1.0]]
+    assert body["fires"] == [[3, 1]]
     features = body["features"]
     assert features["index"] == [4, 13, 8, 11] and features["sae"] == [0] * 4
     assert features["label"][2] == "monarchs"

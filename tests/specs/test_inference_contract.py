@@ -53,7 +53,7 @@ CONTRASTED = {**BETWEEN, "index": 3, "label": None, "rank": 1, "similarity": 0.5
 PUSHED = {"index": 3, "label": None, "strength": 1.5, "mode": "add"}
 WRITTEN = {**CHANCE, "top": [CHANCE]}
 TEXT = {"text": " x", "tokens": [WRITTEN], "ended": "stop"}
-READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25]}
+READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25], "fires": [3]}
 FEATURES = {"sae": [0], "index": [3], "label": ["x"], "density": [0.5], "max_activation": [2.0]}
 PROMPT = {"event": "prompt", "text": "x", "tokens": 1}
 
@@ -98,6 +98,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "FollowedFeature": {"feature": 0, "activations": [1.5]},
     "ReadResponse": {"saes": [SUMMARY], "tokens": {"id": [2], "text": [" x"]}, "left_out": 0,
                      "features": FEATURES, "firing": [[[0, 1.5]]], "unexplained": [[0.25]],
+                     "fires": [[3]],
                      "followed": [{"feature": 0, "activations": [1.5]}]},
     "TokenizeResponse": {"model": SUMMARY["model"], "tokens": [TOKEN], "bos": TOKEN},
     "TokenizeAnswer": {"tokens": [TOKEN], "bos": TOKEN},

@@ -137,6 +137,8 @@ class SaeActivations(Answer):
     """For each feature asked for its activation on every token, 0 included; null where none was."""
     unexplained: list[float] | None = None
     """By token, where it was asked for and the SAE reconstructs what it reads."""
+    fires: list[int] | None = None
+    """How many latents fire on each token."""
 
 
 class ActivationsAnswer(Answer):
@@ -153,8 +155,7 @@ class ActivationsAnswer(Answer):
         tokens = len(self.tokens)
         for sae in self.saes:
             rows: list[list[Any]] = [sae.features, *(sae.chosen or ())]
-            if sae.unexplained is not None:
-                rows.append(sae.unexplained)
+            rows += [each for each in (sae.unexplained, sae.fires) if each is not None]
             if any(len(row) != tokens for row in rows):
                 raise ValueError(f"not one value for each of {tokens} tokens")
         return self

@@ -81,6 +81,9 @@ class ReadResponse(Answer):
     asked for."""
     followed: list[FollowedFeature]
     """Those of `follow`, in the order asked for."""
+    fires: list[list[int] | None]
+    """By SAE and token, how many latents fire; null where an older inference server does not tell.
+    """
     unexplained: Unexplained
     """By SAE and token: squared distance of the reconstruction from the activations, over that of
     the decoder bias alone; null for an SAE that transcodes."""
