@@ -25,6 +25,7 @@ from service.runs import drafts, training, waiting
 from service.runs import endpoints as runs
 from service.saes import endpoints as saes
 from service.search import endpoints as search
+from service.sittings import endpoints as sittings
 from service.spend import endpoints as spend
 from service.system import endpoints as system
 from service.system import findings
@@ -67,6 +68,7 @@ for part in (
     tags,
     exports,
     explanations,
+    sittings,
     comparisons,
     reports,
     spend,

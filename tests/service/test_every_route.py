@@ -34,6 +34,7 @@ from service.keys.service import SCOPES, allows, create_key
 from service.settings import Settings
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
 from tests.support.library_rows import add_explanation, add_library
+from tests.support.planted_index import random_text
 from tests.support.whole_api import served
 
 pytestmark = pytest.mark.integration
@@ -79,6 +80,7 @@ class World:
             "explanation": self._explanation,
             "comparison": self._comparison,
             "judge_test": self._judge_test,
+            "sitting": self._sitting,
         }
 
     def _list(self) -> str:
@@ -99,6 +101,13 @@ class World:
     def _explanation(self) -> str:
         said = {"text": f"It is about {uuid.uuid4().hex}."}
         return str(self.made("/saes/demo/features/3/explanations", json=said)["id"])
+
+    def _sitting(self) -> str:
+        path = f"/explanations/{self._explanation()}/sittings"
+        sitting = self.made(path, json={"positives": 2, "negatives": 2})["id"]
+        answer = {"json": {"answer": True}}
+        self.call("PUT", f"{API}/sittings/{sitting}/answers/1", "maker", **answer)
+        return str(sitting)
 
     def _judge_test(self) -> str:
         test = RoleTest("detecting", 0.9, 0.8, 1.0, 80, 0, 0.5, 0.3)
@@ -152,8 +161,10 @@ def world(asked: Settings) -> Iterator[World]:
             library = add_library(session, name, features=8)
             add_explanation(session, library, 3, "kings", "Words for kings.", 0.7)
         owner = session.execute(text("SELECT id FROM api_keys WHERE name = 'maker'")).scalar()
+        path = random_text().write(asked.artifacts)
         for sae in session.query(Sae):
             sae.created_by = owner
+            sae.index = {**(sae.index or {}), "path": path}
     away = httpx.MockTransport(lambda request: httpx.Response(503))
     app = create_app(asked, away)
     with TestClient(app, base_url="http://127.0.0.1:8420") as client:

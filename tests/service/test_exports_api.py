@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,35 +201,13 @@ def indexed(
     planted: Planted, module_engine: Engine, library: Library, settings: Settings
 ) -> Planted:
     """An SAE named ``planted`` whose index and text lie where the service looks for them."""
-    path = settings.artifacts / "indexes" / "planted"
-    path.parent.mkdir(parents=True)
-    planted.build(path)
-    write_store(planted.store, settings.artifacts / "text" / "planted")
+    planted.write(settings.artifacts)
     with transaction(module_engine) as session:
         if session.query(Sae).filter_by(name="planted").first() is None:
             made = add_library(session, "planted", features=1)
             index = {"path": "indexes/planted", "text_id": "planted", "tokens": 1}
             session.get_one(Sae, made.sae).index = index
     return planted
-
-
-def write_store(store: Any, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    store.tokens.astype("<u4").tofile(folder / "tokens.u32")
-    for name in ("row_start", "row_document", "document_hash"):
-        np.save(folder / f"{name}.npy", getattr(store, name))
-    meta = {
-        "format": 1,
-        "text_id": store.text_id,
-        "context_size": 20,
-        "bos_id": None,
-        "pad_id": 0,
-        "n_tokens": store.n_tokens,
-        "n_rows": store.n_rows,
-        "n_documents": store.n_documents,
-        "text": {},
-    }
-    (folder / "store.json").write_text(json.dumps(meta))
 
 
 def check(table: pa.Table, planted: Planted, features: list[int]) -> None:

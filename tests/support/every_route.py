@@ -47,6 +47,7 @@ ADDS = {
     ("POST", "/saes/{sae}/features/{index}/explanations"),
     ("POST", "/saes/{sae}/features/{index}/scores"),
     ("POST", "/explanations/{explanation}/scores"),
+    ("POST", "/explanations/{explanation}/sittings"),
     ("PUT", "/explanations/{explanation}/vote"),
 }
 """What only adds something of the caller's; every other call that writes is for owners."""
@@ -73,6 +74,8 @@ BODIES: dict[tuple[str, str], Any] = {
         "source": "elsewhere",
         "judgements": _JUDGED,
     },
+    ("POST", "/explanations/{explanation}/sittings"): {"positives": 2, "negatives": 2},
+    ("PUT", "/sittings/{sitting}/answers/{number}"): {"answer": True},
     ("PUT", "/explanations/{explanation}/vote"): {"value": 1},
     ("POST", "/inference/activations"): _TEXT,
     ("POST", "/inference/read"): {"saes": [{"sae": "demo"}], "text": "the king"},
@@ -105,6 +108,8 @@ MISSING: dict[str, str] = {
     "form": "parquet",
     "explanation": NOWHERE,
     "comparison": NOWHERE,
+    "sitting": NOWHERE,
+    "number": "0",
 }
 """A value of every parameter of a path that names nothing."""
 

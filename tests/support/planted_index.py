@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +117,36 @@ class Planted(NamedTuple):
             spec or IndexingSpec(),
             **options,
         )
+
+    def write(self, artifacts: Path) -> str:
+        """Index and text as the service looks for them under ``artifacts``; the index's path."""
+        text_id = self.store.text_id
+        path = artifacts / "indexes" / text_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.build(path)
+        write_store(self.store, self.host.token_bytes(), artifacts / "text" / text_id)
+        return f"indexes/{text_id}"
+
+
+def write_store(store: Any, token_bytes: TokenBytes, folder: Path) -> None:
+    """``store`` as ``TokenStore.open`` reads it."""
+    folder.mkdir(parents=True)
+    store.tokens.astype("<u4").tofile(folder / "tokens.u32")
+    for name in ("row_start", "row_document", "document_hash"):
+        np.save(folder / f"{name}.npy", getattr(store, name))
+    meta = {
+        "format": 1,
+        "text_id": store.text_id,
+        "context_size": 20,
+        "bos_id": None,
+        "pad_id": 0,
+        "n_tokens": store.n_tokens,
+        "n_rows": store.n_rows,
+        "n_documents": store.n_documents,
+        "text": {},
+    }
+    (folder / "store.json").write_text(json.dumps(meta))
+    (folder / "token_bytes.bin").write_bytes(token_bytes.pack())
 
 
 def plant(
