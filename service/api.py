@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
+from service.agreement import endpoints as agreement
 from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
@@ -69,6 +70,7 @@ for part in (
     exports,
     explanations,
     sittings,
+    agreement,
     comparisons,
     reports,
     spend,

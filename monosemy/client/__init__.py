@@ -26,6 +26,7 @@ from monosemy.client.errors import (
     TryLater,
 )
 from monosemy.client.inference import Inference, SteerStream
+from monosemy.client.labelling import Sittings
 from monosemy.client.library import (
     Explanations,
     Exports,
@@ -91,6 +92,7 @@ class Client(Transport):
         self.features = Features(self)
         self.explanations = Explanations(self)
         self.scores = Scores(self)
+        self.sittings = Sittings(self)
         self.lists = Lists(self)
         self.inference = Inference(self)
         self.exports = Exports(self)

@@ -17,6 +17,7 @@ from service.cli import (
     interchange,
     judging,
     keys,
+    labelling,
     lists,
     queues,
     runs,
@@ -92,7 +93,7 @@ app.add_typer(features.app, name="feature")
 app.add_typer(lists.app, name="list")
 app.add_typer(tags.app, name="tag")
 app.add_typer(export.app, name="export")
-app.add_typer(explanations.app, name="explanation")
+app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")

@@ -2,8 +2,8 @@
 
 J. Cohen, Educational and Psychological Measurement 20 (1960) 37.  The usual large-sample interval
 (Fleiss, Cohen and Everitt 1969) has no width where two agree on everything, however little that
-was; so the interval here is the one of the profile likelihood: the kappas that no likelihood ratio test
-refuses, whatever the shares of yes.
+was; so the interval here is the one of the profile likelihood: the kappas that no likelihood ratio
+test refuses, whatever the shares of yes.
 """
 
 from __future__ import annotations

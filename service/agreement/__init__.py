@@ -1,0 +1,1 @@
+"""How far those who answer the same things agree."""
