@@ -34,8 +34,8 @@ def judge(
     texts: Annotated[int, typer.Option(min=2, max=100, help="Of each kind, so many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take the detection test yourself: held-out texts, y or n each. Every answer is stored at once;
-    the same command goes on where you stopped.
+    """Take the detection test yourself: held-out texts, y or n each. Every answer is stored at
+    once; the same command goes on where you stopped.
 
     Example: monosemy explanation judge 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """

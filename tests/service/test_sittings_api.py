@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
+from typer.testing import CliRunner
 
+from monosemy.client import Client
 from monosemy.data.store import TokenStore
 from monosemy.index.reader import IndexReader
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
@@ -20,12 +22,14 @@ from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import ACTIVATING, RANDOM
 from monosemy.specs.scorers import DetectionScoring
 from service.app import create_app
+from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Explanation, Sae, Score
 from service.keys.service import create_key
 from service.settings import Settings
 from tests.support.library_rows import Library, add_explanation
 from tests.support.planted_index import random_text
+from tests.support.served import served
 
 pytestmark = pytest.mark.integration
 
@@ -254,3 +258,31 @@ def test_each_key_sits_for_itself(
             headers={"X-API-Key": keys[1]},
         )
         assert theirs.status_code == 403
+
+
+def test_by_client_and_by_command_line(
+    settings: Settings, explanation: str, texts: FeatureTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(create_app(settings)) as address:
+        with Client(address) as caller:
+            sitting = caller.sittings.begin(explanation, positives=2, negatives=2)
+            assert len(sitting.texts) == 4
+            assert caller.sittings.answer(sitting, 0, True).answered == 1
+            caller.sittings.take_back(sitting, 0)
+            assert caller.sittings.get(sitting).answered == 0
+            assert caller.sittings.agreement("sittings").pairs == []
+        monkeypatch.setenv("MONOSEMY_URL", address)
+        command = ["explanation", "judge", explanation]
+        stopped = CliRunner().invoke(app, command, input="y\nq\n")
+        assert stopped.exit_code == 0 and "stored" in stopped.output, stopped.output
+        # The second again after it was answered, one skipped; what is no key asks once more.
+        ended = CliRunner().invoke(app, command, input="n\nu\ny\n?\ns\nn\n")
+        assert ended.exit_code == 0 and "detection:human" in ended.output, ended.output
+        with Client(address) as caller:
+            kept = caller.sittings.get(sitting)
+            assert [each.answer for each in kept.texts] == [True, True, None, False]
+            assert kept.score_id is not None
+            score = caller.sittings.end(kept)
+            assert (score.n, score.n_failed) == (3, 1)
+        none = CliRunner().invoke(app, ["explanation", "agreement", "--of", "sittings"])
+        assert none.exit_code == 0 and "No two" in none.output
