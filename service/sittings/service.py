@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,9 +13,6 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError
 from monosemy.interp.scorers.result import Judgement
-from monosemy.interp.sitting import Sitting as Prepared
-from monosemy.interp.sitting import prepare_sitting, sitting_score
-from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import ACTIVATING, RANDOM
 from monosemy.specs.rest.sittings import (
     NewSitting,
@@ -35,6 +32,9 @@ from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.errors import Conflict, InvalidRequest, NotFound
 from service.sittings import repository
+
+if TYPE_CHECKING:
+    from monosemy.interp.sitting import Sitting as Prepared
 
 SCORER = "detection:human"
 """What its scores are listed under, apart from judges'."""
@@ -58,6 +58,9 @@ def begin_sitting(
     409 for a feature with too few texts, and for texts whose truth ``taker`` has been told; 404
     where the index is not at hand.
     """
+    from monosemy.interp.sitting import prepare_sitting
+    from monosemy.interp.texts import FeatureTexts
+
     explanation = require_explanation(session, explanation_id)
     begun = repository.open_sitting(session, explanation, taker)
     if begun is not None:
@@ -221,6 +224,8 @@ def set_answer(
 
 def end_sitting(session: Session, id_: uuid.UUID, caller: Caller) -> Score:
     """The score of its answers; one that has ended keeps its score.  409 without any answer."""
+    from monosemy.interp.sitting import sitting_score
+
     row = require_sitting(session, id_, lock=True)
     check_owner(caller, row.taker, "the sitting")
     explanation = require_explanation(session, row.explanation_id)
