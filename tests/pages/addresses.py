@@ -9,5 +9,7 @@ ADDRESSES: list[str] = [
     "/lists/empty",
     "/tags",
     "/tags?sae=demo",
+    "/try",
+    "/try?sae=demo&top_k=3&sort=rarity",
     "/nothing-here",
 ]

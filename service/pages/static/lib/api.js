@@ -1,6 +1,11 @@
 // Made by `python -m service.pages.operations_script` from the OpenAPI document; do not edit.
 import { call, send } from "./http.js";
 
+/** Read a text: what fires where, each feature described once.
+ * @param {{body: ReadRequest, signal?: AbortSignal}} options
+ * @returns {Promise<ReadResponse>} */
+export const inferenceRead = (options = {}) => call("POST", `/api/v1/inference/read`, options);
+
 /** Add features to a list.
  * @param {string|number} list
  * @param {{body: NewEntries, signal?: AbortSignal}} options

@@ -1,0 +1,32 @@
+"""What a page does, as commands for a shell: said where there is no script, and for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+
+from service.pages.render import Links
+from service.pages.viewer import viewer_of
+
+API = "/api/v1"
+
+
+def curl(request: Request, path: str, body: Any, stream: bool = False) -> str:
+    """A call of REST at the address that this page was asked for; where keys are needed it reads
+    one from the environment."""
+    address = f"{request.url.scheme}://{request.url.netloc}{Links(request.scope).root}{API}{path}"
+    key = "" if viewer_of(request).open_mode else ' -H "Authorization: Bearer $MONOSEMY_API_KEY"'
+    data = json.dumps(body, ensure_ascii=False)
+    return (
+        f"curl -s{'N' * stream}{key} -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(data)} \\\n  {shlex.quote(address)}"
+    )
+
+
+def command(words: Sequence[str]) -> str:
+    """``monosemy`` with these words."""
+    return shlex.join(["monosemy", *words])
