@@ -64,12 +64,12 @@ def activations(
         print_table(columns, rows)
     else:
         names = [each["name"] for each in answer["saes"]]
-        rows = [[repr(token["text"]), *_by_sae(token, len(names))] for token in answer["tokens"]]
+        rows = [(repr(token["text"]), *_by_sae(token, len(names))) for token in answer["tokens"]]
         columns = ["token", *(f"strongest of {name}" for name in names)]
         for name, shares in zip(names, answer.get("unexplained") or (), strict=False):
             columns.append(f"unexplained by {name}")
-            for row, share in zip(rows, shares or ["-"] * len(rows), strict=True):
-                row.append(share if shares is None else f"{share:.0%}")
+            told = ["-"] * len(rows) if shares is None else [f"{share:.0%}" for share in shares]
+            rows = [(*row, share) for row, share in zip(rows, told, strict=True)]
         print_table(columns, rows)
 
 

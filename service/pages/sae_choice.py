@@ -46,7 +46,7 @@ def chosen_saes(session: Session, names: Sequence[str]) -> SaeChoices:
             raise InvalidRequest(
                 [("sae", f"the host model of '{each.name}' is '{each.model.name}', not '{model}'")]
             )
-    page = list_all(session, model, None, OFFERED)
+    page = list_all(session, model, limit=OFFERED)
     if not chosen and page.items:
         chosen = [page.items[0]]
     same = [each for each in page.items if each.model.name == chosen[0].model.name]
@@ -56,7 +56,7 @@ def chosen_saes(session: Session, names: Sequence[str]) -> SaeChoices:
 
 def one_sae(session: Session, name: str | None) -> SaeChoices:
     """The SAE of this name, else the newest; the others are of every host model."""
-    page = list_all(session, None, None, OFFERED)
+    page = list_all(session, limit=OFFERED)
     chosen = page.items[:1] if name is None else [sae_summary(*find_sae(session, name))]
     others = [each for each in page.items if all(each.id != one.id for one in chosen)]
     return SaeChoices(chosen, others, page.next_cursor is not None)

@@ -60,7 +60,7 @@ export class Asking {
     const told = problem.errors.map(({ path, message }) => make("li", {}, path ? `${path}: ${message}` : message));
     this.line.replaceChildren(
       make("strong", {}, problem.title),
-      ` ${problem.message}`,
+      `: ${problem.message}`,
       told.length ? make("ul", {}, ...told) : "",
       problem.requestId ? make("span", { class: "quiet" }, ` Request ${problem.requestId}.`) : "",
     );
