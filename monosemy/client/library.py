@@ -20,19 +20,20 @@ from monosemy.specs.rest.explanations import (
     ScoreNow,
     ScoreView,
     VoteBody,
-    Votes,
 )
 from monosemy.specs.rest.features import (
     ExamplePage,
     ExampleView,
     FeaturePage,
+    FeaturesAround,
     FeatureSort,
     FeatureSummary,
     SortOrder,
+    Votes,
 )
 from monosemy.specs.rest.models import ModelSummary
 from monosemy.specs.rest.reports import ReportSummary
-from monosemy.specs.rest.runs import RunFamily
+from monosemy.specs.rest.runs import RunFamily, RunTable
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from monosemy.specs.rest.uploads import Upload
 
@@ -138,12 +139,27 @@ class Features:
         """Statistics, evidence, explanations with scores, examples, neighbours."""
         return self._http.call(FeaturePage, "GET", feature_path(sae, index))
 
+    def around(
+        self, sae: SaeReference, index: int, *, list: str | None = None, **listing: Any
+    ) -> FeaturesAround:
+        """The features before and after it in a list, or in the listing that ``list`` gives with
+        the same ``sort``, ``order`` and filters."""
+        path = f"{feature_path(sae, index)}/around"
+        return self._http.call(FeaturesAround, "GET", path, list=list, **listing)
+
     def examples(
-        self, sae: SaeReference, index: int, *, group: str | None = None, limit: int | None = None
+        self,
+        sae: SaeReference,
+        index: int,
+        *,
+        group: str | None = None,
+        context: int | None = None,
+        limit: int | None = None,
     ) -> Iterator[ExampleView]:
-        """The strongest first, then the quantiles from weakest to strongest."""
+        """The strongest first, then the quantiles from weakest to strongest; with at least
+        ``context`` tokens on either side."""
         path = f"{feature_path(sae, index)}/examples"
-        return listed(self._http, ExampleView, path, limit, group=group)
+        return listed(self._http, ExampleView, path, limit, group=group, context=context)
 
     def groups(self, sae: SaeReference, index: int) -> dict[str, int]:
         """How many examples each group has."""
@@ -153,6 +169,10 @@ class Features:
     def links(self, sae: SaeReference, index: int) -> FeatureLinks:
         """Features that have to do with it, in its SAE and in those compared with it."""
         return self._http.call(FeatureLinks, "GET", f"{feature_path(sae, index)}/links")
+
+    def under_way(self, sae: SaeReference, index: int) -> RunTable:
+        """Runs that explain or score it and have not ended, the oldest first."""
+        return self._http.call(RunTable, "GET", f"{feature_path(sae, index)}/runs")
 
 
 class Explanations:

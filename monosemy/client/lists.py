@@ -38,10 +38,16 @@ class Lists:
         self._http = http
 
     def list(
-        self, *, owner: str | None = None, sae: str | None = None, limit: int | None = None
+        self,
+        *,
+        owner: str | None = None,
+        sae: str | None = None,
+        feature: int | None = None,
+        limit: int | None = None,
     ) -> Iterator[ListSummary]:
-        """Newest first."""
-        return listed(self._http, ListSummary, "/lists", limit, owner=owner, sae=sae)
+        """Newest first; with ``feature`` those that have this feature of ``sae``."""
+        asked = {"owner": owner, "sae": sae, "feature": feature}
+        return listed(self._http, ListSummary, "/lists", limit, **asked)
 
     def create(self, name: str, description: str = "") -> ListSummary:
         body = parse_part(NewList, {"name": name, "description": description})

@@ -42,6 +42,11 @@ def margin(low: Any, baseline: Any) -> Any:
     return low - baseline
 
 
+def is_told_apart(low: float | None, baseline: float | None) -> bool | None:
+    """Whether a score's interval lies above its baseline; None where there is none to look at."""
+    return None if low is None or baseline is None else bool(margin(low, baseline) > 0)
+
+
 def leading(candidates: Iterable[Candidate]) -> Candidate | None:
     """The one that leads; of equal ones the first."""
     return max(candidates, key=lambda each: _margin(each, float("-inf")), default=None)
@@ -58,7 +63,7 @@ def heading(evidence_label: str, candidate: Candidate | None) -> Heading:
         f"{candidate.scorer} {candidate.value:.2f} (95 % {candidate.low:.2f} to "
         f"{candidate.high:.2f}; another feature's explanation: {candidate.baseline:.2f})"
     )
-    if _margin(candidate, 0.0) > 0:
+    if is_told_apart(candidate.low, candidate.baseline):
         return Heading(candidate.explanation, "explanation", f"{comparison}.")
     return Heading(
         evidence_label, "evidence", f"No score of an explanation clears its baseline: {comparison}."

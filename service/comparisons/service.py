@@ -77,21 +77,32 @@ def links(session: Session, reference: str, index: int, kind: str | None) -> lis
             ]
     by = kind if kind in ("decoder", "tokens", "explanations") else None
     if kind != "coactivation":
-        for comparison, other, number, value, matched in repository.links_of(
-            session, sae.id, index, by
-        ):
-            items.append(
-                {
-                    "kind": comparison.by,
-                    "sae": other,
-                    "index": number,
-                    "value": value,
-                    "matched": matched,
-                    "comparison": comparison.id,
-                }
-            )
+        items += _elsewhere(session, sae.id, index, by)
     chosen = [item for item in items if kind is None or item["kind"] == kind]
     return _named(session, chosen)
+
+
+def links_elsewhere(session: Session, sae: uuid.UUID, index: int) -> list[FeatureLinkView]:
+    """Of one feature, in the SAEs that its own was compared with."""
+    return _named(session, _elsewhere(session, sae, index, None))
+
+
+def _elsewhere(
+    session: Session, sae: uuid.UUID, index: int, by: str | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": comparison.by,
+            "sae": other,
+            "index": number,
+            "value": value,
+            "matched": matched,
+            "comparison": comparison.id,
+        }
+        for comparison, other, number, value, matched in repository.links_of(
+            session, sae, index, by
+        )
+    ]
 
 
 def _named(session: Session, items: list[dict[str, Any]]) -> list[FeatureLinkView]:

@@ -19,11 +19,10 @@ from monosemy.specs.rest.explanations import (
     ScoreNow,
     ScoreView,
     VoteBody,
-    Votes,
 )
-from monosemy.specs.rest.features import ExplanationBrief
+from monosemy.specs.rest.features import ExplanationBrief, Votes
 from monosemy.specs.rest.page import Page
-from monosemy.specs.rest.runs import RunFamily
+from monosemy.specs.rest.runs import RunFamily, RunSummary, RunTable
 from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
@@ -44,6 +43,7 @@ from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, e
 from service.kit.problems import documented
 from service.runs.idempotency import IdempotencyKey
 from service.runs.submission import submitted
+from service.runs.under_way import under_way_on
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.search.embed import embed_text
@@ -62,6 +62,7 @@ _OF_FEATURE = "/saes/{sae}/features/{index}"
 )
 def list_explanations(
     session: SessionDep,
+    caller: CallerDep,
     sae: SaeReference,
     index: Index,
     limit: Limit = DEFAULT_LIMIT,
@@ -75,7 +76,7 @@ def list_explanations(
         cursor,
         limit,
         partial(repository.explanations_of, session, found.id, index),
-        partial(explanation_views, session),
+        partial(explanation_views, session, caller.name),
     )
 
 
@@ -94,7 +95,7 @@ def explain(
     background: BackgroundTasks,
     request: Request,
     response: Response,
-    key: KeyId,
+    caller: CallerDep,
     sae: SaeReference,
     index: Index,
     body: HumanExplanation | ExplainNow,
@@ -108,8 +109,8 @@ def explain(
         embedding, _ = embed_text(context, repository.text_to_embed(label, body.text))
         with transaction(context.engine) as session:
             found = require_feature(session, sae, index)
-            stored = store_human(session, found.id, index, label, body.text, key, embedding)
-            return explanation_views(session, [stored])[0]
+            stored = store_human(session, found.id, index, label, body.text, caller.key, embedding)
+            return explanation_views(session, caller.name, [stored])[0]
     with transaction(context.engine) as session:
         found = require_feature(session, sae, index)
         chosen = body.explanation.features.model_copy(update={"indices": [index]})
@@ -118,7 +119,7 @@ def explain(
             explanation=body.explanation.model_copy(update={"features": chosen}),
         )
         response.status_code = 202
-        once = idempotency_key
+        key, once = caller.key, idempotency_key
         return submitted(session, context, background, request, response, spec, key, once)
 
 
@@ -186,6 +187,19 @@ def score(
     return submitted(session, context, background, request, response, spec, key, once)
 
 
+@router.get(
+    _OF_FEATURE + "/runs",
+    summary="List the runs under way on a feature",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_under_way(session: SessionDep, sae: SaeReference, index: Index) -> RunTable:
+    """Those that explain or score it and have not ended, the oldest first."""
+    found = require_feature(session, sae, index)
+    rows = under_way_on(session, found, index)
+    return RunTable(items=[RunSummary.model_validate(row) for row in rows])
+
+
 @router.post(
     "/explanations/{explanation}/scores",
     status_code=201,
@@ -206,9 +220,10 @@ def give_score(session: SessionDep, explanation: ExplanationId, body: GivenScore
     dependencies=[CanRead],
     responses=documented(404, 422),
 )
-def show(session: SessionDep, explanation: ExplanationId) -> ExplanationView:
+def show(session: SessionDep, caller: CallerDep, explanation: ExplanationId) -> ExplanationView:
     """With its scores, their single judgements, votes and provenance."""
-    return explanation_views(session, [require_explanation(session, explanation)])[0]
+    found = require_explanation(session, explanation)
+    return explanation_views(session, caller.name, [found])[0]
 
 
 @router.delete(
@@ -230,12 +245,15 @@ def remove(session: SessionDep, caller: CallerDep, explanation: ExplanationId) -
     dependencies=[CanRead],
     responses=documented(404, 422),
 )
-def vote(session: SessionDep, key: KeyId, explanation: ExplanationId, body: VoteBody) -> Votes:
+def vote(
+    session: SessionDep, caller: CallerDep, explanation: ExplanationId, body: VoteBody
+) -> Votes:
     """One vote per API key, the latest counts; in open mode there is one voter."""
     wanted = require_explanation(session, explanation)
-    repository.set_vote(session, wanted, str(key) if key else "local", body.value)
-    up, down = repository.votes_by_explanation(session, [wanted]).get(explanation, (0, 0))
-    return Votes(up=up, down=down)
+    repository.set_vote(session, wanted, caller.name, body.value)
+    votes = repository.votes_by_explanation(session, [wanted], caller.name)
+    up, down, mine = votes.get(explanation, (0, 0, 0))
+    return Votes(up=up, down=down, mine=mine)
 
 
 @router.get(

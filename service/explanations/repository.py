@@ -73,19 +73,20 @@ def scores_by_explanation(
 
 
 def votes_by_explanation(
-    session: Session, explanations: Sequence[Explanation]
-) -> dict[uuid.UUID, tuple[int, int]]:
-    """(for, against) where there are any."""
+    session: Session, explanations: Sequence[Explanation], voter: str
+) -> dict[uuid.UUID, tuple[int, int, int]]:
+    """(for, against, what ``voter`` said or 0) where there are any."""
     query = (
         select(
             Vote.explanation_id,
             func.count().filter(Vote.value > 0),
             func.count().filter(Vote.value < 0),
+            func.coalesce(func.sum(Vote.value).filter(Vote.voter == voter), 0),
         )
         .where(tuple_(Vote.sae_id, Vote.explanation_id).in_(_keys(explanations)))
         .group_by(Vote.explanation_id)
     )
-    return {id_: (up, down) for id_, up, down in session.execute(query)}
+    return {id_: (up, down, mine) for id_, up, down, mine in session.execute(query)}
 
 
 def _keys(explanations: Sequence[Explanation]) -> list[tuple[uuid.UUID, uuid.UUID]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.explanations import ExplanationView, Votes
-from monosemy.specs.rest.features import ExplanationBrief, ScoreDetail
+from monosemy.specs.rest.explanations import ExplanationView
+from monosemy.specs.rest.features import ExplanationBrief, ScoreDetail, Votes
 from monosemy.workspace import fingerprint
 from service.database.storable import storable_text
 from service.database.tables import Explanation, Sae
@@ -54,13 +54,16 @@ def no_such_explanation(explanation: uuid.UUID) -> NotFound:
     return NotFound("explanation", explanation, "Its feature's page lists those there are.")
 
 
-def explanation_views(session: Session, rows: Sequence[Explanation]) -> list[ExplanationView]:
-    """In the order of ``rows``; two statements for all of them."""
+def explanation_views(
+    session: Session, voter: str, rows: Sequence[Explanation]
+) -> list[ExplanationView]:
+    """In the order of ``rows``, with what ``voter`` said of each; two statements for all of
+    them."""
     scores = repository.scores_by_explanation(session, rows)
-    votes = repository.votes_by_explanation(session, rows)
+    votes = repository.votes_by_explanation(session, rows, voter)
     views = []
     for row in rows:
-        up, down = votes.get(row.id, (0, 0))
+        up, down, mine = votes.get(row.id, (0, 0, 0))
         views.append(
             ExplanationView(
                 **dict(ExplanationBrief.model_validate(row)),
@@ -70,7 +73,7 @@ def explanation_views(session: Session, rows: Sequence[Explanation]) -> list[Exp
                 scores=[ScoreDetail.model_validate(score) for score in scores[row.id]],
                 sae_id=row.sae_id,
                 feature=row.feature,
-                votes=Votes(up=up, down=down),
+                votes=Votes(up=up, down=down, mine=mine),
             )
         )
     return views

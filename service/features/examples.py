@@ -31,8 +31,10 @@ def view_examples(
     examples: Sequence[Example],
     contexts: Mapping[int, TextRow],
     tokens: TokenBytes,
+    context: int | None = None,
 ) -> list[ExampleView]:
-    """Raises ``DataError`` when the text of an example is not in the database."""
+    """With ``context`` at least so many tokens on either side of the one in question, as far as its
+    row goes.  Raises ``DataError`` when the text of an example is not in the database."""
     rows: dict[int, tuple[list[int], list[str]]] = {}
     views = []
     for example in examples:
@@ -40,17 +42,22 @@ def view_examples(
             raise DataError(
                 f"The text of an example (row {example.row}) is missing.", "Index the SAE again."
             )
-        context = contexts[example.row]
+        stored = contexts[example.row]
         if example.row not in rows:
-            ids = np.frombuffer(context.token_ids, "<u4").tolist()
+            ids = np.frombuffer(stored.token_ids, "<u4").tolist()
             # The whole row at once: a character may be cut by the window's border.
             rows[example.row] = ids, tokens.pieces(ids)
-        views.append(_view(example, context, *rows[example.row]))
+        views.append(_view(example, stored, *rows[example.row], context))
     return views
 
 
-def _view(example: Example, context: TextRow, ids: list[int], pieces: list[str]) -> ExampleView:
-    first, last = example.start - context.start, example.end - context.start
+def _view(
+    example: Example, stored: TextRow, ids: list[int], pieces: list[str], context: int | None
+) -> ExampleView:
+    first, last = example.start - stored.start, example.end - stored.start
+    focus = example.position - stored.start
+    begin = first if context is None else max(0, min(first, focus - context))
+    end = last if context is None else max(last, focus + 1 + context)
     activations = [0.0] * (last - first)
     for offset, value in zip(example.offsets, example.values, strict=True):
         activations[offset] = significant(value)
@@ -64,7 +71,9 @@ def _view(example: Example, context: TextRow, ids: list[int], pieces: list[str])
         row=example.row,
         position=example.position,
         document=example.document,
-        document_name=context.document_name,
+        document_name=stored.document_name,
+        before=pieces[begin:first],
+        after=pieces[last:end],
     )
 
 

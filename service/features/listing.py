@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -34,9 +34,10 @@ from service.features.repository import best_of, tags_of
 from service.kit.pagination import Order, number_of
 
 
-@dataclass(frozen=True)
-class FeatureListing:
-    sae: uuid.UUID
+@dataclass(frozen=True, kw_only=True)
+class FeatureFilter:
+    """Order and filters of a listing, whatever the SAE."""
+
     sort: str = "index"
     order: str = "asc"
     scorer: str = "detection"
@@ -45,6 +46,16 @@ class FeatureListing:
     has_explanation: bool | None = None
     text: str | None = None
     tag: str | None = None
+
+    def of(self, sae: uuid.UUID) -> FeatureListing:
+        return FeatureListing(sae=sae, **asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureListing(FeatureFilter):
+    """The features of one SAE in that order, by these filters."""
+
+    sae: uuid.UUID
 
     def missing_score(self) -> float:
         """Sort key of a feature without a score: they come last in either order."""
@@ -92,9 +103,36 @@ def list_features(
     return rows
 
 
+def indices_around(
+    session: Session, listing: FeatureListing, index: int
+) -> tuple[int | None, int | None]:
+    """The features before and after the feature ``index``, which need not be in the listing itself;
+    None at its ends, and for a feature that is not indexed."""
+    key, source = _sort_key(listing)
+    query = (
+        select(key)
+        .select_from(Feature)
+        .where(Feature.sae_id == listing.sae, Feature.index == index)
+    )
+    if source is not None:
+        query = query.outerjoin(source, source.c.feature == Feature.index)
+    own = session.execute(query).scalar()
+    if own is None:
+        return None, None
+    found = []
+    for backwards in (True, False):
+        page = _page_of_features(listing, (float(own), index), 1, backwards).subquery("page")
+        found.append(session.scalar(select(page.c.index)))
+    return found[0], found[1]
+
+
 def _page_of_features(
-    listing: FeatureListing, after: tuple[float, int] | None, limit: int
+    listing: FeatureListing,
+    after: tuple[float, int] | None,
+    limit: int,
+    backwards: bool = False,
 ) -> Select[Any]:
+    """``backwards``: those before ``after``, the nearest first."""
     columns = [Feature.sae_id, *(getattr(Feature, name) for name in FACTS)]
     key, source = _sort_key(listing)
     query = select(*columns, key.label("key")).where(
@@ -102,7 +140,7 @@ def _page_of_features(
     )
     if source is not None:
         query = query.outerjoin(source, source.c.feature == Feature.index)
-    descending = listing.order == "desc"
+    descending = (listing.order == "desc") != backwards
     # The index alone orders by primary key; the constant key must not stand in the way of that.
     keys: list[ColumnElement[Any]] = [Feature.index.expression]
     if listing.sort != "index":

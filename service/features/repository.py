@@ -19,10 +19,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session, aliased, defer
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from monosemy.interp.heading import Heading
+from monosemy.specs.rest.features import Votes
 from service.database.list_tables import FeatureTag
-from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
+from service.database.tables import (
+    Context,
+    Document,
+    Explanation,
+    Feature,
+    Model,
+    Sae,
+    Score,
+    Vote,
+)
 from service.explanations.repository import score_of
 from service.features.heading import heading_in, leading_of
 from service.models.repository import WITHOUT_TOKENS
@@ -103,14 +114,14 @@ class Labels(NamedTuple):
 class Described(NamedTuple):
     """A feature's explanations, its labels and those of others."""
 
-    explanations: list[tuple[Explanation, Score | None]]
-    """Each with each of its scores: the best scored first, then the newest."""
+    explanations: list[tuple[Explanation, Score | None, Votes]]
+    """Each with each of its scores, and its votes: the best scored first, then the newest."""
     labels: dict[int, Labels]
     """Of the feature and those of the others that are indexed."""
 
 
 def describe_feature(
-    session: Session, sae_id: uuid.UUID, index: int, others: Collection[int]
+    session: Session, sae_id: uuid.UUID, index: int, others: Collection[int], reader: str
 ) -> Described:
     """All that is said of the feature ``index``; of ``others`` the labels alone, without a look at
     what their judges answered.  One statement."""
@@ -125,8 +136,9 @@ def describe_feature(
         .scalar_subquery()
     )
     leading = leading_of(Feature.sae_id, Feature.index)
+    votes = _votes_on(Explanation, reader)
     query = (
-        select(Feature.index, Feature.label, best, Explanation, Score, leading)
+        select(Feature.index, Feature.label, best, Explanation, Score, votes, leading)
         .select_from(Feature)
         .outerjoin(leading, true())
         .outerjoin(
@@ -138,15 +150,33 @@ def describe_feature(
             ),
         )
         .outerjoin(Score, score_of(Explanation))
+        .outerjoin(votes, true())
         .options(defer(Explanation.embedding))
         .where(Feature.sae_id == sae_id, Feature.index.in_({index, *others}))
         .order_by(Feature.index, *_best_first(Explanation), Score.id)
     )
     rows = session.execute(query).all()
     return Described(
-        [(row[3], row[4]) for row in rows if row[3] is not None],
+        [(row[3], row[4], _votes_in(row)) for row in rows if row[3] is not None],
         {row[0]: Labels(row[1], row[2], heading_in(row, row[1])) for row in rows},
     )
+
+
+def _votes_on(explanation: Any, reader: str) -> LateralFromClause:
+    """Lateral join to the counts of votes, for ``_votes_in``."""
+    return (
+        select(
+            func.count().filter(Vote.value > 0).label("votes_up"),
+            func.count().filter(Vote.value < 0).label("votes_down"),
+            func.coalesce(func.sum(Vote.value).filter(Vote.voter == reader), 0).label("votes_mine"),
+        )
+        .where(Vote.sae_id == explanation.sae_id, Vote.explanation_id == explanation.id)
+        .lateral("votes")
+    )
+
+
+def _votes_in(row: Any) -> Votes:
+    return Votes(up=row.votes_up, down=row.votes_down, mine=row.votes_mine)
 
 
 def _best_first(explanation: Any) -> tuple[ColumnElement[Any], ...]:

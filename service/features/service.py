@@ -23,6 +23,7 @@ from monosemy.specs.rest.features import (
     NeighbourView,
     ScoreBrief,
     ScoreDetail,
+    Votes,
 )
 from monosemy.specs.rest.page import Page
 from service.database.tables import Explanation, Feature, Model, Sae, Score
@@ -36,6 +37,7 @@ from service.features.repository import (
     describe_feature,
     find_feature,
 )
+from service.keys.authorize import LOCAL
 from service.kit.errors import InvalidRequest, NotFound
 from service.kit.pagination import Order, each, number_of, paged
 from service.models.tokens import TokenTables
@@ -53,12 +55,37 @@ def page_of_features(
     return paged(asdict(listing), BY_KEY, cursor, limit, read, each(_summary))
 
 
-def feature_page(session: Session, tables: TokenTables, sae: str, index: int) -> FeaturePage:
-    """Everything about one feature; three statements, and one more for a new token table."""
-    row, feature = _require(session, sae, index)
+def feature_page(
+    session: Session,
+    tables: TokenTables,
+    sae: str,
+    index: int,
+    reader: str = LOCAL,
+    context: int | None = None,
+) -> FeaturePage:
+    """Everything about one feature; three statements, and one more for a new token table.
+
+    ``reader``: whose votes are told apart.  ``context``: tokens on either side in examples."""
+    row, _ = _require(session, sae, index)
+    return page_of(session, tables, row, reader, context)
+
+
+def page_of(
+    session: Session,
+    tables: TokenTables,
+    row: FoundFeature,
+    reader: str = LOCAL,
+    context: int | None = None,
+) -> FeaturePage:
+    """The same of a feature that was found, and is indexed."""
+    feature = row.feature
+    assert feature is not None
+    index = feature.index
     evidence = FeatureEvidence.from_dict(feature.evidence)
     near = [*evidence.cosine_neighbours, *evidence.coactive_neighbours]
-    described = describe_feature(session, row.sae.id, index, {item.feature for item in near})
+    described = describe_feature(
+        session, row.sae.id, index, {item.feature for item in near}, reader
+    )
     examples = unpack_examples(feature.examples)
     return FeaturePage(
         **facts_of(feature),
@@ -71,7 +98,7 @@ def feature_page(session: Session, tables: TokenTables, sae: str, index: int) ->
             cosine=_neighbours(evidence.cosine_neighbours, described.labels),
             coactive=_neighbours(evidence.coactive_neighbours, described.labels),
         ),
-        examples=_views(session, tables, row.sae, row.model, examples),
+        examples=_views(session, tables, row.sae, row.model, examples, context),
     )
 
 
@@ -83,6 +110,7 @@ def example_page(
     group: str | None,
     cursor: str | None,
     limit: int,
+    context: int | None = None,
 ) -> ExamplePage:
     """A feature's examples, all or those of one group, in stored order."""
     row, feature = _require(session, sae, index)
@@ -98,7 +126,9 @@ def example_page(
         cursor,
         limit,
         lambda start, most: list(enumerate(chosen, 1))[start or 0 :][:most],
-        lambda rows: _views(session, tables, row.sae, row.model, [example for _, example in rows]),
+        lambda rows: _views(
+            session, tables, row.sae, row.model, [example for _, example in rows], context
+        ),
     )
     return ExamplePage(**dict(page), groups=groups)
 
@@ -120,19 +150,26 @@ def no_such_feature(sae: Sae, index: int) -> NotFound:
 
 
 def _views(
-    session: Session, tables: TokenTables, sae: Sae, model: Model, examples: Sequence[Example]
+    session: Session,
+    tables: TokenTables,
+    sae: Sae,
+    model: Model,
+    examples: Sequence[Example],
+    context: int | None,
 ) -> list[ExampleView]:
     if not examples:
         return []
     text_id = str((sae.index or {}).get("text_id"))
     contexts = contexts_of(session, text_id, sorted({example.row for example in examples}))
-    return view_examples(examples, contexts, tables.of(session, model))
+    return view_examples(examples, contexts, tables.of(session, model), context)
 
 
-def _explanations(rows: Sequence[tuple[Explanation, Score | None]]) -> list[ExplanationDetail]:
+def _explanations(
+    rows: Sequence[tuple[Explanation, Score | None, Votes]],
+) -> list[ExplanationDetail]:
     """One entry per explanation, each with all its scores; ``rows`` come best first."""
     entries: dict[uuid.UUID, ExplanationDetail] = {}
-    for explanation, score in rows:
+    for explanation, score, votes in rows:
         entry = entries.get(explanation.id)
         if entry is None:
             entry = entries[explanation.id] = ExplanationDetail(
@@ -141,6 +178,7 @@ def _explanations(rows: Sequence[tuple[Explanation, Score | None]]) -> list[Expl
                 provenance=explanation.provenance,
                 created_at=explanation.created_at,
                 scores=[],
+                votes=votes,
             )
         if score is not None:
             entry.scores.append(ScoreDetail.model_validate(score))

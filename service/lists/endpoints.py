@@ -14,6 +14,7 @@ from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CallerDep, CanRead, CanRun
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, paged
 from service.kit.problems import documented
 from service.lists import repository, service
@@ -55,15 +56,20 @@ def list_all(
     sae: SaeParam = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
+    feature: Annotated[
+        int | None, Query(ge=0, lt=2**31, description="Only with this feature of `sae`.")
+    ] = None,
 ) -> Page[ListSummary]:
     """Newest first."""
+    if feature is not None and sae is None:
+        raise InvalidRequest([("feature", "needs an SAE beside it: sae")])
     sae_id = find_sae(session, sae)[0].id if sae is not None else None
     return paged(
-        ("lists", owner, str(sae_id)),
+        ("lists", owner, str(sae_id), feature),
         by_time(),
         cursor,
         limit,
-        partial(repository.list_lists, session, owner, sae_id),
+        partial(repository.list_lists, session, owner, sae_id, feature),
         partial(service.summaries, session),
     )
 

@@ -84,15 +84,18 @@ def list_lists(
     session: Session,
     owner: str | None,
     sae_id: uuid.UUID | None,
+    feature: int | None,
     before: TimeKey | None,
     limit: int,
 ) -> Sequence[FeatureList]:
-    """Newest first; ``sae_id``: only with features of this SAE."""
+    """Newest first; ``sae_id``: only with features of this SAE, or with this one."""
     query = select(FeatureList)
     if owner is not None:
         query = query.where(FeatureList.owner == owner)
     if sae_id is not None:
         entries = select(ListEntry.list_id).where(ListEntry.sae_id == sae_id)
+        if feature is not None:
+            entries = entries.where(ListEntry.feature == feature)
         query = query.where(FeatureList.id.in_(entries))
     return session.scalars(newest_first(query, FeatureList, before, limit)).all()
 
@@ -227,6 +230,32 @@ def count_before(session: Session, list_id: uuid.UUID, position: int) -> int:
     """How many entries stand before a position."""
     query = select(func.count()).where(ListEntry.list_id == list_id, ListEntry.position < position)
     return int(session.scalar(query) or 0)
+
+
+def entries_around(
+    session: Session, list_id: uuid.UUID, sae_id: uuid.UUID, feature: int
+) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """(SAE's name, feature) before and after an entry; both None where it is no entry."""
+    own = session.scalar(
+        select(ListEntry.position).where(
+            ListEntry.list_id == list_id, ListEntry.sae_id == sae_id, ListEntry.feature == feature
+        )
+    )
+    if own is None:
+        return None, None
+    query = (
+        select(Sae.name, ListEntry.feature)
+        .join(Sae, Sae.id == ListEntry.sae_id)
+        .where(ListEntry.list_id == list_id)
+        .limit(1)
+    )
+    position = ListEntry.position
+    before = session.execute(query.where(position < own).order_by(position.desc())).first()
+    after = session.execute(query.where(position > own).order_by(position)).first()
+    return (
+        None if before is None else (before[0], before[1]),
+        None if after is None else (after[0], after[1]),
+    )
 
 
 def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: int) -> list[Any]:

@@ -41,7 +41,7 @@ _environment = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_environment.filters.update(format.FILTERS)
+_environment.filters.update(format.FILTERS, visible=tokens.shown)
 _environment.globals.update(charts=charts, tokens=tokens, version=version())
 
 
@@ -61,6 +61,8 @@ def rendered(
         **values,
         "url": links.url,
         "here": links.here,
+        "there": links.there,
+        "carried": links.carried,
         "static": links.static,
         "root": links.root,
         "script": script,
@@ -107,6 +109,10 @@ class Links:
 
     def here(self, **changes: Any) -> str:
         """This page's address with other values in its query; None takes a name out."""
+        return self.there(self.path, **changes)
+
+    def there(self, path: str, /, **changes: Any) -> str:
+        """Another page's address with this page's query, but for ``changes``."""
         kept = [
             (name, value)
             for name, value in parse_qsl(self._query, keep_blank_values=True)
@@ -115,7 +121,12 @@ class Links:
         query: dict[str, Any] = {}
         for name, value in kept:
             query.setdefault(name, []).append(value)
-        return self.url(self.path, **query, **changes)
+        return self.url(path, **query, **changes)
+
+    def carried(self, *without: str) -> list[tuple[str, str]]:
+        """What this page's query has besides ``without``, for the hidden fields of a form."""
+        pairs = parse_qsl(self._query, keep_blank_values=True)
+        return [(name, value) for name, value in pairs if name not in without]
 
 
 def is_page(scope: Scope) -> bool:

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from service.pages.format import number, percent
+
 LEVELS = 9
 """Shades of an activation."""
 LONGEST = 200
@@ -60,8 +62,6 @@ class Piece:
     """Of the (first) token in the window."""
     title: str = ""
     focus: bool = False
-    broken: bool = False
-    """Whether the text ends with a line break."""
 
 
 def shown(text: str) -> str:
@@ -73,6 +73,11 @@ def clipped(text: str) -> str:
     """``shown``, at most ``LONGEST`` characters of it."""
     visible = shown(text)
     return visible if len(visible) <= LONGEST else visible[: LONGEST - 1] + "…"
+
+
+def broken(text: str) -> str:
+    """``clipped``, with a line break behind the mark of each."""
+    return clipped(text).replace("↵", "↵\n")
 
 
 def level(activation: float, maximum: float) -> int:
@@ -100,22 +105,30 @@ def pieces(
     maximum: float,
     focus: int | None = None,
     first: int = 0,
+    *,
+    scale: float | None = None,
+    ids: Sequence[int] = (),
+    breaks: bool = False,
 ) -> Iterator[Piece]:
     """The window as what is drawn: silent runs are one piece.  ``first``: place of the first
-    token."""
-    from service.pages.format import number
-
+    token.  ``scale``: what the darkest shade stands for, if not ``maximum``.  ``ids``: of the
+    tokens, for their titles.  ``breaks``: line breaks break the line."""
+    words = broken if breaks else clipped
     silent: list[str] = []
     for place, (token, activation) in enumerate(zip(tokens, activations, strict=True), first):
-        shade = level(activation, maximum)
+        shade = level(activation, maximum if scale is None else scale)
         if not shade and place != focus:
-            silent.append(clipped(token))
+            silent.append(words(token))
             continue
         if silent:
             yield Piece("".join(silent), 0, place - len(silent))
             silent = []
-        share = f", {round(100 * activation / maximum)} % of its maximum" if maximum > 0 else ""
-        title = f"{shown(token)!r}: {number(float(activation))}{share}"
-        yield Piece(clipped(token), shade, place, title, place == focus, token.endswith("\n"))
+        title = f"id {ids[place - first]}: " if ids else ""
+        title += number(float(activation))
+        if maximum > 0:
+            title += f", {percent(activation / maximum)} of its maximum"
+        if len(token) > LONGEST:
+            title += f", {shown(token)}"
+        yield Piece(words(token), shade, place, title, place == focus)
     if silent:
         yield Piece("".join(silent), 0, first + len(tokens) - len(silent))

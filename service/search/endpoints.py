@@ -10,7 +10,7 @@ from pydantic import StringConstraints
 from monosemy.specs.rest.search import SearchResults
 from service.edge.context import ContextDep
 from service.edge.routing import Router
-from service.features.endpoints import Density, check_densities
+from service.features.filters import Density, check_densities
 from service.keys.authorize import CanRead, KeyId
 from service.kit.problems import documented
 from service.search.service import SearchQuery, find

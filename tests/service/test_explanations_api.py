@@ -37,7 +37,7 @@ def test_a_persons_explanation_is_stored_once_and_found_by_meaning(
     again = give(client, 7, "Names of kings.", label="kings")
     assert first["id"] == again["id"]
     assert (first["explainer"], first["judge"], first["feature"]) == ("human", "", 7)
-    assert first["votes"] == {"up": 0, "down": 0}
+    assert first["votes"] == {"up": 0, "down": 0, "mine": 0}
     hits = client.get(f"{API}/search", params={"q": "royal names", "sae": "demo"}).json()
     assert hits["mode"] == "hybrid"
     assert hits["items"][0]["index"] == 7
@@ -128,7 +128,10 @@ def test_a_vote_counts_once_and_can_be_taken_back(
         own = uuid.UUID(said["id"])
         session.add(Vote(sae_id=library.sae, explanation_id=own, voter="another", value=1))
     client.put(url, json={"value": -1})
-    assert client.get(f"{API}/explanations/{said['id']}").json()["votes"] == {"up": 1, "down": 1}
+    wanted = {"up": 1, "down": 1, "mine": -1}
+    assert client.get(f"{API}/explanations/{said['id']}").json()["votes"] == wanted
+    page = client.get(f"{API}/saes/demo/features/14").json()
+    assert [each["votes"] for each in page["explanations"]] == [wanted]
     assert client.put(url, json={"value": 2}).status_code == 422
 
 

@@ -264,3 +264,43 @@ def test_bytes_per_feature_are_measured_on_the_rows(
     assert 0 < size.examples < len(stored.examples) + 5
     assert size.examples + size.evidence < size.row < 4096
     assert size.total == pytest.approx(size.row + size.context + size.index_entries)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", ["index", "density", "max_activation", "score"])
+def test_around_walks_the_listing_both_ways(client: TestClient, sort: str, order: str) -> None:
+    wanted = [i for i in expected_order(60, sort, order) if 0.01 <= (i % 5) / 100 <= 0.03]
+    params = {"sort": sort, "order": order, "min_density": 0.01, "max_density": 0.03}
+    for place in (0, 1, 20, len(wanted) - 1):
+        found = client.get(f"{URL}/{wanted[place]}/around", params=params).json()
+        before = wanted[place - 1] if place else None
+        after = wanted[place + 1] if place + 1 < len(wanted) else None
+        assert [each and each["feature"] for each in (found["previous"], found["next"])] == [
+            before,
+            after,
+        ]
+
+
+def test_around_a_feature_that_the_filter_leaves_out(client: TestClient) -> None:
+    found = client.get(f"{URL}/10/around", params={"min_density": 0.04}).json()
+    assert found == {
+        "previous": {"sae": "demo", "feature": 9},
+        "next": {"sae": "demo", "feature": 14},
+    }
+    assert client.get(f"{URL}/60/around").status_code == 404
+    assert client.get(f"{URL}/3/around", params={"list": "none"}).status_code == 404
+
+
+def test_more_context_is_of_the_same_row(client: TestClient) -> None:
+    for width in (0, 5, 10, 1000):
+        plain = client.get(f"{URL}/1/examples").json()["items"]
+        wide = client.get(f"{URL}/1/examples", params={"context": width}).json()["items"]
+        for narrow, more in zip(plain, wide, strict=True):
+            assert narrow["before"] == narrow["after"] == []
+            same = {"before": [], "after": []}
+            assert {**more, **same} == narrow
+            left = narrow["position"] - narrow["row"] * ROW_LENGTH
+            assert len(more["before"]) + more["focus"] == max(more["focus"], min(left, width))
+            right = len(more["tokens"]) - more["focus"] - 1 + len(more["after"])
+            own = len(more["tokens"]) - more["focus"] - 1
+            assert right == max(own, min(ROW_LENGTH - left - 1, width))

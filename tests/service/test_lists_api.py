@@ -386,3 +386,16 @@ def test_an_entry_knows_how_many_stand_before_it(client: TestClient, engine: Eng
     assert seen == [(0, 0), (1, 1), (3, 2), (4, 3), (5, 4)]
     change(client, "placed", "/move", named(5), to=seen[2][1])
     assert order(client, "placed") == [0, 1, 5, 3, 4]
+
+
+def test_lists_of_a_feature_and_its_neighbours_in_one(client: TestClient) -> None:
+    begin(client, "first", 5, 3, 9)
+    begin(client, "second", 3)
+    names = client.get(LISTS, params={"sae": "demo", "feature": 3}).json()["items"]
+    assert {each["name"] for each in names} == {"first", "second"}
+    assert not client.get(LISTS, params={"sae": "demo", "feature": 4}).json()["items"]
+    assert client.get(LISTS, params={"feature": 4}).status_code == 422
+    around = "/api/v1/saes/demo/features/{}/around"
+    for feature, wanted in ((5, [None, 3]), (3, [5, 9]), (9, [3, None]), (4, [None, None])):
+        found = client.get(around.format(feature), params={"list": "first"}).json()
+        assert [each and each["feature"] for each in found.values()] == wanted

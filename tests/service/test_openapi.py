@@ -18,6 +18,8 @@ ENDPOINTS = {
     ("post", "/api/v1/runs"),
     ("get", "/api/v1/runs"),
     ("get", "/api/v1/runs/{run_id}"),
+    ("get", "/api/v1/saes/{sae}/features/{index}/around"),
+    ("get", "/api/v1/saes/{sae}/features/{index}/runs"),
     ("patch", "/api/v1/runs/{run_id}"),
     ("delete", "/api/v1/runs/{run_id}"),
     ("delete", "/api/v1/saes/{sae}"),

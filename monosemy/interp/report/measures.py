@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.interp import heading
 from monosemy.interp.judging.ledger import cost_of
 from monosemy.interp.report.table import SHUFFLED, Measured, Scored
 from monosemy.interp.statistics.bootstrap import RESAMPLES, cluster_bootstrap
@@ -161,7 +162,7 @@ def told_apart(rows: Sequence[Scored]) -> dict[str, Any]:
         p_value = chance_of_exceeding(row.own, row.baselines[SHUFFLED])
         value = row.baselines[SHUFFLED].value
         assert p_value is not None and value is not None
-        above.append(row.own.low > value)
+        above.append(bool(heading.is_told_apart(row.own.low, value)))
         below.append(row.own.high < value)
         p_values.append(p_value)
     null = [

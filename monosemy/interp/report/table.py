@@ -113,12 +113,18 @@ def scored(row: Mapping[str, Any]) -> Scored:
             strata=_values(strata),
             tiers=_values(details.get("tiers", {})),
             natural_precision=_finite((details.get("natural_precision") or {}).get("value")),
-            chance=_finite(details.get("chance", _CHANCE.get(row["metric"]))),
+            chance=chance_of(row["metric"], details),
             usage=_usage(details),
             baseline_usage=baseline_usage,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"This is no row of scores: {error!r}.") from error
+
+
+def chance_of(metric: str, details: Mapping[str, Any]) -> float | None:
+    """The value that guessing gives; None where that is not known."""
+    value = details.get("chance", _CHANCE.get(metric))
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _measured(columns: Mapping[str, Any], details: Mapping[str, Any]) -> Measured:

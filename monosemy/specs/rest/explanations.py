@@ -26,19 +26,11 @@ class _Shown(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class Votes(_Shown):
-    """What readers hold of an explanation."""
-
-    up: int = 0
-    down: int = 0
-
-
 class ExplanationView(ExplanationDetail):
     """An explanation with all its scores and votes."""
 
     sae_id: uuid.UUID
     feature: int
-    votes: Votes
 
 
 class NearExplanation(ExplanationBrief):

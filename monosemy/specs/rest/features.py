@@ -72,11 +72,21 @@ class ExplanationBrief(_Part):
     """How often that judge names what is known; null where it was not tested."""
 
 
+class Votes(_Part):
+    """What readers hold of an explanation."""
+
+    up: int = 0
+    down: int = 0
+    mine: int = 0
+    """1 or -1 where the caller has voted; in open mode there is one voter."""
+
+
 class ExplanationDetail(ExplanationBrief):
     run_id: uuid.UUID | None
     provenance: dict[str, Any]
     created_at: dt.datetime
     scores: list[ScoreDetail]
+    votes: Votes
 
 
 class FeatureFacts(_Part):
@@ -128,6 +138,11 @@ class ExampleView(_Part):
     """Position in the token store of the token that the example is about."""
     document: int
     document_name: str | None
+    before: list[str] = []
+    """Text of the tokens of the row before the window, where more context was asked for; what the
+    feature does there is not stored."""
+    after: list[str] = []
+    """The same behind the window."""
 
 
 class NeighbourView(_Part):
@@ -171,3 +186,21 @@ class ExamplePage(Page[ExampleView]):
 
     groups: dict[str, int]
     """How many examples each group has."""
+
+
+class FeaturePlace(_Part):
+    """Where a feature is found."""
+
+    sae: str
+    """Name of the SAE."""
+    feature: int
+    """Index of the latent."""
+
+
+class FeaturesAround(_Part):
+    """The features before and after one, in a listing or a list."""
+
+    previous: FeaturePlace | None
+    """null at the beginning."""
+    next: FeaturePlace | None
+    """null at the end."""

@@ -79,6 +79,12 @@ class RunSummary(_Row):
     finished_at: dt.datetime | None
 
 
+class RunTable(BaseModel):
+    """A few runs."""
+
+    items: list[RunSummary]
+
+
 class RunDetail(RunSummary):
     """Everything about one run but its events."""
 

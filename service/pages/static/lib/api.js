@@ -1,6 +1,31 @@
 // Made by `python -m service.pages.operations_script` from the OpenAPI document; do not edit.
 import { call, send } from "./http.js";
 
+/** Explain a feature.
+ * @param {string|number} sae
+ * @param {string|number} index
+ * @param {{body: object, signal?: AbortSignal}} options
+ * @returns {Promise<object>} */
+export const explanationsExplain = (sae, index, options = {}) => call("POST", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/explanations`, options);
+
+/** Score a feature's explanation.
+ * @param {string|number} sae
+ * @param {string|number} index
+ * @param {{body: ScoreNow, signal?: AbortSignal}} options
+ * @returns {Promise<RunFamily>} */
+export const explanationsScore = (sae, index, options = {}) => call("POST", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/scores`, options);
+
+/** Vote on an explanation.
+ * @param {string|number} explanation
+ * @param {{body: VoteBody, signal?: AbortSignal}} options
+ * @returns {Promise<Votes>} */
+export const explanationsVote = (explanation, options = {}) => call("PUT", `/api/v1/explanations/${encodeURIComponent(explanation)}/vote`, options);
+
+/** Top features of every token of a text.
+ * @param {{body: ActivationsRequest, signal?: AbortSignal}} options
+ * @returns {Promise<ActivationsResponse>} */
+export const inferenceActivations = (options = {}) => call("POST", `/api/v1/inference/activations`, options);
+
 /** Read a text: what fires where, each feature described once.
  * @param {{body: ReadRequest, signal?: AbortSignal}} options
  * @returns {Promise<ReadResponse>} */
@@ -17,6 +42,11 @@ export const listsAddEntries = (list, options = {}) => call("POST", `/api/v1/lis
  * @param {{body: ListChange, signal?: AbortSignal}} options
  * @returns {Promise<ListSummary>} */
 export const listsChange = (list, options = {}) => call("PATCH", `/api/v1/lists/${encodeURIComponent(list)}`, options);
+
+/** List lists.
+ * @param {{query?: {owner?: any, sae?: any, limit?: any, cursor?: any, feature?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<Page_ListSummary_>} */
+export const listsListAll = (options = {}) => call("GET", `/api/v1/lists`, options);
 
 /** Begin a list.
  * @param {{body: NewList, signal?: AbortSignal}} options
@@ -45,3 +75,22 @@ export const listsRemoveEntries = (list, options = {}) => call("POST", `/api/v1/
  * @param {{query?: {limit?: any, cursor?: any}, body?: undefined, signal?: AbortSignal}} options
  * @returns {Promise<ListDetail>} */
 export const listsShow = (list, options = {}) => call("GET", `/api/v1/lists/${encodeURIComponent(list)}`, options);
+
+/** Show a run.
+ * @param {string|number} run_id
+ * @returns {Promise<RunFamily>} */
+export const runsShowRun = (run_id, options = {}) => call("GET", `/api/v1/runs/${encodeURIComponent(run_id)}`, options);
+
+/** Tag a feature.
+ * @param {string|number} sae
+ * @param {string|number} index
+ * @param {{body: NewTags, signal?: AbortSignal}} options
+ * @returns {Promise<TagsOfFeature>} */
+export const tagsAdd = (sae, index, options = {}) => call("POST", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/tags`, options);
+
+/** Take a tag from a feature.
+ * @param {string|number} sae
+ * @param {string|number} index
+ * @param {string|number} tag
+ * @returns {Promise<null>} */
+export const tagsRemove = (sae, index, tag, options = {}) => call("DELETE", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/tags/${encodeURIComponent(tag)}`, options);

@@ -1,0 +1,57 @@
+"""What a listing of features is ordered and filtered by, as addresses name it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from monosemy.specs.rest.features import FeatureSort, SortOrder
+from monosemy.specs.tags import Tag
+from service.features.listing import FeatureFilter
+from service.kit.errors import InvalidRequest
+
+Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]
+
+
+def check_densities(least: float | None, most: float | None) -> None:
+    """422 for bounds that no feature can keep."""
+    if least is not None and most is not None and least > most:
+        raise InvalidRequest([("min_density", f"is larger than max_density ({most})")])
+
+
+def _filter(
+    sort: Annotated[FeatureSort, Query(description="Features without a score come last.")] = (
+        "index"
+    ),
+    order: SortOrder = "asc",
+    scorer: Annotated[
+        str, Query(max_length=100, description="Whose scores to sort by and to show.")
+    ] = "detection",
+    min_density: Density = None,
+    max_density: Density = None,
+    has_explanation: Annotated[
+        bool | None, Query(description="Only features that have, or have not, an explanation.")
+    ] = None,
+    q: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, description="Words in the label or an explanation."),
+    ] = None,
+    tag: Annotated[Tag | None, Query(description="Only features with this tag.")] = None,
+) -> FeatureFilter:
+    check_densities(min_density, max_density)
+    return FeatureFilter(
+        sort=sort,
+        order=order,
+        scorer=scorer,
+        min_density=min_density,
+        max_density=max_density,
+        has_explanation=has_explanation,
+        text=q,
+        tag=tag,
+    )
+
+
+FilterDep = Annotated[FeatureFilter, Depends(_filter)]
+"""Of the query ``sort``, ``order``, ``scorer``, ``min_density``, ``max_density``,
+``has_explanation``, ``q`` and ``tag``."""

@@ -1,0 +1,1 @@
+"""What is shown of a feature: on its page, in embeds, in files for export."""
