@@ -9,13 +9,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from monosemy.errors import MonosemyError, SpecError
+from monosemy.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, described
 from monosemy.specs import KINDS, apply_overrides, load_spec, parse_spec
-
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-_EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or spec, 130 interrupted."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,11 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_fail(f"{message}. See '{self.prog} --help'.", USAGE))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m monosemy",
         description="Execute a run spec of any kind in this process, without a service.",
-        epilog=_EPILOG,
+        epilog=described((DONE, FAILED, USAGE, INTERRUPTED)),
     )
     parser.add_argument("spec", nargs="?", help="YAML or JSON file; left out with --kind")
     parser.add_argument("--kind", help=f"kind of run: {', '.join(KINDS)}")

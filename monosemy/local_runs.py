@@ -15,6 +15,7 @@ from typing import Any
 from monosemy import stages
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.errors import DataError, SpecError
+from monosemy.half_written import faults_naming
 from monosemy.home import Home
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.explainers.base import Explanation
@@ -310,5 +311,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _write(file: Path, labels: Mapping[str, Any]) -> None:
     """The whole file or nothing."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
-    unfinished.write_text(json.dumps(labels, indent=1, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(file)
+    with faults_naming(file, unfinished):
+        unfinished.write_text(json.dumps(labels, indent=1, ensure_ascii=False), encoding="utf-8")
+        unfinished.replace(file)

@@ -52,8 +52,8 @@ def create_app(
 ) -> FastAPI:
     """The application; settings come from the environment unless given.
 
-    Raises ``MonosemyError`` when it would serve others without keys, or keys without a secret, and
-    for a plugin that cannot be loaded.
+    Raises ``Misconfigured`` when it would serve others without keys, or keys without a secret,
+    ``MonosemyError`` for a plugin that cannot be loaded.
     """
     settings = settings or get_settings()
     check_exposure(settings)

@@ -40,7 +40,7 @@ class ServiceUnreachable(ApiError):
 
 
 class NotMonosemy(ApiError):
-    """What answers at the address is not monosemy, or of another version."""
+    """What answers at the address is not monosemy, of another version, or sends elsewhere."""
 
 
 class InvalidRequest(ApiError):

@@ -31,7 +31,7 @@ from monosemy.specs.rest.runs import (
     SpecReading,
 )
 from monosemy.specs.rest.training import TrainingReadings
-from monosemy.specs.run_states import ENDED
+from monosemy.specs.run_states import ENDED, state_in_words
 
 RETRY_SECONDS = 2.0
 GIVE_UP_SECONDS = 120.0
@@ -46,8 +46,8 @@ class RunFailed(MonosemyError):
 
     def __init__(self, run: RunFamily) -> None:
         advice = "client.runs.retry(run) takes it up again." if run.state == "failed" else None
-        reason = f": {run.error}" if run.error else "."
-        super().__init__(f"The run {run.id} {run.state}{reason}", advice)
+        ended = state_in_words(run.state, run.error).rstrip(".")
+        super().__init__(f"The run {run.id} {ended}.", advice)
         self.run = run
 
 
@@ -211,8 +211,7 @@ def _show(
         rest = {name: value for name, value in data.items() if name != "message"}
         reporter.log(f"{kind}: {data.get('message', '')}", **rest)
     elif event.type == "state" and data.get("state") != "queued":
-        reason = f": {data['error']}" if data.get("error") else ""
-        reporter.log(f"{kind} {data.get('state')}{reason}")
+        reporter.log(f"{kind} {state_in_words(str(data.get('state')), data.get('error'))}")
 
 
 def follow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +21,7 @@ from monosemy.client.errors import (
     ServiceUnreachable,
     error_of,
 )
+from monosemy.half_written import faults_naming
 from monosemy.specs.part import Part
 
 _TIMEOUT = httpx.Timeout(10, read=120)
@@ -153,17 +154,21 @@ class Transport:
         """Writes an answer to a file, which takes its name when it is whole; its bytes."""
         half = destination.with_name(f"{destination.name}.part")
         try:
-            with (
-                self.stream("GET", path, params=_given(parameters), timeout=_TRANSFER) as response,
-                half.open("wb") as out,
-            ):
-                for piece in response.iter_bytes():
-                    out.write(piece)
-            size = half.stat().st_size
-            half.rename(destination)
-            return size
+            with faults_naming(destination, half):
+                with (
+                    self.stream(
+                        "GET", path, params=_given(parameters), timeout=_TRANSFER
+                    ) as response,
+                    half.open("wb") as out,
+                ):
+                    for piece in response.iter_bytes():
+                        out.write(piece)
+                size = half.stat().st_size
+                half.rename(destination)
+                return size
         finally:
-            half.unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
 
     @contextmanager
     def stream(
@@ -187,6 +192,19 @@ class Transport:
             "Start it with 'monosemy up', or set MONOSEMY_URL.",
         )
 
+    def _redirected(self, request: httpx.Request, response: httpx.Response) -> NotMonosemy:
+        """A key and a body go to the address that was named, and to no other."""
+        try:
+            place = request.url.join(response.headers["Location"])
+            named = str(place.copy_with(query=None, userinfo=b""))[:300]
+        except (httpx.InvalidURL, ValueError):
+            named = "somewhere else"
+        return NotMonosemy(
+            f"{self.url} redirects to {named}, which is not followed.",
+            "Name the service's own address in Client(url) or MONOSEMY_URL.",
+            status=response.status_code,
+        )
+
     def _json(self, response: httpx.Response) -> Any:
         try:
             return response.json()
@@ -208,6 +226,9 @@ class Transport:
             try:
                 request = self._http.build_request(method, path, **options)
                 response = self._http.send(request, stream=stream)
+                if response.has_redirect_location:
+                    response.close()
+                    raise self._redirected(request, response)
                 if response.status_code < 400:
                     return response
                 response.read()

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 from monosemy.data.documents import Document, Holds, column_of
 from monosemy.data.records import Records, missing_column
 from monosemy.errors import DataError
+from monosemy.json_faults import json_fault
 
 WHOLE_FILE_CHARACTERS = 20_000
 """A .txt file up to this size is one document."""
@@ -113,8 +114,8 @@ def _record_of_line(file: Path, number: int, line: bytes) -> Any:
         byte, advice = line[error.start], utf8_advice(file, line)
         raise DataError(f"{where}: byte 0x{byte:02x} is not UTF-8.", advice) from None
     except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
-        raise DataError(f"{where} is not JSON: {reason}.", _zeros_advice(file, line)) from None
+        advice = _zeros_advice(file, line)
+        raise DataError(f"{where} is not JSON: {json_fault(error)}.", advice) from None
 
 
 def utf8_advice(file: Path, head: bytes) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import DataError
+from monosemy.json_faults import json_fault
 
 MAX_HEADER_BYTES = 2 * 2**20
 MAX_TENSORS = 1000
@@ -110,7 +111,7 @@ def parse_json(text: bytes, name: str) -> Any:
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and giant numbers are ValueErrors too
-        raise DataError(f"{name} holds no usable JSON: {str(error)[:200]}.") from None
+        raise DataError(f"{name} holds no usable JSON: {json_fault(error)}.") from None
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

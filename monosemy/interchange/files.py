@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import DataError
+from monosemy.half_written import faults_naming
 from monosemy.interchange.records import MOST_FEATURES
+from monosemy.json_faults import json_fault
 
 MOST_BYTES = 256 * 2**20
 """A file, or what a compressed one unpacks to, may be so large."""
@@ -39,7 +41,7 @@ def parsed(data: bytes, where: str) -> Any:
     try:
         return json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}.") from None
+        raise DataError(f"{where} is not JSON: {json_fault(error)}.") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,15 +68,17 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise DataError(f"{where} is no object.")
                 yield where, value
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} is damaged or cut off: {error}.") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path.name} is damaged or cut off: {reason}.") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    with faults_naming(path, part):
+        part.write_bytes(data)
+        part.replace(path)
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

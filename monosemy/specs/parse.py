@@ -9,15 +9,16 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from monosemy.errors import SpecError
+from monosemy.specs.messages import message_of
 from monosemy.specs.names import STORED
 from monosemy.specs.part import Part
 from monosemy.specs.plugins import load_plugins
 from monosemy.specs.registry import Registered
 from monosemy.specs.run import KINDS, RunSpec
+from monosemy.specs.yaml_text import NotYaml, yaml_of
 
 
 def parse_spec(data: Any) -> RunSpec:
@@ -64,11 +65,12 @@ def parse_part(
 def load_spec(path: str | Path) -> dict[str, Any]:
     """Reads a YAML or JSON file into a dict (JSON is YAML); raises ``SpecError``."""
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = yaml_of(Path(path).read_bytes())
     except OSError as error:
         raise SpecError([("", f"cannot read {path}: {error.strerror}")]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError([("", f"{path} is neither YAML nor JSON: {error}")]) from None
+    except NotYaml as fault:
+        place = f"{path}, {fault.place}" if fault.place else f"{path}"
+        raise SpecError([("", f"{place}: neither YAML nor JSON: {fault}")]) from None
     if not isinstance(data, dict):
         raise SpecError([("", f"{path} does not hold a mapping of keys to values")])
     return data
@@ -130,9 +132,9 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
                 raise SpecError([(path, f"'{parent}' holds a value, not a group of keys")])
             target = child
         try:
-            target[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SpecError([(path, f"'{value}' is not YAML: {error}")]) from None
+            target[leaf] = yaml_of(value)
+        except NotYaml as fault:
+            raise SpecError([(path, f"{value!r} is not YAML: {fault}")]) from None
     return result
 
 
@@ -144,7 +146,7 @@ def _deep_copy(value: Any) -> Any:
 
 def _describe(model: type[Part], data: Any, item: Any) -> tuple[str, str]:
     location = [str(part) for part in item["loc"]]
-    text = item["msg"].removeprefix("Value error, ")
+    text = message_of(item)
     if item["type"] == "extra_forbidden":
         text = unknown_key(model, item["loc"], data)
     return ".".join(location), text

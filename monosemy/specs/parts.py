@@ -30,7 +30,9 @@ Packing = Literal["document", "packed", "chat", "chat_block_diagonal", "document
 
 
 class ModelSpec(Part):
-    name: Annotated[str, Source("model")] = Field("smollm2-135m-instruct", max_length=PLACE)
+    name: Annotated[str, Source("model")] = Field(
+        "smollm2-135m-instruct", min_length=1, max_length=PLACE
+    )
     """``smollm2-135m-instruct`` (shipped in a package), a hub id, a folder, or a ``.gguf`` file."""
     revision: Annotated[str, Plain()] | None = Field(None, max_length=NAME)
     """Branch, tag or commit of a hub model."""
@@ -41,7 +43,9 @@ class ModelSpec(Part):
 
 
 class TextSpec(Part):
-    source: Annotated[str, Source("text")] = Field("wikipedia-sample", max_length=PLACE)
+    source: Annotated[str, Source("text")] = Field(
+        "wikipedia-sample", min_length=1, max_length=PLACE
+    )
     """``wikipedia-sample`` (106 articles out of gensim's wheel, CC BY-SA), a local .txt, .jsonl,
     .jsonl.gz or .parquet file, or a Hugging Face dataset name."""
     column: Annotated[str, Plain()] = Field("text", max_length=NAME)

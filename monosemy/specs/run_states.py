@@ -14,3 +14,11 @@ ENDED: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
 """States that only ``retry`` leaves."""
 RETRYABLE: frozenset[str] = ENDED - {"succeeded"}
 """Ended states that ``retry`` may leave."""
+
+
+def state_in_words(state: str, error: str | None) -> str:
+    """``failed: no room``, ``cancelled before it started``: the reason of a run's state with it,
+    unless it says the state itself."""
+    if error is None or not error.strip():
+        return state
+    return error if error.startswith(state) else f"{state}: {error}"

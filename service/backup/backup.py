@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from monosemy.errors import MonosemyError
+from monosemy.half_written import faults_naming
 from monosemy.progress import Reporter
 from monosemy.workspace import Kind
 from service.backup import programs
 from service.database.migrate import migrate
 from service.database.session import make_engine
+from service.kit.errors import Unavailable
 from service.version import version
 
 DUMP, MANIFEST, ARTIFACTS = "database.dump", "manifest.json", "artifacts"
@@ -36,32 +39,41 @@ _BLOCK = 2**20
 def back_up(url: str, artifacts: Path, target: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes a backup to ``target``, which appears once it is whole; returns its manifest.
 
-    Raises ``MonosemyError`` where something lies there already, or the database cannot be read.
+    Raises ``MonosemyError`` where something lies there already, or the database cannot be read,
+    ``Unavailable`` where that does not answer.
     """
     target = target.absolute()
     if target.exists():
         raise MonosemyError(f"{target} is there already.", "Name a folder that is not.")
+    _ask(url, "SELECT 1")  # one that is away is told of before anything is written
     half = target.with_name(f".{target.name}.{os.getpid()}.part")
-    half.mkdir(parents=True)
     try:
-        with reporter.stage("database", 1, "dumps") as stage:
-            programs.dump(url, half / DUMP)
-            stage.advance()
-        files = {DUMP: _described(half / DUMP)}
-        files |= _copy_all(artifacts, half / ARTIFACTS, reporter)
-        manifest = {
-            "format": FORMAT,
-            "version": version(),
-            "revision": _revision(url),
-            "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "bytes": sum(each["bytes"] for each in files.values()),
-            "files": files,
-        }
-        (half / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        half.rename(target)
+        with faults_naming(target, half):
+            half.mkdir(parents=True)
+            manifest = _write(url, artifacts, half, reporter)
+            half.rename(target)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
+    return manifest
+
+
+def _write(url: str, artifacts: Path, folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """A backup into ``folder``; its manifest."""
+    with reporter.stage("database", 1, "dumps") as stage:
+        programs.dump(url, folder / DUMP)
+        stage.advance()
+    files = {DUMP: _described(folder / DUMP)}
+    files |= _copy_all(artifacts, folder / ARTIFACTS, reporter)
+    manifest = {
+        "format": FORMAT,
+        "version": version(),
+        "revision": _revision(url),
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "bytes": sum(each["bytes"] for each in files.values()),
+        "files": files,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return manifest
 
 
@@ -204,9 +216,14 @@ FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r',
 
 
 def _ask(url: str, query: str) -> Any:
+    """Rows of a query; ``Unavailable`` where the database does not answer."""
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
             return connection.execute(text(query)).all()
+    except OperationalError as error:
+        raise Unavailable(
+            "The database", "The database does not answer. Is MONOSEMY_DATABASE_URL right?"
+        ) from error
     finally:
         engine.dispose()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -25,7 +26,9 @@ _VARIABLES = {
 
 def dump(url: str, file: Path) -> None:
     """The database in pg_dump's own format, as it was at one moment.  Raises ``MonosemyError``."""
-    _run("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", f"--file={file}")
+    # To its standard output: it is not to know, and to tell of, a name that the file has meanwhile.
+    with file.open("wb") as out:
+        _run("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", output=out)
 
 
 def load(url: str, file: Path) -> None:
@@ -93,7 +96,7 @@ _ENTRY = re.compile(r"\d+; \d+ \d+ (.+)")
 _LONGEST_FIRST = sorted(_CONTENTS, key=len, reverse=True)
 
 
-def _run(program: str, url: str, *options: str) -> None:
+def _run(program: str, url: str, *options: str, output: BinaryIO | None = None) -> None:
     """The address goes by the environment: a command line can be read by every user."""
     parameters = conninfo_to_dict(url)
     unknown = parameters.keys() - _VARIABLES.keys()
@@ -105,13 +108,24 @@ def _run(program: str, url: str, *options: str) -> None:
     done = subprocess.run(
         [_find(program), *options],
         env={**os.environ, **address},
-        capture_output=True,
+        stdout=output if output is not None else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
     if done.returncode:
-        messages = done.stderr.strip().splitlines()
-        raise MonosemyError(f"{program} failed: {messages[-1] if messages else done.returncode}")
+        raise MonosemyError(f"{program} failed: {_complaint(program, done)}.")
+
+
+def _complaint(program: str, done: subprocess.CompletedProcess[str]) -> str:
+    """What a program says is wrong, in one line, without its own name before it."""
+    lines = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()]
+    marks = [f"{program}: {word}: " for word in ("error", "fatal")] + [f"{program}: "]
+    for mark in marks:
+        for line in lines:
+            if line.startswith(mark):
+                return line.removeprefix(mark).rstrip(".")
+    return (lines[-1] if lines else f"exit code {done.returncode}").rstrip(".")
 
 
 def _find(program: str) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.console import reporting
-from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
+from service.cli.output import JsonFlag, print_json, readable_errors, say
+from service.kit.errors import NoDatabase
 from service.settings import Settings
 
 
@@ -65,7 +66,7 @@ def restore(
 
 def _url(settings: Settings) -> str:
     if not settings.database_url:
-        fail("No database is configured. Set MONOSEMY_DATABASE_URL, or run 'monosemy up'.")
+        raise NoDatabase
     return settings.database_url
 
 

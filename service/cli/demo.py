@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from monosemy.exit_codes import FAILED, INTERRUPTED
 from monosemy.progress_text import clock
 from monosemy.specs import PipelineRun
 from monosemy.specs.run_states import ENDED, RETRYABLE
 from service.cli.client import ApiError, Client
 from service.cli.demo_report import report, show_first_features
 from service.cli.demo_size import SMALL, Measuring, full, same_demo
-from service.cli.output import readable_errors
+from service.cli.output import plain, readable_errors
+from service.cli.runs import how_it_ended
 from service.cli.stack_commands import Port, sigterm_as_interrupt, stack_settings
 from service.cli.watch import Event, watch_run
 
@@ -62,12 +64,14 @@ def demo(
             run = _pipeline(client, measuring, console)
             if measuring is not None:
                 measuring.close()  # an earlier demo's run needs no measurement
+            told: set[str] = set()
             if run["state"] not in ENDED:
                 shown = FirstFeatures(client, run["id"], console, url, started)
                 run = watch_run(client, run["id"], console, on_event=shown)
+                told = shown.failed
             if run["state"] != "succeeded":
-                console.print(f"[red]The run {run['state']}:[/] {run['error']}", highlight=False)
-                raise typer.Exit(1)
+                console.print(plain(how_it_ended(run, told)), style="red", highlight=False)
+                raise typer.Exit(FAILED)
             local_judge = stack.judge and settings.judge_url is None
             report(client, run, console, None if exit_when_done else url, local_judge)
             console.print(f"All is done after {_clock(started)}.", highlight=False)
@@ -77,7 +81,7 @@ def demo(
         except KeyboardInterrupt:
             console.print("\nStopping; the data stays, and the next demo goes on from here.")
             if exit_when_done:
-                raise typer.Exit(130) from None
+                raise typer.Exit(INTERRUPTED) from None
     console.print("Stopped.")
 
 
@@ -89,8 +93,12 @@ class FirstFeatures:
     ) -> None:
         self._client, self._run_id = client, run_id
         self._console, self._url, self._started = console, url, started
+        self.failed: set[str] = set()
+        """Ids of the steps of which it has been shown that they failed, and why."""
 
     def __call__(self, kind: str, event: Event) -> None:
+        if event["data"].get("state") == "failed":
+            self.failed.add(event["run_id"])
         if kind != "index" or event["data"].get("state") != "succeeded":
             return
         try:

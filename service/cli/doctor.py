@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from monosemy.exit_codes import FAILED
 from monosemy.specs.rest.system import Finding
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, out, print_json, printable, readable_errors
@@ -45,7 +46,7 @@ def doctor(
     if as_json:
         print_json([dataclasses.asdict(each) for each in findings])
     if any(each.status == "failed" for each in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _from_here() -> Iterable[Finding]:

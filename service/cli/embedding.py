@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from monosemy.console import reporting
+from monosemy.exit_codes import USAGE
 from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
 from service.settings import Settings
 
@@ -33,7 +34,10 @@ def reembed(
 
     settings = Settings()
     if settings.inference_url is None:
-        fail("No inference server is configured. Set MONOSEMY_INFERENCE_URL, or run 'monosemy up'.")
+        fail(
+            "No inference server is configured. Set MONOSEMY_INFERENCE_URL, or run 'monosemy up'.",
+            USAGE,
+        )
     engine = make_engine(settings.database_url)
     inference = InferenceClient.of(settings)
     try:
@@ -42,7 +46,8 @@ def reembed(
         if width != settings.embedding_width:
             fail(
                 f"The embedder gives {width} numbers; MONOSEMY_EMBEDDING_WIDTH is"
-                f" {settings.embedding_width}. Set it to {width}, or name another embedder."
+                f" {settings.embedding_width}. Set it to {width}, or name another embedder.",
+                USAGE,
             )
         set_width(settings.database_url, width, discard=not missing)
         with reporting(None) as reporter:

@@ -32,7 +32,14 @@ Features = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only forecast what it would cost.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only forecast what it would cost, by a run that does nothing else: a worker has to"
+        " ask the judge a few questions for it.",
+    ),
+]
 Watch = Annotated[bool, typer.Option(help="Follow the run until it ends.")]
 Budget = Annotated[
     float | None,

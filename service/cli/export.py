@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.exit_codes import USAGE
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
@@ -59,7 +60,7 @@ def activations(
 def _download(sae: str, what: str, destination: Path, as_json: bool, **parameters: Any) -> None:
     form = _FORMS.get(destination.suffix.lower())
     if form is None:
-        fail(f"{destination}: end the name in .parquet or .arrow.", 2)
+        fail(f"{destination}: end the name in .parquet or .arrow.", USAGE)
     if destination.exists():
         fail(f"{destination} is there already.")
     client = connect()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from monosemy.exit_codes import FAILED
 from service.cli.output import JsonFlag, print_json, print_table, readable_errors, say
 from service.settings import settings_with
 
@@ -73,7 +74,7 @@ def gc(
         for line in done.failed:
             say(line)
     if done.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _size(size: float) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from monosemy.exit_codes import USAGE
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
 from service.cli.saes import SaeArgument
@@ -40,7 +41,7 @@ def activations(
     Example: monosemy activations demo "The king met the queen."
     """
     if also and features:
-        fail("--feature is for one SAE: leave --also out.", 2)
+        fail("--feature is for one SAE: leave --also out.", USAGE)
     body: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
     if unexplained:
         body["unexplained"] = True
@@ -176,7 +177,7 @@ def _lines(file: Path | None) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        fail(f"{file} is not UTF-8.", 2)
+        fail(f"{file} is not UTF-8.", USAGE)
     return [line for line in lines if line.strip()]
 
 

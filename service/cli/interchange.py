@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.console import reporting
+from monosemy.half_written import faults_naming
 from monosemy.interchange.delphi import export_delphi, import_delphi
 from monosemy.interchange.neuronpedia import export_neuronpedia, import_neuronpedia
 from monosemy.interchange.records import (
@@ -197,14 +199,17 @@ def _store(
 @contextmanager
 def _whole(to: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``to`` once all is written; removed if it is not."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as beside:
-        folder = Path(beside) / "written"
-        folder.mkdir()
-        yield folder
-        if to.exists():
-            to.rmdir()  # it is empty
-        folder.rename(to)
+    to = to.absolute()
+    half = to.with_name(f".{to.name}.{os.getpid()}.part")
+    try:
+        with faults_naming(to, half):
+            half.mkdir(parents=True)
+            yield half
+            if to.exists():
+                to.rmdir()  # it is empty
+            half.rename(to)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def _given(score: ScoreRecord, source: str) -> dict[str, Any]:

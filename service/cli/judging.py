@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.client import UNREACHABLE
+from monosemy.exit_codes import UNREACHABLE, USAGE
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors, say
 from service.cli.stack_commands import Host, Port, become, options_of
@@ -67,7 +67,6 @@ def check(
 
     Example: monosemy judge check --url http://localhost:8000/v1
     """
-    from monosemy.errors import JudgeError
     from monosemy.interp.judge_test.asking import ask_role
     from monosemy.interp.judge_test.result import ROLES, Role, RoleTest
     from monosemy.interp.judging.capabilities import (
@@ -75,6 +74,7 @@ def check(
         probe_capabilities,
         probe_manners,
     )
+    from monosemy.interp.judging.failures import JudgeAway, JudgeUnreachable
     from monosemy.interp.judging.judge import Judge
     from monosemy.interp.judging.ledger import BudgetSpent, MemoryLedger
     from monosemy.specs import JudgeSpec
@@ -84,7 +84,7 @@ def check(
     settings = Settings()
     address = url or settings.judge_url
     if not address:
-        fail("There is no judge to check: give --url, or set MONOSEMY_JUDGE_URL.")
+        fail("There is no judge to check: give --url, or set MONOSEMY_JUDGE_URL.", USAGE)
     key = settings.judge_api_key.get_secret_value() if settings.judge_api_key else None
 
     testing = settings.judge_test != "skip" if test is None else test
@@ -94,7 +94,7 @@ def check(
         output=settings.judge_price_output,
     )
     if budget is not None and not (price.input or price.output):
-        fail("A budget needs prices: set MONOSEMY_JUDGE_PRICE_INPUT and _OUTPUT.")
+        fail("A budget needs prices: set MONOSEMY_JUDGE_PRICE_INPUT and _OUTPUT.", USAGE)
     ledger = MemoryLedger(price, budget)
     tests: dict[Role, RoleTest] = {}
 
@@ -117,7 +117,7 @@ def check(
         model, probed, manners, kept = asyncio.run(ask())
     except BudgetSpent as error:
         fail(f"{error} The test is not whole.")
-    except JudgeError as error:
+    except (JudgeAway, JudgeUnreachable) as error:
         fail(str(error), UNREACHABLE)
     if as_json:
         capabilities = [vars(each) for each in probed]

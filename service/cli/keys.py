@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.client import UNREACHABLE, USAGE
-from service.cli.output import JsonFlag, fail, out, print_json, print_table, readable_errors, say
+from service.cli.output import JsonFlag, out, print_json, print_table, readable_errors, say
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,19 +21,10 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 @contextmanager
 def _session(settings: Settings) -> Iterator[Session]:
     # SQLAlchemy takes a third of a second to import: only these commands wait for it.
-    from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
-
     from service.database.session import make_engine, transaction
 
-    try:
-        with transaction(make_engine(settings.database_url)) as session:
-            yield session
-    except ArgumentError:
-        fail("MONOSEMY_DATABASE_URL is not postgresql://user:password@host/database.", USAGE)
-    except OperationalError:
-        fail("The database does not answer. Is MONOSEMY_DATABASE_URL right?", UNREACHABLE)
-    except ProgrammingError:
-        fail("The database is not as this version needs it. Run 'monosemy migrate' first.")
+    with transaction(make_engine(settings.database_url)) as session:
+        yield session
 
 
 def _end_of(days: int | None) -> dt.datetime | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.exit_codes import USAGE
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import (
@@ -125,7 +126,7 @@ def change(
     fields = {"name": rename, "description": description}
     body = {key: value for key, value in fields.items() if value is not None}
     if not body:
-        fail("Say what to change: --rename, --description.", 2)
+        fail("Say what to change: --rename, --description.", USAGE)
     summary = connect().patch(f"/lists/{segment(name)}", body)
     if as_json:
         print_json(summary)
@@ -211,7 +212,7 @@ def _entries(
     name: str, how: str, entries: list[dict[str, Any]], as_json: bool, done: str, **more: Any
 ) -> None:
     if len(entries) > _AT_ONCE:
-        fail(f"At most {_AT_ONCE} features at once.", 2)
+        fail(f"At most {_AT_ONCE} features at once.", USAGE)
     body = {"entries": entries, **more}
     changed = connect().post(f"/lists/{segment(name)}/entries{how}", body)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from monosemy.exit_codes import described
 from service.cli import (
     backup,
     comparisons,
@@ -29,14 +30,16 @@ from service.cli import (
 from service.cli.demo import demo
 from service.cli.doctor import doctor
 from service.cli.garbage import gc
-from service.cli.output import EXIT_CODES
+from service.cli.usage import PlainGroup
 from service.version import version
 
 app = typer.Typer(
+    name="monosemy",
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train sparse autoencoders on a language model, explain and score features, serve them.",
-    epilog=EXIT_CODES,
+    epilog=described(),
 )
 
 for command in (

@@ -11,19 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from monosemy.errors import MonosemyError, SpecError
-from service.cli.client import FAILED, USAGE, ApiError, exit_code_of
-
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 bad usage or spec, 3 service unreachable, 4 not found, "
-    "130 interrupted."
-)
+from monosemy.exit_codes import FAILED, INTERRUPTED
+from service.cli.faults import fault_of
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]
 
@@ -94,31 +88,14 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except ApiError as error:
-            fail(str(error), exit_code_of(error))
-        except SpecError as error:
-            fail(
-                "\n".join(f"{path}: {text}" if path else text for path, text in error.problems),
-                USAGE,
-            )
-        except MonosemyError as error:
-            fail(str(error))
-        except ValidationError as error:
-            if error.title != "Settings":
-                raise
-            fail("\n".join(_setting_fault(item) for item in error.errors()), USAGE)
-        except UnicodeEncodeError:
-            fail("An argument or a text holds bytes that are no UTF-8.", USAGE)
         except BrokenPipeError:
             raise  # whoever read the output has seen enough
-        except OSError as error:
-            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt:
-            fail("Interrupted.", 130)
+            fail("Interrupted.", INTERRUPTED)
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            fail(*fault)
 
     return run
-
-
-def _setting_fault(item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"]).upper()
-    return f"MONOSEMY_{name}: {item['msg']}, not {item['input']!r}"

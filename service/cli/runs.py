@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from monosemy.exit_codes import FAILED, INTERRUPTED
 from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
 from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.specs.rest.runs import RunWaiting
-from service.cli.client import FAILED, Client, segment
+from monosemy.specs.run_states import state_in_words
+from service.cli.client import Client, segment
 from service.cli.connect import connect
+from service.cli.faults import in_commands
 from service.cli.output import (
     JsonFlag,
     fail,
@@ -25,7 +29,7 @@ from service.cli.output import (
     readable_errors,
     say,
 )
-from service.cli.watch import line_of, watch_run
+from service.cli.watch import Event, line_of, watch_run
 
 _FAILURES = 20
 """Features named that a run could not do."""
@@ -174,7 +178,8 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
     for each in [run, *run["children"]]:
         progress = each["progress"] if each["state"] == "running" else {}
         where = f"{progress['stage']}: {describe(progress)}" if progress else each["error"] or ""
-        rows.append((each["kind"], each["state"], each["attempt"], where))
+        forecast = " (forecast)" if each["spec"].get("dry_run") else ""
+        rows.append((f"{each['kind']}{forecast}", each["state"], each["attempt"], where))
         rows += [("", f"  {stage['stage']}", "", describe(stage, True)) for stage in each["stages"]]
     print_table(("kind", "state", "attempt", ""), rows, title=run["id"])
     if "queued" in {each["state"] for each in [run, *run["children"]]}:
@@ -332,18 +337,36 @@ def _changed(run: dict[str, Any], as_json: bool) -> None:
 
 
 def follow(client: Client, run_id: str, as_json: bool) -> None:
+    """Watches the run to its end; one that does not succeed ends the command with ``FAILED``."""
+    told: set[str] = set()
+
+    def note(_: str, event: Event) -> None:
+        if event["data"].get("state") == "failed" and not as_json:
+            told.add(event["run_id"])
+
     try:
-        run = watch_run(client, run_id, out, as_json)
+        run = watch_run(client, run_id, out, as_json, note)
     except KeyboardInterrupt:
-        fail(f"The run goes on; see 'monosemy run watch {run_id}'.", 130)
+        fail(f"The run goes on; see 'monosemy run watch {run_id}'.", INTERRUPTED)
     if as_json:
         print_json_line({"type": "end", "data": run})
     if run["state"] != "succeeded":
-        fail(f"The run {run['state']}: {run['error'] or ''}".rstrip(": "), FAILED)
+        fail(in_commands(how_it_ended(run, told)), FAILED)
     if not as_json:
         out.print(f"The run {run['state']}.", highlight=False)
         for each in (run, *run["children"]):
             say_what_failed(each)
+
+
+def how_it_ended(run: dict[str, Any], told: Collection[str]) -> str:
+    """A sentence on a run that did not succeed; reasons of steps that were ``told`` (their ids)
+    are not told again."""
+    failed = [child for child in run["children"] if child["state"] == "failed"]
+    if failed and all(child["id"] in told for child in failed):
+        kinds = " and ".join(dict.fromkeys(child["kind"] for child in failed))
+        return f"The run {run['state']} at {kinds}; the reason is above."
+    be = "was " if run["state"] == "cancelled" else ""
+    return f"The run {be}{state_in_words(run['state'], run['error'])}"
 
 
 def say_what_failed(run: dict[str, Any]) -> None:

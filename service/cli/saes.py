@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.formats.archive import ALLOWED
+from monosemy.half_written import faults_naming
 from monosemy.specs.hooks import HOST
 from monosemy.workspace import Workspace
 from service.cli.client import segment
@@ -239,11 +240,12 @@ def _copy(folder: Path, destination: Path) -> None:
     """A whole copy or none: it takes its name when it is complete."""
     half = destination.with_name(f"{destination.name}.part")
     try:
-        shutil.copytree(folder, half)
-        half.rename(destination)
-    except (OSError, shutil.Error) as error:
+        with faults_naming(destination, half):
+            shutil.copytree(folder, half)
+            half.rename(destination)
+    except OSError:
         shutil.rmtree(half, ignore_errors=True)
-        fail(f"{destination} cannot be written: {error}")
+        raise
 
 
 @app.command()

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from monosemy.exit_codes import USAGE
 from service.cli.output import JsonFlag, fail, out, print_json, readable_errors, say
+from service.kit.errors import NoDatabase
 from service.settings import Settings, settings_with
 
 Port = Annotated[
@@ -100,11 +102,11 @@ def migrate(
 
     settings = Settings()
     if not settings.database_url:
-        fail("No database is configured. Set MONOSEMY_DATABASE_URL, or run 'monosemy up'.")
+        raise NoDatabase
     if settings.database_admin_url:
         prepare(settings.database_admin_url, settings.database_url)
     elif role_only:
-        fail("Set MONOSEMY_DATABASE_ADMIN_URL to the address of a superuser.")
+        fail("Set MONOSEMY_DATABASE_ADMIN_URL to the address of a superuser.", USAGE)
     if role_only:
         say("The role and its database are there.")
         return
@@ -145,6 +147,9 @@ def worker(
 
     Example: monosemy worker gpu
     """
+    # Looked at here, where what is wrong with the settings ends in a line.
+    if not Settings().database_url:
+        raise NoDatabase
     become(f"workers.{queue}", needs="torch", extra="train")
 
 
@@ -154,6 +159,7 @@ def inference(host: Host = None, port: Port = None) -> None:
 
     Example: monosemy inference --port 8421
     """
+    Settings()  # as above
     become("workers.inference", *options_of(host=host, port=port), needs="torch", extra="train")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.client import SteerStream
+from monosemy.exit_codes import USAGE
 from monosemy.specs.inference.steering import SteeringBegun, TokenEvent
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, out, print_json, printable, readable_errors, say
@@ -58,7 +59,7 @@ def steer(
 def _feature(text: str, mode: str, unit: str) -> dict[str, Any]:
     match = _FEATURE.fullmatch(text)
     if match is None:
-        fail(f"'{text}' is not INDEX=STRENGTH, such as 42=1.5.")
+        fail(f"'{text}' is not INDEX=STRENGTH, such as 42=1.5.", USAGE)
     return {"index": int(match[1]), "strength": float(match[2]), "mode": mode, "unit": unit}
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from monosemy.client.runs import follow
 from monosemy.progress_text import bar_width, describe, is_due, shows_bars
-from monosemy.specs.run_states import ENDED
+from monosemy.specs.run_states import ENDED, state_in_words
 from service.cli.client import Client, segment
 from service.cli.output import plain, print_json_line, printable, say
 
@@ -29,6 +29,7 @@ def watch_run(
 ) -> dict[str, Any]:
     """Shows a run and its steps until it has ended; returns it.
 
+    Why the run itself failed is left to whoever tells how it ended; why a step did is shown.
     ``on_event`` is told the kind of the step and the event, once that is shown.  A lost connection
     is taken up after the last event that was seen.  Raises ``ApiError``, also when the service
     stays away for two minutes; the run itself goes on.
@@ -43,7 +44,9 @@ def watch_run(
     with view:
         for event in events(client, run_id):
             kind = kinds.get(event["run_id"], "run")
-            view.show(named.get(event["run_id"], kind), event)
+            bare = not as_json and event["run_id"] == run["id"]
+            shown = _without_reason(event) if bare else event
+            view.show(named.get(event["run_id"], kind), shown)
             if on_event is not None:
                 on_event(kind, event)
     ended: dict[str, Any] = client.get(path)
@@ -54,6 +57,14 @@ def events(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
     """Every event of the run from the first on, over however many connections it takes."""
     for data in follow(client, run_id, lambda: say("The connection is lost; trying again.")):
         yield json.loads(data)
+
+
+def _without_reason(event: Event) -> Event:
+    """``event`` without why the run has ended."""
+    if event["type"] != "state" or event["data"]["state"] not in ENDED:
+        return event
+    data = {name: value for name, value in event["data"].items() if name != "error"}
+    return {**event, "data": data}
 
 
 def _called(child: dict[str, Any]) -> str:
@@ -183,9 +194,8 @@ def line_of(kind: str, event: dict[str, Any]) -> str | None:
         rest = " ".join(f"{k}={v}" for k, v in data.items() if k != "message")
         return f"{kind}: {data['message']} {rest}".rstrip()
     if event["type"] == "state" and data["state"] != "queued":
-        reason = f": {data['error']}" if data.get("error") else ""
         again = " (taken over)" if data.get("takeover") else ""
-        return f"{kind} {data['state']}{again}{reason}"
+        return f"{kind} {state_in_words(data['state'], data.get('error'))}{again}"
     if event["type"] == "state" and (data.get("interrupted") or data.get("error")):
         return f"{kind} queued again: {data.get('error') or 'its worker had to stop'}"
     return None

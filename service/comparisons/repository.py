@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
 from service.explanations.repository import score_of
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 
 Row = tuple[Comparison, Sae, Sae]
@@ -64,7 +64,7 @@ def find_comparison(session: Session, id: uuid.UUID) -> Row:
     """``NotFound`` if there is none."""
     row = session.execute(_with_sides().where(Comparison.id == id)).first()
     if row is None:
-        raise NotFound("comparison", id, "GET /api/v1/comparisons lists those there are.")
+        raise NotFound("comparison", id, Listing.COMPARISONS)
     return row[0], row[1], row[2]
 
 

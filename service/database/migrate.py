@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from monosemy.errors import MonosemyError
 from service.database.session import make_engine
+from service.kit.errors import Unavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -31,7 +32,8 @@ def migrate(url: str | None, revision: str = "head") -> str | None:
     """Upgrades to ``revision``; does nothing when the database is there already.
 
     Processes that call it at the same time wait for each other.  Returns the revision reached.
-    Raises ``MonosemyError`` when the server cannot be reached or lacks pgvector or pg_trgm.
+    Raises ``Unavailable`` when the server cannot be reached, ``MonosemyError`` when it lacks
+    pgvector or pg_trgm.
     """
     from alembic import command
 
@@ -98,9 +100,10 @@ def _locked(url: str | None) -> Iterator[tuple[Config, Connection]]:
             finally:
                 lock.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
     except OperationalError as error:
-        raise MonosemyError(
-            f"The database cannot be migrated: {_first_line(error)}.",
-            "Check MONOSEMY_DATABASE_URL and that PostgreSQL is running.",
+        raise Unavailable(
+            "The database",
+            f"The database cannot be migrated: {_first_line(error)}. Check MONOSEMY_DATABASE_URL"
+            " and that PostgreSQL is running.",
         ) from error
     except ProgrammingError as error:
         raise MonosemyError(

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from monosemy.errors import MonosemyError
+from service.kit.errors import Misconfigured, Unavailable
 
 EXTENSIONS = ("vector", "pg_trgm")
 _LOCK = 0x6D6E7380
@@ -37,7 +38,7 @@ def prepare(admin_url: str, service_url: str) -> None:
     service, admin = conninfo_to_dict(service_url), conninfo_to_dict(admin_url)
     role, database = str(service.get("user") or ""), str(service.get("dbname") or "")
     if not role or not database or role == admin.get("user"):
-        raise MonosemyError(
+        raise Misconfigured(
             "The service needs a role of its own, and a database.",
             "MONOSEMY_DATABASE_URL names both; the role is another than MONOSEMY_DATABASE_ADMIN_URL"
             " has.",
@@ -52,6 +53,12 @@ def prepare(admin_url: str, service_url: str) -> None:
                 _hand_over(inside, role)
     except psycopg.Error as error:
         first = str(error).strip().splitlines()[0].rstrip(".")
+        if isinstance(error, psycopg.OperationalError):
+            raise Unavailable(
+                "The database",
+                f"The database cannot be prepared: {first}. Check MONOSEMY_DATABASE_ADMIN_URL and"
+                " that PostgreSQL is running.",
+            ) from None
         raise MonosemyError(
             f"The database cannot be prepared: {first}.",
             "Check MONOSEMY_DATABASE_ADMIN_URL: a superuser of a server with pgvector and pg_trgm.",

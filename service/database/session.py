@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
-from monosemy.errors import MonosemyError
+from service.kit.errors import NoDatabase
 
 POOL_SECONDS = 10.0
 """Longest wait for a connection of the pool; beyond it the database counts as not available."""
@@ -19,13 +19,10 @@ def make_engine(url: str | None, pool_size: int = 5, connect_seconds: int | None
 
     ``connect_seconds``: to connect within; the system's own patience unless given.
 
-    Raises ``MonosemyError`` when no address is configured.
+    Raises ``NoDatabase`` when no address is configured.
     """
     if not url:
-        raise MonosemyError(
-            "No database is configured.",
-            "Set MONOSEMY_DATABASE_URL, or start the embedded stack with 'monosemy up'.",
-        )
+        raise NoDatabase
     scheme, separator, rest = url.partition("://")
     if scheme in ("postgres", "postgresql"):
         url = f"postgresql+psycopg{separator}{rest}"

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monosemy.errors import MonosemyError
 from service.edge.middleware import is_loopback
+from service.kit.errors import Misconfigured
 from service.kit.problems import Problem
 from service.settings import Settings
 
@@ -26,9 +26,9 @@ has to be right here too, so that readiness tells of one that is not."""
 
 
 def check_inner_exposure(settings: Settings, host: str) -> None:
-    """``MonosemyError`` for an inner server that would serve others without a token."""
+    """``Misconfigured`` for an inner server that would serve others without a token."""
     if settings.parts_token is None and not is_loopback(host):
-        raise MonosemyError(
+        raise Misconfigured(
             f"The inference server would listen on {host} and let anybody in.",
             "Set MONOSEMY_PARTS_TOKEN, here and for the API and workers, or listen on 127.0.0.1.",
         )

@@ -13,7 +13,7 @@ from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.judge_tests import repository
 from service.keys.authorize import CanAdminister, CanRead
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.problems import documented
 
 router = Router(prefix="/judge-tests", tags=["judges"])
@@ -46,7 +46,7 @@ def list_all(
 def forget(session: SessionDep, judge_test: Key) -> None:
     """The next run with this judge tests it anew.  What it has scored keeps the old figure."""
     if not repository.forget_test(session, judge_test):
-        raise NotFound("judge's test", judge_test, "GET /judge-tests lists those there are.")
+        raise NotFound("judge's test", judge_test, Listing.JUDGE_TESTS)
 
 
 def _view(row: JudgeTest) -> JudgeTestView:

@@ -15,7 +15,7 @@ from service.edge.routing import Router
 from service.keys import repository
 from service.keys.authorize import CanAdminister
 from service.keys.service import create_key, digest
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 
@@ -31,10 +31,10 @@ def list_all(
     return paged(("keys",), by_time(), cursor, limit, read, each(KeyView.model_validate))
 
 
-@router.post("", status_code=201, summary="Make an API key", responses=documented(422))
+@router.post("", status_code=201, summary="Make an API key", responses=documented(409, 422))
 def make(session: SessionDep, context: ContextDep, body: NewKey) -> MadeKey:
     """The answer holds the key; it cannot be shown again. The first key of a server is made with
-    `monosemy keys create`."""
+    `monosemy keys create`. 409 while another key of this name is not revoked."""
     key = create_key(
         session,
         body.name,
@@ -57,7 +57,7 @@ def revoke(
     """At once, and for good; again changes nothing."""
     row = repository.get(session, key)
     if row is None:
-        raise NotFound("API key", key, "GET /api/v1/keys lists those there are.")
+        raise NotFound("API key", key, Listing.KEYS)
     if row.revoked_at is None:
         repository.revoke(session, row)
     return Response(status_code=204)

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from service.database.tables import ApiKey
 from service.kit.pagination import TimeKey, newest_first
 
+_LOCK = 0x6D6E7384
+"""Advisory lock of a key that is being made."""
 LAST_USED_EVERY = dt.timedelta(minutes=1)
 """``last_used_at`` is written at most this often, or every read would be a write."""
 
@@ -21,6 +23,20 @@ LAST_USED_EVERY = dt.timedelta(minutes=1)
 def add(session: Session, key: ApiKey) -> None:
     session.add(key)
     session.flush()
+
+
+def one_at_a_time(session: Session) -> None:
+    """Waits for whoever else makes a key; until the transaction ends."""
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+def of_name(session: Session, name: str) -> ApiKey | None:
+    """The newest key of this name that is not revoked, expired or not."""
+    return session.scalars(
+        select(ApiKey)
+        .where(ApiKey.name == name, ApiKey.revoked_at.is_(None))
+        .order_by(ApiKey.created_at.desc())
+    ).first()
 
 
 def get_valid(session: Session, digest: str) -> ApiKey | None:

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Sequence
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from monosemy.errors import MonosemyError
 from monosemy.specs.names import nameable
 from service.database.tables import ApiKey
 from service.keys import repository
+from service.kit.errors import Conflict, InvalidRequest, Listing, Misconfigured, NotFound
 
 PREFIX = "mnsy_"
 SCOPES = ("read", "infer", "run", "admin")
@@ -32,10 +32,6 @@ _ALPHABET = string.digits + string.ascii_letters
 _RANDOM_LENGTH = 32
 _CHECK_LENGTH = 6
 _SHOWN = len(PREFIX) + 6
-
-
-class KeyProblem(MonosemyError):
-    """A key that cannot be made, found or used."""
 
 
 def create_key(
@@ -52,23 +48,22 @@ def create_key(
     ``max_running`` bounds how many of its runs are under way at once, ``requests_per_minute`` how
     often it may call (a quarter of them at once).
 
-    Raises ``KeyProblem`` for what is no name, unknown scopes or a missing or short ``secret``.
+    Raises ``InvalidRequest`` for what is no name and unknown scopes, ``Conflict`` for the name of
+    another key that is not revoked, ``Misconfigured`` for a missing or short ``secret``.
     """
     wanted = sorted(set(scopes), key=lambda scope: (scope not in SCOPES, scope))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
-        raise KeyProblem(
-            f"{', '.join(unknown) or 'No scope'} cannot be given to a key.",
-            f"Scopes are {', '.join(SCOPES)}.",
-        )
+        wrong = ", ".join(unknown) or "no scope"
+        fault = f"{wrong} cannot be given to a key; scopes are {', '.join(SCOPES)}"
+        raise InvalidRequest([("scopes", fault)])
     try:
         name = nameable(name)
     except ValueError as error:
-        raise KeyProblem(
-            f"{name!r} is no name of a key: {error}.", "Name whoever or whatever will use it."
-        ) from None
+        raise InvalidRequest([("name", f"{name!r} is no name of a key: {error}")]) from None
     if expires_at is not None and expires_at.tzinfo is None:
-        raise KeyProblem("The time a key expires at needs a time zone.")
+        raise InvalidRequest([("expires_at", "the time a key expires at needs a time zone")])
+    _check_free(session, name)
     random = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
     key = PREFIX + random + _checksum(random)
     repository.add(
@@ -86,6 +81,22 @@ def create_key(
     return key
 
 
+def _check_free(session: Session, name: str) -> None:
+    """``Conflict`` where a key of this name is not revoked: nobody could tell the two apart.
+
+    Keys are made one at a time from here on, until the transaction ends.
+    """
+    repository.one_at_a_time(session)
+    older = repository.of_name(session, name)
+    if older is not None:
+        raise Conflict(
+            f"There is an API key '{name}' already ({older.prefix}...).",
+            "Revoke it, or choose another name.",
+            code="name-taken",
+            title="The name is taken",
+        )
+
+
 def list_keys(session: Session) -> Sequence[ApiKey]:
     """Every key, revoked ones too, oldest first; none of them can be turned back into a key."""
     return repository.all_keys(session)
@@ -94,13 +105,15 @@ def list_keys(session: Session) -> Sequence[ApiKey]:
 def revoke_key(session: Session, prefix_or_name: str) -> ApiKey:
     """Ends the one key with this id, prefix or name at once.
 
-    Raises ``KeyProblem`` when there is none, or several.
+    Raises ``NotFound`` when there is none that is not revoked, ``Conflict`` when there are several.
     """
     matches = repository.matching(session, prefix_or_name)
-    if len(matches) != 1:
-        raise KeyProblem(
-            f"{len(matches) or 'No'} keys in use match '{prefix_or_name}'.",
-            "Name one by its prefix or id, as 'monosemy keys list' shows them.",
+    if not matches:
+        raise NotFound("usable API key", prefix_or_name, Listing.KEYS)
+    if len(matches) > 1:
+        raise Conflict(
+            f"{len(matches)} keys in use match '{prefix_or_name}'.",
+            "Name one by its prefix or id.",
         )
     repository.revoke(session, matches[0])
     return matches[0]
@@ -140,7 +153,7 @@ def digest(key: str, secret: SecretStr | str | None) -> str:
 def _secret_bytes(secret: SecretStr | str | None) -> bytes:
     value = secret.get_secret_value() if isinstance(secret, SecretStr) else secret or ""
     if len(value) < MINIMUM_SECRET:
-        raise KeyProblem(
+        raise Misconfigured(
             f"API keys need MONOSEMY_SECRET, of at least {MINIMUM_SECRET} characters.",
             "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
         )

@@ -7,6 +7,7 @@ a ``MonosemyError``, so a command prints it in one line and a run fails with it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
 
@@ -32,11 +33,29 @@ class DomainError(MonosemyError):
         self.code, self.title = code or self.code, title or self.title
 
 
-class NotFound(DomainError):
-    """There is no ``what`` of this id or name."""
+class Listing(StrEnum):
+    """Where the API lists what somebody may have meant, beneath ``/api/v1``."""
 
-    def __init__(self, what: str, name: object, advice: str | None = None) -> None:
-        super().__init__(f"There is no {what} '{name}'.", advice)
+    SAES = "/saes"
+    MODELS = "/models"
+    RUNS = "/runs"
+    LISTS = "/lists"
+    COMPARISONS = "/comparisons"
+    KEYS = "/keys"
+    JUDGE_TESTS = "/judge-tests"
+
+    @property
+    def advice(self) -> str:
+        """For callers of the API; the command line says it in commands."""
+        return f"GET /api/v1{self.value} lists those there are."
+
+
+class NotFound(DomainError):
+    """There is no ``what`` of this id or name; ``advice`` says what there is, or where."""
+
+    def __init__(self, what: str, name: object, advice: Listing | str | None = None) -> None:
+        told = advice.advice if isinstance(advice, Listing) else advice
+        super().__init__(f"There is no {what} '{name}'.", told)
 
 
 class InvalidRequest(SpecError):
@@ -52,6 +71,20 @@ class Unprocessable(DomainError):
 
 class Conflict(DomainError, ConflictError):
     """A request that does not fit the state of what it is about."""
+
+
+class Misconfigured(DomainError):
+    """A setting is missing, or does not fit another: nothing can be done before it is mended."""
+
+
+class NoDatabase(Misconfigured):
+    """The settings name no database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No database is configured.",
+            "Set MONOSEMY_DATABASE_URL, or start the embedded stack with 'monosemy up'.",
+        )
 
 
 class Unauthenticated(DomainError):

@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from monosemy.errors import ConflictError, MonosemyError, SpecError
+from monosemy.json_faults import json_fault
+from monosemy.specs.messages import message_of
 from monosemy.specs.parse import unknown_key
 from monosemy.specs.rest.problems import FieldProblem, ProblemDetail
 from service.kit.errors import (
@@ -193,10 +195,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _UNSTORABLE = "a value cannot be stored: a NUL character, or a number too large"
-_UNREADABLE_BODY = "the body cannot be read: it is nested too deeply, or holds a number too long"
 _UNREADABLE = "There was an error parsing the body"
-"""FastAPI's word for JSON that Python's parser gives up: numbers of more than 4,300 digits, lists
-too deep within lists."""
+"""FastAPI's word for JSON that Python's parser gives up: bytes that are no UTF-8, numbers of more
+than 4,300 digits, lists too deep within lists.  What it raised is the cause of the error."""
 
 
 def _from_http_exception(error: HTTPException) -> Problem:
@@ -208,7 +209,10 @@ def _from_http_exception(error: HTTPException) -> Problem:
     }
     detail = str(error.detail)
     if detail == _UNREADABLE:
-        return from_exception(InvalidRequest([("", _UNREADABLE_BODY)]))
+        cause = error.__cause__
+        known = isinstance(cause, ValueError | RecursionError)
+        why = json_fault(cause) if known else "it is malformed"
+        return from_exception(InvalidRequest([("", f"the body is not JSON: {why}")]))
     if detail == phrase:
         detail = details.get(error.status_code, detail)
     return Problem(error.status_code, slug, phrase, detail, headers=error.headers)
@@ -227,4 +231,4 @@ def _request_fault(item: Any, body: Any, data: Any) -> tuple[str, str]:
     if item["type"] == "json_invalid":
         return "", f"the body is not JSON: {item['ctx']['error']}"
     name = ".".join(path) if path else ("" if where == "body" else where)
-    return name, item["msg"].removeprefix("Value error, ")
+    return name, message_of(item)

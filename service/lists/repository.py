@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, text, true, tuple_, update
@@ -121,8 +122,17 @@ def set_columns(session: Session, row: FeatureList, **values: Any) -> None:
     session.refresh(row)
 
 
-def resolve_saes(session: Session, references: set[str]) -> dict[str, tuple[uuid.UUID, int]]:
-    """(id, d_sae) by reference, for those there are; none is deleted until the transaction ends."""
+@dataclass(frozen=True)
+class Named:
+    """An SAE that an entry names."""
+
+    id: uuid.UUID
+    d_sae: int
+    indexed: bool
+
+
+def resolve_saes(session: Session, references: set[str]) -> dict[str, Named]:
+    """By reference, those there are; none is deleted until the transaction ends."""
     ids: dict[uuid.UUID, set[str]] = {}
     names: dict[str, set[str]] = {}
     for reference in references:
@@ -131,20 +141,23 @@ def resolve_saes(session: Session, references: set[str]) -> dict[str, tuple[uuid
         with suppress(ValueError):
             ids.setdefault(uuid.UUID(reference), set()).add(reference)
     query = (
-        select(Sae.id, Sae.name, Sae.d_sae)
+        select(Sae.id, Sae.name, Sae.d_sae, Sae.index)
         .where(or_(Sae.id.in_(list(ids)), Sae.name.in_(sorted(names))))
         .order_by(Sae.id)
         .with_for_update(read=True, key_share=True)
     )
-    rows = session.execute(query).tuples().all()
-    resolved: dict[str, tuple[uuid.UUID, int]] = {}
+    rows = [
+        (name, Named(sae_id, d_sae, index is not None))
+        for sae_id, name, d_sae, index in session.execute(query).tuples()
+    ]
+    resolved: dict[str, Named] = {}
     # Of a name in another spelling, the very name, and an id, the later goes first.
-    for sae_id, name, d_sae in rows:
-        resolved |= dict.fromkeys(names.get(name, ()), (sae_id, d_sae))
-    for sae_id, name, d_sae in rows:
-        resolved |= {name: (sae_id, d_sae)} if name in references else {}
-    for sae_id, _, d_sae in rows:
-        resolved |= dict.fromkeys(ids.get(sae_id, ()), (sae_id, d_sae))
+    for name, sae in rows:
+        resolved |= dict.fromkeys(names.get(name, ()), sae)
+    for name, sae in rows:
+        resolved |= {name: sae} if name in references else {}
+    for _, sae in rows:
+        resolved |= dict.fromkeys(ids.get(sae.id, ()), sae)
     return resolved
 
 

@@ -30,12 +30,13 @@ from service.features.heading import heading_in
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
-from service.kit.errors import Conflict, InvalidRequest, NotFound
+from service.kit.errors import Conflict, InvalidRequest, Listing, NotFound
 from service.kit.pagination import Order, number_of, paged
 from service.lists import repository
 
 _BY_POSITION: Order[Any, int] = Order((int,), lambda row: (row.position,), number_of(2**31))
 _EXPORTED_AT_ONCE = 1000
+_NO_INDEX = "has no index yet, so no features to list: submit an index run first"
 _COLUMNS = ("sae", "feature", "label", "explanation", "density", "max_activation", "note")
 
 
@@ -43,7 +44,7 @@ def require_list(session: Session, reference: str) -> FeatureList:
     """404 if there is none of this id or name."""
     row = repository.find_list(session, reference)
     if row is None:
-        raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
+        raise NotFound("list", reference, Listing.LISTS)
     return row
 
 
@@ -51,7 +52,7 @@ def lock_list(session: Session, reference: str, caller: Caller) -> FeatureList:
     """The list, for this caller to change; 403 if it belongs to somebody else."""
     row = repository.find_list(session, reference, lock=True)
     if row is None:
-        raise NotFound("list", reference, "GET /api/v1/lists lists those there are.")
+        raise NotFound("list", reference, Listing.LISTS)
     check_owner(caller, row.owner, f"the list '{row.name}'")
     return row
 
@@ -129,9 +130,11 @@ def list_page(session: Session, row: FeatureList, cursor: str | None, limit: int
 
 
 def add_entries(session: Session, row: FeatureList, entries: Sequence[NewEntry]) -> EntriesChanged:
-    """422 for an SAE or a feature that does not exist, and for a list that would grow too long."""
+    """422 for an SAE or a feature that does not exist, an SAE without index, and for a list that
+    would grow too long."""
     notes: dict[repository.Place, str | None] = {}
-    for place, entry in zip(_places(session, entries, strict=True), entries, strict=True):
+    places = _places(session, entries, strict=True, indexed=True)
+    for place, entry in zip(places, entries, strict=True):
         if place is not None:
             notes[place] = notes.get(place) if entry.note is None else entry.note
     added = repository.add_entries(session, row.id, notes)
@@ -173,9 +176,10 @@ def _changed(session: Session, row: FeatureList, number: int, touched: bool) -> 
 
 
 def _places(
-    session: Session, entries: Sequence[FeatureReference], strict: bool
+    session: Session, entries: Sequence[FeatureReference], strict: bool, indexed: bool = False
 ) -> list[repository.Place | None]:
-    """What each entry names; if ``strict``, 422 that says which name nothing, else None there."""
+    """What each entry names; if ``strict``, 422 that says which name nothing, or, if ``indexed``,
+    features that nothing is known of; else None there."""
     saes = repository.resolve_saes(session, {entry.sae for entry in entries})
     places: list[repository.Place | None] = []
     faults: list[tuple[str, str]] = []
@@ -185,10 +189,11 @@ def _places(
             faults.append((f"entries.{nth}.sae", f"there is no SAE '{entry.sae}'"))
             places.append(None)
             continue
-        sae_id, d_sae = sae
-        if entry.feature >= d_sae:
-            faults.append((f"entries.{nth}.feature", f"'{entry.sae}' has {d_sae} features"))
-        places.append((sae_id, entry.feature))
+        if entry.feature >= sae.d_sae:
+            faults.append((f"entries.{nth}.feature", f"'{entry.sae}' has {sae.d_sae} features"))
+        elif indexed and not sae.indexed:
+            faults.append((f"entries.{nth}.sae", f"'{entry.sae}' {_NO_INDEX}"))
+        places.append((sae.id, entry.feature))
     if strict and faults:
         raise InvalidRequest(faults[:20])
     return places

@@ -10,7 +10,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from service.database.tables import Model, Sae
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 
 WITHOUT_TOKENS = defer(Model.token_bytes, raiseload=True)
@@ -30,7 +30,7 @@ def find_model(session: Session, reference: str) -> Model:
         named = or_(Model.id == uuid.UUID(reference), named)
     model = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
     if model is None:
-        raise NotFound("model", reference, "GET /api/v1/models lists those there are.")
+        raise NotFound("model", reference, Listing.MODELS)
     return model
 
 

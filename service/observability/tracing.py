@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from monosemy.errors import MonosemyError
+from service.kit.errors import Misconfigured
 
 _tracer: Any = None
 
@@ -18,7 +18,7 @@ _tracer: Any = None
 def configure_tracing(endpoint: str | None, part: str, exporter: Any = None) -> None:
     """Sends this process's spans to the collector at ``endpoint``, as ``monosemy-<part>``.
 
-    ``exporter`` stands for the collector where it is given.  Raises ``MonosemyError`` where the
+    ``exporter`` stands for the collector where it is given.  Raises ``Misconfigured`` where the
     packages of the extra ``otel`` are missing.
     """
     global _tracer
@@ -29,7 +29,7 @@ def configure_tracing(endpoint: str | None, part: str, exporter: Any = None) -> 
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
     except ImportError:
-        raise MonosemyError(
+        raise Misconfigured(
             "Traces need OpenTelemetry's packages.",
             "pip install 'monosemy[otel]', or leave MONOSEMY_OTEL_ENDPOINT out.",
         ) from None

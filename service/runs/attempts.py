@@ -16,8 +16,10 @@ from service.database.tables import Run, RunEvent
 
 
 def reached(run: Run) -> list[int]:
-    """How far the run's latest attempt has come, to be compared: stages finished, work done."""
-    return [len(run.stages), int(run.progress.get("done") or 0)]
+    """How far the run's latest attempt has come, to be compared: stages finished, work done of the
+    next."""
+    finished = any(stage.get("stage") == run.progress.get("stage") for stage in run.stages)
+    return [len(run.stages), 0 if finished else int(run.progress.get("done") or 0)]
 
 
 def lost_in_vain(session: Session, run: Run) -> int:

@@ -12,7 +12,7 @@ from monosemy.specs.run_states import ENDED
 from service.database.tables import Run
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.runs import repository
 
 
@@ -25,7 +25,7 @@ def delete_run(session: Session, run_id: uuid.UUID, caller: Caller) -> None:
     """
     run = repository.lock_run(session, run_id)
     if run is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
     check_owner(caller, run.created_by, "the run")
     if run.parent_id is not None:
         raise ConflictError(f"The run is a step of the pipeline {run.parent_id}; delete that.")

@@ -21,7 +21,7 @@ from service.edge.context import AppContext, ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 from service.observability import logs
@@ -231,6 +231,6 @@ def _own(session: Session, run_id: uuid.UUID, caller: Caller) -> Run:
     logs.run_id.set(str(run_id))
     run = session.get(Run, run_id)
     if run is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
     check_owner(caller, run.created_by, "the run")
     return run

@@ -193,12 +193,14 @@ def record_progress(
 
 
 def record_stage(session: Session, run_id: uuid.UUID, owner: str, stage: dict[str, Any]) -> bool:
-    """A finished stage, appended; one of the same name (an earlier attempt's) is replaced."""
+    """A finished stage, appended; one of the same name (an earlier attempt's) is replaced.  It is
+    the latest progress too, which was written at most once a second."""
     run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
     if run is None or run.lease_owner != owner:
         return False
     others = [old for old in run.stages if old.get("stage") != stage["stage"]]
     run.stages = [*others, storable(stage)]
+    run.progress = storable(stage)
     add_event(session, run_id, "stage", stage)
     return True
 

@@ -115,6 +115,8 @@ def judge_refused(settings: Settings, url: str | None) -> str | None:
 
 def _refused(hub: HubNames, name: str, sae: bool) -> str | None:
     """Why a worker must not fetch ``name``; None where it may, or would not."""
+    if not name.strip():
+        return "it is blank, and names nothing"
     if not sae and name.casefold().startswith(uploads.PREFIX):
         return "what was uploaded can be imported as an SAE, and is never a model or a text"
     if "://" in name or name.startswith("//"):

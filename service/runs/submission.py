@@ -16,7 +16,7 @@ from service.edge.context import AppContext
 from service.explanations.repository import explanation_of_id
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.kit.errors import InvalidRequest, NotFound
+from service.kit.errors import InvalidRequest, Listing, NotFound
 from service.observability import logs
 from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
@@ -106,7 +106,7 @@ def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
     session.flush()
     rows = get_family(session, run_id)
     if rows is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
     run, children = rows
     family = RunFamily(**dict(RunDetail.model_validate(run)))
     family.children = [RunDetail.model_validate(child) for child in children]

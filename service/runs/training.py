@@ -21,7 +21,7 @@ from service.database.tables import Run
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.kit.errors import InvalidRequest, NotFound
+from service.kit.errors import InvalidRequest, Listing, NotFound
 from service.kit.problems import documented
 from service.runs.queries import get_family
 from service.runs.readings import Curve, curve_in_events, stored_curves
@@ -88,7 +88,7 @@ def training_of(
     each SAE, past the step ``after``."""
     family = get_family(session, run_id)
     if family is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
     run, specs = _training_run([family[0], *family[1]])
     curves = stored_curves(session, run.id, points, place, -1 if after is None else after)
     if after is None and not place and not curves:

@@ -14,7 +14,7 @@ from service.database.tables import Run, RunEvent
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanRead
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, number_of, paged
 from service.kit.problems import documented
 from service.queues import repository as queues
@@ -32,7 +32,7 @@ def show_waiting(session: SessionDep, run_id: uuid.UUID) -> RunWaiting:
     is queued."""
     family = get_family(session, run_id)
     if family is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
     run, children = family
     if run.queue == NO_QUEUE:
         run = next((child for child in children if child.state == "queued"), run)
@@ -76,7 +76,7 @@ def show_log(
     """What the run and its steps told, and how their states changed, the newest first; progress is
     left out."""
     if session.get(Run, run_id) is None:
-        raise NotFound("run", run_id)
+        raise NotFound("run", run_id, Listing.RUNS)
 
     def read(before: int | None, most: int) -> Sequence[RunEvent]:
         return family_log(session, run_id, before, most)

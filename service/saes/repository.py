@@ -13,7 +13,7 @@ from monosemy.specs.names import spellings
 from monosemy.specs.rest.saes import FeatureCounts
 from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.explanations.repository import score_of
-from service.kit.errors import NotFound
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 from service.models.repository import WITHOUT_TOKENS
 
@@ -35,7 +35,7 @@ def nearest_named(reference: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def no_such_sae(reference: str) -> NotFound:
-    return NotFound("SAE", reference, "GET /api/v1/saes lists those there are.")
+    return NotFound("SAE", reference, Listing.SAES)
 
 
 def find_sae(session: Session, reference: str) -> tuple[Sae, Model]:
@@ -74,7 +74,7 @@ def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
     """The SAEs of the host model of this name; ``NotFound`` if there is no such model."""
     model = session.scalar(select(Model.id).where(Model.name == name))
     if model is None:
-        raise NotFound("host model", name, "GET /api/v1/models lists those there are.")
+        raise NotFound("host model", name, Listing.MODELS)
     return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
 
 

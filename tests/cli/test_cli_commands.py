@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from sqlalchemy import Engine
@@ -23,9 +24,11 @@ from monosemy.formats.saelens import save_sae
 from monosemy.formats.sparsify import load_sparsify
 from monosemy.saes.registry import create
 from monosemy.specs import ReLUSpec, TopKSpec, parse_spec
+from service.cli import faults
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import TrainingReading
+from service.kit.errors import Listing
 from service.runs import lifecycle, repository
 from tests.support.library_rows import Library, add_explanation
 
@@ -285,6 +288,49 @@ def test_keys_are_made_listed_and_revoked() -> None:
     listed = [key for key in read("keys", "list") if key["name"] == "alice"]
     assert listed[0]["scopes"] == "read,run"
     assert made["key"] not in json.dumps(listed)
+    twin = CliRunner().invoke(app, ["keys", "create", "alice"])
+    assert twin.exit_code == 1 and "Revoke it" in twin.stderr
     call("keys", "revoke", "alice")
-    call("keys", "revoke", "alice", code=1)
-    call("keys", "create", "bob", "--scopes", "everything", code=1)
+    gone = CliRunner().invoke(app, ["keys", "revoke", "alice"])
+    assert gone.exit_code == 4
+    assert gone.stderr == (
+        "There is no usable API key 'alice'. 'monosemy keys list' shows those there are.\n"
+    )
+    call("keys", "create", "alice")
+    call("keys", "create", "bob", "--scopes", "everything", code=2)
+    call("keys", "create", "", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["sae", "show", "nobody"], "monosemy sae list"),
+        (["features", "nobody"], "monosemy sae list"),
+        (["sae", "export", "nobody", "away"], "monosemy sae list"),
+        (["explain", "nobody", "--no-watch"], "monosemy sae list"),
+        (["search", "kings", "--model", "nobody"], "monosemy models"),
+        (["list", "show", "nothing"], "monosemy list all"),
+        (["list", "add", "nothing", "demo", "3"], "monosemy list all"),
+        (["run", "show", str(uuid.UUID(int=1))], "monosemy run list"),
+        (["run", "watch", str(uuid.UUID(int=1))], "monosemy run list"),
+        (["comparison", "show", str(uuid.UUID(int=1))], "monosemy comparison list"),
+    ],
+)
+def test_what_is_not_there_names_the_command_that_lists_what_is(
+    arguments: list[str], command: str
+) -> None:
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code in (2, 4), ended.output
+    (line,) = ended.stderr.splitlines()
+    assert "There is no" in line and f"'{command}' shows those there are." in line
+    assert "GET " not in line and "/api/" not in line
+
+
+def test_every_listing_has_its_command_and_its_call() -> None:
+    assert set(faults.LISTS) == set(Listing)
+    for listing, command in faults.LISTS.items():
+        shown = CliRunner().invoke(app, [*command.split()[1:], "--help"])
+        assert shown.exit_code == 0, command
+        answer = httpx.get(f"{os.environ['MONOSEMY_URL']}/api/v1{listing.value}")
+        assert answer.status_code == 200 and "items" in answer.json(), listing
+        assert f"/api/v1{listing.value} " in listing.advice

@@ -27,11 +27,18 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("URL", "nonsense", ["run", "list"], 3, "does not answer"),
         ("PORT", "many", ["run", "list"], 2, "MONOSEMY_PORT"),
         ("PORT", "70000", ["serve"], 2, "MONOSEMY_PORT"),
-        ("REQUIRE_KEYS", "1", ["up", "--port", "0"], 1, "API keys need MONOSEMY_SECRET"),
-        ("REQUIRE_KEYS", "1", ["demo", "--exit"], 1, "API keys need MONOSEMY_SECRET"),
+        ("PORT", "1e308", ["run", "list"], 2, "too large"),
+        ("CORS_ORIGINS", "nowhere", ["run", "list"], 2, "MONOSEMY_CORS_ORIGINS"),
+        ("REQUIRE_KEYS", "1", ["up", "--port", "0"], 2, "API keys need MONOSEMY_SECRET"),
+        ("REQUIRE_KEYS", "1", ["demo", "--exit"], 2, "API keys need MONOSEMY_SECRET"),
         ("DATABASE_URL", "nonsense", ["keys", "list"], 2, "MONOSEMY_DATABASE_URL"),
         ("DATABASE_URL", "postgresql://a@127.0.0.1:9/x", ["keys", "list"], 3, "does not answer"),
-        ("DATABASE_URL", "postgresql://a@127.0.0.1:9/x", ["migrate"], 1, "database"),
+        ("DATABASE_URL", "nonsense", ["migrate"], 2, "MONOSEMY_DATABASE_URL"),
+        ("DATABASE_URL", "nonsense", ["backup", "away"], 2, "MONOSEMY_DATABASE_URL"),
+        ("DATABASE_URL", "postgresql://a@127.0.0.1:9/x", ["migrate"], 3, "database"),
+        ("DATABASE_URL", "postgresql://a@127.0.0.1:9/x", ["backup", "away"], 3, "does not answer"),
+        ("DATABASE_URL", "postgresql://a@127.0.0.1:9/x", ["restore", "away"], 3, "does not answer"),
+        ("INFERENCE_URL", "http://127.0.0.1:9", ["reembed"], 2, "MONOSEMY_DATABASE_URL"),
     ],
 )
 def test_wrong_settings_are_named(
@@ -81,12 +88,14 @@ def test_processes_that_need_torch_are_programs_of_their_own(
     arguments: list[str], wanted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become: list[list[str]] = []
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", "postgresql://a@127.0.0.1:9/x")
     monkeypatch.setattr(os, "execv", lambda _, given: become.append(given))
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert become == [[sys.executable, "-m", *wanted]]
 
 
 def test_a_worker_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONOSEMY_DATABASE_URL", "postgresql://a@127.0.0.1:9/x")
     monkeypatch.setattr(stack_commands, "find_spec", lambda _: None)
     ended = CliRunner().invoke(app, ["worker", "gpu"])
     assert ended.exit_code == 1

@@ -32,7 +32,7 @@ def test_a_table_for_people_and_json_for_machines() -> None:
 def test_no_judge_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MONOSEMY_JUDGE_URL", raising=False)
     ended = CliRunner().invoke(app, ["judge", "check"])
-    assert ended.exit_code == 1 and "MONOSEMY_JUDGE_URL" in ended.stderr
+    assert ended.exit_code == 2 and "MONOSEMY_JUDGE_URL" in ended.stderr
     away = CliRunner().invoke(app, ["judge", "check", "--url", "http://127.0.0.1:9/v1"])
     assert away.exit_code == 3 and "cannot be reached" in away.stderr
     assert len(away.stderr.strip().splitlines()) <= 2
@@ -49,7 +49,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with BatchStub(on_probe=echoes) as stub:
         ended = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
-    assert ended.exit_code == 3 and "refuses us" in ended.stderr
+    assert ended.exit_code == 1 and "refuses us" in ended.stderr
     assert secret not in ended.stdout + ended.stderr
 
 
@@ -63,6 +63,11 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
             "body.x: odd",
         ),
         (Answer(status=402, body='{"error": "Insufficient credits"}'), "quota"),
+        (Answer(status=302, body=""), "HTTP 302, a redirect, which is not followed"),
+        (
+            Answer(body='{"error": {"message": "no such thing", "code": 404}}'),
+            "HTTP 200 with an error inside: no such thing",
+        ),
     ],
 )
 def test_trouble_is_said_in_a_line(
@@ -71,7 +76,7 @@ def test_trouble_is_said_in_a_line(
     monkeypatch.setattr("monosemy.interp.judging.calls.random.uniform", lambda low, high: 0.0)
     with BatchStub(on_probe=lambda request: answer) as stub:
         ended = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
-    assert ended.exit_code == 3 and words in " ".join(ended.stderr.split())
+    assert ended.exit_code == 1 and words in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr and len(ended.stderr.strip().splitlines()) <= 4
 
 
@@ -118,7 +123,7 @@ def test_the_test_keeps_to_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     with StubServer(respond=PlantedJudge()) as stub:
         asked = ["judge", "check", "--url", stub.url, "--test", "--budget", "4"]
         unpriced = CliRunner().invoke(app, asked)
-        assert unpriced.exit_code == 1 and "needs prices" in unpriced.stderr
+        assert unpriced.exit_code == 2 and "needs prices" in unpriced.stderr
         monkeypatch.setenv("MONOSEMY_JUDGE_PRICE_INPUT", "1000")
         monkeypatch.setenv("MONOSEMY_JUDGE_PRICE_OUTPUT", "1000")
         ended = CliRunner().invoke(app, asked)

@@ -11,11 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
 from monosemy.client import runs
+from monosemy.exit_codes import FAILED, UNREACHABLE
 from service.cli import watch
-from service.cli.client import UNREACHABLE, ApiError, Client, exit_code_of
+from service.cli.client import ApiError, Client
+from service.cli.faults import exit_code_of
+from service.cli.runs import follow
 from service.cli.watch import watch_run
 
 
@@ -153,3 +157,79 @@ def test_score_runs_are_told_apart_by_their_scorers() -> None:
     assert watch._called({"kind": "score", "spec": {}}) == "score"
     assert watch._called({"kind": "train"}) == "train"
     assert watch._title("train", progress(1)).split() == ["train"]
+
+
+class Failing(Service):
+    """A run whose step, if it has one, fails, and which fails with it."""
+
+    def __init__(self, state: str, error: str, step: bool) -> None:
+        super().__init__(lives=99)
+        self.ended, self.error, self.step = state, error, step
+
+    def run(self) -> dict[str, Any]:
+        done = self.state == "succeeded"
+        state, error = (self.ended, self.error) if done else ("running", None)
+        child = {"id": "s", "kind": "train", "state": state, "error": error, "spec": {}}
+        own = f"train: {error}" if error and self.step else error
+        return {
+            "id": "r",
+            "kind": "pipeline" if self.step else "import",
+            "state": state,
+            "error": own,
+            "children": [child] if self.step else [],
+        }
+
+    def stream(self, after: int) -> Iterator[bytes]:
+        events: list[tuple[str, dict[str, Any]]] = [("r", {"state": "running"})]
+        if self.step:
+            events.append(("s", {"state": self.ended, "error": self.error}))
+        own = f"train: {self.error}" if self.step else self.error
+        events.append(("r", {"state": self.ended, "error": own}))
+        for number, (run, data) in list(enumerate(events, 1))[after:]:
+            message = {"id": number, "run_id": run, "type": "state", "data": data}
+            yield f"id: {number}\nevent: state\ndata: {json.dumps(message)}\n\n".encode()
+        self.state = "succeeded"
+
+
+@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [
+        ("failed", "no room on the disk", "no room on the disk"),
+        ("cancelled", "cancelled before it started", "cancelled before it started"),
+        ("cancelled", "cancelled", "cancelled"),
+    ],
+)
+def test_why_a_run_ended_is_told_once(
+    state: str, error: str, said: str, step: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Failing(state, error, step)) as client, pytest.raises(typer.Exit) as ended:
+        follow(client, "r", as_json=False)
+    assert ended.value.exit_code == FAILED
+    told = capsys.readouterr()
+    assert f"{state}: {state}" not in told.out + told.err
+    if state == "failed":
+        assert (told.out + told.err).count(said) == 1
+        assert (said in told.out) is step
+    assert len(told.err.strip().splitlines()) == 1
+    # Who comes when all is over is told all of it at the end.
+    late = Failing(state, error, step)
+    late.state = "succeeded"
+    with serving(late) as client, pytest.raises(typer.Exit):
+        follow(client, "r", as_json=False)
+    told = capsys.readouterr()
+    assert said in told.err and told.out == ""
+
+
+def test_machines_get_the_reason_on_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Failing("failed", "no room", True)) as client, pytest.raises(typer.Exit):
+        follow(client, "r", as_json=True)
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert [line["data"].get("error") for line in lines] == [
+        None,
+        "no room",
+        "train: no room",
+        "train: no room",
+    ]
+    assert told.err.strip() == "The run failed: train: no room"

@@ -87,7 +87,7 @@ def test_features_are_shown_at_the_end_of_the_index_and_only_then() -> None:
     console = Console(file=file, width=100)
     shown = FirstFeatures(api, "r", console, "http://here", 0.0)  # type: ignore[arg-type]
     for kind, state in (("train", "succeeded"), ("index", "running"), ("index", "failed")):
-        shown(kind, {"type": "state", "data": {"state": state}})
+        shown(kind, {"type": "state", "run_id": "s", "data": {"state": state}})
     shown("index", {"type": "progress", "data": {"stage": "index", "done": 1}})
     assert file.getvalue() == ""
     shown("index", {"type": "state", "data": {"state": "succeeded"}})

@@ -109,6 +109,38 @@ def test_what_may_have_been_done_is_not_sent_again(
     assert turned_away.waited == [1.0]
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get("/saes"),
+        lambda client: client.saes.get("demo"),
+        lambda client: client.post("/lists", {}),
+        lambda client: client.exports.features("demo", "never.parquet"),
+        lambda client: list(client.runs.events(ID)),
+    ],
+)
+def test_a_redirect_is_told_and_not_followed(
+    monkeypatch: pytest.MonkeyPatch, status: int, call: Callable[[monosemy.Client], Any]
+) -> None:
+    headers = {"Location": "https://me:secret@elsewhere.test/api/v1/saes?token=secret"}
+    script = Script(monkeypatch, httpx.Response(status, headers=headers))
+    with pytest.raises(NotMonosemy, match=r"redirects to https://elsewhere\.test/") as told:
+        call(script.client())
+    assert "not followed" in str(told.value) and "secret" not in str(told.value)
+    assert len(script.requests) == 1
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = Script(monkeypatch, httpx.Response(200, content=b"PAR1")).client()
+    target = tmp_path / "missing" / "features.parquet"
+    with pytest.raises(FileNotFoundError) as told:
+        client.exports.features("demo", target)
+    assert told.value.filename == str(target)
+
+
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(monkeypatch, busy(100))
     with pytest.raises(TryLater, match="detail 503"):

@@ -150,6 +150,38 @@ def test_the_reason_is_shown(body: Any, words: str, status: int) -> None:
     assert "very-secret" not in str(failed) and len(str(failed)) < 500
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://elsewhere.test/v1/chat/completions", "to https://elsewhere.test/v1/chat"),
+        (f"https://me:{KEY}@elsewhere.test/v1?token={KEY}", "to https://elsewhere.test/v1,"),
+        ("/other/v1", "/other/v1,"),
+        ("mailto:somebody", "HTTP {status}, a redirect, which is not followed"),
+        (None, "HTTP {status}, a redirect, which is not followed"),
+    ],
+)
+def test_a_redirect_is_told_and_not_followed(status: int, location: str | None, where: str) -> None:
+    headers = {} if location is None else {"Location": location}
+    sent = Answer(status=status, body="moved", headers=headers)
+    with StubServer(respond=lambda request: sent) as stub:
+        [failed], _, _ = ask(stub)
+        assert len(stub.requests) == 1
+    assert isinstance(failed, EndpointError)
+    told = str(failed)
+    assert "which is not followed" in told and f"HTTP {status}" in told
+    assert where.format(status=status) in told and KEY not in told
+
+
+@pytest.mark.parametrize("code", [502, "502", "server_error", None])
+def test_an_error_within_an_answer_is_told_as_that(code: Any) -> None:
+    body = json.dumps({"error": {"message": "odd thing", "code": code}})
+    with StubServer(respond=lambda request: Answer(body=body)) as stub:
+        [failed], _, _ = ask(stub)
+    assert "HTTP 200 with an error inside: odd thing" in str(failed)
+    assert "HTTP 50" not in str(failed)
+
+
 QUOTA = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}
 
 

@@ -358,6 +358,27 @@ def test_stages_are_kept_in_order_and_replaced_by_a_later_attempt(engine: Engine
     assert stored == [{"stage": "train", "done": 2}, {"stage": "fill", "done": 3}]
 
 
+def test_a_stage_that_has_ended_is_the_latest_progress(engine: Engine) -> None:
+    """Of a short stage only its beginning was written as progress: at most one a second is."""
+    run = acts.submit(engine, TRAIN)
+    acts.claim(engine)
+    acts.progress(engine, run, done=0)
+    with transaction(engine) as session:
+        repository.record_stage(session, run, "one", {"stage": "train", "done": 7, "total": 7})
+    acts.succeed(engine, run)
+    assert acts.load(engine, run).progress == {"stage": "train", "done": 7, "total": 7}
+
+
+def test_what_an_ended_stage_did_is_no_progress_of_the_next(engine: Engine) -> None:
+    run = acts.submit(engine, TRAIN)
+    acts.claim(engine)
+    with transaction(engine) as session:
+        repository.record_stage(session, run, "one", {"stage": "fill", "done": 9000})
+    assert attempts.reached(acts.load(engine, run)) == [1, 0]
+    acts.progress(engine, run, done=3)
+    assert attempts.reached(acts.load(engine, run)) == [1, 3]
+
+
 def test_values_that_jsonb_refuses_are_stored_all_the_same(engine: Engine) -> None:
     run = acts.submit(engine, TRAIN)
     acts.claim(engine)

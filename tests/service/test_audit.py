@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
-from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def nothing_yet(engine: Engine) -> None:
 def keys(engine: Engine) -> dict[str, str]:
     with transaction(engine) as session:
         scopes = ("read", "run", "admin")
-        return {scope: create_key(session, scope, [scope], SECRET) for scope in scopes}
+        return {scope: fresh_key(session, scope, [scope], SECRET) for scope in scopes}
 
 
 @pytest.fixture

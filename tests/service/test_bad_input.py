@@ -33,7 +33,12 @@ BAD_SPECS: list[tuple[Any, str, str]] = [
     ),
     ({"kind": "pipeline", "sae": {"dsae": 4}}, "sae.dsae", "did you mean 'd_sae'?"),
     ({"kind": "train", "training": {"tokens": 0}}, "training.tokens", "greater than"),
-    ({"kind": "train", "training": {"tokens": "many"}}, "training.tokens", "integer"),
+    ({"kind": "train", "training": {"tokens": "many"}}, "training.tokens", "a whole number"),
+    ({"kind": "train", "sae": {"k": 1e308}}, "sae.k", "the number 1e+308 is too large"),
+    ({"kind": "train", "model": {"name": ""}}, "model.name", "at least 1 character"),
+    ({"kind": "train", "model": {"name": "  "}}, "model.name", "blank"),
+    ({"kind": "train", "text": {"source": " "}}, "text.source", "blank"),
+    ({"kind": "import", "source": " "}, "source", "blank"),
     ({"kind": "train", "training": {"tokens": True}}, "training.tokens", "a number is expected"),
     *(
         (
@@ -104,6 +109,60 @@ def test_every_fault_of_a_spec_is_named_at_once(client: TestClient) -> None:
 )
 def test_bodies(client: TestClient, content: bytes, kind: str) -> None:
     assert_problem(client.post(RUNS, content=content, headers={"Content-Type": kind}), 422)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"kind": "tr\xff"}', "the body is not JSON: byte 0xff at 12 is not UTF-8"),
+        (b'{"kind": "\xe9t\xe9"}', "the body is not JSON: byte 0xe9 at 10 is not UTF-8"),
+        (b"[" * 100_000, "the body is not JSON: it is nested too deeply"),
+        (b'{"kind": 1' + b"0" * 5000 + b"}", "a number of too many digits"),
+        (b'{"kind": }', "the body is not JSON: Expecting value"),
+    ],
+)
+@pytest.mark.parametrize("method", ["post", "patch", "put"])
+def test_a_body_that_is_no_json_is_told_why(
+    client: TestClient, content: bytes, told: str, method: str
+) -> None:
+    url = {
+        "post": RUNS,
+        "patch": "/api/v1/queues/gpu",
+        "put": f"/api/v1/explanations/{'0' * 32}/vote",
+    }[method]
+    headers = {"Content-Type": "application/json"}
+    answer = client.request(method, url, content=content, headers=headers)
+    body = assert_problem(answer, 422)
+    assert told in body["errors"][0]["message"] and body["errors"][0]["path"] == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "body"),
+    [
+        ("put", "/api/v1/explanations/{id}/vote", {"value": 1}),
+        ("post", "/api/v1/lists", {"name": "x"}),
+        ("patch", "/api/v1/lists/x", {"name": "x"}),
+        ("post", "/api/v1/lists/x/entries", {"entries": [{"sae": "demo", "feature": 1}]}),
+        ("post", "/api/v1/lists/x/entries/move", {"entries": [{"sae": "demo", "feature": 1}],
+                                                  "to": 0}),
+        ("post", "/api/v1/lists/x/entries/remove", {"entries": [{"sae": "demo", "feature": 1}]}),
+        ("post", "/api/v1/saes/demo/features/1/tags", {"tags": ["x"]}),
+        ("patch", "/api/v1/queues/gpu", {"paused": False}),
+        ("patch", "/api/v1/runs/{id}", {"priority": 0}),
+        ("post", "/api/v1/keys", {"name": "x"}),
+    ],
+)  # fmt: skip
+def test_an_unknown_field_is_refused_wherever_it_stands(
+    client: TestClient, library: Library, method: str, url: str, body: Any
+) -> None:
+    url = url.replace("{id}", "0" * 32)
+    told = assert_problem(client.request(method, url, json={**body, "extra": 1}), 422)
+    assert [each["path"] for each in told["errors"]] == ["extra"]
+    for name, value in body.items():
+        if isinstance(value, list) and isinstance(value[0], dict):
+            inner = {**body, name: [{**value[0], "extra": 1}]}
+            told = assert_problem(client.request(method, url, json=inner), 422)
+            assert [each["path"] for each in told["errors"]] == [f"{name}.0.extra"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
-from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library, add_explanation, add_library
 
 pytestmark = pytest.mark.integration
@@ -66,7 +66,7 @@ def closed(
     with transaction(engine) as session:
         for name in names:
             scope = "run" if name == "other" else name
-            keys[name] = {"X-API-Key": create_key(session, name, [scope], secret)}
+            keys[name] = {"X-API-Key": fresh_key(session, name, [scope], secret)}
     with TestClient(app, base_url="http://127.0.0.1:8420") as client:
         yield client, keys
 

@@ -25,6 +25,14 @@ CASES = [
     (errors.Unprocessable("no", code="special"), 422, "special", "no"),
     (errors.Conflict("no"), 409, "conflict", "no"),
     (errors.Conflict("no", code="name-taken"), 409, "name-taken", "no"),
+    (
+        errors.NotFound("run", "x", errors.Listing.RUNS),
+        404,
+        "not-found",
+        "There is no run 'x'. GET /api/v1/runs lists those there are.",
+    ),
+    (errors.Misconfigured("no"), 400, "bad-request", "no"),
+    (errors.NoDatabase(), 400, "bad-request", str(errors.NoDatabase())),
     (errors.Unauthenticated("no"), 401, "unauthenticated", "no"),
     (errors.Forbidden("no"), 403, "forbidden", "no"),
     (errors.MissingScope("no"), 403, "missing-scope", "no"),
@@ -52,7 +60,8 @@ def test_every_kind_is_tried() -> None:
     kinds = {
         kind
         for kind in vars(errors).values()
-        if isinstance(kind, type) and kind.__module__ == errors.__name__
+        if isinstance(kind, type) and issubclass(kind, MonosemyError)
+        if kind.__module__ == errors.__name__
     }
     tried = {type(error) for error, *_ in CASES} | {errors.DomainError}
     assert kinds <= tried

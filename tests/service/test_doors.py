@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from service.database.tables import Run
 from service.edge.routing import Router, reads_only
 from service.keys import watch
 from service.keys.authorize import CanRun
-from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.keys import fresh_key
 from tests.support.library_rows import add_library
 from tests.support.whole_api import served
 
@@ -54,7 +55,7 @@ def asked(settings: Settings) -> Settings:
 
 def key(engine: Engine, scope: str = "run") -> str:
     with transaction(engine) as session:
-        return create_key(session, f"of {scope}", [scope], SECRET)
+        return fresh_key(session, f"of {scope} {uuid.uuid4().hex[:8]}", [scope], SECRET)
 
 
 def audited(engine: Engine) -> list[tuple[str, str, int]]:
@@ -209,7 +210,7 @@ def test_a_key_is_counted_once_a_request(asked: Settings, engine: Engine) -> Non
         rates = client.app.state.context.rates  # type: ignore[attr-defined]
         rates.take = lambda *given: counted.append(given) or rates_pass()
         with transaction(engine) as session:
-            limited = create_key(session, "limited", ["admin"], SECRET, requests_per_minute=100)
+            limited = fresh_key(session, "limited", ["admin"], SECRET, requests_per_minute=100)
         client.delete(f"{API}/saes/none", headers={"X-API-Key": limited})
     assert len(counted) == 1
 

@@ -30,9 +30,10 @@ from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
 from service.edge.routing import Router, scopes_of
 from service.judge_tests.repository import keep_test
-from service.keys.service import SCOPES, allows, create_key
+from service.keys.service import SCOPES, allows
 from service.settings import Settings
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
+from tests.support.keys import fresh_key
 from tests.support.library_rows import add_explanation, add_library
 from tests.support.planted_index import random_text
 from tests.support.whole_api import served
@@ -136,7 +137,7 @@ class World:
 def keys_of(engine: Engine) -> dict[str, str]:
     scopes = {**{scope: scope for scope in SCOPES}, "maker": "run", "other": "run"}
     with transaction(engine) as session:
-        return {name: create_key(session, name, [scope], SECRET) for name, scope in scopes.items()}
+        return {name: fresh_key(session, name, [scope], SECRET) for name, scope in scopes.items()}
 
 
 @pytest.fixture(scope="module")

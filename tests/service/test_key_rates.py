@@ -17,9 +17,9 @@ from service.app import create_app
 from service.cli.main import app
 from service.database.session import transaction
 from service.keys.rates import KeyRates
-from service.keys.service import create_key
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -51,7 +51,9 @@ def clients(
 
 def key(engine: Engine, *scopes: str, **limits: Any) -> dict[str, str]:
     with transaction(engine) as session:
-        made = create_key(session, "k", scopes or ("read",), SECRET, **limits)
+        made = fresh_key(
+            session, f"k {uuid.uuid4().hex[:8]}", scopes or ("read",), SECRET, **limits
+        )
     return {"X-API-Key": made}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,19 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from monosemy.errors import MonosemyError
+from monosemy.errors import MonosemyError, SpecError
 from service.app import create_app
 from service.database.session import transaction
 from service.keys.service import (
-    KeyProblem,
     create_key,
     is_well_formed,
     list_keys,
     recognise,
     revoke_key,
 )
+from service.kit.errors import Conflict, Misconfigured, NotFound
 from service.settings import Settings
+from tests.support.keys import fresh_key
 
 pytestmark = pytest.mark.integration
 
@@ -50,7 +52,7 @@ def test_a_key_is_recognised_and_never_stored(session: Session) -> None:
 
 
 def test_keys_differ(session: Session) -> None:
-    assert len({create_key(session, "k", ["read"], SECRET) for _ in range(20)}) == 20
+    assert len({create_key(session, f"k{i}", ["read"], SECRET) for i in range(20)}) == 20
 
 
 def test_wrong_keys_are_not_recognised(session: Session) -> None:
@@ -78,26 +80,59 @@ def test_revoked_and_expired_keys_end(session: Session) -> None:
 
 def test_revoking_needs_exactly_one(session: Session) -> None:
     create_key(session, "twin", ["read"], SECRET)
-    second = create_key(session, "twin", ["read"], SECRET)
-    with pytest.raises(KeyProblem, match="2 keys"):
+    second = create_key(session, "other", ["read"], SECRET)
+    # As they could be made before names were held to be free.
+    session.execute(text("UPDATE api_keys SET name = 'twin'"))
+    with pytest.raises(Conflict, match="2 keys"):
         revoke_key(session, "twin")
-    with pytest.raises(KeyProblem, match="No keys"):
+    with pytest.raises(NotFound, match="'nobody'"):
         revoke_key(session, "nobody")
     assert revoke_key(session, second[:11]).prefix == second[:11]
+
+
+def test_a_name_is_taken_until_its_key_is_revoked(session: Session) -> None:
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    create_key(session, "laptop", ["read"], SECRET)
+    create_key(session, "old", ["read"], SECRET, past)
+    create_key(session, "caf\u00e9", ["read"], SECRET)
+    for name in ("laptop", "old", "cafe\u0301"):
+        with pytest.raises(Conflict, match="Revoke it") as refused:
+            create_key(session, name, ["admin"], SECRET)
+        assert refused.value.code == "name-taken"
+    create_key(session, "Laptop", ["read"], SECRET)
+    revoke_key(session, "laptop")
+    create_key(session, "laptop", ["read"], SECRET)
+
+
+def test_of_two_keys_of_one_name_at_once_one_is_made(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.execute(text("DELETE FROM api_keys"))
+
+    def make(_: int) -> str | None:
+        try:
+            with transaction(engine) as session:
+                return create_key(session, "raced", ["read"], SECRET)
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [key for key in pool.map(make, range(8)) if key]
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "scopes", "secret", "told"),
     [
-        ("", ["read"], SECRET, "no name of a key"),
-        ("k", [], SECRET, "No scope"),
+        ("", ["read"], SECRET, "name: .*no name of a key"),
+        ("k", [], SECRET, "scopes: no scope"),
         ("k", ["write"], SECRET, "read, infer, run, admin"),
         ("k", ["read"], None, "MONOSEMY_SECRET"),
         ("k", ["read"], "short", "at least 16"),
     ],
 )
 def test_keys_that_cannot_be_made(session: Session, name, scopes, secret, told) -> None:
-    with pytest.raises(KeyProblem, match=told):
+    kind = SpecError if secret == SECRET else Misconfigured
+    with pytest.raises(kind, match=told):
         create_key(session, name, scopes, secret)
 
 
@@ -137,7 +172,7 @@ SPEC = {"kind": "train", "name": "guarded"}
 )
 def test_scopes(guarded: TestClient, engine: Engine, scopes, reads: int, runs: int) -> None:
     with transaction(engine) as session:
-        key = create_key(session, "k", scopes, SECRET)
+        key = fresh_key(session, "k", scopes, SECRET)
     headers = {"Authorization": f"Bearer {key}"}
     assert guarded.get("/api/v1/runs", headers=headers).status_code == reads
     assert guarded.get("/api/v1/runs", headers={"X-API-Key": key}).status_code == reads
@@ -170,7 +205,7 @@ def test_every_route_but_health_and_docs_asks_for_a_key(guarded: TestClient) -> 
 
 def test_a_revoked_key_is_refused_at_once(guarded: TestClient, engine: Engine) -> None:
     with transaction(engine) as session:
-        key = create_key(session, "brief", ["read"], SECRET)
+        key = fresh_key(session, "brief", ["read"], SECRET)
     headers = {"Authorization": f"Bearer {key}"}
     assert guarded.get("/api/v1/saes", headers=headers).status_code == 200
     with transaction(engine) as session:

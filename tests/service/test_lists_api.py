@@ -19,9 +19,9 @@ from service.app import create_app
 from service.database.list_tables import FeatureList
 from service.database.session import transaction
 from service.database.tables import Sae
-from service.keys.service import create_key
 from service.settings import Settings
 from tests.support.bad_names import BAD_NAMES, GOOD_NAMES
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library, add_explanation, add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("library")]
@@ -197,6 +197,31 @@ def test_an_export_of_more_than_one_piece_is_whole(
     assert [json.loads(line)["feature"] for line in lines] == list(reversed(range(30)))
 
 
+def test_features_of_an_sae_without_index_are_refused(client: TestClient, engine: Engine) -> None:
+    with transaction(engine) as session:
+        library = add_library(session, "bare", features=4)
+        session.execute(text("DELETE FROM features WHERE sae_id = :sae"), {"sae": library.sae})
+        session.execute(text("UPDATE saes SET index = NULL WHERE id = :sae"), {"sae": library.sae})
+    begin(client, "mixed", 3)
+    mixed = [*named(4), *named(1, sae="bare"), *named(2, sae=str(library.sae))]
+    answer = client.post(f"{LISTS}/mixed/entries", json={"entries": mixed})
+    assert answer.status_code == 422
+    assert [each["path"] for each in answer.json()["errors"]] == ["entries.1.sae", "entries.2.sae"]
+    assert "submit an index run" in answer.json()["errors"][0]["message"]
+    assert order(client, "mixed") == [3]
+    # What is in a list already, from a time when that was taken, can still be moved and removed.
+    with transaction(engine) as session:
+        session.execute(text("UPDATE saes SET index = '{}' WHERE id = :sae"), {"sae": library.sae})
+    change(client, "mixed", "", named(1, sae="bare"))
+    with transaction(engine) as session:
+        session.execute(text("UPDATE saes SET index = NULL WHERE id = :sae"), {"sae": library.sae})
+    change(client, "mixed", "/move", named(1, sae="bare"), to=0)
+    assert order(client, "mixed") == [1, 3]
+    change(client, "mixed", "/remove", named(1, sae="bare"))
+    with transaction(engine) as session:
+        session.execute(text("DELETE FROM saes WHERE id = :sae"), {"sae": library.sae})
+
+
 def test_a_deleted_sae_leaves_every_list(client: TestClient, engine: Engine) -> None:
     with transaction(engine) as session:
         other = add_library(session, "passing", features=4)
@@ -349,7 +374,7 @@ def test_only_the_owner_and_administrators_change_a_list(
     closed = settings.model_copy(update={"require_keys": True, "secret": secret})
     with transaction(engine) as session:
         keys = {
-            name: {"X-API-Key": create_key(session, name, [scope], secret)}
+            name: {"X-API-Key": fresh_key(session, name, [scope], secret)}
             for name, scope in (("o", "run"), ("x", "run"), ("r", "read"), ("a", "admin"))
         }
     with TestClient(create_app(closed), base_url="http://127.0.0.1:8420") as client:

@@ -18,9 +18,9 @@ from service.database.session import make_engine, transaction
 from service.database.tables import Sae
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
-from service.keys.service import create_key
 from service.kit.errors import Forbidden
 from service.settings import Settings
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library, add_library
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def keys(engine: Engine) -> dict[str, dict[str, str]]:
             session.execute(text(f"DELETE FROM {table}"))
         scopes = {"maker": "run", "other": "run", "admin": "admin"}
         return {
-            name: {"X-API-Key": create_key(session, name, [scope], SECRET)}
+            name: {"X-API-Key": fresh_key(session, name, [scope], SECRET)}
             for name, scope in scopes.items()
         }
 

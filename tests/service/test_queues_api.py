@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
-from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.keys import fresh_key
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ def test_only_administrators_change_queues(settings: Settings, engine: Engine) -
     secret = "a-secret-of-thirty-two-characters"
     closed = settings.model_copy(update={"require_keys": True, "secret": secret})
     with transaction(engine) as session:
-        keys = {scope: create_key(session, scope, [scope], secret) for scope in ("run", "admin")}
+        keys = {scope: fresh_key(session, scope, [scope], secret) for scope in ("run", "admin")}
     with TestClient(create_app(closed), base_url="http://127.0.0.1:8420") as client:
         for scope, status in (("run", 403), ("admin", 200)):
             answer = client.patch(

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, text
 
 from service.database.session import transaction
 from service.database.tables import ApiKey, Run, RunEvent
-from service.keys.service import create_key
 from service.queues.repository import change_queue
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -85,7 +85,7 @@ def test_what_it_waits_for(client: TestClient, engine: Engine) -> None:
 
 def test_a_run_of_a_key_that_has_as_many_as_it_may(client: TestClient, engine: Engine) -> None:
     with transaction(engine) as session:
-        create_key(session, "one", ["run"], "a-secret-of-thirty-two-characters", max_running=1)
+        fresh_key(session, "one", ["run"], "a-secret-of-thirty-two-characters", max_running=1)
         key = session.query(ApiKey.id).scalar()
     add(engine, created_by=key, state="running")
     assert waiting(client, add(engine, created_by=key))["waits_for"] == "full key"

@@ -25,8 +25,8 @@ from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
 from service.edge.server import ImpatientProtocol
-from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.keys import fresh_key
 from tests.support.library_rows import Library, unit
 from tests.support.served import served
 
@@ -103,7 +103,7 @@ def address(keyed: Settings, gate: Gate, library: Library) -> Iterator[str]:
 @pytest.fixture
 def keys(engine: Engine) -> list[str]:
     with transaction(engine) as session:
-        return [create_key(session, name, ["read", "infer", "run"], SECRET) for name in "ab"]
+        return [fresh_key(session, name, ["read", "infer", "run"], SECRET) for name in "ab"]
 
 
 def client(address: str, key: str | None = None) -> httpx.AsyncClient:

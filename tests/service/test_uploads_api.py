@@ -21,11 +21,11 @@ from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
-from service.keys.service import create_key
 from service.runs.lifecycle import create_run
 from service.settings import Settings
 from service.uploads import store
 from tests.support.hostile import CONFIG, SOUND, safetensors, tarred, zipped
+from tests.support.keys import fresh_key
 
 pytestmark = pytest.mark.integration
 
@@ -323,8 +323,8 @@ def test_nothing_is_read_of_those_who_may_not(
     secret = "a-secret-of-thirty-two-characters"
     locked = settings.model_copy(update={"require_keys": True, "secret": SecretStr(secret)})
     with transaction(engine) as session:
-        reader = create_key(session, "reader", ["read"], secret)
-        runner = create_key(session, "runner", ["run"], secret)
+        reader = fresh_key(session, "reader", ["read"], secret)
+        runner = fresh_key(session, "runner", ["run"], secret)
     with TestClient(create_app(locked, inference.transport())) as client:
         for key, status in ((None, 401), (reader, 403), (runner, 422)):
             headers = {"Content-Type": BOUNDARY, **({"X-API-Key": key} if key else {})}
@@ -355,7 +355,7 @@ def test_each_key_has_a_quota_of_its_own(settings: Settings, engine: Engine) -> 
     app = create_app(settings.model_copy(update=changes))
     with transaction(engine) as session:
         first, second = (
-            {"X-API-Key": create_key(session, name, ["run"], secret)} for name in ("one", "two")
+            {"X-API-Key": fresh_key(session, name, ["run"], secret)} for name in ("one", "two")
         )
     with TestClient(app, base_url="http://127.0.0.1") as client:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,86 @@ def test_spec_files(tmp_path) -> None:
             load_spec(tmp_path / name)
     with pytest.raises(SpecError, match="cannot read"):
         load_spec(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "words"),
+    [
+        (b"kind: train\nsae:\n  k: 3: 4\n", "line 3, column 7", "mapping values are not allowed"),
+        (b"kind: train\nsae: [1, 2\nname: x\n", "line 3, column 5", "expected"),
+        (b"kind: train\n\tname: x\n", "line 2, column 1", "cannot start any token"),
+        (b"kind: 'train\n", "line 2, column 1", "end of stream"),
+        (b'{"kind": "train", "sae": {"k": }', "line 1, column", ""),
+        (b"a: &x 1\nb: *y\n", "line 2, column 4", "undefined alias"),
+        (b"a: !!python/object:os.system {}\n", "line 1, column 4", "constructor"),
+        (b"kind: train\nname: caf\xe9\n", "line 2, column 10", "byte 0xe9 is not UTF-8"),
+        (b"kind: train\nname: a\x07b\n", "line 2, column 8", "U+0007"),
+        (b"kind: 2026-99-99\n", "", "month must be in 1..12"),
+        pytest.param(b"a: " + b"9" * 5000, "", "digits", id="5,000 digits"),
+        pytest.param(b"[" * 4000, "", "nested too deeply", id="deep"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_told_in_a_line_with_its_place(
+    content: bytes, place: str, words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SpecError) as refused:
+        load_spec(file)
+    ((path, text),) = refused.value.problems
+    assert path == "" and "\n" not in text
+    assert text.startswith(f"{file}, {place}" if place else f"{file}: ")
+    assert words in text and "neither YAML nor JSON: " in text
+
+
+def test_an_override_that_is_not_yaml_is_told_in_a_line() -> None:
+    for value in ("[1", "a: b: c", "'", "2026-99-99", "9" * 5000, "\x07"):
+        with pytest.raises(SpecError) as refused:
+            apply_overrides({"kind": "train"}, [f"sae.k={value}"])
+        ((path, text),) = refused.value.problems
+        assert path == "sae.k" and "is not YAML: " in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1e308, "the number 1e+308 is too large"),
+        ("1e308", "the number '1e308' is too large"),
+        (2**31, "less than or equal to 2147483647"),
+        pytest.param(10**5000, "less than or equal to 2147483647", id="5,000 digits"),
+        pytest.param("9" * 5000, "too large", id="text of 5,000 digits"),
+        (3.5, "a whole number is expected, not 3.5"),
+        ("many", "a whole number is expected, not 'many'"),
+        ("x" * 500, "a whole number is expected, not 'xxx"),
+        ([3], "a whole number is expected, not a list"),
+        ({"a": 1}, "a whole number is expected, not an object"),
+        (None, "a whole number is expected, not None"),
+    ],
+)
+def test_what_is_no_whole_number_is_told_in_plain_words(value: object, words: str) -> None:
+    found = problems({"kind": "train", "sae": {"k": value}})
+    assert words in found["sae.k"]
+    assert len(found["sae.k"]) < 100
+
+
+@pytest.mark.parametrize("value", ["fast", [1.0], {"a": 1}, None])
+def test_what_is_no_number_is_told_in_plain_words(value: object) -> None:
+    found = problems({"kind": "train", "training": {"learning_rate": value}})
+    assert found["training.learning_rate"].startswith("a number is expected, not ")
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"kind": "train", "model": {"name": ""}}, "model.name"),
+        ({"kind": "train", "text": {"source": ""}}, "text.source"),
+        ({"kind": "import", "source": ""}, "source"),
+        ({"kind": "index", "sae": ""}, "sae"),
+        ({"kind": "compare", "sae": "a", "other": ""}, "other"),
+    ],
+)
+def test_a_name_that_is_empty_is_refused_as_that(data: dict[str, Any], path: str) -> None:
+    assert "at least 1 character" in problems(data)[path]
 
 
 def test_pipeline_children_follow_each_other() -> None:

@@ -16,8 +16,8 @@ from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.database.tables import Explanation, Sae
-from service.keys.service import create_key
 from service.stack.valkey import EmbeddedValkey
+from tests.support.keys import fresh_key
 from tests.support.served import served
 from tests.support.trained_library import Trained
 from workers.inference import create_app as create_inference
@@ -85,7 +85,7 @@ def compared(engine: Engine, sae: uuid.UUID) -> str:
 def whole_api(trained: Trained, folder: Path) -> Iterator[Target]:
     """Both servers and a Valkey, over what ``trained`` has; ``folder`` is the Valkey's."""
     with transaction(trained.engine) as session:
-        key = create_key(session, "all scopes", ["read", "run", "infer", "admin"], SECRET)
+        key = fresh_key(session, "all scopes", ["read", "run", "infer", "admin"], SECRET)
     there = {
         "run_id": [str(trained.pipeline.id)],
         "sae": [trained.sae.name, str(trained.sae.id)],

@@ -21,6 +21,7 @@ from service.backup.backup import DUMP, MANIFEST, back_up, check, is_superuser, 
 from service.cli.main import app
 from service.database.migrate import downgrade, head_revision, migrate
 from service.database.session import make_engine
+from service.kit.errors import Unavailable
 from service.settings import Settings
 from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
@@ -184,7 +185,7 @@ def test_a_backup_of_an_older_schema_is_brought_up(
 
 
 def test_a_backup_is_whole_or_not_there(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(MonosemyError):
+    with pytest.raises(Unavailable):
         back_up("postgresql://nobody@127.0.0.1:9/none", tmp_path, tmp_path / "b", SILENT)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "there").mkdir()

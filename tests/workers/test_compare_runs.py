@@ -20,8 +20,9 @@ from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.database.tables import Explanation, Sae
-from service.keys.service import create_key, list_keys
+from service.keys.service import list_keys
 from tests.support import run_acts as acts
+from tests.support.keys import fresh_key
 from tests.support.library_rows import EMBEDDING_WIDTH
 from tests.support.loopback import loopback_client
 from tests.support.trained_library import Trained
@@ -222,7 +223,7 @@ def test_another_keys_comparison_stays(trained: Trained, copy: Sae) -> None:
     secret = "a-secret-of-thirty-two-characters"
     with transaction(trained.engine) as session:
         for name in ("first", "second"):
-            create_key(session, name, ["run"], secret)
+            fresh_key(session, name, ["run"], secret)
         keys = [key.id for key in list_keys(session) if key.name in ("first", "second")]
     spec = {"kind": "compare", "sae": "copy", "other": "tiny"}
     of_first, of_second, again = (execute(trained, spec, keys[n]).id for n in (0, 1, 0))

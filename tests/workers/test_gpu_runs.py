@@ -260,6 +260,7 @@ def test_an_imported_sae_is_an_sae_like_any_other(
         save_sparsify(load_sae(original), source, {"hook_name": SITE, "model_name": "other"})
     done = run_again(trained, import_spec(trained, source, name=f"from {form}"))
     assert done.state == "succeeded" and done.result is not None, done.error
+    assert (done.progress["done"], done.progress["total"]) == (1, 1)
     with transaction(trained.engine) as session:
         row = session.get_one(Sae, uuid.UUID(done.result["sae_id"]))
     assert (row.name, row.site, row.d_in, row.d_sae) == (f"from {form}", SITE, 32, 64)

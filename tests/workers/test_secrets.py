@@ -14,10 +14,10 @@ from sqlalchemy import Engine, make_url, text
 
 from service.app import create_app
 from service.database.session import transaction
-from service.keys.service import create_key
 from service.observability.logs import JsonFormatter
 from service.settings import Settings
 from tests.support import run_acts as acts
+from tests.support.keys import fresh_key
 from tests.support.stub_server import Answer, Request, StubServer, error, good
 from tests.support.trained_library import Trained
 from workers.interp import InterpRuns
@@ -114,7 +114,7 @@ def test_nothing_that_is_secret_is_written(trained: Trained, settings: Settings)
                 assert stub.headers and JUDGE_KEY in stub.headers[0]["authorization"]
                 told.append(repr(acts.load(trained.engine, run).error))
         with transaction(trained.engine) as session:
-            key = create_key(session, "reader", ["read", "run", "infer", "admin"], HMAC_SECRET)
+            key = fresh_key(session, "reader", ["read", "run", "infer", "admin"], HMAC_SECRET)
         with TestClient(create_app(settings)) as client:
             right = {"Authorization": f"Bearer {key}"}
             for headers in (right, {"Authorization": f"Bearer {key}x"}, {"X-API-Key": key[:-1]}):

@@ -17,6 +17,7 @@ from monosemy.interp.judging.failures import (
     CallFailed,
     EndpointError,
     JudgeAway,
+    JudgeUnreachable,
     NoAnswer,
     StatusError,
     Unanswered,
@@ -169,7 +170,7 @@ class Calls:
     ) -> AnswerError | EndpointError | JudgeAway:
         message = f"The judge failed {attempts} times ({error})."
         if not self._worked and isinstance(error, NoAnswer) and not error.silent:
-            return EndpointError(
+            return JudgeUnreachable(
                 f"The judge at {self.address} cannot be reached ({error}).",
                 "Check that it runs and that the address is right.",
             )

@@ -21,6 +21,10 @@ class EndpointError(JudgeError):
     """The endpoint itself cannot be used (address, key, model name): no item will fare better."""
 
 
+class JudgeUnreachable(EndpointError):
+    """Nothing answers at the endpoint's address."""
+
+
 class QuotaSpent(EndpointError):
     """The account behind the key has nothing left: waiting does not help, paying does."""
 
@@ -62,13 +66,33 @@ class CallFailed(Exception):
 
 
 class StatusError(CallFailed):
-    """The endpoint answered with an error: a status of HTTP, or one within an answer of 200."""
+    """The endpoint answered with an error: a status of HTTP, or one within an answer of 200
+    (``within``), whose ``status`` is the one that it stands for."""
 
-    def __init__(self, status: int, reason: Reason, wait: float | None = None) -> None:
-        super().__init__(f"HTTP {status}: {reason.text}" if reason.text else f"HTTP {status}")
+    def __init__(
+        self,
+        status: int,
+        reason: Reason,
+        wait: float | None = None,
+        *,
+        within: bool = False,
+        leads_to: str | None = None,
+    ) -> None:
+        """``leads_to``: where a redirect goes, fit for people."""
+        head, words = f"HTTP {status}", reason.text
+        if within:
+            head, words = "HTTP 200 with an error inside", reason.text or reason.codes
+        elif self.redirects(status):
+            where = f" to {leads_to}" if leads_to else ""
+            head, words = f"{head}, a redirect{where}, which is not followed", ""
+        super().__init__(f"{head}: {words}" if words else head)
         self.status, self.reason = status, reason
         self.wait = wait
         """Seconds after which the endpoint asks to be called again."""
+
+    @staticmethod
+    def redirects(status: int) -> bool:
+        return 300 <= status < 400
 
 
 class NoAnswer(CallFailed):

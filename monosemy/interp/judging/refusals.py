@@ -7,8 +7,8 @@ import re
 from monosemy.interp.judging.failures import EndpointError, QuotaSpent, StatusError
 
 _CHECK = "Check the judge's address, key and model name."
-_REFUSED = {301, 302, 303, 307, 308, 401, 402, 403, 404, 405}
-"""Statuses that every other question would meet as well."""
+_REFUSED = {401, 402, 403, 404, 405}
+"""Statuses that every other question would meet as well; redirects are such too."""
 UNDERSTOOD_NOT = {400, 415, 422, 501}
 """Statuses of a request that the endpoint does not understand: it may be put otherwise."""
 
@@ -63,6 +63,8 @@ def ends_everything(
         hint = "It does not accept the key (MONOSEMY_JUDGE_API_KEY). "
     elif error.status == 404:
         hint = "There is no such route or model: the address mostly ends in /v1. "
+    elif StatusError.redirects(error.status):
+        hint = "Name the address that it leads to, if that is the judge's. "
     elif error.status not in _REFUSED:
         return None
     return EndpointError(f"The judge at {address} refuses us ({error}).", hint + _CHECK)

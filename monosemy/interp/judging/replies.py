@@ -104,7 +104,7 @@ def raise_for_error(body: Body, redact: Redact = without_keys) -> None:
         return  # a batch reports errors of its own
     if isinstance(body.get("error") or body.get("errors"), str | dict | list):
         reason = reason_of(body, redact)
-        raise StatusError(_status_of(body, reason), reason, reason.wait)
+        raise StatusError(_status_of(body, reason), reason, reason.wait, within=True)
 
 
 def read_reply(body: Body, redact: Redact = without_keys) -> Reply:
@@ -116,7 +116,7 @@ def read_reply(body: Body, redact: Redact = without_keys) -> Reply:
     finish = _finish(choice.get("finish_reason"))
     if choice.get("error") or choice.get("finish_reason") == "error":
         reason = reason_of({"error": choice.get("error")}, redact)
-        raise StatusError(_status_of(choice, reason), reason, reason.wait)
+        raise StatusError(_status_of(choice, reason), reason, reason.wait, within=True)
     message = choice.get("message")
     if not isinstance(message, dict):
         message = choice if isinstance(choice.get("text"), str) else None

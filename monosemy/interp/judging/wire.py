@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import openai
 
@@ -152,10 +152,25 @@ class Wire:
         response = error.response
         wait = retry_after({name.lower(): value for name, value in response.headers.items()})
         reason = reason_of(response.content, self.redact)
-        return StatusError(error.status_code, reason, wait if wait is not None else reason.wait)
+        return StatusError(
+            error.status_code,
+            reason,
+            wait if wait is not None else reason.wait,
+            leads_to=self._leads_to(str(response.url), response.headers.get("location")),
+        )
+
+    def _leads_to(self, asked: str, location: str | None) -> str | None:
+        """Where an answer sends its caller, without user, password and query; None for nowhere."""
+        try:
+            return None if location is None else self._shown(address_of(urljoin(asked, location)))
+        except (EndpointError, ValueError):
+            return None
 
     def _redacted(self, error: BaseException) -> str:
-        return one_line(self.redact(f"{type(error).__name__}: {error}"))
+        return self._shown(f"{type(error).__name__}: {error}")
+
+    def _shown(self, text: str) -> str:
+        return one_line(self.redact(text))
 
 
 def encodable(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,42 @@
+"""What is wrong with a value, in words for whoever gave it; pydantic's own where they are plain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WHOLE = frozenset({"int_type", "int_parsing", "int_parsing_size", "int_from_float"})
+_NUMBER = frozenset({"float_type", "float_parsing"})
+_SHOWN = 40
+"""Characters of a value that are shown."""
+
+
+def message_of(fault: Mapping[str, Any]) -> str:
+    """Of one entry of ``ValidationError.errors()``."""
+    kind, value = fault["type"], fault.get("input")
+    if kind in _WHOLE or kind in _NUMBER:
+        if _is_large(value):
+            return f"the number {_shown(value)} is too large"
+        what = "a whole number" if kind in _WHOLE else "a number"
+        return f"{what} is expected, not {_shown(value)}"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _is_large(value: Any) -> bool:
+    """Whether it is a number, or the text of one, beyond what a field of whole numbers holds."""
+    try:
+        return not isinstance(value, bool) and abs(float(value)) >= 2.0**63
+    except (TypeError, ValueError, OverflowError):
+        return isinstance(value, int)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    try:
+        text = repr(value)
+    except ValueError:  # a number of too many digits
+        return "one of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
