@@ -114,8 +114,8 @@ def _record_of_line(file: Path, number: int, line: bytes) -> Any:
         byte, advice = line[error.start], utf8_advice(file, line)
         raise DataError(f"{where}: byte 0x{byte:02x} is not UTF-8.", advice) from None
     except (ValueError, RecursionError) as error:
-        advice = _zeros_advice(file, line)
-        raise DataError(f"{where} is not JSON: {json_fault(error)}.", advice) from None
+        reason = json_fault(error)
+        raise DataError(f"{where} is not JSON: {reason}.", _zeros_advice(file, line)) from None
 
 
 def utf8_advice(file: Path, head: bytes) -> str:

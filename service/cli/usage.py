@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -12,17 +13,28 @@ from monosemy.exit_codes import DONE, FAILED
 from service.cli.output import say
 
 # Typer brings a click of its own and does not say where it is; before, it was click itself.
-_FAULTS = tuple(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_FAULTS: tuple[type[Exception], ...] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 
 class PlainGroup(TyperGroup):
     """The root of the commands.  Typer would draw a box of several lines around each fault."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = (args, prog_name, complete_var, False, windows_expand_args)
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **options)
+            return super().main(*given, **extra)
         try:
-            ended = super().main(*args, standalone_mode=False, **options)
+            ended = super().main(*given, **extra)
         except typer.Abort:
             say("Not confirmed; nothing was done.")
             sys.exit(FAILED)

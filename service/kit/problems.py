@@ -210,8 +210,9 @@ def _from_http_exception(error: HTTPException) -> Problem:
     detail = str(error.detail)
     if detail == _UNREADABLE:
         cause = error.__cause__
-        known = isinstance(cause, ValueError | RecursionError)
-        why = json_fault(cause) if known else "it is malformed"
+        why = "it is malformed"
+        if isinstance(cause, ValueError | RecursionError):
+            why = json_fault(cause)
         return from_exception(InvalidRequest([("", f"the body is not JSON: {why}")]))
     if detail == phrase:
         detail = details.get(error.status_code, detail)
