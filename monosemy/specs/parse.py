@@ -9,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from monosemy.errors import SpecError
@@ -19,6 +20,8 @@ from monosemy.specs.plugins import load_plugins
 from monosemy.specs.registry import Registered
 from monosemy.specs.run import KINDS, RunSpec
 from monosemy.specs.yaml_text import NotYaml, yaml_of
+
+_TOO_DEEP = "it is nested too deeply"
 
 
 def parse_spec(data: Any) -> RunSpec:
@@ -76,26 +79,20 @@ def load_spec(path: str | Path) -> dict[str, Any]:
     return data
 
 
-class _OneTree(yaml.SafeLoader):
-    """YAML as a tree: an alias of an alias of ... stands for more than anybody can hold."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(None, None, "anchors and aliases are not taken", mark)
-        return super().compose_node(parent, index)
-
-
 def read_spec(text: str) -> dict[str, Any]:
     """Reads YAML or JSON that somebody sent; raises ``SpecError``, with the line where it knows."""
     try:
-        data = yaml.load(text, _OneTree)
+        data = yaml_of(text, aliases=False)
         if not isinstance(data, dict):
             raise SpecError([("", "a run spec is a mapping of keys to values")])
         # What JSON does not have (dates, sets, bytes, infinities) no spec takes.
         json.dumps(data, allow_nan=False)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise SpecError([("", f"this is neither YAML nor JSON: {_where(error)}")]) from None
+    except NotYaml as fault:
+        place = f"{fault.place}: " if fault.place else ""
+        raise SpecError([("", f"this is neither YAML nor JSON: {place}{fault}")]) from None
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        why = _TOO_DEEP if isinstance(error, RecursionError) else str(error)[:200]
+        raise SpecError([("", f"this is neither YAML nor JSON: {why}")]) from None
     return {str(key): value for key, value in data.items()}
 
 
@@ -103,18 +100,9 @@ def write_spec(spec: Mapping[str, Any]) -> str:
     """``spec`` as YAML, keys in their order; raises ``SpecError`` where it is nested too deeply."""
     try:
         text: str = yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True, width=100)
-    except RecursionError as error:
-        raise SpecError([("", _where(error))]) from None
+    except RecursionError:
+        raise SpecError([("", _TOO_DEEP)]) from None
     return text
-
-
-def _where(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return str(error)[:200]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', error)}"
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

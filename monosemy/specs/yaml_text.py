@@ -17,12 +17,23 @@ class NotYaml(ValueError):
         """``line 3, column 5``, both from 1; empty where no place is to blame."""
 
 
-def yaml_of(text: str | bytes) -> Any:
-    """The value that ``text`` (UTF-8) holds; JSON is YAML.  Raises ``NotYaml``."""
+class _OneTree(yaml.SafeLoader):
+    """YAML as a tree: an alias of an alias of ... stands for more than anybody can hold."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(None, None, "anchors and aliases are not taken", mark)
+        return super().compose_node(parent, index)
+
+
+def yaml_of(text: str | bytes, aliases: bool = True) -> Any:
+    """The value that ``text`` (UTF-8) holds; JSON is YAML.  Raises ``NotYaml``, unless ``aliases``
+    for those too."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return yaml.safe_load(text)
+        return yaml.load(text, yaml.SafeLoader if aliases else _OneTree)
     except UnicodeDecodeError as error:
         line, column = _place(error.object, error.start, b"\n")
         raise NotYaml(
