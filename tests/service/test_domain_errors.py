@@ -80,8 +80,10 @@ def test_a_run_fails_with_one_as_its_reason_and_is_not_tried_again() -> None:
 
 
 def test_statuses_are_given_at_the_edge_alone() -> None:
-    """Elsewhere nobody names an HTTP exception; the inference server is an edge of its own."""
+    """Elsewhere nobody names an HTTP exception; the inference server is an edge of its own, and
+    problems become pages in one place."""
     edge = {ROOT / "service/kit/problems.py", ROOT / "workers/inference.py"}
+    edge.add(ROOT / "service/pages/errors.py")
     edge |= set((ROOT / "service/edge").glob("*.py"))
     faults = []
     for package in ("service", "workers"):

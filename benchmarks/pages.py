@@ -1,0 +1,267 @@
+"""What the explorer costs over 100,000 features: time, bytes, script, first paint, memory.
+
+    python benchmarks/pages.py [--saes 25] [--features 4096] [--seconds 10] [--rate 50]
+
+The database is that of ``serving.py``, with one more SAE that has all its features, for the map and
+the table.  The API runs as users run it, one process; requests come from a process of their own at
+a fixed rate, and times count from when a request was due.  Where Chromium is missing, what takes a
+browser is left out and said so.  Everything shares this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import gzip
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from results import machine
+from serving import Api, Report, fill, load
+from sqlalchemy import Engine, text
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from service.database.migrate import migrate
+from service.database.session import make_engine
+from service.pages.static import static_files
+from service.stack.postgres import EmbeddedPostgres
+from tests.support.browser import ARGUMENTS, chromium, missing
+
+HTML = {"Accept": "text/html"}
+LARGE = "large"
+"""The SAE that has as many features as all others together."""
+ROUNDS = 5
+
+
+def add_large(engine: Engine, copies: int, features: int) -> None:
+    """An SAE whose features are those of ``sae-0``, so many times over."""
+    with engine.begin() as connection:
+        names = connection.execute(
+            text(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = 'features'"
+                " AND is_generated = 'NEVER'"
+            )
+        ).scalars()
+        kept = [name for name in names if name not in ("sae_id", "index", "id")]
+        columns = ", ".join(f'"{name}"' for name in kept)
+        sae_names = connection.execute(
+            text(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = 'saes'"
+                " AND is_generated = 'NEVER'"
+            )
+        ).scalars()
+        others = ", ".join(f'"{n}"' for n in sae_names if n not in ("id", "name", "d_sae"))
+        connection.execute(
+            text(
+                f"INSERT INTO saes (id, name, d_sae, {others})"
+                f" SELECT gen_random_uuid(), '{LARGE}', {copies * features}, {others}"
+                " FROM saes WHERE name = 'sae-0'"
+            )
+        )
+        connection.execute(
+            text(
+                f"INSERT INTO features (sae_id, index, {columns})"
+                f" SELECT (SELECT id FROM saes WHERE name = '{LARGE}'),"
+                f" index + {features} * copy, {columns} FROM features,"
+                f" generate_series(0, {copies - 1}) copy"
+                " WHERE sae_id = (SELECT id FROM saes WHERE name = 'sae-0')"
+            )
+        )
+        connection.execute(text("ANALYZE"))
+
+
+# -------------------------------------------------------------------- the load
+LOADS = (
+    ("bare", 1.0, "bare route (/healthz)", ""),
+    ("rest", 1.0, "feature by REST", ""),
+    ("feature", 1.0, "feature page", "p50 15, p99 50"),
+    ("table", 0.2, "table of 100,000 features, any sort", "p99 100"),
+    ("sae", 0.2, "page of an SAE", ""),
+)
+
+
+def work(options: argparse.Namespace) -> None:
+    """One kind of load, in this process; prints its figures as JSON."""
+    saes, features = options.saes, options.features
+
+    def bare(_: random.Random) -> str:
+        return "/healthz"
+
+    def feature(chance: random.Random) -> str:
+        return f"/saes/sae-{chance.randrange(saes)}/features/{chance.randrange(features)}"
+
+    def rest(chance: random.Random) -> str:
+        return f"/api/v1{feature(chance)}"
+
+    def table(chance: random.Random) -> str:
+        sort = chance.choice(("index", "density", "max_activation", "score"))
+        return f"/saes/{LARGE}/features?sort={sort}&order={chance.choice(('asc', 'desc'))}"
+
+    def sae(chance: random.Random) -> str:
+        return f"/saes/sae-{chance.randrange(saes)}"
+
+    gc.disable()
+    kinds = {"bare": bare, "rest": rest, "feature": feature, "table": table, "sae": sae}
+    took, failed = asyncio.run(
+        load(options.url, kinds[options.load], options.rate, options.seconds)
+    )
+    print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
+
+
+def loads(options: argparse.Namespace, url: str, report: Report) -> None:
+    for kind, share, name, wanted in LOADS:
+        rate = options.rate * share
+        line = [sys.executable, __file__, "--load", kind, "--url", url, "--rate", str(rate)]
+        for option in ("saes", "features", "seconds"):
+            line += [f"--{option}", str(getattr(options, option))]
+        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        p50, p99 = found["ms"]
+        shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        if found["failed"]:
+            shown += f", {found['failed']} FAILED"
+        report.row(f"{name}, {rate:.0f}/s", p99, "ms (p99)", wanted, shown)
+
+
+# -------------------------------------------------------------------- bytes
+def sizes(url: str, report: Report) -> None:
+    pages = {"feature page": "/saes/sae-0/features/0", "table": f"/saes/{LARGE}/features"}
+    for name, path in pages.items():
+        html = httpx.get(url + path, headers=HTML, trust_env=False).raise_for_status().content
+        raw, packed = len(html) / 1000, len(gzip.compress(html)) / 1000
+        shown = f"{raw:.1f} kB, {packed:.1f} compressed"
+        report.row(f"HTML of the {name}", raw, "kB", "60, 15", shown)
+    packed_files = {name: len(gzip.compress(body)) / 1000 for name, body in static_files().items()}
+    report.row("style of all pages, compressed", packed_files["base.css"], "kB", "15 raw")
+    columns = httpx.get(
+        f"{url}/api/v1/saes/{LARGE}/columns", timeout=60.0, trust_env=False
+    ).raise_for_status()
+    report.row("columns of 100,000 features", len(columns.content) / 1e6, "MB", "2.5")
+
+
+# -------------------------------------------------------------------- the browser
+_FIRST_PAINT = """() => new Promise((resolve) => {
+  new PerformanceObserver((list) => {
+    const entry = list.getEntriesByName("first-contentful-paint")[0];
+    if (entry) resolve(entry.startTime);
+  }).observe({ type: "paint", buffered: true });
+})"""
+_MARKED = """(name) => performance.getEntriesByName(name, "measure").map((each) => each.duration)"""
+
+
+def in_browser(url: str, report: Report) -> None:
+    why = missing()
+    if why is not None:
+        print(f"no browser: {why}; first paint, script and map are not measured")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+        paints, scripts, nodes = [], 0.0, 0
+        for _ in range(ROUNDS):
+            context = browser.new_context()
+            page = context.new_page()
+            loaded: list[str] = []
+            page.on("request", lambda request, loaded=loaded: loaded.append(request.url))
+            page.goto(f"{url}/saes/sae-0/features/0")
+            paints.append(page.evaluate(_FIRST_PAINT))
+            page.wait_for_load_state("networkidle")
+            scripts = sum(_packed(each) for each in loaded if each.endswith(".js"))
+            nodes = page.evaluate("document.querySelectorAll('*').length")
+            context.close()
+        _times(report, "first paint of the feature page", paints, "300")
+        report.row("script of the feature page", scripts / 1000, "kB, compressed", "25")
+        report.row("elements of the feature page", nodes, "", "1,500", f"{nodes:,}")
+        _map(browser, url, report)
+        browser.close()
+
+
+def _map(browser: Any, url: str, report: Report) -> None:
+    first, again = [], []
+    for _ in range(ROUNDS):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{url}/saes/{LARGE}/map")
+        page.wait_for_function("performance.getEntriesByName('map:first').length > 0")
+        box = page.locator("canvas").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        for _ in range(5):
+            page.mouse.wheel(0, -200)
+            page.wait_for_timeout(100)
+        first += page.evaluate(_MARKED, "map:first")
+        again += page.evaluate(_MARKED, "map:redraw")
+        context.close()
+    _times(report, "map of 100,000: first drawing", first, "100")
+    _times(report, "map of 100,000: drawn again", again, "16")
+
+
+def _times(report: Report, name: str, values: list[float], wanted: str) -> None:
+    if not values:
+        print(f"{name}: nothing was measured")
+        return
+    middle = statistics.median(values)
+    shown = f"{middle:.0f} ms ({min(values):.0f} to {max(values):.0f}, n = {len(values)})"
+    report.row(name, middle, "ms", wanted, shown)
+
+
+def _packed(url: str) -> int:
+    return len(gzip.compress(httpx.get(url, trust_env=False).content))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--saes", type=int, default=25)
+    parser.add_argument("--features", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=50.0, help="feature pages a second")
+    parser.add_argument("--json", type=Path, help="Add the results to this file as lines.")
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        work(options)
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name, EmbeddedPostgres(Path(name) / "postgres") as server:
+        measure(options, Path(name), server.url)
+
+
+def measure(options: argparse.Namespace, folder: Path, database_url: str) -> None:
+    migrate(database_url)
+    engine = make_engine(database_url)
+    fill(engine, folder, options.saes, options.features)
+    add_large(engine, options.saes, options.features)
+    engine.dispose()
+    count = f"{options.saes * options.features:,} features and one SAE of as many"
+    print(f"{count}; {machine()}")
+    report = Report(count, options.json)
+    starts = []
+    for _ in range(3):
+        api = Api(database_url, folder)
+        starts.append(api.started)
+        idle = api.mib()
+        api.stop()
+    report.row("cold start, median of 3", sorted(starts)[1], "s", "2")
+    report.row("memory of the idle API", idle * 1.048576, "MB", "160")
+    api = Api(database_url, folder)
+    loads(options, api.url, report)
+    sizes(api.url, report)
+    in_browser(api.url, report)
+    report.row("memory of the API after that", api.mib() * 1.048576, "MB")
+    api.stop()
+
+
+if __name__ == "__main__":
+    main()
