@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
@@ -127,6 +127,14 @@ class Links:
         """What this page's query has besides ``without``, for the hidden fields of a form."""
         pairs = parse_qsl(self._query, keep_blank_values=True)
         return [(name, value) for name, value in pairs if name not in without]
+
+
+def links_of(request: Request) -> Links:
+    return Links(request.scope)
+
+
+LinksDep = Annotated[Links, Depends(links_of)]
+"""For a view that makes addresses itself."""
 
 
 def is_page(scope: Scope) -> bool:

@@ -75,7 +75,7 @@ async def find(context: AppContext, key: uuid.UUID | None, query: SearchQuery) -
 
 def _found(
     session: Session, q: str, scope: Scope, embedding: list[float] | None, limit: int
-) -> list[SearchHit]:
+) -> list[Fused[FeatureKey]]:
     """The best ``limit`` features of all ways to look for them."""
     lists: dict[str, list[FeatureKey]] = {}
     if embedding is not None:

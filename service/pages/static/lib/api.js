@@ -81,12 +81,22 @@ export const listsShow = (list, options = {}) => call("GET", `/api/v1/lists/${en
  * @returns {Promise<RunFamily>} */
 export const runsShowRun = (run_id, options = {}) => call("GET", `/api/v1/runs/${encodeURIComponent(run_id)}`, options);
 
+/** Submit a run.
+ * @param {{query?: {priority?: any}, body?: RunSpec, signal?: AbortSignal}} options
+ * @returns {Promise<RunFamily>} */
+export const runsSubmit = (options = {}) => call("POST", `/api/v1/runs`, options);
+
 /** Tag a feature.
  * @param {string|number} sae
  * @param {string|number} index
  * @param {{body: NewTags, signal?: AbortSignal}} options
  * @returns {Promise<TagsOfFeature>} */
 export const tagsAdd = (sae, index, options = {}) => call("POST", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/tags`, options);
+
+/** List tags.
+ * @param {{query?: {sae?: any, prefix?: any, limit?: any, cursor?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<Page_TagCount_>} */
+export const tagsListAll = (options = {}) => call("GET", `/api/v1/tags`, options);
 
 /** Take a tag from a feature.
  * @param {string|number} sae

@@ -1,0 +1,179 @@
+"""Figures of an SAE, its frozen-decoder baseline (the twin) beside them.
+
+They come from evaluations and trainings of whatever version: what is no number is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from monosemy.figures import fixed, number, percent
+from monosemy.specs.readings import BASELINE
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of an SAE, or of its twin; None where nobody measured it."""
+
+    fvu: float | None = None
+    l0: float | None = None
+    ce_recovered: float | None = None
+    dead: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures that a listing shows."""
+
+    own: Figures
+    twin: Figures
+    evaluated: bool
+    """On held-out text; else they are the training's last."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the evaluation table."""
+
+    name: str
+    about: str
+    own: str
+    twin: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    rows: list[Row]
+    evaluated: bool
+    about: str
+    """What it was measured on."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    name: str
+    key: str
+    show: Callable[[float | None], str]
+    about: str
+    unit: float = 1.0
+    """A difference is shown times this."""
+    after: str = ""
+
+
+def _three(value: float | None) -> str:
+    return fixed(value, 3)
+
+
+_FIGURES = (
+    _Figure("FVU", "fvu", _three, "Share of the activations' variance that is not explained."),
+    _Figure("L0", "l0", number, "Latents that are active on a token."),
+    _Figure(
+        "CE recovered, zero",
+        "ce_recovered_zero",
+        percent,
+        "Of the loss that zeros in place of the activations cost, the share that the SAE saves.",
+        100.0,
+        " points",
+    ),
+    _Figure(
+        "CE recovered, mean",
+        "ce_recovered_mean",
+        percent,
+        "The same with the mean activation in place of zeros.",
+        100.0,
+        " points",
+    ),
+    _Figure("CE with it", "ce_sae", _three, "Cross-entropy of the host model through it, nats."),
+    _Figure("KL", "kl", _three, "Divergence from the host model without it, nats."),
+    _Figure(
+        "dead latents",
+        "dead_share",
+        percent,
+        "Share of latents that fired on none of these tokens.",
+        100.0,
+        " points",
+    ),
+)
+
+
+def measured(metrics: Mapping[str, Any]) -> Measured:
+    """Out of ``SaeSummary.metrics``."""
+    found, evaluated = _found(metrics)
+    return Measured(_figures(found), _figures(_part(found, BASELINE)), evaluated)
+
+
+def evaluation(metrics: Mapping[str, Any]) -> Evaluation:
+    """Every figure of the evaluation, else of the training's end; rows are those that are there."""
+    found, evaluated = _found(metrics)
+    twin = _part(found, BASELINE)
+    rows = [_row(each, found, twin) for each in _FIGURES if figure(found.get(each.key)) is not None]
+    for place, part in _part(found, "parts").items():
+        shown = _Figure(f"FVU of {place}", "fvu", _three, "Of what is written there alone.")
+        rows.append(_row(shown, _mapping(part), _part(_part(twin, "parts"), place)))
+    effective = _part(found, "effective_l0")
+    if figure(effective.get("l0")) is not None:
+        name = f"L0 at PPL-{number(figure(effective.get('percent')))} %"
+        about = "Fewest latents per token that raise the perplexity by no more than that."
+        rows.append(_row(_Figure(name, "l0", number, about), effective, {}))
+    return Evaluation(rows, evaluated, _about(found) if evaluated else "")
+
+
+def figure(value: Any) -> float | None:
+    """``value`` where it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _row(shown: _Figure, found: Mapping[str, Any], twin: Mapping[str, Any]) -> Row:
+    own, other = figure(found.get(shown.key)), figure(twin.get(shown.key))
+    difference = "–"
+    if own is not None and other is not None:
+        by = (own - other) * shown.unit
+        size = number(by, 2) if shown.after else shown.show(by)
+        difference = f"{'+' * (by > 0 and size != fixed(0, 3))}{size}{shown.after}"
+    return Row(shown.name, shown.about, shown.show(own), shown.show(other), difference)
+
+
+def _found(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    evaluated = _part(metrics, "evaluation")
+    return (evaluated, True) if evaluated else (metrics, False)
+
+
+def _figures(found: Mapping[str, Any]) -> Figures:
+    return Figures(
+        figure(found.get("fvu")),
+        figure(found.get("l0")),
+        figure(found.get("ce_recovered_zero")),
+        figure(found.get("dead_share")),
+    )
+
+
+def _about(found: Mapping[str, Any]) -> str:
+    words = f"On {number(_count(found.get('tokens')))} tokens of held-out documents."
+    spliced, clean = _count(found.get("splice_tokens")), figure(found.get("ce_clean"))
+    if spliced is None or clean is None:
+        return words
+    zero, mean = figure(found.get("ce_zero")), figure(found.get("ce_mean"))
+    return (
+        f"{words} Cross-entropy on {number(spliced)} of them: {fixed(clean, 3)} in the host model "
+        f"alone, {fixed(zero, 3)} with zeros and {fixed(mean, 3)} with means in place of the "
+        "activations."
+    )
+
+
+def _count(value: Any) -> int | None:
+    known = figure(value)
+    return None if known is None else int(known)
+
+
+def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return _mapping(found.get(name))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,65 @@
+"""/saes/{sae}/features: the table of an SAE's features."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from monosemy.specs.rest.features import FeatureSummary
+from monosemy.specs.rest.saes import SaeDetail
+from service.edge.context import SessionDep
+from service.features.endpoints import list_all as list_features
+from service.features.filters import FilterDep
+from service.features.listing import FeatureFilter
+from service.kit.pagination import CursorParam
+from service.pages.page import PageRouter
+from service.saes.endpoints import SaeReference, show
+from service.tags.endpoints import list_all as list_tags
+
+router = PageRouter()
+
+_ROWS = 50
+_TAGS = 100
+_USUAL = FeatureFilter()
+_NAMES = {"text": "q"}
+"""Of what addresses call otherwise."""
+
+
+@dataclass(frozen=True)
+class Features:
+    sae: SaeDetail
+    features: list[FeatureSummary]
+    next_cursor: str | None
+    cursor: str | None
+    filters: FeatureFilter
+    along: dict[str, Any]
+    """Those that are not as usual: they go along to a feature, so that the next one there is the
+    next one here."""
+    scorers: list[str]
+    tags: list[str]
+
+
+@router.page("/saes/{sae}/features", "features.html", script="pages/features.js")
+def features(
+    session: SessionDep,
+    sae: SaeReference,
+    wanted: FilterDep,
+    cursor: CursorParam = None,
+) -> Features:
+    page = list_features(session, sae, wanted, _ROWS, cursor)
+    detail = show(session, sae)
+    tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
+    return Features(
+        sae=detail,
+        features=page.items,
+        next_cursor=page.next_cursor,
+        cursor=cursor,
+        filters=wanted,
+        along={
+            _NAMES.get(name, name): value
+            for name, value in asdict(wanted).items()
+            if value != getattr(_USUAL, name)
+        },
+        scorers=sorted({_USUAL.scorer, wanted.scorer, *detail.features.scorers}),
+        tags=sorted({*tags, *([wanted.tag] if wanted.tag else [])}),
+    )

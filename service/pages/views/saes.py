@@ -1,0 +1,208 @@
+"""/saes, and an SAE as a whole: /saes/{sae}"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Query
+
+from monosemy.figures import density, number, plural
+from monosemy.specs.rest.comparisons import ComparisonView
+from monosemy.specs.rest.features import FeatureSummary
+from monosemy.specs.rest.reports import ToldApart
+from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
+from monosemy.training.page import CHARTS
+from service.comparisons.endpoints import list_all as list_comparisons
+from service.edge.context import SessionDep
+from service.features.endpoints import list_all as list_features
+from service.features.filters import Density, check_densities
+from service.features.listing import FeatureFilter
+from service.kit.errors import NotFound
+from service.kit.pagination import CursorParam
+from service.pages.page import Nav, PageRouter
+from service.pages.render import Links, LinksDep
+from service.pages.sae_commands import commands
+from service.pages.sae_figures import Evaluation, Measured, evaluation, measured
+from service.reports.service import report_summary
+from service.runs.training import training_of
+from service.saes.endpoints import SaeReference, list_all, show, show_distribution
+from service.saes.repository import find_sae
+
+router = PageRouter()
+
+_SAES = 200
+"""On one page; they are grouped within it."""
+_FIRST = 25
+_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Listed:
+    sae: SaeSummary
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Saes:
+    groups: dict[str, dict[str, list[Listed]]]
+    """By host model and site."""
+    models: list[str]
+    model: str | None
+    next_cursor: str | None
+
+
+@router.page("/saes", "saes.html", nav=Nav("SAEs", 10, "s"))
+def saes(
+    session: SessionDep,
+    model: Annotated[str | None, Query(max_length=400)] = None,
+    cursor: CursorParam = None,
+) -> Saes:
+    page = list_all(session, model, None, True, _SAES, cursor)
+    groups: dict[str, dict[str, list[Listed]]] = {}
+    for each in page.items:
+        sites = groups.setdefault(each.model.name, {})
+        sites.setdefault(places(each), []).append(Listed(each, measured(each.metrics)))
+    return Saes(groups, list(groups), model, page.next_cursor)
+
+
+def places(sae: SaeSummary) -> str:
+    """Where it reads and, unless that is the same, writes."""
+    reads = [each.site for each in sae.hooks.reads]
+    writes = [each.site for each in sae.hooks.writes]
+    return ", ".join(reads) + ("" if writes == reads else f" → {', '.join(writes)}")
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A histogram as it is drawn."""
+
+    counts: list[int]
+    edges: list[float]
+    titles: list[str]
+    links: list[str]
+    ticks: list[tuple[float, str]]
+    says: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """FVU in training, of the SAE and of its twin."""
+
+    series: list[tuple[str, str, list[tuple[float, float]]]]
+    says: str
+
+
+@dataclass(frozen=True)
+class SaePage:
+    sae: SaeDetail
+    places: str
+    evaluation: Evaluation
+    distribution: Distribution | None
+    density: Bars | None
+    maximum: Bars | None
+    curve: Curve | None
+    scorer: str | None
+    """The one that scored the most features; the best by it are shown first."""
+    features: list[FeatureSummary]
+    more: bool
+    told_apart: list[ToldApart]
+    comparisons: list[ComparisonView]
+    min_density: float | None
+    max_density: float | None
+    commands: list[tuple[str, str]]
+
+
+@router.page("/saes/{sae}", "sae.html", script="pages/sae.js")
+def sae_page(
+    session: SessionDep,
+    links: LinksDep,
+    sae: SaeReference,
+    min_density: Density = None,
+    max_density: Density = None,
+) -> SaePage:
+    check_densities(min_density, max_density)
+    detail = show(session, sae)
+    counted = show_distribution(session, sae) if detail.index is not None else None
+    scorer = max(
+        detail.features.scorers, key=lambda name: detail.features.scorers[name], default=None
+    )
+    wanted = FeatureFilter(min_density=min_density, max_density=max_density)
+    if scorer:
+        wanted = replace(wanted, sort="score", order="desc", scorer=scorer)
+    features = list_features(session, sae, wanted, _FIRST)
+    row, _ = find_sae(session, sae)
+    return SaePage(
+        sae=detail,
+        places=places(detail),
+        evaluation=evaluation(detail.metrics),
+        distribution=counted,
+        density=_density(detail, counted, links) if counted else None,
+        maximum=_maximum(counted) if counted else None,
+        curve=_curve(session, detail),
+        scorer=scorer,
+        features=features.items,
+        more=features.next_cursor is not None,
+        told_apart=report_summary(session, row).items if detail.features.scored else [],
+        comparisons=list_comparisons(session, sae, 10).items,
+        min_density=min_density,
+        max_density=max_density,
+        commands=commands(detail),
+    )
+
+
+def _density(sae: SaeDetail, found: Distribution, links: Links) -> Bars:
+    edges = found.density.edges
+    path = f"/saes/{sae.name}/features"
+    filtered = [links.url(path, min_density=a, max_density=b) for a, b in itertools.pairwise(edges)]
+    shown = [f"{density(a)} to {density(b)}" for a, b in itertools.pairwise(edges)]
+    return _bars("by density", found.density.counts, edges, shown, filtered)
+
+
+def _maximum(found: Distribution) -> Bars:
+    edges = found.maximum.edges
+    shown = [f"{number(a)} to {number(b)}" for a, b in itertools.pairwise(edges)]
+    return _bars("by strongest activation", found.maximum.counts, edges, shown, [])
+
+
+def _bars(
+    what: str, counts: list[int], edges: list[float], shown: list[str], links: list[str]
+) -> Bars:
+    titles = [
+        f"{plural(count, 'feature')}: {each}" for count, each in zip(counts, shown, strict=True)
+    ]
+    ticks = []
+    if edges:
+        first, last = math.log10(edges[0]), math.log10(edges[-1])
+        for power in range(math.ceil(first), math.floor(last) + 1):
+            share = (power - first) / (last - first)
+            ticks.append((share, number(10.0**power) if power >= 0 else f"10{_power(power)}"))
+    says = f"Features {what}: {'; '.join(titles)}"
+    return Bars(counts, edges, titles, links, ticks, says)
+
+
+def _power(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _curve(session: SessionDep, sae: SaeDetail) -> Curve | None:
+    """None for an SAE that was not trained here, or whose run is gone."""
+    if sae.run_id is None:
+        return None
+    try:
+        found = training_of(session, sae.run_id, _POINTS)
+    except NotFound:
+        return None
+    mine = next((each for each in found.saes if each.sae_id == sae.id), None)
+    if mine is None or not mine.readings:
+        return None
+    chart = CHARTS[0]
+    series = chart.series([reading.flat() for reading in mine.readings])
+    ends = [f"{name} {number(points[-1][1])}" for name, points in series.items() if points]
+    lines = [
+        (css, name, points)
+        for css, (name, points) in zip(("own", "null"), series.items(), strict=False)
+    ]
+    return Curve(lines, f"FVU in training; at the end: {', '.join(ends)}")

@@ -1,0 +1,361 @@
+"""/saes, an SAE as a whole, its table of features, and search."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from monosemy.figures import density, fixed, interval, number, percent
+from service.database.session import transaction
+from service.database.tables import Explanation, Run, Sae, Score
+from service.pages.sae_figures import evaluation, measured
+from tests.service.conftest import FakeInference
+from tests.support.library_rows import Library, add_explanation, add_library, unit
+
+pytestmark = pytest.mark.integration
+
+HTML = {"Accept": "text/html"}
+PATIENCE = 60
+REFUSED = ["Failed to load resource: the server responded with a status of 4"]
+FILTERED = "Features that fire on"
+EVALUATION = {
+    "fvu": 0.173,
+    "l0": 32.0,
+    "ce_recovered_zero": 0.9616,
+    "kl": 0.334,
+    "dead_share": 0.0049,
+    "tokens": 32768,
+    "splice_tokens": 4096,
+    "ce_clean": 3.446,
+    "ce_zero": 10.235,
+    "ce_mean": 9.13,
+    "frozen_decoder_baseline": {"fvu": 0.681, "l0": 32.0, "ce_recovered_zero": 0.5707},
+}
+
+
+@pytest.fixture(scope="module")
+def scored(module_engine: Engine, library: Library, inference: FakeInference) -> Library:
+    """Of `demo`: 1 clears its baseline, 2 does not, 3 has an explanation alone.  `unindexed` is not
+    indexed, `unlabelled` has no explanation, `unscored` explanations without scores."""
+    inference.axes = {"monarchs": 0}
+    with transaction(module_engine) as session:
+        mine = [
+            add_explanation(session, library, 1, "kings", "Words for kings.", 0.9, unit(0)),
+            add_explanation(session, library, 2, "queens", "Words for queens.", 0.55),
+        ]
+        add_explanation(session, library, 3, "chairs", "Words for chairs.")
+        shuffled = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20, "n_failed": 0}
+        for score in session.query(Score).filter(Score.explanation_id.in_(mine)):
+            score.details = {"baseline": shuffled}
+        raw, _bare = add_library(session, "unindexed", 1), add_library(session, "unlabelled", 4)
+        told = add_library(session, "unscored", 4)
+        add_explanation(session, told, 1, "thrones", "Words for thrones.")
+        row = session.get_one(Sae, raw.sae)
+        row.index = None
+        row = session.get_one(Sae, library.sae)
+        row.metrics = {"fvu": 0.2, "evaluation": EVALUATION}
+        run = Run(kind="import", queue="gpu", spec={}, state="succeeded")
+        session.add(run)
+        session.flush()
+        row.run_id = run.id
+    return library
+
+
+def get(explorer: str, path: str, **query: Any) -> str:
+    answer = httpx.get(explorer + path, params=query or None, headers=HTML, timeout=PATIENCE)
+    assert answer.status_code == 200, (path, answer.status_code, answer.text[:2000])
+    return answer.text
+
+
+def rest(explorer: str, path: str, **query: Any) -> Any:
+    answer = httpx.get(f"{explorer}/api/v1{path}", params=query or None, timeout=PATIENCE)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def words(html: str) -> str:
+    return plain(re.sub(r"<[^>]+>", " ", html).replace("&#34;", '"'))
+
+
+def plain(text: str) -> str:
+    """With blanks of one kind: cells are joined by others than figures have."""
+    return re.sub(r"\s+", " ", text)
+
+
+# ------------------------------------------------------------------ figures
+def test_sae_twin_beside(explorer: str, scored: Library) -> None:
+    """Every row of the evaluation has the twin's figure and the difference."""
+    page = get(explorer, "/saes/demo")
+    table = page.split('class="evaluation"')[1].split("</table>")[0]
+    rows = [
+        [words(cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)
+    ]
+    assert rows[0][1:] == ["SAE", "frozen random decoder", "difference"]
+    found = {row[0]: row[1:] for row in rows[1:]}
+    assert found["FVU"] == ["0.173", "0.681", "−0.508"]
+    assert found["L0"] == ["32", "32", "0"]
+    assert found["CE recovered, zero"] == ["96.2 %", "57.1 %", "+39 points"]
+    assert found["KL"] == ["0.334", "–", "–"], "missing is not zero"
+    assert "32,768 tokens" in page and "3.446 in the host model" in page
+    listed = words(get(explorer, "/saes"))
+    for figure in ("0.173", "0.681", "96.2 %", "57.1 %", "0.49 %"):
+        assert figure in listed
+
+
+def test_figures_that_are_no_numbers_are_left_out() -> None:
+    """Metrics of an SAE may come from anywhere."""
+    strange = {"evaluation": {"fvu": "low", "l0": True, "kl": [1], "dead_share": 0.5}}
+    assert [row.name for row in evaluation(strange).rows] == ["dead latents"]
+    for metrics in ({}, {"evaluation": None}, {"evaluation": []}, {"frozen_decoder_baseline": 3}):
+        assert evaluation(metrics).rows == [] and measured(metrics).own.fvu is None
+    parts = {"fvu": 0.1, "parts": {"a": {"fvu": 0.2}, "b": 7}, "effective_l0": {"l0": 3.0}}
+    assert [row.own for row in evaluation({"evaluation": parts}).rows][:2] == ["0.100", "0.200"]
+
+
+def test_figures_equal_rest(explorer: str, scored: Library) -> None:
+    """Every row of the table, formatted."""
+    query = {"sort": "score", "order": "desc"}
+    page = get(explorer, "/saes/demo/features", **query)
+    body = page.split("<tbody>")[1].split("</tbody>")[0]
+    rows = [words(row) for row in body.split("</tr>")[:-1]]
+    items = rest(explorer, "/saes/demo/features", **query, limit=50)["items"]
+    assert len(rows) == len(items) == 50
+    for row, item in zip(rows, items, strict=True):
+        shown = [str(item["index"]), item["heading"]["text"]]
+        shown += [density(item["density"]), fixed(item["max_activation"], 1)]
+        score = item["score"]
+        if score and score["value"] is None:
+            shown.append("no judgement could be had")
+        elif score:
+            shown += [fixed(score["value"]), interval(score["low"], score["high"])]
+            shown += [f"◇ {fixed(score['baseline'])}", f"n {score['n']}"]
+        for each in shown:
+            assert plain(each) in row, (each, row)
+    counted = rest(explorer, "/saes", counts="true")["items"]
+    listed = words(get(explorer, "/saes"))
+    for sae in counted:
+        assert sae["name"] in listed and number(sae["d_sae"]) in listed
+
+
+def test_interval_drawn_where_the_figures_say(explorer: str, open_page: Any, scored: Any) -> None:
+    """The dot, the ends of its interval and the diamond, to a pixel."""
+    page = open_page(f"{explorer}/saes/demo/features?sort=score&order=desc")
+    row = page.locator('tr[data-index="1"]')
+    box = row.locator("svg.interval").bounding_box()
+    scale = box["width"] / 130
+
+    def at(value: float) -> float:
+        return float(box["x"] + scale * (6 + 118 * value))
+
+    dot = row.locator("circle.own").bounding_box()
+    assert dot["x"] + dot["width"] / 2 == pytest.approx(at(0.9), abs=1)
+    line = row.locator("line.own").bounding_box()
+    assert line["x"] == pytest.approx(at(0.8), abs=1.5)
+    assert line["x"] + line["width"] == pytest.approx(at(1.0), abs=1.5)
+    diamond = row.locator("path.null").bounding_box()
+    assert diamond["x"] + diamond["width"] / 2 == pytest.approx(at(0.5), abs=1)
+
+
+def test_not_told_apart_badge(explorer: str, scored: Library) -> None:
+    """Unless the interval lies above the baseline: the report's rule."""
+    page = get(explorer, "/saes/demo/features")
+    rows = {
+        int(index): row
+        for index, row in re.findall(r'<tr data-index="(\d+)">(.*?)</tr>', page, re.S)
+    }
+    badge = "not told apart from a shuffled explanation"
+    assert badge in rows[2] and badge not in rows[1] and badge not in rows[3]
+    assert 'class="label evidence"' in rows[2] and "queens" in rows[2]
+    assert 'class="label evidence"' not in rows[1] and "kings" in rows[1]
+    drawn = rest(explorer, "/saes/demo/report")["scorers"]["detection"]
+    told = dict(zip(drawn["drawn_features"], drawn["drawn"], strict=True))
+    assert told.keys() >= {1, 2}
+    for feature, (_, low, _, shuffled) in told.items():
+        assert (badge in rows[feature]) == (low <= shuffled), feature
+
+
+# ------------------------------------------------------------------ states
+def test_states_say_what_to_do_next(explorer: str, scored: Library) -> None:
+    raw, bare, told = (
+        words(get(explorer, f"/saes/{name}")) for name in ("unindexed", "unlabelled", "unscored")
+    )
+    pages = {
+        name: get(explorer, f"/saes/{name}")
+        for name in ("unindexed", "unlabelled", "unscored", "demo")
+    }
+    assert "not indexed" in raw and "/runs/new?kind=index&amp;sae=unindexed" in pages["unindexed"]
+    assert (
+        "No feature is explained yet" in bare
+        and "kind=explain&amp;sae=unlabelled" in pages["unlabelled"]
+    )
+    assert "none scored" in told and "kind=score&amp;sae=unscored" in pages["unscored"]
+    assert "not evaluated on held-out text" in bare and "kind=evaluate" in pages["unlabelled"]
+    assert "was not trained here, so there are no curves" in bare
+    assert "readings of its run are not kept" in words(pages["demo"])
+    assert "not indexed" in words(get(explorer, "/saes/unindexed/features"))
+    assert httpx.get(f"{explorer}/saes/none", headers=HTML).status_code == 404
+
+
+def test_told_apart_is_counted(explorer: str, scored: Library) -> None:
+    page = words(get(explorer, "/saes/demo"))
+    [summary] = rest(explorer, "/saes/demo/report/summary")["items"]
+    assert f"{summary['discoveries']} of {summary['features']}" in page
+    assert plain(percent(summary["above"]["value"])) in page
+
+
+def test_bars_lead_to_their_features_without_script(explorer: str, scored: Library) -> None:
+    page = get(explorer, "/saes/demo")
+    answer = rest(explorer, "/saes/demo/distribution")
+    edges, counts = answer["density"]["edges"], answer["density"]["counts"]
+    links = re.findall(r'<a href="(/saes/demo/features\?min_density=[^"]+)" aria-label', page)
+    assert len(links) == len(counts) == len(list(pairwise(edges)))
+    for link, count in zip(links, counts, strict=True):
+        linked = get(explorer, link.replace("&amp;", "&"))
+        assert linked.count("<tr data-index=") == count
+    assert "12 features</a> never fired" in page
+
+
+# ------------------------------------------------------------------ live
+def test_brush_filters_table(explorer: str, open_page: Any, scored: Library) -> None:
+    """Dragging over bars leaves the features of those bars, and the address says so."""
+    page = open_page(f"{explorer}/saes/demo")
+    answer = rest(explorer, "/saes/demo/distribution")
+    edges, counts = answer["density"]["edges"], answer["density"]["counts"]
+    bars = page.locator("#density a .hit")
+    first, last = bars.nth(0).bounding_box(), bars.nth(1).bounding_box()
+    page.mouse.move(first["x"] + first["width"] / 2, first["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(last["x"] + last["width"] / 2, last["y"] + 40, steps=4)
+    page.mouse.up()
+    page.locator("#features h2", has_text=FILTERED).wait_for()
+    wanted = {"min_density": edges[0], "max_density": edges[2]}
+    items = rest(explorer, "/saes/demo/features", **wanted, limit=25)["items"]
+    shown = page.locator("#features tbody tr").count()
+    assert shown == min(25, counts[0] + counts[1]) == len(items)
+    assert f"min_density={edges[0]}" in page.url and f"max_density={edges[2]}" in page.url
+    indices = page.eval_on_selector_all("#features tbody tr", "r => r.map(x => x.dataset.index)")
+    page.reload()
+    again = page.eval_on_selector_all("#features tbody tr", "r => r.map(x => x.dataset.index)")
+    assert again == indices
+    assert page.locator("#density a.chosen").count() == 2
+    page.go_back()
+    page.locator("#features h2", has_text="best scored").wait_for()
+
+
+def test_a_bar_filters_by_keyboard(explorer: str, open_page: Any, scored: Library) -> None:
+    page = open_page(f"{explorer}/saes/demo")
+    page.locator("#density a").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.locator("#features h2", has_text=FILTERED).wait_for()
+    assert page.locator("#density a.chosen").count() == 1
+
+
+def test_table_url(explorer: str, open_page: Any, scored: Library) -> None:
+    """The form makes an address that shows the same rows to anybody, page by page."""
+    page = open_page(f"{explorer}/saes/demo/features")
+    page.select_option("[name=sort]", "density")
+    page.select_option("[name=order]", "desc")
+    page.fill("[name=min_density]", "0.02")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**min_density=0.02**")
+    asked = {"sort": "density", "order": "desc", "min_density": 0.02}
+    rows = "r => r.map(x => Number(x.dataset.index))"
+    shown = page.eval_on_selector_all("tbody tr", rows)
+    items = rest(explorer, "/saes/demo/features", **asked, limit=50)["items"]
+    assert shown == [item["index"] for item in items]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("density")
+    other = open_page(page.url, java_script_enabled=False)
+    assert other.eval_on_selector_all("tbody tr", rows) == shown
+    page.goto(f"{explorer}/saes/demo/features")
+    seen = page.eval_on_selector_all("tbody tr", rows)
+    page.get_by_role("link", name="Next 50").click()
+    page.wait_for_url("**cursor=**")
+    assert seen + page.eval_on_selector_all("tbody tr", rows) == list(range(60))
+    link = page.locator("tbody tr th a").first.get_attribute("href")
+    assert link == "/saes/demo/features/50"
+
+
+def test_rows_by_keyboard_and_in_bulk(
+    explorer: str, open_page: Any, scored: Library, module_engine: Engine
+) -> None:
+    page = open_page(f"{explorer}/saes/demo/features", allowed=REFUSED)
+    said = page.locator("#said")
+    assert page.locator("[data-bulk=tag]").is_disabled()
+    for key in ("j", "x", "j", "j", "x"):
+        page.keyboard.press(key)
+    assert page.locator("#chosen").inner_text() == "2 chosen"
+    page.locator("[data-bulk=tag]").click()
+    page.get_by_role("dialog").get_by_role("combobox").fill("Picked Here")
+    page.get_by_role("dialog").get_by_role("button", name="Tag").click()
+    said.filter(has_text="2 tagged").wait_for()
+    tagged = rest(explorer, "/saes/demo/features", tag="picked-here")["items"]
+    assert [each["index"] for each in tagged] == [0, 2]
+    page.locator("[data-bulk=list]").click()
+    page.get_by_role("dialog").get_by_role("combobox").fill("picked list")
+    page.get_by_role("dialog").get_by_role("button", name="Add").click()
+    said.filter(has_text="2 are on the list").wait_for()
+    entries = rest(explorer, "/lists/picked list")["entries"]["items"]
+    assert [each["feature"] for each in entries] == [0, 2]
+    page.locator("[data-bulk=explain]").click()
+    said.filter(has_text="2 will be explained by").wait_for()
+    run = page.locator("#said a").get_attribute("href").rpartition("/")[2]
+    spec = rest(explorer, f"/runs/{run}")["spec"]
+    assert (spec["sae"], spec["explanation"]["features"]["indices"]) == ("demo", [0, 2])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/saes/demo/features/2")
+
+
+# ------------------------------------------------------------------ search
+def test_search_says_why(explorer: str, open_page: Any, scored: Library) -> None:
+    page = get(explorer, "/search", q="monarchs")
+    assert "not by meaning" not in page
+    row = next(row for row in page.split("<tr>") if "demo 1</a>" in row)
+    assert '<span class="badge">meaning</span>' in row and "0.90" in row and "<mark" in row
+    row = next(row for row in get(explorer, "/search", q="kings").split("<tr>") if "demo 1<" in row)
+    assert '<span class="badge">words</span>' in row
+    hits = get(explorer, "/search", q="monarchs", sae="unscored")
+    assert "demo 1</a>" not in hits
+    only = rest(explorer, "/search", q="kings", sae="demo", limit=30)["items"]
+    shown = re.findall(r">demo (\d+)</a>", get(explorer, "/search", q="kings", sae="demo"))
+    assert [int(each) for each in shown] == [each["index"] for each in only]
+    found = open_page(f"{explorer}/search?q=kings&sae=demo", allowed=REFUSED)
+    found.get_by_role("link", name="demo 1", exact=True).click()
+    found.wait_for_url("**/saes/demo/features/1")
+
+
+def test_search_says_when_it_is_lexical(
+    explorer: str, scored: Library, inference: FakeInference
+) -> None:
+    inference.away = True
+    try:
+        page = words(get(explorer, "/search", q="kings"))
+    finally:
+        inference.away = False
+    assert "not by meaning" in page and "inference server" in page
+
+
+def test_search_that_finds_nothing_leads_on(explorer: str, scored: Library) -> None:
+    page = get(explorer, "/search", q="zzzzqqqq", sae="unlabelled", max_density=0.5)
+    assert "No feature was found" in page and 'href="/try?sae=unlabelled"' in page
+    assert 'href="/search?q=zzzzqqqq"' in page
+    assert httpx.get(f"{explorer}/search?q=a&sae=none", headers=HTML).status_code == 404
+
+
+def test_hostile_names_of_features_stay_text(
+    explorer: str, open_page: Any, module_engine: Engine
+) -> None:
+    evil = "</script><img src=x onerror=alert(1)>\u202e <b>bold</b>"
+    with transaction(module_engine) as session:
+        library = add_library(session, "evil", 3)
+        add_explanation(session, library, 1, evil[:120], evil, 0.9)
+        assert session.query(Explanation).filter(Explanation.sae_id == library.sae).count() == 1
+    for path in ("/saes/evil", "/saes/evil/features", "/search?q=bold"):
+        page = open_page(explorer + path)
+        assert page.locator("main img, main b >> text=bold").count() == 0
+        assert "onerror=alert(1)" in page.locator("main").inner_text()
