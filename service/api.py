@@ -10,6 +10,7 @@ from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
 from service.exports import endpoints as exports
+from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
 from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
@@ -64,6 +65,7 @@ for part in (
     uploads,
     saes,
     features,
+    feature_columns,
     lists,
     list_entries,
     tags,

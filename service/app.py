@@ -142,7 +142,14 @@ def _cross_origin(origins: list[str]) -> list[Middleware]:
             allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type", *_SENT],
-            expose_headers=["X-Request-ID", "ETag", "Retry-After", "Location"],
+            expose_headers=[
+                "X-Request-ID",
+                "ETag",
+                "Retry-After",
+                "Location",
+                "X-Columns",
+                "X-Rows",
+            ],
             max_age=600,
         )
     ]

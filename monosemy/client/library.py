@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
@@ -24,6 +25,7 @@ from monosemy.specs.rest.explanations import (
 from monosemy.specs.rest.features import (
     ExamplePage,
     ExampleView,
+    FeatureColumn,
     FeaturePage,
     FeaturesAround,
     FeatureSort,
@@ -36,6 +38,10 @@ from monosemy.specs.rest.reports import ReportSummary
 from monosemy.specs.rest.runs import RunFamily, RunTable
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from monosemy.specs.rest.uploads import Upload
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SaeReference = uuid.UUID | str | SaeSummary
 """Id or unique name of an SAE, or one that was answered before."""
@@ -138,6 +144,21 @@ class Features:
     def get(self, sae: SaeReference, index: int) -> FeaturePage:
         """Statistics, evidence, explanations with scores, examples, neighbours."""
         return self._http.call(FeaturePage, "GET", feature_path(sae, index))
+
+    def columns(
+        self, sae: SaeReference, names: Sequence[FeatureColumn], **filters: Any
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Numbers of all features at once, ``[d_sae]`` by name, NaN where one is not known;
+        ``scorer`` says whose scores, the filters of ``list`` what ``matches``."""
+        import numpy as np  # the command line does without
+
+        path = f"{sae_path(sae)}/columns"
+        sent, headers = self._http.binary(path, column=list(names), **filters)
+        given = headers.get("X-Columns", "").split(",")
+        if given != list(names) or len(sent) % (4 * len(given)):
+            raise NotMonosemy(f"{self._http.url} answers, but not with these columns.")
+        table = np.frombuffer(sent, "<f4").astype(np.float32).reshape(len(given), -1)
+        return dict(zip(given, table, strict=True))
 
     def around(
         self, sae: SaeReference, index: int, *, list: str | None = None, **listing: Any

@@ -85,6 +85,11 @@ class Transport:
         """What is no JSON, such as a page."""
         return self._exchange("GET", path, params=_given(parameters)).text
 
+    def binary(self, path: str, /, **parameters: Any) -> tuple[bytes, Mapping[str, str]]:
+        """Bytes that are no JSON, with the answer's headers."""
+        response = self._exchange("GET", path, params=_given(parameters))
+        return response.content, response.headers
+
     def post(self, path: str, body: Any, /, **parameters: Any) -> Any:
         return self._json(self._exchange("POST", path, json=body, params=_given(parameters)))
 

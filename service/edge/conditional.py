@@ -21,6 +21,9 @@ _KEPT = (
 )
 
 
+_TAGGED = ("application/json", "text/html", "application/octet-stream")
+
+
 class Conditional:
     """For answers to GET that come in one piece; streams pass through."""
 
@@ -51,7 +54,7 @@ class Conditional:
 def _may_be_tagged(message: Message) -> bool:
     headers = Headers(raw=message["headers"])
     kind = headers.get("content-type", "")
-    return message["status"] == 200 and kind.startswith(("application/json", "text/html"))
+    return message["status"] == 200 and kind.startswith(_TAGGED)
 
 
 def _tagged(begun: Message, body: Message, wanted: str) -> tuple[Message, Message]:

@@ -11,6 +11,15 @@ from monosemy.specs.tags import Tag
 from service.features.listing import FeatureFilter
 from service.kit.errors import InvalidRequest
 
+Scorer = Annotated[str, Query(max_length=100, description="Whose scores to sort by and to show.")]
+Explained = Annotated[
+    bool | None, Query(description="Only features that have, or have not, an explanation.")
+]
+Words = Annotated[
+    str | None,
+    Query(min_length=1, max_length=200, description="Words in the label or an explanation."),
+]
+Tagged = Annotated[Tag | None, Query(description="Only features with this tag.")]
 Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]
 
 
@@ -25,19 +34,12 @@ def _filter(
         "index"
     ),
     order: SortOrder = "asc",
-    scorer: Annotated[
-        str, Query(max_length=100, description="Whose scores to sort by and to show.")
-    ] = "detection",
+    scorer: Scorer = "detection",
     min_density: Density = None,
     max_density: Density = None,
-    has_explanation: Annotated[
-        bool | None, Query(description="Only features that have, or have not, an explanation.")
-    ] = None,
-    q: Annotated[
-        str | None,
-        Query(min_length=1, max_length=200, description="Words in the label or an explanation."),
-    ] = None,
-    tag: Annotated[Tag | None, Query(description="Only features with this tag.")] = None,
+    has_explanation: Explained = None,
+    q: Words = None,
+    tag: Tagged = None,
 ) -> FeatureFilter:
     check_densities(min_density, max_density)
     return FeatureFilter(

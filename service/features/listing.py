@@ -136,7 +136,7 @@ def _page_of_features(
     columns = [Feature.sae_id, *(getattr(Feature, name) for name in FACTS)]
     key, source = _sort_key(listing)
     query = select(*columns, key.label("key")).where(
-        Feature.sae_id == listing.sae, *_filters(listing)
+        Feature.sae_id == listing.sae, *filters_of(listing)
     )
     if source is not None:
         query = query.outerjoin(source, source.c.feature == Feature.index)
@@ -159,18 +159,25 @@ def _sort_key(listing: FeatureListing) -> tuple[ColumnElement[Any], Subquery | N
         return Feature.max_activation.expression, None
     if listing.sort == "index":
         return literal(0.0, Float(53)), None
-    scores = (
+    scores = best_scores(listing)
+    missing = literal(listing.missing_score(), Float(53))
+    return func.coalesce(scores.c.value, missing), scores
+
+
+def best_scores(listing: FeatureListing) -> Subquery:
+    """The columns ``feature`` and ``value``: the best score of each feature that the listing's
+    scorer has scored."""
+    return (
         select(Explanation.feature, func.max(Score.value).label("value"))
         .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == listing.sae, Score.scorer == listing.scorer)
         .group_by(Explanation.feature)
         .subquery("scores")
     )
-    missing = literal(listing.missing_score(), Float(53))
-    return func.coalesce(scores.c.value, missing), scores
 
 
-def _filters(listing: FeatureListing) -> list[ColumnElement[bool]]:
+def filters_of(listing: FeatureListing) -> list[ColumnElement[bool]]:
+    """What a ``Feature`` fulfils that is in the listing, whatever its SAE."""
     conditions: list[ColumnElement[bool]] = []
     if listing.min_density is not None:
         conditions.append(Feature.density >= listing.min_density)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from monosemy.specs.rest.saes import Distribution, Histogram
 from service.database.tables import Feature, Sae
-from service.kit.errors import Conflict
+from service.saes.repository import index_of
 
 _PER_DECADE = 4
 _PER_DECADE_OF_MAXIMUM = 8
@@ -18,12 +18,7 @@ _PER_DECADE_OF_MAXIMUM = 8
 
 def distribution(session: Session, sae: Sae) -> Distribution:
     """``Conflict`` where the SAE is not indexed."""
-    if sae.index is None:
-        raise Conflict(
-            f"'{sae.name}' is not indexed yet; submit an index run.",
-            code="not-indexed",
-            title="There is no index",
-        )
+    index = index_of(sae)
     fires = Feature.density > 0
     query = select(
         func.count(),
@@ -35,7 +30,7 @@ def distribution(session: Session, sae: Sae) -> Distribution:
     ).where(Feature.sae_id == sae.id)
     features, silent, rarest, densest, weakest, strongest = session.execute(query).one()
     return Distribution(
-        tokens=sae.index.get("tokens"),
+        tokens=index.get("tokens"),
         features=features,
         silent=silent,
         density=_histogram(session, sae, Feature.density, log_edges(rarest, densest, _PER_DECADE)),

@@ -13,7 +13,7 @@ from monosemy.specs.names import spellings
 from monosemy.specs.rest.saes import FeatureCounts
 from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.explanations.repository import score_of
-from service.kit.errors import Listing, NotFound
+from service.kit.errors import Conflict, Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 from service.models.repository import WITHOUT_TOKENS
 
@@ -51,6 +51,17 @@ def find_sae(session: Session, reference: str) -> tuple[Sae, Model]:
     if row is None:
         raise no_such_sae(reference)
     return row[0], row[1]
+
+
+def index_of(sae: Sae) -> dict[str, Any]:
+    """What is noted of the SAE's index; ``Conflict`` where it is not indexed."""
+    if sae.index is None:
+        raise Conflict(
+            f"'{sae.name}' is not indexed yet; submit an index run.",
+            code="not-indexed",
+            title="There is no index",
+        )
+    return sae.index
 
 
 def list_saes(

@@ -17,6 +17,18 @@ from monosemy.specs.scorers import DetailsOfScore
 
 FeatureSort = Literal["index", "density", "max_activation", "score"]
 SortOrder = Literal["asc", "desc"]
+FeatureColumn = Literal[
+    "density",
+    "maximum",
+    "mean",
+    "score",
+    "top_token_share",
+    "distinct_tokens",
+    "logit_kurtosis",
+    "explained",
+    "matches",
+]
+"""What is had of all features of an SAE at once, one number for each."""
 
 
 class _Part(BaseModel):

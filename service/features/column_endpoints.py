@@ -1,0 +1,74 @@
+"""GET /saes/{id}/columns"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from starlette.responses import Response
+
+from monosemy.specs.rest.features import FeatureColumn
+from service.edge.context import SessionDep
+from service.edge.routing import Router
+from service.features.filters import Density, Explained, Scorer, Tagged, Words, check_densities
+from service.features.listing import FeatureFilter
+from service.features.measured import measured
+from service.keys.authorize import CanRead
+from service.kit.problems import documented
+from service.saes.endpoints import SaeReference
+from service.saes.repository import find_sae, index_of
+
+router = Router(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
+
+_MEDIA_TYPE = "application/octet-stream"
+_FLOATS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "float32, little-endian: one column after another, as `X-Columns` names "
+        "them, each with a number for every latent (`X-Rows`).",
+        "content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            "X-Columns": {"schema": {"type": "string"}, "description": "Names, by commas."},
+            "X-Rows": {"schema": {"type": "integer"}, "description": "Latents of the SAE."},
+        },
+    }
+}
+
+
+@router.get(
+    "/columns",
+    summary="Get numbers of all features",
+    response_class=Response,
+    responses={**_FLOATS, **documented(404, 409, 422)},
+)
+def columns(
+    session: SessionDep,
+    sae: SaeReference,
+    column: Annotated[
+        list[FeatureColumn],
+        Query(min_length=1, max_length=12, description="Which, in this order."),
+    ] = ["density", "maximum"],  # noqa: B006
+    scorer: Scorer = "detection",
+    min_density: Density = None,
+    max_density: Density = None,
+    has_explanation: Explained = None,
+    q: Words = None,
+    tag: Tagged = None,
+) -> Response:
+    """Row i is latent i; what is not known is NaN. `score` is the best of a feature's scores,
+    `top_token_share` the share of its activation on its commonest token, `logit_kurtosis` that of
+    its effect on logits, `matches` 1 for the features that a listing with these filters has, 0 for
+    others. 409 where the SAE is not indexed."""
+    check_densities(min_density, max_density)
+    row, _ = find_sae(session, sae)
+    index_of(row)
+    listing = FeatureFilter(
+        scorer=scorer,
+        min_density=min_density,
+        max_density=max_density,
+        has_explanation=has_explanation,
+        text=q,
+        tag=tag,
+    )
+    found = measured(session, row, listing.of(row.id), column)
+    headers = {"X-Columns": ",".join(column), "X-Rows": str(row.d_sae)}
+    return Response(found.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)

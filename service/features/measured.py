@@ -1,0 +1,79 @@
+"""Numbers of all features of an SAE at once, a column for each quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, and_, case, exists, select, true
+from sqlalchemy.orm import Session
+
+from monosemy.specs.rest.features import FeatureColumn
+from service.database.tables import Explanation, Feature, Sae
+from service.features.listing import FeatureListing, best_scores, filters_of
+
+Columns = npt.NDArray[np.float32]
+
+
+def measured(
+    session: Session, sae: Sae, listing: FeatureListing, names: Sequence[FeatureColumn]
+) -> Columns:
+    """[names, d_sae]: row i has the quantity ``names[i]`` of every feature, NaN where it is not
+    known.  ``listing`` says whose scores count and what ``matches``; one statement."""
+    scores = best_scores(listing) if "score" in names else None
+    asked: list[ColumnElement[Any]] = [
+        scores.c.value if name == "score" and scores is not None else _SQL[name](listing)
+        for name in names
+    ]
+    query = select(Feature.index, *asked).where(Feature.sae_id == sae.id)
+    if scores is not None:
+        query = query.outerjoin(scores, scores.c.feature == Feature.index)
+    found = session.execute(query).all()
+    columns = np.full((len(names), sae.d_sae), np.nan, np.float32)
+    if found:
+        index, *values = zip(*found, strict=True)
+        for place, column in enumerate(values):
+            columns[place, list(index)] = np.array(column, np.float32)
+    return columns
+
+
+def _evidence(name: str) -> ColumnElement[Any]:
+    return Feature.evidence[name].as_float()
+
+
+def _top_token_share(_: FeatureListing) -> ColumnElement[Any]:
+    return Feature.evidence[("top_tokens", "0", "share")].as_float()
+
+
+def _distinct_tokens(_: FeatureListing) -> ColumnElement[Any]:
+    """Unknown where no firing is counted, as in an index of an earlier version."""
+    return case((_evidence("distinct_tokens") > 0, _evidence("distinct_tokens")))
+
+
+def _logit_kurtosis(_: FeatureListing) -> ColumnElement[Any]:
+    """Unknown where the host has no logits: no effect has a spread there."""
+    return case((_evidence("logit_std") > 0, _evidence("logit_kurtosis")))
+
+
+def _explained(_: FeatureListing) -> ColumnElement[Any]:
+    own = and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index)
+    return case((exists().where(own), 1.0), else_=0.0)
+
+
+def _matches(listing: FeatureListing) -> ColumnElement[Any]:
+    return case((and_(true(), *filters_of(listing)), 1.0), else_=0.0)
+
+
+_SQL: dict[FeatureColumn, Callable[[FeatureListing], ColumnElement[Any]]] = {
+    "density": lambda _: Feature.density.expression,
+    "maximum": lambda _: Feature.max_activation.expression,
+    "mean": lambda _: _evidence("mean_activation"),
+    "top_token_share": _top_token_share,
+    "distinct_tokens": _distinct_tokens,
+    "logit_kurtosis": _logit_kurtosis,
+    "explained": _explained,
+    "matches": _matches,
+}
+"""All but ``score``, which comes from a table of its own."""
