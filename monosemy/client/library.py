@@ -122,10 +122,11 @@ class Features:
         has_explanation: bool | None = None,
         q: str | None = None,
         tag: str | None = None,
+        indices: Sequence[int] | None = None,
         limit: int | None = None,
     ) -> Iterator[FeatureSummary]:
         """Each with its evidence label, its best explanation and that one's score; ``q`` are words
-        in either."""
+        in either; ``indices``: only these features, 200 at most."""
         return listed(
             self._http,
             FeatureSummary,
@@ -139,6 +140,7 @@ class Features:
             has_explanation=has_explanation,
             q=q,
             tag=tag,
+            index=indices and list(indices),
         )
 
     def get(self, sae: SaeReference, index: int) -> FeaturePage:

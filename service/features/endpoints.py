@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -53,12 +54,18 @@ def list_all(
     session: SessionDep,
     sae: SaeReference,
     wanted: FilterDep,
+    index: Annotated[
+        list[Annotated[int, Query(ge=0, lt=2**31)]] | None,
+        Query(max_length=200, description="Only these features; repeatable."),
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[FeatureSummary]:
     """Each with its evidence label, its best explanation and that one's score."""
     row, _ = find_sae(session, sae)
-    return page_of_features(session, wanted.of(row.id), cursor, limit)
+    indices = None if index is None else tuple(index)
+    listing = replace(wanted.of(row.id), indices=indices)
+    return page_of_features(session, listing, cursor, limit)
 
 
 @router.get("/{index}", summary="Show a feature", responses=documented(404, 422))

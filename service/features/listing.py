@@ -46,6 +46,8 @@ class FeatureFilter:
     has_explanation: bool | None = None
     text: str | None = None
     tag: str | None = None
+    indices: tuple[int, ...] | None = None
+    """Only these."""
 
     def of(self, sae: uuid.UUID) -> FeatureListing:
         return FeatureListing(sae=sae, **asdict(self))
@@ -187,6 +189,8 @@ def filters_of(listing: FeatureListing) -> list[ColumnElement[bool]]:
     if listing.has_explanation is not None:
         explained = exists().where(own)
         conditions.append(explained if listing.has_explanation else ~explained)
+    if listing.indices is not None:
+        conditions.append(Feature.index.in_(listing.indices))
     if listing.tag is not None:
         tagged = select(FeatureTag.feature).where(
             FeatureTag.sae_id == listing.sae, FeatureTag.tag == listing.tag

@@ -30,5 +30,8 @@ ADDRESSES: list[str] = [
     "/search",
     "/search?q=king",
     "/search?q=zzzzqqqq",
+    "/steer",
+    "/steer?sae=demo&f=13=1.5&f=7=2&f=3=1=clamp",
+    "/steer?sae=demo&add=king",
     "/nothing-here",
 ]

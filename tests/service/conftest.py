@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class FakeInference:
         """By path, where not all have the same."""
         self.events: list[Any] | None = None
         """Lines of a streamed answer."""
+        self.lines: Callable[[Any], Iterator[Any]] | None = None
+        """Or what makes them for a body, as slowly as it likes."""
         self.status = 200
         self.away = False
 
@@ -42,6 +44,9 @@ class FakeInference:
             raise httpx.ConnectError("connection refused", request=request)
         body = json.loads(request.content) if request.content else None
         self.requests.append((request.url.path, body))
+        if self.lines is not None and request.url.path == "/steer":
+            made = self.lines(body)
+            return httpx.Response(200, content=(f"{json.dumps(each)}\n".encode() for each in made))
         if self.events is not None:
             lines = [each if isinstance(each, str) else json.dumps(each) for each in self.events]
             return httpx.Response(200, text="".join(f"{line}\n" for line in lines))

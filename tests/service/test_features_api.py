@@ -304,3 +304,15 @@ def test_more_context_is_of_the_same_row(client: TestClient) -> None:
             right = len(more["tokens"]) - more["focus"] - 1 + len(more["after"])
             own = len(more["tokens"]) - more["focus"] - 1
             assert right == max(own, min(ROW_LENGTH - left - 1, width))
+
+
+def test_features_are_listed_by_their_indices(client: TestClient) -> None:
+    asked = {"index": [11, 3, 3, 59, 60], "scorer": "detection"}
+    found = client.get(URL, params=asked).json()
+    assert [each["index"] for each in found["items"]] == [3, 11, 59]
+    assert found["next_cursor"] is None and found["items"][0]["score"]["value"] == 0.9
+    first = client.get(URL, params={**asked, "limit": 1}).json()
+    rest = client.get(URL, params={**asked, "cursor": first["next_cursor"]}).json()
+    assert [each["index"] for each in first["items"] + rest["items"]] == [3, 11, 59]
+    assert client.get(URL, params={"index": -1}).status_code == 422
+    assert client.get(URL, params={"index": list(range(201))}).status_code == 422

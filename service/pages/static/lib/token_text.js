@@ -26,15 +26,20 @@ export class TokenText {
     this.element.dir = direction(texts);
     const all = document.createDocumentFragment();
     this.spans = texts.map((text, token) => {
-      const span = document.createElement("span");
-      span.textContent = clipped(text);
-      if (text.endsWith("\n")) span.className = "broken";
-      span.dataset.i = token;
+      const span = spanOf(text, token);
       all.append(span);
       return span;
     });
     if (rest) all.append(make("span", { class: "end" }, rest.words), make("span", { class: "rest" }, rest.text));
     this.element.replaceChildren(all);
+  }
+
+  /** One more token at the end of a text that grows. */
+  add(text) {
+    const span = spanOf(text, this.spans.length);
+    this.spans.push(span);
+    this.element.append(span);
+    if (!this.element.dir && /\p{L}/u.test(text)) this.element.dir = direction([text]);
   }
 
   colour(shades) {
@@ -99,4 +104,12 @@ export class TokenText {
     event.preventDefault();
     this.hold(Math.min(last, Math.max(0, to)));
   }
+}
+
+function spanOf(text, token) {
+  const span = document.createElement("span");
+  span.textContent = clipped(text);
+  if (text.endsWith("\n")) span.className = "broken";
+  span.dataset.i = token;
+  return span;
 }
