@@ -87,7 +87,7 @@ class Steer:
     cards: list[Card]
     notes: list[str]
     """What of the address could not be followed."""
-    words: str | None
+    words: str
     """Those that a feature was looked for by."""
     found: list[FeatureSummary]
     lists: list[ListSummary]
@@ -130,15 +130,17 @@ def steer(
     pushes, notes = _pushes(f, mode)
     found: list[FeatureSummary] = []
     lists: list[ListSummary] = []
+    words = (add or "").strip()
     if chosen is not None:
         lists = list_lists(session, sae=chosen.name, limit=MAX_LIMIT).items
         if preset is not None:
             pushes += _of_list(session, chosen, preset, mode)
-        if add is not None and add.strip().isdecimal():
-            pushes.append(Push(min(int(add), 2**31 - 1), 1.0, mode))
-        elif add is not None:
+        if words and words.isdecimal():
+            pushes.append(Push(min(int(words), 2**31 - 1), 1.0, mode))
+            words = ""
+        elif words:
             found = list_features(
-                session, chosen.name, FeatureFilter(text=add.strip()), limit=FOUND
+                session, chosen.name, FeatureFilter(text=words), limit=FOUND
             ).items
     cards, more = _cards(session, chosen, pushes)
     options = WritingOptions(new_tokens=tokens, temperature=temperature, where=where)
@@ -149,7 +151,7 @@ def steer(
         more=choices.more,
         cards=cards,
         notes=notes + more,
-        words=add if add is not None and not add.strip().isdecimal() else None,
+        words=words,
         found=found,
         lists=lists,
         modes=_MODES,
