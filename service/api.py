@@ -9,6 +9,7 @@ from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.explanations import endpoints as explanations
+from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
@@ -71,6 +72,7 @@ for part in (
     tags,
     exports,
     explanations,
+    provenance,
     sittings,
     agreement,
     comparisons,

@@ -61,6 +61,8 @@ class ExplainWork(FeatureWork):
             rows.publish_explanation(
                 session, self.sae_id, self.run_id, item.feature, self.key, explained, None
             )
+            shown = explained.provenance.get("examples", [])
+            rows.keep_texts(session, self.texts.store, (each["row"] for each in shown))
 
         return store
 
@@ -113,6 +115,8 @@ class ScoreWork(FeatureWork):
             rows.publish_score(
                 session, self.sae_id, item.explanation_id, self.run_id, self.key, result
             )
+            judged = (each.row for each in result.judgements)
+            rows.keep_texts(session, self.texts.store, judged)
 
         return store
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Text, cast, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.orm import Session
 
+from monosemy.data.store import TokenStore
 from monosemy.interp.explainers.base import Explanation as Explained
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.student import mean_interval
 from service.database.judge_tables import Spend
 from service.database.storable import storable, storable_text
-from service.database.tables import Explanation, Run, Score
+from service.database.tables import Context, Explanation, Run, Score
 from service.explanations.repository import nearest, score_columns, score_of
 
 
@@ -69,6 +71,26 @@ def publish_score(
     session.execute(
         insert(Score).values(**values).on_conflict_do_nothing(constraint="uq_scores_key")
     )
+
+
+def keep_texts(session: Session, store: TokenStore, used: Iterable[int]) -> None:
+    """Puts these rows of the text beside those of examples, so that what was judged can be read."""
+    start = store.row_start
+    rows = [
+        {
+            "text_id": store.text_id,
+            "row": row,
+            "document": int(store.row_document[row]),
+            "start": int(start[row]),
+            "token_ids": np.asarray(
+                store.tokens[int(start[row]) : int(start[row + 1])], dtype="<u4"
+            ).tobytes(),
+        }
+        # In order, or two workers may wait for each other.
+        for row in sorted({each for each in used if 0 <= each < len(start) - 1})
+    ]
+    if rows:
+        session.execute(insert(Context).values(rows).on_conflict_do_nothing())
 
 
 def explained_features(session: Session, sae_id: uuid.UUID, key: str) -> set[int]:

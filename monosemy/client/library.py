@@ -30,10 +30,12 @@ from monosemy.specs.rest.features import (
     FeaturesAround,
     FeatureSort,
     FeatureSummary,
+    ScoreDetail,
     SortOrder,
     Votes,
 )
 from monosemy.specs.rest.models import ModelSummary
+from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedText
 from monosemy.specs.rest.reports import ReportSummary
 from monosemy.specs.rest.runs import RunFamily, RunTable
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
@@ -241,6 +243,11 @@ class Explanations:
         path = f"{_explanation_path(explanation)}/nearest"
         return self._http.call(NearExplanations, "GET", path, sae=sae, limit=limit)
 
+    def provenance(self, explanation: ExplanationReference) -> ExplanationProvenance:
+        """Prompt, judge, texts shown, index, SAE, host model and text behind it, with digests."""
+        path = f"{_explanation_path(explanation)}/provenance"
+        return self._http.call(ExplanationProvenance, "GET", path)
+
     def vote(self, explanation: ExplanationReference, value: Literal[-1, 0, 1]) -> Votes:
         """1 for it, -1 against it, 0 takes the vote back."""
         body = VoteBody(value=value)
@@ -268,6 +275,20 @@ class Scores:
         """Of all the feature's explanations, the newest first, with every judgement."""
         path = f"{feature_path(sae, index)}/scores"
         return listed(self._http, ScoreView, path, limit, scorer=scorer)
+
+    def judgements(
+        self,
+        sae: SaeReference,
+        index: int,
+        score: uuid.UUID | ScoreDetail,
+        *,
+        outcome: Literal["right", "wrong", "failed"] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[JudgedText]:
+        """The single judgements of a score with the texts that were judged."""
+        identity = score.id if isinstance(score, ScoreDetail) else score
+        path = f"{feature_path(sae, index)}/scores/{segment(str(identity))}/judgements"
+        return listed(self._http, JudgedText, path, limit, outcome=outcome)
 
     def ask(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.support.scored_rows import EXPLANATION, SCORE
+
 ADDRESSES: list[str] = [
     "/models",
     "/lists",
@@ -33,5 +35,9 @@ ADDRESSES: list[str] = [
     "/steer",
     "/steer?sae=demo&f=13=1.5&f=7=2&f=3=1=clamp",
     "/steer?sae=demo&add=king",
+    f"/saes/demo/features/11/scores/{SCORE}",
+    f"/saes/demo/features/11/scores/{SCORE}?outcome=failed",
+    f"/saes/demo/features/11/explanations/{EXPLANATION}",
+    "/prompts/detection",
     "/nothing-here",
 ]

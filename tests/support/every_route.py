@@ -108,6 +108,8 @@ MISSING: dict[str, str] = {
     "form": "parquet",
     "explanation": NOWHERE,
     "comparison": NOWHERE,
+    "score": NOWHERE,
+    "prompt": "none",
     "sitting": NOWHERE,
     "number": "0",
 }

@@ -22,6 +22,8 @@ from tests.support.library_rows import ROW_LENGTH, ROWS, Library
 GOOD, POOR, UNSCORED, FAILED, DEAD, PLAIN = 11, 12, 13, 14, 10, 16
 """Features: explained and told apart from shuffled, explained and not, explained and not scored,
 with a score whose every judgement failed, never fired, not explained."""
+EXPLANATION, SCORE = uuid.UUID(int=GOOD), uuid.UUID(int=GOOD + 1000)
+"""Of the feature ``GOOD``."""
 RAW = "raw"
 """An SAE that is not indexed."""
 
@@ -133,6 +135,7 @@ def judge_test(role: Any) -> RoleTest:
 def _explain(session: Session, library: Library, feature: int) -> uuid.UUID:
     index = session.get_one(Sae, library.sae).index or {}
     row = Explanation(
+        id=uuid.UUID(int=feature),
         sae_id=library.sae,
         feature=feature,
         explainer="default",
@@ -176,7 +179,11 @@ def _score(
     if shuffled is not None:
         result = result.with_baseline(detection(right=round(20 * shuffled), of=20))
     row = Score(
-        sae_id=library.sae, explanation_id=explanation, key="scored", **score_columns(result)
+        id=uuid.UUID(int=explanation.int + 1000),
+        sae_id=library.sae,
+        explanation_id=explanation,
+        key="scored",
+        **score_columns(result),
     )
     session.add(row)
     session.flush()
