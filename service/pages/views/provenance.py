@@ -97,7 +97,7 @@ def judgements(
         judged=page.items,
         next_cursor=page.next_cursor,
         outcome=outcome,
-        outcomes=dict(count_outcomes(row.details)),
+        outcomes={str(name): count for name, count in count_outcomes(row.details).items()},
     )
 
 
