@@ -56,6 +56,11 @@ def get_family(session: Session, run_id: uuid.UUID) -> tuple[Run, list[Run]] | N
     return None if run is None else (run, [row for row in rows if row.id != run_id])
 
 
+def find_runs(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[Run]:
+    """Those of these ids that are there, in no order."""
+    return session.scalars(select(Run).where(Run.id.in_(ids))).all() if ids else []
+
+
 @dataclass(frozen=True)
 class EventRow:
     id: int
@@ -110,3 +115,18 @@ def family_log(
     if before is not None:
         query = query.where(RunEvent.id < before)
     return session.scalars(query).all()
+
+
+SETTLED_SECONDS = 5.0
+"""No event that is older turns up late, below one that was read."""
+
+
+def settled_event(session: Session, run_id: uuid.UUID) -> int:
+    """The newest event of the run and its children below which none can turn up any more; 0 for
+    none.  Whoever has read what there is follows from here, and leaves out what was read."""
+    family = select(Run.id).where(or_(Run.id == run_id, Run.parent_id == run_id))
+    old = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, SETTLED_SECONDS)
+    query = select(func.max(RunEvent.id)).where(
+        RunEvent.run_id.in_(family), RunEvent.created_at < old
+    )
+    return int(session.scalar(query) or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from fastapi import BackgroundTasks, Request, Response
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs import PENDING_SAE, ModelSpec, Part, RunSpec
 from monosemy.specs.references import ExplanationReference, SaeReference, parts_of, references
 from monosemy.specs.rest.runs import RunDetail, RunFamily
-from service.database.tables import Model, Sae
+from service.database.tables import Model, Run, Sae
 from service.edge.context import AppContext
 from service.explanations.repository import explanation_of_id
 from service.keys.authorize import Caller
@@ -107,11 +108,15 @@ def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
     rows = get_family(session, run_id)
     if rows is None:
         raise NotFound("run", run_id, Listing.RUNS)
-    run, children = rows
-    family = RunFamily(**dict(RunDetail.model_validate(run)))
-    family.children = [RunDetail.model_validate(child) for child in children]
-    name_subjects(session, [family, *family.children])
-    return family
+    run, *children = details_of(session, [rows[0], *rows[1]])
+    return RunFamily(**dict(run), children=children)
+
+
+def details_of(session: Session, runs: Sequence[Run]) -> list[RunDetail]:
+    """As the API shows them, what they are about in words."""
+    details = [RunDetail.model_validate(run) for run in runs]
+    name_subjects(session, details)
+    return details
 
 
 def announce(background: BackgroundTasks, context: AppContext, family: RunFamily) -> None:

@@ -36,14 +36,20 @@ async def healthz() -> Health:
 async def readyz(context: ContextDep, response: Response) -> Readiness:
     """Database at the newest revision, Redis and inference server answering, as found within the
     last second: all who ask meanwhile share one look."""
+    found = await readiness(context)
+    if found.status != "ready":
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return found
+
+
+async def readiness(context: ContextDep) -> Readiness:
+    """What the parts answer, or that they have not within ``PATIENCE_SECONDS``."""
     try:
         checks = await context.readiness.get(PATIENCE_SECONDS)
     except TimeoutError:
         checks = unanswered(PATIENCE_SECONDS)
     ready = all(check.status == "ok" for check in checks.values())
-    if not ready:
-        response.status_code = 503
-        response.headers["Retry-After"] = str(RETRY_SECONDS)
     return Readiness(status="ready" if ready else "not ready", checks=checks)
 
 

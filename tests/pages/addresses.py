@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING
 from tests.support.scored_rows import EXPLANATION, SCORE
 
 ADDRESSES: list[str] = [
+    "/",
+    "/runs",
+    "/runs?state=succeeded&kind=sweep",
+    *(f"/runs/{run}" for run in (RUNNING, QUEUED, FAILED, PIPELINE)),
+    f"/runs/{FAILED}/log",
+    "/runs/new?kind=score",
+    f"/runs/new?from={PIPELINE}",
+    "/spend",
+    "/health",
+    "/settings/audit",
     "/models",
     "/lists",
     "/lists/royalty",

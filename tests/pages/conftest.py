@@ -17,6 +17,7 @@ from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, Watch, launched
 from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library, add_library
+from tests.support.run_rows import add_runs
 from tests.support.scored_rows import add_scored
 from tests.support.served import served
 
@@ -30,14 +31,15 @@ def module_engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def library(module_engine: Engine) -> Library:
-    """With a list of three features, one of none, a tag, and features in every state of being
-    explained and scored (``scored_rows``)."""
+    """With a list of three features, one of none, a tag, features in every state of being explained
+    and scored (``scored_rows``), and runs in every state (``run_rows``)."""
     with transaction(module_engine) as session:
         library = add_library(session)
         add_list(session, library, "royalty", [3, 17, 8], note="crowns")
         add_list(session, library, "empty", [])
         add_tag(session, library, "people", 3, 4)
         add_scored(session, library)
+        add_runs(session, library)
         return library
 
 

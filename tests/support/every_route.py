@@ -27,6 +27,8 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("DELETE", "/judge-tests/{judge_test}"): "admin",
     ("GET", "/audit"): "admin",
     ("GET", "/system/findings"): "admin",
+    ("GET", "/settings/audit"): "admin",
+    ("POST", "/queues/{name}"): "admin",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
     ("DELETE", "/keys/{key}"): "admin",
@@ -41,6 +43,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
 
 ADDS = {
     ("POST", "/runs"),
+    ("POST", "/runs/new"),
     ("POST", "/lists"),
     ("POST", "/saes/uploads"),
     ("POST", "/saes/{sae}/features/{index}/tags"),
@@ -91,6 +94,12 @@ FILES = [
     ("files", ("cfg.json", CONFIG)),
     ("files", ("sae_weights.safetensors", safetensors())),
 ]
+FORMS: dict[tuple[str, str], dict[str, str]] = {
+    ("POST", "/runs/new"): {"text": "kind: train"},
+    ("POST", "/runs/{run_id}/priority"): {"priority": "-1"},
+    ("POST", "/queues/{name}"): {"paused": "false"},
+}
+"""What forms of pages send."""
 QUERIES = {"/search": {"q": "king"}, "/saes/{sae}/activations.{form}": {"features": "3"}}
 NOWHERE = str(uuid.UUID(int=0))
 MISSING: dict[str, str] = {
@@ -157,7 +166,8 @@ class Address:
         if self.name == ("POST", "/lists"):
             body = {"name": f"list {uuid.uuid4().hex}"}
         query = QUERIES.get(self.template, {})
-        return {"params": query, **({} if body is None else {"json": body})}
+        form = {"data": FORMS[self.name]} if self.name in FORMS else {}
+        return {"params": query, **form, **({} if body is None else {"json": body})}
 
 
 def every_route(app: FastAPI) -> list[Address]:

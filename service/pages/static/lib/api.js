@@ -76,15 +76,49 @@ export const listsRemoveEntries = (list, options = {}) => call("POST", `/api/v1/
  * @returns {Promise<ListDetail>} */
 export const listsShow = (list, options = {}) => call("GET", `/api/v1/lists/${encodeURIComponent(list)}`, options);
 
+/** List queues.
+ * @returns {Promise<Queues>} */
+export const queuesListAll = (options = {}) => call("GET", `/api/v1/queues`, options);
+
+/** List runs.
+ * @param {{query?: {state?: any, kind?: any, parent?: any, limit?: any, cursor?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<Page_RunSummary_>} */
+export const runsListAll = (options = {}) => call("GET", `/api/v1/runs`, options);
+
+/** Read a run spec without submitting it.
+ * @param {{body: SpecDraft, signal?: AbortSignal}} options
+ * @returns {Promise<SpecReading>} */
+export const runsParse = (options = {}) => call("POST", `/api/v1/runs/parse`, options);
+
+/** Show a kind of run.
+ * @param {string|number} kind
+ * @returns {Promise<KindDetail>} */
+export const runsShowKind = (kind, options = {}) => call("GET", `/api/v1/runs/kinds/${encodeURIComponent(kind)}`, options);
+
 /** Show a run.
  * @param {string|number} run_id
  * @returns {Promise<RunFamily>} */
 export const runsShowRun = (run_id, options = {}) => call("GET", `/api/v1/runs/${encodeURIComponent(run_id)}`, options);
 
+/** See how a training goes.
+ * @param {string|number} run_id
+ * @param {{query?: {place?: any, points?: any, after?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<TrainingReadings>} */
+export const runsShowTraining = (run_id, options = {}) => call("GET", `/api/v1/runs/${encodeURIComponent(run_id)}/training`, options);
+
+/** See what a run waits for.
+ * @param {string|number} run_id
+ * @returns {Promise<RunWaiting>} */
+export const runsShowWaiting = (run_id, options = {}) => call("GET", `/api/v1/runs/${encodeURIComponent(run_id)}/waiting`, options);
+
 /** Submit a run.
  * @param {{query?: {priority?: any}, body?: RunSpec, signal?: AbortSignal}} options
  * @returns {Promise<RunFamily>} */
 export const runsSubmit = (options = {}) => call("POST", `/api/v1/runs`, options);
+
+/** Examine the deployment.
+ * @returns {Promise<Findings>} */
+export const systemFindings = (options = {}) => call("GET", `/api/v1/system/findings`, options);
 
 /** Tag a feature.
  * @param {string|number} sae

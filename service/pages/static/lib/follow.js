@@ -1,4 +1,6 @@
-// A run's end, heard of by its events; the connection is closed while nobody looks.
+// How a run goes on and ends, for pages that wait for it.
+import * as api from "./api.js";
+import { listen } from "./events.js";
 import { address } from "./http.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
@@ -8,39 +10,22 @@ const ENDED = ["succeeded", "failed", "cancelled"];
  * @returns {() => void} stops it
  */
 export function follow(run, onChange) {
-  let source = null;
-  let over = false;
-
-  function stop() {
-    over = true;
-    close();
-    document.removeEventListener("visibilitychange", look);
-  }
-  function close() {
-    source?.close();
-    source = null;
-  }
-  function open() {
-    if (over || source !== null) return;
-    source = new EventSource(address(`/api/v1/runs/${encodeURIComponent(run)}/events`));
-    source.addEventListener("state", (event) => {
-      const message = JSON.parse(event.data);
-      if (message.run_id !== run) return;
-      const ended = ENDED.includes(message.data.state);
-      if (ended) stop();
-      onChange({ state: message.data.state, error: message.data.error ?? null, ended });
-    });
-    source.addEventListener("progress", (event) => {
-      const { data } = JSON.parse(event.data);
-      onChange({ state: "running", progress: data, ended: false });
-    });
-  }
-  function look() {
-    if (document.visibilityState === "hidden") close();
-    else open();
-  }
-
-  document.addEventListener("visibilitychange", look);
-  look();
+  const take = ({ run_id, type, data }) => {
+    if (type === "progress") onChange({ state: "running", progress: data, ended: false });
+    if (type !== "state" || run_id !== run) return;
+    const ended = ENDED.includes(data.state);
+    if (ended) stop();
+    onChange({ state: data.state, error: data.error ?? null, ended });
+  };
+  const stop = listen(address(`/api/v1/runs/${encodeURIComponent(run)}/events`), {
+    after: 0,
+    seen: [],
+    onEvent: take,
+    onChange: () => {},
+    hasEnded: async () => {
+      const told = await api.runsShowRun(run).catch(() => null);
+      return told !== null && ENDED.includes(told.state);
+    },
+  });
   return stop;
 }

@@ -23,11 +23,13 @@ function theme() {
   say();
 }
 
-/** Times as they are where the page is read; UTC stays in the title. */
+/** Times as they are where the page is read; UTC stays in the title. `data-clock`: without the day. */
 export function localTimes(within = document) {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
   for (const element of within.querySelectorAll("time[datetime]")) {
     const time = new Date(element.dateTime);
+    const format = element.dataset.clock === undefined ? day : clock;
     if (!Number.isNaN(time.valueOf())) element.textContent = format.format(time);
   }
 }
