@@ -6,7 +6,6 @@ be of a plugin, so nothing is trusted to be of the expected type.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,10 +126,10 @@ def waiting(told: RunWaiting) -> str:
 
 
 def elapsed(run: RunSummary) -> float | None:
-    """Seconds from its first start to its end, or until now."""
-    if run.started_at is None:
+    """Seconds from its first start to its end; None before that."""
+    if run.started_at is None or run.finished_at is None:
         return None
-    return ((run.finished_at or dt.datetime.now(dt.UTC)) - run.started_at).total_seconds()
+    return (run.finished_at - run.started_at).total_seconds()
 
 
 def spec_text(spec: Mapping[str, Any], whole: bool = False) -> str:
