@@ -54,12 +54,12 @@ def list_all(
     session: SessionDep,
     sae: SaeReference,
     wanted: FilterDep,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
     index: Annotated[
         list[Annotated[int, Query(ge=0, lt=2**31)]] | None,
         Query(max_length=200, description="Only these features; repeatable."),
     ] = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: CursorParam = None,
 ) -> Page[FeatureSummary]:
     """Each with its evidence label, its best explanation and that one's score."""
     row, _ = find_sae(session, sae)

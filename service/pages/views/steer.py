@@ -214,7 +214,7 @@ def _cards(
     known = {}
     if there:
         page = list_features(
-            session, sae.name, FeatureFilter(scorer=SCORER), list(there), limit=MAX_LIMIT
+            session, sae.name, FeatureFilter(scorer=SCORER), MAX_LIMIT, index=list(there)
         )
         known = {each.index: each for each in page.items}
     return [Card(push, known.get(index)) for index, push in there.items()], notes
