@@ -19,6 +19,7 @@ from service.judge_tests import endpoints as judge_tests
 from service.keys import endpoints as keys
 from service.kit.problems import documented
 from service.kit.query_names import known_query_names
+from service.labelling import endpoints as labelling
 from service.lists import endpoints as lists
 from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
@@ -75,6 +76,7 @@ for part in (
     provenance,
     sittings,
     agreement,
+    labelling,
     comparisons,
     reports,
     spend,

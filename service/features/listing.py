@@ -128,6 +128,34 @@ def indices_around(
     return found[0], found[1]
 
 
+def indices_behind(
+    session: Session,
+    listing: FeatureListing,
+    after: tuple[float, int] | None,
+    limit: int,
+    conditions: Sequence[ColumnElement[bool]] = (),
+) -> list[tuple[float, int]]:
+    """Sort keys and indices from behind the sort key ``after``; ``conditions`` on ``Feature``."""
+    page = _page_of_features(listing, after, limit).where(*conditions).subquery("page")
+    descending = listing.order == "desc"
+    query = select(page.c.key, page.c.index).order_by(
+        *_ordered((page.c.key, page.c.index), descending)
+    )
+    return [(float(key), index) for key, index in session.execute(query)]
+
+
+def count_listed(
+    session: Session, listing: FeatureListing, conditions: Sequence[ColumnElement[bool]] = ()
+) -> int:
+    """How many features are in the listing and meet ``conditions``."""
+    query = (
+        select(func.count())
+        .select_from(Feature)
+        .where(Feature.sae_id == listing.sae, *_filters(listing), *conditions)
+    )
+    return int(session.scalar(query) or 0)
+
+
 def _page_of_features(
     listing: FeatureListing,
     after: tuple[float, int] | None,

@@ -81,6 +81,7 @@ ENDPOINTS = {
     ("get", "/api/v1/explanations/{explanation}/nearest"),
     ("post", "/api/v1/explanations/{explanation}/sittings"),
     ("get", "/api/v1/agreement"),
+    ("get", "/api/v1/labelling"),
     ("get", "/api/v1/sittings/{sitting}"),
     ("delete", "/api/v1/sittings/{sitting}"),
     ("put", "/api/v1/sittings/{sitting}/answers/{number}"),

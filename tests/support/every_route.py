@@ -100,7 +100,11 @@ FORMS: dict[tuple[str, str], dict[str, str]] = {
     ("POST", "/queues/{name}"): {"paused": "false"},
 }
 """What forms of pages send."""
-QUERIES = {"/search": {"q": "king"}, "/saes/{sae}/activations.{form}": {"features": "3"}}
+QUERIES = {
+    "/labelling": {"sae": "demo"},
+    "/search": {"q": "king"},
+    "/saes/{sae}/activations.{form}": {"features": "3"},
+}
 NOWHERE = str(uuid.UUID(int=0))
 MISSING: dict[str, str] = {
     "run_id": NOWHERE,

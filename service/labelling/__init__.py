@@ -1,0 +1,1 @@
+"""Features that wait for a person, one by one."""

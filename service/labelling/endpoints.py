@@ -1,0 +1,78 @@
+"""GET /labelling"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+from sqlalchemy.orm import Session
+
+from monosemy.specs.rest.labelling import LabellingMode, LabellingPage
+from service.edge.context import SessionDep
+from service.edge.routing import Router
+from service.features.filters import FilterDep
+from service.features.listing import FeatureFilter
+from service.keys.authorize import Caller, CallerDep, CanRead
+from service.kit.errors import InvalidRequest
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
+from service.kit.problems import documented
+from service.labelling.service import Work, labelling_page
+from service.lists.service import require_list
+from service.saes.repository import find_sae
+
+router = Router(tags=["lists"], dependencies=[CanRead])
+
+ModeParam = Annotated[
+    LabellingMode,
+    Query(
+        description="`write` an explanation of one's own, `vote` on those there are, or `judge`:"
+        " take the detection test of the best of them."
+    ),
+]
+ListParam = Annotated[
+    str | None, Query(alias="list", max_length=200, description="The features of this list.")
+]
+SaeParam = Annotated[
+    str | None,
+    Query(max_length=200, description="Those of this SAE, ordered and filtered as in its listing."),
+]
+TodoParam = Annotated[bool, Query(description="Only what the caller has not done yet.")]
+
+
+@router.get("/labelling", summary="List what waits for your label", responses=documented(404, 422))
+def list_all(
+    session: SessionDep,
+    caller: CallerDep,
+    wanted: FilterDep,
+    mode: ModeParam = "write",
+    listed: ListParam = None,
+    sae: SaeParam = None,
+    todo: TodoParam = False,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> LabellingPage:
+    """Of a list or of an SAE, with how many there are and how many the caller has done."""
+    work = work_of(session, caller, wanted, mode, listed, sae, todo)
+    return labelling_page(session, work, cursor, limit)
+
+
+def work_of(
+    session: Session,
+    caller: Caller,
+    wanted: FeatureFilter,
+    mode: LabellingMode,
+    listed: str | None,
+    sae: str | None,
+    todo: bool,
+) -> Work:
+    """422 unless either a list or an SAE is named, 404 where there is none of that name."""
+    if (listed is None) == (sae is None):
+        raise InvalidRequest([("list", "name a list or an SAE, one of the two")])
+    return Work(
+        mode=mode,
+        caller=caller,
+        list_id=require_list(session, listed).id if listed is not None else None,
+        sae_id=find_sae(session, sae)[0].id if sae is not None else None,
+        wanted=wanted,
+        todo=todo,
+    )
