@@ -70,6 +70,12 @@ def labelling_page(session: Session, work: Work, cursor: str | None, limit: int)
     )
 
 
+def labelling_item(session: Session, work: Work, place: Place) -> LabellingItem | None:
+    """This feature, whether or not it is among ``work``; None for an SAE that there is not."""
+    known = repository.names_of(session, [place[0]])
+    return _items(session, work, [(place, 0.0, 0)])[0] if known else None
+
+
 def _columns(work: Work) -> tuple[object, object]:
     if work.list_id is not None:
         return ListEntry.sae_id, ListEntry.feature

@@ -33,6 +33,19 @@ def open_sitting(session: Session, explanation: Explanation, taker: str) -> Sitt
     )
 
 
+def latest_sitting(session: Session, explanation: Any, taker: str) -> Sitting | None:
+    """The one that ``taker`` has open on the explanation, else the last that has ended."""
+    return session.scalars(
+        select(Sitting)
+        .where(
+            Sitting.sae_id == explanation.sae_id,
+            Sitting.explanation_id == explanation.id,
+            Sitting.taker == taker,
+        )
+        .order_by(Sitting.score_id.is_not(None), Sitting.created_at.desc())
+    ).first()
+
+
 def parameters_taken(
     session: Session, sae_id: uuid.UUID, feature: int, taker: str
 ) -> list[dict[str, Any]]:

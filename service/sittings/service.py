@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from monosemy.errors import DataError
 from monosemy.interp.scorers.result import Judgement
 from monosemy.interp.tiers import ACTIVATING, RANDOM
+from monosemy.specs.rest.explanations import ExplanationView
+from monosemy.specs.rest.features import ScoreDetail
 from monosemy.specs.rest.sittings import (
     NewSitting,
     SittingAnswer,
@@ -36,6 +38,10 @@ from service.sittings import repository
 if TYPE_CHECKING:
     from monosemy.interp.sitting import Sitting as Prepared
 
+_Named = tuple[Any, Any, Any]
+"""Tier, row and position: which text it is."""
+JUDGED = "detection"
+"""The scorer whose test it is."""
 SCORER = "detection:human"
 """What its scores are listed under, apart from judges'."""
 _DRAWN_APART = 1000
@@ -115,9 +121,18 @@ def _score_to_repeat(
     if wanted is None:
         return None
     score = repository.find_score(session, explanation, wanted)
-    if score is None or score.scorer != "detection" or "judgements" not in score.details:
+    if score is None or not _names_texts(score):
         raise InvalidRequest([("like", "this is no detection score of the explanation")])
     return score
+
+
+def repeatable(explanation: ExplanationView) -> list[uuid.UUID]:
+    """Its detection scores whose texts may be had again."""
+    return [each.id for each in explanation.scores if _names_texts(each)]
+
+
+def _names_texts(score: Score | ScoreDetail) -> bool:
+    return score.scorer == JUDGED and "judgements" in dict(score.details)
 
 
 def _numbers_of(score: Score) -> dict[str, int]:
@@ -143,7 +158,7 @@ def _numbers_drawn(body: NewSitting, taken: Sequence[dict[str, Any]]) -> dict[st
 def _check_same(score: Score, prepared: Prepared) -> None:
     """409 unless these are the texts that the judge was shown."""
     judged = {
-        (each.get("tier"), each.get("row"), each.get("position"))
+        _named(each)
         for each in score.details["judgements"]
         if each.get("tier") in (ACTIVATING, RANDOM)
     }
@@ -165,6 +180,7 @@ def sitting_view(session: Session, row: Sitting) -> SittingView:
     explanation = explanation_of_id(session, row.explanation_id)
     assert explanation is not None  # the sitting goes with it
     ended = row.score_id is not None
+    judged = _judged(session, explanation, row) if ended else {}
     texts = [
         SittingText(
             number=number,
@@ -173,6 +189,7 @@ def sitting_view(session: Session, row: Sitting) -> SittingView:
             answer=row.answers.get(str(number)),
             truth=each["truth"] if ended else None,
             stratum=each["group"] if ended and each["truth"] else None,
+            judged=judged.get(_named(each)),
         )
         for number, each in enumerate(row.questions)
     ]
@@ -194,6 +211,18 @@ def sitting_view(session: Session, row: Sitting) -> SittingView:
         answered=len(row.answers),
         like=row.parameters.get("like"),
     )
+
+
+def _judged(session: Session, explanation: Explanation, row: Sitting) -> dict[_Named, bool | None]:
+    """What the judge said whose texts they are."""
+    like = row.parameters.get("like")
+    score = repository.find_score(session, explanation, uuid.UUID(like)) if like else None
+    judgements = score.details.get("judgements", ()) if score is not None else ()
+    return {_named(each): each.get("answer") for each in judgements}
+
+
+def _named(judgement: dict[str, Any]) -> _Named:
+    return judgement.get("tier"), judgement.get("row"), judgement.get("position")
 
 
 def lock_open(session: Session, id_: uuid.UUID, caller: Caller) -> Sitting:

@@ -120,6 +120,7 @@ def test_the_texts_are_those_of_the_scorer_and_the_truth_comes_last(
     assert sitting["explanation"] == "Words for kings."
     assert {each["truth"] for each in sitting["texts"]} == {None}
     assert {each["stratum"] for each in sitting["texts"]} == {None}
+    assert {each["judged"] for each in sitting["texts"]} == {None}
     for number in range(len(shown)):
         say(client, sitting["id"], number, number % 2 == 0)
         kept = client.get(f"{API}/sittings/{sitting['id']}").json()
@@ -173,6 +174,8 @@ def test_a_judges_very_texts_are_asked_again_once(
     assert begin(client, explanation, 200)["id"] == sitting["id"]  # the open one goes on
     say(client, sitting["id"], 0, True)
     end(client, sitting["id"])
+    told = client.get(f"{API}/sittings/{sitting['id']}").json()["texts"]
+    assert {each["judged"] for each in told} == {True} != {each["answer"] for each in told}
     known = begin(client, explanation, 409, like=like)
     assert known["type"].endswith(":texts-known")
     others = begin(client, explanation)

@@ -28,6 +28,8 @@ class SittingText(_Shown):
     """Whether the feature fires in it; null until the sitting has ended."""
     stratum: int | None
     """Of a text in which it fires: its stratum of activation, 0 the weakest; null until the end."""
+    judged: bool | None
+    """What the judge said whose texts these are; null until the end, and where there is none."""
 
 
 class SittingView(_Shown):

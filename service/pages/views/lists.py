@@ -30,7 +30,7 @@ class Lists:
 def lists(
     session: SessionDep, owner: OwnerParam = None, sae: SaeParam = None, cursor: CursorParam = None
 ) -> Lists:
-    page = lists_endpoints.list_all(session, owner, sae, DEFAULT_LIMIT, cursor)
+    page = lists_endpoints.list_all(session, owner, sae, limit=DEFAULT_LIMIT, cursor=cursor)
     return Lists(page.items, page.next_cursor, owner, sae)
 
 
@@ -47,7 +47,7 @@ class OneList:
 def one_list(
     session: SessionDep, caller: CallerDep, reference: ListReference, cursor: CursorParam = None
 ) -> OneList:
-    detail = lists_endpoints.show(session, reference, DEFAULT_LIMIT, cursor)
+    detail = lists_endpoints.show(session, reference, limit=DEFAULT_LIMIT, cursor=cursor)
     owned = caller.administers or detail.owner == caller.name
     return OneList(detail, owned, cursor is None)
 
@@ -67,5 +67,5 @@ def tags(
     prefix: PrefixParam = None,
     cursor: CursorParam = None,
 ) -> Tags:
-    page = tags_endpoints.list_all(session, sae, prefix, DEFAULT_LIMIT, cursor)
+    page = tags_endpoints.list_all(session, sae, prefix, limit=DEFAULT_LIMIT, cursor=cursor)
     return Tags(page.items, page.next_cursor, sae, prefix)

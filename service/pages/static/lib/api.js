@@ -8,6 +8,11 @@ import { call, send } from "./http.js";
  * @returns {Promise<object>} */
 export const explanationsExplain = (sae, index, options = {}) => call("POST", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/explanations`, options);
 
+/** Delete an explanation.
+ * @param {string|number} explanation
+ * @returns {Promise<null>} */
+export const explanationsRemove = (explanation, options = {}) => call("DELETE", `/api/v1/explanations/${encodeURIComponent(explanation)}`, options);
+
 /** Score a feature's explanation.
  * @param {string|number} sae
  * @param {string|number} index
@@ -115,6 +120,35 @@ export const runsShowWaiting = (run_id, options = {}) => call("GET", `/api/v1/ru
  * @param {{query?: {priority?: any}, body?: RunSpec, signal?: AbortSignal}} options
  * @returns {Promise<RunFamily>} */
 export const runsSubmit = (options = {}) => call("POST", `/api/v1/runs`, options);
+
+/** Answer a text of a sitting.
+ * @param {string|number} sitting
+ * @param {string|number} number
+ * @param {{body: SittingAnswer, signal?: AbortSignal}} options
+ * @returns {Promise<SittingProgress>} */
+export const sittingsAnswer = (sitting, number, options = {}) => call("PUT", `/api/v1/sittings/${encodeURIComponent(sitting)}/answers/${encodeURIComponent(number)}`, options);
+
+/** Take the detection test yourself.
+ * @param {string|number} explanation
+ * @param {{body: NewSitting, signal?: AbortSignal}} options
+ * @returns {Promise<SittingView>} */
+export const sittingsBegin = (explanation, options = {}) => call("POST", `/api/v1/explanations/${encodeURIComponent(explanation)}/sittings`, options);
+
+/** End a sitting.
+ * @param {string|number} sitting
+ * @returns {Promise<ScoreView>} */
+export const sittingsEnd = (sitting, options = {}) => call("POST", `/api/v1/sittings/${encodeURIComponent(sitting)}/score`, options);
+
+/** Show a sitting.
+ * @param {string|number} sitting
+ * @returns {Promise<SittingView>} */
+export const sittingsShow = (sitting, options = {}) => call("GET", `/api/v1/sittings/${encodeURIComponent(sitting)}`, options);
+
+/** Take an answer of a sitting back.
+ * @param {string|number} sitting
+ * @param {string|number} number
+ * @returns {Promise<SittingProgress>} */
+export const sittingsTakeBack = (sitting, number, options = {}) => call("DELETE", `/api/v1/sittings/${encodeURIComponent(sitting)}/answers/${encodeURIComponent(number)}`, options);
 
 /** Examine the deployment.
  * @returns {Promise<Findings>} */

@@ -5,7 +5,11 @@ import { localTimes } from "./shell.js";
 
 /** Replaces the elements of these ids by those of the page as it is now. */
 export async function refresh(...ids) {
-  const fresh = await pageNow();
+  take(await pageAt(location.pathname + location.search), ...ids);
+}
+
+/** Puts the elements of these ids of another page in place of ours. */
+export function take(fresh, ...ids) {
   for (const id of ids) {
     const old = document.getElementById(id);
     const next = fresh.getElementById(id);
@@ -18,17 +22,17 @@ export async function refresh(...ids) {
   }
 }
 
-/** The page as a document without scripts.  (A parser of texts would need a trusted type.) */
-function pageNow() {
+/** A page of ours as a document without scripts.  (A parser of texts would need a trusted type.) */
+export function pageAt(path) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("GET", location.pathname + location.search);
+    request.open("GET", path);
     request.setRequestHeader("Accept", "text/html");
     request.responseType = "document";
     request.onload = () =>
       request.status === 200 && request.response
         ? resolve(request.response)
-        : reject(new Problem(request.status, { detail: "The page could not be loaded anew." }, null));
+        : reject(new Problem(request.status, { detail: "The page could not be loaded." }, null));
     request.onerror = () => reject(new Problem(0, { detail: "The server does not answer." }, null));
     request.send();
   });

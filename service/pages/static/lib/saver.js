@@ -30,12 +30,12 @@ export class Saver {
 
   /**
    * The answer of `action`, which must be safe to do twice.  Rejects with the Problem for what no
-   * further try would mend.
+   * further try would mend.  `failing`: what has not been done while the server does not answer.
    */
-  save(action, words = "Saved.") {
+  save(action, words = "Saved.", failing = "Not saved") {
     this.#waiting += 1;
     const result = this.#last
-      .then(() => this.#insist(action, words))
+      .then(() => this.#insist(action, words, failing))
       .finally(() => (this.#waiting -= 1));
     this.#last = result.catch(() => {});
     return result;
@@ -48,7 +48,7 @@ export class Saver {
     announce(words);
   }
 
-  async #insist(action, words) {
+  async #insist(action, words, failing) {
     for (let tries = 0; ; tries += 1) {
       try {
         const answer = await action();
@@ -56,12 +56,12 @@ export class Saver {
         return answer;
       } catch (problem) {
         if (problem.status === undefined || !passing(problem)) {
-          this.say(`Not saved: ${problem.message}`, true);
+          this.say(`${failing}: ${problem.errors?.[0]?.message ?? problem.message}`, true);
           throw problem;
         }
         const seconds = Math.min(problem.retryAfter ?? 2 ** tries / 2, LONGEST);
         this.say(
-          `Not saved yet: ${problem.message} It is tried again; nothing is lost while this page is open.`,
+          `${failing} yet: ${problem.message} It is tried again; nothing is lost while this page is open.`,
           true,
         );
         await pause(seconds);
