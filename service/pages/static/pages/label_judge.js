@@ -15,6 +15,7 @@ export function judge({ data, saver, stored }) {
   begin.focus();
   begin.addEventListener("click", async () => {
     begin.disabled = true;
+    saver.say("The texts are being drawn …");
     try {
       const sitting = await saver.save(() => started(data, begin.dataset.again), "");
       ask({ sitting, saver, stored, asked: [] });
