@@ -175,7 +175,4 @@ if (find("#saving") !== null) {
     show(location.pathname + location.search, { push: false }).catch(() => {}),
   );
   enliven();
-} else {
-  // SAEs go by name in addresses that people read.
-  for (const option of document.querySelectorAll("option[data-name]")) option.value = option.dataset.name;
 }
