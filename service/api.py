@@ -23,6 +23,7 @@ from service.labelling import endpoints as labelling
 from service.lists import endpoints as lists
 from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
+from service.pages.feature import endpoints as feature_files
 from service.queues import endpoints as queues
 from service.reports import endpoints as reports
 from service.runs import drafts, training, waiting
@@ -74,6 +75,7 @@ for part in (
     exports,
     explanations,
     provenance,
+    feature_files,
     sittings,
     agreement,
     labelling,

@@ -12,6 +12,7 @@ from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
 from monosemy.specs.rest.comparisons import FeatureLinks
+from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
 from monosemy.specs.rest.explanations import (
     ExplainNow,
     ExplanationView,
@@ -195,6 +196,12 @@ class Features:
         """Features that have to do with it, in its SAE and in those compared with it."""
         return self._http.call(FeatureLinks, "GET", f"{feature_path(sae, index)}/links")
 
+    def embed(self, sae: SaeReference, index: int, **wanted: Any) -> EmbedAddress:
+        """Where another page can show the feature in a frame; ``wanted``: fields of ``NewEmbed``,
+        such as ``parts``, ``n``, ``hours``."""
+        body = parse_part(NewEmbed, wanted)
+        return self._http.call(EmbedAddress, "POST", f"{feature_path(sae, index)}/embed", body)
+
     def under_way(self, sae: SaeReference, index: int) -> RunTable:
         """Runs that explain or score it and have not ended, the oldest first."""
         return self._http.call(RunTable, "GET", f"{feature_path(sae, index)}/runs")
@@ -328,6 +335,16 @@ class Exports:
         or an Arrow stream where the name ends in ``.arrow``."""
         path = f"{sae_path(sae)}/features.{_form(to)}"
         return self._http.download(path, Path(to), scorer=scorer)
+
+    def page(self, sae: SaeReference, index: int | None, to: str | Path) -> int:
+        """One feature, or (None) the first 500 of an SAE in short, as one file of HTML without
+        scripts."""
+        path = sae_path(sae) if index is None else feature_path(sae, index)
+        return self._http.download(f"{path}/page", Path(to))
+
+    def list_page(self, name: str | uuid.UUID, to: str | Path) -> int:
+        """The first 500 entries of a list in short, as one file of HTML without scripts."""
+        return self._http.download(f"/lists/{segment(name)}/page", Path(to))
 
     def activations(
         self, sae: SaeReference, to: str | Path, *, features: Sequence[int] | None = None

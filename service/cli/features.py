@@ -9,6 +9,7 @@ from rich.panel import Panel
 
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.feature_files import embed, export
 from service.cli.feature_text import (
     evidence_lines,
     example_text,
@@ -28,6 +29,8 @@ from service.cli.output import (
 from service.cli.saes import SaeArgument
 
 app = typer.Typer(no_args_is_help=True, help="Look at one feature.")
+app.command("export")(export)
+app.command("embed")(embed)
 
 
 @readable_errors

@@ -167,9 +167,17 @@ class _Answer:
             self._first_byte = self.elapsed
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._identity
+            framed = _says_who_may_frame(headers.get("content-security-policy", ""))
             for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+                if not (framed and name == "X-Frame-Options"):
+                    headers.setdefault(name, value)
         await self._send(message)
+
+
+def _says_who_may_frame(policy: str) -> bool:
+    """Whether a policy names pages that may frame the answer, which X-Frame-Options cannot."""
+    _, said, ancestors = policy.partition("frame-ancestors ")
+    return bool(said) and not ancestors.startswith("'none'")
 
 
 class LoopbackOnly:

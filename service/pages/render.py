@@ -76,6 +76,12 @@ def rendered(
     return HTMLResponse(text, status, {**PAGE_HEADERS, **(headers or {})})
 
 
+def whole(template: str, values: Mapping[str, Any]) -> str:
+    """``template`` without the surroundings of a page: for files, which have no navigation and
+    whose links are given."""
+    return _environment.get_template(template).render(values)
+
+
 def fragment(template: str, macro: str, *values: Any) -> str:
     """What ``macro`` of ``template`` makes, for tests and exports."""
     module = _environment.get_template(template).module

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     cors_origins: str = ""
     """Origins, separated by commas, whose pages may call the API from a browser, such as
     ``https://notebooks.example``; ``*`` lets in every page that has a key."""
+    embed_ancestors: str = ""
+    """Origins, separated by commas, whose pages may show features in a frame
+    (``/embed/...``), such as ``https://notes.example``; ``*`` for any.  When empty, only the
+    explorer's own."""
     trusted_proxies: str = ""
     """Reverse proxies, as addresses and networks separated by commas (``10.0.0.7, 172.18.0.0/16``),
     whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say who calls.  When empty, the sender is
@@ -179,7 +183,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Level of the structured log on standard error."""
 
-    @field_validator("cors_origins")
+    @field_validator("cors_origins", "embed_ancestors")
     @classmethod
     def _origins(cls, value: str) -> str:
         for origin in _listed(value):
@@ -193,6 +197,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """Of ``cors_origins``, one by one."""
         return _listed(self.cors_origins)
+
+    @property
+    def embedding_ancestors(self) -> str:
+        """Of ``embed_ancestors``, as ``frame-ancestors`` of a policy."""
+        return " ".join(_listed(self.embed_ancestors)) or "'self'"
 
     @field_validator("trusted_proxies")
     @classmethod

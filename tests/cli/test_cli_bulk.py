@@ -76,3 +76,27 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path: Path) -> None:
     file.write_bytes(b"mine")
     assert "there already" in call("export", "features", "demo", str(file), code=1)
     assert file.read_bytes() == b"mine"
+
+
+def test_features_are_exported_as_pages(library: Library, tmp_path: Path) -> None:
+    one, several = tmp_path / "7.html", tmp_path / "all.html"
+    told = json.loads(call("feature", "export", "demo", str(one), "--feature", "7", "--json"))
+    assert told["bytes"] == one.stat().st_size
+    assert "Feature 7 of demo" in one.read_text() and "<script" not in one.read_text()
+    call("feature", "export", "demo", str(several), "--sort", "density", "--order", "desc")
+    assert several.read_text().count("<h2>Feature ") == library.features
+    assert "there already" in call("feature", "export", "demo", str(one), code=1)
+    gone = tmp_path / "none.html"
+    assert "no feature '99'" in call(
+        "feature", "export", "demo", str(gone), "--feature", "99", code=4
+    )
+    assert not gone.exists()
+
+
+def test_an_address_for_embedding_is_made() -> None:
+    asked = ("feature", "embed", "demo", "7", "--part", "examples", "--examples", "3")
+    told = json.loads(call(*asked, "--theme", "dark", "--json"))
+    assert told["path"].startswith("/embed/saes/") and "parts=examples&n=3&theme=dark" in told["path"]
+    assert told["address"].endswith(told["path"]) and told["expires_at"] is None
+    assert call(*asked).strip().startswith("http")
+    assert "parts" in call("feature", "embed", "demo", "7", "--part", "everything", code=2)

@@ -17,6 +17,7 @@ from tests.support.hostile import CONFIG, safetensors
 SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("PUT", "/explanations/{explanation}/vote"): "read",
     ("POST", "/runs/parse"): "read",
+    ("POST", "/saes/{sae}/features/{index}/embed"): "read",
     ("POST", "/inference/activations"): "infer",
     ("POST", "/inference/read"): "infer",
     ("POST", "/inference/tokenize"): "infer",
@@ -72,6 +73,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/saes/{sae}/features/{index}/tags"): {"tags": ["mine"]},
     ("POST", "/saes/{sae}/features/{index}/explanations"): {"text": "Said by a person."},
     ("POST", "/saes/{sae}/features/{index}/scores"): {},
+    ("POST", "/saes/{sae}/features/{index}/embed"): {"n": 3},
     ("POST", "/explanations/{explanation}/scores"): {
         "scorer": "detection",
         "source": "elsewhere",

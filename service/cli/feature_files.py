@@ -1,0 +1,80 @@
+"""``monosemy feature export`` and ``feature embed``: a feature to be kept, sent on or shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
+from service.cli.saes import SaeArgument
+from service.settings import get_settings
+
+Feature = Annotated[int, typer.Argument(min=0, help="Index of the feature.")]
+
+
+@readable_errors
+def export(
+    sae: SaeArgument,
+    destination: Annotated[Path, typer.Argument(help="File of HTML to write.")],
+    index: Annotated[
+        int | None,
+        typer.Option("--feature", min=0, help="This feature alone, with all that its page shows."),
+    ] = None,
+    sort: Annotated[
+        Literal["index", "density", "max_activation", "score"], typer.Option(help="Order by.")
+    ] = "index",
+    order: Annotated[Literal["asc", "desc"], typer.Option(help="Direction.")] = "asc",
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a feature, or the first 500 of an SAE in short, as one page that opens anywhere.
+
+    Example: monosemy feature export demo 42.html --feature 42
+    """
+    if destination.exists():
+        fail(f"{destination} is there already.")
+    if index is not None:
+        size = connect().download(f"/saes/{segment(sae)}/features/{index}/page", destination)
+    else:
+        path = f"/saes/{segment(sae)}/page"
+        size = connect().download(path, destination, sort=sort, order=order, tag=tag)
+    if as_json:
+        print_json({"file": str(destination), "bytes": size})
+    else:
+        say(f"{destination}: {size:,} bytes.")
+
+
+@readable_errors
+def embed(
+    sae: SaeArgument,
+    index: Feature,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is shown: explanation, histogram, tokens, writes, examples; repeat it."
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, max=20, help="How many examples.")] = 5,
+    theme: Annotated[
+        Literal["light", "dark"] | None, typer.Option(help="As the reader's system, if left out.")
+    ] = None,
+    hours: Annotated[float, typer.Option(help="How long the address serves.")] = 24.0 * 30,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an address at which another page can show a feature in a frame.
+
+    Example: monosemy feature embed demo 42 --part explanation --part examples
+    """
+    body = {"n": examples, "theme": theme, "hours": hours, **({"parts": part} if part else {})}
+    made = connect().post(f"/saes/{segment(sae)}/features/{index}/embed", body)
+    address = get_settings().url.rstrip("/") + made["path"]
+    if as_json:
+        print_json({**made, "address": address})
+        return
+    say(address)
+    if made["expires_at"]:
+        say(f"It serves until {made['expires_at'][:16]} UTC, or until its key is revoked.")
