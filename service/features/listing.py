@@ -151,7 +151,7 @@ def count_listed(
     query = (
         select(func.count())
         .select_from(Feature)
-        .where(Feature.sae_id == listing.sae, *_filters(listing), *conditions)
+        .where(Feature.sae_id == listing.sae, *filters_of(listing), *conditions)
     )
     return int(session.scalar(query) or 0)
 

@@ -96,7 +96,9 @@ def test_features_are_exported_as_pages(library: Library, tmp_path: Path) -> Non
 def test_an_address_for_embedding_is_made() -> None:
     asked = ("feature", "embed", "demo", "7", "--part", "examples", "--examples", "3")
     told = json.loads(call(*asked, "--theme", "dark", "--json"))
-    assert told["path"].startswith("/embed/saes/") and "parts=examples&n=3&theme=dark" in told["path"]
+    assert (
+        told["path"].startswith("/embed/saes/") and "parts=examples&n=3&theme=dark" in told["path"]
+    )
     assert told["address"].endswith(told["path"]) and told["expires_at"] is None
     assert call(*asked).strip().startswith("http")
     assert "parts" in call("feature", "embed", "demo", "7", "--part", "everything", code=2)

@@ -37,6 +37,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("GET", "/readyz"): None,
     ("GET", "/docs"): None,
     ("GET", "/openapi.json"): None,
+    ("GET", "/embed/saes/{sae}/features/{index}"): None,
     ("GET", "/favicon.ico"): None,
     ("GET", "/static/{digest}/{name:path}"): None,
 }

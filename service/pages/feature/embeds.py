@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from service.keys.repository import is_valid
-from service.kit.errors import Forbidden
+from service.kit.errors import DomainError, NotFound
 from service.settings import Settings
 
 _FOR = b"monosemy embed\n"
@@ -39,20 +39,20 @@ def check(
     feature: int,
     parts: Sequence[str],
 ) -> None:
-    """Raises ``Forbidden`` unless ``given`` was made for this, has not expired, and the key that it
+    """Raises ``NoEmbed`` unless ``given`` was made for this, has not expired, and the key that it
     was made by is still good."""
     try:
         expiry, hexed, signature = (given or "").split(".")
         end, key = int(expiry), uuid.UUID(hex=hexed)
     except ValueError:
-        raise _refused("it is not signed") from None
+        raise NoEmbed("it is not signed") from None
     wanted = _signature(settings, key, sae, feature, parts, end)
     if not hmac.compare_digest(wanted.encode(), signature.encode()):
-        raise _refused("it was signed for something else")
+        raise NoEmbed("it was signed for something else")
     if end < time.time():
-        raise _refused("it has expired")
+        raise NoEmbed("it has expired")
     if not is_valid(session, key):
-        raise _refused("the key that made it is revoked or has expired")
+        raise NoEmbed("the key that made it is revoked or has expired")
 
 
 def _signature(
@@ -63,10 +63,15 @@ def _signature(
     return hmac.new(secret.encode(), _FOR + said, hashlib.sha256).hexdigest()
 
 
-def _refused(why: str) -> Forbidden:
-    return Forbidden(
-        f"This address of an embed does not serve: {why}.",
-        "Make one with POST /api/v1/saes/{sae}/features/{index}/embed or 'monosemy feature embed'.",
-        code="embed-refused",
-        title="Not to be embedded",
-    )
+class NoEmbed(NotFound):
+    """Nothing is shown at this address, and nothing told of what there is."""
+
+    def __init__(self, why: str) -> None:
+        DomainError.__init__(
+            self,
+            f"This address of an embed does not serve: {why}.",
+            "Make one with POST /api/v1/saes/{sae}/features/{index}/embed or "
+            "'monosemy feature embed'.",
+            code="no-embed",
+            title="Nothing to embed",
+        )

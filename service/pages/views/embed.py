@@ -44,8 +44,8 @@ def embed(
     theme: Literal["light", "dark"] | None = None,
     t: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """Where keys are asked for the address must be signed, whoever asks: 403 tells nothing of what
-    there is."""
+    """Where keys are asked for the address must be signed, whoever asks; else 404, which tells
+    nothing of what there is."""
     settings = context.settings
     chosen = parts or list(EMBED_PARTS)
     found = find_feature(session, sae, index)
