@@ -139,7 +139,7 @@ def curves(
         for css, name, points in series
     ]
     every = [point for _, _, points in clean for point in points]
-    left, right, top, base = 48, width - 8, 8, height - 22
+    left, right, top, base = 56, width - 8, 8, height - 22
     axes = "".join(
         f'<line class="axis" x1="{left}" y1="{base}" x2="{x}" y2="{y}"/>'
         for x, y in ((right, base), (left, top))

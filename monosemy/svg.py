@@ -65,7 +65,7 @@ _PAGE_STYLE = """\
 :root { font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; background: var(--paper);
 color: var(--ink); font-variant-numeric: tabular-nums; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr));
 gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } .plots svg { width: 100%; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }

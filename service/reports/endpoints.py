@@ -40,7 +40,7 @@ Reference = Annotated[
 async def show(context: ContextDep, sae: SaeReference, reference: Reference = None) -> Response:
     """Of every scorer the distribution beside its baselines, medians, intervals, strata, tiers and
     cost; agreement between scorers; labels that features share; the best and the worst."""
-    work = partial(_report, context, sae, reference)
+    work = partial(report_of, context, sae, reference)
     return await context.lanes.reports.run(lambda: JSONResponse(jsonable_encoder(work())))
 
 
@@ -72,12 +72,13 @@ async def summary(context: ContextDep, sae: SaeReference) -> ReportSummary:
 )
 async def page(context: ContextDep, sae: SaeReference, reference: Reference = None) -> Response:
     """The same, drawn: one page without scripts, to be kept or sent on."""
-    work = partial(_report, context, sae, reference)
+    work = partial(report_of, context, sae, reference)
     drawn = await context.lanes.reports.run(lambda: report_page(work()))
     return HTMLResponse(drawn, headers={"Content-Security-Policy": _POLICY})
 
 
-def _report(context: AppContext, sae: str, reference: str | None) -> dict[str, Any]:
+def report_of(context: AppContext, sae: str, reference: str | None) -> dict[str, Any]:
+    """For a thread of its own: it takes seconds.  ``NotFound``; ``Conflict`` without scores."""
     with transaction(context.engine) as session:
         row, _ = find_sae(session, sae)
         other = find_sae(session, reference)[0] if reference is not None else None

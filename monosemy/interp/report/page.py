@@ -177,7 +177,8 @@ def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
                 {True: "yes", False: "no", None: ""}[each["decoders_agree"]],
             ]
         )
-    return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{_table(head, rows)}"
+    table = _table(head, rows) if rows else ""
+    return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{table}"
 
 
 def _features(listed: Sequence[Mapping[str, Any]], address: LinkOf | None) -> list[list[str]]:

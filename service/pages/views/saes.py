@@ -20,14 +20,13 @@ from service.edge.context import SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Density, check_densities
 from service.features.listing import FeatureFilter
-from service.kit.errors import NotFound
 from service.kit.pagination import CursorParam
 from service.pages.page import Nav, PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
 from service.pages.sae_figures import Evaluation, Measured, evaluation, measured
+from service.pages.views.sae_training import Drawn, draw, readings_of
 from service.reports.service import report_summary
-from service.runs.training import training_of
 from service.saes.endpoints import SaeReference, list_all, show, show_distribution
 from service.saes.repository import find_sae
 
@@ -36,7 +35,7 @@ router = PageRouter()
 _SAES = 200
 """On one page; they are grouped within it."""
 _FIRST = 25
-_POINTS = 200
+_POINTS = 120
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,6 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """FVU in training, of the SAE and of its twin."""
-
-    series: list[tuple[str, str, list[tuple[float, float]]]]
-    says: str
-
-
-@dataclass(frozen=True)
 class SaePage:
     sae: SaeDetail
     places: str
@@ -103,7 +94,8 @@ class SaePage:
     distribution: Distribution | None
     density: Bars | None
     maximum: Bars | None
-    curve: Curve | None
+    curve: Drawn | None
+    """FVU in training, of the SAE and of its twin."""
     scorer: str | None
     """The one that scored the most features; the best by it are shown first."""
     features: list[FeatureSummary]
@@ -134,6 +126,7 @@ def sae_page(
         wanted = replace(wanted, sort="score", order="desc", scorer=scorer)
     features = list_features(session, sae, wanted, _FIRST)
     row, _ = find_sae(session, sae)
+    _, mine = readings_of(session, detail, _POINTS)
     return SaePage(
         sae=detail,
         places=places(detail),
@@ -141,7 +134,7 @@ def sae_page(
         distribution=counted,
         density=_density(detail, counted, links) if counted else None,
         maximum=_maximum(counted) if counted else None,
-        curve=_curve(session, detail),
+        curve=draw(CHARTS[0], [each.flat() for each in mine.readings]) if mine else None,
         scorer=scorer,
         features=features.items,
         more=features.next_cursor is not None,
@@ -185,24 +178,3 @@ def _bars(
 
 def _power(power: int) -> str:
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def _curve(session: SessionDep, sae: SaeDetail) -> Curve | None:
-    """None for an SAE that was not trained here, or whose run is gone."""
-    if sae.run_id is None:
-        return None
-    try:
-        found = training_of(session, sae.run_id, _POINTS)
-    except NotFound:
-        return None
-    mine = next((each for each in found.saes if each.sae_id == sae.id), None)
-    if mine is None or not mine.readings:
-        return None
-    chart = CHARTS[0]
-    series = chart.series([reading.flat() for reading in mine.readings])
-    ends = [f"{name} {number(points[-1][1])}" for name, points in series.items() if points]
-    lines = [
-        (css, name, points)
-        for css, (name, points) in zip(("own", "null"), series.items(), strict=False)
-    ]
-    return Curve(lines, f"FVU in training; at the end: {', '.join(ends)}")
