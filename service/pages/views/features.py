@@ -46,7 +46,7 @@ def features(
     wanted: FilterDep,
     cursor: CursorParam = None,
 ) -> Features:
-    page = list_features(session, sae, wanted, _ROWS, cursor)
+    page = list_features(session, sae, wanted, limit=_ROWS, cursor=cursor)
     detail = show(session, sae)
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
     return Features(

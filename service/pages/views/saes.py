@@ -59,7 +59,7 @@ def saes(
     model: Annotated[str | None, Query(max_length=400)] = None,
     cursor: CursorParam = None,
 ) -> Saes:
-    page = list_all(session, model, None, True, _SAES, cursor)
+    page = list_all(session, model=model, counts=True, limit=_SAES, cursor=cursor)
     groups: dict[str, dict[str, list[Listed]]] = {}
     for each in page.items:
         sites = groups.setdefault(each.model.name, {})
@@ -124,7 +124,7 @@ def sae_page(
     wanted = FeatureFilter(min_density=min_density, max_density=max_density)
     if scorer:
         wanted = replace(wanted, sort="score", order="desc", scorer=scorer)
-    features = list_features(session, sae, wanted, _FIRST)
+    features = list_features(session, sae, wanted, limit=_FIRST)
     row, _ = find_sae(session, sae)
     _, mine = readings_of(session, detail, _POINTS)
     return SaePage(
@@ -139,7 +139,7 @@ def sae_page(
         features=features.items,
         more=features.next_cursor is not None,
         told_apart=report_summary(session, row).items if detail.features.scored else [],
-        comparisons=list_comparisons(session, sae, 10).items,
+        comparisons=list_comparisons(session, sae, limit=10).items,
         min_density=min_density,
         max_density=max_density,
         commands=commands(detail),
