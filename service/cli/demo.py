@@ -66,6 +66,7 @@ def demo(
                 measuring.close()  # an earlier demo's run needs no measurement
             told: set[str] = set()
             if run["state"] not in ENDED:
+                console.print(f"To watch: {url}/runs/{run['id']}", highlight=False, soft_wrap=True)
                 shown = FirstFeatures(client, run["id"], console, url, started)
                 run = watch_run(client, run["id"], console, on_event=shown)
                 told = shown.failed

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from service.cli.client import Client
+from service.cli.client import Client, segment
 from service.cli.feature_text import example_text, score_text
 from service.cli.runs import say_what_failed
 
@@ -199,7 +199,10 @@ def _number(value: float | None, how: str) -> str:
 
 def _next_steps(console: Console, url: str, name: str) -> None:
     console.print(
-        f"\n[bold]API[/]   {url}/api/v1\n[bold]docs[/]  {url}/api/v1/docs", highlight=False
+        f"\n[bold]explorer[/]  {url}/saes/{segment(name)}"
+        f"\n[bold]API[/]       {url}/api/v1\n[bold]docs[/]      {url}/api/v1/docs",
+        highlight=False,
+        soft_wrap=True,
     )
     console.print("\nTry next, in another terminal (.venv/bin/monosemy):")
     for line in (

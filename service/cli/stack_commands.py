@@ -72,7 +72,9 @@ def up(
     stack = Stack(stack_settings(port=port), gpu_workers, interp_workers, judge, on_event=tell)
     try:
         with sigterm_as_interrupt(), stack:
-            out.print(f"{stack.addresses.url}/api/v1/docs", highlight=False)
+            url = stack.addresses.url
+            out.print(f"{url}/", highlight=False)
+            say(f"That is the explorer; {url}/api/v1/docs lists every call of REST.")
             stack.wait()
     except KeyboardInterrupt:
         say("Stopped; the data stays.")

@@ -92,7 +92,7 @@ def test_features_are_shown_at_the_end_of_the_index_and_only_then() -> None:
     assert file.getvalue() == ""
     shown("index", {"type": "state", "data": {"state": "succeeded"}})
     text = file.getvalue()
-    assert "features are served" in text and "' king'" in text and "http://here/api/v1" in text
+    assert "features are served" in text and "' king'" in text and "http://here/saes/demo" in text
 
 
 def test_the_machine_is_measured_in_a_process_of_its_own() -> None:
