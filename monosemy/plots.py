@@ -149,7 +149,8 @@ def curves(
     x0, x1 = min(x for x, _ in every), max(x for x, _ in every)
     y0, y1 = min(y for _, y in every), max(y for _, y in every)
     y0 = y0 if floor is None or log else min(floor, y0)
-    y0, y1 = (y0, y1) if y1 - y0 > 1e-12 else (y0 - 0.5, y1 + 0.5)
+    if y1 - y0 <= 1e-12:  # one value: in the middle, or on the floor
+        y0, y1 = (y0 - 0.5, y1 + 0.5) if floor is None or log else (y0, y0 + 1.0)
 
     def at(x: float, y: float) -> str:
         across = left + (right - left) * (x - x0) / ((x1 - x0) or 1.0)

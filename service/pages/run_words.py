@@ -104,7 +104,9 @@ def line(event: RunEventMessage) -> tuple[str, str]:
         return "warn", f"the attempt failed{again}: {error}"
     attempt = data.get("attempt")
     words = f"{state}, attempt {attempt}" if state == "running" and attempt else state
-    return ("bad" if state == "failed" else "change"), f"{words}: {error}" if error else words
+    return (
+        "bad" if state == "failed" else "change"
+    ), f"{words}: {error}" if error and error != state else words
 
 
 def waiting(told: RunWaiting) -> str:

@@ -38,6 +38,7 @@ EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("state", {"state": "queued", "error": "away"}),
     ("state", {"state": "failed", "error": "<b>no</b>"}),
     ("state", {"state": "succeeded"}),
+    ("state", {"state": "cancelled", "error": "cancelled"}),
 ]
 WAITING = [
     ("turn", 0, 0),

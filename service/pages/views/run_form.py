@@ -52,13 +52,13 @@ def new(
         spec = run_words.short_spec(rest.show_run(session, origin).spec)
     chosen = kind or str(spec.get("kind") or FIRST_KIND)
     spec = {**spec, "kind": chosen} if chosen == spec.get("kind") else {"kind": chosen}
+    if sae is not None:
+        spec["sae"] = sae
     errors = []
     try:
         spec = apply_overrides(spec, given or [])
     except SpecError as error:
         errors = [FieldProblem(path=path, message=message) for path, message in error.problems]
-    if sae is not None:
-        spec["sae"] = sae
     if chosen not in KINDS:
         known = f"'{chosen}' is no kind of run; known: {', '.join(KINDS)}"
         errors.append(FieldProblem(path="kind", message=known))

@@ -19,6 +19,7 @@ from monosemy.specs.rest.runs import (
 )
 from monosemy.specs.rest.spend import SpendTable
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
+from monosemy.specs.run import NO_QUEUE
 from monosemy.specs.run_states import ACTIVE, ENDED, RETRYABLE
 from service.edge.context import SessionDep
 from service.kit.pagination import CursorParam
@@ -86,8 +87,8 @@ class OneRun:
     whole: str
     made: list[tuple[str, str]]
     """(id, name) of the SAEs that it made."""
-    stopped: list[str]
-    """Why steps that succeeded left something undone."""
+    stopped: list[tuple[str, str]]
+    """Steps that succeeded and left something undone, and why."""
     live: dict[str, Any]
     words: object = run_words
     ended: frozenset[str] = ENDED
@@ -98,6 +99,8 @@ class OneRun:
 class Curve:
     title: str
     name: str
+    floor: float | None
+    """Where its axis begins; None: where the data does."""
     series: list[tuple[str, str, list[tuple[float, float]]]]
 
 
@@ -128,7 +131,11 @@ def run(
         given=run_words.spec_text(family.spec),
         whole=run_words.spec_text(family.spec, whole=True),
         made=_made(family),
-        stopped=[str(why) for each in steps if (why := (each.result or {}).get("stopped"))],
+        stopped=[
+            (run_words.step(each), str(why))
+            for each in steps
+            if (why := (each.result or {}).get("stopped")) and each.queue != NO_QUEUE
+        ],
         live={
             "run": str(run_id),
             "after": settled,
@@ -175,7 +182,7 @@ def _curves(sae: SaeReadings) -> list[Curve]:
         if own:
             series = [("own", "SAE", own)]
             series += [("null", "frozen random decoder", twin)] * bool(twin)
-            curves.append(Curve(title, name, series))
+            curves.append(Curve(title, name, None if name == "fvu" else 0.0, series))
     return curves
 
 

@@ -47,7 +47,7 @@ export function line(event) {
     return ["warn", `the attempt failed${again}: ${error}`];
   }
   const words = state === "running" && data.attempt ? `${state}, attempt ${data.attempt}` : state;
-  return [state === "failed" ? "bad" : "change", error ? `${words}: ${error}` : words];
+  return [state === "failed" ? "bad" : "change", error && error !== state ? `${words}: ${error}` : words];
 }
 
 export const badge = (state) => make("span", { class: "state", "data-state": state }, state);

@@ -83,12 +83,22 @@ async function refresh() {
   const attempt = find("[data-attempt]");
   if (attempt) attempt.textContent = String(run.attempt);
   run.children.forEach(showStep);
+  showSince(run);
   const standing = find("[data-standing]");
   if (run.state === "cancelling") {
     standing.replaceChildren(make("p", { class: "notice" }, "It stops at its next step and keeps its checkpoint."));
     find("[data-actions] button.danger").disabled = true;
   } else if (run.state === "running" && run.queue !== "none") standing.replaceChildren();
   else if (run.state === "queued") await showPlace(run);
+}
+
+function showSince(run) {
+  const since = find("[data-since]");
+  if (!run.started_at || !since.hidden) return;
+  const time = make("time", { datetime: run.started_at, title: run.started_at });
+  since.replaceChildren(since.firstElementChild, " ", time);
+  localTimes(since);
+  since.hidden = false;
 }
 
 async function showPlace(run) {
