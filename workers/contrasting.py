@@ -33,6 +33,8 @@ class Contrasted:
     statistic: Statistic
     top: int
     """Features of each side."""
+    values: bool = False
+    """Also each feature's value on every text."""
 
 
 def contrasted(host: WarmHost, warm: WarmSae, site: str, request: Contrasted) -> ContrastAnswer:
@@ -53,7 +55,10 @@ def contrasted(host: WarmHost, warm: WarmSae, site: str, request: Contrasted) ->
             pooled[number] = pool(coded.codes, request.pooling)
     values_NF, features_F = _table(pooled)
     positive_N = np.arange(len(rows)) < len(request.positive)
-    result = contrast(values_NF, positive_N, features_F, request.statistic, request.top)
+    result = contrast(
+        *(values_NF, positive_N, features_F, request.statistic, request.top),
+        with_values=request.values,
+    )
     return ContrastAnswer(
         positive=result.positive,
         negative=result.negative,

@@ -26,7 +26,7 @@ def contrast_of(call: ContrastCall) -> Contrasted:
 
     positive = [prompt(text) for text in call.positive]
     negative = [prompt(text) for text in call.negative]
-    return Contrasted(positive, negative, call.pooling, call.statistic, call.top)
+    return Contrasted(positive, negative, call.pooling, call.statistic, call.top, call.values)
 
 
 def steer_of(call: SteerCall) -> Steer:

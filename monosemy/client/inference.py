@@ -144,9 +144,11 @@ class Inference:
         pooling: Pooling = "mean",
         chat: bool = False,
         top_k: int = 20,
+        values: bool = False,
     ) -> ContrastResponse:
         """Features that separate one set of texts from another; ``describe`` says what the positive
-        ones have, and reranks by how near explanations are to that."""
+        ones have, and reranks by how near explanations are to that; ``values``: with each
+        feature's value on every text, the positive ones first."""
         body = {
             "sae": _name(sae),
             "positive": list(positive),
@@ -155,6 +157,7 @@ class Inference:
             "pooling": pooling,
             "chat": chat,
             "top_k": top_k,
+            "values": values,
             "rerank": None if describe is None else {"description": describe},
         }
         return self._ask(ContrastResponse, "contrast", parse_part(ContrastRequest, body))

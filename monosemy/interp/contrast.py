@@ -68,8 +68,10 @@ def contrast(
     statistic: Statistic,
     top: int,
     seed: int = 0,
+    *,
+    with_values: bool = False,
 ) -> Contrast:
-    """The ``top`` features of each side, of those that differ.
+    """The ``top`` features of each side, of those that differ; ``with_values``: with their values.
 
     ``values_NF`` are activations of n texts, at least 0; ``features_F`` names its columns.  Columns
     that are not there count as never firing, which changes no p-value.  Raises ``ValueError`` for
@@ -111,6 +113,7 @@ def contrast(
                 float((best_B >= sign * observed_F[f] - _SLACK).mean()),
                 values[:, f],
                 labels,
+                with_values,
             )
             for f in chosen
             if sign * observed_F[f] > _SLACK
@@ -153,7 +156,12 @@ def labellings(positive_N: Booleans, most: int, seed: int) -> tuple[Booleans, bo
 
 
 def _difference(
-    feature: int, statistic: float, p_value: float, values_N: Floats, labels_N: Booleans
+    feature: int,
+    statistic: float,
+    p_value: float,
+    values_N: Floats,
+    labels_N: Booleans,
+    with_values: bool,
 ) -> Difference:
     def between(how: Statistic) -> float:
         score_N = scores(values_N[:, None], how)[:, 0]
@@ -170,4 +178,5 @@ def _difference(
         mean_negative=float(second_N.mean()),
         share_positive=float((first_P > 0).mean()),
         share_negative=float((second_N > 0).mean()),
+        values=[float(f"{value:.6g}") for value in values_N] if with_values else None,
     )

@@ -56,6 +56,7 @@ def _contrast(context: AppContext, request: ContrastRequest) -> ContrastResponse
         sae=sae_place(sae),
         model=host_spec(model),
         top=max(request.top_k, candidates),
+        values=request.values,
         **request.sets(),
     )
     with inference_problems():

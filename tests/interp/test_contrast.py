@@ -150,3 +150,14 @@ def test_what_has_no_contrast_is_refused() -> None:
     nothing = contrast(np.zeros((3, 0)), [True, False, False], [], "share", 4)
     assert nothing.positive == [] == nothing.negative
     assert not scores(np.full((7, 2), 0.1), "standardised").any()
+
+
+def test_values_are_told_text_by_text() -> None:
+    values = np.array([[3.0, 0.0], [2.0, 0.5], [0.0, 1.0], [0.25, 1 / 3]])
+    labels = [True, True, False, False]
+    plain = contrast(values, labels, [7, 9], "standardised", 2)
+    told = contrast(values, labels, [7, 9], "standardised", 2, with_values=True)
+    assert plain.positive[0].values is None
+    assert told.positive[0].values == pytest.approx([3.0, 2.0, 0.0, 0.25], abs=3e-4)
+    assert told.negative[0].values == pytest.approx([0.0, 0.5, 1.0, 1 / 3], abs=1e-4)
+    assert told.positive[0].p_value == plain.positive[0].p_value

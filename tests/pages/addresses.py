@@ -60,5 +60,7 @@ ADDRESSES: list[str] = [
     f"/saes/demo/features/11/scores/{SCORE}?outcome=failed",
     f"/saes/demo/features/11/explanations/{EXPLANATION}",
     "/prompts/detection",
+    "/contrast",
+    "/contrast?sae=demo&statistic=auroc&pooling=max",
     "/nothing-here",
 ]

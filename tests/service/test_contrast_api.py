@@ -66,6 +66,7 @@ def test_features_come_with_names_and_figures(
         **{k: v for k, v in figures(13, 0.48).items() if k not in ("feature", "statistic")},
         "similarity": None,
         "rank_score": None,
+        "values": None,
     }
     told = {"n_positive": 2, "n_negative": 1, "tokens": 31, "relabellings": 20, "exact": True}
     assert {name: found[name] for name in told} == told
@@ -86,7 +87,18 @@ def test_features_come_with_names_and_figures(
         "pooling": "max",
         "statistic": "share",
         "top": 3,
+        "values": False,
     }
+
+
+def test_values_of_every_text_come_where_they_are_asked_for(
+    client: TestClient, inference: Any
+) -> None:
+    first = {**ANSWER["positive"][0], "values": [2.5, 1.5, 0.5]}
+    inference.answer = {**ANSWER, "positive": [first]}
+    found = client.post(URL, json={"sae": "demo", **TEXTS, "values": True}).json()
+    assert found["positive"][0]["values"] == [2.5, 1.5, 0.5]
+    assert inference.requests[-1][1]["values"] is True
 
 
 def rerank(client: TestClient, inference: Any, **changes: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ CHOSEN = {"sae": 0, "index": 3, "label": None, "activations": [1.5]}
 BETWEEN = {
     **{"p_value": 0.5, "auroc": 0.5, "standardised": 0.1, "mean_positive": 1.0},
     **{"mean_negative": 0.5, "share_positive": 1.0, "share_negative": 0.5},
+    "values": [1.0, 0.5],
 }
 DIFFERENCE = {**BETWEEN, "feature": 3, "statistic": 0.2}
 CONTRASTED = {**BETWEEN, "index": 3, "label": None, "rank": 1, "similarity": 0.5, "rank_score": 0.1}
@@ -74,8 +75,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TokenizeCall": {"model": MODEL, "sae": SAE, "text": "x"},
     "TextSets": SETS,
     "Rerank": RERANK,
-    "ContrastRequest": {**SETS, "sae": "demo", "top_k": 3, "rerank": RERANK},
-    "ContrastCall": {**SETS, "sae": SAE, "model": MODEL, "top": 3},
+    "ContrastRequest": {**SETS, "sae": "demo", "top_k": 3, "rerank": RERANK,
+                        "values": True},
+    "ContrastCall": {**SETS, "sae": SAE, "model": MODEL, "top": 3, "values": True},
     "SteeredFeature": FEATURE,
     "Beginning": {"messages": CHAT},
     "WritingOptions": WRITING,

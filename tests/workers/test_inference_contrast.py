@@ -49,7 +49,9 @@ def directly(planted: Planted, rows: list[list[int]], pooling: str, statistic: A
     codes = [planted.codes(ids, SITE, 1) for ids in rows]
     pooled = [each.mean(0) if pooling == "mean" else each.amax(0) for each in codes]
     values = torch.stack(pooled).double().numpy()
-    return contrast(values, np.arange(len(rows)) < len(WHALES), np.arange(64), statistic, 64)
+    return contrast(
+        values, np.arange(len(rows)) < len(WHALES), np.arange(64), statistic, 64, with_values=True
+    )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
@@ -57,7 +59,9 @@ def directly(planted: Planted, rows: list[list[int]], pooling: str, statistic: A
 def test_it_is_that_of_the_library(
     planted: Planted, client: TestClient, pooling: str, statistic: str
 ) -> None:
-    answer = client.post("/contrast", json=body(planted, pooling=pooling, statistic=statistic))
+    asked = body(planted, pooling=pooling, statistic=statistic)
+    plain = client.post("/contrast", json=asked).json()
+    answer = client.post("/contrast", json={**asked, "values": True})
     assert answer.status_code == 200, answer.text
     found = answer.json()
     tokenizer, bos = planted.host.tokenizer, planted.host.bos_id
@@ -70,8 +74,11 @@ def test_it_is_that_of_the_library(
     for side in ("positive", "negative"):
         by_feature = {each.feature: each.model_dump() for each in getattr(expected, side)}
         assert {each["feature"] for each in found[side]} == set(by_feature)
-        for each in found[side]:
-            assert each == pytest.approx(by_feature[each["feature"]], abs=1e-4, rel=1e-3)
+        for each, without in zip(found[side], plain[side], strict=True):
+            assert without == {**each, "values": None}
+            own = by_feature[each["feature"]]
+            assert each.pop("values") == pytest.approx(own.pop("values"), abs=1e-3, rel=1e-3)
+            assert each == pytest.approx(own, abs=1e-4, rel=1e-3)
     assert len(found["positive"]) + len(found["negative"]) > 5
     largest = [each["statistic"] for each in found["positive"]]
     assert largest == sorted(largest, reverse=True) and min(largest) > 0

@@ -68,6 +68,8 @@ class ContrastRequest(TextSets):
     """Features given of each side."""
     rerank: Rerank | None = None
     """Order the features of the positive side by their explanations as well."""
+    values: bool = False
+    """Also give each feature's value on every text."""
 
 
 class ContrastCall(TextSets):
@@ -77,6 +79,8 @@ class ContrastCall(TextSets):
     model: ModelSpec
     top: int = Field(20, ge=1, le=200)
     """Features of each side."""
+    values: bool = False
+    """Also each feature's value on every text."""
 
 
 class SetDifference(Answer):
@@ -95,6 +99,9 @@ class SetDifference(Answer):
     share_positive: float
     """Share of the positive texts on which it fires at all."""
     share_negative: float
+    values: list[float] | None = None
+    """On every text, the positive ones first, in the order in which they were given; null where
+    that was not asked for."""
 
 
 class Difference(SetDifference):

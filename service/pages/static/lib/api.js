@@ -31,6 +31,11 @@ export const explanationsVote = (explanation, options = {}) => call("PUT", `/api
  * @returns {Promise<ActivationsResponse>} */
 export const inferenceActivations = (options = {}) => call("POST", `/api/v1/inference/activations`, options);
 
+/** Features that tell one set of texts from another.
+ * @param {{body: ContrastRequest, signal?: AbortSignal}} options
+ * @returns {Promise<ContrastResponse>} */
+export const inferenceContrast = (options = {}) => call("POST", `/api/v1/inference/contrast`, options);
+
 /** Read a text: what fires where, each feature described once.
  * @param {{body: ReadRequest, signal?: AbortSignal}} options
  * @returns {Promise<ReadResponse>} */
