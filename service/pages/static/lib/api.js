@@ -26,6 +26,19 @@ export const explanationsScore = (sae, index, options = {}) => call("POST", `/ap
  * @returns {Promise<Votes>} */
 export const explanationsVote = (explanation, options = {}) => call("PUT", `/api/v1/explanations/${encodeURIComponent(explanation)}/vote`, options);
 
+/** Get numbers of all features.
+ * @param {string|number} sae
+ * @param {{query?: {column?: any, scorer?: any, min_density?: any, max_density?: any, has_explanation?: any, q?: any, tag?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<Response>} */
+export const featuresColumns = (sae, options = {}) => send("GET", `/api/v1/saes/${encodeURIComponent(sae)}/columns`, options);
+
+/** Show a feature.
+ * @param {string|number} sae
+ * @param {string|number} index
+ * @param {{query?: {context?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @returns {Promise<FeaturePage>} */
+export const featuresShow = (sae, index, options = {}) => call("GET", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}`, options);
+
 /** Top features of every token of a text.
  * @param {{body: ActivationsRequest, signal?: AbortSignal}} options
  * @returns {Promise<ActivationsResponse>} */

@@ -1,9 +1,9 @@
 // A row of a table is current: j and k go through them, Enter opens what the row is about.
 import { onKey } from "./keys.js";
 
-/** `changed(row)` is told of each new current row. */
+/** `table`: the table, or what gives the one that is on the page now.  `changed(row)` is told of each new current row. */
 export function currentRow(table, { what = "row", changed = () => {} } = {}) {
-  const rows = () => [...table.tBodies[0].rows];
+  const rows = () => [...((typeof table === "function" ? table() : table)?.tBodies[0].rows ?? [])];
   let current = null;
   const choose = (row) => {
     if (row === undefined || row === null) return;

@@ -2,6 +2,7 @@
 // a list, explained or scored together.
 import * as api from "../lib/api.js";
 import { count } from "../lib/format.js";
+import { askList, askWord, ontoList } from "../lib/gather.js";
 import { address } from "../lib/http.js";
 import { onKey } from "../lib/keys.js";
 import { currentRow } from "../lib/rows.js";
@@ -80,32 +81,10 @@ async function doing(words, action) {
 
 const link = (path, words) => make("a", { href: address(path) }, words);
 
-/** Asks for a word in a dialog; null where it is closed. */
-function ask(title, label, suggestions = []) {
-  return new Promise((resolve) => {
-    const field = make("input", { name: "word", required: true, maxlength: 120, list: "suggested", autocomplete: "off" });
-    const options = suggestions.map((each) => make("option", { value: each }));
-    const form = make(
-      "form",
-      { method: "dialog" },
-      make("label", {}, `${label} `, field),
-      make("datalist", { id: "suggested" }, ...options),
-      make("p", { class: "actions" }, make("button", { value: "yes" }, title), make("button", { value: "", formnovalidate: true, class: "plain" }, "Cancel")),
-    );
-    const dialog = make("dialog", { "aria-label": title }, form);
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(dialog.returnValue === "yes" ? field.value.trim() : null);
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-  });
-}
-
 const bulk = {
   async tag() {
     const known = await api.tagsListAll({ query: { limit: 100 } }).catch(() => ({ items: [] }));
-    const tag = await ask("Tag", "tag", known.items.map((each) => each.tag));
+    const tag = await askWord("Tag", "tag", known.items.map((each) => each.tag));
     if (!tag) return;
     const features = chosen();
     await doing(`Tagging ${count(features.length)}…`, async () => {
@@ -114,28 +93,17 @@ const bulk = {
     });
   },
   async list() {
-    const lists = await api.listsListAll({ query: { limit: 100 } }).catch(() => ({ items: [] }));
-    const name = await ask("Add to a list", "list, or a new one", lists.items.map((each) => each.name));
-    if (!name) return;
-    const entries = chosen().map((feature) => ({ sae, feature }));
+    const list = await askList();
+    if (list === null) return;
+    const features = chosen();
     await doing("Adding…", async () => {
-      if (!lists.items.some((each) => each.name === name)) await made(name);
-      await api.listsAddEntries(name, { body: { entries } });
-      return [`${count(entries.length)} are on the list `, link(`/lists/${encodeURIComponent(name)}`, name), "."];
+      await ontoList(list, sae, features);
+      return [`${count(features.length)} are on the list `, link(`/lists/${encodeURIComponent(list.name)}`, list.name), "."];
     });
   },
   explain: () => submitted("explained", (indices) => ({ kind: "explain", sae, explanation: { features: { indices } } })),
   score: () => submitted("scored", (features) => ({ kind: "score", sae, features })),
 };
-
-/** A list of that name; one that is there already will do. */
-async function made(name) {
-  try {
-    await api.listsMake({ body: { name, description: "" } });
-  } catch (problem) {
-    if (problem.status !== 409) throw problem;
-  }
-}
 
 /** One run for all that are chosen; `spec` makes its body of them. */
 async function submitted(words, spec) {
