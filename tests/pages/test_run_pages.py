@@ -157,7 +157,7 @@ def test_health_says_what_to_mend_and_pauses_queues(explorer: str, open_page: An
     assert "/queues/gpu" in page(explorer, "/settings/audit")
 
 
-def test_forms_change_a_run(explorer: str, open_page: Any, module_engine: Engine) -> None:
+def test_run_cancel_retry(explorer: str, open_page: Any, module_engine: Engine) -> None:
     """With and without script: cancelled, taken up again, put before others, deleted."""
     for script in (True, False):
         with transaction(module_engine) as session:

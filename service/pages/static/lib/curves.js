@@ -161,7 +161,7 @@ export class Curves {
       }
     }
     if (this.floor !== null && !this.log && this.range === null) low = Math.min(low, this.floor);
-    if (high - low < 1e-12) [low, high] = [low - 0.5, high + 0.5];
+    if (high - low < 1e-12) [low, high] = this.floor === null || this.log ? [low - 0.5, high + 0.5] : [low, low + 1];
     this.heights = [low, high];
     const parts = [
       draw("line", { class: "axis", x1: LEFT, y1: BASE, x2: RIGHT, y2: BASE }),

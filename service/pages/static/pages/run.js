@@ -39,11 +39,11 @@ function showProgress(event) {
   const row = find(`[data-run="${event.run_id}"]`);
   const shown = bar({ state: "running", progress: event.data });
   row?.querySelector("[data-progress]")?.replaceWith(shown);
-  if (live.training && event.data.metrics?.fvu !== undefined) refreshCurves();
+  if (event.data.metrics?.fvu !== undefined) refreshCurves();
 }
 
 async function refreshCurves() {
-  if (Date.now() - lastCurves < CURVES_MS) return;
+  if (!live.training || Date.now() - lastCurves < CURVES_MS) return;
   lastCurves = Date.now();
   const query = { points: 300, place: live.place };
   const told = await api.runsShowTraining(live.run, { query }).catch(() => null);
@@ -142,4 +142,5 @@ function begin() {
   }, PLACE_MS);
 }
 
+refreshCurves(); // so that they can be read off
 if (live.going) begin();
