@@ -72,7 +72,6 @@ def test_run_live(explorer: str, open_page: Any, module_engine: Engine, going: u
         tell(session, going, "progress", stage("train", 750_000, 1_500_000))
     page.get_by_text("750,000 of 1,500,000 tokens").wait_for()
     assert page.locator("[data-progress] progress").evaluate("bar => bar.value") == 0.5
-    assert page.locator("[data-curve]").count() == 0
     with transaction(module_engine) as session:
         for step in (10, 20):
             reading = {"tokens": 2048 * step, "step": step, "fvu": 1 / step, "l0": 8.0, "terms": {}}
@@ -80,9 +79,8 @@ def test_run_live(explorer: str, open_page: Any, module_engine: Engine, going: u
     page.wait_for_timeout(3000)  # curves are asked for that seldom
     with transaction(module_engine) as session:
         tell(session, going, "progress", stage("train", 760_000, 1_500_000))
-    fvu = page.locator('[data-curve="fvu"] svg')
-    fvu.hover()
-    page.locator('[data-curve="fvu"] .readout', has_text="tokens: SAE 0.").wait_for()
+    page.locator('[data-curve="l0"] svg').hover()
+    page.locator('[data-curve="l0"] .readout', has_text="tokens: SAE 8").wait_for()
     with transaction(module_engine) as session:
         tell(session, going, "stage", stage("tokenise", 1000, 1000))
     page.locator("[data-stages]").get_by_text("tokenise").wait_for()
