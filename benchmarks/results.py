@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
+from monosemy.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def machine() -> str:
     if info.is_file():
         models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = models[0].partition(":")[2].strip() if models else name
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.__version__}"
+    return f"{name}, {usable_cores()} cores, {torch.get_num_threads()} threads, {torch.__version__}"
 
 
 def append(file: Path, line: Line) -> None:

@@ -44,7 +44,9 @@ os.environ["MONOSEMY_JUDGE_TEST"] = "skip"
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """``-n auto``: one more than there are cores, since half of the time is waiting for servers;
     each has a PostgreSQL of its own and may hold a model, so not more than eight."""
-    return min((os.cpu_count() or 1) + 1, 8)
+    from monosemy.threads import usable_cores
+
+    return min(usable_cores() + 1, 8)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,14 +38,26 @@ def test_a_container_may_allow_fewer_cores(
     assert usable_cores(tmp_path) == cores
 
 
+def test_everything_counts_cores_in_one_way() -> None:
+    """The counts of ``os`` and ``multiprocessing`` know no quota of a container."""
+    root = Path(__file__).parents[1]
+    counting = {
+        file.relative_to(root).as_posix()
+        for folder in ("monosemy", "service", "workers", "benchmarks")
+        for file in (root / folder).rglob("*.py")
+        if re.search(r"\b(cpu_count|sched_getaffinity|process_cpu_count)\b", file.read_text())
+    }
+    assert counting == {"monosemy/threads.py"}
+
+
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}])
 def test_workers_wait_quietly_unless_told_otherwise(given: dict[str, str]) -> None:
     plain = {name: value for name, value in os.environ.items() if name not in QUIET_WAITS}
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "import workers, os; print(os.environ.get('OMP_WAIT_POLICY'))"],
         env={**plain, **given},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == given.get("OMP_WAIT_POLICY", "passive")
+    assert process.stdout.strip() == given.get("OMP_WAIT_POLICY", "passive")

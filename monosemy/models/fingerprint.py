@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from monosemy.models.derived_buffers import underived_buffers
 from monosemy.models.exact_values import digest_of, narrowest
 from monosemy.models.stored_tensors import StoredTensors
 from monosemy.models.tokenizer_parts import tokenizer_parts
+from monosemy.threads import usable_cores
 from monosemy.workspace import fingerprint
 
 _FORMAT = 2
@@ -134,7 +134,7 @@ def _tensor_digests(model: Any, stored: StoredTensors | None) -> Iterator[tuple[
     tensors |= {name: value for name, value in model.named_buffers() if name in state}
     if stored is None:
         tensors |= underived_buffers(model)
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, usable_cores())
 
     def one(item: tuple[str, Tensor]) -> tuple[str, str]:
         name, value = item

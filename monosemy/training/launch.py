@@ -25,6 +25,7 @@ from monosemy.errors import Interrupted, ModelError, MonosemyError, Stopped
 from monosemy.models.precision import choose_device
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs.readings import stored_reading
+from monosemy.threads import usable_cores
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -54,8 +55,8 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
     ``Cancelled``) has written its checkpoints; so has one whose processes, or torchrun, were told
     to end by SIGTERM (``Interrupted``), or that a SIGINT or SIGTERM here has ended.  If this
     process dies, so do those it started.
-    Raises what the processes raise, and ``ModelError`` where there are fewer GPUs, or cores,
-    than devices.
+    Raises what the processes raise, and ``ModelError`` where fewer GPUs, or cores, can
+    be used than there are devices.
     """
     _check_devices(job)
     write_job(job)
@@ -95,11 +96,11 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
 
 def _check_devices(job: Job) -> None:
     gpu = choose_device(job.specs[0].model.device).type == "cuda"
-    there = torch.cuda.device_count() if gpu else len(os.sched_getaffinity(0))
-    if there < job.stream.devices:
+    available = torch.cuda.device_count() if gpu else usable_cores()
+    if available < job.stream.devices:
         raise ModelError(
-            f"The run asks for {job.stream.devices} devices, and this machine has {there} "
-            f"{'GPUs' if gpu else 'cores'}.",
+            f"The run asks for {job.stream.devices} devices, and {available} "
+            f"{'GPUs' if gpu else 'cores'} can be used here.",
             "Set training.devices to at most that.",
         )
 
@@ -111,7 +112,7 @@ def _follow(
     assert process.stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
-    shown = _Shown(reporter)
+    relayed = _ProgressRelay(reporter)
     stopped: Stopped | None = None
     deadline = float("inf")
     while True:
@@ -120,7 +121,7 @@ def _follow(
             if line is None:
                 break
             if stopped is None:
-                shown.take(line)
+                relayed.take(line)
         except queue.Empty:
             pass
         except Stopped as reason:
@@ -137,7 +138,7 @@ def _follow(
         raise stopped
     process.wait(timeout=60)
     if process.returncode == 0:
-        shown.close()
+        relayed.close()
 
 
 def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
@@ -160,7 +161,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-class _Shown:
+class _ProgressRelay:
     """The stage of the first process, in this process's reporter."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -171,26 +172,26 @@ class _Shown:
     def take(self, line: bytes) -> None:
         """One line of JSON; anything else that a library prints is passed over."""
         try:
-            told = json.loads(line)
-            event = told["event"]
+            message = json.loads(line)
+            event = message["event"]
         except (ValueError, KeyError, TypeError):
             return
         if event == "log":
-            self.reporter.log(told["message"], **told["fields"])
+            self.reporter.log(message["message"], **message["fields"])
             return
         if event == "begin_readings":
-            kept = [stored_reading(each) for each in told["kept"]]
-            self.reporter.begin_readings(told["place"], told["step"], kept)
+            readings = [stored_reading(each) for each in message["kept"]]
+            self.reporter.begin_readings(message["place"], message["step"], readings)
             return
         if event == "reading":
-            self.reporter.reading(told["place"], stored_reading(told["reading"]))
+            self.reporter.reading(message["place"], stored_reading(message["reading"]))
             return
         if self.stage is None:
             self.context = self.reporter.stage(
-                told["name"], told["total"], told["unit"], told["resumed_at"]
+                message["name"], message["total"], message["unit"], message["resumed_at"]
             )
             self.stage = self.context.__enter__()
-        self.stage.advance(told["done"] - self.stage.progress.done, **told["metrics"])
+        self.stage.advance(message["done"] - self.stage.progress.done, **message["metrics"])
         if event == "finish":
             self.close()
 
@@ -205,5 +206,5 @@ def _failure(folder: Path, status: int) -> MonosemyError:
     log = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     # What torchrun says of it comes last and names no reason.
     own = list(itertools.takewhile(lambda line: not _TORCHRUN.match(line), log)) or log
-    told = f"{folder / _LOG} has: {' | '.join(own[-3:])}" if own else None
-    return MonosemyError(f"A training process ended with status {status}.", told)
+    log_excerpt = f"{folder / _LOG} has: {' | '.join(own[-3:])}" if own else None
+    return MonosemyError(f"A training process ended with status {status}.", log_excerpt)

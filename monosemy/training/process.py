@@ -31,6 +31,7 @@ from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
 from monosemy.specs.readings import TrainingReading
+from monosemy.threads import usable_cores
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -74,7 +75,7 @@ class _Lines(Reporter):
         _write({"event": "reading", "place": place, "reading": data})
 
     def _say(self, event: str, progress: StageProgress) -> None:
-        told = {
+        fields = {
             "name": progress.name,
             "unit": progress.unit,
             "total": progress.total,
@@ -82,11 +83,11 @@ class _Lines(Reporter):
             "resumed_at": progress.resumed_at,
             "metrics": progress.metrics,
         }
-        _write({"event": event, **told})
+        _write({"event": event, **fields})
 
 
-def _write(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _write(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
@@ -120,7 +121,7 @@ def _train(job: Job, fresh: bool) -> None:
     """``fresh`` clears away what an earlier attempt has left, which a launcher has done already."""
     device = choose_device(job.specs[0].model.device)
     if device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.stream.devices))
+        torch.set_num_threads(max(1, usable_cores() // job.stream.devices))
     with joined(job.stream, device, lambda: stop_asked(job.folder)) as group:
         # Several ask their group, so that they agree; one alone asks its reporter.
         alone = partial(_told_to_end, job) if group.processes == 1 else None

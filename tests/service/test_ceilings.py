@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from monosemy.errors import DataError, ModelError
 from monosemy.specs import SweepRun, TrainRun, parse_spec
 from monosemy.specs.memory import training_bytes
+from monosemy.threads import usable_cores
 from service.app import create_app
 from service.kit.errors import InvalidRequest
 from service.runs.ceilings import check_ceilings, check_ceilings_here
@@ -63,8 +63,8 @@ def test_beyond_a_ceiling(tight: Settings, data: dict[str, Any], path: str, word
     )
     with pytest.raises(InvalidRequest) as caught:
         check_ceilings(tight, spec)
-    told = dict(caught.value.problems)
-    assert path in told and words in told[path]
+    problems = dict(caught.value.problems)
+    assert path in problems and words in problems[path]
     with pytest.raises(DataError, match="this server allows"):
         check_ceilings_here(tight, spec)
     check_ceilings(
@@ -144,12 +144,12 @@ def test_an_unknown_tracker_is_no_setting(tmp_path: Path) -> None:
         Settings(home=tmp_path, trackers="wandb,aim")
 
 
-def test_a_machine_has_so_many_cores(tmp_path: Path) -> None:
+def test_more_devices_than_usable_cores_are_refused(tmp_path: Path) -> None:
     from monosemy.training.job import Job
     from monosemy.training.launch import train_in_processes
     from monosemy.workspace import Workspace
 
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     spec = parse_spec(
         {
             "kind": "train",
@@ -159,7 +159,7 @@ def test_a_machine_has_so_many_cores(tmp_path: Path) -> None:
     )
     assert isinstance(spec, TrainRun)
     job = Job(tmp_path / "job", [spec], spec.training, spec.model, Workspace(tmp_path))
-    with pytest.raises(ModelError, match=rf"this machine has {cores} cores"):
+    with pytest.raises(ModelError, match=rf"and {cores} cores can be used here"):
         train_in_processes(job)
     assert not (tmp_path / "job").exists()
 
