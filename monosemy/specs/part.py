@@ -35,10 +35,11 @@ Seed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 """Of random numbers: what every reader of JSON takes exactly."""
 
 
-def added_later(default: Any) -> Any:
+def added_later(default: Any, **bounds: Any) -> Any:
     """A field that a spec got after specs had been stored: its dump leaves it out at ``default``,
-    since names of folders and keys of checkpoints hash the dumps of older specs."""
-    return Field(default, exclude_if=lambda value: value == default)
+    since names of folders, keys of checkpoints and digests of submissions hash the dumps of older
+    specs.  ``bounds``: other arguments of ``Field``."""
+    return Field(default, exclude_if=lambda value: value == default, **bounds)
 
 
 class Part(BaseModel):
@@ -53,10 +54,10 @@ class Part(BaseModel):
     def _a_boolean_is_no_number(cls, data: Any) -> Any:
         """Python would take ``true`` for 1, and pydantic 0.0 or "no" for ``false``, where whoever
         sent it meant something else."""
-        given = data.items() if isinstance(data, dict) else ()
+        fields = data.items() if isinstance(data, dict) else ()
         faults = [
             InitErrorDetails(type=fault, loc=(name,), input=value)
-            for name, value in given
+            for name, value in fields
             if name in cls.model_fields
             if (fault := _fault(cast(Hashable, cls.model_fields[name].annotation), value))
         ]

@@ -143,9 +143,9 @@ class EvaluationSpec(Part):
     """Held-out tokens for FVU, L0 and dead share."""
     ppl_percent: float | None = Field(None, gt=0, le=1000)
     """Also find the effective L0: how many latents per token are needed before the spliced model's
-    perplexity is so many percent above that with all of them (PPL-p%).  None leaves the search out;
-    it costs 25 passes over ``tokens``."""
-    prune: float | None = Field(None, ge=0, le=LARGE)
+    perplexity is this many percent above that with all of them (PPL-p%).  None leaves the search
+    out; it costs 25 passes over ``tokens``."""
+    prune: float | None = added_later(None, ge=0, le=LARGE)
     """Also evaluate with leave-one-out pruning: a latent stays only where what the others leave of
     the token has more than this (in units of the activations) along its decoder row.  None leaves
     it out.  Not for SAEs that write elsewhere than they read."""
@@ -215,7 +215,7 @@ class JudgeSpec(Part):
     """Ask through the endpoint's Batch API: at OpenAI half the price, but answers within a day
     rather than seconds.  Explaining takes one batch, a score one for each explanation that is
     judged (its own, the shuffled, the empty one); what was cut off or malformed takes another."""
-    test: JudgeTesting | None = None
+    test: JudgeTesting | None = added_later(None)
     """What is done about a judge that has not shown yet what it can.  ``warn``: it is asked planted
     questions first, 40 to explain or 80 to detect, once for each endpoint, model and prompt; what
     comes of it stands beside all that it gives.  ``require``: the same, and a run whose judge is at

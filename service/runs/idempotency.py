@@ -16,9 +16,10 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from monosemy.specs import Part
+from monosemy.errors import SpecError
+from monosemy.specs import Part, parse_stored_spec
 from monosemy.workspace import fingerprint
-from service.database.tables import Submission
+from service.database.tables import Run, Submission
 from service.kit.errors import InvalidRequest, Unprocessable
 
 KEPT = dt.timedelta(hours=24)
@@ -54,7 +55,7 @@ def submitted_before(
     row = session.scalars(
         select(Submission).where(Submission.submitter == who, Submission.key == key)
     ).one()
-    if row.digest != digest:
+    if row.digest != digest and not _asked_for(session, row.run_id, spec):
         raise Unprocessable(
             "This Idempotency-Key was sent with another body within the last 24 hours.",
             "Send a new key with a new submission.",
@@ -62,6 +63,18 @@ def submitted_before(
             title="The key stands for another submission",
         )
     return row.run_id
+
+
+def _asked_for(session: Session, run_id: uuid.UUID | None, spec: Part) -> bool:
+    """Whether the run's spec, as it is read today, is ``spec``: the version that took the first
+    submission may have written it down, and so digested it, with other fields."""
+    stored = session.scalar(select(Run.spec).where(Run.id == run_id))
+    if stored is None:
+        return False
+    try:
+        return parse_stored_spec(stored).model_dump(mode="json") == spec.model_dump(mode="json")
+    except SpecError:
+        return False
 
 
 def remember_run(session: Session, submitter: uuid.UUID | None, key: str, run: uuid.UUID) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 
+from monosemy.workspace import fingerprint
 from service.app import create_app
 from service.database.session import transaction
+from service.database.tables import Run, Submission
 from service.settings import Settings
 from tests.support.keys import fresh_key
 
@@ -97,6 +99,27 @@ def test_a_submission_sent_again_is_the_same_run(client: TestClient, engine: Eng
     for wrong in ("", "x" * 201, "a b"):
         assert send(client, wrong).status_code == 422
     assert count(engine) == 2
+
+
+def test_a_submission_that_an_earlier_version_took_is_the_same_run(
+    client: TestClient, engine: Engine
+) -> None:
+    """Of one explainer the spec had the options of all, which its dump and so its digest had."""
+    spec = {"kind": "pipeline", "name": "once", "explanation": {"examples": 7}}
+    first = send(client, "d", spec).json()["id"]
+    runs = count(engine)
+    with transaction(engine) as session:
+        run = session.get_one(Run, uuid.UUID(first))
+        submission = session.scalars(select(Submission)).one()
+        flat = {"token_change": False, "candidates": ["default", "contrastive", "output_centric"]}
+        run.spec = {**run.spec, "explanation": {**run.spec["explanation"], **flat}}
+        submission.digest = fingerprint(run.spec)
+    again = send(client, "d", spec)
+    assert (again.status_code, again.json()["id"]) == (201, first)
+    assert again.headers["idempotency-replayed"] == "true"
+    spec["explanation"] = {"examples": 8}
+    assert send(client, "d", spec).status_code == 422
+    assert count(engine) == runs
 
 
 def test_a_submission_that_failed_leaves_the_key_free(client: TestClient) -> None:
