@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 
 RANDOM = frozenset(
     {
@@ -38,9 +38,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "comparisons": ("by", "method"),
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
     "judge_spend": ("run_id",),
+    "training_readings": ("run_id", "place", "step"),
     "runs": ("id",),
 }
-"""By what the rows are put in order."""
+"""By what the rows are put in order.  An older commit may not have all of them."""
 
 ID_IN_KEY = ("scores", "scorer", "discrimination")
 """Table, column and value of the rows whose ``key`` hashes ids of explanations, new in each run."""
@@ -67,15 +68,18 @@ def normalised(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [normalised(each, names) for each in value]
     if isinstance(value, str):
-        return _NAMED.sub(lambda found: names.get(found.group(), found.group()), value)
+        return _NAMED.sub(lambda match: names.get(match.group(), match.group()), value)
     return value
 
 
 def of_rows(engine: Engine, names: dict[str, str]) -> Digests:
     """Of every table, SAE and column; adds the names of explanations and comparisons."""
-    found: Digests = {}
+    digests: Digests = {}
     with engine.connect() as connection:
+        there = set(inspect(connection).get_table_names())
         for table, order in TABLES.items():
+            if table not in there:
+                continue
             rows = [
                 dict(row)
                 for row in connection.scalars(text(f'SELECT to_jsonb(t) FROM "{table}" t'))
@@ -98,31 +102,31 @@ def of_rows(engine: Engine, names: dict[str, str]) -> Digests:
                 for column, value in row.items():
                     if column != "id":
                         columns[f"rows/{table}/{owner}/{column}"].append(value)
-            found |= {name: digest(values) for name, values in columns.items()}
-            found[f"rows/{table}/count"] = str(len(rows))
-    return found
+            digests |= {name: digest(values) for name, values in columns.items()}
+            digests[f"rows/{table}/count"] = str(len(rows))
+    return digests
 
 
 def of_folder(folder: Path, prefix: str, names: Mapping[str, str]) -> Digests:
     """Of every tensor and file beneath ``folder``."""
-    found: Digests = {}
+    digests: Digests = {}
     for path in sorted(folder.rglob("*")):
         name = f"{prefix}/{path.relative_to(folder)}"
         if path.suffix == ".safetensors":
             for key, tensor in load_file(path).items():
                 about = f"{tensor.dtype}{tensor.shape}".encode()
-                found[f"{name}/{key}"] = digest(about + tensor.tobytes())
+                digests[f"{name}/{key}"] = digest(about + tensor.tobytes())
         elif path.suffix == ".json":
             data = json.loads(path.read_text(encoding="utf-8"))
-            found[name] = digest(normalised(data, names))
+            digests[name] = digest(normalised(data, names))
         elif path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8").splitlines()
-            found[name] = digest([normalised(json.loads(line), names) for line in lines])
+            digests[name] = digest([normalised(json.loads(line), names) for line in lines])
         elif path.suffix == ".html":
             continue  # drawn from the readings, with their times
         elif path.is_file():
-            found[name] = digest(path.read_bytes())
-    return found
+            digests[name] = digest(path.read_bytes())
+    return digests
 
 
 def of_document(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
