@@ -11,7 +11,13 @@ from monosemy.specs import ModelSpec, Part, RunSpec, parse_stored_spec
 from monosemy.specs.references import SaeReference, Source, references, strings, undeclared
 from monosemy.workspace import Workspace
 from service.kit.errors import InvalidRequest
-from service.runs.places import FILES, PACKAGED, artifact_refused, begins_as_path, path_refused
+from service.runs.readable_paths import (
+    FILES,
+    PACKAGED,
+    artifact_refused,
+    begins_as_path,
+    path_refused,
+)
 from service.settings import Settings
 from service.settings.outbound import AllowList, HubNames, parse_address
 from service.uploads import store as uploads
@@ -28,24 +34,24 @@ def check_sources(settings: Settings, spec: Part, claiming: bool = True) -> None
     for step in spec.steps() if isinstance(spec, RunSpec) else ():
         check_sources(settings, step.spec, claiming)
     look = uploads.claim if claiming else uploads.locate
-    for named, mark in references(spec, Source):
-        if mark.what == "sae":
+    for reference, mark in references(spec, Source):
+        if mark.kind == "sae":
             try:
-                look(Workspace(settings.artifacts), named.value)
+                look(Workspace(settings.artifacts), reference.value)
             except DataError as error:
-                raise InvalidRequest([(named.where, str(error))]) from None
+                raise InvalidRequest([(reference.where, str(error))]) from None
 
 
 def check_paths(settings: Settings, spec: Part) -> None:
     """A worker's own look, at what is really there: links may lead elsewhere.  ``DataError``."""
     for where in undeclared(spec):
         raise DataError(f"{where}: nothing says what this names.")
-    for named, mark in references(spec, Source):
-        if mark.what == "artifact":
-            if (why := artifact_refused(settings, named.value)) is not None:
-                raise DataError(f"{named.where}: {why}.")
-        elif mark.what != "judge":  # a judge's address is looked at where the judge is opened
-            check_path(settings, named.value, sae=mark.what == "sae")
+    for reference, mark in references(spec, Source):
+        if mark.kind == "artifact":
+            if (why := artifact_refused(settings, reference.value)) is not None:
+                raise DataError(f"{reference.where}: {why}.")
+        elif mark.kind != "judge":  # a judge's address is looked at where the judge is opened
+            check_path(settings, reference.value, sae=mark.kind == "sae")
 
 
 def check_path(settings: Settings, name: str, sae: bool = False) -> None:
@@ -69,16 +75,18 @@ def check_model(settings: Settings, model: ModelSpec) -> None:
 def _faults(settings: Settings, spec: Part) -> Iterator[tuple[str, str]]:
     """(path in the spec, why it is refused), by the words alone."""
     hub = HubNames(settings.hub_names)
-    for named, mark in references(spec, Source):
-        if mark.what == "judge":
-            why = judge_refused(settings, named.value)
-        elif mark.what == "artifact":
-            why = artifact_refused(settings, named.value)
+    for reference, mark in references(spec, Source):
+        if mark.kind == "judge":
+            why = judge_refused(settings, reference.value)
+        elif mark.kind == "artifact":
+            why = artifact_refused(settings, reference.value)
         else:
-            sae = mark.what == "sae"
-            why = _refused(hub, named.value, sae) or path_refused(settings, named.value, sae=sae)
+            sae = mark.kind == "sae"
+            why = _refused(hub, reference.value, sae) or path_refused(
+                settings, reference.value, sae=sae
+            )
         if why:
-            yield named.where, why
+            yield reference.where, why
     for where in undeclared(spec):
         yield where, "nothing says what this names, so it is not taken"
 

@@ -13,7 +13,7 @@ from monosemy.errors import DataError
 from monosemy.specs import ModelSpec, parse_spec
 from monosemy.workspace import Workspace
 from service.kit.errors import InvalidRequest
-from service.runs.places import path_refused
+from service.runs.readable_paths import path_refused
 from service.runs.sources import check_path, check_paths, check_sources
 from service.settings import Settings
 from workers.hosts import HostCache

@@ -1,4 +1,4 @@
-"""Where on this machine runs may read: folders that the operator names, never the server's own.
+"""Paths that runs may read on this machine: in folders that the operator names, never the server's.
 
 What people upload, logs, databases and what other runs left behind lie in the home.  They are no
 models and no texts, whatever path leads there; only ``models``, ``texts`` and ``saes`` in the home
@@ -41,14 +41,14 @@ def path_refused(
     if not _is_path(name, really):
         return None
     try:
-        place = Path(name).expanduser()
+        path = Path(name).expanduser()
     except RuntimeError:
         return "there is no such user"
     if not really:
-        return _refused(settings, Path(os.path.normpath(place)), sae)
+        return _refused(settings, Path(os.path.normpath(path)), sae)
     try:
         return next(
-            filter(None, (_refused_really(settings, each, sae) for each in _all(place))), None
+            filter(None, (_refused_really(settings, each, sae) for each in _with_links(path))), None
         )
     except (OSError, RuntimeError):  # links in a circle, among others
         return "this path cannot be followed"
@@ -58,35 +58,35 @@ def artifact_refused(settings: Settings, folder: str) -> str | None:
     """Why no run may name the artifact ``folder``, relative to the artifact root."""
     root = settings.artifacts.expanduser()
     try:
-        place = (root / folder).resolve()
+        path = (root / folder).resolve()
     except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
         return "this path cannot be followed"
-    if not place.is_relative_to(root.resolve()):
+    if not path.is_relative_to(root.resolve()):
         return "it lies outside the artifact root"
-    if any(place.is_relative_to((root / name).resolve()) for name in PRIVATE):
+    if any(path.is_relative_to((root / name).resolve()) for name in PRIVATE):
         return "what was uploaded, or is a run's own, is never read as anything else"
     return None
 
 
-def _refused(settings: Settings, place: Path, sae: bool) -> str | None:
+def _refused(settings: Settings, path: Path, sae: bool) -> str | None:
     """By words, letters' case aside: file systems exist that do not tell them apart."""
-    folded = Path(str(place).casefold())
+    folded = Path(str(path).casefold())
     own = [Path(str(root).casefold()) for root in _own(settings, sae)]
-    if _within(folded, own) and not _within(place, _within_home(settings)):
+    if _within(folded, own) and not _within(path, _within_home(settings)):
         return _OWN
     allowed = settings.readable_folders
-    if allowed is None or _within(place, [Path(os.path.normpath(each)) for each in allowed]):
+    if allowed is None or _within(path, [Path(os.path.normpath(each)) for each in allowed]):
         return None
     return _ELSEWHERE
 
 
-def _refused_really(settings: Settings, place: Path, sae: bool) -> str | None:
+def _refused_really(settings: Settings, path: Path, sae: bool) -> str | None:
     """By what is there: the same folder under another name is the same folder."""
-    place = place.resolve()
-    if _is_in(place, _own(settings, sae)) and not _is_in(place, _within_home(settings)):
+    path = path.resolve()
+    if _is_in(path, _own(settings, sae)) and not _is_in(path, _within_home(settings)):
         return _OWN
     allowed = settings.readable_folders
-    if allowed is None or _within(place, [folder.resolve() for folder in allowed]):
+    if allowed is None or _within(path, [folder.resolve() for folder in allowed]):
         return None
     return _ELSEWHERE
 
@@ -111,30 +111,30 @@ def _within_home(settings: Settings) -> list[Path]:
     return [*(home / name for name in READABLE), artifacts / EXPORTED]
 
 
-def _within(place: Path, roots: Sequence[Path]) -> bool:
-    return any(place.is_relative_to(root) for root in roots)
+def _within(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
 
 
-def _is_in(place: Path, roots: Sequence[Path]) -> bool:
-    if _within(place, [root.resolve() for root in roots]):
+def _is_in(path: Path, roots: Sequence[Path]) -> bool:
+    if _within(path, [root.resolve() for root in roots]):
         return True
-    known = set(filter(None, map(_identity, roots)))
-    return any(_identity(each) in known for each in (place, *place.parents))
+    identities = set(filter(None, map(_identity, roots)))
+    return any(_identity(each) in identities for each in (path, *path.parents))
 
 
-def _identity(place: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = place.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
-def _all(place: Path) -> Iterator[Path]:
+def _with_links(path: Path) -> Iterator[Path]:
     """The path, and the links within it."""
-    yield place
-    if place.is_dir():
-        inside = (each for depth in ("*", "*/*") for each in place.glob(depth))
+    yield path
+    if path.is_dir():
+        inside = (each for depth in ("*", "*/*") for each in path.glob(depth))
         yield from (each for each in islice(inside, _MOST_ENTRIES) if each.is_symlink())
 
 
