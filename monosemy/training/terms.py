@@ -8,12 +8,33 @@ from typing import Any
 
 from monosemy.changes import listed
 from monosemy.errors import DataError
+from monosemy.specs import TrainingSpec, TrainRun
 from monosemy.training.checkpoint import Header, newest_header
 
 PROCESSES = "processes"
 PER_PROCESS = "process-*"
 """Where in a run's folder each process of several keeps its checkpoints."""
-_SHOWN = 6
+_TERMS_SHOWN = 6
+
+_IRRELEVANT = {"checkpoint_seconds", "tracker", "buffer_device"}
+"""What of ``training`` a run that goes on from a checkpoint may have otherwise."""
+
+
+def training_terms(spec: TrainRun) -> dict[str, Any]:
+    """What of a spec must be the same for a checkpoint to be gone on from."""
+    terms = spec.model_dump(mode="json", exclude={"name"})
+    terms["training"] = stream_terms(spec.training)
+    plugins = spec.sae.plugins()
+    return {**terms, "plugin": plugins[0]} if plugins else terms
+
+
+def stream_terms(training: TrainingSpec) -> dict[str, Any]:
+    """What of ``training`` a checkpoint is bound to.
+
+    A dtype of the buffer that is left to the machine is none of it: the dump leaves it out, and the
+    checkpoint says which it was.
+    """
+    return training.model_dump(mode="json", exclude=_IRRELEVANT)
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -75,10 +96,15 @@ def _differences(newest: Header, terms: Mapping[str, Any], changes: list[str]) -
         for name in sorted({*newest.terms, *terms})
         if newest.terms.get(name) != terms.get(name)
     ]
-    shown = [
+    changes_shown = [
         f"{name} {newest.terms.get(name)!r} then, {terms.get(name)!r} now"
-        for name in names[:_SHOWN]
+        for name in names[:_TERMS_SHOWN]
     ]
     if names == ["text_id"]:
         return f"{listed(changes or ['the text, or the host model,'])} changed"
-    return "; ".join([*shown, *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])])
+    return "; ".join(
+        [
+            *changes_shown,
+            *([f"{len(names) - _TERMS_SHOWN} more"] if len(names) > _TERMS_SHOWN else []),
+        ]
+    )

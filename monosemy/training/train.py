@@ -37,7 +37,7 @@ from monosemy.training.run_group import ALONE, RunGroup
 from monosemy.training.sae_training import SAETraining, TrainedSAE
 from monosemy.training.signals import Signalled, StopSignals
 from monosemy.training.stream import ActivationStream, RowSource
-from monosemy.training.terms import PROCESSES, check_terms, flat
+from monosemy.training.terms import PROCESSES, check_terms, flat, stream_terms, training_terms
 from monosemy.versions import versions
 from monosemy.workspace import fingerprint
 
@@ -45,9 +45,6 @@ __all__ = ["TrainedSAE", "TrainingLoop", "train_sae", "train_saes"]
 
 _STATE_FORMAT = 3
 """Part of a checkpoint's key: raise it when the meaning of its contents changes."""
-
-_IRRELEVANT = {"checkpoint_seconds", "tracker", "buffer_device"}
-"""What of ``training`` a run that goes on from a checkpoint may have otherwise."""
 
 
 def train_sae(
@@ -89,14 +86,6 @@ def train_saes(
     return loop.run(reporter)
 
 
-def training_terms(spec: TrainRun) -> dict[str, Any]:
-    """What of a spec must be the same for a checkpoint to be gone on from."""
-    terms = spec.model_dump(mode="json", exclude={"name"})
-    terms["training"] = _terms(spec.training)
-    plugins = spec.sae.plugins()
-    return {**terms, "plugin": plugins[0]} if plugins else terms
-
-
 class TrainingLoop:
     """The state of one training run; ``run`` takes it from wherever it stands to the end."""
 
@@ -133,7 +122,7 @@ class TrainingLoop:
         self.seconds = 0.0
         self._clock = time.monotonic()
         relevant = [training_terms(spec) for spec in specs]
-        shared = _terms(training)
+        shared = stream_terms(training)
         self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
         spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]
         self.terms = {
@@ -241,9 +230,9 @@ class TrainingLoop:
                 sae.step(batch_NW, self.step, self.total_steps)
             self.step += 1
             self._tick()
-            shown = {}
+            figures = {}
             if self.step % READ_EVERY == 0 or self.step in (1, self.total_steps):
-                shown = self._read()
+                figures = self._read()
             due = time.monotonic() - saved >= self.training.checkpoint_seconds
             due, stop = self.group.any(due, self.group.stop_asked())
             if due:
@@ -252,7 +241,7 @@ class TrainingLoop:
             if stop:
                 raise Interrupted
             self.signals.check()
-            stage.advance(self.batch, **shown)
+            stage.advance(self.batch, **figures)
 
     def _tick(self) -> None:
         """Adds to ``seconds``, which a resumed run goes on counting."""
@@ -267,11 +256,11 @@ class TrainingLoop:
             for sae in self.saes
         ]
         values = first.flat()
-        shown = {name: round(values[name], 5) for name in ("fvu", "l0", "dead_share", "loss")}
-        shown["learning_rate"] = float(f"{values['learning_rate']:.4g}")
+        figures = {name: round(values[name], 5) for name in ("fvu", "l0", "dead_share", "loss")}
+        figures["learning_rate"] = float(f"{values['learning_rate']:.4g}")
         if first.frozen_decoder_baseline is not None:
-            shown[BASELINE_FVU] = round(first.frozen_decoder_baseline.fvu, 5)
-        return shown
+            figures[BASELINE_FVU] = round(first.frozen_decoder_baseline.fvu, 5)
+        return figures
 
     def _prefix(self, number: int) -> str:
         return "" if len(self.saes) == 1 else f"{number}."
@@ -313,47 +302,51 @@ class TrainingLoop:
 
     def _restore(self, reporter: Reporter) -> None:
         check_terms(self.run_dir, self.key, self.terms, self._changed_since)
-        found = load_checkpoint(self.checkpoint_dir, self.key, reporter)
+        checkpoint = load_checkpoint(self.checkpoint_dir, self.key, reporter)
         # Of several processes some may have died before they had saved the last step.
-        common = self.group.least(-1 if found is None else found.step)
-        if found is None or common < 0:
-            if found is not None:
+        common = self.group.least(-1 if checkpoint is None else checkpoint.step)
+        if checkpoint is None or common < 0:
+            if checkpoint is not None:
                 reporter.log("another process has no sound checkpoint: training starts over")
             return
-        if found.step > common:
-            found = load_checkpoint(self.checkpoint_dir, self.key, reporter, at_most=common)
-        steps = [self.group.least(sign * (found.step if found else -1)) for sign in (1, -1)]
-        if found is None or steps != [common, -common]:
+        if checkpoint.step > common:
+            checkpoint = load_checkpoint(self.checkpoint_dir, self.key, reporter, at_most=common)
+        steps = [
+            self.group.least(sign * (checkpoint.step if checkpoint else -1)) for sign in (1, -1)
+        ]
+        if checkpoint is None or steps != [common, -common]:
             raise DataError(
                 f"The checkpoints of the processes in {self.history_dir} are of different steps.",
                 "Delete them to start over.",
             )
         stream = {
             name.removeprefix("stream."): value
-            for name, value in found.tensors.items()
+            for name, value in checkpoint.tensors.items()
             if name.startswith("stream.")
         }
         try:
-            self.stream.restore(stream, found.values["stream"])
+            self.stream.restore(stream, checkpoint.values["stream"])
             for number, sae in enumerate(self.saes):
-                sae.restore(self._prefix(number), found.tensors, found.values["members"][number])
-            self.seconds = found.values["seconds"]
+                sae.restore(
+                    self._prefix(number), checkpoint.tensors, checkpoint.values["members"][number]
+                )
+            self.seconds = checkpoint.values["seconds"]
             # Not what this machine would choose: the run goes on as it began.
-            self.product_dtype = getattr(torch, found.values["product_dtype"])
+            self.product_dtype = getattr(torch, checkpoint.values["product_dtype"])
         except (KeyError, AttributeError, IndexError) as error:
             raise DataError(
                 f"The checkpoint in {self.checkpoint_dir} lacks {error}.",
                 "Delete it to start over.",
             ) from None
-        self.step = found.step
-        before, now = found.values.get("versions", {}), versions()
+        self.step = checkpoint.step
+        before, now = checkpoint.values.get("versions", {}), versions()
         changed = {name: f"{before[name]}, now {now.get(name)}" for name in before}
         changed = {
             name: change for name, change in changed.items() if before[name] != now.get(name)
         }
         if changed:
-            told = "other versions than the run began with: its bits may differ"
-            reporter.log(told, **changed)
+            warning = "other versions than the run began with: its bits may differ"
+            reporter.log(warning, **changed)
         reporter.log("resumed from a checkpoint", step=self.step, tokens=self.step * self.batch)
 
     def _results(self) -> list[TrainedSAE]:
@@ -375,15 +368,6 @@ class TrainingLoop:
             sae.finish(sample_NW, {**metrics, "max_norm": _limit(sae.spec.hooks, by_place)})
             for sae in self.saes
         ]
-
-
-def _terms(training: TrainingSpec) -> dict[str, Any]:
-    """What of ``training`` a checkpoint is bound to.
-
-    A dtype of the buffer that is left to the machine is none of it: the dump leaves it out, and the
-    checkpoint says which it was.
-    """
-    return training.model_dump(mode="json", exclude=_IRRELEVANT)
 
 
 def _limit(hooks: Hooks, by_place: Mapping[str, float]) -> Limits:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
 from monosemy.specs.rest.page import Page
-from service.database.tables import AuditEntry
+from service.database.key_tables import AuditEntry
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister

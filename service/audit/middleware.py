@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monosemy.redaction import without_keys
+from service.database.key_tables import AuditEntry
 from service.database.session import transaction
-from service.database.tables import AuditEntry
 from service.edge.context import AppContext
 from service.edge.middleware import method_label, route_template
 from service.edge.routing import READING_METHODS, changes_something

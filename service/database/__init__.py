@@ -3,5 +3,6 @@
 # The tables of a domain's own module are known to ``Base.metadata`` once it is imported.
 from service.database import comparison_tables as comparison_tables
 from service.database import judge_tables as judge_tables
+from service.database import key_tables as key_tables
 from service.database import labelling_tables as labelling_tables
 from service.database import list_tables as list_tables

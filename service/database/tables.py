@@ -1,7 +1,8 @@
-"""Every table.  Postgres is the truth about runs; Redis only wakes workers.
+"""Tables of runs, models, SAEs, features, explanations and scores.  Postgres is the truth about
+runs; Redis only wakes workers.
 
 Sizes are kept small on purpose: contexts hold token ids once per token store, a feature's examples
-are one packed value that refers to them (``monosemy.index.packing``).
+are one value of bytes that refers to them (``monosemy.index.example_bytes``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -245,7 +245,7 @@ class Document(Base):
 
 
 class Feature(Base):
-    """One latent as people see it: statistics, evidence, packed examples, evidence label."""
+    """One latent as people see it: statistics, evidence, examples, evidence label."""
 
     __tablename__ = "features"
     sae_id: Mapped[uuid.UUID] = mapped_column(
@@ -260,7 +260,7 @@ class Feature(Base):
     evidence: Mapped[dict[str, Any]]
     """``FeatureEvidence.as_dict()``: top tokens, promoted, suppressed, histogram, neighbours."""
     examples: Mapped[bytes]
-    """Packed examples."""
+    """As bytes."""
     words: Mapped[Any] = mapped_column(
         TSVECTOR,
         Computed("to_tsvector('english'::regconfig, label)", persisted=True),
@@ -372,40 +372,3 @@ class Score(Base):
     def judge_test(self) -> dict[str, Any] | None:
         """Of its judge, as it was known then (``JudgeTestBrief``)."""
         return self.details.get("judge_test")
-
-
-class AuditEntry(Base):
-    """A request that changed something, or was refused to."""
-
-    __tablename__ = "audit_entries"
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    created_at: Mapped[dt.datetime] = now_column()
-    key_id: Mapped[uuid.UUID | None]
-    """No foreign key: what a deleted key did stays known."""
-    key_prefix: Mapped[str | None]
-    client: Mapped[str]
-    method: Mapped[str]
-    path: Mapped[str]
-    route: Mapped[str]
-    status: Mapped[int] = mapped_column(SmallInteger)
-    request_id: Mapped[str]
-    __table_args__ = (Index("ix_audit_entries_key", "key_id", "id"),)
-
-
-class ApiKey(Base):
-    """An API key; only an HMAC of it is stored."""
-
-    __tablename__ = "api_keys"
-    id: Mapped[uuid.UUID] = id_column()
-    name: Mapped[str]
-    prefix: Mapped[str]
-    """The first characters, to recognise a key by."""
-    digest: Mapped[str] = mapped_column(unique=True)
-    scopes: Mapped[list[Any]]
-    created_at: Mapped[dt.datetime] = now_column()
-    expires_at: Mapped[dt.datetime | None]
-    revoked_at: Mapped[dt.datetime | None]
-    last_used_at: Mapped[dt.datetime | None]
-    max_running: Mapped[int | None]
-    """At most so many of its runs under way at once."""
-    requests_per_minute: Mapped[int | None]

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.database.tables import ApiKey
+from service.database.key_tables import ApiKey
 from service.kit.pagination import TimeKey, newest_first
 
 _LOCK = 0x6D6E7384

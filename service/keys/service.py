@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from monosemy.specs.names import nameable
-from service.database.tables import ApiKey
+from service.database.key_tables import ApiKey
 from service.keys import repository
 from service.kit.errors import Conflict, InvalidRequest, Listing, Misconfigured, NotFound
 

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from monosemy.specs.run_states import ACTIVE, HELD
-from service.database.tables import ApiKey, Queue, Run
+from service.database.key_tables import ApiKey
+from service.database.tables import Queue, Run
 
 _CLAIMS = 0x6D6E7379
 """Names the lock under which limited claims are made, one after the other."""

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.spend import Grouping
 from service.database.judge_tables import JudgeCall
-from service.database.tables import ApiKey, Run
+from service.database.key_tables import ApiKey
+from service.database.tables import Run
 
 MOST_ROWS = 1000
 

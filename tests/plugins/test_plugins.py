@@ -43,9 +43,9 @@ print(json.dumps({
 def test_a_plugin_is_served_where_torch_does_not_exist(python: Python) -> None:
     done = python(SERVED)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    scorers = found.pop("scorers")
-    assert found == {"groups": 4096, "words": 3, "kept": True, "torch": True}
+    printed = json.loads(done.stdout.splitlines()[-1])
+    scorers = printed.pop("scorers")
+    assert printed == {"groups": 4096, "words": 3, "kept": True, "torch": True}
     assert scorers[0].endswith("/DetectionScoring") and scorers[-1].endswith("/WordsScoring")
 
 
@@ -90,16 +90,16 @@ def test_a_pipeline_with_everything_from_outside(
     }
     done = python(PIPELINE.format(spec=json.dumps(spec)))
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    printed = json.loads(done.stdout.splitlines()[-1])
     plugin = [{"module": "field_notes", "version": "1"}]
-    assert found["sae"] == "GroupMaxSAE" and 0 < found["fvu"] < 1
-    assert found["explained"] == 3 and found["explanation"].startswith("Texts with ")
-    assert found["plugins"] == plugin
-    assert found["score"] == ["words", 10, plugin, "embedding"]
-    assert 0 <= found["value"] <= 1
+    assert printed["sae"] == "GroupMaxSAE" and 0 < printed["fvu"] < 1
+    assert printed["explained"] == 3 and printed["explanation"].startswith("Texts with ")
+    assert printed["plugins"] == plugin
+    assert printed["score"] == ["words", 10, plugin, "embedding"]
+    assert 0 <= printed["value"] <= 1
 
     # The folder says where its architecture is from, and is refused without it, and by name.
-    folder = Path(found["folder"])
+    folder = Path(printed["folder"])
     noted = json.loads((folder / "provenance.json").read_text())
     assert noted["plugin"] == plugin[0]
     assert "architecture's plugin" in sae_stamp(folder).parts
@@ -128,7 +128,7 @@ KEYS = """
 from types import SimpleNamespace
 from monosemy.interp.labelling import explanation_key, score_key
 from monosemy.specs import EnsembleExplanation, ExplanationSpec, SAESpec, ScoringSpec, TrainRun
-from monosemy.training.train import training_terms
+from monosemy.training.terms import training_terms
 from monosemy.workspace import fingerprint
 thing = SimpleNamespace()
 print(score_key(ScoringSpec(scorer="words"), thing, "t", "j"))
@@ -238,8 +238,8 @@ def test_the_command_line_takes_its_words(python: Python) -> None:
         return python(code, plugins=plugins)
 
     submit = ("run", "submit", "run.yaml", "--set", "scoring.0.zzz=1")
-    told = command(*submit[:3], "--set", "explanation.wordz=1")
-    assert "explanation.wordz: unknown key; did you mean 'words'?" in told.stderr
+    output = command(*submit[:3], "--set", "explanation.wordz=1")
+    assert "explanation.wordz: unknown key; did you mean 'words'?" in output.stderr
     absent = command(*submit[:3], plugins="")
     assert "sae.architecture: 'group_max' is unknown" in absent.stderr
     broken = command(*submit[:3], plugins="nowhere")

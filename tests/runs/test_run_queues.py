@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from monosemy.errors import ConflictError
+from service.database.key_tables import ApiKey
 from service.database.session import transaction
-from service.database.tables import ApiKey, Run
+from service.database.tables import Run
 from service.queues.repository import change_queue
 from service.runs import lifecycle, repository
 from tests.support import run_acts as acts

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 
 from monosemy.specs import parse_spec
 from service.database.judge_tables import JudgeCall
+from service.database.key_tables import ApiKey
 from service.database.session import transaction
-from service.database.tables import ApiKey
 from service.runs.lifecycle import create_run
 from tests.support.library_rows import Library
 
@@ -61,9 +61,9 @@ def ledger(module_engine: Engine, library: Library) -> dict[str, str]:
         call(explain, 2, "default", "failed", 0.0, 1)
         call(scoring, 2, "detection", "answered", 4.0, 1)
         call(scoring, 3, "detection", "sent", 0.5, 2)
-        found = {"explain": str(explain.id), "score": str(scoring.id)}
-        found |= {key.name: str(key.id) for key in keys}
-    return found
+        ids = {"explain": str(explain.id), "score": str(scoring.id)}
+        ids |= {key.name: str(key.id) for key in keys}
+    return ids
 
 
 def table(client: TestClient, **parameters: str) -> dict[str, Any]:
@@ -73,16 +73,16 @@ def table(client: TestClient, **parameters: str) -> dict[str, Any]:
 
 
 def test_calls_are_summed_by_what_is_asked(client: TestClient, ledger: dict[str, str]) -> None:
-    found = {
+    groups = {
         by: {item["group"]: (item["calls"], item["cost"]) for item in table(client, by=by)["items"]}
         for by in ("run", "feature", "purpose", "model", "key", "day")
     }
-    assert found["run"] == {ledger["explain"]: (3, 2.0), ledger["score"]: (2, 4.5)}
-    assert found["feature"] == {"1": (1, 1.0), "2": (3, 5.0), "3": (1, 0.5)}
-    assert found["purpose"] == {"default": (3, 2.0), "detection": (2, 4.5)}
-    assert found["model"] == {"m": (5, 6.5)}
-    assert found["key"] == {ledger["ann"]: (3, 2.0), ledger["bo"]: (2, 4.5)}
-    assert found["day"] == {"2026-03-01": (2, 2.0), "2026-03-02": (2, 4.0), "2026-03-03": (1, 0.5)}
+    assert groups["run"] == {ledger["explain"]: (3, 2.0), ledger["score"]: (2, 4.5)}
+    assert groups["feature"] == {"1": (1, 1.0), "2": (3, 5.0), "3": (1, 0.5)}
+    assert groups["purpose"] == {"default": (3, 2.0), "detection": (2, 4.5)}
+    assert groups["model"] == {"m": (5, 6.5)}
+    assert groups["key"] == {ledger["ann"]: (3, 2.0), ledger["bo"]: (2, 4.5)}
+    assert groups["day"] == {"2026-03-01": (2, 2.0), "2026-03-02": (2, 4.0), "2026-03-03": (1, 0.5)}
     total = table(client)["total"]
     assert (total["answered"], total["failed"], total["unknown"]) == (3, 1, 1)
     assert (total["prompt_tokens"], total["cached_tokens"], total["completion_tokens"]) == (

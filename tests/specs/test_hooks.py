@@ -14,7 +14,7 @@ from monosemy.errors import SpecError
 from monosemy.models.sites import KINDS
 from monosemy.specs import SweepRun, TrainRun, parse_spec, parse_stored_spec
 from monosemy.specs.hooks import Hook, Hooks
-from monosemy.training.train import _terms, training_terms
+from monosemy.training.terms import stream_terms, training_terms
 from monosemy.workspace import fingerprint
 
 MID, MLP, POST = "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out", "blocks.2.hook_resid_post"
@@ -156,5 +156,5 @@ def test_keys_of_what_is_stored_stay(name: str) -> None:
     assert fingerprint(spec.model_dump(mode="json")) == whole
     if checkpoint is not None:
         assert isinstance(spec, TrainRun)
-        relevant, shared = training_terms(spec), _terms(spec.training)
+        relevant, shared = training_terms(spec), stream_terms(spec.training)
         assert fingerprint([3, [relevant], shared, "text-1"]) == checkpoint
