@@ -40,7 +40,7 @@ from monosemy.specs import (
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.part import SITE_PATTERN
 from monosemy.training.history import (
-    KEPT,
+    MOST_READINGS,
     history_file,
     read_history,
     thinned,
@@ -128,7 +128,7 @@ def train_many(
         }
         _save(result, folder, {**_metadata(spec, store), **_hook_names(hooks)}, provenance)
         readings = read_history(history_file(checkpoint_dir, place, len(specs)))
-        write_history(folder / READINGS, thinned(readings, KEPT))
+        write_history(folder / READINGS, thinned(readings, MOST_READINGS))
         provenance["weights"] = record_stamp(folder)
         artifacts.append(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
@@ -159,6 +159,8 @@ def open_stream(
             "Start the run again.",
         )
     source = activations(specs[0], sites, host, store, workspace)
+    if share := source.cached_share():
+        reporter.log("activations of this text are cached already", share=round(share, 3))
     host.keep_up_to(sites)
     return store, source
 

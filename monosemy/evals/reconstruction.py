@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from monosemy.models.columns import WHOLE, Columns
-from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.training.stream import RowSource
 
@@ -84,20 +83,6 @@ class ReconstructionSums:
     def _fvu(self, squared_error: float, squared_norm: float, part: slice) -> float | None:
         variance = squared_norm - float(self.total[part].pow(2).sum()) / max(self.tokens, 1)
         return squared_error / variance if variance > _LEAST_VARIANCE * squared_norm else None
-
-
-def reconstruction_metrics(
-    sae: SAE,
-    source: RowSource,
-    rows: npt.NDArray[np.int64],
-    max_tokens: int,
-    reporter: Reporter = SILENT,
-    columns: Columns = WHOLE,
-) -> dict[str, Any]:
-    """``ReconstructionSums.metrics`` over the first ``max_tokens`` tokens of ``rows``."""
-    with reporter.stage("reconstruct", max_tokens, "tokens") as stage:
-        sums = reconstruction_sums([sae], source, rows, max_tokens, stage.advance, columns)
-    return sums[0].metrics()
 
 
 def reconstruction_sums(

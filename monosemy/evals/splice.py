@@ -17,7 +17,6 @@ from monosemy.data.store import TokenStore
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, Where, replace
-from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 
 Decode = Callable[[Tensor], Tensor]
@@ -27,21 +26,6 @@ ROWS_AT_ONCE = 8
 
 _LOGITS_AT_ONCE = 256
 """Positions whose logits are float32 at the same time: a vocabulary is wide."""
-
-
-def loss_recovered(
-    hosted: HostedSAE,
-    store: TokenStore,
-    rows: npt.NDArray[np.int64],
-    mean_D: Tensor,
-    max_tokens: int,
-    reporter: Reporter = SILENT,
-) -> dict[str, Any]:
-    """``spliced_losses`` of one SAE in one flat mapping."""
-    with reporter.stage("splice", max_tokens, "tokens") as stage:
-        decodes = {"sae": reconstruct(hosted.sae)}
-        result = spliced_losses(hosted, store, rows, decodes, mean_D, max_tokens, stage.advance)
-    return {**result.pop("sae"), **result}
 
 
 def reconstruct(sae: SAE) -> Decode:

@@ -96,13 +96,6 @@ def _shingle_sets(tokens: npt.NDArray[np.integer], starts: Ints, ends: Ints) -> 
     return _ShingleSets(hashes, owners, np.bincount(owners, minlength=len(starts)))
 
 
-def near_duplicates(one: npt.NDArray[np.integer], two: npt.NDArray[np.integer]) -> bool:
-    """Whether two windows read almost the same (see above); symmetric."""
-    whole = (_shingle_sets(ids, np.array([0]), np.array([len(ids)])) for ids in (one, two))
-    first, second = whole
-    return len(first.near(second)[0]) > 0
-
-
 @dataclass(frozen=True)
 class _Pile:
     """Windows that were added together, and their shingles."""

@@ -50,34 +50,6 @@ _ROUNDS, _TRIES = 24, 4
 """Rounds of candidate windows per negative before it counts as missing."""
 
 
-def sample_examples(
-    reader: IndexReader,
-    store: TokenStore,
-    feature: int,
-    split: int,
-    count: int,
-    seed: int,
-    strategy: Strategy = "quantiles",
-    n_strata: int | None = None,
-) -> list[Example]:
-    """``Sampler(reader, store).examples(...)``."""
-    sampler = Sampler(reader, store)
-    return sampler.examples(feature, split, count, seed, strategy, n_strata)
-
-
-def sample_negatives(
-    reader: IndexReader,
-    store: TokenStore,
-    feature: int,
-    split: int,
-    count: int,
-    seed: int,
-    like: Sequence[Example] = (),
-) -> list[Example]:
-    """``Sampler(reader, store).negatives(...)``."""
-    return Sampler(reader, store).negatives(feature, split, count, seed, like)
-
-
 @dataclass
 class _OneFeature:
     text: FeatureText

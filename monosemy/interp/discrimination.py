@@ -11,34 +11,21 @@ Neighbours are those of the explanations given, so scores compare among runs of 
 explanations; more explained features lie closer together and are harder to tell apart.  The tier
 ``neighbour`` is about features near in the SAE's geometry instead, whatever is said of them.
 
-With a judge it is the scorer ``discrimination`` (``scorers.discrimination``), for which
-``FeatureTexts.know_nearest`` must be given what ``nearest_explanations`` returns; here is the form
-without one, ``rank_features``.
+The scorer is ``scorers.discrimination``; before it is asked, ``FeatureTexts.know_nearest`` must be
+given what ``nearest_explanations`` returns, which ``tell_nearest`` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from monosemy.errors import DataError
 from monosemy.interp.embedding import unit_vectors
 from monosemy.interp.nearest import nearest_rows, unit_rows
-from monosemy.interp.scorers.base import ScoringExamples
-from monosemy.interp.scorers.embedding import DECIMALS
-from monosemy.interp.shown import ShownExample
-from monosemy.interp.statistics.ranks import midranks
-from monosemy.interp.statistics.rates import rate_of
-from monosemy.interp.statistics.student import mean_interval
 from monosemy.interp.texts import FeatureTexts
-from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.interp.tools import Embed
-from monosemy.progress import SILENT, Reporter
-from monosemy.specs import ScoringSpec
 
 K = 8
 """Nearest explanations that a feature is compared with."""
@@ -67,79 +54,6 @@ def nearest_explanations(
     }
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """Where a feature comes among its neighbours by the embedder alone."""
-
-    feature: int
-    own: float
-    """Mean cosine of the explanation with the feature's own activating texts."""
-    others: tuple[float, ...]
-    """The same with each neighbour's texts in which this feature is silent."""
-
-    @property
-    def rank(self) -> float:
-        """1 if its own texts lie nearest; equal ones share their mean rank."""
-        values = np.round([self.own, *self.others], DECIMALS)
-        return float(midranks(-values)[0])
-
-    @property
-    def win_rate(self) -> float:
-        """Share of neighbours whose texts lie farther off, ties 1/2: an AUROC; guessing gives
-        0.5."""
-        return (len(self.others) + 1 - self.rank) / len(self.others)
-
-
-async def rank_among(
-    embed: Embed, explanation: str, examples: ScoringExamples, radius: int = 16
-) -> Ranked:
-    """The rank of ``examples.activating`` among the neighbours of tier ``nearest_explanations``,
-    whose texts ``group`` distinguishes.
-
-    Raises ``DataError`` without texts of both kinds, or for unusable vectors.
-    """
-    piles: dict[Any, list[ShownExample]] = {}
-    for example in examples.negatives.get(NEAREST_EXPLANATIONS, ()):
-        piles.setdefault(example.group, []).append(example)
-    if not examples.activating or not piles:
-        raise DataError(
-            "Discrimination needs activating texts, and texts of features with near explanations.",
-            "Explain more features, or index more text.",
-        )
-    groups: list[Sequence[ShownExample]] = [examples.activating, *piles.values()]
-    example_texts = [example.cropped(radius).text for group in groups for example in group]
-    vectors_ND = await unit_vectors(embed, [explanation, *example_texts])
-    cosines = vectors_ND[1:] @ vectors_ND[0]
-    ends = np.cumsum([len(group) for group in groups])[:-1]
-    own, *others = (float(part.mean()) for part in np.split(cosines, ends))
-    return Ranked(examples.feature, own, tuple(others))
-
-
-async def rank_features(
-    texts: FeatureTexts,
-    explanations: Mapping[int, str],
-    spec: ScoringSpec,
-    embed: Embed,
-    k: int = K,
-    reporter: Reporter = SILENT,
-) -> list[Ranked]:
-    """``rank_among`` for every explained feature with texts enough; embeds the explanations first.
-
-    ``spec`` says how many texts of each kind, and their seed.  Tells ``texts`` who is nearest.
-    Raises ``DataError`` for fewer than two features and unusable vectors.
-    """
-    await tell_nearest(texts, explanations, embed, k)
-    ranked = []
-    with reporter.stage("discrimination", len(explanations), "features") as stage:
-        for feature in sorted(explanations):
-            reporter.check()
-            examples = texts.to_score(feature, spec, (NEAREST_EXPLANATIONS,))
-            if examples.activating and examples.negatives[NEAREST_EXPLANATIONS]:
-                ranked.append(await rank_among(embed, explanations[feature], examples))
-            stage.advance(1)
-    return ranked
-
-
 async def tell_nearest(
     texts: FeatureTexts, explanations: Mapping[int, str], embed: Embed, k: int = K
 ) -> None:
@@ -150,20 +64,3 @@ async def tell_nearest(
     features = sorted(explanations)
     vectors_ND = await unit_vectors(embed, [explanations[feature] for feature in features])
     texts.know_nearest(nearest_explanations(features, vectors_ND, k))
-
-
-def summary_of_ranks(ranks: Sequence[Ranked]) -> dict[str, Any]:
-    """Over features: mean ``win_rate`` with Student's interval, and the share that comes ``first``
-    with Wilson's, beside what guessing gives.
-
-    Features that are each other's neighbours share texts, so the intervals are a little narrow.
-    """
-    mean, low, high = mean_interval([ranked.win_rate for ranked in ranks])
-    first = rate_of([ranked.rank == 1 for ranked in ranks])
-    guessed = [1 / (len(ranked.others) + 1) for ranked in ranks]
-    return {
-        "n": len(ranks),
-        "win_rate": {"value": mean, "low": low, "high": high},
-        "first": {"value": first.value, "low": first.low, "high": first.high},
-        "first_by_chance": float(np.mean(guessed)) if guessed else None,
-    }

@@ -16,8 +16,6 @@ from monosemy.specs import SAESpec
 CENTRED: dict[str, Any] = {"apply_b_dec_to_input": True, "normalize_activations": "none"}
 """Of an SAE that subtracts ``b_dec`` from its input."""
 
-NOT_CENTRED: dict[str, Any] = {**CENTRED, "apply_b_dec_to_input": False}
-
 AnySAEClass = TypeVar("AnySAEClass", bound=SAE)
 
 
@@ -57,21 +55,21 @@ def filled(
     with torch.device("meta"):
         shape = kind(spec, d_in, d_out)
     buffers = {name for name, _ in shape.named_buffers()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    wanted = {
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    expected = {
         name: tuple(value.shape)
         for name, value in shape.state_dict().items()
-        if name in found or name not in buffers
+        if name in shapes or name not in buffers
     }
-    if found != wanted:
+    if shapes != expected:
         raise DataError(
-            f"The file of weights does not fit cfg.json: it holds {_shapes(found)}; "
-            f"expected {_shapes(wanted)}."
+            f"The file of weights does not fit cfg.json: it holds {_shapes(shapes)}; "
+            f"expected {_shapes(expected)}."
         )
     sae = kind(spec, d_in, d_out)
     sae.load_state_dict(dict(tensors), strict=False)
     return sae.requires_grad_(False)
 
 
-def _shapes(found: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(found.items()))
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items()))

@@ -78,25 +78,25 @@ def squared_error(decodes: Any) -> list[float]:
 
 
 def test_of_many_tiny_contributions_none_is_needed() -> None:
-    found = effective_l0(planted(), sampled(planted()), squared_error, 0.1)
-    assert found["l0_whole"] == LARGE + TINY
-    assert found["l0"] == pytest.approx(LARGE, rel=0.03)
-    assert 1.5e-4 < found["threshold"] < 1.2 and found["cett"] < 0.01
-    assert found["ce_cut"] <= found["ce_whole"] + math.log1p(0.1 / 100)
+    effective = effective_l0(planted(), sampled(planted()), squared_error, 0.1)
+    assert effective["l0_whole"] == LARGE + TINY
+    assert effective["l0"] == pytest.approx(LARGE, rel=0.03)
+    assert 1.5e-4 < effective["threshold"] < 1.2 and effective["cett"] < 0.01
+    assert effective["ce_cut"] <= effective["ce_whole"] + math.log1p(0.1 / 100)
 
 
 def test_the_more_loss_is_allowed_the_fewer_are_needed() -> None:
     sae, sample = planted(), sampled(planted())
-    found = [effective_l0(sae, sample, squared_error, p)["l0"] for p in (1e-9, 0.1, 10, 100, 1000)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > 3 * LARGE and found[-1] < LARGE
+    l0s = [effective_l0(sae, sample, squared_error, p)["l0"] for p in (1e-9, 0.1, 10, 100, 1000)]
+    assert l0s == sorted(l0s, reverse=True)
+    assert l0s[0] > 3 * LARGE and l0s[-1] < LARGE
 
 
 def test_the_next_threshold_would_cost_more_than_allowed() -> None:
     sae, sample = planted(), sampled(planted())
-    found = effective_l0(sae, sample, squared_error, 20.0)
-    (beyond,) = squared_error([cut(sae, found["threshold"] * 1.05)])
-    assert found["ce_cut"] <= found["ce_whole"] + math.log1p(0.2) < beyond
+    effective = effective_l0(sae, sample, squared_error, 20.0)
+    (beyond,) = squared_error([cut(sae, effective["threshold"] * 1.05)])
+    assert effective["ce_cut"] <= effective["ce_whole"] + math.log1p(0.2) < beyond
 
 
 def test_the_scale_of_activations_does_not_matter() -> None:
@@ -108,8 +108,8 @@ def test_the_scale_of_activations_does_not_matter() -> None:
 def test_contributions_and_cett_by_hand() -> None:
     sae = planted(7.0)
     codes = sae.encode(data(5))
-    found = contributions(sae, codes).gather(1, codes.indices.argsort(1))
-    torch.testing.assert_close(found[:, :LARGE], data(5)[:, :LARGE])
+    sizes = contributions(sae, codes).gather(1, codes.indices.argsort(1))
+    torch.testing.assert_close(sizes[:, :LARGE], data(5)[:, :LARGE])
     # Without the first LARGE - 1 of a token, their length is left out of the whole.
     sample = sampled(planted())
     x = data()[:, :LARGE]
@@ -123,8 +123,8 @@ def test_where_nothing_fires_nothing_is_needed() -> None:
     silent = planted()
     with torch.no_grad():
         silent.b_enc.fill_(-9.0)
-    found = effective_l0(silent, sampled(silent), squared_error, 1.0)
-    assert (found["l0"], found["l0_whole"]) == (0.0, 0.0)
+    effective = effective_l0(silent, sampled(silent), squared_error, 1.0)
+    assert (effective["l0"], effective["l0_whole"]) == (0.0, 0.0)
 
 
 def test_within_an_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_within_an_evaluation(tiny_host: HostModel, tiny_store: TokenStore, tmp_
     source = ActivationSource(tiny_host, tiny_store, site, tmp_path)
     spec = EvaluationSpec(tokens=300, reconstruction_tokens=600, ppl_percent=1.0)
     hosted = HostedSAE.at(tiny_host, sae, site)
-    found = evaluate_sae(hosted, None, tiny_store, source, spec)["effective_l0"]
-    assert found["l0_whole"] == pytest.approx(width + TINY, abs=1)
-    assert 0 < found["l0"] <= width
-    assert found["ce_cut"] <= found["ce_whole"] + math.log1p(0.01)
+    effective = evaluate_sae(hosted, None, tiny_store, source, spec)["effective_l0"]
+    assert effective["l0_whole"] == pytest.approx(width + TINY, abs=1)
+    assert 0 < effective["l0"] <= width
+    assert effective["ce_cut"] <= effective["ce_whole"] + math.log1p(0.01)
     without = EvaluationSpec(tokens=300, reconstruction_tokens=600)
     assert "effective_l0" not in evaluate_sae(hosted, None, tiny_store, source, without)

@@ -82,15 +82,15 @@ def test_the_whole_way(
     sae = SaeFolder(tmp_path / "sae", workspace)
     assert sae.sae.spec == spec.sae
     assert sae.sae.transcodes == (writes is not None or name == "transcoder")
-    found = stages.evaluate(
+    metrics = stages.evaluate(
         EvaluateRun(sae="x", evaluation=EvaluationSpec(tokens=500, reconstruction_tokens=2000)),
         sae,
         workspace,
         lambda _spec: tiny_host,
     )
-    assert 0 < found["fvu"] < 1 and 0 < found["l0"] <= 64
-    assert found["fvu"] < found["frozen_decoder_baseline"]["fvu"] + 0.05
-    assert found["spliced_share"] > 0.9
+    assert 0 < metrics["fvu"] < 1 and 0 < metrics["l0"] <= 64
+    assert metrics["fvu"] < metrics["frozen_decoder_baseline"]["fvu"] + 0.05
+    assert metrics["spliced_share"] > 0.9
     reader, _, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(top_examples=3)),
         sae,
@@ -113,7 +113,7 @@ def test_a_transcoder_is_spliced_where_it_writes(
         return result
 
     some = create(TopKSpec(d_sae=64), tiny_host.d_model, tiny_host.d_model)
-    found = spliced_losses(
+    losses = spliced_losses(
         HostedSAE.at(tiny_host, some, SITE, TARGET),
         tiny_store,
         np.arange(6),
@@ -122,6 +122,6 @@ def test_a_transcoder_is_spliced_where_it_writes(
         200,
         lambda _tokens: None,
     )
-    assert found["sae"]["kl"] == pytest.approx(0.0, abs=1e-6)
-    assert found["sae"]["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-6)
-    assert found["ce_zero"] != pytest.approx(found["ce_clean"], abs=1e-4)
+    assert losses["sae"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert losses["sae"]["ce_sae"] == pytest.approx(losses["ce_clean"], abs=1e-6)
+    assert losses["ce_zero"] != pytest.approx(losses["ce_clean"], abs=1e-4)

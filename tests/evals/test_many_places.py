@@ -126,9 +126,11 @@ def test_the_whole_way(
     assert made.metrics["fvu"] < 0.98
     limits, scales = made.metrics["max_norm"], made.metrics["activation_scale"]
     assert set(limits) == set(reads) and len(scales) == len(reads)
-    told = made.provenance["hooks"]
-    assert [entry["site"] for entry in told["writes"]] == (writes or reads)
-    assert all(entry["width"] == tiny_host.site_width(entry["site"]) for entry in told["reads"])
+    stored_hooks = made.provenance["hooks"]
+    assert [entry["site"] for entry in stored_hooks["writes"]] == (writes or reads)
+    assert all(
+        entry["width"] == tiny_host.site_width(entry["site"]) for entry in stored_hooks["reads"]
+    )
 
     sae = SaeFolder(folder, workspace)
     assert sae.spec == spec and isinstance(sae.sae, Toy)
@@ -136,12 +138,12 @@ def test_the_whole_way(
     assert sae.sae.transcodes == (writes is not None)
 
     asked = EvaluationSpec(tokens=400, reconstruction_tokens=1500)
-    found = stages.evaluate(EvaluateRun(sae="x", evaluation=asked), sae, workspace, load)
-    assert set(found["parts"]) == set(writes or reads)
-    assert 0 < found["fvu"] < 1.05
-    assert all(0 < part["fvu"] < 1.1 for part in found["parts"].values())
-    assert found["ce_sae"] > 0 and found["kl"] > 0 and found["spliced_share"] > 0.9
-    assert set(found["frozen_decoder_baseline"]["parts"]) == set(writes or reads)
+    metrics = stages.evaluate(EvaluateRun(sae="x", evaluation=asked), sae, workspace, load)
+    assert set(metrics["parts"]) == set(writes or reads)
+    assert 0 < metrics["fvu"] < 1.05
+    assert all(0 < part["fvu"] < 1.1 for part in metrics["parts"].values())
+    assert metrics["ce_sae"] > 0 and metrics["kl"] > 0 and metrics["spliced_share"] > 0.9
+    assert set(metrics["frozen_decoder_baseline"]["parts"]) == set(writes or reads)
 
     reader, store, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(top_examples=3)),
@@ -208,10 +210,10 @@ def test_an_exact_crosscoder_leaves_the_model_as_it_is(
     hosted = HostedSAE(tiny_host, exact(width), hooks)
     source = ActivationSource(tiny_host, tiny_store, POSTS, None)
     asked = EvaluationSpec(tokens=200, reconstruction_tokens=500)
-    found = evaluate_sae(hosted, None, tiny_store, source, asked)
-    assert found["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-5)
-    assert all(part["fvu"] < 1e-9 for part in found["parts"].values())
-    assert found["ce_zero"] != pytest.approx(found["ce_clean"], abs=1e-4)
+    metrics = evaluate_sae(hosted, None, tiny_store, source, asked)
+    assert metrics["ce_sae"] == pytest.approx(metrics["ce_clean"], abs=1e-5)
+    assert all(part["fvu"] < 1e-9 for part in metrics["parts"].values())
+    assert metrics["ce_zero"] != pytest.approx(metrics["ce_clean"], abs=1e-4)
 
 
 def test_all_places_are_replaced_at_once_by_what_is_made_of_clean_activations(
@@ -235,8 +237,8 @@ def test_all_places_are_replaced_at_once_by_what_is_made_of_clean_activations(
     hosted, rows = HostedSAE(tiny_host, sae, Hooks.at(MIDS, MLPS)), np.arange(6)
     made = {"exact": recomputed, "half": lambda x_ND: recomputed(x_ND) / 2}
     mean_D = torch.zeros(2 * width)
-    found = spliced_losses(hosted, tiny_store, rows, made, mean_D, 10**6, lambda _: None)
-    assert found["exact"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    losses = spliced_losses(hosted, tiny_store, rows, made, mean_D, 10**6, lambda _: None)
+    assert losses["exact"]["kl"] == pytest.approx(0.0, abs=1e-6)
     batch = tiny_store.batch(rows)
     ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
     real = torch.from_numpy(batch.real_BS)
@@ -248,7 +250,7 @@ def test_all_places_are_replaced_at_once_by_what_is_made_of_clean_activations(
     logits = tiny_host.logits(ids, mask, edits)[:, :-1]
     counted = real[:, 1:] & real[:, :-1]
     wanted = torch.nn.functional.cross_entropy(logits[counted], ids[:, 1:][counted])
-    assert found["half"]["ce_sae"] == pytest.approx(float(wanted), rel=1e-5)
+    assert losses["half"]["ce_sae"] == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_what_is_added_to_the_stream_adds_up_and_the_stream_replaces(tiny_host: HostModel) -> None:
@@ -298,8 +300,8 @@ def test_an_sae_of_two_host_models(
     hosted = HostedSAE(tiny_host, trained.sae, hooks, trained.metrics["max_norm"])
     assert "several host models (chat)" in str(hosted.no_losses)
     asked = EvaluationSpec(tokens=100, reconstruction_tokens=800)
-    found = evaluate_sae(hosted, trained.baseline, tiny_store, source, asked)
-    assert set(found["parts"]) == set(places) and found["ce_sae"] is None
+    metrics = evaluate_sae(hosted, trained.baseline, tiny_store, source, asked)
+    assert set(metrics["parts"]) == set(places) and metrics["ce_sae"] is None
     folder = tmp_path / "index"
     reader = build_index(hosted, source, tiny_store, folder, IndexingSpec(top_examples=2))
     assert reader.n_postings > 0 and reader.meta["hooks"]["reads"][1]["host"] == "chat"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from monosemy.evals.reconstruction import reconstruction_metrics
+from monosemy.evals.reconstruction import reconstruction_sums
 from monosemy.models.columns import Columns
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
@@ -45,6 +47,18 @@ def some_sae() -> SAE:
     return sae
 
 
+def metrics_of(
+    sae: SAE, source: Rows, max_tokens: int = 10**6, max_norm: float | None = None
+) -> dict[str, Any]:
+    """Over the first ``max_tokens`` tokens of the 60 rows."""
+    read: list[int] = []
+    columns = limited(max_norm)
+    (sums,) = reconstruction_sums([sae], source, np.arange(60), max_tokens, read.append, columns)
+    metrics = sums.metrics()
+    assert sum(read) == metrics["tokens"]
+    return metrics
+
+
 def by_numpy(sae: SAE, acts: torch.Tensor) -> dict[str, float]:
     x = acts.double().numpy()
     W_enc, b_enc, W_dec, b_dec = (
@@ -66,27 +80,29 @@ def by_numpy(sae: SAE, acts: torch.Tensor) -> dict[str, float]:
 
 def test_metrics_are_those_of_numpy() -> None:
     source, sae = Rows(), some_sae()
-    found = reconstruction_metrics(sae, source, np.arange(60), 10**6)
-    wanted = by_numpy(sae, source.acts)
-    assert found == pytest.approx(wanted, rel=1e-5)
-    assert 0 < found["dead_share"] < 1 and 0 < found["l0"] < K
+    metrics = metrics_of(sae, source)
+    expected = by_numpy(sae, source.acts)
+    assert metrics == pytest.approx(expected, rel=1e-5)
+    assert 0 < metrics["dead_share"] < 1 and 0 < metrics["l0"] < K
 
 
 def test_max_tokens_is_kept_to_the_token() -> None:
     source, sae = Rows(), some_sae()
-    found = reconstruction_metrics(sae, source, np.arange(60), 130)
-    assert found == pytest.approx(by_numpy(sae, source.acts[:130]), rel=1e-5)
-    assert found["tokens"] == 130
+    metrics = metrics_of(sae, source, 130)
+    assert metrics == pytest.approx(by_numpy(sae, source.acts[:130]), rel=1e-5)
+    assert metrics["tokens"] == 130
 
 
 def test_tokens_above_the_norm_do_not_count() -> None:
     source, sae = Rows(), some_sae()
-    clean = reconstruction_metrics(sae, source, np.arange(60), 10**6)
+    clean = metrics_of(sae, source)
     source.acts[[3, 50, 200]] *= 100.0
     ordinary = np.setdiff1d(np.arange(420), [3, 50, 200])
-    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, columns=limited(1000.0))
-    assert found == pytest.approx(by_numpy(sae, source.acts[torch.from_numpy(ordinary)]), rel=1e-5)
-    assert found["tokens"] == 417 and clean["tokens"] == 420
+    metrics = metrics_of(sae, source, max_norm=1000.0)
+    assert metrics == pytest.approx(
+        by_numpy(sae, source.acts[torch.from_numpy(ordinary)]), rel=1e-5
+    )
+    assert metrics["tokens"] == 417 and clean["tokens"] == 420
 
 
 def test_the_mean_is_no_explanation_and_identity_is_a_whole_one() -> None:
@@ -94,16 +110,16 @@ def test_the_mean_is_no_explanation_and_identity_is_a_whole_one() -> None:
     nothing = create(TopKSpec(d_sae=F, k=K), D)
     with torch.no_grad():
         nothing.b_dec.copy_(source.acts.double().mean(0))
-    found = reconstruction_metrics(nothing, source, np.arange(60), 10**6)
-    assert found["fvu"] == pytest.approx(1.0, rel=1e-5)
-    assert (found["l0"], found["dead_share"]) == (0.0, 1.0)
+    metrics = metrics_of(nothing, source)
+    assert metrics["fvu"] == pytest.approx(1.0, rel=1e-5)
+    assert (metrics["l0"], metrics["dead_share"]) == (0.0, 1.0)
     # +e_i and -e_i with all of them allowed reconstruct anything.
     perfect = create(TopKSpec(d_sae=2 * D, k=2 * D), D)
     with torch.no_grad():
         perfect.W_dec.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
         perfect.W_enc.copy_(perfect.W_dec.T)
-    found = reconstruction_metrics(perfect, source, np.arange(60), 10**6)
-    assert found["fvu"] < 1e-10 and found["l0"] == pytest.approx(D)
+    metrics = metrics_of(perfect, source)
+    assert metrics["fvu"] < 1e-10 and metrics["l0"] == pytest.approx(D)
 
 
 @pytest.mark.parametrize("max_norm", [None, 1000.0])
@@ -111,12 +127,12 @@ def test_tokens_that_are_no_numbers_do_not_count(max_norm: float | None) -> None
     source, sae = Rows(), some_sae()
     source.acts[3, 2], source.acts[50, 0] = float("inf"), float("nan")
     usable = torch.from_numpy(np.setdiff1d(np.arange(420), [3, 50]))
-    found = reconstruction_metrics(sae, source, np.arange(60), 10**6, columns=limited(max_norm))
-    assert found == pytest.approx(by_numpy(sae, source.acts[usable]), rel=1e-5)
+    metrics = metrics_of(sae, source, max_norm=max_norm)
+    assert metrics == pytest.approx(by_numpy(sae, source.acts[usable]), rel=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, 7.7])
 def test_activations_that_do_not_vary_have_no_fvu(constant: float) -> None:
     source = Rows()
     source.acts[:] = constant  # not all of these add up exactly
-    assert reconstruction_metrics(some_sae(), source, np.arange(60), 10**6)["fvu"] is None
+    assert metrics_of(some_sae(), source)["fvu"] is None

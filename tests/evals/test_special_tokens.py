@@ -88,12 +88,12 @@ def test_the_formulas_token_by_token(store: TokenStore, group: str, ids: set[int
     sums = SpecialTokenSums(store, WIDTH)
     for part in np.array_split(np.arange(store.n_tokens), 3):
         sums.add(x_ND[part], y_ND[part], part)
-    found = sums.metrics()[group]
+    metrics = sums.metrics()[group]
     wanted = by_hand(store, x_ND, y_ND, ids)
-    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
-    assert found["log2_mse"] == pytest.approx(math.log2(wanted["mse"]))
-    assert found["log2_mse_per_document"] == pytest.approx(math.log2(wanted["mse_per_document"]))
-    assert abs(found["mse"] / found["mse_per_document"] - 1) > 1e-3, "the two ways differ"
+    assert {name: metrics[name] for name in wanted} == pytest.approx(wanted)
+    assert metrics["log2_mse"] == pytest.approx(math.log2(wanted["mse"]))
+    assert metrics["log2_mse_per_document"] == pytest.approx(math.log2(wanted["mse_per_document"]))
+    assert abs(metrics["mse"] / metrics["mse_per_document"] - 1) > 1e-3, "the two ways differ"
 
 
 def test_an_error_on_marks_alone_shows_there(store: TokenStore) -> None:
@@ -102,11 +102,11 @@ def test_an_error_on_marks_alone_shows_there(store: TokenStore) -> None:
     special = torch.from_numpy(np.isin(store.tokens, [0, 1, 2]))
     sums = SpecialTokenSums(store, WIDTH)
     sums.add(x_ND, x_ND + special[:, None], np.arange(store.n_tokens))
-    found = sums.metrics()
-    assert found["special"]["mse"] == pytest.approx(1)
-    assert found["special"]["log2_mse"] == pytest.approx(0, abs=1e-6)
-    assert found["special"]["documents"] == 3
-    assert found["all"]["mse"] == pytest.approx(int(special.sum()) / store.n_tokens)
+    metrics = sums.metrics()
+    assert metrics["special"]["mse"] == pytest.approx(1)
+    assert metrics["special"]["log2_mse"] == pytest.approx(0, abs=1e-6)
+    assert metrics["special"]["documents"] == 3
+    assert metrics["all"]["mse"] == pytest.approx(int(special.sum()) / store.n_tokens)
 
 
 def test_what_is_missing_is_none(store: TokenStore) -> None:
@@ -114,10 +114,10 @@ def test_what_is_missing_is_none(store: TokenStore) -> None:
     sums = SpecialTokenSums(store, WIDTH, {"none": np.array([399]), "one": np.array([0])})
     position = np.flatnonzero(store.tokens == 0)[:1]
     sums.add(x_ND[position], x_ND[position], position)
-    found = sums.metrics()
-    assert found["none"]["mse"] is None
-    assert found["none"]["tokens"] == 0
-    assert found["one"] == {
+    metrics = sums.metrics()
+    assert metrics["none"]["mse"] is None
+    assert metrics["none"]["tokens"] == 0
+    assert metrics["one"] == {
         "tokens": 1,
         "documents": 1,
         "mse": 0,
@@ -140,10 +140,10 @@ def test_the_pass_over_rows_leaves_outliers_out_and_counts_them(store: TokenStor
     off = {"one": lambda x: x + 1, "three": lambda x: x + 3}
     quiet = Columns((slice(0, source.width),), None, (100.0,))
     results = special_token_metrics(off, source, store, rows, 10**6, seen.append, quiet)
-    found = results["one"]
-    assert found["all"]["left_out"] == found["special"]["left_out"] == 3
-    assert found["all"]["tokens"] == sum(seen) == store.n_tokens - 3
-    assert found["special"]["mse"] == pytest.approx(1)
+    metrics = results["one"]
+    assert metrics["all"]["left_out"] == metrics["special"]["left_out"] == 3
+    assert metrics["all"]["tokens"] == sum(seen) == store.n_tokens - 3
+    assert metrics["special"]["mse"] == pytest.approx(1)
     assert results["three"]["special"]["mse"] == pytest.approx(9)
     few = special_token_metrics({"x": lambda x: x}, source, store, np.repeat(rows, 40), 5)
     assert few["x"]["all"]["tokens"] < 20 * store.n_tokens, "stops once there are enough"
@@ -155,8 +155,8 @@ def test_a_transcoder_is_held_to_its_target(store: TokenStore) -> None:
     source, rows = Vectors(store, x_ND), np.arange(store.n_rows)
     columns = Columns((slice(0, 2),), (slice(2, 4),))
     made = {"x": lambda x: x}
-    found = special_token_metrics(made, source, store, rows, 10**6, columns=columns)["x"]["all"]
-    assert found["mse"] == pytest.approx(float((x_ND[:, 2:] - x_ND[:, :2]).pow(2).mean()))
+    metrics = special_token_metrics(made, source, store, rows, 10**6, columns=columns)["x"]["all"]
+    assert metrics["mse"] == pytest.approx(float((x_ND[:, 2:] - x_ND[:, :2]).pow(2).mean()))
 
 
 def test_groups_of_a_store(store: TokenStore, tmp_path: Path) -> None:

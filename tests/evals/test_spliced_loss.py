@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import evaluate_sae
-from monosemy.evals.splice import loss_recovered, spliced_losses
+from monosemy.evals.splice import spliced_losses
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, add, replace
@@ -102,10 +102,10 @@ def splice(
 def test_the_clean_loss_is_that_of_the_model_alone(
     tiny_host: HostModel, tiny_store: TokenStore
 ) -> None:
-    found = splice(tiny_host, tiny_store)
+    losses = splice(tiny_host, tiny_store)
     ce, count = clean_cross_entropy(tiny_host, tiny_store, tiny_store.heldout_rows()[:9])
-    assert found["ce_clean"] == pytest.approx(ce, rel=1e-5)
-    assert found["tokens"] == count
+    assert losses["ce_clean"] == pytest.approx(ce, rel=1e-5)
+    assert losses["tokens"] == count
 
 
 def test_reconstruction_plus_error_gives_the_clean_loss(
@@ -118,12 +118,12 @@ def test_reconstruction_plus_error_gives_the_clean_loss(
         assert (reconstruction - x).norm() > 0.1 * x.norm()
         return reconstruction + (x - reconstruction)
 
-    found = splice(fitted_host, tiny_store, reconstructions={"whole": with_error, "poor": sae})
-    assert found["whole"]["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-5)
-    assert found["whole"]["kl"] == pytest.approx(0.0, abs=1e-6)
-    assert found["whole"]["ce_recovered_zero"] == pytest.approx(1.0, abs=1e-4)
-    assert found["whole"]["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-4)
-    assert found["poor"]["kl"] > 0.01
+    losses = splice(fitted_host, tiny_store, reconstructions={"whole": with_error, "poor": sae})
+    assert losses["whole"]["ce_sae"] == pytest.approx(losses["ce_clean"], abs=1e-5)
+    assert losses["whole"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert losses["whole"]["ce_recovered_zero"] == pytest.approx(1.0, abs=1e-4)
+    assert losses["whole"]["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-4)
+    assert losses["poor"]["kl"] > 0.01
 
 
 def test_an_sae_that_says_nothing_is_the_ablation(
@@ -132,11 +132,11 @@ def test_an_sae_that_says_nothing_is_the_ablation(
     mean = torch.linspace(-1, 1, D)
     silent = {"zero": torch.zeros_like, "mean": lambda x: mean.expand_as(x)}
     names = {f"as_{name}": decode for name, decode in silent.items()}
-    found = splice(fitted_host, tiny_store, mean_D=mean, reconstructions=names)
+    losses = splice(fitted_host, tiny_store, mean_D=mean, reconstructions=names)
     for name in silent:
-        assert found[f"as_{name}"]["ce_sae"] == pytest.approx(found[f"ce_{name}"], rel=1e-6)
-        assert found[f"as_{name}"][f"ce_recovered_{name}"] == pytest.approx(0.0, abs=1e-6)
-    assert found["ce_zero"] != pytest.approx(found["ce_mean"], rel=1e-3)
+        assert losses[f"as_{name}"]["ce_sae"] == pytest.approx(losses[f"ce_{name}"], rel=1e-6)
+        assert losses[f"as_{name}"][f"ce_recovered_{name}"] == pytest.approx(0.0, abs=1e-6)
+    assert losses["ce_zero"] != pytest.approx(losses["ce_mean"], rel=1e-3)
 
 
 def cross_entropy_with(
@@ -153,7 +153,7 @@ def test_ablations_and_the_whole_are_what_the_host_says(
     fitted_host: HostModel, tiny_store: TokenStore
 ) -> None:
     rows, mean = tiny_store.heldout_rows()[:5], torch.linspace(-1, 1, D)
-    found = splice(fitted_host, tiny_store, rows=rows, mean_D=mean)
+    losses = splice(fitted_host, tiny_store, rows=rows, mean_D=mean)
     real = torch.from_numpy(tiny_store.batch(rows).real_BS)
     counted = real[:, 1:] & real[:, :-1]
 
@@ -171,8 +171,8 @@ def test_ablations_and_the_whole_are_what_the_host_says(
     }
     for name, edit in edits.items():
         wanted = cross_entropy_with(fitted_host, tiny_store, rows, edit, counted)
-        assert found[f"ce_{name}"] == pytest.approx(wanted, rel=1e-5), name
-    assert len({round(found[f"ce_{name}"], 3) for name in edits}) == 3
+        assert losses[f"ce_{name}"] == pytest.approx(wanted, rel=1e-5), name
+    assert len({round(losses[f"ce_{name}"], 3) for name in edits}) == 3
 
 
 def test_a_token_that_is_no_number_is_not_spliced(
@@ -191,7 +191,7 @@ def test_a_token_that_is_no_number_is_not_spliced(
 
 def test_kl_is_the_sum_by_hand(tiny_host: HostModel, tiny_store: TokenStore) -> None:
     rows = tiny_store.heldout_rows()[:3]
-    found = splice(tiny_host, tiny_store, rows=rows, reconstructions={"poor": poor_sae()})
+    losses = splice(tiny_host, tiny_store, rows=rows, reconstructions={"poor": poor_sae()})
     batch = tiny_store.batch(rows)
     ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
     real = torch.from_numpy(batch.real_BS)
@@ -204,7 +204,7 @@ def test_kl_is_the_sum_by_hand(tiny_host: HostModel, tiny_store: TokenStore) -> 
     p = tiny_host.logits(ids, mask).double().log_softmax(-1)
     q = tiny_host.logits(ids, mask, {SITE: poor_on_text}).double().log_softmax(-1)
     kl = (p.exp() * (p - q)).sum(-1)[:, :-1][real[:, 1:] & real[:, :-1]]
-    assert found["poor"]["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
+    assert losses["poor"]["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
 
 
 def test_bos_and_padding_never_reach_the_sae_s_place(
@@ -219,9 +219,9 @@ def test_bos_and_padding_never_reach_the_sae_s_place(
         spoilt.append(~text)
         return torch.where(text[:, None], x, torch.full_like(x, 1e4))
 
-    found = splice(tiny_host, tiny_store, rows=rows, reconstructions={"it": spoils_all_but_text})
+    losses = splice(tiny_host, tiny_store, rows=rows, reconstructions={"it": spoils_all_but_text})
     assert int(spoilt[0].sum()) > 2, "there was BOS and padding to spoil"
-    assert found["it"]["ce_sae"] == pytest.approx(found["ce_clean"], rel=1e-6)
+    assert losses["it"]["ce_sae"] == pytest.approx(losses["ce_clean"], rel=1e-6)
 
 
 def test_outliers_keep_their_activation_and_are_told(
@@ -231,10 +231,12 @@ def test_outliers_keep_their_activation_and_are_told(
     acts, _ = ActivationSource(tiny_host, tiny_store, SITE, None).rows(rows)
     norms = acts.norm(dim=1)
     limit = float(norms.median())
-    found = splice(
+    losses = splice(
         tiny_host, tiny_store, max_norm=limit, reconstructions={"zero_": torch.zeros_like}
     )
-    assert found["spliced_share"] == pytest.approx(float((norms <= limit).float().mean()), abs=0.01)
+    assert losses["spliced_share"] == pytest.approx(
+        float((norms <= limit).float().mean()), abs=0.01
+    )
     assert splice(tiny_host, tiny_store)["spliced_share"] == 1.0
     nobody = splice(tiny_host, tiny_store, max_norm=1e-6, reconstructions={"z": torch.zeros_like})
     assert nobody["z"]["ce_sae"] == nobody["ce_clean"] == nobody["ce_zero"]
@@ -246,20 +248,9 @@ def test_max_tokens_is_kept_to_the_token(
     tiny_host: HostModel, tiny_store: TokenStore, limit: int
 ) -> None:
     counted: list[int] = []
-    found = splice(tiny_host, tiny_store, max_tokens=limit, advance=counted.append)
-    assert found["tokens"] == limit == sum(counted)
-    assert np.isfinite(found["ce_clean"])
-
-
-def test_loss_recovered_is_flat(tiny_host: HostModel, tiny_store: TokenStore) -> None:
-    rows = tiny_store.heldout_rows()[:4]
-    hosted = HostedSAE.at(tiny_host, perfect_sae(), SITE)
-    found = loss_recovered(hosted, tiny_store, rows, MEAN, 64)
-    assert set(found) == {
-        *("ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean"),
-        *("kl", "tokens", "spliced_share"),
-    }
-    assert found["ce_sae"] == pytest.approx(found["ce_clean"], abs=1e-4)
+    losses = splice(tiny_host, tiny_store, max_tokens=limit, advance=counted.append)
+    assert losses["tokens"] == limit == sum(counted)
+    assert np.isfinite(losses["ce_clean"])
 
 
 class Remembers(Reporter):
@@ -289,18 +280,20 @@ def test_the_whole_evaluation(
     source = ActivationSource(fitted_host, tiny_store, SITE, tmp_path)
     spec, reporter = EvaluationSpec(tokens=150, reconstruction_tokens=300), Remembers()
     hosted, poor = HostedSAE.at(fitted_host, perfect_sae(), SITE), poor_sae()
-    found = evaluate_sae(hosted, poor, tiny_store, source, spec, reporter)
-    assert (found["tokens"], found["splice_tokens"]) == (300, 150)
+    metrics = evaluate_sae(hosted, poor, tiny_store, source, spec, reporter)
+    assert (metrics["tokens"], metrics["splice_tokens"]) == (300, 150)
     # The cache holds bfloat16, so its variance is that of rounded numbers; the SAE is exact.
-    assert found["fvu"] < 1e-6 and found["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
-    worse = found["frozen_decoder_baseline"]
-    assert worse["fvu"] > 0.1 and worse["ce_sae"] > found["ce_sae"] and worse["kl"] > found["kl"]
+    assert metrics["fvu"] < 1e-6 and metrics["ce_recovered_mean"] == pytest.approx(1.0, abs=1e-3)
+    worse = metrics["frozen_decoder_baseline"]
+    assert (
+        worse["fvu"] > 0.1 and worse["ce_sae"] > metrics["ce_sae"] and worse["kl"] > metrics["kl"]
+    )
     assert worse["l0"] == 6.0
     assert [(p.name, p.unit, p.done, p.total) for p in reporter.finished] == [
         ("evaluate", "tokens", 450, 450)
     ]
     again = evaluate_sae(hosted, None, tiny_store, source, spec)
-    assert "frozen_decoder_baseline" not in again and again["ce_sae"] == found["ce_sae"]
+    assert "frozen_decoder_baseline" not in again and again["ce_sae"] == metrics["ce_sae"]
 
 
 def test_a_small_text_is_evaluated_whole(
@@ -309,10 +302,10 @@ def test_a_small_text_is_evaluated_whole(
     source, reporter = Recording(tiny_host, tiny_store, SITE, tmp_path), Remembers()
     spec = EvaluationSpec(tokens=10**6, reconstruction_tokens=10**6)
     hosted = HostedSAE.at(tiny_host, poor_sae(), SITE)
-    found = evaluate_sae(hosted, None, tiny_store, source, spec, reporter)
+    metrics = evaluate_sae(hosted, None, tiny_store, source, spec, reporter)
     rows = tiny_store.heldout_rows()
     held_out = int(np.diff(tiny_store.row_start)[rows].sum())
-    assert (found["tokens"], found["splice_tokens"]) == (held_out, held_out - len(rows))
+    assert (metrics["tokens"], metrics["splice_tokens"]) == (held_out, held_out - len(rows))
     assert reporter.finished[0].done == reporter.finished[0].total == 2 * held_out - len(rows)
     assert sorted(source.read_rows) == rows.tolist(), "every held-out row and no other"
 

@@ -26,17 +26,17 @@ class Scripted(SAE):
         self.acts = acts
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
-        found, self.acts = self.acts[: len(x_ND)], self.acts[len(x_ND) :]
+        acts, self.acts = self.acts[: len(x_ND)], self.acts[len(x_ND) :]
         indices = torch.arange(self.d_sae).expand(len(x_ND), -1)
-        return Codes(indices, found)
+        return Codes(indices, acts)
 
 
 def test_a_permuted_and_scaled_dictionary_is_the_same() -> None:
     order = torch.tensor([2, 0, 3, 1])
     learned = EYE[order] * torch.tensor([[3.0], [0.5], [1.0], [2.0]])
-    found = match(EYE, learned)
-    assert torch.equal(order[found.latents], found.features)
-    assert found.mcc == pytest.approx(1.0)
+    matching = match(EYE, learned)
+    assert torch.equal(order[matching.latents], matching.features)
+    assert matching.mcc == pytest.approx(1.0)
     assert uniqueness(EYE, learned) == 1.0
 
 
@@ -44,9 +44,9 @@ def test_the_matching_is_the_best_sum_and_not_greedy() -> None:
     # Greedy takes (0, 0) at .8 and is left with (1, 1) at 0; the other pairing is worth more.
     true = EYE[:2]
     learned = torch.tensor([[0.8, 0.6, 0, 0], [0.6, 0, 0.8, 0]])
-    found = match(true, learned)
-    assert found.latents.tolist() == [1, 0]
-    assert found.mcc == pytest.approx((0.6 + 0.6) / 2)
+    matching = match(true, learned)
+    assert matching.latents.tolist() == [1, 0]
+    assert matching.mcc == pytest.approx((0.6 + 0.6) / 2)
 
 
 def test_signs_count_unless_told_otherwise() -> None:
@@ -58,10 +58,10 @@ def test_signs_count_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("rows", [2, 6])
 def test_the_smaller_side_is_matched_in_full(rows: int) -> None:
     learned = torch.cat([EYE, -EYE])[:rows]
-    found = match(EYE, learned)
-    assert len(found.features) == min(4, rows)
-    assert found.mcc == pytest.approx(1.0)
-    assert torch.equal(found.features, found.latents)
+    matching = match(EYE, learned)
+    assert len(matching.features) == min(4, rows)
+    assert matching.mcc == pytest.approx(1.0)
+    assert torch.equal(matching.features, matching.latents)
 
 
 def test_uniqueness_counts_latents_that_share_a_feature() -> None:
@@ -101,14 +101,14 @@ def test_firing_by_hand() -> None:
     sums = TruthSums(Scripted(EYE.clone(), acts), EYE)
     sums.add(truth[:3], truth[:3])
     sums.add(truth[3:], truth[3:])
-    found = sums.firing()
+    firing = sums.firing()
     # Features 0, 1, 2 were active; 3 never was and is not judged.
-    assert found.judged == 3
-    assert found.precision == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert found.recall == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert found.f1 == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
-    assert found.exact_support == pytest.approx(1 / 4)
-    assert found.shrinkage == pytest.approx((1.5 / 3 + 3 / 4) / 2)
+    assert firing.judged == 3
+    assert firing.precision == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert firing.recall == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert firing.f1 == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+    assert firing.exact_support == pytest.approx(1 / 4)
+    assert firing.shrinkage == pytest.approx((1.5 / 3 + 3 / 4) / 2)
     values = sums.metrics()
     assert values["l0"] == pytest.approx(4 / 4) and values["true_l0"] == pytest.approx(5 / 4)
     assert values["dead_share"] == pytest.approx(2 / 4)

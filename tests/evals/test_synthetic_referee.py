@@ -63,15 +63,15 @@ def trained(spec: SAESpec, data: RefereeData, steps: int) -> SAE:
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, Verdict]:
-    found = {}
+    verdict_of = {}
     for name, spec, steps in (
         ("trained", ANNEALED, 1500),
         ("wide", BatchTopKSpec(d_sae=FEATURES + 16, k=2), 300),
         ("pursuit", MatchingPursuitSpec(d_sae=FEATURES - 16, k=2), 300),
     ):
         data = RefereeData(made(), 5)
-        found[name] = evaluate(trained(spec, data, steps), data, 8000)
-    return found
+        verdict_of[name] = evaluate(trained(spec, data, steps), data, 8000)
+    return verdict_of
 
 
 @pytest.mark.parametrize("name", ["trained", "wide", "pursuit"])

@@ -41,9 +41,9 @@ def test_inputs_fire_as_often_and_are_as_large_as_they_should() -> None:
     toy = SuperpositionToy(20, 5, skew=1.0)
     h, x = toy.sample(50_000)
     torch.testing.assert_close(h, x @ toy.W_FM)
-    found = (x > 0).double().mean(0)
+    densities = (x > 0).double().mean(0)
     error = (toy.rates_F * (1 - toy.rates_F) / len(x)).sqrt()
-    assert ((found - toy.rates_F).abs() < 5 * error).all()
+    assert ((densities - toy.rates_F).abs() < 5 * error).all()
     values = x[x > 0]
     assert float(values.max()) <= 2
     assert float(values.mean()) == pytest.approx(1.0, abs=0.02)
@@ -159,7 +159,7 @@ def test_the_toys_own_decoder_as_an_sae_has_its_loss() -> None:
     sae.W_dec.copy_((toy.W_FM / length[:, None])[order])
     sae.W_enc.copy_((toy.W_FM * length[:, None])[order].T)
     sae.b_enc.copy_((toy.b_F * length)[order])
-    found = recovery(sae, toy)
-    assert found.loss_ratio == pytest.approx(1.0, rel=1e-4)
-    assert found.represented_mcc == pytest.approx(1.0, rel=1e-5)
-    torch.testing.assert_close(found.cosines_F, torch.ones(32))
+    recovered = recovery(sae, toy)
+    assert recovered.loss_ratio == pytest.approx(1.0, rel=1e-4)
+    assert recovered.represented_mcc == pytest.approx(1.0, rel=1e-5)
+    torch.testing.assert_close(recovered.cosines_F, torch.ones(32))

@@ -114,21 +114,21 @@ def pursued(seed: int, steps: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", [0, *wider(1, 2)])
 def test_matching_pursuit_recovers_the_tree_and_batchtopk_absorbs(seed: int) -> None:
-    found = pursued(seed, 3000)
-    assert found["mcc"] > 0.98, found
-    assert found["absorption"] < 0.05, found
-    assert found["exact_support"] > 0.8, found
-    assert found["l0"] == pytest.approx(found["true_l0"], abs=0.1)
+    scores = pursued(seed, 3000)
+    assert scores["mcc"] > 0.98, scores
+    assert scores["absorption"] < 0.05, scores
+    assert scores["exact_support"] > 0.8, scores
+    assert scores["l0"] == pytest.approx(scores["true_l0"], abs=0.1)
     spec = BatchTopKSpec(
         d_sae=N_FEATURES, k=1, k_start=3, k_anneal_fraction=1 / 3, dead_after_tokens=10**9
     )
     tree = Tree(seed)
     other = trained(BatchTopKAtTheTruth(spec, N_FEATURES), tree, seed, 3000, 1e-2)
     assert other["l0"] == pytest.approx(L0, abs=0.05), other
-    assert other["absorption"] - found["absorption"] > 0.15, (found, other)
+    assert other["absorption"] - scores["absorption"] > 0.15, (scores, other)
 
 
 def test_a_pursuit_that_has_not_converged_has_not_recovered_it() -> None:
-    found = pursued(0, 300)
-    assert found["mcc"] < 0.8 and found["exact_support"] < 0.5, found
-    assert found["l0"] > 2 * found["true_l0"], found
+    scores = pursued(0, 300)
+    assert scores["mcc"] < 0.8 and scores["exact_support"] < 0.5, scores
+    assert scores["l0"] > 2 * scores["true_l0"], scores

@@ -12,7 +12,7 @@ import torch
 from monosemy.hosted_sae import HostedSAE
 from monosemy.index.builder import build_index
 from monosemy.index.evidence import evidence_label
-from monosemy.index.sampling import sample_examples, sample_negatives
+from monosemy.index.sampling import Sampler
 from monosemy.models.activations import ActivationSource
 from monosemy.saes.registry import create
 from monosemy.specs import IndexingSpec, TopKSpec
@@ -49,10 +49,10 @@ def test_index_of_real_parts(
     assert positions.tolist() == list(range(tiny_store.n_tokens))
     bytes_of = tiny_host.token_bytes()
     for feature in range(96):
-        found, values = reader.postings(feature)
+        fired_at, values = reader.postings(feature)
         # Other batch shapes round the product otherwise: ties at the k-th place may fall elsewhere.
-        assert len(np.setxor1d(found, np.flatnonzero(dense[:, feature]))) <= 2
-        np.testing.assert_allclose(values, dense[found, feature], rtol=2e-3, atol=1e-4)
+        assert len(np.setxor1d(fired_at, np.flatnonzero(dense[:, feature]))) <= 2
+        np.testing.assert_allclose(values, dense[fired_at, feature], rtol=2e-3, atol=1e-4)
         for example in reader.examples(feature):
             shown = tiny_store.tokens[example.start : example.end].tolist()
             assert "".join(bytes_of.pieces(shown)) == bytes_of.decode(shown)
@@ -63,9 +63,9 @@ def test_index_of_real_parts(
         assert evidence_label(evidence)
     assert reader.n_postings == (dense > 0).sum()
     busiest = int(np.argmax(reader.counts))
-    positives = sample_examples(reader, tiny_store, busiest, 2, 6, seed=0)
+    positives = Sampler(reader, tiny_store).examples(busiest, 2, 6, seed=0)
     assert positives
-    negatives = sample_negatives(reader, tiny_store, busiest, 2, 6, seed=0, like=positives)
+    negatives = Sampler(reader, tiny_store).negatives(busiest, 2, 6, seed=0, like=positives)
     fires = set(reader.postings(busiest)[0].tolist())
     assert all(not fires & set(range(e.start, e.end)) for e in negatives)
 

@@ -12,7 +12,7 @@ from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
 from monosemy.index.feature_text import FeatureText
 from monosemy.index.reader import IndexReader
-from monosemy.index.sampling import sample_examples, sample_negatives
+from monosemy.index.sampling import Sampler
 from monosemy.specs.parts import IndexingSpec
 from tests.support.planted_index import Planted, plant, random_text
 
@@ -37,17 +37,17 @@ def test_positives_come_from_their_split_and_fire(built: tuple[Planted, IndexRea
         column = planted.dense[:, feature]
         documents = {}
         for split in (0, 1, 2):
-            found = sample_examples(reader, planted.store, feature, split, 15, seed=0)
-            assert len(found) == 15
-            assert all(splits[e.document] == split for e in found)
-            assert len({e.row for e in found}) == 15
-            assert max(Counter(e.document for e in found).values()) <= 3
-            for e in found:
+            examples = Sampler(reader, planted.store).examples(feature, split, 15, seed=0)
+            assert len(examples) == 15
+            assert all(splits[e.document] == split for e in examples)
+            assert len({e.row for e in examples}) == 15
+            assert max(Counter(e.document for e in examples).values()) <= 3
+            for e in examples:
                 assert planted.store.row_document[e.row] == e.document
                 window = column[e.start : e.end]
                 assert list(e.offsets) == np.flatnonzero(window > 0).tolist()
                 assert e.activation == pytest.approx(column[e.position], rel=1e-3)
-            documents[split] = {e.document for e in found}
+            documents[split] = {e.document for e in examples}
         assert not documents[0] & documents[2] and not documents[0] & documents[1]
 
 
@@ -59,10 +59,10 @@ def test_positives_are_spread_over_the_quantiles_of_their_split(
         postings = FeatureText(reader, planted.store, feature).of_split(2).postings
         ordered = np.sort(postings.values)
         n = len(ordered)
-        found = sample_examples(reader, planted.store, feature, 2, 12, seed=1)
-        assert Counter(e.group for e in found) == {0: 2, 1: 2, 2: 2, 3: 3, 4: 3}
-        assert [e.group for e in found] == sorted(e.group for e in found)
-        for e in found:
+        examples = Sampler(reader, planted.store).examples(feature, 2, 12, seed=1)
+        assert Counter(e.group for e in examples) == {0: 2, 1: 2, 2: 2, 3: 3, 4: 3}
+        assert [e.group for e in examples] == sorted(e.group for e in examples)
+        for e in examples:
             low, high = ordered[n * e.group // 5], ordered[n * (e.group + 1) // 5 - 1]
             assert low <= e.activation <= high
 
@@ -70,14 +70,14 @@ def test_positives_are_spread_over_the_quantiles_of_their_split(
 def test_other_strategies(built: tuple[Planted, IndexReader]) -> None:
     planted, reader = built
     postings = FeatureText(reader, planted.store, 3).of_split(0).postings
-    top = sample_examples(reader, planted.store, 3, 0, 5, seed=0, strategy="top")
+    top = Sampler(reader, planted.store).examples(3, 0, 5, seed=0, strategy="top")
     assert top[0].activation == postings.values.max()
     assert [e.activation for e in top] == sorted((e.activation for e in top), reverse=True)
     assert len({e.document for e in top}) == 5
-    loose = sample_examples(reader, planted.store, 3, 0, 20, seed=0, strategy="random")
+    loose = Sampler(reader, planted.store).examples(3, 0, 20, seed=0, strategy="random")
     assert {e.group for e in loose} == {0} and len(loose) == 20
     with pytest.raises(DataError, match="no way to sample"):
-        sample_examples(reader, planted.store, 3, 0, 5, 0, strategy="best")  # type: ignore[arg-type]
+        Sampler(reader, planted.store).examples(3, 0, 5, 0, strategy="best")  # type: ignore[arg-type]
 
 
 def test_negatives_never_fire_and_have_the_shapes_of_the_positives(
@@ -86,8 +86,8 @@ def test_negatives_never_fire_and_have_the_shapes_of_the_positives(
     planted, reader = built
     splits = _splits(planted)
     for feature in FEATURES:
-        positives = sample_examples(reader, planted.store, feature, 2, 20, seed=0)
-        negatives = sample_negatives(reader, planted.store, feature, 2, 20, seed=0, like=positives)
+        positives = Sampler(reader, planted.store).examples(feature, 2, 20, seed=0)
+        negatives = Sampler(reader, planted.store).negatives(feature, 2, 20, seed=0, like=positives)
         assert len(negatives) == 20
         shapes = [
             Counter((e.position - e.start, e.end - e.position) for e in group)
@@ -109,8 +109,10 @@ def test_samples_depend_on_feature_split_and_seed_alone(
     built: tuple[Planted, IndexReader],
 ) -> None:
     planted, reader = built
-    for sample in (sample_examples, sample_negatives):
-        one, two, other = (sample(reader, planted.store, 4, 0, 10, seed=seed) for seed in (1, 1, 2))
+    for sample in (Sampler.examples, Sampler.negatives):
+        one, two, other = (
+            sample(Sampler(reader, planted.store), 4, 0, 10, seed=seed) for seed in (1, 1, 2)
+        )
         assert one == two and one != other
 
 
@@ -118,7 +120,7 @@ def test_negatives_alone_have_windows_around_random_tokens(
     built: tuple[Planted, IndexReader],
 ) -> None:
     planted, reader = built
-    negatives = sample_negatives(reader, planted.store, 0, 0, 60, seed=0)
+    negatives = Sampler(reader, planted.store).negatives(0, 0, 60, seed=0)
     assert len(negatives) == 60
     assert {e.end - e.start for e in negatives} > {11}
     assert all(e.end - e.start <= 11 for e in negatives)
@@ -130,10 +132,10 @@ def test_a_feature_that_fires_nearly_everywhere_has_few_negatives(tmp_path: Path
     dense[:, 2] = -1.0
     planted = plant(dense, [20] * 200, [r // 4 for r in range(200)])
     reader = planted.build(tmp_path / "index", IndexingSpec(window=2))
-    like = sample_examples(reader, planted.store, 1, 0, 5, seed=0)
-    assert sample_negatives(reader, planted.store, 1, 0, 5, seed=0, like=like) == []
-    assert sample_examples(reader, planted.store, 2, 0, 5, seed=0) == []
-    assert len(sample_negatives(reader, planted.store, 2, 0, 5, seed=0)) == 5
+    like = Sampler(reader, planted.store).examples(1, 0, 5, seed=0)
+    assert Sampler(reader, planted.store).negatives(1, 0, 5, seed=0, like=like) == []
+    assert Sampler(reader, planted.store).examples(2, 0, 5, seed=0) == []
+    assert len(Sampler(reader, planted.store).negatives(2, 0, 5, seed=0)) == 5
 
 
 def test_windows_that_read_the_same_are_shown_once(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_windows_that_read_the_same_are_shown_once(tmp_path: Path) -> None:
     planted = plant(dense, [10] * 40, list(range(40)), tokens)
     reader = planted.build(tmp_path / "index")
     for strategy in ("quantiles", "top", "random"):
-        assert len(sample_examples(reader, planted.store, 1, 0, 8, 0, strategy)) == 1
+        assert len(Sampler(reader, planted.store).examples(1, 0, 8, 0, strategy)) == 1
 
 
 def test_rows_that_were_not_indexed_are_never_sampled(tmp_path: Path) -> None:
@@ -152,9 +154,9 @@ def test_rows_that_were_not_indexed_are_never_sampled(tmp_path: Path) -> None:
     indexed = set(reader.rows.tolist())
     assert len(indexed) < planted.store.n_rows
     for feature in FEATURES:
-        for sample in (sample_examples, sample_negatives):
-            found = sample(reader, planted.store, feature, 0, 10, seed=0)
-            assert found and {e.row for e in found} <= indexed
+        for sample in (Sampler.examples, Sampler.negatives):
+            examples = sample(Sampler(reader, planted.store), feature, 0, 10, seed=0)
+            assert examples and {e.row for e in examples} <= indexed
 
 
 def test_another_text_and_an_unknown_split_are_refused(
@@ -162,8 +164,8 @@ def test_another_text_and_an_unknown_split_are_refused(
 ) -> None:
     planted, reader = built
     with pytest.raises(DataError, match="explanation split 3"):
-        sample_examples(reader, planted.store, 3, 3, 5, seed=0)
+        Sampler(reader, planted.store).examples(3, 3, 5, seed=0)
     other = random_text(seed=7).store
     other.text_id = "other"
     with pytest.raises(DataError, match="text planted, not other"):
-        sample_negatives(reader, other, 3, 0, 5, seed=0)
+        Sampler(reader, other).negatives(3, 0, 5, seed=0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monosemy.data.splits import TEST, TRAIN, VALIDATION, explanation_split
 from monosemy.index.examples import Example
-from monosemy.index.near_duplicates import SeenWindows, near_duplicates
+from monosemy.index.near_duplicates import SeenWindows
 from monosemy.index.reader import IndexReader
 from monosemy.index.sampling import Sampler
 from monosemy.specs.parts import IndexingSpec
@@ -44,10 +44,19 @@ def padded(window: np.ndarray) -> list[int]:
 
 
 def alike(one: Any, two: Any) -> bool:
-    """Both ways round."""
-    found = {near_duplicates(np.array(a), np.array(b)) for a, b in ((one, two), (two, one))}
-    assert len(found) == 1
-    return found.pop()
+    """Whether either window is refused once the other is seen, and beside it in one batch."""
+    tokens = np.concatenate([one, two])
+    starts, ends = np.array([0, len(one)]), np.array([len(one), len(tokens)])
+    refused = []
+    for first, second in (([0], [1]), ([1], [0])):
+        seen = SeenWindows(tokens)
+        seen.add(starts[first], ends[first])
+        refused.append(not seen.batch(starts[second], ends[second]).take(0))
+    together = SeenWindows(tokens).batch(starts, ends)
+    assert together.take(0)
+    refused.append(not together.take(1))
+    assert len(set(refused)) == 1
+    return refused[0]
 
 
 def test_jaccard_at_its_border() -> None:
@@ -170,11 +179,11 @@ def test_splits_share_no_document(
     for feature in range(6):
         documents: list[set[int]] = []
         for split in (TRAIN, VALIDATION, TEST):
-            found = sampler.examples(feature, split, 12, seed)
-            found += sampler.negatives(feature, split, 12, seed, found)
-            documents.append({example.document for example in found})
+            examples = sampler.examples(feature, split, 12, seed)
+            examples += sampler.negatives(feature, split, 12, seed, examples)
+            documents.append({example.document for example in examples})
             assert {splits[document] for document in documents[-1]} <= {split}
-            for example in found:
+            for example in examples:
                 assert planted.store.row_document[example.row] == example.document
                 fires = planted.dense[example.start : example.end, feature] > 0
                 assert fires.any() == (example.group != "negative")

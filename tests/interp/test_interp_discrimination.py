@@ -13,28 +13,20 @@ import pytest
 from monosemy.data.splits import TEST, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
-from monosemy.interp.discrimination import (
-    Ranked,
-    nearest_explanations,
-    rank_among,
-    rank_features,
-    summary_of_ranks,
-)
+from monosemy.interp.discrimination import nearest_explanations, tell_nearest
 from monosemy.interp.duplicate_labels import duplicate_labels
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.labelling import score_explanations
 from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.page import report_page
-from monosemy.interp.report.table import table_of
-from monosemy.interp.scorers.base import ScoringExamples
 from monosemy.interp.scorers.discrimination import DiscriminationScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tiers import NEAREST_EXPLANATIONS
 from monosemy.progress import SILENT
 from monosemy.specs import IndexingSpec, JudgeSpec, ScoringSpec
-from tests.support.interp_examples import example, positives
 from tests.support.planted_index import PlantedStore, plant
+from tests.support.score_rows import report_table
 from tests.support.stub_server import Answer, Request, StubServer, asked_about, good, texts_asked
 
 DOCUMENTS, ROW, WORDS = 300, 12, 30
@@ -62,10 +54,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> FeatureTexts:
     return FeatureTexts(planted.build(tmp_path_factory.mktemp("nearest") / "index", spec), store)
 
 
-async def embed(found: Sequence[str]) -> np.ndarray[Any, Any]:
+async def embed(embedded: Sequence[str]) -> np.ndarray[Any, Any]:
     """Counts of words: one axis for each of w0 to w29, one for "here", one for "there"."""
-    vectors = np.full((len(found), WORDS + 2), 0.01, np.float32)
-    for row, text in zip(vectors, found, strict=True):
+    vectors = np.full((len(embedded), WORDS + 2), 0.01, np.float32)
+    for row, text in zip(vectors, embedded, strict=True):
         for word in text.split():
             place = {"here": WORDS, "there": WORDS + 1}.get(word)
             row[int(word[1:]) if place is None else place] += 1
@@ -105,11 +97,11 @@ def nearest_of_all(k: int) -> dict[int, list[tuple[int, float]]]:
 
 
 def test_who_is_nearest() -> None:
-    found = nearest_of_all(2)
-    assert found[2][0][0] == 3 and found[2][0][1] == pytest.approx(1.0)
-    assert [feature for feature, _ in found[0]] == [1, 4]
-    assert found[0][0][1] == pytest.approx(0.5, abs=0.05)
-    assert all(feature not in dict(near) for feature, near in found.items())
+    nearest = nearest_of_all(2)
+    assert nearest[2][0][0] == 3 and nearest[2][0][1] == pytest.approx(1.0)
+    assert [feature for feature, _ in nearest[0]] == [1, 4]
+    assert nearest[0][0][1] == pytest.approx(0.5, abs=0.05)
+    assert all(feature not in dict(near) for feature, near in nearest.items())
     assert nearest_explanations([7], np.ones((1, 3))) == {7: []}
     with pytest.raises(DataError, match="different features"):
         nearest_explanations([1, 1], np.ones((2, 3)))
@@ -141,8 +133,8 @@ def test_nobody_has_said_who_is_nearest(texts: FeatureTexts) -> None:
 
 def test_a_coarse_label_cannot_be_told_from_its_double(texts: FeatureTexts) -> None:
     texts.know_nearest(nearest_of_all(1))
-    found = score(texts, ScoringSpec(positives=10, negatives=10))
-    for feature, result in found.items():
+    results = score(texts, ScoringSpec(positives=10, negatives=10))
+    for feature, result in results.items():
         assert result.scorer == "discrimination" and result.metric == "balanced_accuracy"
         assert (result.n, result.n_failed) == (20, 0)
         assert result.low <= result.value <= result.high  # type: ignore[operator]
@@ -160,88 +152,26 @@ def test_the_report_shows_what_discriminates(texts: FeatureTexts) -> None:
     """From real scoring, over real HTTP, to the page."""
     texts.know_nearest(nearest_of_all(1))
     scores = score(texts, ScoringSpec(positives=10, negatives=10, empty_baseline=True))
-    ranks = asyncio.run(rank_features(texts, EXPLANATIONS, ScoringSpec(), embed, k=2))
     labels = duplicate_labels(list(EXPLANATIONS), list(EXPLANATIONS.values()))
-    extras = Extras(duplicates=labels, ranks=summary_of_ranks(ranks))
-    report = build_report(table_of(EXPLANATIONS, [scores]), extras=extras)
-    found = report["scorers"]["discrimination"]
-    assert found["series"]["own"]["median"]["value"] == 1.0
-    assert found["series"]["own"]["mean"]["value"] == pytest.approx((3 * 1.0 + 2 * 0.5) / 5)
+    extras = Extras(duplicates=labels)
+    report = build_report(report_table(EXPLANATIONS, scores), extras=extras)
+    section = report["scorers"]["discrimination"]
+    assert section["series"]["own"]["median"]["value"] == 1.0
+    assert section["series"]["own"]["mean"]["value"] == pytest.approx((3 * 1.0 + 2 * 0.5) / 5)
     # The judge finds no word in "(no explanation)" and says no to all.
-    assert found["series"]["empty"]["mean"]["value"] == 0.5
-    assert found["worst"][0]["feature"] == 2 and found["worst"][0]["explanation"] == "w2 w3 there"
+    assert section["series"]["empty"]["mean"]["value"] == 0.5
+    assert (
+        section["worst"][0]["feature"] == 2 and section["worst"][0]["explanation"] == "w2 w3 there"
+    )
     # Five features by three explanations, four calls each; and the probe of what the judge can.
-    tokens = sum(each["prompt_tokens"] for each in found["cost"].values())
+    tokens = sum(each["prompt_tokens"] for each in section["cost"].values())
     assert 5 * tokens == pytest.approx(100 * (5 * 3 * 4 + 1))
-    assert found["cost"]["baselines"]["prompt_tokens"] == pytest.approx(800)
+    assert section["cost"]["baselines"]["prompt_tokens"] == pytest.approx(800)
     (cluster,) = report["duplicates"]["clusters"]
     assert cluster["features"] == [2, 3] and cluster["exact"]
-    page = report_page(report)
-    assert "2 of 5 features (40.0%) share" in page and "nearest of all" in page
-    with pytest.raises(DataError, match="two scores"):
-        table_of(EXPLANATIONS, [scores, scores])
+    assert "2 of 5 features (40.0%) share" in report_page(report)
 
 
-def test_ranks_without_a_judge(texts: FeatureTexts) -> None:
-    found = asyncio.run(rank_features(texts, EXPLANATIONS, ScoringSpec(), embed, k=2))
-    by_feature = {ranked.feature: ranked for ranked in found}
-    assert set(by_feature) == set(EXPLANATIONS)
-    for feature in (0, 1, 4):
-        assert by_feature[feature].rank == 1 and by_feature[feature].win_rate == 1
-    for feature in (2, 3):  # its double's texts are as near as its own, the third feature's are not
-        own, double = by_feature[feature].own, max(by_feature[feature].others)
-        assert own == pytest.approx(double, abs=0.07)
-        assert min(by_feature[feature].others) < double - 0.07
+def test_one_explanation_has_no_neighbours(texts: FeatureTexts) -> None:
     with pytest.raises(DataError, match="two explained"):
-        asyncio.run(rank_features(texts, {0: "w0"}, ScoringSpec(), embed))
-
-
-@pytest.mark.parametrize(
-    ("others", "rank", "wins"),
-    [
-        ((0.1, 0.2), 1.0, 1.0),
-        ((0.4, 0.2), 2.0, 0.5),
-        ((0.4, 0.5), 3.0, 0.0),
-        ((0.3, 0.2), 1.5, 0.75),
-        ((0.3, 0.3, 0.3, 0.3), 3.0, 0.5),
-    ],
-)
-def test_ranks_by_hand(others: tuple[float, ...], rank: float, wins: float) -> None:
-    ranked = Ranked(0, 0.3, others)
-    assert (ranked.rank, ranked.win_rate) == (rank, pytest.approx(wins))
-
-
-def test_mean_cosines_by_hand() -> None:
-    """Own texts at 0 and 60 degrees from the explanation, a neighbour's at 90 and 60."""
-    at = {"it": 0, "In": 0, "The": 60, "none": 90, "some": 60}
-
-    async def embed_angles(found: Sequence[str]) -> np.ndarray[Any, Any]:
-        turned = np.radians([at[text.split()[0]] for text in found])
-        return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
-
-    others = [example(100 + i, text, "neighbour 4") for i, text in enumerate(("none", "some"))]
-    examples = ScoringExamples(7, tuple(positives(2)), {NEAREST_EXPLANATIONS: tuple(others)})
-    found = asyncio.run(rank_among(embed_angles, "it", examples))
-    assert found.own == pytest.approx(0.75, abs=1e-6)
-    assert found.others == (pytest.approx(0.25, abs=1e-6),)
-    alone = ScoringExamples(7, tuple(positives(2)), {})
-    with pytest.raises(DataError, match="near explanations"):
-        asyncio.run(rank_among(embed_angles, "it", alone))
-
-
-def test_a_summary_by_hand() -> None:
-    ranks = [Ranked(0, 0.9, (0.1, 0.2)), Ranked(1, 0.3, (0.4, 0.2)), Ranked(2, 0.9, (0.1,))]
-    found = summary_of_ranks(ranks)
-    assert found["n"] == 3
-    assert found["win_rate"]["value"] == pytest.approx((1 + 0.5 + 1) / 3)
-    assert found["first"]["value"] == pytest.approx(2 / 3)
-    assert found["first_by_chance"] == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
-    assert summary_of_ranks([])["win_rate"]["value"] is None
-
-
-def test_explanations_that_say_nothing_guess() -> None:
-    rng = np.random.default_rng(0)
-    ranks = [Ranked(i, float(v[0]), tuple(v[1:])) for i, v in enumerate(rng.random((400, 9)))]
-    found = summary_of_ranks(ranks)
-    assert found["win_rate"]["low"] <= 0.5 <= found["win_rate"]["high"]
-    assert found["first"]["low"] <= found["first_by_chance"] <= found["first"]["high"]
+        asyncio.run(tell_nearest(texts, {0: "w0"}, embed))

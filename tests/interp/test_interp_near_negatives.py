@@ -17,7 +17,7 @@ from monosemy.data.splits import TEST, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import Cancelled, DataError
 from monosemy.index.examples import Example
-from monosemy.index.sampling import PER_DOCUMENT, sample_examples
+from monosemy.index.sampling import PER_DOCUMENT, Sampler
 from monosemy.interp.near_negatives import NearNegatives, _descending
 from monosemy.interp.texts import FeatureTexts
 from monosemy.interp.tools import Tools
@@ -127,19 +127,21 @@ def test_no_rows_no_windows() -> None:
 
 def test_windows_are_embedded_once(texts: FeatureTexts, tmp_path: Path) -> None:
     first, again = FakeEmbedder(), FakeEmbedder()
-    found = built(texts, first, tmp_path)
-    assert isinstance(found.vectors.base, np.memmap)
-    assert found.vectors.dtype == np.float16
+    embeddings = built(texts, first, tmp_path)
+    assert isinstance(embeddings.vectors.base, np.memmap)
+    assert embeddings.vectors.dtype == np.float16
     words = [f" w{token}" for token in texts.store.tokens]
-    for i, (start, end) in enumerate(zip(found.windows.starts, found.windows.ends, strict=True)):
+    for i, (start, end) in enumerate(
+        zip(embeddings.windows.starts, embeddings.windows.ends, strict=True)
+    ):
         expected = first.one("".join(words[start:end]))
-        np.testing.assert_allclose(found.vectors[i], expected, atol=1e-3)
+        np.testing.assert_allclose(embeddings.vectors[i], expected, atol=1e-3)
     asked = first.asked[1:]
     assert [len(batch) for batch in asked[:-1]] == [BATCH] * (len(asked) - 1)
-    assert sum(map(len, asked)) == len(found.windows) > 3 * BATCH
+    assert sum(map(len, asked)) == len(embeddings.windows) > 3 * BATCH
     same = built(texts, again, tmp_path)
     assert len(again.asked) == 1  # only to see which embedder it is
-    np.testing.assert_array_equal(same.vectors, found.vectors)
+    np.testing.assert_array_equal(same.vectors, embeddings.vectors)
     assert files(tmp_path) == [".f16", ".json", ".lock"]
 
 
@@ -158,8 +160,8 @@ def test_a_build_goes_on_where_it_was_stopped(texts: FeatureTexts, tmp_path: Pat
         def update(self, at: StageProgress) -> None:
             progress.append(StageProgress(**vars(at)))
 
-    found = built(texts, second, tmp_path, Watching())
-    np.testing.assert_array_equal(found.vectors, whole.vectors)
+    embeddings = built(texts, second, tmp_path, Watching())
+    np.testing.assert_array_equal(embeddings.vectors, whole.vectors)
     assert sum(map(len, second.asked[1:])) == len(whole.windows) - 2 * BATCH
     assert (progress[0].done, progress[0].total) == (2 * BATCH, len(whole.windows))
     assert progress[-1].done == len(whole.windows)
@@ -184,10 +186,10 @@ def test_who_comes_second_waits(texts: FeatureTexts, tmp_path: Path) -> None:
             *(embed_windows(texts.store, rows, each, tmp_path, size=8) for each in embedders)
         )
 
-    found = asyncio.run(together())
+    embeddings = asyncio.run(together())
     assert sorted(len(each.asked) for each in embedders)[:2] == [1, 1]
-    for other in found[1:]:
-        np.testing.assert_array_equal(other.vectors, found[0].vectors)
+    for other in embeddings[1:]:
+        np.testing.assert_array_equal(other.vectors, embeddings[0].vectors)
 
 
 def test_every_embedder_and_every_set_of_rows_has_its_file(
@@ -224,12 +226,12 @@ def test_what_is_no_embedding_is_refused(texts: FeatureTexts, tmp_path: Path) ->
 
 # -------------------------------------------------------------------- the search
 def brute_force(
-    texts: FeatureTexts, found: WindowEmbeddings, feature: int, count: int, yes: list[Example]
+    texts: FeatureTexts, embeddings: WindowEmbeddings, feature: int, count: int, yes: list[Example]
 ) -> list[tuple[int, int]]:
     """(start, end) of what the rules in words say, one window after another, in plain loops."""
-    store, windows = texts.store, found.windows
+    store, windows = texts.store, embeddings.windows
     fires = set(texts.reader.postings(feature)[0].tolist())
-    vectors = np.asarray(found.vectors, np.float64)
+    vectors = np.asarray(embeddings.vectors, np.float64)
     seen = texts.sampler.seen_before(feature, TEST)
     seen.add(np.array([e.start for e in yes]), np.array([e.end for e in yes]))
     taken: list[tuple[int, int]] = []
@@ -270,10 +272,10 @@ def brute_force(
 def test_near_negatives_are_the_nearest_silent_windows(
     texts: FeatureTexts, tmp_path: Path, feature: int, count: int
 ) -> None:
-    found = built(texts, FakeEmbedder(), tmp_path)
-    yes = sample_examples(texts.reader, texts.store, feature, TEST, 4, 0)
-    near = NearNegatives(texts.sampler, found)(feature, count, 0, yes)
-    assert [(e.start, e.end) for e in near] == brute_force(texts, found, feature, count, yes)
+    embeddings = built(texts, FakeEmbedder(), tmp_path)
+    yes = Sampler(texts.reader, texts.store).examples(feature, TEST, 4, 0)
+    near = NearNegatives(texts.sampler, embeddings)(feature, count, 0, yes)
+    assert [(e.start, e.end) for e in near] == brute_force(texts, embeddings, feature, count, yes)
     if feature < 5:
         assert len(near) >= 4
     splits = explanation_split(texts.store.document_hash)
@@ -286,9 +288,9 @@ def test_near_negatives_are_the_nearest_silent_windows(
 def test_other_negatives_are_kept_clear_of_but_not_searched_by(
     texts: FeatureTexts, tmp_path: Path
 ) -> None:
-    found = built(texts, FakeEmbedder(), tmp_path)
-    near = NearNegatives(texts.sampler, found)
-    yes = sample_examples(texts.reader, texts.store, 3, TEST, 4, 0)
+    embeddings = built(texts, FakeEmbedder(), tmp_path)
+    near = NearNegatives(texts.sampler, embeddings)
+    yes = Sampler(texts.reader, texts.store).examples(3, TEST, 4, 0)
     first = near(3, 4, 0, yes)
     second = near(3, 4, 0, [*yes, *first])
     assert len(first) == len(second) == 4
@@ -313,11 +315,11 @@ def test_what_reads_like_an_activating_example_is_no_negative(tmp_path: Path) ->
     planted = plant(dense, lengths, documents)._replace(store=store)
     planted.source.store = store
     texts = FeatureTexts(planted.build(tmp_path / "index", IndexingSpec(window=16)), store)
-    found = asyncio.run(
+    embeddings = asyncio.run(
         embed_windows(store, scoring_rows(texts), FakeEmbedder(), tmp_path / "windows")
     )
-    yes = sample_examples(texts.reader, store, 0, TEST, 6, 0)
-    near = NearNegatives(texts.sampler, found)(0, 6, 0, yes)
+    yes = Sampler(texts.reader, store).examples(0, TEST, 6, 0)
+    near = NearNegatives(texts.sampler, embeddings)(0, 6, 0, yes)
     assert len(near) == len(yes) == 6
     shown = {e.row % n for e in yes}
     twins = set(scoring_rows(texts).tolist()) & {row + n for row in shown}

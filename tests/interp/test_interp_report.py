@@ -17,7 +17,7 @@ from monosemy.interp.judging.usage import Usage
 from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.measures import chance_of_exceeding, median
 from monosemy.interp.report.page import report_body, report_page
-from monosemy.interp.report.table import FeatureScores, Measured, Scored, scored, scored_from
+from monosemy.interp.report.table import FeatureScores, Measured, Scored, scored
 from monosemy.interp.scorers.auroc import auroc
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.result import Judgement, ScoreResult
@@ -25,6 +25,7 @@ from monosemy.interp.statistics.rates import Z95
 from monosemy.specs.parts import PriceSpec
 from monosemy.svg import policy
 from tests.support.mock_scoring import graded_scoring, yes_no_scoring
+from tests.support.score_rows import score_row, scored_result
 
 HOSTILE = "</td><script>alert(1)</script> \"'& <img src=x onerror=y>"
 
@@ -65,7 +66,7 @@ def table(values: dict[str, list[float]], **more: Any) -> list[FeatureScores]:
 def judged_table(features: int = 40) -> list[FeatureScores]:
     """Detection with hit rate 0.9 and false alarms 0.2 against guessing, and embedding scores."""
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for i in range(features):
         judgements = yes_no_scoring(rng, 20, 0.9, 0.2)
         judgements = [replace(j, group=n % 10) for n, j in enumerate(judgements[:20])] + [
@@ -76,29 +77,27 @@ def judged_table(features: int = 40) -> list[FeatureScores]:
         empty = result("detection", yes_no_scoring(rng, 20, 0.5, 0.5), tokens=40)
         near = result("embedding", graded_scoring(rng, 20, 20, 0.8))
         scores = {
-            "detection": scored_from(own.with_baseline(shuffled).with_empty(empty)),
-            "embedding": scored_from(near),
+            "detection": scored_result(own.with_baseline(shuffled).with_empty(empty)),
+            "embedding": scored_result(near),
         }
-        found.append(FeatureScores(i, HOSTILE if i % 2 else f"words {i}", scores))
-    return found
+        rows.append(FeatureScores(i, HOSTILE if i % 2 else f"words {i}", scores))
+    return rows
 
 
 # -------------------------------------------------------------------- the table
-def test_a_score_in_memory_and_its_row_are_the_same() -> None:
+def test_a_row_of_scores_says_what_the_score_does() -> None:
     rng = np.random.default_rng(1)
-    made = result("detection", yes_no_scoring(rng, 20, 0.9, 0.2))
-    made = made.with_baseline(result("detection", yes_no_scoring(rng, 20, 0.5, 0.5), 60))
-    row = {name: getattr(made, name) for name in ("scorer", "metric", "value", "low", "high")}
-    row |= {"n": made.n, "n_failed": 0, "details": json.loads(json.dumps(made.as_details()))}
-    found = scored(row)
-    assert found == scored_from(made)
-    assert made.baseline is not None
-    assert found.own.value == made.value
-    assert found.baselines["shuffled"].high == made.baseline.high
-    assert found.tiers == {"random": made.value} and found.chance == 0.5
-    assert found.strata == {"0": made.details["tpr"]["value"]}
-    assert (found.usage.prompt_tokens, found.baseline_usage.prompt_tokens) == (100, 60)
-    assert found.own.z == Z95
+    score = result("detection", yes_no_scoring(rng, 20, 0.9, 0.2))
+    score = score.with_baseline(result("detection", yes_no_scoring(rng, 20, 0.5, 0.5), 60))
+    row = score_row(score)
+    from_row = scored(row)
+    assert score.baseline is not None
+    assert from_row.own.value == score.value
+    assert from_row.baselines["shuffled"].high == score.baseline.high
+    assert from_row.tiers == {"random": score.value} and from_row.chance == 0.5
+    assert from_row.strata == {"0": score.details["tpr"]["value"]}
+    assert (from_row.usage.prompt_tokens, from_row.baseline_usage.prompt_tokens) == (100, 60)
+    assert from_row.own.z == Z95
     wider = {**row, "details": {**row["details"], "looks": {"critical_value": 2.4}}}
     assert scored(wider).own.z == 2.4
     with pytest.raises(DataError, match="no row of scores"):
@@ -115,16 +114,16 @@ def test_ten_strata_stand_in_their_order() -> None:
 def test_medians_and_gains_are_those_of_the_features() -> None:
     values = [0.5, 0.6, 0.7, 0.8, 0.9]
     bases = {"shuffled": Measured(0.55, 0.45, 0.65, 20, 0)}
-    found = build_report(table({"detection": values}, baselines=bases))["scorers"]["detection"]
-    own = found["series"]["own"]
+    section = build_report(table({"detection": values}, baselines=bases))["scorers"]["detection"]
+    own = section["series"]["own"]
     assert own["median"]["value"] == 0.7 and own["mean"]["value"] == pytest.approx(0.7)
     assert own["median"]["low"] == 0.5 and own["median"]["high"] == 0.9
-    assert sum(own["counts"]) == 5 == sum(found["series"]["shuffled"]["counts"])
+    assert sum(own["counts"]) == 5 == sum(section["series"]["shuffled"]["counts"])
     assert own["percentiles"][0] == 0.5 and own["percentiles"][50] == 0.7
-    assert found["gains"]["shuffled"]["value"] == pytest.approx(0.15)
+    assert section["gains"]["shuffled"]["value"] == pytest.approx(0.15)
     # 0.6, 0.5 + 0.1 > 0.55 > 0.6 - 0.1; the intervals of 0.7, 0.8 and 0.9 are above it.
-    assert found["intervals"]["above"]["value"] == pytest.approx(3 / 5)
-    assert found["intervals"]["below"]["value"] == 0
+    assert section["intervals"]["above"]["value"] == pytest.approx(3 / 5)
+    assert section["intervals"]["below"]["value"] == 0
 
 
 def test_the_medians_interval_covers() -> None:
@@ -154,47 +153,47 @@ def test_intervals_that_exclude_and_how_many_remain() -> None:
     values = [0.9] * 10 + [0.5] * 90
     bases = {"shuffled": Measured(0.5, 0.4, 0.6, 20, 0)}
     rows = table({"detection": values}, baselines=bases, chance=0.5)
-    found = build_report(rows)["scorers"]["detection"]["intervals"]
-    assert found["above"]["value"] == pytest.approx(0.1) and found["above"]["n"] == 100
-    assert found["discoveries"]["count"] == found["discoveries"]["uncorrected"] == 10
-    assert found["null"]["value"] == 0.0
-    low, high = found["above"]["low"], found["above"]["high"]
+    intervals = build_report(rows)["scorers"]["detection"]["intervals"]
+    assert intervals["above"]["value"] == pytest.approx(0.1) and intervals["above"]["n"] == 100
+    assert intervals["discoveries"]["count"] == intervals["discoveries"]["uncorrected"] == 10
+    assert intervals["null"]["value"] == 0.0
+    low, high = intervals["above"]["low"], intervals["above"]["high"]
     assert low == pytest.approx(0.0552, abs=1e-4) and high == pytest.approx(0.1744, abs=1e-4)
 
 
 def test_spearman_by_hand() -> None:
     """Ranks 1 2 3 4 5 against 2 1 4 3 5: 1 - 6 x 4 / (5 x 24) = 0.8."""
     values = {"a": [0.1, 0.2, 0.3, 0.4, 0.5], "b": [0.6, 0.55, 0.8, 0.7, 0.9], "c": [0.5] * 5}
-    found = build_report(table(values))["agreement"]
-    assert [(pair["first"], pair["second"]) for pair in found] == [
+    agreement = build_report(table(values))["agreement"]
+    assert [(pair["first"], pair["second"]) for pair in agreement] == [
         ("a", "b"),
         ("a", "c"),
         ("b", "c"),
     ]
-    assert found[0]["value"] == pytest.approx(0.8) and found[0]["n"] == 5
-    assert found[0]["low"] <= 0.8 <= found[0]["high"]
+    assert agreement[0]["value"] == pytest.approx(0.8) and agreement[0]["n"] == 5
+    assert agreement[0]["low"] <= 0.8 <= agreement[0]["high"]
     both = [list(pair) for pair in zip(values["a"], values["b"], strict=True)]
-    assert sorted(found[0]["points"]) == both
-    assert found[1]["value"] is None and "equal" in found[1]["reason"]
+    assert sorted(agreement[0]["points"]) == both
+    assert agreement[1]["value"] is None and "equal" in agreement[1]["reason"]
 
 
 def test_only_features_with_both_scores_are_compared() -> None:
     rows = table({"a": [0.1, 0.2, 0.3, 0.4], "b": [0.4, 0.3, 0.2, 0.1]})
     rows[0] = FeatureScores(0, "words", {"a": plain("a", 0.9)})
-    found = build_report(rows)
-    (pair,) = found["agreement"]
+    report = build_report(rows)
+    (pair,) = report["agreement"]
     assert (pair["value"], pair["n"]) == (-1.0, 3)
-    assert found["scorers"]["b"]["features"] == 3
+    assert report["scorers"]["b"]["features"] == 3
 
 
 def test_the_chance_to_exceed_another_sae_by_hand() -> None:
     """(0.6 > 0.5), (0.6 = 0.6), (0.8 > both): (1 + 0.5 + 2) / 4."""
     extras = Extras(reference=table({"detection": [0.5, 0.6]}))
-    found = build_report(table({"detection": [0.6, 0.8]}), extras=extras)["scorers"]["detection"]
-    above = found["above_reference"]
+    section = build_report(table({"detection": [0.6, 0.8]}), extras=extras)["scorers"]["detection"]
+    above = section["above_reference"]
     assert above["value"] == pytest.approx(3.5 / 4)
     assert above["low"] <= 3.5 / 4 <= above["high"]
-    assert found["series"]["reference"]["n"] == 2
+    assert section["series"]["reference"]["n"] == 2
 
 
 def test_strata_tiers_and_cost_are_means_over_features() -> None:
@@ -218,26 +217,26 @@ def test_strata_tiers_and_cost_are_means_over_features() -> None:
         for i, low in enumerate((0.2, 0.4, 0.6))
     ]
     price = PriceSpec(input=1.0, cached=0.1, output=4.0)
-    found = build_report(rows, extras=Extras(price=price))["scorers"]["detection"]
-    assert found["strata"]["0"]["value"] == pytest.approx(0.4)
+    section = build_report(rows, extras=Extras(price=price))["scorers"]["detection"]
+    assert section["strata"]["0"]["value"] == pytest.approx(0.4)
     # Student's 4.303 x sd 0.2 / sqrt 3.
-    assert found["strata"]["0"]["low"] == pytest.approx(0.4 - 4.303 * 0.2 / 3**0.5, abs=1e-3)
-    assert found["tiers"]["neighbour"]["value"] == pytest.approx(0.6)
-    assert found["cost"]["own"]["prompt_tokens"] == 2000
+    assert section["strata"]["0"]["low"] == pytest.approx(0.4 - 4.303 * 0.2 / 3**0.5, abs=1e-3)
+    assert section["tiers"]["neighbour"]["value"] == pytest.approx(0.6)
+    assert section["cost"]["own"]["prompt_tokens"] == 2000
     # 1,500 fresh at 1, 500 cached at 0.1, 100 written at 4, per million.
-    assert found["cost"]["own"]["cost"] == pytest.approx((1500 + 50 + 400) / 1e6)
-    assert found["cost"]["baselines"]["cost"] == pytest.approx(400 / 1e6)
+    assert section["cost"]["own"]["cost"] == pytest.approx((1500 + 50 + 400) / 1e6)
+    assert section["cost"]["baselines"]["cost"] == pytest.approx(400 / 1e6)
 
 
 def test_undefined_scores_are_counted_and_left_out() -> None:
     rows = table({"detection": [0.6, 0.8]})
     none = Scored("detection", "balanced_accuracy", Measured(None, 0.0, 1.0, 0, 20))
     rows.append(FeatureScores(9, "words", {"detection": none}))
-    found = build_report(rows)["scorers"]["detection"]
-    assert (found["features"], found["undefined"]) == (3, 1)
-    assert found["failed_share"] == pytest.approx(20 / 60)
-    assert found["series"]["own"]["n"] == 2
-    assert "feature" in found["worst"][0] and len(found["worst"]) == 2
+    section = build_report(rows)["scorers"]["detection"]
+    assert (section["features"], section["undefined"]) == (3, 1)
+    assert section["failed_share"] == pytest.approx(20 / 60)
+    assert section["series"]["own"]["n"] == 2
+    assert "feature" in section["worst"][0] and len(section["worst"]) == 2
 
 
 def test_judged_scores_come_out_as_planted() -> None:
@@ -323,13 +322,13 @@ def test_the_page_shows_everything_and_runs_nothing() -> None:
     report = build_report(rows, HOSTILE, extras)
     page = report_page(json.loads(json.dumps(report, allow_nan=False)))
     assert page == report_page(report), "its JSON read back gives the same page"
-    found = read(page)
-    shown = "".join(found.text)
+    parsed = read(page)
+    shown = "".join(parsed.text)
     assert HOSTILE in shown and "<script" not in page
     assert "20 of 40 features (50.0%) share" in shown
     # Six plots of detection, three of embedding, a matrix, two costs.
     plots = page.count('role="img"')
-    assert plots == 6 + 3 + 1 + 2 == found.seen.count("figcaption")
+    assert plots == 6 + 3 + 1 + 2 == parsed.seen.count("figcaption")
     assert page.count('<p class="says">') >= plots
     assert "Spearman" in shown and "Benjamini" in shown and "random weights" in shown
 
@@ -342,8 +341,8 @@ def test_a_report_of_a_single_score_has_a_page_too() -> None:
 
 def test_open_ended_intervals_are_json() -> None:
     row = {"scorer": "d", "metric": "m", "value": 0.5, "low": None, "high": None}
-    found = scored({**row, "n": 3, "n_failed": 0, "details": {}})
-    report = build_report([FeatureScores(0, "words", {"d": found})])
+    from_row = scored({**row, "n": 3, "n_failed": 0, "details": {}})
+    report = build_report([FeatureScores(0, "words", {"d": from_row})])
     json.dumps(report, allow_nan=False)
     read(report_page(report))
     assert report["scorers"]["d"]["best"][0]["low"] is None

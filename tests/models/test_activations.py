@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from monosemy import stages
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, UnknownSite
 from monosemy.models import activation_cache
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
+from monosemy.progress import Reporter
+from monosemy.specs import ModelSpec, TextSpec, TrainRun
+from monosemy.workspace import Workspace
 
 SITE = "blocks.2.hook_resid_post"
 
@@ -212,8 +217,8 @@ def test_a_cache_that_does_not_fit_is_begun_anew(
     elif damage == "size":
         (folder / "acts.bf16").write_bytes(b"")
     else:
-        found = json.loads((folder / "cache.json").read_text())
-        (folder / "cache.json").write_text(json.dumps({**found, "text_id": "other"}))
+        data = json.loads((folder / "cache.json").read_text())
+        (folder / "cache.json").write_text(json.dumps({**data, "text_id": "other"}))
     with pytest.raises(DataError):
         ActivationSource(None, tiny_store, site, folder)
     fresh = ActivationSource(tiny_host, tiny_store, site, folder)
@@ -237,6 +242,33 @@ def test_a_full_disk_is_said(tiny_host: HostModel, tiny_store: TokenStore, tmp_p
     with pytest.raises(DataError, match=r"No space left.*cache_activations=false"):
         source.rows([0])
     assert source.cached_share() == 0
+
+
+class Logged(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def log(self, message: str, **fields: Any) -> None:
+        self.lines.append((message, fields))
+
+
+def test_a_training_says_how_much_need_not_be_computed(
+    counting: CountingHost, tiny_text: TextSpec, tmp_path: Path
+) -> None:
+    model = ModelSpec(dtype="float32", device="cpu")
+    spec = TrainRun(model=model, text=tiny_text, site=SITE)
+    home, reporter = Workspace(tmp_path), Logged()
+    store, source = stages.open_stream([spec], counting, home, reporter)
+    assert not any("cached" in message for message, _ in reporter.lines)
+    source.rows(np.arange(store.n_rows // 2))
+    source.close()
+    _, again = stages.open_stream([spec], counting, home, reporter)
+    message, fields = reporter.lines[-1]
+    lengths = np.diff(store.row_start)
+    share = lengths[: store.n_rows // 2].sum() / store.n_tokens
+    assert "cached already" in message and fields == {"share": pytest.approx(share, abs=1e-3)}
+    again.close()
 
 
 def test_unknown_sites_are_refused_at_once(tiny_host: HostModel, tiny_store: TokenStore) -> None:

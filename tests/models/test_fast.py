@@ -18,7 +18,7 @@ from torch import Tensor
 from monosemy import stages
 from monosemy.data.store import TokenStore
 from monosemy.errors import Interrupted
-from monosemy.index.sampling import sample_examples, sample_negatives
+from monosemy.index.sampling import Sampler
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.models.packing import SequenceSource, reading_order
@@ -73,8 +73,8 @@ def alone(host: HostModel, chat: list[dict[str, str]]) -> tuple[list[int], Tenso
     return ids, host.capture(ids_BS, torch.ones_like(ids_BS), [SITE])[SITE][0]
 
 
-def worst_error(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).norm(dim=1).div(wanted.norm(dim=1)).max())
+def worst_error(acts: Tensor, wanted: Tensor) -> float:
+    return float((acts - wanted).norm(dim=1).div(wanted.norm(dim=1)).max())
 
 
 @pytest.mark.parametrize("packing", ["chat", "chat_block_diagonal"])
@@ -244,13 +244,18 @@ def test_the_whole_way_over_chats(
     stages.train(run, folder, tmp_path / "checkpoint", workspace, lambda _spec: host)
     sae = SaeFolder(folder, workspace)
     small = EvaluationSpec(tokens=200, reconstruction_tokens=400)
-    found = stages.evaluate(
+    metrics = stages.evaluate(
         EvaluateRun(sae="x", evaluation=small), sae, workspace, lambda _spec: host
     )
-    assert 0 < found["fvu"] < 1.5
-    told = sae.provenance["text"]
-    assert told["packing"] == packing and told["documents"] == stores[packing].n_documents
-    assert ("skipped_chats" in told) == (packing != "packed") == ("special_tokens" in found)
+    assert 0 < metrics["fvu"] < 1.5
+    stored_text = sae.provenance["text"]
+    assert (
+        stored_text["packing"] == packing
+        and stored_text["documents"] == stores[packing].n_documents
+    )
+    assert (
+        ("skipped_chats" in stored_text) == (packing != "packed") == ("special_tokens" in metrics)
+    )
     reader, store, _ = stages.index(
         IndexRun(sae="x", indexing=IndexingSpec(window=6)),
         sae,
@@ -262,8 +267,8 @@ def test_the_whole_way_over_chats(
     documents = np.repeat(store.row_document, np.diff(store.row_start))
     for example in [
         *reader.examples(feature),
-        *sample_examples(reader, store, feature, 2, 6, 0),
-        *sample_negatives(reader, store, feature, 0, 6, 0),
+        *Sampler(reader, store).examples(feature, 2, 6, 0),
+        *Sampler(reader, store).negatives(feature, 0, 6, 0),
     ]:
         assert set(documents[example.start : example.end].tolist()) == {example.document}
 
@@ -296,8 +301,8 @@ def test_stopping_changes_no_bit(
 
     def trained(name: str, reporter: Reporter) -> dict[str, Tensor]:
         source = ActivationSource(host, store, SITE, None)
-        found = train_sae(run, store, source, tmp_path / name, reporter)
-        return found.sae.state_dict()
+        trained_sae = train_sae(run, store, source, tmp_path / name, reporter)
+        return trained_sae.sae.state_dict()
 
     whole = trained("whole", Reporter())
     for tokens in (640, 2688):

@@ -29,8 +29,6 @@ class Extras:
     random weights."""
     reference_name: str = "random weights"
     duplicates: DuplicateLabels | None = None
-    ranks: Mapping[str, Any] | None = None
-    """``monosemy.interp.discrimination.summary_of_ranks``."""
     price: PriceSpec | None = None
 
 
@@ -59,7 +57,6 @@ def build_report(
         "scorers": {each: _of_scorer(each, table, extras, seed) for each in scorers},
         "agreement": agreement(table, scorers, seed),
         "duplicates": extras.duplicates.as_dict(CLUSTERS) if extras.duplicates else None,
-        "ranks": dict(extras.ranks) if extras.ranks is not None else None,
         "priced": extras.price is not None,
     }
     return {key: _finite(value) for key, value in report.items()}

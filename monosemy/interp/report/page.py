@@ -49,8 +49,6 @@ def report_body(report: Mapping[str, Any], address: LinkOf | None = None) -> str
         matrix = charts.scatters(list(report["scorers"]), report["agreement"], address)
         parts.append(f"<h2>Agreement</h2>{_captioned('agreement', 'Spearman', matrix)}")
     parts.append(f'<h2>Cost</h2><div class="plots">{"".join(_costs(report))}</div>')
-    if report["ranks"] is not None:
-        parts.append(_ranks(report["ranks"]))
     if report["duplicates"] is not None:
         parts.append(_duplicates(report["duplicates"], address))
     return "".join(parts)
@@ -139,16 +137,6 @@ def _costs(report: Mapping[str, Any]) -> list[str]:
     if report["priced"]:
         figures.append(_captioned("cost", "Price per feature", charts.costs(parts, "cost")))
     return figures
-
-
-def _ranks(ranks: Mapping[str, Any]) -> str:
-    words = (
-        f"By embeddings alone, an explanation lies nearer to its own feature's examples than to "
-        f"those of a feature with a similar explanation in {_interval(ranks['win_rate'])} of cases "
-        f"(guessing: 0.5), and nearest of all in {_interval(ranks['first'])} of "
-        f"{ranks['n']:,} features (guessing: {ranks['first_by_chance']:.3g})."
-    )
-    return f"<h2>Discrimination</h2><p>{html.escape(words)}</p>"
 
 
 def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:

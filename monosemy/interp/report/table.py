@@ -1,15 +1,14 @@
-"""The results that a report is about, as plain values: out of scores in memory or in a database."""
+"""The results that a report is about, as plain values, out of the rows of a database."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from monosemy.errors import DataError
 from monosemy.interp.judging.usage import Usage
-from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.statistics.rates import Z95
 
 SHUFFLED, EMPTY = "shuffled", "empty"
@@ -63,32 +62,6 @@ class FeatureScores:
 
 
 Table = Sequence[FeatureScores]
-
-
-def table_of(
-    explanations: Mapping[int, str], results: Iterable[Mapping[int, ScoreResult]]
-) -> list[FeatureScores]:
-    """Out of what a notebook has: explanations by feature, and for each scorer the scores by
-    feature.  Features without a score by one of them are kept.  Raises ``DataError`` where a scorer
-    comes twice for a feature."""
-    by_feature_id: dict[int, dict[str, Scored]] = {feature: {} for feature in sorted(explanations)}
-    for by_feature in results:
-        for feature, result in by_feature.items():
-            scores = by_feature_id.setdefault(feature, {})
-            if result.scorer in scores:
-                raise DataError(f"Feature {feature} has two scores by {result.scorer}.")
-            scores[result.scorer] = scored_from(result)
-    return [
-        FeatureScores(feature, explanations.get(feature, ""), scores)
-        for feature, scores in by_feature_id.items()
-    ]
-
-
-def scored_from(result: ScoreResult) -> Scored:
-    """A score in memory."""
-    names = ("scorer", "metric", "value", "low", "high", "n", "n_failed")
-    columns = {name: getattr(result, name) for name in names}
-    return scored({**columns, "details": result.as_details()})
 
 
 def scored(row: Mapping[str, Any]) -> Scored:
