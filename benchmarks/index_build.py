@@ -162,7 +162,7 @@ def main() -> None:
         reading = time.perf_counter() - begin
         print_table(options, reader, reporter, total, sae.seconds, before, peak)
         print(f"{'rows: bytes per feature':<34}{rows.bytes_per_feature:>14,.0f}")
-        print(f"{'  of which packed examples':<34}{packed / reader.n_features:>14,.0f}")
+        print(f"{'  of which examples':<34}{packed / reader.n_features:>14,.0f}")
         print(f"{'rows: features per second':<34}{reader.n_features / reading:>14,.0f}")
 
 

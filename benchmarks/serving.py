@@ -118,9 +118,9 @@ class Api:
     """The API in a process of its own."""
 
     def __init__(self, database_url: str, home: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            self.port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(Path(sys.executable).with_name("monosemy")), "serve"]
         settings = {
@@ -276,11 +276,11 @@ def measure(options: argparse.Namespace, folder: Path, database_url: str) -> Non
             line += [f"--{option}", str(getattr(options, option))]
         line += ["--rate", str(per_second)]
         done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        p50, p99 = found["ms"]
+        printed = json.loads(done.stdout.splitlines()[-1])
+        p50, p99 = printed["ms"]
         shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        if found["failed"]:
-            shown += f", {found['failed']} FAILED"
+        if printed["failed"]:
+            shown += f", {printed['failed']} FAILED"
         report.row(f"{name}, {per_second:.0f}/s", p99, "ms (p99)", wanted, shown)
     report.row("memory of the API after that", api.mib(), "MiB")
     api.stop()

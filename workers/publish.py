@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
 from monosemy.formats.saelens import read_provenance
-from monosemy.index.packing import unpack_examples
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.reader import IndexReader
 from monosemy.index.records import iterate_feature_rows
 from monosemy.models.host import HostModel
@@ -166,7 +166,7 @@ def _feature_rows(
     sae_id: uuid.UUID, rows: Iterable[dict[str, Any]], used: set[int], stage: Stage
 ) -> Iterator[Sequence[Any]]:
     for row in rows:
-        used.update(example.row for example in unpack_examples(row["examples"]))
+        used.update(example.row for example in examples_from_bytes(row["examples"]))
         values = {"sae_id": sae_id, **row}
         yield [_stored(column, values[column.name]) for column in STORED]
         stage.advance()

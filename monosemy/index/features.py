@@ -17,10 +17,10 @@ from monosemy.index.evidence import (
     Neighbour,
     TokenEffect,
 )
+from monosemy.index.example_bytes import examples_to_bytes
 from monosemy.index.examples import Example, FeaturePostings, Ints, select_examples
 from monosemy.index.logits import LogitEffects, LogitLens
 from monosemy.index.neighbours import Coactivation, DecoderNeighbours
-from monosemy.index.packing import pack_examples
 from monosemy.index.postings import PostingBlock, PostingSorter
 from monosemy.index.token_evidence import TextContext, TokenEvidence
 from monosemy.index.writer import SMALLEST_SHARE, IndexWriter
@@ -102,7 +102,7 @@ class FeaturePass:
                 **self._token_figures(postings),
                 **self._logit_figures(effects, i),
             )
-            yield evidence, pack_examples(self._examples(feature, postings))
+            yield evidence, examples_to_bytes(self._examples(feature, postings))
 
     def _token_figures(self, postings: FeaturePostings) -> dict[str, Any]:
         """From explanation split 0 alone where the feature fires there at all."""

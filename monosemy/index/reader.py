@@ -16,8 +16,8 @@ import numpy.typing as npt
 from monosemy.data.splits import explanation_split
 from monosemy.errors import DataError
 from monosemy.index.evidence import HISTOGRAM_BINS, FeatureEvidence
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.examples import Example, Firings
-from monosemy.index.packing import unpack_examples
 from monosemy.index.writer import FORMAT_VERSION
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ class IndexReader:
 
     def examples(self, feature: int) -> list[Example]:
         """Its top examples, strongest first, then the quantiles from weakest to strongest."""
-        return unpack_examples(self.packed_examples(feature))
+        return examples_from_bytes(self.example_bytes(feature))
 
-    def packed_examples(self, feature: int) -> bytes:
+    def example_bytes(self, feature: int) -> bytes:
         """The same as bytes, as the database stores them."""
         return self._blob_of("examples", feature)
 

@@ -16,8 +16,8 @@ FIXED_BYTES = 16 + 4 + 8 + 8 + 8
 class FeatureRows:
     """Iterates over the features in order; nothing is kept.
 
-    ``bytes_per_feature`` is the mean over the rows given so far: JSON of the evidence, packed
-    examples, label and the fixed columns (Postgres adds about 24 bytes a row and its indexes).
+    ``bytes_per_feature`` is the mean over the rows given so far: JSON of the evidence, examples,
+    label and the fixed columns (Postgres adds about 24 bytes a row and its indexes).
     """
 
     def __init__(self, reader: IndexReader) -> None:
@@ -38,7 +38,7 @@ class FeatureRows:
         feature = self._next
         evidence = self._reader.evidence(feature)
         label, data = evidence_label(evidence), evidence.as_dict()
-        examples = self._reader.packed_examples(feature)
+        examples = self._reader.example_bytes(feature)
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         self._bytes += len(text.encode()) + len(examples) + len(label.encode())
         self._next += 1

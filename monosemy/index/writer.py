@@ -8,7 +8,7 @@
     mean_activation.npy   float32 [F]: mean of the positive activations
     histogram.npy         uint32 [F, 40]: firings in equal bins over (0, max_activation]
     rows.npy              int64 [R]: the rows of the token store that were indexed, ascending
-    examples.bin          packed examples (``packing``), one after the other
+    examples.bin          examples as bytes (``example_bytes``), one after the other
     examples_indptr.npy   int64 [F + 1]: bytes of feature f
     evidence.bin          JSON of ``FeatureEvidence.as_dict()``, one after the other
     evidence_indptr.npy   int64 [F + 1]

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from monosemy.errors import DataError, JudgeError
-from monosemy.interp.baseline import shuffled_partner
 from monosemy.interp.judge_test.asking import ask_role
 from monosemy.interp.judge_test.result import Role
 from monosemy.interp.judging.failures import AnswerError
@@ -25,6 +24,7 @@ from monosemy.interp.judging.ledger import about, cost_of
 from monosemy.interp.judging.rehearsal import Question, RehearsalJudge
 from monosemy.interp.labelling import explain_one, score_one
 from monosemy.interp.registry import create_explainer, create_scorer
+from monosemy.interp.shuffled_baseline import shuffled_partner
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical
 from monosemy.interp.texts import FeatureTexts

@@ -66,7 +66,9 @@ def heading(evidence_label: str, candidate: Candidate | None) -> Heading:
     if is_told_apart(candidate.low, candidate.baseline):
         return Heading(candidate.explanation, "explanation", f"{comparison}.")
     return Heading(
-        evidence_label, "evidence", f"No score of an explanation clears its baseline: {comparison}."
+        evidence_label,
+        "evidence",
+        f"No score of an explanation clears its shuffled baseline: {comparison}.",
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monosemy.errors import DataError, JudgeError
-from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.explainers.base import Explainer, Explanation
 from monosemy.interp.judging.failures import EndpointError
 from monosemy.interp.judging.ledger import BudgetSpent, about
@@ -19,6 +18,7 @@ from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.base import Scorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.scoring import judged
+from monosemy.interp.shuffled_baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.texts import FeatureTexts
 from monosemy.progress import Reporter
 from monosemy.specs import SCORERS, ExplanationSpec, ScoringSpec
@@ -168,7 +168,9 @@ async def score_explanations(
     elif spec.shuffled_baseline and len(explanations) > 1:
         partner = shuffled_partner(list(explanations), spec.seed)
     elif spec.shuffled_baseline:
-        reporter.log("one explained feature only: no other explanation to borrow as a baseline")
+        reporter.log(
+            "one explained feature only: no other explanation to borrow for the shuffled baseline"
+        )
 
     async def one(feature: int) -> None:
         borrowed = explanations[partner[feature]] if feature in partner else None

@@ -38,7 +38,7 @@ BATCH = 128
 _BLOCK = 8192
 """Windows turned into float32 at once."""
 _FORMAT = 1
-_PROBES = (
+_IDENTIFYING_TEXTS = (
     "The train from London to the north was delayed by snow.",
     "def add(first, second): return first + second",
     "Stir the flour into the butter and let it cool.",
@@ -119,14 +119,14 @@ async def embed_windows(
     windows = fixed_windows(np.asarray(store.row_start, np.int64), rows, size)
     digest = hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
     name = fingerprint({"format": _FORMAT, "text": store.text_id, "size": size, "rows": digest})
-    probes = await unit_vectors(embed, _PROBES)
+    identity = await unit_vectors(embed, _IDENTIFYING_TEXTS)
     folder.mkdir(parents=True, exist_ok=True)
     async with _alone(folder / f"{name}.lock", reporter):
-        base = _base_of(folder, name, probes)
+        base = _base_of(folder, name, identity)
         final = base.with_suffix(".f16")
         if not final.is_file():
-            await _build(store, windows, embed, base, probes.shape[1], reporter)
-    shape = (len(windows), probes.shape[1])
+            await _build(store, windows, embed, base, identity.shape[1], reporter)
+    shape = (len(windows), identity.shape[1])
     if final.stat().st_size != 2 * shape[0] * shape[1]:
         raise DataError(f"{final} is damaged.", "Delete it; it is then rebuilt.")
     if not len(windows):
@@ -173,16 +173,16 @@ def _texts(store: TokenStore, windows: Windows, first: int) -> Iterator[str]:
         yield "".join(pieces[cut]).strip(_BROKEN)
 
 
-def _base_of(folder: Path, name: str, probes: npt.NDArray[np.float32]) -> Path:
+def _base_of(folder: Path, name: str, identity: npt.NDArray[np.float32]) -> Path:
     """Where this embedder's vectors lie, or are to lie; noted down if it is a new one."""
     notes = sorted(folder.glob(f"{name}-*.json"))
     for note in notes:
         known = np.array(json.loads(note.read_text(encoding="utf-8"))["probes"], np.float32)
-        if known.shape == probes.shape and (known * probes).sum(1).min() > _SAME_EMBEDDER:
+        if known.shape == identity.shape and (known * identity).sum(1).min() > _SAME_EMBEDDER:
             return note.with_suffix("")
     base = folder / f"{name}-{len(notes):04d}"
     temporary = base.with_suffix(".new")
-    temporary.write_text(json.dumps({"probes": probes.tolist()}), encoding="utf-8")
+    temporary.write_text(json.dumps({"probes": identity.tolist()}), encoding="utf-8")
     temporary.replace(base.with_suffix(".json"))
     return base
 

@@ -43,7 +43,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 _ROUNDS = 12
-"""Of the probe: enough that each dtype once gets a core to itself, on a machine that is busy."""
+"""Of the timing: enough that each dtype once gets a core to itself, on a machine that is busy."""
 
 
 @lru_cache(maxsize=1)

@@ -62,11 +62,11 @@ def final_norm_gain(norm: nn.Module | None, d_model: int) -> Tensor:
     """
     if norm is None:
         return torch.ones(d_model)
-    probe = _balanced(d_model)
+    direction = _balanced(d_model)
     exact = copy.deepcopy(norm).float().cpu()
     with torch.no_grad():
-        difference: Tensor = exact(probe[None]) - exact(-probe[None])
-    return difference[0] / (2 * probe)
+        difference: Tensor = exact(direction[None]) - exact(-direction[None])
+    return difference[0] / (2 * direction)
 
 
 def _balanced(width: int) -> Tensor:

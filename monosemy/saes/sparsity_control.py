@@ -1,4 +1,4 @@
-"""Steers the weight of a sparsity penalty so that a wanted L0 comes out."""
+"""Adjusts the weight of a sparsity penalty so that a wanted L0 comes out."""
 
 from __future__ import annotations
 

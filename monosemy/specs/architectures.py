@@ -32,7 +32,7 @@ class SAESpec(Registered):
     d_sae: int = Field(4096, ge=2, le=MOST_LATENTS)
     """Number of latents."""
     dead_after_tokens: int = Field(200_000, ge=1, le=MOST_TOKENS)
-    """A latent that has not fired for so many tokens counts as dead."""
+    """Tokens without firing after which a latent counts as dead."""
 
     @property
     def only_where_it_reads(self) -> str | None:
@@ -175,8 +175,8 @@ class PenalisedSpec(SAESpec):
     """What the architectures share whose sparsity comes from a penalty."""
 
     target_l0: float | None = Field(32.0, gt=0, le=MOST_LATENTS)
-    """Mean active latents per token that a controller steers the penalty's weight to, and that the
-    biases are moved to on training tokens at the end; None keeps the weight at
+    """Mean active latents per token to which a controller adjusts the penalty's weight, and to
+    which the biases are moved on training tokens at the end; None keeps the weight at
     ``sparsity_coefficient``."""
     sparsity_coefficient: float = Field(1e-2, gt=0, le=LARGE)
     """Weight of the penalty, or where the controller starts."""

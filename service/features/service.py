@@ -10,8 +10,8 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from monosemy.index.evidence import FeatureEvidence, Neighbour
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.examples import Example
-from monosemy.index.packing import unpack_examples
 from monosemy.specs.rest.features import (
     ExamplePage,
     ExampleView,
@@ -86,7 +86,7 @@ def page_of(
     described = describe_feature(
         session, row.sae.id, index, {item.feature for item in near}, reader
     )
-    examples = unpack_examples(feature.examples)
+    examples = examples_from_bytes(feature.examples)
     return FeaturePage(
         **facts_of(feature),
         sae=sae_summary(row.sae, row.model),
@@ -114,7 +114,7 @@ def example_page(
 ) -> ExamplePage:
     """A feature's examples, all or those of one group, in stored order."""
     row, feature = _require(session, sae, index)
-    examples = unpack_examples(feature.examples)
+    examples = examples_from_bytes(feature.examples)
     groups = count_groups(examples)
     if group is not None and group not in groups:
         known = ", ".join(groups) or "none: the feature never fired"

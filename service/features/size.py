@@ -18,7 +18,7 @@ class FeatureSize:
 
     features: int
     examples: float
-    """The packed examples."""
+    """The examples."""
     evidence: float
     """The evidence."""
     row: float

@@ -87,9 +87,9 @@ def _artifacts(settings: Settings) -> Finding:
     folder = settings.artifacts
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".doctor-{uuid.uuid4().hex}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        trial_file = folder / f".doctor-{uuid.uuid4().hex}"
+        trial_file.write_bytes(b"x")
+        trial_file.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return Finding(
@@ -108,7 +108,7 @@ def _artifacts(settings: Settings) -> Finding:
 
 def _plugins() -> Finding:
     outside = [
-        f"{registry.what} {name} ({spec.__module__} {spec.version})"
+        f"{registry.noun} {name} ({spec.__module__} {spec.version})"
         for registry in (ARCHITECTURES, EXPLAINERS, SCORERS)
         for name, spec in registry.items()
         if spec.version

@@ -213,8 +213,8 @@ def _evidence(**changes: Any) -> FeatureEvidence:
     ],
 )
 def test_each_rule_and_its_threshold(changes: dict[str, Any], label: str) -> None:
-    found = evidence_label(_evidence(**changes))
-    assert found == label if label != "mixed" else found.startswith("mixed: ")
+    line = evidence_label(_evidence(**changes))
+    assert line == label if label != "mixed" else line.startswith("mixed: ")
 
 
 def test_quotes_and_line_breaks_stay_readable() -> None:

@@ -48,7 +48,7 @@ def test_top_examples_are_the_strongest_of_their_documents(tmp_path: Path) -> No
 def test_quantile_examples_lie_in_strata_of_equal_count(tmp_path: Path) -> None:
     planted = random_text(n_documents=120)
     everything = _all_examples(tmp_path, planted)
-    found = 0
+    n_examples = 0
     for feature, examples in enumerate(everything):
         column = planted.dense[:, feature]
         positive = np.sort(column[column > 0])
@@ -58,14 +58,14 @@ def test_quantile_examples_lie_in_strata_of_equal_count(tmp_path: Path) -> None:
                 continue
             low, high = positive[n * e.group // 4], positive[n * (e.group + 1) // 4 - 1]
             assert low <= column[e.position] <= high
-            found += 1
+            n_examples += 1
         rows = [e.row for e in examples]
         assert len(set(rows)) == len(rows)
         if n > 100:
             assert [e.group for e in examples if e.group != "top"] == [0] * 3 + [1] * 3 + [
                 2
             ] * 3 + [3] * 3
-    assert found > 300
+    assert n_examples > 300
     assert everything[0] == []
 
 
@@ -142,12 +142,12 @@ def some_firings(draw_from: st.DrawFn) -> tuple[FeaturePostings, FeaturePostings
 def test_peaks_are_the_strongest_of_all_firings_in_their_windows(made: Any, window: int) -> None:
     whole, part, row_start = made
     for postings in (whole, part):
-        for i, found in enumerate(
+        for i, is_peak in enumerate(
             is_window_peak(postings, row_start, np.arange(len(postings)), window)
         ):
             same_row = whole.rows == postings.rows[i]
             near = np.abs(whole.positions - postings.positions[i]) <= window
-            assert found == (postings.values[i] >= whole.values[same_row & near].max())
+            assert is_peak == (postings.values[i] >= whole.values[same_row & near].max())
 
 
 @given(made=some_firings(), count=st.integers(1, 8), seed=st.integers(0, 99))
@@ -161,17 +161,17 @@ def test_layers_are_drawn_as_if_each_were_alone(made: Any, count: int, seed: int
 
     rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
     together = draw(whole, layers, count, peaks, rng, used, per_document=2)
-    for layer, found in zip(layers, together, strict=True):
+    for layer, drawn in zip(layers, together, strict=True):
         (alone,) = draw(whole, [layer], count, peaks, same, used, per_document=2)
-        assert found.tolist() == alone.tolist()
-        rows, documents = whole.rows[found].tolist(), whole.documents[found].tolist()
+        assert drawn.tolist() == alone.tolist()
+        rows, documents = whole.rows[drawn].tolist(), whole.documents[drawn].tolist()
         assert len(set(rows)) == len(rows) and not set(rows) & set(used.tolist())
         assert all(documents.count(each) <= 2 for each in documents)
-        marks = peaks(found).tolist()
+        marks = peaks(drawn).tolist()
         assert marks == sorted(marks, reverse=True), "peaks come first"
         free = {int(r) for r in whole.rows[layer]} - set(used.tolist())
         most = sum(min(2, len({r for r in free if r // 3 == d})) for d in {r // 3 for r in free})
-        assert len(found) <= min(count, most) and (len(found) > 0 or not free)
+        assert len(drawn) <= min(count, most) and (len(drawn) > 0 or not free)
 
 
 def test_fewer_firings_than_asked_for_give_each_row_once(tmp_path: Path) -> None:

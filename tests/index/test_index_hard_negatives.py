@@ -56,20 +56,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planted, Sampler, T
     return planted, Sampler(reader, planted.store), TokenPositions.of(planted.store)
 
 
-def check(planted: Planted, feature: int, found: list[Example], like: list[Example]) -> None:
+def check(planted: Planted, feature: int, negatives: list[Example], like: list[Example]) -> None:
     """What every tier of negatives promises."""
     splits = explanation_split(planted.store.document_hash)
     starts = planted.store.row_start
     shapes = {(e.position - e.start, e.end - e.position) for e in like}
-    for e in found:
+    for e in negatives:
         assert (planted.dense[e.start : e.end, feature] <= 0).all()
         assert splits[e.document] == TEST and planted.store.row_document[e.row] == e.document
         assert starts[e.row] <= e.start and e.end <= starts[e.row + 1]
         assert (e.position - e.start, e.end - e.position) in shapes
         assert e.offsets == () and e.activation == 0.0
-    rows = [e.row for e in found]
+    rows = [e.row for e in negatives]
     assert len(set(rows)) == len(rows) and not set(rows) & {e.row for e in like}
-    assert max(Counter(e.document for e in found).values(), default=0) <= 3
+    assert max(Counter(e.document for e in negatives).values(), default=0) <= 3
 
 
 def test_the_middle_is_a_token_on_which_it_often_fires(
@@ -77,15 +77,15 @@ def test_the_middle_is_a_token_on_which_it_often_fires(
 ) -> None:
     planted, sampler, tokens = built
     like = sampler.examples(OFTEN, TEST, 30, seed=0, n_strata=10)
-    found = same_token_negatives(sampler, tokens, OFTEN, TEST, 30, 0, like)
-    check(planted, OFTEN, found, like)
-    assert len(found) == 30
-    kinds = Counter(int(planted.store.tokens[e.position]) for e in found)
+    negatives = same_token_negatives(sampler, tokens, OFTEN, TEST, 30, 0, like)
+    check(planted, OFTEN, negatives, like)
+    assert len(negatives) == 30
+    kinds = Counter(int(planted.store.tokens[e.position]) for e in negatives)
     # As often as it fires on each (two to one), as far as there are silent ones.
     assert set(kinds) == {10, 20} and kinds[10] >= 10
     again = same_token_negatives(sampler, tokens, OFTEN, TEST, 30, 0, like)
     other = same_token_negatives(sampler, tokens, OFTEN, TEST, 30, 1, like)
-    assert found == again and found != other
+    assert negatives == again and negatives != other
 
 
 def test_a_token_that_always_fires_has_no_such_negatives(
@@ -105,10 +105,10 @@ def test_all_silent_occurrences_are_found_if_they_are_wanted(
     planted, sampler, tokens = built
     monkeypatch.setattr("monosemy.index.hard_negatives.OCCURRENCES", (1, 4096))
     like = sampler.examples(ALONE, TEST, 10, seed=0)
-    found = same_token_negatives(sampler, tokens, ALONE, TEST, 12, 0, like)
-    check(planted, ALONE, found, like)
-    assert len(found) == 12
-    assert {int(planted.store.tokens[e.position]) for e in found} == {5}
+    negatives = same_token_negatives(sampler, tokens, ALONE, TEST, 12, 0, like)
+    check(planted, ALONE, negatives, like)
+    assert len(negatives) == 12
+    assert {int(planted.store.tokens[e.position]) for e in negatives} == {5}
 
 
 def test_neighbours_text_in_which_the_feature_is_silent(
@@ -120,16 +120,16 @@ def test_neighbours_text_in_which_the_feature_is_silent(
     assert nearest[0][1].startswith(f"neighbour {NEAR} cosine 0.99")
     assert nearest[1][1].startswith(f"neighbour {TWIN} jaccard 0.")
     like = sampler.examples(OFTEN, TEST, 24, seed=0, n_strata=10)
-    found = neighbour_negatives(sampler, OFTEN, TEST, 24, 0, like)
-    check(planted, OFTEN, found, like)
-    assert len(found) == 24
-    for e in found:
+    negatives = neighbour_negatives(sampler, OFTEN, TEST, 24, 0, like)
+    check(planted, OFTEN, negatives, like)
+    assert len(negatives) == 24
+    for e in negatives:
         neighbour = int(str(e.group).split()[1])
         assert neighbour != OFTEN and planted.dense[e.position, neighbour] > 0
     few = neighbour_negatives(sampler, OFTEN, TEST, 5, 0, like)
     assert [str(e.group).split()[1] for e in few].count(str(NEAR)) == 3
     assert [str(e.group).split()[1] for e in few].count(str(TWIN)) == 2
-    assert found == neighbour_negatives(sampler, OFTEN, TEST, 24, 0, like)
+    assert negatives == neighbour_negatives(sampler, OFTEN, TEST, 24, 0, like)
 
 
 def test_a_feature_without_neighbours_has_none(
@@ -148,10 +148,10 @@ def test_positions_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ids = np.random.default_rng(0).integers(0, 30, 1000).astype(np.uint32)
     ids[ids == 11] = 12
     store = SimpleNamespace(tokens=ids, n_tokens=1000, folder=tmp_path)
-    found = TokenPositions.of(store)  # type: ignore[arg-type]
+    positions = TokenPositions.of(store)  # type: ignore[arg-type]
     for token in range(31):
-        assert found(token).tolist() == np.flatnonzero(ids == token).tolist()
-    assert found(-1).tolist() == [] and len(found(10**6)) == 0
+        assert positions(token).tolist() == np.flatnonzero(ids == token).tolist()
+    assert positions(-1).tolist() == [] and len(positions(10**6)) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["positions"]
     made = (tmp_path / "positions" / "positions.npy").stat().st_mtime_ns
     TokenPositions.of(store)  # type: ignore[arg-type]

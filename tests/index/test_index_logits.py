@@ -42,18 +42,18 @@ def test_effects_equal_the_direct_formula(
 ) -> None:
     monkeypatch.setattr(logits, "BLOCK_BYTES", 4 * 400 * 7)  # blocks of 7 directions
     directions = torch.randn(25, 32, generator=torch.Generator().manual_seed(0))
-    found = LogitLens(uneven_host, Hooks.at(SITE), 9).effects(directions)
+    effects = LogitLens(uneven_host, Hooks.at(SITE), 9).effects(directions)
     direct = _direct(uneven_host, directions)
     up, up_ids = direct.topk(9, dim=1)
     down, down_ids = direct.topk(9, dim=1, largest=False)
-    torch.testing.assert_close(found.promoted, up, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.suppressed, down, rtol=1e-4, atol=1e-5)
-    assert torch.equal(found.promoted_ids, up_ids)
-    assert torch.equal(found.suppressed_ids, down_ids)
-    torch.testing.assert_close(found.std, direct.std(dim=1, correction=0))
+    torch.testing.assert_close(effects.promoted, up, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(effects.suppressed, down, rtol=1e-4, atol=1e-5)
+    assert torch.equal(effects.promoted_ids, up_ids)
+    assert torch.equal(effects.suppressed_ids, down_ids)
+    torch.testing.assert_close(effects.std, direct.std(dim=1, correction=0))
     normal = direct / direct.std(dim=1, correction=0, keepdim=True)
-    torch.testing.assert_close(found.skew, (normal**3).mean(dim=1), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(found.kurtosis, (normal**4).mean(dim=1) - 3, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(effects.skew, (normal**3).mean(dim=1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(effects.kurtosis, (normal**4).mean(dim=1) - 3, rtol=1e-3, atol=1e-3)
     # Without the gain the answer is another.
     plain = torch.nn.functional.linear(directions, uneven_host.model.lm_head.weight.detach())
     assert not torch.equal(plain.topk(9, dim=1).indices, up_ids)
@@ -64,8 +64,8 @@ def test_attention_features_go_through_the_output_matrix(uneven_host: HostModel)
     directions = torch.randn(5, uneven_host.site_width(site))
     output = uneven_host.model.model.layers[1].self_attn.o_proj.weight.detach()
     direct = _direct(uneven_host, directions @ output.T)
-    found = LogitLens(uneven_host, Hooks.at(site), 4).effects(directions)
-    torch.testing.assert_close(found.promoted, direct.topk(4, dim=1).values, rtol=1e-4, atol=1e-5)
+    effects = LogitLens(uneven_host, Hooks.at(site), 4).effects(directions)
+    torch.testing.assert_close(effects.promoted, direct.topk(4, dim=1).values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_small_step_along_a_direction_moves_the_real_logits_that_way(
@@ -84,12 +84,12 @@ def test_a_small_step_along_a_direction_moves_the_real_logits_that_way(
     moved = uneven_host.logits(ids, mask, {site: lambda acts: acts + step * direction})[0, -1]
     change = (moved - clean) / step * x.pow(2).mean().sqrt()
     change = change - change.mean()
-    found = LogitLens(uneven_host, Hooks.at(site), 5).effects(direction[None])
+    effects = LogitLens(uneven_host, Hooks.at(site), 5).effects(direction[None])
     torch.testing.assert_close(
-        change[found.promoted_ids[0]], found.promoted[0], rtol=2e-2, atol=0.05
+        change[effects.promoted_ids[0]], effects.promoted[0], rtol=2e-2, atol=0.05
     )
 
 
 def test_a_zero_direction_has_no_shape(uneven_host: HostModel) -> None:
-    found = LogitLens(uneven_host, Hooks.at(SITE), 3).effects(torch.zeros(1, 32))
-    assert found.std.item() == found.kurtosis.item() == found.skew.item() == 0.0
+    effects = LogitLens(uneven_host, Hooks.at(SITE), 3).effects(torch.zeros(1, 32))
+    assert effects.std.item() == effects.kurtosis.item() == effects.skew.item() == 0.0

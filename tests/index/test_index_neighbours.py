@@ -41,8 +41,8 @@ def test_ties_are_settled_by_index() -> None:
     indices = np.array([[7, f] for f in range(2, 7)])
     coactivation.add(np.arange(5), indices, np.ones((5, 2)))
     coactivation.finish()
-    found, jaccard = coactivation.of(7, np.arange(5))
-    assert found.tolist() == [2, 3] and jaccard.tolist() == [0.2, 0.2]
+    neighbours, jaccard = coactivation.of(7, np.arange(5))
+    assert neighbours.tolist() == [2, 3] and jaccard.tolist() == [0.2, 0.2]
     assert coactivation.of(0, np.zeros(0, int))[0].tolist() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from monosemy.errors import DataError
 from monosemy.index.evidence import evidence_label
-from monosemy.index.packing import unpack_examples
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.reader import IndexReader
 from monosemy.index.records import iterate_feature_rows
 from tests.support.planted_index import plant, random_text
@@ -120,7 +120,7 @@ def test_rows_for_the_database(folder: Path) -> None:
         assert row["postings"] == reader.counts[row["index"]]
         assert row["label"] == evidence_label(evidence)
         assert row["evidence"] == evidence.as_dict()
-        assert unpack_examples(row["examples"]) == reader.examples(row["index"])
+        assert examples_from_bytes(row["examples"]) == reader.examples(row["index"])
         assert isinstance(row["density"], float) and isinstance(row["max_activation"], float)
     assert 500 < rows.bytes_per_feature < 4500
 

@@ -1,4 +1,4 @@
-"""A small library of rows: one host model, one SAE, features with packed examples, explanations."""
+"""A small library of rows: one host model, one SAE, features with examples, explanations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.index.evidence import FeatureEvidence, Neighbour, TokenShare, evidence_label
+from monosemy.index.example_bytes import examples_to_bytes
 from monosemy.index.examples import TOP, Example
-from monosemy.index.packing import pack_examples
 from service.database.tables import (
     Context,
     Document,
@@ -116,7 +116,7 @@ def make_feature(sae: uuid.UUID, index: int, features: int) -> Feature:
         postings=evidence.count,
         label=evidence_label(evidence),
         evidence=evidence.as_dict(),
-        examples=pack_examples(make_examples(index) if evidence.count else []),
+        examples=examples_to_bytes(make_examples(index) if evidence.count else []),
     )
 
 

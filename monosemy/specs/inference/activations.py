@@ -68,8 +68,8 @@ class FiringFeature(Answer):
     index: int
     activation: float
     label: str | None
-    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
-    when it is not indexed."""
+    """What heads it (an explanation whose score clears its shuffled baseline, else its
+    evidence label); null when it is not indexed."""
 
 
 Unexplained = list[list[float] | None]
@@ -162,9 +162,9 @@ class ActivationsAnswer(Answer):
 
     def answers(self, call: ActivationsCall) -> bool:
         """Whether there is an SAE for each of the call's, and a row for each feature asked for."""
-        asked = [None if each.features is None else len(each.features) for each in call.saes]
-        given = [None if each.chosen is None else len(each.chosen) for each in self.saes]
-        return asked == given
+        counts_asked = [None if each.features is None else len(each.features) for each in call.saes]
+        counts_answered = [None if each.chosen is None else len(each.chosen) for each in self.saes]
+        return counts_asked == counts_answered
 
 
 class TokenizeRequest(Prompted):

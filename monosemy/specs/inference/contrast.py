@@ -130,8 +130,8 @@ class ContrastFeature(SetDifference):
 
     index: int
     label: str | None
-    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
-    when it is not indexed."""
+    """What heads it (an explanation whose score clears its shuffled baseline, else its
+    evidence label); null when it is not indexed."""
     rank: int
     """By the statistic, from 1; ties go by the standardised difference."""
     similarity: float | None = None
@@ -158,7 +158,7 @@ class ContrastResponse(Answer):
     relabellings: int
     """Labellings behind the p-values, the true one among them."""
     exact: bool
-    """Whether those were all that there are; else they were drawn at random."""
+    """Whether those are all possible labellings; otherwise they were drawn at random."""
     reranked: bool
     """Whether `positive` was ordered by similarity as well."""
     reason: str | None

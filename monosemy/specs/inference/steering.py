@@ -26,12 +26,12 @@ class SteeredFeature(Part):
     strength: float = Field(ge=-1e6, le=1e6)
     """How far; below 0 against it. It has no meaning for `ablate`."""
     unit: Literal["max", "activation"] = "max"
-    """`max`: times the feature's maximum over the indexed text; `activation`: as it stands."""
+    """`max`: times the feature's maximum over the indexed text; `activation`: in its own units."""
     mode: SteeringMode = "add"
-    """`add`: so much of its decoder row is added. `orthogonal`: the stream's part along that row is
-    replaced by so much. `clamp`: the feature's own part of the reconstruction is replaced by so
-    much, wherever it fires or not; what the SAE does not explain stays. `ablate`: that part is
-    taken out."""
+    """`add`: the strength times its decoder row is added. `orthogonal`: the stream's part along
+    that row is replaced by it. `clamp`: the feature's own part of the reconstruction is
+    replaced by it, whether it fires or not; what the SAE does not explain stays. `ablate`: that
+    part is taken out."""
 
 
 class Beginning(Part):
@@ -53,7 +53,7 @@ class WritingOptions(Part):
     """How to write on."""
 
     new_tokens: int = Field(64, ge=1, le=MAX_NEW_TOKENS)
-    """At most so many."""
+    """Most new tokens."""
     temperature: float = Field(0.7, ge=0, le=10)
     """0 takes the likeliest token each time."""
     seed: int = Field(0, ge=0, lt=2**63)

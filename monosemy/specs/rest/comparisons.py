@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 Alike = Literal["decoder", "tokens", "explanations"]
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class SideView(_Part):
+class SideView(_View):
     """One of the two SAEs."""
 
     id: uuid.UUID
@@ -24,7 +24,7 @@ class SideView(_Part):
     d_sae: int
 
 
-class ComparisonView(_Part):
+class ComparisonView(_View):
     """Two SAEs, and how much of each is in the other."""
 
     id: uuid.UUID
@@ -41,14 +41,14 @@ class ComparisonView(_Part):
     created_at: dt.datetime
 
 
-class LinkedFeature(_Part):
+class LinkedFeature(_View):
     index: int
     label: str | None
-    """What heads it (an explanation whose score clears its baseline, else its evidence label); null
-    when it is not indexed."""
+    """What heads it (an explanation whose score clears its shuffled baseline, else its
+    evidence label); null when it is not indexed."""
 
 
-class FeatureMatch(_Part):
+class FeatureMatch(_View):
     """A feature of the first SAE and one of the second."""
 
     a: LinkedFeature
@@ -74,5 +74,5 @@ class FeatureLinkView(LinkedFeature):
     """null within one SAE."""
 
 
-class FeatureLinks(_Part):
+class FeatureLinks(_View):
     items: list[FeatureLinkView]

@@ -22,7 +22,7 @@ ShortText = Annotated[
 ]
 
 
-class _Shown(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
@@ -44,7 +44,7 @@ class NearExplanation(ExplanationBrief):
     """Cosine of the embeddings."""
 
 
-class NearExplanations(_Shown):
+class NearExplanations(_View):
     items: list[NearExplanation]
     """The nearest first."""
 

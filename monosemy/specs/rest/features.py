@@ -31,11 +31,11 @@ FeatureColumn = Literal[
 """What is had of all features of an SAE at once, one number for each."""
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class ScoreBrief(_Part):
+class ScoreBrief(_View):
     """How well an explanation predicts on held-out documents."""
 
     scorer: str
@@ -68,7 +68,7 @@ class ScoreDetail(ScoreBrief):
     created_at: dt.datetime
 
 
-class ExplanationBrief(_Part):
+class ExplanationBrief(_View):
     """What an LLM, or a person, says of a feature."""
 
     id: uuid.UUID
@@ -101,7 +101,7 @@ class ExplanationDetail(ExplanationBrief):
     votes: Votes
 
 
-class FeatureFacts(_Part):
+class FeatureFacts(_View):
     """What is shown of a feature everywhere: in listings, on its page, in exports.
 
     The API's columns of the table ``features`` follow from these fields
@@ -121,7 +121,8 @@ class FeatureSummary(FeatureFacts):
     """A feature in a listing."""
 
     heading: Heading
-    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
+    """What to call it: an explanation whose score clears its shuffled baseline, else `label`; and
+    why."""
     explanation: ExplanationBrief | None
     """The best scored one, else the newest."""
     score: ScoreBrief | None
@@ -130,7 +131,7 @@ class FeatureSummary(FeatureFacts):
     """In alphabetical order."""
 
 
-class ExampleView(_Part):
+class ExampleView(_View):
     """A window of text in which the feature fires."""
 
     group: str = Field(examples=["top", "q0"])
@@ -157,7 +158,7 @@ class ExampleView(_Part):
     """The same behind the window."""
 
 
-class NeighbourView(_Part):
+class NeighbourView(_View):
     feature: int
     value: float
     """Cosine of the decoder rows, or Jaccard index of the sets of tokens."""
@@ -169,7 +170,7 @@ class NeighbourView(_Part):
     """Label of its best explanation."""
 
 
-class Neighbours(_Part):
+class Neighbours(_View):
     cosine: list[NeighbourView]
     """Nearest decoder directions."""
     coactive: list[NeighbourView]
@@ -181,7 +182,8 @@ class FeaturePage(FeatureFacts):
 
     sae: SaeSummary
     heading: Heading
-    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
+    """What to call it: an explanation whose score clears its shuffled baseline, else `label`; and
+    why."""
     tags: list[str]
     """In alphabetical order."""
     evidence: FeatureEvidence

@@ -27,9 +27,9 @@ class KeyView(BaseModel):
     scopes: list[Scope]
     """Each includes those before it: read, infer, run, admin."""
     max_running: int | None
-    """At most so many of its runs under way at once."""
+    """Most of its runs under way at once."""
     requests_per_minute: int | None
-    """At most so many, over all replicas."""
+    """Most requests a minute, over all replicas."""
     created_at: dt.datetime
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None

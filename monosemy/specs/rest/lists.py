@@ -25,11 +25,11 @@ Description = Annotated[str, StringConstraints(max_length=4000, pattern=_NO_NUL)
 Note = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
 
 
-class _Shown(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class ListSummary(_Shown):
+class ListSummary(_View):
     """A list without its entries."""
 
     id: uuid.UUID
@@ -46,7 +46,7 @@ class ListSummary(_Shown):
     changed_at: dt.datetime
 
 
-class EntryView(_Shown):
+class EntryView(_View):
     """A feature in a list."""
 
     sae_id: uuid.UUID
@@ -61,8 +61,8 @@ class EntryView(_Shown):
     label: str | None
     """The feature's evidence label; null where it is not indexed, as are the next four."""
     heading: str | None
-    """What to call the feature: an explanation whose score clears its baseline, else `label`; null
-    where it is not indexed."""
+    """What to call the feature: an explanation whose score clears its shuffled baseline,
+    else `label`; null where it is not indexed."""
     explanation: str | None
     """Label of its best scored explanation, else its newest; null where it has none."""
     density: float | None
@@ -136,7 +136,7 @@ class Move(Part):
     """
 
 
-class EntriesChanged(_Shown):
+class EntriesChanged(_View):
     """What came of it."""
 
     changed: int

@@ -21,7 +21,7 @@ class QueueView(BaseModel):
     paused: bool
     """No run starts; those under way go on."""
     max_running: int | None
-    """At most so many runs under way; null leaves that to the number of workers."""
+    """Most runs under way; null leaves that to the number of workers."""
     queued: int
     running: int
     """Those being cancelled included."""
@@ -37,6 +37,6 @@ class QueueChange(Part):
     """What to change of a queue; what is left out stays."""
 
     paused: bool | None = None
-    """True lets no further run start; false lets them again."""
+    """True: no further run starts; false: runs start again."""
     max_running: int | None = Field(None, ge=0, le=100_000)
-    """At most so many runs under way; 0 takes the limit away."""
+    """Most runs under way; 0 removes the limit."""

@@ -23,7 +23,7 @@ from monosemy.specs.rest.problems import FieldProblem
 from monosemy.specs.run_states import RunState
 
 
-class _Kinds:
+class _KindSchema:
     """Shows a string in the schema as one of the kinds there are when the schema is made."""
 
     @classmethod
@@ -34,23 +34,23 @@ class _Kinds:
         return {"type": "string", "enum": list(KINDS)}
 
 
-def _known(kind: str) -> str:
+def _known_kind(kind: str) -> str:
     if kind not in KINDS:
         raise ValueError(f"no kind of run; known: {', '.join(KINDS)}")
     return kind
 
 
-RunKind = Annotated[str, _Kinds]
+RunKind = Annotated[str, _KindSchema]
 """Of a stored run: its kind may come from a plugin that is absent now."""
-KnownKind = Annotated[RunKind, AfterValidator(_known)]
+KnownKind = Annotated[RunKind, AfterValidator(_known_kind)]
 """A kind that somebody asks for."""
 
 
-class _Row(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class RunSummary(_Row):
+class RunSummary(_View):
     """A run in a listing."""
 
     id: uuid.UUID
@@ -114,7 +114,7 @@ class RunChange(Part):
     """Of two that wait, the one with the higher goes first."""
 
 
-class RunEventMessage(_Row):
+class RunEventMessage(_View):
     """The `data` of one server-sent event."""
 
     id: int

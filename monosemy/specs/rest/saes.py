@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from monosemy.specs.readings import StoredFigures
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class ModelBrief(_Part):
+class ModelBrief(_View):
     """The host model of an SAE, in short."""
 
     id: uuid.UUID
@@ -26,7 +26,7 @@ class ModelBrief(_Part):
     d_vocab: int | None
 
 
-class HookView(_Part):
+class HookView(_View):
     """A place at which an SAE is hooked."""
 
     host: str
@@ -37,7 +37,7 @@ class HookView(_Part):
     """Length of the activations there; null where nobody noted it."""
 
 
-class HooksView(_Part):
+class HooksView(_View):
     """Where an SAE reads and writes, in the order in which activations stand side by side."""
 
     reads: list[HookView]
@@ -45,7 +45,7 @@ class HooksView(_Part):
     """What it reconstructs: the same as `reads`, unless it transcodes."""
 
 
-class FeatureCounts(_Part):
+class FeatureCounts(_View):
     """How far the work on an SAE's features has come."""
 
     indexed: int
@@ -57,7 +57,7 @@ class FeatureCounts(_Part):
     """Features with a score, by scorer."""
 
 
-class SaeSummary(_Part):
+class SaeSummary(_View):
     """An SAE in a listing, and wherever something belongs to one."""
 
     id: uuid.UUID
@@ -95,7 +95,7 @@ class SaeDetail(SaeSummary):
     """How far the work on its features has come."""
 
 
-class Histogram(_Part):
+class Histogram(_View):
     """How often values occur, in bins that are equally wide on a log scale."""
 
     edges: list[float]
@@ -104,7 +104,7 @@ class Histogram(_Part):
     """Features in each bin, its lower border included."""
 
 
-class Distribution(_Part):
+class Distribution(_View):
     """How often, and how strongly, the features of an index fire."""
 
     tokens: int | None

@@ -24,7 +24,8 @@ class SearchHit(BaseModel):
     label: str
     """Evidence label."""
     heading: Heading
-    """What to call it: an explanation whose score clears its baseline, else `label`; and why."""
+    """What to call it: an explanation whose score clears its shuffled baseline, else `label`; and
+    why."""
     density: float
     max_activation: float
     explanation: ExplanationBrief | None

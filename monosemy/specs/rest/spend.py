@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict
 Grouping = Literal["run", "feature", "purpose", "model", "key", "day"]
 
 
-class _Shown(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class SpendRow(_Shown):
+class SpendRow(_View):
     """Calls to judges, summed up."""
 
     group: str | None
@@ -36,7 +36,7 @@ class SpendRow(_Shown):
     can have cost."""
 
 
-class SpendTable(_Shown):
+class SpendTable(_View):
     by: Grouping
     items: list[SpendRow]
     """The dearest first, at most 1,000."""

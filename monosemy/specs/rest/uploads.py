@@ -8,17 +8,17 @@ import uuid
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class UploadedFile(_Part):
+class UploadedFile(_View):
     name: str
     """Relative to the upload."""
     bytes: int
 
 
-class Upload(_Part):
+class Upload(_View):
     """An SAE folder that an import can take in."""
 
     id: uuid.UUID

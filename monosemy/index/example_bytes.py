@@ -26,8 +26,8 @@ _GROUPS = (TOP, NEGATIVE)
 _HEADER = struct.Struct("<2sBI")
 
 
-def pack_examples(examples: Sequence[Example]) -> bytes:
-    """The examples, in their order; ``unpack_examples`` is the inverse."""
+def examples_to_bytes(examples: Sequence[Example]) -> bytes:
+    """The examples, in their order; ``examples_from_bytes`` is the inverse."""
     scale = np.float32(max((max(e.values) for e in examples if e.values), default=0.0))
     body = bytearray(struct.pack("<f", scale))
     _put(body, len(examples))
@@ -36,26 +36,30 @@ def pack_examples(examples: Sequence[Example]) -> bytes:
     return _HEADER.pack(MAGIC, VERSION, zlib.crc32(body)) + bytes(body)
 
 
-def unpack_examples(data: bytes) -> list[Example]:
-    """Reads what ``pack_examples`` wrote; ``DataError`` for anything else."""
+def examples_from_bytes(data: bytes) -> list[Example]:
+    """Reads what ``examples_to_bytes`` wrote; ``DataError`` for anything else."""
     data = bytes(data)
     if len(data) < _HEADER.size:
-        raise DataError("These are no packed examples: too short.", "Index the SAE again.")
+        raise DataError("These bytes are no examples: too short.", "Index the SAE again.")
     magic, version, checksum = _HEADER.unpack_from(data)
     if magic != MAGIC:
-        raise DataError("These are no packed examples: wrong first bytes.", "Index the SAE again.")
+        raise DataError("These bytes are no examples: wrong first bytes.", "Index the SAE again.")
     if version != VERSION:
         raise DataError(
-            f"Packed examples of version {version}; this program reads version {VERSION}.",
+            f"Examples of version {version}; this program reads version {VERSION}.",
             "Index the SAE again, or use the program that wrote them.",
         )
     body = data[_HEADER.size :]
     if zlib.crc32(body) != checksum:
-        raise DataError("Packed examples are damaged: wrong checksum.", "Index the SAE again.")
+        raise DataError(
+            "The bytes of the examples are damaged: wrong checksum.", "Index the SAE again."
+        )
     try:
         return _read_body(body)
     except (IndexError, ValueError, struct.error) as error:
-        raise DataError(f"Packed examples are damaged: {error}.", "Index the SAE again.") from None
+        raise DataError(
+            f"The bytes of the examples are damaged: {error}.", "Index the SAE again."
+        ) from None
 
 
 def _put(out: bytearray, value: int) -> None:

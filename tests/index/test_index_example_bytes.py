@@ -1,4 +1,4 @@
-"""Packed examples come back, are small, and damage is noticed."""
+"""Examples as bytes come back, are small, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monosemy.errors import DataError
+from monosemy.index.example_bytes import examples_from_bytes, examples_to_bytes
 from monosemy.index.examples import Example
-from monosemy.index.packing import pack_examples, unpack_examples
 
 
 @st.composite
@@ -39,7 +39,7 @@ def examples(draw: st.DrawFn) -> Example:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(examples(), max_size=12))
 def test_round_trip(given_examples: list[Example]) -> None:
-    back = unpack_examples(pack_examples(given_examples))
+    back = examples_from_bytes(examples_to_bytes(given_examples))
     assert len(back) == len(given_examples)
     largest = max((max(e.values) for e in given_examples if e.values), default=0.0)
     for one, other in zip(given_examples, back, strict=True):
@@ -48,7 +48,7 @@ def test_round_trip(given_examples: list[Example]) -> None:
         assert all(value > 0 for value in other.values)
         if one.values and max(one.values) == largest:
             assert max(other.values) == largest
-    assert pack_examples(back) == pack_examples(given_examples)
+    assert examples_to_bytes(back) == examples_to_bytes(given_examples)
 
 
 def _typical(count: int = 36) -> list[Example]:
@@ -74,42 +74,42 @@ def _typical(count: int = 36) -> list[Example]:
 
 
 def test_thirty_six_examples_take_less_than_1200_bytes() -> None:
-    assert len(pack_examples(_typical())) < 1200
+    assert len(examples_to_bytes(_typical())) < 1200
 
 
 def test_any_damage_is_noticed() -> None:
-    data = pack_examples(_typical(5))
+    data = examples_to_bytes(_typical(5))
     for place in range(len(data)):
         broken = data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :]
         with pytest.raises(DataError):
-            unpack_examples(broken)
+            examples_from_bytes(broken)
     for length in (0, 3, 6, 7, 20, len(data) - 1):
         with pytest.raises(DataError):
-            unpack_examples(data[:length])
+            examples_from_bytes(data[:length])
     with pytest.raises(DataError):
-        unpack_examples(data + b"\0")
+        examples_from_bytes(data + b"\0")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_never_pass_nor_crash(data: bytes) -> None:
     with pytest.raises(DataError):
-        unpack_examples(data)
+        examples_from_bytes(data)
     # Even with a right checksum nonsense is either refused or well formed.
     import struct
     import zlib
 
     signed = struct.pack("<2sBI", b"MX", 1, zlib.crc32(data)) + data
     try:
-        found = unpack_examples(signed)
+        examples = examples_from_bytes(signed)
     except DataError:
         return
-    assert all(len(e.offsets) == len(e.values) for e in found)
+    assert all(len(e.offsets) == len(e.values) for e in examples)
 
 
 def test_a_later_version_is_refused_with_advice() -> None:
-    data = bytearray(pack_examples([]))
+    data = bytearray(examples_to_bytes([]))
     data[2] = 9
     with pytest.raises(DataError, match="version 9"):
-        unpack_examples(bytes(data))
-    assert unpack_examples(pack_examples([])) == []
+        examples_from_bytes(bytes(data))
+    assert examples_from_bytes(examples_to_bytes([])) == []
