@@ -1,8 +1,8 @@
 """Explaining and scoring features from a notebook or a script: an index and a judge, no service.
 
 texts = monosemy.open_index("my-work/indexes/...")
-said = monosemy.explain(texts, [3, 17], judge="http://localhost:8000/v1")
-scores = monosemy.score(texts, said, judge="http://localhost:8000/v1", scorer="fuzzing")
+explanations = monosemy.explain(texts, [3, 17], judge="http://localhost:8000/v1")
+scores = monosemy.score(texts, explanations, judge="http://localhost:8000/v1", scorer="fuzzing")
 """
 
 from __future__ import annotations

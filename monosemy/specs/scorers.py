@@ -49,7 +49,7 @@ class InterventionSpec(Part):
     new_tokens: int = Field(8, ge=1, le=128)
     """Tokens generated after each prompt, at temperature 1."""
     prompts: int | None = Field(None, ge=2, le=500)
-    """Take at most so many of the activating examples, spread over their strata; None takes all of
+    """Most activating examples to take, spread over their strata; None takes all of
     ``positives``."""
 
 

@@ -18,7 +18,7 @@ def backup(
     target: Annotated[Path, typer.Argument(help="Folder to write; it must not be there yet.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Write database and artifacts into a folder; the service may go on meanwhile.
+    """Write database and artifacts into a folder; the service may keep running.
 
     Activation caches are left out.  Needs the database's address and the artifact folder, so it
     runs where the service does.
@@ -37,16 +37,17 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="Folder that 'monosemy backup' wrote.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Lose what database and artifact folder hold.")
+        bool,
+        typer.Option("--replace", help="Overwrite what the database and the artifact folder hold."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a backup into an empty database and artifact folder, and bring it to this version.
 
-    Every file is checked first.  Stop API and workers before.
+    Every file is checked first.  Stop API and workers before you start it.
 
     A backup holds SQL, which runs with the rights of the role in MONOSEMY_DATABASE_URL: restore
-    only what you or yours have written, by a role that is no superuser.
+    only backups that you trust, by a role that is no superuser.
 
     Example: monosemy restore /backups/2026-11-24
     """

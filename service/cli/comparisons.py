@@ -28,7 +28,7 @@ class By(StrEnum):
 
 
 class Method(StrEnum):
-    """Who are partners."""
+    """How partners are chosen."""
 
     mutual = "mutual"
     hungarian = "hungarian"
@@ -39,11 +39,13 @@ def compare(
     sae: SaeArgument,
     other: Annotated[str, typer.Argument(help="Id or name of the second SAE.")],
     by: Annotated[By, typer.Option(help="What makes features alike.")] = By.decoder,
-    method: Annotated[Method, typer.Option(help="Who are partners.")] = Method.mutual,
-    neighbours: Annotated[int, typer.Option(min=1, max=20, help="Kept for each feature.")] = 3,
+    method: Annotated[Method, typer.Option(help="How partners are chosen.")] = Method.mutual,
+    neighbours: Annotated[
+        int, typer.Option(min=1, max=20, help="Neighbours kept for each feature.")
+    ] = 3,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find out which features of two SAEs belong together, and how much that is.
+    """Match the features of two SAEs, and say how alike they are.
 
     Example: monosemy compare small large --method hungarian
     """
@@ -118,7 +120,7 @@ def show(
 
 @readable_errors
 def links(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -> None:
-    """List the features that have to do with one, in its own SAE and in those compared with it.
+    """List a feature's neighbours in its SAE, and its partners in the SAEs compared with it.
 
     Example: monosemy links demo 464
     """

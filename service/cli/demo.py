@@ -26,18 +26,17 @@ from service.cli.watch import Event, watch_run
 @readable_errors
 def demo(
     exit_when_done: Annotated[
-        bool, typer.Option("--exit", help="Stop by itself when the result is there.")
+        bool, typer.Option("--exit", help="Exit when the result is there.")
     ] = False,
-    small: Annotated[bool, typer.Option(help="A reduced size, through the same path.")] = False,
+    small: Annotated[bool, typer.Option(help="A smaller run of the same steps.")] = False,
     home: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     port: Port = None,
 ) -> None:
     """Train, index, explain and serve on a real model: one run through the public API.
 
     Starts the embedded stack, submits a pipeline run (or shows the one that an earlier demo
-    finished), and keeps serving until Ctrl-C.  How much is trained and explained goes by what the
-    machine measures.  The features can be looked at as soon as they are indexed; evaluation and
-    judge go on meanwhile.
+    finished), and keeps serving until Ctrl-C.  It measures the machine and sizes the training by
+    that.  Features can be browsed once they are indexed, while evaluation and judge go on.
 
     Example: monosemy demo --exit
     """

@@ -22,11 +22,11 @@ _STYLE = {"ok": "green", "warning": "yellow", "failed": "red"}
 def doctor(
     service: Annotated[
         bool,
-        typer.Option("--service", help="Ask the service at MONOSEMY_URL what it finds itself."),
+        typer.Option("--service", help="Ask the service at MONOSEMY_URL to examine itself."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check this deployment part by part, and say what to mend; exits with 1 where a part fails.
+    """Check this deployment part by part, and say what to fix; exits with 1 where a part fails.
 
     Example: monosemy doctor
     """

@@ -15,15 +15,15 @@ from service.settings import Settings
 @readable_errors
 def reembed(
     missing: Annotated[
-        bool, typer.Option("--missing", help="Keep what is embedded; only what is not.")
+        bool, typer.Option("--missing", help="Embed only explanations that have no embedding yet.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Throw all embeddings of explanations away and have the embedder make new ones.
+    """Throw away all embeddings of explanations and let the embedder make new ones.
 
     For another embedder (MONOSEMY_EMBEDDER), or another width (MONOSEMY_EMBEDDING_WIDTH).  Set both
-    for API, workers and inference server first.  Until it is through, what is not embedded yet is
-    found by words alone; what was broken off goes on with --missing.
+    for API, workers and inference server first.  Until it ends, explanations without an embedding
+    are found by words alone.  Continue an interrupted run with --missing.
 
     Example: monosemy reembed
     """

@@ -27,7 +27,10 @@ from service.cli.saes import SaeArgument
 app = typer.Typer(no_args_is_help=True, help="List, give, rate and remove explanations.")
 
 Features = Annotated[
-    list[int] | None, typer.Argument(min=0, help="Indices of features; none: see below.")
+    list[int] | None,
+    typer.Argument(
+        min=0, help="Indices of features; without any, a sample (explain) or all (score)."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="a.b=value laid over the spec; repeatable.")
@@ -43,7 +46,7 @@ DryRun = Annotated[
 Watch = Annotated[bool, typer.Option(help="Follow the run until it ends.")]
 Budget = Annotated[
     float | None,
-    typer.Option(min=0, help="Stop once the judge has cost so much, with what is done."),
+    typer.Option(min=0, help="Most that the judge may cost; what is done by then is kept."),
 ]
 Batch = Annotated[
     bool, typer.Option("--batch", help="Ask by the Batch API: cheaper, answers within a day.")
@@ -58,7 +61,8 @@ def explain(
     sae: SaeArgument,
     features: Features = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Take so many, stratified over density.")
+        int | None,
+        typer.Option(min=1, help="How many features to sample, stratified over density."),
     ] = None,
     explainer: Annotated[str, typer.Option(help="Which explainer.")] = "default",
     budget: Budget = None,
@@ -96,7 +100,8 @@ def score(
         str | None, typer.Option(help="Only this explanation, by its id.")
     ] = None,
     half_width: Annotated[
-        float | None, typer.Option(help="Stop judging a feature once its interval is so narrow.")
+        float | None,
+        typer.Option(help="Stop judging a feature once half its interval is this narrow."),
     ] = None,
     budget: Budget = None,
     concurrency: Concurrency = None,

@@ -41,10 +41,14 @@ def features(
     ] = "index",
     order: Annotated[Literal["asc", "desc"], typer.Option(help="Direction.")] = "asc",
     query: Annotated[str | None, typer.Option(help="Words in a label or explanation.")] = None,
-    min_density: Annotated[float | None, typer.Option(help="Fires at least so often.")] = None,
-    max_density: Annotated[float | None, typer.Option(help="Fires at most so often.")] = None,
+    min_density: Annotated[
+        float | None, typer.Option(help="Lowest density (share of tokens on which it fires).")
+    ] = None,
+    max_density: Annotated[
+        float | None, typer.Option(help="Highest density (share of tokens on which it fires).")
+    ] = None,
     has_explanation: Annotated[
-        bool | None, typer.Option(help="Only features that an LLM did, or did not, explain.")
+        bool | None, typer.Option(help="Only features with, or without, an explanation by an LLM.")
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
@@ -105,8 +109,12 @@ def search(
         list[str] | None, typer.Option(help="Only this SAE, by id or name; repeat it for several.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only SAEs of this host model.")] = None,
-    min_density: Annotated[float | None, typer.Option(help="Fires at least so often.")] = None,
-    max_density: Annotated[float | None, typer.Option(help="Fires at most so often.")] = None,
+    min_density: Annotated[
+        float | None, typer.Option(help="Lowest density (share of tokens on which it fires).")
+    ] = None,
+    max_density: Annotated[
+        float | None, typer.Option(help="Highest density (share of tokens on which it fires).")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:

@@ -17,7 +17,7 @@ def gc(
         bool, typer.Option("--delete", help="Remove it; without this it is only shown.")
     ] = False,
     grace_hours: Annotated[
-        float | None, typer.Option(min=1, help="Leave alone what was written within so many hours.")
+        float | None, typer.Option(min=1, help="Keep what was written within this many hours.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -77,7 +77,7 @@ def activations(
 @readable_errors
 def tokenize(
     sae: Annotated[str, typer.Argument(help="Id or name of an SAE, for its host model.")],
-    text: Annotated[str, typer.Argument(help="The text to cut.")],
+    text: Annotated[str, typer.Argument(help="The text to tokenize.")],
     model: Annotated[
         bool, typer.Option("--model", help="The first argument names a host model instead.")
     ] = False,
@@ -104,28 +104,32 @@ def contrast(
     sae: SaeArgument,
     positive: Annotated[
         list[str] | None,
-        typer.Option("--positive", "-p", help="A text that has it; repeatable."),
+        typer.Option("--positive", "-p", help="A text that has the property; repeatable."),
     ] = None,
     negative: Annotated[
         list[str] | None,
-        typer.Option("--negative", "-n", help="A text that lacks it; repeatable."),
+        typer.Option("--negative", "-n", help="A text that lacks the property; repeatable."),
     ] = None,
     positive_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Such texts, one a line.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of such texts, one per line."),
     ] = None,
     negative_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Such texts, one a line.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of such texts, one per line."),
     ] = None,
     describe: Annotated[
-        str | None, typer.Option(help="What it is: rerank by how near explanations are to that.")
+        str | None,
+        typer.Option(help="The property in words: rerank by how close explanations are to it."),
     ] = None,
     statistic: Annotated[
-        Literal["standardised", "auroc", "share"], typer.Option(help="Order by, and test with.")
+        Literal["standardised", "auroc", "share"],
+        typer.Option(help="Statistic to rank by and to test with."),
     ] = "standardised",
     pooling: Annotated[
-        Literal["mean", "max"], typer.Option(help="A text's value: over its tokens the ...")
+        Literal["mean", "max"], typer.Option(help="How a text's value is taken over its tokens.")
     ] = "mean",
-    top: Annotated[int, typer.Option(min=1, max=100, help="Features of each side.")] = 10,
+    top: Annotated[int, typer.Option(min=1, max=100, help="Features listed for each side.")] = 10,
     chat: ChatFlag = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -49,7 +49,7 @@ class Layout(StrEnum):
 def export(
     sae: SaeArgument,
     to: Annotated[Path, typer.Option(help="Folder to write to; it must not hold files yet.")],
-    layout: Annotated[Layout, typer.Option("--format", help="Whose layout.")],
+    layout: Annotated[Layout, typer.Option("--format", help="The other tool.")],
     all_features: Annotated[
         bool, typer.Option("--all", help="Also features without an explanation (neuronpedia).")
     ] = False,
@@ -95,18 +95,18 @@ def export(
 def import_(
     sae: SaeArgument,
     source: Annotated[Path, typer.Option("--from", help="Folder to read.")],
-    layout: Annotated[Layout, typer.Option("--format", help="Whose layout.")],
+    layout: Annotated[Layout, typer.Option("--format", help="The other tool.")],
     module: Annotated[
         str | None, typer.Option(help="delphi's hookpoint, where there are several.")
     ] = None,
 ) -> None:
-    """Take in explanations of another tool, for the features of the same indices.
+    """Import another tool's explanations, by feature index.
 
-    The whole folder is looked at first: one that does not fit is refused, and nothing of it is
-    stored.  Explanations are stored as given by a person, cut to 2,000 characters, NUL and halves
-    of surrogate pairs replaced; what is there already is not stored again, so an import that broke
-    off with the connection can be made again.  delphi's judgements by detection
-    and fuzzing come with them, as scores 'detection:delphi' and 'fuzzing:delphi'.
+    The whole folder is checked first: if it does not fit, it is refused and nothing is stored.
+    Explanations are stored as given by a person, cut to 2,000 characters; NUL and halves of
+    surrogate pairs are replaced.  What is stored already is skipped, so an interrupted import can
+    be repeated.  delphi's judgements by detection and fuzzing are imported too, as the scores
+    'detection:delphi' and 'fuzzing:delphi'.
 
     Example: monosemy labels import demo --format delphi --from results/run
     """
@@ -124,7 +124,7 @@ def import_(
                     _store(client, about["id"], record.feature, text, explanation, layout)
     with_scores = f" with {contents.scores:,} scores" if contents.scores else ""
     empty = f", {contents.empty:,} empty ones not" if contents.empty else ""
-    say(f"{contents.explanations:,} explanations taken in{with_scores}{empty}")
+    say(f"{contents.explanations:,} explanations imported{with_scores}{empty}")
 
 
 @dataclass

@@ -51,19 +51,20 @@ def check(
         bool | None,
         typer.Option(
             "--test/--no-test",
-            help="Ask it planted questions too, 40 to explain and 80 to detect, unless that was "
-            "done; by default as MONOSEMY_JUDGE_TEST says.",
+            help="Also ask planted questions (40 to explain, 80 to detect), unless it is tested "
+            "already; MONOSEMY_JUDGE_TEST sets the default.",
         ),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Test it though that was done.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Test it again.")] = False,
     budget: Annotated[
         float | None,
         typer.Option(min=0, help="The most that the test may cost, by MONOSEMY_JUDGE_PRICE_*."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """See what the judge's endpoint can do and how good its answers are; the key is that of
-    MONOSEMY_JUDGE_API_KEY.
+    """Show what the judge's endpoint can do and how good its answers are.
+
+    The key is that of MONOSEMY_JUDGE_API_KEY.
 
     Example: monosemy judge check --url http://localhost:8000/v1
     """
@@ -151,7 +152,7 @@ def check(
 @app.command("tests")
 @readable_errors
 def list_tests(as_json: JsonFlag = False) -> None:
-    """List what judges came to when they were asked questions whose answers are known.
+    """List the results of judges' tests on questions of known answers.
 
     Example: monosemy judge tests
     """

@@ -39,14 +39,16 @@ def create(
         str, typer.Option(help="Of read, infer, run, admin; comma-separated.")
     ] = "read",
     expires: Annotated[
-        int | None, typer.Option(min=1, max=3650, help="Days after which it ends.")
+        int | None, typer.Option(min=1, max=3650, help="Days until it expires.")
     ] = None,
     max_running: Annotated[
-        int | None, typer.Option(min=1, help="At most so many of its runs under way at once.")
+        int | None, typer.Option(min=1, help="Most of its runs under way at once.")
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option("--requests-per-minute", min=1, help="At most so many, over all replicas."),
+        typer.Option(
+            "--requests-per-minute", min=1, help="Most requests a minute, over all replicas."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -22,7 +22,7 @@ from service.cli.output import (
 )
 from service.cli.saes import SaeArgument
 
-app = typer.Typer(no_args_is_help=True, help="Gather features in lists, in an order of their own.")
+app = typer.Typer(no_args_is_help=True, help="Collect features in ordered lists.")
 
 ListArgument = Annotated[str, typer.Argument(metavar="LIST", help="Id or name of the list.")]
 Features = Annotated[list[int], typer.Argument(min=0, help="Indices of the features.")]
@@ -65,10 +65,10 @@ def all_(
 @readable_errors
 def new(
     name: Annotated[str, typer.Argument(help="Unique name.")],
-    description: Annotated[str, typer.Option(help="What is gathered.")] = "",
+    description: Annotated[str, typer.Option(help="What the list is about.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Begin a list.
+    """Create a list.
 
     Example: monosemy list new kings --description "who rules"
     """
@@ -116,7 +116,7 @@ def show(
 def change(
     name: ListArgument,
     rename: Annotated[str | None, typer.Option(help="Its new name.")] = None,
-    description: Annotated[str | None, typer.Option(help="What is gathered.")] = None,
+    description: Annotated[str | None, typer.Option(help="What the list is about.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Rename or describe a list.
@@ -180,10 +180,10 @@ def move(
     name: ListArgument,
     sae: SaeArgument,
     features: Features,
-    to: Annotated[int, typer.Option(min=0, help="So many others stand before them.")] = 0,
+    to: Annotated[int, typer.Option(min=0, help="How many other entries stand before them.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put entries of a list together, in the order given, at another place.
+    """Move entries of a list to another place, in the order given.
 
     Example: monosemy list move kings demo 7 42 --to 0
     """

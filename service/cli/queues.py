@@ -27,7 +27,7 @@ QueueArgument = Annotated[Name, typer.Argument(help="Which queue.")]
 @app.command("list")
 @readable_errors
 def list_(as_json: JsonFlag = False) -> None:
-    """List queues with what waits and is under way in each.
+    """List queues with their waiting and running runs.
 
     Example: monosemy queue list
     """
@@ -51,7 +51,7 @@ def list_(as_json: JsonFlag = False) -> None:
 @app.command()
 @readable_errors
 def pause(name: QueueArgument, as_json: JsonFlag = False) -> None:
-    """Let no further run of a queue start; those under way go on.
+    """Start no further run of a queue; running ones go on.
 
     Example: monosemy queue pause gpu
     """
@@ -72,10 +72,10 @@ def resume(name: QueueArgument, as_json: JsonFlag = False) -> None:
 @readable_errors
 def limit(
     name: QueueArgument,
-    runs: Annotated[int, typer.Argument(min=0, help="At most so many under way; 0: no limit.")],
+    runs: Annotated[int, typer.Argument(min=0, help="Most runs at once; 0: no limit.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Limit how many runs of a queue are under way at once.
+    """Limit how many runs of a queue run at once.
 
     Example: monosemy queue limit gpu 2
     """

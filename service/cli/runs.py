@@ -34,7 +34,7 @@ from service.cli.watch import Event, line_of, watch_run
 _FAILURES = 20
 """Features named that a run could not do."""
 
-app = typer.Typer(no_args_is_help=True, help="Submit, follow and steer runs.")
+app = typer.Typer(no_args_is_help=True, help="Submit, follow and control runs.")
 
 RunId = Annotated[str, typer.Argument(help="Id of the run.")]
 
@@ -54,7 +54,7 @@ def submit(
         typer.Option(
             min=-100,
             max=100,
-            help="Of runs that wait, higher ones go first; above 0 is for administrators.",
+            help="Higher ones start first; above 0 needs an admin key.",
         ),
     ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the run until it ends.")] = False,
@@ -132,7 +132,7 @@ def list_(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only runs of this kind.")] = None,
     steps: Annotated[
-        bool, typer.Option(help="Show the steps of pipelines, too; as --kind does.")
+        bool, typer.Option(help="Also show the steps of pipelines (--kind does so too).")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonFlag = False,
@@ -245,7 +245,7 @@ def readings(
     place: Annotated[
         int | None, typer.Option(min=0, help="Only the SAE at this place of a sweep.")
     ] = None,
-    points: Annotated[int, typer.Option(min=1, max=10_000, help="Readings of an SAE.")] = 20,
+    points: Annotated[int, typer.Option(min=1, max=10_000, help="Most readings of an SAE.")] = 20,
     after: Annotated[int | None, typer.Option(min=0, help="Only those past this step.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -287,11 +287,11 @@ def prioritise(
     run_id: RunId,
     priority: Annotated[
         int,
-        typer.Argument(min=-100, max=100, help="0 is the usual one; above is for administrators."),
+        typer.Argument(min=-100, max=100, help="0 by default; above 0 needs an admin key."),
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a run that waits before or behind others.
+    """Move a waiting run before or behind others.
 
     Example: monosemy run prioritise 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11 10
     """

@@ -137,9 +137,7 @@ def show_distribution(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 def export(
     sae: SaeArgument,
     destination: Annotated[Path, typer.Argument(help="Folder to make.")],
-    form: Annotated[
-        Form, typer.Option("--format", help="Whose: SAELens reads it as it is.")
-    ] = Form.saelens,
+    form: Annotated[Form, typer.Option("--format", help="Layout to write.")] = Form.saelens,
     as_json: JsonFlag = False,
 ) -> None:
     """Copy an SAE out of the artifacts of this machine, as SAELens or sparsify reads it.

@@ -90,10 +90,10 @@ def migrate(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring the database to the newest schema; safe to repeat, and by several at once.
+    """Bring the database to the newest schema; safe to repeat, and for several at once.
 
-    Embeddings get the width of MONOSEMY_EMBEDDING_WIDTH.  Where some of another width are stored,
-    this is refused: 'monosemy reembed' makes them anew.
+    Embeddings get the width of MONOSEMY_EMBEDDING_WIDTH.  If embeddings of another width are
+    stored, the command refuses; 'monosemy reembed' makes new ones.
 
     Example: monosemy migrate
     """

@@ -27,16 +27,18 @@ def steer(
     ],
     mode: Annotated[str, typer.Option(help="add, ablate, clamp or orthogonal.")] = "add",
     unit: Annotated[
-        str, typer.Option(help="max: times the feature's maximum; activation: as it stands.")
+        str, typer.Option(help="Unit of strengths: max (the feature's maximum) or activation.")
     ] = "max",
     chat: Annotated[bool, typer.Option(help="Put the prompt into the chat template.")] = False,
-    tokens: Annotated[int, typer.Option(min=1, max=1024, help="New tokens at most.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, max=10, help="0: the likeliest.")] = 0.7,
+    tokens: Annotated[int, typer.Option(min=1, max=1024, help="Most new tokens.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=10, help="Of the sampling; 0 takes the likeliest token.")
+    ] = 0.7,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
-    compare: Annotated[bool, typer.Option(help="Also write on without pushing.")] = True,
+    compare: Annotated[bool, typer.Option(help="Also continue the text without steering.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Have the host model write on with features pushed, beside what it writes without.
+    """Let the host model continue a text with features steered, beside its plain continuation.
 
     Example: monosemy steer demo "Once upon a time" --feature 42=1.5 --feature 7=-1
     """

@@ -20,7 +20,7 @@ FeatureArgument = Annotated[int, typer.Argument(min=0, help="Index of the featur
 @readable_errors
 def list_(
     sae: Annotated[str | None, typer.Option(help="Only of this SAE's features.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="Only tags that begin so.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only tags that begin with this.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 200,
     as_json: JsonFlag = False,
 ) -> None:

@@ -125,14 +125,14 @@ class Settings(BaseSettings):
     """Megabytes (10^6 bytes) of weights that the inference server keeps loaded; if not set, half of
     the memory it may use, or 70 % of its GPU's."""
     retention_grace_hours: float = Field(24.0, ge=1)
-    """``monosemy gc`` leaves alone whatever was written within so many hours."""
+    """``monosemy gc`` keeps whatever was written within this many hours."""
     retention_checkpoint_days: float = Field(30.0, ge=0)
-    """Checkpoints of failed and cancelled runs are kept so many days for a retry."""
+    """Days for which checkpoints of failed and cancelled runs are kept for a retry."""
     retention_activations_days: float | None = Field(None, ge=0)
-    """Activation caches that nobody has read for so many days are garbage, though an SAE was made
-    from them; not set, they are kept as long as that SAE."""
+    """Days without a read after which an activation cache is garbage, though an SAE was made from
+    it; not set, it is kept as long as that SAE."""
     retention_events_days: float | None = Field(None, ge=0)
-    """Progress and log lines of runs that ended so many days ago are garbage; their changes of
+    """Days after a run's end after which its progress and log lines are garbage; its changes of
     state stay.  Not set, all are kept."""
     outbound_allow: str = ""
     """Judges besides the configured one that runs may name, separated by commas: hosts
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     body_least_rate: float = Field(1024.0, ge=0)
     """Bytes a second that a body has to bring on average, once ``body_idle_seconds`` are over."""
     upload_keep_hours: float = Field(24.0, gt=0, le=24 * 365)
-    """Uploads that no import has asked for are removed after so many hours."""
+    """Hours after which uploads that no import has asked for are removed."""
     otel_endpoint: str | None = None
     """OpenTelemetry collector that takes traces by OTLP over HTTP, such as
     ``http://collector:4318``; needs the extra ``otel``."""
