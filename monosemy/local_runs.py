@@ -82,9 +82,9 @@ class LocalRuns:
             if step.after in left_out or (self.judge is None and each.needs_judge()):
                 left_out.add(place)
                 continue
-            for named, _ in references(each, SaeReference):
-                if named.value == PENDING_SAE and sae is not None:
-                    data = replaced(each.model_dump(mode="json"), named.path, sae)
+            for reference, _ in references(each, SaeReference):
+                if reference.value == PENDING_SAE and sae is not None:
+                    data = replaced(each.model_dump(mode="json"), reference.path, sae)
                     each = type(each).model_validate(data)
             done = self.run(each)
             sae = sae or done.get("sae")

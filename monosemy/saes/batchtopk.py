@@ -62,8 +62,8 @@ class BatchTopKSAE(TopKSAE):
             limit = calibrated[step].float()
             if budget is not None and step == self.spec.ista_steps:
                 limit = torch.full_like(limit, budget)
-            found = above_threshold(z_ND, self.W_enc, self.b_enc, limit, self.multiplied_in)
-            return self.with_gradient(z_ND, *found)
+            entries = above_threshold(z_ND, self.W_enc, self.b_enc, limit, self.multiplied_in)
+            return self.with_gradient(z_ND, *entries)
 
         return self.refine(x_ND, select)
 
@@ -102,8 +102,8 @@ class BatchTopKSAE(TopKSAE):
         """The ``k * n`` largest pre-activations of the batch, those of them that are positive."""
         total, dtype = k * len(z_ND) * self.group.processes, self.multiplied_in
         entries = Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
-        kept = self.group.chosen(entries.values, total)
-        return entries if kept is None else Entries(*(value[kept] for value in entries))
+        chosen = self.group.chosen(entries.values, total)
+        return entries if chosen is None else Entries(*(value[chosen] for value in entries))
 
     def _refine_entries(self, x_ND: Tensor, select: Callable[[Tensor, int], Entries]) -> Entries:
         spec = self.spec
@@ -117,10 +117,10 @@ class BatchTopKSAE(TopKSAE):
     def _note(self, values: Tensor, step: int) -> None:
         """Takes the batch's smallest kept activation into the running mean."""
         least, decay = self._least(values), self.spec.threshold_decay
-        found = least.isfinite()
+        is_active = least.isfinite()
         smallest, weight = self.smallest[step], self.weight[step]
-        self.smallest[step] = torch.where(found, torch.lerp(least, smallest, decay), smallest)
-        self.weight[step] = torch.where(found, decay * weight + (1 - decay), weight)
+        self.smallest[step] = torch.where(is_active, torch.lerp(least, smallest, decay), smallest)
+        self.weight[step] = torch.where(is_active, decay * weight + (1 - decay), weight)
 
     def _least(self, values: Tensor) -> Tensor:
         """The smallest activation kept, float64; infinite where none was."""

@@ -23,11 +23,13 @@ class Codes(NamedTuple):
 
     def of(self, latents: Sequence[int]) -> Tensor:
         """Activations of these latents, ``[n, len(latents)]``; 0 where one is not active."""
-        asked = torch.tensor(latents, dtype=torch.long, device=self.indices.device)
-        wanted, column = asked.unique(return_inverse=True)
-        place_NK = torch.searchsorted(wanted, self.indices.contiguous()).clamp_max(len(wanted) - 1)
-        hits_NK = wanted[place_NK] == self.indices
-        shape = (len(self.indices), len(wanted))
+        requested = torch.tensor(latents, dtype=torch.long, device=self.indices.device)
+        distinct, column = requested.unique(return_inverse=True)
+        place_NK = torch.searchsorted(distinct, self.indices.contiguous()).clamp_max(
+            len(distinct) - 1
+        )
+        hits_NK = distinct[place_NK] == self.indices
+        shape = (len(self.indices), len(distinct))
         active_NU = self.values.new_zeros(shape).scatter_add(
             1, place_NK, torch.where(hits_NK, self.values, 0.0)
         )

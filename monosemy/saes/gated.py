@@ -44,8 +44,8 @@ class GatedSAE(PenalisedSAE):
     @torch.no_grad()
     def begin(self, x_ND: Tensor) -> None:
         if self.spec.target_l0 is not None:
-            wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
-            self.b_gate.fill_(-self.level(x_ND, wanted))
+            start_l0 = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+            self.b_gate.fill_(-self.level(x_ND, start_l0))
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest.  No gradient."""
@@ -67,7 +67,7 @@ class GatedSAE(PenalisedSAE):
         scale, bias = pre.of_latents(self.r_mag.exp()), pre.of_latents(self.b_mag)
         acts = torch.where(gate > 0, (pre.values * scale + bias).relu(), 0.0)
         terms: dict[str, Tensor] = {}
-        found = self.passed(self.reconstruction(pre, acts), pre, acts, terms)
+        result = self.passed(self.reconstruction(pre, acts), pre, acts, terms)
         soft = gate.relu()
         with self.reduced_precision(x_ND):
             by_gate = pre.decoded(soft, self.W_dec.detach())
@@ -75,8 +75,8 @@ class GatedSAE(PenalisedSAE):
         variance = self.group.variance(target_ND).clamp_min(1e-30)
         terms["gate"] = error.pow(2).sum() / variance
         size = pre.per_token(soft) / typical_norm(x_ND, self.group)
-        terms["sparsity"] = self.control.weight(self.group.mean(found.l0)) * size
-        return found
+        terms["sparsity"] = self.control.weight(self.group.mean(result.l0)) * size
+        return result
 
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:

@@ -51,8 +51,8 @@ class JumpReLUSAE(PenalisedSAE):
 
     @torch.no_grad()
     def begin(self, x_ND: Tensor) -> None:
-        wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
-        self.log_threshold.fill_(max(self.level(x_ND, wanted), self.spec.initial_threshold))
+        start_l0 = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+        self.log_threshold.fill_(max(self.level(x_ND, start_l0), self.spec.initial_threshold))
         self.log_threshold.log_()
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
@@ -82,9 +82,9 @@ class JumpReLUSAE(PenalisedSAE):
         terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
         if self.spec.pre_act_coefficient and info.dead.numel():
             terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, info.dead)
-        made = self.passed(reconstruction, pre, acts, terms)
-        self._l0 = self.group.mean(made.l0)
-        return made
+        result = self.passed(reconstruction, pre, acts, terms)
+        self._l0 = self.group.mean(result.l0)
+        return result
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -62,8 +62,8 @@ class MatchingPursuitSAE(SAE):
         picks = pursue(centred, self.W_dec, self.spec.k, stop)
         codes = self._codes(picks)
         # What the pursuit took is x less what it left, unless only its beginning counts.
-        whole = not self.spec.stop_on_repeat
-        reconstruction = x_ND - picks.residual if whole else self.decode(codes)
+        all_picks_count = not self.spec.stop_on_repeat
+        reconstruction = x_ND - picks.residual if all_picks_count else self.decode(codes)
         terms = self._dead_terms(target_ND - reconstruction.detach(), info.dead)
         l0 = codes.l0().float().mean()
         return TrainingPass(reconstruction, fired_counts(codes, self.d_sae), l0, terms)

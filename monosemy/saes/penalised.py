@@ -76,9 +76,9 @@ class PenalisedSAE(SAE):
         centred_ND = self.centre(x_ND)
         dtype = self.product_dtype or self.W_enc.dtype
         most = int(DENSE_SHARE * self.d_sae * len(x_ND))
-        found = entries_above(centred_ND, self.W_enc, bias_F, least_F, dtype, most)
-        if found is not None:
-            entries = entry_values(Entries(*found), centred_ND, self.W_enc, bias_F)
+        positions = entries_above(centred_ND, self.W_enc, bias_F, least_F, dtype, most)
+        if positions is not None:
+            entries = entry_values(Entries(*positions), centred_ND, self.W_enc, bias_F)
             return PreActivations(entries.values, entries, len(x_ND))
         with self.reduced_precision(x_ND):
             pre_NF = torch.addmm(bias_F, centred_ND, self.W_enc)
@@ -113,8 +113,8 @@ class PenalisedSAE(SAE):
         the tokens of all processes; 0 where fewer than that are positive."""
         total = max(1, round(l0 * len(x_ND) * self.group.processes))
         values = largest_of_batch(self.centre(x_ND), W_enc, b_enc, total, W_enc.dtype)[2]
-        kept = self.group.chosen(values, total)
-        values = values if kept is None else values[kept]
+        chosen = self.group.chosen(values, total)
+        values = values if chosen is None else values[chosen]
         count = self.group.sum(torch.tensor(float(len(values)), device=values.device))
         least = self.group.least(values.min() if len(values) else values.new_tensor(torch.inf))
         # The smallest one itself shall exceed it.

@@ -92,9 +92,9 @@ def by_products(
     budget = _BLOCK_BYTES.get(x_ND.device.type, _BLOCK_BYTES["cuda"])
     block = max(64, budget // (rows_FD.shape[0] * x_ND.element_size()))
     for start in range(0, n, block):
-        here = slice(start, start + block)
-        limit = None if stop_N is None else stop_N[here]
-        _pursue_block(indices[here], values[here], residual[here], rows_FD, limit)
+        rows = slice(start, start + block)
+        limit = None if stop_N is None else stop_N[rows]
+        _pursue_block(indices[rows], values[rows], residual[rows], rows_FD, limit)
     return indices, values, residual
 
 

@@ -54,8 +54,8 @@ class _EntrySums(torch.autograd.Function):
     ) -> Tensor:
         starts = _starts(bags, n)
         ctx.save_for_backward(bags, latents, values, rows_FD, starts)
-        found = native.bag_sums(bags, latents, values, rows_FD, n)
-        return _sums(latents, values, rows_FD, starts) if found is None else found[0]
+        sums = native.bag_sums(bags, latents, values, rows_FD, n)
+        return _sums(latents, values, rows_FD, starts) if sums is None else sums[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -63,8 +63,8 @@ class _EntrySums(torch.autograd.Function):
         bags, latents, values, rows_FD, starts = ctx.saved_tensors
         d_values = d_rows = None
         if ctx.needs_input_grad[2]:
-            found = native.bag_products(bags, latents, grad, rows_FD)
-            d_values = _products(latents, starts, grad, rows_FD) if found is None else found
+            products = native.bag_products(bags, latents, grad, rows_FD)
+            d_values = _products(latents, starts, grad, rows_FD) if products is None else products
         if ctx.needs_input_grad[3]:
             d_rows = _scattered(bags, latents, values, grad, len(rows_FD))
         return None, None, d_values, d_rows, None
@@ -92,8 +92,8 @@ class _EntryValues(torch.autograd.Function):
         # W_enc is laid out latent by latent (see SAE), so its transpose is contiguous rows.
         if ctx.needs_input_grad[0]:
             weights_FD, n = W_enc.T.contiguous(), len(centred)
-            found = native.bag_sums(rows, latents, grad, weights_FD, n)
-            d_x = found[0] if found else _sums(latents, grad, weights_FD, _starts(rows, n))
+            sums = native.bag_sums(rows, latents, grad, weights_FD, n)
+            d_x = sums[0] if sums else _sums(latents, grad, weights_FD, _starts(rows, n))
         if ctx.needs_input_grad[1]:
             both = native.latent_sums(latents, rows, grad, centred, W_enc.shape[1])
             if both is not None:  # the bias for nothing, and without atomics
@@ -116,9 +116,9 @@ def _sums(latents: Tensor, values: Tensor, rows_FD: Tensor, starts: Tensor) -> T
 
 def _scattered(bags: Tensor, latents: Tensor, values: Tensor, x_BD: Tensor, n_rows: int) -> Tensor:
     """``out[f] = sum over entries of latent f of value * x[bag]``, ``[n_rows, d]``."""
-    found = native.latent_sums(latents, bags, values, x_BD, n_rows)
-    if found is not None:
-        return found[0]
+    sums = native.latent_sums(latents, bags, values, x_BD, n_rows)
+    if sums is not None:
+        return sums[0]
     order = latents.argsort(stable=True)
     starts = _starts(latents[order], n_rows)
     return _sums(bags[order], values[order], x_BD, starts)

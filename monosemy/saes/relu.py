@@ -35,8 +35,8 @@ class ReLUSAE(PenalisedSAE):
     @torch.no_grad()
     def begin(self, x_ND: Tensor) -> None:
         if self.spec.target_l0 is not None:
-            wanted = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
-            self.b_enc.fill_(-self.level(x_ND, wanted))
+            start_l0 = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
+            self.b_enc.fill_(-self.level(x_ND, start_l0))
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest."""
@@ -54,12 +54,12 @@ class ReLUSAE(PenalisedSAE):
         reconstruction = self.reconstruction(pre, acts)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
-        found = self.passed(reconstruction, pre, acts, terms)
+        result = self.passed(reconstruction, pre, acts, terms)
         size = acts / typical_norm(x_ND, self.group)
         if self.spec.penalty == "tanh":
             size = torch.tanh(_TANH_SLOPE * size)
-        terms["sparsity"] = self.control.weight(self.group.mean(found.l0)) * pre.per_token(size)
-        return found
+        terms["sparsity"] = self.control.weight(self.group.mean(result.l0)) * pre.per_token(size)
+        return result
 
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:

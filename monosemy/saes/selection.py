@@ -30,9 +30,9 @@ def top_latents(
     indices = torch.empty(n, k, dtype=torch.int64, device=centred_ND.device)
     values = torch.empty(n, k, dtype=centred_ND.dtype, device=centred_ND.device)
     for start, product in _products(centred_ND, W_enc, dtype):
-        found = largest(product, b_enc, k) or top_k(product.add_(b_enc.to(dtype)), k)
-        values[start : start + len(product)] = found[0]
-        indices[start : start + len(product)] = found[1]
+        block = largest(product, b_enc, k) or top_k(product.add_(b_enc.to(dtype)), k)
+        values[start : start + len(product)] = block[0]
+        indices[start : start + len(product)] = block[1]
     return indices, values
 
 
@@ -46,8 +46,8 @@ def exact_top_latents(
 ) -> tuple[Tensor, Tensor]:
     """As ``top_latents`` in the dtype of the weights, with the dense product in the lower
     ``dtype``: it finds ``k + 16`` candidates, whose products are made anew, entry by entry."""
-    wanted = min(k + _SPARE, W_enc.shape[1])
-    near, _ = top_latents(centred_ND, W_enc, b_enc, wanted, dtype)
+    count = min(k + _SPARE, W_enc.shape[1])
+    near, _ = top_latents(centred_ND, W_enc, b_enc, count, dtype)
     values = row_products(near, centred_ND, W_enc.T.contiguous()) + b_enc[near]
     values, place = values.topk(k, dim=-1, sorted=False)
     return near.gather(1, place), values
@@ -67,8 +67,8 @@ def top_k(pre_NF: Tensor, k: int) -> tuple[Tensor, Tensor]:
     grouped = pre_NF.view(n, _GROUP, groups)
     best = grouped.amax(1).topk(k, dim=-1, sorted=False).indices
     candidates = grouped.gather(2, best[:, None].expand(-1, _GROUP, -1)).flatten(1)
-    values, found = candidates.topk(k, dim=-1, sorted=False)
-    return values, best.gather(1, found % k) + (found // k) * groups
+    values, place = candidates.topk(k, dim=-1, sorted=False)
+    return values, best.gather(1, place % k) + (place // k) * groups
 
 
 @torch.no_grad()
@@ -77,9 +77,9 @@ def above_threshold(
 ) -> tuple[Tensor, Tensor]:
     """All entries of ``centred @ W_enc + b_enc`` above ``threshold`` (a scalar or ``[d_sae]``),
     padded: indices and values ``[n, most of a row]``, at least one column wide."""
-    found = entries_above(centred_ND, W_enc, b_enc, threshold, dtype)
-    assert found is not None
-    return padded(*found, len(centred_ND))
+    entries = entries_above(centred_ND, W_enc, b_enc, threshold, dtype)
+    assert entries is not None
+    return padded(*entries, len(centred_ND))
 
 
 @torch.no_grad()
@@ -93,14 +93,14 @@ def entries_above(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """The same without padding: rows (rising), latents and values; None if there are more than
     ``most``."""
-    found, count = [], 0
+    blocks, count = [], 0
     for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
         rows, latents = (pre > threshold.to(pre.dtype)).nonzero(as_tuple=True)
         count += len(rows)
         if most is not None and count > most:
             return None
-        found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
-    rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        blocks.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+    rows, latents, values = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return rows, latents, values
 
 
@@ -136,19 +136,19 @@ def largest_of_batch(
     the first block), and done again if it was too high.
     """
     bound = 0.0 if guess is None else max(0.0, guess)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    blocks: list[tuple[Tensor, Tensor, Tensor]] = []
     for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
         if guess is None and start == 0 and len(pre) < len(centred_ND):
             share = max(1, total * len(pre) // len(centred_ND))
             bound = max(0.0, _GUESS * float(pre.flatten().topk(share).values[-1]))
         rows, latents = (pre > bound).nonzero(as_tuple=True)
-        found.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
-    rows, latents, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        blocks.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+    rows, latents, values = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     if len(values) < total and bound > 0:
         return largest_of_batch(centred_ND, W_enc, b_enc, total, dtype, guess=0.0)
     if len(values) > total:
-        kept = values.topk(total, sorted=False).indices.sort().values
-        rows, latents, values = rows[kept], latents[kept], values[kept]
+        largest = values.topk(total, sorted=False).indices.sort().values
+        rows, latents, values = rows[largest], latents[largest], values[largest]
     return rows, latents, values
 
 

@@ -34,9 +34,9 @@ def scatter_rows(indices_NK: Tensor, weights_NK: Tensor, x_ND: Tensor, n_rows: i
     Returns ``[n_rows, d]``; entries are sorted by latent, and each latent is one bag.
     """
     flat = indices_NK.reshape(-1)
-    found = native.latent_sums(flat, indices_NK.shape[1], weights_NK.reshape(-1), x_ND, n_rows)
-    if found is not None:
-        return found[0]
+    sums = native.latent_sums(flat, indices_NK.shape[1], weights_NK.reshape(-1), x_ND, n_rows)
+    if sums is not None:
+        return sums[0]
     order = flat.argsort(stable=True)
     # Not by counting: a count waits for the device.
     starts = torch.searchsorted(flat[order], torch.arange(n_rows, device=flat.device))
@@ -103,17 +103,17 @@ class _SelectedValues(torch.autograd.Function):
 
 
 def _sums(indices_NK: Tensor, weights_NK: Tensor, rows_FD: Tensor) -> Tensor:
-    found = native.weighted_sums(indices_NK, weights_NK, rows_FD)
-    if found is not None:
-        return found
+    sums = native.weighted_sums(indices_NK, weights_NK, rows_FD)
+    if sums is not None:
+        return sums
     return F.embedding_bag(indices_NK, rows_FD, per_sample_weights=weights_NK, mode="sum")
 
 
 def row_products(indices_NK: Tensor, x_ND: Tensor, rows_FD: Tensor) -> Tensor:
     """``out[n, k] = x[n] . rows[indices[n, k]]``, the gradient of a bag to its weights."""
-    found = native.products(indices_NK, x_ND, rows_FD)
-    if found is not None:
-        return found
+    native_products = native.products(indices_NK, x_ND, rows_FD)
+    if native_products is not None:
+        return native_products
     n, k = indices_NK.shape
     if x_ND.device.type == "cpu" and k <= len(rows_FD):  # more cannot be a sparsity pattern
         # A sampled product: half the time of the bag's own backward.

@@ -40,9 +40,9 @@ class TopKSAE(SAE):
             else:
                 indices, largest = top_latents(*chosen, self.multiplied_in)
             largest = largest.relu_()
-            kept = self.group.chosen_of_each(largest, k)
-            if kept is not None:
-                largest = largest * kept
+            chosen_NK = self.group.chosen_of_each(largest, k)
+            if chosen_NK is not None:
+                largest = largest * chosen_NK
             return self.with_gradient(z_ND, indices, largest)
 
         return self.refine(x_ND, select)

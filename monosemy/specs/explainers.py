@@ -55,8 +55,8 @@ class ExplanationSpec(Registered):
     @model_validator(mode="before")
     @classmethod
     def _without_the_others_options(cls, data: Any) -> Any:
-        wanted = isinstance(data, dict) and data.get("token_change") is True
-        if wanted and "token_change" not in cls.model_fields:
+        changes_tokens = isinstance(data, dict) and data.get("token_change") is True
+        if changes_tokens and "token_change" not in cls.model_fields:
             raise fault(cls, "token_change", FOR_OUTPUT, True)
         return without_flat(cls, data, _FLAT)
 
@@ -147,6 +147,6 @@ class EnsembleExplanation(ExplanationSpec):
         specs = []
         for name in self.candidates:
             kind = EXPLAINERS[name]
-            known = {key: value for key, value in shared.items() if key in kind.model_fields}
-            specs.append(kind(**{**known, "explainer": name}))
+            options = {key: value for key, value in shared.items() if key in kind.model_fields}
+            specs.append(kind(**{**options, "explainer": name}))
         return specs

@@ -278,7 +278,7 @@ class CompareRun(RunSpec):
     """Nearest features of the other SAE that are kept for each, partners or not."""
 
     @model_validator(mode="after")
-    def _two(self) -> Self:
+    def _two_saes(self) -> Self:
         if self.sae == self.other:
             raise ValueError("sae and other are one and the same")
         return self

@@ -38,10 +38,10 @@ def sae_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> 
         latents = -(-member.sae.d_sae // shares)
         largest = max(largest, latents)
         hooks = member.hooks
-        read, written = len(hooks.reads) * width, len(hooks.writes) * width
-        numbers += latents * (read + written) * trained
+        d_read, d_written = len(hooks.reads) * width, len(hooks.writes) * width
+        numbers += latents * (d_read + d_written) * trained
         if getattr(member.sae, "skip", False):
-            numbers += read * written * trained
+            numbers += d_read * d_written * trained
         if stream.frozen_decoder_baseline:
-            numbers += latents * (read * trained + written)
+            numbers += latents * (d_read * trained + d_written)
     return _FLOAT * (numbers + batch * largest)

@@ -30,7 +30,7 @@ STORED = {"stored": True}
 _RESERVED = frozenset({PENDING_SAE, "new"})
 """Words that mean something where a name may stand."""
 
-_MEANT = "/\\?#%"
+_WITH_MEANING = "/\\?#%"
 """Characters that mean something in addresses, also once they are decoded."""
 
 _UNSEEN = re.compile(
@@ -65,8 +65,8 @@ def nameable(name: str) -> str:
         )
     if unseen := next((each for each in name if _is_unseen(each)), None):
         raise ValueError(f"a name has no control or invisible characters (U+{ord(unseen):04X})")
-    if meant := next((each for each in name if each in _MEANT), None):
-        raise ValueError(f"a name has none of {' '.join(_MEANT)} (here '{meant}')")
+    if reserved := next((each for each in name if each in _WITH_MEANING), None):
+        raise ValueError(f"a name has none of {' '.join(_WITH_MEANING)} (here '{reserved}')")
     if name[0] in ".-~":
         raise ValueError(f"a name does not begin with '{name[0]}'")
     if name.lower().endswith(".html"):
@@ -99,14 +99,14 @@ def _is_id(name: str) -> bool:
     return True
 
 
-def _given(name: str, info: ValidationInfo) -> str:
+def _checked_name(name: str, info: ValidationInfo) -> str:
     return name if info.context == STORED else nameable(name)
 
 
 Name = Annotated[
     str,
     Plain(),
-    AfterValidator(_given),
+    AfterValidator(_checked_name),
     Field(
         json_schema_extra={"minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": _PATTERN},
     ),

@@ -147,12 +147,12 @@ def unknown_key(kind: Any, location: Sequence[str | int], data: Any = None) -> s
     if location[0] in options:
         kind, location = options[str(location[0])], location[1:]
     model = _model_in(kind)
-    known = _fields_at(model, data, location[:-1]) if model else []
-    return f"unknown key{_nearest(str(location[-1]), known)}"
+    candidates = _fields_at(model, data, location[:-1]) if model else []
+    return f"unknown key{_nearest(str(location[-1]), candidates)}"
 
 
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def _nearest(word: str, candidates: Any) -> str:
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -64,8 +64,11 @@ def _flat(name: str, value: Any) -> dict[str, float]:
 
 def figures(values: Mapping[str, float]) -> dict[str, Any]:
     """Fields of ``TrainingFigures`` from flat values, in which terms stand beside the others."""
-    known = {name: value for name, value in values.items() if name in TrainingFigures.model_fields}
-    return {**known, "terms": {name: value for name, value in values.items() if name not in known}}
+    fields = {name: value for name, value in values.items() if name in TrainingFigures.model_fields}
+    return {
+        **fields,
+        "terms": {name: value for name, value in values.items() if name not in fields},
+    }
 
 
 def stored_reading(data: Mapping[str, Any]) -> TrainingReading:

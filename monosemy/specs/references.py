@@ -40,7 +40,7 @@ class ExplanationReference(Mark):
 class Source(Mark):
     """Something that a worker reads or calls: checked against what the deployment allows."""
 
-    what: Literal["model", "text", "sae", "judge", "artifact"]
+    kind: Literal["model", "text", "sae", "judge", "artifact"]
     """``model``, ``text``, ``sae``: a package, file, folder or repository of the hub, for an SAE
     also an upload; ``judge``: an address; ``artifact``: a folder below the artifact root."""
 
@@ -61,7 +61,7 @@ M = TypeVar("M", bound=Mark)
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedValue:
     """One value of a spec that names something."""
 
     path: tuple[str | int, ...]
@@ -74,17 +74,17 @@ class Named:
         return ".".join(map(str, self.path))
 
 
-def references(spec: BaseModel, mark: type[M]) -> Iterator[tuple[Named, M]]:
+def references(spec: BaseModel, mark: type[M]) -> Iterator[tuple[NamedValue, M]]:
     """Every value of ``spec`` that is marked so, at any depth, with its mark."""
-    for named in _named(spec):
-        if isinstance(named.mark, mark):
-            yield named, named.mark
+    for reference in _named_values(spec):
+        if isinstance(reference.mark, mark):
+            yield reference, reference.mark
 
 
 def undeclared(spec: BaseModel) -> list[str]:
     """Paths of the values whose fields do not say what they name (only unregistered classes have
     such)."""
-    return [named.where for named in _named(spec) if type(named.mark) is Mark]
+    return [reference.where for reference in _named_values(spec) if type(reference.mark) is Mark]
 
 
 def token_counts(spec: BaseModel) -> Iterator[tuple[str, int]]:
@@ -167,10 +167,10 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(each)
 
 
-def _named(spec: BaseModel) -> Iterator[Named]:
+def _named_values(spec: BaseModel) -> Iterator[NamedValue]:
     """Every string and id of a spec with its mark; ``Mark()`` for those that have none."""
 
-    def walk(value: Any, annotation: Any, marks: list[Mark], path: Any) -> Iterator[Named]:
+    def walk(value: Any, annotation: Any, marks: list[Mark], path: Any) -> Iterator[NamedValue]:
         if isinstance(value, BaseModel):
             for name, info in type(value).model_fields.items():
                 inner = _marks(info.metadata)
@@ -184,7 +184,7 @@ def _named(spec: BaseModel) -> Iterator[Named]:
                 return
             own = {mark for leaf, each in leaves if leaf is type(value) for mark in each}
             for mark in own or {Mark()}:
-                yield Named(path, value, mark)
+                yield NamedValue(path, value, mark)
 
     return walk(spec, type(spec), [], ())
 

@@ -144,10 +144,10 @@ def without_flat(cls: type[Registered], data: Any, flat: Mapping[str, Any]) -> A
         return data
     foreign = {key for key in flat if key in data and key not in cls.model_fields}
     for key in foreign:
-        given = list(data[key]) if isinstance(data[key], tuple) else data[key]
-        if given != flat[key]:
+        option = list(data[key]) if isinstance(data[key], tuple) else data[key]
+        if option != flat[key]:
             warnings.warn(
-                f"'{key}' is no option of the {cls.registry.what} {cls.registered_name()}, "
+                f"'{key}' is no option of the {cls.registry.noun} {cls.registered_name()}, "
                 "and is left out.",
                 DeprecationWarning,
                 stacklevel=2,
@@ -161,8 +161,8 @@ R = TypeVar("R", bound=Registered)
 class Registry(Mapping[str, type[R]]):
     """Classes of one sort by name, in the order in which they were added."""
 
-    def __init__(self, what: str, key: str, default: str) -> None:
-        self.what, self.key, self.default = what, key, default
+    def __init__(self, noun: str, key: str, default: str) -> None:
+        self.noun, self.key, self.default = noun, key, default
         """What one of them is called; the field that holds its name; the name where it is left
         out."""
         self._classes: dict[str, type[R]] = {}
@@ -179,7 +179,7 @@ class Registry(Mapping[str, type[R]]):
         elif not added.version and not added.__module__.startswith("monosemy."):
             reason = "it needs a version: results of another one are kept apart"
         elif not _same(self._classes.get(name, added), added):
-            reason = f"there is another {self.what} of the name '{name}'"
+            reason = f"there is another {self.noun} of the name '{name}'"
         elif faults := undeclared_fields(added):
             reason = "; ".join(faults)
         if reason is not None:
@@ -255,7 +255,7 @@ def _register_kind(added: type[Part]) -> None:
 
 def implementation_of(spec: Registered | type[Registered]) -> Any:
     """The class that ``spec`` names; ``MonosemyError`` in one line where it cannot be had."""
-    what, name = spec.registry.what, spec.registered_name()
+    noun, name = spec.registry.noun, spec.registered_name()
     if spec.retired:
-        raise MonosemyError(f"The {what} '{name}': {spec.retired}.")
-    return imported(spec.implementation, f"The {what} '{name}'")
+        raise MonosemyError(f"The {noun} '{name}': {spec.retired}.")
+    return imported(spec.implementation, f"The {noun} '{name}'")

@@ -95,12 +95,12 @@ def register_kind(spec: type[S]) -> type[S]:
     if len(names) != 1 or spec.model_fields["kind"].default != names[0]:
         raise ValueError(f"{spec.__name__}: kind must be one literal, and its default")
     (name,) = names
-    known = _kinds.get(name)
-    if known is not None and (known.__module__, known.__qualname__) != (
+    existing = _kinds.get(name)
+    if existing is not None and (existing.__module__, existing.__qualname__) != (
         spec.__module__,
         spec.__qualname__,
     ):
-        raise ValueError(f"{spec.__name__}: there is a kind '{name}' already, {known.__name__}")
+        raise ValueError(f"{spec.__name__}: there is a kind '{name}' already, {existing.__name__}")
     faults = undeclared_fields(spec)
     if spec.queue not in (GPU, INTERP, NO_QUEUE):
         faults.append(f"{spec.__name__}.queue: '{spec.queue}' has no workers")

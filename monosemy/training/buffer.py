@@ -57,10 +57,10 @@ def choose_placement(
         dtype = torch.bfloat16 if halved else torch.float32
     if spec.buffer_device == "auto":
         room = _SHARE_OF_FREE * _free_bytes(serves)
-        here = serves.type == "cuda" and numbers * dtype.itemsize + beside <= room
+        on_device = serves.type == "cuda" and numbers * dtype.itemsize + beside <= room
     else:
-        here = spec.buffer_device == "device"
-    return Placement(serves if here else torch.device("cpu"), dtype, serves)
+        on_device = spec.buffer_device == "device"
+    return Placement(serves if on_device else torch.device("cpu"), dtype, serves)
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.progress import SILENT, Reporter
 
-_KEPT = 2
+_CHECKPOINTS_KEPT = 2
 _TENSORS, _VALUES = "state.safetensors", "state.json"
 
 
@@ -83,9 +83,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             f"Cannot write a checkpoint to {folder}: {error}.", f"{advice}, and retry."
         ) from None
     newest_first = sorted(_steps(folder), reverse=True)
-    kept = [path for path in newest_first if path.name <= final.name][:_KEPT]
+    newest = [path for path in newest_first if path.name <= final.name][:_CHECKPOINTS_KEPT]
     for path in newest_first:
-        if path not in kept:
+        if path not in newest:
             shutil.rmtree(path, ignore_errors=True)
 
 

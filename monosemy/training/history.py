@@ -12,9 +12,9 @@ from monosemy.specs.readings import TrainingReading, stored_reading
 
 READ_EVERY = 10
 """Steps between readings: a reading waits for the device."""
-SHOWN = 200
+RESULT_READINGS = 200
 """Readings that a run's result carries."""
-KEPT = 4000
+MOST_READINGS = 4000
 """Readings of one SAE, at most, that are reported and that stay beside it when its training has
 ended; all of them are in the run's folder."""
 
@@ -61,13 +61,13 @@ class History:
     """Appends readings to a file and reports them; after a resume those past the checkpoint are
     dropped.
 
-    ``place`` is that of the SAE among those trained together.  Of a run of more than ``KEPT``
-    readings every second, third, ... is reported.
+    ``place`` is that of the SAE among those trained together.  Of a run of more than
+    ``MOST_READINGS`` readings every second, third, ... is reported.
     """
 
     def __init__(self, file: Path, place: int = 0, total_steps: int = 1) -> None:
         self.file, self.place, self.total_steps = file, place, total_steps
-        self.every = READ_EVERY * -(-total_steps // (READ_EVERY * KEPT))
+        self.every = READ_EVERY * -(-total_steps // (READ_EVERY * MOST_READINGS))
         self.readings: list[TrainingReading] = []
         self.reporter = SILENT
 
@@ -88,8 +88,8 @@ class History:
             self.reporter.reading(self.place, reading)
 
     def downsampled(self) -> list[TrainingReading]:
-        """At most ``SHOWN`` readings, evenly spread, the last one among them."""
-        return thinned(self.readings, SHOWN)
+        """At most ``RESULT_READINGS`` readings, evenly spread, the last one among them."""
+        return thinned(self.readings, RESULT_READINGS)
 
     def _is_reported(self, reading: TrainingReading) -> bool:
         step = reading.step or 0

@@ -28,19 +28,19 @@ def middle(x_ND: Tensor, measure: Literal["mean", "geometric_median", "zero"]) -
 @torch.no_grad()
 def geometric_median(x_ND: Tensor) -> Tensor:
     """Weiszfeld's iteration, with Vardi and Zhang's (2000) care at points that are data points."""
-    here = x_ND.mean(0)
+    median = x_ND.mean(0)
     for _ in range(_ROUNDS):
-        distance = (x_ND - here).norm(dim=1)
+        distance = (x_ND - median).norm(dim=1)
         away = distance > 0
         if not away.any():
             break
         weight = torch.where(away, 1 / distance.where(away, 1.0), 0.0)
         target = weight @ x_ND / weight.sum()
-        pull = (weight[:, None] * (x_ND - here)).sum(0).norm()
+        pull = (weight[:, None] * (x_ND - median)).sum(0).norm()
         standing = float((~away).sum())
         share = min(1.0, standing / float(pull)) if standing and float(pull) > 0 else 0.0
-        step = (1 - share) * (target - here)
-        here = here + step
+        step = (1 - share) * (target - median)
+        median = median + step
         if float(step.norm()) <= _SETTLED * float(distance.mean()):
             break
-    return here
+    return median

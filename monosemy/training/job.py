@@ -89,10 +89,10 @@ def stop_asked(folder: Path) -> bool:
 
 def write_error(folder: Path, error: MonosemyError) -> None:
     """The first process to fail is the one whose reason counts."""
-    told = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
+    fields = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
     try:
         with (folder / _ERROR).open("x", encoding="utf-8") as stream:
-            json.dump(told, stream)
+            json.dump(fields, stream)
     except FileExistsError:
         pass
 
@@ -100,10 +100,10 @@ def write_error(folder: Path, error: MonosemyError) -> None:
 def read_error(folder: Path) -> MonosemyError | None:
     """What ``write_error`` left; None where nothing was."""
     try:
-        told = json.loads((folder / _ERROR).read_text(encoding="utf-8"))
+        fields = json.loads((folder / _ERROR).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return _ERRORS.get(told["kind"], MonosemyError)(told["message"], told["advice"])
+    return _ERRORS.get(fields["kind"], MonosemyError)(fields["message"], fields["advice"])
 
 
 def write_result(folder: Path, trained: Sequence[TrainedSAE]) -> None:
@@ -135,13 +135,13 @@ def read_result(job: Job) -> list[TrainedSAE]:
     tensors = load_file(str(job.folder / _TENSORS))
     values = json.loads((job.folder / _RESULT).read_text(encoding="utf-8"))
     trained = []
-    for number, (spec, told) in enumerate(zip(job.specs, values, strict=True)):
-        saes = {name: _rebuilt(spec, told, tensors, f"{number}.{name}.") for name in _SAES}
+    for number, (spec, stored) in enumerate(zip(job.specs, values, strict=True)):
+        saes = {name: _rebuilt(spec, stored, tensors, f"{number}.{name}.") for name in _SAES}
         sae = saes["sae"]
         assert sae is not None
         density = tensors[f"{number}.density"]
-        history = [stored_reading(reading) for reading in told["history"]]
-        trained.append(TrainedSAE(sae, saes["baseline"], told["metrics"], history, density))
+        history = [stored_reading(reading) for reading in stored["history"]]
+        trained.append(TrainedSAE(sae, saes["baseline"], stored["metrics"], history, density))
     for name in (_TENSORS, _RESULT):
         (job.folder / name).unlink()
     return trained

@@ -72,7 +72,7 @@ class RunGroup:
         sae.initialise(generator)
         return sae
 
-    def whole(self, sae: SAE, spec: SAESpec) -> SAE:  # noqa: ARG002
+    def whole_sae(self, sae: SAE, spec: SAESpec) -> SAE:  # noqa: ARG002
         """The SAE of ``spec`` out of what ``create`` gave, on the CPU."""
         return sae.cpu()
 
@@ -140,17 +140,17 @@ class DictionaryGroup(_Processes):
     ) -> SAE:
         whole = super().create(spec, d_in, d_out, generator)
         width = spec.d_sae // self.processes
-        mine = slice(self.rank * width, (self.rank + 1) * width)
+        own = slice(self.rank * width, (self.rank + 1) * width)
         part = create(spec.model_copy(update={"d_sae": width}), d_in, d_out)
         with torch.no_grad():
-            part.W_enc.copy_(whole.W_enc[:, mine])
-            part.b_enc.copy_(whole.b_enc[mine])
-            part.W_dec.copy_(whole.W_dec[mine])
+            part.W_enc.copy_(whole.W_enc[:, own])
+            part.b_enc.copy_(whole.b_enc[own])
+            part.W_dec.copy_(whole.W_dec[own])
             part.b_dec.copy_(whole.b_dec)
         part.group = Shards(part.b_dec)
         return part
 
-    def whole(self, sae: SAE, spec: SAESpec) -> SAE:
+    def whole_sae(self, sae: SAE, spec: SAESpec) -> SAE:
         result = create(spec, sae.d_in, sae.d_out if sae.transcodes else None)
         with torch.no_grad():
             result.W_enc.copy_(gathered(sae.W_enc.T).T)

@@ -67,12 +67,12 @@ class SAETraining:
         one = self.trainer.sae.one_scale
         self.scale = Scale(self.columns.read, one)
         """What is read is multiplied by this, what is written by ``target_scale``."""
-        written = self.columns.written
-        self.target_scale = self.scale if written is None else Scale(written, one)
+        write_columns = self.columns.written
+        self.target_scale = self.scale if write_columns is None else Scale(write_columns, one)
 
     def _trainer(self, frozen: bool) -> SAETrainer:
-        written = self.columns.written
-        d_out = None if written is None else sum(map(_width, written))
+        write_columns = self.columns.written
+        d_out = None if write_columns is None else sum(map(_width, write_columns))
         seed = self.spec.training.seed + (10_007 if frozen else 0)
         generator = torch.Generator().manual_seed(seed)
         d_in = sum(map(_width, self.columns.read))
@@ -171,11 +171,13 @@ class SAETraining:
             trainer.sae.rescale(factor, factor if same else self.target_scale.factor(self.device))
             trainer.sae.product_dtype = None
             trainer.sae.requires_grad_(False)
-        sae, *baseline = [self.group.whole(trainer.sae, self.spec.sae) for trainer in self.trainers]
+        sae, *baseline = [
+            self.group.whole_sae(trainer.sae, self.spec.sae) for trainer in self.trainers
+        ]
         density = self.group.whole_density(self.trainer.density).float().cpu()
         metrics["density"] = density_histogram(density.tolist())
-        shown = self.history.downsampled()
-        return TrainedSAE(sae, baseline[0] if baseline else None, metrics, shown, density)
+        history = self.history.downsampled()
+        return TrainedSAE(sae, baseline[0] if baseline else None, metrics, history, density)
 
 
 class Scale:

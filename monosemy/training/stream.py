@@ -176,15 +176,15 @@ class ActivationStream:
     def _fill(self, slots: Tensor) -> None:
         """Puts the next tokens into ``slots``; all or, if interrupted, as good as none."""
         before = _Cursor(**vars(self._cursor))
-        done = fruitless = 0
+        filled = fruitless = 0
         try:
-            while done < len(slots):
+            while filled < len(slots):
                 if not len(self._cursor.pending):
                     self._cursor.pending = self._read()
-                tokens = self._cursor.pending[: len(slots) - done]
-                self.buffer.put(slots[done : done + len(tokens)], tokens)
+                tokens = self._cursor.pending[: len(slots) - filled]
+                self.buffer.put(slots[filled : filled + len(tokens)], tokens)
                 self._cursor.pending = self._cursor.pending[len(tokens) :]
-                done += len(tokens)
+                filled += len(tokens)
                 fruitless = 0 if len(tokens) else fruitless + 1
                 if fruitless > len(self.all_rows):
                     raise DataError("No token can be trained on: none has a usable norm.")
@@ -216,9 +216,9 @@ class ActivationStream:
         keep = of_tokens.isfinite().all(1)
         if self.max_norms is not None:
             keep &= (of_tokens <= torch.tensor(self.max_norms, device=acts.device)).all(1)
-        kept = keep.nonzero().squeeze(1)  # on a GPU the only wait of a read
-        self._cursor.outliers += len(acts) - len(kept)
-        return acts[kept]
+        usable = keep.nonzero().squeeze(1)  # on a GPU the only wait of a read
+        self._cursor.outliers += len(acts) - len(usable)
+        return acts[usable]
 
     def _permute(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.spec.seed, epoch]).permutation(self.all_rows)

@@ -19,18 +19,18 @@ def stored_width(connection: Connection) -> int:
     return int(connection.execute(text(f"{query} AND attname = 'embedding'")).scalar_one())
 
 
-def check_width(connection: Connection, wanted: int) -> None:
+def check_width(connection: Connection, width: int) -> None:
     """Raises ``MonosemyError`` where the column has not the width that the deployment is set to."""
     stored = stored_width(connection)
-    if stored != wanted:
+    if stored != width:
         raise MonosemyError(
             f"The database holds embeddings of {stored} numbers; MONOSEMY_EMBEDDING_WIDTH is"
-            f" {wanted}.",
+            f" {width}.",
             "Run 'monosemy migrate', which says what to do.",
         )
 
 
-def set_width(url: str | None, wanted: int, discard: bool = False) -> bool:
+def set_width(url: str | None, width: int, discard: bool = False) -> bool:
     """Gives the column the width ``wanted``; whether it had another.
 
     Raises ``MonosemyError`` where embeddings of another width are stored.  With ``discard`` all
@@ -43,26 +43,26 @@ def set_width(url: str | None, wanted: int, discard: bool = False) -> bool:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             stored = stored_width(connection)
             if not discard:
-                if stored == wanted:
+                if stored == width:
                     return False
-                _refuse_loss(connection, stored, wanted)
+                _refuse_loss(connection, stored, width)
             connection.execute(
                 text(
                     "ALTER TABLE explanations ALTER COLUMN embedding"
-                    f" TYPE halfvec({int(wanted)}) USING NULL"
+                    f" TYPE halfvec({int(width)}) USING NULL"
                 )
             )
-            return stored != wanted
+            return stored != width
     finally:
         engine.dispose()
 
 
-def _refuse_loss(connection: Connection, stored: int, wanted: int) -> None:
+def _refuse_loss(connection: Connection, stored: int, width: int) -> None:
     count = connection.execute(text("SELECT count(embedding) FROM explanations")).scalar_one()
     if count:
         raise MonosemyError(
             f"The database holds {count:,} embeddings of {stored} numbers;"
-            f" MONOSEMY_EMBEDDING_WIDTH is {wanted}.",
+            f" MONOSEMY_EMBEDDING_WIDTH is {width}.",
             f"Set it back to {stored}, or run 'monosemy reembed': it throws these away and has the"
             " embedder make new ones of all explanations.",
         )

@@ -66,9 +66,9 @@ def prepare(admin_url: str, service_url: str) -> None:
 
 
 def _make_role(server: psycopg.Connection, role: str, password: str | None) -> None:
-    found = server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+    existing = server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
     name = sql.Identifier(role)
-    if found is None:
+    if existing is None:
         server.execute(sql.SQL("CREATE ROLE {}").format(name))
     server.execute(
         sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS").format(
@@ -85,8 +85,10 @@ def _make_role(server: psycopg.Connection, role: str, password: str | None) -> N
 
 def _make_database(server: psycopg.Connection, database: str, role: str) -> None:
     names = {"database": sql.Identifier(database), "role": sql.Identifier(role)}
-    found = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
-    if found is None:
+    existing = server.execute(
+        "SELECT 1 FROM pg_database WHERE datname = %s", (database,)
+    ).fetchone()
+    if existing is None:
         server.execute(sql.SQL("CREATE DATABASE {database} OWNER {role}").format(**names))
     else:
         server.execute(sql.SQL("ALTER DATABASE {database} OWNER TO {role}").format(**names))

@@ -69,13 +69,13 @@ def list_explanations(
     cursor: CursorParam = None,
 ) -> Page[ExplanationView]:
     """The newest first, each with its scores, their single judgements, votes and provenance."""
-    found = require_feature(session, sae, index)
+    sae_row = require_feature(session, sae, index)
     return paged(
-        ("explanations", str(found.id), index),
+        ("explanations", str(sae_row.id), index),
         by_time(),
         cursor,
         limit,
-        partial(repository.explanations_of, session, found.id, index),
+        partial(repository.explanations_of, session, sae_row.id, index),
         partial(explanation_views, session, caller.name),
     )
 
@@ -108,14 +108,14 @@ def explain(
         label = body.label or _beginning(body.text)
         embedding, _ = embed_text(context, repository.text_to_embed(label, body.text))
         with transaction(context.engine) as session:
-            found = require_feature(session, sae, index)
-            stored = store_human(session, found.id, index, label, body.text, caller.key, embedding)
+            sae_row = require_feature(session, sae, index)
+            stored = store_human(session, sae_row.id, index, label, body.text, caller.key, embedding)
             return explanation_views(session, caller.name, [stored])[0]
     with transaction(context.engine) as session:
-        found = require_feature(session, sae, index)
+        sae_row = require_feature(session, sae, index)
         chosen = body.explanation.features.model_copy(update={"indices": [index]})
         spec = ExplainRun(
-            sae=str(found.id),
+            sae=str(sae_row.id),
             explanation=body.explanation.model_copy(update={"features": chosen}),
         )
         response.status_code = 202
@@ -138,13 +138,13 @@ def list_scores(
     cursor: CursorParam = None,
 ) -> Page[ScoreView]:
     """Of all its explanations, the newest first, with every judgement."""
-    found = require_feature(session, sae, index)
+    sae_row = require_feature(session, sae, index)
     return paged(
-        ("scores", str(found.id), index, scorer),
+        ("scores", str(sae_row.id), index, scorer),
         by_time(),
         cursor,
         limit,
-        partial(repository.scores_of, session, found.id, index, scorer),
+        partial(repository.scores_of, session, sae_row.id, index, scorer),
         each(ScoreView.model_validate),
     )
 
@@ -169,19 +169,19 @@ def score(
     idempotency_key: IdempotencyKey = None,
 ) -> RunFamily:
     """By a run of its own.  An explanation that has such a score already keeps it."""
-    found = require_feature(session, sae, index)
+    sae_row = require_feature(session, sae, index)
     if body.explanation is not None:
-        wanted = require_explanation(session, body.explanation)
-        if (wanted.sae_id, wanted.feature) != (found.id, index):
+        row = require_explanation(session, body.explanation)
+        if (row.sae_id, row.feature) != (sae_row.id, index):
             raise no_such_explanation(body.explanation)
-    elif not repository.explanations_of(session, found.id, index, None, 1):
+    elif not repository.explanations_of(session, sae_row.id, index, None, 1):
         raise Conflict(
             f"Feature {index} has no explanation yet.",
             code="nothing-to-score",
             title="There is nothing to score",
         )
     spec = ScoreRun(
-        sae=str(found.id), features=[index], explanation=body.explanation, scoring=body.scoring
+        sae=str(sae_row.id), features=[index], explanation=body.explanation, scoring=body.scoring
     )
     once = idempotency_key
     return submitted(session, context, background, request, response, spec, key, once)
@@ -195,8 +195,8 @@ def score(
 )
 def list_under_way(session: SessionDep, sae: SaeReference, index: Index) -> RunTable:
     """Those that explain or score it and have not ended, the oldest first."""
-    found = require_feature(session, sae, index)
-    rows = under_way_on(session, found, index)
+    sae_row = require_feature(session, sae, index)
+    rows = under_way_on(session, sae_row, index)
     return RunTable(items=[RunSummary.model_validate(row) for row in rows])
 
 
@@ -210,8 +210,8 @@ def list_under_way(session: SessionDep, sae: SaeReference, index: Index) -> RunT
 def give_score(session: SessionDep, explanation: ExplanationId, body: GivenScore) -> ScoreView:
     """Its judgements are summed up as ours are: balanced accuracy with its interval.  Equal ones
     are stored once."""
-    wanted = require_explanation(session, explanation)
-    return ScoreView.model_validate(store_given_score(session, wanted, body))
+    row = require_explanation(session, explanation)
+    return ScoreView.model_validate(store_given_score(session, row, body))
 
 
 @router.get(
@@ -222,8 +222,8 @@ def give_score(session: SessionDep, explanation: ExplanationId, body: GivenScore
 )
 def show(session: SessionDep, caller: CallerDep, explanation: ExplanationId) -> ExplanationView:
     """With its scores, their single judgements, votes and provenance."""
-    found = require_explanation(session, explanation)
-    return explanation_views(session, caller.name, [found])[0]
+    row = require_explanation(session, explanation)
+    return explanation_views(session, caller.name, [row])[0]
 
 
 @router.delete(
@@ -249,9 +249,9 @@ def vote(
     session: SessionDep, caller: CallerDep, explanation: ExplanationId, body: VoteBody
 ) -> Votes:
     """One vote per API key, the latest counts; in open mode there is one voter."""
-    wanted = require_explanation(session, explanation)
-    repository.set_vote(session, wanted, caller.name, body.value)
-    votes = repository.votes_by_explanation(session, [wanted], caller.name)
+    row = require_explanation(session, explanation)
+    repository.set_vote(session, row, caller.name, body.value)
+    votes = repository.votes_by_explanation(session, [row], caller.name)
     up, down, mine = votes.get(explanation, (0, 0, 0))
     return Votes(up=up, down=down, mine=mine)
 
@@ -271,8 +271,8 @@ def near(
     limit: Annotated[int, Query(ge=1, le=100, description="How many.")] = 10,
 ) -> NearExplanations:
     """By the cosine of their embeddings, over one SAE or all."""
-    found = require_explanation(session, explanation)
-    if found.embedding is None:
+    row = require_explanation(session, explanation)
+    if row.embedding is None:
         raise Conflict(
             "It gets one by the next explain or score run, once the inference server is there.",
             code="not-embedded",
@@ -288,7 +288,7 @@ def near(
                 feature=other.feature,
                 similarity=similarity,
             )
-            for other, name, similarity in repository.nearest(session, found, only, limit)
+            for other, name, similarity in repository.nearest(session, row, only, limit)
         ]
     )
 

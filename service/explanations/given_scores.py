@@ -21,10 +21,10 @@ _TIER = {"detection": RANDOM, "fuzzing": MIS_MARKED}
 """What the texts that do not activate are, or are marked as."""
 
 
-def store_given_score(session: Session, explanation: Explanation, given: GivenScore) -> Score:
+def store_given_score(session: Session, explanation: Explanation, given_score: GivenScore) -> Score:
     """The score stored, or the equal one that was there."""
-    result = _summed_up(given)
-    key = fingerprint({"given": given.model_dump(mode="json")})
+    result = _summed_up(given_score)
+    key = fingerprint({"given": given_score.model_dump(mode="json")})
     values = {
         "sae_id": explanation.sae_id,
         "explanation_id": explanation.id,
@@ -37,8 +37,8 @@ def store_given_score(session: Session, explanation: Explanation, given: GivenSc
     return session.scalars(select(Score).where(score_of(explanation), Score.key == key)).one()
 
 
-def _summed_up(given: GivenScore) -> ScoreResult:
-    tier = _TIER[given.scorer]
+def _summed_up(given_score: GivenScore) -> ScoreResult:
+    tier = _TIER[given_score.scorer]
     judgements = tuple(
         Judgement(
             row=number,
@@ -49,13 +49,15 @@ def _summed_up(given: GivenScore) -> ScoreResult:
             truth=each.activating,
             answer=each.answer,
         )
-        for number, each in enumerate(given.judgements)
+        for number, each in enumerate(given_score.judgements)
     )
     summary = balanced_accuracy(judgements, tier)
-    summary = replace(summary, details={**summary.details, "imported": {"source": given.source}})
+    summary = replace(
+        summary, details={**summary.details, "imported": {"source": given_score.source}}
+    )
     failed = sum(judgement.failed for judgement in judgements)
     return ScoreResult(
-        scorer=f"{given.scorer}:{given.source}",
+        scorer=f"{given_score.scorer}:{given_score.source}",
         metric=summary.metric,
         value=summary.value,
         low=summary.low,

@@ -164,4 +164,4 @@ def nearest(
     )
     if only is not None:
         query = query.where(Explanation.sae_id == only)
-    return [(found, name, 1.0 - float(far)) for found, name, far in session.execute(query)]
+    return [(other, name, 1.0 - float(far)) for other, name, far in session.execute(query)]

@@ -317,9 +317,9 @@ def _with_sae(data: dict[str, Any], sae_id: str) -> dict[str, Any]:
         spec = parse_stored_spec(data)
     except SpecError:
         return data  # the worker that takes it says what is wrong with it
-    for named, _ in references(spec, SaeReference):
-        if named.value == PENDING_SAE:
-            data = replaced(data, named.path, sae_id)
+    for reference, _ in references(spec, SaeReference):
+        if reference.value == PENDING_SAE:
+            data = replaced(data, reference.path, sae_id)
     return data
 
 

@@ -76,19 +76,21 @@ def check_names(session: Session, spec: Part, caller: Caller) -> None:
     403 for a run that would change somebody else's SAE.
     """
     saes: dict[uuid.UUID, tuple[str, str]] = {}
-    for named, mark in references(spec, SaeReference):
-        sae = _named(session, named.where, named.value)
+    for reference, mark in references(spec, SaeReference):
+        sae = _named(session, reference.where, reference.value)
         if mark.changed:
             check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
         if mark.distinct and sae.id in saes:
-            same = f"'{named.value}' is the same SAE as '{saes[sae.id][1]}'"
-            raise InvalidRequest([(named.where, same)])
-        saes.setdefault(sae.id, (sae.name, named.value))
-    for named, _ in references(spec, ExplanationReference):
-        explanation = explanation_of_id(session, named.value)
+            same = f"'{reference.value}' is the same SAE as '{saes[sae.id][1]}'"
+            raise InvalidRequest([(reference.where, same)])
+        saes.setdefault(sae.id, (sae.name, reference.value))
+    for reference, _ in references(spec, ExplanationReference):
+        explanation = explanation_of_id(session, reference.value)
         if explanation is None or explanation.sae_id not in saes:
             owner = " and ".join(f"'{name}'" for name, _ in saes.values()) or "no SAE"
-            raise InvalidRequest([(named.where, f"{owner} has no explanation {named.value}")])
+            raise InvalidRequest(
+                [(reference.where, f"{owner} has no explanation {reference.value}")]
+            )
 
 
 def _named(session: Session, field: str, reference: str) -> Sae:

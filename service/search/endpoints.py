@@ -46,5 +46,5 @@ async def search(
     answer is lexical, and says so."""
     check_densities(min_density, max_density)
     query = SearchQuery(q, sae, model, min_density, max_density, limit, examples)
-    found = await find(context, key, query)
-    return Response(found.model_dump_json(), media_type="application/json")
+    results = await find(context, key, query)
+    return Response(results.model_dump_json(), media_type="application/json")

@@ -27,10 +27,10 @@ def fuse(lists: Mapping[str, Sequence[Key]], k: int = K) -> list[Fused[Key]]:
     in a list counts.  Equal scores keep the order in which the keys were met.
     """
     scores: dict[Key, float] = {}
-    found: dict[Key, list[str]] = {}
+    lists_of: dict[Key, list[str]] = {}
     for name, keys in lists.items():
         for rank, key in enumerate(dict.fromkeys(keys), start=1):
             scores[key] = scores.get(key, 0.0) + 1 / (k + rank)
-            found.setdefault(key, []).append(name)
+            lists_of.setdefault(key, []).append(name)
     ordered = sorted(scores, key=lambda key: -scores[key])
-    return [Fused(key, scores[key], tuple(found[key])) for key in ordered]
+    return [Fused(key, scores[key], tuple(lists_of[key])) for key in ordered]

@@ -128,7 +128,7 @@ def _within(query: Any, scope: Scope, sae: Any, feature: Any) -> Any:
     return query
 
 
-class Found(NamedTuple):
+class FeatureRow(NamedTuple):
     sae: Sae
     feature: Feature
     heading: Heading
@@ -138,7 +138,7 @@ class Found(NamedTuple):
 
 def describe(
     session: Session, keys: Sequence[FeatureKey], with_examples: bool = False
-) -> dict[FeatureKey, Found]:
+) -> dict[FeatureKey, FeatureRow]:
     """What to show of each feature, in one statement."""
     if not keys:
         return {}
@@ -158,7 +158,7 @@ def describe(
         .where(tuple_(Feature.sae_id, Feature.index).in_(keys))
     )
     rows = [
-        Found(row[0], row[1], heading_in(row, row[1].label), row[2], row[3])
+        FeatureRow(row[0], row[1], heading_in(row, row[1].label), row[2], row[3])
         for row in session.execute(query)
     ]
     return {(item.feature.sae_id, item.feature.index): item for item in rows}

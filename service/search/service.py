@@ -65,26 +65,26 @@ async def find(context: AppContext, key: uuid.UUID | None, query: SearchQuery) -
         with transaction(context.engine) as session:
             ids = _saes_of(session, query.saes, query.model)
             scope = Scope(ids, query.min_density, query.max_density)
-            found = _found(session, query.text, scope, embedding, query.limit)
-            items = _hits(session, context.tokens if query.examples else None, found)
+            keys = _best_keys(session, query.text, scope, embedding, query.limit)
+            items = _hits(session, context.tokens if query.examples else None, keys)
         mode: Literal["lexical", "hybrid"] = "lexical" if embedding is None else "hybrid"
         return SearchResults(query=query.text, mode=mode, reason=reason, items=items)
 
     return await run_in_threadpool(work)
 
 
-def _found(
+def _best_keys(
     session: Session, q: str, scope: Scope, embedding: list[float] | None, limit: int
 ) -> list[Fused[FeatureKey]]:
     """The best ``limit`` features of all ways to look for them."""
     lists: dict[str, list[FeatureKey]] = {}
     if embedding is not None:
         lists["vector"] = by_meaning(session, embedding, scope)
-    for name, found in by_words(session, q, scope).items():
-        lists[f"words {name}"] = found
+    for name, keys in by_words(session, q, scope).items():
+        lists[f"words {name}"] = keys
     if len({key for name in lists if name != "vector" for key in lists[name]}) < limit:
-        for name, found in by_spelling(session, q, scope).items():
-            lists[f"similar {name}"] = found
+        for name, keys in by_spelling(session, q, scope).items():
+            lists[f"similar {name}"] = keys
     return fuse(lists)[:limit]
 
 
