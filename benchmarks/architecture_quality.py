@@ -126,18 +126,18 @@ def measured(
         ppl_percent=1.0 if options.needed else None,
     )
     evaluation = EvaluateRun(sae=name, evaluation=measures)
-    found = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
+    metrics = stages.evaluate(evaluation, sae, workspace, load_host, reporter)
     kept = ("tokens_per_second", "seconds", "dead_share")
-    return {**{key: made.metrics[key] for key in kept}, "evaluation": found}
+    return {**{key: made.metrics[key] for key in kept}, "evaluation": metrics}
 
 
 def found_before(options: argparse.Namespace) -> dict[str, Any]:
     """Rows of a run with the same options that was cut short."""
     try:
-        found = json.loads(RESULT.read_text())
+        data = json.loads(RESULT.read_text())
     except (OSError, ValueError):
         return {}
-    rows: dict[str, Any] = found["rows"] if found["options"] == described(options) else {}
+    rows: dict[str, Any] = data["rows"] if data["options"] == described(options) else {}
     return rows
 
 
@@ -159,16 +159,16 @@ def print_table(options: argparse.Namespace, rows: dict[str, Any]) -> None:
         f"{'tokens/s':>10}{'base. FVU':>10}{'CEm %':>8}"
     )
     for name, row in rows.items():
-        found = row["evaluation"]
-        needed = f"{found['effective_l0']['l0']:.1f}" if "effective_l0" in found else ""
-        zero, mean = (100 * found[f"ce_recovered_{by}"] for by in ("zero", "mean"))
+        evaluation = row["evaluation"]
+        needed = f"{evaluation['effective_l0']['l0']:.1f}" if "effective_l0" in evaluation else ""
+        zero, mean = (100 * evaluation[f"ce_recovered_{by}"] for by in ("zero", "mean"))
         print(
-            f"{name:<28}{found['fvu']:>8.4f}{found['l0']:>7.1f}{needed:>8}"
-            f"{zero:>8.2f}{mean:>8.2f}{found['kl']:>8.4f}{found['dead_share']:>8.3f}"
+            f"{name:<28}{evaluation['fvu']:>8.4f}{evaluation['l0']:>7.1f}{needed:>8}"
+            f"{zero:>8.2f}{mean:>8.2f}{evaluation['kl']:>8.4f}{evaluation['dead_share']:>8.3f}"
             f"{row['tokens_per_second']:>10,.0f}"
             + (
                 f"{baseline['fvu']:>10.4f}{100 * baseline['ce_recovered_mean']:>8.2f}"
-                if (baseline := found.get("frozen_decoder_baseline"))
+                if (baseline := evaluation.get("frozen_decoder_baseline"))
                 else ""
             )
         )

@@ -149,19 +149,19 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{here.recv()}/v1"
-    found: dict[str, list[tuple[float, float]]] = {"ours": [], "openai": []}
+    timings: dict[str, list[tuple[float, float]]] = {"ours": [], "openai": []}
     for mark in range(options.runs):
-        for side in found if mark % 2 == 0 else reversed(found):
-            found[side].append(asyncio.run(measure(url, side, options, mark)))
+        for side in timings if mark % 2 == 0 else reversed(timings):
+            timings[side].append(asyncio.run(measure(url, side, options, mark)))
     server.terminate()
-    cpu = {side: statistics.median(each[0] for each in rows) for side, rows in found.items()}
-    rate = {side: statistics.median(each[1] for each in rows) for side, rows in found.items()}
+    cpu = {side: statistics.median(each[0] for each in rows) for side, rows in timings.items()}
+    rate = {side: statistics.median(each[1] for each in rows) for side, rows in timings.items()}
     print(
         f"{options.calls} detection questions, {options.concurrency} at a time, answered after"
         f" {1000 * DELAY:.0f} ms; medians of {options.runs}"
     )
     print(f"{'':<10}{'CPU ms per call':>18}{'calls/s':>10}")
-    for side in found:
+    for side in timings:
         print(f"{side:<10}{cpu[side]:>18.2f}{rate[side]:>10.0f}")
     over = cpu["ours"] - cpu["openai"]
     print(

@@ -84,8 +84,8 @@ class SyntheticSAE(torch.nn.Module):
         chance = np.where(rng.random((n, 1)) < 0.5, own, rng.random((n, self.d_sae)))
         fires = chance < self.rates
         values = np.where(fires, rng.gamma(2.0, 1.0, fires.shape) + 0.01, 0.0)
-        found, indices = torch.from_numpy(values.astype(np.float32)).topk(k, dim=1)
-        return Codes(indices, found)
+        largest, indices = torch.from_numpy(values.astype(np.float32)).topk(k, dim=1)
+        return Codes(indices, largest)
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> None:
@@ -162,11 +162,11 @@ def delphis(folder: Path, site: str) -> tuple[Callable[[int], int], int]:
         data = latents.ActivationData(places, torch.from_numpy(values[inside]))
         record = latents.LatentRecord(latents.Latent("", feature))
         begin = time.perf_counter()
-        found = constructor(record, data, config.ConstructorConfig(), tokens, decoder)
-        if found is not None:
-            sampler(found, config.SamplerConfig(), decoder)
+        built = constructor(record, data, config.ConstructorConfig(), tokens, decoder)
+        if built is not None:
+            sampler(built, config.SamplerConfig(), decoder)
         clock.append(time.perf_counter() - begin)
-        return 0 if found is None else len(found.train) + len(found.test) + len(found.not_active)
+        return 0 if built is None else len(built.train) + len(built.test) + len(built.not_active)
 
     clock: list[float] = []
     one.clock = clock  # type: ignore[attr-defined]
@@ -189,8 +189,8 @@ def import_delphi(site: str) -> tuple[Any, Any, Any, Any]:
     package.__path__ = [str(Path(site) / "delphi" / "latents")]
     sys.modules["delphi.latents"] = package
     names = ("latents.constructors", "latents.samplers", "config", "latents.latents")
-    found = [importlib.import_module(f"delphi.{name}") for name in names]
-    return found[0].constructor, found[1].sampler, found[2], found[3]
+    modules = [importlib.import_module(f"delphi.{name}") for name in names]
+    return modules[0].constructor, modules[1].sampler, modules[2], modules[3]
 
 
 SIDES = {"ours": ours, "ours, all tiers": partial(ours, tiers=TIERS), "delphi": delphis}
@@ -253,11 +253,11 @@ def main() -> None:
             f"{reader.n_postings:,} firings; densities {reader.density.min():.1e} "
             f"to {reader.density.max():.1e}, median {np.median(reader.density):.1e}"
         )
-        found = {
+        figures = {
             side: measured(side, folder, options.delphi)
             for side in ("ours", "ours, all tiers", *(["delphi"] if options.delphi else []))
         }
-    report(found, options)
+    report(figures, options)
 
 
 def measured(side: str, folder: Path, site: str) -> dict[str, float]:
@@ -267,21 +267,21 @@ def measured(side: str, folder: Path, site: str) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def report(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
+def report(measured_figures: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
     scale = 1000 / options.features
-    for side, figures in found.items():
+    for side, figures in measured_figures.items():
         each = figures["examples"] / options.features
         time_taken = f"{figures['seconds'] * scale:.2f} s per 1,000 features"
         print(f"{side:<16}{time_taken:>32}{figures['mib']:>9.1f} MiB{each:>8.0f} examples each")
-    if "delphi" in found:
+    if "delphi" in measured_figures:
         for key in ("seconds", "mib"):
-            ratio = found["delphi"][key] / max(found["ours"][key], 1e-9)
+            ratio = measured_figures["delphi"][key] / max(measured_figures["ours"][key], 1e-9)
             print(f"delphi / ours, {key}: {ratio:.1f}")
     if options.json:
         about = f"{options.tokens:,} tokens, {options.features:,} features, 40 + 50 + 50 examples"
         for key, unit in (("seconds", "s/1000"), ("mib", "MiB")):
             factor = scale if key == "seconds" else 1.0
-            values = {name: figures[key] * factor for name, figures in found.items()}
+            values = {name: figures[key] * factor for name, figures in measured_figures.items()}
             mine = values.pop("ours")
             peers = {"eai-delphi": values["delphi"]} if "delphi" in values else {}
             append(

@@ -103,8 +103,8 @@ def import_cost(code: str) -> tuple[float, float]:
         subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True)
         for _ in range(3)
     ]
-    found = [tuple(map(float, run.stdout.split()[-2:])) for run in runs]
-    return statistics.median(f[0] for f in found), statistics.median(f[1] for f in found)
+    costs = [tuple(map(float, run.stdout.split()[-2:])) for run in runs]
+    return statistics.median(f[0] for f in costs), statistics.median(f[1] for f in costs)
 
 
 def tiny_host(tokenizer: Any) -> HostModel:

@@ -190,10 +190,10 @@ def compare(
         SERVER: ask,
         REST: ask_api,
     }
-    found = measure(calls, options.rounds)
+    timings = measure(calls, options.rounds)
     print(f"{machine()}\n{options.tokens} tokens, {site}, {host.dtype}, d_sae {options.d_sae}")
-    for name, median in found.items():
-        print(f"{name:28} {median * 1e3:8.1f} ms  {median / found[BARE]:6.3f} x bare")
+    for name, median in timings.items():
+        print(f"{name:28} {median * 1e3:8.1f} ms  {median / timings[BARE]:6.3f} x bare")
     texts = [text_of(host, options.tokens, start)[0] for start in range(options.clients)]
     start = time.perf_counter()
     with ThreadPoolExecutor(options.clients) as pool:
@@ -202,8 +202,8 @@ def compare(
     print(f"{options.clients} clients at once      {each * 1e3:8.1f} ms per text")
     if options.json:
         work = f"activations of {options.tokens} tokens, SmolLM2, over HTTP"
-        peers = {name: found[name] * 1e3 for name in (BARE, ENGINE, REST)}
-        ours, floor = found[SERVER] * 1e3, found[BARE] * 1e3
+        peers = {name: timings[name] * 1e3 for name in (BARE, ENGINE, REST)}
+        ours, floor = timings[SERVER] * 1e3, timings[BARE] * 1e3
         line = Line("inference", work, ours, "ms", peers, floor, options.rounds, machine())
         append(options.json, line)
     api.stop()

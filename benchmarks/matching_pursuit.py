@@ -89,13 +89,13 @@ def differences(
     loss.backward()
     their_loss = b.training_forward_pass(TrainStepInput(x_ND, {}, None, 1, False)).loss
     their_loss.backward()
-    found = {"loss": abs(float(loss.detach() / their_loss.detach()) - 1)}
+    relative = {"loss": abs(float(loss.detach() / their_loss.detach()) - 1)}
     for name in ("W_dec", "b_dec"):
         mine, other = a.get_parameter(name).grad, b.get_parameter(name).grad
         assert mine is not None and other is not None
-        found[name] = float((mine - other).norm() / other.norm())
+        relative[name] = float((mine - other).norm() / other.norm())
         a.get_parameter(name).grad = b.get_parameter(name).grad = None
-    return found
+    return relative
 
 
 def timed(candidates: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
@@ -123,9 +123,9 @@ def main() -> None:
     sae = ours(options.d_sae, options.steps)
     peer = theirs({k: v.clone() for k, v in sae.state_dict().items()}, options.steps)
     native = "compiled" if library("pursuit") else "tensor operations"
-    found = differences(sae, peer, x_ND)
-    print("relative differences: " + ", ".join(f"{k} {v:.1e}" for k, v in found.items()))
-    if max(found.values()) > 1e-5:
+    errors = differences(sae, peer, x_ND)
+    print("relative differences: " + ", ".join(f"{k} {v:.1e}" for k, v in errors.items()))
+    if max(errors.values()) > 1e-5:
         raise SystemExit("the two do not compute the same")
     W = sae.W_dec.detach().T.clone()
     candidates: dict[str, Callable[[], object]] = {

@@ -129,7 +129,7 @@ def effect(arguments: argparse.Namespace, host: HostModel, workspace: Workspace)
             sae = stages.SaeFolder(folder, workspace)
             source = stages.activations(run, [site], host, held, workspace)
             rows = held.heldout_rows()
-            found = special_token_metrics(
+            metrics = special_token_metrics(
                 {"sae": reconstruct(sae.sae)},
                 source,
                 held,
@@ -137,7 +137,7 @@ def effect(arguments: argparse.Namespace, host: HostModel, workspace: Workspace)
                 10**9,
                 columns=Columns.of(sae.spec.hooks, source.columns, sae.max_norm),
             )["sae"]
-            whole, special = found["all"], found["special"]
+            whole, special = metrics["all"], metrics["special"]
             print(
                 f"{packing:22}{seed:5}{whole['mse_per_document']:9.3f}"
                 f"{special['mse_per_document']:9.3f}{whole['fvu']:9.4f}{special['fvu']:9.4f}",

@@ -74,7 +74,7 @@ def ours(
     """What we would send, by stage, and how many judgements that asks for."""
     rehearsal = RehearsalJudge(ScoringSpec().judge)
     tools = Tools(judge=rehearsal.as_judge())
-    found: dict[str, list[Messages]] = {}
+    prompts: dict[str, list[Messages]] = {}
     judged: dict[str, int] = {}
 
     def taken() -> list[Messages]:
@@ -84,7 +84,7 @@ def ours(
 
     explaining = ExplanationSpec(examples=SHOWN)
     asyncio.run(explain_one(texts, feature, explaining, create_explainer(explaining, tools)))
-    found["explanation"] = taken()
+    prompts["explanation"] = taken()
     for scorer in ("detection", "fuzzing"):
         spec = ScoringSpec(
             scorer=scorer,
@@ -96,8 +96,8 @@ def ours(
         )
         asyncio.run(score_one(texts, feature, spec, create_scorer(spec, tools), EXPLANATION, None))
         judged[scorer] = sum(len(each.schema["properties"]) for each in rehearsal.questions)
-        found[scorer] = taken()
-    return found, judged
+        prompts[scorer] = taken()
+    return prompts, judged
 
 
 # -------------------------------------------------------------------- delphi
@@ -125,7 +125,7 @@ def delphis(
     shown = texts.to_explain(feature, explaining, create_explainer(explaining, tools))
     spec = ScoringSpec(positives=JUDGED, negatives=JUDGED)
     examples = [example for _, example in texts.to_score(feature, spec).with_tiers()]
-    found: dict[str, list[Messages]] = {
+    prompts_by_task: dict[str, list[Messages]] = {
         "explanation": [_explanation(prompts, shown.activating)],
         "detection": [],
         "fuzzing": [],
@@ -137,8 +137,8 @@ def delphis(
                 f"Example {i}: {marked(each) if marks else each.text}"
                 for i, each in enumerate(part)
             )
-            found[stage].append(source.prompt(examples=lines, explanation=EXPLANATION))
-    return found, {"detection": len(examples), "fuzzing": len(examples)}
+            prompts_by_task[stage].append(source.prompt(examples=lines, explanation=EXPLANATION))
+    return prompts_by_task, {"detection": len(examples), "fuzzing": len(examples)}
 
 
 def _explanation(prompts: ModuleType, shown: Sequence[ShownExample]) -> Messages:
@@ -189,8 +189,8 @@ def main() -> None:
                 measured(*delphis(options.delphi, texts, f), count) for f in features
             ]
     medians = {
-        name: {stage: statistics.median(row[stage] for row in found) for stage in PAPER}
-        for name, found in rows.items()
+        name: {stage: statistics.median(row[stage] for row in counts) for stage in PAPER}
+        for name, counts in rows.items()
     }
     medians["delphi, the paper's figures"] = dict(PAPER)
     print(f"input tokens per feature, medians of {len(features)} features of SmolLM2")

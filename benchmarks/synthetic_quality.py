@@ -54,17 +54,17 @@ in the same shape, and an SAE initialised from that starts at the truth."""
 
 def candidates(l0: int) -> dict[str, dict[str, Any]]:
     """Options by row name, all aimed at the same L0; a transcoder has nothing to reconstruct."""
-    found: dict[str, dict[str, Any]] = {}
+    saes: dict[str, dict[str, Any]] = {}
     for name in ARCHITECTURES:
         if name == "transcoder":
             continue
         by_k = "k" in ARCHITECTURES[name].model_fields
-        found[name] = {"k": l0} if by_k else {"target_l0": float(l0)}
+        saes[name] = {"k": l0} if by_k else {"target_l0": float(l0)}
         if name in FAMILY:
-            found[f"{name}, annealed"] = {"k": l0, "k_start": 3 * l0}
-            found[f"{name}, ISTA"] = {"k": l0, "ista_steps": 1}
-            found[f"{name}, both"] = {"k": l0, "k_start": 3 * l0, "ista_steps": 1}
-    return found
+            saes[f"{name}, annealed"] = {"k": l0, "k_start": 3 * l0}
+            saes[f"{name}, ISTA"] = {"k": l0, "ista_steps": 1}
+            saes[f"{name}, both"] = {"k": l0, "k_start": 3 * l0, "ista_steps": 1}
+    return saes
 
 
 def synthetic_model(options: argparse.Namespace, seed: int) -> SyntheticModel:

@@ -133,12 +133,12 @@ def saelens(options: argparse.Namespace) -> dict[str, float]:
 
 
 def child(options: argparse.Namespace) -> None:
-    found = ours(options) if options.child == "ours" else saelens(options)
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = ours(options) if options.child == "ours" else saelens(options)
+    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if options.device == "cuda":
-        found["peak_card_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    found["threads"] = torch.get_num_threads()
-    print(json.dumps(found))
+        figures["peak_card_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    figures["threads"] = torch.get_num_threads()
+    print(json.dumps(figures))
 
 
 def main() -> None:
@@ -156,12 +156,12 @@ def main() -> None:
         child(options)
         return
     models = options.models or Path(tempfile.mkdtemp())
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "saelens": []}
+    figures: dict[str, list[dict[str, float]]] = {"ours": [], "saelens": []}
     for _ in range(options.runs):
-        for name, results in found.items():
+        for name, results in figures.items():
             results.append(measure(name, options, models))
             print(f"{name}: {results[-1]['seconds']:.1f} s", file=sys.stderr)
-    report(options, found)
+    report(options, figures)
 
 
 def measure(name: str, options: argparse.Namespace, models: Path) -> dict[str, float]:
@@ -175,10 +175,10 @@ def measure(name: str, options: argparse.Namespace, models: Path) -> dict[str, f
     return result
 
 
-def report(options: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> None:
+def report(options: argparse.Namespace, figures: dict[str, list[dict[str, float]]]) -> None:
     middle = {
         name: {key: statistics.median(r[key] for r in results) for key in results[0]}
-        for name, results in found.items()
+        for name, results in figures.items()
     }
     mine, theirs = middle["ours"], middle["saelens"]
     print(

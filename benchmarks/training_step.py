@@ -102,25 +102,25 @@ def main() -> None:
     torch.manual_seed(0)
     x_ND = torch.randn(options.tokens, D_IN)
     chosen = others if options.others else candidates
-    found = medians(chosen(x_ND, options.d_sae), options.runs)
-    unit = found[UNIT]
+    times = medians(chosen(x_ND, options.d_sae), options.runs)
+    unit = times[UNIT]
     print(
         f"n={options.tokens} d={D_IN} F={options.d_sae} k={K}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, median of {options.runs}"
     )
     print(f"{'':<38}{'ms':>9}{'products':>10}{'tokens/s':>12}")
-    for name, median in found.items():
+    for name, median in times.items():
         rate = options.tokens / median
         print(f"{name:<38}{median * 1e3:>9.1f}{median / unit:>10.2f}{rate:>12,.0f}")
     if options.json:
         work = f"whole step, n={options.tokens} d={D_IN} F={options.d_sae} k={K}, float32"
-        for kind in sorted({name.split(", ")[0] for name in found if ", ours" in name}):
+        for kind in sorted({name.split(", ")[0] for name in times if ", ours" in name}):
             peers = {
                 name.removeprefix(f"{kind}, "): value / unit
-                for name, value in found.items()
+                for name, value in times.items()
                 if name.startswith(f"{kind}, ") and "ours" not in name
             }
-            ours = found[f"{kind}, ours"] / unit
+            ours = times[f"{kind}, ours"] / unit
             line = Line(f"{kind} step", work, ours, "products", peers, 1.0, options.runs, machine())
             append(options.json, line)
 

@@ -211,10 +211,10 @@ def test_the_former_name_of_hosted(
     host = HostModel.load(sae.spec.model, Workspace(home))
     hosted = sae.hosted(host)
     options = {"scorer": "surprisal", **SCORING}
-    said = {3: "a remark", 5: "another"}
+    explanations = {3: "a remark", 5: "another"}
     with pytest.warns(DeprecationWarning, match="hosted"):
-        former = monosemy.score(texts, said, lab=hosted, reporter=SILENT, **options)
-    now = monosemy.score(texts, said, hosted=hosted, reporter=SILENT, **options)
+        former = monosemy.score(texts, explanations, lab=hosted, reporter=SILENT, **options)
+    now = monosemy.score(texts, explanations, hosted=hosted, reporter=SILENT, **options)
     assert {k: v.value for k, v in former.items()} == {k: v.value for k, v in now.items()}
     result = PipelineResult(
         parse_spec({"kind": "pipeline", "site": sae.spec.site}),  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ for name in ("torch", "transformers", "safetensors", "sae_lens", "transformer_le
 import importlib, pkgutil, service
 for module in pkgutil.walk_packages(service.__path__, "service."):
     importlib.import_module(module.name)
-import monosemy.specs, monosemy.index.reader, monosemy.index.packing
+import monosemy.specs, monosemy.index.reader, monosemy.index.example_bytes
 import monosemy.data.token_bytes, monosemy.data.splits, monosemy.interp.statistics.rates
 import monosemy.interp.registry, monosemy.client
 print("imported")

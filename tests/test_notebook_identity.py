@@ -121,13 +121,13 @@ def test_an_sae_digest_is_of_content(model: Path, text: Path, tmp_path: Path) ->
 def first_form(folder: Path, host: HostModel) -> None:
     """As an SAE's provenance was before stamps."""
     file = folder / "provenance.json"
-    told = json.loads(file.read_text())
-    told.pop("weights")
-    told["model"].pop("parts")
-    told["model"]["fingerprint"] = host.sampled_fingerprint
-    told["text"].pop("stamp")
-    told["text"].pop("tokens_digest")
-    file.write_text(json.dumps(told))
+    data = json.loads(file.read_text())
+    data.pop("weights")
+    data["model"].pop("parts")
+    data["model"]["fingerprint"] = host.sampled_fingerprint
+    data["text"].pop("stamp")
+    data["text"].pop("tokens_digest")
+    file.write_text(json.dumps(data))
 
 
 def test_stamps_of_the_first_form_are_verified_and_replaced(
@@ -185,9 +185,9 @@ def test_a_store_and_a_cache_of_earlier_days_are_used_as_long_as_they_hold_true(
     source.close()
 
     def forget(by: float) -> None:
-        told = json.loads((cache / "cache.json").read_text())
-        told.pop("model", None)
-        (cache / "cache.json").write_text(json.dumps(told))
+        data = json.loads((cache / "cache.json").read_text())
+        data.pop("model", None)
+        (cache / "cache.json").write_text(json.dumps(data))
         acts = np.memmap(cache / "acts.bf16", "<i2", "r+")
         acts[:] = np.where(acts != 0, acts + int(by), acts)
 

@@ -45,20 +45,20 @@ def test_blocks_give_what_the_whole_matrix_gives() -> None:
     a, b = decoders(40, 16), decoders(25, 16, 1)
     unit_a, unit_b = (torch.nn.functional.normalize(x, dim=1) for x in (a, b))
     whole = unit_a @ unit_b.T
-    found = compared(a, b, k=4, dense=True)
-    torch.testing.assert_close(torch.from_numpy(found.dense), whole)
+    comparison = compared(a, b, k=4, dense=True)
+    torch.testing.assert_close(torch.from_numpy(comparison.dense), whole)
     values, indices = whole.topk(4, dim=1)
-    torch.testing.assert_close(torch.from_numpy(found.forward.values), values)
-    assert np.array_equal(found.forward.indices, indices.numpy())
+    torch.testing.assert_close(torch.from_numpy(comparison.forward.values), values)
+    assert np.array_equal(comparison.forward.indices, indices.numpy())
     values, indices = whole.T.topk(4, dim=1)
-    torch.testing.assert_close(torch.from_numpy(found.backward.values), values)
-    assert np.array_equal(found.backward.indices, indices.numpy())
+    torch.testing.assert_close(torch.from_numpy(comparison.backward.values), values)
+    assert np.array_equal(comparison.backward.indices, indices.numpy())
 
 
 def test_more_neighbours_than_there_are() -> None:
-    found = compared(decoders(3, 8), decoders(2, 8, 1), k=10)
-    assert found.forward.indices.shape == (3, 2)
-    assert found.backward.indices.shape == (2, 3)
+    comparison = compared(decoders(3, 8), decoders(2, 8, 1), k=10)
+    assert comparison.forward.indices.shape == (3, 2)
+    assert comparison.backward.indices.shape == (2, 3)
 
 
 def test_mutual_by_hand() -> None:
@@ -73,21 +73,21 @@ def test_assignment_against_brute_force(n: int, m: int, seed: int) -> None:
     partners = assign(similarity)
     taken = partners[partners >= 0]
     assert len(set(taken.tolist())) == len(taken) == min(n, m)
-    found = sum(similarity[row, column] for row, column in enumerate(partners) if column >= 0)
+    total = sum(similarity[row, column] for row, column in enumerate(partners) if column >= 0)
     square = similarity if n <= m else similarity.T
     best = max(
         sum(square[row, column] for row, column in enumerate(chosen))
         for chosen in permutations(range(square.shape[1]), square.shape[0])
     )
-    assert found == pytest.approx(best, abs=1e-5)
+    assert total == pytest.approx(best, abs=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 2**31))
 def test_greedy_is_one_to_one_and_at_least_half_the_best(n: int, m: int, seed: int) -> None:
     similarity = np.random.default_rng(seed).random((n, m)).astype(np.float32)
-    found = compare([(0, torch.from_numpy(similarity))], n, m, max(n, m))
-    partners = assign_greedily(found)
+    comparison = compare([(0, torch.from_numpy(similarity))], n, m, max(n, m))
+    partners = assign_greedily(comparison)
     taken = partners[partners >= 0]
     assert len(set(taken.tolist())) == len(taken) == min(n, m)
     rows = np.flatnonzero(partners >= 0)
@@ -107,14 +107,14 @@ def test_a_rotation_keeps_the_geometry_and_loses_the_partners() -> None:
 
 def test_a_summary_by_hand() -> None:
     similarity = torch.tensor([[1.0, 0.2], [0.3, 0.6], [0.1, 0.5]])
-    found = compare([(0, similarity)], 3, 2, 2)
-    partners = match(found, "mutual")
+    comparison = compare([(0, similarity)], 3, 2, 2)
+    partners = match(comparison, "mutual")
     assert partners.tolist() == [0, 1, -1]
     values = np.array([1.0, 0.6, 0.0], np.float32)
-    told = summarise(found, partners, values, np.array([0.4, 0.5], np.float32), values)
-    assert (told["matched"], told["matched_share_b"]) == (2, 1.0)
-    assert told["mean_matched"] == pytest.approx(0.8)
-    assert told["matched_above"] == {"0.5": 1.0, "0.7": 0.5, "0.9": 0.5}
-    assert told["mean_best_a"] == pytest.approx((1.0 + 0.6 + 0.5) / 3)
-    assert told["above_null"] == pytest.approx(2 / 3)
-    assert sum(told["histogram"]["counts"]) == 3
+    summary = summarise(comparison, partners, values, np.array([0.4, 0.5], np.float32), values)
+    assert (summary["matched"], summary["matched_share_b"]) == (2, 1.0)
+    assert summary["mean_matched"] == pytest.approx(0.8)
+    assert summary["matched_above"] == {"0.5": 1.0, "0.7": 0.5, "0.9": 0.5}
+    assert summary["mean_best_a"] == pytest.approx((1.0 + 0.6 + 0.5) / 3)
+    assert summary["above_null"] == pytest.approx(2 / 3)
+    assert sum(summary["histogram"]["counts"]) == 3

@@ -35,9 +35,9 @@ def test_every_pair_as_counted_densely(seed: int, tokens: int, shift: int) -> No
     a, b = rng.random((9, 60)) < 0.2, rng.random((7, 60)) < 0.3
     table = token_table(Fires(b), tokens)
     blocks = jaccard_blocks(Fires(a), table, tokens, shift % tokens, block=4)
-    found = torch.cat([block for _, block in blocks]).numpy()
+    similarities = torch.cat([block for _, block in blocks]).numpy()
     moved = np.roll(a[:, :tokens], shift % tokens, axis=1)
-    np.testing.assert_allclose(found, jaccard(moved, b[:, :tokens]), rtol=1e-6)
+    np.testing.assert_allclose(similarities, jaccard(moved, b[:, :tokens]), rtol=1e-6)
 
 
 def test_the_same_features_in_another_order_are_matched() -> None:
@@ -45,8 +45,8 @@ def test_the_same_features_in_another_order_are_matched() -> None:
     a = rng.random((50, 2000)) < 0.02
     order = rng.permutation(50)
     table = token_table(Fires(a[order]), 2000)
-    found = compare(jaccard_blocks(Fires(a), table, 2000), 50, 50, 2)
-    partners = match(found, "mutual")
+    comparison = compare(jaccard_blocks(Fires(a), table, 2000), 50, 50, 2)
+    partners = match(comparison, "mutual")
     assert (order[partners] == np.arange(50)).all()
     chance = compare(jaccard_blocks(Fires(a), table, 2000, shift=777), 50, 50, 1)
-    assert chance.forward.values.max() < 0.3 < found.forward.values[:, 0].min()
+    assert chance.forward.values.max() < 0.3 < comparison.forward.values[:, 0].min()

@@ -72,8 +72,8 @@ def cases(monkeypatch: pytest.MonkeyPatch, *more: Any) -> list[str]:
 
         return gpu_check.Case(name, run)
 
-    found = [case(name) for name in "abc"]
-    monkeypatch.setattr(gpu_check, "cases_of", lambda *_: found)
+    made_cases = [case(name) for name in "abc"]
+    monkeypatch.setattr(gpu_check, "cases_of", lambda *_: made_cases)
     return ran
 
 

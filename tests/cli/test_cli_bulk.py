@@ -29,15 +29,15 @@ def test_a_folder_is_uploaded_and_can_be_imported(tmp_path: Path) -> None:
     (folder / "cfg.json").write_bytes(CONFIG)
     (folder / "sae.safetensors").write_bytes(safetensors())
     (folder / "state.pt").write_bytes(b"a pickle")
-    said = call("sae", "upload", str(folder))
-    assert "Not sent: state.pt" in said
-    source = said.split()[-1]
+    output = call("sae", "upload", str(folder))
+    assert "Not sent: state.pt" in output
+    source = output.split()[-1]
     assert source.startswith("upload:")
     imported = ("run", "submit", "--kind", "import", "--set", f"source={source}")
     run = call(*imported, "--set", "site=blocks.3.hook_mlp_out").strip()
     call("run", "cancel", run)
-    told = json.loads(call("sae", "upload", str(folder), "--json").partition("\n")[2])
-    assert [each["name"] for each in told["files"]] == [
+    printed = json.loads(call("sae", "upload", str(folder), "--json").partition("\n")[2])
+    assert [each["name"] for each in printed["files"]] == [
         "layers.3/cfg.json",
         "layers.3/sae.safetensors",
     ]
@@ -45,8 +45,8 @@ def test_a_folder_is_uploaded_and_can_be_imported(tmp_path: Path) -> None:
 
 def test_an_archive_is_uploaded(tmp_path: Path) -> None:
     (tmp_path / "sae.zip").write_bytes(zipped(SOUND))
-    told = json.loads(call("sae", "upload", str(tmp_path / "sae.zip"), "--json"))
-    assert {each["name"] for each in told["files"]} == set(SOUND)
+    printed = json.loads(call("sae", "upload", str(tmp_path / "sae.zip"), "--json"))
+    assert {each["name"] for each in printed["files"]} == set(SOUND)
     (tmp_path / "evil.zip").write_bytes(zipped({"../a.json": b"{}"}))
     assert "plain relative path" in call("sae", "upload", str(tmp_path / "evil.zip"), code=2)
 
@@ -59,8 +59,8 @@ def test_a_folder_without_weights_is_not_sent(tmp_path: Path) -> None:
 
 def test_features_are_exported(library: Library, tmp_path: Path) -> None:
     file = tmp_path / "out.parquet"
-    told = json.loads(call("export", "features", "demo", str(file), "--json"))
-    assert told["bytes"] == file.stat().st_size
+    printed = json.loads(call("export", "features", "demo", str(file), "--json"))
+    assert printed["bytes"] == file.stat().st_size
     assert pq.read_table(file).column("index").to_pylist() == list(range(library.features))
     call("export", "features", "demo", str(tmp_path / "out.arrow"), "--scorer", "fuzzing")
     with pa.ipc.open_stream(tmp_path / "out.arrow") as reader:

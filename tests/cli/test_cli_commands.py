@@ -167,12 +167,12 @@ def test_watching_follows_a_run_to_its_end(cli_engine: Engine) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    said = call("run", "watch", str(run_id))
+    output = call("run", "watch", str(run_id))
     worker.join()
-    assert "4/9 tokens" in said
-    assert "0:02 left" in said
-    assert "fvu 0.25" in said
-    assert "The run succeeded." in said
+    assert "4/9 tokens" in output
+    assert "0:02 left" in output
+    assert "fvu 0.25" in output
+    assert "The run succeeded." in output
     lines = [json.loads(line) for line in call("run", "watch", str(run_id), "--json").splitlines()]
     assert [line["type"] for line in lines] == ["end"]  # nothing is left to follow
     assert lines[0]["data"]["state"] == "succeeded"
@@ -195,9 +195,9 @@ def test_json_while_watching_is_a_line_per_event_and_the_run_at_the_end(
 
     worker = threading.Thread(target=work)
     worker.start()
-    said = call("run", "submit", "--kind", "train", "--watch", "--json", code=1)
+    output = call("run", "submit", "--kind", "train", "--watch", "--json", code=1)
     worker.join()
-    lines = [json.loads(line) for line in said.splitlines()]
+    lines = [json.loads(line) for line in output.splitlines()]
     states = [line["data"]["state"] for line in lines]
     assert [line["type"] for line in lines] == ["state"] * 4 + ["end"]
     assert states == ["queued", "running", "cancelling", "cancelled", "cancelled"]
@@ -217,9 +217,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_run() -> None:
     assert watching.stdout is not None
     assert json.loads(watching.stdout.readline())["data"]["state"] == "queued"
     watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=20)
+    _, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 130
-    assert said.strip() == f"The run goes on; see 'monosemy run watch {run_id}'."
+    assert stderr.strip() == f"The run goes on; see 'monosemy run watch {run_id}'."
     assert read("run", "show", run_id)["state"] == "queued"
     call("run", "cancel", run_id)
 

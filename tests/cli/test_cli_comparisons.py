@@ -68,16 +68,16 @@ def test_comparisons_are_listed_and_shown(comparison: uuid.UUID) -> None:
     assert "7 partners, 50.0% of demo, 87.5% of other" in shown
     assert "0.938" in shown and "0.250" in shown and "0.900" in shown
     assert "#" * 40 in shown and "#" * 41 not in shown
-    found = json.loads(call("comparison", "show", str(comparison), "--json"))
-    assert [match["b"]["index"] for match in found["matches"]] == [5]
+    printed = json.loads(call("comparison", "show", str(comparison), "--json"))
+    assert [match["b"]["index"] for match in printed["matches"]] == [5]
     call("comparison", "show", str(uuid.uuid4()), code=4)
 
 
 def test_links_of_a_feature(comparison: uuid.UUID) -> None:
     lines = call("links", "demo", "3")
     assert "partner" in lines and "coactivation" in lines
-    found = json.loads(call("links", "other", "5", "--json"))["items"]
-    (twin,) = [link for link in found if link["matched"]]
+    printed = json.loads(call("links", "other", "5", "--json"))["items"]
+    (twin,) = [link for link in printed if link["matched"]]
     assert (twin["sae"]["name"], twin["index"]) == ("demo", 3)
 
 

@@ -20,14 +20,14 @@ ROOT = typer.main.get_command(app)
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    found: list[tuple[tuple[str, ...], Any]] = []
+    listed: list[tuple[tuple[str, ...], Any]] = []
     for name, command in group.commands.items():
         below = (*path, name)
         if hasattr(command, "commands"):
-            found += commands(command, below)
+            listed += commands(command, below)
         else:
-            found.append((below, command))
-    return found
+            listed.append((below, command))
+    return listed
 
 
 ALL = commands(ROOT)

@@ -23,10 +23,10 @@ def test_a_table_for_people_and_json_for_machines() -> None:
         assert shown.exit_code == 0, shown.stderr
         assert shown.stdout.startswith("stub answers.")
         assert "JSON schema" in shown.stdout and "simulation asks for numbers" in shown.stdout
-        told = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
-    found = {each["name"]: each for each in json.loads(told.stdout)["capabilities"]}
-    assert found["JSON schema"]["there"] is True
-    assert found["Batch API"]["there"] is False and found["answer logprobs"]["there"] is False
+        result = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
+    data = {each["name"]: each for each in json.loads(result.stdout)["capabilities"]}
+    assert data["JSON schema"]["there"] is True
+    assert data["Batch API"]["there"] is False and data["answer logprobs"]["there"] is False
 
 
 def test_no_judge_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_what_is_out_of_the_ordinary_is_a_line_each() -> None:
     with BatchStub(on_probe=odd, offers=False) as stub:
         shown = CliRunner().invoke(app, ["judge", "check", "--url", stub.url])
         assert shown.exit_code == 0, shown.stderr
-        told = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
-    assert json.loads(told.stdout)["findings"] == [
+        result = CliRunner().invoke(app, ["judge", "check", "--url", stub.url, "--json"])
+    assert json.loads(result.stdout)["findings"] == [
         "It refuses seed: left out.",
         "It refuses max_tokens: max_completion_tokens is sent.",
         "It refuses the system role: its text goes before the user's.",

@@ -78,10 +78,10 @@ def test_runs_are_what_was_asked_for(
 ) -> None:
     run = json.loads(call(*arguments, "--no-watch", "--json"))
     for path, value in wanted.items():
-        found = run["spec"]
+        option = run["spec"]
         for part in path.split("."):
-            found = found[part]
-        assert found == value, path
+            option = option[part]
+        assert option == value, path
 
 
 def test_bad_requests_are_one_line(explained: Library) -> None:
@@ -109,13 +109,13 @@ def test_explanations_leave_and_arrive(
     out = tmp_path / "out"
     call("labels", "export", "demo", "--format", layout, "--to", str(out))
     read = import_delphi if layout == "delphi" else import_neuronpedia
-    found = list(read(out))
-    assert [each.feature for each in found] == [1, 2, 5]
-    assert [each.explanations[0].text for each in found] == [
+    records = list(read(out))
+    assert [each.feature for each in records] == [1, 2, 5]
+    assert [each.explanations[0].text for each in records] == [
         f"Names of kings {feature}." for feature in (1, 2, 5)
     ]
     if layout == "neuronpedia":
-        assert found[0].examples[0].activations[1] > 0
+        assert records[0].examples[0].activations[1] > 0
     with transaction(cli_engine) as session:
         session.query(Explanation).delete()
     for _ in range(2):  # the second time nothing is added
@@ -151,9 +151,9 @@ def test_delphis_judgements_come_with_its_explanations(
         call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path / "in"))
     with transaction(cli_engine) as session:
         query = select(Score).join(Explanation).where(Explanation.text == "Kings of old.")
-        found = {score.scorer: (score.value, score.n) for score in session.scalars(query)}
+        scores = {score.scorer: (score.value, score.n) for score in session.scalars(query)}
         session.query(Explanation).filter(Explanation.text != "Kings of old.").delete()
-    assert found == {
+    assert scores == {
         "detection:delphi": (pytest.approx((0.8 + 0.7) / 2), 20),
         "fuzzing:delphi": (pytest.approx((0.8 + 0.4) / 2), 15),
     }
@@ -169,8 +169,8 @@ def test_delphis_judgements_come_with_its_explanations(
 
 
 def test_what_is_no_export_is_refused(explained: Library, tmp_path: Path) -> None:
-    said = call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path), code=1)
-    assert "holds no explanations of delphi's" in said
+    output = call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path), code=1)
+    assert "holds no explanations of delphi's" in output
 
 
 def said(feature: int, text: str) -> FeatureRecord:
@@ -197,8 +197,8 @@ def test_an_import_that_does_not_fit_stores_nothing(
 ) -> None:
     before = texts_of(cli_engine)
     records = [said(feature, f"New {feature}") for feature in (3, 4, 60, 61)]
-    told = call(*written(tmp_path, layout, *records), code=1)
-    assert "60 features, so none is 60, 61: 2 of the folder's 4" in told
+    output = call(*written(tmp_path, layout, *records), code=1)
+    assert "60 features, so none is 60, 61: 2 of the folder's 4" in output
     assert texts_of(cli_engine) == before
 
 
@@ -224,8 +224,8 @@ def test_what_a_database_does_not_store_is_replaced(
 
 
 def test_an_import_of_nothing_is_no_success(explained: Library, tmp_path: Path) -> None:
-    told = call(*written(tmp_path, "neuronpedia", FeatureRecord(3), said(4, " \n")), code=1)
-    assert "holds no explanation, but 1 empty ones" in told
+    output = call(*written(tmp_path, "neuronpedia", FeatureRecord(3), said(4, " \n")), code=1)
+    assert "holds no explanation, but 1 empty ones" in output
 
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
@@ -259,6 +259,6 @@ def test_tokens_with_nul_leave_and_arrive(
         add_explanation(session, made, 1, "kings", "Names of kings.", 0.8)
     out = tmp_path / "out"
     call("labels", "export", "nul", "--format", "neuronpedia", "--to", str(out))
-    found = list(import_neuronpedia(out))
-    assert any("\0" in token for each in found[0].examples for token in each.tokens)
+    records = list(import_neuronpedia(out))
+    assert any("\0" in token for each in records[0].examples for token in each.tokens)
     call("labels", "import", "nul", "--format", "neuronpedia", "--from", str(out))

@@ -86,8 +86,8 @@ def test_tags() -> None:
     counts = {each["tag"]: each["features"] for each in listed}
     assert counts == {"people": 2, "royal-family": 1}
     assert "royal-family" in call("tag", "list", "--prefix", "Roy")
-    found = answer("features", "demo", "--tag", "people")["items"]
-    assert [each["index"] for each in found] == [3, 5]
+    items = answer("features", "demo", "--tag", "people")["items"]
+    assert [each["index"] for each in items] == [3, 5]
     assert call("tag", "remove", "demo", "3", "people", "Royal Family").strip() == ""
     assert answer("tag", "show", "demo", "3") == []
     call("tag", "add", "demo", "3", "a/b", code=2)

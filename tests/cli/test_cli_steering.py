@@ -85,8 +85,8 @@ def test_machines_get_json(sent: list[dict[str, Any]]) -> None:
     assert sent[0]["stream"] is False
 
 
-@pytest.mark.parametrize("told", ["4", "4=", "x=1", "4=1e9", "4=nan", "-4=1"])
-def test_what_is_no_feature(sent: list[dict[str, Any]], told: str) -> None:
-    ended = steer("-f", told)
+@pytest.mark.parametrize("term", ["4", "4=", "x=1", "4=1e9", "4=nan", "-4=1"])
+def test_what_is_no_feature(sent: list[dict[str, Any]], term: str) -> None:
+    ended = steer("-f", term)
     assert ended.exit_code != 0 and "INDEX=STRENGTH" in ended.stderr
     assert sent == []

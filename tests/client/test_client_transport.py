@@ -173,9 +173,9 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_status_is_an_error_of_its_kind(
     monkeypatch: pytest.MonkeyPatch, status: int, kind: type[ApiError]
 ) -> None:
-    told = httpx.Response(status, json=problem(status, request_id="r"))
+    response = httpx.Response(status, json=problem(status, request_id="r"))
     with pytest.raises(ApiError) as caught:
-        Script(monkeypatch, told).client().get("/saes")
+        Script(monkeypatch, response).client().get("/saes")
     error = caught.value
     assert type(error) is kind and error.status == status and str(error) == f"detail {status}"
     assert error.problem is not None and error.problem.request_id == "r" and error.faults == []
@@ -187,9 +187,9 @@ def test_each_status_is_an_error_of_its_kind(
 
 def test_faults_are_lines_and_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [{"path": "a.b", "message": "is wrong"}, {"path": "", "message": "give one"}]
-    told = httpx.Response(422, json=problem(422, errors=faults))
+    response = httpx.Response(422, json=problem(422, errors=faults))
     with pytest.raises(InvalidRequest) as caught:
-        Script(monkeypatch, told).client().get("/saes")
+        Script(monkeypatch, response).client().get("/saes")
     assert str(caught.value) == "a.b: is wrong\ngive one"
     assert [each.model_dump() for each in caught.value.faults] == faults
 

@@ -152,9 +152,9 @@ def test_parquet_and_datasets_hold_chats_too(tmp_path: Path) -> None:
 
     file = tmp_path / "chats.parquet"
     parquet.write_table(arrow.table({"messages": [GOOD, GOOD[:1]], "id": ["x", "y"]}), file)
-    found = list(open_text(TextSpec(source=str(file), packing="chat_block_diagonal")))
-    assert [document.name for document in found] == ["x", "y"]
-    assert found[0].messages == GOOD
+    documents = list(open_text(TextSpec(source=str(file), packing="chat_block_diagonal")))
+    assert [document.name for document in documents] == ["x", "y"]
+    assert documents[0].messages == GOOD
 
     datasets = pytest.importorskip("datasets")
     made = datasets.Dataset.from_list([{"messages": GOOD}])

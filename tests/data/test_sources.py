@@ -163,8 +163,8 @@ def test_datasets_stream_and_their_errors_are_readable(
     (folder / "train.jsonl").write_text("\n".join(lines))
     from monosemy.data.remote import read_dataset
 
-    found = list(read_dataset("mine", None, "train", "text"))
-    assert [document.text for document in found] == [f"text {n}" for n in range(5)]
+    documents = list(read_dataset("mine", None, "train", "text"))
+    assert [document.text for document in documents] == [f"text {n}" for n in range(5)]
     with pytest.raises(DataError, match=r"no column 'body'; its columns: text"):
         list(read_dataset("mine", None, "train", "body"))
     with pytest.raises(DataError, match="Cannot read the dataset 'nobody/nothing'"):

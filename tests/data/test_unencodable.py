@@ -42,16 +42,16 @@ def texts(spec: TextSpec) -> list[str]:
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_every_string_becomes_encodable(text: str) -> None:
-    found, replaced = encodable(text)
-    found.encode("utf-8")
+    encoded, replaced = encodable(text)
+    encoded.encode("utf-8")
     halves = sum("\ud800" <= letter <= "\udfff" for letter in text)
     pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     joined = sum(letter > "\uffff" for letter in pairs) - sum(letter > "\uffff" for letter in text)
     assert replaced == halves - 2 * joined
-    assert encodable(found) == (found, 0)
+    assert encodable(encoded) == (encoded, 0)
     if not halves:
-        assert found == text
-    assert storable_text(text) == found.replace("\x00", "\ufffd")
+        assert encoded == text
+    assert storable_text(text) == encoded.replace("\x00", "\ufffd")
 
 
 @pytest.mark.parametrize("name", ["text.jsonl", "text.jsonl.gz"])
@@ -130,16 +130,16 @@ _RECORDS: list[tuple[Any, list[str]]] = [
 @pytest.mark.parametrize(("record", "words"), _RECORDS)
 def test_one_record_among_others(tmp_path: Path, name: str, record: Any, words: list[str]) -> None:
     line = json.dumps(record).encode() + b"\n"
-    said = refusal(write(tmp_path, name, GOOD * 6 + line + GOOD))
-    assert f"{name}, line 7" in said
-    assert all(any(word in said for word in each.split("|")) for each in words), said
-    if "no column" in said:
-        assert "Set text.column" not in said
+    message = refusal(write(tmp_path, name, GOOD * 6 + line + GOOD))
+    assert f"{name}, line 7" in message
+    assert all(any(word in message for word in each.split("|")) for each in words), message
+    if "no column" in message:
+        assert "Set text.column" not in message
 
 
 def test_the_first_record_tells_another_column(tmp_path: Path) -> None:
-    said = refusal(write(tmp_path, "text.jsonl", b'{"input_ids": [1, 2], "body": "x"}\n'))
-    assert "line 1 has no column 'text'; its columns: input_ids, body. Set text.column." in said
+    message = refusal(write(tmp_path, "text.jsonl", b'{"input_ids": [1, 2], "body": "x"}\n'))
+    assert "line 1 has no column 'text'; its columns: input_ids, body. Set text.column." in message
     spec = write(tmp_path, "text.jsonl", b'{"input_ids": [1, 2]}\n')
     spec = spec.model_copy(update={"column": "input_ids"})
     assert "token ids, not text" in refusal(spec)
@@ -185,9 +185,9 @@ _LINE = '{"text": "naïve lanterns"}\n'
 def test_bytes_that_are_no_text(
     tmp_path: Path, name: str, content: bytes, words: list[str]
 ) -> None:
-    said = refusal(write(tmp_path, name, content))
-    assert name in said
-    assert all(any(word in said for word in each.split("|")) for each in words), said
+    message = refusal(write(tmp_path, name, content))
+    assert name in message
+    assert all(any(word in message for word in each.split("|")) for each in words), message
 
 
 def test_a_gzip_file_cut_short_or_none_at_all(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def parquet(folder: Path, **columns: Any) -> TextSpec:
 
 def test_parquet_columns_of_other_types(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
-    said = refusal(parquet(tmp_path, text=[[1, 2, 3]]))
-    assert "row 1: 'text' holds token ids" in said
+    message = refusal(parquet(tmp_path, text=[[1, 2, 3]]))
+    assert "row 1: 'text' holds token ids" in message
     assert "row 2: 'text' holds a number" not in refusal(parquet(tmp_path, text=[1.5, 2.5]))
     assert "row 1: 'text' holds bytes" in refusal(parquet(tmp_path, text=[b"x", b"y"]))
     assert "no column 'text'; its columns: body" in refusal(parquet(tmp_path, body=["x"]))
@@ -250,8 +250,8 @@ def test_parquet_text_that_is_not_utf8_names_its_row(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     broken = arrow.array([b"good"] * 300 + [b"b\xe9d"]).cast(arrow.binary())
     as_text = arrow.Array.from_buffers(arrow.string(), len(broken), broken.buffers())
-    said = refusal(parquet(tmp_path, text=as_text))
-    assert "row 301: 'text' cannot be read" in said
+    message = refusal(parquet(tmp_path, text=as_text))
+    assert "row 301: 'text' cannot be read" in message
 
 
 def test_a_parquet_file_that_is_damaged_within(tmp_path: Path) -> None:
@@ -299,5 +299,5 @@ def test_dialogues_of_another_form(tmp_path: Path, messages: Any, words: str) ->
     good = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode() + b"\n"
     line = json.dumps({"messages": messages}).encode() + b"\n"
     spec = write(tmp_path, "chats.jsonl", good + line).model_copy(update={"packing": "chat"})
-    said = refusal(spec)
-    assert "chats.jsonl, line 2" in said and words in said
+    message = refusal(spec)
+    assert "chats.jsonl, line 2" in message and words in message

@@ -48,12 +48,12 @@ def why_no_compose() -> str | None:
     if shutil.which("docker") is None:
         return "docker is not installed"
     command = ["docker", "compose", "version", "--short"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if told.returncode:
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if process.returncode:
         return "docker has no compose plugin here"
-    major = re.match(r"v?(\d+)", told.stdout.strip())
+    major = re.match(r"v?(\d+)", process.stdout.strip())
     if major is None or int(major[1]) < 2:
-        return f"Compose {told.stdout.strip()[:20]} is older than 2"
+        return f"Compose {process.stdout.strip()[:20]} is older than 2"
     return None
 
 
@@ -115,9 +115,11 @@ def compose() -> Iterator[Compose]:
 
 @pytest.fixture(scope="module")
 def api(compose: Compose) -> Iterator[httpx.Client]:
-    said = compose("run", "--rm", "api", "monosemy", "keys", "create", "t", "--scopes", "read,run")
-    key = re.search(r"mnsy_\w+", said)
-    assert key is not None, said
+    output = compose(
+        "run", "--rm", "api", "monosemy", "keys", "create", "t", "--scopes", "read,run"
+    )
+    key = re.search(r"mnsy_\w+", output)
+    assert key is not None, output
     base = f"http://127.0.0.1:{compose.port}/api/v1"
     with httpx.Client(base_url=base, headers={"X-API-Key": key[0]}, timeout=30) as client:
         yield client
@@ -222,10 +224,10 @@ def test_the_warm_server_gives_activations(api: httpx.Client) -> None:
 def test_containers_run_without_root_and_the_api_without_torch(compose: Compose) -> None:
     assert compose("exec", "api", "id", "-u").strip() != "0"
     assert compose("exec", "gpu-worker", "id", "-u").strip() != "0"
-    found = compose(
+    output = compose(
         "exec", "api", "python", "-c", "import importlib.util as i; print(i.find_spec('torch'))"
     )
-    assert found.strip() == "None"
+    assert output.strip() == "None"
 
 
 def test_the_service_is_no_superuser_and_parts_ask_for_their_token(
@@ -233,8 +235,8 @@ def test_the_service_is_no_superuser_and_parts_ask_for_their_token(
 ) -> None:
     del api  # everything is up
     me = "SELECT rolsuper FROM pg_roles WHERE rolname = 'monosemy_service'"
-    told = compose("exec", "-T", "postgres", "psql", "-U", "monosemy", "-tAc", me)
-    assert told.strip() == "f"
+    output = compose("exec", "-T", "postgres", "psql", "-U", "monosemy", "-tAc", me)
+    assert output.strip() == "f"
     ask = "import httpx; print(httpx.post('http://inference:8421/embed', json={}).status_code)"
     assert compose("exec", "-T", "api", "python", "-c", ask).strip() == "401"
     reach = "import socket; socket.create_connection(('postgres', 5432), 3)"

@@ -27,12 +27,12 @@ SECRETS = {
 @pytest.mark.parametrize("secret", SECRETS)
 def test_each_secret_is_told_to_those_who_need_it_alone(secret: str) -> None:
     named = re.compile(rf"\$\{{{secret}\b")
-    told = {
+    secrets_of = {
         name
         for name, service in SERVICES.items()
         if named.search(f"{service.get('environment')} {service.get('command')}")
     }
-    assert told == SECRETS[secret]
+    assert secrets_of == SECRETS[secret]
 
 
 @pytest.mark.parametrize("name", SERVICES)

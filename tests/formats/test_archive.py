@@ -158,11 +158,11 @@ def in_a_word(value: object) -> str:
     return "archive" if isinstance(value, bytes) else str(value)[:24]
 
 
-@pytest.mark.parametrize(("data", "name", "told"), HOSTILE, ids=in_a_word)
-def test_hostile_archives_are_refused(data: bytes, name: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "name", "message"), HOSTILE, ids=in_a_word)
+def test_hostile_archives_are_refused(data: bytes, name: str, message: str, tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         opened(data, name, inside)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     assert {path.name for path in inside.iterdir()} == {"packed", "out"}
@@ -220,10 +220,10 @@ BAD_HEADERS = [
 ]
 
 
-@pytest.mark.parametrize(("data", "told"), BAD_HEADERS)
-def test_bad_safetensors_are_refused(data: bytes, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "message"), BAD_HEADERS)
+def test_bad_safetensors_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(data)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         check_safetensors(tmp_path / "a.safetensors")
 
 
@@ -238,7 +238,7 @@ def test_what_safetensors_writes_is_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"{", "no usable JSON"),
         (b"", "no usable JSON"),
@@ -252,9 +252,9 @@ def test_what_safetensors_writes_is_sound(tmp_path: Path) -> None:
     ids=lambda value: str(value)[:20],
 )
 @pytest.mark.timeout(20)
-def test_bad_json_is_refused(text: bytes, told: str, tmp_path: Path) -> None:
+def test_bad_json_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(text)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         check_json(tmp_path / "a.json")
 
 

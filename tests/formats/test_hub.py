@@ -51,8 +51,8 @@ class Hub(BaseHTTPRequestHandler):
         self.asked.append(path)
         if path in ("/api/models/owner/name", "/api/models/owner/name/revision/v2"):
             siblings = [{"rfilename": name, "size": len(d)} for name, d in REPOSITORY.items()]
-            told = {"id": "owner/name", "sha": SHA, "siblings": siblings, "private": False}
-            self.send(json.dumps(told).encode(), body)
+            info = {"id": "owner/name", "sha": SHA, "siblings": siblings, "private": False}
+            self.send(json.dumps(info).encode(), body)
             return
         name = path.removeprefix(f"/owner/name/resolve/{SHA}/")
         if name in REPOSITORY:
@@ -91,15 +91,15 @@ import json, sys
 from monosemy.errors import DataError
 from monosemy.formats.archive import Limits
 from monosemy.formats.hub import fetch_hub, parse_hub
-found = []
+results = []
 for source in json.loads(sys.argv[1]):
     limits = Limits(total_bytes=int(sys.argv[2]))
     try:
-        found.append(str(fetch_hub(parse_hub(source), limits)))
+        results.append(str(fetch_hub(parse_hub(source), limits)))
     except DataError as error:
-        found.append("error: " + str(error))
+        results.append("error: " + str(error))
 assert "torch" not in sys.modules
-print(json.dumps(found))
+print(json.dumps(results))
 """
 
 
@@ -156,8 +156,8 @@ def test_what_cannot_be_fetched_is_named(hub: ThreadingHTTPServer, tmp_path: Pat
 
 
 def test_sizes_are_known_before_anything_comes(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
-    (told,) = fetch(hub, tmp_path, "hub:owner/name", limit=50)
-    assert "at most 50" in told
+    (message,) = fetch(hub, tmp_path, "hub:owner/name", limit=50)
+    assert "at most 50" in message
     assert not any("/resolve/" in path for path in Hub.asked)
 
 

@@ -51,10 +51,10 @@ def test_saelens_folders(tmp_path: Path, values: dict[str, Any], ours: bool) -> 
     if not ours:
         (tmp_path / "sae/provenance.json").unlink()
     change(tmp_path / "sae/cfg.json", **values)
-    found = load_sae(tmp_path / "sae")
-    assert (found.d_in, found.d_sae, found.spec.k) == (D, F, K)  # type: ignore[attr-defined]
+    loaded = load_sae(tmp_path / "sae")
+    assert (loaded.d_in, loaded.d_sae, loaded.spec.k) == (D, F, K)  # type: ignore[attr-defined]
     x = torch.randn(5, D)
-    torch.testing.assert_close(found(x), made()(x))
+    torch.testing.assert_close(loaded(x), made()(x))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_saelens_folders(tmp_path: Path, values: dict[str, Any], ours: bool) -> 
 def test_sparsify_folders(tmp_path: Path, values: dict[str, Any]) -> None:
     save_sparsify(made(), tmp_path / "sae")
     change(tmp_path / "sae/cfg.json", **values)
-    found = load_sparsify(tmp_path / "sae")
+    loaded = load_sparsify(tmp_path / "sae")
     x = torch.randn(5, D)
-    torch.testing.assert_close(found(x), made()(x))
+    torch.testing.assert_close(loaded(x), made()(x))
 
 
 def test_what_another_tool_left_out_is_no_null(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_what_is_written_is_json_for_all(tmp_path: Path) -> None:
 
     for name in ("cfg.json", "provenance.json"):
         json.loads((tmp_path / "sae" / name).read_text(), parse_constant=refuse)
-    found = read_metadata(tmp_path / "sae")
-    assert (found["nan"], found["numpy"], found["whole"]) == (None, 0.5, 7)
-    assert (found["array"], found["tensor"], found["3"]) == ([0, 1], 3, [1, None, True])
-    assert found["text"] == odd["text"]
+    metadata = read_metadata(tmp_path / "sae")
+    assert (metadata["nan"], metadata["numpy"], metadata["whole"]) == (None, 0.5, 7)
+    assert (metadata["array"], metadata["tensor"], metadata["3"]) == ([0, 1], 3, [1, None, True])
+    assert metadata["text"] == odd["text"]
     assert open_sae(tmp_path / "sae").sae.d_sae == F
 
 

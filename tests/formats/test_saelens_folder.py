@@ -186,12 +186,12 @@ def edited(**changes: Any) -> Callable[[Path], None]:
 def weights(**changes: torch.Tensor | None) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         file = folder / "sae_weights.safetensors"
-        found = load_file(file)
+        tensors = load_file(file)
         for name, value in changes.items():
-            found.pop(name, None)
+            tensors.pop(name, None)
             if value is not None:
-                found[name] = value
-        save_file(found, file)
+                tensors[name] = value
+        save_file(tensors, file)
 
     return edit
 

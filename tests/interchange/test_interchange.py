@@ -55,8 +55,8 @@ def record(feature: int, text: str = "Names of kings") -> FeatureRecord:
 # -------------------------------------------------------------------- delphi
 def test_delphi_gets_what_it_reads(tmp_path: Path) -> None:
     assert export_delphi(tmp_path, [record(3), FeatureRecord(4)], "layers.9/mlp") == 1
-    said = tmp_path / "explanations" / "layers.9--mlp_latent3.txt"
-    assert json.loads(said.read_text()) == "Names of kings"
+    text_file = tmp_path / "explanations" / "layers.9--mlp_latent3.txt"
+    assert json.loads(text_file.read_text()) == "Names of kings"
     rows = json.loads((tmp_path / "scores/fuzz/layers.9--mlp_latent3.txt").read_text())
     assert [row["correct"] for row in rows] == [True, False, None, True, True]
     assert [row["distance"] for row in rows] == [1, 10, 5, -1, -1]
@@ -101,12 +101,12 @@ def test_a_delphi_folder_is_read(tmp_path: Path) -> None:
 def test_a_round_trip_by_delphi_keeps_texts_and_judgements(tmp_path: Path) -> None:
     records = [record(i, f"text {i}") for i in (2, 0, 10)]
     export_delphi(tmp_path, records, "layers.9")
-    found = list(import_delphi(tmp_path))
-    assert [each.feature for each in found] == [0, 2, 10]
+    imported = list(import_delphi(tmp_path))
+    assert [each.feature for each in imported] == [0, 2, 10]
     by_feature = {each.feature: each.explanations[0] for each in records}
-    for each in found:
-        said, wanted = each.explanations[0], by_feature[each.feature]
-        assert (said.text, said.scores) == (wanted.text, wanted.scores)
+    for each in imported:
+        explanation, wanted = each.explanations[0], by_feature[each.feature]
+        assert (explanation.text, explanation.scores) == (wanted.text, wanted.scores)
 
 
 def test_several_hookpoints_have_to_be_told_apart(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_scorers_with_other_rows_are_left_alone(tmp_path: Path) -> None:
     export_delphi(tmp_path, [record(1)], "layers.1")
     (tmp_path / "scores/simulation").mkdir()
     (tmp_path / "scores/simulation/layers.1_latent1.txt").write_text('[{"ev_correlation": 0.5}]')
-    [found] = import_delphi(tmp_path)
-    assert [score.scorer for score in found.explanations[0].scores] == ["fuzzing"]
+    [records] = import_delphi(tmp_path)
+    assert [score.scorer for score in records.explanations[0].scores] == ["fuzzing"]
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "in/explanations/m_latent2.txt").symlink_to(outside)
     (tmp_path / "in/scores/fuzz/m_latent1.txt").unlink()
     (tmp_path / "in/scores/fuzz/m_latent1.txt").symlink_to(outside)
-    [found] = import_delphi(tmp_path / "in")
-    assert (found.feature, found.explanations[0].scores) == (1, ())
+    [records] = import_delphi(tmp_path / "in")
+    assert (records.feature, records.explanations[0].scores) == (1, ())
 
 
 def test_a_scorers_name_cannot_leave_the_folder(tmp_path: Path) -> None:
@@ -208,9 +208,12 @@ def test_neuronpedia_gets_its_fields(tmp_path: Path) -> None:
     top, weak = lines(tmp_path / "activations/batch-0.jsonl.gz")
     assert (top["maxValue"], top["maxValueTokenIndex"], top["binContains"]) == (9.5, 1, -1)
     assert (weak["binMin"], weak["binContains"]) == (0, 0)
-    [said] = lines(tmp_path / "explanations/batch-0.jsonl.gz")
-    assert (said["description"], said["explanationModelName"]) == ("Names of kings", "judge")
-    assert len({top["id"], weak["id"], said["id"]}) == 3
+    [explanation] = lines(tmp_path / "explanations/batch-0.jsonl.gz")
+    assert (explanation["description"], explanation["explanationModelName"]) == (
+        "Names of kings",
+        "judge",
+    )
+    assert len({top["id"], weak["id"], explanation["id"]}) == 3
 
 
 def test_a_round_trip_by_neuronpedia_keeps_all_but_scores(tmp_path: Path) -> None:
@@ -222,8 +225,8 @@ def test_a_round_trip_by_neuronpedia_keeps_all_but_scores(tmp_path: Path) -> Non
             **{
                 **vars(each),
                 "explanations": tuple(
-                    ExplanationRecord(said.text, said.author, said.method)
-                    for said in each.explanations
+                    ExplanationRecord(explanation.text, explanation.author, explanation.method)
+                    for explanation in each.explanations
                 ),
             }
         )
@@ -265,8 +268,8 @@ def test_whatever_is_written_is_read(
         ExampleRecord(tuple(w for w, _ in part), tuple(v for _, v in part), 0, 2 if low else None)
         for part, low in windows
     )
-    said = tuple(ExplanationRecord(text) for text in texts)
-    made = FeatureRecord(feature, explanations=said, examples=examples)
+    explanations = tuple(ExplanationRecord(text) for text in texts)
+    made = FeatureRecord(feature, explanations=explanations, examples=examples)
     export_neuronpedia(folder / "np", [made], "m", "s")
     assert list(import_neuronpedia(folder / "np")) == [made]
     export_delphi(folder / "delphi", [made], "layers.0")
@@ -288,10 +291,12 @@ def test_delphis_judgements_are_read_as_they_were(tmp_path: Path, rows: list[Any
         JudgedRecord(truth, answer, 1 + number % 10 if truth else -1, tuple(tokens))
         for number, (truth, answer, tokens) in enumerate(rows)
     )
-    said = ExplanationRecord("Kings", method="delphi", scores=(ScoreRecord("fuzzing", judged),))
-    export_delphi(folder, [FeatureRecord(1, explanations=(said,))], "layers.0")
+    explanation = ExplanationRecord(
+        "Kings", method="delphi", scores=(ScoreRecord("fuzzing", judged),)
+    )
+    export_delphi(folder, [FeatureRecord(1, explanations=(explanation,))], "layers.0")
     [again] = import_delphi(folder)
-    assert again.explanations == (said,)
+    assert again.explanations == (explanation,)
 
 
 def test_numbers_as_other_tools_write_them(tmp_path: Path) -> None:
@@ -300,8 +305,8 @@ def test_numbers_as_other_tools_write_them(tmp_path: Path) -> None:
     (tmp_path / "explanations/m_latent1.txt").write_text('"Kings"')
     row = {"activating": True, "prediction": 1.0, "distance": 3.0, "extra": None}
     (tmp_path / "scores/detection/m_latent1.txt").write_text(json.dumps([row]))
-    [found] = import_delphi(tmp_path)
-    assert found.explanations[0].scores[0].judged == (JudgedRecord(True, True, 3),)
+    [records] = import_delphi(tmp_path)
+    assert records.explanations[0].scores[0].judged == (JudgedRecord(True, True, 3),)
     (tmp_path / "features").mkdir()
     line = b'{"index": 7.0, "frac_nonzero": null, "maxActApprox": 3, "pos_str": null, "x": [1]}'
     (tmp_path / "features/batch-0.jsonl").write_bytes(line)
@@ -382,5 +387,5 @@ def test_delphis_own_loader_reads_it(tmp_path: Path) -> None:
     """Where delphi is installed."""
     loader = pytest.importorskip("delphi.log.result_analysis", exc_type=ImportError)
     export_delphi(tmp_path, [record(3)], "layers.9")
-    found, _ = loader.load_data(tmp_path / "scores", ["layers.9"])
-    assert sorted(found.correct.dropna().tolist()) == [False, True, True, True]
+    latents, _ = loader.load_data(tmp_path / "scores", ["layers.9"])
+    assert sorted(latents.correct.dropna().tolist()) == [False, True, True, True]

@@ -21,8 +21,8 @@ def test_areas_are_those_of_the_library() -> None:
     rng = np.random.default_rng(0)
     values = sparse(rng, 17, 40)
     labels = np.arange(17) < 7
-    found = contrast(values, labels, np.arange(40), "auroc", 40)
-    both = [*found.positive, *found.negative]
+    result = contrast(values, labels, np.arange(40), "auroc", 40)
+    both = [*result.positive, *result.negative]
     assert len(both) > 30
     for each in both:
         column = values[:, each.feature]  # rounded to a decimal: further apart than RESOLUTION
@@ -42,9 +42,9 @@ def test_a_known_answer() -> None:
     values[:, 1] = [1, 1, 1, 1, 1, 1]  # fires everywhere alike: tells nothing
     values[:, 2] = [0, 0, 2, 2, 2, 2]
     labels = [True] * 3 + [False] * 3
-    found = contrast(values, labels, [9, 4, 7], "auroc", 5)
-    assert (found.relabellings, found.exact) == (20, True)
-    (best,), (other,) = found.positive, found.negative
+    result = contrast(values, labels, [9, 4, 7], "auroc", 5)
+    assert (result.relabellings, result.exact) == (20, True)
+    (best,), (other,) = result.positive, result.negative
     assert (best.feature, best.auroc, best.p_value) == (9, 1.0, 1 / 20)
     assert (best.share_positive, best.share_negative, best.mean_positive) == (1.0, 0.0, 4.0)
     assert other.feature == 7
@@ -62,8 +62,8 @@ def test_a_known_answer() -> None:
 def test_values_as_good_as_equal_are_equal() -> None:
     """What only the rounding of another batch would tell apart tells nothing."""
     values = np.array([[3.0, 1.0], [3.000001, 1.0], [2.999999, 1.0], [3.0, 0.5]])
-    found = contrast(values, [True, True, False, False], [0, 1], "auroc", 4)
-    assert [d.feature for d in found.positive] == [1] and not found.negative
+    result = contrast(values, [True, True, False, False], [0, 1], "auroc", 4)
+    assert [d.feature for d in result.positive] == [1] and not result.negative
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -89,13 +89,13 @@ def test_planted_features_lead(statistic: Statistic) -> None:
     for feature in (17, 4200):
         values[:, feature] = np.where(labels, rng.uniform(2, 3, 40), 0)
     values[:, 3] = np.where(labels, 0, rng.uniform(2, 3, 40))
-    found = contrast(values, labels, np.arange(5000), statistic, 5)
-    assert {d.feature for d in found.positive[:2]} == {17, 4200}
-    assert found.negative[0].feature == 3
-    assert not found.exact and found.relabellings == 1000
-    assert [d.p_value for d in found.positive[:2]] == [0.001, 0.001]
-    assert found.positive[2].p_value > 0.05
-    assert found.positive[2].p_value <= found.positive[3].p_value
+    result = contrast(values, labels, np.arange(5000), statistic, 5)
+    assert {d.feature for d in result.positive[:2]} == {17, 4200}
+    assert result.negative[0].feature == 3
+    assert not result.exact and result.relabellings == 1000
+    assert [d.p_value for d in result.positive[:2]] == [0.001, 0.001]
+    assert result.positive[2].p_value > 0.05
+    assert result.positive[2].p_value <= result.positive[3].p_value
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -105,8 +105,8 @@ def test_chance_is_called_so(statistic: Statistic) -> None:
     rounds, low = 200, 0
     for _ in range(rounds):
         values = sparse(rng, 10, 300)
-        found = contrast(values, np.arange(10) < 5, np.arange(300), statistic, 1)
-        low += found.positive[0].p_value <= 0.1
+        result = contrast(values, np.arange(10) < 5, np.arange(300), statistic, 1)
+        low += result.positive[0].p_value <= 0.1
     assert low / rounds <= 0.1 + 3 * np.sqrt(0.09 / rounds)
 
 

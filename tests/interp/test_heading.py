@@ -1,4 +1,4 @@
-"""What heads a feature: an explanation whose interval clears its baseline, else the evidence."""
+"""What heads a feature: an explanation that clears its shuffled baseline, else the evidence."""
 
 from __future__ import annotations
 

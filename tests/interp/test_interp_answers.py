@@ -106,6 +106,6 @@ def test_a_number_at_the_cut_is_not_believed() -> None:
 )
 def test_salvage_never_invents(value: dict[str, bool], cut: int) -> None:
     schema = object_schema({f"t{i}": {"type": "boolean"} for i in (1, 2, 3)})
-    found = salvage_object(json.dumps(value)[:cut], schema)
-    assert found.items() <= value.items()
+    salvaged = salvage_object(json.dumps(value)[:cut], schema)
+    assert salvaged.items() <= value.items()
     assert salvage_object(json.dumps(value), schema) == value

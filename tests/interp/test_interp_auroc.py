@@ -42,8 +42,8 @@ SCORED = (
 
 
 def _pairs(first: list[float], second: list[float]) -> float:
-    found = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in product(first, second)]
-    return sum(found) / len(found)
+    wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in product(first, second)]
+    return sum(wins) / len(wins)
 
 
 def test_headline_tiers_and_strata() -> None:

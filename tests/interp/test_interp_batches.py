@@ -52,17 +52,17 @@ def test_one_batch_answers_everybody_his_own_question(caplog: pytest.LogCaptureF
 
     async def run(stub: StubServer) -> tuple[list[int], Judge]:
         async with judge_of(stub) as judge:
-            found = await asked(judge, *range(200))
+            answers = await asked(judge, *range(200))
             assert judge.in_batches == 0
-            return found, judge
+            return answers, judge
 
     with BatchStub(adds) as stub:
-        found, judge = asyncio.run(run(stub))
-    assert found == list(range(1, 201))
+        answered, judge = asyncio.run(run(stub))
+    assert answered == list(range(1, 201))
     assert len(stub.batches) == 1 and len(stub.lines) == 200
-    told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith("batch batch_0: 200 questions wait at http://127.0.0.1")
-    assert told[1:] == ["batch batch_0: 200 of 200 done"]
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged[0].startswith("batch batch_0: 200 questions wait at http://127.0.0.1")
+    assert logged[1:] == ["batch batch_0: 200 of 200 done"]
     assert stub.requests == [] and len(stub.probes) == 1, "only the probe is asked live"
     assert judge.usage.calls == 202 and judge.usage.prompt_tokens == 201 * 100
     line = stub.lines[0]
@@ -105,8 +105,8 @@ def test_lines_that_fail_are_asked_again() -> None:
             return await asked(judge, *range(12)), judge
 
     with BatchStub(respond, fault=fault) as stub:
-        found, judge = asyncio.run(run(stub))
-    assert found == list(range(1, 13))
+        answers, judge = asyncio.run(run(stub))
+    assert answers == list(range(1, 13))
     assert len(stub.lines) == 12 + 5 and judge.usage.retries == 5
 
 
@@ -122,9 +122,9 @@ def test_what_is_refused_is_no_answer() -> None:
         return 413 if "What is 1 " in request["messages"][-1]["content"] else None
 
     with BatchStub(adds, fault=fault) as stub:
-        found = asyncio.run(run(stub))
-    assert found[0][0] == {"number": 1} and found[2][0] == {"number": 3}
-    assert isinstance(found[1], AnswerError)
+        answers = asyncio.run(run(stub))
+    assert answers[0][0] == {"number": 1} and answers[2][0] == {"number": 3}
+    assert isinstance(answers[1], AnswerError)
 
 
 def test_what_a_dead_process_asked_is_not_asked_again() -> None:

@@ -42,18 +42,18 @@ def test_clusters_are_drawn_whole() -> None:
 
 def test_many_clusters_give_the_normal_interval() -> None:
     x = np.random.default_rng(2).standard_normal(2000)
-    found = cluster_bootstrap(np.mean, [x], resamples=4000)
+    estimate = cluster_bootstrap(np.mean, [x], resamples=4000)
     half = 1.96 * x.std() / math.sqrt(2000)
-    assert found.value == pytest.approx(x.mean())
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+    assert estimate.value == pytest.approx(x.mean())
+    assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.05)
 
 
 def test_what_is_not_defined_is_counted() -> None:
     """Two documents, one of each class: half of the resamples have one class only."""
     x, y = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.9, 0.8, 0.1, 0.3])
-    found = cluster_bootstrap(pearson, [x, y], ["a", "a", "b", "b"], bounds=(-1, 1))
-    assert 900 < found.undefined < 1100
-    assert found.low == pytest.approx(found.high)
+    estimate = cluster_bootstrap(pearson, [x, y], ["a", "a", "b", "b"], bounds=(-1, 1))
+    assert 900 < estimate.undefined < 1100
+    assert estimate.low == pytest.approx(estimate.high)
     alone = cluster_bootstrap(pearson, [x, y], ["a"] * 4, bounds=(-1, 1))
     assert (alone.low, alone.high, alone.n_clusters) == (-1, 1, 1)
     constant = cluster_bootstrap(pearson, [x * 0, y], bounds=(-1, 1), resamples=20)

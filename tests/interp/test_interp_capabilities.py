@@ -48,15 +48,15 @@ def with_logprobs(request: Request) -> Answer:
 def test_an_endpoint_that_can_do_everything() -> None:
     some = echo(lambda prompt: {"a": 0.5, "b": 0.5})
     with BatchStub(on_probe=with_logprobs, on_complete=some) as stub:
-        found = found_at(stub)
-    assert {name: each.there for name, each in found.items()} == {
+        capabilities = found_at(stub)
+    assert {name: each.there for name, each in capabilities.items()} == {
         "JSON schema": True,
         "prompt logprobs": True,
         "answer logprobs": True,
         "Batch API": True,
     }
-    assert found["answer logprobs"].note == "the 3 likeliest of each token"
-    assert found["prompt logprobs"].note.startswith("by echo, the 20")
+    assert capabilities["answer logprobs"].note == "the 3 likeliest of each token"
+    assert capabilities["prompt logprobs"].note.startswith("by echo, the 20")
 
 
 def test_one_that_can_do_nothing_but_talk() -> None:
@@ -65,11 +65,11 @@ def test_one_that_can_do_nothing_but_talk() -> None:
         return error(400, "unknown field") if refused else Answer('{"colour": "blue"}')
 
     with BatchStub(on_probe=talk, on_complete=ignoring, offers=False) as stub:
-        found = found_at(stub)
-    assert not any(each.there for each in found.values())
-    assert found["JSON schema"].note == "answers in text"
-    assert "status 404" in found["Batch API"].note
-    assert all(each.note and each.needed_for and each.otherwise for each in found.values())
+        capabilities = found_at(stub)
+    assert not any(each.there for each in capabilities.values())
+    assert capabilities["JSON schema"].note == "answers in text"
+    assert "status 404" in capabilities["Batch API"].note
+    assert all(each.note and each.needed_for and each.otherwise for each in capabilities.values())
 
 
 def test_trouble_is_not_a_lack() -> None:
@@ -99,18 +99,18 @@ def test_a_server_that_fails_is_asked_for_prompt_logprobs_again(
 
     async def run(stub: StubServer) -> list[bool]:
         limits = Limits(attempts=2, first_wait=0.01)
-        found = []
+        capabilities = []
         async with Judge(stub.url, None, "stub", JudgeSpec(), limits) as judge:
             for _ in range(2):
-                found.append((await judge.prompt_logprobs.probe())[0])
+                capabilities.append((await judge.prompt_logprobs.probe())[0])
             calls = len(stub.completions)
             ill[0] = False
-            found.append((await judge.prompt_logprobs.probe())[0])
+            capabilities.append((await judge.prompt_logprobs.probe())[0])
             assert len(stub.completions) == calls, "what was found holds for a while"
             later = time.monotonic() + 601
             monkeypatch.setattr(prompt_logprobs.time, "monotonic", lambda: later)
-            found.append((await judge.prompt_logprobs.probe())[0])
-        return found
+            capabilities.append((await judge.prompt_logprobs.probe())[0])
+        return capabilities
 
     with StubServer(on_complete=complete) as stub:
         assert asyncio.run(run(stub)) == [False, False, False, True]
@@ -128,8 +128,8 @@ RAW = {
 @pytest.mark.parametrize("spelling", sorted(RAW))
 def test_raw_spellings_of_tokens(spelling: str) -> None:
     tokens = [PromptToken(text, {text: -0.1}) for text in RAW[spelling].split("|")]
-    found = at_offsets(PROMPT, tokens, PLACES)
-    assert [token.text if token else None for token in found] == ["1", "2"]
+    tokens_found = at_offsets(PROMPT, tokens, PLACES)
+    assert [token.text if token else None for token in tokens_found] == ["1", "2"]
 
 
 def test_letters_that_raw_tokenizers_use_are_letters_in_a_text() -> None:
@@ -137,7 +137,7 @@ def test_letters_that_raw_tokenizers_use_are_letters_in_a_text() -> None:
     prompt = 'Tokens.\n"Ċ"\t1\n"ĉ"\t2\n'
     shown = ["Tokens", ".", "\n", '"', "Ċ", '"', "\t", "1", "\n", '"', "ĉ", '"', "\t", "2", "\n"]
     tokens = [PromptToken(text, {}) for text in shown]
-    found = at_offsets(prompt, tokens, [prompt.index("1"), prompt.index("2")])
-    assert [token.text if token else None for token in found] == ["1", "2"]
+    tokens_found = at_offsets(prompt, tokens, [prompt.index("1"), prompt.index("2")])
+    assert [token.text if token else None for token in tokens_found] == ["1", "2"]
     with pytest.raises(AnswerError, match="not those of the prompt"):
         at_offsets(prompt, tokens[:-3], [5])

@@ -58,9 +58,14 @@ def test_agreement_with_numpy_and_scipy() -> None:
 def test_undefined_correlations_say_why(x: list[float], y: list[float], reason: str) -> None:
     assert undefined(x, y) == reason
     assert pearson(x, y) is None
-    for found in (pearson_interval(x, y, [*range(len(x))]), spearman_interval(x, y, x)):
-        assert (found.value, found.low, found.high, found.n) == (None, -1.0, 1.0, len(x))
-        assert found.reason == reason
+    for estimate in (pearson_interval(x, y, [*range(len(x))]), spearman_interval(x, y, x)):
+        assert (estimate.value, estimate.low, estimate.high, estimate.n) == (
+            None,
+            -1.0,
+            1.0,
+            len(x),
+        )
+        assert estimate.reason == reason
 
 
 def test_nothing_real_explains_nothing() -> None:
@@ -138,13 +143,13 @@ def test_intervals_equal_a_naive_bootstrap(measure: object, interval: object) ->
     stats = pytest.importorskip("scipy.stats")
     real, simulated = planted(12, np.random.default_rng(3))
     clusters = np.repeat(np.arange(12), 33).tolist()
-    found = interval(real.ravel(), simulated.ravel(), clusters, seed=9)  # type: ignore[operator]
+    estimate = interval(real.ravel(), simulated.ravel(), clusters, seed=9)  # type: ignore[operator]
     values = by_naive_bootstrap(measure, real, simulated, 9)
     tail = stats.norm.cdf(-np.sqrt(12 / 11) * stats.t.ppf(0.975, 11))
     wanted = np.quantile(values, [tail, 1 - tail])
-    assert [found.low, found.high] == pytest.approx(wanted.tolist(), abs=2e-3)
-    assert found.value == measure(real.ravel(), simulated.ravel())  # type: ignore[operator]
-    assert (found.n, found.clusters, found.reason) == (396, 12, None)
+    assert [estimate.low, estimate.high] == pytest.approx(wanted.tolist(), abs=2e-3)
+    assert estimate.value == measure(real.ravel(), simulated.ravel())  # type: ignore[operator]
+    assert (estimate.n, estimate.clusters, estimate.reason) == (396, 12, None)
 
 
 def test_intervals_depend_on_the_seed_alone_and_on_clusters() -> None:
@@ -166,9 +171,9 @@ def test_a_perfect_simulation_has_no_spread() -> None:
     real, _ = planted(20, np.random.default_rng(5))
     clusters = np.repeat(np.arange(20), 33).tolist()
     for interval in (pearson_interval, spearman_interval):
-        found = interval(real.ravel(), 3 * real.ravel() + 1, clusters)
-        assert found.value == pytest.approx(1.0)
-        assert found.low == pytest.approx(1.0)
+        estimate = interval(real.ravel(), 3 * real.ravel() + 1, clusters)
+        assert estimate.value == pytest.approx(1.0)
+        assert estimate.low == pytest.approx(1.0)
         opposite = interval(real.ravel(), -real.ravel(), clusters)
         assert (opposite.value, opposite.high) == (pytest.approx(-1.0), pytest.approx(-1.0))
 
@@ -176,10 +181,10 @@ def test_a_perfect_simulation_has_no_spread() -> None:
 def test_one_document_with_all_activations_leaves_the_interval_wide() -> None:
     real = [0.0] * 30 + [9.0, 0.0, 0.0]
     simulated = [0.0] * 29 + [3.0, 8.0, 0.0, 0.0]
-    found = pearson_interval(real, simulated, [*range(30), 30, 30, 30])
-    assert found.value is not None
+    estimate = pearson_interval(real, simulated, [*range(30), 30, 30, 30])
+    assert estimate.value is not None
     # Over a third of the resamples have no activation: those that have one still bound it.
-    assert found.low < 0.95 < found.high
+    assert estimate.low < 0.95 < estimate.high
 
 
 @pytest.mark.parametrize("contexts", [20, *wider(60)])
@@ -190,8 +195,8 @@ def test_coverage_is_nominal(contexts: int) -> None:
     hits = 0
     for seed in range(600):
         real, simulated = planted(contexts, rng)
-        found = pearson_interval(real.ravel(), simulated.ravel(), clusters, seed=seed)
-        hits += found.low <= truth <= found.high
+        estimate = pearson_interval(real.ravel(), simulated.ravel(), clusters, seed=seed)
+        hits += estimate.low <= truth <= estimate.high
     # 95 %, give or take what 600 trials show (three standard errors: 2.7 %).
     assert 0.923 <= hits / 600 <= 0.977
 

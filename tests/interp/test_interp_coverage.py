@@ -86,5 +86,7 @@ def test_few_documents_count_for_less_but_never_less_than_one_each() -> None:
     # variance 4/3 * 2.96 / 100 = .039467; binomial .024; deff 1.6444, 10 / deff = 6.0811; Student's
     # critical values at 9 and 5.0811 degrees of freedom are 2.2622 and 2.5587 (2.5706 at 5): times
     # .7817 = 4.7535; Kish's least is 100 / 26 = 3.846.
-    found = rate_of([True] * 5 + [False, True, False, False, False], [0, 0, 0, 1, 1, 1, 2, 2, 3, 3])
-    assert found.effective_n == pytest.approx(4.7535, abs=0.01)
+    dependent = rate_of(
+        [True] * 5 + [False, True, False, False, False], [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
+    )
+    assert dependent.effective_n == pytest.approx(4.7535, abs=0.01)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from monosemy.errors import DataError
-from monosemy.interp.baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.interp.judging.endpoint import Limits
 from monosemy.interp.judging.failures import EndpointError
 from monosemy.interp.judging.judge import Judge
@@ -18,6 +17,7 @@ from monosemy.interp.scorers.base import result_of
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.shown import ShownExample
+from monosemy.interp.shuffled_baseline import EMPTY_EXPLANATION, shuffled_partner
 from monosemy.specs.parts import JudgeSpec
 from tests.support.interp_examples import example, negatives, positives, scoring_examples
 from tests.support.stub_server import (
@@ -295,9 +295,9 @@ def test_an_empty_explanation_goes_through_the_same_prompt() -> None:
     with StubServer(respond=mock_judge(1, 0)) as stub:
         score(stub, YES[:3], NO[:3], "Names of cities.", texts_per_call=6)
         score(stub, YES[:3], NO[:3], EMPTY_EXPLANATION, texts_per_call=6)
-    said, empty = (json.dumps(request["messages"]) for request in stub.requests)
+    own, empty = (json.dumps(request["messages"]) for request in stub.requests)
     assert asked_about(stub.requests[1]) == "(no explanation)"
-    assert empty == said.replace("Names of cities.", "(no explanation)")
+    assert empty == own.replace("Names of cities.", "(no explanation)")
 
 
 def test_both_kinds_of_examples_are_needed() -> None:

@@ -44,22 +44,22 @@ def test_what_is_equal_when_normalised(first: str, second: str, same: bool) -> N
 
 def test_exact_duplicates_need_no_embedding() -> None:
     texts = ["Cities.", "rivers", "cities", "CITIES.", "Rivers", "trees"]
-    found = duplicate_labels([9, 4, 7, 2, 1, 0], texts)
-    assert [cluster.features for cluster in found.clusters] == [(2, 7, 9), (1, 4)]
-    assert all(c.exact and c.lowest_cosine is None for c in found.clusters)
-    assert found.clusters[0].texts == ("Cities.",)
-    assert (found.n_features, found.n_distinct, found.n_shared) == (6, 3, 5)
-    assert found.as_dict()["shared"] == pytest.approx(5 / 6)
+    labels = duplicate_labels([9, 4, 7, 2, 1, 0], texts)
+    assert [cluster.features for cluster in labels.clusters] == [(2, 7, 9), (1, 4)]
+    assert all(c.exact and c.lowest_cosine is None for c in labels.clusters)
+    assert labels.clusters[0].texts == ("Cities.",)
+    assert (labels.n_features, labels.n_distinct, labels.n_shared) == (6, 3, 5)
+    assert labels.as_dict()["shared"] == pytest.approx(5 / 6)
 
 
 def test_a_chain_does_not_become_one_cluster() -> None:
     """Nine texts, each 9 or 11 degrees from the next: 15 degrees link all of them singly."""
     vectors = at_angles(0, 9, 20, 29, 40, 49, 60, 69, 80)
     near = float(np.cos(np.radians(15)))
-    found = duplicate_labels(range(9), [f"text {i}" for i in range(9)], vectors, near)
-    assert all(len(cluster.features) == 2 for cluster in found.clusters)
-    assert len(found.clusters) == 4
-    for cluster in found.clusters:
+    labels = duplicate_labels(range(9), [f"text {i}" for i in range(9)], vectors, near)
+    assert all(len(cluster.features) == 2 for cluster in labels.clusters)
+    assert len(labels.clusters) == 4
+    for cluster in labels.clusters:
         first, second = cluster.features
         assert second == first + 1
         assert cluster.lowest_cosine == pytest.approx(np.cos(np.radians(9)), abs=1e-6)
@@ -80,13 +80,13 @@ def test_planted_clusters_come_back() -> None:
     vectors = np.array(rows)
     order = rng.permutation(len(rows))
     place = {int(old): new for new, old in enumerate(order)}
-    found = duplicate_labels(
+    labels = duplicate_labels(
         range(len(rows)), [f"number {i}" for i in range(len(rows))], vectors[order], 0.9
     )
     planted = {tuple(sorted(place[i] for i in each)) for each in truth if len(each) > 1}
-    assert {cluster.features for cluster in found.clusters} == planted
+    assert {cluster.features for cluster in labels.clusters} == planted
     unit = unit_rows(vectors[order])
-    for cluster in found.clusters:
+    for cluster in labels.clusters:
         between = unit[list(cluster.features)] @ unit[list(cluster.features)].T
         assert cluster.lowest_cosine == pytest.approx(between.min(), abs=1e-5)
 
@@ -97,15 +97,15 @@ def test_every_pair_of_a_cluster_is_near_whatever_the_data(monkeypatch: Any) -> 
     for seed in range(5):
         rng = np.random.default_rng(seed)
         vectors = unit_rows(rng.standard_normal((120, 3)))
-        found = duplicate_labels(range(120), [f"t{i}" for i in range(120)], vectors, 0.95)
-        assert found.clusters
-        listed = [feature for cluster in found.clusters for feature in cluster.features]
+        labels = duplicate_labels(range(120), [f"t{i}" for i in range(120)], vectors, 0.95)
+        assert labels.clusters
+        listed = [feature for cluster in labels.clusters for feature in cluster.features]
         assert len(set(listed)) == len(listed)
-        for cluster in found.clusters:
+        for cluster in labels.clusters:
             rows = vectors[list(cluster.features)]
             assert (rows @ rows.T).min() >= 0.95 - 1e-5
         # No two clusters (or texts alone) could still be joined.
-        parts = [list(c.features) for c in found.clusters]
+        parts = [list(c.features) for c in labels.clusters]
         parts += [[i] for i in range(120) if i not in set(listed)]
         for i, first in enumerate(parts):
             for second in parts[:i]:
@@ -114,10 +114,10 @@ def test_every_pair_of_a_cluster_is_near_whatever_the_data(monkeypatch: Any) -> 
 
 def test_more_equal_texts_than_candidates_are_one_cluster() -> None:
     vectors = np.repeat(at_angles(0, 90), [100, 50], axis=0)
-    found = duplicate_labels(range(150), [f"text {i}" for i in range(150)], vectors)
-    assert [len(cluster.features) for cluster in found.clusters] == [100, 50]
-    assert found.as_dict(most=1)["n_clusters"] == 2
-    assert len(found.as_dict(most=1)["clusters"]) == 1
+    labels = duplicate_labels(range(150), [f"text {i}" for i in range(150)], vectors)
+    assert [len(cluster.features) for cluster in labels.clusters] == [100, 50]
+    assert labels.as_dict(most=1)["n_clusters"] == 2
+    assert len(labels.as_dict(most=1)["clusters"]) == 1
 
 
 def test_decoders_tell_duplicates_from_coarse_labels() -> None:
@@ -126,8 +126,8 @@ def test_decoders_tell_duplicates_from_coarse_labels() -> None:
     decoder[[2, 4, 5]] = at_angles(0, 60, 90)
     decoder[[0, 6, 7]] = 1.0
     texts = ["cities", "rivers", "cities", "rivers", "rivers", "trees"]
-    found = duplicate_labels([1, 2, 3, 4, 5, 6], texts, decoder_FD=decoder)
-    rivers, cities = found.clusters
+    labels = duplicate_labels([1, 2, 3, 4, 5, 6], texts, decoder_FD=decoder)
+    rivers, cities = labels.clusters
     assert cities.features == (1, 3) and cities.decoders_agree is True
     assert cities.decoders is not None
     assert cities.decoders["lowest"] == pytest.approx(np.cos(np.radians(10)))
@@ -136,8 +136,8 @@ def test_decoders_tell_duplicates_from_coarse_labels() -> None:
     known = [np.cos(np.radians(degrees)) for degrees in (60, 90, 30)]
     assert rivers.decoders["mean"] == pytest.approx(np.mean(known), abs=1e-6)
     assert rivers.decoders["share"] == pytest.approx(1 / 3)
-    told = json.loads(json.dumps(found.as_dict()))
-    assert (told["decoders_agree"], told["decoders_known"]) == (1, 2)
+    summary = json.loads(json.dumps(labels.as_dict()))
+    assert (summary["decoders_agree"], summary["decoders_known"]) == (1, 2)
 
 
 def test_what_cannot_be_clustered_is_said() -> None:
@@ -180,11 +180,11 @@ def test_pairs_of_a_large_set_are_counted_in_tiles(monkeypatch: Any) -> None:
     monkeypatch.setattr(nearest, "COLUMNS", 13)
     unit = unit_rows(np.random.default_rng(4).standard_normal((60, 4)))
     known = (unit @ unit.T)[np.triu_indices(60, 1)]
-    found = pair_cosines(unit, 0.5)
-    assert found["pairs"] == len(known) == 1770
-    assert found["mean"] == pytest.approx(known.mean(), abs=1e-6)
-    assert found["lowest"] == pytest.approx(known.min(), abs=1e-6)
-    assert found["share"] == pytest.approx((known >= 0.5).mean())
+    pairs = pair_cosines(unit, 0.5)
+    assert pairs["pairs"] == len(known) == 1770
+    assert pairs["mean"] == pytest.approx(known.mean(), abs=1e-6)
+    assert pairs["lowest"] == pytest.approx(known.min(), abs=1e-6)
+    assert pairs["share"] == pytest.approx((known >= 0.5).mean())
     assert pair_cosines(unit[:1])["mean"] is None
 
 

@@ -288,8 +288,8 @@ def test_a_blocking_embedder_is_asked_in_batches_one_at_a_time() -> None:
     async def many() -> list[Any]:
         return await asyncio.gather(*(ask([str(i + k) for i in range(25)]) for k in range(6)))
 
-    for k, found in enumerate(asyncio.run(many())):
-        assert found[:, 0].tolist() == [i + k for i in range(25)]
+    for k, vectors in enumerate(asyncio.run(many())):
+        assert vectors[:, 0].tolist() == [i + k for i in range(25)]
     assert (most, sorted(sizes)) == (1, [5] * 6 + [10] * 12)
     assert asyncio.run(ask([])).shape[0] == 0
 

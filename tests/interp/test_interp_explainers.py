@@ -75,36 +75,39 @@ def explain(
 def lines_of(request: Request) -> dict[str, str]:
     """The numbered texts, as JSON reads them."""
     content = request["messages"][-1]["content"]
-    found = re.findall(r"^([en]\d+): (\".*\")$", content, re.MULTILINE)
-    return {name: json.loads(text) for name, text in found}
+    lines = re.findall(r"^([en]\d+): (\".*\")$", content, re.MULTILINE)
+    return {name: json.loads(text) for name, text in lines}
 
 
 def test_kind_and_evidence_are_kept_as_far_as_they_make_sense() -> None:
     answer = said("Words that are names of large cities.", kind="both", evidence="e2, e1 and e99")
     with StubServer([answer]) as stub:
-        found, _ = explain(stub, {})
-    assert (found.kind, found.evidence_ids) == ("both", ("e2", "e1"))
-    assert found.provenance["kind"] == "both" and found.provenance["evidence"] == ["e2", "e1"]
+        explanation, _ = explain(stub, {})
+    assert (explanation.kind, explanation.evidence_ids) == ("both", ("e2", "e1"))
+    assert explanation.provenance["kind"] == "both" and explanation.provenance["evidence"] == [
+        "e2",
+        "e1",
+    ]
     odd = said("Words that are names of large cities.", kind="a city", evidence=["e1"])
     with StubServer([odd]) as stub:
-        found, _ = explain(stub, {})
+        explanation, _ = explain(stub, {})
         assert len(stub.requests) == 1
-    assert (found.kind, found.evidence_ids) == ("input", ())
+    assert (explanation.kind, explanation.evidence_ids) == ("input", ())
 
 
 def test_contrastive_shows_close_silent_texts_without_marks() -> None:
     answer = said("Names of large cities rather than other words.", evidence="n2, e1, n9")
     with StubServer([answer]) as stub:
-        found, explainer = explain(stub, {"explainer": "contrastive", "contrasts": 3})
+        explanation, explainer = explain(stub, {"explainer": "contrastive", "contrasts": 3})
         shown = lines_of(stub.requests[0])
     assert explainer.wants_contrasts and not explainer.validates
     assert [name for name in shown if name[0] == "n"] == ["n1", "n2", "n3"]
     assert all(OTHERS[i].startswith(shown[f"n{i + 1}"]) for i in range(3))
     assert all("<<" in shown[name] for name in shown if name[0] == "e")
-    assert found.evidence_ids == ("n2", "e1")
-    kept = {each["id"]: each for each in found.provenance["examples"]}
+    assert explanation.evidence_ids == ("n2", "e1")
+    kept = {each["id"]: each for each in explanation.provenance["examples"]}
     assert kept["n2"]["group"] == "negative"
-    assert found.provenance["prompt"]["name"] == "explain_contrastive"
+    assert explanation.provenance["prompt"]["name"] == "explain_contrastive"
 
 
 def test_output_centric_shows_what_comes_next_and_no_text() -> None:
@@ -120,7 +123,7 @@ def test_output_centric_shows_what_comes_next_and_no_text() -> None:
         return [" soon", "<|im_end|>"]
 
     with StubServer([said("Promotes words with numbers as the next word.")]) as stub:
-        found, _ = explain(
+        explanation, _ = explain(
             stub,
             {"explainer": "output_centric"},
             replace(SHOWN, prompts=((1, 2), (3,))),
@@ -128,7 +131,7 @@ def test_output_centric_shows_what_comes_next_and_no_text() -> None:
             change,
         )
         content = stub.requests[0]["messages"][-1]["content"]
-    assert found.kind == "output"
+    assert explanation.kind == "output"
     assert content.splitlines()[1].startswith('likelier: ["word0", "word1"')
     assert "word15" not in content and 'less likely: ["not"]' in content
     assert "soon" in content and "<|im_end|>" not in content
@@ -154,11 +157,11 @@ def candidates(request: Request) -> Answer:
 
 def test_the_ensemble_keeps_the_best_on_validation_texts_alone() -> None:
     with StubServer(respond=candidates) as stub:
-        found, explainer = explain(stub, {"explainer": "ensemble"})
+        explanation, explainer = explain(stub, {"explainer": "ensemble"})
         judged = [text for request in stub.requests for text in texts_asked(request).values()]
     assert explainer.wants_contrasts and explainer.validates
-    assert found.text == GOOD_TEXT
-    kept = found.provenance
+    assert explanation.text == GOOD_TEXT
+    kept = explanation.provenance
     assert (kept["explainer"], kept["chosen"]) == ("ensemble", "contrastive")
     values = {each["explainer"]: each["value"] for each in kept["candidates"]}
     assert values == {"default": 0.0, "contrastive": 1.0}
@@ -190,11 +193,11 @@ def test_one_word_is_told_by_counting() -> None:
     known = word_evidence({" King": (0.6, 60, 0.9), "king": (0.35, 30, 0.6), " a": (0.05, 5, 0.0)})
     assert single_word(known) == ("King", pytest.approx(0.95), pytest.approx(90 / (60 / 0.9 + 50)))
     with StubServer() as stub:
-        found, _ = explain(stub, {"single_token": True}, SHOWN, known)
+        explanation, _ = explain(stub, {"single_token": True}, SHOWN, known)
         assert stub.requests == []
-    assert found.label == 'the word "King"' and "95%" in found.text
-    assert found.provenance["explainer"] == "single_token"
-    assert (found.usage.calls, found.confidence) == (0, "high")
+    assert explanation.label == 'the word "King"' and "95%" in explanation.text
+    assert explanation.provenance["explainer"] == "single_token"
+    assert (explanation.usage.calls, explanation.confidence) == (0, "high")
 
 
 @pytest.mark.parametrize(
@@ -213,9 +216,9 @@ def test_all_other_features_are_asked_about(
     known = word_evidence(shares, firings)
     assert single_word(known) is None
     with StubServer([said("Words that are names of large cities.")]) as stub:
-        found, explainer = explain(stub, {"single_token": True}, SHOWN, known)
+        explanation, explainer = explain(stub, {"single_token": True}, SHOWN, known)
     assert isinstance(explainer, SingleTokenExplainer)
-    assert found.provenance["explainer"] == "default" and len(stub.requests) == 1
+    assert explanation.provenance["explainer"] == "default" and len(stub.requests) == 1
 
 
 HOSTILE = [
@@ -238,5 +241,5 @@ def test_hostile_texts_are_read_back_as_they_are(explainer: str) -> None:
         request = stub.requests[0]
     content = request["messages"][-1]["content"]
     assert content.count("<<") == 4 and "<|" not in content and "[INST]" not in content
-    found = {text for name, text in lines_of(request).items() if name[0] == "e"}
-    assert found == {each.marked() for each in hostile}
+    read_back = {text for name, text in lines_of(request).items() if name[0] == "e"}
+    assert read_back == {each.marked() for each in hostile}

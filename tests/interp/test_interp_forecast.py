@@ -108,20 +108,20 @@ class Counting:
         return Answer(body=json.dumps(body))
 
     def _answer(self, schema: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, part in schema["properties"].items():
             if "enum" in part:
-                found[name] = part["enum"][0]
+                fields[name] = part["enum"][0]
             elif part["type"] == "boolean":
-                found[name] = self.rng.random() < 0.4
+                fields[name] = self.rng.random() < 0.4
             elif part["type"] == "integer":
-                found[name] = self.rng.randint(part.get("minimum", 0), part.get("maximum", 9))
+                fields[name] = self.rng.randint(part.get("minimum", 0), part.get("maximum", 9))
             elif name == "explanation":
                 letters = ["".join(self.rng.choices("aeioustrn", k=6)) for _ in range(18)]
-                found[name] = "Sentences about " + " ".join(letters)
+                fields[name] = "Sentences about " + " ".join(letters)
             else:
-                found[name] = f"topic {self.rng.randint(0, 10**6)}"
-        return found
+                fields[name] = f"topic {self.rng.randint(0, 10**6)}"
+        return fields
 
 
 def within_ten_percent(wanted: Any, made: Judge, counting: Counting) -> None:
@@ -152,8 +152,8 @@ def test_explaining_costs_what_was_forecast(texts: FeatureTexts) -> None:
     counting = Counting()
     with StubServer(respond=counting) as stub:
         address = JudgeAddress(stub.url, model="stub")
-        found = asyncio.run(explain_with(texts, range(FEATURES), spec, address, SILENT))
-    assert len(found) == FEATURES
+        result = asyncio.run(explain_with(texts, range(FEATURES), spec, address, SILENT))
+    assert len(result) == FEATURES
     assert wanted.features == FEATURES and wanted.sampled == 20
     within_ten_percent(wanted, judge, counting)
 
@@ -161,20 +161,24 @@ def test_explaining_costs_what_was_forecast(texts: FeatureTexts) -> None:
 @pytest.mark.parametrize("scorer", ["detection", "fuzzing", "intruder", "simulation"])
 def test_scoring_costs_what_was_forecast(texts: FeatureTexts, scorer: str) -> None:
     few = 24 if scorer == "simulation" else FEATURES
-    said = {i: f"Sentences about the subject number {i} and what it touches" for i in range(few)}
+    explanations = {
+        i: f"Sentences about the subject number {i} and what it touches" for i in range(few)
+    }
     spec = ScoringSpec(scorer=scorer, positives=6, negatives=6, judge=JUDGE)
     with StubServer(respond=Counting()) as stub:
 
         async def predict() -> Any:
             async with Judge(stub.url, None, "stub", JUDGE) as judge:
-                return await forecast_scores(texts, said, spec, tools=Tools(judge=judge)), judge
+                return await forecast_scores(
+                    texts, explanations, spec, tools=Tools(judge=judge)
+                ), judge
 
         wanted, judge = asyncio.run(predict())
     counting = Counting()
     with StubServer(respond=counting) as stub:
         address = JudgeAddress(stub.url, model="stub")
-        found = asyncio.run(score_with(texts, said, spec, address, SILENT))
-    assert len(found) == few
+        result = asyncio.run(score_with(texts, explanations, spec, address, SILENT))
+    assert len(result) == few
     within_ten_percent(wanted, judge, counting)
     assert wanted.low <= wanted.cost <= wanted.high
     assert not wanted.at_most

@@ -73,10 +73,10 @@ def active(shown: ShownExample) -> set[int]:
 def test_right_marks_are_on_firings_and_wrong_ones_beside_them(
     scored: list[ScoringExamples],
 ) -> None:
-    for found in scored:
-        wrong = found.negatives[MIS_MARKED]
-        assert len(found.activating) == len(wrong) >= 10
-        for right in found.activating:
+    for result in scored:
+        wrong = result.negatives[MIS_MARKED]
+        assert len(result.activating) == len(wrong) >= 10
+        for right in result.activating:
             assert set(places(right)) <= active(right) and right.centre in active(right)
         for each in wrong:
             assert not set(places(each)) & active(each)
@@ -86,9 +86,9 @@ def test_right_marks_are_on_firings_and_wrong_ones_beside_them(
 
 def test_marks_tell_nothing_by_number_or_place(scored: list[ScoringExamples]) -> None:
     """The very same sets of places occur in both classes, so no classifier of them can succeed."""
-    for found in scored:
-        right = Counter((len(e.pieces), places(e)) for e in found.activating)
-        wrong = Counter((len(e.pieces), places(e)) for e in found.negatives[MIS_MARKED])
+    for result in scored:
+        right = Counter((len(e.pieces), places(e)) for e in result.activating)
+        wrong = Counter((len(e.pieces), places(e)) for e in result.negatives[MIS_MARKED])
         assert right == wrong
 
 
@@ -96,8 +96,8 @@ def test_a_classifier_of_places_is_at_chance(scored: list[ScoringExamples]) -> N
     """Fitted on some features and tried on the others, as a judge that has learnt a habit.  On the
     marks that are common elsewhere (silent texts, marked at three quarters) it does not fail."""
     ours = [
-        ([places(e) for e in found.activating], [places(e) for e in found.negatives[MIS_MARKED]])
-        for found in scored
+        ([places(e) for e in result.activating], [places(e) for e in result.negatives[MIS_MARKED]])
+        for result in scored
     ]
     assert abs(places_accuracy(ours) - 0.5) < 0.05
     fixed = [(right, [tuple(range(12, 12 + len(marks))) for marks in right]) for right, _ in ours]
@@ -129,8 +129,8 @@ def test_texts_come_once_and_out_of_the_scoring_split(
     texts: FeatureTexts, scored: list[ScoringExamples]
 ) -> None:
     splits = explanation_split(texts.store.document_hash)
-    for found in scored:
-        shown = [each for _, each in found.with_tiers()]
+    for result in scored:
+        shown = [each for _, each in result.with_tiers()]
         assert {splits[each.document] for each in shown} == {TEST}
         assert len({each.row for each in shown}) == len(shown)
 
@@ -187,10 +187,10 @@ def test_a_judge_of_the_marks_is_right_and_one_of_the_text_at_chance() -> None:
     with StubServer(respond=by_marks) as stub:
         assert score(stub, examples).value == 1.0
     with StubServer(respond=by_text) as stub:
-        found = score(stub, examples)
-    assert found.value == 0.5
-    assert found.details["tpr"]["value"] == 1.0 and found.details["tnr"]["value"] == 0.0
-    assert found.details["prompt"]["name"] == "fuzzing"
+        result = score(stub, examples)
+    assert result.value == 0.5
+    assert result.details["tpr"]["value"] == 1.0 and result.details["tnr"]["value"] == 0.0
+    assert result.details["prompt"]["name"] == "fuzzing"
 
 
 def test_the_corpus_cannot_fake_marks() -> None:

@@ -76,13 +76,13 @@ def check(asked: list[Any]) -> None:
     for question in asked:
         content = question.messages[-1]["content"]
         assert question.messages[-1]["role"] == "user"
-        found = FENCE.findall(content)
-        assert [word for _, word in found] == ["begins", "ends"], content[-300:]
-        assert found[0][0] == found[1][0]
+        fences = FENCE.findall(content)
+        assert [word for _, word in fences] == ["begins", "ends"], content[-300:]
+        assert fences[0][0] == fences[1][0]
         assert not CONTROL.search(content)
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x85\u2028\u2029\ud800-\udfff]", content)
         content.encode()
-        inside = content.split(f"{found[0][0]} begins\n")[1].split(f"\n{found[0][0]} ends")[0]
+        inside = content.split(f"{fences[0][0]} begins\n")[1].split(f"\n{fences[0][0]} ends")[0]
         for line in inside.splitlines():
             # A name, a colon and JSON; or JSON alone.  No line is the corpus's own.
             assert re.match(r'^$|^[\w ]+: ?["\[{\d]|^["\[\]{},\t\d]', line), line

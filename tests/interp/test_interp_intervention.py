@@ -46,8 +46,8 @@ class Counting:
         return [log_p(bytes(text).decode(), bytes(prefix).decode()) for prefix, text in pairs]
 
 
-def log_p(said: str, passage: str) -> float:
-    return math.log((1 + passage.count(said)) / (2 + len(passage)))
+def log_p(explanation: str, passage: str) -> float:
+    return math.log((1 + passage.count(explanation)) / (2 + len(passage)))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,10 @@ def counting(hosted: HostedSAE, spec: InterventionSpec = SPEC, seed: int = 0) ->
     return scorer
 
 
-def judge(scorer: InterventionScorer, said: str, examples: ScoringExamples = EXAMPLES) -> Judged:
-    return asyncio.run(scorer.judge(said, examples))
+def judge(
+    scorer: InterventionScorer, explanation: str, examples: ScoringExamples = EXAMPLES
+) -> Judged:
+    return asyncio.run(scorer.judge(explanation, examples))
 
 
 def test_the_right_explanation_beats_a_wrong_one(hosted: HostedSAE, word: str) -> None:
@@ -91,10 +93,10 @@ def test_values_are_changes_of_log_probability_on_one_passage_each(
     hosted: HostedSAE, word: str
 ) -> None:
     scorer = counting(hosted)
-    found = judge(scorer, word)
+    judged = judge(scorer, word)
     passages = scorer.reader.passages  # type: ignore[attr-defined]
     half = len(CITIES)
-    for i, judgement in enumerate(found.judgements):
+    for i, judgement in enumerate(judged.judgements):
         before = CITIES[i].split("<<")[0].rstrip()
         assert passages[i].startswith(before)
         assert passages[half + i].startswith(before)
@@ -122,31 +124,31 @@ def test_no_strength_is_no_change(
         PromptEffects, "tuned", lambda self, latent, kl: (add(Feature(latent), 0.0), 0.0)
     )
     scorer = InterventionScorer(hosted, SPEC)  # read by the host model itself
-    found = result_of(scorer, judge(scorer, word))
-    assert [judgement.value for judgement in found.judgements] == [0.0] * len(CITIES)
-    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    result = result_of(scorer, judge(scorer, word))
+    assert [judgement.value for judgement in result.judgements] == [0.0] * len(CITIES)
+    assert (result.value, result.low, result.high) == (0.0, 0.0, 0.0)
 
 
 def test_ablation_cuts_after_the_first_activation_and_turns_the_sign(
     hosted: HostedSAE, word: str
 ) -> None:
     scorer = counting(hosted, InterventionSpec(mode="zero", new_tokens=4))
-    found = judge(scorer, word)
+    judged = judge(scorer, word)
     passages = scorer.reader.passages  # type: ignore[attr-defined]
     half = len(CITIES)
-    for i, judgement in enumerate(found.judgements):
+    for i, judgement in enumerate(judged.judgements):
         until = CITIES[i].split(">>")[0].replace("<<", "")
         assert passages[i].startswith(until)
         wanted = log_p(word, passages[half + i]) - log_p(word, passages[i])
         assert judgement.value == pytest.approx(wanted, abs=1e-12)
-    assert found.details["strength"] is None
-    assert found.details["kl"] >= 0
+    assert judged.details["strength"] is None
+    assert judged.details["kl"] >= 0
 
 
 def test_contexts_without_text_before_the_activation_fail(hosted: HostedSAE, word: str) -> None:
     at_once = example(50, "<<Paris>> is a city.")
-    found = judge(counting(hosted), word, scoring_examples([*positives(3), at_once], []))
-    assert [judgement.failed for judgement in found.judgements] == [False] * 3 + [True]
+    judged = judge(counting(hosted), word, scoring_examples([*positives(3), at_once], []))
+    assert [judgement.failed for judgement in judged.judgements] == [False] * 3 + [True]
     with pytest.raises(DataError, match="1 of 2 contexts"):
         judge(counting(hosted), word, scoring_examples([positives(1)[0], at_once], []))
     with pytest.raises(DataError, match="empty explanation"):
@@ -155,8 +157,8 @@ def test_contexts_without_text_before_the_activation_fail(hosted: HostedSAE, wor
 
 def test_fewer_prompts_are_spread_over_the_strata(hosted: HostedSAE, word: str) -> None:
     spec = InterventionSpec(kl=0.9, new_tokens=1, prompts=3)
-    found = judge(counting(hosted, spec), word)
-    rows = [judgement.row for judgement in found.judgements]
+    judged = judge(counting(hosted, spec), word)
+    rows = [judgement.row for judgement in judged.judgements]
     assert len(rows) == 3
     assert (rows[0], rows[-1]) == (0, len(CITIES) - 1)
 

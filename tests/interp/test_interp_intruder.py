@@ -63,19 +63,19 @@ def judge_who_finds(share: Callable[[int], bool]) -> Callable[[Request], Answer]
     return respond
 
 
-@pytest.mark.parametrize("found", [0, 3, 7, 10])
-def test_the_value_is_the_share_found(found: int) -> None:
+@pytest.mark.parametrize("n_right", [0, 3, 7, 10])
+def test_the_value_is_the_share_found(n_right: int) -> None:
     examples = scoring_examples(numbered(20, "x", 5), numbered(60, "o", offset=1000))
-    with StubServer(respond=judge_who_finds(lambda i: i % 10 < found)) as stub:
+    with StubServer(respond=judge_who_finds(lambda i: i % 10 < n_right)) as stub:
         result = score(stub, examples)
-    share = found / 10
+    share = n_right / 10
     assert (result.metric, result.n, result.n_failed) == ("intruder_accuracy", 60, 0)
     assert result.value == pytest.approx(share)
-    assert (result.low, result.high) == pytest.approx(wilson(6 * found, 60))
+    assert (result.low, result.high) == pytest.approx(wilson(6 * n_right, 60))
     assert result.worst_case == pytest.approx(share)
     assert result.details["chance"] == 0.2
     assert result.details["above_chance"]["value"] == pytest.approx((share - 0.2) / 0.8)
-    assert [j.answer for j in result.judgements] == [i % 10 < found for i in range(60)]
+    assert [j.answer for j in result.judgements] == [i % 10 < n_right for i in range(60)]
     groups = result.details["accuracy_by_group"]
     assert list(groups) == ["0", "1", "2", "3", "4"]
     assert [group["n"] for group in groups.values()] == [12] * 5

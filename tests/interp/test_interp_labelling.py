@@ -13,7 +13,6 @@ from monosemy.data.splits import TEST, TRAIN, explanation_split
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import Cancelled, DataError, JudgeError
 from monosemy.index.feature_text import FeatureText
-from monosemy.interp.baseline import EMPTY_EXPLANATION
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.judging.failures import AnswerError, EndpointError
 from monosemy.interp.judging.usage import Usage
@@ -25,6 +24,7 @@ from monosemy.interp.labelling import (
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
 from monosemy.interp.scorers.base import ScoringExamples, judgement_of
 from monosemy.interp.scorers.result import Judged, Judgement, ScoreResult, Summary
+from monosemy.interp.shuffled_baseline import EMPTY_EXPLANATION
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.texts import MIN_PER_SPLIT, FeatureTexts, choose_features
 from monosemy.progress import SILENT, Reporter
@@ -73,8 +73,8 @@ def test_only_features_that_fire_in_both_splits_are_chosen(texts: FeatureTexts) 
     assert choose_features(texts, selection(count=16)) == list(BOTH)
     for feature in RARE:  # one firing short in each split
         for part in (TRAIN, TEST):
-            found = FeatureText(texts.reader, texts.store, feature).of_split(part).postings
-            assert len(found) == MIN_PER_SPLIT - 1
+            postings = FeatureText(texts.reader, texts.store, feature).of_split(part).postings
+            assert len(postings) == MIN_PER_SPLIT - 1
     few = [choose_features(texts, selection(count=2, seed=seed)) for seed in range(20)]
     assert all(len(chosen) <= 2 and set(chosen) <= set(BOTH) for chosen in few)
     assert len({tuple(chosen) for chosen in few}) > 3
@@ -118,8 +118,8 @@ def test_every_tier_that_needs_no_model_is_there(texts: FeatureTexts) -> None:
         for tier in tiers:
             assert len(examples.negatives[tier]) == 7
             assert max(example.peak for example in examples.negatives[tier]) == 0
-        found = {str(example.group).split()[0] for example in examples.negatives["neighbour"]}
-        assert found == {"neighbour"}
+        groups = {str(example.group).split()[0] for example in examples.negatives["neighbour"]}
+        assert groups == {"neighbour"}
     with pytest.raises(DataError, match="of the kind 'embedding_far'"):
         texts.to_score(0, spec, ("embedding_far",))
 
@@ -181,8 +181,8 @@ def explain(
     stored: dict[int, str] = {}
     spec = ExplanationSpec(judge=JudgeSpec(concurrency=2))
 
-    def keep(feature: int, found: Explanation) -> None:
-        stored[feature] = found.text
+    def keep(feature: int, explanation: Explanation) -> None:
+        stored[feature] = explanation.text
 
     work = explain_features(texts, features, spec, labeller, keep, reporter, skipped)
     return asyncio.run(work), stored

@@ -44,10 +44,10 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.fullmatch(r"judge (\S+) ready at (http://127\.0\.0\.1:\d+/v1)\n", line)
-        assert found, line
-        assert found[1] == "smollm2-135m-instruct"
-        yield process, found[2]
+        ready = re.fullmatch(r"judge (\S+) ready at (http://127\.0\.0\.1:\d+/v1)\n", line)
+        assert ready, line
+        assert ready[1] == "smollm2-135m-instruct"
+        yield process, ready[2]
     finally:
         process.kill()
         process.wait()

@@ -56,14 +56,14 @@ def test_t_has_its_closed_forms_and_its_limit() -> None:
 
 def test_distinct_documents_give_the_textbook_standard_error() -> None:
     values = [1.0, 2.0, 4.0, 5.0]
-    found = mean_change(judged(values))
+    change = mean_change(judged(values))
     sem = np.std(values, ddof=1) / 2
-    assert found.value == pytest.approx(3.0)
-    assert found.details["sem"] == pytest.approx(sem)
-    assert found.high - 3.0 == pytest.approx(3.1824463 * sem, rel=1e-6)
-    assert found.low + found.high == pytest.approx(6.0)
-    assert found.worst_case is None
-    assert found.details["by_group"] == {"0": {"mean": 2.5, "n": 2}, "1": {"mean": 3.5, "n": 2}}
+    assert change.value == pytest.approx(3.0)
+    assert change.details["sem"] == pytest.approx(sem)
+    assert change.high - 3.0 == pytest.approx(3.1824463 * sem, rel=1e-6)
+    assert change.low + change.high == pytest.approx(6.0)
+    assert change.worst_case is None
+    assert change.details["by_group"] == {"0": {"mean": 2.5, "n": 2}, "1": {"mean": 3.5, "n": 2}}
     wide = mean_change(judged(values), z=2.5758293)
     assert wide.high - 3.0 == pytest.approx(5.8409093 * sem, rel=1e-5)
 
@@ -108,6 +108,6 @@ def test_the_interval_covers_what_it_says(per_document: int) -> None:
     for _ in range(1000):
         shared = np.repeat(rng.normal(size=12), per_document)
         values = 0.7 + shared + rng.normal(size=len(documents)) * 0.5
-        found = mean_change(judged(values.tolist(), documents))
-        covered += found.low <= 0.7 <= found.high
+        change = mean_change(judged(values.tolist(), documents))
+        covered += change.low <= 0.7 <= change.high
     assert 0.93 <= covered / 1000 <= 0.97

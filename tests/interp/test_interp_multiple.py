@@ -16,8 +16,13 @@ PUBLISHED = [
 
 def test_the_papers_example() -> None:
     rng = np.random.default_rng(0)
-    found = benjamini_hochberg(rng.permutation(PUBLISHED).tolist())
-    assert (found.n, found.count, found.cut, found.uncorrected) == (15, 4, 0.0095, 9)
+    adjusted_values = benjamini_hochberg(rng.permutation(PUBLISHED).tolist())
+    assert (
+        adjusted_values.n,
+        adjusted_values.count,
+        adjusted_values.cut,
+        adjusted_values.uncorrected,
+    ) == (15, 4, 0.0095, 9)
 
 
 def test_a_larger_p_value_can_carry_smaller_ones() -> None:
@@ -28,8 +33,8 @@ def test_a_larger_p_value_can_carry_smaller_ones() -> None:
 
 def test_adjusted_values_by_hand() -> None:
     # 4 x 0.01 / 1, 4 x 0.04 / 2, 4 x 0.05 / 3 (smaller, hence also the second's), 4 x 0.9 / 4.
-    found = adjusted([0.9, 0.01, 0.05, 0.04])
-    np.testing.assert_allclose(found, [0.9, 0.04, 0.2 / 3, 0.2 / 3])
+    adjusted_values = adjusted([0.9, 0.01, 0.05, 0.04])
+    np.testing.assert_allclose(adjusted_values, [0.9, 0.04, 0.2 / 3, 0.2 / 3])
 
 
 def test_none_and_nonsense() -> None:

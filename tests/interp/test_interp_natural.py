@@ -88,7 +88,7 @@ def test_the_interval_covers(tpr: float, fpr: float, n: int, per_document: int) 
             if per_document > 1:
                 p = rng.beta(mean * 3, (1 - mean) * 3, documents[-1] + 1)[documents]
             rates.append(rate_of((rng.random(n) < p).tolist(), documents))
-        found = natural_precision(rates[0], rates[1], 1e-3)
-        assert found.value is None or found.low <= found.value <= found.high
-        covered += found.low <= truth <= found.high
+        precision = natural_precision(rates[0], rates[1], 1e-3)
+        assert precision.value is None or precision.low <= precision.value <= precision.high
+        covered += precision.low <= truth <= precision.high
     assert 0.93 <= covered / 2000 <= 0.97

@@ -91,8 +91,8 @@ def test_delphis_auc() -> None:
     judged = [(p, activating) for _, activating, _, p in FIXTURE if p is not None]
     curve = [(0.0, 0.0)]
     for threshold in sorted({p for p, _ in judged}, reverse=True):
-        said = [activating for p, activating in judged if p >= threshold]
-        curve.append(((len(said) - sum(said)) / 5, sum(said) / 5))
+        called_yes = [activating for p, activating in judged if p >= threshold]
+        curve.append(((len(called_yes) - sum(called_yes)) / 5, sum(called_yes) / 5))
     area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(curve))
     assert ours.value == pytest.approx(area)
 

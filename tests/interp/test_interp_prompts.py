@@ -97,14 +97,14 @@ def test_any_text_comes_back(text: str) -> None:
 def test_only_our_marks_are_marks(runs: list[tuple[str, bool]]) -> None:
     quoted = quote_marked(runs)
     # Split at the marks: what is left must be the runs, marked ones at odd places.
-    found = re.split(r"<<|>>", quoted[1:-1])
+    pieces = re.split(r"<<|>>", quoted[1:-1])
     expected: list[str] = [""]
     for text, marked in runs:
         if marked:
             expected += [text, ""]
         else:
             expected[-1] += text
-    assert [json.loads(f'"{part}"') for part in found] == expected
+    assert [json.loads(f'"{part}"') for part in pieces] == expected
     assert "<|" not in quoted
     assert not re.search(r"<<?(s|/s)>", quoted)
 

@@ -91,20 +91,20 @@ def ask(
         limits = Limits(timeout=5.0, attempts=2, first_wait=0.01)
         async with Judge(stub.url, None, "stub", spec or JudgeSpec(), limits) as judge:
             judge.report_to(notices.append)
-            found: list[Any] = []
+            answers: list[Any] = []
             for number in range(times):
                 messages = [*MESSAGES[:1], {"role": "user", "content": f"Question {number}?"}]
                 try:
-                    found.append((await judge.complete_json(messages, SCHEMA, **options))[0])
+                    answers.append((await judge.complete_json(messages, SCHEMA, **options))[0])
                 except AnswerError as failed:
-                    found.append(failed)
-            found.append(judge.provenance())
-            return found
+                    answers.append(failed)
+            answers.append(judge.provenance())
+            return answers
 
     notices: list[str] = []
-    found = asyncio.run(run())
+    answered = asyncio.run(run())
     stub.notices = notices  # type: ignore[attr-defined]
-    return found
+    return answered
 
 
 def thinks(tokens: int, how: str) -> Any:

@@ -31,17 +31,17 @@ def ask(
     """(answers or errors, notices, provenance) of ``times`` questions, one after the other."""
 
     async def run() -> tuple[list[Any], list[str], dict[str, Any]]:
-        found: list[Any] = []
+        answers: list[Any] = []
         notices: list[str] = []
         async with Judge(stub.url, KEY, "stub", JudgeSpec(**spec), limits) as judge:
             judge.report_to(notices.append)
             for number in range(times):
                 messages = [{"role": "user", "content": f"Question {number}?"}]
                 try:
-                    found.append((await judge.complete_json(messages, SCHEMA))[0])
+                    answers.append((await judge.complete_json(messages, SCHEMA))[0])
                 except Exception as failed:
-                    found.append(failed)
-            return found, notices, judge.provenance()
+                    answers.append(failed)
+            return answers, notices, judge.provenance()
 
     return asyncio.run(run())
 
@@ -84,8 +84,8 @@ SHAPES: dict[str, Callable[[str], Any]] = {
 def test_what_is_refused_is_never_sent_again(name: str, shape: str) -> None:
     judge = refusing(name, shape=SHAPES[shape])
     with StubServer(respond=judge, on_probe=judge) as stub:
-        found, notices, provenance = ask(stub, times=3)
-    assert found == [{"word": "tree"}] * 3
+        answers, notices, provenance = ask(stub, times=3)
+    assert answers == [{"word": "tree"}] * 3
     assert len(stub.requests) == 3, "the probe has found it out"
     assert all(name not in request for request in stub.requests)
     assert any(name in notice and "HTTP 400" in notice for notice in notices)
@@ -109,8 +109,8 @@ def test_a_seed_is_refused_once_and_within_status_200_too(status: int) -> None:
         return Answer("nothing") if next(useless) % 2 == 0 else answers(request)
 
     with StubServer(respond=judge) as stub:
-        found, _, provenance = ask(stub, times=2)
-    assert found == [{"word": "tree"}] * 2
+        answered, _, provenance = ask(stub, times=2)
+    assert answered == [{"word": "tree"}] * 2
     assert ["seed" in request for request in stub.requests] == [False, True, False, False, False]
     assert provenance["dialect"] == {"left_out": ["seed"]}
 
@@ -119,8 +119,8 @@ def test_everything_is_refused_one_thing_at_a_time() -> None:
     names = ("temperature", "response_format", "max_tokens", "max_completion_tokens")
     judge = refusing(*names, shape=SHAPES["fastapi"])
     with StubServer(respond=judge, on_probe=judge) as stub:
-        found, _, provenance = ask(stub)
-    assert found == [{"word": "tree"}]
+        answers, _, provenance = ask(stub)
+    assert answers == [{"word": "tree"}]
     assert sorted(stub.requests[0]) == ["messages", "model"]
     assert provenance["dialect"] == {"left_out": ["temperature"], "limit": None}
     with StubServer(respond=judge, on_probe=judge) as stub:
@@ -318,11 +318,11 @@ def test_lines_of_every_shape_fail_their_item_only() -> None:
             rows = []
             for line in lines:
                 number = int(line["body"]["messages"][-1]["content"].split()[1].rstrip("?"))
-                told = odd[number] if number < len(odd) else None
+                odd_answer = odd[number] if number < len(odd) else None
                 if number >= len(odd):
                     continue
                 rows.append(
-                    json.dumps({"custom_id": line["custom_id"], "response": told, "error": 3})
+                    json.dumps({"custom_id": line["custom_id"], "response": odd_answer, "error": 3})
                 )
             text = "\n".join(["null", "[1]", "{broken", '{"custom_id": []}', *rows])
             batch["output_file_id"] = self.keep(text.encode())
@@ -354,9 +354,9 @@ def test_a_batch_api_that_answers_nonsense(broken: str) -> None:
         def keep(self, data: bytes) -> Any:
             return super().keep(data) if broken != "file" else 12
 
-        def create(self, told: dict[str, Any]) -> dict[str, Any]:
+        def create(self, body: dict[str, Any]) -> dict[str, Any]:
             return (
-                {**super().create(told), "id": ["b"]} if broken == "batch" else super().create(told)
+                {**super().create(body), "id": ["b"]} if broken == "batch" else super().create(body)
             )
 
     async def run(stub: StubServer) -> None:

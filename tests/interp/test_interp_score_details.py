@@ -26,8 +26,8 @@ from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 
 def vectors(texts: Sequence[str]) -> np.ndarray:
     rng = np.random.default_rng(0)
-    found = rng.normal(size=(len(texts), 6)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    normal = rng.normal(size=(len(texts), 6)).astype(np.float32)
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")

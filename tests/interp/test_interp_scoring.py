@@ -39,12 +39,12 @@ class MockScorer:
 
     async def judge(self, explanation: str, examples: ScoringExamples) -> Judged:
         self.calls.append(examples)
-        found = []
+        judgements = []
         for tier, shown in examples.with_tiers():
             truth = tier == ACTIVATING
             right = self._chance(shown.id) < self.rates[truth]
-            found.append(judgement_of(tier, shown, answer=truth if right else not truth))
-        return Judged(tuple(found), Usage(calls=1))
+            judgements.append(judgement_of(tier, shown, answer=truth if right else not truth))
+        return Judged(tuple(judgements), Usage(calls=1))
 
     def summarise(self, judgements: Sequence[Judgement], z: float = Z95) -> Summary:
         return balanced_accuracy(judgements, RANDOM, z)
@@ -66,16 +66,18 @@ def examples(count: int, density: float | None = None) -> ScoringExamples:
 def test_a_clear_feature_costs_less() -> None:
     spec = ScoringSpec(positives=100, negatives=100, half_width=0.08, looks=5)
     clear, unclear = MockScorer(0.99, 0.99), MockScorer(0.6, 0.6)
-    found = asyncio.run(judged(clear, "", examples(100), spec))
-    assert len(clear.calls) < 5 and found.details["looks"]["taken"] == len(clear.calls)
-    assert (found.high - found.low) / 2 <= 0.08
-    assert found.n == 40 * len(clear.calls) and found.usage.calls == len(clear.calls)
-    assert found.details["looks"]["critical_value"] == critical_value(5)
-    found = asyncio.run(judged(unclear, "", examples(100), spec))
-    assert found.details["looks"]["taken"] == 5 and found.n == 200
+    judged_result = asyncio.run(judged(clear, "", examples(100), spec))
+    assert len(clear.calls) < 5 and judged_result.details["looks"]["taken"] == len(clear.calls)
+    assert (judged_result.high - judged_result.low) / 2 <= 0.08
+    assert judged_result.n == 40 * len(clear.calls) and judged_result.usage.calls == len(
+        clear.calls
+    )
+    assert judged_result.details["looks"]["critical_value"] == critical_value(5)
+    judged_result = asyncio.run(judged(unclear, "", examples(100), spec))
+    assert judged_result.details["looks"]["taken"] == 5 and judged_result.n == 200
     plain = asyncio.run(judged(unclear, "", examples(100), ScoringSpec()))
-    assert plain.value == found.value, "in the end the same examples were judged"
-    assert plain.high - plain.low < found.high - found.low, "looking costs width"
+    assert plain.value == judged_result.value, "in the end the same examples were judged"
+    assert plain.high - plain.low < judged_result.high - judged_result.low, "looking costs width"
 
 
 def test_every_part_has_all_strata() -> None:
@@ -91,21 +93,21 @@ def test_stopping_when_it_pleases_keeps_the_coverage() -> None:
     truth, covered, taken = 0.8, [], []
     shown = examples(60)
     for seed in range(400):
-        found = asyncio.run(judged(MockScorer(0.85, 0.75, seed), "", shown, spec))
-        covered.append(found.low <= truth <= found.high)
-        taken.append(found.details["looks"]["taken"])
+        judged_result = asyncio.run(judged(MockScorer(0.85, 0.75, seed), "", shown, spec))
+        covered.append(judged_result.low <= truth <= judged_result.high)
+        taken.append(judged_result.details["looks"]["taken"])
     assert np.mean(covered) >= 0.95 - 2 * 0.011
     assert len(set(taken)) > 1, "some stop early, some do not"
 
 
 def test_precision_at_the_features_own_density() -> None:
     scorer = MockScorer(0.8, 0.9)
-    found = asyncio.run(judged(scorer, "", examples(200, 0.01), ScoringSpec()))
-    told = found.details["natural_precision"]
-    tpr, tnr = found.details["tpr"]["value"], found.details["tnr"]["value"]
-    assert told["value"] == pytest.approx(precision_at(tpr, 1 - tnr, 0.01))
-    assert told["low"] < precision_at(0.8, 0.1, 0.01) < told["high"]
-    assert told["value"] < 0.15, "ten of eleven that it fits do not activate"
+    judged_result = asyncio.run(judged(scorer, "", examples(200, 0.01), ScoringSpec()))
+    precision = judged_result.details["natural_precision"]
+    tpr, tnr = judged_result.details["tpr"]["value"], judged_result.details["tnr"]["value"]
+    assert precision["value"] == pytest.approx(precision_at(tpr, 1 - tnr, 0.01))
+    assert precision["low"] < precision_at(0.8, 0.1, 0.01) < precision["high"]
+    assert precision["value"] < 0.15, "ten of eleven that it fits do not activate"
     unknown = asyncio.run(judged(scorer, "", examples(20), ScoringSpec()))
     assert "natural_precision" not in unknown.details
 

@@ -62,11 +62,11 @@ def stub() -> Iterator[StubServer]:
 
 def test_output_centric_explains_what_no_input_shows(texts: FeatureTexts, stub: StubServer) -> None:
     """As docs/interpretation.md says of it."""
-    said = monosemy.explain(
+    explanations = monosemy.explain(
         texts, [LIVE, SILENT], judge=stub.url, explainer="output_centric", reporter=Reporter()
     )
-    assert sorted(said) == [LIVE, SILENT]
-    assert said[SILENT].provenance["explainer"] == "output_centric"
+    assert sorted(explanations) == [LIVE, SILENT]
+    assert explanations[SILENT].provenance["explainer"] == "output_centric"
 
 
 @pytest.mark.parametrize("explainer", ["default", "contrastive", "ensemble"])
@@ -74,7 +74,7 @@ def test_one_silent_feature_holds_up_no_other(
     texts: FeatureTexts, stub: StubServer, explainer: str
 ) -> None:
     logged = Logged()
-    said = monosemy.explain(
+    explanations = monosemy.explain(
         texts,
         [SILENT, LIVE, ABSENT, LIVE],
         judge=stub.url,
@@ -82,7 +82,7 @@ def test_one_silent_feature_holds_up_no_other(
         examples=3,
         reporter=logged,
     )
-    assert sorted(said) == [LIVE]
+    assert sorted(explanations) == [LIVE]
     assert any(line.startswith(f"feature {SILENT}: ") for line in logged.lines)
     assert f"feature {ABSENT}: There is no feature 5: the SAE has 0 to 4." in logged.lines
 
@@ -106,11 +106,11 @@ def test_scores_of_what_has_no_examples(
     texts: FeatureTexts, stub: StubServer, scorer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    said = {SILENT: "Words for kings.", ABSENT: "Words for queens.", 1: "  "}
+    explanations = {SILENT: "Words for kings.", ABSENT: "Words for queens.", 1: "  "}
     with pytest.raises(JudgeError, match="None of 2 features"):
         monosemy.score(
             texts,
-            {SILENT: said[SILENT], ABSENT: said[ABSENT]},
+            {SILENT: explanations[SILENT], ABSENT: explanations[ABSENT]},
             judge=stub.url,
             scorer=scorer,
             reporter=Reporter(),
@@ -120,7 +120,7 @@ def test_scores_of_what_has_no_examples(
         with pytest.raises(JudgeError, match="says nothing"):
             monosemy.score(
                 texts,
-                {1: said[1]},
+                {1: explanations[1]},
                 judge=stub.url,
                 scorer=scorer,
                 reporter=Reporter(),

@@ -60,8 +60,8 @@ def cities() -> ScoringExamples:
 # -------------------------------------------------------------------- a mind that knows
 def quoted_token(prompt: str) -> str | None:
     """The token on whose line the prompt ends behind a tab."""
-    found = re.search(r'(".*")\t$', prompt)
-    return str(json.loads(found[1])) if found else None
+    quoted = re.search(r'(".*")\t$', prompt)
+    return str(json.loads(quoted[1])) if quoted else None
 
 
 def knowing(prompt: str) -> dict[str, float]:
@@ -158,11 +158,11 @@ def test_the_endpoint_is_probed_once() -> None:
     with StubServer(on_complete=echo(knowing)) as stub:
 
         async def work(judge: Judge) -> list[bool]:
-            found = await asyncio.gather(*(judge.prompt_logprobs.probe() for _ in range(8)))
-            return [available for available, _ in found]
+            answers = await asyncio.gather(*(judge.prompt_logprobs.probe() for _ in range(8)))
+            return [available for available, _ in answers]
 
-        found, _ = ask(stub, work)
-    assert found == [True] * 8
+        answered, _ = ask(stub, work)
+    assert answered == [True] * 8
     assert len(stub.completions) == 1
 
 
@@ -275,8 +275,8 @@ def test_only_what_is_missing_is_asked_again() -> None:
         async def work(judge: Judge) -> Any:
             return await JsonSimulator(judge).simulate("x", [["a", "b", "c", " Paris", "d", "e"]])
 
-        (found, _), _ = ask(stub, work)
-    assert found == [(0.0, 0.0, 0.0, 9.0, 0.0, 0.0)]
+        (answers, _), _ = ask(stub, work)
+    assert answers == [(0.0, 0.0, 0.0, 9.0, 0.0, 0.0)]
     assert len(asked[0]) == 6
     assert len(asked[-1]) < 6, "what was answered is not asked for again"
 

@@ -47,18 +47,18 @@ def log_p(scorer: SurprisalScorer, explanation: str, text: str) -> float:
 
 
 def test_information_is_the_difference_of_two_log_probabilities(scorer: SurprisalScorer) -> None:
-    found = scorer.information("the weather", TEXTS)
-    for text, value in zip(TEXTS, found, strict=True):
+    information = scorer.information("the weather", TEXTS)
+    for text, value in zip(TEXTS, information, strict=True):
         if not text:
             assert value is None
             continue
         wanted = log_p(scorer, "the weather", text) - log_p(scorer, NEUTRAL, text)
         assert value == pytest.approx(wanted, abs=1e-4)
-    assert max(abs(value) for value in found if value is not None) > 0.1
+    assert max(abs(value) for value in information if value is not None) > 0.1
 
 
 def test_batches_and_their_order_do_not_matter(hosted: HostedSAE, scorer: SurprisalScorer) -> None:
-    found = scorer.information("the weather", TEXTS)
+    information = scorer.information("the weather", TEXTS)
     alone = [scorer.information("the weather", [text])[0] for text in TEXTS]
     small = SurprisalScorer(hosted)
     small.text = HostText(hosted.host, logits_at_once=1)
@@ -68,7 +68,7 @@ def test_batches_and_their_order_do_not_matter(hosted: HostedSAE, scorer: Surpri
         scorer.information("the weather", TEXTS[::-1])[::-1],
         scorer.information("the weather", TEXTS + TEXTS)[len(TEXTS) :],
     ):
-        assert other == pytest.approx(found, abs=1e-4)
+        assert other == pytest.approx(information, abs=1e-4)
 
 
 def test_the_neutral_explanation_says_nothing(scorer: SurprisalScorer) -> None:
@@ -84,14 +84,14 @@ def test_a_baseline_reads_the_neutral_half_once(scorer: SurprisalScorer) -> None
 
 def test_judgements_carry_values_and_their_score_is_an_auroc(scorer: SurprisalScorer) -> None:
     yes, no = positives(5), negatives(4)
-    found = asyncio.run(scorer.judge("names of cities", scoring_examples(yes, no)))
+    judged = asyncio.run(scorer.judge("names of cities", scoring_examples(yes, no)))
     texts = [example.cropped(16).text.strip() for example in [*yes, *no]]
-    assert [judgement.value for judgement in found.judgements] == scorer.information(
+    assert [judgement.value for judgement in judged.judgements] == scorer.information(
         "names of cities", texts
     )
-    assert [judgement.truth for judgement in found.judgements] == [True] * 5 + [False] * 4
-    result = result_of(scorer, found)
-    values = [judgement.value or 0.0 for judgement in found.judgements]
+    assert [judgement.truth for judgement in judged.judgements] == [True] * 5 + [False] * 4
+    result = result_of(scorer, judged)
+    values = [judgement.value or 0.0 for judgement in judged.judgements]
     above = sum(a > b for a in values[:5] for b in values[5:])
     assert result.value == pytest.approx(above / 20)
     assert result.metric == "auroc"

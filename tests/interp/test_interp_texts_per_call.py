@@ -56,9 +56,9 @@ def judged(tier: str, per_call: int) -> tuple[ScoreResult, dict[str, bool | None
     async def run(url: str) -> tuple[ScoreResult, dict[str, bool | None]]:
         async with Judge(url, None, "stub", JudgeSpec(concurrency=4)) as judge:
             scorer = SCORERS[tier](judge, texts_per_call=per_call)
-            found = await scorer.judge(EXPLANATION, examples(tier))
-            decisions = {item.id: item.answer for item in found.judgements}
-            return result_of(scorer, found), decisions
+            judged = await scorer.judge(EXPLANATION, examples(tier))
+            decisions = {item.id: item.answer for item in judged.judgements}
+            return result_of(scorer, judged), decisions
 
     with StubServer(respond=fixture_judge) as stub:
         result, decisions = asyncio.run(run(stub.url))

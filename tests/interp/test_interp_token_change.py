@@ -41,9 +41,9 @@ def prompts(hosted: HostedSAE) -> tuple[tuple[int, ...], ...]:
 
 def test_the_raised_token_comes_first(hosted: HostedSAE, prompts: Any) -> None:
     (word,) = hosted.host.token_bytes().whole([TOKEN]) or ("",)
-    found = TokenChanges(hosted)(0, prompts)
-    assert found[0] == word and len(found) <= 30
-    assert found == TokenChanges(hosted)(0, prompts), "no chance in it"
+    raised = TokenChanges(hosted)(0, prompts)
+    assert raised[0] == word and len(raised) <= 30
+    assert raised == TokenChanges(hosted)(0, prompts), "no chance in it"
     assert TokenChanges(hosted)(1, prompts)[0] != word
 
 
@@ -85,28 +85,28 @@ def explain(change: Any, hosted: HostedSAE, prompts: Any) -> tuple[Explanation, 
 
     answer = good(label="an airport", explanation="Names a place to fly from.", confidence="low")
     with StubServer([answer]) as stub:
-        found = asyncio.run(run(stub.url))
-        return found, stub.requests[0]["messages"][-1]["content"]
+        explanation = asyncio.run(run(stub.url))
+        return explanation, stub.requests[0]["messages"][-1]["content"]
 
 
 def test_the_explainer_shows_them_and_says_so(hosted: HostedSAE, prompts: Any) -> None:
     expected = TokenChanges(hosted)(evidence().feature, prompts)
-    found, content = explain(None, hosted, prompts)
+    explanation, content = explain(None, hosted, prompts)
     (line,) = [row for row in content.splitlines() if row.startswith("likelier in context")]
     shown = json.loads(line.removeprefix("likelier in context: "))
     # Told as text that cannot close the fence: a word may lose its space and odd characters.
     words = [word for word in expected[:15] if word.strip().isalnum() and word.isascii()]
     assert len(words) > 3 and set(words) <= set(shown)
-    assert found.provenance["parameters"]["token_change"] is True
+    assert explanation.provenance["parameters"]["token_change"] is True
 
 
 def test_without_an_effect_the_promoted_words_are_left(hosted: HostedSAE, prompts: Any) -> None:
     def none(feature: int, prompts: Any) -> list[str]:
         raise DataError(f"No strength moves {feature}.")
 
-    found, content = explain(none, hosted, prompts)
+    explanation, content = explain(none, hosted, prompts)
     assert "likelier in context: []" in content and "airport" in content
-    assert found.provenance["parameters"]["token_change"] == "No strength moves 7."
+    assert explanation.provenance["parameters"]["token_change"] == "No strength moves 7."
 
 
 def test_it_is_for_the_output_centric_explainer_alone() -> None:

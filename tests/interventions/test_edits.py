@@ -300,9 +300,9 @@ def test_identities_hold_in_a_forward_at_the_site_of_writing(
             lambda read, acts: sae(read.flatten(0, 1)).reshape(acts.shape),
         ),
     ):
-        found = logits(here, change)
-        torch.testing.assert_close(found, spliced_by_hand(here, of), atol=1e-4, rtol=1e-4)
-        assert (found - clean).abs().max() > 1e-3
+        changed = logits(here, change)
+        torch.testing.assert_close(changed, spliced_by_hand(here, of), atol=1e-4, rtol=1e-4)
+        assert (changed - clean).abs().max() > 1e-3
     as_direction = logits(here, add(Direction.of(row, here.target), 2.0))
     assert torch.equal(as_direction, logits(here, add(Feature(latent), 2.0)))
     as_function = logits(here, replace(Function(sae, here.target, here.site)))
@@ -317,7 +317,9 @@ def test_two_saes_at_two_sites_and_what_reads_a_changed_site(
     shift = Direction.of(torch.linspace(-2, 2, hosted.host.d_model), READS)
     changes = [add(shift), replace(Reconstruction("mlp")), add(Feature(0, "stream"), 1.5)]
     mask_BS = torch.ones_like(IDS_BS)
-    found = hosted.host.logits(IDS_BS, mask_BS, Interventions(changes, both).edits(mask_BS.bool()))
+    changed = hosted.host.logits(
+        IDS_BS, mask_BS, Interventions(changes, both).edits(mask_BS.bool())
+    )
     moved = torch.tensor(shift.vector)
     seen: list[Tensor] = []
 
@@ -334,7 +336,7 @@ def test_two_saes_at_two_sites_and_what_reads_a_changed_site(
             SITE: lambda acts: acts + 1.5 * hosted.sae.W_dec[0],
         },
     )
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(changed, wanted, atol=1e-4, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------- what is refused

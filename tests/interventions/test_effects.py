@@ -101,9 +101,9 @@ def test_bisection_ends_within_ten_percent(curve: Any, wanted: float) -> None:
         looks.append(strength)
         return curve(strength)
 
-    strength, found = tune_strength(look, wanted, 1.0)
-    assert found == curve(strength)
-    assert abs(found - wanted) <= 0.1 * wanted
+    strength, divergence = tune_strength(look, wanted, 1.0)
+    assert divergence == curve(strength)
+    assert abs(divergence - wanted) <= 0.1 * wanted
     assert len(looks) <= 20
 
 
@@ -124,8 +124,8 @@ def test_writing_is_gumbel_sampling_with_the_edit_at_every_new_token(hosted: Hos
     effects = PromptEffects(hosted, PROMPTS)
     intervention, _ = effects.tuned(0, 1.0)
     for change in (None, intervention):
-        found = effects.continued(4, SEEDS, change)
-        for prompt, seed, text in zip(PROMPTS, SEEDS, found, strict=True):
+        written = effects.continued(4, SEEDS, change)
+        for prompt, seed, text in zip(PROMPTS, SEEDS, written, strict=True):
             noise, row = torch.Generator().manual_seed(seed), prompt
             for _ in range(4):
                 log_p = alone(hosted, row, len(prompt), change.strength if change else 0.0)
@@ -183,11 +183,11 @@ def test_ablation_takes_out_one_latent_and_keeps_the_error(hosted: HostedSAE) ->
     mask = torch.ones_like(ids)
     wanted = hosted.host.logits(ids, mask, {SITE: spliced})
     ablation = Interventions([ablate(Feature(latent))], hosted)
-    found = hosted.host.logits(ids, mask, ablation.edits(where_BS))
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    changed = hosted.host.logits(ids, mask, ablation.edits(where_BS))
+    torch.testing.assert_close(changed, wanted, atol=1e-4, rtol=1e-4)
     clean = hosted.host.logits(ids, mask)
-    assert (found - clean).abs().max() > 1e-3
-    assert torch.equal(found[:, :2], clean[:, :2])
+    assert (changed - clean).abs().max() > 1e-3
+    assert torch.equal(changed[:, :2], clean[:, :2])
     nowhere = torch.zeros_like(where_BS)
     assert torch.equal(
         hosted.host.logits(ids, mask, ablation.edits(nowhere)),
@@ -211,11 +211,13 @@ def test_transcoders_are_intervened_on_where_they_write(host: HostModel) -> None
     value_S = (codes.values * (codes.indices == latent)).sum(-1)
     part = torch.where(where_BS[0][:, None], value_S[:, None] * sae.W_dec[latent], 0.0)[None]
     wanted = host.logits(ids, mask, {writes: lambda acts: acts - part})
-    found = host.logits(ids, mask, Interventions([ablate(Feature(latent))], hosted).edits(where_BS))
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    assert (found - host.logits(ids, mask)).abs().max() > 1e-3
+    changed = host.logits(
+        ids, mask, Interventions([ablate(Feature(latent))], hosted).edits(where_BS)
+    )
+    torch.testing.assert_close(changed, wanted, atol=1e-4, rtol=1e-4)
+    assert (changed - host.logits(ids, mask)).abs().max() > 1e-3
     zeroed = Interventions([replace(Direction((1.0,) * 32, writes), 0.0)]).edits(where_BS)
-    assert (host.logits(ids, mask, zeroed) - found).abs().max() > 1e-3
+    assert (host.logits(ids, mask, zeroed) - changed).abs().max() > 1e-3
 
 
 def test_hosted_saes_know_their_latents(hosted: HostedSAE) -> None:

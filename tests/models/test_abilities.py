@@ -216,8 +216,8 @@ def test_a_model_without_a_head_is_read_evaluated_and_indexed(
     sae = create(TopKSpec(d_sae=16, k=2), host.d_model)
     sae.initialise(torch.Generator().manual_seed(0))
     hosted = HostedSAE.at(host, sae, SITE)
-    found = evaluate_sae(hosted, None, store, source, EvaluationSpec(tokens=256))
-    assert found["fvu"] > 0 and found["ce_clean"] is None and found["splice_tokens"] == 0
+    metrics = evaluate_sae(hosted, None, store, source, EvaluationSpec(tokens=256))
+    assert metrics["fvu"] > 0 and metrics["ce_clean"] is None and metrics["splice_tokens"] == 0
     with pytest.raises(DataError, match="no perplexity"):
         asked = EvaluationSpec(tokens=256, ppl_percent=5.0)
         evaluate_sae(hosted, None, store, source, asked)

@@ -64,8 +64,8 @@ def test_every_site_equals_transformer_bridge(architecture: str, saved_tokenizer
     ours = host.capture(ids_BS, torch.ones_like(ids_BS), host.sites())
 
     for layer in range(host.n_layers):
-        found = {name.split(".", 2)[2] for name in ours if name.startswith(f"blocks.{layer}.")}
-        assert found == EXPECTED[architecture]
+        kinds = {name.split(".", 2)[2] for name in ours if name.startswith(f"blocks.{layer}.")}
+        assert kinds == EXPECTED[architecture]
     for name, value in ours.items():
         # The bridge keeps heads apart and flattens tokens before OPT's MLP.
         theirs = cache[name].reshape(value.shape)

@@ -75,8 +75,8 @@ def test_best_fit_takes_the_fullest_sequence_that_has_room() -> None:
 
 def test_groups_are_the_places_of_each_label() -> None:
     order, start = groups(np.array([2, 0, 2, 1, 0]))
-    found = [order[start[i] : start[i + 1]].tolist() for i in range(3)]
-    assert found == [[1, 4], [3], [0, 2]]
+    members = [order[start[i] : start[i + 1]].tolist() for i in range(3)]
+    assert members == [[1, 4], [3], [0, 2]]
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +261,6 @@ def test_sliding_windows_and_learned_positions_restart(tiny_tokenizer: Any, name
     ids = [torch.randint(3, 300, (n,), generator=torch.Generator().manual_seed(n)) for n in lengths]
     place_BS = torch.cat([torch.arange(n) for n in lengths])[None]
     together = host.capture_blocks(torch.cat(ids)[None], place_BS, [SITE])[SITE][0]
-    for own, found in zip(ids, together.split(lengths), strict=True):
+    for own, packed in zip(ids, together.split(lengths), strict=True):
         wanted = host.capture(own[None], torch.ones_like(own[None]), [SITE])[SITE][0]
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(packed, wanted, rtol=1e-4, atol=1e-4)

@@ -27,9 +27,9 @@ def test_it_is_top_k(n: int, width: int, share: float, seed: int, half: bool) ->
     pre = torch.randn(n, width, generator=generator)
     pre = pre.bfloat16() if half else pre
     bias = torch.randn(width, generator=generator)
-    found = largest(pre, bias, k)
-    assert found is not None
-    values, indices = found
+    result = largest(pre, bias, k)
+    assert result is not None
+    values, indices = result
     whole = pre.float() + bias
     wanted = whole.topk(k, dim=1).values
     assert torch.equal(values.sort(1, descending=True).values, wanted)
@@ -47,16 +47,16 @@ def test_equal_entries_and_rising_rows() -> None:
 
 def test_threads_change_no_bit() -> None:
     pre = torch.randn(64, 999, generator=torch.Generator().manual_seed(0))
-    found = []
+    results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(largest(pre, torch.zeros(999), 16))
+            results.append(largest(pre, torch.zeros(999), 16))
     finally:
         torch.set_num_threads(before)
-    for values, indices in found[1:]:  # type: ignore[misc]
-        assert torch.equal(values, found[0][0]) and torch.equal(indices, found[0][1])  # type: ignore[index]
+    for values, indices in results[1:]:  # type: ignore[misc]
+        assert torch.equal(values, results[0][0]) and torch.equal(indices, results[0][1])  # type: ignore[index]
 
 
 def test_rows_of_nan_are_seen() -> None:

@@ -115,9 +115,9 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         torch.set_num_threads(threads)
         picks = native.pursue(x, rows.clone(), 16, None)
         assert picks is not None
-        found = native.gradients(*picks, rows, random(150, 16), random(150, 40))
-        assert found is not None
-        results.append((*picks, *found))
+        gradients = native.gradients(*picks, rows, random(150, 16), random(150, 40))
+        assert gradients is not None
+        results.append((*picks, *gradients))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
@@ -198,6 +198,6 @@ def test_threads_of_python_do_not_disturb_each_other() -> None:
     dictionaries = [unit_rows(500, 40).roll(shift, 0) for shift in range(4)]
     expected = [by_products(x, rows, 16, None)[0] for rows in dictionaries]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda rows: native.pursue(x, rows, 16, None), dictionaries * 5))
-    for i, picks in enumerate(found):
+        results = list(pool.map(lambda rows: native.pursue(x, rows, 16, None), dictionaries * 5))
+    for i, picks in enumerate(results):
         assert picks is not None and torch.equal(picks[0], expected[i % 4])

@@ -67,9 +67,9 @@ def test_they_compile_for_a_hopper_card_without_spilling(tmp_path: Path) -> None
         PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     )
     assert done.returncode == 0, done.stderr[-4_000:]
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    assert len({each["kernel"] for each in found}) == 7
-    for each in found:
+    printed: list[dict[str, Any]] = json.loads(done.stdout)
+    assert len({each["kernel"] for each in printed}) == 7
+    for each in printed:
         assert each["stack"] == each["local"] == 0, each  # nothing spilled
         assert each["shared"] <= 48 << 10, each
         threads = 32 * each["warps"]

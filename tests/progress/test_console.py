@@ -121,8 +121,8 @@ def test_a_notebook_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None
     reporter.close()
     shown = capsys.readouterr()
     assert shown.err == ""
-    first, last, said = shown.out.splitlines()
-    assert first == "train: 0/100 tokens" and said == "done"
+    first, last, note = shown.out.splitlines()
+    assert first == "train: 0/100 tokens" and note == "done"
     assert re.fullmatch(r"train: 100/100 tokens  [\d,]+ tokens/s  in 0:00  fvu 0\.5", last)
 
 

@@ -25,8 +25,8 @@ Figures = Mapping[str, Mapping[str, float]]
 
 
 def read(folder: Path, name: str) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads((folder / name).read_text(encoding="utf-8"))
-    return found
+    data: dict[str, dict[str, float]] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return data
 
 
 def differing(base: Mapping[str, str], head: Mapping[str, str]) -> dict[str, str]:
@@ -52,29 +52,29 @@ def off(stored: Figures, now: Figures, tolerance: float = TOLERANCE) -> list[str
 
 def table(base: Path, head: Path) -> list[str]:
     """Lines that say what differs; none where nothing does."""
-    found = differing(
+    differences = differing(
         *(json.loads((side / "digests.json").read_text(encoding="utf-8")) for side in (base, head))
     )
-    if not found:
+    if not differences:
         return []
-    parts = Counter("/".join(name.split("/")[:2]) for name in found)
-    lines = [f"{len(found)} digests differ:", ""]
+    parts = Counter("/".join(name.split("/")[:2]) for name in differences)
+    lines = [f"{len(differences)} digests differ:", ""]
     lines += [f"{count:6d}  {part}" for part, count in sorted(parts.items())]
     lines += [
         "",
-        *(f"{what:8s}{name}{_distance(base, head, name)}" for name, what in _first(found)),
+        *(f"{what:8s}{name}{_distance(base, head, name)}" for name, what in _first(differences)),
     ]
-    if len(found) > SHOWN:
-        lines.append(f"... and {len(found) - SHOWN} more")
+    if len(differences) > SHOWN:
+        lines.append(f"... and {len(differences) - SHOWN} more")
     for name in ("figures.json", "scores.json"):
         lines += _figures(read(base, name), read(head, name))
     return lines
 
 
-def _first(found: dict[str, str]) -> list[tuple[str, str]]:
+def _first(differences: dict[str, str]) -> list[tuple[str, str]]:
     """What is nearest to the cause comes first: weights, then what is made of them."""
     order = ("weights", "index", "rows", "served", "exported", "openapi")
-    by_cause = sorted(found.items(), key=lambda item: order.index(item[0].split("/")[0]))
+    by_cause = sorted(differences.items(), key=lambda item: order.index(item[0].split("/")[0]))
     return by_cause[:SHOWN]
 
 

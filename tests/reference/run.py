@@ -123,47 +123,49 @@ class Reference:
         save_sparsify(load_sae(folder), self.work / "exported", {"hook_name": SITE})
 
     def digests(self) -> Digests:
-        found = of_rows(self.engine, self.names)
+        digests = of_rows(self.engine, self.names)
         artifacts = Path(self.settings.artifacts)
         for sae in self.saes():
-            found |= of_folder(artifacts / sae.path, f"weights/{sae.name}", self.names)
+            digests |= of_folder(artifacts / sae.path, f"weights/{sae.name}", self.names)
             if sae.index is not None:
                 path = artifacts / sae.index["path"]
-                found |= of_folder(path, f"index/{sae.name}", self.names)
-        found |= of_folder(self.work / "exported", "exported", self.names)
+                digests |= of_folder(path, f"index/{sae.name}", self.names)
+        digests |= of_folder(self.work / "exported", "exported", self.names)
         app = create_app(self.settings)
-        found |= dict(of_document(app.openapi()))
+        digests |= dict(of_document(app.openapi()))
         address = "http://127.0.0.1"
         with TestClient(app, address, client=("127.0.0.1", 1)) as client:
             for sae in self.saes():
                 if sae.index is not None:
-                    found |= self._served(client, sae.name)
-        return found
+                    digests |= self._served(client, sae.name)
+        return digests
 
     def _served(self, client: TestClient, sae: str) -> Digests:
-        found: Digests = {}
+        digests: Digests = {}
         for path in _READ:
             answer = client.get(f"/api/v1/saes/{sae}/{path}")
             name = f"served/{sae}/{path}"
             if answer.status_code != 200:  # an older commit may not have it
-                found[name] = f"status {answer.status_code}"
+                digests[name] = f"status {answer.status_code}"
             elif path.endswith(".arrow"):
-                found[name] = digest(_table(answer.content, self.names))
+                digests[name] = digest(_table(answer.content, self.names))
             else:
-                found[name] = digest(normalised(answer.json(), self.names))
-        return found
+                digests[name] = digest(normalised(answer.json(), self.names))
+        return digests
 
     def figures(self) -> dict[str, dict[str, float]]:
         """By SAE: what another machine gives as well, to rounding."""
-        found = {}
+        figures_of = {}
         for sae in self.saes():
             figures = {name: sae.metrics[name] for name in _FIGURES if name in sae.metrics}
             evaluated = sae.metrics.get("evaluation", {})
             figures |= {f"held-out {n}": evaluated[n] for n in _EVALUATED if n in evaluated}
             if sae.index is not None:
                 figures |= {f"index {name}": sae.index[name] for name in ("tokens", "postings")}
-            found[sae.name] = {name: value for name, value in figures.items() if value is not None}
-        return found
+            figures_of[sae.name] = {
+                name: value for name, value in figures.items() if value is not None
+            }
+        return figures_of
 
     def scores(self) -> dict[str, dict[str, float]]:
         """By SAE and scorer: the mean over features, for people to read."""
@@ -172,13 +174,13 @@ class Reference:
             " JOIN explanations e ON e.id = x.explanation_id JOIN saes s ON s.id = e.sae_id"
             " GROUP BY 1, 2 ORDER BY 1, 2"
         )
-        found: dict[str, dict[str, float]] = {}
+        means: dict[str, dict[str, float]] = {}
         with self.engine.connect() as connection:
             for sae, scorer, values in connection.exec_driver_sql(query):
                 present = [value for value in values if value is not None]
                 if present:  # fsum: rows come in any order
-                    found.setdefault(sae, {})[scorer] = fsum(present) / len(present)
-        return found
+                    means.setdefault(sae, {})[scorer] = fsum(present) / len(present)
+        return means
 
 
 def _table(content: bytes, names: dict[str, str]) -> Any:

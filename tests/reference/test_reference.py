@@ -41,8 +41,8 @@ def twice(folder: Path, postgres: str, *options: str) -> tuple[Path, Path]:
 
 
 def stored() -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads(FIGURES.read_text(encoding="utf-8"))
-    return found
+    data: dict[str, dict[str, float]] = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return data
 
 
 def check(one: Path, another: Path, wanted: compare.Figures) -> None:

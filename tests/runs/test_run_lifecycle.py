@@ -337,10 +337,10 @@ def test_only_the_owner_reports(engine: Engine) -> None:
     acts.claim(engine, owner="one")
     with transaction(engine) as session:
         for owner, held in (("one", True), ("two", False)):
-            said = {"stage": "train", "done": 5, "by": owner}
-            assert repository.record_progress(session, run, owner, said) is held
-            assert repository.record_stage(session, run, owner, said) is held
-            assert repository.record_log(session, run, owner, said) is held
+            progress = {"stage": "train", "done": 5, "by": owner}
+            assert repository.record_progress(session, run, owner, progress) is held
+            assert repository.record_stage(session, run, owner, progress) is held
+            assert repository.record_log(session, run, owner, progress) is held
     stored = acts.load(engine, run)
     assert stored.progress["by"] == "one"
     assert [stage["by"] for stage in stored.stages] == ["one"]

@@ -47,6 +47,6 @@ def test_a_change_of_state(engine: Engine, before: str, after: str) -> None:
                 lifecycle._move(session, row, after)
     allowed = (before, after) in MOVES
     assert acts.load(engine, run).state == (after if allowed else before)
-    told = acts.events(engine, run, "state")[1:]
+    events = acts.events(engine, run, "state")[1:]
     wanted = {"state": after, "from": before, "kind": "train", "reason": "test"}
-    assert told == ([wanted] if allowed else [])
+    assert events == ([wanted] if allowed else [])

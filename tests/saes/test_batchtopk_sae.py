@@ -123,9 +123,9 @@ def test_default_prefixes_are_a_sixteenth_a_quarter_and_a_half() -> None:
 
 def test_k_falls_linearly_and_ends_exactly() -> None:
     spec = TopKSpec(d_sae=F, k=4, k_start=20, k_anneal_fraction=0.5)
-    found = [k_at(spec, StepInfo(step, 21, NOW.dead)) for step in range(21)]
-    assert found[0] == 20 and found[5] == 12 and set(found[10:]) == {4}
-    assert found == sorted(found, reverse=True)
+    ks = [k_at(spec, StepInfo(step, 21, NOW.dead)) for step in range(21)]
+    assert ks[0] == 20 and ks[5] == 12 and set(ks[10:]) == {4}
+    assert ks == sorted(ks, reverse=True)
     assert k_at(TopKSpec(d_sae=F, k=4), StepInfo(3, 21, NOW.dead)) == 4
     x = data()
     assert float(sae_of(spec).training_pass(x, x, StepInfo(0, 21, NOW.dead)).l0) > 8

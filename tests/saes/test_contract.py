@@ -56,12 +56,12 @@ def batches(name: str, count: int, scale: float = 1.0) -> list[tuple[Tensor, Ten
     generator = torch.Generator().manual_seed(1)
     atoms = torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1)
     onto = torch.randn(D, 9, generator=generator)
-    found = []
+    drawn = []
     for _ in range(count):
         firing = torch.rand(N, 24, generator=generator) < 0.12
         x = (firing * (1 + torch.rand(N, 24, generator=generator))) @ atoms * D**0.5 / 2
-        found.append((x * scale, x @ onto * scale if widths(name)[1] else None))
-    return found
+        drawn.append((x * scale, x @ onto * scale if widths(name)[1] else None))
+    return drawn
 
 
 def trained(name: str, steps: int = 60, frozen: bool = False, **more: Any) -> SAETrainer:

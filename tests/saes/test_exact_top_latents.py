@@ -29,12 +29,12 @@ def test_codes_are_those_of_the_exact_product() -> None:
     z_ND = sae.centre(x_ND)
     exact = top_latents(z_ND, sae.W_enc, sae.b_enc, 16, torch.float32)
     rough = top_latents(z_ND, sae.W_enc, sae.b_enc, 16, torch.bfloat16)
-    found = exact_top_latents(z_ND, sae.W_enc, sae.b_enc, 16, torch.bfloat16)
+    largest = exact_top_latents(z_ND, sae.W_enc, sae.b_enc, 16, torch.bfloat16)
 
     def dense(codes: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return torch.zeros(len(x_ND), 512).scatter_(1, codes[0], codes[1])
 
-    assert torch.allclose(dense(found), dense(exact), rtol=1e-5, atol=1e-5)
+    assert torch.allclose(dense(largest), dense(exact), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(dense(rough), dense(exact), rtol=1e-3, atol=1e-3)  # so it matters
 
 

@@ -39,27 +39,27 @@ def test_both_paths_are_the_formula() -> None:
     sae, x = some_sae(), activations()
     _, codes = formula(sae, x)
     torch.testing.assert_close(sae.encode(x).dense(40), codes)
-    found = sae.training_pass(x, x, StepInfo(0, 10, NONE))
-    torch.testing.assert_close(found.reconstruction, codes @ sae.W_dec + sae.b_dec)
+    result = sae.training_pass(x, x, StepInfo(0, 10, NONE))
+    torch.testing.assert_close(result.reconstruction, codes @ sae.W_dec + sae.b_dec)
     gate, _ = formula(sae, x)
     assert ((gate > 0) & (codes == 0)).any(), "the example has gates open on no magnitude"
 
 
 def test_the_gate_learns_through_a_decoder_it_does_not_move() -> None:
     sae, x = some_sae(), activations()
-    found = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms["gate"]
+    term = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms["gate"]
     gate, _ = formula(sae, x)
     fixed, bias = sae.W_dec.detach(), sae.b_dec.detach()
     wanted = (gate.relu() @ fixed + bias - x).pow(2).sum() / (x - x.mean(0)).pow(2).sum()
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(term, wanted)
     reached = ("W_enc", "b_gate", "b_dec")  # b_dec by what the encoder subtracts, only
     inputs = [getattr(sae, name) for name in reached]
-    ours = torch.autograd.grad(found, inputs, retain_graph=True)
+    ours = torch.autograd.grad(term, inputs, retain_graph=True)
     for mine, theirs in zip(ours, torch.autograd.grad(wanted, inputs), strict=True):
         torch.testing.assert_close(mine, theirs)
         assert mine.abs().max() > 0
     others = [sae.W_dec, sae.r_mag, sae.b_mag]
-    assert torch.autograd.grad(found, others, allow_unused=True) == (None, None, None)
+    assert torch.autograd.grad(term, others, allow_unused=True) == (None, None, None)
 
 
 def test_the_penalty_moves_the_gate_alone() -> None:

@@ -172,7 +172,7 @@ def test_a_pass_through_what_fires_is_the_pass_through_everything(
 ) -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(70, 16, generator=generator) + 0.5
-    found = []
+    results = []
     for share in (0.0, 1.0):  # none may fire, so that all are taken; or all may
         monkeypatch.setattr(penalised, "DENSE_SHARE", share)
         sae = create(spec, 16)
@@ -186,7 +186,7 @@ def test_a_pass_through_what_fires_is_the_pass_through_everything(
         ((out.reconstruction - x).pow(2).mean() + sum(out.terms.values())).backward()
         assert 0 < float(out.l0) < 60 and out.terms
         grads = {name: p.grad for name, p in sae.named_parameters()}
-        found.append((out.reconstruction, out.fired_F, out.l0, out.terms, grads))
+        results.append((out.reconstruction, out.fired_F, out.l0, out.terms, grads))
     pre = sae.pre_activations(x, sae.W_dec[:, 0] * 0, torch.tensor(0.0))  # type: ignore[operator]
     assert pre.entries is not None, "the last one went through what fires"
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)

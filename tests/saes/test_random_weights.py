@@ -44,10 +44,10 @@ def test_every_latent_fires_as_often(spec: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 10 * N)  # several blocks
     x, like = activations(), made(spec)
     twin = random_weights(like, x)
-    wanted, found = fired(like, x), fired(twin, x)
+    wanted, of_twin = fired(like, x), fired(twin, x)
     assert 0 < wanted.sum() < N * F and wanted.min() < 0.01 * N
     # Sums in blocks of another shape may round across a cut, which lies between two values.
-    assert (wanted - found).abs().max() <= 1
+    assert (wanted - of_twin).abs().max() <= 1
     l0 = float(twin.encode(x).l0().float().mean())
     assert l0 == pytest.approx(wanted.sum().item() / N, rel=1e-3)
 
@@ -78,9 +78,9 @@ def test_latents_that_always_or_never_fire() -> None:
         like.b_enc[:2] = 1e4
         like.b_enc[2:4] = -1e4
     wanted = fired(like, x)
-    found = fired(random_weights(like, x), x)
-    assert torch.equal(found[wanted == N], wanted[wanted == N])
-    assert torch.equal(found[wanted == 0], wanted[wanted == 0])
+    shares = fired(random_weights(like, x), x)
+    assert torch.equal(shares[wanted == N], wanted[wanted == N])
+    assert torch.equal(shares[wanted == 0], wanted[wanted == 0])
     assert (wanted[:2] == N).all() and (wanted[2:4] == 0).all()
 
 

@@ -31,10 +31,10 @@ def test_encode_is_the_formula() -> None:
     sae, x = some_sae(), activations()
     wanted = ((x - sae.b_dec) @ sae.W_enc + sae.b_enc).relu()
     torch.testing.assert_close(sae.encode(x).dense(40), wanted)
-    found = sae.training_pass(x, x, StepInfo(0, 10, NONE))
-    torch.testing.assert_close(found.reconstruction, wanted @ sae.W_dec + sae.b_dec)
-    assert float(found.l0) == pytest.approx(float((wanted > 0).sum(1).double().mean()))
-    assert torch.equal(found.fired_F.double(), (wanted > 0).sum(0).double())
+    result = sae.training_pass(x, x, StepInfo(0, 10, NONE))
+    torch.testing.assert_close(result.reconstruction, wanted @ sae.W_dec + sae.b_dec)
+    assert float(result.l0) == pytest.approx(float((wanted > 0).sum(1).double().mean()))
+    assert torch.equal(result.fired_F.double(), (wanted > 0).sum(0).double())
 
 
 def test_inference_has_the_gradient_of_the_formula() -> None:
@@ -54,11 +54,11 @@ def test_the_penalty_by_hand(penalty: str) -> None:
     sae, x = some_sae(penalty=penalty, sparsity_coefficient=0.3), activations()
     size = sae.encode(x).dense(40) / typical_norm(x)
     size = torch.tanh(4 * size) if penalty == "tanh" else size
-    found = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms
+    terms = sae.training_pass(x, x, StepInfo(0, 10, NONE)).terms
     torch.testing.assert_close(
-        found["sparsity"], 0.3 * size.sum(1).mean(), check_dtype=False, rtol=1e-5, atol=1e-6
+        terms["sparsity"], 0.3 * size.sum(1).mean(), check_dtype=False, rtol=1e-5, atol=1e-6
     )
-    assert set(found) == {"sparsity"}
+    assert set(terms) == {"sparsity"}
 
 
 @pytest.mark.parametrize("penalty", ["l1", "tanh"])

@@ -20,8 +20,8 @@ def parts(n: int, d_sae: int, seed: int = 0, d_in: int = 6) -> tuple[Tensor, Ten
     return x, weight, torch.randn(d_sae, generator=generator) * 0.3
 
 
-def dense(found: tuple[Tensor, Tensor], d_sae: int) -> Tensor:
-    return Codes(*found).dense(d_sae)
+def dense(entries: tuple[Tensor, Tensor], d_sae: int) -> Tensor:
+    return Codes(*entries).dense(d_sae)
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,8 +34,8 @@ def test_batch_top_k_is_top_k_of_everything(n: int, d_sae: int, share: float) ->
     wanted = torch.zeros_like(positive)
     kept = positive.topk(min(total, len(positive))).indices
     wanted[kept] = positive[kept]
-    found = dense(batch_top_k(x, weight, bias, total, torch.float32), d_sae)
-    torch.testing.assert_close(found, wanted.view(n, d_sae))
+    selected = dense(batch_top_k(x, weight, bias, total, torch.float32), d_sae)
+    torch.testing.assert_close(selected, wanted.view(n, d_sae))
 
 
 @pytest.mark.parametrize("guess", [None, 0.0, 0.5, 3.0, 1e9])
@@ -43,10 +43,10 @@ def test_no_guess_changes_the_result(guess: float | None, monkeypatch: pytest.Mo
     monkeypatch.setitem(selection._BLOCK_BYTES, "cpu", 1)  # blocks of 64 rows
     x, weight, bias = parts(500, 64)
     x[:64] *= 5  # the first block is no fair sample
-    found = dense(batch_top_k(x, weight, bias, 2000, torch.float32, guess), 64)
+    selected = dense(batch_top_k(x, weight, bias, 2000, torch.float32, guess), 64)
     flat = (x @ weight + bias).relu().flatten()
-    assert int((found > 0).sum()) == 2000
-    torch.testing.assert_close(found.flatten().sort().values[-2000:], flat.sort().values[-2000:])
+    assert int((selected > 0).sum()) == 2000
+    torch.testing.assert_close(selected.flatten().sort().values[-2000:], flat.sort().values[-2000:])
 
 
 @pytest.mark.parametrize("per_latent", [False, True])

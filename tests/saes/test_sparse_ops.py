@@ -29,12 +29,12 @@ def test_weighted_rows_has_the_value_and_gradient_of_the_dense_product() -> None
     weights = numbers(N, K, seed=2).requires_grad_()
     rows = numbers(F, D, seed=3).requires_grad_()
     sparse = weighted_rows(indices, weights, rows)
-    found = torch.autograd.grad(sparse, (weights, rows), upstream)
+    gradients = torch.autograd.grad(sparse, (weights, rows), upstream)
     dense = Codes(indices, weights).dense(F) @ rows
     wanted = torch.autograd.grad(dense, (weights, rows), upstream)
     torch.testing.assert_close(sparse, dense)
-    torch.testing.assert_close(found, wanted)
-    assert (found[1][30:] == 0).all() and (found[1][:30] != 0).any()
+    torch.testing.assert_close(gradients, wanted)
+    assert (gradients[1][30:] == 0).all() and (gradients[1][:30] != 0).any()
 
 
 def test_selected_values_has_the_gradient_of_the_dense_encoder() -> None:
@@ -46,8 +46,8 @@ def test_selected_values_has_the_gradient_of_the_dense_encoder() -> None:
     assert (dense == 0).any() and (dense > 0).any()
     sparse = selected_values(x, W_enc, b_enc, indices, dense.detach())
     torch.testing.assert_close(sparse, dense)
-    found = torch.autograd.grad(sparse, (x, W_enc, b_enc), upstream)
-    torch.testing.assert_close(found, torch.autograd.grad(dense, (x, W_enc, b_enc), upstream))
+    gradients = torch.autograd.grad(sparse, (x, W_enc, b_enc), upstream)
+    torch.testing.assert_close(gradients, torch.autograd.grad(dense, (x, W_enc, b_enc), upstream))
 
 
 def test_the_gradient_of_a_whole_topk_sae_is_that_of_dense_autograd() -> None:
@@ -59,12 +59,12 @@ def test_the_gradient_of_a_whole_topk_sae_is_that_of_dense_autograd() -> None:
     x = numbers(N, D, seed=11).requires_grad_()
     wanted_of = (x, sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
     sparse = (sae(x) - x).pow(2).sum()
-    found = torch.autograd.grad(sparse, wanted_of)
+    gradients = torch.autograd.grad(sparse, wanted_of)
     pre = (x - sae.b_dec) @ sae.W_enc + sae.b_enc
     kept = torch.zeros_like(pre).scatter(1, pre.topk(K).indices, 1.0)
     dense = ((pre.relu() * kept) @ sae.W_dec + sae.b_dec - x).pow(2).sum()
     torch.testing.assert_close(sparse, dense)
-    torch.testing.assert_close(found, torch.autograd.grad(dense, wanted_of))
+    torch.testing.assert_close(gradients, torch.autograd.grad(dense, wanted_of))
 
 
 def test_scatter_rows_adds_up_what_repeats() -> None:

@@ -91,10 +91,10 @@ def test_pages_and_odd_paths(client: TestClient) -> None:
     client.delete(f"{API}/lists/%00" + "x" * 600)
     first = client.get(f"{API}/audit", params={"limit": 4}).json()
     rest = client.get(f"{API}/audit", params={"limit": 4, "cursor": first["next_cursor"]}).json()
-    found = first["items"] + rest["items"]
-    assert len(found) == 6 and rest["next_cursor"] is None
-    assert [e["id"] for e in found] == sorted((e["id"] for e in found), reverse=True)
-    assert found[0]["status"] == 422 and len(found[0]["path"]) == 500
+    entries = first["items"] + rest["items"]
+    assert len(entries) == 6 and rest["next_cursor"] is None
+    assert [e["id"] for e in entries] == sorted((e["id"] for e in entries), reverse=True)
+    assert entries[0]["status"] == 422 and len(entries[0]["path"]) == 500
     assert client.get(f"{API}/audit", params={"cursor": "nonsense"}).status_code == 422
 
 

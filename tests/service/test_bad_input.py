@@ -74,11 +74,11 @@ def assert_problem(answer: Any, status: int | None = None) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize(("spec", "path", "told"), BAD_SPECS)
-def test_specs(client: TestClient, library: Library, spec: Any, path: str, told: str) -> None:
+@pytest.mark.parametrize(("spec", "path", "message"), BAD_SPECS)
+def test_specs(client: TestClient, library: Library, spec: Any, path: str, message: str) -> None:
     body = assert_problem(client.post(RUNS, json=spec), 422)
     assert any(error["path"].startswith(path) for error in body["errors"])
-    assert told in json.dumps([error["message"] for error in body["errors"]]).replace('\\"', '"')
+    assert message in json.dumps([error["message"] for error in body["errors"]]).replace('\\"', '"')
 
 
 def test_every_fault_of_a_spec_is_named_at_once(client: TestClient) -> None:

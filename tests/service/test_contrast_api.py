@@ -56,10 +56,10 @@ def test_features_come_with_names_and_figures(
     asked = {"sae": "demo", **TEXTS, "chat": True, "pooling": "max", "statistic": "share"}
     answer = client.post(URL, json={**asked, "top_k": 3})
     assert answer.status_code == 200, answer.text
-    found = answer.json()
-    assert [each["index"] for each in found["positive"]] == [11, 12, 13]
-    assert [each["rank"] for each in found["negative"]] == [1, 2]
-    assert found["positive"][2] == {
+    body = answer.json()
+    assert [each["index"] for each in body["positive"]] == [11, 12, 13]
+    assert [each["rank"] for each in body["negative"]] == [1, 2]
+    assert body["positive"][2] == {
         "index": 13,
         "label": "whales",
         "rank": 3,
@@ -68,10 +68,10 @@ def test_features_come_with_names_and_figures(
         "rank_score": None,
         "values": None,
     }
-    told = {"n_positive": 2, "n_negative": 1, "tokens": 31, "relabellings": 20, "exact": True}
-    assert {name: found[name] for name in told} == told
-    assert found["statistic"] == "share" and found["sae"]["name"] == "demo"
-    assert found["reranked"] is False and found["reason"] is None
+    counts = {"n_positive": 2, "n_negative": 1, "tokens": 31, "relabellings": 20, "exact": True}
+    assert {name: body[name] for name in counts} == counts
+    assert body["statistic"] == "share" and body["sae"]["name"] == "demo"
+    assert body["reranked"] is False and body["reason"] is None
     (path, sent), *others = inference.requests
     assert path == "/contrast" and not others
     assert sent == {
@@ -108,15 +108,15 @@ def rerank(client: TestClient, inference: Any, **changes: Any) -> dict[str, Any]
     asked = {"description": "sea animals", **changes.pop("rerank", {})}
     answer = client.post(URL, json={"sae": "demo", **TEXTS, "rerank": asked, **changes})
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def test_candidates_are_reranked_by_what_explains_them(
     client: TestClient, inference: Any, library: Library
 ) -> None:
-    found = rerank(client, inference)
-    assert found["reranked"] is True and found["reason"] is None
+    reranked = rerank(client, inference)
+    assert reranked["reranked"] is True and reranked["reason"] is None
     assert inference.requests[0][1]["top"] == 100
     # 12 and 13 are nearest, 11 and 14 far off, 1000 has neither explanation nor label.
     expected = {
@@ -126,15 +126,15 @@ def test_candidates_are_reranked_by_what_explains_them(
         14: (4, 0.0, 1 / 64 + 1 / 64),
         1000: (5, None, 1 / 65),
     }
-    assert [each["index"] for each in found["positive"]] == list(expected)
-    for each in found["positive"]:
+    assert [each["index"] for each in reranked["positive"]] == list(expected)
+    for each in reranked["positive"]:
         rank, similarity, score = expected[each["index"]]
         assert each["rank"] == rank and each["p_value"] == 0.05
         assert each["rank_score"] == pytest.approx(score)
         assert each["similarity"] == (
             None if similarity is None else pytest.approx(similarity, abs=1e-3)
         )
-    assert [each["rank_score"] for each in found["negative"]] == [None, None]
+    assert [each["rank_score"] for each in reranked["negative"]] == [None, None]
     # Only what has no embedded explanation is embedded now, once.
     embedded = [body["texts"] for path, body in inference.requests if path == "/embed"]
     assert embedded[0] == ["sea animals"]
@@ -142,10 +142,10 @@ def test_candidates_are_reranked_by_what_explains_them(
 
 
 def test_only_candidates_move(client: TestClient, inference: Any, library: Library) -> None:
-    found = rerank(client, inference, rerank={"candidates": 3}, top_k=4)
+    body = rerank(client, inference, rerank={"candidates": 3}, top_k=4)
     assert inference.requests[0][1]["top"] == 4
-    assert [each["index"] for each in found["positive"]] == [12, 11, 13, 14]
-    assert [each["rank_score"] is None for each in found["positive"]] == [False, False, False, True]
+    assert [each["index"] for each in body["positive"]] == [12, 11, 13, 14]
+    assert [each["rank_score"] is None for each in body["positive"]] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("vectors", [[[0.0] * 384], [[0.0] * 7, [0.0] * 7], [[1.0]]])
@@ -153,10 +153,10 @@ def test_without_an_embedder_the_statistic_orders_and_that_is_said(
     client: TestClient, inference: Any, library: Library, vectors: list[list[float]]
 ) -> None:
     inference.answers["/embed"] = {"embeddings": vectors}
-    found = rerank(client, inference)
-    assert found["reranked"] is False and found["reason"]
-    assert [each["index"] for each in found["positive"]] == [11, 12, 13, 14, 1000]
-    assert {each["rank_score"] for each in found["positive"]} == {None}
+    body = rerank(client, inference)
+    assert body["reranked"] is False and body["reason"]
+    assert [each["index"] for each in body["positive"]] == [11, 12, 13, 14, 1000]
+    assert {each["rank_score"] for each in body["positive"]} == {None}
 
 
 @pytest.mark.parametrize(

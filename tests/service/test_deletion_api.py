@@ -26,10 +26,10 @@ TRAIN = {"kind": "train", "name": "once"}
 @pytest.fixture
 def saes(engine: Engine) -> Iterator[dict[str, Library]]:
     with transaction(engine) as session:
-        found = {name: add_library(session, name, features=5) for name in ("going", "staying")}
-        for library in found.values():
+        added = {name: add_library(session, name, features=5) for name in ("going", "staying")}
+        for library in added.values():
             add_explanation(session, library, 1, "label", "Said of it.", 0.5)
-    yield found
+    yield added
     empty(engine)
 
 

@@ -192,9 +192,9 @@ def test_a_judge_at_chance_is_named(sound: Settings, engine: Engine) -> None:
     test = RoleTest("detecting", 0.52, 0.41, 0.63, 80, 3, 0.5, -0.09)
     with transaction(engine) as session:
         keep_test(session, key_of_test(judge, "detecting"), test, asked, "stub", "detection v1")
-    [found] = [each for each in examine(sound) if each.check == "judge"]
-    assert found.status == "warning" and "detects at chance: 0.52" in found.detail
-    assert "embedding" in found.advice
+    [finding] = [each for each in examine(sound) if each.check == "judge"]
+    assert finding.status == "warning" and "detects at chance: 0.52" in finding.detail
+    assert "embedding" in finding.advice
 
 
 def test_the_api_says_what_it_finds(sound: Settings) -> None:

@@ -161,10 +161,14 @@ def test_nobody_makes_labels_grow(asked: Settings, engine: Engine) -> None:
             client.request("PATCH", f"{API}/saes/{number}/features/{number}")
             client.get(f"{API}/saes/name{number}/features/{number}")
             client.get(f"/nowhere/{number}", headers={"Host": f"host{number}.example"})
-        told = client.get("/metrics", headers={"X-API-Key": key(engine, "read")}).text
-    lines = [line for line in told.splitlines() if line.startswith("monosemy_http_requests_total")]
-    assert 0 < len(lines) < 15 and 'method="other"' in told
-    assert "ODD" not in told and "name1" not in told and 'route="/api/v1/lists/1' not in told
+        metrics = client.get("/metrics", headers={"X-API-Key": key(engine, "read")}).text
+    lines = [
+        line for line in metrics.splitlines() if line.startswith("monosemy_http_requests_total")
+    ]
+    assert 0 < len(lines) < 15 and 'method="other"' in metrics
+    assert (
+        "ODD" not in metrics and "name1" not in metrics and 'route="/api/v1/lists/1' not in metrics
+    )
 
 
 def test_callers_without_a_key_leave_no_rows(asked: Settings, engine: Engine) -> None:
@@ -295,9 +299,9 @@ def test_an_event_stream_ends_with_its_key(
         headers = {"X-API-Key": made}
         with httpx.stream("GET", server + address, headers=headers, timeout=30) as stream:
             ended.start()
-            told = "".join(stream.iter_text())
+            streamed = "".join(stream.iter_text())
     ended.join()
-    assert told.endswith(": the API key was revoked or has expired\n\n")
+    assert streamed.endswith(": the API key was revoked or has expired\n\n")
 
 
 async def pieces(number: int, pause: float = 0.0) -> AsyncIterator[str]:

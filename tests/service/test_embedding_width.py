@@ -93,8 +93,8 @@ def test_what_is_stored_is_not_lost_unasked(url: str, monkeypatch: pytest.Monkey
     fill(url)
     refused = run(monkeypatch, url, "migrate", embedding_width=WIDTH)
     assert refused.exit_code == 1, refused.output
-    told = " ".join(refused.output.split())
-    assert "holds 2 embeddings of 384 numbers" in told and "monosemy reembed" in told
+    message = " ".join(refused.output.split())
+    assert "holds 2 embeddings of 384 numbers" in message and "monosemy reembed" in message
     assert width_of(url) == 384 and embedded(url) == [384, 384]
     with pytest.raises(MonosemyError, match="reembed"):
         set_width(url, WIDTH)

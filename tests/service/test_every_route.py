@@ -100,8 +100,8 @@ class World:
         return str(made["id"])
 
     def _explanation(self) -> str:
-        said = {"text": f"It is about {uuid.uuid4().hex}."}
-        return str(self.made("/saes/demo/features/3/explanations", json=said)["id"])
+        body = {"text": f"It is about {uuid.uuid4().hex}."}
+        return str(self.made("/saes/demo/features/3/explanations", json=body)["id"])
 
     def _sitting(self) -> str:
         path = f"/explanations/{self._explanation()}/sittings"

@@ -48,9 +48,9 @@ def test_without_a_label_it_is_the_beginning_and_without_an_embedder_it_is_store
     client: TestClient, library: Library, inference: Any
 ) -> None:
     inference.away = True
-    said = give(client, 8, "one two three four five six seven eight nine ten")
-    assert said["label"] == "one two three four five six seven eight..."
-    near = client.get(f"{API}/explanations/{said['id']}/nearest")
+    given = give(client, 8, "one two three four five six seven eight nine ten")
+    assert given["label"] == "one two three four five six seven eight..."
+    near = client.get(f"{API}/explanations/{given['id']}/nearest")
     assert near.status_code == 409
     assert near.json()["type"] == "urn:monosemy:problem:not-embedded"
 
@@ -71,20 +71,20 @@ def test_an_explanation_can_be_asked_for(
 def test_scores_are_asked_for_of_the_newest_or_of_one(client: TestClient, library: Library) -> None:
     nothing = client.post(of(11, "scores"), json={})
     assert nothing.status_code == 409
-    said = give(client, 11, "Whatever")
+    given = give(client, 11, "Whatever")
     run = client.post(of(11, "scores"), json={"scoring": {"scorer": "fuzzing"}}).json()
     assert (run["kind"], run["spec"]["features"], run["spec"]["explanation"]) == (
         "score",
         [11],
         None,
     )
-    one = client.post(of(11, "scores"), json={"explanation": said["id"]})
+    one = client.post(of(11, "scores"), json={"explanation": given["id"]})
     assert one.status_code == 202
-    assert one.json()["spec"]["explanation"] == said["id"]
+    assert one.json()["spec"]["explanation"] == given["id"]
     # By the host model: then it is a GPU worker's.
     host = client.post(of(11, "scores"), json={"scoring": {"scorer": "surprisal"}}).json()
     assert host["queue"] == "gpu"
-    other = client.post(of(12, "scores"), json={"explanation": said["id"]})
+    other = client.post(of(12, "scores"), json={"explanation": given["id"]})
     assert other.status_code == 404
     gone = client.post(of(11, "scores"), json={"explanation": str(uuid.uuid4())})
     assert gone.status_code == 404
@@ -119,17 +119,17 @@ def test_listings_are_walked_newest_first_with_scores(
 def test_a_vote_counts_once_and_can_be_taken_back(
     client: TestClient, library: Library, module_engine: Engine
 ) -> None:
-    said = give(client, 14, "Voted on")
-    url = f"{API}/explanations/{said['id']}/vote"
+    given = give(client, 14, "Voted on")
+    url = f"{API}/explanations/{given['id']}/vote"
     for value, wanted in ((1, (1, 0)), (1, (1, 0)), (-1, (0, 1)), (0, (0, 0)), (0, (0, 0))):
         votes = client.put(url, json={"value": value}).json()
         assert (votes["up"], votes["down"]) == wanted
     with transaction(module_engine) as session:
-        own = uuid.UUID(said["id"])
+        own = uuid.UUID(given["id"])
         session.add(Vote(sae_id=library.sae, explanation_id=own, voter="another", value=1))
     client.put(url, json={"value": -1})
     wanted = {"up": 1, "down": 1, "mine": -1}
-    assert client.get(f"{API}/explanations/{said['id']}").json()["votes"] == wanted
+    assert client.get(f"{API}/explanations/{given['id']}").json()["votes"] == wanted
     page = client.get(f"{API}/saes/demo/features/14").json()
     assert [each["votes"] for each in page["explanations"]] == [wanted]
     assert client.put(url, json={"value": 2}).status_code == 422
@@ -150,10 +150,10 @@ def test_the_nearest_are_those_of_the_largest_cosine(
         asked = add_explanation(session, library, 20, "a", "a", embedding=vector(a100=1.0))
         near = add_explanation(session, library, 21, "b", "b", embedding=vector(a100=0.8, a101=0.6))
         far = add_explanation(session, other, 3, "c", "c", embedding=vector(a100=0.6, a101=0.8))
-    found = client.get(f"{API}/explanations/{asked}/nearest", params={"limit": 2}).json()["items"]
-    assert [item["id"] for item in found] == [str(near), str(far)]
-    assert [item["similarity"] for item in found] == pytest.approx([0.8, 0.6], abs=2e-3)
-    assert [(item["sae"], item["feature"]) for item in found] == [("demo", 21), ("other", 3)]
+    items = client.get(f"{API}/explanations/{asked}/nearest", params={"limit": 2}).json()["items"]
+    assert [item["id"] for item in items] == [str(near), str(far)]
+    assert [item["similarity"] for item in items] == pytest.approx([0.8, 0.6], abs=2e-3)
+    assert [(item["sae"], item["feature"]) for item in items] == [("demo", 21), ("other", 3)]
     only = client.get(
         f"{API}/explanations/{asked}/nearest", params={"limit": 1, "sae": "other"}
     ).json()["items"]

@@ -82,11 +82,11 @@ def test_features_are_those_of_the_listing(
     rows = table.to_pylist()
     listed = walk_pages(client, FEATURES, limit=50)
     assert len(rows) == len(listed) == explained.features
-    for row, told in zip(rows, listed, strict=True):
+    for row, item in zip(rows, listed, strict=True):
         for name in ("index", "label", "density", "max_activation", "postings"):
-            assert row[name] == told[name]
+            assert row[name] == item[name]
         assert row["mean_activation"] == 0.5
-        explanation = told["explanation"] or dict.fromkeys(("id", "label", "text", "explainer"))
+        explanation = item["explanation"] or dict.fromkeys(("id", "label", "text", "explainer"))
         assert row["explanation_id"] == explanation["id"]
         assert row["explanation_label"] == explanation["label"]
         assert row["explanation"] == explanation["text"]
@@ -175,10 +175,10 @@ def test_memory_does_not_grow_with_the_features(
             held += len(piece)
             most = max(most, pa.total_allocated_bytes() - start)
             gc.collect()  # sessions leave cycles, which wait for it
-        found = most + tracemalloc.get_traced_memory()[1] - held
+        growth = most + tracemalloc.get_traced_memory()[1] - held
         tracemalloc.stop()
         gc.unfreeze()
-        return found, b"".join(parts)
+        return growth, b"".join(parts)
 
     peak(few)  # what is imported and cached once
     small, _ = peak(few)
@@ -274,14 +274,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("url", "status", "told"), BAD)
+@pytest.mark.parametrize(("url", "status", "message"), BAD)
 def test_what_cannot_be_exported(
-    client: TestClient, indexed: Planted, url: str, status: int, told: str
+    client: TestClient, indexed: Planted, url: str, status: int, message: str
 ) -> None:
     answer = client.get(url)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert told in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_an_sae_without_index(client: TestClient, library: Library, module_engine: Engine) -> None:

@@ -125,8 +125,8 @@ def test_items_carry_the_best_explanation_and_its_score(client: TestClient) -> N
 def test_filters(
     client: TestClient, library: Library, walk_pages: Any, filters: dict[str, Any], keep: Any
 ) -> None:
-    found = {item["index"] for item in walk_pages(client, URL, limit=9, **filters)}
-    assert found == {index for index in range(library.features) if keep(index)}
+    indices = {item["index"] for item in walk_pages(client, URL, limit=9, **filters)}
+    assert indices == {index for index in range(library.features) if keep(index)}
 
 
 def test_a_cursor_serves_its_own_listing_only(client: TestClient) -> None:
@@ -243,7 +243,7 @@ def test_by_id_as_by_name(client: TestClient, library: Library) -> None:
 
 
 def test_what_is_not_there(client: TestClient, library: Library) -> None:
-    for path, told in (
+    for path, message in (
         ("/api/v1/saes/none/features", "no SAE 'none'"),
         ("/api/v1/saes/none/features/1", "no SAE 'none'"),
         (f"{URL}/60", "features 0 to 59"),
@@ -251,7 +251,7 @@ def test_what_is_not_there(client: TestClient, library: Library) -> None:
     ):
         answer = client.get(path)
         assert answer.status_code == 404
-        assert told in answer.json()["detail"]
+        assert message in answer.json()["detail"]
 
 
 def test_bytes_per_feature_are_measured_on_the_rows(

@@ -192,7 +192,7 @@ def test_several_saes_read_one_text(client: TestClient, inference, sibling: str)
 
 
 @pytest.mark.parametrize(
-    ("asked", "path", "told"),
+    ("asked", "path", "message"),
     [
         ({"saes": [{"sae": "demo", "features": [60]}]}, "saes.0.features", "0 to 59"),
         ({"saes": [{"sae": "demo"}, {"sae": "far"}]}, "saes.1.sae", "not 'tiny-demo'"),
@@ -207,12 +207,12 @@ def test_several_saes_read_one_text(client: TestClient, inference, sibling: str)
     ],
 )
 def test_what_does_not_fit_is_named(
-    client: TestClient, inference, far: str, asked: dict[str, Any], path: str, told: str
+    client: TestClient, inference, far: str, asked: dict[str, Any], path: str, message: str
 ) -> None:
     answer = client.post(URL, json={"text": "x", **asked})
     assert answer.status_code == 422, answer.text
     (error,) = answer.json()["errors"]
-    assert error["path"] == path and told in error["message"]
+    assert error["path"] == path and message in error["message"]
     assert inference.requests == []
 
 

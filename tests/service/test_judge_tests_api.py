@@ -48,7 +48,7 @@ def test_what_heads_a_feature_and_why(client: TestClient, engine: Engine, librar
         cleared = add_explanation(session, library, 20, "kings", "Names of kings.", 0.9)
         add_explanation(session, library, 21, "queens", "Names of queens.", 0.55)
         add_explanation(session, library, 22, "popes", "Names of popes.")
-        # The best scored explanation need not be the one that clears its baseline.
+        # The best scored explanation need not be the one that clears its shuffled baseline.
         add_explanation(session, library, 20, "rulers", "Rulers of any kind.", 0.5, key="other")
         wide = session.query(Score).filter_by(value=0.5).one()
         wide.value, wide.low, wide.high = 0.97, 0.45, 1.0
@@ -62,7 +62,10 @@ def test_what_heads_a_feature_and_why(client: TestClient, engine: Engine, librar
     first = heading(20)
     assert (first["text"], first["source"]) == ("kings", "explanation")
     assert first["why"].startswith("detection 0.90 (95 % 0.80 to 1.00; another feature's")
-    for index, reason in ((21, "clears its baseline: detection 0.55"), (22, "None of its")):
+    for index, reason in (
+        (21, "clears its shuffled baseline: detection 0.55"),
+        (22, "None of its"),
+    ):
         label = client.get(f"{URL}/{index}").json()["label"]
         assert (heading(index)["text"], heading(index)["source"]) == (label, "evidence")
         assert reason in heading(index)["why"]
@@ -87,11 +90,11 @@ def test_scores_of_before_show_an_unknown_judge(
         explanation.provenance = {**explanation.provenance, "judge_test": asdict(GOOD.brief())}
         [score] = session.query(Score).filter_by(explanation_id=new)
         score.details = {**score.details, "judge_test": asdict(CHANCE.brief())}
-    for index, said, scored in ((30, None, None), (31, GOOD.brief(), CHANCE.brief())):
+    for index, explained, scored in ((30, None, None), (31, GOOD.brief(), CHANCE.brief())):
         page = client.get(f"{URL}/{index}").json()
         [explanation_view] = page["explanations"]
         [score_view] = explanation_view["scores"]
-        assert explanation_view["judge_test"] == (asdict(said) if said else None)
+        assert explanation_view["judge_test"] == (asdict(explained) if explained else None)
         assert score_view["judge_test"] == (asdict(scored) if scored else None)
         item = client.get(URL, params={"limit": 60}).json()["items"][index]
         assert item["score"]["judge_test"] == score_view["judge_test"]

@@ -121,7 +121,7 @@ def test_of_two_keys_of_one_name_at_once_one_is_made(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scopes", "secret", "told"),
+    ("name", "scopes", "secret", "message"),
     [
         ("", ["read"], SECRET, "name: .*no name of a key"),
         ("k", [], SECRET, "scopes: no scope"),
@@ -130,9 +130,9 @@ def test_of_two_keys_of_one_name_at_once_one_is_made(engine: Engine) -> None:
         ("k", ["read"], "short", "at least 16"),
     ],
 )
-def test_keys_that_cannot_be_made(session: Session, name, scopes, secret, told) -> None:
+def test_keys_that_cannot_be_made(session: Session, name, scopes, secret, message) -> None:
     kind = SpecError if secret == SECRET else Misconfigured
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         create_key(session, name, scopes, secret)
 
 

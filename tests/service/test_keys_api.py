@@ -39,25 +39,25 @@ def made(admin: TestClient, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_key_is_made_used_and_revoked(admin: TestClient) -> None:
-    found = made(admin, scopes=["run"], max_running=2, requests_per_minute=600)
-    assert found["key"].startswith(found["prefix"]) and found["scopes"] == ["run"]
-    own = {"X-API-Key": found["key"]}
+    created = made(admin, scopes=["run"], max_running=2, requests_per_minute=600)
+    assert created["key"].startswith(created["prefix"]) and created["scopes"] == ["run"]
+    own = {"X-API-Key": created["key"]}
     assert admin.get("/api/v1/runs", headers=own).status_code == 200
     assert admin.get(KEYS, headers=own).status_code == 403
     assert admin.post(KEYS, json={"name": "x", "scopes": ["admin"]}, headers=own).status_code == 403
     listed = admin.get(KEYS).json()["items"]
     assert [each["name"] for each in listed] == ["alice", "root"]
-    assert found["key"] not in admin.get(KEYS).text and "digest" not in admin.get(KEYS).text
+    assert created["key"] not in admin.get(KEYS).text and "digest" not in admin.get(KEYS).text
     assert (listed[0]["max_running"], listed[0]["requests_per_minute"]) == (2, 600)
     for _ in range(2):
-        assert admin.delete(f"{KEYS}/{found['id']}").status_code == 204
+        assert admin.delete(f"{KEYS}/{created['id']}").status_code == 204
     assert admin.get("/api/v1/runs", headers=own).status_code == 401
     assert admin.get(KEYS).json()["items"][0]["revoked_at"]
 
 
 def test_a_key_that_has_ended_already_lets_nobody_in(admin: TestClient) -> None:
-    found = made(admin, expires_at="2020-01-01T00:00:00Z")
-    assert admin.get("/api/v1/runs", headers={"X-API-Key": found["key"]}).status_code == 401
+    created = made(admin, expires_at="2020-01-01T00:00:00Z")
+    assert admin.get("/api/v1/runs", headers={"X-API-Key": created["key"]}).status_code == 401
 
 
 def test_pages(admin: TestClient, walk_pages: Any) -> None:

@@ -63,20 +63,20 @@ def order(client: TestClient, name: str) -> list[int]:
 
 def test_a_list_is_made_shown_changed_and_deleted(client: TestClient) -> None:
     made = client.post(LISTS, json={"name": "Names of kings", "description": "they rule"})
-    found = made.json()
-    assert made.headers["location"] == f"{LISTS}/{found['id']}"
-    assert (found["name"], found["owner"], found["size"], found["revision"]) == (
+    body = made.json()
+    assert made.headers["location"] == f"{LISTS}/{body['id']}"
+    assert (body["name"], body["owner"], body["size"], body["revision"]) == (
         "Names of kings",
         "local",
         0,
         1,
     )
-    for reference in (found["id"], "Names of kings"):
+    for reference in (body["id"], "Names of kings"):
         shown = client.get(f"{LISTS}/{reference}").json()
         assert shown["description"] == "they rule" and shown["entries"]["items"] == []
-    changed = client.patch(f"{LISTS}/{found['id']}", json={"name": "kings", "revision": 1}).json()
+    changed = client.patch(f"{LISTS}/{body['id']}", json={"name": "kings", "revision": 1}).json()
     assert (changed["name"], changed["description"]) == ("kings", "they rule")
-    assert changed["revision"] == 2 and changed["changed_at"] > found["changed_at"]
+    assert changed["revision"] == 2 and changed["changed_at"] > body["changed_at"]
     stale = client.patch(f"{LISTS}/kings", json={"description": "", "revision": 1})
     assert stale.status_code == 409 and "revision 2" in stale.json()["detail"]
     same = client.post(LISTS, json={"name": "kings"})
@@ -293,21 +293,21 @@ def test_another_spelling_is_the_same_name(client: TestClient) -> None:
 def test_names_of_old_are_found_by_id(client: TestClient, engine: Engine, library: Library) -> None:
     """Stored before there was a rule: a path, and the id of something else."""
     begin(client, "of old")
-    (found,) = [each for each in client.get(LISTS).json()["items"] if each["name"] == "of old"]
+    (items,) = [each for each in client.get(LISTS).json()["items"] if each["name"] == "of old"]
     with transaction(engine) as session:
-        row = session.get_one(FeatureList, uuid.UUID(found["id"]))
+        row = session.get_one(FeatureList, uuid.UUID(items["id"]))
         row.name = "../a b/"
         sae = session.get_one(Sae, library.sae)
         sae.name = " a/b"
     try:
-        shown = client.get(f"{LISTS}/{found['id']}").json()
+        shown = client.get(f"{LISTS}/{items['id']}").json()
         assert shown["name"] == "../a b/"
         assert client.get(f"/api/v1/saes/{library.sae}").json()["name"] == " a/b"
         # Both spellings of one id, in one request.
         same = [{"sae": str(library.sae), "feature": 1}, {"sae": library.sae.hex, "feature": 2}]
-        added = client.post(f"{LISTS}/{found['id']}/entries", json={"entries": same})
+        added = client.post(f"{LISTS}/{items['id']}/entries", json={"entries": same})
         assert added.json()["changed"] == 2
-        renamed = client.patch(f"{LISTS}/{found['id']}", json={"name": "of now"})
+        renamed = client.patch(f"{LISTS}/{items['id']}", json={"name": "of now"})
         assert renamed.json()["name"] == "of now"
     finally:
         with transaction(engine) as session:
@@ -392,8 +392,8 @@ def test_only_the_owner_and_administrators_change_a_list(
                 assert answer.status_code == status, answer.text
         shown = client.get(f"{LISTS}/mine", headers=keys["r"])
         assert shown.json()["owner"] == made["owner"]
-        told = client.delete(f"{LISTS}/mine", headers=keys["x"])
-        assert told.json()["type"] == "urn:monosemy:problem:not-the-owner"
+        refused = client.delete(f"{LISTS}/mine", headers=keys["x"])
+        assert refused.json()["type"] == "urn:monosemy:problem:not-the-owner"
         assert client.delete(f"{LISTS}/mine", headers=keys["o"]).status_code == 204
 
 

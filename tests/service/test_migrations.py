@@ -29,9 +29,9 @@ def differences(url: str) -> list[object]:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
-        found = compare_metadata(context, Base.metadata)
+        changes = compare_metadata(context, Base.metadata)
     engine.dispose()
-    return found
+    return changes
 
 
 def tables(url: str) -> set[str]:

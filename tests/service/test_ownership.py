@@ -99,8 +99,8 @@ def test_steps_of_a_pipeline_belong_to_its_submitter(closed: TestClient, keys: A
             address = f"{API}/runs/{run}{path}"
             answer = closed.request(method, address, json=body, headers=keys["other"])
             assert answer.status_code == 403, (method, path)
-    told = closed.get(f"{API}/runs/{made['id']}", headers=keys["other"]).json()
-    assert told["state"] == "queued" and told["priority"] == 0
+    family = closed.get(f"{API}/runs/{made['id']}", headers=keys["other"]).json()
+    assert family["state"] == "queued" and family["priority"] == 0
     done = closed.post(f"{API}/runs/{step}/cancel", headers=keys["maker"])
     assert done.status_code == 200
 
@@ -160,8 +160,8 @@ def test_what_was_made_in_open_mode_is_left_to_administrators(
     client: TestClient, closed: TestClient, keys: Any, sae: Library
 ) -> None:
     run = client.post(f"{API}/runs", json=TRAIN).json()["id"]
-    said = f"{API}/saes/theirs/features/1/explanations"
-    explanation = client.post(said, json={"text": "Said by nobody."}).json()["id"]
+    explanations = f"{API}/saes/theirs/features/1/explanations"
+    explanation = client.post(explanations, json={"text": "Said by nobody."}).json()["id"]
     listed = client.post(f"{API}/lists", json={"name": f"l{uuid.uuid4().hex}"}).json()["id"]
     client.post(f"{API}/saes/theirs/features/1/tags", json={"tags": ["nobodys"]})
     for method, path in (
@@ -198,7 +198,7 @@ def test_the_migration_fills_in_what_can_be_told(empty_database_url: str) -> Non
             )
     migrate(empty_database_url)
     with engine.connect() as connection:
-        found = {
+        owners = {
             table: dict(connection.execute(text(query)).tuples().all())
             for table, query in {
                 "saes": "SELECT name, created_by FROM saes",
@@ -208,7 +208,7 @@ def test_the_migration_fills_in_what_can_be_told(empty_database_url: str) -> Non
             }.items()
         }
     engine.dispose()
-    assert found == {
+    assert owners == {
         "saes": {"a": key, "b": None, "c": None},
         "explanations": {"by run": key, "by hand": key, "by nobody": None, "odd": None},
         "comparisons": {"mutual": key},

@@ -191,8 +191,8 @@ def test_a_failure_is_told_to_all_and_not_kept() -> None:
             return calls
 
         shared = Shared(compute, seconds=60.0)
-        found = await asyncio.gather(*(shared.get() for _ in range(3)), return_exceptions=True)
-        assert [str(each) for each in found] == ["away"] * 3
+        results = await asyncio.gather(*(shared.get() for _ in range(3)), return_exceptions=True)
+        assert [str(each) for each in results] == ["away"] * 3
         assert await shared.get() == 2
 
     asyncio.run(run())

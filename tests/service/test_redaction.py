@@ -48,8 +48,8 @@ SECRETS = ["hunter2", "correct horse", "x", 'quo"ted', "back\\slash"]
     ],
 )
 def test_keys_are_known_by_their_shape(key: str, around: str) -> None:
-    found = without_keys(around.format(key))
-    assert key not in found and RANDOM[8:] not in found and "***" in found
+    redacted = without_keys(around.format(key))
+    assert key not in redacted and RANDOM[8:] not in redacted and "***" in redacted
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_keys_are_known_by_their_shape(key: str, around: str) -> None:
     ],
 )
 def test_secrets_are_known_by_their_place(text: str) -> None:
-    found = without_keys(text)
-    assert "hunter2" not in found and "aHVudGVy" not in found and "***" in found
+    redacted = without_keys(text)
+    assert "hunter2" not in redacted and "aHVudGVy" not in redacted and "***" in redacted
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -86,11 +86,11 @@ def test_json_within_json(secret: str, depth: int) -> None:
     text = json.dumps({"n": 1, "password": secret, "z": "kept"})
     for _ in range(depth - 1):
         text = json.dumps({"body": text, "after": "kept too"})
-    found = without_keys(text)
-    assert "***" in found and "kept" in found
+    redacted = without_keys(text)
+    assert "***" in redacted and "kept" in redacted
     for _ in range(depth - 1):
-        found = json.loads(found)["body"]
-    assert json.loads(found) == {"n": 1, "password": "***", "z": "kept"}
+        redacted = json.loads(redacted)["body"]
+    assert json.loads(redacted) == {"n": 1, "password": "***", "z": "kept"}
 
 
 @pytest.mark.parametrize(

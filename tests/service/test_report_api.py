@@ -38,9 +38,9 @@ def test_it_sums_up_what_is_scored(client: TestClient, scored: Library) -> None:
     assert answer.status_code == 200, answer.text
     report = answer.json()
     assert (report["name"], report["features"], report["scored_features"]) == ("demo", 10, 10)
-    found = report["scorers"]["detection"]
-    assert found["series"]["own"]["mean"]["value"] == pytest.approx(0.5 + 4.5 / 20)
-    assert [each["feature"] for each in found["best"][:2]] == [9, 8]
+    section = report["scorers"]["detection"]
+    assert section["series"]["own"]["mean"]["value"] == pytest.approx(0.5 + 4.5 / 20)
+    assert [each["feature"] for each in section["best"][:2]] == [9, 8]
     [cluster] = report["duplicates"]["clusters"]
     assert cluster["features"] == [3, 4]
 

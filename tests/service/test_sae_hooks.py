@@ -40,8 +40,8 @@ def test_hooks_of_rows_old_and_new(client: TestClient, engine: Engine) -> None:
     assert plain == Hooks.at(MID) and plain.widths[Hook(MID)] > 0
     older = hooks_of("older-transcoder")
     assert older == Hooks.at(MID, MLP) and Hook(MLP) not in older.widths
-    found = hooks_of("many")
-    assert found == many and found.widths == many.widths
+    hooks = hooks_of("many")
+    assert hooks == many and hooks.widths == many.widths
 
     def named(site: str) -> set[str]:
         items = client.get("/api/v1/saes", params={"site": site}).json()["items"]

@@ -115,7 +115,7 @@ def test_without_the_embedder_the_answer_is_lexical_and_says_so(
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "answer", "message"),
     [
         (500, {"detail": "boom"}, "The inference server failed: boom"),
         (200, {"embeddings": [[1.0, 2.0]]}, "2 numbers"),
@@ -125,13 +125,13 @@ def test_without_the_embedder_the_answer_is_lexical_and_says_so(
     ],
 )
 def test_a_strange_embedder_is_as_good_as_none(
-    client: TestClient, inference, status: int, answer, told: str
+    client: TestClient, inference, status: int, answer, message: str
 ) -> None:
     inference.status, inference.answer = status, answer
     result = client.get("/api/v1/search", params={"q": "royal"})
     assert result.status_code == 200
     assert result.json()["mode"] == "lexical"
-    assert told in result.json()["reason"]
+    assert message in result.json()["reason"]
 
 
 def test_evidence_labels_are_searched_too(client: TestClient, inference) -> None:

@@ -56,14 +56,14 @@ def test_beside_come_back_whole(
     ]
     answer = client.post(URL, json=body(features=asked, new_tokens=3, seed=9, logprobs=1))
     assert answer.status_code == 200, answer.text
-    found = answer.json()
-    assert found["sae"]["id"] == str(library.sae) and found["prompt"] == "Once"
-    assert found["steered"]["text"] == " upon a king" and found["steered"]["ended"] == "stop"
-    assert found["plain"]["text"] == " more" and found["plain"]["ended"] == "length"
-    assert found["plain"]["tokens"][0]["top"] == [{"id": 6, "text": " x", "logprob": -1.0}]
-    strengths = [(each["index"], each["strength"], each["mode"]) for each in found["features"]]
+    response = answer.json()
+    assert response["sae"]["id"] == str(library.sae) and response["prompt"] == "Once"
+    assert response["steered"]["text"] == " upon a king" and response["steered"]["ended"] == "stop"
+    assert response["plain"]["text"] == " more" and response["plain"]["ended"] == "length"
+    assert response["plain"]["tokens"][0]["top"] == [{"id": 6, "text": " x", "logprob": -1.0}]
+    strengths = [(each["index"], each["strength"], each["mode"]) for each in response["features"]]
     assert strengths == [(9, pytest.approx(2 * largest), "add"), (1, -3.0, "clamp")]
-    assert found["features"][0]["label"]
+    assert response["features"][0]["label"]
     path, sent = inference.requests[0]
     assert path == "/steer" and sent["prompt"] == "Once" and sent["messages"] is None
     assert sent["pushes"][0] == {
@@ -91,8 +91,8 @@ def test_ablating_needs_no_maximum(client: TestClient, inference: Any) -> None:
 
 def test_without_comparison_there_is_one_text(client: TestClient, inference: Any) -> None:
     inference.events = [EVENTS[0], EVENTS[1], {"event": "end", "steered": "length"}]
-    found = client.post(URL, json=body(compare=False)).json()
-    assert found["plain"] is None and found["steered"]["text"] == " upon"
+    response = client.post(URL, json=body(compare=False)).json()
+    assert response["plain"] is None and response["steered"]["text"] == " upon"
 
 
 def test_tokens_are_streamed(client: TestClient, inference: Any) -> None:

@@ -40,5 +40,5 @@ def test_both_ways_say_the_same(value: Any) -> None:
 def test_postgres_takes_it(value: Any, engine: Engine) -> None:
     with engine.connect() as connection:
         query = text("SELECT CAST(:value AS jsonb)")
-        found = connection.execute(query, {"value": storable_json(value)}).scalar_one()
-    assert found == storable(value)
+        stored = connection.execute(query, {"value": storable_json(value)}).scalar_one()
+    assert stored == storable(value)

@@ -81,8 +81,8 @@ def test_features_are_tagged_and_untagged(client: TestClient) -> None:
 def test_the_listing_is_filtered_by_tag(client: TestClient, walk_pages: Any) -> None:
     for index in range(0, 60, 6):
         tag(client, index, "sixth")
-    found = walk_pages(client, f"{SAE}/features", tag="SIXTH", limit=3)
-    assert [each["index"] for each in found] == list(range(0, 60, 6))
+    indices = walk_pages(client, f"{SAE}/features", tag="SIXTH", limit=3)
+    assert [each["index"] for each in indices] == list(range(0, 60, 6))
     dense = walk_pages(
         client, f"{SAE}/features", tag="sixth", min_density=0.03, sort="density", order="desc"
     )

@@ -23,9 +23,9 @@ def test_by_model(client: TestClient, inference: Any, library: Library, by_id: b
     name = str(library.model) if by_id else "tiny-demo"
     answer = client.post(URL, json={"model": name, "text": " king sat"})
     assert answer.status_code == 200, answer.text
-    found = answer.json()
-    assert found["tokens"] == TOKENS and found["bos"] is None
-    assert found["model"]["id"] == str(library.model)
+    body = answer.json()
+    assert body["tokens"] == TOKENS and body["bos"] is None
+    assert body["model"]["id"] == str(library.model)
     assert inference.requests == [
         (
             "/tokenize",

@@ -24,12 +24,12 @@ pytestmark = pytest.mark.integration
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
-def add_run(engine: Engine, told: int, state: str, **more: Any) -> uuid.UUID:
+def add_run(engine: Engine, n_readings: int, state: str, **more: Any) -> uuid.UUID:
     with transaction(engine) as session:
         run = Run(**{"kind": "train", "queue": "gpu", "spec": {"name": "<x>"}, **more}, state=state)
         session.add(run)
         session.flush()
-        for number in range(1, told + 1):
+        for number in range(1, n_readings + 1):
             metrics = {"fvu": 1 / number, "l0": 4.0, "dead": 0.1, "loss": 1 / number}
             data = {"stage": "train", "done": number * 10, "metrics": metrics}
             session.add(RunEvent(run_id=run.id, type="progress", data=data))

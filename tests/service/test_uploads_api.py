@@ -56,15 +56,15 @@ def test_what_is_sent_lies_there_unchanged(
 ) -> None:
     answer = send(client, sent)
     assert answer.status_code == 201, answer.text
-    told = answer.json()
-    assert {each["name"]: each["bytes"] for each in told["files"]} == {
+    body = answer.json()
+    assert {each["name"]: each["bytes"] for each in body["files"]} == {
         name: len(data) for name, data in SOUND.items()
     }
-    assert told["bytes"] == sum(map(len, SOUND.values()))
-    assert answer.headers["location"] == f"{UPLOADS}/{told['id']}"
-    assert [path.name for path in folder_of(settings).iterdir()] == [told["id"]]
+    assert body["bytes"] == sum(map(len, SOUND.values()))
+    assert answer.headers["location"] == f"{UPLOADS}/{body['id']}"
+    assert [path.name for path in folder_of(settings).iterdir()] == [body["id"]]
     for name, data in SOUND.items():
-        assert (folder_of(settings) / told["id"] / name).read_bytes() == data
+        assert (folder_of(settings) / body["id"] / name).read_bytes() == data
 
 
 BAD = [
@@ -87,14 +87,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "status", "told"), BAD)
+@pytest.mark.parametrize(("sent", "status", "message"), BAD)
 def test_bad_uploads_leave_nothing(
-    client: TestClient, settings: Settings, sent: dict[str, bytes], status: int, told: str
+    client: TestClient, settings: Settings, sent: dict[str, bytes], status: int, message: str
 ) -> None:
     answer = send(client, sent)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert told in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert not list(folder_of(settings).iterdir())
 
 
@@ -195,12 +195,12 @@ def test_a_large_upload_is_never_whole_in_memory(client: TestClient, settings: S
     for chunk in body():
         receiver.feed(chunk)
     files = receiver.finish()
-    found = store.finish(
+    upload = store.finish(
         Workspace(settings.artifacts), uuid.uuid4(), incoming, files, store.Limits()
     )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == {"w.safetensors": size + 8 + len(header)}
+    assert upload == {"w.safetensors": size + 8 + len(header)}
     assert peak < 8 * 2**20
 
 

@@ -49,7 +49,7 @@ def test_what_a_pipeline_names() -> None:
             "scoring": [{}, {"judge": {"url": "https://b.example/v1", "model": "m"}}],
         }
     )
-    named = [(each.where, mark.what, each.value) for each, mark in references(spec, Source)]
+    named = [(each.where, mark.kind, each.value) for each, mark in references(spec, Source)]
     assert {each for each in named if each[1] != "artifact"} == {
         ("model.name", "model", "smollm2-135m-instruct"),
         ("text.source", "text", "wikipedia-sample"),

@@ -78,8 +78,8 @@ def test_faults_name_their_place_and_the_way_out(data: object, path: str, words:
 
 
 def test_all_faults_are_told_at_once() -> None:
-    found = problems({"kind": "train", "training": {"tokens": -1, "seeed": 2}, "nam": "x"})
-    assert set(found) == {"training.tokens", "training.seeed", "nam"}
+    faults = problems({"kind": "train", "training": {"tokens": -1, "seeed": 2}, "nam": "x"})
+    assert set(faults) == {"training.tokens", "training.seeed", "nam"}
 
 
 def test_overrides_are_yaml_and_leave_the_base_alone() -> None:
@@ -236,8 +236,8 @@ def test_faults_in_an_sae_name_the_key_and_not_the_union(
 ) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(spec)
-    ((found, text),) = caught.value.problems
-    assert found == where and words in text
+    ((path, text),) = caught.value.problems
+    assert path == where and words in text
 
 
 def test_every_architecture_has_its_own_options() -> None:

@@ -44,13 +44,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def small_stack(home: Path, events: list[tuple[str, str]] | None = None) -> Stack:
-    heard = [] if events is None else events
+    reported = [] if events is None else events
     return Stack(
         Settings(home=home, port=0),
         gpu_workers=0,
         interp_workers=0,
         judge=False,
-        on_event=lambda name, text: heard.append((name, text)),
+        on_event=lambda name, text: reported.append((name, text)),
     )
 
 
@@ -83,13 +83,13 @@ def test_up_serves_and_down_leaves_nothing(home: Path) -> None:
         assert written["pid"] == os.getpid()
         assert set(written["pids"]) == {"postgres", "valkey", "api"}
         assert written["inference_url"] == ELSEWHERE
-        found = Settings(home=home)
-        assert found.url == stack.addresses.url
-        assert found.database_url == stack.addresses.database_url
+        settings = Settings(home=home)
+        assert settings.url == stack.addresses.url
+        assert settings.database_url == stack.addresses.database_url
         assert health(stack.addresses.url) == 200
-        with psycopg.connect(found.database_url or "") as connection:
+        with psycopg.connect(settings.database_url or "") as connection:
             assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
-        assert redis.Redis.from_url(found.redis_url or "").ping()
+        assert redis.Redis.from_url(settings.redis_url or "").ping()
         for name in ("postgres", "valkey", "database", "api"):
             assert any(who == name and text.startswith("ready after") for who, text in events)
         with pytest.raises(MonosemyError, match=f"running in .* already .process {os.getpid()}"):
@@ -214,18 +214,23 @@ def test_each_part_is_told_what_it_needs_alone(home: Path, monkeypatch: pytest.M
     assert api["MONOSEMY_PARTS_TOKEN"] == token
     kept_back = set(planted) - {"MONOSEMY_SECRET", "MONOSEMY_JUDGE_URL"}
     assert not kept_back & set(api)
-    told = {kind: needs.environment_of(kind, values) for kind in needs.NEEDS}
-    assert {told[kind]["OMP_WAIT_POLICY"] for kind in told} == {"passive"}
+    environments = {kind: needs.environment_of(kind, values) for kind in needs.NEEDS}
+    assert {environments[kind]["OMP_WAIT_POLICY"] for kind in environments} == {"passive"}
     for kind in ("inference", "judge"):
-        assert database not in told[kind].values()
-        assert not {"MONOSEMY_SECRET", "MONOSEMY_REDIS_URL"} & set(told[kind])
+        assert database not in environments[kind].values()
+        assert not {"MONOSEMY_SECRET", "MONOSEMY_REDIS_URL"} & set(environments[kind])
     for kind in ("worker-gpu", "worker-interp"):
-        assert told[kind]["MONOSEMY_JUDGE_API_KEY"] == planted["MONOSEMY_JUDGE_API_KEY"]
-        assert "MONOSEMY_SECRET" not in told[kind]
-        assert told[kind]["MONOSEMY_DATABASE_URL"] == database
-    assert "MONOSEMY_JUDGE_API_KEY" not in told["inference"]
-    assert not any(each.startswith("MONOSEMY_") for each in set(told["judge"]) - {STACK_PART})
-    assert {kind for kind in told if "HF_TOKEN" in told[kind]} == {"inference", "worker-gpu"}
+        assert environments[kind]["MONOSEMY_JUDGE_API_KEY"] == planted["MONOSEMY_JUDGE_API_KEY"]
+        assert "MONOSEMY_SECRET" not in environments[kind]
+        assert environments[kind]["MONOSEMY_DATABASE_URL"] == database
+    assert "MONOSEMY_JUDGE_API_KEY" not in environments["inference"]
+    assert not any(
+        each.startswith("MONOSEMY_") for each in set(environments["judge"]) - {STACK_PART}
+    )
+    assert {kind for kind in environments if "HF_TOKEN" in environments[kind]} == {
+        "inference",
+        "worker-gpu",
+    }
 
 
 def test_every_setting_that_is_a_secret_is_guarded() -> None:
@@ -241,9 +246,9 @@ def test_a_part_reads_nothing_more_from_the_stacks_file(
     home.mkdir()
     written = {"database_url": "postgresql://a@/b", "judge_api_key": "own", "parts_token": "t"}
     (home / "stack.json").write_text(json.dumps(written))
-    found = Settings(home=home)
-    assert found.database_url == "postgresql://a@/b"
-    assert found.judge_api_key is not None and found.parts_token is not None
+    settings = Settings(home=home)
+    assert settings.database_url == "postgresql://a@/b"
+    assert settings.judge_api_key is not None and settings.parts_token is not None
     # The key of the stack's own judge is not sent to another one.
     monkeypatch.setenv("MONOSEMY_JUDGE_URL", "https://judge.example/v1")
     assert Settings(home=home).judge_api_key is None

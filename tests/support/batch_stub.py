@@ -55,21 +55,21 @@ class BatchStub(StubServer):
             self.files[name] = data
         return name
 
-    def create(self, told: dict[str, Any]) -> dict[str, Any]:
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
         with self.mutex:
             batch = {
                 "id": f"batch_{len(self.batches)}",
                 "object": "batch",
-                "endpoint": told["endpoint"],
-                "input_file_id": told["input_file_id"],
-                "completion_window": told["completion_window"],
+                "endpoint": body["endpoint"],
+                "input_file_id": body["input_file_id"],
+                "completion_window": body["completion_window"],
                 "status": "in_progress",
                 "created_at": int(time.time()),
-                "metadata": told.get("metadata"),
+                "metadata": body.get("metadata"),
                 "due": time.monotonic() + self.delay,
             }
             self.batches[batch["id"]] = batch
-            for line in self.files[told["input_file_id"]].splitlines():
+            for line in self.files[body["input_file_id"]].splitlines():
                 self.lines.append({**json.loads(line), "batch": batch["id"]})
         return self.shown(batch)
 
@@ -92,21 +92,21 @@ class BatchStub(StubServer):
         output, errors = [], []
         lines = [line for line in self.lines if line["batch"] == batch["id"]]
         for line in lines:
-            found = self.fault(line["body"], self.lines.index(line))
-            told: dict[str, Any] = {"id": "r", "custom_id": line["custom_id"], "error": None}
-            if found == "missing":
+            fault = self.fault(line["body"], self.lines.index(line))
+            answer: dict[str, Any] = {"id": "r", "custom_id": line["custom_id"], "error": None}
+            if fault == "missing":
                 continue
-            if found == "expired":
+            if fault == "expired":
                 line["status"] = None
-                errors.append({**told, "response": None, "error": {"code": "batch_expired"}})
-            elif isinstance(found, int):
-                line["status"] = found
+                errors.append({**answer, "response": None, "error": {"code": "batch_expired"}})
+            elif isinstance(fault, int):
+                line["status"] = fault
                 body = {"error": {"message": "not now"}}
-                errors.append({**told, "response": {"status_code": found, "body": body}})
+                errors.append({**answer, "response": {"status_code": fault, "body": body}})
             else:
                 line["status"] = 200
                 completion = _completion(self.respond(line["body"]))
-                output.append({**told, "response": {"status_code": 200, "body": completion}})
+                output.append({**answer, "response": {"status_code": 200, "body": completion}})
         random.Random(0).shuffle(output)
         for name, rows in (("output_file_id", output), ("error_file_id", errors)):
             text = "\n".join(json.dumps(row) for row in rows)

@@ -179,12 +179,12 @@ class Address:
 
 def every_route(app: FastAPI) -> list[Address]:
     """Raises ``AssertionError`` for a route that is not guarded."""
-    found = []
+    routes = []
     for context in iter_route_contexts(app.routes):
         route, path = context.original_route, context.path or ""
         assert isinstance(route, GuardedRoute), (
             f"{path} is served by no route of service.edge.routing"
         )
         template = path.removeprefix(PREFIX)
-        found += [Address(method, template, path, route) for method in sorted(route.methods)]
-    return found
+        routes += [Address(method, template, path, route) for method in sorted(route.methods)]
+    return routes

@@ -35,7 +35,7 @@ def yes_no_scoring(
 ) -> list[Judgement]:
     """``n`` judgements of each class; those of a document share a rate drawn from a beta
     distribution (beta-binomial) such that two of them correlate by ``correlation``."""
-    found = []
+    judgements = []
     for tier, rate, first in ((ACTIVATING, tpr, 0), (RANDOM, fpr, n)):
         documents = _documents(n, per_document, first)
         count = documents[-1] - first + 1
@@ -44,11 +44,11 @@ def yes_no_scoring(
             total = 1 / correlation - 1
             rates = rng.beta(rate * total, (1 - rate) * total, count)
         yes = rng.random(n) < rates[np.array(documents) - first]
-        found += [
+        judgements += [
             _judgement(tier, i, d, answer=bool(y))
             for i, (d, y) in enumerate(zip(documents, yes, strict=True))
         ]
-    return found
+    return judgements
 
 
 def graded_scoring(

@@ -52,11 +52,11 @@ def trained(name: str, steps: int, frozen: bool = False, lr: float = 3e-3, **opt
     original = sae.training_pass
 
     def watched(x_ND: Tensor, target_ND: Tensor, info: Any) -> Any:
-        found = original(x_ND, target_ND, info)
-        error = (target_ND - found.reconstruction.detach()).pow(2).sum()
-        run.l0.append(float(found.l0))
+        result = original(x_ND, target_ND, info)
+        error = (target_ND - result.reconstruction.detach()).pow(2).sum()
+        run.l0.append(float(result.l0))
         run.fvu.append(float(error / (target_ND - target_ND.mean(0)).pow(2).sum()))
-        return found
+        return result
 
     sae.training_pass = watched  # type: ignore[method-assign]
     for number in range(steps):

@@ -37,14 +37,14 @@ def dialogues(count: int = 24) -> list[list[dict[str, str]]]:
     """Dialogues of one to three exchanges, some with a system message; all different."""
     chance = random.Random(1)
     sentences = [part + "." for text in tiny_documents() for part in text.split(". ")]
-    found = []
+    chats = []
     for number in range(count):
         messages = [{"role": "system", "content": f"Case {number}."}] if number % 3 else []
         for _ in range(chance.randint(1, 3)):
             messages.append({"role": "user", "content": f"{number}? {chance.choice(sentences)}"})
             messages.append({"role": "assistant", "content": chance.choice(sentences)})
-        found.append(messages)
-    return found
+        chats.append(messages)
+    return chats
 
 
 def write_chats(file: Path, chats: list[Any], column: str = "messages") -> Path:

@@ -62,13 +62,13 @@ def batches(d_out: int | None) -> list[tuple[Tensor, Tensor | None]]:
     atoms = torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1)
     onto = torch.randn(D, D_OUT, generator=generator)
     offset = torch.randn(D, generator=generator)
-    found = []
+    drawn = []
     for _ in range(STEPS):
         firing = torch.rand(N, 24, generator=generator) < 0.12
         x = (firing * (1 + torch.rand(N, 24, generator=generator))) @ atoms * D**0.5 / 2
         x = (x + offset) * torch.cat([torch.full((N // 2, 1), s) for s in (0.7, 1.3)])
-        found.append((x, x @ onto if d_out else None))
-    return found
+        drawn.append((x, x @ onto if d_out else None))
+    return drawn
 
 
 def trained(spec: SAESpec, group: RunGroup, part: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -84,11 +84,11 @@ def trained(spec: SAESpec, group: RunGroup, part: Callable[[Tensor], Tensor]) ->
     readings = trainer.readings()
     with torch.no_grad():
         sae.calibrate(part(given[0][0]))
-    found = {f"readings.{name}": torch.tensor(value) for name, value in readings.items()}
-    found["density"] = group.whole_density(trainer.density)
-    state = group.whole(sae, spec).state_dict()
-    found |= {name: value.detach().contiguous() for name, value in state.items()}
-    return {name: value.cpu() for name, value in found.items()}
+    tensors = {f"readings.{name}": torch.tensor(value) for name, value in readings.items()}
+    tensors["density"] = group.whole_density(trainer.density)
+    state = group.whole_sae(sae, spec).state_dict()
+    tensors |= {name: value.detach().contiguous() for name, value in state.items()}
+    return {name: value.cpu() for name, value in tensors.items()}
 
 
 def alone(spec: SAESpec) -> dict[str, Tensor]:
@@ -109,7 +109,9 @@ def main(rank: int, folder: Path) -> None:
         f"split {name}": trained(spec, DictionaryGroup(), lambda x: x)
         for name, spec in SHARED_DICTIONARY.items()
     }
-    tensors = {f"{case}/{name}": t for case, found in cases.items() for name, t in found.items()}
+    tensors = {
+        f"{case}/{name}": t for case, results in cases.items() for name, t in results.items()
+    }
     save_file({name: t.clone() for name, t in tensors.items()}, str(folder / f"{rank}.safetensors"))
     dist.barrier()
     dist.destroy_process_group()

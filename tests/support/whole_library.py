@@ -77,9 +77,9 @@ def check_library(engine: Engine, settings: Settings, pipeline: Run) -> None:
     assert len(wanted) == FEATURES
     assert sorted(row.feature for row in explained) == sorted(wanted)
     ids = {row.id for row in explained}
-    found = [row for row in rows(engine, Score) if row.explanation_id in ids]
-    assert Counter(s.explanation_id for s in found) == Counter(row.id for row in explained)
-    for score in found:
+    scores = [row for row in rows(engine, Score) if row.explanation_id in ids]
+    assert Counter(s.explanation_id for s in scores) == Counter(row.id for row in explained)
+    for score in scores:
         assert score.n == 8 and score.n_failed == 0
         assert score.value is not None and score.low is not None and score.high is not None
         assert score.low <= score.value <= score.high
@@ -91,5 +91,5 @@ def check_library(engine: Engine, settings: Settings, pipeline: Run) -> None:
         for row in explained
         for example in row.provenance["examples"]
     }
-    judged = {j["document"] for score in found for j in score.details["judgements"]}
+    judged = {j["document"] for score in scores for j in score.details["judgements"]}
     assert shown and judged and not shown & judged

@@ -41,7 +41,7 @@ class WorkerProcess:
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("MONOSEMY_")
         }
-        told = settings.model_dump(
+        fields = settings.model_dump(
             include={
                 *("home", "database_url", "redis_url", "judge_url", "judge_model"),
                 "judge_timeout",
@@ -49,7 +49,7 @@ class WorkerProcess:
             },
             exclude_none=True,
         )
-        self._environment |= {f"MONOSEMY_{key.upper()}": str(told[key]) for key in told}
+        self._environment |= {f"MONOSEMY_{key.upper()}": str(fields[key]) for key in fields}
         self._environment |= environment
         self._log = settings.home / f"worker-{queue}-{time.monotonic_ns()}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +120,11 @@ def wait_for_state(engine: Engine, run: uuid.UUID, state: str, patience: float =
     """Fails at once, with its reason, when the run ends otherwise."""
 
     def reached() -> Run | None:
-        found = acts.load(engine, run)
-        assert found.state == state or found.finished_at is None, f"{found.state}: {found.error}"
-        return found if found.state == state else None
+        loaded = acts.load(engine, run)
+        assert loaded.state == state or loaded.finished_at is None, (
+            f"{loaded.state}: {loaded.error}"
+        )
+        return loaded if loaded.state == state else None
 
-    found: Run = wait_for(reached, patience, 0.1)
-    return found
+    ended_run: Run = wait_for(reached, patience, 0.1)
+    return ended_run

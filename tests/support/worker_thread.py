@@ -35,8 +35,8 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0, pause: float =
     """The first true value of ``condition``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
+        value = condition()
+        if value:
+            return value
         time.sleep(pause)
     raise AssertionError(f"not within {seconds} seconds: {condition}")

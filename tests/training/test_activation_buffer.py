@@ -98,14 +98,14 @@ def test_the_buffer_is_where_it_fits(
 
 def streams(*placements: Placement, ratio: float | None = None) -> list[ActivationStream]:
     spec = TrainingSpec(batch_tokens=10, buffer_tokens=64, host_rows=2, max_norm_ratio=ratio)
-    found = []
+    batches = []
     for placement in placements:
         source = numbered_source(LENGTHS)
         source.acts[:, 1:] = torch.randn(165, 2, generator=torch.Generator().manual_seed(0))
         source.acts[:] = source.acts.bfloat16().float()
         source.acts[[4, 50, 120]] *= 128
-        found.append(ActivationStream(source, np.arange(len(LENGTHS)), spec, placement=placement))
-    return found
+        batches.append(ActivationStream(source, np.arange(len(LENGTHS)), spec, placement=placement))
+    return batches
 
 
 def test_a_buffer_in_bfloat16_serves_the_same_bits_of_a_bfloat16_host() -> None:

@@ -233,7 +233,7 @@ def test_the_reason_of_a_failure_comes_through(
 
 
 @pytest.mark.parametrize(
-    ("training", "sae", "told"),
+    ("training", "sae", "message"),
     [
         ({"devices": 3}, {}, "do not divide over 3 devices"),
         ({"devices": 2, "split": "dictionary"}, {"architecture": "batchtopk"}, "for topk"),
@@ -242,15 +242,15 @@ def test_the_reason_of_a_failure_comes_through(
     ],
 )
 def test_what_cannot_be_split_is_refused(
-    training: dict[str, Any], sae: dict[str, Any], told: str
+    training: dict[str, Any], sae: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=told):
+    with pytest.raises(SpecError, match=message):
         parse_spec({"kind": "train", "training": training, "sae": {"architecture": "topk", **sae}})
 
 
 def processes_of(folder: Path, torchrun: bool = False) -> list[int]:
     """Training processes of the job in ``folder``, or the torchrun that started them."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -259,8 +259,8 @@ def processes_of(folder: Path, torchrun: bool = False) -> list[int]:
                 continue
             launcher = b"torch.distributed.run" in words
             if str(folder / "run").encode() in words and launcher == torchrun:
-                found.append(int(entry.name))
-    return sorted(found)
+                pids.append(int(entry.name))
+    return sorted(pids)
 
 
 def wait_until(done: Any, seconds: float = 60.0) -> None:

@@ -31,14 +31,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
         subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(folder)]) for rank in (0, 1)
     ]
     assert [process.wait(timeout=240) for process in running] == [0, 0]
-    found: list[Found] = []
+    results: list[Found] = []
     for rank in (0, 1):
         cases: Found = {}
         for name, value in load_file(folder / f"{rank}.safetensors").items():
             case, tensor = name.split("/")
             cases.setdefault(case, {})[tensor] = value
-        found.append(cases)
-    return found
+        results.append(cases)
+    return results
 
 
 def check(case: str, spec: SAESpec, both: list[Found]) -> None:

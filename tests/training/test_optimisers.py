@@ -37,10 +37,10 @@ def test_orthogonalising_keeps_directions_and_levels_singular_values(shape: Any)
     matrix = parameter(*shape).detach()
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     result = orthogonalised(matrix)
-    found = torch.diag(u.T @ result @ v.T)
+    values = torch.diag(u.T @ result @ v.T)
     large = s > 0.1 * s.max()
-    assert (found[large] > 0.6).all() and (found[large] < 1.3).all()
-    torch.testing.assert_close(result, u @ torch.diag(found) @ v, atol=1e-3, rtol=0)
+    assert (values[large] > 0.6).all() and (values[large] < 1.3).all()
+    torch.testing.assert_close(result, u @ torch.diag(values) @ v, atol=1e-3, rtol=0)
 
 
 def test_muon_steps_are_as_large_as_adams_times_a_fifth() -> None:

@@ -157,8 +157,10 @@ def test_another_number_of_processes_is_refused(
     terms = {"processes": then} if written else {}
     for place in places:
         save_checkpoint(place, Checkpoint(7, "key", {"x": torch.ones(3)}, {}, terms=terms))
-    told = rf"step 7\) of a run on {then} process.* on {now} process.*training.devices to {then} "
-    with pytest.raises(DataError, match=told):
+    message = (
+        rf"step 7\) of a run on {then} process.* on {now} process.*training.devices to {then} "
+    )
+    with pytest.raises(DataError, match=message):
         check_terms(tmp_path, "another", {"processes": now})
     check_terms(tmp_path, "key", {"processes": then})
 

@@ -14,7 +14,7 @@ from monosemy.errors import DataError
 from monosemy.progress import Reporter
 from monosemy.specs.readings import TrainingReading
 from monosemy.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from monosemy.training.history import KEPT, SHOWN, History, read_history
+from monosemy.training.history import MOST_READINGS, RESULT_READINGS, History, read_history
 
 
 def write(folder: Path, step: int, key: str = "a") -> None:
@@ -29,10 +29,10 @@ def names(folder: Path) -> list[str]:
 def test_what_is_saved_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 900, 10_000):
         write(tmp_path / "c", step)
-    found = load_checkpoint(tmp_path / "c", "a")
-    assert found is not None
-    assert (found.step, found.values) == (10_000, {"step_twice": 20_000})
-    assert (found.tensors["x"] == 10_000).all() and found.tensors["t"].shape == (3, 2)
+    checkpoint = load_checkpoint(tmp_path / "c", "a")
+    assert checkpoint is not None
+    assert (checkpoint.step, checkpoint.values) == (10_000, {"step_twice": 20_000})
+    assert (checkpoint.tensors["x"] == 10_000).all() and checkpoint.tensors["t"].shape == (3, 2)
     assert names(tmp_path / "c") == ["step-0000000900", "step-0000010000"]
 
 
@@ -58,8 +58,8 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: s
         values.write_text("")
     else:
         tensors.unlink()
-    found = load_checkpoint(tmp_path, "a")
-    assert found is not None and found.step == 1
+    checkpoint = load_checkpoint(tmp_path, "a")
+    assert checkpoint is not None and checkpoint.step == 1
     # The run goes on from there and its next checkpoint is the newest again.
     write(tmp_path, 2)
     again = load_checkpoint(tmp_path, "a")
@@ -83,8 +83,8 @@ def test_another_runs_checkpoint_is_not_taken(tmp_path: Path) -> None:
 def test_a_half_written_one_is_not_seen(tmp_path: Path) -> None:
     write(tmp_path, 1)
     (tmp_path / ".step-0000000002.partial").mkdir()
-    found = load_checkpoint(tmp_path, "a")
-    assert found is not None and found.step == 1
+    checkpoint = load_checkpoint(tmp_path, "a")
+    assert checkpoint is not None and checkpoint.step == 1
 
 
 @pytest.mark.parametrize("at", ["save_file", "_checksum", "_sync"])
@@ -100,8 +100,8 @@ def test_a_write_that_breaks_off_leaves_the_one_before(
         broken.setattr(f"monosemy.training.checkpoint.{at}", breaks)
         with pytest.raises((DataError, KeyboardInterrupt)):
             write(tmp_path, 2)
-    found = load_checkpoint(tmp_path, "a")
-    assert found is not None and found.step == 1
+    checkpoint = load_checkpoint(tmp_path, "a")
+    assert checkpoint is not None and checkpoint.step == 1
     assert names(tmp_path) == ["step-0000000001"], "nothing half-written stays for good"
 
 
@@ -162,7 +162,7 @@ def test_of_a_long_training_at_most_so_many_readings_are_reported(tmp_path: Path
     history.start(0, Noted())
     for step in [1, *range(10, total, 10), total]:
         history.add(reading(step))
-    assert KEPT * 0.8 < len(reported) <= KEPT + 2
+    assert MOST_READINGS * 0.8 < len(reported) <= MOST_READINGS + 2
     assert (reported[0], reported[-1]) == (1, total)
     assert len(read_history(history.file)) == len(history.readings) == 10_002
 
@@ -172,4 +172,4 @@ def test_history_is_downsampled_and_ends_with_the_last(tmp_path: Path) -> None:
     history.start(0)
     history.readings = [reading(step) for step in range(1, 1235)]
     shown = [each.step for each in history.downsampled()]
-    assert len(shown) == SHOWN and shown[-1] == 1234 and shown == sorted(set(shown))
+    assert len(shown) == RESULT_READINGS and shown[-1] == 1234 and shown == sorted(set(shown))

@@ -88,9 +88,9 @@ def test_a_value_that_cannot_be_drawn_is_left_out() -> None:
 
 
 def test_the_histogram_counts_every_latent_once() -> None:
-    found = density_histogram([0.0, 1e-9, 1e-6, 2e-6, 0.011, 0.05, 1.0, 1.0])
-    assert (found["lowest"], found["per_decade"], found["silent"]) == (-6, 2, 1)
-    assert found["counts"] == [3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2]
+    histogram = density_histogram([0.0, 1e-9, 1e-6, 2e-6, 0.011, 0.05, 1.0, 1.0])
+    assert (histogram["lowest"], histogram["per_decade"], histogram["silent"]) == (-6, 2, 1)
+    assert histogram["counts"] == [3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2]
 
 
 def test_a_live_page_loads_itself_again() -> None:

@@ -214,13 +214,13 @@ def gather(client: TestClient) -> None:
 
 def answers(client: TestClient) -> dict[str, Any]:
     """Every page that a reader sees, by its address."""
-    found: dict[str, Any] = {}
+    answers_by_path: dict[str, Any] = {}
 
     def read(path: str) -> Any:
         answer = client.get(f"{API}{path}")
         assert answer.status_code == 200, f"{path}: {answer.text}"
-        found[path] = answer.json()
-        return found[path]
+        answers_by_path[path] = answer.json()
+        return answers_by_path[path]
 
     for sae in read("/saes?limit=100")["items"]:
         name = sae["name"]
@@ -249,7 +249,7 @@ def answers(client: TestClient) -> dict[str, Any]:
         read(path)
     for run in read("/runs?limit=100")["items"]:
         read(f"/runs/{run['id']}")
-    return found
+    return answers_by_path
 
 
 def fill(home: Path, database: str) -> dict[str, Any]:

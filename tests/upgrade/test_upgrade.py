@@ -131,13 +131,13 @@ def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
 
 
 def differences(upgraded: Upgraded) -> list[str]:
-    found = []
+    lines = []
     for path, before in upgraded.filled["answers"].items():
         answer = upgraded.client.get(f"{API}{path}")
         assert answer.status_code == 200, f"{path}: {answer.text}"
         expected = current_words(before)  # baselines and dead latents have one name since
-        found += [each for each in lost(expected, answer.json(), path) if not HEADING.search(each)]
-    return found
+        lines += [each for each in lost(expected, answer.json(), path) if not HEADING.search(each)]
+    return lines
 
 
 def test_every_page_says_what_it_said(upgraded: Upgraded) -> None:

@@ -77,8 +77,8 @@ def unlike(shown: Any, came: Any, path: str = "$") -> Iterator[str]:
     elif isinstance(shown, list) and isinstance(came, list):
         if len(came) < len(shown):
             yield f"{path} has {len(came)} entries, not {len(shown)}"
-        for number, (value, found) in enumerate(zip(shown, came, strict=False)):
-            yield from unlike(value, found, f"{path}[{number}]")
+        for number, (value, answered) in enumerate(zip(shown, came, strict=False)):
+            yield from unlike(value, answered, f"{path}[{number}]")
     elif isinstance(shown, bool) or shown is None:
         if shown is not came:
             yield f"{path} is {came!r}, not {shown!r}"

@@ -106,8 +106,10 @@ def test_a_damaged_backup_touches_nothing(
         assert not (tmp_path / "artifacts").exists()
     engine = make_engine(empty_database_url)
     with engine.connect() as connection:
-        found = connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname='public'"))
-        assert found.scalar_one() == 0
+        tables = connection.execute(
+            text("SELECT count(*) FROM pg_tables WHERE schemaname='public'")
+        )
+        assert tables.scalar_one() == 0
     engine.dispose()
 
 

@@ -105,8 +105,8 @@ def test_a_model_saved_at_another_width_is_loaded_anew_and_refused_for_the_old_s
     assert new.state == "succeeded", new.error
     assert (bench.sae("tiny").d_in, bench.sae("wide").d_in) == (32, 48)
     for step in ({"kind": "evaluate", "evaluation": EVALUATION}, {"kind": "index"}):
-        said = bench.refused(sae="tiny", **step)
-        assert "d_model 32, now 48" in said and "all weights" in said, said
+        message = bench.refused(sae="tiny", **step)
+        assert "d_model 32, now 48" in message and "all weights" in message, message
     with transaction(bench.engine) as session:
         widths = [model.info["d_model"] for model in session.scalars(select(Model))]
     assert sorted(widths) == [32, 48]
@@ -170,10 +170,10 @@ def test_rows_without_stamps_are_verified_and_get_them(bench: Bench) -> None:
         sae = session.scalars(select(Sae)).one()
         model = session.scalars(select(Model)).one()
         first = HostModel.load(parse_spec(bench.spec).model, home).sampled_fingerprint  # type: ignore[attr-defined]
-        told = {k: v for k, v in sae.provenance.items() if k != "weights"}
-        told["model"] = {k: v for k, v in told["model"].items() if k != "parts"}
-        told["model"]["fingerprint"] = first
-        sae.provenance = told
+        provenance = {k: v for k, v in sae.provenance.items() if k != "weights"}
+        provenance["model"] = {k: v for k, v in provenance["model"].items() if k != "parts"}
+        provenance["model"]["fingerprint"] = first
+        sae.provenance = provenance
         model.info = {k: v for k, v in model.info.items() if k != "parts"} | {"fingerprint": first}
     evaluate = {"kind": "evaluate", "sae": "tiny", "evaluation": EVALUATION}
     file = home.locate(bench.sae().path) / "sae_weights.safetensors"

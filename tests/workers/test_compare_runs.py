@@ -111,8 +111,8 @@ def test_by_decoder(trained: Trained, copy: Sae, method: str) -> None:
     spec = {"kind": "compare", "sae": "tiny", "other": "copy", "method": method}
     run = execute(trained, spec)
     assert run.state == "succeeded", run.error
-    found = partners(trained, run.id)
-    assert found == {int(ORDER[b]): b for b in range(64)}
+    partner_of = partners(trained, run.id)
+    assert partner_of == {int(ORDER[b]): b for b in range(64)}
     summary = run.result["summary"]
     assert summary["matched"] == 64 and summary["mean_matched"] > 0.95
     assert summary["null"]["max"] < summary["mean_matched"]

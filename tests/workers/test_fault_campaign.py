@@ -112,8 +112,8 @@ def submit(stack: Stack, spec: dict[str, Any], key: str) -> str:
 
 
 def ended(stack: Stack, run: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = insist("GET", f"{stack.addresses.url}/api/v1/runs/{run}")
-    return found if found["state"] in ENDED else None
+    run_row: dict[str, Any] = insist("GET", f"{stack.addresses.url}/api/v1/runs/{run}")
+    return run_row if run_row["state"] in ENDED else None
 
 
 def fingerprint(engine: Engine, home: Path, name: str) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def test_nothing_is_lost_and_nothing_is_doubled(stack: Stack, tiny_spec: dict[st
         check(stack, engine, run, name, wanted, follower.seen)
     assert not [run for run in rows(engine, Run) if run.lease_owner is not None]
     engine.dispose()
-    told = {"kills": sum(kills.values()), "of": dict(sorted(kills.items())), "pipelines": rounds}
-    sys.stdout.write(json.dumps({**told, "event streams taken up again": breaks}) + "\n")
+    summary = {"kills": sum(kills.values()), "of": dict(sorted(kills.items())), "pipelines": rounds}
+    sys.stdout.write(json.dumps({**summary, "event streams taken up again": breaks}) + "\n")
 
 
 def kill_one(stack: Stack, kills: Counter[str], chance: random.Random) -> str:
@@ -188,5 +188,5 @@ def check(
     check_library(engine, stack.settings, pipeline)
     assert fingerprint(engine, stack.home, name) == wanted
     children = [child.id for child in acts.children(engine, pipeline.id)]
-    told = [row.id for row in rows(engine, RunEvent) if row.run_id in {pipeline.id, *children}]
-    assert seen == sorted(told), "every event of the pipeline, once, in order"
+    event_ids = [row.id for row in rows(engine, RunEvent) if row.run_id in {pipeline.id, *children}]
+    assert seen == sorted(event_ids), "every event of the pipeline, once, in order"

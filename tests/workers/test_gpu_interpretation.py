@@ -112,8 +112,8 @@ def test_the_judge_is_told_what_the_host_model_would_write(
     shown = [listed(request, "likelier in context") for request in stub.requests]
     for row in stored:
         assert row.provenance["kind"] == "output"
-        told = row.provenance["parameters"]
-        assert told["token_change"] is True and told["prompts"] == 16
+        parameters = row.provenance["parameters"]
+        assert parameters["token_change"] is True and parameters["prompts"] == 16
         addition, _ = effects.tuned(row.feature, 1.0)
         gain_V = gains(effects.predictions(addition), effects.clean)
         pieces = hosted.host.token_bytes().whole(gain_V.topk(30).indices.tolist()) or []

@@ -17,7 +17,7 @@ from monosemy.data.store import TokenStore
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.formats.saelens import load_sae, read_provenance
 from monosemy.formats.sparsify import save_sparsify
-from monosemy.index.packing import unpack_examples
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
@@ -120,7 +120,7 @@ def test_features_are_what_the_index_says(trained: Trained) -> None:
         assert feature.density == pytest.approx(len(positions) / reader.n_tokens)
         # The tokenizer has a token of one NUL, which Postgres would refuse.
         assert feature.evidence == storable(reader.evidence(feature.index).as_dict())
-        examples = unpack_examples(feature.examples)
+        examples = examples_from_bytes(feature.examples)
         assert examples == reader.examples(feature.index)
         assert all(example.row in contexts for example in examples)
     for row, context in contexts.items():
@@ -277,7 +277,7 @@ def test_an_imported_sae_is_an_sae_like_any_other(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"site": "blocks.1.mlp.hook_post"}, "reads 32 numbers, .* gives 64"),
         ({"site": "blocks.9.hook_resid_post"}, "blocks.9"),
@@ -285,11 +285,11 @@ def test_an_imported_sae_is_an_sae_like_any_other(
     ],
 )
 def test_an_import_that_does_not_fit_fails_with_its_reason(
-    trained: Trained, change: dict[str, Any], told: str
+    trained: Trained, change: dict[str, Any], message: str
 ) -> None:
     source = Workspace(trained.settings.artifacts).locate(trained.sae.path)
     done = run_again(trained, {**import_spec(trained, source), **change})
-    assert done.state == "failed" and re.search(told, done.error or ""), done.error
+    assert done.state == "failed" and re.search(message, done.error or ""), done.error
 
 
 def test_an_import_without_a_site_asks_for_one(trained: Trained, tmp_path: Path) -> None:

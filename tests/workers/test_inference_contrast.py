@@ -63,44 +63,44 @@ def test_it_is_that_of_the_library(
     plain = client.post("/contrast", json=asked).json()
     answer = client.post("/contrast", json={**asked, "values": True})
     assert answer.status_code == 200, answer.text
-    found = answer.json()
+    response = answer.json()
     tokenizer, bos = planted.host.tokenizer, planted.host.bos_id
     rows = [
         [bos, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in WHALES + CLOCKS
     ]
     expected = directly(planted, rows, pooling, statistic)
-    assert (found["relabellings"], found["exact"]) == (20, True)
-    assert found["tokens"] == sum(len(row) - 1 for row in rows)
+    assert (response["relabellings"], response["exact"]) == (20, True)
+    assert response["tokens"] == sum(len(row) - 1 for row in rows)
     for side in ("positive", "negative"):
         by_feature = {each.feature: each.model_dump() for each in getattr(expected, side)}
-        assert {each["feature"] for each in found[side]} == set(by_feature)
-        for each, without in zip(found[side], plain[side], strict=True):
+        assert {each["feature"] for each in response[side]} == set(by_feature)
+        for each, without in zip(response[side], plain[side], strict=True):
             assert without == {**each, "values": None}
             own = by_feature[each["feature"]]
             assert each.pop("values") == pytest.approx(own.pop("values"), abs=1e-3, rel=1e-3)
             assert each == pytest.approx(own, abs=1e-4, rel=1e-3)
-    assert len(found["positive"]) + len(found["negative"]) > 5
-    largest = [each["statistic"] for each in found["positive"]]
+    assert len(response["positive"]) + len(response["negative"]) > 5
+    largest = [each["statistic"] for each in response["positive"]]
     assert largest == sorted(largest, reverse=True) and min(largest) > 0
 
 
 def test_chats_and_the_classes_turned_about(planted: Planted, client: TestClient) -> None:
-    found = client.post("/contrast", json=body(planted, chat=True, top=3)).json()
+    response = client.post("/contrast", json=body(planted, chat=True, top=3)).json()
     rows = [
         planted.host.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], return_dict=False
         )
         for text in WHALES + CLOCKS
     ]
-    assert found["tokens"] == sum(len(row) - 1 for row in rows)
+    assert response["tokens"] == sum(len(row) - 1 for row in rows)
     expected = directly(planted, rows, "mean", "standardised")
     best = {each.feature: each.statistic for each in expected.positive}
-    assert len(found["positive"]) == 3
-    for each in found["positive"]:
+    assert len(response["positive"]) == 3
+    for each in response["positive"]:
         assert each["statistic"] == pytest.approx(best[each["feature"]], abs=1e-3)
     turned = body(planted, chat=True, top=3, positive=CLOCKS, negative=WHALES)
     other = client.post("/contrast", json=turned).json()
-    assert [e["feature"] for e in other["negative"]] == [e["feature"] for e in found["positive"]]
+    assert [e["feature"] for e in other["negative"]] == [e["feature"] for e in response["positive"]]
 
 
 def test_texts_are_read_a_batch_at_a_time(

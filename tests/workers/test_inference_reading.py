@@ -36,10 +36,10 @@ def client(planted: Planted) -> Iterator[TestClient]:
     yield loopback_client(create_app(settings))
 
 
-def dense(told: dict[str, Any], tokens: int) -> Tensor:
+def dense(answer: dict[str, Any], tokens: int) -> Tensor:
     """``[tokens, 64]`` out of an answer's ``features``."""
     full = torch.zeros(tokens, 64)
-    for place, pairs in enumerate(told["features"]):
+    for place, pairs in enumerate(answer["features"]):
         for index, activation in pairs:
             full[place, index] = activation
     return full
@@ -66,19 +66,19 @@ def test_several_saes_share_one_forward(
     assert forwards == [sorted(SITES)]
     monkeypatch.undo()
     ids = planted.host.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    found = answer.json()
-    assert [token["id"] for token in found["tokens"]] == ids
-    for site, told in zip(SITES, found["saes"], strict=True):
+    body = answer.json()
+    assert [token["id"] for token in body["tokens"]] == ids
+    for site, of_sae in zip(SITES, body["saes"], strict=True):
         expected = planted.codes([planted.host.bos_id, *ids], site, 1)
         if site == SITES[1]:
-            rows = torch.tensor(told["chosen"])
+            rows = torch.tensor(of_sae["chosen"])
             torch.testing.assert_close(rows, expected[:, chosen].T, atol=2e-5, rtol=1e-4)
             expected = torch.zeros_like(expected).index_copy(
                 1, torch.tensor(chosen), expected[:, chosen]
             )
         else:
-            assert told["chosen"] is None
-        torch.testing.assert_close(dense(told, len(ids)), expected, atol=2e-5, rtol=1e-4)
+            assert of_sae["chosen"] is None
+        torch.testing.assert_close(dense(of_sae, len(ids)), expected, atol=2e-5, rtol=1e-4)
         assert expected.any()
         if site != SITES[1]:
             assert told["fires"] == (expected > 0).sum(1).tolist()
@@ -87,12 +87,12 @@ def test_several_saes_share_one_forward(
 def test_saes_with_and_without_bos_each_get_their_own(planted: Planted, client: TestClient) -> None:
     saes = [planted.sae(SITES[0]), planted.sae(SITES[0], prepend_bos=False)]
     asked = {"model": planted.spec, "saes": saes, "text": TEXT, "top_k": 64}
-    found = client.post("/activations", json=asked).json()
+    body = client.post("/activations", json=asked).json()
     ids = planted.host.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     rows = [([planted.host.bos_id, *ids], 1), (ids, 0)]
-    for told, (row, skip) in zip(found["saes"], rows, strict=True):
+    for of_sae, (row, skip) in zip(body["saes"], rows, strict=True):
         expected = planted.codes(row, SITES[0], skip)
-        torch.testing.assert_close(dense(told, len(ids)), expected, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(dense(of_sae, len(ids)), expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("ask_for_answer", [False, True])
@@ -110,15 +110,13 @@ def test_a_chat_is_read_as_the_template_writes_it(
         CHAT, return_dict=False, add_generation_prompt=ask_for_answer
     )
     assert ids[0] == planted.host.bos_id
-    found = answer.json()
+    body = answer.json()
     # Its BOS is read and not shown, however the SAE was trained.
-    assert [token["id"] for token in found["tokens"]] == ids[1:]
-    shown = "".join(token["text"] for token in found["tokens"])
+    assert [token["id"] for token in body["tokens"]] == ids[1:]
+    shown = "".join(token["text"] for token in body["tokens"])
     assert shown.endswith("<s>assistant\n") == ask_for_answer
     expected = planted.codes(ids, SITES[0], 1)
-    torch.testing.assert_close(
-        dense(found["saes"][0], len(ids) - 1), expected, atol=2e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(dense(body["saes"][0], len(ids) - 1), expected, atol=2e-5, rtol=1e-4)
 
 
 def test_what_the_template_refuses_is_said(planted: Planted, client: TestClient) -> None:
@@ -142,17 +140,17 @@ def test_tokens_need_no_weights(
         monkeypatch.delattr(HostModel, "load")
     tokenizer = planted.host.tokenizer
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    found = client.post("/tokenize", json={"model": planted.spec, "text": TEXT, "sae": sae}).json()
-    assert [token["id"] for token in found["tokens"]] == ids
-    assert "".join(token["text"] for token in found["tokens"]) == TEXT
-    assert found["bos"] == {"id": 0, "text": "<s>"}
+    body = client.post("/tokenize", json={"model": planted.spec, "text": TEXT, "sae": sae}).json()
+    assert [token["id"] for token in body["tokens"]] == ids
+    assert "".join(token["text"] for token in body["tokens"]) == TEXT
+    assert body["bos"] == {"id": 0, "text": "<s>"}
     for other in (None, planted.sae(SITES[0], prepend_bos=False)):
         asked = {"model": planted.spec, "text": TEXT, "sae": other}
-        assert client.post("/tokenize", json=asked).json() == {**found, "bos": None}
+        assert client.post("/tokenize", json=asked).json() == {**body, "bos": None}
     chat = {"model": planted.spec, "messages": CHAT, "sae": sae, "generation_prompt": True}
-    found = client.post("/tokenize", json=chat).json()
+    body = client.post("/tokenize", json=chat).json()
     ids = tokenizer.apply_chat_template(CHAT, return_dict=False, add_generation_prompt=True)
-    assert [token["id"] for token in found["tokens"]] == ids and found["bos"] is None
+    assert [token["id"] for token in body["tokens"]] == ids and body["bos"] is None
 
 
 def test_tokens_of_a_model_that_is_not_there(planted: Planted, client: TestClient) -> None:
@@ -222,11 +220,11 @@ def test_what_waits_is_read_together_and_as_if_alone(
     rows = [some_ids(20 + n % 5, n) for n in range(24)]
     asked = [company.ask(row) for row in rows]
     company.go(24)
-    found = [each.result(20) for each in asked]
+    answers = [each.result(20) for each in asked]
     assert sum(count for count, _ in forwards) == 24
     assert len(forwards) == 1 and forwards[0][1] == 24
     forwards.clear()
-    for row, got in zip(rows, found, strict=True):
+    for row, got in zip(rows, answers, strict=True):
         expected = company.planted.codes(row, SITES[0], 0)
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
@@ -238,10 +236,10 @@ def test_lengths_far_apart_and_other_sites_are_read_apart(
     asked = [company.ask(some_ids(length, length)) for length in lengths]
     other = company.ask(some_ids(5, 9), SITES[2])
     company.go(7)
-    found = [each.result(20) for each in (*asked, other)]
+    answers = [each.result(20) for each in (*asked, other)]
     assert sorted(forwards) == [(1, 5), (3, 5), (3, 102)]
     rows = [*((length, length, SITES[0]) for length in lengths), (5, 9, SITES[2])]
-    for (length, seed, site), got in zip(rows, found, strict=True):
+    for (length, seed, site), got in zip(rows, answers, strict=True):
         expected = company.planted.codes(some_ids(length, seed), site, 0)
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
@@ -347,10 +345,10 @@ def test_many_threads_over_http_get_their_own(planted: Planted, client: TestClie
     alone = [ask(number) for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(ask, [*range(24)] * 2))
-    for expected, found in zip(alone * 2, together, strict=True):
+    for expected, answer in zip(alone * 2, together, strict=True):
         tokens = len(expected["tokens"])
-        assert found["tokens"] == expected["tokens"]
-        for one, other in zip(expected["saes"], found["saes"], strict=True):
+        assert answer["tokens"] == expected["tokens"]
+        for one, other in zip(expected["saes"], answer["saes"], strict=True):
             torch.testing.assert_close(
                 dense(one, tokens), dense(other, tokens), atol=1e-4, rtol=1e-4
             )

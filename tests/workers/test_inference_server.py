@@ -41,10 +41,10 @@ def body(trained: Trained, text: str = TEXT, **changes: Any) -> dict[str, Any]:
     }
 
 
-def features(found: dict[str, Any]) -> list[dict[int, float]]:
+def features(body: dict[str, Any]) -> list[dict[int, float]]:
     """Feature to activation, by token, strongest first."""
-    (told,) = found["saes"]
-    return [dict(pairs) for pairs in told["features"]]
+    (of_sae,) = body["saes"]
+    return [dict(pairs) for pairs in of_sae["features"]]
 
 
 def directly(trained: Trained, host: HostModel, text: str) -> list[dict[int, float]]:
@@ -66,12 +66,12 @@ def test_activations_are_those_of_the_library(
 ) -> None:
     answer = client.post("/activations", json=body(trained, top_k=64))
     assert answer.status_code == 200, answer.text
-    found = answer.json()
+    response = answer.json()
     ids = tiny_host.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    assert [token["id"] for token in found["tokens"]] == ids  # without BOS
-    assert "".join(token["text"] for token in found["tokens"]) == TEXT
+    assert [token["id"] for token in response["tokens"]] == ids  # without BOS
+    assert "".join(token["text"] for token in response["tokens"]) == TEXT
     expected = directly(trained, tiny_host, TEXT)
-    for got, want in zip(features(found), expected, strict=True):
+    for got, want in zip(features(response), expected, strict=True):
         assert got == pytest.approx(want, rel=1e-4)
         assert list(got.values()) == sorted(got.values(), reverse=True)
     assert any(expected)
@@ -117,9 +117,9 @@ def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host:
         return text, client.post("/activations", json=body(trained, text, top_k=64)).json()
 
     with ThreadPoolExecutor(4) as pool:
-        for text, found in pool.map(ask, texts):
-            assert "".join(token["text"] for token in found["tokens"]) == text
-            for got, want in zip(features(found), expected[text], strict=True):
+        for text, answer in pool.map(ask, texts):
+            assert "".join(token["text"] for token in answer["tokens"]) == text
+            for got, want in zip(features(answer), expected[text], strict=True):
                 assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
 
 
@@ -189,10 +189,10 @@ def test_embeddings_are_those_of_the_library(client: TestClient) -> None:
     texts = ["the harbour at night", "whales", "the harbour by night"]
     answer = client.post("/embed", json={"texts": texts})
     assert answer.status_code == 200, answer.text
-    found = np.array(answer.json()["embeddings"])
-    assert found.shape == (3, 384)
-    assert np.allclose(found, Embedder.load("all-minilm-l6-v2").embed(texts), atol=1e-5)
-    assert found[0] @ found[2] > 0.9 > found[0] @ found[1]
+    body = np.array(answer.json()["embeddings"])
+    assert body.shape == (3, 384)
+    assert np.allclose(body, Embedder.load("all-minilm-l6-v2").embed(texts), atol=1e-5)
+    assert body[0] @ body[2] > 0.9 > body[0] @ body[1]
 
 
 def test_health(client: TestClient) -> None:

@@ -50,9 +50,9 @@ def events(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def texts(found: list[dict[str, Any]]) -> dict[str, list[int]]:
+def texts(events: list[dict[str, Any]]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
-    for event in found:
+    for event in events:
         if event["event"] == "token":
             rows.setdefault(event["row"], []).append(event["id"])
     return rows
@@ -75,19 +75,19 @@ def directly(trained: Trained, host: HostModel, latent: int, seed: int) -> dict[
 def test_it_writes_what_the_library_writes(
     trained: Trained, client: TestClient, tiny_host: HostModel
 ) -> None:
-    found = events(client, body(trained))
-    assert found[0] == {
+    received = events(client, body(trained))
+    assert received[0] == {
         "event": "prompt",
         "text": f"<s>{PROMPT}",
         "tokens": 1 + len(tiny_host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]),
     }
     expected = directly(trained, tiny_host, 5, 4)
-    assert texts(found) == expected and expected["steered"] != expected["plain"]
-    assert found[-1]["event"] == "end" and set(found[-1]) == {"event", "steered", "plain"}
+    assert texts(received) == expected and expected["steered"] != expected["plain"]
+    assert received[-1]["event"] == "end" and set(received[-1]) == {"event", "steered", "plain"}
     for row, ids in expected.items():
-        written = [e["text"] for e in found if e["event"] == "token" and e["row"] == row]
+        written = [e["text"] for e in received if e["event"] == "token" and e["row"] == row]
         assert "".join(written) == tiny_host.token_bytes().decode(ids)
-    assert all(len(e["top"]) == 3 for e in found if e["event"] == "token")
+    assert all(len(e["top"]) == 3 for e in received if e["event"] == "token")
     alone = events(client, body(trained, compare=False))
     assert texts(alone) == {"steered": expected["steered"]}
 
@@ -108,8 +108,8 @@ def test_many_at_once_never_mix(trained: Trained, client: TestClient, tiny_host:
         latent = number % 6
         writing = {**body(trained)["writing"], "seed": latent}
         pushes = [{"latent": latent, "strength": 30.0}]
-        found = events(client, body(trained, pushes=pushes, writing=writing))
-        return texts(found) == expected[latent]
+        received = events(client, body(trained, pushes=pushes, writing=writing))
+        return texts(received) == expected[latent]
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(24)))
@@ -156,8 +156,8 @@ def test_memory_that_runs_out_midway_ends_the_stream(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(steered_text, "generate", breaks)
-    found = events(client, body(trained))
-    assert [e["event"] for e in found] == ["prompt", "token", "token", "error"]
-    assert "2 GiB" not in found[-1]["detail"]
+    received = events(client, body(trained))
+    assert [e["event"] for e in received] == ["prompt", "token", "token", "error"]
+    assert "2 GiB" not in received[-1]["detail"]
     monkeypatch.undo()
     assert events(client, body(trained))[-1]["event"] == "end"

@@ -202,24 +202,24 @@ def test_the_empty_baseline_is_stored_with_the_score(
 
 def assert_rows_make_a_report(trained: Trained) -> None:
     """Scores as the database has them are what a report takes."""
-    said = {row.id: row for row in explanations(trained)}
+    by_id = {row.id: row for row in explanations(trained)}
     names = ("scorer", "metric", "value", "low", "high", "n", "n_failed", "details")
     stored = scores(trained)
     table = [
         FeatureScores(
-            said[row.explanation_id].feature,
-            said[row.explanation_id].text,
+            by_id[row.explanation_id].feature,
+            by_id[row.explanation_id].text,
             {row.scorer: scored({name: getattr(row, name) for name in names})},
         )
         for row in stored
     ]
-    found = build_report(table)["scorers"]["detection"]
-    assert found["features"] == len(stored) == 6
-    assert list(found["series"]) == ["own", "shuffled", "empty"]
+    section = build_report(table)["scorers"]["detection"]
+    assert section["features"] == len(stored) == 6
+    assert list(section["series"]) == ["own", "shuffled", "empty"]
     values = [row.value for row in stored if row.value is not None]
-    assert found["series"]["own"]["mean"]["value"] == pytest.approx(sum(values) / 6)
+    assert section["series"]["own"]["mean"]["value"] == pytest.approx(sum(values) / 6)
     calls = [row.details["usage"]["calls"] for row in stored]
-    assert found["cost"]["own"]["calls"] == pytest.approx(sum(calls) / 6)
+    assert section["cost"]["own"]["calls"] == pytest.approx(sum(calls) / 6)
 
 
 def test_only_unscored_explanations_are_scored(trained: Trained, settings: Settings) -> None:
@@ -433,8 +433,8 @@ def named(*features: int, **options: Any) -> dict[str, Any]:
 def live(trained: Trained, count: int) -> list[int]:
     """Features that fire often."""
     with transaction(trained.engine) as session:
-        found = select(Feature.index).where(Feature.sae_id == trained.sae.id)
-        return list(session.scalars(found.order_by(Feature.postings.desc()).limit(count)))
+        query = select(Feature.index).where(Feature.sae_id == trained.sae.id)
+        return list(session.scalars(query.order_by(Feature.postings.desc()).limit(count)))
 
 
 def test_features_that_do_not_exist_hold_up_no_other(trained: Trained, settings: Settings) -> None:

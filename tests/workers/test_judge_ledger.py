@@ -183,8 +183,8 @@ def test_a_batch_found_again_leaves_the_ledger_as_the_server_counts(
         async with Judge(stub.url, None, "stub", JudgeSpec(batch=True), quick, mine) as judge:
             schema = object_schema({"number": {"type": "integer"}})
             asked = [[{"role": "user", "content": str(number)}] for number in range(40)]
-            found = await asyncio.gather(*(judge.complete_json(one, schema) for one in asked))
-            return [value["number"] for value, _ in found]
+            answers = await asyncio.gather(*(judge.complete_json(one, schema) for one in asked))
+            return [value["number"] for value, _ in answers]
 
     with BatchStub(answer, delay=2.0) as stub:
         with pytest.raises(TimeoutError):
@@ -208,8 +208,8 @@ def test_answers_are_kept_for_every_worker(clean_engine: Engine, run_id: uuid.UU
         await asyncio.gather(
             one.remember(key, {"a": True, "text": "nul \x00"}), two.remember(key, {"a": False})
         )
-        found = await asyncio.gather(*(each.recall(key) for each in (one, two, one)))
-        assert found[0] is not None and found == [found[0]] * 3
+        recalled = await asyncio.gather(*(each.recall(key) for each in (one, two, one)))
+        assert recalled[0] is not None and recalled == [recalled[0]] * 3
 
     asyncio.run(work())
 

@@ -86,8 +86,8 @@ def test_what_the_endpoint_refuses_is_an_event(trained: Trained) -> None:
 
     run, messages = explain(trained, respond)
     assert run.state == "succeeded", run.error
-    [told] = [message for message in messages if "system role" in message]
-    assert "goes before the user's (HTTP 400: System role not supported)" in told
+    [refusal] = [message for message in messages if "system role" in message]
+    assert "goes before the user's (HTTP 400: System role not supported)" in refusal
 
 
 def test_a_judge_that_is_away_is_told_of_and_so_is_its_return(
@@ -95,19 +95,19 @@ def test_a_judge_that_is_away_is_told_of_and_so_is_its_return(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(shared_run.time, "monotonic", lambda: now[0])
-    told: list[str] = []
-    absence = Absence(told.append)
+    messages: list[str] = []
+    absence = Absence(messages.append)
     away: Any = JudgeAway("The judge failed 5 times (HTTP 429: slow down).", 90.0)
     assert absence.begins(away) is None and absence.begins(away) is None
-    assert told == [
+    assert messages == [
         "the judge is away; it is tried again in 90 s, and given up after 30 min: "
         "The judge failed 5 times (HTTP 429: slow down)."
     ]
     for _ in range(6):
         now[0] += 91
         assert absence.begins(away) is None
-    assert len(told) == 2, "every five minutes"
+    assert len(messages) == 2, "every five minutes"
     absence.ends()
-    assert told[2] == "the judge is back after 546 s"
+    assert messages[2] == "the judge is back after 546 s"
     absence.ends()
-    assert len(told) == 3
+    assert len(messages) == 3

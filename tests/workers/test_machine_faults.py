@@ -190,8 +190,8 @@ def test_a_disk_that_takes_nothing_for_a_while(
             protect(small_disk / "runs", True)
         failed = wait_for(lambda: (r := acts.load(engine, run)).state == "failed" and r, PATIENCE)
         # Whatever was being written then: a checkpoint, the activation cache, the SAE itself.
-        told = {"full": "no space .*free ", "read-only": "read-only file system"}[fault]
-        assert re.search(told, str(failed.error), re.IGNORECASE), failed.error
+        pattern = {"full": "no space .*free ", "read-only": "read-only file system"}[fault]
+        assert re.search(pattern, str(failed.error), re.IGNORECASE), failed.error
         assert checkpoints(judged, run)
         if fault == "full":
             filler.unlink()

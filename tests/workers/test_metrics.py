@@ -47,8 +47,8 @@ def samples(client: TestClient, path: str = "/metrics") -> Samples:
     }
 
 
-def value(found: Samples, name: str, **labels: str) -> float:
-    return found[name, frozenset(labels.items())]
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
 
 
 def add_runs(trained: Trained) -> None:
@@ -98,25 +98,27 @@ def add_runs(trained: Trained) -> None:
 
 def test_runs_leases_and_the_judge(trained: Trained, client: TestClient) -> None:
     add_runs(trained)
-    found = samples(client)
+    metrics = samples(client)
 
     def took(state: str, at_most: str) -> float:
-        return value(found, "monosemy_run_seconds_bucket", kind="evaluate", state=state, le=at_most)
+        return value(
+            metrics, "monosemy_run_seconds_bucket", kind="evaluate", state=state, le=at_most
+        )
 
     assert [took("succeeded", le) for le in ("10.0", "30.0", "300.0", "900.0", "+Inf")] == [
         *(0, 1, 1, 2, 2)
     ]
     assert took("failed", "10.0") == 1
-    total = value(found, "monosemy_run_seconds_sum", kind="evaluate", state="succeeded")
+    total = value(metrics, "monosemy_run_seconds_sum", kind="evaluate", state="succeeded")
     assert total == pytest.approx(420, abs=2)
     rate = {"kind": "evaluate", "stage": "evaluate", "unit": "tokens"}
-    assert value(found, "monosemy_run_rate", **rate) == 2000.0
-    assert value(found, "monosemy_leases", queue="gpu", state="held") == 1
-    assert value(found, "monosemy_leases", queue="gpu", state="lost") == 1
-    assert value(found, "monosemy_judge_calls_total") == 7
-    assert value(found, "monosemy_judge_tokens_total", kind="cached") == 40
-    assert value(found, "monosemy_judge_cost_total") == 1.5
-    assert value(found, "monosemy_judge_reserved") == 0.25
+    assert value(metrics, "monosemy_run_rate", **rate) == 2000.0
+    assert value(metrics, "monosemy_leases", queue="gpu", state="held") == 1
+    assert value(metrics, "monosemy_leases", queue="gpu", state="lost") == 1
+    assert value(metrics, "monosemy_judge_calls_total") == 7
+    assert value(metrics, "monosemy_judge_tokens_total", kind="cached") == 40
+    assert value(metrics, "monosemy_judge_cost_total") == 1.5
+    assert value(metrics, "monosemy_judge_reserved") == 0.25
 
 
 def test_the_inference_server_tells_what_is_warm(trained: Trained, inference: TestClient) -> None:

@@ -98,6 +98,6 @@ def test_a_pipeline_outlives_its_workers_and_redis(
 def some_of(engine: Engine, table: Any) -> set[uuid.UUID]:
     """The first rows of ``table``, once there are two of them; not yet all."""
     wait_for(lambda: len(rows(engine, table)) >= 2, PATIENCE)
-    found = {row.id for row in rows(engine, table)}
-    assert len(found) < FEATURES
-    return found
+    ids = {row.id for row in rows(engine, table)}
+    assert len(ids) < FEATURES
+    return ids

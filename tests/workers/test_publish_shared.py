@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 from transformers import LlamaForCausalLM
 
 from monosemy.data.store import TokenStore
-from monosemy.index.packing import unpack_examples
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT
@@ -157,7 +157,7 @@ def test_saes_over_one_text_share_its_contexts(trained: Trained) -> None:
         for sae in saes:
             examples = session.scalars(select(Feature.examples).where(Feature.sae_id == sae)).all()
             assert len(examples) == 64
-            used = {example.row for packed in examples for example in unpack_examples(packed)}
+            used = {example.row for packed in examples for example in examples_from_bytes(packed)}
             assert used == set(contexts) and len(contexts) == len(used)
-            found = session.get_one(Sae, sae).index
-            assert found is not None and found["alive"] == index["alive"]
+            stored_index = session.get_one(Sae, sae).index
+            assert stored_index is not None and stored_index["alive"] == index["alive"]

@@ -103,7 +103,7 @@ def settings(trained: Trained) -> Settings:
 
 
 def test_nothing_that_is_secret_is_written(trained: Trained, settings: Settings) -> None:
-    told: list[str] = []
+    places: list[str] = []
     with everything_logged() as log:
         for respond in (tattling, echoing):
             with StubServer(respond=respond) as stub:
@@ -112,30 +112,30 @@ def test_nothing_that_is_secret_is_written(trained: Trained, settings: Settings)
                 worker = Worker("interp", asked, InterpRuns(asked, trained.engine), trained.engine)
                 assert worker._take_one()
                 assert stub.headers and JUDGE_KEY in stub.headers[0]["authorization"]
-                told.append(repr(acts.load(trained.engine, run).error))
+                places.append(repr(acts.load(trained.engine, run).error))
         with transaction(trained.engine) as session:
             key = fresh_key(session, "reader", ["read", "run", "infer", "admin"], HMAC_SECRET)
         with TestClient(create_app(settings)) as client:
             right = {"Authorization": f"Bearer {key}"}
             for headers in (right, {"Authorization": f"Bearer {key}x"}, {"X-API-Key": key[:-1]}):
                 for path in ("runs", "runs/x", "audit", "readyz", "saes/tiny", f"saes/{key}"):
-                    told.append(client.get(f"/api/v1/{path}", headers=headers).text)
+                    places.append(client.get(f"/api/v1/{path}", headers=headers).text)
             body = {"sae": "tiny", "text": "x"}
             answer = client.post("/api/v1/inference/activations", json=body, headers=right)
-            told.append(answer.text)
-            told.append(client.post("/api/v1/runs", json={"key": key}, headers=right).text)
+            places.append(answer.text)
+            places.append(client.post("/api/v1/runs", json={"key": key}, headers=right).text)
         away = settings.model_copy(
             update={"database_url": f"postgresql://u:{DATABASE_PASSWORD}@127.0.0.1:9/none"}
         )
         with TestClient(create_app(away)) as client:
             for path in ("readyz", "saes", "metrics"):
-                told.append(client.get(f"/api/v1/{path}", headers=right).text)
+                places.append(client.get(f"/api/v1/{path}", headers=right).text)
         logging.getLogger("anything").error("the settings are %s", settings)
     written = {
         "log": "\n".join(log.lines),
         "rows": every_row(trained.engine),
         "files": every_file(settings.home).decode(errors="replace"),
-        "answers": "\n".join(told).replace(f"/saes/{key}", "").replace(f"'{key}'", ""),
+        "answers": "\n".join(places).replace(f"/saes/{key}", "").replace(f"'{key}'", ""),
     }
     assert "unauthenticated" in written["answers"] and "explain" in written["rows"]
     for where, what in written.items():

@@ -192,8 +192,8 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
     seconds = time.monotonic() - began
     for run in runs:
         assert run.result is not None
-        found = (run.result["done"], run.result["failed"], run.result["left"])
-        assert found == (size.features, 0, 0), run.result["failures"]
+        counts = (run.result["done"], run.result["failed"], run.result["left"])
+        assert counts == (size.features, 0, 0), run.result["failures"]
     seen = httpx.get(f"{settings.judge_url}/ledger", trust_env=False, timeout=60).json()
     logger.warning("%d calls, %d kills, %.0f s", len(seen), group.kills, seconds)
     assert group.kills >= 2

@@ -365,10 +365,10 @@ def test_a_flush_and_an_absence_cost_nothing_but_the_sharing(
     with EmbeddedValkey(tmp_path / "valkey") as server, caplog.at_level(logging.WARNING):
         asyncio.run(work(server))
     assert len(sent) == 41
-    told = [record.message for record in caplog.records if record.name == "workers.pace"]
-    assert len(told) == 2
-    assert told[0].startswith("Redis is away")
-    assert told[1].startswith("Redis is back")
+    messages = [record.message for record in caplog.records if record.name == "workers.pace"]
+    assert len(messages) == 2
+    assert messages[0].startswith("Redis is away")
+    assert messages[1].startswith("Redis is back")
 
 
 def test_a_server_that_hangs_delays_the_work_once(tmp_path: Path) -> None:

@@ -41,13 +41,16 @@ def test_a_request_is_one_trace_over_both_servers(
             answer = client.post("/api/v1/inference/activations", json={"sae": "tiny", "text": "x"})
             assert answer.status_code == 200, answer.text
             assert client.get("/api/v1/saes/nothing").status_code == 404
-    found = {span.name: span for span in spans.get_finished_spans()}
-    outer, inner = found["POST /api/v1/inference/activations"], found["POST /activations"]
+    spans_by_name = {span.name: span for span in spans.get_finished_spans()}
+    outer, inner = (
+        spans_by_name["POST /api/v1/inference/activations"],
+        spans_by_name["POST /activations"],
+    )
     assert inner.context.trace_id == outer.context.trace_id
     assert inner.parent is not None and inner.parent.span_id == outer.context.span_id
     identity = answer.headers["x-request-id"]
     assert outer.attributes["request_id"] == inner.attributes["request_id"] == identity
-    assert found["GET /api/v1/saes/{sae}"].attributes["http.response.status_code"] == 404
+    assert spans_by_name["GET /api/v1/saes/{sae}"].attributes["http.response.status_code"] == 404
 
 
 def test_a_run_is_a_span_with_its_stages(trained: Trained, spans: InMemorySpanExporter) -> None:

@@ -38,19 +38,19 @@ def test_a_statement_is_not_quoted_with_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "told"),
+    ("cause", "message"),
     [
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (ValueError("the judge said 'out of memory'"), False),
     ],
 )
-def test_an_error_that_memory_caused_is_told_as_such(cause: Exception, told: bool) -> None:
+def test_an_error_that_memory_caused_is_told_as_such(cause: Exception, message: bool) -> None:
     try:
         try:
             raise cause
         except Exception:
             raise ModelError("Cannot load the model 'x'.") from None
     except ModelError as error:
-        assert is_out_of_memory(error) == told
-        assert describe_failure(error)[0].startswith("Out of memory" if told else "Cannot load")
+        assert is_out_of_memory(error) == message
+        assert describe_failure(error)[0].startswith("Out of memory" if message else "Cannot load")

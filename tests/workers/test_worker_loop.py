@@ -62,8 +62,8 @@ def quick(run: Run, reporter: RunReporter) -> dict[str, Any]:
 
 
 def ended(engine: Engine, run: uuid.UUID) -> Run | None:
-    found = acts.load(engine, run)
-    return found if found.state in ("succeeded", "failed", "cancelled") else None
+    loaded = acts.load(engine, run)
+    return loaded if loaded.state in ("succeeded", "failed", "cancelled") else None
 
 
 def test_a_message_ends_the_pause_at_once(engine: Engine, settings: Settings) -> None:
@@ -149,8 +149,8 @@ def test_a_database_that_drops_its_connections_costs_nothing(
             done.set()
             cutter.join()
             for run in runs:
-                found = wait_for(lambda run=run: ended(engine, run))
-                assert (found.state, found.attempt) == ("succeeded", 1)
+                ended_run = wait_for(lambda run=run: ended(engine, run))
+                assert (ended_run.state, ended_run.attempt) == ("succeeded", 1)
     finally:
         done.set()
         cutter.join()
@@ -235,9 +235,9 @@ def test_errors_end_the_attempt_and_not_the_worker(
 
     run = acts.submit(engine, TRAIN)
     with working(engine, settings, execute):
-        found = wait_for(lambda: (r := acts.load(engine, run)).error and r)
-        assert found.state == state
-        assert words in str(found.error)
+        failed = wait_for(lambda: (r := acts.load(engine, run)).error and r)
+        assert failed.state == state
+        assert words in str(failed.error)
         after = acts.submit(engine, TRAIN)
         wait_for(lambda: ended(engine, after))
         if state == "queued":
@@ -256,10 +256,10 @@ def test_errors_are_kept_without_secrets(engine: Engine, settings: Settings) -> 
 
     run = acts.submit(engine, TRAIN)
     with working(engine, known, execute):
-        found = wait_for(lambda: (r := acts.load(engine, run)).error and r)
-    assert "https://***@judge.example/v1" in found.error
+        failed = wait_for(lambda: (r := acts.load(engine, run)).error and r)
+    assert "https://***@judge.example/v1" in failed.error
     for secret in ("pass", "very-secret", "abcdefgh"):
-        assert secret not in found.error
+        assert secret not in failed.error
 
 
 def _deep() -> list[Any]:
@@ -275,8 +275,8 @@ def test_a_result_that_cannot_be_stored_fails_the_run(
 ) -> None:
     run = acts.submit(engine, TRAIN)
     with working(engine, settings, lambda run, reporter: {"value": value}):
-        found = wait_for(lambda: ended(engine, run))
-        assert found.state == "failed" and "cannot be stored" in str(found.error)
+        ended_run = wait_for(lambda: ended(engine, run))
+        assert ended_run.state == "failed" and "cannot be stored" in str(ended_run.error)
 
 
 def test_progress_is_written_once_a_second_and_stages_always(

@@ -48,10 +48,12 @@ def resources(kernel: Any, rows_are: str, warps: int, **shape: Any) -> dict[str,
     done = compiled(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(done.asm["cubin"])
-        told = subprocess.run(
+        process = subprocess.run(
             [_TOOL, "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
-    used = {name: int(re.search(rf"{name}:(\d+)", told)[1]) for name in ("REG", "STACK", "LOCAL")}  # type: ignore[index]
+    used = {
+        name: int(re.search(rf"{name}:(\d+)", process)[1]) for name in ("REG", "STACK", "LOCAL")
+    }  # type: ignore[index]
     loads = set(re.findall(r"ld\.global\S*", done.asm["ptx"]))
     return {
         "kernel": kernel.__name__, "rows": rows_are, "warps": warps, "shape": shape,
@@ -89,12 +91,12 @@ def for_rows(d: int, rows_are: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    found = []
+    compiled = []
     for rows_are in ("*fp32", "*bf16"):
         for width, k in ((65_536, 64), (131_072, 64), (65_536, 256)):
-            found += for_top_k(width, k, rows_are)
-        found += for_rows(2_304, rows_are)
-    json.dump(found, sys.stdout)
+            compiled += for_top_k(width, k, rows_are)
+        compiled += for_rows(2_304, rows_are)
+    json.dump(compiled, sys.stdout)
 
 
 if __name__ == "__main__":

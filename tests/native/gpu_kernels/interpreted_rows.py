@@ -48,12 +48,12 @@ def test_sums_and_products_are_exact_where_numbers_are(
         (torch.arange(n)[:, None], indices), weights, accumulate=True
     )
     kind = torch.bfloat16 if half else torch.float32
-    found = indices.to(torch.int32) if narrow else indices
-    assert torch.equal(kernels.weighted_sums(found, weights, rows.to(kind)), dense @ rows)
+    own_indices = indices.to(torch.int32) if narrow else indices
+    assert torch.equal(kernels.weighted_sums(own_indices, weights, rows.to(kind)), dense @ rows)
     wanted = (x @ rows.T).gather(1, indices)
-    assert torch.equal(kernels.products(found, x.to(kind), rows.to(kind)), wanted)
+    assert torch.equal(kernels.products(own_indices, x.to(kind), rows.to(kind)), wanted)
     tokens = torch.arange(n).repeat_interleave(width)
-    ragged = kernels.bag_products(tokens, found.flatten(), x, rows.to(kind))
+    ragged = kernels.bag_products(tokens, own_indices.flatten(), x, rows.to(kind))
     assert torch.equal(ragged, wanted.flatten())
     bags, order = indices.flatten().sort(stable=True)
     sums, totals = kernels.bag_sums(
@@ -100,9 +100,9 @@ def compared(
         out = form(*leaves)
         upstream = some(*out.shape, seed=99)
         both.append((out.detach(), *torch.autograd.grad(out, leaves, upstream)))
-    for found, wanted in zip(*both, strict=True):
-        assert found.dtype == wanted.dtype and wanted.abs().sum() > 0
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for ours, wanted in zip(*both, strict=True):
+        assert ours.dtype == wanted.dtype and wanted.abs().sum() > 0
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
 
 
 N, K, F, D = 14, 5, 40, 23
@@ -159,9 +159,9 @@ def test_no_codes_at_all() -> None:
 def test_bfloat16_rows_give_bfloat16_of_float32_sums() -> None:
     rows = torch.ones(300, 17, dtype=torch.bfloat16)
     indices = torch.arange(300)[None]
-    found = dispatch.weighted_sums(indices, torch.ones(1, 300), rows)
-    assert found is not None and found.dtype == torch.bfloat16
-    assert (found == 300).all()  # added in bfloat16, it would stay at 256
+    sums = dispatch.weighted_sums(indices, torch.ones(1, 300), rows)
+    assert sums is not None and sums.dtype == torch.bfloat16
+    assert (sums == 300).all()  # added in bfloat16, it would stay at 256
 
 
 def test_what_the_kernels_do_not_take() -> None:

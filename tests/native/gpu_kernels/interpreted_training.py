@@ -76,14 +76,14 @@ REVIVED = TopKSpec(d_sae=40, k=4, dead_after_tokens=12)
 def test_a_few_steps_move_the_weights_as_without_kernels(
     spec: SAESpec, used: set[str], calls: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = weights_after(spec, 3)
+    weights = weights_after(spec, 3)
     assert all(calls[name] >= 3 for name in used | {"bag_sums"})
     before = dict(calls)
     monkeypatch.setenv("MONOSEMY_NATIVE", "0")
     wanted = weights_after(spec, 3)
     assert calls == before
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
     assert (wanted["W_dec"] - weights_after(spec, 0)["W_dec"]).abs().max() > 1e-4
 
 
