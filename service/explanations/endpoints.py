@@ -109,7 +109,9 @@ def explain(
         embedding, _ = embed_text(context, repository.text_to_embed(label, body.text))
         with transaction(context.engine) as session:
             sae_row = require_feature(session, sae, index)
-            stored = store_human(session, sae_row.id, index, label, body.text, caller.key, embedding)
+            stored = store_human(
+                session, sae_row.id, index, label, body.text, caller.key, embedding
+            )
             return explanation_views(session, caller.name, [stored])[0]
     with transaction(context.engine) as session:
         sae_row = require_feature(session, sae, index)

@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from monosemy.index.packing import unpack_examples
+from monosemy.index.example_bytes import examples_from_bytes
 from monosemy.specs.rest.features import ExampleView, ExplanationBrief, ScoreBrief
 from monosemy.specs.rest.search import Matcher, SearchHit, SearchResults
 from service.database.session import transaction
@@ -25,7 +25,7 @@ from service.search.embed import embed_in_turn
 from service.search.fusion import Fused, fuse
 from service.search.repository import (
     FeatureKey,
-    Found,
+    FeatureRow,
     Scope,
     by_meaning,
     by_spelling,
@@ -65,8 +65,8 @@ async def find(context: AppContext, key: uuid.UUID | None, query: SearchQuery) -
         with transaction(context.engine) as session:
             ids = _saes_of(session, query.saes, query.model)
             scope = Scope(ids, query.min_density, query.max_density)
-            keys = _best_keys(session, query.text, scope, embedding, query.limit)
-            items = _hits(session, context.tokens if query.examples else None, keys)
+            ranked = _best_keys(session, query.text, scope, embedding, query.limit)
+            items = _hits(session, context.tokens if query.examples else None, ranked)
         mode: Literal["lexical", "hybrid"] = "lexical" if embedding is None else "hybrid"
         return SearchResults(query=query.text, mode=mode, reason=reason, items=items)
 
@@ -130,14 +130,14 @@ def _hits(
 
 
 def _examples(
-    session: Session, tables: TokenTables, rows: list[Found]
+    session: Session, tables: TokenTables, rows: list[FeatureRow]
 ) -> dict[FeatureKey, ExampleView]:
     """The strongest example of each feature that fires; a statement for every text."""
     views: dict[FeatureKey, ExampleView] = {}
     saes = {row.sae.id: row.sae for row in rows}
     for sae in saes.values():
         firsts = {
-            row.feature.index: unpack_examples(row.feature.examples)[:1]
+            row.feature.index: examples_from_bytes(row.feature.examples)[:1]
             for row in rows
             if row.sae.id == sae.id
         }

@@ -162,10 +162,10 @@ def test_the_library_says_it_in_one_line_too(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         without_a_service(["--colour", "red"])
     assert ended.value.code == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.strip().endswith("See 'python -m monosemy --help'.")
-    assert len(told.err.strip().splitlines()) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.strip().endswith("See 'python -m monosemy --help'.")
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 def test_the_exit_codes_are_one_table() -> None:

@@ -80,8 +80,8 @@ def test_activations_of_several_saes(sent: list[dict[str, Any]]) -> None:
 def test_the_unexplained_share_is_a_column(
     sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {**ANSWERS["activations"], "unexplained": [[0.25] * 2, None]}
-    monkeypatch.setitem(ANSWERS, "activations", told)
+    answer = {**ANSWERS["activations"], "unexplained": [[0.25] * 2, None]}
+    monkeypatch.setitem(ANSWERS, "activations", answer)
     ended = run("activations", "demo", "king", "--also", "other", "--unexplained")
     assert ended.exit_code == 0, ended.output
     assert sent[0]["unexplained"] is True and "25%" in ended.stdout

@@ -193,7 +193,7 @@ class Failing(Service):
 
 @pytest.mark.parametrize("step", [False, True])
 @pytest.mark.parametrize(
-    ("state", "error", "said"),
+    ("state", "error", "message"),
     [
         ("failed", "no room on the disk", "no room on the disk"),
         ("cancelled", "cancelled before it started", "cancelled before it started"),
@@ -201,35 +201,35 @@ class Failing(Service):
     ],
 )
 def test_why_a_run_ended_is_told_once(
-    state: str, error: str, said: str, step: bool, capsys: pytest.CaptureFixture[str]
+    state: str, error: str, message: str, step: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(Failing(state, error, step)) as client, pytest.raises(typer.Exit) as ended:
         follow(client, "r", as_json=False)
     assert ended.value.exit_code == FAILED
-    told = capsys.readouterr()
-    assert f"{state}: {state}" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert f"{state}: {state}" not in printed.out + printed.err
     if state == "failed":
-        assert (told.out + told.err).count(said) == 1
-        assert (said in told.out) is step
-    assert len(told.err.strip().splitlines()) == 1
+        assert (printed.out + printed.err).count(message) == 1
+        assert (message in printed.out) is step
+    assert len(printed.err.strip().splitlines()) == 1
     # Who comes when all is over is told all of it at the end.
     late = Failing(state, error, step)
     late.state = "succeeded"
     with serving(late) as client, pytest.raises(typer.Exit):
         follow(client, "r", as_json=False)
-    told = capsys.readouterr()
-    assert said in told.err and told.out == ""
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.out == ""
 
 
 def test_machines_get_the_reason_on_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(Failing("failed", "no room", True)) as client, pytest.raises(typer.Exit):
         follow(client, "r", as_json=True)
-    told = capsys.readouterr()
-    lines = [json.loads(line) for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line["data"].get("error") for line in lines] == [
         None,
         "no room",
         "train: no room",
         "train: no room",
     ]
-    assert told.err.strip() == "The run failed: train: no room"
+    assert printed.err.strip() == "The run failed: train: no room"

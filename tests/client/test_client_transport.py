@@ -125,9 +125,9 @@ def test_a_redirect_is_told_and_not_followed(
 ) -> None:
     headers = {"Location": "https://me:secret@elsewhere.test/api/v1/saes?token=secret"}
     script = Script(monkeypatch, httpx.Response(status, headers=headers))
-    with pytest.raises(NotMonosemy, match=r"redirects to https://elsewhere\.test/") as told:
+    with pytest.raises(NotMonosemy, match=r"redirects to https://elsewhere\.test/") as raised:
         call(script.client())
-    assert "not followed" in str(told.value) and "secret" not in str(told.value)
+    assert "not followed" in str(raised.value) and "secret" not in str(raised.value)
     assert len(script.requests) == 1
 
 
@@ -136,9 +136,9 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_given(
 ) -> None:
     client = Script(monkeypatch, httpx.Response(200, content=b"PAR1")).client()
     target = tmp_path / "missing" / "features.parquet"
-    with pytest.raises(FileNotFoundError) as told:
+    with pytest.raises(FileNotFoundError) as raised:
         client.exports.features("demo", target)
-    assert told.value.filename == str(target)
+    assert raised.value.filename == str(target)
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,9 +168,9 @@ def test_a_redirect_is_told_and_not_followed(status: int, location: str | None, 
         [failed], _, _ = ask(stub)
         assert len(stub.requests) == 1
     assert isinstance(failed, EndpointError)
-    told = str(failed)
-    assert "which is not followed" in told and f"HTTP {status}" in told
-    assert where.format(status=status) in told and KEY not in told
+    message = str(failed)
+    assert "which is not followed" in message and f"HTTP {status}" in message
+    assert where.format(status=status) in message and KEY not in message
 
 
 @pytest.mark.parametrize("code", [502, "502", "server_error", None])

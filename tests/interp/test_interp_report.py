@@ -363,9 +363,9 @@ def test_dots_lead_to_their_features() -> None:
     bases = {"shuffled": Measured(0.5, 0.4, 0.6, 20, 0)}
     rows = table({"a": [0.2, 0.9, 0.4], "b": [0.1, 0.7, 0.6]}, baselines=bases)
     body = report_body(build_report(rows), lambda index: f"/f/{index}?x&y")
-    found = dict(re.findall(r'<a href="/f/(\d+)\?x&amp;y"[^>]*><title>[^<]*: ([\d.]+), 95', body))
+    dots = dict(re.findall(r'<a href="/f/(\d+)\?x&amp;y"[^>]*><title>[^<]*: ([\d.]+), 95', body))
     drawn = {str(row.feature): row.scores["b"].own.value for row in rows}
-    assert {name: float(value) for name, value in found.items()} == drawn
+    assert {name: float(value) for name, value in dots.items()} == drawn
     clouds = re.findall(r"/f/(\d+)[^>]*><title>feature \d+: a ([\d.]+), b ([\d.]+)<", body)
     assert sorted((int(i), float(a), float(b)) for i, a, b in clouds) == [
         (row.feature, row.scores["a"].own.value, row.scores["b"].own.value) for row in rows

@@ -22,10 +22,10 @@ def kappa(*counts: int) -> Kappa:
 
 def test_by_hand() -> None:
     """Agreement .7; by chance 25 / 50 * 30 / 50 + 25 / 50 * 20 / 50 = .5."""
-    found = kappa(20, 5, 10, 15)
-    assert found.value == pytest.approx(0.4)
-    assert (found.observed, found.n) == (0.7, 50)
-    assert found.low < 0.4 < found.high
+    agreement = kappa(20, 5, 10, 15)
+    assert agreement.value == pytest.approx(0.4)
+    assert (agreement.observed, agreement.n) == (0.7, 50)
+    assert agreement.low < 0.4 < agreement.high
 
 
 @pytest.mark.parametrize("counts", [(2000, 500, 1000, 1500), (400, 300, 350, 3000)])
@@ -40,10 +40,10 @@ def test_of_many_it_is_the_large_sample_interval(counts: tuple[int, ...]) -> Non
     differing = b * (second + 1 - first) ** 2 + c * (first + 1 - second) ** 2
     variance = agreeing + (1 - value) ** 2 * differing - (value - expected * (1 - value)) ** 2
     half = Z95 * math.sqrt(variance / sum(counts)) / (1 - expected)
-    found = kappa(*counts)
-    assert found.value == pytest.approx(value)
-    assert found.low == pytest.approx(value - half, abs=0.002)
-    assert found.high == pytest.approx(value + half, abs=0.002)
+    agreement = kappa(*counts)
+    assert agreement.value == pytest.approx(value)
+    assert agreement.low == pytest.approx(value - half, abs=0.002)
+    assert agreement.high == pytest.approx(value + half, abs=0.002)
 
 
 def likelihood_ratio(counts: tuple[int, ...], wanted: float) -> float:
@@ -61,18 +61,18 @@ def likelihood_ratio(counts: tuple[int, ...], wanted: float) -> float:
     rules = [{"type": "eq", "fun": lambda s: s.sum() - 1}, {"type": "eq", "fun": off}]
     best = math.inf
     for start in ((0.25,) * 4, (0.6, 0.1, 0.1, 0.2), (0.1, 0.1, 0.1, 0.7), (0.4, 0.02, 0.18, 0.4)):
-        found = minimize(
+        optimum = minimize(
             minus, start, bounds=[(1e-12, 1)] * 4, constraints=rules, options={"maxiter": 500}
         )
-        if found.success and abs(off(found.x)) < 1e-6:
-            best = min(best, float(found.fun))
+        if optimum.success and abs(off(optimum.x)) < 1e-6:
+            best = min(best, float(optimum.fun))
     return 2 * (best - minus(seen / seen.sum()))
 
 
 @pytest.mark.parametrize("counts", [(20, 5, 10, 15), (9, 2, 1, 8), (45, 15, 25, 15), (6, 1, 2, 1)])
 def test_its_ends_are_where_the_likelihood_ratio_says(counts: tuple[int, ...]) -> None:
-    found = kappa(*counts)
-    for end in (found.low, found.high):
+    agreement = kappa(*counts)
+    for end in (agreement.low, agreement.high):
         assert likelihood_ratio(counts, end) == pytest.approx(Z95**2, abs=0.05)
 
 

@@ -32,11 +32,11 @@ def test_figures_equal_rest(explorer: str, open_page: Any) -> None:
     assert number(known["max_activation"]) in facts
     assert number(known["evidence"]["mean_activation"]) in facts
     assert known["label"] in facts
-    for said in known["explanations"]:
-        block = page.locator(f'[data-explanation="{said["id"]}"]').first
+    for explanation in known["explanations"]:
+        block = page.locator(f'[data-explanation="{explanation["id"]}"]').first
         text = block.inner_text()
-        assert said["label"] in text and said["text"] in text
-        for score in said["scores"]:
+        assert explanation["label"] in text and explanation["text"] in text
+        for score in explanation["scores"]:
             cell = page.locator(f'[data-score="{score["id"]}"]').inner_text()
             wanted = f"{fixed(score['value'])} {interval(score['low'], score['high'])}"
             assert " ".join(cell.split()) == wanted
@@ -131,8 +131,8 @@ def test_examples_are_aligned_on_the_focus_token(explorer: str, open_page: Any) 
     edges = page.evaluate(_EDGES)
     assert len(edges) == 7
     for way, place in (("ltr", 1), ("rtl", 2)):
-        found = {edge[place] for edge in edges if edge[0] == way}
-        assert len(found) <= 1, found
+        edges_there = {edge[place] for edge in edges if edge[0] == way}
+        assert len(edges_there) <= 1, edges_there
     nodes = page.locator(".examples mark").count()
     page.set_viewport_size({"width": 800, "height": 900})
     assert len({edge[1] for edge in page.evaluate(_EDGES)}) > 1

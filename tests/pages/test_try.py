@@ -29,7 +29,7 @@ FIRING = [[[13, 3.0], [8, 0.9], [11, 0.5]], [[8, 0.5], [4, 0.25]], [], [[13, 6.0
 
 
 def reading(words: list[str] = WORDS, **changes: Any) -> dict[str, Any]:
-    told = {
+    answer = {
         "features": (FIRING * (len(words) // len(FIRING) + 1))[: len(words)],
         "chosen": None,
         "unexplained": [(n % 10) / 10 for n in range(len(words))],
@@ -37,7 +37,7 @@ def reading(words: list[str] = WORDS, **changes: Any) -> dict[str, Any]:
     }
     return {
         "tokens": [{"id": 10 + n, "text": word} for n, word in enumerate(words)],
-        "saes": [{**told, **changes}],
+        "saes": [{**answer, **changes}],
     }
 
 
@@ -81,8 +81,8 @@ def test_a_text_is_read_and_every_token_is_reached_by_keyboard(
         if place:
             page.keyboard.press("ArrowRight")
         assert page.evaluate("document.querySelector('.here').dataset.i") == str(place)
-        said = panel(page)
-        assert f"token {place + 1}" in said and f"id {token['id']}" in said
+        panel_text = panel(page)
+        assert f"token {place + 1}" in panel_text and f"id {token['id']}" in panel_text
         rows = page.locator("[data-panel] tbody tr")
         assert rows.count() == len(token["features"])
         for row, feature in zip(rows.all(), token["features"], strict=True):

@@ -112,7 +112,7 @@ def test_bodies(client: TestClient, content: bytes, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b'{"kind": "tr\xff"}', "the body is not JSON: byte 0xff at 12 is not UTF-8"),
         (b'{"kind": "\xe9t\xe9"}', "the body is not JSON: byte 0xe9 at 10 is not UTF-8"),
@@ -123,7 +123,7 @@ def test_bodies(client: TestClient, content: bytes, kind: str) -> None:
 )
 @pytest.mark.parametrize("method", ["post", "patch", "put"])
 def test_a_body_that_is_no_json_is_told_why(
-    client: TestClient, content: bytes, told: str, method: str
+    client: TestClient, content: bytes, message: str, method: str
 ) -> None:
     url = {
         "post": RUNS,
@@ -133,7 +133,7 @@ def test_a_body_that_is_no_json_is_told_why(
     headers = {"Content-Type": "application/json"}
     answer = client.request(method, url, content=content, headers=headers)
     body = assert_problem(answer, 422)
-    assert told in body["errors"][0]["message"] and body["errors"][0]["path"] == ""
+    assert message in body["errors"][0]["message"] and body["errors"][0]["path"] == ""
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_an_unknown_field_is_refused_wherever_it_stands(
     client: TestClient, library: Library, method: str, url: str, body: Any
 ) -> None:
     url = url.replace("{id}", "0" * 32)
-    told = assert_problem(client.request(method, url, json={**body, "extra": 1}), 422)
-    assert [each["path"] for each in told["errors"]] == ["extra"]
+    problem = assert_problem(client.request(method, url, json={**body, "extra": 1}), 422)
+    assert [each["path"] for each in problem["errors"]] == ["extra"]
     for name, value in body.items():
         if isinstance(value, list) and isinstance(value[0], dict):
             inner = {**body, name: [{**value[0], "extra": 1}]}
-            told = assert_problem(client.request(method, url, json=inner), 422)
-            assert [each["path"] for each in told["errors"]] == [f"{name}.0.extra"]
+            problem = assert_problem(client.request(method, url, json=inner), 422)
+            assert [each["path"] for each in problem["errors"]] == [f"{name}.0.extra"]
 
 
 @pytest.mark.parametrize(

@@ -272,18 +272,18 @@ def test_around_walks_the_listing_both_ways(client: TestClient, sort: str, order
     wanted = [i for i in expected_order(60, sort, order) if 0.01 <= (i % 5) / 100 <= 0.03]
     params = {"sort": sort, "order": order, "min_density": 0.01, "max_density": 0.03}
     for place in (0, 1, 20, len(wanted) - 1):
-        found = client.get(f"{URL}/{wanted[place]}/around", params=params).json()
+        around = client.get(f"{URL}/{wanted[place]}/around", params=params).json()
         before = wanted[place - 1] if place else None
         after = wanted[place + 1] if place + 1 < len(wanted) else None
-        assert [each and each["feature"] for each in (found["previous"], found["next"])] == [
+        assert [each and each["feature"] for each in (around["previous"], around["next"])] == [
             before,
             after,
         ]
 
 
 def test_around_a_feature_that_the_filter_leaves_out(client: TestClient) -> None:
-    found = client.get(f"{URL}/10/around", params={"min_density": 0.04}).json()
-    assert found == {
+    around = client.get(f"{URL}/10/around", params={"min_density": 0.04}).json()
+    assert around == {
         "previous": {"sae": "demo", "feature": 9},
         "next": {"sae": "demo", "feature": 14},
     }

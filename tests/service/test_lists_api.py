@@ -422,5 +422,5 @@ def test_lists_of_a_feature_and_its_neighbours_in_one(client: TestClient) -> Non
     assert client.get(LISTS, params={"feature": 4}).status_code == 422
     around = "/api/v1/saes/demo/features/{}/around"
     for feature, wanted in ((5, [None, 3]), (3, [5, 9]), (9, [3, None]), (4, [None, None])):
-        found = client.get(around.format(feature), params={"list": "first"}).json()
-        assert [each and each["feature"] for each in found.values()] == wanted
+        neighbours = client.get(around.format(feature), params={"list": "first"}).json()
+        assert [each and each["feature"] for each in neighbours.values()] == wanted

@@ -69,15 +69,15 @@ def test_a_reading_says_all_that_a_submission_would(
         reading = parsed(client, spec=spec)
         refused = client.post(API, json=spec)
         assert refused.status_code == 422
-        told = {(each["path"], each["message"]) for each in reading["errors"]}
-        assert {(each["path"], each["message"]) for each in refused.json()["errors"]} <= told
+        faults = {(each["path"], each["message"]) for each in reading["errors"]}
+        assert {(each["path"], each["message"]) for each in refused.json()["errors"]} <= faults
         assert reading["queue"] is None and reading["spec"] == spec
     with transaction(engine) as session:
         assert session.scalar(select(func.count()).select_from(Run)) == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: [1, 2", "line 1"),
         ("a: &x [1]\nb: [*x, *x]", "line 2, column 5: anchors and aliases"),
@@ -91,10 +91,10 @@ def test_a_reading_says_all_that_a_submission_would(
         ("? {a: 1}\n: 2", "line 1"),
     ],
 )
-def test_what_is_no_spec_is_said_and_not_tried(client: TestClient, text: str, told: str) -> None:
+def test_what_is_no_spec_is_said_and_not_tried(client: TestClient, text: str, message: str) -> None:
     reading = parsed(client, text=text)
     assert reading["spec"] is None and reading["yaml"] == text
-    assert told in reading["errors"][0]["message"]
+    assert message in reading["errors"][0]["message"]
 
 
 def test_drafts_that_are_none(client: TestClient) -> None:

@@ -11,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
+from service.database.key_tables import ApiKey
 from service.database.session import transaction
-from service.database.tables import ApiKey, Run, RunEvent
+from service.database.tables import Run, RunEvent
 from service.queues.repository import change_queue
 from tests.support.keys import fresh_key
 from tests.support.library_rows import Library
@@ -47,8 +48,8 @@ def add(engine: Engine, **columns: Any) -> uuid.UUID:
 def waiting(client: TestClient, run: uuid.UUID | str) -> dict[str, Any]:
     answer = client.get(f"{API}/runs/{run}/waiting")
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def test_the_place_is_that_in_which_runs_are_claimed(client: TestClient, engine: Engine) -> None:
@@ -60,8 +61,8 @@ def test_the_place_is_that_in_which_runs_are_claimed(client: TestClient, engine:
     add(engine, state="running")
     add(engine, queue="interp")
     add(engine, priority=9, not_before=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1))
-    told = waiting(client, third)
-    assert (told["ahead"], told["under_way"], told["queue"]) == (0, 1, "gpu")
+    place = waiting(client, third)
+    assert (place["ahead"], place["under_way"], place["queue"]) == (0, 1, "gpu")
 
 
 def test_what_it_waits_for(client: TestClient, engine: Engine) -> None:
@@ -70,8 +71,8 @@ def test_what_it_waits_for(client: TestClient, engine: Engine) -> None:
     assert again["waits_for"] == "time" and again["ahead"] is None
     assert dt.datetime.fromisoformat(again["until"]) == later
     before = add(engine)
-    told = waiting(client, add(engine, depends_on=before))
-    assert (told["waits_for"], told["depends_on"]) == ("run", str(before))
+    reasons = waiting(client, add(engine, depends_on=before))
+    assert (reasons["waits_for"], reasons["depends_on"]) == ("run", str(before))
     for state in ("running", "cancelling", "succeeded", "failed", "cancelled"):
         assert waiting(client, add(engine, state=state))["waits_for"] == "nothing"
     with transaction(engine) as session:
@@ -93,8 +94,8 @@ def test_a_run_of_a_key_that_has_as_many_as_it_may(client: TestClient, engine: E
 
 def test_of_a_pipeline_it_is_the_first_step_that_is_queued(client: TestClient) -> None:
     family = client.post(f"{API}/runs", json={"kind": "pipeline", "name": "whole"}).json()
-    told = waiting(client, family["id"])
-    assert told["run_id"] == family["children"][0]["id"] and told["waits_for"] == "turn"
+    step = waiting(client, family["id"])
+    assert step["run_id"] == family["children"][0]["id"] and step["waits_for"] == "turn"
 
 
 def test_runs_say_what_they_are_about(client: TestClient, library: Library) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from service.database.tables import ApiKey
+from service.database.key_tables import ApiKey
 from service.keys.service import create_key
 
 

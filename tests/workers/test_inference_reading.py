@@ -81,7 +81,7 @@ def test_several_saes_share_one_forward(
         torch.testing.assert_close(dense(of_sae, len(ids)), expected, atol=2e-5, rtol=1e-4)
         assert expected.any()
         if site != SITES[1]:
-            assert told["fires"] == (expected > 0).sum(1).tolist()
+            assert of_sae["fires"] == (expected > 0).sum(1).tolist()
 
 
 def test_saes_with_and_without_bos_each_get_their_own(planted: Planted, client: TestClient) -> None:

@@ -12,11 +12,11 @@ AgreementOf = Literal["votes", "sittings"]
 MOST_RATERS = 10
 
 
-class _Shown(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Rater(_Shown):
+class Rater(_View):
     """Somebody who answers yes or no."""
 
     name: str
@@ -27,7 +27,7 @@ class Rater(_Shown):
     """Things that it answered."""
 
 
-class AgreementPair(_Shown):
+class AgreementPair(_View):
     """Two raters on the things that both answered."""
 
     first: Rater
@@ -47,7 +47,7 @@ class AgreementPair(_Shown):
     high: float
 
 
-class Agreement(_Shown):
+class Agreement(_View):
     """Every two raters that answered something both."""
 
     of: AgreementOf

@@ -84,7 +84,7 @@ class ExplanationBrief(_View):
     """How often that judge names what is known; null where it was not tested."""
 
 
-class Votes(_Part):
+class Votes(_View):
     """What readers hold of an explanation."""
 
     up: int = 0
@@ -202,7 +202,7 @@ class ExamplePage(Page[ExampleView]):
     """How many examples each group has."""
 
 
-class FeaturePlace(_Part):
+class FeaturePlace(_View):
     """Where a feature is found."""
 
     sae: str
@@ -211,7 +211,7 @@ class FeaturePlace(_Part):
     """Index of the latent."""
 
 
-class FeaturesAround(_Part):
+class FeaturesAround(_View):
     """The features before and after one, in a listing or a list."""
 
     previous: FeaturePlace | None

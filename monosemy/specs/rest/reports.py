@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class ShareView(_Part):
+class ShareView(_View):
     """A share with its 95 % interval (Wilson's)."""
 
     value: float | None
@@ -17,7 +17,7 @@ class ShareView(_Part):
     high: float
 
 
-class ToldApart(_Part):
+class ToldApart(_View):
     """How many features a scorer tells apart from another feature's explanation."""
 
     scorer: str
@@ -33,7 +33,7 @@ class ToldApart(_Part):
     """The false discovery rate."""
 
 
-class ReportSummary(_Part):
+class ReportSummary(_View):
     """One entry for each scorer."""
 
     items: list[ToldApart]

@@ -129,7 +129,7 @@ class RunEventMessage(_View):
 WaitsFor = Literal["nothing", "turn", "time", "run", "paused queue", "full queue", "full key"]
 
 
-class RunWaiting(_Row):
+class RunWaiting(_View):
     """What a run that is queued waits for; of a pipeline, its first step that is queued."""
 
     run_id: uuid.UUID
@@ -147,7 +147,7 @@ class RunWaiting(_Row):
     depends_on: uuid.UUID | None
 
 
-class KindSummary(_Row):
+class KindSummary(_View):
     """A kind of run that a spec can name."""
 
     kind: str

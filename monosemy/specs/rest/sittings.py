@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from monosemy.specs import Part
 
 
-class _Shown(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
-class SittingText(_Shown):
+class SittingText(_View):
     """A text, and whether the person says that what the explanation describes occurs in it."""
 
     number: int
@@ -32,7 +32,7 @@ class SittingText(_Shown):
     """What the judge said whose texts these are; null until the end, and where there is none."""
 
 
-class SittingView(_Shown):
+class SittingView(_View):
     """A sitting."""
 
     id: uuid.UUID
@@ -73,7 +73,7 @@ class SittingAnswer(Part):
     failed."""
 
 
-class SittingProgress(_Shown):
+class SittingProgress(_View):
     """How far a sitting has come."""
 
     number: int
