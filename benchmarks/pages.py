@@ -126,11 +126,11 @@ def loads(options: argparse.Namespace, url: str, report: Report) -> None:
         for option in ("saes", "features", "seconds"):
             line += [f"--{option}", str(getattr(options, option))]
         done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        p50, p99 = found["ms"]
+        printed = json.loads(done.stdout.splitlines()[-1])
+        p50, p99 = printed["ms"]
         shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        if found["failed"]:
-            shown += f", {found['failed']} FAILED"
+        if printed["failed"]:
+            shown += f", {printed['failed']} FAILED"
         report.row(f"{name}, {rate:.0f}/s", p99, "ms (p99)", wanted, shown)
 
 

@@ -19,13 +19,13 @@ from service.cli.main import app
 def test_the_file_that_was_meant_is_named(tmp_path: Path) -> None:
     target, half = tmp_path / "backup", tmp_path / ".backup.7.part"
     half.write_text("a file")
-    with pytest.raises(NotADirectoryError) as told, faults_naming(target, half):
+    with pytest.raises(NotADirectoryError) as raised, faults_naming(target, half):
         (half / "database.dump").open("wb")
-    assert told.value.filename == str(target / "database.dump")
-    assert told.value.errno == errno.ENOTDIR
-    with pytest.raises(OSError, match="missing") as told, faults_naming(target, half):
+    assert raised.value.filename == str(target / "database.dump")
+    assert raised.value.errno == errno.ENOTDIR
+    with pytest.raises(OSError, match="missing") as raised, faults_naming(target, half):
         half.rename(tmp_path / "missing" / "x")
-    assert (told.value.filename, told.value.filename2) == (
+    assert (raised.value.filename, raised.value.filename2) == (
         str(target),
         str(tmp_path / "missing" / "x"),
     )
@@ -39,10 +39,10 @@ def test_so_it_is_where_a_whole_tree_is_copied(tmp_path: Path) -> None:
     source, target, half = tmp_path / "a", tmp_path / "b", tmp_path / "b.part"
     source.mkdir()
     (source / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OSError) as told, faults_naming(target, half):
+    with pytest.raises(OSError) as raised, faults_naming(target, half):
         shutil.copytree(source, half)
-    assert not isinstance(told.value, shutil.Error)
-    assert told.value.errno == errno.ENOENT and told.value.filename == str(source / "link")
+    assert not isinstance(raised.value, shutil.Error)
+    assert raised.value.errno == errno.ENOENT and raised.value.filename == str(source / "link")
 
 
 def _no_folder(tmp_path: Path) -> Path:
@@ -66,6 +66,6 @@ def test_writers_of_the_command_line_name_what_was_given(
         lambda: interchange._whole(target).__enter__(),
         lambda: write_bytes(tmp_path / "file" / "x", b""),
     ):
-        with pytest.raises(OSError) as told:
+        with pytest.raises(OSError) as raised:
             write()
-        assert ".part" not in str(told.value) and str(tmp_path / "file") in str(told.value)
+        assert ".part" not in str(raised.value) and str(tmp_path / "file") in str(raised.value)

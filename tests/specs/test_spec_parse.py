@@ -170,15 +170,15 @@ def test_an_override_that_is_not_yaml_is_told_in_a_line() -> None:
     ],
 )
 def test_what_is_no_whole_number_is_told_in_plain_words(value: object, words: str) -> None:
-    found = problems({"kind": "train", "sae": {"k": value}})
-    assert words in found["sae.k"]
-    assert len(found["sae.k"]) < 100
+    faults = problems({"kind": "train", "sae": {"k": value}})
+    assert words in faults["sae.k"]
+    assert len(faults["sae.k"]) < 100
 
 
 @pytest.mark.parametrize("value", ["fast", [1.0], {"a": 1}, None])
 def test_what_is_no_number_is_told_in_plain_words(value: object) -> None:
-    found = problems({"kind": "train", "training": {"learning_rate": value}})
-    assert found["training.learning_rate"].startswith("a number is expected, not ")
+    faults = problems({"kind": "train", "training": {"learning_rate": value}})
+    assert faults["training.learning_rate"].startswith("a number is expected, not ")
 
 
 @pytest.mark.parametrize(

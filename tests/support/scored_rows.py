@@ -36,13 +36,15 @@ class Scored:
 
 def add_scored(session: Session, library: Library) -> Scored:
     enrich(session, library, GOOD)
-    said = {
+    explained = {
         feature: _explain(session, library, feature) for feature in (GOOD, POOR, UNSCORED, FAILED)
     }
     scores = {
-        GOOD: _score(session, library, said[GOOD], detection(right=19, of=20, failed=1), 0.5),
-        POOR: _score(session, library, said[POOR], detection(right=12, of=20), 0.6),
-        FAILED: _score(session, library, said[FAILED], detection(right=0, of=20, failed=20), None),
+        GOOD: _score(session, library, explained[GOOD], detection(right=19, of=20, failed=1), 0.5),
+        POOR: _score(session, library, explained[POOR], detection(right=12, of=20), 0.6),
+        FAILED: _score(
+            session, library, explained[FAILED], detection(right=0, of=20, failed=20), None
+        ),
     }
     sae = session.get_one(Sae, library.sae)
     session.add(
@@ -61,7 +63,7 @@ def add_scored(session: Session, library: Library) -> Scored:
         )
     )
     session.flush()
-    return Scored(said, scores)
+    return Scored(explained, scores)
 
 
 def enrich(session: Session, library: Library, feature: int, **more: Any) -> None:

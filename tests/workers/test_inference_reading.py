@@ -372,9 +372,9 @@ def test_unexplained_shares_come_where_they_are_asked_for(
     asked = {"model": planted.spec, "saes": [planted.sae(SITES[0])], "text": TEXT}
     plain = client.post("/activations", json=asked).json()
     assert plain["saes"][0]["unexplained"] is None
-    told = client.post("/activations", json={**asked, "unexplained": True}).json()
+    body = client.post("/activations", json={**asked, "unexplained": True}).json()
     # A basis with all its latents misses nothing.
-    assert told["saes"][0]["unexplained"] == pytest.approx([0.0] * len(told["tokens"]), abs=1e-6)
+    assert body["saes"][0]["unexplained"] == pytest.approx([0.0] * len(body["tokens"]), abs=1e-6)
 
 
 def test_features_may_come_beside_the_strongest(planted: Planted, client: TestClient) -> None:
@@ -382,10 +382,10 @@ def test_features_may_come_beside_the_strongest(planted: Planted, client: TestCl
     alone = {"model": planted.spec, "saes": [sae], "text": TEXT, "top_k": 2}
     strongest = client.post("/activations", json=alone).json()["saes"][0]["features"]
     both = {**alone, "saes": [{**sae, "features": [40, 3], "only": False}]}
-    found = client.post("/activations", json=both).json()["saes"][0]
-    assert found["features"] == strongest
+    of_sae = client.post("/activations", json=both).json()["saes"][0]
+    assert of_sae["features"] == strongest
     only = {**alone, "saes": [{**sae, "features": [40, 3]}]}
-    assert found["chosen"] == client.post("/activations", json=only).json()["saes"][0]["chosen"]
+    assert of_sae["chosen"] == client.post("/activations", json=only).json()["saes"][0]["chosen"]
 
 
 def test_the_beginning_of_a_long_text_is_read(planted: Planted, client: TestClient) -> None:
@@ -397,11 +397,11 @@ def test_the_beginning_of_a_long_text_is_read(planted: Planted, client: TestClie
     asked = {"model": planted.spec, "saes": saes, "text": text, "top_k": 3}
     refused = client.post("/activations", json=asked)
     assert refused.status_code == 422 and "can be read" in refused.json()["detail"]
-    found = client.post("/activations", json={**asked, "clip": True}).json()
+    body = client.post("/activations", json={**asked, "clip": True}).json()
     ids = planted.host.tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert [token["id"] for token in found["tokens"]] == ids[: room - 1]
-    assert found["left_out"] == len(ids) - (room - 1)
-    short = "".join(token["text"] for token in found["tokens"])
+    assert [token["id"] for token in body["tokens"]] == ids[: room - 1]
+    assert body["left_out"] == len(ids) - (room - 1)
+    short = "".join(token["text"] for token in body["tokens"])
     whole = client.post("/activations", json={**asked, "text": short, "clip": True}).json()
     assert whole["left_out"] == 0
-    assert found["saes"][0]["features"] == whole["saes"][0]["features"]
+    assert body["saes"][0]["features"] == whole["saes"][0]["features"]
