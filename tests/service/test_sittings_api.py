@@ -127,10 +127,10 @@ def test_the_texts_are_those_of_the_scorer_and_the_truth_comes_last(
         assert {each["truth"] for each in kept["texts"]} == {None}
         assert kept["answered"] == number + 1
     end(client, sitting["id"])
-    told = client.get(f"{API}/sittings/{sitting['id']}").json()["texts"]
+    shown_texts = client.get(f"{API}/sittings/{sitting['id']}").json()["texts"]
     activating = {each.cropped(16).text for tier, each in examples if tier == ACTIVATING}
-    assert [each["truth"] for each in told] == [text in activating for text in shown]
-    assert all((each["stratum"] is not None) == each["truth"] for each in told)
+    assert [each["truth"] for each in shown_texts] == [text in activating for text in shown]
+    assert all((each["stratum"] is not None) == each["truth"] for each in shown_texts)
 
 
 def test_human_judge_score_has_the_librarys_interval(
