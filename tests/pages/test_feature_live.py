@@ -11,8 +11,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine, select, text
 
+from service.database.key_tables import AuditEntry
 from service.database.session import transaction
-from service.database.tables import AuditEntry, Explanation, Run
+from service.database.tables import Explanation, Run
 from service.runs.repository import add_event
 from tests.service.conftest import FakeInference
 from tests.support.library_rows import Library, add_explanation

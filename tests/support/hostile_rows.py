@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.index.evidence import FeatureEvidence, Neighbour, TokenEffect, TokenShare, WordCount
+from monosemy.index.example_bytes import examples_to_bytes
 from monosemy.index.examples import TOP, Example
-from monosemy.index.packing import pack_examples
 from service.database.tables import Context, Document, Explanation, Feature, Model, Sae, Score
 from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library
@@ -102,7 +102,7 @@ def add_hostile(session: Session, name: str = NAME) -> Hostile:
         Example(0, 0, focus, group, 0, count, tuple(range(count)), (4.0,) * count)
         for focus, group in ((1, TOP), (9, TOP), (5, 0))
     ]
-    for index, packed in ((0, pack_examples(examples)), (1, pack_examples([]))):
+    for index, packed in ((0, examples_to_bytes(examples)), (1, examples_to_bytes([]))):
         session.add(
             Feature(
                 sae_id=sae.id,

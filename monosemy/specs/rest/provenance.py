@@ -11,11 +11,11 @@ from monosemy.specs.rest.explanations import ExplanationView
 from monosemy.specs.rest.page import Page
 
 
-class _Part(BaseModel):
+class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class TextWindow(_Part):
+class TextWindow(_View):
     """A place in the indexed text."""
 
     row: int
@@ -34,7 +34,7 @@ class TextWindow(_Part):
     """Of the feature on each token; null where the files of the index are not at hand."""
 
 
-class JudgedText(_Part):
+class JudgedText(_View):
     """One text of a score, with what was said of it and what is so."""
 
     number: int
@@ -65,14 +65,14 @@ class JudgedTexts(Page[JudgedText]):
     n_failed: int
 
 
-class PromptSection(_Part):
+class PromptSection(_View):
     role: str
     """`system`, `user` or `assistant`."""
     text: str
     """`{{name}}` stands for what is put in."""
 
 
-class PromptView(_Part):
+class PromptView(_View):
     """The exact words that a judge is asked with."""
 
     name: str
@@ -82,7 +82,7 @@ class PromptView(_Part):
     sections: list[PromptSection]
 
 
-class ExplainedText(_Part):
+class ExplainedText(_View):
     """A text that an explainer was shown."""
 
     id: str
@@ -94,7 +94,7 @@ class ExplainedText(_Part):
     text: TextWindow
 
 
-class Link(_Part):
+class Link(_View):
     """Two digests that should be the same thing's."""
 
     what: str
@@ -108,7 +108,7 @@ class Link(_Part):
         return self.here is not None and self.here == self.there
 
 
-class ExplanationProvenance(_Part):
+class ExplanationProvenance(_View):
     """The way from an explanation back to the text that everything was made from."""
 
     explanation: ExplanationView
