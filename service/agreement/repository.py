@@ -13,7 +13,7 @@ from service.database.labelling_tables import Sitting
 from service.database.list_tables import ListEntry
 from service.database.tables import Explanation, Score, Vote
 
-Q = TypeVar("Q", bound="Select[Any]")
+Q = TypeVar("Q", bound="Select[*tuple[Any, ...]]")
 
 
 def votes(

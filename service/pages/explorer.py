@@ -27,7 +27,7 @@ def install(app: FastAPI) -> None:
     app.state.problem_page = problem_page
     app.include_router(static.router)
     # A fixed word goes before a name, whichever module has it: /saes/upload before /saes/{sae}.
-    app.include_router(APIRouter(routes=in_order(parts)))
+    app.include_router(APIRouter(routes=[*in_order(parts)]))
 
 
 def in_order(parts: list[PageRouter]) -> list[APIRoute]:

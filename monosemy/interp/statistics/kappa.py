@@ -59,7 +59,7 @@ def cohen_kappa(pairs: Sequence[tuple[bool, bool]], z: float = Z95) -> Kappa:
         return Kappa(None, -1.0, 1.0, observed, *counts)
     value = (observed - expected) / (1 - expected)
     wanted = np.array(counts, np.float64)
-    least = _log_likelihood(wanted, wanted / n) - z * z / 2
+    least = float(_log_likelihood(wanted, wanted / n)) - z * z / 2
     low = _end(wanted, least, value, -1.0)
     high = _end(wanted, least, value, 1.0)
     return Kappa(value, low, high, observed, *counts)
