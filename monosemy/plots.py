@@ -111,6 +111,57 @@ def bars(
     return drawing(width, height, "bars", label, "".join(parts), role)
 
 
+def against_chance(
+    edges: Sequence[float],
+    counts: Sequence[float],
+    label: str,
+    *,
+    band: tuple[float, float] | None = None,
+    most: float | None = None,
+    width: int = 460,
+    height: int = 180,
+) -> str:
+    """A histogram over ``edges``, one more than ``counts``; the ``band`` and the largest value
+    ``most`` of what chance gives."""
+    left, right, base = 40, width - 8, height - 20
+    first, last = edges[0], edges[-1]
+    top = max(counts, default=0) or 1.0
+
+    def at(value: float) -> float:
+        return left + (right - left) * (value - first) / ((last - first) or 1.0)
+
+    parts = []
+    if band is not None:
+        low, high = (min(max(each, first), last) for each in band)
+        long = max(at(high) - at(low), 1.5)
+        title = f"<title>by chance {fixed(band[0])} to {fixed(band[1])}</title>"
+        parts.append(
+            f'<rect class="band" x="{at(low):.1f}" y="4" width="{long:.1f}" height="{base - 4}">'
+            f"{title}</rect>"
+        )
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        tall = (base - 10) * count / top
+        title = escape(f"{fixed(low)} to {fixed(high)}: {number(count)}")
+        parts.append(
+            f'<rect class="bar" x="{at(low) + 0.5:.1f}" y="{base - tall:.1f}"'
+            f' width="{max(at(high) - at(low) - 1, 0.5):.1f}" height="{tall:.1f}">'
+            f"<title>{title}</title></rect>"
+        )
+    if most is not None and first <= most <= last:
+        title = f"<title>largest by chance {fixed(most)}</title>"
+        parts.append(
+            f'<line class="line null" x1="{at(most):.1f}" x2="{at(most):.1f}" y1="4" y2="{base}">'
+            f"{title}</line>"
+        )
+    parts.append(words(left - 4, 14, number(top), "tick end"))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        value = first + (last - first) * share
+        side = "end" if share == 1 else "start" if share == 0 else "middle"
+        parts.append(words(at(value), height - 4, fixed(value), f"tick {side}"))
+    parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{base}" y2="{base}"/>')
+    return drawing(width, height, "against", label, "".join(parts))
+
+
 def share_bar(share: float, label: str, css: str = "", width: int = 40) -> str:
     """A bar of a table's cell, as long as its share of the widest."""
     long = max(0.0, min(1.0, share)) * width

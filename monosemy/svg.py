@@ -42,6 +42,7 @@ svg .bar, svg.share rect { fill: var(--own); }
 svg .bar.second { fill: var(--quiet); }
 svg.share.plus rect { fill: var(--plus); } svg.share.minus rect { fill: var(--minus); }
 svg .hit { fill: transparent; } svg a:hover .hit, svg a:focus-visible .hit { fill: var(--line); }
+svg .band { fill: var(--null); opacity: .3; }
 svg .box { fill: none; stroke: var(--line); }
 svg .line, svg .rod { fill: none; stroke-width: 1.6; stroke: var(--own); }
 svg .line.null, svg .rod.null { stroke: var(--null); } svg .line.null { stroke-dasharray: 5 3; }

@@ -22,6 +22,7 @@ def _marked(plot: Callable[Asked, str]) -> Callable[Asked, Markup]:
 
 
 score_interval = _marked(plots.score_interval)
+against_chance = _marked(plots.against_chance)
 bars = _marked(plots.bars)
 share_bar = _marked(plots.share_bar)
 curves = _marked(plots.curves)

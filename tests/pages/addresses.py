@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.compared_rows import COMPARISON
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING
 from tests.support.scored_rows import EXPLANATION, SCORE
 
@@ -50,6 +51,10 @@ ADDRESSES: list[str] = [
     "/saes/demo/report",
     "/saes/demo/report?reference=demo",
     "/saes/raw/report",
+    "/comparisons",
+    "/comparisons?sae=demo",
+    f"/comparisons/{COMPARISON}",
+    f"/comparisons/{COMPARISON}?matched=false&min_value=0.1&a=3&b=3",
     "/saes/demo/map",
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
     "/saes/raw/map",

@@ -15,10 +15,11 @@ from service.database.session import make_engine, transaction
 from service.settings import Settings
 from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, Watch, launched
+from tests.support.compared_rows import add_comparison
 from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
-from tests.support.scored_rows import add_scored
+from tests.support.scored_rows import RAW, add_scored
 from tests.support.served import served
 
 
@@ -32,7 +33,8 @@ def module_engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def library(module_engine: Engine) -> Library:
     """With a list of three features, one of none, a tag, features in every state of being explained
-    and scored (``scored_rows``), and runs in every state (``run_rows``)."""
+    and scored (``scored_rows``), runs in every state (``run_rows``), and a
+    comparison with another SAE."""
     with transaction(module_engine) as session:
         library = add_library(session)
         add_list(session, library, "royalty", [3, 17, 8], note="crowns")
@@ -40,6 +42,7 @@ def library(module_engine: Engine) -> Library:
         add_tag(session, library, "people", 3, 4)
         add_scored(session, library)
         add_runs(session, library)
+        add_comparison(session, library, RAW)
         return library
 
 
