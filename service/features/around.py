@@ -22,6 +22,13 @@ def features_around(
             None if each is None else FeaturePlace(sae=each[0], feature=each[1])
             for each in entries_around(session, found.id, sae.id, index)
         ]
+    elif wanted == FeatureFilter() and sae.index is not None:
+        # Every latent of an indexed SAE is in this listing, by its number.
+        near = (index - 1, index + 1)
+        places = [
+            FeaturePlace(sae=sae.name, feature=each) if 0 <= each < sae.d_sae else None
+            for each in near
+        ]
     else:
         places = [
             None if each is None else FeaturePlace(sae=sae.name, feature=each)

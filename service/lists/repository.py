@@ -103,6 +103,8 @@ def list_lists(
 
 def sizes(session: Session, lists: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     """Entries of each list that has any."""
+    if not lists:
+        return {}
     query = (
         select(ListEntry.list_id, func.count())
         .where(ListEntry.list_id.in_(lists))

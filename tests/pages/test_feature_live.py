@@ -13,8 +13,13 @@ from sqlalchemy import Engine, select, text
 
 from service.database.key_tables import AuditEntry
 from service.database.session import transaction
+<<<<<<< HEAD
 from service.database.tables import Explanation, Run
+=======
+from service.database.tables import AuditEntry, Explanation, Run, Sae
+>>>>>>> 040dea7 (The feature page asks less of the database; its view has a key; tests of its links to other SAEs and of its speed)
 from service.runs.repository import add_event
+from service.runs.under_way import under_way_on
 from tests.service.conftest import FakeInference
 from tests.support.library_rows import Library, add_explanation
 from tests.support.scored_rows import GOOD, PLAIN
@@ -26,17 +31,16 @@ def rest(explorer: str, path: str) -> Any:
     return httpx.get(f"{explorer}/api/v1{FEATURE}/{path}").json()
 
 
-def submitted(engine: Engine, kind: str) -> Run:
-    """The newest run of this kind, once it is there."""
+def submitted(engine: Engine, library: Library, feature: int) -> Run:
+    """The run at work on the feature, once it is there."""
     for _ in range(600):
         with transaction(engine) as session:
-            query = select(Run).where(Run.kind == kind).order_by(Run.created_at.desc())
-            run = session.scalars(query).first()
-            if run is not None and run.state == "queued":
-                session.expunge(run)
-                return run
+            found = under_way_on(session, session.get_one(Sae, library.sae), feature)
+            if found:
+                session.expunge(found[0])
+                return found[0]
         time.sleep(0.05)
-    raise AssertionError(f"no run of kind {kind} was submitted")
+    raise AssertionError(f"no run on feature {feature} was submitted")
 
 
 def change(engine: Engine, run: uuid.UUID, state: str, **more: Any) -> None:
@@ -55,7 +59,7 @@ def test_explain_from_page(
     page = open_page(f"{explorer}{FEATURE}/{PLAIN}")
     page.evaluate("window.stayed = true")
     page.keyboard.press("e")
-    run = submitted(module_engine, "explain")
+    run = submitted(module_engine, library, PLAIN)
     assert run.spec["explanation"]["features"]["indices"] == [PLAIN]
     change(module_engine, run.id, "running")
     page.locator("#judge-said", has_text="running").wait_for()
@@ -68,11 +72,13 @@ def test_explain_from_page(
     assert page.locator("[data-vote='1']").is_visible()
 
 
-def test_a_run_that_fails_says_why(explorer: str, open_page: Any, module_engine: Engine) -> None:
+def test_a_run_that_fails_says_why(
+    explorer: str, open_page: Any, module_engine: Engine, library: Library
+) -> None:
     page = open_page(f"{explorer}{FEATURE}/{GOOD}")
     page.get_by_label("Scorer").select_option("embedding")
     page.get_by_role("button", name="Score by").click()
-    run = submitted(module_engine, "score")
+    run = submitted(module_engine, library, GOOD)
     assert run.spec["scoring"]["scorer"] == "embedding" and run.spec["features"] == [GOOD]
     said = page.locator("article.explanation").first.get_attribute("data-explanation")
     assert run.spec["explanation"] == said
@@ -97,11 +103,11 @@ def test_a_run_under_way_is_followed(
 
 
 def test_what_the_judge_could_not_do_is_told(
-    explorer: str, open_page: Any, module_engine: Engine
+    explorer: str, open_page: Any, module_engine: Engine, library: Library
 ) -> None:
     page = open_page(f"{explorer}{FEATURE}/22")
     page.get_by_role("button", name="Explain").click()
-    run = submitted(module_engine, "explain")
+    run = submitted(module_engine, library, 22)
     failed = {"22": "The judge gave no usable answer: <i>"}
     change(module_engine, run.id, "succeeded", result={"failed": failed})
     page.locator("#judge-said", has_text="no usable answer: <i>").wait_for()
@@ -189,14 +195,18 @@ def test_without_script_no_dead_control_is_shown(explorer: str, open_page: Any) 
     page = open_page(f"{explorer}{FEATURE}/{GOOD}", java_script_enabled=False)
     main = page.locator("main")
     assert main.get_by_role("button").all_inner_texts() == ["Show"]
-    page.locator("select[name=view]").select_option("wrapped")
+    page.locator("select[name=scale]").select_option("window")
     page.get_by_role("button", name="Show").click()
-    page.wait_for_url(re.compile("view=wrapped"))
+    page.wait_for_url(re.compile("scale=window"))
+    page.get_by_role("link", name="wrapped").click()
+    page.wait_for_url(re.compile("view=wrapped.*scale=window|scale=window.*view=wrapped"))
 
 
 @pytest.fixture(autouse=True)
 def no_runs(module_engine: Engine) -> Any:
+    with transaction(module_engine) as session:
+        before = session.scalar(text("SELECT clock_timestamp()"))
     yield
     with transaction(module_engine) as session:
-        session.execute(text("DELETE FROM runs"))
+        session.execute(text("DELETE FROM runs WHERE created_at > :before"), {"before": before})
         session.query(Explanation).filter_by(explainer="human").delete()

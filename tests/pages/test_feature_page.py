@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import statistics
+import time
+import uuid
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Engine
 
+from service.database.comparison_tables import Comparison, FeatureLink
+from service.database.session import transaction
 from service.pages.format import density, fixed, interval, number, percent, signed
+from tests.support.library_rows import Library, add_library
 from tests.support.scored_rows import DEAD, FAILED, GOOD, PLAIN, POOR, RAW, UNSCORED
 
 HTML = {"Accept": "text/html"}
@@ -198,3 +205,54 @@ def test_a_page_is_light(explorer: str, open_page: Any) -> None:
     assert len(answer.content) <= 40_000
     page = open_page(explorer + path_of(GOOD))
     assert page.evaluate("document.querySelectorAll('*').length") <= 1500
+
+
+def test_the_view_is_changed_by_a_key(explorer: str, open_page: Any) -> None:
+    page = open_page(explorer + path_of(GOOD) + "?sort=density")
+    page.keyboard.press("v")
+    page.wait_for_url(re.compile(r"sort=density&view=wrapped#examples"))
+    assert page.locator(".examples.aligned").count() == 0
+    page.keyboard.press("v")
+    page.wait_for_url(re.compile("view=aligned"))
+    assert page.locator(".examples.aligned").count() == 3
+
+
+def test_features_of_other_saes_are_linked(
+    explorer: str, library: Library, module_engine: Engine
+) -> None:
+    with transaction(module_engine) as session:
+        other = add_library(session, "other", 20)
+        comparison = Comparison(
+            id=uuid.uuid4(),
+            sae_a=other.sae,
+            sae_b=library.sae,
+            by="decoder",
+            method="mutual",
+            summary={},
+        )
+        session.add(comparison)
+        session.flush()
+        link = FeatureLink(
+            comparison_id=comparison.id, feature_a=4, feature_b=GOOD, value=0.87, matched=True
+        )
+        session.add(link)
+        identity = comparison.id
+    page = httpx.get(explorer + path_of(GOOD), headers=HTML).text
+    assert 'href="/saes/other/features/4"' in page and "(partner)" in page
+    assert f'href="/comparisons/{identity}"' in page and ">0.87<" in page
+    assert "In other SAEs" not in httpx.get(explorer + path_of(POOR), headers=HTML).text
+
+
+def test_feature_page_fast(explorer: str) -> None:
+    """Against REST's answer about the same feature, which a page reads as well: what the drawing
+    adds.  (``benchmarks/pages.py`` holds the page to its budget in milliseconds.)"""
+    times: dict[str, list[float]] = {"page": [], "rest": []}
+    with httpx.Client(base_url=explorer) as client:
+        for turn in range(25):
+            for name, path in (("page", path_of(GOOD)), ("rest", f"/api/v1{path_of(GOOD)}")):
+                begun = time.perf_counter()
+                assert client.get(path, headers=HTML if name == "page" else {}).status_code == 200
+                if turn >= 5:
+                    times[name].append(time.perf_counter() - begun)
+    page, rest_ = (statistics.median(times[name]) for name in ("page", "rest"))
+    assert page <= 6 * rest_, (page, rest_)

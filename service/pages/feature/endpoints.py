@@ -36,7 +36,9 @@ from service.saes.repository import find_sae, no_such_sae
 
 router = Router(tags=["features"], dependencies=[CanRead])
 
-_FILE = {200: {"description": "One page without scripts.", "content": {"text/html": {}}}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "One page without scripts.", "content": {"text/html": {}}}
+}
 
 
 @router.get(
