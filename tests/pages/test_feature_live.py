@@ -13,11 +13,7 @@ from sqlalchemy import Engine, select, text
 
 from service.database.key_tables import AuditEntry
 from service.database.session import transaction
-<<<<<<< HEAD
-from service.database.tables import Explanation, Run
-=======
-from service.database.tables import AuditEntry, Explanation, Run, Sae
->>>>>>> 040dea7 (The feature page asks less of the database; its view has a key; tests of its links to other SAEs and of its speed)
+from service.database.tables import Explanation, Run, Sae
 from service.runs.repository import add_event
 from service.runs.under_way import under_way_on
 from tests.service.conftest import FakeInference
@@ -67,6 +63,7 @@ def test_explain_from_page(
         add_explanation(session, library, PLAIN, "crowned heads", "Kings and queens.", key="live")
     change(module_engine, run.id, "succeeded", result={"failed": {}})
     page.locator("#said", has_text="crowned heads").wait_for()
+    assert "no explanation" not in page.locator("#heading").inner_text()
     assert "Nobody has explained" not in page.locator("main").inner_text()
     assert page.evaluate("window.stayed") is True
     assert page.locator("[data-vote='1']").is_visible()

@@ -16,7 +16,7 @@ from monosemy.interp.report.build import build_report
 from monosemy.interp.report.table import FeatureScores, scored
 from monosemy.specs import parse_spec
 from service.database.session import transaction
-from service.database.tables import Explanation, Feature, Run, Score
+from service.database.tables import Context, Explanation, Feature, Run, Score
 from service.inference.client import InferenceClient
 from service.runs import lifecycle
 from service.search.embeddings import Embeddings
@@ -154,6 +154,35 @@ def test_what_is_missing_is_said_with_advice(
     run = execute(trained, settings.model_copy(update=changes), spec)
     assert (run.state, run.attempt) == ("failed", 1)
     assert words in str(run.error)
+
+
+def test_texts_that_were_shown_and_judged_are_kept(
+    trained: Trained, settings: Settings, stub: StubServer
+) -> None:
+    del stub
+    with transaction(trained.engine) as session:
+        before = [vars(row).copy() for row in session.query(Context)]
+        session.query(Context).delete()
+    try:
+        execute(trained, settings, EXPLAIN)
+        execute(trained, settings, SCORE)
+        with transaction(trained.engine) as session:
+            kept = {row.row: row for row in session.query(Context)}
+            said = session.query(Explanation).filter_by(sae_id=trained.sae.id).all()
+            shown = {each["row"] for row in said for each in row.provenance["examples"]}
+        judged = {each["row"] for score in scores(trained) for each in score.details["judgements"]}
+        assert shown and judged and shown | judged == set(kept)
+        stored = {row["row"]: row for row in before}
+        for number in set(kept) & set(stored):
+            for name in ("start", "document", "token_ids", "text_id"):
+                assert getattr(kept[number], name) == stored[number][name]
+    finally:
+        with transaction(trained.engine) as session:
+            session.query(Context).delete()
+            session.add_all(
+                Context(**{name: value for name, value in row.items() if name[0] != "_"})
+                for row in before
+            )
 
 
 def test_scores_come_with_interval_and_baseline(

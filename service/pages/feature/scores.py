@@ -24,7 +24,8 @@ _STRATA = {
     "by_group": "",
 }
 """Where scorers keep the figures of strata of activation, and what these figures are."""
-_SHARES = ("balanced_accuracy", "auroc", "accuracy")
+_MEASURES = {"auroc": "AUROC", "pearson": "Correlation"}
+_SHARES = ("balanced_accuracy", "auroc", "accuracy", "intruder_accuracy")
 """Metrics from 0 to 1."""
 
 
@@ -89,7 +90,7 @@ def shown_score(score: ScoreDetail) -> ScoreShown:
         chance=chance_of(score.metric, details),
         ends=(0.0, 1.0) if score.metric in _SHARES else (0.0, 0.0),
         baseline_interval=_ends(baseline),
-        measure=(_STRATA[name] if name else "") or score.metric.replace("_", " "),
+        measure=(_STRATA[name] if name else "") or _measure(score.metric),
         strata=tuple(sorted(_figures(details.get(name or "")), key=_place)),
         tiers=tiers if len(tiers) > 1 else (),
         precision=_figure("precision", details.get("natural_precision")),
@@ -97,6 +98,11 @@ def shown_score(score: ScoreDetail) -> ScoreShown:
         worst_case=_number(details.get("worst_case")),
         judgements=len(judgements) if isinstance(judgements, list) else 0,
     )
+
+
+def _measure(metric: str) -> str:
+    words = metric.replace("_", " ")
+    return _MEASURES.get(metric, words[:1].upper() + words[1:])
 
 
 def _figures(parts: Any) -> Iterator[Figure]:

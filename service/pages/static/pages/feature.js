@@ -33,7 +33,7 @@ function followRun(run, words) {
     said.textContent = `${words}: ${state}`;
     if (!ended) return;
     await told(said, async () => {
-      await refresh("said", "under-way");
+      await refresh("said", "under-way", "heading");
       if (state === "succeeded") return "";
       throw new Error(error ? `${words}: ${error}` : `${words}: ${state}`);
     });
