@@ -69,7 +69,7 @@ def test_every_block_of_the_guide(
     assert "".join(names["long"].tokens.text) == "The clockmaker repaired a map."
     assert len(names["long"].unexplained[0]) == len(names["long"].tokens.id)
     assert names["long"].features.index[names["long"].followed[0].feature] == 3
-    assert names["told_apart"].n_positive == 2
+    assert names["contrast"].n_positive == 2
     assert len(names["both"].steered.tokens) == len(names["both"].plain.tokens) == 6
     assert {row["group"] for row in names["spend"]["items"]} == set()
     shown = capsys.readouterr()
