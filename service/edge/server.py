@@ -82,6 +82,8 @@ def configured(app: Any, **options: Any) -> uvicorn.Config:
         "timeout_graceful_shutdown": 5,
         # Longer than clients keep connections (httpx 5 s): whoever lets go first meets no request.
         "timeout_keep_alive": 30,
+        # Whose X-Forwarded-* count is a setting of the app's; uvicorn would believe 127.0.0.1.
+        "proxy_headers": False,
     }
     return uvicorn.Config(app, **{**defaults, **options})
 
