@@ -40,7 +40,8 @@ _SCHEME = re.compile(
 _NAMES = (
     r"(?:[\w-]{0,60}(?:[_-]|(?=passw)))?(?:api[_-]?key|apikey|access[_-]?key(?:[_-]?id)?|secret(?:[_-]?(?:access[_-]?)?key)?"
     r"|password|passwd|pwd|auth[_-]?token|access[_-]?token|refresh[_-]?token|id[_-]?token"
-    r"|client[_-]?secret|session[_-]?token|signature|x-amz-signature|x-amz-security-token"
+    r"|client[_-]?secret|session[_-]?token|csrf[_-]?token|monosemy[_-]session|(?:host|secure)-monosemy"
+    r"|signature|x-amz-signature|x-amz-security-token"
     r"|authorization|hf[_-]?token)"
 )
 _NAME = re.compile(_NAMES, re.IGNORECASE)

@@ -30,6 +30,7 @@ from service.runs import drafts, training, waiting
 from service.runs import endpoints as runs
 from service.saes import endpoints as saes
 from service.search import endpoints as search
+from service.sessions import endpoints as sessions
 from service.sittings import endpoints as sittings
 from service.spend import endpoints as spend
 from service.system import endpoints as system
@@ -52,6 +53,7 @@ TAGS = [
     {"name": "judges", "description": "What judges can do, asked what is known."},
     {"name": "inference", "description": "Activations, tokens, contrasts of texts; steering."},
     {"name": "keys", "description": "API keys."},
+    {"name": "sessions", "description": "Browsers that stay logged in by a cookie."},
     {"name": "system", "description": "Health and metrics."},
 ]
 
@@ -63,6 +65,7 @@ for part in (
     training,
     queues,
     keys,
+    sessions,
     audit,
     models,
     uploads,

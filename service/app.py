@@ -24,8 +24,8 @@ from service.database.session import make_engine
 from service.docs import openapi
 from service.edge.conditional import Conditional
 from service.edge.context import AppContext
-from service.edge.exposure import check_exposure
-from service.edge.middleware import LoopbackOnly, RequestBoundary
+from service.edge.exposure import check_exposure, check_prefix
+from service.edge.middleware import BelowPath, LoopbackOnly, RequestBoundary
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.kit import problems
@@ -108,10 +108,11 @@ def create_app(
         generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan,
         middleware=[
+            Middleware(BelowPath, prefix=settings.path_prefix),
             *_behind(settings.trusted_proxy_addresses),
             *_cross_origin(settings.allowed_origins),
             Middleware(RequestBoundary, metrics=metrics),
-            *([] if settings.require_keys else [Middleware(LoopbackOnly)]),
+            *([] if settings.require_keys else [Middleware(LoopbackOnly, settings=settings)]),
             Middleware(AuditLog),
             Middleware(CompressMiddleware, minimum_size=1024, brotli=False, zstd_level=3),
             Middleware(Conditional),
@@ -122,6 +123,7 @@ def create_app(
     app.include_router(router)
     app.include_router(system.router, include_in_schema=False)
     explorer.install(app)
+    check_prefix(app, settings.path_prefix)
     return app
 
 

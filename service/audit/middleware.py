@@ -13,7 +13,8 @@ from service.database.key_tables import AuditEntry
 from service.database.session import transaction
 from service.edge.context import AppContext
 from service.edge.middleware import method_label, route_template
-from service.edge.routing import READING_METHODS, changes_something
+from service.edge.origin import READING_METHODS
+from service.edge.routing import changes_something
 
 _LONGEST = 500
 
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 class AuditLog:
     """Who, what, from where and how it ended; never a body.  Refused requests are entered too, if
-    they had a key that was recognised or needed none.
+    they had a key that was recognised or needed none; logins always, once the address was found to
+    be within its rate (``entered_anyway``).
 
     What changes something is what reaches a route that does not say that it only reads.
     """
@@ -48,9 +50,11 @@ class AuditLog:
 
 def _is_known(scope: Scope) -> bool:
     """Whether the caller's key was recognised, or none is asked for: a caller without a
-    key adds no entries."""
+    key adds no entries but those of logins."""
     context: AppContext = scope["app"].state.context
-    return not context.settings.require_keys or scope.get("state", {}).get("key_id") is not None
+    state = scope.get("state", {})
+    known = state.get("key_id") is not None or state.get("entered_anyway", False)
+    return not context.settings.require_keys or known
 
 
 def _enter(scope: Scope, status: int) -> None:

@@ -49,6 +49,7 @@ def gc(
                     "events": done.events,
                     "contexts": done.contexts,
                     "documents": done.documents,
+                    "sessions": done.sessions,
                 },
                 "kept": {**done.kept, "young": done.young},
                 "unfinished_runs": done.unfinished,
@@ -62,10 +63,10 @@ def gc(
         print_table(("garbage", "things", "size"), rows)
         outcome = "removed" if delete else "would be removed with --delete"
         say(f"{len(done.garbage)} things, {_size(done.bytes)}: {outcome}.")
-        if done.events or done.contexts or done.documents:
+        if done.events or done.contexts or done.documents or done.sessions:
             say(
-                f"Rows: {done.events} events, {done.contexts} contexts and {done.documents}"
-                " documents."
+                f"Rows: {done.events} events, {done.contexts} contexts, {done.documents} documents"
+                f" and {done.sessions} sessions."
             )
         if done.young:
             say(f"{done.young} more are too young to tell.")

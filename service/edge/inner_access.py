@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.edge.middleware import is_loopback
+from service.edge.origin import is_loopback
 from service.kit.errors import Misconfigured
 from service.kit.problems import Problem
 from service.settings import Settings

@@ -5,21 +5,21 @@ Plain ASGI, so that server-sent events pass through unbuffered.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.edge.origin import READING_METHODS, host_of, is_loopback, other_origin, page_of
 from service.edge.routing import is_quiet
 from service.kit.problems import Problem, from_exception, problem_answer
 from service.observability import logs, tracing
+from service.settings import Settings
 from service.system.metrics import HttpMetrics
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -42,8 +42,21 @@ _LONGEST_PATH = 500
 logger = logging.getLogger(__name__)
 
 
+class BelowPath:
+    """Lets routes and links know the path that a proxy serves us below, and takes off."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app, self.prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.prefix:
+            scope["root_path"] = self.prefix
+        await self.app(scope, receive, send)
+
+
 class RequestBoundary:
-    """Outermost: names the request, answers what nobody caught, logs and counts."""
+    """Outermost but for what tells where a request came from: names it, answers what nobody
+    caught, logs and counts."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self.app = app
@@ -187,10 +200,13 @@ class LoopbackOnly:
     the API through a name of its own that resolves to 127.0.0.1.  A proxy on this machine that
     names another as the sender is refused as well: the address is then taken as a warning, never as
     a proof.
+
+    What may change something comes from our own page, to the port, from a page that
+    ``MONOSEMY_CORS_ORIGINS`` names, or from no page at all (``OtherOrigin``).
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -199,8 +215,8 @@ class LoopbackOnly:
             origin = headers.get("origin")
             if (
                 (client is not None and not is_loopback(client[0]))
-                or not is_loopback(_host_of("//" + headers.get("host", "")))
-                or (origin is not None and not is_loopback(_host_of(origin)))
+                or not is_loopback(host_of("//" + headers.get("host", "")))
+                or (origin is not None and not is_loopback(host_of(origin)))
                 or not all(is_loopback(each) for each in _forwarded_for(headers))
             ):
                 raise Problem(
@@ -211,19 +227,13 @@ class LoopbackOnly:
                     " are served. Set MONOSEMY_REQUIRE_KEYS=true and make a key with"
                     " 'monosemy keys create' to serve others.",
                 )
+            if (
+                scope["method"] not in READING_METHODS
+                and origin not in self.settings.allowed_origins
+                and page_of(self.settings, scope) == "other"
+            ):
+                raise other_origin(self.settings, scope)
         await self.app(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (a name or an address) is this machine's loopback."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def _forwarded_for(headers: Headers) -> list[str]:
@@ -231,11 +241,4 @@ def _forwarded_for(headers: Headers) -> list[str]:
     named = ",".join(headers.getlist("x-forwarded-for") + headers.getlist("x-real-ip"))
     plain = [each.strip() for each in named.split(",") if each.strip()]
     standard = _FOR.findall(",".join(headers.getlist("forwarded")))
-    return [_host_of(f"//{each}") if "]" in each else each for each in plain + standard]
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    return [host_of(f"//{each}") if "]" in each else each for each in plain + standard]

@@ -13,23 +13,25 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from python_multipart.exceptions import FormParserError
 from starlette.responses import StreamingResponse
 from starlette.types import Scope
 
 from service.edge.bodies import bounded, check_declared
 from service.edge.context import AppContext
+from service.edge.origin import READING_METHODS, check_own_page
 from service.keys import watch
-from service.keys.authorize import Anybody, admit
+from service.keys.authorize import CSRF_FIELD, CSRF_HEADER, Anybody, admit, check_token
 from service.keys.authorize import Scope as KeyScope
+from service.kit.errors import InvalidRequest
 from service.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-_READS, _QUIET, _LIMIT = "reads_only", "quiet", "body_limit"
+_READS, _QUIET, _LIMIT, _FORM = "reads_only", "quiet", "body_limit", "form_post"
 
 
 def reads_only(endpoint: Endpoint) -> Endpoint:
@@ -47,6 +49,15 @@ def body_limit(limit: Callable[[Settings], int]) -> Callable[[Endpoint], Endpoin
     return lambda endpoint: _noted(endpoint, _LIMIT, limit)
 
 
+def form_post(endpoint: Endpoint) -> Endpoint:
+    """Sent by HTML forms: the token of a session is taken from the form's field ``csrf``, which
+    needs no script; a route for anybody (a login) takes forms from our own pages alone.
+
+    Without this a form is refused: a session's token is then asked for in a header.
+    """
+    return _noted(endpoint, _FORM, True)
+
+
 def changes_something(scope: Scope) -> bool:
     """Whether the request reached a route that may change what is stored; without a word from
     the route it may."""
@@ -62,7 +73,8 @@ def is_quiet(scope: Scope) -> bool:
 
 class GuardedRoute(APIRoute):
     """Asks for the key before a byte of the body is read or anything of the request validated;
-    bounds the body; ends answers that outlive the key.
+    bounds the body; looks for the token of a session where a form has it; ends answers that outlive
+    the key or the session.
 
     Raises ``TypeError`` for an endpoint that does not say who may call it.
     """
@@ -71,19 +83,27 @@ class GuardedRoute(APIRoute):
         handle = super().get_route_handler()
         scopes = scopes_of(self)
         limit: Callable[[Settings], int] = getattr(self.endpoint, _LIMIT, lambda _: MAX_BODY_BYTES)
+        is_form = getattr(self.endpoint, _FORM, False)
 
         async def guarded(request: Request) -> Response:
             context: AppContext = request.app.state.context
+            takes_form = is_form and request.method not in READING_METHODS
             if scopes:
-                await admit(request, context, scopes)
+                await admit(request, context, scopes, token_in_form=takes_form)
+            elif takes_form:
+                check_own_page(context.settings, request.scope)
             most = limit(context.settings)
             check_declared(request.headers, most)
             pace = (context.settings.body_idle_seconds, context.settings.body_least_rate)
             body = bounded(request.receive, most, *pace)
-            response = await handle(Request(request.scope, body))
+            inner = Request(request.scope, body)
+            if takes_form and getattr(request.state, "session", None) is not None:
+                check_token(request, await _shown_token(inner))
+            response = await handle(inner)
             key = getattr(request.state, "key_id", None)
             if key is not None and isinstance(response, StreamingResponse):
-                watch.end_with_key(response, context, key)
+                current = getattr(request.state, "session", None)
+                watch.end_with_key(response, context, key, current and current.id)
             return response
 
         return guarded
@@ -109,6 +129,18 @@ def scopes_of(route: APIRoute) -> list[str]:
             " CanRun, CanAdminister or ForAnybody"
         )
     return scopes
+
+
+async def _shown_token(request: Request) -> str | None:
+    """From the header, else from the form, which is read and kept for the endpoint."""
+    shown = request.headers.get(CSRF_HEADER)
+    if shown is None:
+        try:
+            field = (await request.form()).get(CSRF_FIELD)
+        except FormParserError:
+            raise InvalidRequest([("", "the form cannot be read")]) from None
+        shown = field if isinstance(field, str) else None
+    return shown
 
 
 def _flat(dependant: Dependant) -> list[Dependant]:

@@ -14,8 +14,7 @@ from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys import repository
 from service.keys.authorize import CanAdminister
-from service.keys.service import create_key, digest
-from service.kit.errors import Listing, NotFound
+from service.keys.service import create_key, digest, require_key
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 
@@ -55,9 +54,7 @@ def revoke(
     session: SessionDep, key: Annotated[uuid.UUID, Path(description="Id of the key.")]
 ) -> Response:
     """At once, and for good; again changes nothing."""
-    row = repository.get(session, key)
-    if row is None:
-        raise NotFound("API key", key, Listing.KEYS)
+    row = require_key(session, key)
     if row.revoked_at is None:
         repository.revoke(session, row)
     return Response(status_code=204)

@@ -1,8 +1,9 @@
-"""How often an API key may call, counted in Redis for all replicas of the API together.
+"""How often an API key may call, and how often an address may log in, counted in Redis for all
+replicas of the API together.
 
-The generic cell rate algorithm (ITU-T I.371): one number per key, the time at which its bucket will
-be full again; Redis' own clock.  Without Redis nobody is held up: a limit protects the service, and
-must not be what fails it.
+The generic cell rate algorithm (ITU-T I.371): one number per caller, the time at which its bucket
+will be full again; Redis' own clock.  Without Redis nobody is held up: a limit protects the
+service, and must not be what fails it.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ class KeyRates:
             )
             self._script = self._redis.register_script(_SCRIPT)
 
-    def take(self, key: uuid.UUID, per_minute: int) -> Allowance:
-        """One request of ``key``, which may make so many a minute."""
+    def take(self, caller: uuid.UUID | str, per_minute: int) -> Allowance:
+        """One request of ``caller`` (a key's id, or a name), who may make so many a minute."""
         if self._script is None or time.monotonic() < self._away_until:
             return Allowance(True)
         burst = max(1, int(per_minute * BURST))
         try:
-            where, counts = f"monosemy:rate:{key}", [60 / per_minute, burst]
+            where, counts = f"monosemy:rate:{caller}", [60 / per_minute, burst]
             counted = self._script(keys=[where], args=counts)
         except RedisError as error:
             self._away_until = time.monotonic() + _AWAY

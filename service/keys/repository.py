@@ -41,18 +41,18 @@ def of_name(session: Session, name: str) -> ApiKey | None:
 
 def get_valid(session: Session, digest: str) -> ApiKey | None:
     """The key of this digest unless it was revoked or has expired."""
-    return session.scalar(select(ApiKey).where(ApiKey.digest == digest, *_good()))
+    return session.scalar(select(ApiKey).where(ApiKey.digest == digest, *usable()))
 
 
-def _good() -> tuple[Any, ...]:
-    """Conditions on ``ApiKey``."""
+def usable() -> tuple[Any, ...]:
+    """Conditions on ``ApiKey``: neither revoked nor expired."""
     unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
     return ApiKey.revoked_at.is_(None), unexpired
 
 
 def is_valid(session: Session, id: uuid.UUID) -> bool:
     """Whether the key is neither revoked nor expired."""
-    return session.scalar(select(ApiKey.id).where(ApiKey.id == id, *_good())) is not None
+    return session.scalar(select(ApiKey.id).where(ApiKey.id == id, *usable())) is not None
 
 
 def by_digest(session: Session, digest: str) -> ApiKey:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import string
+import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 
@@ -100,6 +101,14 @@ def _check_free(session: Session, name: str) -> None:
 def list_keys(session: Session) -> Sequence[ApiKey]:
     """Every key, revoked ones too, oldest first; none of them can be turned back into a key."""
     return repository.all_keys(session)
+
+
+def require_key(session: Session, id: uuid.UUID) -> ApiKey:
+    """``NotFound`` if there is none of this id."""
+    row = repository.get(session, id)
+    if row is None:
+        raise NotFound("API key", id, Listing.KEYS)
+    return row
 
 
 def revoke_key(session: Session, prefix_or_name: str) -> ApiKey:

@@ -42,6 +42,7 @@ class Listing(StrEnum):
     LISTS = "/lists"
     COMPARISONS = "/comparisons"
     KEYS = "/keys"
+    SESSIONS = "/sessions"
     JUDGE_TESTS = "/judge-tests"
 
     @property
@@ -99,6 +100,18 @@ class MissingScope(Forbidden):
     """The caller's API key lacks a scope."""
 
     code, title = "missing-scope", "The key does not allow this"
+
+
+class OtherOrigin(Forbidden):
+    """The request comes from a page of another origin."""
+
+    code, title = "other-origin", "The request comes from another page"
+
+
+class WrongToken(Forbidden):
+    """A change by a session without the token that proves that a page of ours asks for it."""
+
+    code, title = "csrf-token", "The page's token is missing or wrong"
 
 
 class TooManyRequests(DomainError):

@@ -42,10 +42,12 @@ _MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
     dependencies=[CanRun],
     responses=documented(409, 422),
 )
-def make(session: SessionDep, caller: CallerDep, response: Response, body: NewList) -> ListSummary:
+def make(
+    session: SessionDep, caller: CallerDep, context: ContextDep, response: Response, body: NewList
+) -> ListSummary:
     """Empty, owned by whoever asks."""
     summary = service.make_list(session, body, caller)
-    response.headers["Location"] = f"/api/v1/lists/{summary.id}"
+    response.headers["Location"] = f"{context.settings.path_prefix}/api/v1/lists/{summary.id}"
     return summary
 
 

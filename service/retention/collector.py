@@ -29,7 +29,7 @@ from service.retention.artifacts import (
     within,
 )
 from service.retention.references import References, ended_runs, hold_runs, read_references
-from service.retention.rows import old_events, orphaned_texts
+from service.retention.rows import ended_sessions, old_events, orphaned_texts
 from service.retention.rules import Rules, Verdict, forgotten_cache, ripe, verdict
 
 _AT_ONCE = 50
@@ -62,7 +62,8 @@ class Collection:
     events: int = 0
     contexts: int = 0
     documents: int = 0
-    """Rows of old events, and of texts that no SAE is indexed over."""
+    sessions: int = 0
+    """Rows of old events, of texts that no SAE is indexed over, and of sessions that ended."""
     failed: list[str] = field(default_factory=list)
     """What could not be looked at or removed, and why."""
 
@@ -101,6 +102,7 @@ def collect(engine: Engine, root: Path, rules: Rules, delete: bool = False) -> C
     if rules.events is not None:
         done.events = old_events(engine, rules.events, remove=delete)
     done.contexts, done.documents = orphaned_texts(engine, remove=delete)
+    done.sessions = ended_sessions(engine, remove=delete)
     return done
 
 

@@ -1,4 +1,4 @@
-"""Rows that nobody needs: old events, and texts that no SAE is indexed over."""
+"""Rows that nobody needs: old events, texts that no SAE is indexed over, sessions that ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from monosemy.specs.run_states import ENDED
 from service.database.session import transaction
 from service.database.tables import Context, Document, Run, RunEvent, Sae
 from service.retention.references import hold_runs
+from service.sessions import repository as sessions
 
 _AT_ONCE = 10_000
 _FORGETTABLE = ("progress", "log")
@@ -46,6 +47,12 @@ def orphaned_texts(engine: Engine, remove: bool) -> tuple[int, int]:
         key = (table.text_id, table.row if table is Context else table.document)  # type: ignore[attr-defined]
         counts.append(_orphaned(engine, table, key, remove))
     return counts[0], counts[1]
+
+
+def ended_sessions(engine: Engine, remove: bool) -> int:
+    """Sessions of browsers that have ended: how many there are, or were."""
+    with transaction(engine) as session:
+        return sessions.remove_ended(session) if remove else sessions.count_ended(session)
 
 
 def _orphaned(engine: Engine, table: Any, key: Any, remove: bool) -> int:

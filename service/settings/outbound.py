@@ -31,6 +31,13 @@ class Address:
     port: int
     path: str
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and, where it is not the usual one, port: as browsers write an origin."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
 
 @dataclass(frozen=True)
 class _Allowed:

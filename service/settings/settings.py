@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from monosemy.specs.parts import JudgeTesting
-from service.settings.outbound import AllowList, HubNames
+from service.settings.outbound import AllowList, HubNames, parse_address
 
 STACK_PART = "MONOSEMY_PART"
 """Set for the parts that ``monosemy up`` starts: they have the settings that they were given, and
@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     """Port of the API."""
     require_keys: bool = False
     """Ask every caller for an API key.  Without keys the API serves loopback addresses only."""
+    public_url: str | None = None
+    """Address that browsers reach this server by, such as ``https://monosemy.example``; with a path
+    where a proxy serves it below one (``https://tools.example/monosemy``) and takes the path off.
+    If not set, it is the scheme and ``Host`` of each request, which a proxy must then hand on."""
     secret: SecretStr | None = None
     """Keys the HMAC under which API keys are stored; required when ``require_keys`` is on."""
     cors_origins: str = ""
@@ -202,6 +206,28 @@ class Settings(BaseSettings):
     def embedding_ancestors(self) -> str:
         """Of ``embed_ancestors``, as ``frame-ancestors`` of a policy."""
         return " ".join(_listed(self.embed_ancestors)) or "'self'"
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_address(value)
+            except ValueError as error:
+                raise ValueError(
+                    f"'{value}' is no address such as https://monosemy.example: {error}"
+                ) from None
+        return value
+
+    @property
+    def public_origin(self) -> str | None:
+        """Scheme, host and port of ``public_url``."""
+        return None if self.public_url is None else parse_address(self.public_url).origin
+
+    @property
+    def path_prefix(self) -> str:
+        """Path of ``public_url`` without a slash at its end: empty, or such as ``/monosemy``."""
+        return "" if self.public_url is None else parse_address(self.public_url).path
 
     @field_validator("trusted_proxies")
     @classmethod

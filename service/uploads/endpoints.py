@@ -100,7 +100,7 @@ async def upload(
             )
         finally:
             await run_in_threadpool(abandon)
-    response.headers["Location"] = f"{request.url.path}/{identity}"
+    response.headers["Location"] = f"{settings.path_prefix}/api/v1{PATH}/{identity}"
     return Upload(
         id=identity,
         source=f"{store.PREFIX}{identity}",

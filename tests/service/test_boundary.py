@@ -18,7 +18,8 @@ from monosemy.errors import MonosemyError
 from service.app import create_app
 from service.database.session import transaction
 from service.database.tables import Run
-from service.edge.middleware import is_loopback, route_template
+from service.edge.middleware import route_template
+from service.edge.origin import is_loopback
 from service.observability import logs
 from service.observability.logs import JsonFormatter, configure_logging
 from service.settings import Settings

@@ -328,7 +328,7 @@ def test_a_file_is_broken_off_and_never_looks_whole() -> None:
 def test_a_silent_stream_ends_too() -> None:
     began = time.monotonic()
     watched = watch.watched(pieces(1, 3600), lambda: False, True, every=0.02)
-    assert asyncio.run(gathered(watched)) == [watch._ENDED]
+    assert asyncio.run(gathered(watched)) == [": the API key was revoked or has expired\n\n"]
     assert time.monotonic() - began < 60
 
 

@@ -43,6 +43,8 @@ pytestmark = pytest.mark.integration
 SECRET = "a-secret-of-thirty-two-characters"
 API = "/api/v1"
 BROKEN = {"content": b'{"', "headers": {"Content-Type": "application/json"}}
+OWN_PAGE = {"Origin": "http://127.0.0.1:8420"}
+"""Forms for anybody, the login's, come from our own pages alone."""
 AT_ONCE = 60
 SHARED = 12
 HEALTH_SECONDS = 10.0
@@ -60,7 +62,7 @@ class World:
 
     def call(self, method: str, path: str, key: str | None, **sent: Any) -> httpx.Response:
         named = {"X-API-Key": self.keys[key]} if key else {}
-        headers = {**sent.pop("headers", {}), **named}
+        headers = {**OWN_PAGE, **sent.pop("headers", {}), **named}
         return self.client.request(method, path, headers=headers, **sent)
 
     def made(self, path: str, **sent: Any) -> Any:
@@ -81,6 +83,7 @@ class World:
             "explanation": self._explanation,
             "comparison": self._comparison,
             "judge_test": self._judge_test,
+            "session_id": self._session,
             "sitting": self._sitting,
         }
 
@@ -109,6 +112,11 @@ class World:
         answer = {"json": {"answer": True}}
         self.call("PUT", f"{API}/sittings/{sitting}/answers/1", "maker", **answer)
         return str(sitting)
+
+    def _session(self) -> str:
+        began = self.client.post(f"{API}/sessions", json={"key": self.keys["maker"]})
+        self.client.cookies.clear()
+        return str(began.json()["id"])
 
     def _judge_test(self) -> str:
         test = RoleTest("detecting", 0.9, 0.8, 1.0, 80, 0, 0.5, 0.3)
@@ -201,7 +209,7 @@ def test_without_a_key_nothing_is_read_of_a_request(world: World) -> None:
     for each in world.routes:
         for path in (each.path(MISSING), each.path(MISSING) + "?nonsense=1"):
             for key in ({}, {"X-API-Key": "mnsy_wrong"}, {"Authorization": "Basic eDp5"}):
-                headers = {**BROKEN["headers"], **key}
+                headers = {**BROKEN["headers"], **OWN_PAGE, **key}
                 answer = world.client.request(
                     each.method, path, headers=headers, content=BROKEN["content"]
                 )

@@ -73,6 +73,11 @@ def test_keys_are_known_by_their_shape(key: str, around: str) -> None:
         '{"api_key": "hunter2',
         "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
         "-----BEGIN PRIVATE KEY-----\nhunter2",
+        "Cookie: a=b; monosemy_session=hunter2; c=d",
+        "Set-Cookie: __Host-monosemy=hunter2; Path=/",
+        "__Secure-monosemy=hunter2",
+        "X-CSRF-Token: hunter2",
+        "{'csrf_token': 'hunter2'}",
     ],
 )
 def test_secrets_are_known_by_their_place(text: str) -> None:

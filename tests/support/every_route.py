@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from service.api import PREFIX
-from service.edge.routing import READING_METHODS, GuardedRoute
+from service.edge.origin import READING_METHODS
+from service.edge.routing import GuardedRoute
 from tests.support.hostile import CONFIG, safetensors
 
 SCOPE_OF: dict[tuple[str, str], str | None] = {
@@ -30,6 +32,9 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("GET", "/system/findings"): "admin",
     ("GET", "/settings/audit"): "admin",
     ("POST", "/queues/{name}"): "admin",
+    ("POST", "/sessions"): None,
+    ("DELETE", "/sessions/current"): "read",
+    ("DELETE", "/sessions/{session_id}"): "read",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
     ("DELETE", "/keys/{key}"): "admin",
@@ -38,8 +43,15 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("GET", "/docs"): None,
     ("GET", "/openapi.json"): None,
     ("GET", "/embed/saes/{sae}/features/{index}"): None,
-    ("GET", "/favicon.ico"): None,
     ("GET", "/static/{digest}/{name:path}"): None,
+    ("GET", "/favicon.ico"): None,
+    ("GET", "/login"): None,
+    ("POST", "/login"): None,
+    ("POST", "/logout"): "read",
+    ("POST", "/settings/keys"): "admin",
+    ("GET", "/settings/keys/{key}/revoke"): "admin",
+    ("POST", "/settings/keys/{key}/revoke"): "admin",
+    ("POST", "/settings/sessions/{session_id}/end"): "read",
 }
 """Where it is not ``read`` for GET and ``run`` for the rest; None is for anybody."""
 
@@ -54,8 +66,11 @@ ADDS = {
     ("POST", "/explanations/{explanation}/scores"),
     ("POST", "/explanations/{explanation}/sittings"),
     ("PUT", "/explanations/{explanation}/vote"),
+    ("DELETE", "/sessions/current"),
+    ("POST", "/logout"),
 }
-"""What only adds something of the caller's; every other call that writes is for owners."""
+"""What only adds something of the caller's, or ends what the call itself came by; every other call
+that writes is for owners."""
 
 _ENTRY = {"sae": "demo", "feature": 3}
 _JUDGED = [{"activating": number % 2 == 0, "answer": number % 3 == 0} for number in range(8)]
@@ -67,6 +82,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/runs/{run_id}"): {"priority": -1},
     ("PATCH", "/queues/{name}"): {"max_running": 0},
     ("POST", "/keys"): {"name": "made"},
+    ("POST", "/sessions"): {"key": "mnsy_unknown"},
     ("PATCH", "/lists/{list}"): {"description": "changed"},
     ("POST", "/lists/{list}/entries"): {"entries": [_ENTRY]},
     ("POST", "/lists/{list}/entries/remove"): {"entries": [_ENTRY]},
@@ -115,6 +131,7 @@ MISSING: dict[str, str] = {
     "kind": "none",
     "name": "none",
     "key": NOWHERE,
+    "session_id": NOWHERE,
     "judge_test": "0" * 16,
     "upload": NOWHERE,
     "sae": "none",
@@ -162,7 +179,7 @@ class Address:
         for parameter in self.route.param_convertors:
             value = values[parameter]
             chosen = value() if callable(value) else value
-            filled = filled.replace(f"{{{parameter}}}", chosen)
+            filled = re.sub(rf"{{{parameter}(:\w+)?}}", lambda _, chosen=chosen: chosen, filled)
         return filled
 
     def sent(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Sessions of browsers: an API key is given once, then a cookie stands for it."""
