@@ -17,8 +17,8 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.database.key_tables import ApiKey
 from service.database.session import transaction
-from service.database.tables import ApiKey
 from service.edge.context import AppContext, ContextDep
 from service.edge.origin import READING_METHODS, check_own_page
 from service.keys.service import allows, is_well_formed, recognise

@@ -42,7 +42,6 @@ class Listing(StrEnum):
     LISTS = "/lists"
     COMPARISONS = "/comparisons"
     KEYS = "/keys"
-    SESSIONS = "/sessions"
     JUDGE_TESTS = "/judge-tests"
 
     @property

@@ -27,7 +27,8 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from service.edge.routing import GuardedRoute, Handler, Router
+from service.edge.origin import READING_METHODS
+from service.edge.routing import GuardedRoute, Handler, Router, form_post
 from service.keys.authorize import CanRead
 from service.pages.render import PAGE_ENDPOINT, rendered
 
@@ -85,19 +86,30 @@ class PageRouter(Router):
         script: str | None = None,
         headers: Mapping[str, str] | None = None,
         method: str = "GET",
+        needs: Depends | None = None,
     ) -> Callable[[View], View]:
         """Serves ``template``, given the fields of the dataclass that the function returns.
 
         The function takes what endpoints of FastAPI take.  A ``Response`` that it returns is sent
         as it is, such as a redirect.  ``script``: a module under ``static/`` that makes the page
-        live; the page must read well without it.
+        live; the page must read well without it.  ``needs``: a scope beyond the router's.
+
+        What is posted to a page is a form: it shows a session's token in its field ``csrf``.
         """
         if nav is not None:
             self.entries.append(Nav(nav.title, nav.place, nav.key, nav.scope, path))
 
         def declare(view: View) -> View:
             endpoint = _endpoint(view, template, script, dict(headers or {}))
-            self.add_api_route(path, endpoint, methods=[method], response_class=Response)
+            if method not in READING_METHODS:
+                endpoint = form_post(endpoint)
+            self.add_api_route(
+                path,
+                endpoint,
+                methods=[method],
+                response_class=Response,
+                dependencies=[needs] if needs else None,
+            )
             return view
 
         return declare
@@ -108,13 +120,12 @@ def _endpoint(
 ) -> Callable[..., Any]:
     """``view`` with the page in place of its answer."""
 
-    def finish(request: Request, shown: Any) -> Response:
-        if isinstance(shown, Response):
-            return shown
-        if not is_dataclass(shown):
+    def finish(request: Request, answer: Any) -> Response:
+        if isinstance(answer, Response):
+            return answer
+        if not is_dataclass(answer):
             raise TypeError(f"{view.__qualname__} must return a dataclass or a Response")
-        values = {field.name: getattr(shown, field.name) for field in fields(shown)}
-        return rendered(request, template, values, script=script, headers=headers)
+        return shown(request, template, answer, script=script, headers=headers)
 
     hints = get_type_hints(view, include_extras=True)
     # FastAPI gives the request to one parameter alone: the view's own, if it has one.
@@ -149,6 +160,13 @@ def _endpoint(
     endpoint.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
     setattr(endpoint, PAGE_ENDPOINT, True)
     return endpoint
+
+
+def shown(request: Request, template: str, view: Any, **how: Any) -> Response:
+    """``template``, given the fields of the dataclass ``view``; ``how`` as of ``rendered``.  For
+    what is no plain success: a form with its errors has a ``status``."""
+    values = {field.name: getattr(view, field.name) for field in fields(view)}
+    return rendered(request, template, values, **how)
 
 
 def entries_of(routers: list[PageRouter]) -> list[Nav]:

@@ -20,7 +20,6 @@ from service.keys.service import recognise
 from service.kit.errors import (
     Conflict,
     Forbidden,
-    Listing,
     NotFound,
     TooManyRequests,
     Unauthenticated,
@@ -108,7 +107,7 @@ def end(
     """
     row = repository.get(session, id)
     if row is None:
-        raise NotFound("session", id, Listing.SESSIONS)
+        raise NotFound("session", id, "It may have ended.")
     check_owner(caller, row.key_id, "the session")
     current = getattr(request.state, "session", None)
     if current is not None and id == current.id:

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from service.database.key_tables import ApiKey
 from service.database.session_tables import BrowserSession
-from service.database.tables import ApiKey
 from service.keys.repository import LAST_USED_EVERY, usable
 from service.kit.pagination import TimeKey, newest_first
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
+from service.database.key_tables import ApiKey
 from service.database.session_tables import BrowserSession
-from service.database.tables import ApiKey
 from service.keys import repository as keys
 from service.keys.service import SCOPES, allows, digest
 from service.sessions import repository

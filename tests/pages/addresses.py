@@ -70,5 +70,7 @@ ADDRESSES: list[str] = [
     "/prompts/detection",
     "/contrast",
     "/contrast?sae=demo&statistic=auroc&pooling=max",
+    "/login",
+    "/settings/keys",
     "/nothing-here",
 ]

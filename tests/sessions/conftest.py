@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,9 +41,10 @@ def make_key(engine: Engine) -> Callable[..., str]:
         for table in TABLES:
             session.execute(text(f"DELETE FROM {table}"))
 
-    def make(*scopes: str, name: str = "k", **limits: object) -> str:
+    def make(*scopes: str, name: str | None = None, **limits: object) -> str:
+        given = name or f"key {uuid.uuid4().hex[:8]}"
         with transaction(engine) as session:
-            return create_key(session, name, scopes or ("run",), SECRET, **limits)  # type: ignore[arg-type]
+            return create_key(session, given, scopes or ("run",), SECRET, **limits)  # type: ignore[arg-type]
 
     return make
 

@@ -13,8 +13,10 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.edge.routing import Router, body_limit, form_post
 from service.keys.authorize import CanRead, CanRun, ForAnybody
+from service.pages.render import PAGE_ENDPOINT
 from service.pages.viewer import viewer_of
 from service.settings import Settings
+from tests.support.every_route import MISSING, every_route
 from tests.support.logged_in import Browser, log_in, slug
 
 pytestmark = pytest.mark.integration
@@ -166,6 +168,27 @@ NONSENSE = [
     ("application/x-www-form-urlencoded", b"&".join([b"a=b"] * 1000)),
     ("nonsense", b"x"),
 ]
+
+
+def test_every_form_of_a_page_shows_its_token_in_a_field(
+    client: TestClient, make_key: MakeKey
+) -> None:
+    """Taken from the app: what a page posts needs no script."""
+    browser, _ = log_in(client, make_key("admin"))
+    forms = [
+        each
+        for each in every_route(client.app)  # type: ignore[arg-type]
+        if hasattr(each.route.endpoint, PAGE_ENDPOINT) and each.writes and each.needed is not None
+    ]
+    assert len(forms) > 5
+    for each in forms:
+        path = each.path(MISSING)
+        bare = browser.send("POST", path, data={"csrf": "x"}, headers=NO_HEADER)
+        assert slug(bare) == "csrf-token", each
+    for each in sorted(forms, key=lambda each: each.template == "/logout"):
+        fields = {"csrf": browser.csrf}
+        sent = browser.send("POST", each.path(MISSING), data=fields, headers=NO_HEADER)
+        assert sent.status_code not in (401, 403), (each, sent.text)
 
 
 def test_a_form_is_bounded_and_may_be_nonsense(browser: Browser) -> None:
