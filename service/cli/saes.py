@@ -105,7 +105,8 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
             for needed in [evaluation.get("effective_l0")]
             if needed
         ),
-        *((f"features {k}", v) for k, v in detail["features"].items()),
+        *((f"features {k}", v) for k, v in detail["features"].items() if k != "scorers"),
+        *((f"features scored by {k}", v) for k, v in detail["features"]["scorers"].items()),
     ]
     print_table(("", ""), rows, title=detail["name"])
 

@@ -6,12 +6,13 @@ They come from evaluations and trainings of whatever version: what is no number 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from monosemy.figures import fixed, number, percent
 from monosemy.specs.readings import BASELINE
+from monosemy.specs.rest.saes import SaeSummary
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Measured:
     twin: Figures
     evaluated: bool
     """On held-out text; else they are the training's last."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An SAE in a listing."""
+
+    sae: SaeSummary
+    measured: Measured
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,22 @@ _FIGURES = (
         " points",
     ),
 )
+
+
+def grouped(saes: Iterable[SaeSummary]) -> dict[str, dict[str, list[Listed]]]:
+    """By host model, then by the places that they are hooked at."""
+    groups: dict[str, dict[str, list[Listed]]] = {}
+    for sae in saes:
+        places = groups.setdefault(sae.model.name, {})
+        places.setdefault(places_of(sae), []).append(Listed(sae, measured(sae.metrics)))
+    return groups
+
+
+def places_of(sae: SaeSummary) -> str:
+    """Where it reads and, unless that is the same, writes."""
+    reads = [each.site for each in sae.hooks.reads]
+    writes = [each.site for each in sae.hooks.writes]
+    return ", ".join(reads) + ("" if writes == reads else f" → {', '.join(writes)}")
 
 
 def measured(metrics: Mapping[str, Any]) -> Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, and_, cast, select
+from sqlalchemy import ARRAY, Text, and_, cast, func, select
 from sqlalchemy.orm import Session
 
 from monosemy.interp.report.table import FeatureScores, Scored, scored
@@ -25,6 +25,13 @@ def scored_features(session: Session, sae_id: uuid.UUID) -> list[int]:
         .order_by(Explanation.feature)
     )
     return list(session.scalars(query))
+
+
+def scores_state(session: Session, sae_id: uuid.UUID) -> tuple[int, Any]:
+    """(number of scores, time of the newest): changes whenever scores come or go."""
+    query = select(func.count(), func.max(Score.created_at)).where(Score.sae_id == sae_id)
+    count, newest = session.execute(query).one()
+    return count, newest
 
 
 def report_rows(

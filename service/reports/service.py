@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,16 @@ from monosemy.specs import PriceSpec
 from monosemy.specs.rest.reports import ReportSummary, ShareView, ToldApart
 from service.database.tables import Sae
 from service.kit.errors import Conflict
-from service.reports.repository import report_rows, scored_features
+from service.reports.repository import report_rows, scored_features, scores_state
 from service.settings import Settings
 
 MOST_FEATURES = 5000
 """Features that a report is made of; of more, so many evenly spread ones."""
+
+
+_KEPT = 64
+_summaries: OrderedDict[tuple[Any, ...], ReportSummary] = OrderedDict()
+_lock = threading.Lock()
 
 
 def sae_report(
@@ -64,7 +71,20 @@ def sae_report(
 
 def report_summary(session: Session, sae: Sae) -> ReportSummary:
     """How many features each scorer tells apart from a shuffled explanation; nothing is resampled.
-    No entry where nothing is scored."""
+    No entry where nothing is scored.  It is kept until scores come or go."""
+    key = (sae.id, *scores_state(session, sae.id))
+    with _lock:
+        known = _summaries.get(key)
+    if known is None:
+        known = _summary(session, sae)
+        with _lock:
+            _summaries[key] = known
+            while len(_summaries) > _KEPT:
+                _summaries.popitem(last=False)
+    return known
+
+
+def _summary(session: Session, sae: Sae) -> ReportSummary:
     table, _, total = _table(session, sae)
     scorers = sorted({name for each in table for name in each.scores})
     items = []

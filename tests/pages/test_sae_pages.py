@@ -270,6 +270,8 @@ def test_table_url(explorer: str, open_page: Any, scored: Library) -> None:
     items = rest(explorer, "/saes/demo/features", **asked, limit=50)["items"]
     assert shown == [item["index"] for item in items]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("density")
+    link = page.locator("tbody tr th a").first.get_attribute("href")
+    assert link.endswith("?sort=density&order=desc&min_density=0.02"), "for the next one there"
     other = open_page(page.url, java_script_enabled=False)
     assert other.eval_on_selector_all("tbody tr", rows) == shown
     page.goto(f"{explorer}/saes/demo/features")

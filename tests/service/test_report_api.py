@@ -80,3 +80,16 @@ def test_the_summary_says_what_the_report_says(client: TestClient, scored: Libra
         assert item["discoveries"] == intervals["discoveries"]["count"]
         assert item["above"]["value"] == intervals["above"]["value"]
     assert client.get("/api/v1/saes/none/report/summary").status_code == 404
+
+
+def test_the_summary_follows_the_scores(client: TestClient, module_engine: Engine) -> None:
+    """It is kept, but not longer than they stay as they are."""
+    with transaction(module_engine) as session:
+        library = add_library(session, "growing", 4)
+        add_explanation(session, library, 1, "one", "One.", 0.9)
+    url = "/api/v1/saes/growing/report/summary"
+    assert client.get(url).json()["scored_features"] == 1
+    with transaction(module_engine) as session:
+        add_explanation(session, library, 2, "two", "Two.", 0.9)
+    assert client.get(url).json()["scored_features"] == 2
+    assert client.get(url).json() == client.get(url).json()

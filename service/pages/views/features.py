@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from monosemy.specs.rest.features import FeatureSummary
@@ -12,6 +12,7 @@ from service.features.endpoints import list_all as list_features
 from service.features.filters import FilterDep
 from service.features.listing import FeatureFilter
 from service.kit.pagination import CursorParam
+from service.pages.listed import USUAL, along
 from service.pages.page import PageRouter
 from service.saes.endpoints import SaeReference, show
 from service.tags.endpoints import list_all as list_tags
@@ -20,9 +21,6 @@ router = PageRouter()
 
 _ROWS = 50
 _TAGS = 100
-_USUAL = FeatureFilter()
-_NAMES = {"text": "q"}
-"""Of what addresses call otherwise."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,7 @@ class Features:
     cursor: str | None
     filters: FeatureFilter
     along: dict[str, Any]
-    """Those that are not as usual: they go along to a feature, so that the next one there is the
-    next one here."""
+    """The order and filter, for the addresses of features."""
     scorers: list[str]
     tags: list[str]
 
@@ -55,11 +52,7 @@ def features(
         next_cursor=page.next_cursor,
         cursor=cursor,
         filters=wanted,
-        along={
-            _NAMES.get(name, name): value
-            for name, value in asdict(wanted).items()
-            if value != getattr(_USUAL, name)
-        },
-        scorers=sorted({_USUAL.scorer, wanted.scorer, *detail.features.scorers}),
+        along=along(wanted),
+        scorers=sorted({USUAL.scorer, wanted.scorer, *detail.features.scorers}),
         tags=sorted({*tags, *([wanted.tag] if wanted.tag else [])}),
     )

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends
 
-from monosemy.specs.readings import BASELINE
 from monosemy.specs.rest.queues import QueueView
 from monosemy.specs.rest.runs import RunSummary
-from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.rest.spend import SpendRow
 from monosemy.specs.rest.system import Readiness
 from service.edge.context import SessionDep
 from service.pages import run_words
 from service.pages.page import PageRouter
+from service.pages.sae_figures import Listed, grouped
 from service.queues import endpoints as queues
 from service.runs import endpoints as runs
 from service.saes import endpoints as saes
@@ -30,25 +28,13 @@ MOST_SAES = 50
 
 
 @dataclass(frozen=True)
-class SaeLine:
-    """An SAE with its figures of held-out text, or of the end of its training where it has not been
-    evaluated."""
-
-    sae: SaeSummary
-    l0: float | None
-    fvu: float | None
-    twin_fvu: float | None
-    ce_recovered: float | None
-    dead_share: float | None
-
-
-@dataclass(frozen=True)
 class Home:
     under_way: list[RunSummary]
     """Those that work, not the pipelines that they are steps of."""
     waiting: int
     paused: list[QueueView]
-    saes: list[SaeLine]
+    saes: dict[str, dict[str, list[Listed]]]
+    """By host model and site."""
     more_saes: bool
     today: SpendRow
     readiness: Readiness
@@ -70,28 +56,9 @@ def home(session: SessionDep, readiness: Annotated[Readiness, Depends(readiness)
         under_way=[run for run in held if run.id not in parents],
         waiting=sum(line.queued for line in lines),
         paused=[line for line in lines if line.paused],
-        saes=[_line(sae) for sae in page.items],
+        saes=grouped(page.items),
         more_saes=page.next_cursor is not None,
         today=spend.show(session, by="day", since=midnight).total,
         readiness=readiness,
         any_runs=bool(held) or bool(runs.list_all(session, limit=1).items),
     )
-
-
-def _line(sae: SaeSummary) -> SaeLine:
-    held = sae.metrics.get("evaluation")
-    chosen: Mapping[str, Any] = {**sae.metrics, **(held if isinstance(held, Mapping) else {})}
-    twin = chosen.get(BASELINE)
-    return SaeLine(
-        sae,
-        _figure(chosen, "l0"),
-        _figure(chosen, "fvu"),
-        _figure(twin if isinstance(twin, Mapping) else {}, "fvu"),
-        _figure(chosen, "ce_recovered_zero"),
-        _figure(chosen, "dead_share"),
-    )
-
-
-def _figure(metrics: Mapping[str, Any], name: str) -> float | None:
-    value = metrics.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

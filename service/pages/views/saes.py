@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 
@@ -13,7 +13,7 @@ from monosemy.figures import density, number, plural
 from monosemy.specs.rest.comparisons import ComparisonView
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.reports import ToldApart
-from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
+from monosemy.specs.rest.saes import Distribution, SaeDetail
 from monosemy.training.page import CHARTS
 from service.comparisons.endpoints import list_all as list_comparisons
 from service.edge.context import SessionDep
@@ -21,10 +21,11 @@ from service.features.endpoints import list_all as list_features
 from service.features.filters import Density, check_densities
 from service.features.listing import FeatureFilter
 from service.kit.pagination import CursorParam
+from service.pages.listed import along
 from service.pages.page import Nav, PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
-from service.pages.sae_figures import Evaluation, Measured, evaluation, measured
+from service.pages.sae_figures import Evaluation, Listed, evaluation, grouped
 from service.pages.views.sae_training import Drawn, draw, readings_of
 from service.reports.service import report_summary
 from service.saes.endpoints import SaeReference, list_all, show, show_distribution
@@ -36,12 +37,6 @@ _SAES = 200
 """On one page; they are grouped within it."""
 _FIRST = 25
 _POINTS = 120
-
-
-@dataclass(frozen=True)
-class Listed:
-    sae: SaeSummary
-    measured: Measured
 
 
 @dataclass(frozen=True)
@@ -60,18 +55,8 @@ def saes(
     cursor: CursorParam = None,
 ) -> Saes:
     page = list_all(session, model=model, counts=True, limit=_SAES, cursor=cursor)
-    groups: dict[str, dict[str, list[Listed]]] = {}
-    for each in page.items:
-        sites = groups.setdefault(each.model.name, {})
-        sites.setdefault(places(each), []).append(Listed(each, measured(each.metrics)))
+    groups = grouped(page.items)
     return Saes(groups, list(groups), model, page.next_cursor)
-
-
-def places(sae: SaeSummary) -> str:
-    """Where it reads and, unless that is the same, writes."""
-    reads = [each.site for each in sae.hooks.reads]
-    writes = [each.site for each in sae.hooks.writes]
-    return ", ".join(reads) + ("" if writes == reads else f" → {', '.join(writes)}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,6 @@ class Bars:
 @dataclass(frozen=True)
 class SaePage:
     sae: SaeDetail
-    places: str
     evaluation: Evaluation
     distribution: Distribution | None
     density: Bars | None
@@ -99,6 +83,8 @@ class SaePage:
     scorer: str | None
     """The one that scored the most features; the best by it are shown first."""
     features: list[FeatureSummary]
+    along: dict[str, Any]
+    """Their order and filter: it goes along to a feature."""
     more: bool
     told_apart: list[ToldApart]
     comparisons: list[ComparisonView]
@@ -129,7 +115,6 @@ def sae_page(
     _, mine = readings_of(session, detail, _POINTS)
     return SaePage(
         sae=detail,
-        places=places(detail),
         evaluation=evaluation(detail.metrics),
         distribution=counted,
         density=_density(detail, counted, links) if counted else None,
@@ -137,6 +122,7 @@ def sae_page(
         curve=draw(CHARTS[0], [each.flat() for each in mine.readings]) if mine else None,
         scorer=scorer,
         features=features.items,
+        along=along(wanted),
         more=features.next_cursor is not None,
         told_apart=report_summary(session, row).items if detail.features.scored else [],
         comparisons=list_comparisons(session, sae, limit=10).items,
