@@ -160,6 +160,25 @@ def test_a_pipeline_ends_in_a_served_feature(api: httpx.Client) -> None:
     assert page["label"]
 
 
+def test_a_person_logs_in_and_opens_a_feature(compose: Compose, api: httpx.Client) -> None:
+    """With a browser's own means: a form, a cookie, no header of ours."""
+    base = f"http://127.0.0.1:{compose.port}"
+    path = "/saes/compose-test/features/0"
+    with httpx.Client(base_url=base, headers={"Accept": "text/html"}, timeout=30) as browser:
+        sent_on = browser.get(path)
+        assert sent_on.status_code == 303
+        login = browser.get(sent_on.headers["location"])
+        assert login.status_code == 200 and 'name="key"' in login.text
+        form = {"key": api.headers["X-API-Key"], "next": path}
+        done = browser.post("/login", data=form, headers={"Origin": base})
+        assert (done.status_code, done.headers["location"]) == (303, path), done.text
+        assert "HttpOnly" in done.headers["set-cookie"]
+        page = browser.get(path)
+        assert page.status_code == 200 and "<h1>" in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert httpx.get(base + path, headers={"Accept": "text/html"}).status_code == 303
+
+
 def test_any_service_may_restart_under_a_run(compose: Compose, api: httpx.Client) -> None:
     training = {**TINY["training"], "tokens": 200_000, "checkpoint_seconds": 1}
     spec = {**TINY, "name": "restarted", "training": training}
