@@ -128,6 +128,20 @@ def test_features_are_pinned_by_number_and_kept_in_the_address(
     assert "pin=" not in page.url
 
 
+def test_pins_that_no_sae_has_are_left_out(
+    explorer: str, open_page: Any, answers: FakeInference
+) -> None:
+    link = f"{explorer}/try?sae=demo&pin=60&pin=13@none&pin=x#t={fragment({'text': TEXT})}"
+    page = open_page(link)
+    page.locator(".here").wait_for()
+    asked = [body for path, body in answers.requests if path == "/activations"][-1]
+    assert asked["saes"][0]["features"] is None
+    # Enter on a link follows it, whatever else there is on the page.
+    page.locator("[data-panel] a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/saes/demo/features/13")
+
+
 def test_tokens_are_coloured_in_four_ways(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}/try?sae=demo&colour=unexplained")
     read(page)

@@ -208,12 +208,13 @@ function say(reading, token) {
   }, 600);
 }
 
-/** `42`, or `42@name` for a feature of another SAE than the first. */
+/** `42`, or `42@name` for a feature of another SAE than the first; what no SAE has is left out. */
 function pinsOf(names) {
   return names.flatMap((name) => {
     const [index, sae] = name.split(/@(.*)/s);
     const number = sae === undefined ? 0 : data.saes.indexOf(sae);
-    return /^\d+$/.test(index) && number >= 0 ? [key(number, Number(index))] : [];
+    const isThere = /^\d+$/.test(index) && number >= 0 && Number(index) < data.sizes[number];
+    return isThere ? [key(number, Number(index))] : [];
   }).slice(0, MOST_PINS);
 }
 
