@@ -346,7 +346,7 @@ def test_a_feature_with_too_few_texts_says_so(
 def test_the_choice_leads_to_the_first_feature(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}/label")
     form = page.locator("form.stack").nth(1)
-    form.get_by_label("SAE", exact=True).select_option("demo")
+    form.locator("select[name=sae]").select_option("demo")
     form.get_by_label("Fires on at least").fill("0.04")
     form.get_by_label("Order").select_option("density")
     form.get_by_role("button", name="Begin").click()

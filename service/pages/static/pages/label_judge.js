@@ -42,7 +42,10 @@ async function started(data, again) {
 function ask(state) {
   current = state;
   const question = document.getElementById("question") ?? addQuestion();
-  document.getElementById("begin").hidden = true;
+  for (const id of ["begin", "intro"]) {
+    const part = document.getElementById(id);
+    if (part !== null) part.hidden = true;
+  }
   question.hidden = false;
   document.activeElement?.blur();
   for (const button of question.querySelectorAll("[data-answer]")) {
@@ -60,7 +63,7 @@ function addQuestion() {
     make("span", { id: "count", class: "quiet" }),
     make("blockquote", { id: "text", class: "window", "aria-live": "polite" }),
     make("p", { class: "actions answers" }, button("yes", "y", "yes, it occurs"), button("no", "n", "no, it does not"), button("skip", "s", "skip this text")));
-  for (const part of document.querySelectorAll(".judging h3, .judging .scores, .judging .tablebox, .judging .strata")) part.remove();
+  document.querySelector(".came").remove();
   document.querySelector(".judging").append(made);
   return made;
 }
