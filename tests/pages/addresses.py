@@ -18,6 +18,8 @@ ADDRESSES: list[str] = [
     "/health",
     "/settings/audit",
     "/models",
+    "/saes/upload",
+    "/saes/demo/delete",
     "/lists",
     "/lists/royalty",
     "/lists/empty",

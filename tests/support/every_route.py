@@ -27,6 +27,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("POST", "/inference/steer"): "infer",
     ("PATCH", "/queues/{name}"): "admin",
     ("DELETE", "/saes/{sae}"): "admin",
+    ("POST", "/saes/{sae}/delete"): "admin",
     ("DELETE", "/judge-tests/{judge_test}"): "admin",
     ("GET", "/audit"): "admin",
     ("GET", "/system/findings"): "admin",
@@ -117,6 +118,7 @@ FORMS: dict[tuple[str, str], dict[str, str]] = {
     ("POST", "/runs/new"): {"text": "kind: train"},
     ("POST", "/runs/{run_id}/priority"): {"priority": "-1"},
     ("POST", "/queues/{name}"): {"paused": "false"},
+    ("POST", "/saes/{sae}/delete"): {"name": "not it"},
 }
 """What forms of pages send."""
 QUERIES = {

@@ -190,3 +190,8 @@ export const tagsListAll = (options = {}) => call("GET", `/api/v1/tags`, options
  * @param {string|number} tag
  * @returns {Promise<null>} */
 export const tagsRemove = (sae, index, tag, options = {}) => call("DELETE", `/api/v1/saes/${encodeURIComponent(sae)}/features/${encodeURIComponent(index)}/tags/${encodeURIComponent(tag)}`, options);
+
+/** Delete an upload.
+ * @param {string|number} upload
+ * @returns {Promise<null>} */
+export const uploadsDelete = (upload, options = {}) => call("DELETE", `/api/v1/saes/uploads/${encodeURIComponent(upload)}`, options);

@@ -1,0 +1,57 @@
+"""/saes/upload and /saes/{sae}/delete: SAEs that come in from outside, and that go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monosemy.formats.archive import ALLOWED, ARCHIVES
+from monosemy.specs.rest.lists import ListSummary
+from monosemy.specs.rest.saes import SaeDetail
+from service.edge.context import ContextDep, SessionDep
+from service.lists.endpoints import list_all as list_lists
+from service.pages.page import PageRouter
+from service.saes.endpoints import SaeReference
+from service.saes.endpoints import show as show_sae
+
+router = PageRouter()
+
+_MOST_LISTS = 20
+
+
+@dataclass(frozen=True)
+class UploadForm:
+    endings: list[str]
+    """Of the files that are taken."""
+    archives: list[str]
+    """Of those that are unpacked."""
+    most_bytes: int
+    keep_hours: float
+
+
+@router.page("/saes/upload", "upload.html", script="pages/upload.js")
+def upload(context: ContextDep) -> UploadForm:
+    settings = context.settings
+    endings, archives = sorted(ALLOWED), sorted(ARCHIVES)
+    return UploadForm(endings, archives, settings.upload_max_bytes, settings.upload_keep_hours)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    sae: SaeDetail
+    lists: list[ListSummary]
+    """Some of those that hold features of it."""
+    more_lists: bool
+    wrong: str | None = None
+    """What was written in place of its name."""
+
+
+@router.page("/saes/{sae}/delete", "sae_delete.html")
+def confirm(session: SessionDep, sae: SaeReference) -> Deletion:
+    """What goes with it."""
+    return deletion_of(session, sae)
+
+
+def deletion_of(session: SessionDep, sae: str, wrong: str | None = None) -> Deletion:
+    detail = show_sae(session, sae)
+    lists = list_lists(session, sae=str(detail.id), limit=_MOST_LISTS)
+    return Deletion(detail, lists.items, lists.next_cursor is not None, wrong)
