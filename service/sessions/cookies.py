@@ -17,7 +17,9 @@ UNDER_PREFIX = "__Secure-monosemy"
 """For a server below a path of a host: browsers take it only by https."""
 PLAIN = "monosemy_session"
 """On this machine, without TLS."""
-CLEARED = '"cookies", "storage"'
+CLEARED = '"storage"'
+"""At the end of a session.  Not ``"cookies"``, which would log out of every service of the same
+domain: ours is deleted by name."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """256 random bits, as ``secrets.token_urlsafe(32)`` writes them."""
 
