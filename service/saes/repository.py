@@ -90,10 +90,16 @@ def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
 
 
 def count_features(session: Session, saes: Sequence[Sae]) -> dict[uuid.UUID, FeatureCounts]:
-    """How far the work on the features of each SAE has come; of all together four statements."""
+    """How far the work on the features of each SAE has come; of all together four statements.
+
+    Features are counted where the index does not say how many it has: there may be millions."""
     ids = [sae.id for sae in saes]
+    noted = {sae.id: sae.index["features"] for sae in saes if sae.index and _notes_features(sae)}
+    uncounted = [each for each in ids if each not in noted]
     indexed = (
-        select(Feature.sae_id, func.count()).where(Feature.sae_id.in_(ids)).group_by(Feature.sae_id)
+        select(Feature.sae_id, func.count())
+        .where(Feature.sae_id.in_(uncounted))
+        .group_by(Feature.sae_id)
     )
     features = func.count(Explanation.feature.distinct())
     explained = select(Explanation.sae_id, features).where(Explanation.sae_id.in_(ids))
@@ -112,10 +118,15 @@ def count_features(session: Session, saes: Sequence[Sae]) -> dict[uuid.UUID, Fea
     ]
     return {
         each: FeatureCounts(
-            indexed=counts[0].get(each, 0),
+            indexed=noted.get(each, counts[0].get(each, 0)),
             explained=counts[1].get(each, 0),
             scored=counts[2].get(each, 0),
             scorers=scorers[each],
         )
         for each in ids
     }
+
+
+def _notes_features(sae: Sae) -> bool:
+    noted = (sae.index or {}).get("features")
+    return isinstance(noted, int) and not isinstance(noted, bool)

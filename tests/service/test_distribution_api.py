@@ -80,6 +80,11 @@ def test_listings_count_what_is_explained_and_scored(
     }
     assert listed["counted"] == wanted
     assert client.get("/api/v1/saes/counted").json()["features"] == wanted
+    with transaction(module_engine) as session:
+        row = session.get_one(Sae, some.sae)
+        row.index = {**(row.index or {}), "features": 9}
+        row.path = "elsewhere"
+    assert client.get("/api/v1/saes/counted").json()["features"] == wanted, "as the index notes it"
     assert all(each["features"] is None for each in client.get("/api/v1/saes").json()["items"])
 
 
