@@ -59,6 +59,14 @@ class FeatureListing(FeatureFilter):
 
     sae: uuid.UUID
 
+    def key(self) -> dict[str, Any]:
+        """What a cursor belongs to.  A filter that came later is left out where it is not set, so
+        that cursors given out before it still hold."""
+        values = asdict(self)
+        if values["indices"] is None:
+            del values["indices"]
+        return values
+
     def missing_score(self) -> float:
         """Sort key of a feature without a score: they come last in either order."""
         return math.inf if self.order == "asc" else -math.inf

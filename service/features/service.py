@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 
 from sqlalchemy.orm import Session
@@ -52,7 +51,7 @@ def page_of_features(
     session: Session, listing: FeatureListing, cursor: str | None, limit: int
 ) -> Page[FeatureSummary]:
     read = partial(list_features, session, listing)
-    return paged(asdict(listing), BY_KEY, cursor, limit, read, each(_summary))
+    return paged(listing.key(), BY_KEY, cursor, limit, read, each(_summary))
 
 
 def feature_page(
