@@ -248,7 +248,7 @@ def test_unknown_sae_in_an_activation_request(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("method", "url", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nothing-here", 404),
         ("GET", "/api/v1", 404),
         ("GET", "/api/v1/nothing", 404),
         ("GET", "/api/v1/runs/", 404),

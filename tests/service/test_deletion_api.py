@@ -87,7 +87,8 @@ def test_an_sae_goes_with_its_rows(
     assert client.get(f"{API}/saes/going").status_code == 404
     assert client.delete(f"{API}/saes/going").status_code == 404
     staying = client.get(f"{API}/saes/staying").json()
-    assert staying["features"] == {"indexed": 5, "explained": 1, "scored": 1}
+    counts = {"indexed": 5, "explained": 1, "scored": 1, "scorers": {"detection": 1}}
+    assert staying["features"] == counts
 
 
 @pytest.mark.parametrize("by_id", [True, False])

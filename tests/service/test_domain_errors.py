@@ -36,6 +36,8 @@ CASES = [
     (errors.Unauthenticated("no"), 401, "unauthenticated", "no"),
     (errors.Forbidden("no"), 403, "forbidden", "no"),
     (errors.MissingScope("no"), 403, "missing-scope", "no"),
+    (errors.OtherOrigin("no"), 403, "other-origin", "no"),
+    (errors.WrongToken("no"), 403, "csrf-token", "no"),
     (errors.TooManyRequests("no", 7), 429, "too-many-requests", "no"),
     (errors.Unavailable("It", "no"), 503, "unavailable", "no"),
     (errors.Busy("It"), 503, "busy", str(errors.Busy("It"))),

@@ -143,7 +143,7 @@ def test_another_embedder_than_the_setting_says_changes_nothing(
 ) -> None:
     fill(url)
     done = run(monkeypatch, url, "reembed", embedding_width=384, inference_url=inference)
-    assert done.exit_code == 1 and f"gives {WIDTH} numbers" in " ".join(done.output.split())
+    assert done.exit_code == 2 and f"gives {WIDTH} numbers" in " ".join(done.output.split())
     assert embedded(url) == [384, 384]
     away = run(monkeypatch, url, "reembed", inference_url="http://127.0.0.1:9")
     assert away.exit_code != 0 and embedded(url) == [384, 384]

@@ -21,6 +21,7 @@ from service.pages.comparison_figures import ComparisonFigures, figures_of
 from service.pages.feature.examples import Drawing
 from service.pages.feature.shown import FeatureShown, shown_feature
 from service.pages.page import Nav, PageRouter
+from service.runs.queries import find_runs
 
 router = PageRouter()
 
@@ -61,6 +62,8 @@ class Side:
 @dataclass(frozen=True)
 class OneComparison:
     it: ComparisonFigures
+    has_run: bool
+    """Whether the run that made it is still there."""
     matched: bool
     min_value: float | None
     pairs: list[FeatureMatch]
@@ -93,6 +96,7 @@ def comparison(
     ]
     return OneComparison(
         it=figures_of(view),
+        has_run=bool(find_runs(session, [view.id])),
         matched=matched,
         min_value=min_value,
         pairs=page.items,
