@@ -22,6 +22,9 @@ README_PICTURE = ROOT / "docs" / "feature.png"
 MOST_BYTES = 200_000
 
 
+_BEST = {"sort": "score", "order": "desc", "scorer": "embedding", "limit": 1}
+
+
 def pages_of(address: str) -> dict[str, str]:
     """Name and path of each page worth a picture, by what the explorer has."""
     with httpx.Client(base_url=f"{address}/api/v1", timeout=30.0) as api:
@@ -49,7 +52,7 @@ def pages_of(address: str) -> dict[str, str]:
         saes = [sae for sae in api.get("/saes").json()["items"] if sae["index"]]
         if saes:
             sae = f"/saes/{saes[-1]['name']}"
-            top = api.get(f"{sae}/features", params={"sort": "score", "order": "desc", "limit": 1})
+            top = api.get(f"{sae}/features", params=_BEST)
             index = top.json()["items"][0]["index"]
             pages |= {
                 "sae": sae,
@@ -66,7 +69,9 @@ def pages_of(address: str) -> dict[str, str]:
 
 def take(browser: Any, url: str, out: Path, width: int, scheme: str, whole: bool = True) -> None:
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        viewport={"width": width, "height": 900 if whole else 680},
+        color_scheme=scheme,
+        reduced_motion="reduce",
     )
     page = context.new_page()
     page.goto(url)
@@ -92,7 +97,7 @@ def main() -> int:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         if options.readme:
-            take(browser, options.address + pages["feature"], README_PICTURE, 1280, "light", False)
+            take(browser, options.address + pages["feature"], README_PICTURE, 1440, "light", False)
             size = README_PICTURE.stat().st_size
             if size > MOST_BYTES:
                 sys.stderr.write(f"{README_PICTURE} has {size:,} bytes, above {MOST_BYTES:,}\n")
