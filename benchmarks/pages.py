@@ -11,31 +11,32 @@ browser is left out and said so.  Everything shares this machine's cores.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import gzip
-import json
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import torch
 from results import machine
-from serving import Api, Report, fill, load
+from serving import (
+    Api,
+    Load,
+    Report,
+    fill,
+    filled_server,
+    options_of,
+    put_load,
+    report_loads,
+    report_starts,
+)
 from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from service.database.migrate import migrate
 from service.database.session import make_engine
 from service.pages.static import static_files
-from service.stack.postgres import EmbeddedPostgres
 from tests.support.browser import ARGUMENTS, chromium, missing
 
 HTML = {"Accept": "text/html"}
@@ -82,7 +83,7 @@ def add_large(engine: Engine, copies: int, features: int) -> None:
 
 
 # -------------------------------------------------------------------- the load
-LOADS = (
+LOADS: tuple[Load, ...] = (
     ("bare", 1.0, "bare route (/healthz)", ""),
     ("rest", 1.0, "feature by REST", ""),
     ("feature", 1.0, "feature page", "p50 15, p99 50"),
@@ -111,27 +112,8 @@ def work(options: argparse.Namespace) -> None:
     def sae(chance: random.Random) -> str:
         return f"/saes/sae-{chance.randrange(saes)}"
 
-    gc.disable()
     kinds = {"bare": bare, "rest": rest, "feature": feature, "table": table, "sae": sae}
-    took, failed = asyncio.run(
-        load(options.url, kinds[options.load], options.rate, options.seconds)
-    )
-    print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
-
-
-def loads(options: argparse.Namespace, url: str, report: Report) -> None:
-    for kind, share, name, wanted in LOADS:
-        rate = options.rate * share
-        line = [sys.executable, __file__, "--load", kind, "--url", url, "--rate", str(rate)]
-        for option in ("saes", "features", "seconds"):
-            line += [f"--{option}", str(getattr(options, option))]
-        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-        printed = json.loads(done.stdout.splitlines()[-1])
-        p50, p99 = printed["ms"]
-        shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        if printed["failed"]:
-            shown += f", {printed['failed']} FAILED"
-        report.row(f"{name}, {rate:.0f}/s", p99, "ms (p99)", wanted, shown)
+    put_load(options, kinds[options.load])
 
 
 # -------------------------------------------------------------------- bytes
@@ -221,25 +203,15 @@ def _packed(url: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--saes", type=int, default=25)
-    parser.add_argument("--features", type=int, default=4096)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=50.0, help="feature pages a second")
-    parser.add_argument("--json", type=Path, help="Add the results to this file as lines.")
-    parser.add_argument("--load", help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = options_of(__doc__, seconds=10.0, rate=50.0)
     if options.load:
         work(options)
         return
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, EmbeddedPostgres(Path(name) / "postgres") as server:
-        measure(options, Path(name), server.url)
+    with filled_server() as (folder, url):
+        measure(options, folder, url)
 
 
 def measure(options: argparse.Namespace, folder: Path, database_url: str) -> None:
-    migrate(database_url)
     engine = make_engine(database_url)
     fill(engine, folder, options.saes, options.features)
     add_large(engine, options.saes, options.features)
@@ -247,19 +219,12 @@ def measure(options: argparse.Namespace, folder: Path, database_url: str) -> Non
     count = f"{options.saes * options.features:,} features and one SAE of as many"
     print(f"{count}; {machine()}")
     report = Report(count, options.json)
-    starts = []
-    for _ in range(3):
-        api = Api(database_url, folder)
-        starts.append(api.started)
-        idle = api.mib()
-        api.stop()
-    report.row("cold start, median of 3", sorted(starts)[1], "s", "2")
-    report.row("memory of the idle API", idle * 1.048576, "MB", "160")
+    report_starts(database_url, folder, report)
     api = Api(database_url, folder)
-    loads(options, api.url, report)
+    report_loads(__file__, LOADS, options, api.url, report)
     sizes(api.url, report)
     in_browser(api.url, report)
-    report.row("memory of the API after that", api.mib() * 1.048576, "MB")
+    report.row("memory of the API after that", api.mib(), "MiB")
     api.stop()
 
 

@@ -23,7 +23,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,21 +200,18 @@ def work(options: argparse.Namespace) -> None:
     def search_one(chance: random.Random) -> str:
         return search(chance) + f"&sae=sae-{chance.randrange(saes)}"
 
-    gc.disable()  # a pause of the generator's is no latency of the server's
     kinds = {"page": page, "listing": listing, "search": search, "search_one": search_one}
-    took, failed = asyncio.run(
-        load(options.url, kinds[options.load], options.rate, options.seconds)
-    )
-    print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
+    put_load(options, kinds[options.load])
 
 
-LOADS = (
+Load = tuple[str, float, str, str]
+"""What is asked, its share of the rate, what it is, what is to be reached in ms."""
+LOADS: tuple[Load, ...] = (
     ("page", 1.0, "feature page", "p50 8, p99 40"),
     ("listing", 0.2, "filtered listing", "p99 60"),
     ("search_one", 0.2, "search by words, one SAE", "p99 60"),
     ("search", 0.2, "search by words, all SAEs", "p99 60"),
 )
-"""What is asked, its share of the rate, what it is, what is to be reached in ms."""
 
 
 class Report:
@@ -230,25 +228,74 @@ class Report:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--saes", type=int, default=25)
-    parser.add_argument("--features", type=int, default=4096)
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--rate", type=float, default=100.0, help="feature pages a second")
-    parser.add_argument("--json", type=Path, help="Add the results to this file as lines.")
-    parser.add_argument("--load", help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = options_of(__doc__, seconds=15.0, rate=100.0)
     if options.load:
         work(options)
         return
+    with filled_server() as (folder, url):
+        measure(options, folder, url)
+
+
+def options_of(about: str, seconds: float, rate: float) -> argparse.Namespace:
+    """What such a benchmark is asked for; ``load`` is set in a process that makes requests."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--saes", type=int, default=25)
+    parser.add_argument("--features", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--rate", type=float, default=rate, help="feature pages a second")
+    parser.add_argument("--json", type=Path, help="Add the results to this file as lines.")
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+@contextmanager
+def filled_server() -> Iterator[tuple[Path, str]]:
+    """A folder for what is made, and the address of an empty, migrated database in it."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, EmbeddedPostgres(Path(name) / "postgres") as server:
-        measure(options, Path(name), server.url)
+        migrate(server.url)
+        yield Path(name), server.url
+
+
+def report_starts(database_url: str, folder: Path, report: Report) -> None:
+    """How long the API takes to start, and the memory that it has then."""
+    starts = []
+    for _ in range(3):
+        api = Api(database_url, folder)
+        starts.append(api.started)
+        idle = api.mib()
+        api.stop()
+    report.row("cold start, median of 3", sorted(starts)[1], "s", "2")
+    report.row("memory of the idle API", idle, "MiB", "150")
+
+
+def report_loads(
+    script: str, loads: Sequence[Load], options: argparse.Namespace, url: str, report: Report
+) -> None:
+    """Each load by a process of its own, which runs ``script``."""
+    for kind, share, name, wanted in loads:
+        rate = options.rate * share
+        line = [sys.executable, script, "--load", kind, "--url", url, "--rate", str(rate)]
+        for option in ("saes", "features", "seconds"):
+            line += [f"--{option}", str(getattr(options, option))]
+        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        p50, p99 = figures["ms"]
+        shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        if figures["failed"]:
+            shown += f", {figures['failed']} FAILED"
+        report.row(f"{name}, {rate:.0f}/s", p99, "ms (p99)", wanted, shown)
+
+
+def put_load(options: argparse.Namespace, path: Callable[[random.Random], str]) -> None:
+    """One load, in this process; prints its figures as JSON."""
+    gc.disable()  # a pause of the generator's is no latency of the server's
+    took, failed = asyncio.run(load(options.url, path, options.rate, options.seconds))
+    print(json.dumps({"ms": np.percentile(took, [50, 99]).tolist(), "failed": failed}))
 
 
 def measure(options: argparse.Namespace, folder: Path, database_url: str) -> None:
-    migrate(database_url)
     engine = make_engine(database_url)
     rate = fill(engine, folder, options.saes, options.features)
     with transaction(engine) as session:
@@ -260,28 +307,9 @@ def measure(options: argparse.Namespace, folder: Path, database_url: str) -> Non
     report = Report(work, options.json)
     report.row("bulk load (COPY, contexts too)", rate, "features/s", "2,000")
     report.row("a feature in the database", size.total / 1024, "KiB", "8")
-    starts = []
-    for _ in range(3):
-        api = Api(database_url, folder)
-        starts.append(api.started)
-        idle = api.mib()
-        api.stop()
-    report.row("cold start, median of 3", sorted(starts)[1], "s", "2")
-    report.row("memory of the idle API", idle, "MiB", "150")
+    report_starts(database_url, folder, report)
     api = Api(database_url, folder)
-    for kind, share, name, wanted in LOADS:
-        per_second = options.rate * share
-        line = [sys.executable, __file__, "--load", kind, "--url", api.url]
-        for option in ("saes", "features", "seconds"):
-            line += [f"--{option}", str(getattr(options, option))]
-        line += ["--rate", str(per_second)]
-        done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-        printed = json.loads(done.stdout.splitlines()[-1])
-        p50, p99 = printed["ms"]
-        shown = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        if printed["failed"]:
-            shown += f", {printed['failed']} FAILED"
-        report.row(f"{name}, {per_second:.0f}/s", p99, "ms (p99)", wanted, shown)
+    report_loads(__file__, LOADS, options, api.url, report)
     report.row("memory of the API after that", api.mib(), "MiB")
     api.stop()
 
