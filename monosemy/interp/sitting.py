@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from monosemy.errors import DataError
-from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
-from monosemy.interp.scorers.base import ScoringExamples, judgement_of
+from monosemy.interp.scorers.base import ScoringExamples, judgement_of, listed_as
 from monosemy.interp.scorers.detection import DetectionScorer
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.scorers.yes_no import Item, mixed_calls
@@ -80,18 +79,5 @@ def sitting_score(
     """``detection``'s score of ``judgements``, listed under ``scorer``: balanced accuracy with its
     interval, documents as clusters, and the precision in natural text."""
     summary = balanced_accuracy(judgements, DetectionScorer.headline)
-    failed = sum(judgement.failed for judgement in judgements)
-    result = ScoreResult(
-        scorer=scorer,
-        metric=summary.metric,
-        value=summary.value,
-        low=summary.low,
-        high=summary.high,
-        n=len(judgements) - failed,
-        n_failed=failed,
-        worst_case=summary.worst_case,
-        details=summary.details,
-        usage=Usage(),
-        judgements=tuple(judgements),
-    )
+    result = listed_as(scorer, summary, judgements)
     return with_natural_precision(result, ScoringExamples(-1, (), {}, context_density))

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
+from monosemy.interp.scorers.base import listed_as
 from monosemy.interp.scorers.result import Judgement, ScoreResult
 from monosemy.interp.tiers import ACTIVATING, MIS_MARKED, RANDOM
 from monosemy.specs.rest.explanations import GivenScore
@@ -55,17 +55,4 @@ def _summed_up(given_score: GivenScore) -> ScoreResult:
     summary = replace(
         summary, details={**summary.details, "imported": {"source": given_score.source}}
     )
-    failed = sum(judgement.failed for judgement in judgements)
-    return ScoreResult(
-        scorer=f"{given_score.scorer}:{given_score.source}",
-        metric=summary.metric,
-        value=summary.value,
-        low=summary.low,
-        high=summary.high,
-        n=len(judgements) - failed,
-        n_failed=failed,
-        worst_case=summary.worst_case,
-        details=summary.details,
-        usage=Usage(),
-        judgements=judgements,
-    )
+    return listed_as(f"{given_score.scorer}:{given_score.source}", summary, judgements)

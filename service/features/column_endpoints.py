@@ -10,8 +10,7 @@ from starlette.responses import Response
 from monosemy.specs.rest.features import FeatureColumn
 from service.edge.context import SessionDep
 from service.edge.routing import Router
-from service.features.filters import Density, Explained, Scorer, Tagged, Words, check_densities
-from service.features.listing import FeatureFilter
+from service.features.filters import MatchDep
 from service.features.measured import measured
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
@@ -43,32 +42,18 @@ _FLOATS: dict[int | str, dict[str, Any]] = {
 def columns(
     session: SessionDep,
     sae: SaeReference,
+    matching: MatchDep,
     column: Annotated[
         list[FeatureColumn],
         Query(min_length=1, max_length=12, description="Which, in this order."),
     ] = ["density", "maximum"],  # noqa: B006
-    scorer: Scorer = "detection",
-    min_density: Density = None,
-    max_density: Density = None,
-    has_explanation: Explained = None,
-    q: Words = None,
-    tag: Tagged = None,
 ) -> Response:
     """Row i is latent i; what is not known is NaN. `score` is the best of a feature's scores,
     `top_token_share` the share of its activation on its commonest token, `logit_kurtosis` that of
     its effect on logits, `matches` 1 for the features that a listing with these filters has, 0 for
     others. 409 where the SAE is not indexed."""
-    check_densities(min_density, max_density)
     row, _ = find_sae(session, sae)
     index_of(row)
-    listing = FeatureFilter(
-        scorer=scorer,
-        min_density=min_density,
-        max_density=max_density,
-        has_explanation=has_explanation,
-        text=q,
-        tag=tag,
-    )
-    found = measured(session, row, listing.of(row.id), column)
+    values = measured(session, row, matching.of(row.id), column)
     headers = {"X-Columns": ",".join(column), "X-Rows": str(row.d_sae)}
-    return Response(found.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)
+    return Response(values.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -29,11 +30,7 @@ def check_densities(least: float | None, most: float | None) -> None:
         raise InvalidRequest([("min_density", f"is larger than max_density ({most})")])
 
 
-def _filter(
-    sort: Annotated[FeatureSort, Query(description="Features without a score come last.")] = (
-        "index"
-    ),
-    order: SortOrder = "asc",
+def _matching(
     scorer: Scorer = "detection",
     min_density: Density = None,
     max_density: Density = None,
@@ -43,8 +40,6 @@ def _filter(
 ) -> FeatureFilter:
     check_densities(min_density, max_density)
     return FeatureFilter(
-        sort=sort,
-        order=order,
         scorer=scorer,
         min_density=min_density,
         max_density=max_density,
@@ -54,6 +49,20 @@ def _filter(
     )
 
 
-FilterDep = Annotated[FeatureFilter, Depends(_filter)]
-"""Of the query ``sort``, ``order``, ``scorer``, ``min_density``, ``max_density``,
+MatchDep = Annotated[FeatureFilter, Depends(_matching)]
+"""Which features, in no order: of the query ``scorer``, ``min_density``, ``max_density``,
 ``has_explanation``, ``q`` and ``tag``."""
+
+
+def _filter(
+    matching: MatchDep,
+    sort: Annotated[FeatureSort, Query(description="Features without a score come last.")] = (
+        "index"
+    ),
+    order: SortOrder = "asc",
+) -> FeatureFilter:
+    return replace(matching, sort=sort, order=order)
+
+
+FilterDep = Annotated[FeatureFilter, Depends(_filter)]
+"""The same by the query ``sort`` and ``order``."""

@@ -25,12 +25,12 @@ from typing import Any, TypeVar, get_type_hints
 from fastapi import Request
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from service.edge.origin import READING_METHODS
 from service.edge.routing import GuardedRoute, Handler, Router, form_post
 from service.keys.authorize import CanRead
-from service.pages.render import PAGE_ENDPOINT, rendered
+from service.pages.render import PAGE_ENDPOINT, Links, rendered
 
 View = TypeVar("View", bound=Callable[..., Any])
 _REQUEST = "page_request"
@@ -167,6 +167,11 @@ def shown(request: Request, template: str, view: Any, **how: Any) -> Response:
     what is no plain success: a form with its errors has a ``status``."""
     values = {field.name: getattr(view, field.name) for field in fields(view)}
     return rendered(request, template, values, **how)
+
+
+def go_to(request: Request, path: str) -> RedirectResponse:
+    """Where a form that went well leads: ``path`` of ours, asked for by GET (303)."""
+    return RedirectResponse(Links(request.scope).url(path), 303)
 
 
 def entries_of(routers: list[PageRouter]) -> list[Nav]:

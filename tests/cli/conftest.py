@@ -13,7 +13,7 @@ import uvicorn
 from sqlalchemy import Engine
 
 from service.app import create_app
-from service.database.session import make_engine, transaction
+from service.database.session import transaction
 from service.settings import Settings
 from tests.support.library_rows import Library, add_library
 
@@ -23,15 +23,8 @@ for _name in ("COLUMNS", "LINES"):
 
 
 @pytest.fixture(scope="module")
-def cli_engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def library(cli_engine: Engine) -> Library:
-    with transaction(cli_engine) as session:
+def library(module_engine: Engine) -> Library:
+    with transaction(module_engine) as session:
         return add_library(session)
 
 

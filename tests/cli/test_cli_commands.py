@@ -66,8 +66,8 @@ def test_looking_at_saes_and_features(library: Library) -> None:
     assert read("search", "king")["mode"] == "lexical"
 
 
-def test_readings_of_a_training(cli_engine: Engine) -> None:
-    with transaction(cli_engine) as session:
+def test_readings_of_a_training(module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
         spec = parse_spec({"kind": "sweep", "seeds": [0, 1]})
         run = lifecycle.create_run(session, spec).id
         rows = [
@@ -147,12 +147,12 @@ def test_runs_are_submitted_listed_shown_cancelled_and_retried(tmp_path: Path) -
     call("run", "cancel", run_id)
 
 
-def test_watching_follows_a_run_to_its_end(cli_engine: Engine) -> None:
+def test_watching_follows_a_run_to_its_end(module_engine: Engine) -> None:
     run_id = uuid.UUID(read("run", "submit", "--kind", "train", "--set", "training.tokens=9")["id"])
 
     def work() -> None:
         time.sleep(0.5)
-        with transaction(cli_engine) as session:
+        with transaction(module_engine) as session:
             run = lifecycle.claim_run(session, "gpu", "tester", 60)
             assert run is not None
             assert run.id == run_id
@@ -160,9 +160,9 @@ def test_watching_follows_a_run_to_its_end(cli_engine: Engine) -> None:
             "stage": "train", "unit": "tokens", "done": 4, "total": 9, "rate": 2.0,
             "eta_seconds": 2.5, "elapsed_seconds": 2.0, "metrics": {"fvu": 0.25},
         }  # fmt: skip
-        with transaction(cli_engine) as session:
+        with transaction(module_engine) as session:
             assert repository.record_progress(session, run_id, "tester", progress)
-        with transaction(cli_engine) as session:
+        with transaction(module_engine) as session:
             lifecycle.succeed_run(session, run_id, "tester", {"sae_id": str(uuid.uuid4())})
 
     worker = threading.Thread(target=work)
@@ -180,17 +180,17 @@ def test_watching_follows_a_run_to_its_end(cli_engine: Engine) -> None:
 
 
 def test_json_while_watching_is_a_line_per_event_and_the_run_at_the_end(
-    cli_engine: Engine,
+    module_engine: Engine,
 ) -> None:
     def work() -> None:
         while True:
-            with transaction(cli_engine) as session:
+            with transaction(module_engine) as session:
                 run = lifecycle.claim_run(session, "gpu", "tester", 60)
                 if run is not None:
                     lifecycle.cancel_run(session, run)
                     break
             time.sleep(0.05)
-        with transaction(cli_engine) as session:
+        with transaction(module_engine) as session:
             lifecycle.finish_cancel(session, run.id, "tester")
 
     worker = threading.Thread(target=work)
@@ -224,9 +224,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_run() -> None:
     call("run", "cancel", run_id)
 
 
-def test_a_failed_run_says_why_and_ends_the_watching_with_1(cli_engine: Engine) -> None:
+def test_a_failed_run_says_why_and_ends_the_watching_with_1(module_engine: Engine) -> None:
     run_id = uuid.UUID(read("run", "submit", "--kind", "train")["id"])
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         claimed = lifecycle.claim_run(session, "gpu", "tester", 60)
         assert claimed is not None
         assert claimed.id == run_id
@@ -250,8 +250,8 @@ def test_the_api_names_each_fault_on_a_line_of_its_own(library: Library) -> None
     assert ended.stdout == ""
 
 
-def test_a_feature_page_reads_well(library: Library, cli_engine: Engine) -> None:
-    with transaction(cli_engine) as session:
+def test_a_feature_page_reads_well(library: Library, module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
         add_explanation(session, library, 3, "kings [/b]", "Fires\x1b[2J on kings.", value=0.8)
     call("tag", "add", library.name, "3", "royal", "a-z")
     page = call("feature", "show", library.name, "3", "--examples", "1")

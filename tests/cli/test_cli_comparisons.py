@@ -40,8 +40,8 @@ def call(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def comparison(cli_engine: Engine, library: Library) -> uuid.UUID:
-    with transaction(cli_engine) as session:
+def comparison(module_engine: Engine, library: Library) -> uuid.UUID:
+    with transaction(module_engine) as session:
         other = add_library(session, "other", features=8)
         made = Comparison(
             id=uuid.uuid4(),

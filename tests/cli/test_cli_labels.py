@@ -29,8 +29,8 @@ def call(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture
-def explained(cli_engine: Engine, library: Library) -> Library:
-    with transaction(cli_engine) as session:
+def explained(module_engine: Engine, library: Library) -> Library:
+    with transaction(module_engine) as session:
         session.query(Explanation).delete()
         for feature in (1, 2, 5):
             add_explanation(session, library, feature, "kings", f"Names of kings {feature}.", 0.8)
@@ -89,8 +89,8 @@ def test_bad_requests_are_one_line(explained: Library) -> None:
     assert "no SAE 'nobody'" in call("explain", "nobody", "--no-watch", code=2)
 
 
-def test_the_ledger_is_shown(explained: Library, cli_engine: Engine) -> None:
-    with transaction(cli_engine) as session:
+def test_the_ledger_is_shown(explained: Library, module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
         session.add(JudgeCall(purpose="detection", model="m", state="answered", cost=0.25))
     shown = call("spend", "--by", "purpose")
     assert "detection" in shown and "0.2500" in shown and "all" in shown
@@ -104,7 +104,7 @@ def test_a_report_is_written(explained: Library, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
 def test_explanations_leave_and_arrive(
-    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+    explained: Library, module_engine: Engine, tmp_path: Path, layout: str
 ) -> None:
     out = tmp_path / "out"
     call("labels", "export", "demo", "--format", layout, "--to", str(out))
@@ -116,11 +116,11 @@ def test_explanations_leave_and_arrive(
     ]
     if layout == "neuronpedia":
         assert records[0].examples[0].activations[1] > 0
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         session.query(Explanation).delete()
     for _ in range(2):  # the second time nothing is added
         call("labels", "import", "demo", "--format", layout, "--from", str(out))
-        with transaction(cli_engine) as session:
+        with transaction(module_engine) as session:
             rows = session.scalars(select(Explanation).order_by(Explanation.feature)).all()
             assert [(row.feature, row.explainer) for row in rows] == [
                 (1, "human"),
@@ -132,7 +132,7 @@ def test_explanations_leave_and_arrive(
 
 
 def test_delphis_judgements_come_with_its_explanations(
-    explained: Library, cli_engine: Engine, tmp_path: Path
+    explained: Library, module_engine: Engine, tmp_path: Path
 ) -> None:
     name = "layers.2_latent2.txt"
     judged = [
@@ -149,7 +149,7 @@ def test_delphis_judgements_come_with_its_explanations(
         path.write_text(json.dumps(rows))
     for _ in range(2):
         call("labels", "import", "demo", "--format", "delphi", "--from", str(tmp_path / "in"))
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         query = select(Score).join(Explanation).where(Explanation.text == "Kings of old.")
         scores = {score.scorer: (score.value, score.n) for score in session.scalars(query)}
         session.query(Explanation).filter(Explanation.text != "Kings of old.").delete()
@@ -193,34 +193,34 @@ def written(tmp_path: Path, layout: str, *records: FeatureRecord) -> tuple[str, 
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
 def test_an_import_that_does_not_fit_stores_nothing(
-    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+    explained: Library, module_engine: Engine, tmp_path: Path, layout: str
 ) -> None:
-    before = texts_of(cli_engine)
+    before = texts_of(module_engine)
     records = [said(feature, f"New {feature}") for feature in (3, 4, 60, 61)]
     output = call(*written(tmp_path, layout, *records), code=1)
     assert "60 features, so none is 60, 61: 2 of the folder's 4" in output
-    assert texts_of(cli_engine) == before
+    assert texts_of(module_engine) == before
 
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
 def test_a_damaged_row_at_the_end_stores_nothing(
-    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+    explained: Library, module_engine: Engine, tmp_path: Path, layout: str
 ) -> None:
-    before = texts_of(cli_engine)
+    before = texts_of(module_engine)
     command = written(tmp_path, layout, *(said(feature, "New") for feature in (3, 4)))
     broken = {"delphi": "layers.2_latent5.txt", "neuronpedia": "batch-9.jsonl"}[layout]
     (tmp_path / "in/explanations" / broken).write_text('{"index": 5}')
     assert "is no text" in call(*command, code=1)
-    assert texts_of(cli_engine) == before
+    assert texts_of(module_engine) == before
 
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
 def test_what_a_database_does_not_store_is_replaced(
-    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+    explained: Library, module_engine: Engine, tmp_path: Path, layout: str
 ) -> None:
     odd = "Kings\0 and half\ud800 queens \U0001f451\nof old"
     call(*written(tmp_path, layout, said(3, odd)))
-    assert texts_of(cli_engine)[3] == "Kings\ufffd and half\ufffd queens \U0001f451 of old"
+    assert texts_of(module_engine)[3] == "Kings\ufffd and half\ufffd queens \U0001f451 of old"
 
 
 def test_an_import_of_nothing_is_no_success(explained: Library, tmp_path: Path) -> None:
@@ -230,9 +230,9 @@ def test_an_import_of_nothing_is_no_success(explained: Library, tmp_path: Path) 
 
 @pytest.mark.parametrize("layout", ["delphi", "neuronpedia"])
 def test_an_export_of_nothing_leaves_nothing(
-    explained: Library, cli_engine: Engine, tmp_path: Path, layout: str
+    explained: Library, module_engine: Engine, tmp_path: Path, layout: str
 ) -> None:
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         session.query(Explanation).delete()
     command = ("labels", "export", "demo", "--format", layout, "--to", str(tmp_path / "out"))
     assert "explain its features first" in call(*command, code=1)
@@ -250,9 +250,9 @@ def test_an_export_that_fails_leaves_nothing(explained: Library, tmp_path: Path)
 
 
 def test_tokens_with_nul_leave_and_arrive(
-    explained: Library, cli_engine: Engine, tmp_path: Path
+    explained: Library, module_engine: Engine, tmp_path: Path
 ) -> None:
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         made = add_library(session, "nul")
         model = session.get_one(Model, made.model)
         model.token_bytes = TokenBytes([b"a\0", *[b"\0"] * 8]).pack()

@@ -32,9 +32,9 @@ def answer(*arguments: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nothing_gathered(cli_engine: Engine) -> Iterator[None]:
+def nothing_gathered(module_engine: Engine) -> Iterator[None]:
     yield
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         for table in ("feature_lists", "feature_tags"):
             session.execute(text(f"DELETE FROM {table}"))
 
@@ -94,8 +94,8 @@ def test_tags() -> None:
     call("tag", "show", "demo", "999", code=4)
 
 
-def test_saes_and_runs_are_deleted(cli_engine: Engine) -> None:
-    with transaction(cli_engine) as session:
+def test_saes_and_runs_are_deleted(module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
         add_library(session, "going", features=3)
     asked = CliRunner().invoke(app, ["sae", "delete", "going"], input="n\n")
     assert asked.exit_code != 0 and "3 features" in asked.output

@@ -22,9 +22,9 @@ def call(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(cli_engine: Engine) -> Iterator[None]:
+def nothing_said(module_engine: Engine) -> Iterator[None]:
     yield
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         session.execute(text("DELETE FROM queues"))
 
 

@@ -34,10 +34,10 @@ def test_a_spec_is_checked_without_being_submitted(tmp_path: Path) -> None:
     assert call("run", "list") == before
 
 
-def test_a_log_is_printed_with_the_newest_last(cli_engine: Engine) -> None:
+def test_a_log_is_printed_with_the_newest_last(module_engine: Engine) -> None:
     """What it holds cannot act on the terminal."""
     run = call("run", "submit", "--kind", "train", "--set", "name=logged").strip()
-    with transaction(cli_engine) as session:
+    with transaction(module_engine) as session:
         for message in ("first", "[bold]second\x1b[31m[/]"):
             tell(session, run, "log", {"message": message, "count": 3})  # type: ignore[arg-type]
     lines = call("run", "log", run).strip().splitlines()

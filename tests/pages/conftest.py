@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from service.app import create_app
-from service.database.session import make_engine, transaction
+from service.database.session import transaction
 from service.settings import Settings
 from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, Watch, launched
@@ -21,13 +21,6 @@ from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
 from tests.support.served import served
-
-
-@pytest.fixture(scope="module")
-def module_engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from service.app import create_app
-from service.database.session import make_engine, transaction
+from service.database.session import transaction
 from service.settings import Settings
 from tests.support.library_rows import Library, add_library, unit
 
@@ -58,13 +58,6 @@ class FakeInference:
             vectors = [unit(self.axes.get(text, 383)) for text in body["texts"]]
             return httpx.Response(200, json={"embeddings": vectors})
         return httpx.Response(200, json={"status": "ok"})
-
-
-@pytest.fixture(scope="module")
-def module_engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,14 @@ def empty_database_url(postgres: str) -> Iterator[str]:
     drop_database(postgres, name)
 
 
+@pytest.fixture(scope="module")
+def module_engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the module's database, for fixtures that last as long."""
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """An engine on the module's database."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from monosemy.interp.judging.usage import Usage
 from monosemy.interp.scorers.result import Judged, Judgement, ScoreResult, Summary
 from monosemy.interp.shown import ShownExample
 from monosemy.interp.statistics.rates import Z95
@@ -78,17 +79,26 @@ def judgement_of(tier: str, example: ShownExample, **answers: Any) -> Judgement:
 def result_of(scorer: Scorer, judged: Judged, z: float = Z95) -> ScoreResult:
     """Judgements summed up, with all that stands behind them."""
     summary = scorer.summarise(judged.judgements, z)
-    failed = sum(judgement.failed for judgement in judged.judgements)
+    details = {**judged.details, **summary.details, **scorer.provenance()}
+    whole = replace(summary, details=details)
+    return listed_as(scorer.name, whole, judged.judgements, judged.usage)
+
+
+def listed_as(
+    scorer: str, summary: Summary, judgements: Sequence[Judgement], usage: Usage | None = None
+) -> ScoreResult:
+    """The score that ``summary`` is of ``judgements``, under the name ``scorer``."""
+    failed = sum(judgement.failed for judgement in judgements)
     return ScoreResult(
-        scorer=scorer.name,
+        scorer=scorer,
         metric=summary.metric,
         value=summary.value,
         low=summary.low,
         high=summary.high,
-        n=len(judged.judgements) - failed,
+        n=len(judgements) - failed,
         n_failed=failed,
         worst_case=summary.worst_case,
-        details={**judged.details, **summary.details, **scorer.provenance()},
-        usage=judged.usage,
-        judgements=judged.judgements,
+        details=summary.details,
+        usage=usage or Usage(),
+        judgements=tuple(judgements),
     )

@@ -17,7 +17,7 @@ from monosemy.specs.scorers import DetailsOfScore
 
 FeatureSort = Literal["index", "density", "max_activation", "score"]
 SortOrder = Literal["asc", "desc"]
-FeatureColumn = Literal[
+MeasuredColumn = Literal[
     "density",
     "maximum",
     "mean",
@@ -25,9 +25,8 @@ FeatureColumn = Literal[
     "top_token_share",
     "distinct_tokens",
     "logit_kurtosis",
-    "explained",
-    "matches",
 ]
+FeatureColumn = Literal[MeasuredColumn, "explained", "matches"]
 """What is had of all features of an SAE at once, one number for each."""
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Form, Path, Request
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from monosemy.specs.rest.keys import KeyView, MadeKey, NewKey
 from monosemy.specs.rest.sessions import SessionView
@@ -21,8 +21,7 @@ from service.keys.authorize import CallerDep, CanAdminister, KeyId
 from service.keys.service import SCOPES, require_key
 from service.kit.errors import Conflict, InvalidRequest, Misconfigured
 from service.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, CursorParam
-from service.pages.page import PageRouter, shown
-from service.pages.render import Links
+from service.pages.page import PageRouter, go_to, shown
 from service.pages.viewer import viewer_of
 from service.sessions import endpoints as sessions
 from service.sessions import login
@@ -139,7 +138,7 @@ def end_session(
 
 
 def _back(request: Request) -> Response:
-    return RedirectResponse(Links(request.scope).url(HOME), 303)
+    return go_to(request, HOME)
 
 
 def _keys(

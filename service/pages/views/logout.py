@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fastapi import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from service.edge.context import ContextDep, SessionDep
-from service.pages.page import PageRouter
-from service.pages.render import Links
+from service.pages.page import PageRouter, go_to
 from service.sessions.login import log_out
 
 router = PageRouter()
@@ -15,6 +14,6 @@ router = PageRouter()
 
 @router.page("/logout", "login.html", method="POST")
 def leave(request: Request, session: SessionDep, context: ContextDep) -> Response:
-    response = RedirectResponse(Links(request.scope).url("/login"), 303)
+    response = go_to(request, "/login")
     log_out(session, request, context, response)
     return response

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Query
 
-from monosemy.specs.rest.features import FeatureColumn, FeatureSort, FeatureSummary
+from monosemy.specs.rest.features import FeatureColumn, FeatureSort, FeatureSummary, MeasuredColumn
 from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import SessionDep
 from service.features.endpoints import list_all as list_features
@@ -19,16 +19,7 @@ from service.tags.endpoints import list_all as list_tags
 
 router = PageRouter()
 
-AxisName = Literal[
-    "density",
-    "maximum",
-    "mean",
-    "score",
-    "top_token_share",
-    "distinct_tokens",
-    "logit_kurtosis",
-]
-ColourName = Literal[AxisName, "explained", "none"]
+ColourName = Literal[MeasuredColumn, "explained", "none"]
 _ROWS = 25
 _TAGS = 100
 
@@ -59,8 +50,8 @@ _SORTS: dict[str, FeatureSort] = {
 @dataclass(frozen=True)
 class FeatureMap:
     sae: SaeDetail
-    x: AxisName
-    y: AxisName
+    x: MeasuredColumn
+    y: MeasuredColumn
     colour: ColourName
     scorer: str
     q: str | None
@@ -83,8 +74,8 @@ class FeatureMap:
 def feature_map(
     session: SessionDep,
     sae: SaeReference,
-    x: Annotated[AxisName, Query(description="What lies across.")] = "density",
-    y: Annotated[AxisName, Query(description="What lies upwards.")] = "maximum",
+    x: Annotated[MeasuredColumn, Query(description="What lies across.")] = "density",
+    y: Annotated[MeasuredColumn, Query(description="What lies upwards.")] = "maximum",
     colour: Annotated[ColourName, Query(description="What colours say.")] = "top_token_share",
     scorer: Scorer = "detection",
     q: Words = None,
@@ -100,7 +91,7 @@ def feature_map(
     names = ("sort", "order", "scorer", "tag")
     kept = {n: getattr(wanted, n) for n in names if getattr(wanted, n) != getattr(usual, n)}
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
-    axes = {name: AXES[name].name for name in get_args(AxisName)}
+    axes = {name: AXES[name].name for name in get_args(MeasuredColumn)}
     return FeatureMap(
         sae=detail,
         x=x,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Form, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from monosemy.specs.rest.queues import QueueChange, QueueName
 from service.edge.context import ContextDep, SessionDep
 from service.keys.authorize import CanAdminister
-from service.pages.page import PageRouter
-from service.pages.render import Links
+from service.pages.page import PageRouter, go_to
 from service.queues import endpoints as rest
 
 router = PageRouter(CanAdminister)
@@ -27,4 +26,4 @@ def change(
     paused: Annotated[bool, Form()],
 ) -> Response:
     rest.change(session, context, background, name, QueueChange(paused=paused))
-    return RedirectResponse(Links(request.scope).url("/health"), 303)
+    return go_to(request, "/health")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import fields
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Form, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from monosemy.specs.rest.runs import RunChange, SpecDraft
 from service.edge.context import ContextDep, SessionDep
 from service.keys.authorize import CallerDep, CanRun
-from service.pages.page import PageRouter
-from service.pages.render import Links, rendered
+from service.pages.page import PageRouter, go_to, shown
 from service.pages.views.run_form import FIRST_KIND, form_of
 from service.runs import endpoints as rest
 from service.runs.drafts import read_draft
@@ -37,12 +35,11 @@ def submit(
     if reading.spec is None or reading.errors:
         kind = str((reading.spec or {}).get("kind", FIRST_KIND))
         form = form_of(text, kind, reading.errors, priority=priority)
-        values = {each.name: getattr(form, each.name) for each in fields(form)}
-        return rendered(request, "run_form.html", values, script="pages/run_form.js", status=422)
+        return shown(request, "run_form.html", form, script="pages/run_form.js", status=422)
     family = rest.submit(
         session, context, background, request, response, caller, reading.spec, priority
     )
-    return RedirectResponse(Links(request.scope).url(f"/runs/{family.id}"), 303)
+    return go_to(request, f"/runs/{family.id}")
 
 
 @router.page("/runs/{run_id}/cancel", "run.html", method="POST")
@@ -79,8 +76,8 @@ def prioritise(
 @router.page("/runs/{run_id}/delete", "run.html", method="POST")
 def delete(session: SessionDep, caller: CallerDep, request: Request, run_id: uuid.UUID) -> Response:
     rest.remove(session, caller, run_id)
-    return RedirectResponse(Links(request.scope).url("/runs"), 303)
+    return go_to(request, "/runs")
 
 
 def _back(request: Request, run_id: uuid.UUID) -> Response:
-    return RedirectResponse(Links(request.scope).url(f"/runs/{run_id}"), 303)
+    return go_to(request, f"/runs/{run_id}")

@@ -6,12 +6,12 @@ from dataclasses import fields
 from typing import Annotated
 
 from fastapi import Form, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from service.edge.context import SessionDep
 from service.keys.authorize import CanAdminister
-from service.pages.page import PageRouter
-from service.pages.render import Links, rendered
+from service.pages.page import PageRouter, go_to
+from service.pages.render import rendered
 from service.pages.views.uploads import deletion_of
 from service.saes import endpoints as rest
 from service.saes.endpoints import SaeReference
@@ -33,4 +33,4 @@ def delete(
         values = {each.name: getattr(shown, each.name) for each in fields(shown)}
         return rendered(request, "sae_delete.html", values, status=422)
     rest.remove(session, str(shown.sae.id))
-    return RedirectResponse(Links(request.scope).url("/saes"), 303)
+    return go_to(request, "/saes")
