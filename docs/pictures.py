@@ -43,17 +43,28 @@ def pages_of(address: str) -> dict[str, str]:
             "audit": "/settings/audit",
             "keys": "/settings/keys",
             "lists": "/lists",
+            "tags": "/tags",
             "comparisons": "/comparisons",
+            "agreement": "/agreement",
+            "upload": "/saes/upload",
             "error": "/nothing-here",
         }
-        runs = api.get("/runs", params={"limit": 1}).json()["items"]
-        if runs:
-            pages["run"] = f"/runs/{runs[0]['id']}"
+        for state in ("succeeded", "failed"):
+            runs = api.get("/runs", params={"limit": 1, "state": state}).json()["items"]
+            if runs:
+                pages[f"run-{state}"] = f"/runs/{runs[0]['id']}"
+                pages[f"run-{state}-log"] = f"/runs/{runs[0]['id']}/log"
+        for kind in ("lists", "comparisons"):
+            some = api.get(f"/{kind}", params={"limit": 1}).json()["items"]
+            if some:
+                pages[kind.removesuffix("s")] = f"/{kind}/{some[0].get('name', some[0].get('id'))}"
         saes = [sae for sae in api.get("/saes").json()["items"] if sae["index"]]
         if saes:
             sae = f"/saes/{saes[-1]['name']}"
             top = api.get(f"{sae}/features", params=_BEST)
             index = top.json()["items"][0]["index"]
+            feature = f"{sae}/features/{index}"
+            explanation = api.get(feature).json()["explanations"][0]
             pages |= {
                 "sae": sae,
                 "features": f"{sae}/features",
@@ -61,8 +72,14 @@ def pages_of(address: str) -> dict[str, str]:
                 "training": f"{sae}/training",
                 "report": f"{sae}/report",
                 "provenance": f"{sae}/provenance",
-                "feature": f"{sae}/features/{index}",
-                "label": f"/label?sae={saes[-1]['name']}",
+                "delete": f"{sae}/delete",
+                "feature": feature,
+                "explanation": f"{feature}/explanations/{explanation['id']}",
+                "judgements": f"{feature}/scores/{explanation['scores'][0]['id']}",
+                "embed": f"/embed{feature}",
+                "label-write": f"/label?sae={saes[-1]['name']}",
+                "label-vote": f"/label?sae={saes[-1]['name']}&mode=vote",
+                "label-judge": f"/label?sae={saes[-1]['name']}&mode=judge",
             }
     return pages
 

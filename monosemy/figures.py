@@ -13,13 +13,19 @@ from decimal import ROUND_HALF_UP, Decimal
 MISSING = "–"
 MINUS = "\u2212"
 THIN = "\u2009"
+LARGEST = 1e15
+"""From here on figures are written with an exponent."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Whole numbers in full, others with so many significant digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
-    if isinstance(value, int) or value == 0 or abs(value) >= 1000:
+    if isinstance(value, int):
+        return _signed(f"{value:,}")
+    if abs(value) >= LARGEST:
+        return _large(value, digits)
+    if value == 0 or abs(value) >= 1000:
         return _signed(f"{_half_up(Decimal(value), 0):,f}")
     exact = Decimal(value)
     places = digits - 1 - exact.adjusted()
@@ -38,6 +44,8 @@ def fixed(value: float | None, places: int = 2) -> str:
     """With so many places after the point, so that a column of them is aligned."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if abs(value) >= LARGEST:
+        return _large(value, 3)
     return _signed(f"{_half_up(Decimal(value), places):,f}")
 
 
@@ -56,13 +64,14 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 def density(share: float | None) -> str:
     """How often a feature fires: %, below 0.1 % one in so many tokens."""
-    if share is None:
+    if share is None or not math.isfinite(share):
         return MISSING
     if share == 0:
         return "never"
     if share >= 0.001:
         return percent(share)
-    return f"1 in {number(_half_up_int(1 / share))}"
+    rarity = 1 / share
+    return f"1 in {number(_half_up_int(rarity) if abs(rarity) < LARGEST else rarity)}"
 
 
 def interval(low: float | None, high: float | None, places: int = 2) -> str:
@@ -75,7 +84,7 @@ def interval(low: float | None, high: float | None, places: int = 2) -> str:
 
 def duration(seconds: float | None) -> str:
     """0:42, 12:05, 3:04:05."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not abs(seconds) < LARGEST:
         return MISSING
     whole = max(0, _half_up_int(seconds))
     hours, rest = divmod(whole, 3600)
@@ -85,7 +94,7 @@ def duration(seconds: float | None) -> str:
 
 def size(count: float | None) -> str:
     """Bytes, in kB and so on (powers of 1000)."""
-    if count is None:
+    if count is None or not math.isfinite(count):
         return MISSING
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
@@ -107,6 +116,11 @@ def iso(time: dt.datetime | None) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """1 feature, 2 features."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def _large(value: float, digits: int) -> str:
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return _signed(f"{_trimmed(mantissa)}e{int(exponent)}")
 
 
 def _signed(text: str) -> str:

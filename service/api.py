@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
 from service.agreement import endpoints as agreement
 from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
+from service.edge.routing import Below
 from service.explanations import endpoints as explanations
 from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
@@ -57,7 +58,7 @@ TAGS = [
     {"name": "system", "description": "Health and metrics."},
 ]
 
-router = APIRouter(prefix=PREFIX, dependencies=[Depends(known_query_names)])
+router = Below(prefix=PREFIX, dependencies=[Depends(known_query_names)])
 for part in (
     drafts,
     runs,

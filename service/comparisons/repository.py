@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import REAL, and_, case, cast, delete, or_, select, tuple_
+from sqlalchemy import (
+    REAL,
+    Integer,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Session, aliased
 
 from service.database.comparison_tables import Comparison, FeatureLink
@@ -98,10 +112,20 @@ def list_matches(
 
 def links_of(session: Session, sae: uuid.UUID, feature: int, by: str | None) -> Sequence[Any]:
     """(comparison, the other SAE, its feature, value, matched), the most alike first."""
+    query = _links()
+    if by is not None:
+        query = query.where(Comparison.by == by)
+    return session.execute(query, {"sae": sae, "feature": feature}).all()
+
+
+@cache
+def _links() -> Select[Any]:
+    """Links of the feature ``feature`` of ``sae``; made once, as each page of a feature asks."""
+    sae, feature = bindparam("sae", type_=Uuid), bindparam("feature", type_=Integer)
     first = and_(Comparison.sae_a == sae, FeatureLink.feature_a == feature)
     second = and_(Comparison.sae_b == sae, FeatureLink.feature_b == feature)
     is_first = Comparison.sae_a == sae
-    query = (
+    return (
         select(
             Comparison,
             Sae,
@@ -114,9 +138,6 @@ def links_of(session: Session, sae: uuid.UUID, feature: int, by: str | None) -> 
         .where(or_(first, second))
         .order_by(Comparison.by, FeatureLink.value.desc(), Comparison.id)
     )
-    if by is not None:
-        query = query.where(Comparison.by == by)
-    return session.execute(query).all()
 
 
 def _with_sides() -> Any:

@@ -14,24 +14,25 @@ from service.explanations.repository import score_of
 
 _PREFIX = "heading_"
 _OF_SCORE = ("scorer", "value", "low", "high", "baseline")
+# Of their own, lest they are taken for those of the statement around.  Made once: an alias copies
+# every column of its table.
+_explanation, _score = aliased(Explanation), aliased(Score)
 
 
 def leading_of(sae_id: Any, feature: Any) -> LateralFromClause:
     """Lateral join to the explanation that leads, with its score; its columns are all to be
     selected, for ``heading_in``."""
-    # Of their own, lest they are taken for those of the statement around.
-    explanation, score = aliased(Explanation), aliased(Score)
-    figures = [getattr(score, name).label(f"{_PREFIX}{name}") for name in _OF_SCORE]
+    figures = [getattr(_score, name).label(f"{_PREFIX}{name}") for name in _OF_SCORE]
     return (
-        select(explanation.label.label(f"{_PREFIX}explanation"), *figures)
-        .select_from(explanation)
-        .outerjoin(score, score_of(explanation, score))
-        .where(explanation.sae_id == sae_id, explanation.feature == feature)
+        select(_explanation.label.label(f"{_PREFIX}explanation"), *figures)
+        .select_from(_explanation)
+        .outerjoin(_score, score_of(_explanation, _score))
+        .where(_explanation.sae_id == sae_id, _explanation.feature == feature)
         .order_by(
-            margin(score.low, score.baseline).desc().nulls_last(),
-            explanation.created_at.desc(),
-            explanation.id,
-            score.id,
+            margin(_score.low, _score.baseline).desc().nulls_last(),
+            _explanation.created_at.desc(),
+            _explanation.id,
+            _score.id,
         )
         .limit(1)
         .lateral("leading")

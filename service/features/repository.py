@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Text,
     and_,
     any_,
     bindparam,
@@ -40,10 +42,14 @@ from service.models.repository import WITHOUT_TOKENS
 from service.saes.repository import named, nearest_named
 
 _INTS: ARRAY[int] = ARRAY(Integer)
+# An alias copies every column of its table: made once.
+_best_explanation, _best_score = aliased(Explanation), aliased(Score)
+_other_explanation = aliased(Explanation)
 
 
 def best_of(sae_id: Any, feature: Any, scorer: str = "detection") -> tuple[Any, Any, Any]:
-    """Lateral join to a feature's best scored explanation, else its newest, and that score."""
+    """Lateral join to a feature's best scored explanation, else its newest, and that score; once
+    in a statement."""
     columns = (
         Explanation.sae_id,
         Explanation.id.label("explanation_id"),
@@ -58,7 +64,7 @@ def best_of(sae_id: Any, feature: Any, scorer: str = "detection") -> tuple[Any, 
         .lateral("best")
     )
     best = inner.c
-    explanation, score = aliased(Explanation), aliased(Score)
+    explanation, score = _best_explanation, _best_score
     joined = inner.join(
         explanation,
         and_(explanation.sae_id == best.sae_id, explanation.id == best.explanation_id),
@@ -125,7 +131,18 @@ def describe_feature(
 ) -> Described:
     """All that is said of the feature ``index``; of ``others`` the labels alone, without a look at
     what their judges answered.  One statement."""
-    other = aliased(Explanation)
+    values = {"sae_id": sae_id, "index": index, "reader": reader, "all": [index, *others]}
+    rows = session.execute(_description(), values).all()
+    return Described(
+        [(row[3], row[4], _votes_in(row)) for row in rows if row[3] is not None],
+        {row[0]: Labels(row[1], row[2], heading_in(row, row[1])) for row in rows},
+    )
+
+
+@cache
+def _description() -> Select[Any]:
+    """The statement of ``describe_feature``: putting it together takes longer than running it."""
+    other = _other_explanation
     best = (
         select(other.label)
         .outerjoin(Score, score_of(other))
@@ -136,15 +153,15 @@ def describe_feature(
         .scalar_subquery()
     )
     leading = leading_of(Feature.sae_id, Feature.index)
-    votes = _votes_on(Explanation, reader)
-    query = (
+    votes = _votes_on(Explanation, bindparam("reader", type_=Text))
+    return (
         select(Feature.index, Feature.label, best, Explanation, Score, votes, leading)
         .select_from(Feature)
         .outerjoin(leading, true())
         .outerjoin(
             Explanation,
             and_(
-                Feature.index == index,
+                Feature.index == bindparam("index"),
                 Explanation.sae_id == Feature.sae_id,
                 Explanation.feature == Feature.index,
             ),
@@ -152,17 +169,15 @@ def describe_feature(
         .outerjoin(Score, score_of(Explanation))
         .outerjoin(votes, true())
         .options(defer(Explanation.embedding))
-        .where(Feature.sae_id == sae_id, Feature.index.in_({index, *others}))
+        .where(
+            Feature.sae_id == bindparam("sae_id"),
+            Feature.index == any_(bindparam("all", type_=_INTS)),
+        )
         .order_by(Feature.index, *_best_first(Explanation), Score.id)
     )
-    rows = session.execute(query).all()
-    return Described(
-        [(row[3], row[4], _votes_in(row)) for row in rows if row[3] is not None],
-        {row[0]: Labels(row[1], row[2], heading_in(row, row[1])) for row in rows},
-    )
 
 
-def _votes_on(explanation: Any, reader: str) -> LateralFromClause:
+def _votes_on(explanation: Any, reader: Any) -> LateralFromClause:
     """Lateral join to the counts of votes, for ``_votes_in``."""
     return (
         select(
@@ -237,14 +252,23 @@ class TextRow(NamedTuple):
 
 def contexts_of(session: Session, text_id: str, rows: Sequence[int]) -> dict[int, TextRow]:
     """Rows of a token store with the names of their documents."""
-    query = (
+    values = {"text_id": text_id, "rows": list(rows)}
+    return {
+        row: TextRow(start, ids, name)
+        for row, start, ids, name in session.execute(_contexts(), values).tuples()
+    }
+
+
+@cache
+def _contexts() -> Select[tuple[int, int, bytes, str | None]]:
+    return (
         select(Context.row, Context.start, Context.token_ids, Document.name)
         .outerjoin(
             Document,
             and_(Document.text_id == Context.text_id, Document.document == Context.document),
         )
-        .where(Context.text_id == text_id, Context.row.in_(rows))
+        .where(
+            Context.text_id == bindparam("text_id"),
+            Context.row == any_(bindparam("rows", type_=_INTS)),
+        )
     )
-    return {
-        row: TextRow(start, ids, name) for row, start, ids, name in session.execute(query).tuples()
-    }

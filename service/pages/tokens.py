@@ -66,7 +66,8 @@ class Piece:
 
 def shown(text: str) -> str:
     """``text`` with controls, spaces that cannot be seen and marks of direction made visible."""
-    return _LONE.sub("\ufffd", text.translate(_SHOWN))
+    # Every character that is replaced counts as not printable.
+    return text if text.isprintable() else _LONE.sub("\ufffd", text.translate(_SHOWN))
 
 
 def clipped(text: str) -> str:

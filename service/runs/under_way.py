@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, and_, bindparam, select
+from sqlalchemy.orm import Session
 
 from monosemy.specs.run_states import ACTIVE
 from service.database.judge_tables import WorkItem
@@ -20,23 +21,29 @@ _MOST = 100
 def under_way_on(session: Session, sae: Sae, feature: int) -> list[Run]:
     """Runs not yet ended that explain or score the feature, the oldest first; of a run whose
     features are not planned yet what its spec names counts."""
-    item = aliased(WorkItem)
-    query = (
-        select(Run, item.state)
-        .outerjoin(item, and_(item.run_id == Run.id, item.feature == feature))
+    values = {"feature": feature, "names": [str(sae.id), sae.name]}
+    return [
+        run
+        for run, state in session.execute(_under_way(), values).tuples()
+        if state in _OPEN or (state is None and feature in _named_in(run.spec))
+    ]
+
+
+@cache
+def _under_way() -> Select[tuple[Run, str | None]]:
+    """Made once, as each page of a feature asks."""
+    item = and_(WorkItem.run_id == Run.id, WorkItem.feature == bindparam("feature"))
+    return (
+        select(Run, WorkItem.state)
+        .outerjoin(WorkItem, item)
         .where(
             Run.state.in_(ACTIVE),
             Run.kind.in_(_ON_FEATURES),
-            Run.spec["sae"].astext.in_([str(sae.id), sae.name]),
+            Run.spec["sae"].astext.in_(bindparam("names", expanding=True)),
         )
         .order_by(Run.created_at, Run.id)
         .limit(_MOST)
     )
-    return [
-        run
-        for run, state in session.execute(query).tuples()
-        if state in _OPEN or (state is None and feature in _named_in(run.spec))
-    ]
 
 
 def _named_in(spec: Mapping[str, Any]) -> Sequence[int]:

@@ -3,21 +3,20 @@
 export const MISSING = "–";
 const MINUS = "\u2212";
 const THIN = "\u2009";
+const LARGEST = 1e15; // from here on figures are written with an exponent
 
 const missing = (value) => value === null || value === undefined || !Number.isFinite(value);
 
 /** Whole numbers in full (integer = true), others with so many significant digits. */
 export function number(value, digits = 3, integer = false) {
   if (missing(value)) return MISSING;
+  if (!integer && Math.abs(value) >= LARGEST) return exponential(value, digits);
   if (integer || value === 0 || Math.abs(value) >= 1000) return signOf(grouped(value, 0));
   const shown = Number(Math.abs(value).toPrecision(digits));
   if (shown >= 1000) return signOf(grouped(Math.sign(value) * shown, 0));
   const text = value.toPrecision(digits);
   const exponent = Math.floor(Math.log10(shown) + 1e-12);
-  if (exponent < -4) {
-    const [mantissa, power] = value.toExponential(digits - 1).split("e");
-    return signOf(`${trimmed(mantissa)}e${Number(power)}`);
-  }
+  if (exponent < -4) return exponential(value, digits);
   return signOf(trimmed(text));
 }
 
@@ -25,7 +24,9 @@ export function number(value, digits = 3, integer = false) {
 export const count = (value) => number(value, 3, true);
 
 export function fixed(value, places = 2) {
-  return missing(value) ? MISSING : signOf(grouped(value, places));
+  if (missing(value)) return MISSING;
+  if (Math.abs(value) >= LARGEST) return exponential(value, 3);
+  return signOf(grouped(value, places));
 }
 
 export function signed(value, places = 2) {
@@ -42,7 +43,8 @@ export function density(share) {
   if (missing(share)) return MISSING;
   if (share === 0) return "never";
   if (share >= 0.001) return percent(share);
-  return `1 in ${count(Math.round(1 / share))}`;
+  const rarity = 1 / share;
+  return `1 in ${Math.abs(rarity) < LARGEST ? count(Math.round(rarity)) : number(rarity)}`;
 }
 
 export function interval(low, high, places = 2) {
@@ -51,7 +53,7 @@ export function interval(low, high, places = 2) {
 }
 
 export function duration(seconds) {
-  if (missing(seconds)) return MISSING;
+  if (missing(seconds) || Math.abs(seconds) >= LARGEST) return MISSING;
   const whole = Math.max(0, Math.round(seconds));
   const [hours, minutes, left] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (part) => String(part).padStart(2, "0");
@@ -70,6 +72,11 @@ export function size(bytes) {
 
 export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : (many ?? `${one}s`)}`;
+}
+
+function exponential(value, digits) {
+  const [mantissa, power] = value.toExponential(digits - 1).split("e");
+  return signOf(`${trimmed(mantissa)}e${Number(power)}`);
 }
 
 function grouped(value, places) {
