@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
+from monosemy.client.listing import listed
 from monosemy.client.lists import ListReference
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import parse_part
 from monosemy.specs.rest.agreement import Agreement, AgreementOf
 from monosemy.specs.rest.explanations import ExplanationView, ScoreView
+from monosemy.specs.rest.labelling import LabellingItem, LabellingMode
 from monosemy.specs.rest.lists import ListSummary
 from monosemy.specs.rest.sittings import NewSitting, SittingAnswer, SittingProgress, SittingView
 
@@ -63,6 +66,20 @@ class Sittings:
         """One that has not ended."""
         self._http.delete(_path(sitting))
 
+    def waiting(
+        self,
+        *,
+        sae: str | None = None,
+        list: ListReference | None = None,
+        mode: LabellingMode = "write",
+        todo: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[LabellingItem]:
+        """Features of an SAE or a list that wait for the caller's explanation, vote or detection
+        test; ``todo``: only those not done yet."""
+        asked = {"sae": sae, "list": _name_of(list), "mode": mode, "todo": todo or None}
+        return listed(self._http, LabellingItem, "/labelling", limit, **asked)
+
     def agreement(
         self,
         of: AgreementOf = "votes",
@@ -71,15 +88,13 @@ class Sittings:
         list: ListReference | None = None,
     ) -> Agreement:
         """How far every two people, or a person and a judge, agree on what both answered."""
-        named = list.id if isinstance(list, ListSummary) else list
-        return self._http.call(
-            Agreement,
-            "GET",
-            "/agreement",
-            of=of,
-            sae=sae,
-            list=None if named is None else str(named),
-        )
+        return self._http.call(Agreement, "GET", "/agreement", of=of, sae=sae, list=_name_of(list))
+
+
+def _name_of(list: ListReference | None) -> str | None:
+    if list is None:
+        return None
+    return str(list.id if isinstance(list, ListSummary) else list)
 
 
 def _path(sitting: SittingReference) -> str:

@@ -26,11 +26,13 @@ from service.cli.output import (
     readable_errors,
     say,
 )
+from service.cli.provenance import judgements
 from service.cli.saes import SaeArgument
 
 app = typer.Typer(no_args_is_help=True, help="Look at one feature.")
 app.command("export")(export)
 app.command("embed")(embed)
+app.command("judgements")(judgements)
 
 
 @readable_errors

@@ -1,8 +1,8 @@
-"""``monosemy explanation judge`` and ``agreement``: what people answer, over REST."""
+"""``monosemy explanation judge``, ``waiting`` and ``agreement``: what people answer, over REST."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ from service.cli.output import (
     readable_errors,
     say,
 )
+from service.cli.provenance import provenance
+
+app.command("provenance")(provenance)
 
 _KEYS = "y yes, n no, s skip, u the one before again, q stop for now"
 
@@ -79,6 +82,39 @@ def _answered(client: Client, sitting: dict[str, Any]) -> bool:
 
 @app.command()
 @readable_errors
+def waiting(
+    sae: Annotated[str | None, typer.Option(help="Features of this SAE.")] = None,
+    listed: Annotated[str | None, typer.Option("--list", help="Features of this list.")] = None,
+    mode: Annotated[
+        Literal["write", "vote", "judge"],
+        typer.Option(help="An explanation of your own, votes, or the detection test."),
+    ] = "write",
+    todo: Annotated[
+        bool, typer.Option("--todo", help="Only those that you have not done yet.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the features that wait for your label, and how far you have come.
+
+    Example: monosemy explanation waiting --sae demo --mode vote --todo
+    """
+    page = connect().get("/labelling", sae=sae, list=listed, mode=mode, todo=todo, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (each["sae"], each["feature"], each["explanation"], "done" if each["done"] else "")
+        for each in page["items"]
+    ]
+    print_table(("SAE", "feature", "explanation", ""), rows)
+    say(f"You have done {page['done']:,} of {page['total']:,}.")
+    if page["next_cursor"]:
+        say("There are more; raise --limit.")
+
+
+@app.command()
+@readable_errors
 def agreement(
     of: Annotated[str, typer.Option(help="votes, or sittings (detection tests).")] = "votes",
     sae: Annotated[str | None, typer.Option(help="Only of this SAE.")] = None,
@@ -106,4 +142,4 @@ def agreement(
     ]
     print_table(("first", "second", "n", "agree on", "kappa", "95 %"), rows)
     if not rows:
-        say("No two have answered the same.")
+        say("No question has been answered by two yet.")

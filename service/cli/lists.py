@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -202,6 +203,26 @@ def export(
     """
     text = connect().text(f"/lists/{segment(name)}/export", format=form.value)
     typer.echo(text.replace("\r\n", "\n"), nl=False)
+
+
+@app.command()
+@readable_errors
+def page(
+    name: ListArgument,
+    destination: Annotated[Path, typer.Argument(help="File of HTML to write.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the first 500 features of a list in short, as one page that opens anywhere.
+
+    Example: monosemy list page kings kings.html
+    """
+    if destination.exists():
+        fail(f"{destination} is there already.")
+    size = connect().download(f"/lists/{segment(name)}/page", destination)
+    if as_json:
+        print_json({"file": str(destination), "bytes": size})
+    else:
+        say(f"{destination}: {size:,} bytes.")
 
 
 def _named(sae: str, features: list[int]) -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import csv
 import math
 import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,6 +134,47 @@ def show_distribution(sae: SaeArgument, as_json: JsonFlag = False) -> None:
         ]
         print_table(("from", "to", "features", ""), rows, title=title)
     say(f"{found['silent']:,} of {found['features']:,} features never fired.")
+
+
+@app.command("columns")
+@readable_errors
+def write_columns(
+    sae: SaeArgument,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="density, maximum, score, ...; repeat it. Default: density, maximum."),
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="Whose scores.")] = "detection",
+    as_json: JsonFlag = False,
+) -> None:
+    """Write numbers of all features to standard output, as CSV; what is not known is empty.
+
+    Example: monosemy sae columns demo --column density --column score --scorer embedding
+    """
+    names = column or ["density", "maximum"]
+    path = f"/saes/{segment(sae)}/columns"
+    with connect() as client:
+        sent, headers = client.binary(path, column=names, scorer=scorer)
+    count = headers.get("X-Rows", "")
+    rows = int(count) if count.isdecimal() else -1
+    if headers.get("X-Columns") != ",".join(names) or len(sent) != 4 * rows * len(names):
+        fail("The service answers, but not with these columns.")
+    values = array.array("f", sent)
+    if sys.byteorder == "big":
+        values.byteswap()
+    if as_json:
+        print_json(
+            {
+                name: [None if math.isnan(v) else v for v in values[i * rows : (i + 1) * rows]]
+                for i, name in enumerate(names)
+            }
+        )
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["index", *names])
+    for row in range(rows):
+        known = values[row::rows]
+        writer.writerow([row, *("" if math.isnan(v) else f"{v:.7g}" for v in known)])
 
 
 @app.command()
