@@ -22,11 +22,13 @@ class Shared(Generic[T]):
         self._flight: asyncio.Future[T] | None = None
         self._ended = 0.0
 
-    async def get(self, patience: float | None = None) -> T:
-        """Raises what ``compute`` raised, and ``TimeoutError`` when it is not there after
+    async def get(self, patience: float | None = None, seconds: float | None = None) -> T:
+        """``seconds``: for how long an earlier result is good enough for this caller.
+
+        Raises what ``compute`` raised, and ``TimeoutError`` when it is not there after
         ``patience`` seconds; it goes on for those who ask later."""
         flight = self._flight
-        if flight is not None and flight.done() and self._is_good(flight):
+        if flight is not None and flight.done() and self._is_good(flight, seconds):
             return flight.result()
         if flight is None or flight.done():
             flight = self._flight = asyncio.ensure_future(self._compute())
@@ -41,6 +43,8 @@ class Shared(Generic[T]):
         if not flight.cancelled():
             flight.exception()  # seen, also where everybody has gone
 
-    def _is_good(self, flight: asyncio.Future[T]) -> bool:
+    def _is_good(self, flight: asyncio.Future[T], seconds: float | None) -> bool:
         failed = flight.cancelled() or flight.exception() is not None
-        return not failed and time.monotonic() - self._ended < self.seconds
+        return not failed and time.monotonic() - self._ended < (
+            self.seconds if seconds is None else seconds
+        )

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.system import Check, Finding
+from monosemy.specs.rest.system import Check, Findings
 from service.concurrency.lanes import Lanes
 from service.concurrency.shared import Shared
 from service.inference.client import InferenceClient
@@ -41,7 +41,7 @@ class AppContext:
     """What the last look at the parts found."""
     metrics: Shared[bytes]
     """The Prometheus page; scrapes at the same time share one."""
-    findings: Shared[list[Finding]]
+    findings: Shared[Findings]
     """What a look at the whole deployment found."""
 
 

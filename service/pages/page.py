@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from fastapi import Request
@@ -48,8 +48,14 @@ class Nav:
     """Pressed after ``g`` it goes there."""
     scope: str = "read"
     """Who lacks it is not shown the entry."""
+    also: tuple[str, ...] = ()
+    """Further paths whose pages belong to it, with those below them."""
     path: str = ""
     """Where it leads; the page fills it in."""
+
+    def holds(self, path: str) -> bool:
+        """Whether the page at ``path`` belongs to it."""
+        return any(path == each or path.startswith(f"{each}/") for each in (self.path, *self.also))
 
 
 class PageRoute(GuardedRoute):
@@ -97,7 +103,7 @@ class PageRouter(Router):
         What is posted to a page is a form: it shows a session's token in its field ``csrf``.
         """
         if nav is not None:
-            self.entries.append(Nav(nav.title, nav.place, nav.key, nav.scope, path))
+            self.entries.append(replace(nav, path=path))
 
         def declare(view: View) -> View:
             endpoint = _endpoint(view, template, script, dict(headers or {}))

@@ -7,6 +7,7 @@ something is wrong, what mends it.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import JudgeError, MonosemyError
 from monosemy.specs import ARCHITECTURES, EXPLAINERS, SCORERS
-from monosemy.specs.rest.system import Finding
+from monosemy.specs.rest.system import Finding, Findings
 from service.database.embedding_width import check_width
 from service.database.migrate import current_revision, head_revision
 from service.database.session import make_engine
@@ -45,10 +46,11 @@ GOOD_SECONDS = 10.0
 """Seconds for which one look of the API's answers every caller."""
 
 
-def found_by_the_api(settings: Settings) -> list[Finding]:
+def found_by_the_api(settings: Settings) -> Findings:
     """What the API itself sees: whether it can be reached from elsewhere, and what is installed
     where workers run, it cannot say."""
-    return list(_parts(settings))
+    items = list(_parts(settings))
+    return Findings(items=items, checked_at=dt.datetime.now(dt.UTC))
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

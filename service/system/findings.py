@@ -20,6 +20,6 @@ async def findings(context: ContextDep) -> Findings:
     folders, database, Redis, inference server, judge, plugins. All who ask within ten seconds share
     one look."""
     try:
-        return Findings(items=await context.findings.get(PATIENCE_SECONDS))
+        return await context.findings.get(PATIENCE_SECONDS)
     except TimeoutError:
         raise Busy("The look at the parts has not ended yet.") from None

@@ -185,3 +185,33 @@ def test_only_calls_are_operations() -> None:
 
     source = 'import * as api from "../lib/api.js";\\nawait api.listsShow(1); '
     assert operations_in(source) == {"listsShow"}
+
+
+def test_every_page_is_marked_where_it_belongs(explorer: str) -> None:
+    """In the navigation, or beside it: pages without an entry of their own as well."""
+    for path, entry in (
+        ("/", "monosemy"),
+        ("/tags", "Lists"),
+        ("/label", "Lists"),
+        ("/agreement", "Lists"),
+        ("/saes/demo", "SAEs"),
+        ("/settings/audit", "Health"),
+        ("/settings/keys", "API keys"),
+    ):
+        head = httpx.get(explorer + path, headers=HTML).text.partition("</header>")[0]
+        marked = re.findall(r'<a [^>]*aria-current="(?:page|true)"[^>]*>([^<]*)</a>', head)
+        assert marked == [entry], path
+    head = httpx.get(f"{explorer}/search", headers=HTML).text.partition("</header>")[0]
+    assert re.search(r'<input type="search"[^>]*aria-current="page"', head)
+
+
+def test_a_table_that_is_cut_off_says_so(explorer: str, open_page: Any) -> None:
+    """Its edge fades, and a line below says that there is more; one that fits says nothing."""
+    page = open_page(f"{explorer}/saes", viewport={"width": 390, "height": 800})
+    box = page.locator(".tablebox").first
+    said = "e => parseFloat(getComputedStyle(e, '::after').height)"
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert box.evaluate(said) > 10
+    assert box.evaluate("e => getComputedStyle(e).getPropertyValue('--after')") != "0px"
+    page.set_viewport_size({"width": 1440, "height": 800})
+    page.wait_for_function(f"({said})(document.querySelector('.tablebox')) === 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -49,5 +50,11 @@ class Finding:
 
 
 class Findings(BaseModel):
+    """What one look at a deployment found."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     items: list[Finding]
     """In the order in which a fault explains later ones."""
+    checked_at: dt.datetime
+    """When the look ended."""

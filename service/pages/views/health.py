@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from monosemy.specs.rest.queues import QueueView
-from monosemy.specs.rest.system import Finding, Readiness
+from monosemy.specs.rest.system import Findings, Readiness
 from service.edge.context import ContextDep, SessionDep
 from service.pages.page import Nav, PageRouter
+from service.pages.verdict import Verdict, findings_for, verdict
 from service.pages.viewer import viewer_of
 from service.queues import endpoints as queues
 from service.system.endpoints import readiness
@@ -21,27 +22,32 @@ PATIENCE_SECONDS = 3.0
 """A judge may take longer to answer; the page does not wait for it."""
 
 
-async def _findings(request: Request, context: ContextDep) -> list[Finding] | None:
-    """For administrators; None for others, and while the look goes on."""
-    if not viewer_of(request).can("admin"):
-        return None
-    try:
-        return await context.findings.get(PATIENCE_SECONDS)
-    except TimeoutError:
-        return None
+async def _findings(request: Request, context: ContextDep) -> Findings | None:
+    return await findings_for(request, context, PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True)
 class Health:
     readiness: Readiness
-    findings: list[Finding] | None
+    verdict: Verdict
+    findings: Findings | None
+    """None for those who are not told, and while the look goes on."""
     queues: list[QueueView]
 
 
-@router.page("/health", "health.html", nav=Nav("Health", 70), script="pages/health.js")
+@router.page(
+    "/health",
+    "health.html",
+    nav=Nav("Health", 70, also=("/settings/audit",)),
+    script="pages/health.js",
+)
 def health(
+    request: Request,
     session: SessionDep,
     readiness: Annotated[Readiness, Depends(readiness)],
-    findings: Annotated[list[Finding] | None, Depends(_findings)],
+    findings: Annotated[Findings | None, Depends(_findings)],
 ) -> Health:
-    return Health(readiness, findings, queues.list_all(session).items)
+    looking = viewer_of(request).can("admin")
+    return Health(
+        readiness, verdict(readiness, findings, looking), findings, queues.list_all(session).items
+    )

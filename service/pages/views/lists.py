@@ -26,7 +26,12 @@ class Lists:
     sae: str | None
 
 
-@router.page("/lists", "lists.html", nav=Nav("Lists", 45, "l"), script="pages/lists.js")
+@router.page(
+    "/lists",
+    "lists.html",
+    nav=Nav("Lists", 45, "l", also=("/tags", "/label", "/agreement")),
+    script="pages/lists.js",
+)
 def lists(
     session: SessionDep, owner: OwnerParam = None, sae: SaeParam = None, cursor: CursorParam = None
 ) -> Lists:
