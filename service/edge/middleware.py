@@ -83,7 +83,7 @@ class RequestBoundary:
                 # Too late for a problem: the server must break the connection off.
                 logger.exception("error after the response began")
                 raise
-            response = problem_answer(scope, from_exception(error))
+            response = await problem_answer(scope, from_exception(error))
             await response(scope, receive, answer.send)
         finally:
             self._record(scope, answer)

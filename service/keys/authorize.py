@@ -103,6 +103,11 @@ async def _admit_session(
     await context.lanes.auth.run(partial(check, with_token=unsafe and not token_in_form))
 
 
+def is_asked(request: Request) -> bool:
+    """Whether it was looked at whose request it is, whatever came of it."""
+    return hasattr(request.state, "key_id")
+
+
 def forget_caller(request: Request) -> None:
     """Nobody is known to have sent the request."""
     state = request.state

@@ -80,12 +80,12 @@ def problem_response(problem: Problem, path: str, request_id: str | None) -> JSO
     )
 
 
-def problem_answer(scope: Scope, problem: Problem) -> Response:
+async def problem_answer(scope: Scope, problem: Problem) -> Response:
     """The problem as the caller reads it: JSON, or the page that ``app.state.problem_page`` makes
     for a browser."""
     request_id = scope.get("state", {}).get("request_id")
     as_page = getattr(getattr(scope.get("app"), "state", None), "problem_page", None)
-    page: Response | None = as_page(scope, problem, request_id) if as_page else None
+    page: Response | None = await as_page(scope, problem, request_id) if as_page else None
     return page or problem_response(problem, scope["path"], request_id)
 
 
@@ -167,7 +167,7 @@ def install(app: FastAPI) -> None:
     """Makes ``app`` answer every error with a problem."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return problem_answer(request.scope, from_exception(error, _body_of(request)))
+        return await problem_answer(request.scope, from_exception(error, _body_of(request)))
 
     for kind in (
         Problem,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.labelling import LabellingMode, LabellingPage
@@ -39,40 +40,54 @@ SaeParam = Annotated[
 TodoParam = Annotated[bool, Query(description="Only what the caller has not done yet.")]
 
 
-@router.get("/labelling", summary="List what waits for your label", responses=documented(404, 422))
-def list_all(
-    session: SessionDep,
-    caller: CallerDep,
+@dataclass(frozen=True)
+class Asked:
+    """What is to be labelled, as an address names it."""
+
+    wanted: FeatureFilter
+    mode: LabellingMode
+    listed: str | None
+    """The name or id of a list."""
+    sae: str | None
+    todo: bool
+
+
+def _asked(
     wanted: FilterDep,
     mode: ModeParam = "write",
     listed: ListParam = None,
     sae: SaeParam = None,
     todo: TodoParam = False,
+) -> Asked:
+    return Asked(wanted, mode, listed, sae, todo)
+
+
+AskedDep = Annotated[Asked, Depends(_asked)]
+"""Of the query ``mode``, ``list`` or ``sae``, ``todo``, and what ``FilterDep`` takes."""
+
+
+@router.get("/labelling", summary="List what waits for your label", responses=documented(404, 422))
+def list_all(
+    session: SessionDep,
+    caller: CallerDep,
+    asked: AskedDep,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> LabellingPage:
     """Of a list or of an SAE, with how many there are and how many the caller has done."""
-    work = work_of(session, caller, wanted, mode, listed, sae, todo)
-    return labelling_page(session, work, cursor, limit)
+    return labelling_page(session, work_of(session, caller, asked), cursor, limit)
 
 
-def work_of(
-    session: Session,
-    caller: Caller,
-    wanted: FeatureFilter,
-    mode: LabellingMode,
-    listed: str | None,
-    sae: str | None,
-    todo: bool,
-) -> Work:
+def work_of(session: Session, caller: Caller, asked: Asked) -> Work:
     """422 unless either a list or an SAE is named, 404 where there is none of that name."""
+    listed, sae = asked.listed, asked.sae
     if (listed is None) == (sae is None):
         raise InvalidRequest([("list", "name a list or an SAE, one of the two")])
     return Work(
-        mode=mode,
+        mode=asked.mode,
         caller=caller,
         list_id=require_list(session, listed).id if listed is not None else None,
         sae_id=find_sae(session, sae)[0].id if sae is not None else None,
-        wanted=wanted,
-        todo=todo,
+        wanted=asked.wanted,
+        todo=asked.todo,
     )

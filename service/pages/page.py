@@ -175,9 +175,14 @@ def shown(request: Request, template: str, view: Any, **how: Any) -> Response:
     return rendered(request, template, values, **how)
 
 
-def go_to(request: Request, path: str) -> RedirectResponse:
+def go_to(request: Request, path: str, **query: Any) -> RedirectResponse:
     """Where a form that went well leads: ``path`` of ours, asked for by GET (303)."""
-    return RedirectResponse(Links(request.scope).url(path), 303)
+    return RedirectResponse(Links(request.scope).url(path, **query), 303)
+
+
+def go_on(request: Request, address: str) -> RedirectResponse:
+    """The same for a path of ours that is encoded already, its query with it."""
+    return RedirectResponse(Links(request.scope).root + address, 303)
 
 
 def entries_of(routers: list[PageRouter]) -> list[Nav]:

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from monosemy.formats.saelens import save_sae
 from monosemy.formats.sparsify import load_sparsify
 from monosemy.saes.registry import create
 from monosemy.specs import ReLUSpec, TopKSpec, parse_spec
-from service.cli import faults
+from service.cli import faults, watch
+from service.cli.client import Client
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import TrainingReading
@@ -33,6 +34,9 @@ from service.runs import lifecycle, repository
 from tests.support.library_rows import Library, add_explanation
 
 pytestmark = pytest.mark.integration
+
+PATIENCE = 120.0
+"""Seconds that another thread or process may take on a busy machine."""
 
 
 def call(*arguments: str, code: int = 0) -> str:
@@ -147,11 +151,26 @@ def test_runs_are_submitted_listed_shown_cancelled_and_retried(tmp_path: Path) -
     call("run", "cancel", run_id)
 
 
-def test_watching_follows_a_run_to_its_end(module_engine: Engine) -> None:
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a command follows the events of a run: it has seen by then that the run goes on."""
+    begun, events = threading.Event(), watch.events
+
+    def following(client: Client, run_id: str) -> Iterator[dict[str, Any]]:
+        begun.set()
+        return events(client, run_id)
+
+    monkeypatch.setattr(watch, "events", following)
+    return begun
+
+
+def test_watching_follows_a_run_to_its_end(
+    module_engine: Engine, followed: threading.Event
+) -> None:
     run_id = uuid.UUID(read("run", "submit", "--kind", "train", "--set", "training.tokens=9")["id"])
 
     def work() -> None:
-        time.sleep(0.5)
+        followed.wait(PATIENCE)
         with transaction(module_engine) as session:
             run = lifecycle.claim_run(session, "gpu", "tester", 60)
             assert run is not None
@@ -165,7 +184,7 @@ def test_watching_follows_a_run_to_its_end(module_engine: Engine) -> None:
         with transaction(module_engine) as session:
             lifecycle.succeed_run(session, run_id, "tester", {"sae_id": str(uuid.uuid4())})
 
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=work, daemon=True)
     worker.start()
     output = call("run", "watch", str(run_id))
     worker.join()
@@ -180,20 +199,18 @@ def test_watching_follows_a_run_to_its_end(module_engine: Engine) -> None:
 
 
 def test_json_while_watching_is_a_line_per_event_and_the_run_at_the_end(
-    module_engine: Engine,
+    module_engine: Engine, followed: threading.Event
 ) -> None:
     def work() -> None:
-        while True:
-            with transaction(module_engine) as session:
-                run = lifecycle.claim_run(session, "gpu", "tester", 60)
-                if run is not None:
-                    lifecycle.cancel_run(session, run)
-                    break
-            time.sleep(0.05)
+        followed.wait(PATIENCE)
+        with transaction(module_engine) as session:
+            run = lifecycle.claim_run(session, "gpu", "tester", 60)
+            assert run is not None
+            lifecycle.cancel_run(session, run)
         with transaction(module_engine) as session:
             lifecycle.finish_cancel(session, run.id, "tester")
 
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=work, daemon=True)
     worker.start()
     output = call("run", "submit", "--kind", "train", "--watch", "--json", code=1)
     worker.join()
@@ -217,7 +234,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run() -> None:
     assert watching.stdout is not None
     assert json.loads(watching.stdout.readline())["data"]["state"] == "queued"
     watching.send_signal(signal.SIGINT)
-    _, stderr = watching.communicate(timeout=20)
+    _, stderr = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 130
     assert stderr.strip() == f"The run goes on; see 'monosemy run watch {run_id}'."
     assert read("run", "show", run_id)["state"] == "queued"

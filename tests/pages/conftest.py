@@ -8,14 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import make_url
 
 from service.app import create_app
-from service.database.session import transaction
+from service.database.session import make_engine, transaction
 from service.settings import Settings
 from tests.service.conftest import FakeInference
-from tests.support.browser import PATIENCE_MS, Watch, launched
+from tests.support.api_settings import api_settings
+from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
 from tests.support.compared_rows import add_comparison
+from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
@@ -23,20 +25,36 @@ from tests.support.scored_rows import RAW, add_scored
 from tests.support.served import served
 
 
+@pytest.fixture(scope="package")
+def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Library]]:
+    """Name of a database that each file is given a copy of, and what is in it: a library with a
+    list of three features, one of none, a tag, features in every state of being explained and
+    scored (``scored_rows``), runs in every state (``run_rows``), and a comparison with another
+    SAE."""
+    with copied_database(postgres, template_database) as url:
+        engine = make_engine(url)
+        with transaction(engine) as session:
+            library = add_library(session)
+            add_list(session, library, "royalty", [3, 17, 8], note="crowns")
+            add_list(session, library, "empty", [])
+            add_tag(session, library, "people", 3, 4)
+            add_scored(session, library)
+            add_runs(session, library)
+            add_comparison(session, library, RAW)
+        engine.dispose()
+        yield str(make_url(url).database), library
+
+
 @pytest.fixture(scope="module")
-def library(module_engine: Engine) -> Library:
-    """With a list of three features, one of none, a tag, features in every state of being explained
-    and scored (``scored_rows``), runs in every state (``run_rows``), and a
-    comparison with another SAE."""
-    with transaction(module_engine) as session:
-        library = add_library(session)
-        add_list(session, library, "royalty", [3, 17, 8], note="crowns")
-        add_list(session, library, "empty", [])
-        add_tag(session, library, "people", 3, 4)
-        add_scored(session, library)
-        add_runs(session, library)
-        add_comparison(session, library, RAW)
-        return library
+def database_url(postgres: str, stocked: tuple[str, Library]) -> Iterator[str]:
+    with copied_database(postgres, stocked[0]) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def library(stocked: tuple[str, Library]) -> Library:
+    """What is in the file's database: see ``stocked``."""
+    return stocked[1]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +65,7 @@ def inference() -> FakeInference:
 @pytest.fixture(scope="module")
 def page_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home: Path = tmp_path_factory.mktemp("home")
-    return Settings(
-        home=home,
-        database_url=database_url,
-        redis_url=None,
-        inference_url="http://inference.test",
-        log_level="WARNING",
-    )
+    return api_settings(home, database_url)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +75,10 @@ def explorer(page_settings: Settings, library: Library, inference: FakeInference
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """One for each file: while Playwright runs, its thread can run no other event loop."""
+    """One for the files of this folder, no longer: while Playwright runs, its thread can run no
+    other event loop."""
     with launched() as browser:
         yield browser
 
@@ -78,7 +91,7 @@ def open_page(browser: Any) -> Iterator[Any]:
 
     def open_(address: str, **options: Any) -> Any:
         allowed = options.pop("allowed", [])
-        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        context = browser.new_context(**{"viewport": WIDE, **options})
         context.set_default_timeout(PATIENCE_MS)
         watch = Watch(urlsplit(address).netloc, allowed=list(allowed))
         page = context.new_page()

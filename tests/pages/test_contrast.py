@@ -13,6 +13,7 @@ from service.pages import format
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import scrolls_sideways, violations
+from tests.support.campaign import wider
 
 HAVE = ["a king", "a queen", "<b>crown</b>"]
 LACK = ["a cat", "a cup", "a road"]
@@ -141,7 +142,7 @@ def test_without_a_script_it_says_how_else(explorer: str, open_page: Any) -> Non
     assert not page.get_by_role("button", name="Contrast").is_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *wider("dark")])
 def test_it_is_accessible_and_fits_a_telephone(explorer: str, open_page: Any, scheme: str) -> None:
     page = open_page(
         f"{explorer}/contrast?sae=demo#s={fragment(SETS)}",

@@ -1,97 +1,136 @@
 """What holds for every address of the explorer: axe, the policy, the width of a telephone, no
-script."""
+script, weights.
+
+Each address is visited once with scripts and once without; the tests read what was seen.
+"""
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from service.pages.static import static_files, tree_digest
 from tests.pages.addresses import ADDRESSES
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import TELEPHONE, WIDE, Watch, scrolls_sideways, violations
 
-REFUSED = ["Failed to load resource: the server responded with a status of 4"]
+REFUSED = "Failed to load resource: the server responded with a status of 4"
 """What Chromium says of a page that is itself an error."""
+FACTS = ":is(h1, h2, table, dl):visible:not(:has(time))"
+"""What says the same with scripts and without; times of day become local ones."""
+MOST = {"html": 60_000, "html, packed": 15_000, "script": 25_000, "style": 15_000, "nodes": 1500}
+"""Bytes of a page, scripts and styles packed; and elements."""
 
 
-def test_axe_clean_keeps_csp_nothing_leaves(explorer: str, open_page: Any) -> None:
-    """One state of each address, light, 1,440 pixels wide."""
-    faults = []
-    page = open_page(explorer + "/models", color_scheme="light", allowed=REFUSED)
-    for path in ADDRESSES:
-        page.goto(explorer + path)
-        faults += [f"{path}: {each}" for each in violations(page)]
-        faults += [f"{path}: no main heading"] * (page.locator("h1").count() != 1)
-    assert not faults, "\n".join(faults)
+@dataclass(frozen=True)
+class Visit:
+    """What was seen at one address."""
+
+    path: str
+    sideways: bool
+    """At 390 pixels."""
+    violations: list[str]
+    """At 1,440 pixels, light."""
+    headings: int
+    faults: list[str]
+    """Of the console, the policy and the network."""
+    words: str
+    facts_without_script: list[str]
+    weights: dict[str, int]
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_axe_clean_in_every_theme_and_width(
-    explorer: str, open_page: Any, scheme: str, width: int
-) -> None:
-    faults = []
-    page = open_page(
-        explorer + "/models",
-        color_scheme=scheme,
-        viewport={"width": width, "height": 800},
-        allowed=REFUSED,
-    )
-    for path in ADDRESSES:
-        page.goto(explorer + path)
-        faults += [f"{path}: {each}" for each in violations(page)]
-    assert not faults, "\n".join(faults)
+@pytest.fixture(scope="module")
+def visits(explorer: str, browser: Any) -> list[Visit]:
+    live, plain = (browser.new_context(java_script_enabled=script) for script in (True, False))
+    page, without = live.new_page(), plain.new_page()
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(urlsplit(request.url).path))
+    seen = [_visit(explorer, path, page, without, requested) for path in ADDRESSES]
+    live.close()
+    plain.close()
+    return seen
 
 
-def test_no_sideways_scroll_at_390(explorer: str, open_page: Any) -> None:
-    page = open_page(
-        explorer + "/models",
-        color_scheme="dark",
-        viewport={"width": 390, "height": 800},
-        allowed=REFUSED,
-    )
-    wide = []
-    for path in ADDRESSES:
-        page.goto(explorer + path)
-        if scrolls_sideways(page):
-            wide.append(path)
-    assert not wide
-
-
-def test_reading_without_javascript(explorer: str, open_page: Any) -> None:
-    """The same words are there without script, but for what the script adds and times of day."""
-    with_script = open_page(explorer + "/models", allowed=REFUSED)
-    without = open_page(explorer + "/models", java_script_enabled=False, allowed=REFUSED)
-    for path in ADDRESSES:
+def _visit(explorer: str, path: str, page: Any, without: Any, requested: list[str]) -> Visit:
+    requested.clear()
+    watch = Watch(urlsplit(explorer).netloc)
+    with watch.over(page), watch.over(without):
+        page.set_viewport_size(TELEPHONE)
+        answer = page.goto(explorer + path)
+        sideways = scrolls_sideways(page)
+        page.set_viewport_size(WIDE)
+        found = violations(page)
+        words = _plain(page.locator("main").inner_text())
         without.goto(explorer + path)
-        main = without.locator("main")
-        assert main.inner_text().strip(), path
-        assert without.locator("h1").is_visible(), path
-        with_script.goto(explorer + path)
-        for table in range(min(main.locator("table").count(), 5)):
-            mine = main.locator("table").nth(table)
-            if not mine.is_visible() or mine.locator("time").count():
-                continue
-            shown = " ".join(with_script.locator("main").inner_text().split())
-            assert " ".join(mine.inner_text().split()) in shown, path
+        facts = [_plain(each) for each in without.locator(f"main {FACTS}").all_inner_texts()]
+    if answer.status >= 400:
+        watch.faults = [each for each in watch.faults if REFUSED not in each]
+    return Visit(
+        path=path,
+        sideways=sideways,
+        violations=found,
+        headings=page.locator("h1").count(),
+        faults=watch.faults,
+        words=words,
+        facts_without_script=facts,
+        weights={
+            "html": len(answer.body()),
+            "html, packed": len(gzip.compress(answer.body())),
+            "script": _packed(requested, ".js"),
+            "style": _packed(requested, ".css"),
+            "nodes": page.evaluate("document.querySelectorAll('*').length"),
+        },
+    )
 
 
-def test_scripts_of_every_page_are_small(explorer: str, open_page: Any) -> None:
-    """At most 25 KB of script, compressed, on any page."""
-    import gzip
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
-    from service.pages.static import static_files, tree_digest
 
-    sizes = {name: len(gzip.compress(body)) for name, body in static_files().items()}
-    page = open_page(explorer + "/models", allowed=REFUSED)
-    loaded: list[str] = []
-    page.on("request", lambda request: loaded.append(urlsplit(request.url).path))
-    for path in ADDRESSES:
-        loaded.clear()
-        page.goto(explorer + path)
-        page.wait_for_load_state("networkidle")
-        names = {each.removeprefix(f"/static/{tree_digest()}/") for each in loaded}
-        scripts = {name: sizes[name] for name in names if name.endswith(".js")}
-        assert sum(scripts.values()) <= 25_000, (path, scripts)
+def _packed(requested: list[str], ending: str) -> int:
+    """Bytes of the static files among what was requested."""
+    names = {each.removeprefix(f"/static/{tree_digest()}/") for each in requested}
+    files = static_files()
+    return sum(len(gzip.compress(files[name])) for name in names if name.endswith(ending))
+
+
+def _told(visits: list[Visit], faults: Callable[[Visit], list[str]]) -> str:
+    return "\n".join(f"{visit.path}: {each}" for visit in visits for each in faults(visit))
+
+
+def test_axe_clean(visits: list[Visit]) -> None:
+    """One state of each address; the campaign in ``test_every_state`` has them all."""
+    assert not (told := _told(visits, lambda visit: visit.violations)), told
+    assert {visit.path for visit in visits if visit.headings != 1} == set()
+
+
+def test_keeps_csp_and_nothing_leaves(visits: list[Visit]) -> None:
+    assert not (told := _told(visits, lambda visit: visit.faults)), told
+
+
+def test_no_sideways_scroll_at_390(visits: list[Visit]) -> None:
+    assert [visit.path for visit in visits if visit.sideways] == []
+
+
+def test_reading_without_javascript(visits: list[Visit]) -> None:
+    """Headings, tables and lists of figures are the same without scripts."""
+
+    def missing(visit: Visit) -> list[str]:
+        return [each for each in visit.facts_without_script if each not in visit.words]
+
+    assert all(visit.facts_without_script for visit in visits)
+    assert not (told := _told(visits, missing)), told
+
+
+def test_weights(visits: list[Visit]) -> None:
+    def heavy(visit: Visit) -> list[str]:
+        return [
+            f"{name} {visit.weights[name]:,}" for name in MOST if visit.weights[name] > MOST[name]
+        ]
+
+    assert not (told := _told(visits, heavy)), told
+    assert any(visit.weights["script"] for visit in visits)

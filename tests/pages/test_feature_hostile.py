@@ -49,8 +49,9 @@ def test_hostile_tokens_stay_text(explorer: str, hostile: Hostile, open_page: An
 
 
 def test_hostile_names(explorer: str, hostile: Hostile, open_page: Any) -> None:
+    page = open_page(explorer + "/models")
     for path in pages(hostile):
-        page = open_page(explorer + path)
+        page.goto(explorer + path)
         images, scripts, bold, styles, frames = page.evaluate(_ELEMENTS)
         assert images == styles == frames == 0, path
         # The data of the page is the only script in it; <b> is for values alone.

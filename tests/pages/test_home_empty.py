@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
+import pytest
 
 from service.app import create_app
 from service.settings import Settings
+from tests.support.fixtures_database import copied_database
 from tests.support.served import served
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres: str, template_database: str) -> Iterator[str]:
+    with copied_database(postgres, template_database) as url:
+        yield url
 
 
 def test_it_says_how_to_begin(page_settings: Settings) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from service.database.session import transaction
 from service.keys.service import create_key
 from service.settings import Settings
 from tests.support.browser import scrolls_sideways, violations
+from tests.support.campaign import wider
 from tests.support.library_rows import Library
 from tests.support.patience import SOON
 from tests.support.served import served
@@ -186,8 +188,10 @@ def test_sessions_are_seen_and_ended(closed: str, make_key: MakeKey, open_page: 
     assert "/login?next=" in here.url and not here.context.cookies()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("dark", 390), *wider(("dark", 1440), ("light", 390), ("light", 1440))],
+)
 def test_axe_clean(closed: str, make_key: MakeKey, open_page: Any, scheme: str, width: int) -> None:
     """Every state: the forms, their errors, keys of all sorts, a new one, the question."""
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
@@ -221,6 +225,56 @@ def test_axe_clean(closed: str, make_key: MakeKey, open_page: Any, scheme: str, 
 
 
 # ------------------------------------------------------------------ without a browser
+def entries(html: str) -> list[str]:
+    """What the navigation of a page leads to."""
+    part = html.partition('<nav aria-label="Pages">')[2].partition("</nav>")[0]
+    return re.findall(r'href="([^"]+)"', part)
+
+
+def test_an_error_page_has_the_navigation_of_its_viewer(
+    closed: str, make_key: MakeKey, module_engine: Engine
+) -> None:
+    """Whether a route was reached or not."""
+    key, boss, slow = (
+        make_key("run"),
+        make_key("admin", "boss"),
+        make_key("run", "slow", requests_per_minute=1),
+    )
+
+    @contextmanager
+    def entered(key: str) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=closed, headers={**HTML, "Origin": closed}) as client:
+            assert client.post("/login", data={"key": key}).status_code == 303
+            yield client
+
+    with entered(key) as mine, entered(boss) as theirs:
+        usual, whole = entries(mine.get("/models").text), entries(theirs.get("/models").text)
+        assert usual and whole
+        for method, path, status in (
+            ("GET", "/nothing-here", 404),
+            ("GET", "/saes/none", 404),
+            ("GET", "/runs?state=odd", 422),
+            ("POST", "/models", 405),
+            ("GET", "/saes/demo/features/11?view=sideways", 422),
+        ):
+            for client, wanted in ((mine, usual), (theirs, whole)):
+                answer = client.request(method, path)
+                assert answer.status_code == status, path
+                assert entries(answer.text) == wanted and "Log out" in answer.text, path
+        by_key = httpx.get(f"{closed}/nothing-here", headers={**HTML, "X-API-Key": key})
+        assert entries(by_key.text) == usual and "Log out" not in by_key.text
+        # A page of another origin that posts has nobody's navigation and nobody's token.
+        theirs_ = mine.post("/nothing-here", headers={"Origin": "https://evil.example"})
+        assert entries(theirs_.text) == [] and "Log out" not in theirs_.text
+        with transaction(module_engine) as session:
+            session.execute(text("UPDATE api_keys SET revoked_at = now() WHERE name = 'laptop'"))
+        for headers in ({}, {"X-API-Key": key}, {"X-API-Key": "mnsy_wrong"}):
+            gone = mine.get("/nothing-here", headers=headers)
+            assert gone.status_code == 404 and entries(gone.text) == []
+    held_up = [httpx.get(f"{closed}/x", headers={**HTML, "X-API-Key": slow}) for _ in range(3)]
+    assert [each.status_code for each in held_up] == [404] * 3
+
+
 def test_next_leads_to_pages_of_ours_alone(closed: str, make_key: MakeKey) -> None:
     key = make_key()
     for wanted, led in (

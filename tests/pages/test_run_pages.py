@@ -102,13 +102,14 @@ def test_names_that_are_markup_stay_text(
         session.flush()
         run_rows.tell(session, run.id, "log", {"message": name, name: name})
         identity = run.id
+    at = open_page(f"{explorer}/models")
     for path in (
         f"/runs/{identity}",
         f"/runs/{identity}/log",
         "/runs",
         f"/runs/new?from={identity}",
     ):
-        at = open_page(explorer + path)
+        at.goto(explorer + path)
         assert at.locator("main b", has_text=re.compile("^x$")).count() == 0
         assert "<b>x</b>&amp;" in at.locator("main").inner_text() + at.locator("main").evaluate(
             "main => [...main.querySelectorAll('textarea')].map(each => each.value).join()"

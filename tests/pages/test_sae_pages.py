@@ -358,8 +358,9 @@ def test_hostile_names_of_features_stay_text(
         library = add_library(session, "evil", 3)
         add_explanation(session, library, 1, evil[:120], evil, 0.9)
         assert session.query(Explanation).filter(Explanation.sae_id == library.sae).count() == 1
+    page = open_page(f"{explorer}/models")
     for path in ("/saes/evil", "/saes/evil/features", "/search?q=bold"):
-        page = open_page(explorer + path)
+        page.goto(explorer + path)
         assert page.locator("main img, main b >> text=bold").count() == 0
         assert "onerror=alert(1)" in page.locator("main").inner_text()
 

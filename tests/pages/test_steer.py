@@ -14,6 +14,7 @@ from service.database.tables import Score
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, scrolls_sideways, violations
+from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_explanation
 
 PROMPT = {"text": "Once"}
@@ -232,7 +233,7 @@ def test_without_a_script_it_says_how_else(explorer: str, open_page: Any) -> Non
     assert not page.get_by_role("button", name="Write").is_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *wider("dark")])
 def test_it_is_accessible_and_fits_a_telephone(explorer: str, open_page: Any, scheme: str) -> None:
     page = open_page(
         f"{explorer}/steer?sae=demo&f=13=1&f=8=1&f=7=2&add=king&seeds=1#p={fragment(PROMPT)}",

@@ -19,6 +19,7 @@ from service.pages.static import static_files
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import scrolls_sideways, violations
+from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_library, make_feature
 
 WORDS = ["The", " king", " sat", "\n", " on", " the", " throne"]
@@ -249,7 +250,7 @@ def test_a_chat_and_hostile_tokens(explorer: str, open_page: Any, answers: FakeI
     assert page.locator("main img, main b").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *wider("dark")])
 def test_it_is_accessible_and_fits_a_telephone(
     explorer: str, open_page: Any, answers: FakeInference, scheme: str
 ) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
 from service.settings import Settings
+from tests.support.api_settings import api_settings
 from tests.support.library_rows import Library, add_library, unit
 
 LOOPBACK = "http://127.0.0.1:8420"
@@ -73,13 +74,21 @@ def inference() -> FakeInference:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        home=tmp_path,
-        database_url=database_url,
-        redis_url=None,
-        inference_url="http://inference.test",
-        log_level="WARNING",
-    )
+    return api_settings(tmp_path, database_url)
+
+
+@pytest.fixture
+def nothing_queued(engine: Engine) -> Iterator[None]:
+    """No run, no setting of a queue and no key, before the test and after it."""
+
+    def empty() -> None:
+        with transaction(engine) as session:
+            for table in ("runs", "queues", "submissions", "api_keys"):
+                session.execute(text(f"DELETE FROM {table}"))
+
+    empty()
+    yield
+    empty()
 
 
 @pytest.fixture

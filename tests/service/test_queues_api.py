@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,22 +18,10 @@ from service.database.tables import Run, Submission
 from service.settings import Settings
 from tests.support.keys import fresh_key
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("nothing_queued")]
 
 API = "/api/v1"
 TRAIN = {"kind": "train", "name": "once"}
-
-
-@pytest.fixture(autouse=True)
-def nothing_there(engine: Engine) -> Iterator[None]:
-    def empty() -> None:
-        with transaction(engine) as session:
-            for table in ("runs", "queues", "submissions"):
-                session.execute(text(f"DELETE FROM {table}"))
-
-    empty()
-    yield
-    empty()
 
 
 def count(engine: Engine) -> int:

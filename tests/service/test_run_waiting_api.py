@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from service.database.key_tables import ApiKey
 from service.database.session import transaction
@@ -18,22 +17,10 @@ from service.queues.repository import change_queue
 from tests.support.keys import fresh_key
 from tests.support.library_rows import Library
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("nothing_queued")]
 
 API = "/api/v1"
 TRAIN = {"kind": "train", "name": "once"}
-
-
-@pytest.fixture(autouse=True)
-def nothing_there(engine: Engine) -> Iterator[None]:
-    def empty() -> None:
-        with transaction(engine) as session:
-            for table in ("runs", "queues", "api_keys"):
-                session.execute(text(f"DELETE FROM {table}"))
-
-    empty()
-    yield
-    empty()
 
 
 def add(engine: Engine, **columns: Any) -> uuid.UUID:

@@ -8,30 +8,21 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from service.app import create_app
 from service.database.session import transaction
 from service.keys.service import create_key
 from service.settings import Settings
+from tests.support.api_settings import CLOSED, SECRET, api_settings
 
-SECRET = "a-secret-of-thirty-two-characters"
 LOOPBACK = "http://127.0.0.1:8420"
 TABLES = ("audit_entries", "browser_sessions", "runs", "feature_lists", "api_keys")
 
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        home=tmp_path,
-        database_url=database_url,
-        redis_url=None,
-        inference_url="http://inference.test",
-        log_level="WARNING",
-        require_keys=True,
-        secret=SecretStr(SECRET),
-    )
+    return api_settings(tmp_path, database_url, **CLOSED)
 
 
 @pytest.fixture

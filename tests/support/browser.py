@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",)
+TELEPHONE = {"width": 390, "height": 800}
+WIDE = {"width": 1440, "height": 900}
 PATIENCE_MS = 30_000
 """A busy machine takes its time."""
 
@@ -65,10 +67,26 @@ class Watch:
     """Beginnings of console errors that the test expects, such as a refused request's."""
 
     def follow(self, page: Any) -> None:
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
-        page.on("request", self._request)
-        page.on("dialog", self._dialog)
+        for event, note in self._notes().items():
+            page.on(event, note)
+
+    @contextmanager
+    def over(self, page: Any) -> Iterator[Watch]:
+        """Follows ``page`` for a while."""
+        notes = self._notes()
+        for event, note in notes.items():
+            page.on(event, note)
+        yield self
+        for event, note in notes.items():
+            page.remove_listener(event, note)
+
+    def _notes(self) -> dict[str, Callable[[Any], None]]:
+        return {
+            "console": self._console,
+            "pageerror": lambda error: self.faults.append(f"script error: {error}"),
+            "request": self._request,
+            "dialog": self._dialog,
+        }
 
     def check(self) -> None:
         assert not self.faults, "\n".join(self.faults)
@@ -93,17 +111,22 @@ class Watch:
             dialog.dismiss()
 
 
-def violations(page: Any) -> list[str]:
-    """What axe finds wrong with ``page`` (WCAG 2.2 AA), one line each."""
-    from axe_playwright_python.sync_playwright import Axe
+TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+_AXE = """tags => axe.run({
+  runOnly: { type: "tag", values: tags },
+  resultTypes: ["violations"],  // of what passes nobody wants every element
+}).then(found => found.violations.flatMap(each => each.nodes.slice(0, 3).map(node =>
+  `${each.id}: ${each.help} at ${node.target}: ${(node.failureSummary ?? "").slice(0, 300)}`)))"""
 
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    answer = Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}}).response
-    return [
-        f"{each['id']}: {each['help']} at {node['target']}: {node.get('failureSummary', '')[:300]}"
-        for each in answer["violations"]
-        for node in each["nodes"][:3]
-    ]
+
+def violations(page: Any) -> list[str]:
+    """What axe finds wrong with ``page`` (WCAG 2.2 AA, best practices), one line each."""
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(AXE_SCRIPT)
+    found: list[str] = page.evaluate(_AXE, list(TAGS))
+    return found
 
 
 def scrolls_sideways(page: Any) -> bool:

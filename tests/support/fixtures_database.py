@@ -74,10 +74,17 @@ def template_database(postgres: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def database_url(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated, empty database; dropped after the module."""
+    with copied_database(postgres, template_database) as url:
+        yield url
+
+
+@contextmanager
+def copied_database(server: str, template: str) -> Iterator[str]:
+    """URL of a copy of the database ``template``, to which nobody may be connected meanwhile."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    create_database(postgres, name, template=template_database)
-    yield with_database(postgres, name)
-    drop_database(postgres, name)
+    create_database(server, name, template=template)
+    yield with_database(server, name)
+    drop_database(server, name)
 
 
 @pytest.fixture

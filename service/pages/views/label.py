@@ -19,12 +19,11 @@ from service.agreement import endpoints as agreement_endpoints
 from service.agreement.endpoints import OfParam
 from service.edge.context import AppContext, ContextDep, SessionDep
 from service.explanations.service import explanation_views, require_explanation
-from service.features.filters import FilterDep
 from service.features.repository import find_feature
 from service.features.service import page_of
 from service.keys.authorize import Caller, CallerDep
 from service.kit.pagination import CursorParam
-from service.labelling.endpoints import ListParam, ModeParam, SaeParam, TodoParam, work_of
+from service.labelling.endpoints import AskedDep, work_of
 from service.labelling.service import labelling_item, labelling_page
 from service.lists.endpoints import list_all as list_lists
 from service.lists.service import require_list
@@ -94,20 +93,17 @@ def label(
     session: SessionDep,
     app: ContextDep,
     caller: CallerDep,
-    wanted: FilterDep,
-    mode: ModeParam = "write",
-    listed: ListParam = None,
-    sae: SaeParam = None,
+    asked: AskedDep,
     blind: BlindParam = False,
-    todo: TodoParam = False,
     cursor: CursorParam = None,
     at: AtParam = None,
 ) -> Label:
+    mode, listed, sae = asked.mode, asked.listed, asked.sae
     if listed is None and sae is None:
         lists = [each for each in list_lists(session, limit=_CHOICES).items if each.size]
         saes = list_saes(session, limit=_CHOICES).items
-        return Label(mode, blind, todo, lists, saes)
-    work = work_of(session, caller, wanted, mode, listed, sae, todo)
+        return Label(mode, blind, asked.todo, lists, saes)
+    work = work_of(session, caller, asked)
     page = labelling_page(session, work, cursor, 1)
     first = page.items[0] if page.items else None
     item = first if at is None else None
@@ -123,7 +119,7 @@ def label(
     return Label(
         mode=mode,
         blind=blind,
-        todo=todo,
+        todo=asked.todo,
         name=name,
         listed=listed,
         page=page,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Form, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from service.edge.context import ContextDep, SessionDep
 from service.edge.origin import own_origin, safe_next
@@ -14,8 +14,7 @@ from service.edge.routing import body_limit
 from service.keys.authorize import ForAnybody
 from service.kit.errors import Conflict, TooManyRequests, Unauthenticated
 from service.kit.problems import from_exception
-from service.pages.page import PageRouter, shown
-from service.pages.render import Links
+from service.pages.page import PageRouter, go_on, shown
 from service.sessions.cookies import cookie_for
 from service.sessions.endpoints import LOGIN_BYTES
 from service.sessions.login import InsecureLogin, insecure, log_in
@@ -70,7 +69,7 @@ def enter(
         refused = replace(asked, error=str(error))
         headers = dict(problem.headers or {})
         return shown(request, TEMPLATE, refused, status=problem.status_code, headers=headers)
-    response = RedirectResponse(Links(request.scope).root + asked.next, 303)
+    response = go_on(request, asked.next)
     begun.put_cookie(response)
     return response
 
