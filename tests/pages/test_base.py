@@ -16,6 +16,7 @@ from service.pages.page import Nav, PageRouter, entries_of
 from service.pages.static import static_files, static_path
 from service.settings import Settings
 from tests.service.conftest import FakeInference
+from tests.support.browser import until
 from tests.support.served import served
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -214,4 +215,4 @@ def test_a_table_that_is_cut_off_says_so(explorer: str, open_page: Any) -> None:
     assert box.evaluate(said) > 10
     assert box.evaluate("e => getComputedStyle(e).getPropertyValue('--after')") != "0px"
     page.set_viewport_size({"width": 1440, "height": 800})
-    page.wait_for_function(f"({said})(document.querySelector('.tablebox')) === 0")
+    until(page, lambda: box.evaluate(said) == 0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.database.session import transaction
 from service.database.tables import Run, RunEvent, TrainingReading
+from tests.support.browser import until
 from tests.support.cuttable import cuttable
 from tests.support.run_rows import add_run, stage, tell
 
@@ -41,15 +40,6 @@ def lines(page: Any) -> list[str]:
         "items => items.map(item => item.textContent.split(' train ').at(-1).trim())"
     )
     return shown
-
-
-def until(page: Any, true: Callable[[], bool], seconds: float = 30.0) -> float:
-    """Seconds until it is; the page's own clockwork goes on meanwhile."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not come"
-        page.wait_for_timeout(20)
-    return time.monotonic() - began
 
 
 def opened(open_page: Any, explorer: str, run: uuid.UUID, **options: Any) -> Any:

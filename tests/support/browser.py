@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,6 +128,16 @@ def violations(page: Any) -> list[str]:
         page.evaluate(AXE_SCRIPT)
     found: list[str] = page.evaluate(_AXE, list(TAGS))
     return found
+
+
+def until(page: Any, true: Callable[[], bool], seconds: float = PATIENCE_MS / 1000) -> float:
+    """Seconds until it is; the page's own clockwork goes on meanwhile.  (A condition in the page
+    itself would have to be compiled there, which the policy forbids.)"""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, "it did not come"
+        page.wait_for_timeout(20)
+    return time.monotonic() - began
 
 
 def scrolls_sideways(page: Any) -> bool:
