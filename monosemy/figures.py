@@ -62,6 +62,13 @@ def percent(share: float | None, digits: int = 2) -> str:
     return f"{number(float(share) * 100, digits if share < 0.0995 else 3)}{THIN}%"
 
 
+def even_percent(share: float | None) -> str:
+    """A share as %, with one place after the point, so that a column of them is aligned."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    return f"{fixed(float(share) * 100, 1)}{THIN}%"
+
+
 def density(share: float | None) -> str:
     """How often a feature fires: %, below 0.1 % one in so many tokens."""
     if share is None or not math.isfinite(share):

@@ -6,11 +6,13 @@ Every plot has a label with its figures.  ``service.pages.charts`` gives them to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
-from monosemy.figures import fixed, number
+from monosemy.figures import fixed, interval, number
 from monosemy.svg import drawing, link, words
+from monosemy.ticks import Span, covering, covering_log
 
 Series = tuple[str, str, Sequence[tuple[float, float]]]
 """(css class, name, points)"""
@@ -23,29 +25,25 @@ def score_interval(
     baseline: float | None,
     *,
     chance: float | None = None,
-    ends: tuple[float, float] = (0.0, 1.0),
-    baseline_interval: tuple[float, float] | None = None,
+    ends: Span = (0.0, 1.0),
+    baseline_interval: Span | None = None,
     width: int = 130,
+    labelled: bool = False,
 ) -> str:
     """A score on its scale: the dot and its 95 % interval on the upper lane, the shuffled baseline
-    as a hollow diamond on the lower, chance as a tick."""
-    left, right = ends
+    as a hollow diamond on the lower, chance as an upright line, round values as ticks, written
+    below where it is ``labelled``.  The scale is ``ends``, wider where a value lies outside."""
     known = [x for x in (low, high, value, baseline, *(baseline_interval or ())) if x is not None]
-    left, right = min([left, *known]), max([right, *known])
-
-    def at(x: float) -> float:
-        return 6 + (width - 12) * (x - left) / ((right - left) or 1.0)
-
+    scale = _ScoreScale.over(ends, [*known, *([] if chance is None else [chance])], width)
+    at = scale.at
     label = f"{fixed(value)}"
     if low is not None and high is not None:
         label += f", 95 % interval {fixed(low)} to {fixed(high)}"
     if baseline is not None:
         label += f", shuffled {fixed(baseline)}"
-    parts = [f'<line class="rail" x1="6" x2="{width - 6}" y1="12" y2="12"/>']
     if chance is not None:
-        parts.append(
-            f'<line class="chance" x1="{at(chance):.1f}" x2="{at(chance):.1f}" y1="3" y2="21"/>'
-        )
+        label += f", chance {fixed(chance)}"
+    parts = [scale.rail(12, chance)]
     if low is not None and high is not None:
         parts.append(f'<line class="own" x1="{at(low):.1f}" x2="{at(high):.1f}" y1="8" y2="8"/>')
     if value is not None:
@@ -58,7 +56,131 @@ def score_interval(
         parts.append(
             f'<path class="null" d="M{x - 4:.1f} 17L{x:.1f} 13L{x + 4:.1f} 17L{x:.1f} 21Z"/>'
         )
-    return drawing(width, 24, "interval", label, "".join(parts))
+    if labelled:
+        parts.append(scale.words(33))
+    return drawing(width, 36 if labelled else 24, "interval", label, "".join(parts))
+
+
+def score_axis(ends: Span, chance: float | None = None, width: int = 130) -> str:
+    """The scale of ``score_interval`` for the head of a column."""
+    scale = _ScoreScale.over(ends, [] if chance is None else [chance], width)
+    label = f"from {number(scale.ticks[0])} to {number(scale.ticks[-1])}"
+    if chance is not None:
+        label += f", chance {fixed(chance)}"
+    return drawing(width, 17, "interval axis", label, scale.words(11))
+
+
+def score_span(values: Iterable[float | None]) -> Span:
+    """The ends of a common scale for scores without bounds: round, 0 in it."""
+    known = [0.0, *(each for each in values if each is not None and math.isfinite(each))]
+    ticks = covering(min(known), max(known), 2)
+    return ticks[0], ticks[-1]
+
+
+def interval_key(chance: str = "chance") -> str:
+    """What the marks of ``score_interval`` are."""
+    parts = (
+        (
+            "value and its 95 % interval",
+            '<line class="own" x1="1" x2="23" y1="7" y2="7"/>'
+            '<circle class="own" cx="12" cy="7" r="3.5"/>',
+        ),
+        ("shuffled baseline", '<path class="null" d="M8 7L12 3L16 7L12 11Z"/>'),
+        (chance, '<line class="chance" x1="12" x2="12" y1="0" y2="14"/>'),
+    )
+    shown = (
+        f'<span><svg class="interval" viewBox="0 0 24 14" width="24" height="14"'
+        f' aria-hidden="true">{mark}</svg> {escape(name)}</span>'
+        for name, mark in parts
+    )
+    return f'<div class="key">{"".join(shown)}</div>'
+
+
+@dataclass(frozen=True)
+class _ScoreScale:
+    """Where a score lies in a drawing of this width, and what is written along it."""
+
+    ticks: list[float]
+    width: int
+
+    @classmethod
+    def over(cls, ends: Span, known: Sequence[float], width: int) -> _ScoreScale:
+        low, high = min([ends[0], *known]), max([ends[1], *known])
+        return cls(covering(low, high, 2), width)
+
+    def at(self, x: float) -> float:
+        left, right = self.ticks[0], self.ticks[-1]
+        return 6 + (self.width - 12) * (x - left) / (right - left)
+
+    def rail(self, y: float, chance: float | None) -> str:
+        drawn = f'<line class="rail" x1="6" x2="{self.width - 6}" y1="{y}" y2="{y}"/>'
+        for each in self.ticks:
+            x = f"{self.at(each):.1f}"
+            drawn += f'<line class="notch" x1="{x}" x2="{x}" y1="{y - 3}" y2="{y + 3}"/>'
+        if chance is not None:
+            x = f"{self.at(chance):.1f}"
+            drawn += f'<line class="chance" x1="{x}" x2="{x}" y1="{y - 11}" y2="{y + 11}"/>'
+        return drawn
+
+    def words(self, y: float) -> str:
+        shown = self.ticks if len(self.ticks) < 4 else [self.ticks[0], self.ticks[-1]]
+        sides = {shown[0]: "start", shown[-1]: "end"}
+        return "".join(
+            words(
+                self.at(each) + {"start": -6, "end": 6}.get(sides.get(each, ""), 0),
+                y,
+                number(each),
+                f"tick {sides.get(each, 'middle')}",
+            )
+            for each in shown
+        )
+
+
+def dots(
+    parts: Sequence[tuple[str, float | None, float | None, float | None, int | None]],
+    label: str,
+    *,
+    ends: Span = (0.0, 1.0),
+    chance: float | None = None,
+    width: int = 300,
+    height: int = 96,
+) -> str:
+    """Values side by side, each with its interval: (name, value, low, high, n); what has no value
+    says "no data"."""
+    known = [x for _, value, low, high, _ in parts for x in (value, low, high) if x is not None]
+    ticks = covering(min([ends[0], *known]), max([ends[1], *known]), 2)
+    left, right, top, base = 34, width - 6, 6, height - 20
+    step = (right - left) / max(len(parts), 1)
+
+    def at(y: float) -> float:
+        return base - (base - top) * (y - ticks[0]) / (ticks[-1] - ticks[0])
+
+    drawn = []
+    for each in ticks:
+        y = at(each)
+        drawn.append(words(left - 5, y + 4, number(each), "tick end"))
+        drawn.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    if chance is not None:
+        y = f"{at(chance):.1f}"
+        drawn.append(f'<line class="chance" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+    for i, (name, value, low, high, n) in enumerate(parts):
+        x = left + step * (i + 0.5)
+        drawn.append(words(x, height - 6, name, "tick middle"))
+        if value is None:
+            drawn.append(words(x, (top + base) / 2, "no data", "tick middle"))
+            continue
+        says = f"{name}: {fixed(value)} {interval(low, high)}" + (f", n {n}" if n else "")
+        rod = ""
+        if low is not None and high is not None:
+            rod = (
+                f'<line class="rod own" x1="{x:.1f}" x2="{x:.1f}" y1="{at(low):.1f}"'
+                f' y2="{at(high):.1f}"/>'
+            )
+        drawn.append(
+            f"<g><title>{escape(says)}</title>{rod}"
+            f'<circle class="dot own" cx="{x:.1f}" cy="{at(value):.1f}" r="3.5"/></g>'
+        )
+    return drawing(width, height, "dots", label, "".join(drawn))
 
 
 def bars(
@@ -179,8 +301,9 @@ def curves(
     width: int = 460,
     height: int = 200,
 ) -> str:
-    """Lines over a common axis.  Points that cannot be drawn are left out; y begins where the data
-    does, or lower at ``floor``, and goes by its logarithm with ``log``.  ``unit`` is that of x."""
+    """Lines over a common axis.  Points that cannot be drawn are left out; y goes from one round
+    value to another that hold the data, ``floor`` too, and by its logarithm with ``log``.
+    ``unit`` is that of x."""
 
     def scaled(y: float) -> float:
         return math.log10(y) if log else y
@@ -199,20 +322,25 @@ def curves(
         return drawing(width, height, "curves", f"{label}: no readings", axes)
     x0, x1 = min(x for x, _ in every), max(x for x, _ in every)
     y0, y1 = min(y for _, y in every), max(y for _, y in every)
-    y0 = y0 if floor is None or log else min(floor, y0)
-    if y1 - y0 <= 1e-12:  # one value: in the middle, or on the floor
-        y0, y1 = (y0 - 0.5, y1 + 0.5) if floor is None or log else (y0, y0 + 1.0)
+    if log:
+        ticks = covering_log(10**y0, 10**y1)
+    else:
+        ticks = covering(y0 if floor is None else min(floor, y0), y1)
+    y0, y1 = scaled(ticks[0]), scaled(ticks[-1])
 
     def at(x: float, y: float) -> str:
         across = left + (right - left) * (x - x0) / ((x1 - x0) or 1.0)
-        return f"{across:.1f} {base - (base - top) * (y - y0) / (y1 - y0):.1f}"
+        return f"{across:.1f} {up(y):.1f}"
+
+    def up(y: float) -> float:
+        # A line at the lowest value is not to lie on the axis.
+        return base - 5 - (base - 5 - top) * (y - y0) / (y1 - y0)
 
     parts = [axes]
-    for share in (0.0, 0.5, 1.0):
-        y = base - (base - top) * share
-        value = y0 + (y1 - y0) * share
+    for value in ticks:
+        y = up(scaled(value))
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(words(left - 4, y + 4, number(10**value if log else value), "tick end"))
+        parts.append(words(left - 4, y + 4, number(value), "tick end"))
     parts.append(words(left, height - 6, number(x0), "tick start"))
     end = f"{number(x1)} {unit}" if unit else number(x1)
     parts.append(words(right, height - 6, end, "tick end"))

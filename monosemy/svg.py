@@ -26,7 +26,7 @@ PLOT_STYLE = """\
   --ink: light-dark(#16181d, #e7e9ee);
   --quiet: light-dark(#565c68, #a5abb8);
   --paper: light-dark(#fff, #14161a);
-  --line: light-dark(#d9dce2, #343942);
+  --line: light-dark(#d9dce2, #3a404a);
   --own: light-dark(#0b57b7, #7fb0ff);
   --null: light-dark(#8a5412, #d9a066);
   --other: light-dark(#2a7d5f, #62c3a0);
@@ -35,6 +35,7 @@ PLOT_STYLE = """\
 }
 svg { max-width: 100%; height: auto; vertical-align: middle; }
 svg text { fill: var(--quiet); font-size: 11px; }
+svg.plot text, svg.costs text { font-size: 13px; }
 svg text.end { text-anchor: end; } svg text.middle { text-anchor: middle; }
 svg text.large { font-size: 15px; fill: var(--ink); }
 svg .axis { stroke: var(--quiet); } svg .grid { stroke: var(--line); }
@@ -49,10 +50,11 @@ svg .line.null, svg .rod.null { stroke: var(--null); } svg .line.null { stroke-d
 svg .line.other, svg .rod.other { stroke: var(--other); }
 svg .line.more, svg .rod.more { stroke: var(--quiet); }
 svg .dot { fill: var(--own); } svg .dot.null { fill: var(--paper); stroke: var(--null); }
-svg .dot.dim { opacity: .45; }
+svg .dot.dim { opacity: .75; }
 svg .swatch.own { fill: var(--own); } svg .swatch.null { fill: var(--null); }
 svg .swatch.other { fill: var(--other); } svg .swatch.more { fill: var(--quiet); }
-svg.interval .rail { stroke: var(--line); } svg.interval .chance { stroke: var(--quiet); }
+svg.interval .rail, svg.interval .notch { stroke: var(--quiet); opacity: .55; }
+svg .chance { stroke: var(--ink); stroke-width: 1.2; } svg .line.chance { stroke-dasharray: 2 3; }
 svg.interval line.own { stroke: var(--own); stroke-width: 2; }
 svg.interval circle.own { fill: var(--own); }
 svg.interval line.null { stroke: var(--null); stroke-dasharray: 3 2; stroke-width: 1.5; }
@@ -66,7 +68,7 @@ _PAGE_STYLE = """\
 :root { font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; background: var(--paper);
 color: var(--ink); font-variant-numeric: tabular-nums; }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr));
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr));
 gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } .plots svg { width: 100%; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
@@ -95,10 +97,11 @@ class Axes:
         down = TOP + (HEIGHT - TOP - BOTTOM) * (self.high - y) / (self.high - self.low)
         return across, down
 
-    def path(self, css: str, points: Iterable[tuple[float, float]]) -> str:
+    def path(self, css: str, points: Iterable[tuple[float, float]], title: str = "") -> str:
         """A line through ``points``; nothing without any."""
         steps = "L".join("{:.1f} {:.1f}".format(*self.place(x, y)) for x, y in points)
-        return f'<path class="line {css}" d="M{steps}"/>' if steps else ""
+        says = f"<title>{html.escape(title)}</title>" if title else ""
+        return f'<path class="line {css}" d="M{steps}">{says}</path>' if steps else ""
 
 
 def policy() -> str:
@@ -135,13 +138,19 @@ def figure(title: str, drawn: str, below: str = "") -> str:
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}{below}</figure>"
 
 
-def key(names: Sequence[str], classes: Sequence[str] = SERIES) -> str:
-    """Which colour is which series; nothing for a single one."""
+def key(names: Sequence[str], classes: Sequence[str] = SERIES, lines: bool = False) -> str:
+    """Which colour, or of ``lines`` which stroke, is which series; nothing for a single one."""
     if len(names) < 2:
         return ""
+    wide = 22 if lines else 10
+    mark = (
+        '<path class="line {css}" d="M0 5L22 5"/>'
+        if lines
+        else '<rect class="swatch {css}" width="10" height="10"/>'
+    )
     parts = (
-        f'<span><svg class="swatches" viewBox="0 0 10 10" width="10" height="10"'
-        f' aria-hidden="true"><rect class="swatch {css}" width="10" height="10"/></svg>'
+        f'<span><svg class="swatches" viewBox="0 0 {wide} 10" width="{wide}" height="10"'
+        f' aria-hidden="true">{mark.format(css=css)}</svg>'
         f" {html.escape(name)}</span>"
         for name, css in zip(names, classes, strict=False)
     )

@@ -86,7 +86,9 @@ def training_page(
     figures = []
     for chart in CHARTS:
         series = chart.series(lines)
-        figures.append(figure(chart.title, draw_chart(chart, series), key(list(series))))
+        figures.append(
+            figure(chart.title, draw_chart(chart, series), key(list(series), lines=True))
+        )
     if histogram is not None:
         drawing = _density(histogram)
         figures.append(figure("Density: log10 of the share of tokens", drawing))

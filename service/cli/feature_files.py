@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from monosemy.specs.rest.features import FeatureSort
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
@@ -24,9 +25,7 @@ def export(
         int | None,
         typer.Option("--feature", min=0, help="This feature alone, with all that its page shows."),
     ] = None,
-    sort: Annotated[
-        Literal["index", "density", "max_activation", "score"], typer.Option(help="Order by.")
-    ] = "index",
+    sort: Annotated[FeatureSort, typer.Option(help="Order by.")] = "index",
     order: Annotated[Literal["asc", "desc"], typer.Option(help="Direction.")] = "asc",
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     as_json: JsonFlag = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.panel import Panel
 
+from monosemy.specs.rest.features import FeatureSort
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.feature_files import embed, export
@@ -38,9 +39,7 @@ app.command("judgements")(judgements)
 @readable_errors
 def features(
     sae: SaeArgument,
-    sort: Annotated[
-        Literal["index", "density", "max_activation", "score"], typer.Option(help="Order by.")
-    ] = "index",
+    sort: Annotated[FeatureSort, typer.Option(help="Order by.")] = "index",
     order: Annotated[Literal["asc", "desc"], typer.Option(help="Direction.")] = "asc",
     query: Annotated[str | None, typer.Option(help="Words in a label or explanation.")] = None,
     min_density: Annotated[

@@ -56,9 +56,13 @@ MatchDep = Annotated[FeatureFilter, Depends(_matching)]
 
 def _filter(
     matching: MatchDep,
-    sort: Annotated[FeatureSort, Query(description="Features without a score come last.")] = (
-        "index"
-    ),
+    sort: Annotated[
+        FeatureSort,
+        Query(
+            description="`margin`: how far a score's interval begins above its shuffled baseline. "
+            "Features without a score come last."
+        ),
+    ] = ("index"),
     order: SortOrder = "asc",
 ) -> FeatureFilter:
     return replace(matching, sort=sort, order=order)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, defer
 
-from monosemy.interp.heading import Heading
+from monosemy.interp.heading import Heading, margin
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
@@ -32,6 +32,9 @@ from service.features.columns import FACTS
 from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of, tags_of
 from service.kit.pagination import Order, number_of
+
+_MARGIN = margin(Score.low, Score.baseline)
+"""How far above its shuffled baseline a score's interval begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,9 @@ def list_features(
 ) -> list[FeatureRow]:
     """Features in the listing's order from behind the sort key ``after``; ties go by index."""
     page = _page_of_features(listing, after, limit).subquery("page")
-    best_explanation, best_score, join = best_of(page.c.sae_id, page.c.index, listing.scorer)
+    best_explanation, best_score, join = best_of(
+        page.c.sae_id, page.c.index, listing.scorer, by_margin=listing.sort == "margin"
+    )
     leading = leading_of(page.c.sae_id, page.c.index)
     descending = listing.order == "desc"
     tags = tags_of(page.c.sae_id, page.c.index).correlate(page).scalar_subquery()
@@ -197,7 +202,7 @@ def _sort_key(listing: FeatureListing) -> tuple[ColumnElement[Any], Subquery | N
         return Feature.max_activation.expression, None
     if listing.sort == "index":
         return literal(0.0, Float(53)), None
-    scores = best_scores(listing)
+    scores = _best_of_scorer(listing, _MARGIN if listing.sort == "margin" else Score.value)
     missing = literal(listing.missing_score(), Float(53))
     return func.coalesce(scores.c.value, missing), scores
 
@@ -205,8 +210,12 @@ def _sort_key(listing: FeatureListing) -> tuple[ColumnElement[Any], Subquery | N
 def best_scores(listing: FeatureListing) -> Subquery:
     """The columns ``feature`` and ``value``: the best score of each feature that the listing's
     scorer has scored."""
+    return _best_of_scorer(listing, Score.value)
+
+
+def _best_of_scorer(listing: FeatureListing, what: ColumnElement[Any] | Any) -> Subquery:
     return (
-        select(Explanation.feature, func.max(Score.value).label("value"))
+        select(Explanation.feature, func.max(what).label("value"))
         .join(Score, score_of(Explanation))
         .where(Explanation.sae_id == listing.sae, Score.scorer == listing.scorer)
         .group_by(Explanation.feature)

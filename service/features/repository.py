@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session, aliased, defer
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from monosemy.interp.heading import Heading
+from monosemy.interp.heading import Heading, margin
 from monosemy.specs.rest.features import Votes
 from service.database.list_tables import FeatureTag
 from service.database.tables import (
@@ -47,19 +47,25 @@ _best_explanation, _best_score = aliased(Explanation), aliased(Score)
 _other_explanation = aliased(Explanation)
 
 
-def best_of(sae_id: Any, feature: Any, scorer: str = "detection") -> tuple[Any, Any, Any]:
+def best_of(
+    sae_id: Any, feature: Any, scorer: str | None = None, by_margin: bool = False
+) -> tuple[Any, Any, Any]:
     """Lateral join to a feature's best scored explanation, else its newest, and that score; once
-    in a statement."""
+    in a statement.  ``by_margin``: the best is the one whose interval begins highest above its
+    baseline, as that which heads a feature; so it is where any scorer will do."""
     columns = (
         Explanation.sae_id,
         Explanation.id.label("explanation_id"),
         Score.id.label("score_id"),
     )
+    leading = (
+        [margin(Score.low, Score.baseline).desc().nulls_last()] if by_margin or not scorer else []
+    )
     inner = (
         select(*columns)
-        .outerjoin(Score, and_(score_of(Explanation), Score.scorer == scorer))
+        .outerjoin(Score, and_(score_of(Explanation), Score.scorer == scorer if scorer else true()))
         .where(Explanation.sae_id == sae_id, Explanation.feature == feature)
-        .order_by(*_best_first(Explanation), Score.id)
+        .order_by(*leading, *_best_first(Explanation), Score.id)
         .limit(1)
         .lateral("best")
     )

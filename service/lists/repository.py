@@ -284,7 +284,7 @@ def entries_of(session: Session, list_id: uuid.UUID, after: int | None, limit: i
     if after is not None:
         query = query.where(ListEntry.position > after)
     page = query.subquery("page")
-    explanation, _, best = best_of(page.c.sae_id, page.c.feature)
+    explanation, _, best = best_of(page.c.sae_id, page.c.feature, "detection")
     leading = leading_of(page.c.sae_id, page.c.feature)
     page_query = (
         select(

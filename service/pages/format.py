@@ -8,6 +8,7 @@ from typing import Any
 from monosemy.figures import (
     density,
     duration,
+    even_percent,
     fixed,
     interval,
     iso,
@@ -18,11 +19,13 @@ from monosemy.figures import (
     signed,
     size,
 )
+from monosemy.interp import metric_words
 
 __all__ = [
     "FILTERS",
     "density",
     "duration",
+    "even_percent",
     "fixed",
     "interval",
     "iso",
@@ -39,6 +42,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "fixed": fixed,
     "signed": signed,
     "percent": percent,
+    "even_percent": even_percent,
+    "metric": metric_words.name,
     "density": density,
     "interval": interval,
     "duration": duration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,14 @@ from service.features.listing import FeatureFilter
 USUAL = FeatureFilter()
 _NAMES = {"text": "q"}
 """Of what addresses call otherwise."""
+
+
+def usual_scorer(scored: Mapping[str, int]) -> str:
+    """Whose scores a page shows where its address names nobody: of the scorers with the most
+    scored features the usual one, else the first by name.  ``scored``: features by scorer."""
+    most = max(scored.values(), default=0)
+    best = sorted(name for name, count in scored.items() if count == most)
+    return USUAL.scorer if not best or USUAL.scorer in best else best[0]
 
 
 def along(wanted: FeatureFilter) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -12,10 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.types import Scope
 
+from monosemy.specs.rest.saes import SaeFiles
 from service.kit.query_names import names_in_query
 from service.pages import charts, format, tokens
 from service.pages.static import static_path
 from service.pages.viewer import Viewer, viewer_of
+from service.saes.files import missing_files, missing_words
 from service.version import version
 
 PAGE_ENDPOINT = "shows_a_page"
@@ -71,6 +74,7 @@ def rendered(
         "navigation": _navigation(request, viewer),
         "path": links.path,
         "unknown_names": _unknown_names(request),
+        "lacks": partial(_lacks, request),
     }
     text = _environment.get_template(template).render(context)
     return HTMLResponse(text, status, {**PAGE_HEADERS, **(headers or {})})
@@ -146,6 +150,14 @@ LinksDep = Annotated[Links, Depends(links_of)]
 def is_page(scope: Scope) -> bool:
     """Whether the request reached a page."""
     return bool(getattr(scope.get("endpoint"), PAGE_ENDPOINT, False))
+
+
+def _lacks(request: Request, sae: Any, *parts: SaeFiles) -> str:
+    """What is missing of the files of ``sae``, a row or view of one, in words; of ``parts`` alone
+    where they are given."""
+    artifacts = request.app.state.context.settings.artifacts
+    missing = missing_files(artifacts, sae.path, sae.index)
+    return missing_words(sae.name, [each for each in missing if each in parts or not parts])
 
 
 def _plain(value: Any) -> str:

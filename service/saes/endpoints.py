@@ -11,7 +11,7 @@ from fastapi import Path, Query
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from service.database.tables import Model, Sae
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.keys.authorize import CanAdminister, CanRead
 from service.kit.pagination import (
@@ -26,6 +26,7 @@ from service.kit.pagination import (
 from service.kit.problems import documented
 from service.saes.deletion import delete_sae
 from service.saes.distribution import distribution
+from service.saes.files import missing_files
 from service.saes.repository import count_features, find_sae, list_saes
 from service.saes.views import sae_detail, sae_summary
 
@@ -65,10 +66,11 @@ def list_all(
 
 
 @router.get("/{sae}", summary="Show an SAE", responses=documented(404, 422))
-def show(session: SessionDep, sae: SaeReference) -> SaeDetail:
+def show(session: SessionDep, context: ContextDep, sae: SaeReference) -> SaeDetail:
     """Configuration, metrics, provenance, and how many features are indexed, explained, scored."""
     row, host = find_sae(session, sae)
-    return sae_detail(row, host, count_features(session, [row])[row.id])
+    missing = missing_files(context.settings.artifacts, row.path, row.index)
+    return sae_detail(row, host, count_features(session, [row])[row.id], missing)
 
 
 @router.get(

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from monosemy.specs.hooks import Hooks
-from monosemy.specs.rest.saes import FeatureCounts, HooksView, ModelBrief, SaeDetail, SaeSummary
+from monosemy.specs.rest.saes import (
+    FeatureCounts,
+    HooksView,
+    ModelBrief,
+    SaeDetail,
+    SaeFiles,
+    SaeSummary,
+)
 from service.database.tables import Model, Sae
 
 
@@ -45,15 +52,16 @@ def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> 
         metrics=sae.metrics,
         index=sae.index,
         created_at=sae.created_at,
+        path=sae.path,
         features=counts,
     )
 
 
-def sae_detail(sae: Sae, model: Model, counts: FeatureCounts) -> SaeDetail:
+def sae_detail(sae: Sae, model: Model, counts: FeatureCounts, missing: list[SaeFiles]) -> SaeDetail:
     return SaeDetail(
         **{**dict(sae_summary(sae, model)), "features": counts},
         run_id=sae.run_id,
-        path=sae.path,
+        missing_files=missing,
         config=sae.config,
         provenance=sae.provenance,
     )

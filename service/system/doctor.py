@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import httpx
 from sqlalchemy import Connection, Engine, text
@@ -28,6 +27,7 @@ from service.database.migrate import current_revision, head_revision
 from service.database.session import make_engine
 from service.edge.exposure import check_exposure
 from service.inference.client import InferenceClient
+from service.saes.files import folder_of
 from service.settings import Settings
 from service.system.checks import ping_redis
 from service.version import version
@@ -242,18 +242,15 @@ def _queues(connection: Connection) -> Finding:
 def _references(engine: Engine, settings: Settings) -> Finding:
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT name, path FROM saes ORDER BY name")).all()
-    missing = [name for name, path in rows if not _within(settings.artifacts, path).is_dir()]
+    missing = [name for name, path in rows if not folder_of(settings.artifacts, path).is_dir()]
     if missing:
         message = (
-            f"The files of {len(missing)} of {len(rows)} SAEs are gone: {', '.join(missing[:5])}."
+            f"The files of {len(missing)} of {len(rows)} SAEs are missing: "
+            f"{', '.join(missing[:5])}."
         )
         advice = "Is MONOSEMY_HOME the folder that the workers write to? Else restore a backup."
         return Finding("files", "failed", message, advice)
     return Finding("files", "ok", f"The files of all {len(rows)} SAEs are there.")
-
-
-def _within(root: Path, path: str) -> Path:
-    return root / path.lstrip("/")
 
 
 # -------------------------------------------------------------------- the others

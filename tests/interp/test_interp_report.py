@@ -325,10 +325,10 @@ def test_the_page_shows_everything_and_runs_nothing() -> None:
     parsed = read(page)
     shown = "".join(parsed.text)
     assert HOSTILE in shown and "<script" not in page
-    assert "20 of 40 features (50.0%) share" in shown
-    # Six plots of detection, three of embedding, a matrix, two costs.
+    assert "20 of 40 features (50\u2009%) share" in shown
+    # Seven plots of detection, three of embedding, a matrix, two costs.
     plots = page.count('role="img"')
-    assert plots == 6 + 3 + 1 + 2 == parsed.seen.count("figcaption")
+    assert plots == 7 + 3 + 1 + 2 == parsed.seen.count("figcaption")
     assert page.count('<p class="says">') >= plots
     assert "Spearman" in shown and "Benjamini" in shown and "random weights" in shown
 
@@ -373,11 +373,12 @@ def test_dots_lead_to_their_features() -> None:
 
 
 def test_bars_are_as_high_as_the_shares() -> None:
-    """Four features in the first bin, four in the last, none between: two bars of one height."""
+    """Four features in the first bin, four in the last, none between: two bars of one height, on an
+    axis that goes to the next round value, 0.6."""
     page = report_page(build_report(table({"detection": [0.2] * 4 + [0.9] * 4})))
     histogram = page.split("<svg")[1]
     heights = [
         float(height) for height in re.findall(r'rect class="bar"[^>]*height="([\d.]+)"', histogram)
     ]
-    assert len(heights) == 30 and heights[0] == heights[-1] == pytest.approx(156.0)
+    assert len(heights) == 30 and heights[0] == heights[-1] == pytest.approx(156.0 * 0.5 / 0.6)
     assert sum(heights[1:-1]) == 0

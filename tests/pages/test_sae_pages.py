@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from monosemy.figures import density, fixed, interval, number, percent
+from monosemy.figures import density, even_percent, fixed, interval, number
 from service.database.session import transaction
 from service.database.tables import Explanation, Feature, Run, Sae, Score
 from service.pages.sae_figures import evaluation, measured
@@ -97,7 +97,7 @@ def test_sae_twin_beside(explorer: str, scored: Library) -> None:
         [words(cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
         for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)
     ]
-    assert rows[0][1:] == ["SAE", "frozen random decoder", "difference"]
+    assert rows[0][1:] == ["SAE", "frozen-decoder baseline", "difference"]
     found = {row[0]: row[1:] for row in rows[1:]}
     assert found["FVU"] == ["0.173", "0.681", "−0.508"]
     assert found["L0"] == ["32", "32", "0"]
@@ -207,7 +207,7 @@ def test_told_apart_is_counted(explorer: str, scored: Library) -> None:
     page = words(get(explorer, "/saes/demo"))
     [summary] = rest(explorer, "/saes/demo/report/summary")["items"]
     assert f"{summary['discoveries']} of {summary['features']}" in page
-    assert plain(percent(summary["above"]["value"])) in page
+    assert plain(even_percent(summary["above"]["value"])) in page
 
 
 def test_bars_lead_to_their_features_without_script(explorer: str, scored: Library) -> None:
@@ -246,7 +246,7 @@ def test_brush_filters_table(explorer: str, open_page: Any, scored: Library) -> 
     assert again == indices
     assert page.locator("#density a.chosen").count() == 2
     page.go_back()
-    page.locator("#features h2", has_text="best scored").wait_for()
+    page.locator("#features h2", has_text="furthest above shuffled").wait_for()
 
 
 def test_a_bar_filters_by_keyboard(explorer: str, open_page: Any, scored: Library) -> None:

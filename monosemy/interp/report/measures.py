@@ -127,7 +127,9 @@ def _distribution(values: Floats, series: Mapping[str, Floats], seed: int) -> di
         "median": median(values, seed),
         "mean": {"value": mean, "low": low, "high": high},
         "counts": counts,
-        "percentiles": np.quantile(values, shares).tolist() if len(values) else [],
+        "percentiles": np.quantile(values, shares, method="inverted_cdf").tolist()
+        if len(values)
+        else [],
     }
 
 

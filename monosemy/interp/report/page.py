@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from monosemy.figures import fixed, number
+from monosemy.figures import THIN, fixed, number, percent, plural
+from monosemy.interp import metric_words, strata
 from monosemy.interp.report import charts
 from monosemy.interp.report.charts import LinkOf
 from monosemy.interp.report.measures import REFERENCE
@@ -19,16 +21,27 @@ _CAPTIONS = {
     "cumulative": "The share of features whose score is at most the value below: a curve further "
     "to the right is better throughout.",
     "medians": "The median feature of each with its 95 % interval, by bootstrap over features.",
+    "gains": "The median of each feature's gain, its score minus its own baseline on the same "
+    "texts, with its 95 % interval. It is not the difference of the medians beside it.",
     "intervals": "Single features in the order of their scores with 95 % intervals (dots), and "
-    "what another feature's explanation scored on the same examples (hollow): a feature counts as "
-    "told apart where the interval lies above the hollow dot.",
-    "strata": "The mean over features for each stratum of the activations, 0 being the weakest: an "
-    "explanation that fits only the strongest ones falls off to the left.",
+    "the shuffled baseline, what another feature's explanation scored on the same examples "
+    "(hollow): a feature counts as told apart where the interval lies above the hollow dot.",
+    "strata": "The mean over features, with its 95 % interval, for each {part} of the activations "
+    "by strength, from 1 (weakest) to {count} (strongest): an explanation that fits only the "
+    "strongest ones falls off to the left. {untested}",
     "tiers": "The mean score against each kind of negatives: how much of it is left where the "
     "texts look alike.",
     "agreement": "Each dot is a feature scored twice; above the diagonal Spearman's correlation of "
-    "the two scorers with its 95 % interval: scorers that disagree measure different things.",
-    "cost": "Means per feature, of the score itself (blue) and of its baselines (grey).",
+    "the two scorers with its 95 % interval, which runs from −1 to 1 where the features are too "
+    "few to say anything: scorers that disagree measure different things.",
+    "cost": "Tokens of prompts and answers, means per feature: of the score itself (blue) and of "
+    "its baselines (grey). A scorer that asks no judge works on this server alone.",
+    "price": "The same by the price of the judge's tokens.",
+}
+_SERIES = {
+    "own": "explanation",
+    "shuffled": "shuffled baseline",
+    "empty": "empty explanation",
 }
 
 
@@ -55,60 +68,74 @@ def report_body(report: Mapping[str, Any], address: LinkOf | None = None) -> str
 
 
 def _overview(report: Mapping[str, Any]) -> str:
-    head = ["scorer", "metric", "features", "median", "gain over shuffled", "told apart"]
-    head += ["after Benjamini-Hochberg", "precision in text", "failed"]
-    if report["reference"]:
-        head.append(f"P(above {report['reference']})")
-    rows = []
+    columns: dict[str, list[str]] = {}
     for name, each in report["scorers"].items():
-        intervals = each["intervals"]
-        discoveries = intervals["discoveries"]
-        row = [
-            name,
-            each["metric"],
-            number(each["features"]),
-            _interval(each["series"]["own"]["median"]),
-            _interval(each["gains"].get("shuffled")),
-            _interval(intervals["above"]) if intervals["n"] else "",
-            f"{discoveries['count']:,} of {discoveries['n']:,}" if intervals["n"] else "",
-            _interval(each["natural_precision"]),
-            "" if each["failed_share"] is None else f"{each['failed_share']:.1%}",
-        ]
+        known = each["intervals"]
+        discoveries = known["discoveries"]
+        row = {
+            "scorer": name,
+            "metric, higher is better": metric_words.name(each["metric"]),
+            "features": number(each["features"]),
+            "median": _interval(each["series"]["own"]["median"]),
+            "median of each one's gain over shuffled": _interval(each["gains"].get("shuffled")),
+            "told apart from shuffled": _shares(known["above"]) if known["n"] else "",
+            f"told apart at FDR {percent(discoveries['rate'])}": (
+                f"{discoveries['count']:,} of {discoveries['n']:,}" if known["n"] else ""
+            ),
+            "precision in text": _interval(each["natural_precision"]),
+            "judgements failed": percent(each["failed_share"]) if each["judgements"] else "",
+        }
         if report["reference"]:
-            row.append(_interval(each["above_reference"]))
-        rows.append(row)
-    return (
-        f"<p>{report['features']:,} features. In brackets: 95 % intervals.</p>{_table(head, rows)}"
-    )
+            row[f"P(above {report['reference']})"] = _interval(each["above_reference"])
+        for head, cell in row.items():
+            columns.setdefault(head, []).append(cell)
+    shown = {head: cells for head, cells in columns.items() if any(cells)}
+    rows = [list(cells) for cells in zip(*shown.values(), strict=True)]
+    features = plural(report["features"], "feature")
+    return f"<p>{features}. In brackets: 95 % intervals.</p>{_table(list(shown), rows)}"
 
 
 def _scorer(
     name: str, section: Mapping[str, Any], report: Mapping[str, Any], address: LinkOf | None
 ) -> str:
-    colours = key([_series_name(each, report) for each in section["series"]])
+    names = [_series_name(each, report) for each in section["series"]]
+    colours, lines = key(names), key(names, lines=True)
     figures = [
         _captioned("histogram", "Distribution", charts.histogram(section) + colours),
-        _captioned("cumulative", "Cumulative", charts.cumulative(section) + colours),
-        _captioned("medians", "Medians", charts.medians(section) + colours),
+        _captioned("cumulative", "Cumulative", charts.cumulative(section) + lines),
+        _captioned("medians", "Medians", charts.medians(section)),
     ]
+    if any(section["gains"].values()):
+        figures.append(_captioned("gains", "Gain over the baseline", charts.gains(section)))
     if section["drawn"]:
-        figures.append(_captioned("intervals", "Intervals", charts.intervals(section, address)))
+        drawing = charts.intervals(section, address)
+        figures.append(_captioned("intervals", "Intervals of single features", drawing))
     if len(section["strata"]) > 1:
-        measure = "Recall" if section["metric"] == "balanced_accuracy" else str(section["metric"])
-        drawing = charts.by_name(section["strata"], ordered=True)
-        figures.append(_captioned("strata", f"{measure} by strength of activation", drawing))
+        figures.append(_strata(section))
     if len(section["tiers"]) > 1:
-        drawing = charts.by_name(section["tiers"], ordered=False)
+        drawing = charts.by_name(section["tiers"], line=section["chance"])
         figures.append(_captioned("tiers", "By kind of negatives", drawing))
-    head = ["feature", "score", "explanation"]
+    head = ["feature", "score", "n", "explanation"]
     lists = "".join(
         f"<details><summary>{title}</summary>"
         f"{_table(head, _features(section[which], address))}</details>"
         for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
     )
-    heading = f"{html.escape(name)} <small>({html.escape(str(section['metric']))})</small>"
+    metric = html.escape(metric_words.heading(str(section["metric"])))
+    heading = f"{html.escape(name)} <small>{metric}</small>"
     plots = f'<div class="plots">{"".join(figures)}</div>'
-    return f"<h2>{heading}</h2>{plots}{_calibration(section)}{lists}"
+    return f"<h2>{heading}</h2>{_calibration(section)}{plots}{lists}"
+
+
+def _strata(section: Mapping[str, Any]) -> str:
+    count = strata.how_many(section["strata"])
+    by_recall = section["metric"] == "balanced_accuracy"
+    measure = "recall" if by_recall else metric_words.name(str(section["metric"]))
+    says = _CAPTIONS["strata"].format(
+        part=strata.part(count), count=count, untested=strata.untested(section["strata"])
+    )
+    title = f"{measure[:1].upper()}{measure[1:]} by strength of activation"
+    return _said(title, charts.by_stratum(section), says.strip())
 
 
 def _calibration(section: Mapping[str, Any]) -> str:
@@ -116,17 +143,26 @@ def _calibration(section: Mapping[str, Any]) -> str:
     if not counts["n"]:
         return ""
     fdr = counts["discoveries"]
+    features = plural(counts["n"], "feature")
     words = (
-        f"Of {counts['n']:,} features, {counts['above']['value']:.1%} have an interval above their "
-        f"shuffled baseline and {counts['below']['value']:.1%} one below. One by one, "
-        f"{fdr['uncorrected']:,} lie above it with p at most {fdr['rate']:g}, as would up to "
-        f"{fdr['rate'] * fdr['n']:,.0f} by chance alone; {fdr['count']:,} remain at a false "
-        f"discovery rate of {fdr['rate']:.0%} (Benjamini and Hochberg)."
+        f"{fdr['count']:,} of {features} told apart from the shuffled baseline at a false "
+        f"discovery rate of {percent(fdr['rate'])} (Benjamini and Hochberg). One by one, "
+        f"{_shares(counts['above'])} have an interval above their shuffled baseline and "
+        f"{_shares(counts['below'])} one below; {fdr['uncorrected']:,} lie above it with p at most "
+        f"{fdr['rate']:g}, as would up to {fdr['rate'] * fdr['n']:,.1f} by chance alone."
     )
+    if section["drawn"]:
+        widths = [high - low for _, low, high, _ in section["drawn"]]
+        each = number(section["judgements"] / max(section["features"], 1))
+        words += (
+            f" With {each} judgements a feature the intervals are {fixed(median(widths))} wide at "
+            "the median: an explanation whose lead is small beside that cannot be told apart, "
+            "however good it is."
+        )
     if null["value"] is not None:
         words += (
-            f" Of the shuffled explanations' own intervals {_interval(null)} exclude chance, where "
-            "5 % would if they held no information."
+            f" Of the shuffled explanations' own intervals {_shares(null)} exclude chance, where "
+            f"5{THIN}% would if they held no information."
         )
     return f'<p class="says">{html.escape(words)}</p>'
 
@@ -135,15 +171,15 @@ def _costs(report: Mapping[str, Any]) -> list[str]:
     parts = {name: each["cost"] for name, each in report["scorers"].items()}
     figures = [_captioned("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
     if report["priced"]:
-        figures.append(_captioned("cost", "Price per feature", charts.costs(parts, "cost")))
+        figures.append(_captioned("price", "Price per feature", charts.costs(parts, "cost")))
     return figures
 
 
 def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
     shared = 0.0 if summary["shared"] is None else summary["shared"]
     words = (
-        f"{summary['n_shared']:,} of {summary['n_features']:,} features ({shared:.1%}) share their "
-        f"explanation with another, in {summary['n_clusters']:,} clusters, "
+        f"{summary['n_shared']:,} of {summary['n_features']:,} features ({percent(shared)}) share "
+        f"their explanation with another, in {summary['n_clusters']:,} clusters, "
         f"{summary['n_exact']:,} of them word for word."
     )
     if summary["decoders_known"]:
@@ -171,7 +207,12 @@ def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
 
 def _features(listed: Sequence[Mapping[str, Any]], address: LinkOf | None) -> list[list[str]]:
     return [
-        [_Html(_feature(each["feature"], address)), _interval(each), each["explanation"]]
+        [
+            _Html(_feature(each["feature"], address)),
+            _interval(each),
+            number(each["n"]),
+            each["explanation"],
+        ]
         for each in listed
     ]
 
@@ -183,18 +224,27 @@ def _feature(index: int, address: LinkOf | None) -> str:
 def _series_name(name: str, report: Mapping[str, Any]) -> str:
     if name == REFERENCE:
         return str(report["reference"])
-    return {"own": "explanation", "shuffled": "another's", "empty": "none"}.get(name, name)
+    return _SERIES.get(name, name)
 
 
 def _captioned(name: str, title: str, drawing: str) -> str:
-    return figure(title, drawing, f'<p class="says">{html.escape(_CAPTIONS[name])}</p>')
+    return _said(title, drawing, _CAPTIONS[name])
+
+
+def _said(title: str, drawing: str, says: str) -> str:
+    return figure(title, drawing, f'<p class="says">{html.escape(says)}</p>')
 
 
 def _interval(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None or estimate["value"] is None:
         return ""
-    ends = ["…" if estimate[end] is None else fixed(estimate[end], 3) for end in ("low", "high")]
-    return f"{fixed(estimate['value'], 3)} [{ends[0]}, {ends[1]}]"
+    ends = ["…" if estimate[end] is None else fixed(estimate[end]) for end in ("low", "high")]
+    return f"{fixed(estimate['value'])} ({ends[0]} to {ends[1]})"
+
+
+def _shares(estimate: Mapping[str, Any]) -> str:
+    shown = [percent(estimate[end]) for end in ("value", "low", "high")]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

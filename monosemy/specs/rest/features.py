@@ -15,7 +15,8 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.scorers import DetailsOfScore
 
-FeatureSort = Literal["index", "density", "max_activation", "score"]
+FeatureSort = Literal["index", "density", "max_activation", "score", "margin"]
+"""`margin`: how far a score's 95 % interval begins above its shuffled baseline."""
 SortOrder = Literal["asc", "desc"]
 MeasuredColumn = Literal[
     "density",

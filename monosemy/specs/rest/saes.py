@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from monosemy.specs.readings import StoredFigures
+
+SaeFiles = Literal["weights", "index"]
+"""Of an SAE on disk: its folder, and that of its index."""
 
 
 class _View(BaseModel):
@@ -76,6 +79,8 @@ class SaeSummary(_View):
     index: dict[str, Any] | None
     """The current index: text_id, tokens, documents, bytes per feature; null if none."""
     created_at: dt.datetime
+    path: str
+    """Its folder (SAELens v6), relative to the artifact root."""
     features: FeatureCounts | None = None
     """How far the work on its features has come; null in listings that were not asked for it."""
 
@@ -85,8 +90,9 @@ class SaeDetail(SaeSummary):
 
     run_id: uuid.UUID | None
     """The run that trained it."""
-    path: str
-    """Its folder (SAELens v6), relative to the artifact root."""
+    missing_files: list[SaeFiles] = []
+    """What of its files is known to be missing on the server's disk: nothing can be run on it, what
+    is recorded stays. Empty as well where the server does not see the disk."""
     config: dict[str, Any]
     """SAE, text and training part of its spec."""
     provenance: StoredFigures

@@ -29,8 +29,10 @@ class SearchHit(BaseModel):
     density: float
     max_activation: float
     explanation: ExplanationBrief | None
-    """The best scored one, else the newest."""
+    """The one that leads: whose score's interval begins highest above its shuffled baseline; else
+    the newest."""
     score: ScoreBrief | None
+    """That score, whoever scored."""
     rank_score: float
     """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists that found it."""
     matched: list[Matcher]

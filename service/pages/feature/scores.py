@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from monosemy.interp import metric_words
 from monosemy.interp.heading import is_told_apart
 from monosemy.interp.report.table import chance_of
 from monosemy.specs.rest.features import ScoreDetail
@@ -24,9 +25,6 @@ _STRATA = {
     "by_group": "",
 }
 """Where scorers keep the figures of strata of activation, and what these figures are."""
-_MEASURES = {"auroc": "AUROC", "pearson": "Correlation"}
-_SHARES = ("balanced_accuracy", "auroc", "accuracy", "intruder_accuracy")
-"""Metrics from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def shown_score(score: ScoreDetail) -> ScoreShown:
         score=score,
         told_apart=is_told_apart(score.low, score.baseline),
         chance=chance_of(score.metric, details),
-        ends=(0.0, 1.0) if score.metric in _SHARES else (0.0, 0.0),
+        ends=(0.0, 1.0) if score.metric in metric_words.SHARES else (0.0, 0.0),
         baseline_interval=_ends(baseline),
         measure=(_STRATA[name] if name else "") or _measure(score.metric),
         strata=tuple(sorted(_figures(details.get(name or "")), key=_place)),
@@ -101,8 +99,8 @@ def shown_score(score: ScoreDetail) -> ScoreShown:
 
 
 def _measure(metric: str) -> str:
-    words = metric.replace("_", " ")
-    return _MEASURES.get(metric, words[:1].upper() + words[1:])
+    words = metric_words.name(metric)
+    return words[:1].upper() + words[1:]
 
 
 def _figures(parts: Any) -> Iterator[Figure]:

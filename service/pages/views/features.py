@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from fastapi import Request
 
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.saes import SaeDetail
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import FilterDep
 from service.features.listing import FeatureFilter
 from service.kit.pagination import CursorParam
-from service.pages.listed import USUAL, along
+from service.pages.listed import USUAL, along, usual_scorer
 from service.pages.page import PageRouter
 from service.saes.endpoints import SaeReference, show
 from service.tags.endpoints import list_all as list_tags
@@ -38,13 +40,17 @@ class Features:
 
 @router.page("/saes/{sae}/features", "features.html", script="pages/features.js")
 def features(
+    request: Request,
     session: SessionDep,
+    context: ContextDep,
     sae: SaeReference,
     wanted: FilterDep,
     cursor: CursorParam = None,
 ) -> Features:
+    detail = show(session, context, sae)
+    if "scorer" not in request.query_params:
+        wanted = replace(wanted, scorer=usual_scorer(detail.features.scorers))
     page = list_features(session, sae, wanted, limit=_ROWS, cursor=cursor)
-    detail = show(session, sae)
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
     return Features(
         sae=detail,

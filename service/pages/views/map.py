@@ -9,7 +9,7 @@ from fastapi import Query
 
 from monosemy.specs.rest.features import FeatureColumn, FeatureSort, FeatureSummary, MeasuredColumn
 from monosemy.specs.rest.saes import SaeDetail
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Scorer, Tagged, Words
 from service.features.listing import FeatureFilter
@@ -73,6 +73,7 @@ class FeatureMap:
 @router.page("/saes/{sae}/map", "map.html", script="pages/map.js")
 def feature_map(
     session: SessionDep,
+    context: ContextDep,
     sae: SaeReference,
     x: Annotated[MeasuredColumn, Query(description="What lies across.")] = "density",
     y: Annotated[MeasuredColumn, Query(description="What lies upwards.")] = "maximum",
@@ -81,7 +82,7 @@ def feature_map(
     q: Words = None,
     tag: Tagged = None,
 ) -> FeatureMap:
-    detail = show(session, sae)
+    detail = show(session, context, sae)
     sort = _SORTS.get(x) or _SORTS.get(y)
     wanted = FeatureFilter(
         sort=sort or "index", order="desc" if sort else "asc", scorer=scorer, text=q, tag=tag

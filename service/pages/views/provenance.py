@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedText, PromptView
 from monosemy.workspace import Workspace
+from service.database.tables import Sae
 from service.edge.context import ContextDep, SessionDep
 from service.explanations.endpoints import ExplanationId
 from service.explanations.judgements import count_outcomes, judged_texts, require_score
@@ -38,6 +39,7 @@ router = PageRouter()
 
 @dataclass(frozen=True)
 class Judgements:
+    row: Sae
     sae: str
     index: int
     explanation_id: uuid.UUID
@@ -85,6 +87,7 @@ def judgements(
     shown = shown_score(next(each for each in detail.scores if each.id == row.id))
     test = shown.score.judge_test
     return Judgements(
+        row=found,
         sae=found.name,
         index=index,
         explanation_id=said.id,
@@ -103,6 +106,7 @@ def judgements(
 
 @dataclass(frozen=True)
 class Provenance:
+    row: Sae
     sae: str
     index: int
     maximum: float
@@ -127,6 +131,7 @@ def provenance(
     found = provenance_of(session, context.tokens, workspace, row, caller.name)
     test = found.explanation.judge_test
     return Provenance(
+        row=place,
         sae=place.name,
         index=index,
         maximum=max_activations(session, place.id, [index]).get(index, 0.0),

@@ -8,7 +8,7 @@ from typing import Any
 
 from monosemy.figures import number
 from monosemy.specs.rest.saes import SaeDetail
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.pages.page import PageRouter
 from service.pages.sae_commands import commands
 from service.pages.sae_figures import figure
@@ -26,8 +26,8 @@ class Provenance:
 
 
 @router.page("/saes/{sae}/provenance", "sae_provenance.html")
-def provenance(session: SessionDep, sae: SaeReference) -> Provenance:
-    detail = show(session, sae)
+def provenance(session: SessionDep, context: ContextDep, sae: SaeReference) -> Provenance:
+    detail = show(session, context, sae)
     stored = [
         (name, json.dumps(value, indent=1, ensure_ascii=False)) for name, value in _parts(detail)
     ]

@@ -63,7 +63,7 @@ async def report(
 
 def _about(context: AppContext, sae: str) -> tuple[SaeDetail, list[str]]:
     with transaction(context.engine) as session:
-        detail = show(session, sae)
+        detail = show(session, context, sae)
         listed = list_all(session, counts=True, limit=_CHOICE).items
         others = [
             each.name

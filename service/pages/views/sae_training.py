@@ -13,7 +13,7 @@ from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.specs.rest.saes import SaeDetail
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
 from monosemy.training.page import CHARTS, CLASSES, TrainingChart
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.kit.errors import NotFound
 from service.pages.page import PageRouter
 from service.pages.sae_figures import figure
@@ -49,8 +49,8 @@ class Training:
 
 
 @router.page("/saes/{sae}/training", "sae_training.html", script="pages/training.js")
-def training(session: SessionDep, sae: SaeReference) -> Training:
-    detail = show(session, sae)
+def training(session: SessionDep, context: ContextDep, sae: SaeReference) -> Training:
+    detail = show(session, context, sae)
     found, mine = readings_of(session, detail, POINTS)
     others = [each for each in found.saes if each is not mine] if found else []
     drawn = charts_of(mine.readings) if mine else []

@@ -16,12 +16,12 @@ from monosemy.specs.rest.reports import ToldApart
 from monosemy.specs.rest.saes import Distribution, SaeDetail
 from monosemy.training.page import CHARTS
 from service.comparisons.endpoints import list_all as list_comparisons
-from service.edge.context import SessionDep
+from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Density, check_densities
 from service.features.listing import FeatureFilter
 from service.kit.pagination import CursorParam
-from service.pages.listed import along
+from service.pages.listed import along, usual_scorer
 from service.pages.page import Nav, PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
@@ -96,20 +96,19 @@ class SaePage:
 @router.page("/saes/{sae}", "sae.html", script="pages/sae.js")
 def sae_page(
     session: SessionDep,
+    context: ContextDep,
     links: LinksDep,
     sae: SaeReference,
     min_density: Density = None,
     max_density: Density = None,
 ) -> SaePage:
     check_densities(min_density, max_density)
-    detail = show(session, sae)
+    detail = show(session, context, sae)
     counted = show_distribution(session, sae) if detail.index is not None else None
-    scorer = max(
-        detail.features.scorers, key=lambda name: detail.features.scorers[name], default=None
-    )
+    scorer = usual_scorer(detail.features.scorers) if detail.features.scorers else None
     wanted = FeatureFilter(min_density=min_density, max_density=max_density)
     if scorer:
-        wanted = replace(wanted, sort="score", order="desc", scorer=scorer)
+        wanted = replace(wanted, sort="margin", order="desc", scorer=scorer)
     features = list_features(session, sae, wanted, limit=_FIRST)
     row, _ = find_sae(session, sae)
     _, mine = readings_of(session, detail, _POINTS)

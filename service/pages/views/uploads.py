@@ -46,12 +46,14 @@ class Deletion:
 
 
 @router.page("/saes/{sae}/delete", "sae_delete.html")
-def confirm(session: SessionDep, sae: SaeReference) -> Deletion:
+def confirm(session: SessionDep, context: ContextDep, sae: SaeReference) -> Deletion:
     """What goes with it."""
-    return deletion_of(session, sae)
+    return deletion_of(session, context, sae)
 
 
-def deletion_of(session: SessionDep, sae: str, wrong: str | None = None) -> Deletion:
-    detail = show_sae(session, sae)
+def deletion_of(
+    session: SessionDep, context: ContextDep, sae: str, wrong: str | None = None
+) -> Deletion:
+    detail = show_sae(session, context, sae)
     lists = list_lists(session, sae=str(detail.id), limit=_MOST_LISTS)
     return Deletion(detail, lists.items, lists.next_cursor is not None, wrong)

@@ -1,9 +1,12 @@
 // Curves that can be read off and zoomed into: what monosemy/plots.py draws, made live in its place.
 import { number } from "./format.js";
+import { covering, coveringLog } from "./scales.js";
 import { draw } from "./state.js";
 
 const [WIDTH, HEIGHT] = [460, 200];
 const [LEFT, RIGHT, TOP, BASE] = [56, WIDTH - 8, 8, HEIGHT - 22];
+/** A line at the lowest value is not to lie on the axis. */
+const LOWEST = BASE - 5;
 /** Points of a series that are drawn at most. */
 export const MOST = 2000;
 
@@ -145,7 +148,7 @@ export class Curves {
     const scaled = this.log ? Math.log10(y) : y;
     return [
       LEFT + ((RIGHT - LEFT) * (x - left)) / (right - left || 1),
-      BASE - ((BASE - TOP) * (scaled - low)) / (high - low),
+      LOWEST - ((LOWEST - TOP) * (scaled - low)) / (high - low),
     ];
   }
 
@@ -161,17 +164,16 @@ export class Curves {
       }
     }
     if (this.floor !== null && !this.log && this.range === null) low = Math.min(low, this.floor);
-    if (high - low < 1e-12) [low, high] = this.floor === null || this.log ? [low - 0.5, high + 0.5] : [low, low + 1];
-    this.heights = [low, high];
+    const ticks = this.log ? coveringLog(10 ** low, 10 ** high) : covering(low, high);
+    this.heights = [scale(ticks[0]), scale(ticks.at(-1))];
     const parts = [
       draw("line", { class: "axis", x1: LEFT, y1: BASE, x2: RIGHT, y2: BASE }),
       draw("line", { class: "axis", x1: LEFT, y1: BASE, x2: LEFT, y2: TOP }),
     ];
-    for (const share of [0, 0.5, 1]) {
-      const y = BASE - (BASE - TOP) * share;
-      const value = low + (high - low) * share;
+    for (const value of ticks) {
+      const y = this.#place(left, value)[1];
       parts.push(draw("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y, y2: y }));
-      parts.push(draw("text", { class: "tick end", x: LEFT - 4, y: y + 4 }, number(this.log ? 10 ** value : value)));
+      parts.push(draw("text", { class: "tick end", x: LEFT - 4, y: y + 4 }, number(value)));
     }
     parts.push(draw("text", { class: "tick start", x: LEFT, y: HEIGHT - 6 }, number(Math.round(left))));
     const end = `${number(Math.round(right))} ${this.unit}`.trim();

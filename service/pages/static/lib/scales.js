@@ -48,3 +48,26 @@ function even(low, high, most) {
   }
   return values;
 }
+
+/** Round values, evenly spaced, the first at most `low`, the last at least `high`; monosemy/ticks.py does the same. */
+export function covering(low, high, most = 4) {
+  let rough = (high - low) / most;
+  if (!(rough > 0) || !Number.isFinite(rough)) rough = Math.max(Math.abs(low), 1) / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * (1 - 1e-9));
+  const first = Math.floor(low / step + 1e-9);
+  const last = Math.max(Math.ceil(high / step - 1e-9), first + 1);
+  return Array.from({ length: last - first + 1 }, (_, place) => Number(((first + place) * step).toPrecision(12)));
+}
+
+/** The same of 1, 2 and 5 times powers of ten, or of these alone; `low` is above 0. */
+export function coveringLog(low, high) {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const known = [];
+  for (let power = first; power <= last; power += 1) {
+    for (const factor of last - first <= 2 ? [1, 2, 5] : [1]) known.push(Number((factor * 10 ** power).toPrecision(12)));
+  }
+  const start = known.findLastIndex((each) => each <= low * (1 + 1e-9));
+  const end = known.findIndex((each) => each >= high * (1 - 1e-9));
+  return known.slice(start, Math.max(end, start + 1) + 1);
+}

@@ -124,7 +124,7 @@ function start() {
     recolour();
   });
   form.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !form.querySelector(".main").disabled) form.requestSubmit();
   });
   sharing(find("share"));
 
