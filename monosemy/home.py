@@ -75,14 +75,21 @@ class Home:
         """Where the index of an SAE over a text is, or is to be."""
         return self.workspace.folder(Kind.INDEXES, f"{self._key(sae)}-{text_id}")
 
+    def is_indexed(self, sae: SaeFolder) -> bool:
+        """Whether there is an index of an SAE here."""
+        return self._newest_index(sae) is not None
+
     def texts(self, sae: SaeFolder) -> FeatureTexts:
         """The newest index of an SAE with its text; ``DataError`` where it has not been indexed."""
-        folders = self.workspace.root_of(Kind.INDEXES).glob(f"{self._key(sae)}-*/meta.json")
-        newest = max(folders, key=lambda file: file.stat().st_mtime, default=None)
+        newest = self._newest_index(sae)
         if newest is None:
             raise DataError(f"The SAE in {sae.path} has no index here.", "Index it first.")
         check_index(sae.path, newest.parent, sae.provenance.get("weights"), sae.path.name)
         return open_index(newest.parent)
+
+    def _newest_index(self, sae: SaeFolder) -> Path | None:
+        folders = self.workspace.root_of(Kind.INDEXES).glob(f"{self._key(sae)}-*/meta.json")
+        return max(folders, key=lambda file: file.stat().st_mtime, default=None)
 
     def labels_file(self, sae: SaeFolder, texts: FeatureTexts) -> Path:
         """Where explanations and scores of its features are kept."""

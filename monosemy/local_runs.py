@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monosemy import stages
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
+from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.errors import DataError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
@@ -31,6 +34,7 @@ from monosemy.specs import (
     ExplainRun,
     ImportRun,
     IndexRun,
+    LayoutRun,
     RunSpec,
     ScoreRun,
     SweepRun,
@@ -58,6 +62,7 @@ class LocalRuns:
             "explain": self._explain,
             "score": self._score,
             "compare": self._compare,
+            "layout": self._layout,
         }
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
@@ -177,6 +182,16 @@ class LocalRuns:
             sides = by_tokens(of_a, of_b)
         return compare_sides(sides, spec, self.home.reporter)
 
+    def layout(self, spec: LayoutRun, sae: SaeFolder | None = None) -> Layout:
+        """Where the features of an SAE lie in the plane; silent ones by its newest index here."""
+        require_package()
+        sae = sae or self.home.sae(spec.sae)
+        sae.check()
+        fires = None
+        if self.home.is_indexed(sae):
+            fires = self.home.texts(sae).reader.counts > 0
+        return lay_out(sae.sae.W_dec, spec, sae.digest, fires, self.home.reporter)
+
     # ------------------------------------------------------------------ explanations
     def explain(
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
@@ -288,6 +303,12 @@ class LocalRuns:
         comparison = self.compare(spec)
         partners = [list(link[:3]) for link in comparison.links if link[3]]
         return {"summary": comparison.summary, "partners": partners}
+
+    def _layout(self, spec: LayoutRun) -> dict[str, Any]:
+        """The places too: no database keeps them."""
+        layout = self.layout(spec)
+        places = [None if np.isnan(x) else [x, y] for x, y in layout.places.tolist()]
+        return {"sae": spec.sae, **layout.summary.model_dump(mode="json"), "places": places}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from monosemy.analysis.comparison import Comparison
+from monosemy.analysis.layout import Layout
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
@@ -39,6 +40,7 @@ from monosemy.specs import (
     ExplanationSpec,
     IndexingSpec,
     IndexRun,
+    LayoutRun,
     Need,
     PipelineRun,
     RunSpec,
@@ -186,6 +188,21 @@ def compare(
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(_home_of(sae, home), progress))
         return runs.compare(spec, runs.home.sae(sae), runs.home.sae(other))
+
+
+def layout(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Layout:
+    """The decoder rows of an SAE in two dimensions by t-SNE, and how faithful that is; ``options``
+    are fields of ``LayoutRun``: ``perplexity``, ``exaggeration``, ``iterations``, ``seed``,
+    ``silent``.  ``sae`` and errors as in ``evaluate``; needs the extra ``layout``."""
+    spec = _as(LayoutRun, {**options, "sae": "first"})
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        return runs.layout(spec, runs.home.sae(sae))
 
 
 def run(

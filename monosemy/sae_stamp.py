@@ -65,6 +65,23 @@ def sae_stamp(folder: Path) -> SaeStamp:
     return stamp
 
 
+def file_marks(folder: Path) -> str:
+    """16 hex digits, equal as long as nobody writes to the files of the SAE; reads none of them."""
+    files = _files_of(folder) + _files_of(folder / _BASELINE)
+    return fingerprint([list(each) for each in file_stamps(files)])
+
+
+def is_still(folder: Path, digest: str, marks: str) -> bool:
+    """Whether the SAE in ``folder`` has this digest.  Its files are read only if they are not as
+    they were when ``marks`` was taken; where the folder is gone there is nothing to compare."""
+    if not (folder / _CONFIGS[0]).is_file() or file_marks(folder) == marks:
+        return True
+    try:
+        return sae_stamp(folder).digest == digest
+    except DataError:  # damaged
+        return False
+
+
 def record_stamp(folder: Path, changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Writes the stamp, and what else has ``changed``, into the folder's provenance; returns the
     stamp as it is stored there."""

@@ -6,10 +6,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 
-def versions() -> dict[str, str]:
-    """By package, and that of Python."""
+def versions(*also: str) -> dict[str, str]:
+    """By package, those of ``also`` among them, and that of Python."""
     known = {"python": platform.python_version()}
-    for package in ("monosemy", "torch", "transformers", "numpy", "tokenizers"):
+    for package in ("monosemy", "torch", "transformers", "numpy", "tokenizers", *also):
         try:
             known[package] = version(package)
         except PackageNotFoundError:

@@ -21,6 +21,7 @@ from service.keys import endpoints as keys
 from service.kit.problems import documented
 from service.kit.query_names import known_query_names
 from service.labelling import endpoints as labelling
+from service.layouts import endpoints as layouts
 from service.lists import endpoints as lists
 from service.lists import entry_endpoints as list_entries
 from service.models import endpoints as models
@@ -73,6 +74,7 @@ for part in (
     saes,
     features,
     feature_columns,
+    layouts,
     lists,
     list_entries,
     tags,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -94,6 +95,18 @@ def test_trained_evaluated_indexed_and_compared(
     assert copy.store.text_id == texts.store.text_id
     by_tokens = monosemy.compare(sae, other, reporter=SILENT, by="tokens")
     assert by_tokens.links and all(0 < value <= 1 for _, _, value, _ in by_tokens.links)
+
+
+def test_laid_out(home: Path, sae: SaeFolder, texts: FeatureTexts) -> None:
+    layout = monosemy.layout(sae, reporter=SILENT, iterations=50, perplexity=5)
+    silent = int((texts.reader.counts == 0).sum())
+    assert layout.places.shape == (48, 2) and layout.summary.weights == sae.digest
+    assert (layout.summary.left_out, layout.faithfulness.n) == (silent, 48 - silent)
+    spec = {"kind": "layout", "sae": "first", "iterations": 50, "perplexity": 5}
+    ran = monosemy.run(spec, home, reporter=SILENT)
+    assert ran["faithfulness"] == layout.faithfulness.model_dump()
+    assert [each is None for each in ran["places"]] == np.isnan(layout.places[:, 0]).tolist()
+    assert ran["places"][-1] in (None, layout.places[-1].tolist())
 
 
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:

@@ -28,6 +28,7 @@ from monosemy.specs import (
     ExplainRun,
     ImportRun,
     IndexRun,
+    LayoutRun,
     ModelSpec,
     Part,
     ScoreRun,
@@ -52,6 +53,7 @@ from workers.dispatch import Dispatch, Executor
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
+from workers.layout import lay_out_sae
 from workers.reporter import RunReporter
 from workers.saes import named_sae
 from workers.stoppable import until_stopped
@@ -80,6 +82,7 @@ class GpuRuns(Dispatch):
             "evaluate": self._evaluate,
             "index": self._index,
             "compare": self._compare,
+            "layout": self._layout,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -226,6 +229,10 @@ class GpuRuns(Dispatch):
     def _compare(self, run: Run, spec: CompareRun, reporter: RunReporter) -> dict[str, Any]:
         a, b = (named_sae(self.engine, name) for name in (spec.sae, spec.other))
         return Comparing(self.engine, self.workspace)(run.id, spec, a, b, reporter)
+
+    def _layout(self, run: Run, spec: LayoutRun, reporter: RunReporter) -> dict[str, Any]:
+        sae = named_sae(self.engine, spec.sae)
+        return lay_out_sae(self.engine, self.workspace, run.id, spec, sae, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

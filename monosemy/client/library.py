@@ -35,6 +35,7 @@ from monosemy.specs.rest.features import (
     SortOrder,
     Votes,
 )
+from monosemy.specs.rest.layouts import LayoutView
 from monosemy.specs.rest.models import ModelSummary
 from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedText
 from monosemy.specs.rest.reports import ReportSummary
@@ -89,6 +90,11 @@ class SAEs:
     def distribution(self, sae: SaeReference) -> Distribution:
         """Histograms of how often its features fire and of how strongly at most."""
         return self._http.call(Distribution, "GET", f"{sae_path(sae)}/distribution")
+
+    def layout(self, sae: SaeReference) -> LayoutView:
+        """How its decoder rows were laid out in two dimensions, and how faithful that is; the
+        places are the columns ``layout_x`` and ``layout_y`` of ``client.features.columns``."""
+        return self._http.call(LayoutView, "GET", f"{sae_path(sae)}/layout")
 
     def report_summary(self, sae: SaeReference) -> ReportSummary:
         """How many features each scorer tells apart from another feature's explanation."""

@@ -284,6 +284,30 @@ class CompareRun(RunSpec):
         return self
 
 
+@register_kind
+class LayoutRun(RunSpec):
+    """Lay the decoder rows of an SAE out in two dimensions (t-SNE), and measure how faithful that
+    is; the layout before is replaced."""
+
+    kind: Literal["layout"] = "layout"
+    sae: ChangedSae
+    """Id (or unique name) of the SAE."""
+    perplexity: float = Field(30.0, ge=2, le=100)
+    """About how many of its nearest rows a row is drawn to (UMAP's ``n_neighbors``); a third of the
+    features at most."""
+    exaggeration: float = Field(1.0, ge=1, le=12)
+    """How much stronger rows are drawn together than t-SNE has it: clusters stand further apart
+    (UMAP's look is near 4), and fewer neighbours are kept."""
+    iterations: int = Field(500, ge=50, le=5000)
+    """Steps after the first 250, in which everything is drawn together twelvefold."""
+    seed: Seed = 0
+    """Of small shifts of the beginning, which is the plane of the first two principal components.
+    Equal seeds give equal layouts."""
+    silent: bool = False
+    """Also lay out the features that never fire in the index.  Without an index all are laid
+    out."""
+
+
 MAX_SCORINGS = 16
 """Score runs that one pipeline may end in."""
 

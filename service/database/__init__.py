@@ -5,5 +5,6 @@ from service.database import comparison_tables as comparison_tables
 from service.database import judge_tables as judge_tables
 from service.database import key_tables as key_tables
 from service.database import labelling_tables as labelling_tables
+from service.database import layout_tables as layout_tables
 from service.database import list_tables as list_tables
 from service.database import session_tables as session_tables

@@ -8,12 +8,15 @@ from fastapi import Query
 from starlette.responses import Response
 
 from monosemy.specs.rest.features import FeatureColumn
-from service.edge.context import SessionDep
+from monosemy.workspace import Workspace
+from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import Router
 from service.features.filters import MatchDep
 from service.features.measured import measured
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
+from service.layouts.repository import places_of
+from service.layouts.service import layout_of
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae, index_of
 
@@ -40,6 +43,7 @@ _FLOATS: dict[int | str, dict[str, Any]] = {
     responses={**_FLOATS, **documented(404, 409, 422)},
 )
 def columns(
+    context: ContextDep,
     session: SessionDep,
     sae: SaeReference,
     matching: MatchDep,
@@ -50,10 +54,14 @@ def columns(
 ) -> Response:
     """Row i is latent i; what is not known is NaN. `score` is the best of a feature's scores,
     `top_token_share` the share of its activation on its commonest token, `logit_kurtosis` that of
-    its effect on logits, `matches` 1 for the features that a listing with these filters has, 0 for
-    others. 409 where the SAE is not indexed."""
+    its effect on logits, `layout_x` and `layout_y` its place in the SAE's layout, `matches` 1 for
+    the features that a listing with these filters has, 0 for others. 409 where the SAE is not
+    indexed; of a layout where it has none, or one of other weights."""
     row, _ = find_sae(session, sae)
     index_of(row)
-    values = measured(session, row, matching.of(row.id), column)
+    places = None
+    if {"layout_x", "layout_y"}.intersection(column):
+        places = places_of(layout_of(session, row, Workspace(context.settings.artifacts)))
+    values = measured(session, row, matching.of(row.id), column, places)
     headers = {"X-Columns": ",".join(column), "X-Rows": str(row.d_sae)}
     return Response(values.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)

@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, and_, case, exists, select, true
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.features import FeatureColumn
+from monosemy.specs.rest.features import FeatureColumn, LayoutColumn
 from service.database.tables import Explanation, Feature, Sae
 from service.features.listing import FeatureListing, best_scores, filters_of
 
 Columns = npt.NDArray[np.float32]
 
+_PLACES: tuple[FeatureColumn, ...] = get_args(LayoutColumn)
+
 
 def measured(
-    session: Session, sae: Sae, listing: FeatureListing, names: Sequence[FeatureColumn]
+    session: Session,
+    sae: Sae,
+    listing: FeatureListing,
+    names: Sequence[FeatureColumn],
+    places: Columns | None = None,
 ) -> Columns:
     """[names, d_sae]: row i has the quantity ``names[i]`` of every feature, NaN where it is not
-    known.  ``listing`` says whose scores count and what ``matches``; one statement."""
+    known.  ``listing`` says whose scores count and what ``matches``; ``places`` [2, d_sae] are
+    those of the SAE's layout; one statement for the rest."""
+    columns = np.full((len(names), sae.d_sae), np.nan, np.float32)
+    for place, name in enumerate(names):
+        if name in _PLACES and places is not None:
+            columns[place] = places[_PLACES.index(name)]
+    counted = [place for place, name in enumerate(names) if name not in _PLACES]
+    if not counted:
+        return columns
     scores = best_scores(listing) if "score" in names else None
     asked: list[ColumnElement[Any]] = [
-        scores.c.value if name == "score" and scores is not None else _SQL[name](listing)
-        for name in names
+        scores.c.value
+        if names[place] == "score" and scores is not None
+        else _SQL[names[place]](listing)
+        for place in counted
     ]
     query = select(Feature.index, *asked).where(Feature.sae_id == sae.id)
     if scores is not None:
         query = query.outerjoin(scores, scores.c.feature == Feature.index)
     found = session.execute(query).all()
-    columns = np.full((len(names), sae.d_sae), np.nan, np.float32)
     if found:
         index, *values = zip(*found, strict=True)
-        for place, column in enumerate(values):
+        for place, column in zip(counted, values, strict=True):
             columns[place, list(index)] = np.array(column, np.float32)
     return columns
 
@@ -76,4 +91,4 @@ _SQL: dict[FeatureColumn, Callable[[FeatureListing], ColumnElement[Any]]] = {
     "explained": _explained,
     "matches": _matches,
 }
-"""All but ``score``, which comes from a table of its own."""
+"""All but ``score`` and the places of a layout, which come from tables of their own."""

@@ -23,6 +23,7 @@ RANDOM = frozenset(
         *("progress", "stages", "lease_owner", "lease_expires_at"),
         "next_cursor",  # a digest of the SAE's id is in it
         "monosemy",  # the version, among those of the packages
+        "files",  # inodes and times of an SAE's files, beside its layout
     }
 )
 """Times, what is written every so many seconds, and the version of the commit itself."""
@@ -37,6 +38,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "scores": ("explanation_id", "scorer", "metric", "n"),
     "comparisons": ("by", "method"),
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
+    "sae_layouts": ("sae_id",),
     "judge_spend": ("run_id",),
     "training_readings": ("run_id", "place", "step"),
     "runs": ("id",),

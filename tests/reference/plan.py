@@ -144,3 +144,4 @@ def _of_the_rest(
         for method in ("mutual", "hungarian"):
             spec = {"kind": "compare", "sae": first, "other": second, "by": by, "method": method}
             yield Step(f"compare by {by}, {method}", spec)
+    yield Step("layout", {"kind": "layout", "sae": first, "iterations": 50})

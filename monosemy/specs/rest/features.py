@@ -27,7 +27,9 @@ MeasuredColumn = Literal[
     "distinct_tokens",
     "logit_kurtosis",
 ]
-FeatureColumn = Literal[MeasuredColumn, "explained", "matches"]
+LayoutColumn = Literal["layout_x", "layout_y"]
+"""Where the layout of the SAE has a feature."""
+FeatureColumn = Literal[MeasuredColumn, LayoutColumn, "explained", "matches"]
 """What is had of all features of an SAE at once, one number for each."""
 
 

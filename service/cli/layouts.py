@@ -1,0 +1,77 @@
+"""``monosemy layout`` and ``sae layout``: decoder rows in two dimensions, and how faithfully."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, plain, print_json, print_table, readable_errors, say
+from service.cli.runs import follow
+from service.cli.saes import SaeArgument
+from service.cli.saes import app as saes
+
+
+@readable_errors
+def layout(
+    sae: SaeArgument,
+    perplexity: Annotated[
+        float, typer.Option(min=2, max=100, help="About how many neighbours a row is drawn to.")
+    ] = 30.0,
+    exaggeration: Annotated[
+        float, typer.Option(min=1, max=12, help="Above 1: clusters further apart, less faithful.")
+    ] = 1.0,
+    iterations: Annotated[
+        int, typer.Option(min=50, max=5000, help="Steps after the first 250.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal layouts.")] = 0,
+    silent: Annotated[
+        bool, typer.Option("--silent", help="Also lay out features that never fire.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Lay the decoder rows of an SAE out in two dimensions, in place of the layout it had.
+
+    Example: monosemy layout demo --perplexity 15
+    """
+    client = connect()
+    options = {"perplexity": perplexity, "exaggeration": exaggeration, "iterations": iterations}
+    spec = {"kind": "layout", "sae": sae, **options, "seed": seed, "silent": silent}
+    run = client.post("/runs", spec)
+    follow(client, run["id"], as_json)
+    if not as_json:
+        _show(client.get(f"/saes/{segment(sae)}/layout"))
+
+
+@saes.command("layout")
+@readable_errors
+def show_layout(sae: SaeArgument, as_json: JsonFlag = False) -> None:
+    """Show how faithful the layout of an SAE is, and how it was made.
+
+    Example: monosemy sae layout demo
+    """
+    found = connect().get(f"/saes/{segment(sae)}/layout")
+    if as_json:
+        print_json(found)
+        return
+    _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    kept = found["faithfulness"]
+    left_out = f", {found['left_out']:,} silent ones left out" if found["left_out"] else ""
+    say(f"Layout of {plain(found['sae'])} by t-SNE: {found['features']:,} features{left_out}")
+    rows = [
+        (name, f"{kept[key]['value']:.1%}", f"{kept[key]['low']:.1%} to {kept[key]['high']:.1%}")
+        for name, key in (("this layout", "layout"), ("two principal components", "pca"))
+    ]
+    rows.append(("chance", f"{kept['chance']:.1%}", ""))
+    title = f"share of the {kept['neighbours']} nearest decoder rows that are among the nearest"
+    print_table(("", "kept", "95 %"), rows, title=f"{title}, n = {kept['n']:,}")
+    given = ", ".join(f"{name} {value}" for name, value in found["parameters"].items())
+    say(
+        f"Trustworthiness {kept['trustworthiness']:.3f}, continuity {kept['continuity']:.3f}"
+        f" (by {kept['sampled']:,} features). {given}."
+    )

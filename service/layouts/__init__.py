@@ -1,0 +1,1 @@
+"""Layouts of SAEs in two dimensions."""
