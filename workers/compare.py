@@ -17,8 +17,6 @@ from monosemy.analysis.comparison import (
 )
 from monosemy.errors import DataError
 from monosemy.index.reader import IndexReader
-from monosemy.sae_folder import SaeFolder
-from monosemy.sae_stamp import check_index
 from monosemy.specs import CompareRun
 from monosemy.workspace import Workspace
 from service.comparisons.repository import best_embeddings
@@ -26,8 +24,10 @@ from service.database.comparison_tables import Comparison
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Run, Sae
+from workers.folders import folder_of
 from workers.publish import copy_rows
 from workers.reporter import RunReporter
+from workers.saes import checked_index
 
 
 class Comparing:
@@ -79,10 +79,7 @@ class Comparing:
         }
 
     def _decoders(self, a: Sae, b: Sae) -> Sides:
-        folders = [
-            SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
-            for sae in (a, b)
-        ]
+        folders = [folder_of(self.workspace, sae) for sae in (a, b)]
         for folder in folders:
             folder.check()
         of_a, of_b = (folder.sae.W_dec for folder in folders)
@@ -98,10 +95,7 @@ class Comparing:
         return by_tokens(self._index_of(a), self._index_of(b))
 
     def _index_of(self, sae: Sae) -> IndexReader:
-        index = self.workspace.locate((sae.index or {})["path"])
-        folder = self.workspace.locate(sae.path)
-        check_index(folder, index, sae.provenance.get("weights"), sae.name)
-        return IndexReader(index)
+        return IndexReader(checked_index(self.workspace, sae))
 
     def _texts(self, a: Sae, b: Sae) -> Sides:
         with transaction(self.engine) as session:

@@ -50,6 +50,7 @@ from service.uploads import store as uploads
 from workers import publish
 from workers.compare import Comparing
 from workers.dispatch import Dispatch, Executor
+from workers.folders import folder_of
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -255,7 +256,7 @@ class GpuRuns(Dispatch):
     async def _tools(
         self, reporter: RunReporter, run_id: uuid.UUID, sae: Sae, spec: Part
     ) -> AsyncIterator[Tools]:
-        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
+        folder = folder_of(self.workspace, sae)
         host = await asyncio.to_thread(self.hosts.load, folder.spec.model, reporter)
         await asyncio.to_thread(folder.check, host)
         hosted = folder.hosted(host)
@@ -272,7 +273,7 @@ class GpuRuns(Dispatch):
     def _sae(self, reference: str) -> tuple[uuid.UUID, SaeFolder]:
         """To be read with the text that it was trained on."""
         sae = named_sae(self.engine, reference)
-        folder = SaeFolder(self.workspace.locate(sae.path), self.workspace, sae.provenance)
+        folder = folder_of(self.workspace, sae)
         check_path(self.settings, folder.spec.text.source)
         if "weights" not in sae.provenance and sae.index is not None:
             check_first_index(folder.sae, self.workspace.locate(sae.index["path"]), sae.name)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from monosemy.data.store import TokenStore
 from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
@@ -27,7 +28,6 @@ from monosemy.interp.labelling import (
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.interp.tools import Tools
 from monosemy.progress import SILENT, Reporter, Stage
-from monosemy.sae_stamp import check_index
 from monosemy.specs import (
     ExplainRun,
     JudgeSpec,
@@ -39,7 +39,7 @@ from monosemy.specs import (
 from monosemy.specs.parts import JudgeTesting
 from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
-from service.database.tables import Sae
+from service.database.tables import Model, Sae
 from service.settings.settings import Settings
 from workers import interp_rows as rows
 from workers import work_items
@@ -47,7 +47,7 @@ from workers.dry_run import forecast_run
 from workers.feature_work import ExplainWork, FeatureWork, ScoreWork
 from workers.judge_testing import kept_test, role_of, tested_judge
 from workers.judges import open_judge
-from workers.saes import named_sae
+from workers.saes import checked_index, named_sae
 from workers.shared_run import Share, SharedRun
 
 MakeTools = Callable[[uuid.UUID, Sae, Part], AbstractAsyncContextManager[Tools]]
@@ -199,10 +199,7 @@ class Interpretation:
         sae = named_sae(self.engine, reference)
         if sae.index is None:
             raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
-        index = self.workspace.locate(sae.index["path"])
-        folder = self.workspace.locate(sae.path)
-        check_index(folder, index, sae.provenance.get("weights"), sae.name)
-        reader = IndexReader(index)
+        reader = IndexReader(checked_index(self.workspace, sae))
         store = TokenStore.open(self.workspace.find(Kind.TEXT, str(sae.index["text_id"])))
         return sae, FeatureTexts(reader, store)
 
@@ -310,6 +307,7 @@ class Interpretation:
                 result["stopped"] = stopped
             if test is not None:
                 result["judge_test"] = asdict(test.brief())
+            result["warnings"] = self._doubts(session, sae, spec)
             if isinstance(spec, ScoreRun):
                 result["scorer"] = spec.scoring.scorer
                 result |= rows.score_summary(session, sae.id, key)
@@ -321,6 +319,17 @@ class Interpretation:
                 raise DataError(none_done(failures, counts.failed))
             raise DataError(stopped or "There was nothing to do: its explanations are gone.")
         return result
+
+    def _doubts(self, session: Session, sae: Sae, spec: ExplainRun | ScoreRun) -> list[str]:
+        """Why what the run made may mislead, whatever came of it."""
+        if not needs_judge(spec):
+            return []
+        model = session.get(Model, sae.model_id)
+        judge = judge_of(spec).model or self.settings.judge_model
+        if model is None or judge is None or judge.casefold() != model.name.casefold():
+            return []
+        does = "explains" if isinstance(spec, ExplainRun) else "scores"
+        return [f"The model that {does} is the host model itself, {model.name}."]
 
 
 async def _withdraw(tools: Tools) -> None:

@@ -150,7 +150,7 @@ def list_(
         (
             run["id"],
             run["kind"],
-            run["subject"] or "",
+            " ".join(filter(None, (run["subject"], run.get("other"), run.get("scorer")))),
             run["state"],
             run["created_at"][:19],
             run["error"] or "",
@@ -182,6 +182,9 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
         rows.append((f"{each['kind']}{forecast}", each["state"], each["attempt"], where))
         rows += [("", f"  {stage['stage']}", "", describe(stage, True)) for stage in each["stages"]]
     print_table(("kind", "state", "attempt", ""), rows, title=run["id"])
+    for each in [run, *run["children"]]:
+        for warning in each.get("warnings", []):
+            say(f"{each['kind']}: {warning}")
     if "queued" in {each["state"] for each in [run, *run["children"]]}:
         say(_waiting(client.runs.waiting(run_id)))
     if (run["result"] or {}).get("sae_id"):

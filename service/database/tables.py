@@ -120,6 +120,18 @@ class Run(Base):
         named = (self.spec.get("name"), self.spec.get("sae"))
         return next((each for each in named if isinstance(each, str) and each), None)
 
+    @property
+    def other(self) -> str | None:
+        """A second SAE that its spec names."""
+        other = self.spec.get("other")
+        return other if isinstance(other, str) and other else None
+
+    @property
+    def scorer(self) -> str | None:
+        scoring = self.spec.get("scoring")
+        scorer = scoring.get("scorer") if isinstance(scoring, dict) else None
+        return scorer if isinstance(scorer, str) else None
+
     __table_args__ = (
         Index("ix_runs_claimable", "queue", "state", text("priority DESC"), "created_at"),
         Index("ix_runs_created", "created_at", "id"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from monosemy.errors import SpecError
 from monosemy.figures import duration, number
-from monosemy.specs import RunSpec, parse_stored_spec
+from monosemy.specs import EXPLAINERS, SCORERS, RunSpec, parse_stored_spec
 from monosemy.specs.differing import differing
 from monosemy.specs.parse import write_spec
 from monosemy.specs.parts import JudgeSpec
@@ -39,7 +39,7 @@ def progress(data: Mapping[str, Any]) -> Progress | None:
     share = None if not total else min(done / total, 1.0)
     unit = str(data.get("unit", ""))
     text = [f"{number(round(done))} of {number(round(total))}" if total else number(round(done))]
-    text[0] += f" {unit}" * bool(unit)
+    text[0] += f" {_unit(unit, total or done)}" * bool(unit)
     if rate := _figure(data.get("rate")):
         text.append(f"{number(float(rate))}/s")
     eta = _figure(data.get("eta_seconds"))
@@ -51,12 +51,21 @@ def progress(data: Mapping[str, Any]) -> Progress | None:
 def took(stage: Mapping[str, Any]) -> str:
     """What a finished stage did, in one line."""
     done, seconds = _figure(stage.get("done")), _figure(stage.get("elapsed_seconds"))
-    parts = [] if done is None else [f"{number(round(done))} {stage.get('unit', '')}".strip()]
+    parts = (
+        []
+        if done is None
+        else [f"{number(round(done))} {_unit(str(stage.get('unit', '')), done)}".strip()]
+    )
     if seconds is not None:
         parts.append(f"in {duration(seconds)}")
     if rate := _figure(stage.get("rate")):
         parts.append(f"{number(float(rate))}/s")
     return " · ".join(parts)
+
+
+def _unit(name: str, count: float) -> str:
+    """Units come in the plural."""
+    return name.removesuffix("s") if count == 1 else name
 
 
 def metrics(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -71,7 +80,11 @@ def metrics(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def title(run: RunSummary) -> str:
-    return f"{run.kind} {run.subject}" if run.subject else run.kind
+    words = [run.kind]
+    words += [run.subject] if run.subject else []
+    words += ["with", run.other] if run.other else []
+    words += ["by", run.scorer] if run.scorer else []
+    return " ".join(words)
 
 
 def step(run: RunDetail) -> str:
@@ -79,6 +92,22 @@ def step(run: RunDetail) -> str:
     scoring = run.spec.get("scoring")
     scorer = scoring.get("scorer") if isinstance(scoring, Mapping) else None
     return f"{run.kind} ({scorer})" if isinstance(scorer, str) else run.kind
+
+
+_PURPOSES = {
+    "probe": "trying the endpoint",
+    "judge_test": "the judge's own test",
+    "forecast": "a forecast",
+}
+
+
+def purpose(name: str | None) -> str:
+    """What calls to a judge were for."""
+    if name is None:
+        return "not known any more"
+    if name in EXPLAINERS:
+        return f"explaining ({name})" if len(EXPLAINERS) > 1 else "explaining"
+    return f"scoring ({name})" if name in SCORERS else _PURPOSES.get(name, name)
 
 
 def line(event: RunEventMessage) -> tuple[str, str]:

@@ -15,15 +15,20 @@ from service.database.tables import Sae
 
 def name_subjects(session: Session, runs: Sequence[RunSummary]) -> None:
     """Names the SAEs that specs refer to by id, in one statement; one that is gone keeps its id."""
-    ids = {run.subject: found for run in runs if (found := _id_of(run.subject)) is not None}
+    given = {each for run in runs for each in (run.subject, run.other)}
+    ids = {each: found for each in given if (found := _id_of(each)) is not None}
+    names: dict[uuid.UUID, str] = {}
     if ids:
         query = select(Sae.id, Sae.name).where(Sae.id.in_(ids.values()))
         names = {row.id: row.name for row in session.execute(query)}
+
+    def named(reference: str | None) -> str | None:
+        if reference in ids:
+            return names.get(ids[reference], reference)
+        return None if reference == PENDING_SAE else reference
+
     for run in runs:
-        if run.subject in ids:
-            run.subject = names.get(ids[run.subject], run.subject)
-        elif run.subject == PENDING_SAE:
-            run.subject = None
+        run.subject, run.other = named(run.subject), named(run.other)
 
 
 def _id_of(subject: str | None) -> uuid.UUID | None:

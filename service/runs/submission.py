@@ -26,6 +26,7 @@ from service.runs.queries import get_family
 from service.runs.sources import check_sources
 from service.runs.subjects import name_subjects
 from service.runs.wake import wake
+from service.runs.warnings import warnings_of
 from service.saes.repository import find_sae
 
 
@@ -117,6 +118,8 @@ def family_of(session: Session, run_id: uuid.UUID) -> RunFamily:
 def details_of(session: Session, runs: Sequence[Run]) -> list[RunDetail]:
     """As the API shows them, what they are about in words."""
     details = [RunDetail.model_validate(run) for run in runs]
+    for each in details:
+        each.warnings = warnings_of(each.queue, each.result)
     name_subjects(session, details)
     return details
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.compared_rows import COMPARISON
-from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING
+from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
 
 ADDRESSES: list[str] = [
@@ -12,6 +12,7 @@ ADDRESSES: list[str] = [
     "/runs?state=succeeded&kind=sweep",
     *(f"/runs/{run}" for run in (RUNNING, QUEUED, FAILED, PIPELINE)),
     f"/runs/{FAILED}/log",
+    f"/runs/{WARNED}",
     "/runs/new?kind=score",
     f"/runs/new?from={PIPELINE}",
     "/spend",

@@ -13,7 +13,16 @@ from service.database.session import transaction
 from service.database.tables import Run
 from service.settings import Settings
 from tests.support import run_rows
-from tests.support.run_rows import AGAIN, CANCELLING, FAILED, HOSTILE, PIPELINE, QUEUED, RUNNING
+from tests.support.run_rows import (
+    AGAIN,
+    CANCELLING,
+    FAILED,
+    HOSTILE,
+    PIPELINE,
+    QUEUED,
+    RUNNING,
+    WARNED,
+)
 from tests.support.served import served
 
 HTML = {"Accept": "text/html"}
@@ -134,6 +143,15 @@ def test_a_run_of_an_absent_plugin_is_shown(explorer: str, module_engine: Engine
     assert form.status_code == 200 and "no kind of run" in form.text
     with transaction(module_engine) as session:
         session.delete(session.get_one(Run, identity))
+
+
+def test_warnings_of_a_run_stand_above_what_it_did(explorer: str) -> None:
+    told = httpx.get(f"{explorer}/api/v1/runs/{WARNED}").json()["warnings"]
+    assert len(told) == 3 and any("explains weakly" in each for each in told)
+    shown = page(explorer, f"/runs/{WARNED}")
+    for warning in told:
+        assert shown.index(warning) < shown.index("Log")
+    assert "attempt 1 of" not in shown, "it has ended"
 
 
 def test_spend_is_grouped_and_budgets_are_bars(explorer: str) -> None:

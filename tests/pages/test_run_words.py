@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from monosemy.specs import parse_spec
-from monosemy.specs.rest.runs import RunDetail, RunEventMessage, RunWaiting
+from monosemy.specs.rest.runs import RunDetail, RunEventMessage, RunSummary, RunWaiting
 from service.pages import run_words
 from service.pages.static import static_path
 
@@ -24,6 +24,8 @@ PROGRESS: list[dict[str, Any]] = [
     {"done": 1064960, "total": 1500000, "unit": "tokens", "rate": 10473.2, "eta_seconds": 41.6},
     {"done": 7, "total": 5, "unit": "features", "rate": 0.131, "eta_seconds": 7200},
     {"done": True, "total": 5},
+    {"done": 1, "total": 1, "unit": "features", "stage": "explain"},
+    {"done": 1, "total": 4, "unit": "features", "stage": "explain"},
     {"done": 3.6, "total": 4, "unit": "rows", "eta_seconds": None, "rate": "fast"},
 ]
 EVENTS: list[tuple[str, dict[str, Any]]] = [
@@ -51,12 +53,20 @@ WAITING = [
     ("full key", 2, 4),
 ]
 
-_SCRIPT = """async ([address, progress, events, waiting]) => {
+TITLES: list[dict[str, Any]] = [
+    {"kind": "pipeline", "subject": None, "other": None, "scorer": None},
+    {"kind": "train", "subject": "wide", "other": None, "scorer": None},
+    {"kind": "compare", "subject": "a", "other": "b", "scorer": None},
+    {"kind": "score", "subject": "a", "other": None, "scorer": "detection"},
+]
+
+_SCRIPT = """async ([address, progress, events, waiting, titles]) => {
   const runs = await import(address);
   return {
     progress: progress.map((each) => runs.progress(each)),
     took: progress.map((each) => runs.took(each)),
     line: events.map(([type, data]) => runs.line({ type, data })),
+    titles: titles.map((each) => runs.title(each)),
     waiting: waiting.map(([waits_for, ahead, under_way]) =>
       runs.waiting({ waits_for, ahead, under_way, queue: "gpu" })),
   };
@@ -70,7 +80,9 @@ def event(type_: str, data: dict[str, Any]) -> RunEventMessage:
 def test_server_and_scripts_say_the_same(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}/models")
     address = explorer + static_path("lib/runs.js")
-    shown = page.evaluate(_SCRIPT, [address, PROGRESS, EVENTS, WAITING])
+    shown = page.evaluate(_SCRIPT, [address, PROGRESS, EVENTS, WAITING, TITLES])
+    assert shown["titles"] == [run_words.title(RunSummary.model_construct(**t)) for t in TITLES]
+    assert shown["titles"][2:] == ["compare a with b", "score a by detection"]
     for given, script in zip(PROGRESS, shown["progress"], strict=True):
         told = run_words.progress(given)
         own = None if told is None else vars(told)

@@ -19,6 +19,7 @@ FAILED = uuid.UUID(int=0xA3)
 PIPELINE = uuid.UUID(int=0xA4)
 CANCELLING = uuid.UUID(int=0xA5)
 AGAIN = uuid.UUID(int=0xA6)
+WARNED = uuid.UUID(int=0xA7)
 STEPS = [uuid.UUID(int=0xB0 + place) for place in range(6)]
 
 HOSTILE = '<img src=x onerror=alert(1)></script>\u202ereversed\u202c"; drop \x1b[31m {{ 7 * 7 }}'
@@ -71,6 +72,15 @@ def add_runs(session: Session, library: Library) -> None:
     tried = {"error": "the judge was away", "attempt": 1, "started_at": NOW}
     later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     add_run(session, AGAIN, explain, not_before=later, **tried)
+    test = {"role": "explaining", "accuracy": 0.325, "low": 0.2, "high": 0.48, "n": 40}
+    doubtful = {
+        "judge_test": {**test, "n_failed": 13, "chance": 0.15, "verdict": "weak"},
+        "warnings": ["The model that explains is the host model itself, tiny."],
+        "failed": 2,
+        "failures": {"3": "It repeats the words.", "4": "It repeats the words."},
+    }
+    ended = {"state": "succeeded", "attempt": 1, "started_at": NOW, "finished_at": NOW}
+    add_run(session, WARNED, {"kind": "explain", "sae": library.name}, **ended, result=doubtful)
     budget = {"kind": "pipeline", "name": "whole", "explanation": {"judge": {"budget": 5.0}}}
     whole = parse_spec({**budget, "scoring": [{"judge": {"budget": 2.5}}]})
     add_run(session, PIPELINE, whole.model_dump(mode="json"), state="running", started_at=NOW)

@@ -41,6 +41,25 @@ class JudgeTestBrief:
     chance: float
     verdict: Verdict
 
+    def __str__(self) -> str:
+        words = {"chance": "at chance", "weak": "weakly", "good": "well"}
+        failed = f", {self.n_failed} without a usable answer" if self.n_failed else ""
+        return (
+            f"{_DOES[self.role]} {words[self.verdict]}: {self.accuracy:.2f} right (95 % "
+            f"{self.low:.2f} to {self.high:.2f}, n = {self.n}{failed}; guessing {self.chance:.2f})."
+        )
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about a judge that is not good; None for a good one."""
+        if self.verdict == "good":
+            return None
+        return _INSTEAD[self.role] if self.verdict == "chance" else _WEAK
+
+    def warning(self) -> str | None:
+        """The result with ``advice``, or None."""
+        return f"{self} {self.advice}" if self.advice else None
+
 
 @dataclass(frozen=True)
 class RoleTest:
@@ -81,23 +100,16 @@ class RoleTest:
         return "good" if self.skill >= GOOD_SKILL else "weak"
 
     def __str__(self) -> str:
-        words = {"chance": "at chance", "weak": "weakly", "good": "well"}
-        failed = f", {self.n_failed} without a usable answer" if self.n_failed else ""
-        return (
-            f"{_DOES[self.role]} {words[self.verdict]}: {self.accuracy:.2f} right (95 % "
-            f"{self.low:.2f} to {self.high:.2f}, n = {self.n}{failed}; guessing {self.chance:.2f})."
-        )
+        return str(self.brief())
 
     @property
     def advice(self) -> str | None:
         """What to do about a judge that is not good; None for a good one."""
-        if self.verdict == "good":
-            return None
-        return _INSTEAD[self.role] if self.verdict == "chance" else _WEAK
+        return self.brief().advice
 
     def warning(self) -> str | None:
         """The result with ``advice``, or None."""
-        return f"{self} {self.advice}" if self.advice else None
+        return self.brief().warning()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; read by ``from_dict``.  It includes the verdict."""

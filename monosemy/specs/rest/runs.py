@@ -60,6 +60,10 @@ class RunSummary(_View):
     state: RunState
     subject: str | None = None
     """What it makes or works on: the name that its spec gives, else its SAE's."""
+    other: str | None = None
+    """The SAE that `subject` is compared with."""
+    scorer: str | None = None
+    """What a score run scores by."""
     parent_id: uuid.UUID | None
     """The pipeline that this run is a step of."""
     position: int
@@ -98,6 +102,9 @@ class RunDetail(RunSummary):
     """Finished stages: name, unit, done, seconds, rate, metrics."""
     result: StoredFigures | None
     """What it made, once it has succeeded."""
+    warnings: list[str] = Field(default_factory=list)
+    """What to know before that is relied on: a judge that explains or scores badly, features that
+    could not be done, an end before all was done. A pipeline's steps have their own."""
 
 
 class RunFamily(RunDetail):

@@ -19,7 +19,6 @@ from monosemy.specs.rest.runs import (
 )
 from monosemy.specs.rest.spend import SpendTable
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
-from monosemy.specs.run import NO_QUEUE
 from monosemy.specs.run_states import ACTIVE, ENDED, RETRYABLE
 from service.edge.context import SessionDep
 from service.kit.pagination import CursorParam
@@ -87,8 +86,8 @@ class OneRun:
     whole: str
     made: list[tuple[str, str]]
     """(id, name) of the SAEs that it made."""
-    stopped: list[tuple[str, str]]
-    """Steps that succeeded and left something undone, and why."""
+    warnings: list[tuple[str, str]]
+    """What is to be known before what a step made is relied on, with the step."""
     live: dict[str, Any]
     words: object = run_words
     ended: frozenset[str] = ENDED
@@ -131,11 +130,7 @@ def run(
         given=run_words.spec_text(family.spec),
         whole=run_words.spec_text(family.spec, whole=True),
         made=_made(family),
-        stopped=[
-            (run_words.step(each), str(why))
-            for each in steps
-            if (why := (each.result or {}).get("stopped")) and each.queue != NO_QUEUE
-        ],
+        warnings=[(run_words.step(each), words) for each in steps for words in each.warnings],
         live={
             "run": str(run_id),
             "after": settled,

@@ -46,6 +46,7 @@ class Spend:
     titles: dict[str, str]
     """Of runs, by id."""
     budgets: list[Budget]
+    words: object = run_words
 
 
 @router.page("/spend", "spend.html", nav=Nav("Spend", 60))

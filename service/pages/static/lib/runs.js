@@ -8,13 +8,16 @@ export const hasEnded = (run) => ENDED.has(run.state);
 
 const figure = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
+/** Units come in the plural. */
+const unit = (name, number) => (number === 1 ? String(name).replace(/s$/, "") : name);
+
 /** @returns {{stage: string, share: number|null, text: string}|null} */
 export function progress(data) {
   const done = figure(data?.done);
   if (done === null) return null;
   const total = figure(data.total);
   const counted = total ? `${count(Math.round(done))} of ${count(Math.round(total))}` : count(Math.round(done));
-  const text = [data.unit ? `${counted} ${data.unit}` : counted];
+  const text = [data.unit ? `${counted} ${unit(data.unit, total || done)}` : counted];
   if (figure(data.rate)) text.push(`${number(data.rate)}/s`);
   if (figure(data.eta_seconds) !== null) text.push(`${duration(data.eta_seconds)} left`);
   return { stage: String(data.stage ?? ""), share: total ? Math.min(done / total, 1) : null, text: text.join(" · ") };
@@ -23,7 +26,7 @@ export function progress(data) {
 /** What a finished stage did. */
 export function took(stage) {
   const parts = [];
-  if (figure(stage.done) !== null) parts.push(`${count(Math.round(stage.done))} ${stage.unit ?? ""}`.trim());
+  if (figure(stage.done) !== null) parts.push(`${count(Math.round(stage.done))} ${unit(stage.unit ?? "", stage.done)}`.trim());
   if (figure(stage.elapsed_seconds) !== null) parts.push(`in ${duration(stage.elapsed_seconds)}`);
   if (figure(stage.rate)) parts.push(`${number(stage.rate)}/s`);
   return parts.join(" · ");
@@ -69,7 +72,10 @@ export function bar(run) {
   return box;
 }
 
-export const title = (run) => (run.subject ? `${run.kind} ${run.subject}` : run.kind);
+export function title(run) {
+  const words = [run.kind, run.subject, run.other && `with ${run.other}`, run.scorer && `by ${run.scorer}`];
+  return words.filter(Boolean).join(" ");
+}
 
 /** What a queued run waits for. */
 export function waiting(told) {

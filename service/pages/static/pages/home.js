@@ -16,9 +16,9 @@ function row(run) {
     "tr",
     { "data-run": run.id },
     make("th", { scope: "row" }, link),
-    make("td", {}, badge(run.state)),
+    make("td", { class: "short" }, badge(run.state)),
     make("td", {}, bar(run)),
-    make("td", {}, make("time", { datetime: run.started_at, title: run.started_at })),
+    make("td", { class: "short", "data-name": "started" }, make("time", { datetime: run.started_at, title: run.started_at })),
   );
 }
 
@@ -27,9 +27,9 @@ function show(runs) {
     box.replaceChildren(make("p", { class: "quiet" }, "No run is under way."));
     return;
   }
-  const heads = ["run", "state", "progress", "since"].map((name) => make("th", {}, name));
+  const heads = ["run", "state", "progress", "started"].map((name) => make("th", {}, name));
   const rows = make("tbody", {}, ...runs.map(row));
-  const table = make("table", { class: "wide" }, make("thead", {}, make("tr", {}, ...heads)), rows);
+  const table = make("table", { class: "wide cards" }, make("thead", {}, make("tr", {}, ...heads)), rows);
   localTimes(table);
   const focused = box.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   box.replaceChildren(make("div", { class: "tablebox" }, table));

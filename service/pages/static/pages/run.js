@@ -53,6 +53,7 @@ async function refreshCurves() {
 function showStage(event) {
   const name = Object.keys(live.steps).length > 1 ? `${live.steps[event.run_id]}: ${event.data.stage}` : event.data.stage;
   const rows = find("[data-stages]");
+  find("[data-staged]").hidden = false;
   const old = [...rows.children].find((row) => row.firstElementChild.textContent === name);
   old?.remove();
   rows.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, took(event.data))));
