@@ -50,7 +50,7 @@ def test_a_list_is_begun_and_found(explorer: str, open_page: Any) -> None:
     page.locator("#new-list .error", has_text="already").wait_for()
     page.get_by_label("Name").fill(HOSTILE_NAME)
     page.get_by_label("What is gathered").fill(HOSTILE)
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Make the list").click()
     page.wait_for_url(re.compile(r"/lists/[0-9a-f-]{36}$"))
     assert page.locator("h1").text_content() == HOSTILE_NAME
     assert page.locator("#description").text_content() == HOSTILE
