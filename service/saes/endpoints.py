@@ -24,10 +24,11 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
+from service.saes.counts import count_features
 from service.saes.deletion import delete_sae
 from service.saes.distribution import distribution
 from service.saes.files import missing_files
-from service.saes.repository import count_features, find_sae, list_saes
+from service.saes.repository import find_sae, list_saes
 from service.saes.views import sae_detail, sae_summary
 
 router = Router(prefix="/saes", tags=["saes"], dependencies=[CanRead])
