@@ -14,6 +14,7 @@ from types import TracebackType
 
 import httpx
 
+from monosemy.client.comparisons import Comparisons
 from monosemy.client.errors import (
     ApiError,
     Conflict,
@@ -35,7 +36,8 @@ from monosemy.client.library import (
     SAEs,
     Scores,
 )
-from monosemy.client.lists import Lists
+from monosemy.client.lists import Lists, Tags
+from monosemy.client.operation import Operation
 from monosemy.client.runs import RunFailed, Runs
 from monosemy.client.transport import Transport, segment
 from monosemy.interp.judge_test.result import Role
@@ -94,6 +96,9 @@ class Client(Transport):
         self.scores = Scores(self)
         self.sittings = Sittings(self)
         self.lists = Lists(self)
+        self.tags = Tags(self)
+        self.comparisons = Comparisons(self)
+        self.operation = Operation(self)
         self.inference = Inference(self)
         self.exports = Exports(self)
 

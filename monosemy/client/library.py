@@ -360,8 +360,13 @@ class Exports:
         return self._http.download(path, Path(to), features=features and list(features))
 
 
+def sae_name(sae: SaeReference) -> str:
+    """As a query or a body names it."""
+    return str(sae.id if isinstance(sae, SaeSummary) else sae)
+
+
 def sae_path(sae: SaeReference) -> str:
-    return f"/saes/{segment(sae.id if isinstance(sae, SaeSummary) else sae)}"
+    return f"/saes/{segment(sae_name(sae))}"
 
 
 def feature_path(sae: SaeReference, index: int) -> str:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from monosemy.client.library import SaeReference
+from monosemy.client.library import SaeReference, feature_path, sae_name
 from monosemy.client.listing import MAX_PAGE, listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import parse_part
@@ -22,7 +22,7 @@ from monosemy.specs.rest.lists import (
     NewList,
     Removal,
 )
-from monosemy.specs.rest.saes import SaeSummary
+from monosemy.specs.rest.tags import NewTags, TagCount, TagsOfFeature
 
 ListReference = uuid.UUID | str | ListSummary
 """Id or unique name of a list, or one that was answered before."""
@@ -112,6 +112,37 @@ class Lists:
         return self._http.download(f"{_path(reference)}/export", Path(to), format=format)
 
 
+class Tags:
+    """``client.tags``; every method raises ``ApiError``."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self,
+        *,
+        sae: SaeReference | None = None,
+        prefix: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[TagCount]:
+        """Those in use, in alphabetical order, with how many features carry each."""
+        asked = {"sae": None if sae is None else sae_name(sae), "prefix": prefix}
+        return listed(self._http, TagCount, "/tags", limit, **asked)
+
+    def of(self, sae: SaeReference, index: int) -> Sequence[str]:
+        """A feature's tags."""
+        return self._http.call(TagsOfFeature, "GET", f"{feature_path(sae, index)}/tags").items
+
+    def add(self, sae: SaeReference, index: int, tags: Sequence[str]) -> Sequence[str]:
+        """Those that the feature has already stay; gives all that it has then."""
+        body = parse_part(NewTags, {"tags": [*tags]})
+        path = f"{feature_path(sae, index)}/tags"
+        return self._http.call(TagsOfFeature, "POST", path, body, repeatable=True).items
+
+    def remove(self, sae: SaeReference, index: int, tag: str) -> None:
+        self._http.delete(f"{feature_path(sae, index)}/tags/{segment(tag)}")
+
+
 def _entries(features: Sequence[Feature]) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
     for each in features:
@@ -119,8 +150,7 @@ def _entries(features: Sequence[Feature]) -> list[dict[str, object]]:
             entries.append(dict(each))
         else:
             sae, index = each
-            name = sae.id if isinstance(sae, SaeSummary) else sae
-            entries.append({"sae": str(name), "feature": index})
+            entries.append({"sae": sae_name(sae), "feature": index})
     return entries
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
+from monosemy.specs.rest.audit import AuditView
 from monosemy.specs.rest.page import Page
 from service.database.key_tables import AuditEntry
 from service.edge.context import SessionDep
@@ -22,27 +21,6 @@ from service.kit.problems import documented
 router = Router(prefix="/audit", tags=["system"])
 
 _BY_ID: Order[AuditEntry, int] = Order((int,), lambda row: (row.id,), number_of(2**63))
-
-
-class AuditView(BaseModel):
-    """A request that changed something, or tried to."""
-
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
-
-    id: int
-    created_at: dt.datetime
-    key_id: uuid.UUID | None
-    """The API key; null in open mode."""
-    key_prefix: str | None
-    client: str
-    """Address that it came from."""
-    method: str
-    path: str
-    route: str
-    """The path with its parameters' names in place of their values."""
-    status: int
-    request_id: str
-    """As in the `X-Request-ID` header and in the log."""
 
 
 @router.get(

@@ -8,7 +8,13 @@ from typing import Annotated, Literal
 
 from fastapi import Path, Query, Response
 
-from monosemy.specs.rest.comparisons import ComparisonView, FeatureLinks, FeatureMatch
+from monosemy.specs.rest.comparisons import (
+    ComparisonView,
+    FeatureLinks,
+    FeatureMatch,
+    MatchSort,
+)
+from monosemy.specs.rest.features import SortOrder
 from monosemy.specs.rest.page import Page
 from service.comparisons import repository
 from service.comparisons.service import links, matches, view
@@ -93,6 +99,11 @@ def remove(session: SessionDep, caller: CallerDep, comparison: ComparisonId) -> 
     return Response(status_code=204)
 
 
+def natural_order(sort: MatchSort) -> SortOrder:
+    """The one that is taken where none is asked for."""
+    return "desc" if sort == "value" else "asc"
+
+
 @router.get(
     "/comparisons/{comparison}/matches",
     summary="List matched features",
@@ -108,17 +119,27 @@ def list_matches(
     min_value: Annotated[
         float | None, Query(ge=-1, le=1, description="Only those that are at least so alike.")
     ] = None,
+    sort: Annotated[
+        MatchSort, Query(description="By likeness, or by the features of one side.")
+    ] = "value",
+    order: Annotated[
+        SortOrder | None,
+        Query(description="By default the most alike first, features from the first on."),
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[FeatureMatch]:
-    """The most alike first.  `matched=false` lists near features that are no partners."""
+    """`matched=false` lists near features that are no partners."""
     _, a, b = repository.find_comparison(session, comparison)
+    backwards = order not in (None, natural_order(sort))
+    # Cursors from before there were orders still hold.
+    ordered = () if sort == "value" and not backwards else (sort, backwards)
     return paged(
-        ("matches", str(comparison), matched, min_value),
+        ("matches", str(comparison), matched, min_value, *ordered),
         _BY_LIKENESS,
         cursor,
         limit,
-        partial(repository.list_matches, session, comparison, matched, min_value),
+        partial(repository.list_matches, session, comparison, matched, min_value, sort, backwards),
         partial(matches, session, a, b),
     )
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
+from monosemy.specs.rest.comparisons import MatchSort
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
 from service.explanations.repository import score_of
@@ -91,22 +92,33 @@ def list_matches(
     comparison: uuid.UUID,
     matched: bool | None,
     least: float | None,
+    sort: MatchSort,
+    backwards: bool,
     after: tuple[float, int, int] | None,
     limit: int,
 ) -> Sequence[FeatureLink]:
-    """The most alike first."""
-    keys = (-FeatureLink.value, FeatureLink.feature_a, FeatureLink.feature_b)
-    order = (FeatureLink.value.desc(), FeatureLink.feature_a, FeatureLink.feature_b)
-    query = select(FeatureLink).where(FeatureLink.comparison_id == comparison)
+    """The most alike first, or by the features of one side; ``backwards``: the other way round."""
+    link = FeatureLink
+    sides = (link.feature_b, link.feature_a) if sort == "b" else (link.feature_a, link.feature_b)
+    query = select(link).where(link.comparison_id == comparison)
     if matched is not None:
-        query = query.where(FeatureLink.matched == matched)
+        query = query.where(link.matched == matched)
     if least is not None:
-        query = query.where(FeatureLink.value >= cast(least, REAL))
+        query = query.where(link.value >= cast(least, REAL))
+    order: list[Any] = [each.desc() if backwards else each.asc() for each in sides]
+    keys: list[Any] = list(sides)
+    if sort == "value":
+        order.insert(0, link.value.asc() if backwards else link.value.desc())
+        keys.insert(0, -link.value)
     if after is not None:
         number, a, b = after
         value = cast(number, REAL)  # in the column's own precision, or equal ones would differ
-        # The first condition says nothing new, but the index serves it.
-        query = query.where(FeatureLink.value <= value, tuple_(*keys) > tuple_(-value, a, b))
+        bounds: dict[MatchSort, Any] = {"value": (-value, a, b), "a": (a, b), "b": (b, a)}
+        own, bound = tuple_(*keys), tuple_(*bounds[sort])
+        behind = own < bound if backwards else own > bound
+        query = query.where(behind)
+        if sort == "value":  # says nothing new, but the index serves it
+            query = query.where(link.value >= value if backwards else link.value <= value)
     return session.scalars(query.order_by(*order).limit(limit)).all()
 
 

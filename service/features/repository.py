@@ -266,7 +266,7 @@ def contexts_of(session: Session, text_id: str, rows: Sequence[int]) -> dict[int
 
 
 @cache
-def _contexts() -> Select[tuple[int, int, bytes, str | None]]:
+def _contexts() -> Select[int, int, bytes, str | None]:
     return (
         select(Context.row, Context.start, Context.token_ids, Document.name)
         .outerjoin(

@@ -30,7 +30,7 @@ def under_way_on(session: Session, sae: Sae, feature: int) -> list[Run]:
 
 
 @cache
-def _under_way() -> Select[tuple[Run, str | None]]:
+def _under_way() -> Select[Run, str | None]:
     """Made once, as each page of a feature asks."""
     item = and_(WorkItem.run_id == Run.id, WorkItem.feature == bindparam("feature"))
     return (

@@ -235,7 +235,9 @@ def test_the_files_for_gpus_fit(more: list[str]) -> None:
 
 def test_the_warm_server_gives_activations(api: httpx.Client) -> None:
     sae = api.get("/saes").json()["items"][0]["id"]
-    answer = api.post("/inference/activations", json={"sae": sae, "text": "A king and a queen."})
+    # The first call loads the host model, on however busy a machine.
+    body = {"sae": sae, "text": "A king and a queen."}
+    answer = api.post("/inference/activations", json=body, timeout=300)
     assert answer.status_code == 200, answer.text
     assert "".join(token["text"] for token in answer.json()["tokens"]) == "A king and a queen."
 

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict
 Alike = Literal["decoder", "tokens", "explanations"]
 
 
+MatchSort = Literal["value", "a", "b"]
+"""By how alike they are, or by the features of the first or the second SAE."""
+
+
 class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import Query
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.comparisons import FeatureMatch, SideView
+from monosemy.specs.rest.comparisons import FeatureMatch, MatchSort, SideView
+from monosemy.specs.rest.features import SortOrder
 from service.comparisons import endpoints
 from service.comparisons.endpoints import ComparisonId
 from service.edge.context import AppContext, ContextDep, SessionDep
@@ -73,6 +74,8 @@ class OneComparison:
     a: int | None
     b: int | None
     examples: int
+    sort: MatchSort
+    order: SortOrder
 
 
 @router.page("/comparisons/{comparison}", "comparison.html")
@@ -85,10 +88,14 @@ def comparison(
     min_value: Annotated[float | None, Query(ge=-1, le=1, description="So alike at least.")] = None,
     a: Shown = None,
     b: Shown = None,
+    sort: MatchSort = "value",
+    order: SortOrder | None = None,
     cursor: CursorParam = None,
 ) -> OneComparison:
     view = endpoints.show(session, comparison)
-    page = endpoints.list_matches(session, comparison, matched, min_value, _PAIRS, cursor)
+    page = endpoints.list_matches(
+        session, comparison, matched, min_value, sort, order, _PAIRS, cursor
+    )
     sides = [
         _side(session, app, name, sae, index, caller.name)
         for name, sae, index in (("a", view.a, a), ("b", view.b, b))
@@ -106,6 +113,8 @@ def comparison(
         a=a,
         b=b,
         examples=_EXAMPLES,
+        sort=sort,
+        order=order or endpoints.natural_order(sort),
     )
 
 
