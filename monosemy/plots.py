@@ -161,8 +161,8 @@ def dots(
         drawn.append(words(left - 5, y + 4, number(each), "tick end"))
         drawn.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
     if chance is not None:
-        y = f"{at(chance):.1f}"
-        drawn.append(f'<line class="chance" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+        y = at(chance)
+        drawn.append(f'<line class="chance" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for i, (name, value, low, high, n) in enumerate(parts):
         x = left + step * (i + 0.5)
         drawn.append(words(x, height - 6, name, "tick middle"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from service.audit.endpoints import AuditView
+from monosemy.specs.rest.audit import AuditView
 from service.pages.commands import API
 
 DEEDS: dict[tuple[str, str], str] = {
