@@ -38,7 +38,7 @@ SUMMARY = {
     },
     **{"site": SAE["site"], "architecture": "topk", "d_in": 2, "d_sae": 4},
     "hooks": {"reads": [HOOK], "writes": [HOOK]},
-    **{"metrics": {}, "index": None, "created_at": "2026-01-01T00:00:00Z"},
+    **{"metrics": {}, "index": None, "created_at": "2026-01-01T00:00:00Z", "path": "saes/1"},
 }
 TOKEN = {"id": 2, "text": " x"}
 CHANCE = {"id": 2, "text": " x", "logprob": -0.5}
