@@ -9,13 +9,13 @@ from sqlalchemy import Engine
 
 from monosemy.analysis.layout import lay_out, require_package
 from monosemy.errors import DataError
-from monosemy.sae_folder import SaeFolder
 from monosemy.sae_stamp import file_marks
 from monosemy.specs import LayoutRun
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Sae
 from service.layouts.repository import replace_layout, which_fire
+from workers.folders import folder_of
 from workers.reporter import RunReporter
 
 
@@ -29,7 +29,7 @@ def lay_out_sae(
 ) -> dict[str, Any]:
     """Executes a layout run.  ``DataError`` where openTSNE is missing, before anything is read."""
     require_package()
-    folder = SaeFolder(workspace.locate(sae.path), workspace, sae.provenance)
+    folder = folder_of(workspace, sae)
     folder.check()
     marks, digest = file_marks(folder.path), folder.digest
     fires = None

@@ -327,16 +327,16 @@ class PipelineRun(_Training):
 
     kind: Literal["pipeline"] = "pipeline"
     evaluation: EvaluationSpec | None = EvaluationSpec()
-    """None leaves the evaluation out."""
+    """How well it reconstructs held-out text; None leaves the evaluation out."""
     indexing: IndexingSpec = IndexingSpec()
     """What to keep per feature."""
     explanation: ExplanationSpec | None = DefaultExplanation()
-    """None leaves the LLM out: features have evidence labels only."""
+    """What an LLM makes of features; None leaves it out, and features have evidence labels only."""
     scoring: Annotated[
         Scorings | None,
         BeforeValidator(_as_list, json_schema_input_type=ScoringSpec | Scorings | None),
     ] = Field(default_factory=lambda: [ScoringSpec()])
-    """One score run each, or a single one; None leaves scoring out.  It needs explanations."""
+    """How explanations are scored, one run each or a single one; None leaves scoring out."""
 
     def steps(self) -> list[Step]:
         """The index first, so that features are served as soon as there are any; then host model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +27,13 @@ def curl(request: Request, path: str, body: Any, stream: bool = False) -> str:
         f"curl -s{'N' * stream}{key} -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(data)} \\\n  {shlex.quote(address)}"
     )
+
+
+def packed(value: Any) -> str:
+    """As ``toFragment`` of ``lib/state.js`` makes it: for links that bring a text along."""
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(json.dumps(value, ensure_ascii=False).encode()) + deflate.flush()
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def command(words: Sequence[str]) -> str:

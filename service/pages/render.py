@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.types import Scope
 
+from monosemy.interp import strata as stratum_names
 from monosemy.specs.rest.saes import SaeFiles
 from service.kit.query_names import names_in_query
 from service.pages import charts, format, tokens
@@ -45,7 +46,9 @@ _environment = Environment(
     auto_reload=False,
 )
 _environment.filters.update(format.FILTERS, visible=tokens.shown)
-_environment.globals.update(charts=charts, tokens=tokens, version=version())
+_environment.globals.update(
+    charts=charts, stratum_names=stratum_names, tokens=tokens, version=version()
+)
 
 
 def rendered(

@@ -12,7 +12,7 @@ from monosemy.specs.inference.contrast import MAX_TEXT, MAX_TEXTS, Pooling, Stat
 from monosemy.specs.inference.prompts import SaeName
 from monosemy.specs.rest.saes import SaeSummary
 from service.edge.context import SessionDep
-from service.pages.commands import command, curl
+from service.pages.commands import command, curl, packed
 from service.pages.page import Nav, PageRouter
 from service.pages.sae_choice import one_sae
 
@@ -24,8 +24,20 @@ STATISTICS: dict[Statistic, str] = {
     "share": "share of texts on which it fires",
 }
 POOLINGS: dict[Pooling, str] = {"mean": "mean over its tokens", "max": "largest of its tokens"}
-_POSITIVE = ["I love it.", "What a great day!", "Wonderful."]
-_NEGATIVE = ["I hate it.", "What an awful day!", "Terrible."]
+_POSITIVE = [
+    "I love it.",
+    "What a great day!",
+    "Wonderful.",
+    "The food was good.",
+    "She is very kind.",
+]
+_NEGATIVE = [
+    "I hate it.",
+    "What an awful day!",
+    "Terrible.",
+    "The food was bad.",
+    "She is very rude.",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Contrast:
     """Labellings that are tried where there are no fewer; the true one is among them."""
     by_command: str
     by_rest: str
+    example: str
+    """For the fragment of a link."""
 
 
 @router.page("/contrast", "contrast.html", nav=Nav("Contrast", 40), script="pages/contrast.js")
@@ -87,4 +101,5 @@ def contrast(
         most_relabellings=RELABELLINGS + 1,
         by_command=command(words),
         by_rest=curl(request, "/inference/contrast", body),
+        example=packed({"positive": _POSITIVE, "negative": _NEGATIVE}),
     )

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.agreement import Agreement
@@ -94,7 +94,7 @@ def label(
     app: ContextDep,
     caller: CallerDep,
     asked: AskedDep,
-    blind: BlindParam = False,
+    blind: BlindParam = True,
     cursor: CursorParam = None,
     at: AtParam = None,
 ) -> Label:
@@ -169,13 +169,25 @@ class AgreementShown:
     table: Agreement
     sae: str | None
     listed: str | None
+    saes: list[str]
+    lists: list[str]
+    """Names to choose from."""
+
+
+def _choices(session: SessionDep) -> tuple[list[str], list[str]]:
+    return (
+        [each.name for each in list_saes(session, limit=_CHOICES).items],
+        [each.name for each in list_lists(session, limit=_CHOICES).items],
+    )
 
 
 @router.page("/agreement", "agreement.html")
 async def agreement(
     app: ContextDep,
+    choices: Annotated[tuple[list[str], list[str]], Depends(_choices)],
     of: OfParam = "votes",
     sae: agreement_endpoints.SaeParam = None,
     listed: agreement_endpoints.ListParam = None,
 ) -> AgreementShown:
-    return AgreementShown(await agreement_endpoints.show(app, of, sae, listed), sae, listed)
+    table = await agreement_endpoints.show(app, of, sae, listed)
+    return AgreementShown(table, sae, listed, *choices)

@@ -26,7 +26,7 @@ from service.features.listing import FeatureFilter
 from service.kit.pagination import MAX_LIMIT
 from service.lists.endpoints import list_all as list_lists
 from service.lists.service import list_page, require_list
-from service.pages.commands import command, curl
+from service.pages.commands import command, curl, packed
 from service.pages.page import Nav, PageRouter
 from service.pages.sae_choice import one_sae
 
@@ -106,6 +106,8 @@ class Steer:
     """The cards as the address names them."""
     by_command: str
     by_rest: str
+    example: str
+    """For the fragment of a link."""
 
 
 @router.page("/steer", "steer.html", nav=Nav("Steer", 30), script="pages/steer.js")
@@ -167,6 +169,7 @@ def steer(
         f=[card.push.named(mode) for card in cards],
         by_command=by_command,
         by_rest=by_rest,
+        example=packed({"text": _EXAMPLE}),
     )
 
 

@@ -12,7 +12,7 @@ from monosemy.specs.inference.prompts import MAX_CHARACTERS, SaeName
 from monosemy.specs.inference.reading import ReadingOrder
 from monosemy.specs.rest.saes import SaeSummary
 from service.edge.context import SessionDep
-from service.pages.commands import command, curl
+from service.pages.commands import command, curl, packed
 from service.pages.page import Nav, PageRouter
 from service.pages.sae_choice import chosen_saes
 
@@ -47,6 +47,8 @@ class TryText:
     colourings: dict[Colouring, str]
     by_command: str
     by_rest: str
+    example: str
+    """For the fragment of a link."""
 
 
 @router.page("/try", "try.html", nav=Nav("Try a text", 20, "t"), script="pages/try.js")
@@ -82,4 +84,5 @@ def try_text(
             ["activations", names[0], _EXAMPLE, "--top", str(top_k), "--unexplained", *also]
         ),
         by_rest=curl(request, "/inference/read", body),
+        example=packed({"text": _EXAMPLE}),
     )

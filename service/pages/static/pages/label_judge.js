@@ -56,13 +56,13 @@ function ask(state) {
 
 /** Below what came of an earlier sitting there is none yet. */
 function addQuestion() {
-  const button = (name, key, says) =>
-    make("button", { type: "button", "data-answer": name, "data-key": key, "data-says": says }, make("kbd", {}, key), ` ${name}`);
+  const button = (name, key, says, words = name) =>
+    make("button", { type: "button", "data-answer": name, "data-key": key, "data-says": says }, make("kbd", {}, key), ` ${words}`);
   const made = make("div", { id: "question" },
     make("progress", { id: "asked", max: 1, value: 0, "aria-label": "texts answered" }), " ",
     make("span", { id: "count", class: "quiet" }),
     make("blockquote", { id: "text", class: "window", "aria-live": "polite" }),
-    make("p", { class: "actions answers" }, button("yes", "y", "yes, it occurs"), button("no", "n", "no, it does not"), button("skip", "s", "skip this text")));
+    make("p", { class: "actions answers" }, button("yes", "y", "yes, it occurs"), button("no", "n", "no, it does not"), button("skip", "s", "unsure: not counted", "unsure, skip")));
   document.querySelector(".came").remove();
   document.querySelector(".judging").append(made);
   return made;

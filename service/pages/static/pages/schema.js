@@ -64,8 +64,8 @@ export function classesOf(schema, root) {
 }
 
 /** A field's help in one line; double backticks become code, which the caller draws. */
-export function helpOf(schema) {
-  return (schema.description ?? "").replaceAll(/\s+/g, " ").trim();
+export function helpOf(schema, none = "null") {
+  return (schema.description ?? "").replaceAll(/\s+/g, " ").replaceAll(/\bNone\b/g, none).trim();
 }
 
 /** What a plain field takes, in a few words. */

@@ -50,7 +50,7 @@ class Form {
     if (!box.children.length && rest.length <= 3) box.append(...rest.splice(0));
     if (rest.length) {
       const where = legend ? ` of ${legend}` : "";
-      box.append(make("details", {}, make("summary", {}, `${rest.length} more${where}`), ...rest));
+      box.append(make("details", {}, make("summary", {}, `${rest.length} more ${rest.length === 1 ? "field" : "fields"}${where}`), ...rest));
     }
     return box;
   }
@@ -82,7 +82,7 @@ class Form {
       ...[...classes.keys()].map((each) => make("option", { selected: each === chosen }, each)),
     );
     const help = helpOf(classes.get(chosen));
-    frame.append(row([...path, key], key, select, help, needed), this.object(classes.get(chosen), path, chosen));
+    frame.append(row([...path, key], key, select, help, needed), this.object(classes.get(chosen), path, `${key} ${chosen}`));
     return frame;
   }
 
@@ -125,7 +125,7 @@ class Form {
     const hints = [boundsOf(sort === "list" ? fieldOf(schema.items, this.root).schema : schema)];
     if (sort === "list") hints.push(isNumbers(schema, this.root) ? "separated by commas" : "one on each line");
     if (sort === "json") hints.push("as JSON");
-    const help = [helpOf(schema), ...hints.filter(Boolean).map((each) => `(${each})`)].join(" ");
+    const help = [helpOf(schema, schema.default ?? null ? "none" : "empty"), ...hints.filter(Boolean).map((each) => `(${each})`)].join(" ");
     const line = row(path, name, control, help, needed);
     if (nullable && schema.default !== null && schema.default !== undefined) {
       const tick = make("input", { type: "checkbox", checked: value === null, onchange: () => this.set(path, tick.checked ? null : undefined, true) });
@@ -150,9 +150,9 @@ class Form {
       );
       return select;
     }
-    const placeholder = inWords(schema.default);
+    const placeholder = inWords(schema.default) && `default: ${inWords(schema.default)}`;
     if (sort === "list" && !isNumbers(schema, this.root)) {
-      const area = make("textarea", { ...shared, rows: 2, placeholder: (schema.default ?? []).join("\n"), oninput: () => this.set(path, linesOf(area.value)) });
+      const area = make("textarea", { ...shared, rows: 2, placeholder: schema.default?.length ? `default: ${schema.default.join("\n")}` : "", oninput: () => this.set(path, linesOf(area.value)) });
       area.value = Array.isArray(shown) ? shown.join("\n") : String(shown);
       return area;
     }
@@ -171,7 +171,7 @@ class Form {
   }
 
   about(schema, path) {
-    const help = helpOf(schema);
+    const help = helpOf(schema, "“left out”");
     return help ? [helpText(help, `${idOf(path)}-help`)] : [];
   }
 }
