@@ -216,3 +216,20 @@ def test_a_table_that_is_cut_off_says_so(explorer: str, open_page: Any) -> None:
     assert box.evaluate("e => getComputedStyle(e).getPropertyValue('--after')") != "0px"
     page.set_viewport_size({"width": 1440, "height": 800})
     until(page, lambda: box.evaluate(said) == 0)
+
+
+def test_a_packed_fragment_is_read_by_the_script(explorer: str, open_page: Any) -> None:
+    from service.pages.commands import packed
+
+    value = {"text": "Grüße 🎉, \u202e <b>", "messages": None}
+    page = open_page(f"{explorer}/models")
+    read = "async ([from, text]) => (await import(from)).fromFragment(text)"
+    assert page.evaluate(read, [explorer + static_path("lib/state.js"), packed(value)]) == value
+
+
+def test_an_example_is_one_click_away(explorer: str, open_page: Any) -> None:
+    page = open_page(f"{explorer}/steer?sae=demo")
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Load an example").click()
+    expect(page.get_by_label("The text to go on from")).to_have_value("Once upon a time")

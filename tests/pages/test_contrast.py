@@ -112,7 +112,7 @@ def test_a_shared_link_shows_the_same(explorer: str, open_page: Any, finds: Fake
     page = open_page(link)
     page.locator("[data-found] table").first.wait_for()
     assert page.get_by_label("Texts that have it").input_value() == "\n".join(HAVE)
-    assert page.get_by_label("It is").input_value() == "royalty"
+    assert page.get_by_label("What they have, in words").input_value() == "royalty"
     assert finds.requests[0][1]["top"] == 100  # candidates that are to be reranked
     assert page.locator("main b").count() == 0
 

@@ -146,7 +146,7 @@ def test_a_sweep_has_a_row_for_each_strength(
     explorer: str, open_page: Any, writes: FakeInference
 ) -> None:
     page = open_page(f"{explorer}/steer?sae=demo&f=13=1.5#p={fragment(PROMPT)}")
-    page.get_by_label("sweep").check()
+    page.get_by_label("one each at strength").check()
     write(page)
     finished(page)
     strengths = {body["pushes"][0]["strength"]: body["compare"] for body in bodies(writes)}
