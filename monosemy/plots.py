@@ -57,7 +57,7 @@ def score_interval(
             f'<path class="null" d="M{x - 4:.1f} 17L{x:.1f} 13L{x + 4:.1f} 17L{x:.1f} 21Z"/>'
         )
     if labelled:
-        parts.append(scale.words(33))
+        parts.append(scale.words(33, chance))
     return drawing(width, 36 if labelled else 24, "interval", label, "".join(parts))
 
 
@@ -67,7 +67,7 @@ def score_axis(ends: Span, chance: float | None = None, width: int = 130) -> str
     label = f"from {number(scale.ticks[0])} to {number(scale.ticks[-1])}"
     if chance is not None:
         label += f", chance {fixed(chance)}"
-    return drawing(width, 17, "interval axis", label, scale.words(11))
+    return drawing(width, 17, "interval axis", label, scale.words(11, chance))
 
 
 def score_span(values: Iterable[float | None]) -> Span:
@@ -122,8 +122,10 @@ class _ScoreScale:
             drawn += f'<line class="chance" x1="{x}" x2="{x}" y1="{y - 11}" y2="{y + 11}"/>'
         return drawn
 
-    def words(self, y: float) -> str:
-        shown = self.ticks if len(self.ticks) < 4 else [self.ticks[0], self.ticks[-1]]
+    def words(self, y: float, chance: float | None) -> str:
+        """At its ends, and at chance or else in the middle, where there is room."""
+        first, *inner, last = self.ticks
+        shown = [first, *(each for each in inner if each == chance or len(inner) == 1), last]
         sides = {shown[0]: "start", shown[-1]: "end"}
         return "".join(
             words(
@@ -146,7 +148,7 @@ def dots(
     height: int = 96,
 ) -> str:
     """Values side by side, each with its interval: (name, value, low, high, n); what has no value
-    says "no data"."""
+    has a dash in its place."""
     known = [x for _, value, low, high, _ in parts for x in (value, low, high) if x is not None]
     ticks = covering(min([ends[0], *known]), max([ends[1], *known]), 2)
     left, right, top, base = 34, width - 6, 6, height - 20
@@ -167,7 +169,7 @@ def dots(
         x = left + step * (i + 0.5)
         drawn.append(words(x, height - 6, name, "tick middle"))
         if value is None:
-            drawn.append(words(x, (top + base) / 2, "no data", "tick middle"))
+            drawn.append(words(x, (top + base) / 2, "–", "tick middle"))
             continue
         says = f"{name}: {fixed(value)} {interval(low, high)}" + (f", n {n}" if n else "")
         rod = ""

@@ -21,3 +21,12 @@ def heading(metric: str) -> str:
     """The same at the beginning of a line, and which way is better."""
     words = name(metric)
     return f"{words[:1].upper()}{words[1:]}, {_UPWARDS}"
+
+
+def judged(scorer: str, metric: str) -> str:
+    """What the value of a single judgement is called at the head of a column."""
+    if metric == "mean_surprisal_change":
+        return "surprisal change (nats), higher is better"
+    if metric == "auroc":
+        return "value by " + scorer + ", higher where it fires is better"
+    return f"value by {scorer}"

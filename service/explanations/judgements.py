@@ -106,6 +106,11 @@ def count_outcomes(details: Mapping[str, Any]) -> dict[Outcome, int]:
     return counts
 
 
+def strata_in(details: Mapping[str, Any]) -> set[int]:
+    """The strata of activation that the texts of a score are of."""
+    return {each.stratum for each in _judged(details) if each.stratum is not None}
+
+
 def _shown(row: _Judged, text: TextWindow) -> JudgedText:
     return JudgedText(
         number=row.number,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from monosemy.figures import fixed, number, percent
+from monosemy.figures import even_percent, fixed, number, signed
 from monosemy.specs.readings import BASELINE
 from monosemy.specs.rest.saes import SaeSummary
 
@@ -23,6 +23,8 @@ class Figures:
     l0: float | None = None
     ce_recovered: float | None = None
     dead: float | None = None
+    tokens: int | None = None
+    """Trained on."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +79,43 @@ def _three(value: float | None) -> str:
     return fixed(value, 3)
 
 
+def _plus(value: float | None) -> str:
+    return signed(value, 3)
+
+
+_ADDED = "ce_added"
+"""Not stored: the loss through the SAE less that of the host model alone."""
+
 _FIGURES = (
-    _Figure("FVU", "fvu", _three, "Share of the activations' variance that is not explained."),
+    _Figure("FVU ↓", "fvu", _three, "Share of the activations' variance that is not explained."),
     _Figure("L0", "l0", number, "Latents that are active on a token."),
     _Figure(
-        "CE recovered, zero",
+        "CE recovered, zero ↑",
         "ce_recovered_zero",
-        percent,
+        even_percent,
         "Of the loss that zeros in place of the activations cost, the share that the SAE saves.",
         100.0,
         " points",
     ),
     _Figure(
-        "CE recovered, mean",
+        "CE recovered, mean ↑",
         "ce_recovered_mean",
-        percent,
+        even_percent,
         "The same with the mean activation in place of zeros.",
         100.0,
         " points",
     ),
-    _Figure("CE with it", "ce_sae", _three, "Cross-entropy of the host model through it, nats."),
-    _Figure("KL", "kl", _three, "Divergence from the host model without it, nats."),
     _Figure(
-        "dead latents",
+        "loss added ↓", _ADDED, _plus, "Cross-entropy that the SAE adds to the host model, nats."
+    ),
+    _Figure(
+        "CE through it ↓", "ce_sae", _three, "Cross-entropy of the host model through it, nats."
+    ),
+    _Figure("KL ↓", "kl", _three, "Divergence from the host model without it, nats."),
+    _Figure(
+        "dead latents ↓",
         "dead_share",
-        percent,
+        even_percent,
         "Share of latents that fired on none of these tokens.",
         100.0,
         " points",
@@ -128,16 +142,18 @@ def places_of(sae: SaeSummary) -> str:
 def measured(metrics: Mapping[str, Any]) -> Measured:
     """Out of ``SaeSummary.metrics``."""
     found, evaluated = _found(metrics)
-    return Measured(_figures(found), _figures(_part(found, BASELINE)), evaluated)
+    own = replace(_figures(found), tokens=_count(metrics.get("tokens")))
+    return Measured(own, _figures(_part(found, BASELINE)), evaluated)
 
 
 def evaluation(metrics: Mapping[str, Any]) -> Evaluation:
     """Every figure of the evaluation, else of the training's end; rows are those that are there."""
     found, evaluated = _found(metrics)
-    twin = _part(found, BASELINE)
+    clean = figure(found.get("ce_clean"))
+    found, twin = _with_added(found, clean), _with_added(_part(found, BASELINE), clean)
     rows = [_row(each, found, twin) for each in _FIGURES if figure(found.get(each.key)) is not None]
     for place, part in _part(found, "parts").items():
-        shown = _Figure(f"FVU of {place}", "fvu", _three, "Of what is written there alone.")
+        shown = _Figure(f"FVU of {place} ↓", "fvu", _three, "Of what is written there alone.")
         rows.append(_row(shown, _mapping(part), _part(_part(twin, "parts"), place)))
     effective = _part(found, "effective_l0")
     if figure(effective.get("l0")) is not None:
@@ -145,6 +161,13 @@ def evaluation(metrics: Mapping[str, Any]) -> Evaluation:
         about = "Fewest latents per token that raise the perplexity by no more than that."
         rows.append(_row(_Figure(name, "l0", number, about), effective, {}))
     return Evaluation(rows, evaluated, _about(found) if evaluated else "")
+
+
+def _with_added(found: Mapping[str, Any], clean: float | None) -> Mapping[str, Any]:
+    through = figure(found.get("ce_sae"))
+    if through is None or clean is None:
+        return found
+    return {**found, _ADDED: through - clean}
 
 
 def figure(value: Any) -> float | None:

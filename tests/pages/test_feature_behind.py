@@ -9,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from monosemy.interp import strata
 from monosemy.interp.prompts.loader import load_prompt
 from service.database.session import transaction
 from service.database.tables import Sae
@@ -52,7 +53,7 @@ def test_judgements_open(explorer: str, open_page: Any, feature: int) -> None:
         assert cells[2] == wanted
         assert "".join(each["text"]["tokens"]).replace("\n", "↵") in text
         if each["stratum"] is not None:
-            assert cells[4].endswith(f" {each['stratum']}")
+            assert strata.name(each["stratum"], 10) in cells[4]
     assert fixed(known["value"]) in page.locator(".scores").inner_text()
     outcomes = [each["right"] for each in given["items"] if not each["failed"]]
     for name, count in (("right", outcomes.count(True)), ("wrong", outcomes.count(False))):
@@ -87,12 +88,12 @@ def test_provenance_walk(explorer: str, open_page: Any, digests: dict[str, str])
         *("explanation", "prompt", "judge", "texts", "index", "SAE", "text")
     ]
     text = dict(zip(titles, steps.all_inner_texts(), strict=True))
-    assert f"same: {prompt.hash}" in text["The prompt"]
+    assert f"the same as noted: {prompt.hash}" in text["The prompt"]
     assert "judge-8b" in text["The judge"] and "http://judge.test/v1" in text["The judge"]
     assert text["The texts it was shown"].count("Article") == 3
-    assert f"same: {digests['weights']}" in text["The index"]
-    assert f"same: {digests['text']}" in text["The index"]
-    assert digests["weights"] in text["The SAE"] and "same: f-demo" in text["The SAE"]
+    assert f"the same as noted: {digests['weights']}" in text["The index"]
+    assert f"the same as noted: {digests['text']}" in text["The index"]
+    assert digests["weights"] in text["The SAE"] and "the same as noted: f-demo" in text["The SAE"]
     assert digests["text"] in text["The text"] and digests["tokens"] in text["The text"]
     assert clicks <= 6
 

@@ -162,7 +162,7 @@ def test_more_context_group_and_scale_are_in_the_address(explorer: str, open_pag
     page.locator("select[name=group]").select_option("q1")
     page.wait_for_url(re.compile("group=q1"))
     assert page.locator(".examples").count() == 1
-    page.get_by_label("scale").select_option("window")
+    page.get_by_label("darkest shade").select_option("window")
     page.wait_for_url(re.compile("scale=window"))
     assert page.locator(".examples .window").first.locator("mark.h9").count() == 1
 

@@ -14,8 +14,10 @@ from sqlalchemy import Engine, text
 from monosemy.figures import density, even_percent, fixed, interval, number
 from service.database.session import transaction
 from service.database.tables import Explanation, Feature, Run, Sae, Score
+from service.pages.listed import usual_scorer
 from service.pages.sae_figures import evaluation, measured
 from tests.service.conftest import FakeInference
+from tests.support.browser import violations
 from tests.support.library_rows import Library, add_explanation, add_library, unit
 
 pytestmark = pytest.mark.integration
@@ -99,20 +101,20 @@ def test_sae_twin_beside(explorer: str, scored: Library) -> None:
     ]
     assert rows[0][1:] == ["SAE", "frozen-decoder baseline", "difference"]
     found = {row[0]: row[1:] for row in rows[1:]}
-    assert found["FVU"] == ["0.173", "0.681", "−0.508"]
+    assert found["FVU ↓"] == ["0.173", "0.681", "−0.508"]
     assert found["L0"] == ["32", "32", "0"]
-    assert found["CE recovered, zero"] == ["96.2 %", "57.1 %", "+39 points"]
-    assert found["KL"] == ["0.334", "–", "–"], "missing is not zero"
+    assert found["CE recovered, zero ↑"] == ["96.2 %", "57.1 %", "+39 points"]
+    assert found["KL ↓"] == ["0.334", "–", "–"], "missing is not zero"
     assert "32,768 tokens" in page and "3.446 in the host model" in page
     listed = words(get(explorer, "/saes"))
-    for figure in ("0.173", "0.681", "96.2 %", "57.1 %", "0.49 %"):
+    for figure in ("0.173", "0.681", "96.2 %", "57.1 %", "0.5 %"):
         assert figure in listed
 
 
 def test_figures_that_are_no_numbers_are_left_out() -> None:
     """Metrics of an SAE may come from anywhere."""
     strange = {"evaluation": {"fvu": "low", "l0": True, "kl": [1], "dead_share": 0.5}}
-    assert [row.name for row in evaluation(strange).rows] == ["dead latents"]
+    assert [row.name for row in evaluation(strange).rows] == ["dead latents ↓"]
     for metrics in ({}, {"evaluation": None}, {"evaluation": []}, {"frozen_decoder_baseline": 3}):
         assert evaluation(metrics).rows == [] and measured(metrics).own.fvu is None
     parts = {"fvu": 0.1, "parts": {"a": {"fvu": 0.2}, "b": 7}, "effective_l0": {"l0": 3.0}}
@@ -181,7 +183,50 @@ def test_not_told_apart_badge(explorer: str, scored: Library) -> None:
         assert (badge in rows[feature]) == (low <= shuffled), feature
 
 
+def test_the_usual_scorer_is_one_that_scored() -> None:
+    assert usual_scorer({}) == "detection"
+    assert usual_scorer({"embedding": 7, "detection": 7}) == "detection"
+    assert usual_scorer({"embedding": 9, "detection": 2, "intervention": 9}) == "embedding"
+
+
+def test_the_furthest_above_shuffled_come_first(explorer: str, scored: Library) -> None:
+    """By where the interval begins, not by the value; those without a score come last."""
+    listed = rest(explorer, "/saes/demo/features", sort="margin", order="desc", limit=200)["items"]
+    scores = [each["score"] for each in listed]
+    known = [each and None not in (each["low"], each["baseline"]) for each in scores]
+    margins = [
+        each["low"] - each["baseline"] for each, is_ in zip(scores, known, strict=True) if is_
+    ]
+    assert len(margins) >= 2 and margins == sorted(margins, reverse=True)
+    assert all(known[: len(margins)]) and not any(known[len(margins) :])
+    page = get(explorer, "/saes/demo")
+    shown = [int(index) for index in re.findall(r'<tr data-index="(\d+)">', page)]
+    assert shown == [each["index"] for each in listed][: len(shown)]
+
+
 # ------------------------------------------------------------------ states
+def test_missing_files_are_told_where_they_are_known(
+    explorer: str, open_page: Any, scored: Library, page_settings: Any
+) -> None:
+    assert "data-files" not in get(explorer, "/saes/demo"), "this server sees no SAE on its disk"
+    beside = page_settings.artifacts / "saes" / "another"
+    beside.mkdir(parents=True)
+    try:
+        assert rest(explorer, "/saes/demo")["missing_files"] == ["weights"]
+        for path in ("", "/features", "/map", "/report", "/provenance", "/features/1"):
+            page = get(explorer, f"/saes/demo{path}")
+            assert words(page).count("The files of demo are missing") >= 1, path
+        assert "files missing" in words(get(explorer, "/saes"))
+        feature = open_page(f"{explorer}/saes/demo/features/1")
+        assert not violations(feature)
+        for name in ("Explain", "Score by"):
+            button = feature.get_by_role("button", name=name, exact=True)
+            assert button.is_disabled()
+            assert "missing" in button.get_attribute("title")
+    finally:
+        beside.rmdir()
+
+
 def test_states_say_what_to_do_next(explorer: str, scored: Library) -> None:
     raw, bare, told = (
         words(get(explorer, f"/saes/{name}")) for name in ("unindexed", "unlabelled", "unscored")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 from monosemy.index.examples import TOP
+from monosemy.interp import strata
 from monosemy.specs.rest.features import ExampleView
 from service.pages import tokens
 from service.pages.tokens import Piece
@@ -75,8 +76,8 @@ def shown_groups(
 def group_titles(examples: Sequence[ExampleView]) -> list[tuple[str, str]]:
     """(name, title) of every group that there is."""
     names = list(dict.fromkeys(each.group for each in examples))
-    strata = sum(name != TOP for name in names)
-    return [(name, _title(name, strata)) for name in names]
+    count = strata.how_many(name.removeprefix("q") for name in names)
+    return [(name, _title(name, count)) for name in names]
 
 
 def shown_example(example: ExampleView, maximum: float, drawing: Drawing) -> ExampleShown:
@@ -95,12 +96,10 @@ def shown_example(example: ExampleView, maximum: float, drawing: Drawing) -> Exa
     )
 
 
-def _title(name: str, strata: int) -> str:
+def _title(name: str, count: int) -> str:
     if name == TOP:
         return "strongest, one per document"
     number = name.removeprefix("q")
     if not number.isdigit():
         return name
-    part = {5: "fifth", 10: "tenth", 4: "quarter"}.get(strata, "part")
-    ends = {0: ", the weakest", strata - 1: ", the strongest"}.get(int(number), "")
-    return f"{part} {int(number) + 1} of {strata} by strength{ends}"
+    return strata.name(number, count)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from monosemy.interp import metric_words
+from monosemy.interp import metric_words, strata
 from monosemy.interp.heading import is_told_apart
 from monosemy.interp.report.table import chance_of
 from monosemy.specs.rest.features import ScoreDetail
@@ -36,6 +36,10 @@ class Figure:
     low: float | None
     high: float | None
     n: int | None
+
+
+StratumDrawn = tuple[str, float | None, float | None, float | None, int | None]
+"""Name, value, low, high, n."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,32 @@ class ScoreShown:
     @property
     def is_share(self) -> bool:
         return self.ends == (0.0, 1.0)
+
+    @property
+    def part(self) -> str:
+        """What one of its strata is called."""
+        return strata.part(len(self.drawn_strata))
+
+    @property
+    def drawn_strata(self) -> list[StratumDrawn]:
+        """For ``charts.dots``: every stratum that there is, those without a text too."""
+        known = {each.name: each for each in self.strata}
+        count = strata.how_many(known)
+        if not count:
+            return [(f.name, f.value, f.low, f.high, f.n) for f in self.strata]
+        every = [known.get(str(i), Figure(str(i), None, None, None, None)) for i in range(count)]
+        return [(str(i + 1), f.value, f.low, f.high, f.n) for i, f in enumerate(every)]
+
+    @property
+    def strata_chance(self) -> float | None:
+        """Guessing, where the strata's figures are the score's own; recall by guessing is nothing
+        in particular."""
+        return self.chance if self.measure == _measure(self.score.metric) else None
+
+    @property
+    def untested(self) -> str:
+        """Which strata no text is of, in a sentence."""
+        return strata.untested([each.name for each in self.strata if each.value is not None])
 
     @property
     def few(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from monosemy.interp.judge_test.result import JudgeTestBrief
@@ -46,6 +47,18 @@ class FeatureShown:
         """Tokens that were indexed."""
         count = (self.page.sae.index or {}).get("tokens")
         return count if isinstance(count, int) else None
+
+    @property
+    def nearest_by_chance(self) -> float:
+        """About the largest cosine of a direction with as many random ones as the SAE has latents:
+        sqrt(2 ln n / d)."""
+        sae = self.page.sae
+        return min(1.0, math.sqrt(2 * math.log(max(sae.d_sae, 2)) / max(sae.d_in, 1)))
+
+    @property
+    def together_by_chance(self) -> float:
+        """The Jaccard index of two features that fire as often as this one, each by itself."""
+        return self.page.density / (2 - self.page.density)
 
 
 def shown_feature(page: FeaturePage, drawing: Drawing) -> FeatureShown:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from monosemy.interp import metric_words, strata
 from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedText, PromptView
 from monosemy.workspace import Workspace
 from service.database.tables import Sae
 from service.edge.context import ContextDep, SessionDep
 from service.explanations.endpoints import ExplanationId
-from service.explanations.judgements import count_outcomes, judged_texts, require_score
+from service.explanations.judgements import count_outcomes, judged_texts, require_score, strata_in
 from service.explanations.provenance import asked_with, provenance_of
 from service.explanations.provenance_endpoints import (
     OutcomeParam,
@@ -55,6 +57,13 @@ class Judgements:
     next_cursor: str | None
     outcome: str | None
     outcomes: Mapping[str, int]
+    says_yes_or_no: bool
+    """Else each judgement is a value."""
+    value_of: str
+    """What such a value is, and its unit."""
+    stratum_name: Callable[[int], str]
+    strata_said: str
+    """What strata are, where some text has one."""
 
 
 @router.page("/saes/{sae}/features/{index}/scores/{score}", "judgements.html")
@@ -86,6 +95,7 @@ def judgements(
     detail = explanation_views(session, caller.name, [said])[0]
     shown = shown_score(next(each for each in detail.scores if each.id == row.id))
     test = shown.score.judge_test
+    count = strata.how_many(strata_in(row.details))
     return Judgements(
         row=found,
         sae=found.name,
@@ -100,6 +110,15 @@ def judgements(
         judged=page.items,
         next_cursor=page.next_cursor,
         outcome=outcome,
+        says_yes_or_no=any(each.answer is not None or each.failed for each in page.items),
+        value_of=metric_words.judged(row.scorer, row.metric),
+        stratum_name=partial(strata.name, count=count),
+        strata_said=(
+            f"{strata.part(count).capitalize()}s are of the activations by strength, "
+            f"1 the weakest, {count} the strongest."
+            if count
+            else ""
+        ),
         outcomes={str(name): count for name, count in count_outcomes(row.details).items()},
     )
 
@@ -112,6 +131,7 @@ class Provenance:
     maximum: float
     found: ExplanationProvenance
     judge: str | None
+    stratum_name: Callable[[str], str]
 
 
 @router.page("/saes/{sae}/features/{index}/explanations/{explanation}", "explanation.html")
@@ -137,6 +157,9 @@ def provenance(
         maximum=max_activations(session, place.id, [index]).get(index, 0.0),
         found=found,
         judge=None if test is None else judge_words(found.explanation.judge, test),
+        stratum_name=partial(
+            strata.name, count=strata.how_many(each.group for each in found.examples)
+        ),
     )
 
 

@@ -74,8 +74,13 @@ def _parts(sae: SaeDetail) -> list[tuple[str, Any]]:
     if "weights" in made:
         parts.append(("Weights", made["weights"]))
     others = set(made) - set(names) - {"model", "weights"}
-    parts += [(name, made[name]) for name in sorted(others)]
+    parts += [(_title(name), made[name]) for name in sorted(others)]
     return [*parts, ("Configuration", sae.config)]
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 _LONG = ("parts", "sites")

@@ -16,7 +16,7 @@ from monosemy.training.page import CHARTS, CLASSES, TrainingChart
 from service.edge.context import ContextDep, SessionDep
 from service.kit.errors import NotFound
 from service.pages.page import PageRouter
-from service.pages.sae_figures import figure
+from service.pages.sae_figures import Measured, figure, measured
 from service.runs.training import training_of
 from service.saes.endpoints import SaeReference, show
 
@@ -46,6 +46,8 @@ class Training:
     others: list[SaeReadings]
     """Of the same run."""
     script_data: dict[str, Any]
+    held_out: Measured
+    """The evaluation, which the curves are not of."""
 
 
 @router.page("/saes/{sae}/training", "sae_training.html", script="pages/training.js")
@@ -60,7 +62,8 @@ def training(session: SessionDep, context: ContextDep, sae: SaeReference) -> Tra
         "charts": [asdict(each.chart) for each in drawn],
         "baseline": BASELINE,
     }
-    return Training(detail, found, mine, drawn, _facts(detail.metrics), others, told)
+    facts, held_out = _facts(detail.metrics), measured(detail.metrics)
+    return Training(detail, found, mine, drawn, facts, others, told, held_out)
 
 
 def readings_of(
