@@ -53,6 +53,19 @@ ROW_START = "start of row"
 LINE_START = "start of line"
 PLACES = (ROW_START, LINE_START)
 
+LABEL_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("never fires", ("never fired",)),
+    ("dense", ("dense (",)),
+    ("one or few tokens", ("token ", "tokens ", "word ")),
+    ("place in a row or line", tuple(f"{place} (" for place in PLACES)),
+    ("after a token", ("after ",)),
+    ("word ending", ("words ending in ",)),
+    ("promotes tokens", ("promotes ",)),
+    ("mixed", ("mixed:",)),
+    ("class of tokens", ("",)),
+)
+"""What kind of thing a label says, and how labels of each kind begin; the first that fits."""
+
 
 def evidence_label(evidence: FeatureEvidence) -> str:
     """The label of one feature; the rules are in this module's docstring."""

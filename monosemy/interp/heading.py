@@ -12,6 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+HEADINGS = ("not explained", "explained, not told apart", "explanation told apart")
+"""Kinds of features: without an explanation; with none whose score clears its baseline; headed by
+one that does."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Query
 from starlette.responses import Response
@@ -19,9 +20,12 @@ from service.layouts.repository import places_of
 from service.layouts.service import layout_of
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae, index_of
+from service.tags.repository import commonest_tags
 
 router = Router(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
 
+MOST_TAGS = 8
+"""Tags that have a number of their own."""
 _MEDIA_TYPE = "application/octet-stream"
 _FLOATS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -31,6 +35,10 @@ _FLOATS: dict[int | str, dict[str, Any]] = {
         "headers": {
             "X-Columns": {"schema": {"type": "string"}, "description": "Names, by commas."},
             "X-Rows": {"schema": {"type": "integer"}, "description": "Latents of the SAE."},
+            "X-Tags": {
+                "schema": {"type": "string"},
+                "description": "Which tags the numbers of `tag` are: by commas, percent-encoded.",
+            },
         },
     }
 }
@@ -55,13 +63,20 @@ def columns(
     """Row i is latent i; what is not known is NaN. `score` is the best of a feature's scores,
     `top_token_share` the share of its activation on its commonest token, `logit_kurtosis` that of
     its effect on logits, `layout_x` and `layout_y` its place in the SAE's layout, `matches` 1 for
-    the features that a listing with these filters has, 0 for others. 409 where the SAE is not
+    the features that a listing with these filters has, 0 for others. `heading` is 0 without an
+    explanation, 1 where none is told apart from another feature's, 2 where one is; `evidence_kind`
+    what kind of thing the evidence label says; `tag` which of the commonest tags it has (the
+    commonest, where several), their number where only others. 409 where the SAE is not
     indexed; of a layout where it has none, or one of other weights."""
     row, _ = find_sae(session, sae)
     index_of(row)
     places = None
     if {"layout_x", "layout_y"}.intersection(column):
         places = places_of(layout_of(session, row, Workspace(context.settings.artifacts)))
-    values = measured(session, row, matching.of(row.id), column, places)
     headers = {"X-Columns": ",".join(column), "X-Rows": str(row.d_sae)}
+    tags: list[str] = []
+    if "tag" in column:
+        tags = commonest_tags(session, row.id, MOST_TAGS)
+        headers["X-Tags"] = ",".join(quote(tag, safe="") for tag in tags)
+    values = measured(session, row, matching.of(row.id), column, places, tags)
     return Response(values.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)

@@ -7,11 +7,15 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, and_, case, exists, select, true
+from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select, true
 from sqlalchemy.orm import Session
 
+from monosemy.index.evidence_label import LABEL_KINDS
+from monosemy.interp.heading import margin
 from monosemy.specs.rest.features import FeatureColumn, LayoutColumn
-from service.database.tables import Explanation, Feature, Sae
+from service.database.list_tables import FeatureTag
+from service.database.tables import Explanation, Feature, Sae, Score
+from service.explanations.repository import score_of
 from service.features.listing import FeatureListing, best_scores, filters_of
 
 Columns = npt.NDArray[np.float32]
@@ -25,10 +29,12 @@ def measured(
     listing: FeatureListing,
     names: Sequence[FeatureColumn],
     places: Columns | None = None,
+    tags: Sequence[str] = (),
 ) -> Columns:
     """[names, d_sae]: row i has the quantity ``names[i]`` of every feature, NaN where it is not
     known.  ``listing`` says whose scores count and what ``matches``; ``places`` [2, d_sae] are
-    those of the SAE's layout; one statement for the rest."""
+    those of the SAE's layout; one statement for the rest.  A ``tag`` is the place in ``tags`` of
+    the first of them that a feature has, ``len(tags)`` where it has others."""
     columns = np.full((len(names), sae.d_sae), np.nan, np.float32)
     for place, name in enumerate(names):
         if name in _PLACES and places is not None:
@@ -37,12 +43,10 @@ def measured(
     if not counted:
         return columns
     scores = best_scores(listing) if "score" in names else None
-    asked: list[ColumnElement[Any]] = [
-        scores.c.value
-        if names[place] == "score" and scores is not None
-        else _SQL[names[place]](listing)
-        for place in counted
-    ]
+    sql = {**_SQL, "tag": lambda _: _tag(tags)}
+    if scores is not None:
+        sql["score"] = lambda _: scores.c.value
+    asked = [sql[names[place]](listing) for place in counted]
     query = select(Feature.index, *asked).where(Feature.sae_id == sae.id)
     if scores is not None:
         query = query.outerjoin(scores, scores.c.feature == Feature.index)
@@ -77,6 +81,34 @@ def _explained(_: FeatureListing) -> ColumnElement[Any]:
     return case((exists().where(own), 1.0), else_=0.0)
 
 
+def _heading(_: FeatureListing) -> ColumnElement[Any]:
+    own = and_(Explanation.sae_id == Feature.sae_id, Explanation.feature == Feature.index)
+    above = margin(Score.low, Score.baseline) > 0
+    told_apart = exists().where(own, score_of(Explanation), above)
+    return case((told_apart, 2.0), (exists().where(own), 1.0), else_=0.0)
+
+
+def _evidence_kind(_: FeatureListing) -> ColumnElement[Any]:
+    kinds = [
+        (or_(*(Feature.label.startswith(each, autoescape=True) for each in begins)), float(kind))
+        for kind, (_, begins) in enumerate(LABEL_KINDS[:-1])
+    ]
+    return case(*kinds, else_=float(len(LABEL_KINDS) - 1))
+
+
+def _tag(tags: Sequence[str]) -> ColumnElement[Any]:
+    rank = (
+        case(
+            *((FeatureTag.tag == tag, float(place)) for place, tag in enumerate(tags)),
+            else_=float(len(tags)),
+        )
+        if tags
+        else literal(0.0)
+    )
+    own = and_(FeatureTag.sae_id == Feature.sae_id, FeatureTag.feature == Feature.index)
+    return select(func.min(rank)).where(own).correlate(Feature).scalar_subquery()
+
+
 def _matches(listing: FeatureListing) -> ColumnElement[Any]:
     return case((and_(true(), *filters_of(listing)), 1.0), else_=0.0)
 
@@ -89,6 +121,8 @@ _SQL: dict[FeatureColumn, Callable[[FeatureListing], ColumnElement[Any]]] = {
     "distinct_tokens": _distinct_tokens,
     "logit_kurtosis": _logit_kurtosis,
     "explained": _explained,
+    "heading": _heading,
+    "evidence_kind": _evidence_kind,
     "matches": _matches,
 }
-"""All but ``score`` and the places of a layout, which come from tables of their own."""
+"""All but ``score``, ``tag`` and the places of a layout, which come from tables of their own."""

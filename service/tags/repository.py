@@ -42,6 +42,13 @@ def find_tag(session: Session, sae_id: uuid.UUID, feature: int, tag: str) -> Fea
     return session.get(FeatureTag, (sae_id, feature, tag), with_for_update=True)
 
 
+def commonest_tags(session: Session, sae_id: uuid.UUID, most: int) -> list[str]:
+    """Of an SAE's features; of equally common ones the first in the order of code points."""
+    order = (func.count().desc(), FeatureTag.tag.collate("C"))
+    query = select(FeatureTag.tag).where(FeatureTag.sae_id == sae_id).group_by(FeatureTag.tag)
+    return list(session.scalars(query.order_by(*order).limit(most)))
+
+
 def count_tags(
     session: Session, sae_id: uuid.UUID | None, prefix: str | None, after: str | None, limit: int
 ) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ from monosemy.index.evidence import (
     WordCount,
     evidence_label,
 )
-from monosemy.index.evidence_label import quote
+from monosemy.index.evidence_label import LABEL_KINDS, quote
 from monosemy.index.reader import IndexReader
 from monosemy.index.strongest_words import same_word, strongest_words
 from monosemy.index.token_classes import CLASSES, TokenClasses
@@ -215,6 +215,27 @@ def _evidence(**changes: Any) -> FeatureEvidence:
 def test_each_rule_and_its_threshold(changes: dict[str, Any], label: str) -> None:
     line = evidence_label(_evidence(**changes))
     assert line == label if label != "mixed" else line.startswith("mixed: ")
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("never fired", "never fires"),
+        ("dense (41 % of tokens)", "dense"),
+        ('token "dense (" (83 %)', "one or few tokens"),
+        ('word "king" (83 %); most strongly "Paris" (14 of 16)', "one or few tokens"),
+        ('tokens "ing", "ed" (71 %)', "one or few tokens"),
+        ("start of row (61 %)", "place in a row or line"),
+        ("start of line (70 %)", "place in a row or line"),
+        ('after " the" (60 %)', "after a token"),
+        ('words ending in "ing" (64 %)', "word ending"),
+        ('promotes " of", " for"', "promotes tokens"),
+        ('mixed: " a" (12 %), " b" (8 %)', "mixed"),
+        *((f"{name} (93 %)", "class of tokens") for name in CLASSES),
+    ],
+)
+def test_labels_are_of_kinds(label: str, kind: str) -> None:
+    assert next(name for name, begins in LABEL_KINDS if label.startswith(begins)) == kind
 
 
 def test_quotes_and_line_breaks_stay_readable() -> None:

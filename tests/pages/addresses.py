@@ -60,6 +60,7 @@ ADDRESSES: list[str] = [
     f"/comparisons/{COMPARISON}?matched=false&min_value=0.1&a=3&b=3",
     "/saes/demo/map",
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
+    "/saes/demo/map?x=layout_x&y=layout_y&colour=tag",
     "/saes/raw/map",
     "/search",
     "/search?q=king",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from monosemy.client import Client
 from monosemy.client.errors import NotMonosemy
+from monosemy.index.evidence_label import LABEL_KINDS
+from service.database.list_tables import FeatureTag
 from service.database.session import transaction
 from service.database.tables import Feature, Sae
+from tests.support.gathered_rows import add_tag
 from tests.support.library_rows import Library, add_explanation, add_library
 
 pytestmark = pytest.mark.integration
@@ -100,6 +105,50 @@ def test_what_is_refused(client: TestClient, module_engine: Engine) -> None:
     answer = client.get("/api/v1/saes/raw/columns")
     assert answer.status_code == 409
     assert answer.json()["type"] == "urn:monosemy:problem:not-indexed"
+
+
+def test_kinds_are_those_of_rows(
+    client: TestClient, module_engine: Engine, library: Library
+) -> None:
+    found = table(client.get(ADDRESS, params={"column": ["heading", "evidence_kind"]}))
+    assert [found["heading"][i] for i in (3, 4, 6)] == [2, 1, 0]
+    items = client.get("/api/v1/saes/demo/features?limit=200").json()["items"]
+    for item in items:
+        kind = next(
+            place
+            for place, (_, begins) in enumerate(LABEL_KINDS)
+            if item["label"].startswith(begins)
+        )
+        assert found["evidence_kind"][item["index"]] == kind
+        told_apart = item["heading"]["source"] == "explanation"
+        assert (found["heading"][item["index"]] == 2) == told_apart
+    assert {LABEL_KINDS[int(k)][0] for k in found["evidence_kind"] if not np.isnan(k)} == {
+        "never fires",
+        "one or few tokens",
+    }
+
+
+def test_tags_are_numbered_by_how_common_they_are(
+    client: TestClient, module_engine: Engine, library: Library
+) -> None:
+    assert client.get(ADDRESS, params={"column": "tag"}).headers["X-Tags"] == ""
+    with transaction(module_engine) as session:
+        for count, tag in enumerate("abcdefgh", start=2):
+            for feature in range(count):
+                add_tag(session, library, tag, feature)
+        add_tag(session, library, "süß, %", *range(20, 40))
+        add_tag(session, library, "rare", 1, 50)
+    try:
+        answer = client.get(ADDRESS, params={"column": "tag"})
+        names = [unquote(each) for each in answer.headers["X-Tags"].split(",")]
+        assert names == ["süß, %", *"hgfedcb"], "the eight commonest"
+        tags = table(answer)["tag"]
+        assert tags[25] == 0 and tags[0] == 1 and tags[8] == 1
+        assert tags[50] == len(names), "another"
+        assert np.isnan(tags[55])
+    finally:
+        with transaction(module_engine) as session:
+            session.execute(delete(FeatureTag))
 
 
 def test_the_client_gives_arrays(client: TestClient) -> None:

@@ -29,7 +29,9 @@ MeasuredColumn = Literal[
 ]
 LayoutColumn = Literal["layout_x", "layout_y"]
 """Where the layout of the SAE has a feature."""
-FeatureColumn = Literal[MeasuredColumn, LayoutColumn, "explained", "matches"]
+KindColumn = Literal["tag", "heading", "evidence_kind"]
+"""Of which kind a feature is: a number, from 0 on."""
+FeatureColumn = Literal[MeasuredColumn, LayoutColumn, KindColumn, "explained", "matches"]
 """What is had of all features of an SAE at once, one number for each."""
 
 

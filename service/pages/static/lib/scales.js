@@ -3,6 +3,8 @@ import { number } from "./format.js";
 
 /** `to` is NaN for what cannot be drawn on the scale. */
 export const SCALES = {
+  // Places in a layout: no figure of theirs means anything.
+  layout: { to: (value) => value, from: (place) => place },
   linear: { to: (value) => value, from: (place) => place },
   log: { to: (value) => (value > 0 ? Math.log10(value) : NaN), from: (place) => 10 ** place },
   // Linear around 0, logarithmic far from it, on both sides.
@@ -14,6 +16,7 @@ export const SCALES = {
 
 /** [place, words] of what is written along an axis that shows the places `low` to `high`. */
 export function ticks(scale, low, high, most = 7) {
+  if (scale === "layout") return [];
   if (scale === "linear") return even(low, high, most).map((value) => [value, number(value)]);
   const { to, from } = SCALES[scale];
   const inside = candidates(scale, from(low), from(high)).filter((value) => to(value) >= low && to(value) <= high);

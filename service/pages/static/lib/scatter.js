@@ -50,7 +50,9 @@ export class Scatter {
       if (v > high[1]) high[1] = v;
     }
     if (this.picked.length !== this.n) this.picked = new Uint8Array(this.n);
+    const even = scales.every((each) => each === "layout");
     this.whole = this.drawn ? { x: wider(low[0], high[0]), y: wider(low[1], high[1]) } : { x: [0, 1], y: [0, 1] };
+    if (even) this.whole = alike(this.whole, this.width / this.height || 1);
     if (!same) this.view = this.whole;
     this.draw();
   }
@@ -249,6 +251,13 @@ function places(values, scale) {
 function wider(low, high) {
   const more = (high - low) * 0.04 || 0.5;
   return [low - more, high + more];
+}
+
+/** The same distance in both directions: the shorter one shows more. */
+function alike({ x, y }, ratio) {
+  const [across, up] = [x[1] - x[0], y[1] - y[0]];
+  const grown = ([low, high], span) => [(low + high - span) / 2, (low + high + span) / 2];
+  return across / up > ratio ? { x, y: grown(y, across / ratio) } : { x: grown(x, up * ratio), y };
 }
 
 function closer([low, high], share, factor) {

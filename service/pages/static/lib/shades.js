@@ -16,6 +16,14 @@ export function shades() {
   return { palette, words: { ink: css(ink), quiet: css(quiet), line: css(line) } };
 }
 
+/** The palette of `count` kinds: from level 1 on the colours --kind-1, --kind-2, ... of the page; that of the
+ * kind `quiet`, if there is one, is pale. */
+export function kindPalette(palette, count, quiet = -1) {
+  const own = palette.slice();
+  for (let kind = 1; kind <= count; kind += 1) own[kind] = kind === quiet + 1 ? own[UNKNOWN] : packed(colour(`kind-${kind}`));
+  return own;
+}
+
 /** From pale to strong, through the colour of estimates. */
 function ramp(share, { paper, own, ink }) {
   return share < 0.6 ? between(between(paper, own, 0.25), own, share / 0.6) : between(own, ink, ((share - 0.6) / 0.4) * 0.7);
