@@ -49,12 +49,13 @@ def verdict(readiness: Readiness, findings: Findings | None, looking: bool) -> V
     warned = {each.check for each in findings.items if each.status == "warning"} - failed
     if not failed and not warned:
         return Verdict("ok", f"{plural(len(names), 'check')} made, all passed")
-    parts = [
-        f"{len(those)} {word}: " + ", ".join(name for name in names if name in those)
-        for those, word in ((failed, "failed"), (warned, "with warnings"))
-        if those
-    ]
-    words = f"of {len(names)} checks {'; '.join(parts)}"
+    parts = []
+    for those, word in ((failed, "failed"), (warned, "warned")):
+        if those:
+            of = f" of {plural(len(names), 'check')}" if not parts else ""
+            listed = ", ".join(name for name in names if name in those)
+            parts.append(f"{len(those)}{of} {word}: {listed}")
+    words = "; ".join(parts)
     return Verdict("failed" if failed else "warning", words)
 
 

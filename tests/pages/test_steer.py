@@ -84,7 +84,9 @@ def test_steer_units(explorer: str, open_page: Any, writes: FakeInference) -> No
     page = open_page(f"{explorer}/steer?sae=demo&f=13=1.5&f=8=-2=clamp#p={fragment(PROMPT)}")
     first, second = page.locator("[data-card]").all()
     assert "activation 9" in first.inner_text() and "activation −2" in second.inner_text()
-    assert "intervention +0.28 (−0.50 to 1.06), shuffled +0.10, n 5, few" in first.inner_text()
+    assert (
+        "intervention +0.28 (−0.50 to 1.06), shuffled +0.10, n 5 (few texts)" in first.inner_text()
+    )
     link = second.get_by_role("link", name="Score it by intervention").get_attribute("href")
     assert "kind=score" in link and "scoring.scorer%3Dintervention" in link
     first.get_by_role("slider").fill("-0.5")

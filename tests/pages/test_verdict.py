@@ -27,12 +27,12 @@ def found(**states: Any) -> Findings:
 def test_one_failure_outweighs_parts_that_answer() -> None:
     told = verdict(READY, found(database="ok", files="failed", judge="warning"), True)
     assert told.state == "failed"
-    assert told.words == "of 3 checks 1 failed: files; 1 with warnings: judge"
+    assert told.words == "1 of 3 checks failed: files; 1 warned: judge"
 
 
 def test_a_part_that_does_not_answer_is_failed_whatever_the_findings_call_it() -> None:
     told = verdict(SILENT, found(database="ok", inference="warning"), True)
-    assert told.state == "failed" and told.words == "of 2 checks 1 failed: inference"
+    assert told.state == "failed" and told.words == "1 of 2 checks failed: inference"
     assert verdict(SILENT, None, False).words == "inference not answering"
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_called_in_order_before_it_was_looked_at() -> None:
 def test_home_and_health_say_the_same(explorer: str) -> None:
     for path in ("/health", "/"):
         page = httpx.get(explorer + path, headers={"Accept": "text/html"}).text
-        assert re.search(r"of \d+ checks \d+ failed: [^<]*redis", page), path
+        assert re.search(r"\d of \d+ checks failed: [^<]*redis", page), path
         assert page.index("failed: ") < page.index("<table"), "before all else"
 
 
