@@ -49,7 +49,7 @@ def verdict(readiness: Readiness, findings: Findings | None, looking: bool) -> V
     warned = {each.check for each in findings.items if each.status == "warning"} - failed
     if not failed and not warned:
         return Verdict("ok", f"{plural(len(names), 'check')} made, all passed")
-    parts = []
+    parts: list[str] = []
     for those, word in ((failed, "failed"), (warned, "warned")):
         if those:
             of = f" of {plural(len(names), 'check')}" if not parts else ""
