@@ -80,6 +80,7 @@ def test_lines_and_the_lasso_are_those_of_features(
     drawn(page)
     page.mouse.move(*spot(page, places[3]))
     page.locator("[data-looked]", has_text="Feature 3").wait_for()
+    assert "tag people" in page.locator("#looked").inner_text()
     near = httpx.get(f"{explorer}/api/v1/saes/demo/features/3").json()["neighbours"]["cosine"]
     shown = page.locator("#looked li").all_inner_texts()
     assert [int(line.split()[1]) for line in shown] == [each["feature"] for each in near]

@@ -45,6 +45,7 @@ export function looker(place, sae, plot) {
       const words = `${score.scorer} ${fixed(score.value)} ${interval(score.low, score.high)}, shuffled ${fixed(score.baseline)}, n ${score.n}`;
       parts.push(make("p", {}, words));
     }
+    if (feature.tags.length) parts.push(make("p", { class: "facts" }, fact(feature.tags.length === 1 ? "tag" : "tags", feature.tags.join(", "))));
     const near = feature.neighbours.cosine;
     const hidden = near.filter((each) => Number.isNaN(plot.u?.[each.feature] ?? NaN)).length;
     if (Number.isNaN(plot.u?.[index] ?? NaN)) parts.push(make("p", { class: "quiet" }, "It is not drawn: one of the axes is not known of it."));
