@@ -170,6 +170,35 @@ def test_it_is_readable_on_a_phone(
     assert not violations(page)
 
 
+def test_rare_kinds_lie_above_common_ones(explorer: str, open_page: Any) -> None:
+    """All features in one place, of which one has another colour: that is what is seen."""
+
+    def answer(route: Any) -> None:
+        kinds = np.zeros(60)
+        kinds[0] = 2
+        body = np.concatenate([np.ones(60), np.ones(60), kinds]).astype("<f4").tobytes()
+        headers = {
+            "X-Columns": "density,maximum,heading",
+            "Content-Type": "application/octet-stream",
+        }
+        route.fulfill(body=body, headers=headers)
+
+    page = open_page(f"{explorer}/saes/raw/map")
+    page.route("**/api/v1/saes/demo/columns?*", answer)
+    page.goto(f"{explorer}/saes/demo/map?colour=heading")
+    assert "60 features drawn" in drawn(page)
+    seen = page.evaluate(
+        """() => {
+          const canvas = document.querySelector("canvas.points");
+          const at = [Math.round(canvas.width / 2), Math.round(canvas.height / 2), 1, 1];
+          const pixel = [...canvas.getContext("2d").getImageData(...at).data.slice(0, 3)];
+          const of = document.querySelector('.kind[data-kind="2"] rect').getAttribute("fill");
+          return [`rgb(${pixel.join(" ")})`, of];
+        }"""
+    )
+    assert seen[0] == seen[1]
+
+
 def test_layout_100k(explorer: str, open_page: Any, places: np.ndarray) -> None:
     """As many features as a wide SAE has, of nine kinds: within the time that is allowed."""
     rng = np.random.default_rng(0)

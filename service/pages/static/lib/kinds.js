@@ -3,7 +3,8 @@ import { count } from "./format.js";
 import { square, UNKNOWN } from "./shades.js";
 import { make } from "./state.js";
 
-/** Levels (1 + the kind, `UNKNOWN` without one) for kinds from 0 on, and how many features each has. */
+/** Levels (1 + the kind, `UNKNOWN` without one) for kinds from 0 on, how many features each has, and the order in
+ * which they are drawn: the rarest last. */
 export function kindsOf(values, names) {
   const levels = new Uint8Array(values.length);
   const counts = new Array(names.length).fill(0);
@@ -15,7 +16,22 @@ export function kindsOf(values, names) {
       counts[values[i]] += 1;
     }
   }
-  return { levels, names, counts, unknown };
+  return { levels, names, counts, unknown, order: rarestLast(levels, [unknown, ...counts]) };
+}
+
+function rarestLast(levels, counts) {
+  const next = new Array(counts.length);
+  let begin = 0;
+  for (const level of [...counts.keys()].sort((a, b) => counts[b] - counts[a])) {
+    next[level] = begin;
+    begin += counts[level];
+  }
+  const order = new Uint32Array(levels.length);
+  for (let i = 0; i < levels.length; i += 1) {
+    order[next[levels[i]]] = i;
+    next[levels[i]] += 1;
+  }
+  return order;
 }
 
 /** 1 for the features of this kind that `matching` has too, if it is given. */

@@ -28,11 +28,12 @@ export class Scatter {
 
   /**
    * @param {{x: Float32Array, y: Float32Array, scales: [string, string], names: [string, string],
-   *   levels: Uint8Array, lit: Uint8Array | null}} data  `levels` are places in the palette.
+   *   levels: Uint8Array, lit: Uint8Array | null, order?: Uint32Array}} data  `levels` are places in
+   *   the palette; what comes last in `order` lies above the rest.
    */
-  set({ x, y, scales, names, levels, lit }) {
+  set({ x, y, scales, names, levels, lit, order = null }) {
     const same = this.n === x.length && this.scales?.join() === scales.join() && this.names?.join() === names.join();
-    Object.assign(this, { n: x.length, scales, names, levels, lit });
+    Object.assign(this, { n: x.length, scales, names, levels, lit, order });
     this.u = places(x, scales[0]);
     this.v = places(y, scales[1]);
     this.drawn = 0;
@@ -91,14 +92,15 @@ export class Scatter {
 
   /** `lit`: only those that are, larger and above the others; chosen ones are larger too. */
   write(lit) {
-    const { u, v, levels, palette, pixels, picked } = this;
+    const { u, v, levels, palette, pixels, picked, order } = this;
     const [columns, rows] = [this.image.width, this.image.height];
     const { x, y } = this.view;
     const [across, down] = [columns / (x[1] - x[0]), rows / (y[1] - y[0])];
     const zoom = (this.whole.x[1] - this.whole.x[0]) / (x[1] - x[0]);
     const plain = (this.drawn > 20000 ? 2 : this.drawn > 2000 ? 3 : 5) * this.ratio * Math.min(Math.sqrt(zoom), 3);
     const large = Math.round(Math.max(plain * 1.6, 4 * this.ratio));
-    for (let i = 0; i < this.n; i += 1) {
+    for (let place = 0; place < this.n; place += 1) {
+      const i = order === null ? place : order[place];
       if (this.lit !== null && (this.lit[i] === 1) !== lit) continue;
       const size = lit || picked[i] ? large : Math.max(1, Math.round(plain));
       const half = size >> 1;

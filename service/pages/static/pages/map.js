@@ -113,6 +113,7 @@ async function show(plot, signal) {
     scales: [axes[wanted.x].scale, axes[wanted.y].scale],
     names: [titled(wanted.x), titled(wanted.y)],
     levels: shade?.levels ?? new Uint8Array(x.length).fill(150),
+    order: shade?.order,
   });
   const faithful = document.getElementById("faithful");
   if (faithful !== null) faithful.hidden = !(wanted.x.startsWith("layout_") && wanted.y.startsWith("layout_"));
