@@ -23,6 +23,8 @@ from monosemy.errors import DataError
 from monosemy.formats.header import check_json, check_safetensors
 
 ALLOWED = (".json", ".safetensors", ".md", ".txt")
+LEFT_OUT = (".jsonl", ".html")
+"""What our own folders have besides: readings, a page of curves.  It is taken and not kept."""
 PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npz", ".npy")
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
@@ -185,7 +187,7 @@ def check_name(name: str) -> None:
             "Where you trust them, write them as .safetensors (safetensors.torch.save_file) and"
             " leave the pickle out.",
         )
-    if ending not in ALLOWED or Path(name).name.lower() in ALLOWED:
+    if ending not in (*ALLOWED, *LEFT_OUT) or Path(name).name.lower() in (*ALLOWED, *LEFT_OUT):
         raise DataError(f"{_quoted(name)}: only {', '.join(ALLOWED)} files are taken.")
 
 
@@ -227,6 +229,13 @@ def _check_names(members: Iterable[tuple[str, bool]], limits: Limits) -> None:
 def check_names(names: Iterable[str], limits: Limits) -> None:
     """``DataError`` unless files of these names may lie beside each other in an upload."""
     _check_names([(name, False) for name in names], limits)
+
+
+def leave_out(folder: Path) -> None:
+    """Removes from an upload what is not kept of it."""
+    for path in _files(folder):
+        if path.suffix.lower() in LEFT_OUT:
+            path.unlink()
 
 
 def check_folder(folder: Path) -> dict[str, int]:

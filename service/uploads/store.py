@@ -25,6 +25,7 @@ from monosemy.formats.archive import (
     check_name,
     check_names,
     is_archive,
+    leave_out,
     sae_folder_in,
     unpack,
 )
@@ -156,6 +157,7 @@ def finish(
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             file.path.rename(target)
+    leave_out(folder)
     sizes = check_folder(folder)
     admit(sum(sizes.values()))
     folder.rename(_root(workspace) / str(identity))

@@ -34,7 +34,7 @@ def test_a_folder_is_uploaded_and_leads_to_its_import(
     explorer: str, open_page: Any, folder: Path, page_settings: Settings
 ) -> None:
     page = open_page(f"{explorer}/saes/upload")
-    page.get_by_label("or a folder").set_input_files(str(folder))
+    page.get_by_label("or a whole folder").set_input_files(str(folder))
     page.get_by_role("button", name="Upload").click()
     page.locator("#receipt").wait_for()
     assert not violations(page)
@@ -57,7 +57,7 @@ def test_what_is_not_taken_is_said_before_and_after_sending(
     page = open_page(f"{explorer}/saes/upload", allowed=["Failed to load resource"])
     page.get_by_role("button", name="Upload").click()
     page.locator("#said", has_text="Choose the files first").wait_for()
-    files = page.get_by_label("An archive, or the files one by one")
+    files = page.get_by_label("An archive, or the single files")
     files.set_input_files(str(folder / "weights.pt"))
     page.get_by_role("button", name="Upload").click()
     page.locator("#said", has_text="None of these files is taken").wait_for()

@@ -67,6 +67,26 @@ def test_what_is_sent_lies_there_unchanged(
         assert (folder_of(settings) / body["id"] / name).read_bytes() == data
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_our_own_folders_have_besides_is_taken_and_not_kept(
+    client: TestClient, settings: Settings, packed: bool
+) -> None:
+    own = {
+        **FILES,
+        "readings.jsonl": b'{"step": 1}\n',
+        "training.html": b"<script>alert(1)</script>",
+        "baseline/cfg.json": CONFIG,
+    }
+    answer = send(client, {"o.tar": tarred(own, packed=False)} if packed else own)
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    assert {each["name"] for each in body["files"]} == {*FILES, "baseline/cfg.json"}
+    kept = [path.name for path in (folder_of(settings) / body["id"]).rglob("*") if path.is_file()]
+    assert sorted(kept) == sorted(["cfg.json", "cfg.json", "sae_weights.safetensors"])
+    nothing = send(client, {"a.jsonl": b"{}"})
+    assert nothing.status_code == 422 and "no .safetensors" in nothing.text
+
+
 BAD = [
     ({}, 415, "multipart"),
     ({"a.zip": b"not a zip"}, 422, "damaged"),

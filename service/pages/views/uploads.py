@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monosemy.formats.archive import ALLOWED, ARCHIVES
+from monosemy.formats.archive import ALLOWED, ARCHIVES, LEFT_OUT
 from monosemy.specs.rest.lists import ListSummary
 from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import ContextDep, SessionDep
@@ -22,6 +22,8 @@ _MOST_LISTS = 20
 class UploadForm:
     endings: list[str]
     """Of the files that are taken."""
+    left_out: list[str]
+    """Of those that may be sent and are not kept."""
     archives: list[str]
     """Of those that are unpacked."""
     most_bytes: int
@@ -31,8 +33,10 @@ class UploadForm:
 @router.page("/saes/upload", "upload.html", script="pages/upload.js")
 def upload(context: ContextDep) -> UploadForm:
     settings = context.settings
-    endings, archives = sorted(ALLOWED), sorted(ARCHIVES)
-    return UploadForm(endings, archives, settings.upload_max_bytes, settings.upload_keep_hours)
+    endings, left_out, archives = sorted(ALLOWED), sorted(LEFT_OUT), sorted(ARCHIVES)
+    return UploadForm(
+        endings, left_out, archives, settings.upload_max_bytes, settings.upload_keep_hours
+    )
 
 
 @dataclass(frozen=True)
