@@ -5,7 +5,9 @@
 # make reference BASE=<commit>  that commit beside the working tree (or HEAD=<commit>), bit for bit
 # make bench  training beside its peers, as a table of ratios (ARGS=--quick for a short one)
 # make gpu-check  what has to be known of a card, offline, in parts of at most 8 minutes that go on where
-#   they stood (PART=kernels|losses|speed|peers|processes, ARGS=...); 0 passed, 1 wrong, 2 no card, 3 call again
+#   they stood (PART=kernels|losses|speed|peers|processes, ARGS=...).  The last line is the
+#   verdict, such as "gpu-check: exit 2, no card".  make itself ends with 0 or, for each failure, 2:
+#   scripts call python benchmarks/gpu_check.py, which ends with 0 passed, 1 wrong, 2 no card, 3 call again
 
 PYTHON ?= python3
 VENV   ?= .venv

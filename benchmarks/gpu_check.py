@@ -16,7 +16,8 @@ what has passed is kept in ``--out`` by what it was about (code, device, version
 the CPU with itself, on one thread and in bfloat16: a rehearsal.
 
 Exit codes: 0 all that was asked has passed; 1 something is wrong, and the report says what; 2 a
-part needs a card (or two) that is not here; 3 the time is over, call again.
+part needs a card (or two), or torch, that is not here; 3 the time is over, call again.  The last
+line says which, in words; ``make`` itself turns each of 1 to 3 into 2.
 """
 
 from __future__ import annotations
@@ -39,12 +40,26 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from results import machine
-
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("kernels", "losses", "speed", "peers", "processes")
 PASSED, FAILED, NO_CARD, UNFINISHED = 0, 1, 2, 3
+VERDICTS = {PASSED: "passed", FAILED: "wrong", NO_CARD: "no card", UNFINISHED: "call again"}
+
+
+def ended(code: int, words: str = "") -> int:
+    """Prints the verdict, which make's own exit code hides."""
+    print(f"gpu-check: exit {code}, {words or VERDICTS[code]}", flush=True)
+    return code
+
+
+try:
+    import torch
+    from results import machine
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(ended(NO_CARD, f"{error.name} is not installed: pip install 'monosemy[train]'"))
+
 _WORST_FIRST = (FAILED, UNFINISHED, NO_CARD, PASSED)
 
 Figures = dict[str, Any]
@@ -231,6 +246,10 @@ def report(results: Results) -> str:
 
 
 def main() -> int:
+    return ended(_checked())
+
+
+def _checked() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--device", choices=["cuda", "cpu"], help="the card, if there is one")

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import httpx
 
+from monosemy.address import ServiceAddress, service_address
 from monosemy.client.comparisons import Comparisons
 from monosemy.client.errors import (
     ApiError,
@@ -79,14 +80,17 @@ class Client(Transport):
         patience: float = PATIENCE_SECONDS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """``url`` and ``key``: by default ``MONOSEMY_URL``, else this machine, and
-        ``MONOSEMY_API_KEY``.  ``patience``: seconds for which a call that may be repeated is sent
-        again while the service is busy."""
+        """``url`` and ``key``: by default ``MONOSEMY_URL``, else that of the stack in
+        ``MONOSEMY_HOME``, else this machine (``monosemy.address``), and ``MONOSEMY_API_KEY``.
+        ``patience``: seconds for which a call that may be repeated is sent again while the service
+        is busy."""
+        address = ServiceAddress(url, "") if url else service_address()
         super().__init__(
-            url or os.environ.get("MONOSEMY_URL") or "http://127.0.0.1:8420",
+            address.url,
             key or os.environ.get("MONOSEMY_API_KEY") or None,
             patience=patience,
             transport=transport,
+            source=address.source,
         )
         self.runs = Runs(self)
         self.models = Models(self)

@@ -14,7 +14,9 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from monosemy.address import PREFIX, base_of
 from monosemy.client.errors import (
+    ApiError,
     InvalidRequest,
     NotFound,
     NotMonosemy,
@@ -40,7 +42,8 @@ T = TypeVar("T")
 
 
 class Transport:
-    """Calls ``/api/v1`` of the service at ``url``; every method raises ``ApiError``.
+    """Calls ``/api/v1`` of the service at ``url``, which may end in that or not; every method
+    raises ``ApiError``.  ``source``: where the address comes from, for errors.
 
     Where the service is busy and says when to come back (429, 503 with Retry-After), a call that
     may be repeated waits and is sent again, for ``patience`` seconds in all.
@@ -53,26 +56,27 @@ class Transport:
         *,
         patience: float = 0.0,
         transport: httpx.BaseTransport | None = None,
+        source: str = "",
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url, self._source = base_of(url), source
         self.patience = patience
         try:
             # trust_env off: a proxy meant for the internet must not see, or lose, local requests.
             self._http = httpx.Client(
-                base_url=f"{self.url}/api/v1",
+                base_url=_checked(f"{self.url}{PREFIX}"),
                 headers={} if key is None else {"X-API-Key": key},
                 timeout=_TIMEOUT,
                 trust_env=False,
                 transport=transport,
             )
-        except httpx.InvalidURL as error:
-            raise InvalidRequest(
-                f"'{url}' is not an address: {error}.",
-                "It comes from Client(url) or MONOSEMY_URL.",
-                status=422,
-            ) from None
         except UnicodeEncodeError:
             raise InvalidRequest("An API key is plain ASCII.", status=422) from None
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidRequest(
+                f"'{url}' is not an address: {error}.",
+                source or "It comes from Client(url).",
+                status=422,
+            ) from None
 
     def close(self) -> None:
         self._http.close()
@@ -194,7 +198,7 @@ class Transport:
     def unreachable(self, error: httpx.HTTPError) -> ServiceUnreachable:
         return ServiceUnreachable(
             f"The service at {self.url} does not answer ({type(error).__name__}).",
-            "Start it with 'monosemy up', or set MONOSEMY_URL.",
+            f"{self._source} Start it with 'monosemy up', or set MONOSEMY_URL.".lstrip(),
         )
 
     def _redirected(self, request: httpx.Request, response: httpx.Response) -> NotMonosemy:
@@ -226,6 +230,8 @@ class Transport:
         **options: Any,
     ) -> httpx.Response:
         """An answer of a status below 400."""
+        if self._http.is_closed:
+            raise ApiError("This client is closed.", "Make another one.")
         until = time.monotonic() + self.patience
         while True:
             try:
@@ -250,6 +256,14 @@ class Transport:
             if wait is None or not again or time.monotonic() + wait > until:
                 raise refusal
             time.sleep(wait)
+
+
+def _checked(url: str) -> httpx.URL:
+    """``url`` as an address of HTTP; ``httpx.InvalidURL`` where it is none."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise httpx.InvalidURL("it is written http://host:port")
+    return parsed
 
 
 def segment(name: object) -> str:

@@ -1,4 +1,4 @@
-"""The API that ``MONOSEMY_URL`` names."""
+"""The API that the CLI calls: the library's client, which finds it by its own rule."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ def connect() -> Client:
     """A client with the configured address and key, which does not wait for a busy service."""
     settings = Settings()
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    return Client(settings.url, key, patience=0)
+    return Client(key=key, patience=0)

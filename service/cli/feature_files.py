@@ -70,7 +70,7 @@ def embed(
     """
     body = {"n": examples, "theme": theme, "hours": hours, **({"parts": part} if part else {})}
     made = connect().post(f"/saes/{segment(sae)}/features/{index}/embed", body)
-    address = get_settings().url.rstrip("/") + made["path"]
+    address = get_settings().url + made["path"]
     if as_json:
         print_json({**made, "address": address})
         return

@@ -7,7 +7,6 @@ the environment does not give is taken from there, so that every other command f
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from monosemy.address import DEFAULT_HOME, DEFAULT_URL, base_of, read_stack, service_address
 from monosemy.specs.parts import JudgeTesting
 from service.settings.outbound import AllowList, HubNames, parse_address
 
@@ -30,7 +30,7 @@ read no others from the stack's file."""
 
 
 def default_home() -> Path:
-    return Path("~/.monosemy").expanduser()
+    return Path(DEFAULT_HOME).expanduser()
 
 
 TRACKERS = ("wandb", "trackio")
@@ -46,8 +46,8 @@ class Settings(BaseSettings):
 
     home: Path = default_home()
     """Root of everything kept on disk: artifacts, embedded databases, logs."""
-    url: str = "http://127.0.0.1:8420"
-    """Address of the API, as the CLI calls it."""
+    url: str = DEFAULT_URL
+    """Address of the API, as the CLI and ``monosemy.Client`` call it; it may end in ``/api/v1``."""
     api_key: SecretStr | None = None
     """Key that the CLI sends."""
     database_url: str | None = Field(None, repr=False)
@@ -279,6 +279,11 @@ class Settings(BaseSettings):
         home = self.home.expanduser()
         return [*(Path(folder) for folder in _listed(self.folders)), *(home / n for n in READABLE)]
 
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return base_of(value)
+
     @field_validator("trackers")
     @classmethod
     def _trackers(cls, value: str) -> str:
@@ -342,10 +347,8 @@ class _StackFile(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         if os.environ.get(STACK_PART):
             return {}
-        try:
-            data = json.loads((Path(self._home) / "stack.json").read_text())
-        except (OSError, ValueError):
-            return {}
+        data = read_stack(Path(self._home).expanduser() / "stack.json")
+        data["url"] = service_address(self._home).url
         known = set(self.settings_cls.model_fields)
         if self._other_judge:  # which must not be sent the key of the stack's own
             known.discard("judge_api_key")

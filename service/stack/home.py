@@ -63,15 +63,6 @@ class HomeLock:
             self._descriptor = None
 
 
-def read_stack_file(path: Path) -> dict[str, Any]:
-    """Empty where there is none; that of a killed stack may still be there."""
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def write_stack_file(path: Path, data: dict[str, Any]) -> None:
     """Whole or not at all, readable by its owner alone: an address may hold a password."""
     unfinished = path.with_suffix(".json.new")

@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+from monosemy.address import read_stack
 from service.database.embedding_width import set_width
 from service.database.migrate import migrate
 from service.settings import Settings
-from service.stack.home import HomeLock, close_home, fresh_log, read_stack_file, write_stack_file
+from service.stack.home import HomeLock, close_home, fresh_log, write_stack_file
 from service.stack.needs import Kind, environment_of
 from service.stack.postgres import EmbeddedPostgres
 from service.stack.processes import (
@@ -135,7 +136,7 @@ class Stack:
 
     def _take_given_addresses(self) -> None:
         """Those of the settings, but for what they read from a killed stack's file."""
-        stale = read_stack_file(self._stack_file)
+        stale = read_stack(self._stack_file)
         for name in ADDRESSES[1:]:
             value = getattr(self.settings, name)
             if f"MONOSEMY_{name.upper()}" in os.environ or value != stale.get(name):
@@ -211,7 +212,7 @@ class Stack:
     def _values(self) -> dict[str, Any]:
         """Every setting, as this stack has it."""
         values = {name: getattr(self.settings, name) for name in type(self.settings).model_fields}
-        stale = read_stack_file(self._stack_file).get("judge_api_key")
+        stale = read_stack(self._stack_file).get("judge_api_key")
         key = self.settings.judge_api_key
         if key is not None and key.get_secret_value() == stale:
             values["judge_api_key"] = None

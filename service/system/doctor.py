@@ -306,7 +306,7 @@ def _judge(settings: Settings) -> Finding:
 def _api(settings: Settings) -> Finding:
     try:
         with httpx.Client(trust_env=False, timeout=5.0) as http:
-            answer = http.get(f"{settings.url.rstrip('/')}/healthz")
+            answer = http.get(f"{settings.url}/healthz")
             api_version = answer.json()["version"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         message = f"No monosemy API answers at {settings.url}."

@@ -4,6 +4,7 @@ where it stood, and says in a line what it lacks."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +129,24 @@ def test_the_command_runs_offline_and_writes_a_report(tmp_path: Path) -> None:
     )
     assert ended.returncode == gpu_check.NO_CARD, ended.stderr  # losses passed, the others cannot
     assert "passed" in ended.stdout and "kernels: needs a card" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == "gpu-check: exit 2, no card"
     entries = json.loads((tmp_path / "results.json").read_text())
     assert {"losses/topk, float32 product", "losses/batchtopk, float32 product"} == set(entries)
     report = (tmp_path / "report.md").read_text()
     assert "| topk, float32 product | passed |" in report and "## speed" in report
+
+
+def test_without_torch_there_is_one_line(tmp_path: Path) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+    (tmp_path / "torch.py").write_text(missing)
+    ended = subprocess.run(
+        [sys.executable, "benchmarks/gpu_check.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == gpu_check.NO_CARD and not ended.stderr
+    [line] = ended.stdout.splitlines()
+    assert line.startswith("gpu-check: exit 2, torch is not installed")

@@ -24,7 +24,7 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("name", "value", "arguments", "code", "words"),
     [
         ("URL", "http://[::", ["run", "list"], 2, "MONOSEMY_URL"),
-        ("URL", "nonsense", ["run", "list"], 3, "does not answer"),
+        ("URL", "nonsense", ["run", "list"], 2, "not an address"),
         ("PORT", "many", ["run", "list"], 2, "MONOSEMY_PORT"),
         ("PORT", "70000", ["serve"], 2, "MONOSEMY_PORT"),
         ("PORT", "1e308", ["run", "list"], 2, "too large"),
