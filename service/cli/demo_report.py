@@ -133,10 +133,9 @@ def _minutes(run: dict[str, Any]) -> Table:
         for stage in child["stages"]:
             total += stage["elapsed_seconds"]
             done = f"{stage['done']:,} {stage['unit']}"
-            table.add_row(
-                child["kind"], stage["stage"], done, f"{stage['elapsed_seconds'] / 60:.2f}"
-            )
-    table.add_row("", "together", "", f"{total / 60:.2f}")
+            step = " ".join(filter(None, (child["kind"], child.get("scorer"))))
+            table.add_row(step, stage["stage"], done, f"{stage['elapsed_seconds'] / 60:.2f}")
+    table.add_row("", "added up; some ran side by side", "", f"{total / 60:.2f}")
     return table
 
 
