@@ -1,6 +1,7 @@
 """``python -m monosemy SPEC``: executes a run spec of any kind, without a service.
 
-Progress goes to the standard error, the result, as JSON, to the standard output.
+Progress goes to the standard error, the result, as JSON, to the standard output: of a pipeline that
+failed, what its steps had made by then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from monosemy.errors import MonosemyError, SpecError
 from monosemy.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, described
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = [f"{path}: {text}" if path else text for path, text in error.problems]
         return _fail("\n".join(lines), USAGE)
     except MonosemyError as error:
+        if error.made is not None:
+            _print(error.made)
         return _fail(str(error), FAILED)
     except ImportError as error:
         return _fail(f"{error}. Install monosemy with the extra 'train'.", FAILED)
@@ -40,8 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return _fail("Interrupted; the same command goes on from there.", INTERRUPTED)
-    sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
+    _print(result)
     return DONE
+
+
+def _print(result: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 class _Parser(argparse.ArgumentParser):

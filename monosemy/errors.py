@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MonosemyError(Exception):
     """Base of every error that the user can correct; its text is shown unchanged."""
+
+    made: dict[str, Any] | None = None
+    """What the steps of a pipeline had made before one failed, as its result would have it."""
 
     def __init__(self, message: str, advice: str | None = None) -> None:
         super().__init__(message if advice is None else f"{message} {advice}")

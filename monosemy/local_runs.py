@@ -17,7 +17,7 @@ import numpy as np
 from monosemy import stages
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.analysis.layout import Layout, lay_out, require_package
-from monosemy.errors import DataError, SpecError
+from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
 from monosemy.hosted_sae import HostedSAE
@@ -69,7 +69,8 @@ class LocalRuns:
         """Executes a spec, or its steps in order; what it made, as JSON.
 
         Where no judge is named, the steps of a pipeline that need one are left out, and said so;
-        any other run that needs one raises ``DataError``.
+        any other run that needs one raises ``DataError``.  The error of a step that failed has what
+        those before it ``made``.
         """
         if spec.queue == NO_QUEUE:
             return self._steps(spec)
@@ -91,7 +92,11 @@ class LocalRuns:
                 if reference.value == PENDING_SAE and sae is not None:
                     data = replaced(each.model_dump(mode="json"), reference.path, sae)
                     each = type(each).model_validate(data)
-            done = self.run(each)
+            try:
+                done = self.run(each)
+            except MonosemyError as error:
+                error.made = {"sae": sae, **result}
+                raise
             sae = sae or done.get("sae")
             if each.listed_as is not None:
                 result.setdefault(each.listed_as, []).append(done)

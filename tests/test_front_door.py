@@ -264,6 +264,26 @@ def test_the_command_prints_the_result(
     assert "evaluate" in err, "progress is shown"
 
 
+def test_the_command_prints_what_a_failed_pipeline_had_made(
+    spec: dict[str, Any],
+    home: Path,
+    sae: SaeFolder,
+    judge_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "spec.yaml"
+    choice = {"features": {"count": 3, "min_postings": 10**6}}
+    lean = {"evaluation": None, "explanation": choice, "scoring": None}
+    lean["indexing"] = {"top_examples": 2, "quantile_examples": 1, "window": 4}
+    file.write_text(yaml.safe_dump({"kind": "pipeline", **spec, "name": "first", **lean}))
+    assert main([str(file), "--home", str(home), "--judge-url", judge_url]) == 1
+    out, err = capsys.readouterr()
+    assert "No sampled feature fires often enough" in err
+    assert set(json.loads(out)) == {"sae", "train", "index"}
+    assert json.loads(out)["sae"] == sae.path.name
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
