@@ -279,7 +279,7 @@ def test_the_command_prints_what_a_failed_pipeline_had_made(
     file.write_text(yaml.safe_dump({"kind": "pipeline", **spec, "name": "first", **lean}))
     assert main([str(file), "--home", str(home), "--judge-url", judge_url]) == 1
     out, err = capsys.readouterr()
-    assert "No sampled feature fires often enough" in err
+    assert "Lower features.min_postings" in err
     assert set(json.loads(out)) == {"sae", "train", "index"}
     assert json.loads(out)["sae"] == sae.path.name
 
