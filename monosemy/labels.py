@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from monosemy import arguments
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError, JudgeError
@@ -110,7 +111,7 @@ def explain(
     """
     hosted = _former_name(hosted, options)
     texts = opened(index)
-    wanted = [int(feature) for feature in features]
+    wanted = arguments.features("features", features)
     if not wanted:
         raise DataError("There is nothing to explain: no feature is named.")
     spec = parse_part(ExplanationSpec, {**options, "features": {"indices": wanted}})
@@ -140,14 +141,23 @@ def score(
     texts = opened(index)
     spec = parse_part(ScoringSpec, options)
     explanation_texts = {
-        int(feature): each if isinstance(each, str) else each.text
-        for feature, each in explanations.items()
+        arguments.whole("explanations", feature): _sentence(each)
+        for feature, each in arguments.a_mapping("explanations", explanations, _TEXTS).items()
     }
     if not explanation_texts:
         raise DataError("There is nothing to score: no explanation is given.")
     with reporting(reporter) as progress:
         address = address_of(judge)
         return run_async(score_with(texts, explanation_texts, spec, address, progress, hosted))
+
+
+_TEXTS = "texts or explanations by feature, as explain gives them"
+
+
+def _sentence(explanation: Any) -> str:
+    if not isinstance(explanation, str | Explanation):
+        raise arguments.refused("explanations", _TEXTS, explanation)
+    return explanation if isinstance(explanation, str) else explanation.text
 
 
 def _former_name(hosted: HostedSAE | None, options: dict[str, Any]) -> HostedSAE | None:
@@ -190,7 +200,8 @@ def headings(
     clears its shuffled baseline, else the evidence label."""
     texts = opened(index)
     results: dict[int, Heading] = {}
-    for feature, explanation in explanations.items():
+    arguments.a_mapping("scores", scores, "scores by feature, as score gives them")
+    for feature, explanation in arguments.a_mapping("explanations", explanations, _TEXTS).items():
         given = scores.get(feature, ())
         label = explanation if isinstance(explanation, str) else explanation.label
         candidates = [Candidate(label)] + [
@@ -211,11 +222,15 @@ def headings(
 
 def opened(index: FeatureTexts | str | Path) -> FeatureTexts:
     """What ``open_index`` opens, unless it is open already."""
+    if not isinstance(index, FeatureTexts | str | Path):
+        raise arguments.refused("index", "an index, or its folder", index)
     return index if isinstance(index, FeatureTexts) else open_index(index)
 
 
 def address_of(judge: str | JudgeAddress | None) -> JudgeAddress | None:
     """The endpoint named, or that of the environment; None without either."""
+    if judge is not None and not isinstance(judge, JudgeAddress | str):
+        raise arguments.refused("judge", "the address of an endpoint", judge)
     return judge if isinstance(judge, JudgeAddress) else JudgeAddress.from_environment(judge)
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from monosemy.analysis.comparison import Comparison
 from monosemy.analysis.layout import Layout
+from monosemy.arguments import a_mapping
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
@@ -107,8 +108,9 @@ def train(
     A call with the same spec resumes what an interrupted one left, and does not train again what is
     trained.  Raises ``SpecError``, and ``DataError`` or ``ModelError`` for what cannot be used.
     """
-    parsed = _as(TrainRun, spec or {})
+    parsed = _as(TrainRun, {} if spec is None else spec)
     with reporting(reporter) as progress:
+        _say_defaults(spec, parsed, progress)
         return LocalRuns(Home(home, progress)).train(parsed)
 
 
@@ -239,11 +241,12 @@ def pipeline(
     evidence labels only.
     Raises ``SpecError`` and the other ``MonosemyError``.
     """
-    parsed = _as(PipelineRun, spec or {})
+    parsed = _as(PipelineRun, {} if spec is None else spec)
     judge = JudgeAddress.from_environment(judge_url)
     if judge is not None:
         judge = JudgeAddress(judge.url, judge_api_key or judge.api_key, judge_model or judge.model)
     with reporting(reporter) as progress:
+        _say_defaults(spec, parsed, progress)
         return _run(parsed, Home(home, progress), judge)
 
 
@@ -251,12 +254,26 @@ S = TypeVar("S", bound=RunSpec)
 
 
 def _as(kind: type[S], spec: Mapping[str, Any] | RunSpec) -> S:
-    """``spec`` as a run of this kind; ``SpecError`` for one of another."""
+    """``spec`` as a run of this kind; ``SpecError`` for one of another, or for none."""
     name = kind.model_fields["kind"].default
-    parsed = spec if isinstance(spec, RunSpec) else parse_spec({"kind": name, **spec})
+    if isinstance(spec, RunSpec):
+        parsed = spec
+    else:
+        takes = f"a run spec of kind '{name}', as a mapping"
+        parsed = parse_spec({"kind": name, **a_mapping("spec", spec, takes)})
     if not isinstance(parsed, kind):
         raise SpecError([("kind", f"a spec of kind '{name}' is needed, not '{parsed.kind}'")])
     return parsed
+
+
+def _say_defaults(spec: object, parsed: TrainRun | PipelineRun, reporter: Reporter) -> None:
+    """That a whole training begins, where nobody said how long it is to be."""
+    if not spec:
+        (training,) = parsed.trainings()
+        reporter.log(
+            f"no spec is given: {training.model.name} and {training.training.tokens:,} tokens, by"
+            " default; training.tokens says how many"
+        )
 
 
 def _home_of(sae: object, home: str | Path | None) -> str | Path:

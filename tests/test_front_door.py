@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from monosemy.errors import DataError, SpecError
 from monosemy.home import Home
 from monosemy.interp.texts import FeatureTexts
 from monosemy.local_runs import LocalRuns
-from monosemy.progress import SILENT
+from monosemy.progress import SILENT, Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import KINDS, TextSpec, parse_spec
 from monosemy.specs.run import NO_QUEUE
@@ -318,3 +318,54 @@ def test_the_command_in_a_process_of_its_own() -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean 'train'" in done.stderr and "Traceback" not in done.stderr
+
+
+class _Known(FeatureTexts):
+    """An index that is never looked into."""
+
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: monosemy.train("x"), "spec"),
+        (lambda: monosemy.train([1]), "spec"),
+        (lambda: monosemy.pipeline("x"), "spec"),
+        (lambda: monosemy.explain(_Known(), "x", judge="http://127.0.0.1:9/v1"), "features"),
+        (lambda: monosemy.explain(_Known(), [1.5]), "features"),
+        (lambda: monosemy.explain(3, [1]), "index"),
+        (lambda: monosemy.explain(_Known(), [1], judge=3), "judge"),
+        (lambda: monosemy.score(_Known(), [], judge="http://127.0.0.1:9/v1"), "explanations"),
+        (lambda: monosemy.score(_Known(), {"3": "x"}), "explanations"),
+        (lambda: monosemy.score(_Known(), {3: 4}), "explanations"),
+        (lambda: monosemy.headings(_Known(), {3: "x"}, []), "scores"),
+        (lambda: monosemy.check_judge(judge=3), "judge"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(call: Callable[[], Any], argument: str) -> None:
+    with pytest.raises(SpecError, match="it takes ") as caught:
+        call()
+    assert [path for path, _ in caught.value.problems] == [argument]
+
+
+@pytest.mark.parametrize("way", [monosemy.train, monosemy.pipeline])
+@pytest.mark.parametrize("spec", [None, {}])
+def test_a_training_that_nobody_sized_says_so(
+    way: Callable[..., Any], spec: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Reporter):
+        lines: ClassVar[list[str]] = []
+
+        def log(self, message: str, **data: Any) -> None:
+            self.lines.append(message)
+
+    def ends(*_: Any) -> None:
+        raise DataError("far enough")
+
+    Told.lines.clear()
+    monkeypatch.setattr(LocalRuns, "train", ends)
+    with pytest.raises(DataError, match="far enough"):
+        way(spec, home, reporter=Told())
+    assert "no spec is given" in Told.lines[0] and "tokens" in Told.lines[0]

@@ -15,6 +15,7 @@ from types import TracebackType
 import httpx
 
 from monosemy.address import ServiceAddress, service_address
+from monosemy.arguments import texts
 from monosemy.client.comparisons import Comparisons
 from monosemy.client.errors import (
     ApiError,
@@ -66,7 +67,8 @@ __all__ = [
 
 
 class Client(Transport):
-    """The service at ``url``; thread-safe.  Whatever fails is an ``ApiError``.
+    """The service at ``url``; thread-safe.  Whatever fails is an ``ApiError``;
+    an argument that cannot be sent is a ``SpecError``.  Both are ``monosemy.errors.MonosemyError``.
 
     Addresses that have no method here are reached by ``get``, ``post``, ``put``, ``patch`` and
     ``delete``, which take and give plain JSON.
@@ -124,7 +126,7 @@ class Client(Transport):
             "GET",
             "/search",
             q=q,
-            sae=[sae] if isinstance(sae, str) else sae and list(sae),
+            sae=[sae] if isinstance(sae, str) else sae and texts("sae", sae, "names of SAEs"),
             model=model,
             min_density=min_density,
             max_density=max_density,

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import httpx
 
+from monosemy.arguments import several
 from monosemy.client.errors import ApiError, kind_of
 from monosemy.client.events import server_events
 from monosemy.client.library import SaeReference
 from monosemy.client.transport import Transport
+from monosemy.errors import SpecError
 from monosemy.specs import parse_part
 from monosemy.specs.inference.activations import (
     ActivationsRequest,
@@ -33,6 +35,7 @@ from monosemy.specs.inference.steering import (
 )
 from monosemy.specs.rest.saes import SaeSummary
 
+_FOLLOW = "a list of features for each of saes"
 Chat = Sequence[Mapping[str, str]]
 """Messages with ``role`` and ``content``."""
 
@@ -81,7 +84,9 @@ class Inference:
         if isinstance(sae, uuid.UUID | str | SaeSummary):
             body["sae"] = _name(sae)
         else:
-            body["saes"] = [{"sae": _name(each)} for each in sae]
+            body["saes"] = [
+                {"sae": _name(each)} for each in several("sae", sae, "an SAE or several")
+            ]
         request = parse_part(ActivationsRequest, body)
         return self._ask(ActivationsResponse, "activations", request)
 
@@ -99,11 +104,14 @@ class Inference:
         """As ``activations``, in a form for long texts: each feature is described once, and the
         beginning is read of a text that is too long.  ``follow``: for each of ``saes`` the features
         whose activations are told on every token."""
-        if len(follow) > len(saes):
-            raise ValueError("follow has a list of features for each of saes")
-        readers: list[dict[str, Any]] = [{"sae": _name(each)} for each in saes]
-        for reader, features in zip(readers, follow, strict=False):
-            reader["follow"] = list(features) or None
+        readers: list[dict[str, Any]] = [
+            {"sae": _name(each)} for each in several("saes", saes, "a list of SAEs")
+        ]
+        followed = [several("follow", each, _FOLLOW) for each in several("follow", follow, _FOLLOW)]
+        if len(followed) > len(readers):
+            raise SpecError([("follow", f"it takes {_FOLLOW}, not {len(followed)}")])
+        for reader, features in zip(readers, followed, strict=False):
+            reader["follow"] = features or None
         body = {
             "saes": readers,
             "text": text,
@@ -268,7 +276,7 @@ def _steering(
             for index, strength in features.items()
         ]
     else:
-        pushes = list(features)
+        pushes = several("features", features, "strengths by feature, or a list of interventions")
     body = {"sae": _name(sae), "prompt": prompt, "messages": messages, "features": pushes}
     return parse_part(SteerRequest, {**options, **body, "stream": stream})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from monosemy import arguments
 from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
@@ -149,7 +150,7 @@ class Features:
             has_explanation=has_explanation,
             q=q,
             tag=tag,
-            index=indices and list(indices),
+            index=None if indices is None else arguments.features("indices", indices) or None,
         )
 
     def get(self, sae: SaeReference, index: int) -> FeaturePage:
@@ -163,10 +164,11 @@ class Features:
         ``scorer`` says whose scores, the filters of ``list`` what ``matches``."""
         import numpy as np  # the command line does without
 
+        asked = arguments.texts("names", names, "a list of columns")
         path = f"{sae_path(sae)}/columns"
-        sent, headers = self._http.binary(path, column=list(names), **filters)
+        sent, headers = self._http.binary(path, column=asked, **filters)
         given = headers.get("X-Columns", "").split(",")
-        if given != list(names) or len(sent) % (4 * len(given)):
+        if given != asked or len(sent) % (4 * len(given)):
             raise NotMonosemy(f"{self._http.url} answers, but not with these columns.")
         table = np.frombuffer(sent, "<f4").astype(np.float32).reshape(len(given), -1)
         return dict(zip(given, table, strict=True))
@@ -324,7 +326,8 @@ class Scores:
         judgements: Sequence[Mapping[str, Any]],
     ) -> ScoreView:
         """Stores a score that another tool came to, from its single judgements."""
-        given = {"scorer": scorer, "source": source, "judgements": list(judgements)}
+        judged = arguments.several("judgements", judgements, "a list of judgements")
+        given = {"scorer": scorer, "source": source, "judgements": judged}
         path = f"{_explanation_path(explanation)}/scores"
         body = parse_part(GivenScore, given)
         return self._http.call(ScoreView, "POST", path, body, repeatable=True)
@@ -357,7 +360,8 @@ class Exports:
     ) -> int:
         """One row per token on which a feature fires."""
         path = f"{sae_path(sae)}/activations.{_form(to)}"
-        return self._http.download(path, Path(to), features=features and list(features))
+        chosen = None if features is None else arguments.features("features", features) or None
+        return self._http.download(path, Path(to), features=chosen)
 
 
 def sae_name(sae: SaeReference) -> str:

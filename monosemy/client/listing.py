@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from monosemy.arguments import whole
 from monosemy.client.transport import Transport
 from monosemy.specs.rest.page import Page
 
@@ -19,7 +20,7 @@ def listed(
 ) -> Iterator[Item]:
     """Every item, or the first ``limit``; a page is requested when it is reached."""
     pages: type[Page[Item]] = Page[kind]  # type: ignore[valid-type]
-    left, cursor = limit, None
+    left, cursor = None if limit is None else whole("limit", limit), None
     while left is None or left > 0:
         size = MAX_PAGE if left is None else min(left, MAX_PAGE)
         page = http.call(pages, "GET", path, limit=size, cursor=cursor, **parameters)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from monosemy.arguments import refused, several, texts
 from monosemy.client.library import SaeReference, feature_path, sae_name
 from monosemy.client.listing import MAX_PAGE, listed
 from monosemy.client.transport import Transport, segment
@@ -135,7 +136,7 @@ class Tags:
 
     def add(self, sae: SaeReference, index: int, tags: Sequence[str]) -> Sequence[str]:
         """Those that the feature has already stay; gives all that it has then."""
-        body = parse_part(NewTags, {"tags": [*tags]})
+        body = parse_part(NewTags, {"tags": texts("tags", tags, "a list of tags")})
         path = f"{feature_path(sae, index)}/tags"
         return self._http.call(TagsOfFeature, "POST", path, body, repeatable=True).items
 
@@ -145,12 +146,14 @@ class Tags:
 
 def _entries(features: Sequence[Feature]) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
-    for each in features:
+    takes = "pairs (SAE, index), or mappings with sae and feature"
+    for each in several("features", features, takes):
         if isinstance(each, Mapping):
             entries.append(dict(each))
+        elif isinstance(each, tuple | list) and len(each) == 2:
+            entries.append({"sae": sae_name(each[0]), "feature": each[1]})
         else:
-            sae, index = each
-            entries.append({"sae": sae_name(sae), "feature": index})
+            raise refused("features", takes, each)
     return entries
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from monosemy.arguments import refused
 from monosemy.client.errors import ServiceUnreachable, TryLater
 from monosemy.client.events import server_events
 from monosemy.client.listing import listed
@@ -41,6 +42,9 @@ RunReference = uuid.UUID | str | RunSummary
 """Id of a run, or a run that was answered before."""
 
 
+_SPEC = "a run spec: a mapping with its kind"
+
+
 class RunFailed(MonosemyError):
     """A run that was waited for did not succeed; ``run`` has its error and steps."""
 
@@ -67,6 +71,8 @@ class Runs:
         """``spec`` is a run spec with its ``kind``, the same that the CLI and ``monosemy.pipeline``
         take.  Sent again with the same ``idempotency_key`` within a day it is the same run; each
         call has one of its own, so that it may safely be sent again where the service is busy."""
+        if not isinstance(spec, Part | Mapping):
+            raise refused("spec", _SPEC, spec)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._http.call(
             RunFamily, "POST", "/runs", spec, priority=priority, headers=headers, repeatable=True
@@ -100,6 +106,8 @@ class Runs:
         """What the service would say of a spec, or of one in YAML or JSON: nothing is submitted."""
         if isinstance(spec, str):
             draft = SpecDraft(text=spec)
+        elif not isinstance(spec, Part | Mapping):
+            raise refused("spec", f"{_SPEC}, or its text", spec)
         else:
             data = spec.model_dump(mode="json") if isinstance(spec, Part) else dict(spec)
             draft = SpecDraft(spec=data)
