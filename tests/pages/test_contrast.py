@@ -10,42 +10,17 @@ import httpx
 import pytest
 
 from service.pages import format
+from tests.pages.answers import HAVE, LACK, SETS, contrasted
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import scrolls_sideways, violations
 from tests.support.campaign import wider
 
-HAVE = ["a king", "a queen", "<b>crown</b>"]
-LACK = ["a cat", "a cup", "a road"]
-SETS = {"positive": HAVE, "negative": LACK, "chat": False, "describe": ""}
-
-
-def difference(feature: int, p_value: float, values: list[float] | None) -> dict[str, Any]:
-    return {
-        "feature": feature, "statistic": 1.5, "p_value": p_value, "auroc": 0.875,
-        "standardised": 1.5, "mean_positive": 2.0, "mean_negative": 0.5, "share_positive": 1.0,
-        "share_negative": 1 / 3, "values": values,
-    }  # fmt: skip
-
-
-def answer(values: bool = True) -> dict[str, Any]:
-    first, second, third = [9.0, 4.5, 0.5, 0, 0, 1.0], [1.0] * 6, [0, 0, 0, 3.0, 2.0, 1.0]
-    return {
-        "positive": [
-            difference(13, 0.0123456, first if values else None),
-            difference(8, 0.4, second if values else None),
-        ],
-        "negative": [difference(4, 0.05, third if values else None)],
-        "relabellings": 20,
-        "exact": True,
-        "tokens": 31,
-    }
-
 
 @pytest.fixture(autouse=True)
 def finds(inference: FakeInference) -> Iterator[FakeInference]:
     inference.requests.clear()
-    inference.answers = {"/contrast": answer()}
+    inference.answers = {"/contrast": contrasted()}
     yield inference
     inference.answers, inference.away = {}, False
 

@@ -11,15 +11,12 @@ from sqlalchemy import Engine, update
 
 from service.database.session import transaction
 from service.database.tables import Score
+from tests.pages.answers import PLAIN, PROMPT, STEERED, written
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import PATIENCE_MS, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_explanation
-
-PROMPT = {"text": "Once"}
-PLAIN = [" there", " was", " a", " cat"]
-STEERED = [" there", " was", " the", " king", " of"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,27 +29,6 @@ def scored(module_engine: Engine, library: Library) -> None:
         query = update(Score).where(Score.explanation_id == explanation)
         session.execute(query.values(**change))
         add_explanation(session, library, 8, "queens", "Rulers too.")
-
-
-def token(row: str, text: str, number: int, last: bool = False) -> dict[str, Any]:
-    top = [{"id": number, "text": text, "logprob": -0.5}, {"id": 999, "text": " x", "logprob": -2}]
-    at = {"id": number, "text": text, "logprob": -0.5, "top": top, "last": last}
-    return {"event": "token", "row": row, **at}
-
-
-def written(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the seed adds is the last word, so that texts can be told apart."""
-    yield {"event": "prompt", "text": "Once", "tokens": 1}
-    texts = {"steered": [*STEERED, f" {body['writing']['seed']}"]}
-    if body["compare"]:
-        texts["plain"] = PLAIN
-    for place in range(6):
-        for row, words in texts.items():
-            if place < len(words):
-                last = place == len(words) - 1
-                yield token(row, words[place], sum(map(ord, words[place])), last)
-    ended = {"steered": "length"} | ({"plain": "stop"} if body["compare"] else {})
-    yield {"event": "end", **ended}
 
 
 @pytest.fixture(autouse=True)

@@ -16,30 +16,12 @@ from service.database.session import transaction
 from service.database.tables import Feature
 from service.pages import format
 from service.pages.static import static_files
+from tests.pages.answers import TEXT, reading
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.browser import scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_library, make_feature
-
-WORDS = ["The", " king", " sat", "\n", " on", " the", " throne"]
-TEXT = "".join(WORDS)
-# Of the library: maximum index % 7, density (index % 5) / 100; 100 is none of its.
-FIRING = [[[13, 3.0], [8, 0.9], [11, 0.5]], [[8, 0.5], [4, 0.25]], [], [[13, 6.0]], [[4, 2.0]],
-          [[11, 4.0]], [[13, 1.0], [4, 0.5]]]  # fmt: skip
-
-
-def reading(words: list[str] = WORDS, **changes: Any) -> dict[str, Any]:
-    answer = {
-        "features": (FIRING * (len(words) // len(FIRING) + 1))[: len(words)],
-        "chosen": None,
-        "unexplained": [(n % 10) / 10 for n in range(len(words))],
-        "fires": [n % 4 for n in range(len(words))],
-    }
-    return {
-        "tokens": [{"id": 10 + n, "text": word} for n, word in enumerate(words)],
-        "saes": [{**answer, **changes}],
-    }
 
 
 @pytest.fixture(autouse=True)
