@@ -8,13 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url, text
 
 from service.app import create_app
 from service.database.session import make_engine, transaction
+from service.keys.service import create_key
 from service.settings import Settings
+from tests.pages.entering import MakeKey
 from tests.service.conftest import FakeInference
-from tests.support.api_settings import api_settings
+from tests.support.api_settings import CLOSED, SECRET, api_settings
 from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
 from tests.support.compared_rows import add_comparison
 from tests.support.fixtures_database import copied_database
@@ -73,6 +75,28 @@ def explorer(page_settings: Settings, library: Library, inference: FakeInference
     """Address of the explorer, in open mode, over ``library``."""
     with served(create_app(page_settings, inference.transport())) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def closed(page_settings: Settings, library: Library, inference: FakeInference) -> Iterator[str]:
+    """Address of the explorer where keys are asked for."""
+    settings = Settings(**{**page_settings.model_dump(), **CLOSED})
+    with served(create_app(settings, inference.transport())) as address:
+        yield address
+
+
+@pytest.fixture
+def make_key(module_engine: Engine) -> MakeKey:
+    """Makes keys for ``closed``, in a database without others."""
+    with transaction(module_engine) as session:
+        for table in ("browser_sessions", "audit_entries", "api_keys"):
+            session.execute(text(f"DELETE FROM {table}"))
+
+    def make(scope: str = "run", name: str = "laptop", **limits: Any) -> str:
+        with transaction(module_engine) as session:
+            return create_key(session, name, [scope], SECRET, **limits)
+
+    return make
 
 
 @pytest.fixture(scope="package")

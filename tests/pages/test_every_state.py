@@ -58,6 +58,9 @@ def page_in(profiles: dict[str, Any], browser: Any, name: str, world: World) -> 
     return profiles[name]
 
 
+_STRANGE = """() => [...document.querySelectorAll(
+  "main :is(img, iframe, style, link, script:not([type='application/json']))")].map(
+  each => each.outerHTML.slice(0, 100))"""
 ALL = [(world, state) for world, states in STATES.items() for state in states]
 
 
@@ -83,6 +86,7 @@ def test_every_state(
             faults += [f"{where}: scrolls sideways"] * scrolls_sideways(page)
         faults += [f"forced colours: {each}" for each in in_forced_colors(page)]
         faults += on_paper(page)
+        faults += [f"texts of strangers made {each}" for each in page.evaluate(_STRANGE)]
         page.goto("about:blank")
     faults += [each for each in watch.faults if "about:blank" not in each]
     assert not faults, "\n".join(faults)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from service.settings import Settings
 from tests.support.browser import violations
 from tests.support.hostile_rows import NAME, add_hostile
 from tests.support.library_rows import Library
+from tests.support.other_site import other_site
 from tests.support.scored_rows import DEAD, GOOD
 from tests.support.served import served
 
@@ -33,36 +32,20 @@ SECRET = "a secret of the tests, long enough"
 
 
 @pytest.fixture(scope="module")
-def other_site() -> Iterator[str]:
+def framing() -> Iterator[str]:
     """A page of somebody else's, which frames what its query names."""
-
-    class Framing(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wanted = self.path.partition("?")[2]
-            body = f'<iframe id="frame" src="{wanted}" width="600" height="400"></iframe>'.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *about: Any) -> None:
-            del about
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Framing)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
+    frame = '<iframe id="frame" src="{}" width="600" height="400"></iframe>'
+    with other_site(frame.format) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def guarded(
-    page_settings: Settings, library: Library, other_site: str, explorer: str
+    page_settings: Settings, library: Library, framing: str, explorer: str
 ) -> Iterator[tuple[str, Settings]]:
-    """The explorer where keys are asked for, which lets ``other_site`` frame features."""
+    """The explorer where keys are asked for, which lets ``framing`` frame features."""
     del library, explorer
-    update = {"require_keys": True, "secret": SECRET, "embed_ancestors": other_site}
+    update = {"require_keys": True, "secret": SECRET, "embed_ancestors": framing}
     settings = Settings(**{**page_settings.model_dump(), **update})
     with served(create_app(settings)) as address:
         yield address, settings
@@ -99,7 +82,7 @@ def test_an_embed_is_small_and_says_where_it_is_from(explorer: str, open_page: A
 def test_embed_only_where_allowed(
     explorer: str,
     browser: Any,
-    other_site: str,
+    framing: str,
     guarded: tuple[str, Settings],
     module_engine: Engine,
 ) -> None:
@@ -107,11 +90,11 @@ def test_embed_only_where_allowed(
     path = made(address, key(module_engine, ["read"]), parts=["explanation"]).json()["path"]
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{other_site}/?{address}{path}")
+    page.goto(f"{framing}/?{address}{path}")
     assert f"Feature {GOOD}" in page.frame_locator("#frame").locator("h1").inner_text()
-    page.goto(f"{other_site}/?{explorer}{EMBED}")  # which lets nobody but itself
+    page.goto(f"{framing}/?{explorer}{EMBED}")  # which lets nobody but itself
     assert page.frames[1].url.startswith("chrome-error:")
-    page.goto(f"{other_site}/?{explorer}{FEATURE}")
+    page.goto(f"{framing}/?{explorer}{FEATURE}")
     assert page.frames[1].url.startswith("chrome-error:")
     context.close()
     for each in (FEATURE, "/models", "/api/v1/readyz"):

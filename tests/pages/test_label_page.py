@@ -29,6 +29,7 @@ from service.settings import Settings
 from service.sittings.repository import find_sitting
 from service.sittings.service import judgements_of
 from tests.support.browser import scrolls_sideways, violations
+from tests.support.campaign import wider
 from tests.support.gathered_rows import add_list
 from tests.support.library_rows import Library, add_explanation
 from tests.support.planted_index import random_text
@@ -123,11 +124,20 @@ def written(engine: Engine) -> dict[int, tuple[str, str]]:
         return {row.feature: (row.label, row.text) for row in rows}
 
 
+@pytest.mark.parametrize(
+    ("count", "killed_storing", "killed_leading_on"), [(4, 1, None), *wider((20, 6, 12))]
+)
 def test_label_by_keyboard(
-    killable: Killable, module_engine: Engine, library: Library, open_page: Any
+    killable: Killable,
+    module_engine: Engine,
+    library: Library,
+    open_page: Any,
+    count: int,
+    killed_storing: int,
+    killed_leading_on: int | None,
 ) -> None:
-    """Twenty features without a mouse; the API is killed twice, and nothing at all is lost."""
-    features = list(range(40, 60))
+    """Features without a mouse; the API is killed meanwhile, and nothing at all is lost."""
+    features = list(range(60 - count, 60))
     with transaction(module_engine) as session:
         session.execute(text("DELETE FROM explanations"))
         made = add_list(session, library, "twenty", features)
@@ -138,7 +148,7 @@ def test_label_by_keyboard(
         page.keyboard.type(f"label {feature}")
         page.keyboard.press("Enter")
         page.keyboard.type(f"about {feature}")
-        if number == 6:  # before it can be stored
+        if number == killed_storing:  # before it can be stored
             killable.kill()
             page.keyboard.press("Enter")
             saved(page, "Not saved yet")
@@ -149,7 +159,7 @@ def test_label_by_keyboard(
             page.keyboard.press("Enter")
         saved(page, "Saved.")
         page.locator("#task .badge", has_text="done").wait_for()
-        if number == 12:  # before the next feature comes
+        if number == killed_leading_on:  # before the next feature comes
             killable.kill()
             page.keyboard.press("Enter")
             saved(page, "not here yet")

@@ -5,66 +5,24 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from service.app import create_app
 from service.database.session import transaction
-from service.keys.service import create_key
-from service.settings import Settings
+from tests.pages.entering import MakeKey, enter, press
 from tests.support.browser import scrolls_sideways, violations
 from tests.support.campaign import wider
-from tests.support.library_rows import Library
 from tests.support.patience import SOON
-from tests.support.served import served
 
 pytestmark = pytest.mark.integration
 
-SECRET = "a-secret-of-thirty-two-characters"
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 REFUSED = ["Failed to load resource: the server responded with a status of 4"]
-MakeKey = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def closed(page_settings: Settings, library: Library, inference: Any) -> Iterator[str]:
-    """Address of the explorer where keys are asked for."""
-    asked = {"require_keys": True, "secret": SecretStr(SECRET)}
-    app = create_app(page_settings.model_copy(update=asked), inference.transport())
-    with served(app) as address:
-        yield address
-
-
-@pytest.fixture
-def make_key(module_engine: Engine) -> MakeKey:
-    with transaction(module_engine) as session:
-        for table in ("browser_sessions", "audit_entries", "api_keys"):
-            session.execute(text(f"DELETE FROM {table}"))
-
-    def make(scope: str = "run", name: str = "laptop", **limits: Any) -> str:
-        with transaction(module_engine) as session:
-            return create_key(session, name, [scope], SECRET, **limits)
-
-    return make
-
-
-def press(button: Any) -> None:
-    """And waits for the page that it leads to."""
-    button.click()
-    button.page.wait_for_load_state()
-
-
-def enter(page: Any, key: str, read_only: bool = False) -> None:
-    page.get_by_label("API key").fill(key)
-    if read_only:
-        page.get_by_label("Read only").check()
-    press(page.get_by_role("button", name="Log in"))
 
 
 @pytest.mark.parametrize("script", [True, False])

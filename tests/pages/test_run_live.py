@@ -18,6 +18,8 @@ from tests.support.run_rows import add_run, stage, tell
 CUT = ["Failed to load resource"]
 """What Chromium says of requests that a cut connection loses."""
 LATEST_SECONDS = 1.0
+LOOKS_MS = 6000
+"""Home, and a run that waits, ask anew every five seconds."""
 
 
 @pytest.fixture
@@ -149,14 +151,18 @@ def test_home_follows(
     explorer: str, open_page: Any, module_engine: Engine, going: uuid.UUID
 ) -> None:
     page = open_page(f"{explorer}/")
+    page.clock.install()
+    page.reload()
     row = page.locator(f'tr[data-run="{going}"]')
     assert row.count() == 1
     with transaction(module_engine) as session:
         session.get_one(Run, going).progress = stage("train", 3, 4)
+    page.clock.fast_forward(LOOKS_MS)
     until(page, lambda: "3 of 4 tokens" in row.inner_text())
     assert "75" in row.inner_text()
     with transaction(module_engine) as session:
         session.get_one(Run, going).state = "succeeded"
+    page.clock.fast_forward(LOOKS_MS)
     until(page, lambda: row.count() == 0)
 
 
@@ -169,9 +175,12 @@ def test_place_in_the_queue_is_kept_up(
         with transaction(module_engine) as session:
             add_run(session, each, spec, priority=-50)
     page = open_page(f"{explorer}/runs/{second}")
+    page.clock.install()
+    page.reload()
     assert "goes before it" in page.locator("[data-standing]").inner_text()
     with transaction(module_engine) as session:
         session.get_one(Run, first).state = "running"
+    page.clock.fast_forward(LOOKS_MS)
     page.get_by_text("it is next").wait_for()
     with transaction(module_engine) as session:
         for each in (first, second):
