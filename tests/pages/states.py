@@ -241,7 +241,6 @@ SPARSE = [
         for sae in ("unindexed", "unlabelled", "unscored")
         for part in ("", "/features", "/map", "/report", "/training", "/provenance", "/features/0")
     ),
-    State("/saes/unindexed/features/0", "not indexed"),
     State("/saes/unlabelled", "No feature is explained yet"),
     State("/saes/unscored", "none scored"),
     State("/search?q=zzzzqqqq&sae=unlabelled&max_density=0.5", "No feature was found"),

@@ -53,7 +53,7 @@ def told(module_engine: Engine, library: Library) -> Iterator[dict[int, uuid.UUI
     yield made
     with transaction(module_engine) as session:
         session.execute(text("DELETE FROM explanations"))
-        session.execute(text("DELETE FROM feature_lists WHERE name IN ('told', 'twenty')"))
+        session.execute(text("DELETE FROM feature_lists WHERE name = 'told'"))
 
 
 @dataclass
@@ -140,7 +140,7 @@ def test_label_by_keyboard(
     features = list(range(60 - count, 60))
     with transaction(module_engine) as session:
         session.execute(text("DELETE FROM explanations"))
-        made = add_list(session, library, "twenty", features)
+        made = add_list(session, library, f"a walk of {count}", features)
     address = f"http://127.0.0.1:{killable.port}/label?list={made}&mode=write&blind=1&todo=1"
     page = open_page(address, allowed=["Failed to load resource"])
     for number, feature in enumerate(features):

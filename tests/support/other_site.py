@@ -10,13 +10,14 @@ from typing import Any
 
 
 @contextmanager
-def other_site(page_for: Callable[[str], str]) -> Iterator[str]:
-    """Address of a server whose page is what ``page_for`` makes of the query."""
+def other_site(page_for: Callable[[str], str], policy: str = "") -> Iterator[str]:
+    """Address of a server whose page is what ``page_for`` makes of the query, under ``policy``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Security-Policy", policy)
             self.end_headers()
             self.wfile.write(page_for(self.path.partition("?")[2]).encode())
 

@@ -92,7 +92,8 @@ def _overview(report: Mapping[str, Any]) -> str:
     shown = {head: cells for head, cells in columns.items() if any(cells)}
     rows = [list(cells) for cells in zip(*shown.values(), strict=True)]
     features = plural(report["features"], "feature")
-    return f"<p>{features}. In brackets: 95 % intervals.</p>{_table(list(shown), rows)}"
+    table = _table("Scores by scorer", list(shown), rows)
+    return f"<p>{features}. In brackets: 95 % intervals.</p>{table}"
 
 
 def _scorer(
@@ -118,7 +119,7 @@ def _scorer(
     head = ["feature", "score", "n", "explanation"]
     lists = "".join(
         f"<details><summary>{title}</summary>"
-        f"{_table(head, _features(section[which], address))}</details>"
+        f"{_table(f'{title} by {name}', head, _features(section[which], address))}</details>"
         for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
     )
     metric = html.escape(metric_words.heading(str(section["metric"])))
@@ -201,7 +202,7 @@ def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
                 {True: "yes", False: "no", None: ""}[each["decoders_agree"]],
             ]
         )
-    table = _table(head, rows) if rows else ""
+    table = _table("Duplicate labels", head, rows) if rows else ""
     return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{table}"
 
 
@@ -247,12 +248,14 @@ def _shares(estimate: Mapping[str, Any]) -> str:
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Every cell is escaped, unless it is ``_Html``."""
+def _table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Every cell is escaped, unless it is ``_Html``; ``name`` tells the table from others."""
     top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     table = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<div class="tablebox">{table}</div>'
+    # It scrolls where it is wide, so that a keyboard must reach it.
+    about = f'tabindex="0" role="region" aria-label="{html.escape(name)}"'
+    return f'<div class="tablebox" {about}>{table}</div>'
 
 
 def _cell(words: str) -> str:

@@ -66,14 +66,15 @@ Table = Sequence[FeatureScores]
 
 def scored(row: Mapping[str, Any]) -> Scored:
     """A row of scores as the database has it: scorer, metric, value, low, high, n, n_failed and
-    ``details`` (``ScoreResult.as_details``).  Raises ``DataError`` for one that lacks them."""
+    ``details`` (``ScoreResult.as_details``).  Raises ``DataError`` for one that lacks them; what in
+    ``details`` has another form, as those of strangers may, counts as not known."""
     try:
-        details = row["details"]
-        strata: Mapping[str, Any] = next((details[name] for name in _STRATA if name in details), {})
+        details = _part(row, "details")
+        strata = next((_part(details, name) for name in _STRATA if name in details), {})
         baselines = {
-            kind: details[name]
+            kind: part
             for kind, name in ((SHUFFLED, "baseline"), (EMPTY, "empty"))
-            if name in details
+            if _is_measured(part := _part(details, name))
         }
         baseline_usage = Usage()
         for part in baselines.values():
@@ -84,8 +85,8 @@ def scored(row: Mapping[str, Any]) -> Scored:
             own=_measured(row, details),
             baselines={kind: _measured(part, part) for kind, part in baselines.items()},
             strata=_values(strata),
-            tiers=_values(details.get("tiers", {})),
-            natural_precision=_finite((details.get("natural_precision") or {}).get("value")),
+            tiers=_values(_part(details, "tiers")),
+            natural_precision=_finite(_part(details, "natural_precision").get("value")),
             chance=chance_of(row["metric"], details),
             usage=_usage(details),
             baseline_usage=baseline_usage,
@@ -96,12 +97,12 @@ def scored(row: Mapping[str, Any]) -> Scored:
 
 def chance_of(metric: str, details: Mapping[str, Any]) -> float | None:
     """The value that guessing gives; None where that is not known."""
-    value = details.get("chance", _CHANCE.get(metric))
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return _finite(details.get("chance", _CHANCE.get(metric)))
 
 
 def _measured(columns: Mapping[str, Any], details: Mapping[str, Any]) -> Measured:
     value = _finite(columns["value"])
+    critical = _finite(_part(details, "looks").get("critical_value"))
     low, high = (_finite(columns[name]) for name in ("low", "high"))
     return Measured(
         value,
@@ -109,21 +110,43 @@ def _measured(columns: Mapping[str, Any], details: Mapping[str, Any]) -> Measure
         math.inf if high is None else high,
         int(columns["n"]),
         int(columns["n_failed"]),
-        float(details.get("looks", {}).get("critical_value", Z95)),
+        Z95 if critical is None else critical,
     )
 
 
-def _values(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _is_measured(part: Mapping[str, Any]) -> bool:
+    """Whether it has all that a value is reported with."""
+    counts = (part.get(name) for name in ("n", "n_failed"))
+    return {"value", "low", "high"} <= part.keys() and all(
+        isinstance(count, int) and not isinstance(count, bool) for count in counts
+    )
+
+
+def _part(details: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What ``details`` has of that name; nothing where it has another form."""
+    part = details.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _values(parts: Mapping[str, Any]) -> dict[str, float]:
     """Those that are defined; of strata, the weakest first."""
-    values = {name: _finite(part.get("value", part.get("mean"))) for name, part in parts.items()}
+    values = {
+        name: _finite(part.get("value", part.get("mean")))
+        for name, part in parts.items()
+        if isinstance(part, Mapping)
+    }
     ordered = sorted(values, key=lambda name: (len(name), name))
     return {name: value for name in ordered if (value := values[name]) is not None}
 
 
 def _usage(details: Mapping[str, Any]) -> Usage:
-    known = details.get("usage", {})
-    return Usage(**{name: known.get(name, 0) for name in _COSTS})
+    known = {name: _finite(value) for name, value in _part(details, "usage").items()}
+    spent = {name: known.get(name) or 0 for name in _COSTS}
+    return Usage(**{name: each if name == "seconds" else int(each) for name, each in spent.items()})
 
 
 def _finite(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+    """A number that can be reckoned with; None for whatever else it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

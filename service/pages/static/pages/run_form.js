@@ -7,7 +7,7 @@ import { announce, given, make } from "../lib/state.js";
 import { drawForm } from "./schema_form.js";
 
 const WAIT_MS = 400;
-const { kind, faulty } = given("form");
+const { kind, known, faulty } = given("form");
 const fields = document.getElementById("fields");
 const text = document.getElementById("text");
 const faults = document.getElementById("faults");
@@ -204,6 +204,7 @@ function forecastTable(told, link) {
 
 async function begin() {
   document.getElementById("kind").addEventListener("change", (event) => event.target.form.submit());
+  if (!known) return; // it says so, and the YAML is enough
   const [about, told] = await Promise.all([api.runsShowKind(kind), api.runsParse({ body: { text: text.value } })]);
   schema = about.json_schema;
   spec = told.spec ?? { kind };
