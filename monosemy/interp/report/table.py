@@ -16,7 +16,7 @@ SHUFFLED, EMPTY = "shuffled", "empty"
 
 _STRATA = ("recall_by_group", "accuracy_by_group", "by_group")
 _CHANCE = {"balanced_accuracy": 0.5, "auroc": 0.5, "pearson": 0.0, "mean_surprisal_change": 0.0}
-_COSTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "retries", "seconds")
+_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "retries")
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def _values(parts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _usage(details: Mapping[str, Any]) -> Usage:
-    known = {name: _finite(value) for name, value in _part(details, "usage").items()}
-    spent = {name: known.get(name) or 0 for name in _COSTS}
-    return Usage(**{name: each if name == "seconds" else int(each) for name, each in spent.items()})
+    known = _part(details, "usage")
+    counts = {name: int(_finite(known.get(name)) or 0) for name in _COUNTS}
+    return Usage(seconds=_finite(known.get("seconds")) or 0.0, **counts)
 
 
 def _finite(value: Any) -> float | None:
