@@ -48,7 +48,7 @@ class _Stream(RunSpec):
     """Where activations come from."""
 
     name: Name | None = None
-    """Name of the SAE; None builds one from model, site and size."""
+    """Name of the SAE; left out, one is built from model, site and size."""
     model: ModelSpec = ModelSpec()
     """The host model."""
     text: TextSpec = TextSpec()

@@ -95,7 +95,11 @@ async def _admit_session(
 ) -> None:
     token = token_of(context.settings, request)
     if token is None:
-        raise Unauthenticated("Send an API key: 'Authorization: Bearer mnsy_...'.")
+        raise Unauthenticated(
+            "This needs an API key or a login, and there is neither.",
+            "In a browser log in; programs send 'Authorization: Bearer mnsy_...', and the command"
+            " line and the client do with the key in MONOSEMY_API_KEY.",
+        )
     unsafe = request.method not in READING_METHODS
     if unsafe:
         check_own_page(context.settings, request.scope)
@@ -112,14 +116,16 @@ def forget_caller(request: Request) -> None:
     """Nobody is known to have sent the request."""
     state = request.state
     state.key_id = state.key_prefix = state.key_name = state.key_scopes = None
+    state.own_scopes = None
     state.session = None
 
 
 def know_caller(request: Request, key: ApiKey, scopes: Sequence[str]) -> None:
-    """Notes who sent the request, for the endpoint, the audit log and whoever shows it."""
+    """Notes who sent the request, for the endpoint, the audit log and whoever shows it.
+    ``scopes``: what it may, at most what the key itself may."""
     state = request.state
     state.key_id, state.key_prefix, state.key_name = key.id, key.prefix, key.name
-    state.key_scopes = scopes
+    state.key_scopes, state.own_scopes = scopes, key.scopes
 
 
 def check_token(request: Request, shown: str | None) -> None:

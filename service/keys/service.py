@@ -159,6 +159,15 @@ def digest(key: str, secret: SecretStr | str | None) -> str:
     return hmac.new(_secret_bytes(secret), key.encode(), hashlib.sha256).hexdigest()
 
 
+def why_no_keys(secret: SecretStr | str | None) -> str | None:
+    """Why the server can make no key, in words; None where it can."""
+    try:
+        _secret_bytes(secret)
+    except Misconfigured as error:
+        return str(error)
+    return None
+
+
 def _secret_bytes(secret: SecretStr | str | None) -> bytes:
     value = secret.get_secret_value() if isinstance(secret, SecretStr) else secret or ""
     if len(value) < MINIMUM_SECRET:

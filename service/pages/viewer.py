@@ -22,6 +22,8 @@ class Viewer:
     csrf: str | None = None
     """Goes with forms and calls that change something; None where no session is."""
     key_name: str | None = None
+    key_scopes: tuple[str, ...] = ()
+    """Of the key itself, whatever its session may."""
 
     @property
     def read_only(self) -> bool:
@@ -30,6 +32,12 @@ class Viewer:
 
     def can(self, scope: str) -> bool:
         return allows(self.scopes, scope)
+
+    def without(self, scope: str) -> str:
+        """Why ``scope`` is lacking, for who may look but not do, and what gives it."""
+        if allows(self.key_scopes, scope):
+            return f"This session lacks the scope '{scope}', which your key has: log in again."
+        return f"Your key lacks the scope '{scope}'."
 
 
 def viewer_of(request: Request) -> Viewer:
@@ -44,4 +52,5 @@ def viewer_of(request: Request) -> Viewer:
         scopes=tuple(getattr(state, "key_scopes", None) or ()),
         csrf=None if current is None else current.csrf,
         key_name=getattr(state, "key_name", None),
+        key_scopes=tuple(getattr(state, "own_scopes", None) or ()),
     )

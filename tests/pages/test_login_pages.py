@@ -50,6 +50,27 @@ def test_login_leads_back_and_logout_ends_it(
         assert page.evaluate("localStorage.length") == 0
 
 
+def test_what_is_written_outlives_a_logout_elsewhere(
+    closed: str, make_key: MakeKey, open_page: Any
+) -> None:
+    page = open_page(f"{closed}/login?next=/saes/demo/features/3", allowed=REFUSED)
+    enter(page, make_key())
+    page.get_by_label("Where does it fire?").fill("half a thought")
+    page.context.clear_cookies()
+    page.locator("#test-form").get_by_role("button", name="Read").click()
+    out = page.locator("#logged-out")
+    assert "mnsy_" not in page.locator("main").inner_text()
+    press(out.get_by_role("link", name="Log in"))
+    enter(page, make_key(name="again"))
+    assert page.url == f"{closed}/saes/demo/features/3"
+    assert page.get_by_label("Where does it fire?").input_value() == "half a thought"
+    page.context.clear_cookies()
+    said = page.evaluate("fetch('/api/v1/saes').then(answer => answer.json())")["detail"]
+    assert "log in" in said and "MONOSEMY_API_KEY" in said
+    told = httpx.post(f"{closed}/runs/new", data={"text": "x"}, headers=HTML).text
+    assert "You are logged out" in told and 'href="/login"' in told and "mnsy_" not in told
+
+
 def test_a_revoked_key_ends_its_sessions(
     closed: str, make_key: MakeKey, open_page: Any, module_engine: Engine
 ) -> None:
@@ -72,6 +93,12 @@ def test_who_only_reads_is_told_what_is_missing(
     assert "needs the scope admin" in page.locator("main").inner_text()
     assert page.locator("#name").count() == 0
     assert not violations(page)
+    for path in ("/runs/new", "/saes/demo"):
+        page.goto(closed + path)
+        (title,) = {
+            each.get_attribute("title") for each in page.locator("[title*='the scope']").all()
+        }
+        assert title.startswith("This session lacks the scope 'run', which your key has")
 
 
 @pytest.mark.parametrize("script", [True, False])
@@ -311,7 +338,9 @@ def test_open_mode_needs_no_login(explorer: str) -> None:
     assert httpx.post(f"{explorer}/login", data={"key": "x"}, headers=own).status_code == 409
     keys = httpx.get(f"{explorer}/settings/keys", headers=HTML)
     assert "asks for no keys" in keys.text and "Log out" not in keys.text
-    # Without a secret none can be made: it is said on the page.
+    # Without a secret none can be made: it is said before somebody fills the form in, and after.
+    form = keys.text.split('id="new"')[1]
+    assert "MONOSEMY_SECRET" in form and "disabled" in form.split("<button")[1].split(">")[0]
     made = httpx.post(f"{explorer}/settings/keys", data={"name": "x"}, headers=own)
     assert made.status_code == 422 and "MONOSEMY_SECRET" in made.text
 

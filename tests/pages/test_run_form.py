@@ -146,6 +146,57 @@ def test_form_and_yaml_agree(explorer: str, open_page: Any) -> None:
     until_yaml(page, {"kind": "pipeline", "sae": {"k": 8}})
 
 
+def test_yaml_of_another_kind_is_carried_to_its_form(explorer: str, open_page: Any) -> None:
+    written = "# mine\nkind: train\nname: good\nsae: {d_sae: 1024}\n"
+    page = opened(open_page, explorer, "")
+    page.locator("#text").fill(written)
+    page.wait_for_url("**/runs/new?kind=train")
+    page.locator("#fields[data-ready]").wait_for(state="attached")
+    assert page.locator("#text").input_value() == written, "to the comment"
+    assert field(page, "sae.d_sae").input_value() == "1024"
+    assert page.get_by_text("It can be submitted.").is_visible()
+    page.goto(f"{explorer}/runs/new")
+    page.locator("#fields[data-ready]").wait_for(state="attached")
+    assert yaml_of(page) == {"kind": "pipeline"}, "it is not in two places"
+
+
+@pytest.mark.parametrize("by", ["text", "field"])
+def test_what_is_written_outlives_a_reload_until_it_is_submitted(
+    explorer: str, open_page: Any, module_engine: Engine, by: str
+) -> None:
+    page = opened(open_page, explorer, "kind=train")
+    if by == "text":
+        page.locator("#text").fill("kind: train\nname: half\n")
+    else:
+        field(page, "name").fill("half")
+    page.reload()
+    page.locator("#draft", has_text="is back").wait_for()
+    assert yaml_of(page) == {"kind": "train", "name": "half"}
+    assert field(page, "name").input_value() == "half"
+    page.get_by_role("button", name="Start afresh").click()
+    page.locator("#draft").wait_for(state="detached")
+    page.locator("#fields[data-ready]").wait_for(state="attached")
+    assert yaml_of(page) == {"kind": "train"}
+    field(page, "name").fill("half")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/runs/*-*")
+    page.goto(f"{explorer}/runs/new?kind=train")
+    page.locator("#fields[data-ready]").wait_for(state="attached")
+    assert yaml_of(page) == {"kind": "train"}
+    with transaction(module_engine) as session:
+        session.execute(text("DELETE FROM runs WHERE spec ->> 'name' = 'half'"))
+
+
+def test_help_is_shown_without_its_marks(explorer: str, open_page: Any) -> None:
+    for kind in KINDS:
+        told = httpx.get(f"{explorer}/runs/new?kind={kind}", headers={"Accept": "text/html"}).text
+        assert "`" not in told.split('<p class="about">')[1].split("</p>")[0], kind
+    page = opened(open_page, explorer, "kind=import")
+    assert page.locator(".about code").first.inner_text() == "model"
+    assert "left out, one is built from" in page.locator("#f-name-help").inner_text()
+    assert not [each for each in page.locator(".help").all_text_contents() if "`" in each]
+
+
 def test_a_fault_is_shown_at_its_field(explorer: str, open_page: Any) -> None:
     page = opened(open_page, explorer, "kind=train", allowed=REFUSED)
     field(page, "training.tokens").fill("minus")

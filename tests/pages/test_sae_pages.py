@@ -243,7 +243,7 @@ def test_states_say_what_to_do_next(explorer: str, scored: Library) -> None:
     assert "none scored" in told and "kind=score&amp;sae=unscored" in pages["unscored"]
     assert "not evaluated on held-out text" in bare and "kind=evaluate" in pages["unlabelled"]
     assert "was not trained here, so there are no curves" in bare
-    assert "readings of its run are not kept" in words(pages["demo"])
+    assert "it was imported, or they are not kept any more" in words(pages["demo"])
     assert "not indexed" in words(get(explorer, "/saes/unindexed/features"))
     assert httpx.get(f"{explorer}/saes/none", headers=HTML).status_code == 404
 

@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from monosemy.specs.rest.keys import KeyView, MadeKey, NewKey
 from monosemy.specs.rest.sessions import SessionView
-from service.edge.context import ContextDep, SessionDep
+from service.edge.context import AppContext, ContextDep, SessionDep
 from service.keys import endpoints as keys
 from service.keys.authorize import CallerDep, CanAdminister, KeyId
-from service.keys.service import SCOPES, require_key
+from service.keys.service import SCOPES, require_key, why_no_keys
 from service.kit.errors import Conflict, InvalidRequest, Misconfigured
 from service.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, CursorParam
 from service.pages.page import PageRouter, go_to, shown
@@ -53,6 +53,8 @@ class Keys:
     """The key that the viewer came by."""
     sessions: list[SessionView]
     now: dt.datetime
+    why_none: str | None
+    """Why no key can be made."""
     scopes: Mapping[str, str] = field(default_factory=lambda: SCOPES_SAY)
     given: Mapping[str, str] = field(default_factory=dict)
     """What the form was sent with."""
@@ -62,8 +64,14 @@ class Keys:
 
 
 @router.page(HOME, TEMPLATE)
-def show(request: Request, session: SessionDep, key: KeyId, cursor: CursorParam = None) -> Keys:
-    return _keys(request, session, key, cursor)
+def show(
+    request: Request,
+    session: SessionDep,
+    context: ContextDep,
+    key: KeyId,
+    cursor: CursorParam = None,
+) -> Keys:
+    return _keys(request, session, context, key, cursor)
 
 
 @router.page(HOME, TEMPLATE, method="POST", needs=CanAdminister)
@@ -96,7 +104,7 @@ def make(
             errors = {"name": str(error)}
         except Misconfigured as error:  # a server without a secret makes none
             errors = {"": str(error)}
-    values = _keys(request, session, own, None, made=made, **_refused(given, errors))
+    values = _keys(request, session, context, own, None, made=made, **_refused(given, errors))
     # The key is shown this once: no cache keeps it.
     return shown(
         request,
@@ -144,6 +152,7 @@ def _back(request: Request) -> Response:
 def _keys(
     request: Request,
     session: Session,
+    context: AppContext,
     own: uuid.UUID | None,
     cursor: str | None,
     **more: Any,
@@ -158,6 +167,7 @@ def _keys(
         own=own,
         sessions=sessions.list_all(request, session, own, MAX_LIMIT).items,
         now=dt.datetime.now(dt.UTC),
+        why_none=why_no_keys(context.settings.secret),
         **more,
     )
 

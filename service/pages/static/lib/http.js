@@ -1,5 +1,7 @@
 // Calls of REST from pages: the session's token goes along, problems become errors with their words.
 
+import { make } from "./state.js";
+
 const root = document.documentElement.dataset;
 
 export class Problem extends Error {
@@ -46,9 +48,21 @@ export async function send(method, path, { query, body, headers = {}, signal } =
   if (!response.ok) {
     const wait = Number(response.headers.get("Retry-After"));
     const told = await response.json().catch(() => null);
+    if (response.status === 401) return loggedOut(told);
     throw new Problem(response.status, told, Number.isFinite(wait) && wait > 0 ? wait : null);
   }
   return response;
+}
+
+/** The session has ended, here or in another window: leads to the login, and back. */
+function loggedOut(told) {
+  const next = location.pathname.slice((root.root ?? "").length) + location.search;
+  if (document.getElementById("logged-out") === null) {
+    const link = make("a", { href: address("/login", { next }) }, "Log in");
+    const words = make("p", { class: "notice failed", id: "logged-out", role: "alert" }, "You are logged out. ", link, " to go on here.");
+    document.querySelector("main").prepend(words);
+  }
+  throw new Problem(401, { ...told, detail: "You are logged out: log in to go on." }, null);
 }
 
 /** The answer's JSON; null for an answer without a body. */

@@ -1,5 +1,6 @@
 // A feature's page: explained, scored, voted on, tagged, listed and tried without leaving it.
 import * as api from "../lib/api.js";
+import { keepDraft, keepFields } from "../lib/drafts.js";
 import { follow } from "../lib/follow.js";
 import { refresh } from "../lib/refresh.js";
 import { announce, given } from "../lib/state.js";
@@ -83,12 +84,15 @@ function installWriting() {
     show(own.hidden);
     if (!own.hidden) find("#own-text").focus();
   });
+  const name = `explanation:${sae}:${index}`;
+  if (keepFields(name, [find("#own-label"), find("#own-text")])) show(true);
   own.addEventListener("submit", (event) => {
     event.preventDefault();
     told(said, async () => {
       const body = { text: find("#own-text").value };
       if (find("#own-label").value.trim()) body.label = find("#own-label").value;
       await api.explanationsExplain(sae, index, { body });
+      keepDraft(name, null);
       own.reset();
       show(false);
       button.focus();

@@ -1,5 +1,6 @@
 // The box that tries one's own text on this feature alone.
 import * as api from "../lib/api.js";
+import { keepDraft, keepFields } from "../lib/drafts.js";
 import { number, percent, plural } from "../lib/format.js";
 import { make } from "../lib/state.js";
 import { clipped, direction, level, shown } from "../lib/tokens.js";
@@ -8,6 +9,8 @@ export function installTest({ sae, index, maximum, told }) {
   const form = document.querySelector("#test-form");
   const output = form.querySelector("[role=status]");
   const result = form.querySelector(".result");
+  const name = `test:${sae}:${index}`;
+  keepFields(name, [form.elements.text]);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     result.replaceChildren();
@@ -15,6 +18,7 @@ export function installTest({ sae, index, maximum, told }) {
       output.textContent = "Reading …";
       const body = { sae, text: form.elements.text.value, features: [index], top_k: 1 };
       const answer = await api.inferenceActivations({ body });
+      keepDraft(name, null);
       const values = answer.chosen[0].activations;
       result.append(drawn(answer.tokens.map((each) => each.text), values, maximum));
       return summary(answer.tokens, values, maximum);

@@ -1,10 +1,11 @@
 // /label: one feature after another by the keyboard.  Each step is stored before the next is shown,
 // and what cannot be stored yet is said, kept and tried again.
 import * as api from "../lib/api.js";
+import { keepDraft, keepFields } from "../lib/drafts.js";
 import { onKey } from "../lib/keys.js";
 import { pageAt, take } from "../lib/refresh.js";
 import { Saver } from "../lib/saver.js";
-import { given, save, saved } from "../lib/state.js";
+import { given } from "../lib/state.js";
 import { judge, takeAnswerBack } from "./label_judge.js";
 
 const STEPS = "monosemy:label-steps";
@@ -96,13 +97,9 @@ if (find("#saving") !== null) {
     form.hidden = false;
     find(".terminal").hidden = true;
     const { label, text } = form.elements;
-    const name = `draft:${data.sae}:${data.feature}`;
-    const draft = data.done ? null : saved(name);
-    if (draft !== null) {
-      [label.value, text.value] = [draft.label ?? "", draft.text ?? ""];
-      saver.say("What you wrote here and did not save is back in the fields.");
-    }
-    form.addEventListener("input", () => save(name, { label: label.value, text: text.value }));
+    const name = `label:${data.sae}:${data.feature}`;
+    if (data.done) keepDraft(name, null);
+    if (keepFields(name, [label, text])) saver.say("What you wrote here and did not save is back in the fields.");
     for (const field of [label, text]) {
       field.addEventListener("keydown", (event) => {
         if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -120,7 +117,7 @@ if (find("#saving") !== null) {
       const { sae, feature } = data;
       try {
         const made = await saver.save(() => api.explanationsExplain(sae, feature, { body }), "Saved.");
-        save(name, null);
+        keepDraft(name, null);
         remember({ kind: "write", explanation: made.id });
         await stored("Saved.");
       } catch {

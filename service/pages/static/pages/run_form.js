@@ -1,12 +1,14 @@
 // The form of a run beside its YAML: what is written in one is shown in the other.  The service
 // reads and writes YAML, and says what is wrong.
 import * as api from "../lib/api.js";
+import { draft, keepDraft } from "../lib/drafts.js";
 import { count, fixed } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { announce, given, make } from "../lib/state.js";
 import { drawForm } from "./schema_form.js";
 
 const WAIT_MS = 400;
+const SOUND = "It can be submitted.";
 const { kind, known, faulty } = given("form");
 const fields = document.getElementById("fields");
 const text = document.getElementById("text");
@@ -22,6 +24,10 @@ let unread = null;
 let timer = null;
 let asked = 0;
 let touched = faulty;
+
+/** What is written here is kept by the address that it was written at: `{text}` or `{spec}`. */
+const draftAt = (query) => `run:${query}`;
+const DRAFT = draftAt(location.search);
 
 const state = {
   get: () => spec,
@@ -48,6 +54,7 @@ const pathOf = (details) => `${details.closest("[data-path]")?.dataset.path ?? "
 function later(what) {
   unread = what;
   touched = true;
+  keepDraft(DRAFT, what === "text" ? { text: text.value } : { spec });
   clearTimeout(timer);
   timer = setTimeout(read, WAIT_MS);
 }
@@ -69,8 +76,8 @@ async function read() {
   if (turn !== asked || unread !== null) return null; // something newer is on its way
   if (what === "text") {
     if (told.spec !== null) {
-      if (told.spec.kind !== kind && told.errors.every((each) => each.path !== "kind")) {
-        location.assign(address("/runs/new", { kind: told.spec.kind }));
+      if (isOfAnother(told)) {
+        carryOver(told);
         return null;
       }
       spec = told.spec;
@@ -78,8 +85,18 @@ async function read() {
     }
   } else text.value = told.yaml;
   showFaults(touched ? told.errors : []);
-  reading.textContent = told.errors.length ? "" : "It can be submitted.";
+  reading.textContent = told.errors.length ? "" : SOUND;
   return told;
+}
+
+const isOfAnother = ({ spec: read, errors }) => read !== null && read.kind !== kind && errors.every((each) => each.path !== "kind");
+
+/** Another kind has another form: the text goes along to its page. */
+function carryOver(told) {
+  const target = address("/runs/new", { kind: told.spec.kind });
+  keepDraft(DRAFT, null);
+  keepDraft(draftAt(new URL(target, location.href).search), { text: told.yaml });
+  location.assign(target);
 }
 
 function showFaults(errors) {
@@ -151,7 +168,9 @@ async function submit(event) {
       return;
     }
     const run = await submitted(ready);
-    if (run !== null) location.assign(address(`/runs/${run.id}`));
+    if (run === null) return;
+    keepDraft(DRAFT, null);
+    location.assign(address(`/runs/${run.id}`));
   });
 }
 
@@ -202,15 +221,37 @@ function forecastTable(told, link) {
   );
 }
 
+/** Says that a draft is shown, and offers what the page would show without it. */
+function offerAfresh() {
+  const again = () => {
+    keepDraft(DRAFT, null);
+    form.reset();
+    location.reload();
+  };
+  const button = make("button", { type: "button", class: "plain", onclick: again }, "Start afresh");
+  text.before(make("p", { class: "quiet", id: "draft", role: "status" }, "What you wrote and did not submit is back. ", button));
+}
+
 async function begin() {
   document.getElementById("kind").addEventListener("change", (event) => event.target.form.submit());
   if (!known) return; // it says so, and the YAML is enough
-  const [about, told] = await Promise.all([api.runsShowKind(kind), api.runsParse({ body: { text: text.value } })]);
+  const written = faulty ? null : draft(DRAFT); // what was sent and refused is newer
+  const [about, told] = await Promise.all([api.runsShowKind(kind), api.runsParse({ body: written ?? { text: text.value } })]);
+  if (written !== null) {
+    if (isOfAnother(told)) {
+      carryOver(told);
+      return;
+    }
+    text.value = told.yaml;
+    touched = true;
+    offerAfresh();
+  }
   schema = about.json_schema;
   spec = told.spec ?? { kind };
   fields.hidden = false;
   redraw();
-  showFaults(faulty ? told.errors : []);
+  showFaults(touched ? told.errors : []);
+  if (written !== null && !told.errors.length) reading.textContent = SOUND;
   dry.hidden = !("dry_run" in schema.properties);
   text.addEventListener("input", () => later("text"));
   form.addEventListener("submit", submit);
