@@ -49,7 +49,7 @@ GOOD_SECONDS = 10.0
 def found_by_the_api(settings: Settings) -> Findings:
     """What the API itself sees: whether it can be reached from elsewhere, and what is installed
     where workers run, it cannot say."""
-    items = list(_parts(settings))
+    items = list(_parts(settings, by_api=True))
     return Findings(items=items, checked_at=dt.datetime.now(dt.UTC))
 
 
@@ -60,13 +60,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _training()
 
 
-def _parts(settings: Settings) -> Iterator[Finding]:
+def _parts(settings: Settings, by_api: bool = False) -> Iterator[Finding]:
     yield _guarded("exposure", lambda: _exposure(settings))
     yield _guarded("artifacts", lambda: _artifacts(settings))
     yield from _database(settings)
     yield _guarded("redis", lambda: _redis(settings))
     yield _guarded("inference", lambda: _inference(settings))
-    yield _guarded("judge", lambda: _judge(settings))
+    yield _guarded("judge", lambda: _judge(settings, by_api))
     yield _guarded("plugins", _plugins)
 
 
@@ -272,11 +272,14 @@ def _inference(settings: Settings) -> Finding:
     return Finding("inference", "ok", "The inference server answers.")
 
 
-def _judge(settings: Settings) -> Finding:
+def _judge(settings: Settings, by_api: bool) -> Finding:
+    """``by_api``: the API of a stack is told no key of the judge's; that one is asked for says
+    nothing of the workers, who have it."""
     if not settings.judge_url:
         message = "No judge is configured: features have evidence labels only."
         return Finding("judge", "warning", message, "Set MONOSEMY_JUDGE_URL.")
     from monosemy.interp.judge_test.result import Role
+    from monosemy.interp.judging.failures import KeyRefused
     from monosemy.interp.judging.judge import Judge
     from monosemy.specs import JudgeSpec
     from service.judge_tests.by_hand import kept_tests, keys_of
@@ -290,6 +293,15 @@ def _judge(settings: Settings) -> Finding:
 
     try:
         message, keys = asyncio.run(ask())
+    except KeyRefused as error:
+        if by_api and key is None:
+            message = (
+                f"The judge at {settings.judge_url} answers. It asks for a key, which is for the "
+                "workers alone; whether it takes theirs cannot be seen from here: 'monosemy doctor'"
+                " on the command line asks with it."
+            )
+            return Finding("judge", "ok", message)
+        return Finding("judge", "failed", error.message, error.advice or "")
     except JudgeError as error:
         return Finding("judge", "failed", error.message, error.advice or "")
     if not (settings.judge_price_input or settings.judge_price_output):

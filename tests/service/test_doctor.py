@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
@@ -21,12 +22,12 @@ from service.queues.repository import change_queue
 from service.settings import Settings
 from service.stack.valkey import EmbeddedValkey
 from service.system import doctor
-from service.system.doctor import Finding, examine
+from service.system.doctor import Finding, examine, found_by_the_api
 from service.version import version
 from tests.support import run_acts as acts
 from tests.support.library_rows import Library
 from tests.support.served import served
-from tests.support.stub_server import StubServer
+from tests.support.stub_server import StubServer, error
 
 pytestmark = pytest.mark.integration
 
@@ -111,6 +112,21 @@ def test_every_part_that_is_away_is_named(sound: Settings) -> None:
     nothing = found(sound, database_url=None, redis_url=None, inference_url=None, judge_url=None)
     assert "MONOSEMY_DATABASE_URL" in nothing["database"].advice
     assert nothing["judge"].status == "warning" and "MONOSEMY_JUDGE_URL" in nothing["judge"].advice
+
+
+def test_the_api_claims_no_fault_of_a_judge_whose_key_it_has_not(sound: Settings) -> None:
+    asks = StubServer(on_probe=lambda request: error(401, "Invalid API Key"))
+    with asks as judge:
+        told = sound.model_copy(update={"judge_url": judge.url})
+        assert found(told)["judge"].status == "failed", "who has the key must know"
+        seen = {each.check: each for each in found_by_the_api(told).items}["judge"]
+        assert seen.status == "ok" and "asks for a key" in seen.detail
+        wrong = told.model_copy(update={"judge_api_key": SecretStr("wrong")})
+        seen = {each.check: each for each in found_by_the_api(wrong).items}["judge"]
+        assert seen.status == "failed", "it has one of its own"
+    away = sound.model_copy(update={"judge_url": "http://127.0.0.1:9/v1"})
+    seen = {each.check: each for each in found_by_the_api(away).items}["judge"]
+    assert seen.status == "failed"
 
 
 def test_exposure_without_keys(sound: Settings) -> None:

@@ -25,6 +25,10 @@ class JudgeUnreachable(EndpointError):
     """Nothing answers at the endpoint's address."""
 
 
+class KeyRefused(EndpointError):
+    """The endpoint does not take the key, or wants one where none is sent."""
+
+
 class QuotaSpent(EndpointError):
     """The account behind the key has nothing left: waiting does not help, paying does."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from monosemy.interp.judging.failures import EndpointError, QuotaSpent, StatusError
+from monosemy.interp.judging.failures import EndpointError, KeyRefused, QuotaSpent, StatusError
 
 _CHECK = "Check the judge's address, key and model name."
 _REFUSED = {401, 402, 403, 404, 405}
@@ -53,6 +53,7 @@ def ends_everything(
     if error.status == 403 and (_MODERATION.search(text) or (worked and error.reason.page)):
         return None  # it, or a firewall before it, does not like this one text
     hint = ""
+    kind: type[EndpointError] = EndpointError
     about_model = _MODEL_WORDS.search(text) is not None
     if about_model and error.status in (*UNDERSTOOD_NOT, 403, 404):
         hint = (
@@ -60,14 +61,14 @@ def ends_everything(
         )
         hint += "see its list at /models, and name one in judge.model or MONOSEMY_JUDGE_MODEL. "
     elif error.status in (401, 403) or (error.status in (400, 422) and _KEY_WORDS.search(text)):
-        hint = "It does not accept the key (MONOSEMY_JUDGE_API_KEY). "
+        hint, kind = "It does not accept the key (MONOSEMY_JUDGE_API_KEY). ", KeyRefused
     elif error.status == 404:
         hint = "There is no such route or model: the address mostly ends in /v1. "
     elif StatusError.redirects(error.status):
         hint = "Name the address that it leads to, if that is the judge's. "
     elif error.status not in _REFUSED:
         return None
-    return EndpointError(f"The judge at {address} refuses us ({error}).", hint + _CHECK)
+    return kind(f"The judge at {address} refuses us ({error}).", hint + _CHECK)
 
 
 def quota_spent(error: StatusError) -> bool:
