@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from monosemy.specs.names import spellings
@@ -76,6 +76,14 @@ def list_saes(
         reads = Sae.config["hooks"]["reads"].contains([{"site": site}])
         query = query.where(or_(Sae.site == site, reads))
     return [(row[0], row[1]) for row in session.execute(newest_first(query, Sae, before, limit))]
+
+
+def newest_indexed(session: Session) -> tuple[Sae, Model] | None:
+    """The newest SAE that is indexed, with its host model; None where none is."""
+    query: Any = select(Sae, Model).join(Model, Model.id == Sae.model_id).options(WITHOUT_TOKENS)
+    indexed = func.jsonb_typeof(Sae.index) == "object"  # "no index" is stored as JSON's null too
+    row = session.execute(newest_first(query.where(indexed), Sae, None, 1)).first()
+    return None if row is None else (row[0], row[1])
 
 
 def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:

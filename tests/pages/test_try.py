@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, select, text
+from sqlalchemy.orm import Session
 
 from service.database.session import transaction
-from service.database.tables import Feature
+from service.database.tables import Feature, Sae
 from service.pages import format
+from service.pages.sae_choice import chosen_saes, one_sae
 from service.pages.static import static_files
+from service.saes.repository import newest_indexed
 from tests.pages.answers import TEXT, reading
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
@@ -47,6 +50,25 @@ def test_without_a_script_it_says_how_else(explorer: str, open_page: Any) -> Non
     assert page.get_by_text("monosemy activations demo").is_visible()
     assert page.get_by_text("/api/v1/inference/read").is_visible()
     assert not page.get_by_role("button", name="Read").is_visible()
+
+
+def test_it_opens_with_an_sae_that_is_indexed(module_engine: Engine, library: Library) -> None:
+    with transaction(module_engine) as session:
+        add_library(session, "newest", 1)
+        session.execute(text("UPDATE saes SET index = NULL WHERE name = 'newest'"))
+        session.execute(
+            text("UPDATE saes SET created_at = now() + interval '1 hour' WHERE name = 'newest'")
+        )
+    with Session(module_engine) as session:
+        assert session.scalar(select(Sae.name).order_by(Sae.created_at.desc())) == "newest"
+        for choices in (chosen_saes(session, []), one_sae(session, None)):
+            (chosen,) = choices.chosen
+            assert chosen.index is not None and chosen.name != "newest"
+        assert "newest" in [each.name for each in one_sae(session, None).others]
+        row = newest_indexed(session)
+        assert row is not None and row[0].name == chosen.name
+    with transaction(module_engine) as session:
+        session.execute(text("DELETE FROM saes WHERE name = 'newest'"))
 
 
 def test_a_text_is_read_and_every_token_is_reached_by_keyboard(
