@@ -16,7 +16,7 @@ from monosemy.interp.duplicate_labels import duplicate_labels
 from monosemy.interp.judging.usage import Usage
 from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.measures import chance_of_exceeding, median
-from monosemy.interp.report.page import report_body, report_page
+from monosemy.interp.report.page import _calibration, report_body, report_page
 from monosemy.interp.report.table import FeatureScores, Measured, Scored, scored
 from monosemy.interp.scorers.auroc import auroc
 from monosemy.interp.scorers.balanced_accuracy import balanced_accuracy
@@ -382,3 +382,21 @@ def test_bars_are_as_high_as_the_shares() -> None:
     ]
     assert len(heights) == 30 and heights[0] == heights[-1] == pytest.approx(156.0 * 0.5 / 0.6)
     assert sum(heights[1:-1]) == 0
+
+
+@pytest.mark.parametrize(("above", "verb"), [(0, "lie"), (1, "lies"), (2, "lie")])
+def test_what_chance_alone_would_do_is_a_sentence(above: int, verb: str) -> None:
+    share = {"value": 0.0, "low": 0.0, "high": 0.1}
+    found = {"count": 0, "rate": 0.05, "n": 10, "uncorrected": above}
+    intervals = {
+        "n": 10,
+        "null": {"value": None},
+        "discoveries": found,
+        "above": share,
+        "below": share,
+    }
+    words = _calibration({"intervals": intervals, "drawn": []})
+    assert (
+        f"{above} {verb} above it with p at most 0.05, where chance alone would put at most 0.5 on"
+        " average." in words
+    )

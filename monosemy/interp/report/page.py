@@ -149,8 +149,10 @@ def _calibration(section: Mapping[str, Any]) -> str:
         f"{fdr['count']:,} of {features} told apart from the shuffled baseline at a false "
         f"discovery rate of {percent(fdr['rate'])} (Benjamini and Hochberg). One by one, "
         f"{_shares(counts['above'])} have an interval above their shuffled baseline and "
-        f"{_shares(counts['below'])} one below; {fdr['uncorrected']:,} lie above it with p at most "
-        f"{fdr['rate']:g}, as would up to {fdr['rate'] * fdr['n']:,.1f} by chance alone."
+        f"{_shares(counts['below'])} one below; {fdr['uncorrected']:,} "
+        f"{'lies' if fdr['uncorrected'] == 1 else 'lie'} above it with p at most "
+        f"{fdr['rate']:g}, where chance alone would put at most "
+        f"{fdr['rate'] * fdr['n']:,.1f} on average."
     )
     if section["drawn"]:
         widths = [high - low for _, low, high, _ in section["drawn"]]
