@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from monosemy.errors import MonosemyError, SpecError
+from monosemy.errors import MonosemyError, SettingError, SpecError
 from monosemy.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, described
 from monosemy.specs import KINDS, apply_overrides, load_spec, parse_spec
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MonosemyError as error:
         if error.made is not None:
             _print(error.made)
-        return _fail(str(error), FAILED)
+        return _fail(str(error), USAGE if isinstance(error, SettingError) else FAILED)
     except ImportError as error:
         return _fail(f"{error}. Install monosemy with the extra 'train'.", FAILED)
     except OSError as error:

@@ -26,6 +26,10 @@ class SpecError(MonosemyError):
         self.problems = problems
 
 
+class SettingError(MonosemyError):
+    """A setting of the environment that cannot be used."""
+
+
 class ModelError(MonosemyError):
     """A host model that cannot be found, loaded or hooked."""
 

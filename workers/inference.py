@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.middleware import Middleware
 
 from monosemy.errors import MonosemyError
+from monosemy.exit_codes import USAGE
 from monosemy.specs.inference.activations import ActivationsCall, TokenizeCall
 from monosemy.specs.inference.answer import Answer
 from monosemy.specs.inference.contrast import ContrastCall
@@ -178,7 +179,8 @@ def main() -> None:
         check_inner_exposure(settings, options.host)
         load_plugins()
     except MonosemyError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        sys.exit(USAGE)
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, "inference")
     serve(create_app(settings), options.host, options.port)

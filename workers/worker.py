@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monosemy.errors import Cancelled, MonosemyError, Stopped
+from monosemy.exit_codes import USAGE
 from monosemy.specs.plugins import load_plugins
 from service.database.session import make_engine, transaction
 from service.database.tables import Run
@@ -216,7 +218,8 @@ def main(
     try:
         load_plugins()
     except MonosemyError as error:
-        raise SystemExit(str(error)) from None
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(USAGE) from None
     logs.configure_logging(settings.log_level)
     tracing.configure_tracing(settings.otel_endpoint, f"{queue}-worker")
     engine = make_engine(settings.database_url)

@@ -32,7 +32,7 @@ from monosemy.specs.rest.runs import (
     SpecReading,
 )
 from monosemy.specs.rest.training import TrainingReadings
-from monosemy.specs.run_states import ENDED, state_in_words
+from monosemy.specs.run_states import ENDED, ending_in_words, state_in_words
 
 RETRY_SECONDS = 2.0
 GIVE_UP_SECONDS = 120.0
@@ -50,7 +50,7 @@ class RunFailed(MonosemyError):
 
     def __init__(self, run: RunFamily) -> None:
         advice = "client.runs.retry(run) takes it up again." if run.state == "failed" else None
-        ended = state_in_words(run.state, run.error).rstrip(".")
+        ended = ending_in_words(run.state, run.error).rstrip(".")
         super().__init__(f"The run {run.id} {ended}.", advice)
         self.run = run
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
+import warnings
 from typing import Any
 
-from monosemy.errors import MonosemyError
+from monosemy.errors import MonosemyError, SettingError
 
 VARIABLE = "MONOSEMY_PLUGINS"
 
@@ -24,7 +26,8 @@ _loaded: set[str] = set()
 def load_plugins() -> None:
     """Imports the modules that ``MONOSEMY_PLUGINS`` names, separated by commas; each once.
 
-    ``MonosemyError``, in one line, for one that cannot be imported or registers nothing.
+    ``SettingError``, in one line, for one that cannot be imported or registers nothing; a warning
+    for one that brings torch, without which the API has to read specs.
     """
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     with _lock:
@@ -35,15 +38,22 @@ def load_plugins() -> None:
 
 def _load(name: str) -> None:
     _loaded.add(name)  # before: what the plugin imports may ask for the plugins
+    torch_was_there = "torch" in sys.modules
     try:
         importlib.import_module(name)
         if not any(f"{module}.".startswith(f"{name}.") for module in registering_modules):
             raise MonosemyError("it registers nothing; it is to call monosemy.register")
     except Exception as error:  # whatever somebody else's module does
         _loaded.discard(name)
-        raise MonosemyError(
+        raise SettingError(
             f"The plugin '{name}' ({VARIABLE}) cannot be loaded: {in_one_line(error)}"
         ) from error
+    if not torch_was_there and sys.modules.get("torch") is not None:
+        warnings.warn(
+            f"The plugin '{name}' ({VARIABLE}) imports torch. Where there is none, as in the API's"
+            " own environment, it cannot be loaded: name what computes as module:Class.",
+            stacklevel=3,
+        )
 
 
 def imported(place: str, subject: str) -> Any:

@@ -22,3 +22,9 @@ def state_in_words(state: str, error: str | None) -> str:
     if error is None or not error.strip():
         return state
     return error if error.startswith(state) else f"{state}: {error}"
+
+
+def ending_in_words(state: str, error: str | None) -> str:
+    """The same as the end of a sentence on the run: ``was cancelled before it started``."""
+    words = state_in_words(state, error)
+    return f"was {words}" if state == "cancelled" else words

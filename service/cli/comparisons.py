@@ -11,7 +11,14 @@ from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.explanations import FeatureArgument
 from service.cli.features import SaeArgument
-from service.cli.output import JsonFlag, out, plain, print_json, print_table, readable_errors, say
+from service.cli.output import (
+    JsonFlag,
+    out,
+    print_json,
+    print_table,
+    readable_errors,
+    tell,
+)
 from service.cli.runs import follow
 
 app = typer.Typer(no_args_is_help=True, help="Look at comparisons of SAEs.")
@@ -145,11 +152,11 @@ def links(sae: SaeArgument, index: FeatureArgument, as_json: JsonFlag = False) -
 def _show(detail: dict[str, Any]) -> None:
     summary = detail["summary"]
     a, b = detail["a"]["name"], detail["b"]["name"]
-    say(
-        f"{plain(a)} and {plain(b)} by {detail['by']} ({detail['method']}"
+    tell(
+        f"{a} and {b} by {detail['by']} ({detail['method']}"
         + (", greedy" if summary.get("greedy") else "")
-        + f"): {summary['matched']:,} partners, {summary['matched_share_a']:.1%} of {plain(a)},"
-        f" {summary['matched_share_b']:.1%} of {plain(b)}"
+        + f"): {summary['matched']:,} partners, {summary['matched_share_a']:.1%} of {a},"
+        f" {summary['matched_share_b']:.1%} of {b}"
     )
     null = summary["null"] or {}
     rows = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from monosemy.errors import MonosemyError, SpecError
+from monosemy.errors import MonosemyError, SettingError, SpecError
 from monosemy.exit_codes import FAILED, NOT_FOUND, UNREACHABLE, USAGE
 from monosemy.specs.messages import message_of
 from service.cli.client import ApiError, NotFound, ServiceUnreachable
@@ -51,7 +51,7 @@ def exit_code_of(error: MonosemyError) -> int:
         if isinstance(error, NotFound):
             return NOT_FOUND
         return USAGE if error.status == 422 else FAILED
-    if isinstance(error, SpecError | domain.Misconfigured):
+    if isinstance(error, SpecError | SettingError | domain.Misconfigured):
         return USAGE
     if isinstance(error, domain.Unavailable | domain.Busy):
         return UNREACHABLE

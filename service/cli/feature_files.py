@@ -10,7 +10,7 @@ import typer
 from monosemy.specs.rest.features import FeatureSort
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, fail, print_json, readable_errors, say
+from service.cli.output import JsonFlag, fail, moment, print_json, readable_errors, say, tell
 from service.cli.saes import SaeArgument
 from service.settings import get_settings
 
@@ -74,6 +74,6 @@ def embed(
     if as_json:
         print_json({**made, "address": address})
         return
-    say(address)
+    tell(address)
     if made["expires_at"]:
-        say(f"It serves until {made['expires_at'][:16]} UTC, or until its key is revoked.")
+        say(f"It serves until {moment(made['expires_at'])}, or until its key is revoked.")

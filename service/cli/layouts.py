@@ -8,7 +8,7 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, plain, print_json, print_table, readable_errors, say
+from service.cli.output import JsonFlag, print_json, print_table, readable_errors, tell
 from service.cli.runs import follow
 from service.cli.saes import SaeArgument
 from service.cli.saes import app as saes
@@ -62,7 +62,7 @@ def show_layout(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 def _show(found: dict[str, Any]) -> None:
     kept = found["faithfulness"]
     left_out = f", {found['left_out']:,} silent ones left out" if found["left_out"] else ""
-    say(f"Layout of {plain(found['sae'])} by t-SNE: {found['features']:,} features{left_out}")
+    tell(f"Layout of {found['sae']} by t-SNE: {found['features']:,} features{left_out}")
     rows = [
         (name, f"{kept[key]['value']:.1%}", f"{kept[key]['low']:.1%} to {kept[key]['high']:.1%}")
         for name, key in (("this layout", "layout"), ("two principal components", "pca"))
@@ -71,7 +71,7 @@ def _show(found: dict[str, Any]) -> None:
     title = f"share of the {kept['neighbours']} nearest decoder rows that are among the nearest"
     print_table(("", "kept", "95 %"), rows, title=f"{title}, n = {kept['n']:,}")
     given = ", ".join(f"{name} {value}" for name, value in found["parameters"].items())
-    say(
+    tell(
         f"Trustworthiness {kept['trustworthiness']:.3f}, continuity {kept['continuity']:.3f}"
         f" (by {kept['sampled']:,} features). {given}."
     )

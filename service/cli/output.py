@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 import os
@@ -25,7 +26,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="JSON on standard output,
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of what follows."""
 _PIPED_WIDTH = 500
 """Columns of a table that no terminal shows: wide enough that nothing is cut off."""
 
@@ -56,7 +58,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
 
 
 def printable(text: str) -> str:
-    """``text`` without the control characters that a terminal would obey; line ends stay."""
+    """``text`` without the characters that a terminal would obey, those of direction too; line ends
+    stay."""
     return _CONTROLS.sub("\ufffd", text)
 
 
@@ -68,6 +71,17 @@ def plain(text: str) -> str:
 def number(value: Any, how: str) -> str:
     """A figure as text; empty where there is none."""
     return format(value, how) if isinstance(value, int | float) else ""
+
+
+def moment(time: str) -> str:
+    """A time as the API gives it, for people: to the minute, in UTC."""
+    then = dt.datetime.fromisoformat(time).astimezone(dt.UTC)
+    return f"{then:%Y-%m-%d %H:%M} UTC"
+
+
+def tell(text: str) -> None:
+    """Prints a result that is no table on standard output."""
+    out.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

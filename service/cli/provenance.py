@@ -10,7 +10,7 @@ import typer
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.explanations import ExplanationId
-from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
+from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say, tell
 from service.cli.saes import SaeArgument
 
 
@@ -96,7 +96,7 @@ def provenance(explanation: ExplanationId, as_json: JsonFlag = False) -> None:
     ]
     print_table(("digest of", "as noted", "as it is now", ""), linked)
     for example in found["examples"]:
-        say(f"{example['id']} ({example['group']}): {_marked(example['text'])}")
+        tell(f"{example['id']} ({example['group']}): {_marked(example['text'])}")
 
 
 def _equal(link: dict[str, Any]) -> bool:

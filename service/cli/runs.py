@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from monosemy.exit_codes import FAILED, INTERRUPTED
+from monosemy.exit_codes import FAILED, INTERRUPTED, USAGE
 from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
+from monosemy.specs.plugins import load_plugins
 from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.specs.rest.runs import RunWaiting
-from monosemy.specs.run_states import state_in_words
+from monosemy.specs.run_states import ending_in_words
 from service.cli.client import Client, segment
 from service.cli.connect import connect
 from service.cli.faults import in_commands
@@ -28,6 +29,7 @@ from service.cli.output import (
     printable,
     readable_errors,
     say,
+    tell,
 )
 from service.cli.watch import Event, line_of, watch_run
 
@@ -87,6 +89,7 @@ def kinds(as_json: JsonFlag = False) -> None:
 
     Example: monosemy run kinds
     """
+    load_plugins()
     if as_json:
         print_json(
             [
@@ -110,7 +113,7 @@ def check(
     spec: Annotated[Path, typer.Argument(help="YAML or JSON file with the spec.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what the service would refuse a spec for, without submitting it; exits with 1 if it
+    """Say what the service would refuse a spec for, without submitting it; exits with 2 if it
     would.
 
     Example: monosemy run check spec.yaml
@@ -121,9 +124,9 @@ def check(
     for fault in reading.errors:
         say(f"{fault.path}: {fault.message}" if fault.path else fault.message)
     if reading.errors:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(USAGE)
     if not as_json:
-        say(f"It would be executed by the queue '{reading.queue}'.")
+        tell(f"It would be executed by the queue '{reading.queue}'.")
 
 
 @app.command("list")
@@ -275,9 +278,10 @@ def readings(
         (name, *(_figure(each.get(column)) for column in columns))
         for (name, _), each in zip(shown, flat, strict=True)
     ]
-    print_table(("SAE", *columns), rows, title=f"{training['run_id']} {training['state']}")
     if not rows:
-        say("There are no readings.")
+        say("There are no readings." if saes else f"The run {run_id} trains no SAE: no readings.")
+        return
+    print_table(("SAE", *columns), rows, title=f"{training['run_id']} {training['state']}")
 
 
 def _figure(value: float | None) -> str:
@@ -367,9 +371,8 @@ def how_it_ended(run: dict[str, Any], told: Collection[str]) -> str:
     failed = [child for child in run["children"] if child["state"] == "failed"]
     if failed and all(child["id"] in told for child in failed):
         kinds = " and ".join(dict.fromkeys(child["kind"] for child in failed))
-        return f"The run {run['state']} at {kinds}; the reason is above."
-    be = "was " if run["state"] == "cancelled" else ""
-    return f"The run {be}{state_in_words(run['state'], run['error'])}"
+        return f"The run {ending_in_words(run['state'], None)} at {kinds}; the reason is above."
+    return f"The run {ending_in_words(run['state'], run['error'])}"
 
 
 def say_what_failed(run: dict[str, Any]) -> None:

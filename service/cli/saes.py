@@ -22,6 +22,7 @@ from service.cli.connect import connect
 from service.cli.output import (
     JsonFlag,
     fail,
+    moment,
     number,
     out,
     print_json,
@@ -226,7 +227,7 @@ def upload(
         print_json(receipt)
         return
     size = f"{len(receipt['files'])} files, {receipt['bytes']:,} bytes"
-    say(f"{size}, kept until {receipt['expires_at']}.")
+    say(f"{size}, kept until {moment(receipt['expires_at'])}.")
     say(f"Import it: monosemy run submit --kind import --set source={receipt['source']}")
     out.print(receipt["source"], highlight=False)
 

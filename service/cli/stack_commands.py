@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from monosemy.exit_codes import USAGE
+from monosemy.specs.plugins import load_plugins
 from service.cli.output import JsonFlag, fail, out, print_json, readable_errors, say
 from service.kit.errors import NoDatabase
 from service.settings import Settings, settings_with
@@ -41,6 +42,7 @@ def stack_settings(**values: Any) -> Settings:
     Raises ``MonosemyError`` for what the API would refuse once all else is up.
     """
     settings = settings_with(**values)
+    load_plugins()
     if settings.require_keys:
         from service.edge.exposure import check_exposure  # a second of imports
 

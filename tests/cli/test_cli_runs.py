@@ -28,8 +28,8 @@ def test_a_spec_is_checked_without_being_submitted(tmp_path: Path) -> None:
     before = call("run", "list")
     assert "executed by the queue 'interp'" in call("run", "check", str(spec))
     spec.write_text("kind: explain\nsae: nobody\n")
-    assert "sae: There is no SAE 'nobody'" in call("run", "check", str(spec), code=1)
-    reading = json.loads(call("run", "check", str(spec), "--json", code=1))
+    assert "sae: There is no SAE 'nobody'" in call("run", "check", str(spec), code=2)
+    reading = json.loads(call("run", "check", str(spec), "--json", code=2))
     assert reading["errors"][0]["path"] == "sae" and reading["spec"]["kind"] == "explain"
     assert call("run", "list") == before
 

@@ -217,9 +217,49 @@ def test_a_program_ends_at_its_start_and_says_why(
     (tmp_path / "broken.py").write_text("1 / 0")
     code = f"import runpy; runpy.run_module({program!r}, run_name='__main__')"
     done = python(code, plugins="broken", path=tmp_path)
-    assert done.returncode != 0
+    assert done.returncode == (1 if program == "service.edge.server" else 2)
     assert done.stderr.strip().splitlines()[-1].endswith("ZeroDivisionError: division by zero")
     assert "Traceback" not in done.stderr or program == "service.edge.server"
+
+
+@pytest.mark.parametrize(
+    "words", [("up", "--port", "0"), ("demo", "--exit"), ("run", "kinds"), ("run", "submit")]
+)
+def test_a_command_starts_nothing_with_a_broken_plugin(
+    words: tuple[str, ...], python: Python, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    spec = () if words[-1] != "submit" else ("--set", "sae.architecture=x", "--kind", "train")
+    code = (
+        f"import os, sys; os.environ['MONOSEMY_HOME'] = {str(tmp_path / 'home')!r};"
+        f"sys.argv[1:] = {[*words, *spec]}; from service.cli.main import main; main()"
+    )
+    done = python(code, plugins="broken", path=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    [line] = done.stderr.strip().splitlines()
+    assert line.endswith("ZeroDivisionError: division by zero")
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_library_says_so_too(python: Python, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    code = "import sys; from monosemy.__main__ import main; sys.exit(main(['--kind', 'nothing']))"
+    done = python(code, plugins="broken", path=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_plugin_that_brings_torch_is_warned_of(
+    python: Python, example: Path, tmp_path: Path
+) -> None:
+    code = "import monosemy.specs.plugins as p\np.load_plugins()"
+    assert "imports torch" not in python(code).stderr
+    for file in example.iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    with (tmp_path / "field_notes.py").open("a") as file:
+        file.write("\nimport torch\n")
+    done = python(code, path=tmp_path)
+    assert done.returncode == 0
+    assert "The plugin 'field_notes' (MONOSEMY_PLUGINS) imports torch." in done.stderr
 
 
 def test_the_doctor_names_what_is_loaded(python: Python) -> None:

