@@ -118,7 +118,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
         (["migrate", "--role-only"], 2, "MONOSEMY_DATABASE_URL"),
         (["keys", "list"], 2, "MONOSEMY_DATABASE_URL"),
         (["backup", "away"], 2, "MONOSEMY_DATABASE_URL"),
-        (["restore", "away"], 2, "MONOSEMY_DATABASE_URL"),
+        (["restore", "away"], 1, "holds no backup"),
         (["gc"], 2, "MONOSEMY_DATABASE_URL"),
         (["worker", "gpu"], 2, "MONOSEMY_DATABASE_URL"),
         (["reembed"], 2, "MONOSEMY_INFERENCE_URL"),
