@@ -145,7 +145,9 @@ def write_columns(
         list[str] | None,
         typer.Option(help="density, maximum, score, ...; repeat it. Default: density, maximum."),
     ] = None,
-    scorer: Annotated[str, typer.Option(help="Whose scores.")] = "detection",
+    scorer: Annotated[
+        str | None, typer.Option(help="Whose scores. Default: the SAE's usual scorer's.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write numbers of all features to standard output, as CSV; what is not known is empty.

@@ -32,6 +32,6 @@ def features_around(
     else:
         places = [
             None if each is None else FeaturePlace(sae=sae.name, feature=each)
-            for each in indices_around(session, wanted.of(sae.id), index)
+            for each in indices_around(session, wanted.of(session, sae.id), index)
         ]
     return FeaturesAround(previous=places[0], next=places[1])

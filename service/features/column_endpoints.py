@@ -78,5 +78,5 @@ def columns(
     if "tag" in column:
         tags = commonest_tags(session, row.id, MOST_TAGS)
         headers["X-Tags"] = ",".join(quote(tag, safe="") for tag in tags)
-    values = measured(session, row, matching.of(row.id), column, places, tags)
+    values = measured(session, row, matching.of(session, row.id), column, places, tags)
     return Response(values.astype("<f4").tobytes(), media_type=_MEDIA_TYPE, headers=headers)

@@ -64,7 +64,7 @@ def list_all(
     """Each with its evidence label, its best explanation and that one's score."""
     row, _ = find_sae(session, sae)
     indices = None if index is None else tuple(index)
-    listing = replace(wanted.of(row.id), indices=indices)
+    listing = replace(wanted, indices=indices).of(session, row.id, cursor)
     return page_of_features(session, listing, cursor, limit)
 
 

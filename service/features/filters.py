@@ -12,7 +12,15 @@ from monosemy.specs.tags import Tag
 from service.features.listing import FeatureFilter
 from service.kit.errors import InvalidRequest
 
-Scorer = Annotated[str, Query(max_length=100, description="Whose scores to sort by and to show.")]
+Scorer = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        description="Whose scores to sort by and to show. Left out: `detection` where it has scored"
+        " the SAE's features, else the scorer with the most scored features; each score says whose"
+        " it is.",
+    ),
+]
 Explained = Annotated[
     bool | None, Query(description="Only features that have, or have not, an explanation.")
 ]
@@ -31,7 +39,7 @@ def check_densities(least: float | None, most: float | None) -> None:
 
 
 def _matching(
-    scorer: Scorer = "detection",
+    scorer: Scorer = None,
     min_density: Density = None,
     max_density: Density = None,
     has_explanation: Explained = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,9 @@ from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of, tags_of
 from service.kit.pagination import Order, number_of
 
+FIRST_SCORER = "detection"
+"""The usual scorer of an SAE where it has scored anything, or nobody has."""
+
 _MARGIN = margin(Score.low, Score.baseline)
 """How far above its shuffled baseline a score's interval begins."""
 
@@ -43,7 +46,8 @@ class FeatureFilter:
 
     sort: str = "index"
     order: str = "asc"
-    scorer: str = "detection"
+    scorer: str | None = None
+    """Whose scores; None: those of the SAE's usual scorer."""
     min_density: float | None = None
     max_density: float | None = None
     has_explanation: bool | None = None
@@ -52,8 +56,18 @@ class FeatureFilter:
     indices: tuple[int, ...] | None = None
     """Only these."""
 
-    def of(self, sae: uuid.UUID) -> FeatureListing:
-        return FeatureListing(sae=sae, **asdict(self))
+    def of(self, session: Session, sae: uuid.UUID, cursor: str | None = None) -> FeatureListing:
+        """Of this SAE.  Where no scorer is named, a listing that goes on behind ``cursor`` keeps
+        the scorer that it began with, whoever has scored since."""
+        if self.scorer is not None:
+            return FeatureListing(sae=sae, **asdict(self))
+        if cursor is not None:
+            for name in (FIRST_SCORER, *_scorers_of(session, sae)):
+                begun = FeatureListing(sae=sae, **asdict(replace(self, scorer=name)))
+                if BY_KEY.gave(begun.key(), cursor):
+                    return begun
+        usual = replace(self, scorer=usual_scorer_of(session, sae))
+        return FeatureListing(sae=sae, **asdict(usual))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +101,31 @@ class FeatureRow:
     tags: list[str]
     key: float
     """What the listing is ordered by."""
+
+
+def usual_scorer_of(session: Session, sae: uuid.UUID) -> str:
+    """Whose scores an SAE's features are listed by where nobody is named: ``FIRST_SCORER`` where
+    it has scored, else the scorer with the most scored features, the first by name of several."""
+    first = _scored(sae).where(Score.scorer == FIRST_SCORER).exists()
+    if session.scalar(select(first)):
+        return FIRST_SCORER
+    return next(iter(_scorers_of(session, sae)), FIRST_SCORER)
+
+
+def _scorers_of(session: Session, sae: uuid.UUID) -> Sequence[str]:
+    """Those with scores in the SAE, that of the most features first."""
+    features = func.count(Explanation.feature.distinct())
+    query = _scored(sae).group_by(Score.scorer).order_by(features.desc(), Score.scorer)
+    return session.scalars(query).all()
+
+
+def _scored(sae: uuid.UUID) -> Select[str]:
+    """The scorer of each score of the SAE that has a value."""
+    return (
+        select(Score.scorer)
+        .join_from(Explanation, Score, score_of(Explanation))
+        .where(Explanation.sae_id == sae, Score.value.is_not(None))
+    )
 
 
 def list_features(

@@ -88,6 +88,14 @@ class Order(Generic[Row, Key]):
         except (ValueError, OverflowError):
             raise NoCursor from None
 
+    def gave(self, listing: Any, cursor: str) -> bool:
+        """Whether ``listing`` gave out ``cursor``."""
+        try:
+            self.decode(listing, cursor)
+        except NoCursor:
+            return False
+        return True
+
 
 def number_of(end: int) -> Callable[[int], int]:
     """Reads a number from 0 to below ``end``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -12,7 +12,7 @@ from monosemy.specs.rest.labelling import LabellingMode, LabellingPage
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.features.filters import FilterDep
-from service.features.listing import FeatureFilter
+from service.features.listing import FIRST_SCORER, FeatureFilter, usual_scorer_of
 from service.keys.authorize import Caller, CallerDep, CanRead
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
@@ -83,11 +83,16 @@ def work_of(session: Session, caller: Caller, asked: Asked) -> Work:
     listed, sae = asked.listed, asked.sae
     if (listed is None) == (sae is None):
         raise InvalidRequest([("list", "name a list or an SAE, one of the two")])
+    sae_id = find_sae(session, sae)[0].id if sae is not None else None
+    wanted = asked.wanted
+    if wanted.scorer is None:
+        usual = FIRST_SCORER if sae_id is None else usual_scorer_of(session, sae_id)
+        wanted = replace(wanted, scorer=usual)
     return Work(
         mode=asked.mode,
         caller=caller,
         list_id=require_list(session, listed).id if listed is not None else None,
-        sae_id=find_sae(session, sae)[0].id if sae is not None else None,
-        wanted=asked.wanted,
+        sae_id=sae_id,
+        wanted=wanted,
         todo=asked.todo,
     )

@@ -99,7 +99,7 @@ def _rows(
         position = None if after is None else after[1]
         found = repository.entries(session, work.list_id, conditions, position, limit)
         return [((row.sae_id, row.feature), 0.0, row.position) for row in found]
-    listing = _listing(work)
+    listing = _listing(session, work)
     keys = indices_behind(session, listing, after, limit, conditions)
     return [((listing.sae, index), key, index) for key, index in keys]
 
@@ -107,12 +107,12 @@ def _rows(
 def _count(session: Session, work: Work, conditions: Sequence[ColumnElement[bool]]) -> int:
     if work.list_id is not None:
         return repository.count_entries(session, work.list_id, conditions)
-    return count_listed(session, _listing(work), conditions)
+    return count_listed(session, _listing(session, work), conditions)
 
 
-def _listing(work: Work) -> FeatureListing:
+def _listing(session: Session, work: Work) -> FeatureListing:
     assert work.sae_id is not None
-    return work.wanted.of(work.sae_id)
+    return work.wanted.of(session, work.sae_id)
 
 
 def _items(session: Session, work: Work, rows: Sequence[Row]) -> list[LabellingItem]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from service.features.listing import FeatureFilter
+from service.features.listing import FIRST_SCORER, FeatureFilter
 
-USUAL = FeatureFilter()
+USUAL = FeatureFilter(scorer=FIRST_SCORER)
 _NAMES = {"text": "q"}
 """Of what addresses call otherwise."""
 
@@ -18,7 +18,7 @@ def usual_scorer(scored: Mapping[str, int]) -> str:
     scored features the usual one, else the first by name.  ``scored``: features by scorer."""
     most = max(scored.values(), default=0)
     best = sorted(name for name, count in scored.items() if count == most)
-    return USUAL.scorer if not best or USUAL.scorer in best else best[0]
+    return FIRST_SCORER if not best or FIRST_SCORER in best else best[0]
 
 
 def along(wanted: FeatureFilter) -> dict[str, Any]:
@@ -27,5 +27,5 @@ def along(wanted: FeatureFilter) -> dict[str, Any]:
     return {
         _NAMES.get(name, name): value
         for name, value in asdict(wanted).items()
-        if value != getattr(USUAL, name)
+        if value not in (getattr(USUAL, name), None)
     }

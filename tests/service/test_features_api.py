@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from monosemy.specs.rest.features import FeaturePage, FeatureSummary
 from service.database.session import transaction
@@ -135,6 +135,37 @@ def test_a_cursor_serves_its_own_listing_only(client: TestClient) -> None:
         answer = client.get(URL, params={"cursor": cursor, **other})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["path"] == "cursor"
+
+
+def test_without_a_scorer_those_who_scored_are_listed_by(
+    client: TestClient, module_engine: Engine, library: Library
+) -> None:
+    """Best first, the unscored last; a cursor goes on by the scorer that it began with."""
+    asked = {"sort": "score", "order": "desc"}
+    best = client.get(URL, params=asked).json()["items"]
+    assert [item["index"] for item in best[:5]] == [3, 6, 5, 4, 11]
+
+    def scored_by(old: str, new: str) -> None:
+        with transaction(module_engine) as session:
+            change = text("UPDATE scores SET scorer = :new WHERE scorer = :old")
+            session.execute(change, {"old": old, "new": new})
+
+    before = client.get(URL, params={**asked, "scorer": "detection", "limit": 2}).json()
+    scored_by("detection", "embedding")
+    try:
+        for order, first in (("desc", [3, 6, 5, 4, 11]), ("asc", [11, 4, 5, 6, 3])):
+            items = client.get(URL, params={"sort": "score", "order": order}).json()["items"]
+            assert [item["index"] for item in items[:5]] == first
+            assert {item["score"]["scorer"] for item in items[:5]} == {"embedding"}
+        page = client.get(URL, params={**asked, "limit": 2}).json()
+        more = client.get(URL, params={**asked, "limit": 2, "cursor": page["next_cursor"]})
+        assert [item["index"] for item in more.json()["items"]] == [5, 4]
+        old = client.get(URL, params={**asked, "limit": 2, "cursor": before["next_cursor"]})
+        assert old.status_code == 200, "one that was given out while detection was the default"
+        around = client.get(f"{URL}/5/around", params=asked).json()
+        assert around["previous"]["feature"] == 6 and around["next"]["feature"] == 4
+    finally:
+        scored_by("embedding", "detection")
 
 
 def test_feature_page_has_everything(client: TestClient, library: Library) -> None:

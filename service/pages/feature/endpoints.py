@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,8 +155,8 @@ def _of_list(request: Request, context: AppContext, reference: str) -> Response:
     return _stream(context, head, places, name)
 
 
-def _listed(session: Session, wanted: FeatureFilter, name: str, sae: object) -> list[Place]:
-    rows = list_features(session, wanted.of(sae), None, MOST)  # type: ignore[arg-type]
+def _listed(session: Session, wanted: FeatureFilter, name: str, sae: uuid.UUID) -> list[Place]:
+    rows = list_features(session, wanted.of(session, sae), None, MOST)
     return [(name, int(row.facts["index"])) for row in rows]
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastapi import Request
-
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import FilterDep
-from service.features.listing import FeatureFilter
+from service.features.listing import FIRST_SCORER, FeatureFilter
 from service.kit.pagination import CursorParam
-from service.pages.listed import USUAL, along, usual_scorer
+from service.pages.listed import along, usual_scorer
 from service.pages.page import PageRouter
 from service.saes.endpoints import SaeReference, show
 from service.tags.endpoints import list_all as list_tags
@@ -40,7 +38,6 @@ class Features:
 
 @router.page("/saes/{sae}/features", "features.html", script="pages/features.js")
 def features(
-    request: Request,
     session: SessionDep,
     context: ContextDep,
     sae: SaeReference,
@@ -48,8 +45,8 @@ def features(
     cursor: CursorParam = None,
 ) -> Features:
     detail = show(session, context, sae)
-    if "scorer" not in request.query_params:
-        wanted = replace(wanted, scorer=usual_scorer(detail.features.scorers))
+    scorer = wanted.scorer or usual_scorer(detail.features.scorers)
+    wanted = replace(wanted, scorer=scorer)
     page = list_features(session, sae, wanted, limit=_ROWS, cursor=cursor)
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
     return Features(
@@ -59,6 +56,6 @@ def features(
         cursor=cursor,
         filters=wanted,
         along=along(wanted),
-        scorers=sorted({USUAL.scorer, wanted.scorer, *detail.features.scorers}),
+        scorers=sorted({FIRST_SCORER, scorer, *detail.features.scorers}),
         tags=sorted({*tags, *([wanted.tag] if wanted.tag else [])}),
     )

@@ -23,9 +23,10 @@ from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Scorer, Tagged, Words
-from service.features.listing import FeatureFilter
+from service.features.listing import FIRST_SCORER, FeatureFilter
 from service.kit.errors import Conflict
 from service.layouts.endpoints import show as show_layout
+from service.pages.listed import usual_scorer
 from service.pages.page import PageRouter
 from service.saes.endpoints import SaeReference, show
 from service.tags.endpoints import list_all as list_tags
@@ -115,7 +116,7 @@ def feature_map(
     x: Annotated[AxisName, Query(description="What lies across.")] = "density",
     y: Annotated[AxisName, Query(description="What lies upwards.")] = "maximum",
     colour: Annotated[ColourName, Query(description="What colours say.")] = "top_token_share",
-    scorer: Scorer = "detection",
+    scorer: Scorer = None,
     q: Words = None,
     tag: Tagged = None,
 ) -> FeatureMap:
@@ -123,12 +124,13 @@ def feature_map(
     layout, no_layout = _layout(context, session, sae)
     if layout is None:  # other axes
         x, y = ("density" if x in _LAYOUT else x), ("maximum" if y in _LAYOUT else y)
+    shown_scorer = scorer or usual_scorer(detail.features.scorers)
     sort = _SORTS.get(x) or _SORTS.get(y)
     wanted = FeatureFilter(
-        sort=sort or "index", order="desc" if sort else "asc", scorer=scorer, text=q, tag=tag
+        sort=sort or "index", order="desc" if sort else "asc", scorer=shown_scorer, text=q, tag=tag
     )
     page = list_features(session, sae, wanted, limit=_ROWS)
-    usual = FeatureFilter()
+    usual = FeatureFilter(scorer=FIRST_SCORER)
     names = ("sort", "order", "scorer", "tag")
     kept = {n: getattr(wanted, n) for n in names if getattr(wanted, n) != getattr(usual, n)}
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
@@ -139,7 +141,7 @@ def feature_map(
         x=x,
         y=y,
         colour=colour,
-        scorer=scorer,
+        scorer=shown_scorer,
         q=q,
         tag=tag,
         axes={**axes, **({n: a.name for n, a in _LAYOUT.items()} if layout is not None else {})},
@@ -149,7 +151,7 @@ def feature_map(
             "explained": AXES["explained"].name,
             **axes,
         },
-        scorers=sorted({usual.scorer, scorer, *detail.features.scorers}),
+        scorers=sorted({FIRST_SCORER, shown_scorer, *detail.features.scorers}),
         tags=sorted({*tags, *([tag] if tag else [])}),
         features=page.items,
         more=page.next_cursor is not None,
