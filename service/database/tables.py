@@ -377,6 +377,7 @@ class Score(Base):
     created_at: Mapped[dt.datetime] = now_column()
     __table_args__ = (
         UniqueConstraint("sae_id", "explanation_id", "key", name="uq_scores_key"),
+        Index("ix_scores_scorer", "sae_id", "scorer", postgresql_where=text("value IS NOT NULL")),
         of_explanation("scores"),
     )
 

@@ -17,7 +17,7 @@ Scorer = Annotated[
     Query(
         max_length=100,
         description="Whose scores to sort by and to show. Left out: `detection` where it has scored"
-        " the SAE's features, else the scorer with the most scored features; each score says whose"
+        " the SAE's features, else the first scorer by name that has scored; each score says whose"
         " it is.",
     ),
 ]

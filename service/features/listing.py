@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -61,12 +61,13 @@ class FeatureFilter:
         the scorer that it began with, whoever has scored since."""
         if self.scorer is not None:
             return FeatureListing(sae=sae, **asdict(self))
+        known = scorers_of(session, sae)
         if cursor is not None:
-            for name in (FIRST_SCORER, *_scorers_of(session, sae)):
+            for name in (FIRST_SCORER, *known):
                 begun = FeatureListing(sae=sae, **asdict(replace(self, scorer=name)))
                 if BY_KEY.gave(begun.key(), cursor):
                     return begun
-        usual = replace(self, scorer=usual_scorer_of(session, sae))
+        usual = replace(self, scorer=usual_scorer(known))
         return FeatureListing(sae=sae, **asdict(usual))
 
 
@@ -103,29 +104,28 @@ class FeatureRow:
     """What the listing is ordered by."""
 
 
-def usual_scorer_of(session: Session, sae: uuid.UUID) -> str:
-    """Whose scores an SAE's features are listed by where nobody is named: ``FIRST_SCORER`` where
-    it has scored, else the scorer with the most scored features, the first by name of several."""
-    first = _scored(sae).where(Score.scorer == FIRST_SCORER).exists()
-    if session.scalar(select(first)):
-        return FIRST_SCORER
-    return next(iter(_scorers_of(session, sae)), FIRST_SCORER)
+def usual_scorer(scorers: Iterable[str]) -> str:
+    """Whose scores an SAE's features are shown by where nobody is named, of those that have scored:
+    ``FIRST_SCORER``, else the first by name.  So it does not change while scores are made."""
+    known = sorted(scorers)
+    return FIRST_SCORER if FIRST_SCORER in known else next(iter(known), FIRST_SCORER)
 
 
-def _scorers_of(session: Session, sae: uuid.UUID) -> Sequence[str]:
-    """Those with scores in the SAE, that of the most features first."""
-    features = func.count(Explanation.feature.distinct())
-    query = _scored(sae).group_by(Score.scorer).order_by(features.desc(), Score.scorer)
-    return session.scalars(query).all()
-
-
-def _scored(sae: uuid.UUID) -> Select[str]:
-    """The scorer of each score of the SAE that has a value."""
-    return (
-        select(Score.scorer)
-        .join_from(Explanation, Score, score_of(Explanation))
-        .where(Explanation.sae_id == sae, Score.value.is_not(None))
+def scorers_of(session: Session, sae: uuid.UUID) -> list[str]:
+    """Those with scores in the SAE, by name; looked up one behind the other in the index, so that
+    it takes no longer for millions of scores."""
+    scored = select(Score.scorer).where(Score.sae_id == sae, Score.value.is_not(None))
+    first = scored.order_by(Score.scorer).limit(1).scalar_subquery()
+    found = select(first.label("scorer")).cte("found", recursive=True)
+    behind = (
+        scored.where(Score.scorer > found.c.scorer)
+        .order_by(Score.scorer)
+        .limit(1)
+        .correlate(found)
+        .scalar_subquery()
     )
+    found = found.union_all(select(behind).where(found.c.scorer.is_not(None)))
+    return [*session.scalars(select(found.c.scorer).where(found.c.scorer.is_not(None)))]
 
 
 def list_features(

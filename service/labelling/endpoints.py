@@ -12,7 +12,12 @@ from monosemy.specs.rest.labelling import LabellingMode, LabellingPage
 from service.edge.context import SessionDep
 from service.edge.routing import Router
 from service.features.filters import FilterDep
-from service.features.listing import FIRST_SCORER, FeatureFilter, usual_scorer_of
+from service.features.listing import (
+    FIRST_SCORER,
+    FeatureFilter,
+    scorers_of,
+    usual_scorer,
+)
 from service.keys.authorize import Caller, CallerDep, CanRead
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
@@ -86,7 +91,7 @@ def work_of(session: Session, caller: Caller, asked: Asked) -> Work:
     sae_id = find_sae(session, sae)[0].id if sae is not None else None
     wanted = asked.wanted
     if wanted.scorer is None:
-        usual = FIRST_SCORER if sae_id is None else usual_scorer_of(session, sae_id)
+        usual = FIRST_SCORER if sae_id is None else usual_scorer(scorers_of(session, sae_id))
         wanted = replace(wanted, scorer=usual)
     return Work(
         mode=asked.mode,

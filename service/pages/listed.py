@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,14 +10,6 @@ from service.features.listing import FIRST_SCORER, FeatureFilter
 USUAL = FeatureFilter(scorer=FIRST_SCORER)
 _NAMES = {"text": "q"}
 """Of what addresses call otherwise."""
-
-
-def usual_scorer(scored: Mapping[str, int]) -> str:
-    """Whose scores a page shows where its address names nobody: of the scorers with the most
-    scored features the usual one, else the first by name.  ``scored``: features by scorer."""
-    most = max(scored.values(), default=0)
-    best = sorted(name for name, count in scored.items() if count == most)
-    return FIRST_SCORER if not best or FIRST_SCORER in best else best[0]
 
 
 def along(wanted: FeatureFilter) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from monosemy.figures import density, even_percent, fixed, interval, number
 from service.database.session import transaction
 from service.database.tables import Explanation, Feature, Run, Sae, Score
-from service.pages.listed import usual_scorer
+from service.features.listing import usual_scorer
 from service.pages.sae_figures import evaluation, measured
 from tests.service.conftest import FakeInference
 from tests.support.browser import violations
@@ -186,7 +186,8 @@ def test_not_told_apart_badge(explorer: str, scored: Library) -> None:
 def test_the_usual_scorer_is_one_that_scored() -> None:
     assert usual_scorer({}) == "detection"
     assert usual_scorer({"embedding": 7, "detection": 7}) == "detection"
-    assert usual_scorer({"embedding": 9, "detection": 2, "intervention": 9}) == "embedding"
+    assert usual_scorer({"embedding": 9, "detection": 2, "intervention": 9}) == "detection"
+    assert usual_scorer(["intervention", "embedding"]) == "embedding"
 
 
 def test_the_furthest_above_shuffled_come_first(explorer: str, scored: Library) -> None:

@@ -23,10 +23,9 @@ from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Scorer, Tagged, Words
-from service.features.listing import FIRST_SCORER, FeatureFilter
+from service.features.listing import FIRST_SCORER, FeatureFilter, usual_scorer
 from service.kit.errors import Conflict
 from service.layouts.endpoints import show as show_layout
-from service.pages.listed import usual_scorer
 from service.pages.page import PageRouter
 from service.saes.endpoints import SaeReference, show
 from service.tags.endpoints import list_all as list_tags

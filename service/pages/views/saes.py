@@ -19,9 +19,9 @@ from service.comparisons.endpoints import list_all as list_comparisons
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import Density, check_densities
-from service.features.listing import FeatureFilter
+from service.features.listing import FeatureFilter, usual_scorer
 from service.kit.pagination import CursorParam
-from service.pages.listed import along, usual_scorer
+from service.pages.listed import along
 from service.pages.page import Nav, PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
