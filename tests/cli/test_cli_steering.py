@@ -22,6 +22,7 @@ SAE = {
     "hooks": {"reads": [HOOK], "writes": [HOOK]},
     **{"architecture": "topk", "d_in": 2, "d_sae": 8, "metrics": {}, "index": None},
     "created_at": "2026-01-01T00:00:00Z",
+    "path": "saes/1",
     "features": None,
 }
 

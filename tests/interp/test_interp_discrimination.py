@@ -169,7 +169,7 @@ def test_the_report_shows_what_discriminates(texts: FeatureTexts) -> None:
     assert section["cost"]["baselines"]["prompt_tokens"] == pytest.approx(800)
     (cluster,) = report["duplicates"]["clusters"]
     assert cluster["features"] == [2, 3] and cluster["exact"]
-    assert "2 of 5 features (40.0%) share" in report_page(report)
+    assert "2 of 5 features (40\u2009%) share" in report_page(report)
 
 
 def test_one_explanation_has_no_neighbours(texts: FeatureTexts) -> None:

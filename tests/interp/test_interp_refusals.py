@@ -13,7 +13,13 @@ import pytest
 from monosemy.interp.judging.answers import object_schema
 from monosemy.interp.judging.batches import BatchLimits
 from monosemy.interp.judging.endpoint import Limits
-from monosemy.interp.judging.failures import AnswerError, EndpointError, JudgeAway, QuotaSpent
+from monosemy.interp.judging.failures import (
+    AnswerError,
+    EndpointError,
+    JudgeAway,
+    KeyRefused,
+    QuotaSpent,
+)
 from monosemy.interp.judging.judge import Judge
 from monosemy.specs.parts import JudgeSpec
 from tests.support.batch_stub import BatchStub
@@ -212,7 +218,7 @@ def test_a_used_up_quota_stops_at_once(status: int, body: Any) -> None:
         ({"error": {"message": "Slow down", "type": "rate_limit_error"}}, JudgeAway),
         ({"error": {"message": "Overloaded", "type": "overloaded_error"}}, JudgeAway),
         ({"error": "something broke"}, AnswerError),
-        ({"error": {"message": "bad key", "code": 401}}, EndpointError),
+        ({"error": {"message": "bad key", "code": 401}}, KeyRefused),
         ({"error": {"message": "The model does not exist", "code": 404}}, EndpointError),
         ({"error": {"message": "what?", "code": "400"}}, AnswerError),
         ({"choices": [{"error": {"code": 502, "message": "upstream"}, "message": {}}]}, JudgeAway),

@@ -253,7 +253,7 @@ def test_a_plugin_that_brings_torch_is_warned_of(
 ) -> None:
     code = "import monosemy.specs.plugins as p\np.load_plugins()"
     assert "imports torch" not in python(code).stderr
-    for file in example.iterdir():
+    for file in example.glob("*.py"):
         (tmp_path / file.name).write_text(file.read_text())
     with (tmp_path / "field_notes.py").open("a") as file:
         file.write("\nimport torch\n")

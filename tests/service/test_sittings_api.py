@@ -288,4 +288,4 @@ def test_by_client_and_by_command_line(
             score = caller.sittings.end(kept)
             assert (score.n, score.n_failed) == (3, 1)
         none = CliRunner().invoke(app, ["explanation", "agreement", "--of", "sittings"])
-        assert none.exit_code == 0 and "No two" in none.output
+        assert none.exit_code == 0 and "No question" in none.output

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from monosemy.errors import MonosemyError
+from monosemy.exit_codes import USAGE
 from service.edge.inner_access import check_inner_exposure
 from service.settings import Settings
 from workers.inference import create_app, main
@@ -105,7 +106,10 @@ def test_without_a_token_it_serves_this_machine_alone(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "inference"])
 def test_it_listens_to_others_only_with_a_token(
-    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    host: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(MonosemyError, match="MONOSEMY_PARTS_TOKEN"):
         check_inner_exposure(Settings(home=tmp_path), host)
@@ -114,8 +118,9 @@ def test_it_listens_to_others_only_with_a_token(
     monkeypatch.setattr("sys.argv", ["inference", "--host", host])
     monkeypatch.setenv("MONOSEMY_HOME", str(tmp_path))
     monkeypatch.delenv("MONOSEMY_PARTS_TOKEN", raising=False)
-    with pytest.raises(SystemExit, match="MONOSEMY_PARTS_TOKEN"):
+    with pytest.raises(SystemExit) as ended:
         main()
+    assert ended.value.code == USAGE and "MONOSEMY_PARTS_TOKEN" in capsys.readouterr().err
 
 
 BODIES = {
