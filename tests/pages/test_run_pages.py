@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_what_may_not_be_done_is_not_offered(page_settings: Settings, library: A
     headers = {**HTML, "X-API-Key": key}
     with served(create_app(closed)) as address:
         run = httpx.get(f"{address}/runs/{QUEUED}", headers=headers)
-        assert "disabled title=\"Your key lacks the scope 'run'.\"" in run.text
+        assert "disabled title=\"Your key lacks the scope 'run'.\"" in html.unescape(run.text)
         assert "Administrators see here" in httpx.get(f"{address}/health", headers=headers).text
         assert "disabled title" in httpx.get(f"{address}/runs/new", headers=headers).text
         assert httpx.get(f"{address}/settings/audit", headers=headers).status_code == 403
