@@ -26,11 +26,11 @@ from serving import (
     Load,
     Report,
     fill,
-    filled_server,
     options_of,
     put_load,
     report_loads,
     report_starts,
+    run,
 )
 from sqlalchemy import Engine, text
 
@@ -214,12 +214,7 @@ def _packed(url: str) -> int:
 
 
 def main() -> None:
-    options = options_of(__doc__, seconds=10.0, rate=50.0)
-    if options.load:
-        work(options)
-        return
-    with filled_server() as (folder, url):
-        measure(options, folder, url)
+    run(options_of(__doc__, seconds=10.0, rate=50.0), work, measure)
 
 
 def measure(options: argparse.Namespace, folder: Path, database_url: str) -> None:

@@ -227,13 +227,21 @@ class Report:
             append(self.file, Line(name, self.work, value, unit, {}, None, 1, machine()))
 
 
-def main() -> None:
-    options = options_of(__doc__, seconds=15.0, rate=100.0)
+def run(
+    options: argparse.Namespace,
+    work: Callable[[argparse.Namespace], None],
+    measure: Callable[[argparse.Namespace, Path, str], None],
+) -> None:
+    """``work`` in a process that makes requests, else ``measure`` beside an empty database."""
     if options.load:
         work(options)
         return
     with filled_server() as (folder, url):
         measure(options, folder, url)
+
+
+def main() -> None:
+    run(options_of(__doc__, seconds=15.0, rate=100.0), work, measure)
 
 
 def options_of(about: str, seconds: float, rate: float) -> argparse.Namespace:

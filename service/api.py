@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Depends
 
+from monosemy.address import PREFIX
 from service.agreement import endpoints as agreement
 from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
@@ -39,8 +40,6 @@ from service.system import endpoints as system
 from service.system import findings
 from service.tags import endpoints as tags
 from service.uploads import endpoints as uploads
-
-PREFIX = "/api/v1"
 
 TAGS = [
     {"name": "runs", "description": "Jobs: submit, follow, cancel, retry."},

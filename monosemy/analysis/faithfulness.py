@@ -60,10 +60,10 @@ def kept_shares(nearest_NK: Ints, places_N2: Floats) -> npt.NDArray[np.float64]:
 def nearest_places(places_N2: Floats, k: int) -> Ints:
     """[N, k]: the nearest other points of each, the nearest first."""
     n = len(places_N2)
-    _, found = cKDTree(places_N2).query(places_N2, k + 1)
-    own = found == np.arange(n)[:, None]
+    _, near = cKDTree(places_N2).query(places_N2, k + 1)
+    own = near == np.arange(n)[:, None]
     own[~own.any(axis=1), k] = True  # behind others in the very same place
-    rest: Ints = found[~own].reshape(n, k).astype(np.int64)
+    rest: Ints = near[~own].reshape(n, k).astype(np.int64)
     return rest
 
 
@@ -110,6 +110,8 @@ def _among(ranks: Ints, k: int) -> npt.NDArray[np.bool_]:
 
 def _mean(shares: npt.NDArray[np.float64]) -> KeptShare:
     mean: Callable[..., float] = np.mean  # type: ignore[assignment]
-    found = cluster_bootstrap(mean, [shares], bounds=(0.0, 1.0))
-    assert found.value is not None
-    return KeptShare(value=found.value, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    mean_share = cluster_bootstrap(mean, [shares], bounds=(0.0, 1.0))
+    assert mean_share.value is not None
+    return KeptShare(
+        value=mean_share.value, low=max(mean_share.low, 0.0), high=min(mean_share.high, 1.0)
+    )

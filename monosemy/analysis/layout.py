@@ -177,23 +177,23 @@ def _embed(
     with reporter.stage("layout", EARLY + spec.iterations, "iterations") as stage:
         phases = ((EARLY, EARLY_EXAGGERATION, 0.5), (spec.iterations, spec.exaggeration, 0.8))
         for iterations, exaggeration, momentum in phases:
-            told = _Told(stage)
+            progress = _Progress(stage)
             embedding.optimize(
                 iterations,
                 exaggeration=exaggeration,
                 momentum=momentum,
                 inplace=True,
-                callbacks=told,
+                callbacks=progress,
                 callbacks_every_iters=_TELL,
             )
-            stage.advance(iterations - told.done)
+            stage.advance(iterations - progress.done)
     places = np.asarray(embedding, np.float64)
     if not np.isfinite(places).all():
         raise DataError("The layout ran away.", "Ask for a lower exaggeration or perplexity.")
     return (places - places.mean(axis=0)).astype(np.float32)
 
 
-class _Told:
+class _Progress:
     """Has a stage advance by the iterations of one phase; raises where it is asked to stop."""
 
     def __init__(self, stage: Stage) -> None:

@@ -35,7 +35,7 @@ def name(number: int | str, count: int) -> str:
 def untested(numbers: Iterable[int | str], what: str = "text") -> str:
     """A sentence where the weaker strata have none of what is told of, else ""."""
     present = {int(each) for each in numbers if str(each).isdigit()}
-    count = max(present, default=-1) + 1
+    count = how_many(present)
     missing = sorted(set(range(count)) - present)
     if not missing or count < 2:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,13 +34,18 @@ def export(
 
     Example: monosemy feature export demo 42.html --feature 42
     """
-    if destination.exists():
-        fail(f"{destination} is there already.")
     if index is not None:
-        size = connect().download(f"/saes/{segment(sae)}/features/{index}/page", destination)
+        save_page(f"/saes/{segment(sae)}/features/{index}/page", destination, as_json)
     else:
         path = f"/saes/{segment(sae)}/page"
-        size = connect().download(path, destination, sort=sort, order=order, tag=tag)
+        save_page(path, destination, as_json, sort=sort, order=order, tag=tag)
+
+
+def save_page(path: str, destination: Path, as_json: bool, **asked: Any) -> None:
+    """What REST has at ``path`` as a new file, and its size for whoever reads along."""
+    if destination.exists():
+        fail(f"{destination} is there already.")
+    size = connect().download(path, destination, **asked)
     if as_json:
         print_json({"file": str(destination), "bytes": size})
     else:

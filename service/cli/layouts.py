@@ -52,17 +52,17 @@ def show_layout(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 
     Example: monosemy sae layout demo
     """
-    found = connect().get(f"/saes/{segment(sae)}/layout")
+    summary = connect().get(f"/saes/{segment(sae)}/layout")
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    _show(found)
+    _show(summary)
 
 
-def _show(found: dict[str, Any]) -> None:
-    kept = found["faithfulness"]
-    left_out = f", {found['left_out']:,} silent ones left out" if found["left_out"] else ""
-    tell(f"Layout of {found['sae']} by t-SNE: {found['features']:,} features{left_out}")
+def _show(summary: dict[str, Any]) -> None:
+    kept = summary["faithfulness"]
+    left_out = f", {summary['left_out']:,} silent ones left out" if summary["left_out"] else ""
+    tell(f"Layout of {summary['sae']} by t-SNE: {summary['features']:,} features{left_out}")
     rows = [
         (name, f"{kept[key]['value']:.1%}", f"{kept[key]['low']:.1%} to {kept[key]['high']:.1%}")
         for name, key in (("this layout", "layout"), ("two principal components", "pca"))
@@ -70,7 +70,7 @@ def _show(found: dict[str, Any]) -> None:
     rows.append(("chance", f"{kept['chance']:.1%}", ""))
     title = f"share of the {kept['neighbours']} nearest decoder rows that are among the nearest"
     print_table(("", "kept", "95 %"), rows, title=f"{title}, n = {kept['n']:,}")
-    given = ", ".join(f"{name} {value}" for name, value in found["parameters"].items())
+    given = ", ".join(f"{name} {value}" for name, value in summary["parameters"].items())
     tell(
         f"Trustworthiness {kept['trustworthiness']:.3f}, continuity {kept['continuity']:.3f}"
         f" (by {kept['sampled']:,} features). {given}."

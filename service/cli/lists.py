@@ -11,6 +11,7 @@ import typer
 from monosemy.exit_codes import USAGE
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.feature_files import save_page
 from service.cli.output import (
     JsonFlag,
     fail,
@@ -216,13 +217,7 @@ def page(
 
     Example: monosemy list page kings kings.html
     """
-    if destination.exists():
-        fail(f"{destination} is there already.")
-    size = connect().download(f"/lists/{segment(name)}/page", destination)
-    if as_json:
-        print_json({"file": str(destination), "bytes": size})
-    else:
-        say(f"{destination}: {size:,} bytes.")
+    save_page(f"/lists/{segment(name)}/page", destination, as_json)
 
 
 def _named(sae: str, features: list[int]) -> list[dict[str, Any]]:

@@ -46,12 +46,12 @@ def judgements(
 
 def _judged(each: dict[str, Any]) -> tuple[Any, ...]:
     stratum = "" if each["stratum"] is None else f", stratum {each['stratum']}"
-    said = {True: "yes", False: "no", None: number(each["value"], ".3g")}[each["answer"]]
+    answer = {True: "yes", False: "no", None: number(each["value"], ".3g")}[each["answer"]]
     return (
         each["number"],
         each["tier"] + stratum,
         "fires" if each["truth"] else "silent",
-        "failed" if each["failed"] else said,
+        "failed" if each["failed"] else answer,
         _marked(each["text"]),
     )
 
@@ -71,31 +71,31 @@ def provenance(explanation: ExplanationId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy explanation provenance 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    found = connect().get(f"/explanations/{segment(explanation)}/provenance")
+    behind = connect().get(f"/explanations/{segment(explanation)}/provenance")
     if as_json:
-        print_json(found)
+        print_json(behind)
         return
-    prompt, judge, index = found["prompt"], found["judge"] or {}, found["index"] or {}
+    prompt, judge, index = behind["prompt"], behind["judge"] or {}, behind["index"] or {}
     rows = [
-        ("explanation", found["explanation"]["text"]),
+        ("explanation", behind["explanation"]["text"]),
         (
             "prompt",
             f"{prompt['name']} v{prompt['version']} ({prompt['hash']})" if prompt else "none",
         ),
         ("judge", ", ".join(str(judge[name]) for name in ("model", "address") if judge.get(name))),
-        ("texts shown", len(found["examples"])),
+        ("texts shown", len(behind["examples"])),
         ("index", f"{number(index.get('tokens'), ',')} tokens of {index.get('text_id')}"),
-        ("SAE", f"{found['sae']} ({found['weights']})"),
-        ("host model", f"{found['model']} ({found['model_fingerprint']})"),
-        ("text", ", ".join(f"{name} {value}" for name, value in found["text"].items())),
+        ("SAE", f"{behind['sae']} ({behind['weights']})"),
+        ("host model", f"{behind['model']} ({behind['model_fingerprint']})"),
+        ("text", ", ".join(f"{name} {value}" for name, value in behind["text"].items())),
     ]
     print_table(("", ""), rows)
     linked = [
         (link["what"], link["here"], link["there"], "equal" if _equal(link) else "DIFFERENT")
-        for link in found["links"]
+        for link in behind["links"]
     ]
     print_table(("digest of", "as noted", "as it is now", ""), linked)
-    for example in found["examples"]:
+    for example in behind["examples"]:
         tell(f"{example['id']} ({example['group']}): {_marked(example['text'])}")
 
 

@@ -116,16 +116,16 @@ def scorers_of(session: Session, sae: uuid.UUID) -> list[str]:
     it takes no longer for millions of scores."""
     scored = select(Score.scorer).where(Score.sae_id == sae, Score.value.is_not(None))
     first = scored.order_by(Score.scorer).limit(1).scalar_subquery()
-    found = select(first.label("scorer")).cte("found", recursive=True)
+    scorers = select(first.label("scorer")).cte("scorers", recursive=True)
     behind = (
-        scored.where(Score.scorer > found.c.scorer)
+        scored.where(Score.scorer > scorers.c.scorer)
         .order_by(Score.scorer)
         .limit(1)
-        .correlate(found)
+        .correlate(scorers)
         .scalar_subquery()
     )
-    found = found.union_all(select(behind).where(found.c.scorer.is_not(None)))
-    return [*session.scalars(select(found.c.scorer).where(found.c.scorer.is_not(None)))]
+    scorers = scorers.union_all(select(behind).where(scorers.c.scorer.is_not(None)))
+    return [*session.scalars(select(scorers.c.scorer).where(scorers.c.scorer.is_not(None)))]
 
 
 def list_features(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from monosemy.address import PREFIX
 from monosemy.specs.rest.audit import AuditView
-from service.pages.commands import API
 
 DEEDS: dict[tuple[str, str], str] = {
     ("POST", "/runs"): "submitted a run",
@@ -106,11 +106,11 @@ def deeds_of(entries: Sequence[AuditView]) -> list[Deed]:
 
 def _told(entry: AuditView) -> tuple[str, str | None, str]:
     """(deed, page of what it was done to, name of that)"""
-    words = DEEDS.get((entry.method, entry.route.removeprefix(API)))
+    words = DEEDS.get((entry.method, entry.route.removeprefix(PREFIX)))
     if words is None:
         return f"{entry.method} {entry.path}", None, ""
     for pattern, page, name in _PAGES:
-        if match := pattern.match(entry.path.removeprefix(API)):
+        if match := pattern.match(entry.path.removeprefix(PREFIX)):
             if match[1] in ("new", "upload", "uploads"):
                 break
             values = [unquote(each) for each in match.groups()]

@@ -11,16 +11,17 @@ from typing import Any
 
 from fastapi import Request
 
+from monosemy.address import PREFIX
 from service.pages.render import Links
 from service.pages.viewer import viewer_of
-
-API = "/api/v1"
 
 
 def curl(request: Request, path: str, body: Any, stream: bool = False) -> str:
     """A call of REST at the address that this page was asked for; where keys are needed it reads
     one from the environment."""
-    address = f"{request.url.scheme}://{request.url.netloc}{Links(request.scope).root}{API}{path}"
+    address = (
+        f"{request.url.scheme}://{request.url.netloc}{Links(request.scope).root}{PREFIX}{path}"
+    )
     key = "" if viewer_of(request).open_mode else ' -H "Authorization: Bearer $MONOSEMY_API_KEY"'
     data = json.dumps(body, ensure_ascii=False)
     return (

@@ -68,5 +68,5 @@ def _first(session: Session, newest: Sequence[SaeSummary]) -> list[SaeSummary]:
     """The newest SAE of which is known what its features are, else the newest; none without any."""
     if any(each.index is not None for each in newest):
         return [next(each for each in newest if each.index is not None)]
-    found = newest_indexed(session)
-    return list(newest[:1]) if found is None else [sae_summary(*found)]
+    indexed = newest_indexed(session)
+    return list(newest[:1]) if indexed is None else [sae_summary(*indexed)]

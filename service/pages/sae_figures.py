@@ -148,19 +148,19 @@ def measured(metrics: Mapping[str, Any]) -> Measured:
 
 def evaluation(metrics: Mapping[str, Any]) -> Evaluation:
     """Every figure of the evaluation, else of the training's end; rows are those that are there."""
-    found, evaluated = _found(metrics)
-    clean = figure(found.get("ce_clean"))
-    found, twin = _with_added(found, clean), _with_added(_part(found, BASELINE), clean)
-    rows = [_row(each, found, twin) for each in _FIGURES if figure(found.get(each.key)) is not None]
-    for place, part in _part(found, "parts").items():
+    own, evaluated = _found(metrics)
+    clean = figure(own.get("ce_clean"))
+    own, twin = _with_added(own, clean), _with_added(_part(own, BASELINE), clean)
+    rows = [_row(each, own, twin) for each in _FIGURES if figure(own.get(each.key)) is not None]
+    for place, part in _part(own, "parts").items():
         shown = _Figure(f"FVU of {place} ↓", "fvu", _three, "Of what is written there alone.")
         rows.append(_row(shown, _mapping(part), _part(_part(twin, "parts"), place)))
-    effective = _part(found, "effective_l0")
+    effective = _part(own, "effective_l0")
     if figure(effective.get("l0")) is not None:
         name = f"L0 at PPL-{number(figure(effective.get('percent')))} %"
         about = "Fewest latents per token that raise the perplexity by no more than that."
         rows.append(_row(_Figure(name, "l0", number, about), effective, {}))
-    return Evaluation(rows, evaluated, _about(found) if evaluated else "")
+    return Evaluation(rows, evaluated, _about(own) if evaluated else "")
 
 
 def _with_added(found: Mapping[str, Any], clean: float | None) -> Mapping[str, Any]:

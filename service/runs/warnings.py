@@ -24,15 +24,15 @@ def warnings_of(queue: str, result: Mapping[str, Any] | None) -> list[str]:
     """One sentence or two for each; none for a pipeline, whose steps have their own."""
     if not result or queue == NO_QUEUE:
         return []
-    said = result.get("warnings")
-    found = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    own = result.get("warnings")
+    warnings = [each for each in own if isinstance(each, str)] if isinstance(own, list) else []
     if stopped := result.get("stopped"):
-        found.append(f"It ended before all was done: {stopped}")
-    told = " ".join(found)
-    found += [
-        each for each in _of_judge(result.get("judge_test")) if each.split(": ", 1)[1] not in told
+        warnings.append(f"It ended before all was done: {stopped}")
+    known = " ".join(warnings)
+    warnings += [
+        each for each in _of_judge(result.get("judge_test")) if each.split(": ", 1)[1] not in known
     ]
-    return found + _of_failures(result)
+    return warnings + _of_failures(result)
 
 
 def _of_judge(data: Any) -> list[str]:
@@ -50,6 +50,6 @@ def _of_failures(result: Mapping[str, Any]) -> list[str]:
     words = f"{plural(failed, 'feature')} could not be done"
     if not isinstance(reasons, Mapping) or not reasons:
         return [f"{words}."]
-    told = list(dict.fromkeys(str(each) for each in reasons.values()))
-    more = " ..." if len(told) > _SHOWN else ""
-    return [f"{words}: {' '.join(told[:_SHOWN])}{more}"]
+    distinct = list(dict.fromkeys(str(each) for each in reasons.values()))
+    more = " ..." if len(distinct) > _SHOWN else ""
+    return [f"{words}: {' '.join(distinct[:_SHOWN])}{more}"]

@@ -60,12 +60,12 @@ def _count(session: Session, saes: Sequence[Sae]) -> Counts:
     indexed = {sae.id: sae.index["features"] for sae in saes if sae.index and _notes_features(sae)}
     uncounted = [each for each in ids if each not in indexed]
     if uncounted:
-        found = (
+        counted = (
             select(Feature.sae_id, func.count())
             .where(Feature.sae_id.in_(uncounted))
             .group_by(Feature.sae_id)
         )
-        indexed |= dict(session.execute(found).tuples().all())
+        indexed |= dict(session.execute(counted).tuples().all())
     explained: dict[uuid.UUID, tuple[int, int]] = {}
     scorers: dict[uuid.UUID, dict[str, int]] = {each: {} for each in ids}
     for sae, scorer, whole, features, scored in session.execute(_worked_on(ids)):

@@ -20,7 +20,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from monosemy.address import DEFAULT_HOME, DEFAULT_URL, base_of, read_stack, service_address
+from monosemy.address import (
+    DEFAULT_HOME,
+    DEFAULT_URL,
+    base_of,
+    read_stack,
+    service_address,
+    stack_file,
+)
 from monosemy.specs.parts import JudgeTesting
 from service.settings.outbound import AllowList, HubNames, parse_address
 
@@ -308,7 +315,7 @@ class Settings(BaseSettings):
 
     @property
     def stack_file(self) -> Path:
-        return self.home / "stack.json"
+        return stack_file(self.home)
 
     @classmethod
     def settings_customise_sources(
@@ -347,7 +354,7 @@ class _StackFile(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         if os.environ.get(STACK_PART):
             return {}
-        data = read_stack(Path(self._home).expanduser() / "stack.json")
+        data = read_stack(stack_file(self._home))
         data["url"] = service_address(self._home).url
         known = set(self.settings_cls.model_fields)
         if self._other_judge:  # which must not be sent the key of the stack's own

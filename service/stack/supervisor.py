@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from monosemy.address import read_stack
+from monosemy.address import read_stack, stack_file
 from service.database.embedding_width import set_width
 from service.database.migrate import migrate
 from service.settings import Settings
@@ -77,7 +77,7 @@ class Stack:
         self._port = settings.port
         self._on_event = on_event
         self._lock = HomeLock(self.home)
-        self._stack_file = self.home / "stack.json"
+        self._stack_file = stack_file(self.home)
         self._watch = Watch(on_event, self._write_stack_file)
         self._ended = threading.Event()
 

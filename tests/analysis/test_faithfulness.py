@@ -37,11 +37,11 @@ def ring(n: int, d: int = 12) -> np.ndarray:
 def test_a_ring_in_a_plane_is_kept_by_its_principal_components() -> None:
     rows = ring(400)
     plane = principal_plane(rows)
-    found = faithfulness(rows, by_cosine(rows, NEIGHBOURS), plane, plane)
-    assert found.pca.value > 0.99 and found.layout == found.pca
-    assert found.trustworthiness > 0.999 and found.continuity > 0.999
-    assert (found.n, found.neighbours, found.sampled) == (400, 15, 400)
-    assert found.chance == pytest.approx(15 / 399)
+    measured = faithfulness(rows, by_cosine(rows, NEIGHBOURS), plane, plane)
+    assert measured.pca.value > 0.99 and measured.layout == measured.pca
+    assert measured.trustworthiness > 0.999 and measured.continuity > 0.999
+    assert (measured.n, measured.neighbours, measured.sampled) == (400, 15, 400)
+    assert measured.chance == pytest.approx(15 / 399)
 
 
 def test_clusters_that_lie_apart_in_a_plane_are_kept() -> None:
@@ -50,21 +50,21 @@ def test_clusters_that_lie_apart_in_a_plane_are_kept() -> None:
     flat = np.repeat(centres, 40, axis=0) + 0.3 * rng.normal(size=(200, 2))
     rows = np.concatenate([flat, np.full((200, 1), 40.0)], axis=1)  # nearly flat on the sphere
     rows = unit(rows @ np.linalg.qr(rng.normal(size=(9, 3)))[0].T)
-    found = faithfulness(rows, by_cosine(rows, 15), flat, principal_plane(rows))
-    assert found.layout.value > 0.97 and found.pca.value > 0.97
+    measured = faithfulness(rows, by_cosine(rows, 15), flat, principal_plane(rows))
+    assert measured.layout.value > 0.97 and measured.pca.value > 0.97
 
 
 def test_places_by_chance_keep_what_chance_keeps() -> None:
     rng = np.random.default_rng(2)
     rows = unit(rng.normal(size=(1500, 40)))
-    found = faithfulness(
+    measured = faithfulness(
         rows, by_cosine(rows, 15), rng.normal(size=(1500, 2)), principal_plane(rows)
     )
-    assert found.layout.low <= found.chance <= found.layout.high
-    assert found.layout.high - found.layout.low < 0.005
-    assert found.trustworthiness == pytest.approx(0.5, abs=0.03)
-    assert found.continuity == pytest.approx(0.5, abs=0.03)
-    assert found.sampled == 1000
+    assert measured.layout.low <= measured.chance <= measured.layout.high
+    assert measured.layout.high - measured.layout.low < 0.005
+    assert measured.trustworthiness == pytest.approx(0.5, abs=0.03)
+    assert measured.continuity == pytest.approx(0.5, abs=0.03)
+    assert measured.sampled == 1000
 
 
 def test_it_is_what_brute_force_counts() -> None:
@@ -72,11 +72,11 @@ def test_it_is_what_brute_force_counts() -> None:
     rows, places = unit(rng.normal(size=(60, 5))), rng.normal(size=(60, 2))
     k = 6
     near = by_cosine(rows, k)
-    for i, found in enumerate(nearest_places(places, k)):
+    for i, closest in enumerate(nearest_places(places, k)):
         distances = np.linalg.norm(places - places[i], axis=1)
         others = np.delete(distances, i)
-        assert i not in found and len(set(found)) == k
-        assert np.allclose(np.sort(distances[found]), np.sort(others)[:k])
+        assert i not in closest and len(set(closest)) == k
+        assert np.allclose(np.sort(distances[closest]), np.sort(others)[:k])
     shares = kept_shares(near, places)
     cosines = rows @ rows.T
     far_of = {"trust": 0.0, "continuity": 0.0}
@@ -98,18 +98,18 @@ def test_it_is_what_brute_force_counts() -> None:
 def test_points_in_the_same_place_are_others_to_each_other() -> None:
     places = np.random.default_rng(4).normal(size=(30, 2))
     places[5:15] = places[5]
-    for i, found in enumerate(nearest_places(places, 4)):
-        assert i not in found and len(set(found)) == 4
+    for i, closest in enumerate(nearest_places(places, 4)):
+        assert i not in closest and len(set(closest)) == 4
         if 5 <= i < 15:
-            assert set(found) < set(range(5, 15))
+            assert set(closest) < set(range(5, 15))
 
 
 def test_few_rows_are_asked_for_half_of_the_others() -> None:
     rows = ring(11)
     plane = principal_plane(rows)
-    found = faithfulness(rows, by_cosine(rows, 10), plane, plane)
-    assert found.neighbours == 5 and found.chance == 0.5
-    assert 0 <= found.trustworthiness <= 1
+    measured = faithfulness(rows, by_cosine(rows, 10), plane, plane)
+    assert measured.neighbours == 5 and measured.chance == 0.5
+    assert 0 <= measured.trustworthiness <= 1
 
 
 def test_principal_components_of_a_line_and_of_one_dimension() -> None:

@@ -37,9 +37,9 @@ def spec(**options: Any) -> LayoutRun:
 
 
 def test_clusters_are_kept_together() -> None:
-    told = Told()
+    reporter = Told()
     rows = clusters()
-    layout = lay_out(rows, spec(), "digest", reporter=told)
+    layout = lay_out(rows, spec(), "digest", reporter=reporter)
     kept = layout.faithfulness
     assert layout.places.shape == (360, 2) and layout.places.dtype == np.float32
     assert kept.layout.low > 0.75 > 0.5 > kept.pca.high and kept.chance == pytest.approx(15 / 359)
@@ -47,7 +47,7 @@ def test_clusters_are_kept_together() -> None:
     summary = layout.summary
     assert (summary.features, summary.left_out, summary.weights) == (360, 0, "digest")
     assert summary.parameters["perplexity"] == 30 and "openTSNE" in summary.versions
-    stages = [(each.name, each.done, each.total, each.unit) for each in told.finished]
+    stages = [(each.name, each.done, each.total, each.unit) for each in reporter.finished]
     assert stages == [
         ("neighbours", 360, 360, "features"),
         ("layout", EARLY + 100, EARLY + 100, "iterations"),

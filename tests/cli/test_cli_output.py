@@ -51,12 +51,12 @@ class Service:
 
 def test_a_run_that_trains_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "connect", Service)
-    told = CliRunner().invoke(app, ["run", "readings", str(uuid.UUID(int=1))])
-    assert told.exit_code == 0 and not told.stdout and "trains no SAE" in told.stderr
+    ended = CliRunner().invoke(app, ["run", "readings", str(uuid.UUID(int=1))])
+    assert ended.exit_code == 0 and not ended.stdout and "trains no SAE" in ended.stderr
 
 
 def test_the_address_of_a_feature_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_files, "connect", Service)
-    told = CliRunner().invoke(app, ["feature", "embed", "demo", "8"])
-    assert told.stdout.endswith("/embed/x?token=y\n") and told.stdout.startswith("http")
-    assert "until 2026-12-01 08:29 UTC" in told.stderr
+    ended = CliRunner().invoke(app, ["feature", "embed", "demo", "8"])
+    assert ended.stdout.endswith("/embed/x?token=y\n") and ended.stdout.startswith("http")
+    assert "until 2026-12-01 08:29 UTC" in ended.stderr

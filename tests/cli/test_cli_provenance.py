@@ -36,11 +36,11 @@ def call(*arguments: str, code: int = 0) -> str:
 
 def test_judgements_are_listed_one_by_one(scored: Scored) -> None:
     score = str(scored.scores[POOR])
-    found = json.loads(call("feature", "judgements", "demo", str(POOR), score, "--json"))
+    page = json.loads(call("feature", "judgements", "demo", str(POOR), score, "--json"))
     shown = call("feature", "judgements", "demo", str(POOR), score)
-    assert f"{found['n']} judgements count" in shown and "<<" in shown
+    assert f"{page['n']} judgements count" in shown and "<<" in shown
     wrong = call("feature", "judgements", "demo", str(POOR), score, "--outcome", "wrong", "--json")
-    assert 0 < len(json.loads(wrong)["items"]) < len(found["items"])
+    assert 0 < len(json.loads(wrong)["items"]) < len(page["items"])
     # A score of another feature is none of this one's.
     assert "score" in call("feature", "judgements", "demo", str(GOOD), score, code=4)
 

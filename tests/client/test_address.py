@@ -67,8 +67,8 @@ def test_an_error_says_where_the_address_comes_from(
     (home / "stack.json").write_text(json.dumps({"url": STACK}))
     with pytest.raises(ServiceUnreachable, match=f"{STACK} .* comes from {home}/stack.json"):
         monosemy.Client(patience=0).get("/saes")
-    told = CliRunner().invoke(app, ["sae", "list"])
-    assert told.exit_code == 3 and f"comes from {home}/stack.json" in told.stderr
+    ended = CliRunner().invoke(app, ["sae", "list"])
+    assert ended.exit_code == 3 and f"comes from {home}/stack.json" in ended.stderr
     monkeypatch.setenv("MONOSEMY_URL", NAMED)
     with pytest.raises(ServiceUnreachable, match="comes from MONOSEMY_URL"):
         monosemy.Client(patience=0).get("/saes")

@@ -7,17 +7,17 @@ from typing import Any
 
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from monosemy.address import PREFIX
 from service.app import create_app
 from service.audit.endpoints import AuditView
 from service.edge.origin import READING_METHODS
 from service.edge.routing import changes_something
 from service.pages.audit_words import DEEDS, deeds_of
-from service.pages.commands import API
 from service.settings import Settings
 from tests.service.conftest import FakeInference
 
-ANSWER = f"{API}/sittings/{{sitting}}/answers/{{number}}"
-TAG = f"{API}/saes/{{sae}}/features/{{index}}/tags"
+ANSWER = f"{PREFIX}/sittings/{{sitting}}/answers/{{number}}"
+TAG = f"{PREFIX}/saes/{{sae}}/features/{{index}}/tags"
 RUN = "1ece7a70-6614-470d-9316-fec7d3a9c010"
 
 
@@ -47,7 +47,7 @@ def test_every_request_that_changes_something_has_words(
         for method in (route.methods or set()) - set(READING_METHODS):
             scope = {"method": method, "route": route, "endpoint": route.endpoint}
             if changes_something(scope):
-                changing.add((method, path.removeprefix(API)))
+                changing.add((method, path.removeprefix(PREFIX)))
     assert changing - set(DEEDS) == set()
     assert set(DEEDS) - changing == set(), "no such request"
 
@@ -55,11 +55,13 @@ def test_every_request_that_changes_something_has_words(
 def test_like_requests_are_one_line() -> None:
     answers = [
         entry(
-            "PUT", f"{API}/sittings/5/answers/{n}", f"{API}/sittings/{{sitting}}/answers/{{number}}"
+            "PUT",
+            f"{PREFIX}/sittings/5/answers/{n}",
+            f"{PREFIX}/sittings/{{sitting}}/answers/{{number}}",
         )
         for n in range(3)
     ]
-    refused = entry("POST", f"{API}/runs", f"{API}/runs", 422)
+    refused = entry("POST", f"{PREFIX}/runs", f"{PREFIX}/runs", 422)
     first, second = deeds_of([*answers, refused])
     assert first.words == "answered a detection test" and len(first.entries) == 3
     assert second.newest.status == 422 and second.page is None
@@ -69,18 +71,18 @@ def test_like_requests_are_one_line() -> None:
 
 def test_what_was_deleted_since_is_named_without_a_link() -> None:
     cancelled = entry("POST", f"/runs/{RUN}/cancel", "/runs/{run_id}/cancel", 303)
-    deleted = entry("DELETE", f"{API}/runs/{RUN}", f"{API}/runs/{{run_id}}", 204)
+    deleted = entry("DELETE", f"{PREFIX}/runs/{RUN}", f"{PREFIX}/runs/{{run_id}}", 204)
     assert deeds_of([cancelled])[0].page == f"/runs/{RUN}"
     assert [(each.page, each.what) for each in deeds_of([deleted, cancelled])] == [
         (None, RUN[:8]),
         (None, RUN[:8]),
     ]
     tagged = entry(
-        "POST", f"{API}/saes/a/features/7/tags", f"{API}/saes/{{sae}}/features/{{index}}/tags"
+        "POST", f"{PREFIX}/saes/a/features/7/tags", f"{PREFIX}/saes/{{sae}}/features/{{index}}/tags"
     )
     assert deeds_of([tagged])[0].what == "feature 7 of a"
 
 
 def test_an_unknown_request_is_shown_as_it_was() -> None:
-    (told,) = deeds_of([entry("POST", "/odd", "/odd")])
-    assert told.words == "POST /odd" and told.page is None
+    (deed,) = deeds_of([entry("POST", "/odd", "/odd")])
+    assert deed.words == "POST /odd" and deed.page is None

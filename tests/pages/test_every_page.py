@@ -63,7 +63,7 @@ def _visit(explorer: str, path: str, page: Any, without: Any, requested: list[st
         answer = page.goto(explorer + path)
         sideways = scrolls_sideways(page)
         page.set_viewport_size(WIDE)
-        found = violations(page)
+        violated = violations(page)
         words = _plain(page.locator("main").inner_text())
         without.goto(explorer + path)
         facts = [_plain(each) for each in without.locator(f"main {FACTS}").all_inner_texts()]
@@ -72,7 +72,7 @@ def _visit(explorer: str, path: str, page: Any, without: Any, requested: list[st
     return Visit(
         path=path,
         sideways=sideways,
-        violations=found,
+        violations=violated,
         headings=page.locator("h1").count(),
         faults=watch.faults,
         words=words,
@@ -104,12 +104,12 @@ def _told(visits: list[Visit], faults: Callable[[Visit], list[str]]) -> str:
 
 def test_axe_clean(visits: list[Visit]) -> None:
     """One state of each address; the campaign in ``test_every_state`` has them all."""
-    assert not (told := _told(visits, lambda visit: visit.violations)), told
+    assert not (faults := _told(visits, lambda visit: visit.violations)), faults
     assert {visit.path for visit in visits if visit.headings != 1} == set()
 
 
 def test_keeps_csp_and_nothing_leaves(visits: list[Visit]) -> None:
-    assert not (told := _told(visits, lambda visit: visit.faults)), told
+    assert not (faults := _told(visits, lambda visit: visit.faults)), faults
 
 
 def test_no_sideways_scroll_at_390(visits: list[Visit]) -> None:
@@ -123,7 +123,7 @@ def test_reading_without_javascript(visits: list[Visit]) -> None:
         return [each for each in visit.facts_without_script if each not in visit.words]
 
     assert all(visit.facts_without_script for visit in visits)
-    assert not (told := _told(visits, missing)), told
+    assert not (faults := _told(visits, missing)), faults
 
 
 def test_weights(visits: list[Visit]) -> None:
@@ -132,5 +132,5 @@ def test_weights(visits: list[Visit]) -> None:
             f"{name} {visit.weights[name]:,}" for name in MOST if visit.weights[name] > MOST[name]
         ]
 
-    assert not (told := _told(visits, heavy)), told
+    assert not (faults := _told(visits, heavy)), faults
     assert any(visit.weights["script"] for visit in visits)

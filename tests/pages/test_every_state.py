@@ -105,9 +105,9 @@ def in_forced_colors(page: Any) -> list[str]:
     """But for contrasts: the colours are the system's, and axe reads what Chromium reports as the
     text's fill, which is the page's own colour still."""
     seen_as(page, forced_colors="active")
-    found = violations(page)
+    violated = violations(page)
     seen_as(page, forced_colors="none")
-    return [each for each in found if not each.startswith("color-contrast:")]
+    return [each for each in violated if not each.startswith("color-contrast:")]
 
 
 def on_paper(page: Any) -> list[str]:

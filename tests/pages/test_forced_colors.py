@@ -23,8 +23,8 @@ _LINES = """element => [...Array(10).keys()].map(level => {
 
 def lines(locator: Any) -> list[list[str]]:
     """Line, style and thickness under a token at each level."""
-    found: list[list[str]] = locator.evaluate(_LINES)
-    return found
+    drawn: list[list[str]] = locator.evaluate(_LINES)
+    return drawn
 
 
 @pytest.mark.parametrize("media", MEDIA)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -41,6 +43,25 @@ def place_of(page: Any, x: float, y: float) -> tuple[float, float]:
     return across, box["y"] + top + height * (1 - share(y, view["y"]))
 
 
+def lasso(page: Any, corners: Sequence[tuple[float, float]]) -> None:
+    """Drawn with the mouse, by places in the window."""
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+
+
+def put_on_a_list(page: Any, explorer: str, name: str) -> list[int]:
+    """What is chosen goes on the list ``name``; what is on it then."""
+    page.locator("#chosen").get_by_role("button", name="Add to a list").click()
+    page.get_by_label("list, or a new one").fill(name)
+    page.keyboard.press("Enter")
+    page.locator("#said", has_text="are on the list").wait_for()
+    entries = httpx.get(f"{explorer}/api/v1/lists/{quote(name)}?limit=200").json()["entries"]
+    return [each["feature"] for each in entries["items"]]
+
+
 def rows_within(engine: Engine, library: Library, low: tuple[float, float], high: Any) -> list[int]:
     query = text(
         "SELECT index FROM features WHERE sae_id = :sae AND density BETWEEN :a AND :b"
@@ -61,18 +82,9 @@ def test_what_is_drawn_around_is_what_the_database_has(
     assert 0 < len(expected) < 30
     page.keyboard.press("a")
     corners = [low, (high[0], low[1]), high, (low[0], high[1])]
-    page.mouse.move(*place_of(page, *corners[0]))
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*place_of(page, *corner), steps=4)
-    page.mouse.up()
+    lasso(page, [place_of(page, *each) for each in corners])
     page.locator("#chosen-count", has_text=f"{len(expected)} features chosen").wait_for()
-    page.locator("#chosen").get_by_role("button", name="Add to a list").click()
-    page.get_by_label("list, or a new one").fill("drawn around")
-    page.keyboard.press("Enter")
-    page.locator("#said", has_text="are on the list").wait_for()
-    entries = httpx.get(f"{explorer}/api/v1/lists/drawn%20around?limit=200").json()["entries"]
-    assert [each["feature"] for each in entries["items"]] == expected
+    assert put_on_a_list(page, explorer, "drawn around") == expected
     assert not violations(page)
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 from monosemy.index.evidence_label import LABEL_KINDS
 from service.database.session import transaction
 from service.database.tables import Sae
-from tests.pages.test_map import FIRST_MS, MANY, REDRAW_MS, drawn
+from tests.pages.test_map import FIRST_MS, MANY, REDRAW_MS, drawn, lasso, put_on_a_list
 from tests.support.browser import scrolls_sideways, until, violations
-from tests.support.layout_rows import add_layout, remove_layout
+from tests.support.layout_rows import laid_out
 from tests.support.library_rows import Library
 
 LAID_OUT = "/saes/demo/map?x=layout_x&y=layout_y"
@@ -24,11 +24,8 @@ LAID_OUT = "/saes/demo/map?x=layout_x&y=layout_y"
 
 @pytest.fixture
 def places(module_engine: Engine, library: Library) -> Iterator[np.ndarray]:
-    with transaction(module_engine) as session:
-        made = add_layout(session, library)
-    yield made
-    with transaction(module_engine) as session:
-        remove_layout(session, library)
+    with laid_out(module_engine, library) as places:
+        yield places
 
 
 def percent(share: float) -> str:
@@ -58,10 +55,10 @@ def test_how_faithful_it_is_stands_on_the_plot(
     assert page.get_by_label("upwards").input_value() == "layout_y"
     assert "48 features drawn. 12 are not: left out of the layout" in drawn(page, "48 features")
     kept = httpx.get(f"{explorer}/api/v1/saes/demo/layout").json()["faithfulness"]
-    said = page.locator("#faithful").inner_text()
+    note = page.locator("#faithful").inner_text()
     for share in (kept["layout"]["value"], kept["layout"]["low"], kept["layout"]["high"]):
-        assert percent(share) in said
-    assert f"chance {percent(kept['chance'])}" in said and "n = 48" in said
+        assert percent(share) in note
+    assert f"chance {percent(kept['chance'])}" in note and "n = 48" in note
     view = json.loads(page.locator("#plot").get_attribute("data-view"))
     width, height = view["plot"][2:]
     (west, east), (south, north) = view["x"], view["y"]
@@ -89,18 +86,9 @@ def test_lines_and_the_lasso_are_those_of_features(
     page.keyboard.press("a")
     corners = [(0, 0), (25, 0), (25, 25), (0, 25)]
     page.keyboard.press("-")  # the corners are in sight
-    page.mouse.move(*spot(page, np.array(corners[0])))
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*spot(page, np.array(corner)), steps=4)
-    page.mouse.up()
+    lasso(page, [spot(page, np.array(each)) for each in corners])
     page.locator("#chosen-count", has_text=f"{len(inside)} features chosen").wait_for()
-    page.locator("#chosen").get_by_role("button", name="Add to a list").click()
-    page.get_by_label("list, or a new one").fill("laid out")
-    page.keyboard.press("Enter")
-    page.locator("#said", has_text="are on the list").wait_for()
-    entries = httpx.get(f"{explorer}/api/v1/lists/laid%20out?limit=200").json()["entries"]
-    assert [each["feature"] for each in entries["items"]] == inside.tolist()
+    assert put_on_a_list(page, explorer, "laid out") == inside.tolist()
 
 
 def test_without_a_layout_it_says_how_to_make_one(explorer: str, open_page: Any) -> None:

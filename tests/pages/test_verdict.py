@@ -25,14 +25,14 @@ def found(**states: Any) -> Findings:
 
 
 def test_one_failure_outweighs_parts_that_answer() -> None:
-    told = verdict(READY, found(database="ok", files="failed", judge="warning"), True)
-    assert told.state == "failed"
-    assert told.words == "1 of 3 checks failed: files; 1 warned: judge"
+    shown = verdict(READY, found(database="ok", files="failed", judge="warning"), True)
+    assert shown.state == "failed"
+    assert shown.words == "1 of 3 checks failed: files; 1 warned: judge"
 
 
 def test_a_part_that_does_not_answer_is_failed_whatever_the_findings_call_it() -> None:
-    told = verdict(SILENT, found(database="ok", inference="warning"), True)
-    assert told.state == "failed" and told.words == "1 of 2 checks failed: inference"
+    shown = verdict(SILENT, found(database="ok", inference="warning"), True)
+    assert shown.state == "failed" and shown.words == "1 of 2 checks failed: inference"
     assert verdict(SILENT, None, False).words == "inference not answering"
 
 
@@ -50,8 +50,8 @@ def test_home_and_health_say_the_same(explorer: str) -> None:
 
 
 def test_findings_say_when_they_were_made(explorer: str) -> None:
-    told = httpx.get(f"{explorer}/api/v1/system/findings").json()
-    assert abs(dt.datetime.fromisoformat(told["checked_at"]).timestamp() - _now()) < 120
+    shown = httpx.get(f"{explorer}/api/v1/system/findings").json()
+    assert abs(dt.datetime.fromisoformat(shown["checked_at"]).timestamp() - _now()) < 120
 
 
 def _now() -> float:

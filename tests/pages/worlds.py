@@ -156,8 +156,8 @@ def add_strange(engine: Engine) -> dict[str, str]:
         raw = add_library(session, "unindexed", 1)
         session.get_one(Sae, raw.sae).index = None
         add_library(session, "unlabelled", 4)
-        told = add_library(session, "unscored", 4)
-        add_explanation(session, told, 1, "thrones", "Words for thrones.")
+        unscored = add_library(session, "unscored", 4)
+        add_explanation(session, unscored, 1, "thrones", "Words for thrones.")
         change_queue(session, "gpu", paused=True)
         hostile = add_hostile(session)
         odd_list = session.scalar(

@@ -19,7 +19,7 @@ from service.database.session import transaction
 from service.database.tables import Sae
 from service.settings import Settings
 from tests.support.hostile import safetensors
-from tests.support.layout_rows import WEIGHTS, add_layout, remove_layout
+from tests.support.layout_rows import WEIGHTS, laid_out
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -30,11 +30,8 @@ PLACES = ["layout_x", "layout_y"]
 
 @pytest.fixture
 def places(module_engine: Engine, library: Library) -> Iterator[np.ndarray]:
-    with transaction(module_engine) as session:
-        made = add_layout(session, library)
-    yield made
-    with transaction(module_engine) as session:
-        remove_layout(session, library)
+    with laid_out(module_engine, library) as places:
+        yield places
 
 
 def table(answer: httpx.Response) -> np.ndarray:
@@ -43,14 +40,14 @@ def table(answer: httpx.Response) -> np.ndarray:
 
 
 def test_it_is_shown_with_its_columns(client: TestClient, places: np.ndarray) -> None:
-    found = client.get(LAYOUT).json()
-    assert (found["sae"], found["method"], found["features"], found["left_out"]) == (
+    summary = client.get(LAYOUT).json()
+    assert (summary["sae"], summary["method"], summary["features"], summary["left_out"]) == (
         "demo",
         "tsne",
         48,
         12,
     )
-    kept = found["faithfulness"]
+    kept = summary["faithfulness"]
     assert kept["layout"]["low"] <= kept["layout"]["value"] <= kept["layout"]["high"]
     assert kept["chance"] == pytest.approx(15 / 47) and kept["n"] == 48
     sent = table(client.get(COLUMNS, params={"column": ["layout_y", "density", "layout_x"]}))

@@ -40,9 +40,9 @@ def rows(session: Session, saes: list[Any]) -> list[Sae]:
 
 def test_what_is_explained_and_scored(module_engine: Engine, saes: list[Any]) -> None:
     with Session(module_engine) as session:
-        found = counts.count_features(session, rows(session, saes))
+        counted = counts.count_features(session, rows(session, saes))
         assert counts.count_features(session, []) == {}
-    a, b = (found[each].model_dump() for each in saes)
+    a, b = (counted[each].model_dump() for each in saes)
     scorers = {"detection": 1, "fuzzing": 1}
     assert a == {"indexed": 9, "explained": 2, "scored": 1, "scorers": scorers}
     assert list(a["scorers"]) == sorted(a["scorers"])

@@ -126,8 +126,8 @@ def violations(page: Any) -> list[str]:
 
     if page.evaluate("typeof axe === 'undefined'"):
         page.evaluate(AXE_SCRIPT)
-    found: list[str] = page.evaluate(_AXE, list(TAGS))
-    return found
+    violated: list[str] = page.evaluate(_AXE, list(TAGS))
+    return violated
 
 
 def until(page: Any, true: Callable[[], bool], seconds: float = PATIENCE_MS / 1000) -> float:

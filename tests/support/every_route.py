@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from service.api import PREFIX
+from monosemy.address import PREFIX
 from service.edge.origin import READING_METHODS
 from service.edge.routing import GuardedRoute
 from tests.support.hostile import CONFIG, safetensors

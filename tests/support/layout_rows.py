@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
-from sqlalchemy import delete
+from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
 from monosemy.analysis.faithfulness import faithfulness, principal_plane
 from monosemy.specs.rest.layouts import LayoutSummary
 from service.database.layout_tables import SaeLayout
+from service.database.session import transaction
 from service.layouts.repository import replace_layout, which_fire
 from tests.support.library_rows import Library
 
@@ -40,6 +44,16 @@ def add_layout(session: Session, library: Library) -> np.ndarray:
     )
     replace_layout(session, library.sae, None, summary, "0" * 16, places)
     return places
+
+
+@contextmanager
+def laid_out(engine: Engine, library: Library) -> Iterator[np.ndarray]:
+    """The library has the layout meanwhile; its places."""
+    with transaction(engine) as session:
+        places = add_layout(session, library)
+    yield places
+    with transaction(engine) as session:
+        remove_layout(session, library)
 
 
 def remove_layout(session: Session, library: Library) -> None:

@@ -165,8 +165,8 @@ def by_name(
     """Means with their intervals, one place for each part; what is None says so.  With ``short``
     names the parts are in an order, and a line joins them."""
     known = {name: each for name, each in parts.items() if each and each["value"] is not None}
-    said = {name: short[name] if short else name for name in parts}
-    label = "Means: " + ", ".join(f"{said[name]} {fixed(known[name]['value'])}" for name in known)
+    titles = {name: short[name] if short else name for name in parts}
+    label = "Means: " + ", ".join(f"{titles[name]} {fixed(known[name]['value'])}" for name in known)
     if not known:
         return frame("", "Means: none")
     ends = [each[end] for each in known.values() for end in ("value", "low", "high")]
@@ -181,7 +181,7 @@ def by_name(
     )
     for name, i in places.items():
         middle = axes.place(i, axes.low)[0]
-        drawn += tick_below(middle, _short(said[name], 14))
+        drawn += tick_below(middle, _short(titles[name], 14))
         if name not in known:
             drawn += words(middle, axes.place(i, (axes.low + axes.high) / 2)[1], "–", "middle")
             continue

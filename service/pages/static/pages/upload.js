@@ -7,7 +7,7 @@ import { announce, given, make } from "../lib/state.js";
 const { endings, most } = given("data");
 const find = (id) => document.getElementById(id);
 const form = find("upload");
-const said = find("said");
+const message = find("said");
 
 form.hidden = false;
 form.addEventListener("submit", (event) => {
@@ -30,8 +30,8 @@ form.addEventListener("submit", (event) => {
 });
 
 function say(words, bad = false) {
-  said.textContent = words;
-  said.classList.toggle("error", bad);
+  message.textContent = words;
+  message.classList.toggle("error", bad);
   announce(words);
 }
 
@@ -51,7 +51,7 @@ function send(taken, left) {
   request.responseType = "json";
   request.upload.onprogress = ({ loaded, total }) => {
     progress.value = total ? loaded / total : 0;
-    said.textContent = loaded < total ? `${size(loaded)} of ${size(total)}` : "It is unpacked and checked …";
+    message.textContent = loaded < total ? `${size(loaded)} of ${size(total)}` : "It is unpacked and checked …";
   };
   request.onload = () => {
     underWay(false);
@@ -68,7 +68,7 @@ function send(taken, left) {
     say("Stopped; nothing was stored.");
   };
   stop.onclick = () => request.abort();
-  said.classList.remove("error");
+  message.classList.remove("error");
   underWay(true);
   request.send(body);
 }
@@ -77,7 +77,7 @@ function received(upload, left) {
   say(left.length === 0 ? "Uploaded." : `Uploaded. Not sent: ${left.map((each) => each.name).join(", ")}`);
   form.hidden = true;
   find("receipt").hidden = false;
-  find("receipt").before(said);
+  find("receipt").before(message);
   find("source").textContent = upload.source;
   find("bytes").textContent = size(upload.bytes);
   find("files").replaceChildren(
@@ -92,7 +92,7 @@ function received(upload, left) {
       find("receipt").hidden = true;
       form.hidden = false;
       form.reset();
-      form.append(said);
+      form.append(message);
       say("The upload is deleted.");
     } catch (problem) {
       say(problem.message, true);
