@@ -178,11 +178,9 @@ def _map(browser: Any, url: str, report: Report) -> None:
         page = context.new_page()
         page.goto(f"{url}/saes/{LARGE}/map")
         _wait_for_mark(page, "scatter")
-        box = page.locator("canvas").first.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        for _ in range(5):
-            page.mouse.wheel(0, -200)
-            page.wait_for_timeout(100)
+        for _ in range(3):  # nearer and farther
+            page.keyboard.press("+")
+            page.keyboard.press("-")
         drawn = page.evaluate(_MARKED, "scatter")  # every drawing, as lib/scatter.js measures it
         first, again = [*first, drawn[0]], [*again, *drawn[1:]]
         context.close()

@@ -49,6 +49,7 @@ from workers.judge_testing import kept_test, role_of, tested_judge
 from workers.judges import open_judge
 from workers.saes import checked_index, named_sae
 from workers.shared_run import Share, SharedRun
+from workers.stoppable import to_its_end
 
 MakeTools = Callable[[uuid.UUID, Sae, Part], AbstractAsyncContextManager[Tools]]
 """Run id, SAE and spec to the tools for them."""
@@ -122,7 +123,7 @@ class Interpretation:
                     stopped = str(spent)
                 except (asyncio.CancelledError, Stopped):
                     # Cancelled from without, or stopped by a check of its own: whichever is first.
-                    await _withdraw_if_cancelled(tools, reporter)
+                    await to_its_end(_withdraw_if_cancelled(tools, reporter))
                     raise
                 finally:
                     watcher.cancel()

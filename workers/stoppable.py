@@ -31,3 +31,22 @@ async def until_stopped(work: Coroutine[Any, Any, T], reporter: Reporter) -> T:
         await asyncio.gather(task, return_exceptions=True)
         raise
     return task.result()
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Does ``work`` whole, for what has to be put in order although this task is to stop.
+
+    Work that stops by a check of its own is cancelled a moment later by ``until_stopped``, in the
+    middle of what it does last.  ``work`` has to bound its own time.  Raises what ``work`` raises,
+    and ``CancelledError`` after it.
+    """
+    task = asyncio.create_task(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})  # which leaves the task alone where the waiting is cancelled
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -40,6 +40,8 @@ class BatchStub(StubServer):
         """Most batches of one page of the list."""
         self.withheld = 0
         """So many downloads fail with 503 first."""
+        self.slow_to_cancel = 0.0
+        """Seconds that a request to cancel a batch takes."""
         self.mutex = threading.RLock()
 
     def __enter__(self) -> BatchStub:
@@ -147,6 +149,7 @@ def _batch_handler(stub: BatchStub) -> type[BaseHTTPRequestHandler]:
             elif path == "batches":
                 self._json(stub.create(json.loads(body)))
             else:
+                time.sleep(stub.slow_to_cancel)
                 batch = stub.batches[path.split("/")[1]]
                 batch["status"] = "cancelled"
                 self._json(stub.shown(batch))

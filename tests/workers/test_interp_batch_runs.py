@@ -18,6 +18,7 @@ from tests.support.batch_stub import BatchStub
 from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
 from tests.support.patience import SOON
 from tests.support.trained_library import Trained
+from workers import stoppable
 from workers.interp import InterpRuns
 from workers.worker import Worker
 
@@ -72,10 +73,17 @@ def test_features_share_batches(trained: Trained, settings: Settings, stub: Batc
         assert len(list(session.scalars(select(Score)))) == 6
 
 
+@pytest.mark.parametrize("slow", [0.0, 2.0])
 def test_a_cancelled_run_withdraws_its_batch(
-    trained: Trained, settings: Settings, stub: BatchStub
+    trained: Trained,
+    settings: Settings,
+    stub: BatchStub,
+    slow: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stub.delay = 300.0
+    if slow:  # the run stops by a check of its own, and is cancelled while it withdraws
+        monkeypatch.setattr(stoppable, "_SECONDS", 1.5)
+    stub.delay, stub.slow_to_cancel = 300.0, slow
     run = acts.submit(trained.engine, batched(EXPLAIN, "explanation"))
     working = threading.Thread(target=worker_of(trained, settings)._take_one)
     working.start()
