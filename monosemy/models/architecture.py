@@ -47,11 +47,13 @@ class Trunk(NamedTuple):
 class BlockMap:
     """Where the sites of one block are.
 
-    ``points`` maps a kind of site to its place; ``mixed`` is what attention (or the state-space or
+    ``attention`` is the module that mixes tokens by attention, where a name shows one; ``points``
+    maps a kind of site to its place; ``mixed`` is what attention (or the state-space or
     linear-attention layer in its stead) adds to the stream, where ``hook_resid_mid`` exists.
     """
 
     block: nn.Module
+    attention: nn.Module | None = None
     points: dict[str, HookPoint] = field(default_factory=dict)
     mixed: HookPoint | None = None
     widths: dict[str, int] = field(default_factory=dict)
@@ -191,7 +193,7 @@ def prove(model: nn.Module, trunk: Trunk, d_model: int, d_vocab: int) -> list[Bl
 
 
 def _map_block(candidates: _Candidates, values: dict[HookPoint, Tensor], d_model: int) -> BlockMap:
-    result = BlockMap(candidates.block)
+    result = BlockMap(candidates.block, candidates.attention)
     pre, post = HookPoint(candidates.block, "input"), HookPoint(candidates.block, "output")
     if not all(point in values and values[point].shape[-1] == d_model for point in (pre, post)):
         return result

@@ -7,10 +7,11 @@ found, and ``benchmarks/host_hooking.py`` for what this costs beside Transformer
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import ModelError
 from monosemy.models import sites
 from monosemy.models.abilities import check_reading, find_abilities
-from monosemy.models.architecture import find_trunk, prove, text_config
+from monosemy.models.architecture import Trunk, find_trunk, prove, text_config
 from monosemy.models.fingerprint import (
     ModelStamp,
     changed_parts,
@@ -41,6 +42,16 @@ from monosemy.models.weights import final_norm_gain, project_to_residual, unembe
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import ModelSpec
 from monosemy.workspace import Workspace
+
+
+class OpenHost(NamedTuple):
+    """The modules of a host model, for what hooks them in its own ways."""
+
+    model: Any
+    core: Any
+    """The same without its language-model head."""
+    trunk: Trunk
+    sites: SiteMap
 
 
 class HostModel:
@@ -147,6 +158,15 @@ class HostModel:
         self._inputs.check(ids_BS, int(place_BS.max()) + 1 if place_BS.numel() else 0)
         inputs = {"input_ids": ids_BS.to(self.device), "position_ids": place_BS.to(self.device)}
         return self._capture(_shape(ids_BS), inputs, sites)
+
+    @contextmanager
+    def opened(self, layer: int | None = None) -> Iterator[OpenHost]:
+        """The modules themselves, with the lock held; the weights up to block ``layer`` are there,
+        all without it.  Whoever hooks them removes the hooks before it closes."""
+        with self._lock:
+            if self._depth is not None and (layer is None or layer >= self._depth):
+                self._make_whole()
+            yield OpenHost(self.model, self._core, self._trunk, self._sites)
 
     def keep_up_to(self, sites: Sequence[str]) -> None:
         """Frees the weights above the deepest of ``sites``, as training never runs them.

@@ -62,14 +62,14 @@ def final_norm_gain(norm: nn.Module | None, d_model: int) -> Tensor:
     """
     if norm is None:
         return torch.ones(d_model)
-    direction = _balanced(d_model)
+    direction = balanced(d_model)
     exact = copy.deepcopy(norm).float().cpu()
     with torch.no_grad():
         difference: Tensor = exact(direction[None]) - exact(-direction[None])
     return difference[0] / (2 * direction)
 
 
-def _balanced(width: int) -> Tensor:
+def balanced(width: int) -> Tensor:
     """A vector of mean 0 and mean square 1 without zeros: LayerNorm and RMSNorm leave it alone."""
     signs = torch.ones(width)
     signs[1::2] = -1

@@ -113,6 +113,22 @@ class SAE(nn.Module):
         another place."""
         return x_ND if self.transcodes else x_ND - self.group.spread(self.b_dec)
 
+    def encoder_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows ``[F, d_in]``, biases ``[F]``): ``centre(x) @ row + bias`` is the pre-activation of
+        these latents ``[F]`` at the first encoding.
+
+        It is the code of a latent that fires, but for what a later step of the encoder changes
+        (refinement steps, the picks of a pursuit).  ``DataError`` where the encoder has no linear
+        first step.
+        """
+        weights, biases = getattr(self, "W_enc", None), getattr(self, "b_enc", None)
+        if weights is None or biases is None:
+            raise DataError(
+                f"{type(self).__name__} has no linear encoder, so nothing adds up to its latents.",
+                "An architecture says what its pre-activations are by encoder_rows.",
+            )
+        return weights.T[latents].detach(), biases[latents].detach()
+
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
 

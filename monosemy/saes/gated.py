@@ -47,6 +47,11 @@ class GatedSAE(PenalisedSAE):
             start_l0 = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
             self.b_gate.fill_(-self.level(x_ND, start_l0))
 
+    def encoder_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the magnitudes, which are what an open gate lets through."""
+        scale_F = self.r_mag[latents].exp().detach()
+        return self.W_enc.T[latents].detach() * scale_F[:, None], self.b_mag[latents].detach()
+
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest.  No gradient."""
         zero = torch.zeros((), device=x_ND.device)

@@ -40,6 +40,11 @@ class MatchingPursuitSAE(SAE):
         self.normalise_decoder()
         self.b_dec.zero_()
 
+    def encoder_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the first pick; later ones see what those before left."""
+        rows_FD = self.W_dec[latents].detach()
+        return rows_FD, rows_FD.new_zeros(len(rows_FD))
+
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: an int is a number of picks, a float below 1 the share of ``|x - b_dec|`` at
         which to stop, after ``d_in`` picks at the latest.  ``ValueError`` for any other.
