@@ -1,4 +1,4 @@
-"""Enters every request that changes something, once it is answered."""
+"""Enters every request that changes something, as it is answered."""
 
 from __future__ import annotations
 
@@ -36,16 +36,31 @@ class AuditLog:
         if scope["type"] != "http" or scope["method"] in READING_METHODS:
             await self.app(scope, receive, send)
             return
-        status: list[int] = []
+        entry = _Entry(scope, send)
+        await self.app(scope, receive, entry.send)
+        await entry.enter()
 
-        async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status.append(message["status"])
-            await send(message)
 
-        await self.app(scope, receive, noting)
-        if status and changes_something(scope) and _is_known(scope):
-            await run_sync(_enter, scope, status[0])
+class _Entry:
+    """That of one request.  It is there before the answer has ended: whoever has the answer finds
+    it, and no answer goes out whose entry is lost with the process."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        self._status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            await self.enter()
+        await self._send(message)
+
+    async def enter(self) -> None:
+        """Once, if there is anything to enter; also where the caller hung up."""
+        status, self._status = self._status, None
+        if status is not None and changes_something(self._scope) and _is_known(self._scope):
+            await run_sync(_enter, self._scope, status)
 
 
 def _is_known(scope: Scope) -> bool:
@@ -74,5 +89,5 @@ def _enter(scope: Scope, status: int) -> None:
         with transaction(context.engine) as session:
             session.add(entry)
     except SQLAlchemyError:
-        # The request is answered: it must not fail for this.
+        # The request is done: its answer must not fail for this.
         logger.exception("an audit entry is lost", extra={"path": entry.path, "status": status})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from service.app import create_app
+from service.audit import middleware
 from service.database.session import transaction
 from service.settings import Settings
 from tests.support.keys import fresh_key
@@ -109,3 +111,34 @@ def test_a_lost_entry_fails_nothing(
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE elsewhere RENAME TO audit_entries"))
     assert "an audit entry is lost" in caplog.text
+
+
+@pytest.mark.parametrize("ends", ["whole", "in parts", "hung up"])
+def test_an_answer_ends_after_its_entry(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the answer finds the entry."""
+    happened: list[str] = []
+    monkeypatch.setattr(middleware, "changes_something", lambda scope: True)
+    monkeypatch.setattr(middleware, "_is_known", lambda scope: True)
+    monkeypatch.setattr(middleware, "_enter", lambda scope, status: happened.append(str(status)))
+    start: dict[str, Any] = {"type": "http.response.start", "status": 201}
+    body: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
+    parts = {
+        "whole": [start, body],
+        "in parts": [start, {**body, "more_body": True}, body],
+        "hung up": [start, {**body, "more_body": True}],
+    }[ends]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in parts:
+            await send(message)
+
+    async def send(message: Any) -> None:
+        happened.append(message["type"].rpartition(".")[2])
+
+    asyncio.run(middleware.AuditLog(app)({"type": "http", "method": "POST"}, None, send))  # type: ignore[arg-type]
+    expected = {
+        "whole": ["start", "201", "body"],
+        "in parts": ["start", "body", "201", "body"],
+        "hung up": ["start", "body", "201"],
+    }
+    assert happened == expected[ends]
