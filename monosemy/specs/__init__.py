@@ -34,6 +34,7 @@ from monosemy.specs.kinds import (
     PipelineRun,
     ScoreRun,
     SweepRun,
+    TaskRun,
     TrainRun,
     pipeline_children,
 )
@@ -137,6 +138,7 @@ __all__ = [
     "SimulationScoring",
     "SurprisalScoring",
     "SweepRun",
+    "TaskRun",
     "TextSpec",
     "TopKFamilySpec",
     "TopKSpec",

@@ -32,6 +32,7 @@ from monosemy.specs.references import ExplanationReference, SaeReference, Source
 from monosemy.specs.registry import Need
 from monosemy.specs.run import INTERP, NO_QUEUE, RunSpec, Step, register_kind
 from monosemy.specs.scorers import DetectionScoring, ScoringSpec
+from monosemy.specs.tasks import MOST_PROMPTS, Edited, IndirectObjectPrompts, TaskSource, Word
 
 Rate = Annotated[float, Field(gt=0, le=LARGE)]
 _Reference = Annotated[str, Field(min_length=1, max_length=200)]
@@ -306,6 +307,53 @@ class LayoutRun(RunSpec):
     silent: bool = False
     """Also lay out the features that never fire in the index.  Without an index all are laid
     out."""
+
+
+@register_kind
+class TaskRun(RunSpec):
+    """Try SAEs at a task whose attributes are known, beside a dictionary made of these, PCA and
+    random directions: what each keeps of the task, how well few features steer it, and whether they
+    stand for attributes."""
+
+    kind: Literal["task"] = "task"
+    saes: list[SaeRef] = Field(default_factory=list, max_length=16)
+    """Ids (or unique names) of SAEs of one host model, each reading and writing one site; none to
+    see the supervised dictionary and the baselines alone."""
+    model: ModelSpec | None = None
+    """The host model; None takes that of the SAEs."""
+    prompts: TaskSource = IndirectObjectPrompts()
+    """What is asked."""
+    attributes: list[Word] | None = Field(None, min_length=1, max_length=64)
+    """Attributes that count; None takes all."""
+    sites: list[Site] | None = Field(None, min_length=1, max_length=32)
+    """Where activations are taken; None takes the sites of the SAEs."""
+    positions: list[Word] | None = Field(None, min_length=1, max_length=64)
+    """Names of the tokens at which they are taken; None takes `S2` and `end` of indirect objects,
+    and of other prompts all positions that they name."""
+    test_share: float = Field(0.2, gt=0, le=0.5)
+    """Share of the prompts that is tested on: no combination of values is in both halves."""
+    features: list[Edited] = Field([1, 2, 4, 8, 32], min_length=1, max_length=16)
+    """Numbers of features that an edit may change at a node."""
+    pairs: int = Field(100, ge=2, le=MOST_PROMPTS)
+    """Most counterfactuals of each attribute."""
+    l0: int = Field(32, ge=1, le=4096)
+    """Active features of PCA and random directions where there is no SAE to take that from."""
+    prepend_bos: bool = True
+    """Put the tokenizer's BOS before each prompt (if it has one)."""
+    resamples: int = Field(1000, ge=100, le=100_000)
+    """Of prompts, for intervals."""
+    seed: Seed = 0
+    """Of halves, counterfactuals, random directions and intervals."""
+
+    @model_validator(mode="after")
+    def _has_a_host_and_sites(self) -> Self:
+        if not self.saes and (self.model is None or self.sites is None):
+            raise ValueError("without saes, model and sites are needed")
+        for name in ("attributes", "sites", "positions", "saes"):
+            given = getattr(self, name) or []
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} holds something twice")
+        return self
 
 
 MAX_SCORINGS = 16

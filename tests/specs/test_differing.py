@@ -12,6 +12,7 @@ from monosemy.specs.differing import differing
 NEEDED: dict[str, dict[str, Any]] = {
     "import": {"source": "hub:a/b"},
     "compare": {"sae": "a", "other": "b"},
+    "task": {"saes": ["a"]},
     **{kind: {"sae": "a"} for kind in ("evaluate", "index", "explain", "score", "layout")},
 }
 

@@ -47,6 +47,8 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         data["source"] = "a/folder"
     if "other" in KINDS[kind].model_fields:
         data["other"] = "another-sae"
+    if kind == "task":
+        data["saes"] = ["some-sae"]
     spec = parse_spec(data)
     dumped = spec.model_dump(mode="json")
     assert parse_spec(json.loads(json.dumps(dumped))) == spec

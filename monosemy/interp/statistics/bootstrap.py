@@ -75,6 +75,29 @@ def cluster_bootstrap(
     return _interval(float(statistic(*arrays)), of_each, picks, bounds, resamples, seed, z)
 
 
+def count_bootstrap(
+    statistic: Callable[[Array], Array],
+    n: int,
+    *,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    z: float = Z95,
+) -> Bootstrapped:
+    """As ``cluster_bootstrap`` for a statistic that is computed of many resamples at once: it takes
+    how often each of n observations was drawn, [R, n], and gives [R].
+
+    Raises ``ValueError`` for no observations.
+    """
+    picks = _Picks([np.empty(n)], None)
+
+    def of_each(counts_RN: Array) -> list[float]:
+        return [float(value) for value in statistic(counts_RN)]
+
+    (value,) = of_each(np.ones((1, n), np.int64))
+    return _interval(value, of_each, picks, bounds, resamples, seed, z)
+
+
 class _Picks:
     """Which rows belong to which cluster."""
 

@@ -1,0 +1,1 @@
+"""Circuits of a host model: which parts of it, and of SAEs, do a task."""

@@ -1,0 +1,1 @@
+"""Dictionaries made of known attributes, and what SAEs are worth beside them."""

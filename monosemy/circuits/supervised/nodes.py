@@ -1,0 +1,176 @@
+"""Activations at named tokens of prompts: read, and put in place.  Needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from monosemy.data.tasks.examples import Example
+from monosemy.errors import DataError
+from monosemy.interventions.edits import Interventions
+from monosemy.interventions.intervention import Function, Intervention, Where, replace
+from monosemy.models.host import HostModel
+
+ROWS_AT_ONCE = 16
+
+Acts = Mapping[str, Tensor]
+"""By site: activations ``[n, P, d]`` in float32 at the positions of ``Nodes``."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Which activations are looked at: every site at every position."""
+
+    sites: tuple[str, ...]
+    positions: tuple[str, ...]
+
+    def at(self, *sites: str) -> Nodes:
+        """These sites alone."""
+        return Nodes(sites, self.positions)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a host model answers to n prompts."""
+
+    difference: npt.NDArray[np.float64]
+    """``[n]``: logit of the answer less that of the wrong answer, nats."""
+    first: npt.NDArray[np.int64]
+    """``[n]``: the likeliest token."""
+
+
+class Rows:
+    """Prompts as rows of token ids with BOS, where the host model has one and it is wanted."""
+
+    def __init__(
+        self,
+        host: HostModel,
+        examples: Sequence[Example],
+        positions: Sequence[str],
+        prepend_bos: bool = True,
+    ) -> None:
+        """``DataError`` for a position that a prompt does not have, for two that are one token, for
+        a prompt longer than the host model reads, and for one with several answers."""
+        bos = [host.bos_id] if prepend_bos and host.bos_id is not None else []
+        limit = host.abilities.positions
+        self.examples = tuple(examples)
+        self.ids: list[list[int]] = []
+        places: list[list[int]] = []
+        for number, each in enumerate(examples, 1):
+            row = [*bos, *each.ids]
+            if limit is not None and len(row) > limit:
+                raise DataError(
+                    f"A prompt has {len(row)} tokens; {host.name} reads {limit} at once:"
+                    f" {each.text!r:.80}."
+                )
+            if len(each.right) != 1 or len(each.wrong) != 1:
+                raise DataError(f"Prompt {number} needs one answer and one wrong answer.")
+            own = [each.places.get(name) for name in positions]
+            if None in own:
+                missing = positions[own.index(None)]
+                raise DataError(
+                    f"The prompts have no position '{missing}'.",
+                    f"They have {', '.join(each.places)}.",
+                )
+            if len(set(own)) < len(own):
+                raise DataError(
+                    f"Two of the positions {', '.join(positions)} are one token: {each.text!r:.80}."
+                )
+            self.ids.append(row)
+            places.append([place + len(bos) for place in own if place is not None])
+        self.places_NP = torch.tensor(places, dtype=torch.long).view(len(places), len(positions))
+        self.answers_N2 = torch.tensor([[e.right[0], e.wrong[0]] for e in examples]).view(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batches(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """(places in ``rows``, ids ``[B, S]``, mask ``[B, S]``), like lengths together."""
+        order = sorted(range(len(rows)), key=lambda place: len(self.ids[rows[place]]))
+        for start in range(0, len(order), ROWS_AT_ONCE):
+            chosen = order[start : start + ROWS_AT_ONCE]
+            length = max(len(self.ids[rows[place]]) for place in chosen)
+            ids_BS = torch.zeros(len(chosen), length, dtype=torch.long)
+            mask_BS = torch.zeros(len(chosen), length, dtype=torch.long)
+            for b, place in enumerate(chosen):
+                row = self.ids[rows[place]]
+                ids_BS[b, : len(row)] = torch.tensor(row)
+                mask_BS[b, : len(row)] = 1
+            yield chosen, ids_BS, mask_BS
+
+
+Advance = Callable[[int], None]
+
+
+@torch.no_grad()
+def read(host: HostModel, rows: Rows, nodes: Nodes, advance: Advance) -> dict[str, Tensor]:
+    """Clean activations at the nodes; ``advance`` is told of prompts done."""
+    positions = rows.places_NP.shape[1]
+    acts = {site: torch.empty(len(rows), positions, host.site_width(site)) for site in nodes.sites}
+    for chosen, ids_BS, mask_BS in rows.batches(range(len(rows))):
+        captured = host.capture(ids_BS, mask_BS, nodes.sites)
+        at_BP = rows.places_NP[chosen]
+        batch_B1 = torch.arange(len(chosen))[:, None]
+        for site in nodes.sites:
+            acts[site][chosen] = captured[site].float().cpu()[batch_B1, at_BP]
+        advance(len(chosen))
+    return acts
+
+
+@torch.no_grad()
+def answer(
+    host: HostModel,
+    rows: Rows,
+    advance: Advance,
+    chosen: Sequence[int] | None = None,
+    acts: Acts | None = None,
+) -> Outcome:
+    """What the host model answers to the rows ``chosen`` (all of them if None; one may come more
+    than once) with ``acts`` ``[len(chosen), P, d]`` in place of its own at the nodes, at all of
+    them at once."""
+    taken = list(range(len(rows))) if chosen is None else list(chosen)
+    difference = np.empty(len(taken))
+    first = np.empty(len(taken), np.int64)
+    for places, ids_BS, mask_BS in rows.batches(taken):
+        at = [taken[place] for place in places]
+        edits = None
+        if acts is not None:
+            changes = [
+                _put(site, values[places], rows.places_NP[at], ids_BS.shape)
+                for site, values in acts.items()
+            ]
+            edits = Interventions(changes).edits(mask_BS.bool())
+        logits_BSV = host.logits(ids_BS, mask_BS, edits)
+        batch_B = torch.arange(len(places), device=logits_BSV.device)
+        last_BV = logits_BSV[batch_B, (mask_BS.sum(1) - 1).to(logits_BSV.device)].float()
+        answers_B2 = last_BV.gather(1, rows.answers_N2[at].to(last_BV.device))
+        difference[places] = (answers_B2[:, 0] - answers_B2[:, 1]).double().cpu().numpy()
+        first[places] = last_BV.argmax(1).cpu().numpy()
+        advance(len(places))
+    if not np.isfinite(difference).all():
+        raise DataError("The host model's logits are not all finite numbers.")
+    return Outcome(difference, first)
+
+
+def _put(site: str, values_BPD: Tensor, at_BP: Tensor, shape: torch.Size) -> Intervention:
+    """The intervention that has these activations at these tokens."""
+    batch_B1 = torch.arange(shape[0])[:, None]
+    made_BSD = torch.zeros(*shape, values_BPD.shape[-1])
+    made_BSD[batch_B1, at_BP] = values_BPD
+    where_BS = torch.zeros(shape, dtype=torch.bool)
+    where_BS[batch_B1, at_BP] = True
+    return replace(
+        Function(partial(_known, made_BSD.flatten(0, 1)), site),
+        where=Where(when=partial(_known, where_BS)),
+    )
+
+
+def _known(value: Tensor, acts: Tensor) -> Tensor:
+    """A value that is there already, whatever the activations are."""
+    return value.to(acts.device)
