@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         pipeline,
         readings,
         run,
+        task,
         train,
     )
     from monosemy.saes.base import SAE
@@ -54,6 +55,7 @@ _HOME = {
     "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
+    "task": "monosemy.notebook",
     "train": "monosemy.notebook",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "run",
     "save_sae",
     "score",
+    "task",
     "train",
 ]
 

@@ -38,10 +38,12 @@ from monosemy.specs import (
     RunSpec,
     ScoreRun,
     SweepRun,
+    TaskRun,
     TrainRun,
 )
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.references import SaeReference, references, replaced
+from monosemy.specs.rest.tasks import TaskResult
 from monosemy.specs.run import NO_QUEUE
 from monosemy.workspace import Kind
 
@@ -63,6 +65,7 @@ class LocalRuns:
             "score": self._score,
             "compare": self._compare,
             "layout": self._layout,
+            "task": self._task,
         }
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
@@ -197,6 +200,20 @@ class LocalRuns:
             fires = self.home.texts(sae).reader.counts > 0
         return lay_out(sae.sae.W_dec, spec, sae.digest, fires, self.home.reporter)
 
+    def task(self, spec: TaskRun, saes: Sequence[SaeFolder] | None = None) -> TaskResult:
+        """What the SAEs of a spec, the supervised dictionary and baselines are worth at a task."""
+        folders = [self.home.sae(each) for each in spec.saes] if saes is None else list(saes)
+        if len({each.path for each in folders}) < len(folders):
+            raise SpecError([("saes", "an SAE is named twice")])
+        # Only here: scipy takes a while to import.
+        from monosemy.circuits.supervised.run import NamedFolder, run_task
+
+        named = [
+            NamedFolder(name, each.path.name, each)
+            for name, each in zip(_names(folders), folders, strict=True)
+        ]
+        return run_task(spec, named, self.home.host, self.home.reporter)
+
     # ------------------------------------------------------------------ explanations
     def explain(
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
@@ -314,6 +331,14 @@ class LocalRuns:
         layout = self.layout(spec)
         places = [None if np.isnan(x) else [x, y] for x, y in layout.places.tolist()]
         return {"sae": spec.sae, **layout.summary.model_dump(mode="json"), "places": places}
+
+    def _task(self, spec: TaskRun) -> dict[str, Any]:
+        return self.task(spec).model_dump(mode="json")
+
+
+def _names(folders: Sequence[SaeFolder]) -> list[str]:
+    """What SAEs are called: by the specs that trained them, or else by their folders."""
+    return [str(each.provenance["spec"].get("name") or each.path.name) for each in folders]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Each shows its progress, unless it is given a ``reporter``, and keeps its artifa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,12 +46,14 @@ from monosemy.specs import (
     PipelineRun,
     RunSpec,
     SweepRun,
+    TaskRun,
     TextSpec,
     TrainRun,
     parse_part,
     parse_spec,
 )
 from monosemy.specs.readings import TrainingReading
+from monosemy.specs.rest.tasks import TaskResult
 from monosemy.workspace import Workspace
 
 HOME = "monosemy-work"
@@ -205,6 +207,25 @@ def layout(
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(_home_of(sae, home), progress))
         return runs.layout(spec, runs.home.sae(sae))
+
+
+def task(
+    saes: Sequence[SaeFolder | str | Path] = (),
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> TaskResult:
+    """Whether SAEs are any good at a task whose attributes are known, beside a supervised
+    dictionary, their frozen-decoder baselines, PCA and random directions; ``options`` are fields of
+    ``TaskRun``: ``prompts``, ``positions``, ``features``, ``pairs``, ...
+
+    Without SAEs give ``model`` and ``sites``.  Errors as in ``evaluate``, and ``DataError`` for
+    prompts that cannot be used.
+    """
+    spec = _as(TaskRun, {**options, "saes": [f"sae {place}" for place in range(len(saes))]})
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(saes[0] if saes else None, home), progress))
+        return runs.task(spec, [runs.home.sae(each) for each in saes])
 
 
 def run(

@@ -39,6 +39,7 @@ from service.spend import endpoints as spend
 from service.system import endpoints as system
 from service.system import findings
 from service.tags import endpoints as tags
+from service.tasks import endpoints as tasks
 from service.uploads import endpoints as uploads
 
 TAGS = [
@@ -49,6 +50,7 @@ TAGS = [
     {"name": "lists", "description": "Features that people gather and tag."},
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
+    {"name": "tasks", "description": "What dictionaries are worth at tasks of known attributes."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "judges", "description": "What judges can do, asked what is known."},
@@ -85,6 +87,7 @@ for part in (
     agreement,
     labelling,
     comparisons,
+    tasks,
     reports,
     spend,
     judge_tests,

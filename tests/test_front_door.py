@@ -26,6 +26,7 @@ from monosemy.specs.run import NO_QUEUE
 from tests.reference.stubs import judge
 from tests.support.outside_kind import registered
 from tests.support.stub_server import StubServer
+from tests.support.task_prompts import task_prompts
 
 EXPLANATION = {"features": {"count": 3, "min_postings": 5, "max_density": 1.0}}
 SCORING = {"positives": 3, "negatives": 3, "texts_per_call": 3}
@@ -107,6 +108,33 @@ def test_laid_out(home: Path, sae: SaeFolder, texts: FeatureTexts) -> None:
     assert ran["faithfulness"] == layout.faithfulness.model_dump()
     assert [each is None for each in ran["places"]] == np.isnan(layout.places[:, 0]).tolist()
     assert ran["places"][-1] in (None, layout.places[-1].tolist())
+
+
+def test_tried_at_a_task(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
+    options = {
+        "prompts": {"task": "given", "items": task_prompts()},
+        "features": [1, 4],
+        "test_share": 0.3,
+        "resamples": 100,
+    }
+    found = monosemy.task([sae], reporter=SILENT, **options)
+    methods = found.sections[0].methods
+    assert [each.name for each in methods[:4]] == [
+        "supervised",
+        "supervised, least squares",
+        "first",
+        "first, frozen decoder",
+    ]
+    assert found.sections[0].sites == ["blocks.2.hook_resid_post"] and found.fit + found.test == 60
+    ran = monosemy.run({"kind": "task", "saes": ["first"], **options}, home, reporter=SILENT)
+    assert ran["sections"] == found.model_dump(mode="json")["sections"]
+    alone = {"model": spec["model"], "sites": [spec["site"]], "positions": ["end"]}
+    (section,) = monosemy.task(home=home, reporter=SILENT, **options, **alone).sections
+    assert {each.kind for each in section.methods} == {"supervised", "pca", "random"}
+    with pytest.raises(SpecError, match="model and sites are needed"):
+        monosemy.task(home=home, reporter=SILENT)
+    with pytest.raises(SpecError, match="named twice"):
+        monosemy.task([sae, sae], reporter=SILENT, **options)
 
 
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:

@@ -33,6 +33,7 @@ from monosemy.specs import (
     Part,
     ScoreRun,
     SweepRun,
+    TaskRun,
     TrainingSpec,
     TrainRun,
     needs_judge,
@@ -58,6 +59,7 @@ from workers.layout import lay_out_sae
 from workers.reporter import RunReporter
 from workers.saes import named_sae
 from workers.stoppable import until_stopped
+from workers.tasks import evaluate_task_run
 from workers.worker import Execute, main
 
 _LONGEST_NAME = 100
@@ -84,6 +86,7 @@ class GpuRuns(Dispatch):
             "index": self._index,
             "compare": self._compare,
             "layout": self._layout,
+            "task": self._task,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -234,6 +237,10 @@ class GpuRuns(Dispatch):
     def _layout(self, run: Run, spec: LayoutRun, reporter: RunReporter) -> dict[str, Any]:
         sae = named_sae(self.engine, spec.sae)
         return lay_out_sae(self.engine, self.workspace, run.id, spec, sae, reporter)
+
+    def _task(self, run: Run, spec: TaskRun, reporter: RunReporter) -> dict[str, Any]:
+        load_host = partial(self.hosts.load, reporter=reporter)
+        return evaluate_task_run(self.engine, self.workspace, run.id, spec, load_host, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

@@ -41,6 +41,7 @@ from monosemy.client.library import (
 from monosemy.client.lists import Lists, Tags
 from monosemy.client.operation import Operation
 from monosemy.client.runs import RunFailed, Runs
+from monosemy.client.tasks import Tasks
 from monosemy.client.transport import Transport, segment
 from monosemy.interp.judge_test.result import Role
 from monosemy.specs.rest.judge_tests import JudgeTestTable, JudgeTestView
@@ -104,6 +105,7 @@ class Client(Transport):
         self.lists = Lists(self)
         self.tags = Tags(self)
         self.comparisons = Comparisons(self)
+        self.tasks = Tasks(self)
         self.operation = Operation(self)
         self.inference = Inference(self)
         self.exports = Exports(self)

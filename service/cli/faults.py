@@ -19,6 +19,7 @@ LISTS = {
     Listing.RUNS: "monosemy run list",
     Listing.LISTS: "monosemy list all",
     Listing.COMPARISONS: "monosemy comparison list",
+    Listing.TASKS: "monosemy tasks list",
     Listing.KEYS: "monosemy keys list",
     Listing.JUDGE_TESTS: "monosemy judge tests",
 }

@@ -27,6 +27,7 @@ from service.cli import (
     stack_commands,
     steering,
     tags,
+    tasks,
 )
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -65,6 +66,7 @@ for command in (
     comparisons.compare,
     comparisons.links,
     layouts.layout,
+    tasks.task,
     explanations.explain,
     explanations.score,
     explanations.spend,
@@ -100,6 +102,7 @@ app.add_typer(tags.app, name="tag")
 app.add_typer(export.app, name="export")
 app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")

@@ -8,3 +8,4 @@ from service.database import labelling_tables as labelling_tables
 from service.database import layout_tables as layout_tables
 from service.database import list_tables as list_tables
 from service.database import session_tables as session_tables
+from service.database import task_tables as task_tables

@@ -41,6 +41,7 @@ class Listing(StrEnum):
     RUNS = "/runs"
     LISTS = "/lists"
     COMPARISONS = "/comparisons"
+    TASKS = "/tasks"
     KEYS = "/keys"
     JUDGE_TESTS = "/judge-tests"
 

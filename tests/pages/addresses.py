@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.compared_rows import COMPARISON
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
+from tests.support.task_rows import TASK
 
 ADDRESSES: list[str] = [
     "/",
@@ -58,6 +59,9 @@ ADDRESSES: list[str] = [
     "/comparisons?sae=demo",
     f"/comparisons/{COMPARISON}",
     f"/comparisons/{COMPARISON}?matched=false&min_value=0.1&a=3&b=3",
+    "/tasks",
+    "/tasks?sae=demo",
+    f"/tasks/{TASK}",
     "/saes/demo/map",
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
     "/saes/demo/map?x=layout_x&y=layout_y&colour=tag",

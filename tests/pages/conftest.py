@@ -25,14 +25,15 @@ from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
 from tests.support.served import served
+from tests.support.task_rows import add_task
 
 
 @pytest.fixture(scope="package")
 def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Library]]:
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
-    scored (``scored_rows``), runs in every state (``run_rows``), and a comparison with another
-    SAE."""
+    scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
+    and a task."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -43,6 +44,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_scored(session, library)
             add_runs(session, library)
             add_comparison(session, library, RAW)
+            add_task(session, library)
         engine.dispose()
         yield str(make_url(url).database), library
 

@@ -192,12 +192,16 @@ def makes_a_key_badly(page: Any) -> None:
 _FEATURE = f"/saes/demo/features/{GOOD}"
 _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SETS))
 _ODD = quote(NAME)
-_OWN = ("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/models", "/spend", "/health")
+_OWN = (
+    *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/models", "/spend"),
+    "/health",
+)
 _WORK = ("/label", "/agreement", "/search", "/search?q=king", "/try", "/steer", "/contrast")
 
 ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
+    *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),
     *refused(422, "/saes/demo/features?min_density=0.5&max_density=0.1", "/label?list=a&sae=b"),
     State(f"/models?colour=red&{'x' * 90}=1", "This page does not know"),
@@ -266,6 +270,7 @@ HOSTILE = [
     ),
     State(f"/embed/saes/{_ODD}/features/0"),
     State("/lists/{odd_list}"),
+    State("/tasks/{odd_task}"),
     State("/lists"),
     State(f"/tags?sae={_ODD}"),
     State("/search?q=bold"),

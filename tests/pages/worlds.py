@@ -17,6 +17,7 @@ from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
 from service.keys.service import create_key
 from service.queues.repository import change_queue
+from service.tasks.repository import keep_task
 from tests.pages.answers import contrasted, reading, written
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
@@ -26,6 +27,7 @@ from tests.support.library_rows import add_explanation, add_library
 from tests.support.logged_in import log_in
 from tests.support.run_rows import HOSTILE, tell
 from tests.support.served import served
+from tests.support.task_rows import task_result
 
 NO_DATABASE = "postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1"
 
@@ -173,10 +175,13 @@ def add_strange(engine: Engine) -> dict[str, str]:
         partly.result = {"failed": {"3": HOSTILE}, "failures": {"3": HOSTILE}}
         session.add_all((odd, plugin, partly))
         session.flush()
+        odd_task = uuid.uuid4()
+        keep_task(session, odd_task, [hostile.library.sae], task_result(NAME, "", HOSTILE))
         tell(session, odd.id, "log", {"message": HOSTILE, HOSTILE: HOSTILE})
         ids: dict[str, uuid.UUID] = {
             "odd_list": odd_list,
             "odd": odd.id,
+            "odd_task": odd_task,
             "plugin": plugin.id,
             "partly": partly.id,
             "score": hostile.score,

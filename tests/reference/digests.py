@@ -39,6 +39,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "comparisons": ("by", "method"),
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
     "sae_layouts": ("sae_id",),
+    "tasks": ("id",),
     "judge_spend": ("run_id",),
     "training_readings": ("run_id", "place", "step"),
     "runs": ("id",),

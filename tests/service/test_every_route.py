@@ -32,10 +32,12 @@ from service.edge.routing import Router, scopes_of
 from service.judge_tests.repository import keep_test
 from service.keys.service import SCOPES, allows
 from service.settings import Settings
+from service.tasks.repository import keep_task
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
 from tests.support.keys import fresh_key
 from tests.support.library_rows import add_explanation, add_library
 from tests.support.planted_index import random_text
+from tests.support.task_rows import task_result
 from tests.support.whole_api import served
 
 pytestmark = pytest.mark.integration
@@ -82,6 +84,7 @@ class World:
             "upload": lambda: self.made("/saes/uploads", files=FILES)["id"],
             "explanation": self._explanation,
             "comparison": self._comparison,
+            "task": self._task,
             "judge_test": self._judge_test,
             "session_id": self._session,
             "sitting": self._sitting,
@@ -123,6 +126,12 @@ class World:
         with transaction(self.engine) as session:
             keep_test(session, "a" * 16, test, "http://judge.test/v1", "m", "detection v1")
         return "a" * 16
+
+    def _task(self) -> str:
+        made = uuid.UUID(self._run("succeeded"))
+        with transaction(self.engine) as session:
+            keep_task(session, made, [], task_result())
+        return str(made)
 
     def _comparison(self) -> str:
         with transaction(self.engine) as session:

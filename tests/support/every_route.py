@@ -143,6 +143,7 @@ MISSING: dict[str, str] = {
     "form": "parquet",
     "explanation": NOWHERE,
     "comparison": NOWHERE,
+    "task": NOWHERE,
     "score": NOWHERE,
     "prompt": "none",
     "sitting": NOWHERE,

@@ -200,7 +200,7 @@ def _on(fires_NF: Any, features: npt.NDArray[Any]) -> Bools:
 def _any(fires_NF: Any, features: tuple[int, ...]) -> Bools:
     if not features:
         return np.zeros(fires_NF.shape[0], bool)
-    on: Bools = _on(fires_NF, np.array(features)).any(1)
+    on: Bools = _on(fires_NF, np.array(features)).max(1)
     return on
 
 

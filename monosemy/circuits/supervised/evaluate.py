@@ -205,7 +205,7 @@ class _Evaluation:
         )
 
     def _sections(self) -> list[Section]:
-        groups = [(site,) for site in self.nodes.sites]
+        groups: list[tuple[str, ...]] = [(site,) for site in self.nodes.sites]
         if len(self.nodes.sites) > 1:
             groups.append(self.nodes.sites)
         planned = [(sites, self._methods(sites)) for sites in groups]

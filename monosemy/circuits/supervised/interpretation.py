@@ -48,8 +48,8 @@ def interpret(
         reads[name] = read_out(
             dictionary, number, (fit[0], labels[0]), (test[0], labels[1]), resamples, seed
         )
-        halves = [Half(on, each) for on, each in zip(fired, labels, strict=True)]
-        found[name] = attribute_f1(*halves, len(values.of[name]), seed, resamples)
+        fitted, tested = (Half(on, each) for on, each in zip(fired, labels, strict=True))
+        found[name] = attribute_f1(fitted, tested, len(values.of[name]), seed, resamples)
         advance(1)
     verdicts: dict[str, Verdict] = {name: verdict(reads[name], found[name]) for name in values.of}
     return [

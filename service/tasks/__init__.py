@@ -1,0 +1,1 @@
+"""What dictionaries are worth at tasks whose attributes are known."""

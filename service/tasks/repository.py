@@ -1,0 +1,65 @@
+"""All SQL on tasks; nothing here commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from monosemy.specs.rest.tasks import TaskResult, summary_of
+from service.database.storable import storable
+from service.database.tables import Run, Sae
+from service.database.task_tables import Task
+from service.kit.errors import Listing, NotFound
+from service.kit.pagination import TimeKey, newest_first
+
+
+def keep_task(
+    session: Session, run: uuid.UUID, saes: Sequence[uuid.UUID], result: TaskResult
+) -> None:
+    """What a run found, in place of what an earlier attempt of it did."""
+    owner = session.scalar(select(Run.created_by).where(Run.id == run))
+    delete_task(session, run)
+    session.add(
+        Task(
+            id=run,
+            sae_ids=list(saes),
+            summary=storable(summary_of(result).model_dump(mode="json")),
+            result=storable(result.model_dump(mode="json")),
+            created_by=owner,
+        )
+    )
+    session.flush()
+
+
+def list_tasks(
+    session: Session, sae: uuid.UUID | None, before: TimeKey | None, limit: int
+) -> Sequence[Task]:
+    """Newest first; with ``sae`` those that it was tried in."""
+    query = select(Task)
+    if sae is not None:
+        query = query.where(Task.sae_ids.contains([sae]))
+    return session.scalars(newest_first(query, Task, before, limit)).all()
+
+
+def find_task(session: Session, id: uuid.UUID) -> Task:
+    """``NotFound`` if there is none."""
+    row = session.get(Task, id)
+    if row is None:
+        raise NotFound("task", id, Listing.TASKS)
+    return row
+
+
+def delete_task(session: Session, id: uuid.UUID) -> None:
+    session.execute(delete(Task).where(Task.id == id))
+
+
+def names_of(session: Session, rows: Sequence[Task]) -> dict[uuid.UUID, str]:
+    """Of the SAEs of these tasks that are still there."""
+    ids = {sae for row in rows for sae in row.sae_ids}
+    if not ids:
+        return {}
+    found = session.execute(select(Sae.id, Sae.name).where(Sae.id.in_(ids)))
+    return dict(found.tuples().all())

@@ -1,0 +1,38 @@
+"""Rows of tasks put into what the API answers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from monosemy.specs.rest.tasks import TaskRow, TaskView
+from service.database.task_tables import Task
+from service.tasks import repository
+
+
+def rows(session: Session, tasks: Sequence[Task]) -> list[TaskRow]:
+    """Without what stands in their sections."""
+    names = repository.names_of(session, tasks)
+    return [
+        TaskRow(
+            **task.summary,
+            id=task.id,
+            saes=[names[sae] for sae in task.sae_ids if sae in names],
+            created_at=task.created_at,
+        )
+        for task in tasks
+    ]
+
+
+def view(session: Session, task: uuid.UUID) -> TaskView:
+    """``NotFound`` if there is none."""
+    row = repository.find_task(session, task)
+    names = repository.names_of(session, [row])
+    return TaskView(
+        **row.result,
+        id=row.id,
+        saes=[names[sae] for sae in row.sae_ids if sae in names],
+        created_at=row.created_at,
+    )
