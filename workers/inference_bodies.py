@@ -33,7 +33,12 @@ def steer_of(call: SteerCall) -> Steer:
     return Steer(
         Prompt(call.prompt, _chat(call.messages)),
         tuple(steer(each.latent, each.strength, each.mode) for each in call.pushes),
-        Generation(**call.writing.model_dump(exclude={"seed"})),
+        Generation(
+            call.writing.new_tokens,
+            call.writing.temperature,
+            call.writing,
+            call.writing.logprobs,
+        ),
         call.writing.seed,
         call.compare,
     )

@@ -14,6 +14,7 @@ from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, NewToken, Row, generate
 from monosemy.interventions.intervention import Intervention
+from monosemy.interventions.places import Places
 from monosemy.specs.inference.steering import (
     Ended,
     EndEvent,
@@ -64,13 +65,14 @@ def steered_events(
             f"{host.name} can hold {longest}."
         )
     names = words.token_bytes
-    yield PromptEvent(text=names.decode(ids), tokens=len(ids))
     rows: dict[TextName, _Text] = {"steered": _Text(names)}
     if request.compare:
         rows["plain"] = _Text(names)
     changes = [change if name == "steered" else None for name in rows]
     texts = [Row(tuple(ids), each, request.seed) for each in changes]
-    writing = generate(host, texts, request.writing)
+    writing = generate(host, texts, request.writing)  # what cannot be done is raised here
+    pushed = int(Places(host, request.writing.places).of_prompt(ids).sum())
+    yield PromptEvent(text=names.decode(ids), tokens=len(ids), pushed=pushed)
     while (step := on_host(lambda: next(writing, None))) is not None:
         for (name, row), written in zip(rows.items(), step, strict=True):
             if written is not None:

@@ -22,10 +22,11 @@ from monosemy.interventions.generation import (
     Row,
     generate,
     last_logits,
-    prompt_places,
 )
 from monosemy.interventions.intervention import Direction, Intervention, add
+from monosemy.interventions.places import Places
 from monosemy.models.rows import LOGITS_AT_ONCE, Ids, padded
+from monosemy.specs.inference.places import TokenPlaces
 
 TOLERANCE = 0.1
 """How near the wanted KL has to be met, as a share of it."""
@@ -33,7 +34,7 @@ _LOOKS = 40
 _LARGEST = 1e4
 """Multiple of the first strength tried beyond which a latent counts as without effect."""
 
-_FROM_LAST = Generation(where="new")
+_FROM_LAST = TokenPlaces(where="new")
 
 
 class PromptEffects:
@@ -55,7 +56,8 @@ class PromptEffects:
     def predictions(self, intervention: Intervention | None = None) -> Tensor:
         """Log probabilities ``[prompts, V]`` (float64, CPU) of what follows the last token."""
         host = self.hosted.host
-        places = [prompt_places(host, prompt, _FROM_LAST) for prompt in self.prompts]
+        changed = Places(host, _FROM_LAST)
+        places = [changed.of_prompt(prompt) for prompt in self.prompts]
         change = [self._set(intervention)] * len(self.prompts)
         logits_PV = last_logits(host, self.prompts, places, change, self.logits_at_once)
         return logits_PV.double().log_softmax(-1)
@@ -110,7 +112,7 @@ class PromptEffects:
         """
         change = self._set(intervention)
         rows = [Row(prompt, change, seed) for prompt, seed in zip(self.prompts, seeds, strict=True)]
-        how = Generation(new_tokens, temperature=1.0, where="new", stop=False, cache=False)
+        how = Generation(new_tokens, temperature=1.0, places=_FROM_LAST, stop=False, cache=False)
         steps = list(generate(self.hosted.host, rows, how, self.logits_at_once))
         return [
             tuple(each.token for each in row if each is not None)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.interventions.places import Places
 from monosemy.models.hook_points import Edit
 from monosemy.models.host import HostModel
 from monosemy.models.rows import LOGITS_AT_ONCE, batches, padded
+from monosemy.specs.inference.places import TokenPlaces
 
-PromptTokens = Literal["all", "new"]
+ALL = TokenPlaces()
 
 
 class Editing(Protocol):
@@ -46,11 +48,8 @@ class Generation:
     new_tokens: int = 64
     temperature: float = 0.7
     """0 takes the likeliest token each time."""
-    where: PromptTokens = "all"
-    """``all``: the prompt's tokens are changed too; ``new``: from its last token on, which predicts
-    the first new one.  BOS never is."""
-    special_tokens: bool = False
-    """Also at special tokens of the prompt, such as a chat template's."""
+    places: TokenPlaces = ALL
+    """Which tokens are changed."""
     logprobs: int = 0
     """So many likeliest tokens are given with each."""
     stop: bool = True
@@ -83,11 +82,26 @@ def generate(
 ) -> Iterator[list[NewToken | None]]:
     """One forward for each ``next``: the next token of every row, None for rows that have ended.
 
-    ``DataError`` for an empty prompt and for a text that would be longer than the model reads,
-    ``ModelError`` for a model that predicts no tokens.
+    ``DataError`` at once for an empty prompt, for a text that would be longer than the model reads
+    and for places that no token can meet; ``ModelError`` for a model that predicts no tokens.
     """
     host.need_logits()
     _check_lengths(host, rows, how)
+    places = Places(host, how.places)
+    return _written(
+        host, rows, how, places, [places.of_prompt(row.prompt) for row in rows], logits_at_once
+    )
+
+
+def _written(
+    host: HostModel,
+    rows: Sequence[Row],
+    how: Generation,
+    changed: Places,
+    places: list[Tensor],
+    logits_at_once: int,
+) -> Iterator[list[NewToken | None]]:
+    """``places``: of each prompt."""
     one_length = len({len(row.prompt) for row in rows}) == 1
     reader: _WithCache | _Anew
     if how.cache and host.abilities.cache and one_length:
@@ -98,7 +112,6 @@ def generate(
     noise = [torch.Generator().manual_seed(row.seed) for row in rows]
     going = [True] * len(rows)
     texts = [row.prompt for row in rows]
-    places = [prompt_places(host, row.prompt, how) for row in rows]
     for number in range(how.new_tokens):
         log_p_BV = reader.read(texts, places).cpu().double().log_softmax(-1)
         chosen_B = sampled(log_p_BV, how.temperature, noise)
@@ -116,7 +129,7 @@ def generate(
         if not any(going):
             return
         texts = [(token,) for token in chosen_B.tolist()]
-        places = [torch.ones(1, dtype=torch.bool)] * len(rows)
+        places = [torch.tensor([changed.of_written(token)]) for (token,) in texts]
 
 
 def last_logits(
@@ -142,18 +155,6 @@ def last_logits(
         rows_B = torch.arange(len(ids_BS), device=logits_BSV.device)
         parts.append(logits_BSV[rows_B, end_B].cpu())
     return torch.cat(parts)
-
-
-def prompt_places(host: HostModel, prompt: Sequence[int], how: Generation) -> Tensor:
-    """Which tokens of a prompt are changed, bool [S]."""
-    places_S = torch.full((len(prompt),), how.where == "all")
-    if not how.special_tokens:
-        special = set(host.tokenizer.all_special_ids)
-        places_S &= torch.tensor([token not in special for token in prompt])
-    if host.bos_id is not None and prompt[0] == host.bos_id:
-        places_S[0] = False
-    places_S[-1] = True
-    return places_S
 
 
 def sampled(log_p_BV: Tensor, temperature: float, noise: Sequence[torch.Generator]) -> Tensor:

@@ -165,6 +165,7 @@ def _collected(
                 sae=sae,
                 features=features,
                 prompt=prompt.text,
+                pushed=prompt.pushed,
                 steered=_text(rows["steered"], event.steered),
                 plain=plain,
             )

@@ -38,7 +38,14 @@ EVENTS = [
     token("steered", " [red]a king\x1b[0m"),
 ]
 TEXT = {"text": "x", "tokens": [], "ended": "stop"}
-WHOLE = {"sae": SAE, "features": [KINGS], "prompt": "Once", "steered": TEXT, "plain": None}
+WHOLE = {
+    "sae": SAE,
+    "features": [KINGS],
+    "prompt": "Once",
+    "pushed": 1,
+    "steered": TEXT,
+    "plain": None,
+}
 
 
 @pytest.fixture
@@ -91,4 +98,46 @@ def test_machines_get_json(sent: list[dict[str, Any]]) -> None:
 def test_what_is_no_feature(sent: list[dict[str, Any]], term: str) -> None:
     ended = steer("-f", term)
     assert ended.exit_code != 0 and "INDEX=STRENGTH" in ended.stderr
+    assert sent == []
+
+
+def test_where_is_pushed(sent: list[dict[str, Any]]) -> None:
+    """What is asked for, and what the service is sent; nothing new where nothing is said."""
+    cases: list[tuple[list[str], dict[str, Any]]] = [
+        ([], {"where": "all", "special_tokens": False}),
+        (["--where", "new"], {"where": "new", "special_tokens": False}),
+        (["--where", "special"], {"where": "special", "special_tokens": False}),
+        (["--special-tokens"], {"where": "all", "special_tokens": True}),
+        (["--range", "-3:-1"], {"where": "range", "range": {"first": -3, "last": -1}}),
+        (
+            ["--at-text", " the", "--at-kind", "newline", "--at-id", "3", "--at-part", "q"],
+            {
+                "where": "tokens",
+                "tokens": {"texts": [" the"], "ids": [3], "contains": ["q"], "kinds": ["newline"]},
+            },
+        ),
+    ]
+    names = ("where", "special_tokens", "range", "tokens")
+    for words, expected in cases:
+        assert steer("-f", "4=1", "--json", *words).exit_code == 0, words
+        body = {name: sent[-1][name] for name in names if name in sent[-1]}
+        assert body == {"special_tokens": False, **expected}, words
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--range", "3"], "FIRST:LAST"),
+        (["--range", "a:b"], "FIRST:LAST"),
+        (["--range", "5:2"], "before first"),
+        (["--range", "1:2", "--where", "new"], "Say where once"),
+        (["--range", "1:2", "--at-text", "x"], "Say where once"),
+        (["--where", "special", "--special-tokens"], "--special-tokens goes with"),
+        (["--where", "range"], "--where"),
+        (["--at-kind", "verb"], "tokens.kinds.0"),
+    ],
+)
+def test_where_that_makes_no_sense(sent: list[dict[str, Any]], words: list[str], told: str) -> None:
+    ended = steer("-f", "4=1", *words)
+    assert ended.exit_code == 2 and told in ended.stderr
     assert sent == []

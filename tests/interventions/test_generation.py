@@ -13,6 +13,7 @@ from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, NewToken, generate
 from monosemy.interventions.intervention import steer
 from monosemy.models.host import HostModel
+from monosemy.specs.inference.places import TokenPlaces
 from tests.support.planted_hosted_sae import long_host, planted_hosted_sae
 from tests.support.written import beside
 
@@ -43,7 +44,7 @@ def test_a_strong_push_writes_its_word(hosted: HostedSAE) -> None:
 def test_the_cache_changes_nothing(hosted: HostedSAE, where: Any, mode: Any) -> None:
     """Each step's log probabilities are those of a whole forward with the same edits."""
     push = Interventions([steer(0, 2.0, mode)], hosted)
-    how = Generation(5, temperature=0.8, where=where, logprobs=5)
+    how = Generation(5, temperature=0.8, places=TokenPlaces(where=where), logprobs=5)
     steps = list(generate(hosted.host, beside(PROMPT, push, None, seed=3), how))
     for row, edit in enumerate((push, None)):
         ids = list(PROMPT)
@@ -107,8 +108,8 @@ def test_special_tokens_and_bos_are_left_alone(hosted: HostedSAE) -> None:
     prompt = [0, 50, special, 60, 70]
     for how, expected in (
         (Generation(2), [False, True, False, True, True]),
-        (Generation(2, special_tokens=True), [False, True, True, True, True]),
-        (Generation(2, where="new"), [False, False, False, False, True]),
+        (Generation(2, places=TokenPlaces(special_tokens=True)), [False, True, True, True, True]),
+        (Generation(2, places=TokenPlaces(where="new")), [False, False, False, False, True]),
     ):
         noted.clear()
         list(generate(hosted.host, beside(prompt, Noting()), how))

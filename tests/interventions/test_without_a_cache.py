@@ -13,6 +13,7 @@ from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, generate
 from monosemy.interventions.intervention import steer
 from monosemy.models.host import HostModel
+from monosemy.specs.inference.places import TokenPlaces
 from tests.support.planted_hosted_sae import SITE, planted_hosted_sae
 from tests.support.tiny_models import tiny_from, tiny_model
 from tests.support.written import beside
@@ -34,7 +35,7 @@ def test_reading_anew_is_reading_with_a_cache(tiny_tokenizer: Any, mode: Any, wh
     cached = HostModel.wrap(tiny_model("llama", 400), tiny_tokenizer, "llama")
     anew = HostModel.wrap(tiny_model("llama", 400), tiny_tokenizer, "llama")
     anew.abilities = replace(anew.abilities, no_cache="it is to be tried without")
-    how = Generation(8, temperature=0.8, where=where, logprobs=3)
+    how = Generation(8, temperature=0.8, places=TokenPlaces(where=where), logprobs=3)
     steps = []
     for host in (cached, anew):
         push = Interventions([steer(0, 4.0, mode)], planted_hosted_sae(host, 300))

@@ -72,6 +72,7 @@ ADDRESSES: list[str] = [
     "/steer",
     "/steer?sae=demo&f=13=1.5&f=7=2&f=3=1=clamp",
     "/steer?sae=demo&add=king",
+    "/steer?sae=demo&f=13=1&where=range&first=-4&last=-2",
     f"/saes/demo/features/11/scores/{SCORE}",
     f"/saes/demo/features/11/scores/{SCORE}?outcome=failed",
     f"/saes/demo/features/11/explanations/{EXPLANATION}",

@@ -38,7 +38,7 @@ def token(row: str, text: str, number: int, last: bool = False) -> dict[str, Any
 
 def written(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the seed adds is the last word, so that texts can be told apart."""
-    yield {"event": "prompt", "text": "Once", "tokens": 1}
+    yield {"event": "prompt", "text": "Once", "tokens": 2, "pushed": 1}
     texts = {"steered": [*STEERED, f" {body['writing']['seed']}"]}
     if body["compare"]:
         texts["plain"] = PLAIN

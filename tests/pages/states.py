@@ -222,6 +222,7 @@ ACTS = [
     ),
     State("/try?sae=demo", act=chats),
     State(f"/steer?sae=demo&f=13=1&f=8=-2=clamp&f=7=2&seeds=2#p={_PROMPT}", act=steers),
+    State(f"/steer?sae=demo&f=13=1&where=tokens&text=%20the&kind=newline#p={_PROMPT}", act=steers),
     State("/steer?sae=demo&f=99=1&f=<b>&f=5=2=twist", "99 is none of them"),
     State(f"/contrast?sae=demo#s={_SETS}", act=contrasts),
     State("/contrast?sae=demo", act=contrasts_few),

@@ -136,6 +136,56 @@ def test_a_sweep_has_a_row_for_each_strength(
     assert page.locator("[data-rows] .differs").all_inner_texts() == [" the"] * 4
 
 
+def test_where_is_pushed_is_chosen_and_told(
+    explorer: str, open_page: Any, writes: FakeInference
+) -> None:
+    page = open_page(f"{explorer}/steer?sae=demo&f=13=1&seeds=1#p={fragment(PROMPT)}")
+    assert not page.get_by_label("from position").is_visible()
+    page.get_by_label("special tokens of the prompt too").check()
+    page.get_by_label("push at").select_option("range")
+    assert not page.get_by_label("special tokens of the prompt too").is_visible()
+    page.get_by_label("from position").fill("-3")
+    write(page)
+    finished(page)
+    assert page.get_by_text("Pushed at 1 of the prompt's 2 tokens.").is_visible()
+    page.get_by_label("push at").select_option("tokens")
+    write(page)
+    page.get_by_text("Say first which tokens").wait_for()
+    page.get_by_label("tokens, one a line").fill(" the\n<s>")
+    page.get_by_label("line breaks").check()
+    write(page)
+    finished(page)
+    page.get_by_label("push at").select_option("special")
+    write(page)
+    finished(page)
+    sent = [body["writing"] for body in bodies(writes)]
+    assert [(each["where"], each["special_tokens"]) for each in sent] == [
+        ("range", False),
+        ("tokens", False),
+        ("special", False),
+    ]
+    assert sent[0]["range"] == {"first": -3, "last": -1} and "tokens" not in sent[0]
+    named = {"texts": [" the", "<s>"], "ids": [], "contains": [], "kinds": ["newline"]}
+    assert sent[1]["tokens"] == named and "range" not in sent[1]
+
+
+def test_an_address_says_where_is_pushed(explorer: str, open_page: Any) -> None:
+    address = "where=tokens&text=%20the&text=%0A&part=%3C&kind=number&kind=newline"
+    page = open_page(f"{explorer}/steer?sae=demo&f=13=1&{address}#p={fragment(PROMPT)}")
+    assert page.get_by_label("or that contain").input_value() == "<"
+    assert page.get_by_label("line breaks").is_checked()
+    assert not page.get_by_label("punctuation").is_checked()
+    page.get_by_text("On the command line").click()
+    told = page.locator(".commands").inner_text()
+    assert "'--at-text= the'" in told and "--at-kind=number" in told
+    assert '"contains": ["<"], "kinds": ["number", "newline"]' in told
+    write(page)
+    finished(page)
+    assert "kind=newline&kind=number" in page.url and "part=%3C" in page.url
+    page = open_page(f"{explorer}/steer?sae=demo&f=13=1&where=range&first=-4&last=-2")
+    assert "--range=-4:-2" in page.locator(".commands").inner_text()
+
+
 def test_what_goes_wrong_is_told_in_its_row(
     explorer: str, open_page: Any, writes: FakeInference
 ) -> None:

@@ -131,6 +131,55 @@ def test_a_stream_that_breaks_says_so(client: TestClient, inference: Any) -> Non
 
 
 @pytest.mark.parametrize(
+    "places",
+    [
+        {"where": "new"},
+        {"where": "special", "special_tokens": False},
+        {"where": "range", "range": {"first": -3, "last": -1}},
+        {"where": "tokens", "tokens": {"texts": [" the"], "kinds": ["newline"]}},
+    ],
+)
+def test_places_are_sent_on(client: TestClient, inference: Any, places: dict[str, Any]) -> None:
+    inference.events = [{**EVENTS[0], "pushed": 1}, *EVENTS[1:]]
+    answer = client.post(URL, json=body(**places))
+    assert answer.status_code == 200 and answer.json()["pushed"] == 1, answer.text
+    sent = inference.requests[0][1]["writing"]
+    for name, value in places.items():
+        assert sent[name] == value or sent[name].items() >= value.items()
+    assert {"range", "tokens"} & set(sent) == {"range", "tokens"} & set(places)
+
+
+@pytest.mark.parametrize(
+    ("places", "path", "words"),
+    [
+        ({"where": "range"}, "range", "say which"),
+        ({"where": "tokens"}, "tokens", "say which"),
+        ({"where": "range", "range": {"first": 4, "last": 2}}, "range.last", "before first"),
+        ({"where": "range", "range": {"first": -2, "last": -4}}, "range.last", "before first"),
+        ({"where": "range", "range": {"from": 2}}, "range.from", "unknown"),
+        ({"where": "range", "range": {"first": 10**9}}, "range.first", "1000000"),
+        ({"where": "range", "range": {"first": True}}, "range.first", "number"),
+        ({"where": "new", "range": {"first": 1}}, "range", "goes with where 'range'"),
+        ({"tokens": {"ids": [1]}}, "tokens", "goes with where 'tokens'"),
+        ({"where": "tokens", "tokens": {}}, "tokens", "name a text"),
+        ({"where": "tokens", "tokens": {"contains": [""]}}, "tokens.contains.0", "at least 1"),
+        ({"where": "tokens", "tokens": {"ids": [3] * 101}}, "tokens.ids", "at most 100"),
+        ({"where": "tokens", "tokens": {"kinds": ["verb"]}}, "tokens.kinds.0", "newline"),
+        ({"where": "tokens", "tokens": {"regex": "a*"}}, "tokens.regex", "unknown"),
+        ({"where": "everywhere"}, "where", "generated"),
+    ],
+)
+def test_places_that_make_no_sense(
+    client: TestClient, inference: Any, places: dict[str, Any], path: str, words: str
+) -> None:
+    answer = client.post(URL, json=body(**places))
+    assert answer.status_code == 422, answer.text
+    faults = {each["path"]: each["message"] for each in answer.json()["errors"]}
+    assert words in faults[path], faults
+    assert inference.requests == []
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"prompt": None},

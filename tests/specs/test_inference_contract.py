@@ -23,6 +23,10 @@ SAE = {"id": "x", "path": "saes/x", "site": "blocks.1.hook_resid_post"}
 MODEL = {"name": "tiny"}
 CHAT = [{"role": "user", "content": "Hello"}]
 FEATURE = {"index": 3, "strength": 1.5, "unit": "max", "mode": "add"}
+RANGE, NAMED = (
+    {"first": 0, "last": -1},
+    {"texts": ["x"], "ids": [3], "contains": ["."], "kinds": ["blank"]},
+)
 WRITING = {
     **{"new_tokens": 3, "temperature": 0.5, "seed": 1, "where": "new"},
     **{"special_tokens": False, "logprobs": 2},
@@ -56,7 +60,7 @@ WRITTEN = {**CHANCE, "top": [CHANCE]}
 TEXT = {"text": " x", "tokens": [WRITTEN], "ended": "stop"}
 READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25], "fires": [3]}
 FEATURES = {"sae": [0], "index": [3], "label": ["x"], "density": [0.5], "max_activation": [2.0]}
-PROMPT = {"event": "prompt", "text": "x", "tokens": 1}
+PROMPT = {"event": "prompt", "text": "x", "tokens": 1, "pushed": 1}
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "ChatMessage": CHAT[0],
@@ -81,6 +85,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "SteeredFeature": FEATURE,
     "Beginning": {"messages": CHAT},
     "WritingOptions": WRITING,
+    "PositionRange": RANGE,
+    "TokenPredicate": NAMED,
+    "TokenPlaces": {"where": "tokens", "special_tokens": False, "tokens": NAMED},
     "SteerRequest": {**WRITING, "sae": "demo", "prompt": "x", "features": [FEATURE],
                      "compare": True, "stream": False},
     "Push": {"latent": 3, "strength": 1.5, "mode": "clamp"},
@@ -116,8 +123,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TokenChance": CHANCE,
     "WrittenToken": WRITTEN,
     "WrittenText": TEXT,
-    "SteerResponse": {"sae": SUMMARY, "features": [PUSHED], "prompt": "x", "steered": TEXT,
-                      "plain": TEXT},
+    "SteerResponse": {"sae": SUMMARY, "features": [PUSHED], "prompt": "x", "pushed": 1,
+                      "steered": TEXT, "plain": TEXT},
     "PromptEvent": PROMPT,
     "TokenEvent": {**WRITTEN, "event": "token", "row": "plain", "last": True},
     "EndEvent": {"event": "end", "steered": "stop", "plain": "length"},
@@ -190,7 +197,7 @@ def test_a_model_is_strict_in_every_place(name: str) -> None:
         wrong: list[Any] = []
         if isinstance(value, int | float) and not isinstance(value, bool):
             wrong = [True, False, math.nan, math.inf, -math.inf, "many", None, [], {}]
-            optional = {"similarity", "rank_score", "density", "max_activation"}
+            optional = {"pushed", "similarity", "rank_score", "density", "max_activation"}
             wrong = [each for each in wrong if each is not None or not optional & set(path)]
         elif isinstance(value, bool):
             wrong = ["perhaps", 7, 0.5, [], {}]

@@ -80,6 +80,7 @@ def test_it_writes_what_the_library_writes(
         "event": "prompt",
         "text": f"<s>{PROMPT}",
         "tokens": 1 + len(tiny_host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]),
+        "pushed": len(tiny_host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]),
     }
     expected = directly(trained, tiny_host, 5, 4)
     assert texts(received) == expected and expected["steered"] != expected["plain"]
@@ -127,6 +128,29 @@ def test_a_chat_goes_through_the_models_template(
         assert refused.status_code == 422 and "no chat template" in refused.json()["detail"]
 
 
+def test_only_what_is_chosen_is_pushed(trained: Trained, client: TestClient) -> None:
+    """Where nothing is at the places both texts are the same; the first event counts them."""
+
+    def received(**places: Any) -> list[dict[str, Any]]:
+        return events(client, body(trained, writing={**body(trained)["writing"], **places}))
+
+    everywhere = received()
+    assert texts(everywhere)["steered"] != texts(everywhere)["plain"]
+    special = received(where="special")
+    assert special[0]["pushed"] == 0
+    if not {0, 1, 2} & set(texts(special)["steered"]):
+        assert texts(special)["steered"] == texts(special)["plain"]
+    last = received(where="range", range={"first": -1})
+    assert last[0]["pushed"] == 1 and last[0]["tokens"] == everywhere[0]["tokens"]
+    generated = received(where="generated")
+    both = [each for each in generated if each["event"] == "token"][:2]
+    assert generated[0]["pushed"] == 0 and both[0]["logprob"] == both[1]["logprob"]
+    assert texts(generated)["steered"] != texts(generated)["plain"]
+    # What older callers send means what it did.
+    for old in ({"where": "all"}, {"where": "all", "special_tokens": True}):
+        assert texts(received(**old)) == texts(everywhere)
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
@@ -136,6 +160,10 @@ def test_a_chat_goes_through_the_models_template(
         ({"messages": [{"role": "user", "content": "x"}]}, 422, "one of them"),
         ({"pushes": [{"latent": 1, "strength": "nan"}]}, 422, "strength"),
         ({"writing": {"new_tokens": 300}}, 422, "can hold 256"),
+        ({"writing": {"where": "range", "range": {"first": 90}}}, 422, "Position 90 is beyond"),
+        ({"writing": {"where": "range", "range": {"last": 0}}}, 422, "nothing but BOS"),
+        ({"writing": {"where": "tokens", "tokens": {"texts": ["xyzzy"]}}}, 422, "is 'xyzzy'"),
+        ({"writing": {"where": "tokens", "tokens": {"ids": [4000]}}}, 422, "no token 4000"),
         ({"sae": {"id": "x", "path": "saes/none", "site": SITE}}, 404, "no SAE folder"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.places import TokenPlaces
 from monosemy.specs.inference.prompts import Messages, SaeName, SaePlace, Text
 from monosemy.specs.part import Latent, Part
 from monosemy.specs.parts import ModelSpec
@@ -49,8 +50,8 @@ class Beginning(Part):
         return self
 
 
-class WritingOptions(Part):
-    """How to write on."""
+class WritingOptions(TokenPlaces):
+    """How to write on, and which tokens are pushed."""
 
     new_tokens: int = Field(64, ge=1, le=MAX_NEW_TOKENS)
     """Most new tokens."""
@@ -58,10 +59,6 @@ class WritingOptions(Part):
     """0 takes the likeliest token each time."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Both texts are sampled with the same noise."""
-    where: Literal["all", "new"] = "all"
-    """`all`: tokens of the prompt are pushed too; `new`: from its last one on. BOS never is."""
-    special_tokens: bool = False
-    """Push at special tokens too, such as a chat template's."""
     logprobs: int = Field(0, ge=0, le=20)
     """So many likeliest tokens are told with each new one."""
 
@@ -79,7 +76,7 @@ class SteerRequest(WritingOptions, Beginning):
     """Server-sent events as tokens come, instead of one answer at the end."""
 
     def options(self) -> WritingOptions:
-        return WritingOptions(**self.model_dump(include=set(WritingOptions.model_fields)))
+        return WritingOptions(**{name: getattr(self, name) for name in WritingOptions.model_fields})
 
 
 class Push(Part):
@@ -138,6 +135,8 @@ class SteerResponse(Answer):
     features: list[PushedFeature]
     prompt: str
     """As the model read it."""
+    pushed: int | None = None
+    """How many tokens of the prompt were pushed."""
     steered: WrittenText
     plain: WrittenText | None
     """Without pushing; null where nobody asked for it."""
@@ -150,6 +149,8 @@ class PromptEvent(Answer):
     text: str
     """As the model read it."""
     tokens: int
+    pushed: int | None = None
+    """How many of them are pushed."""
 
 
 class TokenEvent(WrittenToken):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from fastapi import Query, Request
 from sqlalchemy.orm import Session
@@ -29,6 +29,7 @@ from service.lists.service import list_page, require_list
 from service.pages.commands import command, curl, packed
 from service.pages.page import Nav, PageRouter
 from service.pages.sae_choice import one_sae
+from service.pages.token_places import KINDS, WHERE, Places, PlacesDep
 
 router = PageRouter()
 
@@ -98,7 +99,9 @@ class Steer:
     sweep: bool
     temperature: float
     tokens: int
-    where: str
+    places: Places
+    wheres: Mapping[str, str]
+    kinds: Mapping[str, str]
     most_characters: int
     most_tokens: int
     most_seeds: int
@@ -114,6 +117,7 @@ class Steer:
 def steer(
     request: Request,
     session: SessionDep,
+    places: PlacesDep,
     sae: SaeName | None = None,
     f: Annotated[list[str], Query(max_length=MAX_STEERED)] = [],  # noqa: B006
     mode: SteeringMode = "add",
@@ -123,7 +127,6 @@ def steer(
     sweep: bool = False,
     temperature: Annotated[float, Query(ge=0, le=10)] = 0.7,
     tokens: Annotated[int, Query(ge=1, le=MAX_NEW_TOKENS)] = 48,
-    where: Literal["all", "new"] = "all",
 ) -> Steer:
     """``add``: a feature's number, or words that offer some; ``list``: its features of this SAE
     are added, by the strengths in their notes.  The prompt is in the fragment."""
@@ -145,8 +148,8 @@ def steer(
                 session, chosen.name, FeatureFilter(text=words), limit=FOUND
             ).items
     cards, more = _cards(session, chosen, pushes)
-    options = WritingOptions(new_tokens=tokens, temperature=temperature, where=where)
-    by_command, by_rest = _commands(request, chosen, cards, options)
+    options = WritingOptions(new_tokens=tokens, temperature=temperature)
+    by_command, by_rest = _commands(request, chosen, cards, options, places)
     return Steer(
         sae=chosen,
         others=choices.others,
@@ -162,7 +165,9 @@ def steer(
         sweep=sweep,
         temperature=temperature,
         tokens=tokens,
-        where=where,
+        places=places,
+        wheres=WHERE,
+        kinds=KINDS,
         most_characters=MAX_CHARACTERS,
         most_tokens=MAX_NEW_TOKENS,
         most_seeds=SEEDS,
@@ -224,7 +229,11 @@ def _cards(
 
 
 def _commands(
-    request: Request, sae: SaeSummary | None, cards: Sequence[Card], options: WritingOptions
+    request: Request,
+    sae: SaeSummary | None,
+    cards: Sequence[Card],
+    options: WritingOptions,
+    places: Places,
 ) -> tuple[str, str]:
     """For the shell and for REST."""
     name = sae.name if sae else "demo"
@@ -246,12 +255,14 @@ def _commands(
     first = shown[0].push.mode
     words += ["--mode", first] if first != "add" else []
     words += ["--tokens", str(options.new_tokens), "--temperature", f"{options.temperature:g}"]
+    words += places.words()
     body = {
         "sae": name,
         "prompt": _EXAMPLE,
         "features": pushes,
         "new_tokens": options.new_tokens,
         "temperature": options.temperature,
+        **places.body(),
         "stream": True,
     }
     return command(words), curl(request, "/inference/steer", body, stream=True)

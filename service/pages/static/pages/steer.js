@@ -59,12 +59,72 @@ class Card {
   }
 }
 
+/** The fields that say at which tokens is pushed. */
+class Places {
+  constructor(form) {
+    this.fields = form.elements;
+    const boxes = [...form.querySelectorAll("[data-at]")];
+    const show = () => {
+      for (const box of boxes) {
+        box.hidden = !box.dataset.at.split(" ").includes(this.where);
+        // What is not seen is not asked for.
+        for (const each of box.querySelectorAll("input, textarea")) each.disabled = box.hidden;
+      }
+    };
+    this.fields.where.addEventListener("change", show);
+    show();
+  }
+
+  get where() {
+    return this.fields.where.value;
+  }
+
+  get named() {
+    const lines = (field) => field.value.split("\n").filter((each) => each !== "");
+    const kinds = [...this.fields.named].filter((each) => each.checked).map((each) => each.value);
+    return { texts: lines(this.fields.text), contains: lines(this.fields.part), kinds };
+  }
+
+  get isEmpty() {
+    return this.where === "tokens" && Object.values(this.named).every((each) => each.length === 0);
+  }
+
+  /** As REST takes it. */
+  get body() {
+    const where = this.where;
+    const { first, last, special } = this.fields;
+    if (where === "range") return { where, range: { first: Number(first.value), last: Number(last.value) } };
+    if (where === "tokens") return { where, tokens: this.named };
+    return { where, special_tokens: !special.disabled && special.checked };
+  }
+
+  /** As the address keeps it. */
+  get query() {
+    const { range, tokens, special_tokens: special } = this.body;
+    return {
+      where: this.where === "all" ? null : this.where,
+      special: special || null,
+      first: range?.first ?? null,
+      last: range?.last ?? null,
+      text: tokens?.texts ?? null,
+      part: tokens?.contains ?? null,
+      kind: tokens?.kinds ?? null,
+    };
+  }
+
+  said({ pushed, tokens }) {
+    const later = { prompt: "", range: "", special: " New ones are if they are special.", tokens: " New ones are where they are among those chosen." }[this.where] ?? " All new ones are.";
+    return Number.isInteger(pushed) ? `Pushed at ${number(pushed, 3, true)} of the prompt's ${number(tokens, 3, true)} tokens.${later}` : "";
+  }
+}
+
 function start() {
   const form = document.querySelector("form.ask");
   const prompt = new PromptBox(find("text-box"), form.querySelectorAll("[name=kind]"), { most: data.most, ending: false, label: "The text to go on from" });
   const asking = new Asking(find("asked"));
   const stop = find("stop");
   const cards = [...document.querySelectorAll("[data-card]")].map((each) => new Card(each, keepCards));
+  const places = new Places(form);
   let going = null;
 
   function keepCards() {
@@ -83,8 +143,8 @@ function start() {
   }
 
   function options() {
-    const { tokens, temperature, where } = form.elements;
-    return { new_tokens: Number(tokens.value), temperature: Number(temperature.value), where: where.value, logprobs: LIKELIEST };
+    const { tokens, temperature } = form.elements;
+    return { new_tokens: Number(tokens.value), temperature: Number(temperature.value), ...places.body, logprobs: LIKELIEST };
   }
 
   async function write() {
@@ -92,6 +152,7 @@ function start() {
     if (!cards.length) return asking.say("Add a feature first: by its number, or by words.");
     if (!written) return asking.say("Write a text to go on from first.");
     if (prompt.isTooLong) return asking.say(`${number(prompt.length, 3, true)} characters: at most ${number(data.most, 3, true)} can be sent.`);
+    if (places.isEmpty) return asking.say("Say first which tokens are to be pushed at.");
     await keepInFragment("p", written);
     find("share").hidden = false;
     going?.abort();
@@ -99,6 +160,7 @@ function start() {
     const { shown: rows, calls: plan } = form.elements.sweep.checked ? swept() : seeded(Number(form.elements.seeds.value));
     find("written").hidden = false;
     find("rows").replaceChildren(...rows);
+    find("pushed").textContent = "";
     find("chance").replaceChildren(make("p", { class: "quiet" }, "Point at a token, or walk with ← and →: how probable it was."));
     stop.disabled = false;
     const body = { ...begun(written), ...options(), sae: data.sae, stream: true };
@@ -126,7 +188,8 @@ function start() {
       const asked = { ...body, seed, compare: plain !== null, features: cards.map((each) => each.push(factor)) };
       const response = await patiently(() => send("POST", "/api/v1/inference/steer", { body: asked, signal }), signal, steered);
       for await (const { event, data: told } of events(response)) {
-        if (event === "token") (told.row === "steered" ? steered : plain).add(told);
+        if (event === "prompt") find("pushed").textContent = places.said(told);
+        else if (event === "token") (told.row === "steered" ? steered : plain).add(told);
         else if (event === "error") throw new Problem(told.status, { detail: told.detail }, null);
         else if (event === "end") {
           steered.end(ending(told.steered), { whole: true });
@@ -169,8 +232,8 @@ function start() {
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const { tokens, temperature, seeds, where, sweep } = form.elements;
-    keepInQuery({ tokens: tokens.value, temperature: temperature.value, seeds: seeds.value, where: where.value === "all" ? null : where.value, sweep: sweep.checked || null });
+    const { tokens, temperature, seeds, sweep } = form.elements;
+    keepInQuery({ tokens: tokens.value, temperature: temperature.value, seeds: seeds.value, ...places.query, sweep: sweep.checked || null });
     keepCards();
     write();
   });
