@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
     from monosemy.notebook import (
         PipelineResult,
+        basis,
         build_index,
         compare,
         evaluate,
@@ -40,6 +41,7 @@ _HOME = {
     "IndexReader": "monosemy.index.reader",
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
+    "basis": "monosemy.notebook",
     "build_index": "monosemy.notebook",
     "check_judge": "monosemy.labels",
     "compare": "monosemy.notebook",
@@ -67,6 +69,7 @@ __all__ = [
     "PipelineResult",
     "Workspace",
     "__version__",
+    "basis",
     "build_index",
     "check_judge",
     "compare",

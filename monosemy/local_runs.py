@@ -17,6 +17,7 @@ import numpy as np
 from monosemy import stages
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.analysis.layout import Layout, lay_out, require_package
+from monosemy.basis_stage import make_basis
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
@@ -29,6 +30,7 @@ from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
 from monosemy.outside_runs import execute_outside
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    BasisRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -58,6 +60,7 @@ class LocalRuns:
         self._executors: dict[str, Callable[[Any], dict[str, Any]]] = {
             "train": lambda spec: self._summary(self.train(spec)),
             "sweep": lambda spec: {"saes": [self._summary(each) for each in self.sweep(spec)]},
+            "basis": lambda spec: self._summary(self.basis(spec)),
             "import": lambda spec: self._summary(self.import_sae(spec)),
             "evaluate": self._evaluate,
             "index": self._index,
@@ -147,6 +150,17 @@ class LocalRuns:
         if not (folder / "cfg.json").is_file():
             stages.import_sae(spec, folder, self.home.host, self.home.reporter)
         return SaeFolder(folder, self.home.workspace)
+
+    def basis(self, spec: BasisRun, beside: SaeFolder | None = None) -> SaeFolder:
+        """The basis of ``spec``, made unless it is there; ``beside``: the SAE that it names."""
+        home = self.home
+        if spec.beside is not None:
+            beside = beside or home.sae(spec.beside)
+        name = home.name_of(spec) if beside is None else f"{home.name_of(spec)}-{beside.digest}"
+        folder = home.workspace.folder(Kind.SAES, name)
+        if not (folder / "cfg.json").is_file():
+            make_basis(spec, beside, folder, home.workspace, home.host, home.reporter)
+        return SaeFolder(folder, home.workspace)
 
     def evaluate(self, spec: EvaluateRun, sae: SaeFolder | None = None) -> dict[str, Any]:
         """Metrics of an SAE on held-out documents."""

@@ -35,6 +35,7 @@ from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
+    BasisRun,
     CompareRun,
     EvaluateRun,
     EvaluationSpec,
@@ -177,6 +178,26 @@ def build_index(
         folder = runs.home.sae(sae)
         spec = IndexRun(sae=folder.path.name, text=other, indexing=indexing)
         return runs.index(spec, folder)
+
+
+def basis(
+    beside: SaeFolder | str | Path | None = None,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> SaeFolder:
+    """Neurons, principal components or random directions as an SAE, which ``evaluate``,
+    ``build_index``, ``explain`` and ``score`` take as any other; nothing is trained.
+
+    ``beside``: an SAE as in ``evaluate``, whose model, text, site and sparsity it takes.
+    ``options`` are fields of ``BasisRun``: ``basis``, ``selection``, ``l0``, ``directions``, and
+    without ``beside`` ``model``, ``text``, ``site``.  Errors as in ``evaluate``.
+    """
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(beside, home), progress))
+        folder = None if beside is None else runs.home.sae(beside)
+        named = {} if folder is None else {"beside": folder.path.name}
+        return runs.basis(_as(BasisRun, {**options, **named}), folder)
 
 
 def compare(

@@ -15,7 +15,7 @@ from monosemy.errors import DataError
 from monosemy.formats.saelens import check_plugin, load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
-from monosemy.specs import ImportRun, TrainRun, parse_stored_spec
+from monosemy.specs import BasisRun, ImportRun, TrainRun, parse_stored_spec
 from monosemy.specs.readings import TrainingReading
 from monosemy.training.history import read_history
 from monosemy.workspace import Kind, Workspace
@@ -135,7 +135,7 @@ class SaeFolder:
             spec = parse_stored_spec(self.provenance["spec"])
         except KeyError:
             raise DataError(f"{self.path} does not say which run trained it.") from None
-        if isinstance(spec, ImportRun):
+        if isinstance(spec, ImportRun | BasisRun):
             return as_trained(spec, self.provenance["sae"])
         assert isinstance(spec, TrainRun)
         return spec
@@ -152,7 +152,8 @@ class SaeFolder:
 
     @property
     def readings(self) -> list[TrainingReading]:
-        """What was read of its training, at most 4,000 readings; none of an imported SAE."""
+        """What was read of its training, at most 4,000 readings; none of an SAE that was imported
+        or needed no training."""
         name, runs = self.path.name, self.workspace.root_of(Kind.RUNS)
         sweep, _, place = name.rpartition("-")
         files = [
@@ -186,7 +187,7 @@ def restamped_model(recorded: Mapping[str, Any], host: HostModel) -> dict[str, A
     }
 
 
-def as_trained(spec: ImportRun, sae: dict[str, Any]) -> TrainRun:
+def as_trained(spec: ImportRun | BasisRun, sae: dict[str, Any]) -> TrainRun:
     """The spec of a training whose result this could be; ``sae`` holds the architecture's options.
 
     Raises ``SpecError`` where the SAE has no site.

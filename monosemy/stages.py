@@ -126,7 +126,7 @@ def train_many(
             "versions": versions(),
             **(origin or {}),
         }
-        _save(result, folder, {**_metadata(spec, store), **_hook_names(hooks)}, provenance)
+        _save(result, folder, {**folder_metadata(spec, store), **hook_names(hooks)}, provenance)
         readings = read_history(history_file(checkpoint_dir, place, len(specs)))
         write_history(folder / READINGS, thinned(readings, MOST_READINGS))
         provenance["weights"] = record_stamp(folder)
@@ -194,7 +194,7 @@ def import_sae(
             "versions": versions(),
             **(origin or {}),
         }
-        names = {"model_name": spec.model.name, **_hook_names(hooks)}
+        names = {"model_name": spec.model.name, **hook_names(hooks)}
         metadata = {**opened.metadata, **names}
         save_sae(opened.sae, folder, metadata, provenance, opened.density)
         provenance["weights"] = record_stamp(folder)
@@ -243,7 +243,7 @@ def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> Hooks:
     return HostedSAE(host, sae, hooks).hooks
 
 
-def _hook_names(hooks: Hooks) -> dict[str, Any]:
+def hook_names(hooks: Hooks) -> dict[str, Any]:
     """As SAELens names them; ``hooks`` says it whole where these names do not."""
     names: dict[str, Any] = {"hook_name": hooks.site}
     if hooks.transcodes:
@@ -260,8 +260,8 @@ def clear_checkpoints(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:
-    """As SAELens names it."""
+def folder_metadata(spec: TrainRun, store: TokenStore) -> dict[str, Any]:
+    """Of an SAE folder, as SAELens names it."""
     return {
         "model_name": spec.model.name,
         "context_size": spec.text.context_size,

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import monosemy
 from monosemy.__main__ import main
-from monosemy.errors import DataError, SpecError
+from monosemy.errors import DataError, SpecError, UnknownSite
 from monosemy.home import Home
 from monosemy.interp.texts import FeatureTexts
 from monosemy.local_runs import LocalRuns
@@ -135,6 +136,64 @@ def test_tried_at_a_task(spec: dict[str, Any], home: Path, sae: SaeFolder) -> No
         monosemy.task(home=home, reporter=SILENT)
     with pytest.raises(SpecError, match="named twice"):
         monosemy.task([sae, sae], reporter=SILENT, **options)
+
+
+def test_bases_stand_beside_an_sae(home: Path, sae: SaeFolder, texts: FeatureTexts) -> None:
+    """As sparse as the SAE, on its text; evaluated, indexed and compared as it is."""
+    made = monosemy.basis(sae, reporter=SILENT, basis="pca", tokens=2000)
+    assert made.spec.site == sae.spec.site and made.spec.text == sae.spec.text
+    assert made.sae.d_sae == 64 and made.readings == [] and made.baseline is None
+    metrics = made.provenance["metrics"]
+    assert metrics["l0"] == pytest.approx(made.provenance["basis"]["l0"], abs=0.01)
+    assert metrics["max_norm"] == sae.max_norm and "tokens" not in metrics
+    written = (made.path / "cfg.json").stat().st_mtime_ns
+    again = monosemy.basis(sae, reporter=SILENT, basis="pca", tokens=2000)
+    assert (again.path / "cfg.json").stat().st_mtime_ns == written, "it is there already"
+    evaluated = monosemy.evaluate(made, reporter=SILENT, tokens=300, reconstruction_tokens=600)
+    assert 0 < evaluated["fvu"] < 1 and "frozen_decoder_baseline" not in evaluated
+    index = monosemy.build_index(made, reporter=SILENT, top_examples=4)
+    assert index.store.text_id == texts.store.text_id and (index.reader.counts > 0).sum() > 10
+    alike = monosemy.compare(sae, made, reporter=SILENT, neighbours=1)
+    assert len(alike.links) > 0
+    spec = {"kind": "basis", "basis": "random_directions", "beside": "first", "name": "random",
+            "tokens": 500}  # fmt: skip
+    random = monosemy.run(spec, home, reporter=SILENT)
+    assert monosemy.load_sae(random["folder"]).d_sae == 48
+    assert Home(home).sae("random").spec.model == sae.spec.model
+
+
+def test_neurons_need_no_sae(spec: dict[str, Any], home: Path) -> None:
+    shared = {name: spec[name] for name in ("model", "text")}
+    site = "blocks.1.mlp.hook_post"
+    made = monosemy.basis(home=home, reporter=SILENT, **shared, site=site, l0=6, tokens=1000)
+    assert made.sae.d_sae == 2 * made.sae.d_in == 128
+    assert made.provenance["metrics"]["l0"] == pytest.approx(6, abs=0.01)
+    # A neuron is kept by what it writes: thresholds are one value over the length of its row.
+    host = Home(home).host(made.spec.model)
+    weight = host.output_directions(site, torch.eye(64)).norm(dim=1).repeat(2)
+    limits = made.sae.threshold * weight  # type: ignore[operator]
+    torch.testing.assert_close(limits, limits.mean().expand_as(limits), rtol=1e-4, atol=0)
+    index = monosemy.build_index(made, reporter=SILENT, top_examples=4)
+    assert index.reader.n_features == 128
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"basis": "pca", "directions": 33}, "have 32 principal components"),
+        ({"site": "blocks.1.hook_mlp_in"}, "site"),
+        ({"site": "blocks.7.mlp.hook_post"}, "blocks.7"),
+        ({"directions": 5}, "all coordinates"),
+        ({"selection": "all", "l0": 3}, "leave l0 out"),
+        ({"basis": "ica"}, "basis"),
+    ],
+)
+def test_what_no_basis_can_be(
+    spec: dict[str, Any], home: Path, options: dict[str, Any], words: str
+) -> None:
+    shared = {name: spec[name] for name in ("model", "text", "site")}
+    with pytest.raises((DataError, SpecError, UnknownSite), match=words):
+        monosemy.basis(home=home, reporter=SILENT, **{**shared, "tokens": 300, **options})
 
 
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:

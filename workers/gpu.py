@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from monosemy import stages
+from monosemy.basis_stage import make_basis
 from monosemy.errors import DataError
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
@@ -23,6 +24,7 @@ from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    BasisRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -82,6 +84,7 @@ class GpuRuns(Dispatch):
             "train": self._train,
             "sweep": self._sweep,
             "import": self._import,
+            "basis": self._basis,
             "evaluate": self._evaluate,
             "index": self._index,
             "compare": self._compare,
@@ -173,13 +176,30 @@ class GpuRuns(Dispatch):
         name = reporter.commit(write)
         return {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
 
+    def _basis(self, run: Run, spec: BasisRun, reporter: RunReporter) -> dict[str, Any]:
+        (sae_id,) = spec.sae_ids(run.id)
+        beside = None if spec.beside is None else self._sae(spec.beside)[1]
+        made = make_basis(
+            spec,
+            beside,
+            self.workspace.folder(Kind.SAES, str(sae_id)),
+            self.workspace,
+            partial(self.hosts.load, reporter=reporter),
+            reporter,
+            {"run_id": str(run.id)},
+            self.settings.max_memory_mb * 1_000_000,
+        )
+        name = reporter.commit(lambda session: self._publish(session, run, sae_id, made))
+        return {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
+
     def _publish(
         self, session: Session, run: Run, sae_id: uuid.UUID, made: stages.TrainedArtifact
     ) -> str:
         """Writes the SAE's row; the name it got."""
         spec = made.spec
+        basis = made.provenance.get("basis")
         model_id = publish.publish_model(session, made.host, spec.model)
-        name = publish.free_sae_name(session, spec.name or default_name(spec), sae_id)
+        name = publish.free_sae_name(session, spec.name or default_name(spec, basis), sae_id)
         publish.publish_sae(
             session,
             id=sae_id,
@@ -187,7 +207,7 @@ class GpuRuns(Dispatch):
             model_id=model_id,
             run_id=run.id,
             site=spec.site,
-            architecture=spec.sae.architecture,
+            architecture=basis["basis"] if basis else spec.sae.architecture,
             d_in=made.d_in,
             d_sae=spec.sae.d_sae,
             path=self.workspace.relative(made.folder),
@@ -293,12 +313,15 @@ def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
     spec["hooks"] = made.provenance["hooks"]
     if "imported" in made.provenance:
         return {**spec, "training": None, "imported": made.provenance["imported"]}
+    if "basis" in made.provenance:
+        return {**spec, "training": None, "basis": made.provenance["basis"]}
     return spec
 
 
-def default_name(spec: TrainRun) -> str:
-    """Model, site and size, in letters that need no quoting anywhere."""
+def default_name(spec: TrainRun, basis: Mapping[str, Any] | None = None) -> str:
+    """Model, site and size, in letters that need no quoting anywhere; of a basis its kind too."""
     parts = f"{Path(spec.model.name).name} {spec.site} {spec.sae.d_sae}"
+    parts += f" {basis['basis']}" if basis else ""
     name = re.sub(r"[^A-Za-z0-9]+", "-", parts).strip("-").lower()
     return name[-_LONGEST_NAME:].strip("-")  # a long model's name loses its beginning
 

@@ -16,6 +16,7 @@ from monosemy.specs.architectures import (
     TopKSpec,
     TranscoderSpec,
 )
+from monosemy.specs.bases import BasisPipelineRun, BasisRun
 from monosemy.specs.explainers import (
     EXPLAINERS,
     ContrastiveExplanation,
@@ -91,6 +92,8 @@ __all__ = [
     "PENDING_SAE",
     "SCORERS",
     "AuxKSpec",
+    "BasisPipelineRun",
+    "BasisRun",
     "BatchTopKFamilySpec",
     "BatchTopKSpec",
     "CompareRun",

@@ -363,7 +363,8 @@ MAX_SCORINGS = 16
 Scorings = Annotated[list[ScoringSpec], Field(min_length=1, max_length=MAX_SCORINGS)]
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """A single scoring as a list of one."""
     return [value] if isinstance(value, dict | ScoringSpec) else value
 
 
@@ -382,7 +383,7 @@ class PipelineRun(_Training):
     """What an LLM makes of features; None leaves it out, and features have evidence labels only."""
     scoring: Annotated[
         Scorings | None,
-        BeforeValidator(_as_list, json_schema_input_type=ScoringSpec | Scorings | None),
+        BeforeValidator(as_list, json_schema_input_type=ScoringSpec | Scorings | None),
     ] = Field(default_factory=lambda: [ScoringSpec()])
     """How explanations are scored, one run each or a single one; None leaves scoring out."""
 

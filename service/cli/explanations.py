@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.exit_codes import USAGE
 from monosemy.specs import apply_overrides, parse_spec
+from service.cli.bases import show_beside
 from service.cli.client import Client, segment
 from service.cli.connect import connect
 from service.cli.feature_text import score_text
 from service.cli.output import (
     JsonFlag,
+    fail,
     number,
     out,
     plain,
@@ -157,6 +160,12 @@ def report(
     reference: Annotated[
         str | None, typer.Option(help="An SAE to compare with, such as one with random weights.")
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hold its scores against those of this SAE or basis instead; up to 3 times."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a page of plots about an SAE's scores: distributions beside baselines, agreement
@@ -166,6 +175,11 @@ def report(
     """
     path = f"/saes/{segment(sae)}/report"
     client = connect()
+    if beside:
+        if reference is not None:
+            fail("--reference and --beside are two reports: ask for one of them.", USAGE)
+        show_beside(client, sae, beside, to, as_json)
+        return
     if as_json:
         print_json(client.get(path, reference=reference))
         return

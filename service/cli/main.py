@@ -9,6 +9,7 @@ import typer
 from monosemy.exit_codes import described
 from service.cli import (
     backup,
+    bases,
     comparisons,
     embedding,
     explanations,
@@ -67,6 +68,8 @@ for command in (
     comparisons.links,
     layouts.layout,
     tasks.task,
+    bases.basis,
+    bases.bases,
     explanations.explain,
     explanations.score,
     explanations.spend,

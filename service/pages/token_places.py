@@ -64,7 +64,11 @@ class Places:
         if self.where == "range":
             return [f"--range={self.first}:{self.last}"]
         if self.where == "tokens":
-            named = {"text": self.text, "part": self.part, "kind": self.kind}
+            named: dict[str, list[str]] = {
+                "text": self.text,
+                "part": self.part,
+                "kind": [str(each) for each in self.kind],
+            }
             said = [f"--at-{name}={each}" for name, values in named.items() for each in values]
             return said or ["--at-kind=newline"]
         words = [] if self.where == "all" else ["--where", self.where]

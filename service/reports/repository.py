@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, Text, and_, cast, func, select
 from sqlalchemy.orm import Session
 
 from monosemy.interp.report.table import FeatureScores, Scored, scored
-from service.database.tables import Explanation, Score
+from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
 
 _COLUMNS = ("scorer", "metric", "value", "low", "high", "n", "n_failed")
@@ -25,6 +25,27 @@ def scored_features(session: Session, sae_id: uuid.UUID) -> list[int]:
         .order_by(Explanation.feature)
     )
     return list(session.scalars(query))
+
+
+def fires_seldom(session: Session, sae_id: uuid.UUID, latents: int, few: int) -> dict[str, float]:
+    """``silent`` and ``few``: shares of the latents that fire never, and less than ``few`` times,
+    in the index."""
+    silent, seldom = (
+        session.scalar(
+            select(func.count()).where(Feature.sae_id == sae_id, Feature.postings < most)
+        )
+        or 0
+        for most in (1, few)
+    )
+    return {"silent": silent / latents, "few": seldom / latents}
+
+
+def densities(session: Session, sae_id: uuid.UUID, features: list[int]) -> dict[int, float]:
+    """By feature, on which share of tokens it fires."""
+    query = select(Feature.index, Feature.density).where(
+        Feature.sae_id == sae_id, Feature.index.in_(features)
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def scores_state(session: Session, sae_id: uuid.UUID) -> tuple[int, Any]:

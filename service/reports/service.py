@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
 
+from monosemy.errors import DataError
 from monosemy.interp.duplicate_labels import duplicate_labels
+from monosemy.interp.report.beside import FEW, Side, build_beside
 from monosemy.interp.report.build import Extras, build_report
 from monosemy.interp.report.measures import told_apart
 from monosemy.interp.report.table import FeatureScores
 from monosemy.specs import PriceSpec
 from monosemy.specs.rest.reports import ReportSummary, ShareView, ToldApart
 from service.database.tables import Sae
-from service.kit.errors import Conflict
-from service.reports.repository import report_rows, scored_features, scores_state
+from service.kit.errors import Conflict, InvalidRequest
+from service.reports.repository import (
+    densities,
+    fires_seldom,
+    report_rows,
+    scored_features,
+    scores_state,
+)
+from service.saes.views import basis_of
 from service.settings import Settings
 
 MOST_FEATURES = 5000
@@ -67,6 +77,36 @@ def sae_report(
     )
     report = build_report(table, sae.name, extras)
     return {**report, "scored_features": total}
+
+
+def beside_report(session: Session, saes: Sequence[Sae]) -> dict[str, Any]:
+    """What ``monosemy.interp.report.beside.build_beside`` says; ``Conflict`` where no scorer has
+    scored all of them, ``InvalidRequest`` for one that is named twice."""
+    if len({sae.id for sae in saes}) < len(saes):
+        raise InvalidRequest([("other", "each SAE stands beside the others once")])
+    try:
+        return build_beside([_side(session, sae) for sae in saes])
+    except DataError as error:
+        raise Conflict(
+            str(error), code="nothing-scored", title="There is nothing to compare"
+        ) from None
+
+
+def _side(session: Session, sae: Sae) -> Side:
+    table = _table(session, sae)[0]
+    evaluation = sae.metrics.get("evaluation")
+    l0 = (evaluation if isinstance(evaluation, dict) else sae.metrics).get("l0")
+    index = sae.index or {}
+    return Side(
+        name=sae.name,
+        table=table,
+        basis=basis_of(sae),
+        latents=sae.d_sae,
+        l0=l0 if isinstance(l0, int | float) else None,
+        fires=fires_seldom(session, sae.id, sae.d_sae, FEW) if index else {},
+        densities=densities(session, sae.id, [each.feature for each in table]),
+        text=index.get("text_id"),
+    )
 
 
 def report_summary(session: Session, sae: Sae) -> ReportSummary:

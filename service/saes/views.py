@@ -39,6 +39,13 @@ def sae_hooks(sae: Sae) -> HooksView:
     return HooksView.model_validate(hooks)
 
 
+def basis_of(sae: Sae) -> str | None:
+    """Which basis it is, if it needed no training."""
+    basis = sae.config.get("basis")
+    name = basis.get("basis") if isinstance(basis, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> SaeSummary:
     return SaeSummary(
         id=sae.id,
@@ -47,6 +54,7 @@ def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> 
         site=sae.site,
         hooks=sae_hooks(sae),
         architecture=sae.architecture,
+        basis=basis_of(sae),
         d_in=sae.d_in,
         d_sae=sae.d_sae,
         metrics=sae.metrics,

@@ -54,6 +54,8 @@ ADDRESSES: list[str] = [
     "/saes/demo/training",
     "/saes/demo/report",
     "/saes/demo/report?reference=demo",
+    "/saes/demo/report/beside",
+    "/saes/demo/report/beside?other=raw",
     "/saes/raw/report",
     "/comparisons",
     "/comparisons?sae=demo",

@@ -90,6 +90,38 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
+# ------------------------------------------------------------------ bases
+def test_a_basis_is_none_that_was_trained(
+    explorer: str, scored: Library, module_engine: Engine
+) -> None:
+    """No baseline, no curves, no training; and its scores stand beside the SAE's."""
+    with transaction(module_engine) as session:
+        basis = add_library(session, "coordinates", 6)
+        row = session.get_one(Sae, basis.sae)
+        row.model_id, row.architecture = scored.model, "neurons"
+        row.metrics = {"fvu": 0.7, "l0": 4.0}
+        row.config = {**row.config, "training": None, "basis": {"basis": "neurons"}}
+        add_explanation(session, basis, 1, "x", "Neuron one.", 0.6, unit(1))
+        add_explanation(session, basis, 2, "x", "Neuron two.", 0.5, unit(2))
+    overview = words(get(explorer, "/saes/coordinates"))
+    assert "basis, not trained neurons" in overview
+    assert "On the tokens that it was made from" in overview
+    assert "It is a basis that needs no training" in overview
+    assert "frozen-decoder baseline difference" not in overview
+    assert "last training batches" not in overview
+    training = words(get(explorer, "/saes/coordinates/training"))
+    assert "How coordinates was made" in training and "needs no training" in training
+    assert "neurons (basis)" in words(get(explorer, "/saes"))
+    beside = words(get(explorer, "/saes/demo/report/beside"))
+    assert "median balanced accuracy of demo less that of coordinates" in beside
+    alone = words(get(explorer, "/saes/unscored/report/beside", other="coordinates"))
+    assert "No scorer has scored" in alone
+    with transaction(module_engine) as session:
+        session.delete(session.get_one(Sae, basis.sae))
+    nothing = words(get(explorer, "/saes/unscored/report/beside"))
+    assert "monosemy bases unscored" in nothing
+
+
 # ------------------------------------------------------------------ figures
 def test_sae_twin_beside(explorer: str, scored: Library) -> None:
     """Every row of the evaluation has the twin's figure and the difference."""

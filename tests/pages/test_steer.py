@@ -183,7 +183,7 @@ def test_an_address_says_where_is_pushed(explorer: str, open_page: Any) -> None:
     finished(page)
     assert "kind=newline&kind=number" in page.url and "part=%3C" in page.url
     page = open_page(f"{explorer}/steer?sae=demo&f=13=1&where=range&first=-4&last=-2")
-    assert "--range=-4:-2" in page.locator(".commands").inner_text()
+    assert "--range=-4:-2" in page.locator(".commands").text_content()
 
 
 def test_what_goes_wrong_is_told_in_its_row(

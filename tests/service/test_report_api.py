@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from service.database.session import transaction
+from service.database.tables import Sae
 from tests.support.library_rows import Library, add_explanation, add_library, unit
 
 pytestmark = pytest.mark.integration
@@ -93,3 +94,52 @@ def test_the_summary_follows_the_scores(client: TestClient, module_engine: Engin
         add_explanation(session, library, 2, "two", "Two.", 0.9)
     assert client.get(url).json()["scored_features"] == 2
     assert client.get(url).json() == client.get(url).json()
+
+
+@pytest.fixture(scope="module")
+def neurons(module_engine: Engine, scored: Library) -> str:
+    """A basis with scores a little lower, beside the SAE."""
+    with transaction(module_engine) as session:
+        basis = add_library(session, "neurons", 10)
+        row = session.get_one(Sae, basis.sae)
+        row.architecture, row.config = "neurons", {**row.config, "basis": {"basis": "neurons"}}
+        for feature in range(5):
+            text = f"Neuron {feature}."
+            add_explanation(session, basis, feature, "x", text, 0.4 + feature / 20, unit(feature))
+    return "neurons"
+
+
+def test_it_is_held_against_bases(client: TestClient, neurons: str) -> None:
+    url = URL.format("demo") + "/beside"
+    answer = client.get(url, params={"other": neurons})
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    sae, basis = report["sides"]
+    assert (sae["name"], sae["basis"], sae["scored"]) == ("demo", None, 10)
+    assert (basis["name"], basis["basis"], basis["scored"]) == ("neurons", "neurons", 5)
+    assert 0 < basis["silent"] <= basis["few"] <= 1
+    section = report["scorers"]["detection"]
+    (difference,) = section["differences"]
+    assert difference["value"] == pytest.approx(0.725 - 0.5) and difference["says"]
+    by_density = [each["medians"] for each in section["densities"]]
+    for name, fires in (("demo", 8), ("neurons", 4)):  # one in five is silent
+        assert sum(each[name]["n"] for each in by_density if each[name]) == fires
+    page = client.get(url + "/page", params={"other": neurons})
+    assert page.status_code == 200 and "Neuron" not in page.text and "<svg" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    listed = client.get("/api/v1/saes/neurons").json()
+    assert listed["basis"] == "neurons" and client.get("/api/v1/saes/demo").json()["basis"] is None
+
+
+def test_what_cannot_be_held_against_it(client: TestClient, neurons: str) -> None:
+    url = URL.format("demo") + "/beside"
+    for others, status, words in (
+        ([], 422, "other"),
+        (["demo"], 422, "once"),
+        (["neurons", "neurons"], 422, "once"),
+        (["nobody"], 404, "nobody"),
+        (["unscored"], 409, "No scorer has scored"),
+        (["a", "b", "c", "d"], 422, "other"),
+    ):
+        answer = client.get(url, params={"other": others})
+        assert answer.status_code == status and words in answer.text, (others, answer.text)

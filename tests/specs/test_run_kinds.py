@@ -81,6 +81,7 @@ def test_the_ids_of_what_runs_make() -> None:
     """Literals: files and rows of unfinished runs stand under these."""
     assert parse_spec({"kind": "train"}).sae_ids(RUN) == [RUN]
     assert parse_spec({"kind": "import", "source": "x"}).sae_ids(RUN) == [RUN]
+    assert parse_spec({"kind": "basis"}).sae_ids(RUN) == [RUN]
     assert parse_spec({"kind": "evaluate", "sae": "x"}).sae_ids(RUN) == ()
     sweep = parse_spec({"kind": "sweep", "seeds": [1, 2], "learning_rates": [1e-3]})
     assert [str(each) for each in sweep.sae_ids(RUN)] == [
@@ -259,3 +260,31 @@ def test_the_cli_lists_the_kinds() -> None:
         rows = json.loads(CliRunner().invoke(app, ["run", "kinds", "--json"]).stdout)
     assert {row["kind"]: row["queue"] for row in rows}["curriculum"] == "none"
     assert all(row["schema"]["properties"]["kind"] for row in rows)
+
+
+def test_the_steps_of_a_basis() -> None:
+    spec = parse_spec({"kind": "basis_pipeline", "beside": "demo", "basis": "pca", "scoring": {}})
+    steps = spec.steps()
+    assert [step.spec.kind for step in steps] == ["basis", "index", "explain", "score"]
+    assert [step.after for step in steps] == [None, 0, 1, 2]
+    assert steps[0].spec.beside == "demo" and steps[0].spec.basis == "pca"
+    bare = parse_spec({"kind": "basis_pipeline", "explanation": None})
+    assert [step.spec.kind for step in bare.steps()] == ["basis", "index"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"beside": "demo", "site": "blocks.1.mlp.hook_post"}, "site is that of the SAE beside"),
+        ({"beside": "demo", "model": {"name": "m"}}, "model is that of the SAE beside"),
+        ({"beside": "demo", "text": {}}, "text is that of the SAE beside"),
+        ({"directions": 3}, "leave directions out"),
+        ({"selection": "all", "l0": 4}, "leave l0 out"),
+        ({"basis": "ica"}, "pca"),
+        ({"l0": 0.5}, "l0"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["basis", "basis_pipeline"])
+def test_a_basis_says_things_once(kind: str, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse_spec({"kind": kind, **fields})

@@ -25,10 +25,16 @@ class Planted:
         atoms = torch.randn(FEATURES, D_IN, generator=self.generator)
         self.atoms_FD = torch.nn.functional.normalize(atoms, dim=1)
 
-    def batch(self, n: int = 512) -> Tensor:
+    def sample(self, n: int = 512) -> tuple[Tensor, Tensor]:
+        """(activations ``[n, D_IN]``, the coefficients ``[n, FEATURES]`` that made them)"""
         fires = torch.rand(n, FEATURES, generator=self.generator) < ACTIVE / FEATURES
-        x = (fires * (0.5 + torch.rand(n, FEATURES, generator=self.generator))) @ self.atoms_FD
-        return x * (D_IN / x.pow(2).sum(1).mean()).sqrt()
+        truth_NF = fires * (0.5 + torch.rand(n, FEATURES, generator=self.generator))
+        x = truth_NF @ self.atoms_FD
+        scale = (D_IN / x.pow(2).sum(1).mean()).sqrt()
+        return x * scale, truth_NF * scale
+
+    def batch(self, n: int = 512) -> Tensor:
+        return self.sample(n)[0]
 
 
 class Run(NamedTuple):
@@ -43,12 +49,15 @@ class Run(NamedTuple):
         return sum(self.fvu[-last:]) / last
 
 
-def trained(name: str, steps: int, frozen: bool = False, lr: float = 3e-3, **options: Any) -> Run:
-    """An SAE of ``FEATURES`` latents trained by the real trainer; every step's L0 and FVU."""
+def trained(
+    name: str, steps: int, frozen: bool = False, lr: float = 3e-3, world: int = 0, **options: Any
+) -> Run:
+    """An SAE of ``FEATURES`` latents trained by the real trainer on the world of that seed; every
+    step's L0 and FVU."""
     sae = create(ARCHITECTURES[name](d_sae=FEATURES, **options), D_IN)
     sae.initialise(torch.Generator().manual_seed(1))
     trainer = SAETrainer(sae, TrainingSpec(), frozen_decoder=frozen)
-    data, run = Planted(), Run(sae, [], [])
+    data, run = Planted(world), Run(sae, [], [])
     original = sae.training_pass
 
     def watched(x_ND: Tensor, target_ND: Tensor, info: Any) -> Any:

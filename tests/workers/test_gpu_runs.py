@@ -276,6 +276,38 @@ def test_an_imported_sae_is_an_sae_like_any_other(
     assert 0 < row.metrics["evaluation"]["fvu"] < 1 and row.index is not None
 
 
+def test_a_basis_is_an_sae_like_any_other_that_was_not_trained(trained: Trained) -> None:
+    asked = {"kind": "basis", "basis": "neurons", "beside": trained.sae.name, "tokens": 1000}
+    done = run_again(trained, {**asked, "name": "coordinates"})
+    assert done.state == "succeeded" and done.result is not None, done.error
+    with transaction(trained.engine) as session:
+        row = session.get_one(Sae, uuid.UUID(done.result["sae_id"]))
+    assert (row.name, row.site, row.architecture) == ("coordinates", SITE, "neurons")
+    assert (row.d_in, row.d_sae) == (32, 64)
+    assert row.config["training"] is None and row.config["basis"]["basis"] == "neurons"
+    beside = row.config["basis"]["beside"]
+    assert beside["digest"] and row.provenance["text"] == trained.sae.provenance["text"]
+    for kind in ("evaluate", "index"):
+        again = run_again(trained, {"kind": kind, "sae": row.name})
+        assert again.state == "succeeded", again.error
+    compared = run_again(
+        trained, {"kind": "compare", "sae": trained.sae.name, "other": row.name, "by": "tokens"}
+    )
+    assert compared.state == "succeeded", compared.error
+    with transaction(trained.engine) as session:
+        row = session.get_one(Sae, row.id)
+    assert 0 < row.metrics["evaluation"]["fvu"] < 1 and row.index is not None
+    unnamed = run_again(trained, {**asked, "basis": "random_directions", "directions": 5})
+    assert unnamed.result is not None and "random-directions" in unnamed.result["name"]
+    small = trained.settings.model_copy(update={"max_memory_mb": 1})
+    run = acts.submit(trained.engine, {**asked, "basis": "pca", "tokens": 100_000})
+    execute = GpuRuns(small, trained.engine)
+    execute.hosts = GpuRuns(trained.settings, trained.engine).hosts
+    assert Worker("gpu", small, execute, trained.engine)._take_one()
+    failed = acts.load(trained.engine, run)
+    assert failed.state == "failed" and "The basis would take" in (failed.error or "")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -59,15 +59,15 @@ def build_report(
         "duplicates": extras.duplicates.as_dict(CLUSTERS) if extras.duplicates else None,
         "priced": extras.price is not None,
     }
-    return {key: _finite(value) for key, value in report.items()}
+    return {key: finite(value) for key, value in report.items()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Without numbers that JSON does not know: an interval's open end is None."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
+        return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -40,12 +40,12 @@ def measures(
 ) -> dict[str, Any]:
     """JSON-able, of one row per feature by one scorer; ``reference`` are rows of another SAE."""
     rows = list(scored.values())
-    own = _defined(row.own for row in rows)
+    own = defined(row.own for row in rows)
     series = {"own": own}
     for kind in dict.fromkeys(kind for row in rows for kind in row.baselines):
-        series[kind] = _defined(row.baselines[kind] for row in rows if kind in row.baselines)
+        series[kind] = defined(row.baselines[kind] for row in rows if kind in row.baselines)
     if reference:
-        series[REFERENCE] = _defined(row.own for row in reference)
+        series[REFERENCE] = defined(row.own for row in reference)
     judged = sum(row.own.n for row in rows)
     failed = sum(row.own.n_failed for row in rows)
     return {
@@ -55,8 +55,8 @@ def measures(
         "undefined": len(rows) - len(own),
         "judgements": judged,
         "failed_share": failed / (judged + failed) if judged + failed else None,
-        "edges": _edges(series.values()),
-        "series": {name: _distribution(values, series, seed) for name, values in series.items()},
+        "edges": edges_of(series.values()),
+        "series": {name: distribution(values, series, seed) for name, values in series.items()},
         "gains": {
             kind: _gain(rows, kind, seed) for kind in series if kind not in ("own", REFERENCE)
         },
@@ -102,11 +102,11 @@ def chance_of_exceeding(own: Measured, other: Measured) -> float | None:
     return 1 - NormalDist().cdf((own.value - other.value) / error)
 
 
-def _defined(estimates: Any) -> Floats:
+def defined(estimates: Any) -> Floats:
     return np.array([each.value for each in estimates if each.value is not None], dtype=np.float64)
 
 
-def _edges(series: Any) -> list[float]:
+def edges_of(series: Any) -> list[float]:
     """Borders of ``BINS`` bins that hold all values; [] without any."""
     values = np.concatenate([np.zeros(0), *series])
     if not len(values):
@@ -117,8 +117,8 @@ def _edges(series: Any) -> list[float]:
     return [float(edge) for edge in np.linspace(low, high, BINS + 1)]
 
 
-def _distribution(values: Floats, series: Mapping[str, Floats], seed: int) -> dict[str, Any]:
-    edges = _edges(series.values())
+def distribution(values: Floats, series: Mapping[str, Floats], seed: int) -> dict[str, Any]:
+    edges = edges_of(series.values())
     counts = np.histogram(values, edges)[0].tolist() if edges else []
     shares = np.linspace(0, 1, 101)
     mean, low, high = mean_interval(values.tolist())

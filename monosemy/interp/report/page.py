@@ -18,6 +18,8 @@ _CAPTIONS = {
     "histogram": "The share of features (upwards) by score: bars are the explanations' own, "
     "outlines what the same judge gives without the right explanation; the less they overlap, the "
     "more the score means.",
+    "beside": "The share of features (upwards) by score: bars are the first one's, outlines the "
+    "others'.",
     "cumulative": "The share of features whose score is at most the value below: a curve further "
     "to the right is better throughout.",
     "medians": "The median feature of each with its 95 % interval, by bootstrap over features.",
@@ -60,7 +62,7 @@ def report_body(report: Mapping[str, Any], address: LinkOf | None = None) -> str
     parts += [_scorer(name, each, report, address) for name, each in report["scorers"].items()]
     if report["agreement"]:
         matrix = charts.scatters(list(report["scorers"]), report["agreement"], address)
-        parts.append(f"<h2>Agreement</h2>{_captioned('agreement', 'Spearman', matrix)}")
+        parts.append(f"<h2>Agreement</h2>{captioned('agreement', 'Spearman', matrix)}")
     parts.append(f'<h2>Cost</h2><div class="plots">{"".join(_costs(report))}</div>')
     if report["duplicates"] is not None:
         parts.append(_duplicates(report["duplicates"], address))
@@ -92,8 +94,8 @@ def _overview(report: Mapping[str, Any]) -> str:
     shown = {head: cells for head, cells in columns.items() if any(cells)}
     rows = [list(cells) for cells in zip(*shown.values(), strict=True)]
     features = plural(report["features"], "feature")
-    table = _table("Scores by scorer", list(shown), rows)
-    return f"<p>{features}. In brackets: 95 % intervals.</p>{table}"
+    scores = table("Scores by scorer", list(shown), rows)
+    return f"<p>{features}. In brackets: 95 % intervals.</p>{scores}"
 
 
 def _scorer(
@@ -102,24 +104,24 @@ def _scorer(
     names = [_series_name(each, report) for each in section["series"]]
     colours, lines = key(names), key(names, lines=True)
     figures = [
-        _captioned("histogram", "Distribution", charts.histogram(section) + colours),
-        _captioned("cumulative", "Cumulative", charts.cumulative(section) + lines),
-        _captioned("medians", "Medians", charts.medians(section)),
+        captioned("histogram", "Distribution", charts.histogram(section) + colours),
+        captioned("cumulative", "Cumulative", charts.cumulative(section) + lines),
+        captioned("medians", "Medians", charts.medians(section)),
     ]
     if any(section["gains"].values()):
-        figures.append(_captioned("gains", "Gain over the baseline", charts.gains(section)))
+        figures.append(captioned("gains", "Gain over the baseline", charts.gains(section)))
     if section["drawn"]:
         drawing = charts.intervals(section, address)
-        figures.append(_captioned("intervals", "Intervals of single features", drawing))
+        figures.append(captioned("intervals", "Intervals of single features", drawing))
     if len(section["strata"]) > 1:
         figures.append(_strata(section))
     if len(section["tiers"]) > 1:
         drawing = charts.by_name(section["tiers"], line=section["chance"])
-        figures.append(_captioned("tiers", "By kind of negatives", drawing))
+        figures.append(captioned("tiers", "By kind of negatives", drawing))
     head = ["feature", "score", "n", "explanation"]
     lists = "".join(
         f"<details><summary>{title}</summary>"
-        f"{_table(f'{title} by {name}', head, _features(section[which], address))}</details>"
+        f"{table(f'{title} by {name}', head, _features(section[which], address))}</details>"
         for which, title in (("worst", "Lowest scores"), ("best", "Highest scores"))
     )
     metric = html.escape(metric_words.heading(str(section["metric"])))
@@ -172,9 +174,9 @@ def _calibration(section: Mapping[str, Any]) -> str:
 
 def _costs(report: Mapping[str, Any]) -> list[str]:
     parts = {name: each["cost"] for name, each in report["scorers"].items()}
-    figures = [_captioned("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
+    figures = [captioned("cost", "Tokens per feature", charts.costs(parts, "tokens"))]
     if report["priced"]:
-        figures.append(_captioned("price", "Price per feature", charts.costs(parts, "cost")))
+        figures.append(captioned("price", "Price per feature", charts.costs(parts, "cost")))
     return figures
 
 
@@ -204,8 +206,8 @@ def _duplicates(summary: Mapping[str, Any], address: LinkOf | None) -> str:
                 {True: "yes", False: "no", None: ""}[each["decoders_agree"]],
             ]
         )
-    table = _table("Duplicate labels", head, rows) if rows else ""
-    return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{table}"
+    shared_labels = table("Duplicate labels", head, rows) if rows else ""
+    return f"<h2>Duplicate labels</h2><p>{html.escape(words)}</p>{shared_labels}"
 
 
 def _features(listed: Sequence[Mapping[str, Any]], address: LinkOf | None) -> list[list[str]]:
@@ -230,7 +232,7 @@ def _series_name(name: str, report: Mapping[str, Any]) -> str:
     return _SERIES.get(name, name)
 
 
-def _captioned(name: str, title: str, drawing: str) -> str:
+def captioned(name: str, title: str, drawing: str) -> str:
     return _said(title, drawing, _CAPTIONS[name])
 
 
@@ -250,14 +252,14 @@ def _shares(estimate: Mapping[str, Any]) -> str:
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
-def _table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Every cell is escaped, unless it is ``_Html``; ``name`` tells the table from others."""
     top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
+    whole = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
     # It scrolls where it is wide, so that a keyboard must reach it.
     about = f'tabindex="0" role="region" aria-label="{html.escape(name)}"'
-    return f'<div class="tablebox" {about}>{table}</div>'
+    return f'<div class="tablebox" {about}>{whole}</div>'
 
 
 def _cell(words: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+MOST_BESIDE = 3
+"""SAEs or bases that the scores of one can be held against at a time."""
+
 
 class _View(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)

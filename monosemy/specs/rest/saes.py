@@ -71,6 +71,9 @@ class SaeSummary(_View):
     hooks: HooksView
     """All places that are read and written."""
     architecture: str
+    basis: str | None = None
+    """Of what needed no training: `neurons`, `pca` or `random_directions`; null for an SAE that was
+    trained or imported."""
     d_in: int
     d_sae: int
     """Number of latents."""

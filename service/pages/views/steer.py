@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 from fastapi import Query, Request
 from sqlalchemy.orm import Session
 
+from monosemy.specs.inference.places import PlaceWord, TokenKind
 from monosemy.specs.inference.prompts import MAX_CHARACTERS, SaeName
 from monosemy.specs.inference.steering import (
     MAX_NEW_TOKENS,
@@ -100,8 +101,8 @@ class Steer:
     temperature: float
     tokens: int
     places: Places
-    wheres: Mapping[str, str]
-    kinds: Mapping[str, str]
+    wheres: Mapping[PlaceWord, str]
+    kinds: Mapping[TokenKind, str]
     most_characters: int
     most_tokens: int
     most_seeds: int
