@@ -145,3 +145,12 @@ def _of_the_rest(
             spec = {"kind": "compare", "sae": first, "other": second, "by": by, "method": method}
             yield Step(f"compare by {by}, {method}", spec)
     yield Step("layout", {"kind": "layout", "sae": first, "iterations": 50})
+    beside = {"beside": first, "tokens": 1000}
+    yield Step("basis", {"kind": "basis", "name": "neurons", **beside})
+    if explainers:
+        labelled = {
+            "explanation": {"features": _FEW, "examples": 4, "judge": _JUDGE},
+            "scoring": _SCORED,
+        }
+        random = {"name": "random", "basis": "random_directions", **beside, **labelled}
+        yield Step("basis pipeline", {"kind": "basis_pipeline", **random})

@@ -101,6 +101,8 @@ ENDPOINTS = {
     ("get", "/api/v1/saes/{sae}/report"),
     ("get", "/api/v1/saes/{sae}/report/summary"),
     ("get", "/api/v1/saes/{sae}/report/page"),
+    ("get", "/api/v1/saes/{sae}/report/beside"),
+    ("get", "/api/v1/saes/{sae}/report/beside/page"),
     ("get", "/api/v1/spend"),
     ("get", "/api/v1/judge-tests"),
     ("delete", "/api/v1/judge-tests/{judge_test}"),

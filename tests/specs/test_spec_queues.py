@@ -29,7 +29,10 @@ def test_only_what_runs_the_host_model_leaves_the_queue_of_its_kind() -> None:
     assert queue_of(ExplainRun(sae="s", explanation=changed)) == "gpu"
     assert queue_of(TrainRun()) == "gpu"
     assert queue_of(PipelineRun(scoring=ScoringSpec(scorer="surprisal"))) == "none"
-    assert {name for name, kind in KINDS.items() if kind.queue == "none"} == {"pipeline"}
+    assert {name for name, kind in KINDS.items() if kind.queue == "none"} == {
+        "pipeline",
+        "basis_pipeline",
+    }
 
 
 @pytest.mark.parametrize("wrong", [{"kl": 0}, {"new_tokens": 0}, {"mode": "half"}, {"prompts": 1}])
