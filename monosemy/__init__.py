@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         pipeline,
         readings,
         run,
+        survey_attention,
         task,
         train,
     )
@@ -58,6 +59,7 @@ _HOME = {
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
     "task": "monosemy.notebook",
+    "survey_attention": "monosemy.notebook",
     "train": "monosemy.notebook",
 }
 
@@ -85,6 +87,7 @@ __all__ = [
     "run",
     "save_sae",
     "score",
+    "survey_attention",
     "task",
     "train",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 from monosemy import stages
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.analysis.layout import Layout, lay_out, require_package
+from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.basis_stage import make_basis
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
@@ -30,6 +31,7 @@ from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
 from monosemy.outside_runs import execute_outside
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    AttentionRun,
     BasisRun,
     CompareRun,
     EvaluateRun,
@@ -69,6 +71,7 @@ class LocalRuns:
             "compare": self._compare,
             "layout": self._layout,
             "task": self._task,
+            "attention": self._attention,
         }
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
@@ -228,6 +231,14 @@ class LocalRuns:
         ]
         return run_task(spec, named, self.home.host, self.home.reporter)
 
+    def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
+        """The heads behind an SAE, by its newest index here."""
+        sae = sae or self.home.sae(spec.sae)
+        texts, hosted = self.home.texts(sae), self._hosted(sae)
+        return survey_attention(
+            hosted, texts.reader, texts.store, spec, sae.digest, self.home.reporter
+        )
+
     # ------------------------------------------------------------------ explanations
     def explain(
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
@@ -339,6 +350,13 @@ class LocalRuns:
         comparison = self.compare(spec)
         partners = [list(link[:3]) for link in comparison.links if link[3]]
         return {"summary": comparison.summary, "partners": partners}
+
+    def _attention(self, spec: AttentionRun) -> dict[str, Any]:
+        """The features too: no database keeps them."""
+        survey = self.survey_attention(spec)
+        found = [each.model_dump(mode="json") for each in survey.features]
+        summary = survey.summary.model_dump(mode="json")
+        return {"sae": spec.sae, **summary, "feature_attention": found}
 
     def _layout(self, spec: LayoutRun) -> dict[str, Any]:
         """The places too: no database keeps them."""

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from monosemy.analysis.comparison import Comparison
 from monosemy.analysis.layout import Layout
 from monosemy.arguments import a_mapping
+from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
@@ -35,6 +36,7 @@ from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
+    AttentionRun,
     BasisRun,
     CompareRun,
     EvaluateRun,
@@ -247,6 +249,21 @@ def task(
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(_home_of(saes[0] if saes else None, home), progress))
         return runs.task(spec, [runs.home.sae(each) for each in saes])
+
+
+def survey_attention(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> AttentionSurvey:
+    """The heads behind an SAE at ``attn.hook_z``: their scores and features, and head and family of
+    every feature that fires in its newest index; ``options`` are fields of ``AttentionRun``:
+    ``rows``, ``examples``, ``top``, ``draws``, ``seed``.  ``sae`` and errors as in ``evaluate``."""
+    spec = _as(AttentionRun, {**options, "sae": "first"})
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        return runs.survey_attention(spec, runs.home.sae(sae))
 
 
 def run(

@@ -6,6 +6,7 @@ from fastapi import Depends
 
 from monosemy.address import PREFIX
 from service.agreement import endpoints as agreement
+from service.attention import endpoints as attention
 from service.audit import endpoints as audit
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
@@ -76,6 +77,7 @@ for part in (
     features,
     feature_columns,
     layouts,
+    attention,
     lists,
     list_entries,
     tags,

@@ -24,6 +24,7 @@ from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
+    AttentionRun,
     BasisRun,
     CompareRun,
     EvaluateRun,
@@ -51,6 +52,7 @@ from service.search.embeddings import Embeddings
 from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
+from workers.attention import survey_sae
 from workers.compare import Comparing
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
@@ -90,6 +92,7 @@ class GpuRuns(Dispatch):
             "compare": self._compare,
             "layout": self._layout,
             "task": self._task,
+            "attention": self._attention,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -261,6 +264,11 @@ class GpuRuns(Dispatch):
     def _task(self, run: Run, spec: TaskRun, reporter: RunReporter) -> dict[str, Any]:
         load_host = partial(self.hosts.load, reporter=reporter)
         return evaluate_task_run(self.engine, self.workspace, run.id, spec, load_host, reporter)
+
+    def _attention(self, run: Run, spec: AttentionRun, reporter: RunReporter) -> dict[str, Any]:
+        sae = named_sae(self.engine, spec.sae)
+        load_host = partial(self.hosts.load, reporter=reporter)
+        return survey_sae(self.workspace, run.id, spec, sae, load_host, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

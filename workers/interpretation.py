@@ -16,9 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from monosemy.data.store import TokenStore
 from monosemy.errors import Cancelled, DataError, MonosemyError, Stopped
-from monosemy.index.reader import IndexReader
 from monosemy.interp.judge_test.result import RoleTest
 from monosemy.interp.judging.judge import Judge
 from monosemy.interp.judging.ledger import BudgetSpent
@@ -37,7 +35,7 @@ from monosemy.specs import (
     needs_judge,
 )
 from monosemy.specs.parts import JudgeTesting
-from monosemy.workspace import Kind, Workspace
+from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.database.tables import Model, Sae
 from service.settings.settings import Settings
@@ -47,7 +45,7 @@ from workers.dry_run import forecast_run
 from workers.feature_work import ExplainWork, FeatureWork, ScoreWork
 from workers.judge_testing import kept_test, role_of, tested_judge
 from workers.judges import open_judge
-from workers.saes import checked_index, named_sae
+from workers.saes import named_sae, opened_index
 from workers.shared_run import Share, SharedRun
 from workers.stoppable import to_its_end
 
@@ -198,11 +196,7 @@ class Interpretation:
 
     def _texts(self, reference: str) -> tuple[Sae, FeatureTexts]:
         sae = named_sae(self.engine, reference)
-        if sae.index is None:
-            raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
-        reader = IndexReader(checked_index(self.workspace, sae))
-        store = TokenStore.open(self.workspace.find(Kind.TEXT, str(sae.index["text_id"])))
-        return sae, FeatureTexts(reader, store)
+        return sae, FeatureTexts(*opened_index(self.workspace, sae))
 
     def _share(self, run_id: uuid.UUID, spec: ExplainRun | ScoreRun) -> Share:
         return Share(

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from monosemy.errors import DataError
+from monosemy.data.store import TokenStore
+from monosemy.errors import DataError, MonosemyError
+from monosemy.index.reader import IndexReader
 from monosemy.sae_stamp import check_index
-from monosemy.workspace import Workspace
+from monosemy.workspace import Kind, Workspace
 from service.database.session import transaction
 from service.database.tables import Sae
 from service.saes.repository import find_sae
@@ -18,6 +20,14 @@ def named_sae(engine: Engine, reference: str) -> Sae:
     """By id or unique name; ``NotFound`` if it is not there (any more)."""
     with transaction(engine) as session:
         return find_sae(session, reference)[0]
+
+
+def opened_index(workspace: Workspace, sae: Sae) -> tuple[IndexReader, TokenStore]:
+    """Its index with the text; ``MonosemyError`` where it has none, and as ``checked_index``."""
+    if sae.index is None:
+        raise MonosemyError(f"The SAE '{sae.name}' has no index yet.", "Submit an index run.")
+    reader = IndexReader(checked_index(workspace, sae))
+    return reader, TokenStore.open(workspace.find(Kind.TEXT, str(sae.index["text_id"])))
 
 
 def checked_index(workspace: Workspace, sae: Sae) -> Path:

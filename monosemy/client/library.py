@@ -12,6 +12,7 @@ from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
+from monosemy.specs.rest.attention import AttentionFeature, AttentionView, FeatureFamily
 from monosemy.specs.rest.comparisons import FeatureLinks
 from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
 from monosemy.specs.rest.explanations import (
@@ -97,6 +98,11 @@ class SAEs:
         places are the columns ``layout_x`` and ``layout_y`` of ``client.features.columns``."""
         return self._http.call(LayoutView, "GET", f"{sae_path(sae)}/layout")
 
+    def attention(self, sae: SaeReference) -> AttentionView:
+        """The heads behind an SAE at ``attn.hook_z``: scores, features, and whether those are
+        alike; a run of kind ``attention`` finds it out."""
+        return self._http.call(AttentionView, "GET", f"{sae_path(sae)}/attention")
+
     def report_summary(self, sae: SaeReference) -> ReportSummary:
         """How many features each scorer tells apart from another feature's explanation."""
         return self._http.call(ReportSummary, "GET", f"{sae_path(sae)}/report/summary")
@@ -132,11 +138,14 @@ class Features:
         has_explanation: bool | None = None,
         q: str | None = None,
         tag: str | None = None,
+        head: int | None = None,
+        family: FeatureFamily | None = None,
         indices: Sequence[int] | None = None,
         limit: int | None = None,
     ) -> Iterator[FeatureSummary]:
         """Each with its evidence label, its best explanation and that one's score; ``q`` are words
-        in either; ``indices``: only these features, 200 at most."""
+        in either; ``indices``: only these features, 200 at most; ``head`` and ``family`` are those
+        of a survey of attention heads."""
         return listed(
             self._http,
             FeatureSummary,
@@ -150,12 +159,18 @@ class Features:
             has_explanation=has_explanation,
             q=q,
             tag=tag,
+            head=head,
+            family=family,
             index=None if indices is None else arguments.features("indices", indices) or None,
         )
 
     def get(self, sae: SaeReference, index: int) -> FeaturePage:
         """Statistics, evidence, explanations with scores, examples, neighbours."""
         return self._http.call(FeaturePage, "GET", feature_path(sae, index))
+
+    def attention(self, sae: SaeReference, index: int) -> AttentionFeature:
+        """Head and family of a feature, with the figures behind them."""
+        return self._http.call(AttentionFeature, "GET", f"{feature_path(sae, index)}/attention")
 
     def columns(
         self, sae: SaeReference, names: Sequence[FeatureColumn], **filters: Any

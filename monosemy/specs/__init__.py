@@ -26,6 +26,7 @@ from monosemy.specs.explainers import (
     OutputCentricExplanation,
 )
 from monosemy.specs.kinds import (
+    AttentionRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -91,6 +92,7 @@ __all__ = [
     "KINDS",
     "PENDING_SAE",
     "SCORERS",
+    "AttentionRun",
     "AuxKSpec",
     "BasisPipelineRun",
     "BasisRun",

@@ -356,6 +356,28 @@ class TaskRun(RunSpec):
         return self
 
 
+@register_kind
+class AttentionRun(RunSpec):
+    """Survey the attention heads behind an SAE at `attn.hook_z`: each feature's share by head,
+    where what adds to it comes from, and its family; each head's features, whether they are more
+    alike than random ones, and its standard scores.  The survey before is replaced."""
+
+    kind: Literal["attention"] = "attention"
+    sae: ChangedSae
+    """Id (or unique name) of an indexed SAE that reads and writes at `attn.hook_z`."""
+    rows: int = Field(512, ge=1, le=100_000)
+    """Most rows of the indexed text that are read for the families: those with the strongest
+    examples of features that fire seldom come first."""
+    examples: int = Field(10, ge=3, le=100)
+    """Strongest firings of each feature, in these rows, that its family goes by."""
+    top: int = Field(10, ge=2, le=100)
+    """Features by which a head is judged: those with the largest share of it."""
+    draws: int = Field(1000, ge=19, le=100_000)
+    """Random sets of features that a head's own are compared with."""
+    seed: Seed = 0
+    """Of the random sets and the random tokens."""
+
+
 MAX_SCORINGS = 16
 """Score runs that one pipeline may end in."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.panel import Panel
 
+from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSort
 from service.cli.client import segment
 from service.cli.connect import connect
@@ -52,6 +53,12 @@ def features(
         bool | None, typer.Option(help="Only features with, or without, an explanation by an LLM.")
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
+    head: Annotated[
+        int | None, typer.Option(min=0, help="Only of this attention head (monosemy heads).")
+    ] = None,
+    family: Annotated[
+        FeatureFamily | None, typer.Option(help="Only of this family (monosemy heads).")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonFlag = False,
 ) -> None:
@@ -68,6 +75,8 @@ def features(
         max_density=max_density,
         has_explanation=has_explanation,
         tag=tag,
+        head=head,
+        family=family,
         limit=limit,
     )
     if as_json:

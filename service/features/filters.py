@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSort, SortOrder
 from monosemy.specs.tags import Tag
 from service.features.listing import FeatureFilter
@@ -29,6 +30,13 @@ Words = Annotated[
     Query(min_length=1, max_length=200, description="Words in the label or an explanation."),
 ]
 Tagged = Annotated[Tag | None, Query(description="Only features with this tag.")]
+Head = Annotated[
+    int | None,
+    Query(ge=0, lt=2**15, description="Only features of this attention head, by a survey of them."),
+]
+Family = Annotated[
+    FeatureFamily | None, Query(description="Only attention features of this family, by a survey.")
+]
 Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]
 
 
@@ -45,6 +53,8 @@ def _matching(
     has_explanation: Explained = None,
     q: Words = None,
     tag: Tagged = None,
+    head: Head = None,
+    family: Family = None,
 ) -> FeatureFilter:
     check_densities(min_density, max_density)
     return FeatureFilter(
@@ -54,12 +64,14 @@ def _matching(
         has_explanation=has_explanation,
         text=q,
         tag=tag,
+        head=head,
+        family=family,
     )
 
 
 MatchDep = Annotated[FeatureFilter, Depends(_matching)]
 """Which features, in no order: of the query ``scorer``, ``min_density``, ``max_density``,
-``has_explanation``, ``q`` and ``tag``."""
+``has_explanation``, ``q``, ``tag``, ``head`` and ``family``."""
 
 
 def _filter(

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, defer
 
 from monosemy.interp.heading import Heading, margin
+from service.attention.repository import of_head_and_family
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
@@ -55,6 +56,9 @@ class FeatureFilter:
     tag: str | None = None
     indices: tuple[int, ...] | None = None
     """Only these."""
+    head: int | None = None
+    """Only those of this attention head, by a survey of the SAE."""
+    family: str | None = None
 
     def of(self, session: Session, sae: uuid.UUID, cursor: str | None = None) -> FeatureListing:
         """Of this SAE.  Where no scorer is named, a listing that goes on behind ``cursor`` keeps
@@ -81,8 +85,9 @@ class FeatureListing(FeatureFilter):
         """What a cursor belongs to.  A filter that came later is left out where it is not set, so
         that cursors given out before it still hold."""
         values = asdict(self)
-        if values["indices"] is None:
-            del values["indices"]
+        for name in ("indices", "head", "family"):
+            if values[name] is None:
+                del values[name]
         return values
 
     def missing_score(self) -> float:
@@ -280,6 +285,8 @@ def filters_of(listing: FeatureListing) -> list[ColumnElement[bool]]:
             FeatureTag.sae_id == listing.sae, FeatureTag.tag == listing.tag
         )
         conditions.append(Feature.index.in_(tagged))
+    if listing.head is not None or listing.family is not None:
+        conditions.append(of_head_and_family(listing.sae, listing.head, listing.family))
     if listing.text is not None:
         words = func.websearch_to_tsquery("english", listing.text)
         matches = or_(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from monosemy.sae_stamp import is_still
 from monosemy.specs.rest.layouts import LayoutView
 from monosemy.workspace import Workspace
 from service.database.layout_tables import SaeLayout
 from service.database.tables import Sae
 from service.kit.errors import Conflict
 from service.layouts.repository import layout_row
+from service.saes.weights import has_other_weights
 
 NO_LAYOUT, OTHER_WEIGHTS = "no-layout", "layout-of-other-weights"
 """Codes of the two ways in which there is none to show."""
@@ -24,9 +24,7 @@ def layout_of(session: Session, sae: Sae, workspace: Workspace) -> SaeLayout:
         raise Conflict(
             f"'{sae.name}' has no layout yet.", advice, code=NO_LAYOUT, title="There is no layout"
         )
-    digest = row.summary["weights"]
-    recorded = (sae.provenance.get("weights") or {}).get("digest", digest)
-    if recorded != digest or not is_still(workspace.locate(sae.path), digest, row.files):
+    if has_other_weights(workspace, sae, row.summary["weights"], row.files):
         raise Conflict(
             f"The layout of '{sae.name}' was made of other weights than it has now.",
             advice,

@@ -68,6 +68,7 @@ ADDRESSES: list[str] = [
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
     "/saes/demo/map?x=layout_x&y=layout_y&colour=tag",
     "/saes/raw/map",
+    "/saes/demo/heads",
     "/search",
     "/search?q=king",
     "/search?q=zzzzqqqq",

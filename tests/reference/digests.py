@@ -40,6 +40,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
     "sae_layouts": ("sae_id",),
     "tasks": ("id",),
+    "sae_attention": ("sae_id",),
+    "feature_attention": ("sae_id", "feature"),
     "judge_spend": ("run_id",),
     "training_readings": ("run_id", "place", "step"),
     "runs": ("id",),

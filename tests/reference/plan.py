@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
-from monosemy.specs import ExplanationSpec, ScoringSpec
+from monosemy.specs import KINDS, ExplanationSpec, ScoringSpec
 from monosemy.specs.architectures import ARCHITECTURES
 
 SITE, OTHER_SITE = "blocks.2.hook_resid_post", "blocks.1.hook_resid_post"
+HEADS_SITE = "blocks.2.attn.hook_z"
 _FEW = {"indices": None, "count": 4, "min_postings": 5, "max_density": 1.0}
 # One call at a time: else it is chance which of two features pays for a call they share.
 _JUDGE = {"concurrency": 1}
 _SCORED = {"positives": 4, "negatives": 4, "texts_per_call": 4, "judge": _JUDGE}
 _SHORT = {"tokens": 2_560, "batch_tokens": 128, "buffer_tokens": 1024}
+_BRIEF = {"max_tokens": 2000}
 _SMALL_SAE = {"d_sae": 48, "k": 4, "dead_after_tokens": 1000}
 
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -120,7 +122,7 @@ def _of_the_rest(
     yield Step("sweep", sweep)
     yield Step("import", taken)
     yield Step("evaluate", {"kind": "evaluate", "sae": "taken-in", "evaluation": {"tokens": 512}})
-    yield Step("index", {"kind": "index", "sae": "taken-in", "indexing": {"max_tokens": 2000}})
+    yield Step("index", {"kind": "index", "sae": "taken-in", "indexing": _BRIEF})
     for explainer in explainers:
         wanted = {"explainer": explainer, "features": _FEW, "examples": 3, "judge": _JUDGE}
         spec = {"kind": "explain", "sae": first, "explanation": wanted}
@@ -154,3 +156,9 @@ def _of_the_rest(
         }
         random = {"name": "random", "basis": "random_directions", **beside, **labelled}
         yield Step("basis pipeline", {"kind": "basis_pipeline", **random})
+    if "attention" in KINDS:  # a commit of before knows no such kind
+        heads = {"kind": "train", "name": "heads", **shared, "site": HEADS_SITE}
+        yield Step("train heads", {**heads, "sae": _SMALL_SAE, "training": _SHORT})
+        yield Step("index heads", {"kind": "index", "sae": "heads", "indexing": _BRIEF})
+        few = {"rows": 20, "examples": 3, "top": 3, "draws": 19}
+        yield Step("attention", {"kind": "attention", "sae": "heads", **few})

@@ -13,7 +13,10 @@ NEEDED: dict[str, dict[str, Any]] = {
     "import": {"source": "hub:a/b"},
     "compare": {"sae": "a", "other": "b"},
     "task": {"saes": ["a"]},
-    **{kind: {"sae": "a"} for kind in ("evaluate", "index", "explain", "score", "layout")},
+    **{
+        kind: {"sae": "a"}
+        for kind in ("evaluate", "index", "explain", "score", "layout", "attention")
+    },
 }
 
 

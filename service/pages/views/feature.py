@@ -8,21 +8,25 @@ from typing import Annotated
 from fastapi import Query
 from sqlalchemy.orm import Session
 
+from monosemy.models.sites import Z, parse_site
+from monosemy.specs.rest.attention import AttentionFeature
 from monosemy.specs.rest.comparisons import FeatureLinkView
 from monosemy.specs.rest.features import FeaturesAround
 from monosemy.specs.rest.lists import ListSummary
 from monosemy.specs.rest.runs import RunSummary
 from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.scorers import SCORERS
+from monosemy.workspace import Workspace
+from service.attention.service import feature_view
 from service.comparisons.service import links_elsewhere
-from service.edge.context import ContextDep, SessionDep
+from service.edge.context import AppContext, ContextDep, SessionDep
 from service.features.around import features_around
 from service.features.endpoints import Index, Listed
 from service.features.filters import FilterDep
 from service.features.repository import FoundFeature, find_feature
 from service.features.service import no_such_feature, page_of
 from service.keys.authorize import CallerDep
-from service.kit.errors import InvalidRequest
+from service.kit.errors import Conflict, InvalidRequest, NotFound
 from service.lists.repository import list_lists
 from service.lists.service import summaries
 from service.pages.feature.examples import WIDTHS, Context, Drawing, Scale, View
@@ -50,6 +54,8 @@ class FeatureView:
     """That the feature is in."""
     under_way: list[RunSummary]
     scorers: list[str]
+    attention: AttentionFeature | None
+    """Its head and family, where a survey of the SAE's heads has found them."""
 
 
 @router.page("/saes/{sae}/features/{index}", "feature.html", script="pages/feature.js")
@@ -89,7 +95,19 @@ def feature(
             RunSummary.model_validate(run) for run in under_way_on(session, found.sae, index)
         ],
         scorers=sorted(SCORERS),
+        attention=_attention(session, app, found, index),
     )
+
+
+def _attention(
+    session: Session, app: AppContext, found: FoundFeature, index: int
+) -> AttentionFeature | None:
+    if parse_site(found.sae.site).kind != Z:
+        return None
+    try:
+        return feature_view(session, found.sae, index, Workspace(app.settings.artifacts))
+    except (Conflict, NotFound):
+        return None
 
 
 def _found(session: Session, sae: str, index: int) -> FoundFeature:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.saes import SaeDetail
 from service.edge.context import ContextDep, SessionDep
@@ -34,6 +35,8 @@ class Features:
     """The order and filter, for the addresses of features."""
     scorers: list[str]
     tags: list[str]
+    families: list[str]
+    """Of attention features."""
 
 
 @router.page("/saes/{sae}/features", "features.html", script="pages/features.js")
@@ -58,4 +61,5 @@ def features(
         along=along(wanted),
         scorers=sorted({FIRST_SCORER, scorer, *detail.features.scorers}),
         tags=sorted({*tags, *([wanted.tag] if wanted.tag else [])}),
+        families=list(get_args(FeatureFamily)),
     )

@@ -1,0 +1,1 @@
+"""Surveys of the attention heads behind SAEs."""

@@ -1,0 +1,54 @@
+"""The survey of an attention SAE, as long as it is of that SAE."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from monosemy.specs.rest.attention import AttentionFeature, AttentionView
+from monosemy.workspace import Workspace
+from service.attention.repository import attention_row, feature_row
+from service.database.attention_tables import SaeAttention
+from service.database.tables import Sae
+from service.kit.errors import Conflict, NotFound
+from service.saes.weights import has_other_weights
+
+NO_SURVEY, OTHER_WEIGHTS = "no-attention-survey", "attention-of-other-weights"
+"""Codes of the two ways in which there is none to show."""
+
+
+def survey_of(session: Session, sae: Sae, workspace: Workspace) -> SaeAttention:
+    """``Conflict`` where there is none, and where the SAE's weights are others by now."""
+    row = attention_row(session, sae.id)
+    advice = f"Submit a run of kind attention (monosemy heads {sae.name})."
+    if row is None:
+        raise Conflict(
+            f"The heads behind '{sae.name}' have not been surveyed.",
+            advice,
+            code=NO_SURVEY,
+            title="There is no survey of heads",
+        )
+    if has_other_weights(workspace, sae, row.summary["weights"], row.files):
+        raise Conflict(
+            f"The survey of the heads behind '{sae.name}' was made of other weights than it has "
+            "now.",
+            advice,
+            code=OTHER_WEIGHTS,
+            title="The survey is of other weights",
+        )
+    return row
+
+
+def survey_view(sae: Sae, row: SaeAttention) -> AttentionView:
+    return AttentionView(**row.summary, sae=sae.name, run_id=row.run_id, created_at=row.created_at)
+
+
+def feature_view(session: Session, sae: Sae, index: int, workspace: Workspace) -> AttentionFeature:
+    """``NotFound`` for a feature that the survey does not have: it never fired."""
+    survey_of(session, sae, workspace)
+    row = feature_row(session, sae.id, index)
+    if row is None:
+        raise NotFound(
+            f"The survey of '{sae.name}' has no feature {index}.",
+            "It has those that fire in the indexed text.",
+        )
+    return AttentionFeature.model_validate(row.found)
