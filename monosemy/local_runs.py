@@ -19,6 +19,7 @@ from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, comp
 from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.basis_stage import make_basis
+from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
@@ -33,6 +34,7 @@ from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
+    CircuitRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -47,6 +49,7 @@ from monosemy.specs import (
 )
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.references import SaeReference, references, replaced
+from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.specs.run import NO_QUEUE
 from monosemy.workspace import Kind
@@ -72,6 +75,7 @@ class LocalRuns:
             "layout": self._layout,
             "task": self._task,
             "attention": self._attention,
+            "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
         }
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
@@ -238,6 +242,10 @@ class LocalRuns:
         return survey_attention(
             hosted, texts.reader, texts.store, spec, sae.digest, self.home.reporter
         )
+
+    def circuit(self, spec: CircuitRun) -> CircuitResult:
+        """The heads of a host model that tell prompts of a task from others."""
+        return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
 
     # ------------------------------------------------------------------ explanations
     def explain(

@@ -38,6 +38,7 @@ from monosemy.saes.base import SAE
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
+    CircuitRun,
     CompareRun,
     EvaluateRun,
     EvaluationSpec,
@@ -56,6 +57,7 @@ from monosemy.specs import (
     parse_spec,
 )
 from monosemy.specs.readings import TrainingReading
+from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.workspace import Workspace
 
@@ -264,6 +266,22 @@ def survey_attention(
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(_home_of(sae, home), progress))
         return runs.survey_attention(spec, runs.home.sae(sae))
+
+
+def circuit(
+    spec: Mapping[str, Any] | CircuitRun | None = None,
+    home: str | Path = HOME,
+    reporter: Reporter | None = None,
+) -> CircuitResult:
+    """Which attention heads of a host model tell prompts of a task from others, beside what
+    shuffled labels give, and whether they do the task; of a circuit spec (the ``kind`` may be left
+    out).  Raises as ``train`` does.
+
+    Example: ``monosemy.circuit({"prompts": {"task": "greater-than"}})``
+    """
+    parsed = _as(CircuitRun, {} if spec is None else spec)
+    with reporting(reporter) as progress:
+        return LocalRuns(Home(home, progress)).circuit(parsed)
 
 
 def run(

@@ -8,6 +8,7 @@ from monosemy.address import PREFIX
 from service.agreement import endpoints as agreement
 from service.attention import endpoints as attention
 from service.audit import endpoints as audit
+from service.circuits import endpoints as circuits
 from service.comparisons import endpoints as comparisons
 from service.docs import endpoints as docs
 from service.edge.routing import Below
@@ -52,6 +53,7 @@ TAGS = [
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "tasks", "description": "What dictionaries are worth at tasks of known attributes."},
+    {"name": "circuits", "description": "Attention heads that do a task."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "judges", "description": "What judges can do, asked what is known."},
@@ -90,6 +92,7 @@ for part in (
     labelling,
     comparisons,
     tasks,
+    circuits,
     reports,
     spend,
     judge_tests,

@@ -196,6 +196,28 @@ def test_what_no_basis_can_be(
         monosemy.basis(home=home, reporter=SILENT, **{**shared, "tokens": 300, **options})
 
 
+def test_a_circuit(spec: dict[str, Any], home: Path) -> None:
+    asked = {
+        "model": spec["model"],
+        "prompts": {
+            "task": "given",
+            "items": [
+                {"text": f"the {word} {end}", "positive": end == "one"}
+                for word in ("king", "river", "house", "road")
+                for end in ("one", "two")
+            ],
+        },
+        "codes": {"latents": 8, "examples": 2, "epochs": 5, "seeds": 1},
+        "permutations": 20,
+    }
+    found = monosemy.circuit(asked, home, reporter=SILENT)
+    assert len(found.heads) == 16 and found.edges is not None and found.edges.pairs == 96
+    ran = monosemy.run({"kind": "circuit", **asked}, home, reporter=SILENT)
+    assert ran["heads"] == found.model_dump(mode="json")["heads"]
+    with pytest.raises(SpecError, match="permutations"):
+        monosemy.circuit({"permutations": 1}, home, reporter=SILENT)
+
+
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
     readings = monosemy.readings(sae)
     assert [each.step for each in readings] == [1, 10, 20, 30, 32]

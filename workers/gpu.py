@@ -26,6 +26,7 @@ from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
+    CircuitRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -53,6 +54,7 @@ from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
 from workers.attention import survey_sae
+from workers.circuit import find_circuit_of_run
 from workers.compare import Comparing
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
@@ -93,6 +95,7 @@ class GpuRuns(Dispatch):
             "layout": self._layout,
             "task": self._task,
             "attention": self._attention,
+            "circuit": self._circuit,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -269,6 +272,10 @@ class GpuRuns(Dispatch):
         sae = named_sae(self.engine, spec.sae)
         load_host = partial(self.hosts.load, reporter=reporter)
         return survey_sae(self.workspace, run.id, spec, sae, load_host, reporter)
+
+    def _circuit(self, run: Run, spec: CircuitRun, reporter: RunReporter) -> dict[str, Any]:
+        host = self.hosts.load(spec.model, reporter)
+        return find_circuit_of_run(run.id, spec, host, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

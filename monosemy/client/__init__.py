@@ -16,6 +16,7 @@ import httpx
 
 from monosemy.address import ServiceAddress, service_address
 from monosemy.arguments import texts
+from monosemy.client.circuits import Circuits
 from monosemy.client.comparisons import Comparisons
 from monosemy.client.errors import (
     ApiError,
@@ -106,6 +107,7 @@ class Client(Transport):
         self.tags = Tags(self)
         self.comparisons = Comparisons(self)
         self.tasks = Tasks(self)
+        self.circuits = Circuits(self)
         self.operation = Operation(self)
         self.inference = Inference(self)
         self.exports = Exports(self)

@@ -27,6 +27,7 @@ from monosemy.specs.explainers import (
 )
 from monosemy.specs.kinds import (
     AttentionRun,
+    CircuitRun,
     CompareRun,
     EvaluateRun,
     ExplainRun,
@@ -98,6 +99,7 @@ __all__ = [
     "BasisRun",
     "BatchTopKFamilySpec",
     "BatchTopKSpec",
+    "CircuitRun",
     "CompareRun",
     "ContrastiveExplanation",
     "DefaultExplanation",

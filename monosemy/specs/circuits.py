@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,28 +39,42 @@ class PromptItem(Part):
 
 
 class GeneratedPrompts(Part):
-    """Prompts made of single tokens of the model's own tokenizer; a positive one each, and one
-    that is corrupted."""
+    """Prompts made of single tokens of the model's own tokenizer; each positive one has a negative
+    that differs from it in what the task is about.  Base of the tasks below."""
 
-    task: Literal["indirect-objects", "greater-than", "docstrings"] = "indirect-objects"
-    """`indirect-objects`: Mary and John; the second subject is another name in the negatives.
-    `greater-than`: years; the first of the century in the negatives.  `docstrings`: names of
-    arguments; all others in the negatives."""
+    if TYPE_CHECKING:
+        task: str
+
     count: int = Field(250, ge=4, le=MOST_PROMPTS)
     """Prompts of each label."""
-    templates: list[_Word] | None = Field(None, min_length=1, max_length=16)
-    """Of indirect objects: `went`, `long-day`, `arrived`, `working`; None takes the first two."""
     seed: Seed = 0
     """Of which words are drawn."""
 
-    @model_validator(mode="after")
-    def _only_one_task_has_templates(self) -> Self:
-        if self.templates is not None and self.task != "indirect-objects":
-            raise ValueError(f"{self.task} has one template only")
-        return self
+
+class IndirectObjectTask(GeneratedPrompts):
+    """Who is given something: "When Mary and John went to the store, John gave a drink to".  In the
+    negatives a third name gives."""
+
+    task: Literal["indirect-objects"] = "indirect-objects"
+    templates: list[_Word] | None = Field(None, min_length=1, max_length=16)
+    """Of `went`, `long-day`, `arrived`, `working`; None takes the first two."""
 
 
-class GivenPrompts(Part):
+class GreaterThanTask(GeneratedPrompts):
+    """Which years may follow: "The war lasted from the year 1732 to the year 17".  In the negatives
+    it is the first year of the century."""
+
+    task: Literal["greater-than"] = "greater-than"
+
+
+class DocstringTask(GeneratedPrompts):
+    """Which argument comes next in the docstring of a function.  In the negatives all arguments
+    are others."""
+
+    task: Literal["docstrings"] = "docstrings"
+
+
+class LabelledPrompts(Part):
     """Prompts of one's own."""
 
     task: Literal["given"] = "given"
@@ -82,7 +96,10 @@ class GivenPrompts(Part):
         return self
 
 
-PromptSource = Annotated[GeneratedPrompts | GivenPrompts, Field(discriminator="task")]
+PromptSource = Annotated[
+    IndirectObjectTask | GreaterThanTask | DocstringTask | LabelledPrompts,
+    Field(discriminator="task"),
+]
 
 
 class CodesSpec(Part):
@@ -95,6 +112,7 @@ class CodesSpec(Part):
     epochs: int = Field(500, ge=1, le=100_000)
     """Steps; each sees all of these."""
     learning_rate: float = Field(1e-3, gt=0, le=LARGE)
+    """Of Adam."""
     sparsity: float = Field(0.02, ge=0, le=LARGE)
     """Weight of the mean absolute activation in the loss."""
     seeds: int = Field(3, ge=1, le=20)

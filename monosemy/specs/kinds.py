@@ -11,6 +11,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from monosemy.specs.architectures import SAESpec, TopKSpec
+from monosemy.specs.circuits import (
+    CausalSpec,
+    CodesSpec,
+    Edges,
+    Head,
+    IndirectObjectTask,
+    KnownCircuit,
+    PromptSource,
+)
 from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.hooks import (
     Hooks,
@@ -376,6 +385,41 @@ class AttentionRun(RunSpec):
     """Random sets of features that a head's own are compared with."""
     seed: Seed = 0
     """Of the random sets and the random tokens."""
+
+
+@register_kind
+class CircuitRun(RunSpec):
+    """Find the attention heads of a host model whose codes tell prompts with a task from prompts
+    without it, and check by ablation whether these heads do the task."""
+
+    kind: Literal["circuit"] = "circuit"
+    name: Name | None = None
+    """Of the circuit; left out, one is made of task and model."""
+    model: ModelSpec = ModelSpec()
+    """The host model."""
+    prompts: PromptSource = IndirectObjectTask()
+    """Positive and negative ones."""
+    codes: CodesSpec = CodesSpec()
+    """How a head's output becomes a code."""
+    permutations: int = Field(200, ge=20, le=10_000)
+    """Times that labels are shuffled for the null."""
+    false_discovery: float = Field(0.05, gt=0, lt=1)
+    """Expected share of wrong ones among the heads, and the edges, that count as found."""
+    edges: Edges = "auto"
+    """Which pairs of heads are scored, each with those of later layers: `all`; `significant`, those
+    of heads that are found; `none`; or `auto`, all where that takes minutes."""
+    causal: CausalSpec | None = CausalSpec()
+    """The check by ablation; None leaves it out."""
+    known: KnownCircuit | None = None
+    """A published circuit to compare with; the host model must have its layers and heads."""
+    known_heads: list[Head] | None = Field(None, min_length=1, max_length=10_000)
+    """One's own instead."""
+
+    @model_validator(mode="after")
+    def _one_known_circuit(self) -> Self:
+        if self.known is not None and self.known_heads is not None:
+            raise ValueError("known and known_heads are two circuits; give one of them")
+        return self
 
 
 MAX_SCORINGS = 16

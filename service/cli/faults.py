@@ -20,6 +20,7 @@ LISTS = {
     Listing.LISTS: "monosemy list all",
     Listing.COMPARISONS: "monosemy comparison list",
     Listing.TASKS: "monosemy tasks list",
+    Listing.CIRCUITS: "monosemy circuit list",
     Listing.KEYS: "monosemy keys list",
     Listing.JUDGE_TESTS: "monosemy judge tests",
 }

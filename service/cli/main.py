@@ -10,6 +10,7 @@ from monosemy.exit_codes import described
 from service.cli import (
     backup,
     bases,
+    circuits,
     comparisons,
     embedding,
     explanations,
@@ -108,6 +109,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(circuits.app, name="circuit")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")

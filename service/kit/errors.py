@@ -42,6 +42,7 @@ class Listing(StrEnum):
     LISTS = "/lists"
     COMPARISONS = "/comparisons"
     TASKS = "/tasks"
+    CIRCUITS = "/circuits"
     KEYS = "/keys"
     JUDGE_TESTS = "/judge-tests"
 

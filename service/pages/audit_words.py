@@ -43,6 +43,7 @@ DEEDS: dict[tuple[str, str], str] = {
     ("POST", "/saes/{sae}/delete"): "deleted an SAE",
     ("DELETE", "/comparisons/{comparison}"): "deleted a comparison",
     ("DELETE", "/tasks/{task}"): "deleted a task",
+    ("DELETE", "/circuits/{circuit}"): "deleted a circuit",
     ("DELETE", "/judge-tests/{judge_test}"): "deleted a judge's test",
     ("POST", "/saes/uploads"): "uploaded files",
     ("DELETE", "/saes/uploads/{upload}"): "deleted an upload",
@@ -64,6 +65,7 @@ _PAGES = (
     (re.compile(r"/lists/([^/]+)"), "/lists/{}", "{0:.40}"),
     (re.compile(r"/comparisons/([0-9a-f-]{36})"), "/comparisons/{}", "{0:.8}"),
     (re.compile(r"/tasks/([0-9a-f-]{36})"), "/tasks/{}", "{0:.8}"),
+    (re.compile(r"/circuits/([0-9a-f-]{36})"), "/circuits/{}", "{0:.8}"),
     (re.compile(r"/queues/([^/]+)"), "/health", "{0}"),
 )
 

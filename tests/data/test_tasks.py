@@ -20,7 +20,12 @@ from monosemy.errors import DataError
 from monosemy.models.resolve import locate, open_tokenizer
 from monosemy.progress import SILENT
 from monosemy.specs import ModelSpec
-from monosemy.specs.circuits import GeneratedPrompts, PromptItem
+from monosemy.specs.circuits import (
+    DocstringTask,
+    GreaterThanTask,
+    IndirectObjectTask,
+    PromptItem,
+)
 from monosemy.workspace import Workspace
 from tests.support.task_tokenizers import UNREAD, one_digit_tokenizer, two_digit_tokenizer
 from tests.support.tiny_host import make_tiny_tokenizer
@@ -151,10 +156,10 @@ def test_docstrings_ask_for_the_third_argument(tokenizer: Any) -> None:
         assert len(set(negative.attributes.values())) == 6
 
 
-@pytest.mark.parametrize("task", ["indirect-objects", "greater-than", "docstrings"])
+@pytest.mark.parametrize("task", [IndirectObjectTask, GreaterThanTask, DocstringTask])
 def test_a_tokenizer_without_the_words_is_refused(task: Any) -> None:
     with pytest.raises(DataError, match=r"single tokens; at least|no year as a century"):
-        prompts_of(GeneratedPrompts(task=task, count=4), make_tiny_tokenizer())
+        prompts_of(task(count=4), make_tiny_tokenizer())
 
 
 @pytest.mark.slow
@@ -167,10 +172,8 @@ def test_smollm2_reads_most_names(tmp_path: Path) -> None:
     assert set(refused) <= set(task.left_out["names"])
     assert len(task.names["fit"]) + len(task.names["test"]) >= 150
     assert task.left_out["places"] == task.left_out["objects"] == ()
-    for name in ("greater-than", "docstrings"):
-        assert (
-            len(prompts_of(GeneratedPrompts(task=name, count=20), smollm2_tokenizer).positive) == 20
-        )  # type: ignore[arg-type]
+    for kind in (GreaterThanTask, DocstringTask):
+        assert len(prompts_of(kind(count=20), smollm2_tokenizer).positive) == 20  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------- prompts of one's own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
@@ -64,6 +65,12 @@ ADDRESSES: list[str] = [
     "/tasks",
     "/tasks?sae=demo",
     f"/tasks/{TASK}",
+    "/circuits",
+    "/circuits?model=none",
+    f"/circuits/{CIRCUIT}",
+    f"/circuits/{CIRCUIT}?head=4.1",
+    f"/circuits/{CIRCUIT}?edges=highest",
+    f"/circuits/{BARE}",
     "/saes/demo/map",
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
     "/saes/demo/map?x=layout_x&y=layout_y&colour=tag",

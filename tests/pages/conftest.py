@@ -18,6 +18,7 @@ from tests.pages.entering import MakeKey
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
 from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
+from tests.support.circuit_rows import add_circuits
 from tests.support.compared_rows import add_comparison
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag
@@ -33,7 +34,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    and a task."""
+    a task and two circuits."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -45,6 +46,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_runs(session, library)
             add_comparison(session, library, RAW)
             add_task(session, library)
+            add_circuits(session)
         engine.dispose()
         yield str(make_url(url).database), library
 

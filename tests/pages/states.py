@@ -14,6 +14,7 @@ from monosemy.specs import KINDS
 from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
+from tests.support.circuit_rows import CIRCUIT
 from tests.support.hostile_rows import NAME
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
 from tests.support.scored_rows import GOOD
@@ -193,8 +194,8 @@ _FEATURE = f"/saes/demo/features/{GOOD}"
 _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SETS))
 _ODD = quote(NAME)
 _OWN = (
-    *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/models", "/spend"),
-    "/health",
+    *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
+    *("/spend", "/health"),
 )
 _WORK = ("/label", "/agreement", "/search", "/search?q=king", "/try", "/steer", "/contrast")
 
@@ -202,6 +203,8 @@ ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
+    *refused(404, f"/circuits/{NOBODY}"),
+    *refused(422, f"/circuits/{CIRCUIT}?head=99.0", f"/circuits/{CIRCUIT}?head=first"),
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),
     *refused(422, "/saes/demo/features?min_density=0.5&max_density=0.1", "/label?list=a&sae=b"),
     State(f"/models?colour=red&{'x' * 90}=1", "This page does not know"),

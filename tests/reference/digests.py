@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "tasks": ("id",),
     "sae_attention": ("sae_id",),
     "feature_attention": ("sae_id", "feature"),
+    "circuits": ("task",),
     "judge_spend": ("run_id",),
     "training_readings": ("run_id", "place", "step"),
     "runs": ("id",),

@@ -162,3 +162,21 @@ def _of_the_rest(
         yield Step("index heads", {"kind": "index", "sae": "heads", "indexing": _BRIEF})
         few = {"rows": 20, "examples": 3, "top": 3, "draws": 19}
         yield Step("attention", {"kind": "attention", "sae": "heads", **few})
+    if "circuit" in KINDS:
+        yield Step("circuit", _circuit(shared["model"]))
+
+
+def _circuit(model: dict[str, Any]) -> dict[str, Any]:
+    items = [
+        {"text": f"the {word} {end}", "positive": end == "one", "right": [" a"], "wrong": [" t"]}
+        for word in ("king", "river", "house", "road", "tower")
+        for end in ("one", "two")
+    ]
+    return {
+        "kind": "circuit",
+        "model": model,
+        "prompts": {"task": "given", "items": items},
+        "codes": {"latents": 12, "examples": 4, "epochs": 20, "seeds": 2},
+        "permutations": 20,
+        "causal": {"prompts": 4, "sizes": [4], "random_sets": 1},
+    }

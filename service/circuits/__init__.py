@@ -1,0 +1,1 @@
+"""Circuits: heads of a host model that do a task."""
