@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
     from monosemy.notebook import (
         PipelineResult,
+        attention,
         basis,
         build_index,
         circuit,
@@ -43,6 +44,7 @@ _HOME = {
     "IndexReader": "monosemy.index.reader",
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
+    "attention": "monosemy.notebook",
     "basis": "monosemy.notebook",
     "build_index": "monosemy.notebook",
     "check_judge": "monosemy.labels",
@@ -73,6 +75,7 @@ __all__ = [
     "PipelineResult",
     "Workspace",
     "__version__",
+    "attention",
     "basis",
     "build_index",
     "check_judge",

@@ -255,7 +255,7 @@ class LocalRuns:
         if self.judge is None and spec.needs_judge():
             raise DataError("Explaining needs a judge.", _NO_JUDGE)
         features = choose_features(texts, spec.explanation.features)
-        hosted = self._hosted(sae) if spec.needs_host() else None
+        hosted = self.hosted(sae) if spec.needs_host() else None
         return run_async(
             explain_with(texts, features, spec.explanation, self.judge, self.home.reporter, hosted)
         )
@@ -266,12 +266,13 @@ class LocalRuns:
         """Scores by feature, of those that got one."""
         if self.judge is None and spec.needs_judge():
             raise DataError("This scorer needs a judge.", _NO_JUDGE)
-        hosted = self._hosted(sae) if spec.needs_host() else None
+        hosted = self.hosted(sae) if spec.needs_host() else None
         return run_async(
             score_with(texts, explained, spec.scoring, self.judge, self.home.reporter, hosted)
         )
 
-    def _hosted(self, sae: SaeFolder) -> HostedSAE:
+    def hosted(self, sae: SaeFolder) -> HostedSAE:
+        """It in its host model, which is loaded once; raises as ``SaeFolder.check`` does."""
         host = self.home.host(sae.spec.model)
         sae.check(host)
         return sae.hosted(host)

@@ -19,8 +19,10 @@ from typing import Any, TypeVar
 from monosemy.analysis.comparison import Comparison
 from monosemy.analysis.layout import Layout
 from monosemy.arguments import a_mapping
+from monosemy.attribution.lens import Placed, PromptTokens, look
 from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
+from monosemy.data.characters import encodable
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
 from monosemy.home import Home
@@ -56,6 +58,8 @@ from monosemy.specs import (
     parse_part,
     parse_spec,
 )
+from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestion
+from monosemy.specs.inference.prompts import TokenText
 from monosemy.specs.readings import TrainingReading
 from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.tasks import TaskResult
@@ -282,6 +286,42 @@ def circuit(
     parsed = _as(CircuitRun, {} if spec is None else spec)
     with reporting(reporter) as progress:
         return LocalRuns(Home(home, progress)).circuit(parsed)
+
+
+def attention(
+    sae: SaeFolder | str | Path,
+    text: str,
+    home: str | Path | None = None,
+    through: Sequence[SaeFolder | str | Path] = (),
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> AttentionAnswer:
+    """Where features of an SAE on ``attn.hook_z`` read from on a text: by head and by token.
+
+    ``through``: SAEs that attributions are taken back through, by their number from 1 (on the
+    stream before its block, or of blocks below); ``options`` are the other fields of
+    ``AttentionQuestion``: ``tokens``, ``features``, ``top_k``, ``depth``, ``listed``, ``pair``.
+    ``sae`` and errors as in ``evaluate``; ``DataError`` also for what ``attribution.lens.look``
+    refuses.
+    """
+    question = parse_part(AttentionQuestion, {**options, "text": text})
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        folder = runs.home.sae(sae)
+        hosted = [runs.hosted(each) for each in (folder, *map(runs.home.sae, through))]
+    host = hosted[0].host
+    if any(each.host.fingerprint != host.fingerprint for each in hosted):
+        raise SpecError([("through", "these SAEs are of another host model")])
+    tokenizer, bos = host.tokenizer, host.bos_id
+    ids = tokenizer(encodable(text)[0], add_special_tokens=False)["input_ids"]
+    skip = int(folder.spec.text.prepend_bos and bos is not None)
+    ids = [bos, *ids] if skip else ids
+    texts = [
+        TokenText(id=token, text=piece)
+        for token, piece in zip(ids, host.token_bytes().pieces(ids), strict=True)
+    ]
+    placed = [Placed(each.sae.to(host.device), each.site) for each in hosted]
+    return look(host, PromptTokens(ids, skip, texts), placed[0], placed[1:], question)
 
 
 def run(

@@ -17,6 +17,7 @@ from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
+from service.inference import attention as attention_lens
 from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
 from service.judge_tests import endpoints as judge_tests
@@ -100,6 +101,7 @@ for part in (
     inference,
     reading,
     contrast,
+    attention_lens,
     steering,
     findings,
 ):

@@ -218,6 +218,28 @@ def test_a_circuit(spec: dict[str, Any], home: Path) -> None:
         monosemy.circuit({"permutations": 1}, home, reporter=SILENT)
 
 
+def test_attention_is_taken_back_through_another_sae(
+    spec: dict[str, Any], home: Path, sae: SaeFolder
+) -> None:
+    heads = monosemy.train(
+        {**spec, "name": "heads", "site": "blocks.3.attn.hook_z"}, home, reporter=SILENT
+    )
+    asked = {"top_k": 2, "depth": 1, "tokens": [4], "pair": {"head": 1, "source": -1}}
+    found = monosemy.attention(
+        heads, "Two grey whales swam.", through=[sae], reporter=SILENT, **asked
+    )
+    assert found.bos is not None and found.layer == 3 and found.pair is not None
+    for each in found.features:
+        whole = sum((*each.by_head, *each.bias_by_head, each.b_enc, each.b_dec, each.rounding))
+        assert whole == pytest.approx(each.pre, rel=1e-5, abs=1e-6)
+        behind = [part for source in each.parts or () for part in source.parts or ()]
+        assert {part.sae for part in behind if part.kind == "feature"} == {1}
+    with pytest.raises(SpecError, match="did you mean 'depth'"):
+        monosemy.attention(heads, "Two grey whales.", dept=1)
+    with pytest.raises(DataError, match="has no heads"):
+        monosemy.attention(sae, "Two grey whales.", reporter=SILENT)
+
+
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
     readings = monosemy.readings(sae)
     assert [each.step for each in readings] == [1, 10, 20, 30, 32]

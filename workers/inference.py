@@ -23,6 +23,7 @@ from monosemy.errors import MonosemyError
 from monosemy.exit_codes import USAGE
 from monosemy.specs.inference.activations import ActivationsCall, TokenizeCall
 from monosemy.specs.inference.answer import Answer
+from monosemy.specs.inference.attention import AttentionCall
 from monosemy.specs.inference.contrast import ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
 from monosemy.specs.inference.steering import ErrorEvent, SteerCall, SteerEvent, event_json
@@ -103,6 +104,12 @@ def create_app(settings: Settings) -> FastAPI:
         with with_reason():
             check_model(settings, call.model)
             return _json(engine.contrast(call.model, call.sae, contrast_of(call)))
+
+    @app.post("/attention")
+    def attention(call: AttentionCall) -> Response:
+        with with_reason():
+            check_model(settings, call.model)
+            return _json(engine.attention(call, prompt_of(call)))
 
     @app.post("/tokenize")
     def tokenize(call: TokenizeCall) -> Response:

@@ -26,10 +26,12 @@ from monosemy.models.resolve import expected_bytes, files_of, locate, open_token
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import ModelSpec
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeCall, TokenizeAnswer
+from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer
 from monosemy.specs.inference.prompts import SaePlace
 from monosemy.specs.inference.steering import SteerEvent
 from monosemy.workspace import Workspace, fingerprint
+from workers.attending import attended
 from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
 from workers.memory import default_budget, file_bytes, weight_bytes
@@ -130,6 +132,12 @@ class InferenceEngine:
         opened = self._open(spec, [place])
         with self._room(opened.keys):
             return contrasted(opened.host, opened.saes[0], place.site, request)
+
+    def attention(self, call: AttentionCall, prompt: Prompt) -> AttentionAnswer:
+        """``attending.attended``.  Raises as it and ``activations`` do."""
+        opened = self._open(call.model, [call.sae, *call.through])
+        with self._room(opened.keys):
+            return attended(opened.host, prompt, opened.saes, call)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> TokenizeAnswer:
         """``bos`` is what the SAE at ``path`` was trained

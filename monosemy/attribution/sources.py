@@ -85,9 +85,12 @@ def feature_sources(
     heads, width = reading.block.heads, reading.block.width
     rows_HFV = rows_FZ.view(len(every), heads, width).transpose(0, 1)
     value_HFS = rows_HFV @ reading.value_HSV.transpose(1, 2)
-    bias_HFS = rows_HFV @ reading.bias_HSV.transpose(1, 2)
-    centre_F = _centre(sae, rows_FZ)
-    pre_NF = sae.centre(reading.z_SZ) @ rows_FZ.T + bias_F
+    # Without a norm on values their bias is the same at every source.
+    steady = reading.block.value.norm is None
+    bias_HSV = reading.bias_HSV[:, :1] if steady else reading.bias_HSV
+    bias_HFS = rows_HFV @ bias_HSV.transpose(1, 2)
+    centre_F, centred_SZ = _centre(sae, rows_FZ), sae.centre(reading.z_SZ)
+    active_SF = codes.of(every)
     place = {feature: number for number, feature in enumerate(every)}
     results = []
     for token, features in wanted.items():
@@ -96,9 +99,10 @@ def feature_sources(
         chosen = torch.tensor([place[feature] for feature in features], device=device)
         pattern_HS = reading.pattern_HSS[:, token, : token + 1]
         by_HFS = value_HFS[:, chosen, : token + 1] * pattern_HS[:, None]
-        b_v_HF = torch.einsum("hfs,hs->hf", bias_HFS[:, chosen, : token + 1], pattern_HS)
-        active = Codes(codes.indices[token][None], codes.values[token][None]).of(features)[0]
-        numbers = torch.stack([active, pre_NF[token, chosen], bias_F[chosen], centre_F[chosen]])
+        b_v_HF = (bias_HFS[:, chosen, : token + 1] * pattern_HS[:, None]).sum(-1)
+        own_FZ = rows_FZ[chosen]
+        pre_F = own_FZ @ centred_SZ[token] + bias_F[chosen]
+        numbers = torch.stack([active_SF[token, chosen], pre_F, bias_F[chosen], centre_F[chosen]])
         for number, (feature, column) in enumerate(zip(features, numbers.T.tolist(), strict=True)):
             results.append(
                 Sources(
@@ -107,7 +111,7 @@ def feature_sources(
                     b_v_H=b_v_HF[:, number],
                     b_enc=column[2],
                     b_dec=column[3],
-                    direction_Z=rows_FZ[chosen[number]],
+                    direction_Z=own_FZ[number],
                 )
             )
     return results

@@ -22,6 +22,7 @@ from monosemy.specs.inference.activations import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from monosemy.specs.inference.attention import AttentionRequest, AttentionResponse
 from monosemy.specs.inference.contrast import ContrastRequest, ContrastResponse, Pooling, Statistic
 from monosemy.specs.inference.reading import ReadingOrder, ReadRequest, ReadResponse
 from monosemy.specs.inference.steering import (
@@ -169,6 +170,42 @@ class Inference:
             "rerank": None if describe is None else {"description": describe},
         }
         return self._ask(ContrastResponse, "contrast", parse_part(ContrastRequest, body))
+
+    def attention(
+        self,
+        sae: SaeReference,
+        text: str | None = None,
+        *,
+        messages: Chat | None = None,
+        generation_prompt: bool = False,
+        tokens: Sequence[int] | None = None,
+        features: Sequence[int] | None = None,
+        top_k: int = 5,
+        residual_sae: SaeReference | None = None,
+        through: Sequence[SaeReference] = (),
+        depth: int = 0,
+        listed: int = 8,
+        pair: Mapping[str, int] | None = None,
+    ) -> AttentionResponse:
+        """Where features of an attention-output SAE read from: by head, by token, and ``depth``
+        steps further back through the other SAEs.  ``tokens``: where features are looked at (the
+        last one by default); ``pair``: ``{"head", "token", "source"}``, why that head looks there.
+        """
+        body = {
+            "sae": _name(sae),
+            "text": text,
+            "messages": messages,
+            "generation_prompt": generation_prompt,
+            "tokens": tokens,
+            "features": features,
+            "top_k": top_k,
+            "residual_sae": None if residual_sae is None else _name(residual_sae),
+            "through": [_name(each) for each in several("through", through, "SAEs")] or None,
+            "depth": depth,
+            "listed": listed,
+            "pair": pair,
+        }
+        return self._ask(AttentionResponse, "attention", parse_part(AttentionRequest, body))
 
     def steer(
         self,

@@ -42,7 +42,7 @@ def activations(
     """
     if also and features:
         fail("--feature is for one SAE: leave --also out.", USAGE)
-    body: dict[str, Any] = {**_prompt(text, chat), "top_k": top}
+    body: dict[str, Any] = {**prompt_body(text, chat), "top_k": top}
     if unexplained:
         body["unexplained"] = True
     if also:
@@ -88,7 +88,7 @@ def tokenize(
 
     Example: monosemy tokenize demo "The clockmaker's map"
     """
-    body = {"model" if model else "sae": sae, **_prompt(text, chat)}
+    body = {"model" if model else "sae": sae, **prompt_body(text, chat)}
     answer = connect().post("/inference/tokenize", body)
     if as_json:
         print_json(answer)
@@ -160,7 +160,8 @@ def contrast(
         say(f"Not reranked: {answer['reason']}")
 
 
-def _prompt(text: str, chat: bool) -> dict[str, Any]:
+def prompt_body(text: str, chat: bool) -> dict[str, Any]:
+    """The fields of ``Prompted``."""
     return {"messages": [{"role": "user", "content": text}]} if chat else {"text": text}
 
 

@@ -8,6 +8,7 @@ import typer
 
 from monosemy.exit_codes import described
 from service.cli import (
+    attention,
     backup,
     bases,
     circuits,
@@ -65,6 +66,7 @@ for command in (
     inference.activations,
     inference.tokenize,
     inference.contrast,
+    attention.attention,
     steering.steer,
     comparisons.compare,
     comparisons.links,

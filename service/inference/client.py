@@ -18,6 +18,7 @@ from monosemy.specs.inference.activations import (
     TokenizeCall,
 )
 from monosemy.specs.inference.answer import Answer, parse_answer
+from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer, ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
 from monosemy.specs.inference.steering import (
@@ -106,6 +107,9 @@ class InferenceClient:
 
     def contrast(self, call: ContrastCall) -> ContrastAnswer:
         return self._post("/contrast", call, ContrastAnswer, CONTRAST_SECONDS)
+
+    def attention(self, call: AttentionCall) -> AttentionAnswer:
+        return self._post("/attention", call, AttentionAnswer, ACTIVATIONS_SECONDS)
 
     def steer(self, call: SteerCall) -> Generator[SteerEvent]:
         """Events as they come; an ``ErrorEvent`` is raised as the error that it tells of.

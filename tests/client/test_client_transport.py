@@ -72,6 +72,7 @@ def page(*items: Any) -> httpx.Response:
         lambda client: client.put("/x", {}),
         lambda client: client.runs.submit({"kind": "train"}),
         lambda client: client.inference.contrast("demo", ["a"], ["b"]),
+        lambda client: client.inference.attention("demo", "a b"),
         lambda client: client.lists.add("mine", [("demo", 1)]),
     ],
 )

@@ -126,6 +126,7 @@ ENDPOINTS = {
     ("post", "/api/v1/inference/read"),
     ("post", "/api/v1/inference/tokenize"),
     ("post", "/api/v1/inference/contrast"),
+    ("post", "/api/v1/inference/attention"),
     ("get", "/api/v1/healthz"),
     ("get", "/api/v1/readyz"),
     ("get", "/api/v1/metrics"),

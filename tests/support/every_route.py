@@ -24,6 +24,7 @@ SCOPE_OF: dict[tuple[str, str], str | None] = {
     ("POST", "/inference/read"): "infer",
     ("POST", "/inference/tokenize"): "infer",
     ("POST", "/inference/contrast"): "infer",
+    ("POST", "/inference/attention"): "infer",
     ("POST", "/inference/steer"): "infer",
     ("PATCH", "/queues/{name}"): "admin",
     ("DELETE", "/saes/{sae}"): "admin",
@@ -104,6 +105,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/inference/read"): {"saes": [{"sae": "demo"}], "text": "the king"},
     ("POST", "/inference/tokenize"): _TEXT,
     ("POST", "/inference/contrast"): {"sae": "demo", "a": ["the king"], "b": ["the queen"]},
+    ("POST", "/inference/attention"): {"sae": "demo", "text": "the king"},
     ("POST", "/inference/steer"): {
         "sae": "demo",
         "prompt": "the king",

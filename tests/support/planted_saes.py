@@ -15,10 +15,9 @@ from monosemy.workspace import Workspace
 
 
 def write_basis_sae(
-    folder: Path, host: HostModel, model: str, site: str, prepend_bos: bool = True
+    folder: Path, width: int, model: str, site: str, prepend_bos: bool = True
 ) -> None:
     """With k = d_sae, latent j is ``relu(x_j)`` and latent d + j is ``relu(-x_j)``."""
-    width = host.site_width(site)
     sae = create(TopKSpec(d_sae=2 * width, k=2 * width), width)
     basis = torch.cat([torch.eye(width), -torch.eye(width)])
     with torch.no_grad():
@@ -50,7 +49,7 @@ class Planted:
         path = f"saes/{site}-{prepend_bos}"
         folder = self.workspace.locate(path)
         if not (folder / "cfg.json").is_file():
-            write_basis_sae(folder, self.host, self.model, site, prepend_bos)
+            write_basis_sae(folder, self.host.site_width(site), self.model, site, prepend_bos)
         return {"id": path, "path": path, "site": site}
 
     def codes(self, ids: list[int], site: str, skip: int) -> Tensor:

@@ -33,6 +33,7 @@ END = "----- the end of an example -----"
 def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with transaction(trained.engine) as session:
         session.execute(update(Sae).where(Sae.name == "tiny").values(name="demo"))
+    trained.add_heads()
     with whole_api(trained, tmp_path_factory.mktemp("valkey")) as target:
         yield target
 

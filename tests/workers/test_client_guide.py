@@ -30,6 +30,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 def target(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with transaction(trained.engine) as session:
         session.execute(update(Sae).where(Sae.name == "tiny").values(name="demo"))
+    trained.add_heads()
     execute = GpuRuns(trained.settings, trained.engine)
     with (
         whole_api(trained, tmp_path_factory.mktemp("valkey")) as target,
@@ -70,6 +71,9 @@ def test_every_block_of_the_guide(
     assert len(names["long"].unexplained[0]) == len(names["long"].tokens.id)
     assert names["long"].features.index[names["long"].followed[0].feature] == 3
     assert names["contrast"].n_positive == 2
+    (traced,) = names["lens"].features
+    assert sum(part.value for part in traced.parts) == pytest.approx(traced.pre, rel=1e-4)
+    assert [each.name for each in names["lens"].saes] == ["heads", "demo"]
     assert len(names["both"].steered.tokens) == len(names["both"].plain.tokens) == 6
     assert {row["group"] for row in names["spend"]["items"]} == set()
     shown = capsys.readouterr()

@@ -16,7 +16,16 @@ from workers.inference import create_app, main
 
 TOKEN = "a-token-between-parts"
 SHOWN = {"Authorization": f"Bearer {TOKEN}"}
-PATHS = ["/activations", "/contrast", "/tokenize", "/steer", "/embed", "/metrics", "/nothing"]
+PATHS = [
+    "/activations",
+    "/contrast",
+    "/attention",
+    "/tokenize",
+    "/steer",
+    "/embed",
+    "/metrics",
+    "/nothing",
+]
 
 
 def server(
@@ -128,6 +137,10 @@ BODIES = {
     "/tokenize": {"text": "x"},
     "/contrast": {
         **{"positive": ["a"], "negative": ["b"]},
+        "sae": {"id": "s", "path": "saes/s", "site": "x"},
+    },
+    "/attention": {
+        **{"text": "x", "through": []},
         "sae": {"id": "s", "path": "saes/s", "site": "x"},
     },
     "/steer": {
