@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from monosemy.models.sites import Z
 from monosemy.specs.architectures import SAESpec, TopKSpec
 from monosemy.specs.circuits import (
     CausalSpec,
@@ -47,6 +48,7 @@ Rate = Annotated[float, Field(gt=0, le=LARGE)]
 _Reference = Annotated[str, Field(min_length=1, max_length=200)]
 SaeRef = Annotated[_Reference, SaeReference()]
 ChangedSae = Annotated[_Reference, SaeReference(changed=True)]
+ChangedHeadsSae = Annotated[_Reference, SaeReference(changed=True, site=Z)]
 OtherSae = Annotated[_Reference, SaeReference(distinct=True)]
 
 
@@ -372,7 +374,7 @@ class AttentionRun(RunSpec):
     alike than random ones, and its standard scores.  The survey before is replaced."""
 
     kind: Literal["attention"] = "attention"
-    sae: ChangedSae
+    sae: ChangedHeadsSae
     """Id (or unique name) of an indexed SAE that reads and writes at `attn.hook_z`."""
     rows: int = Field(512, ge=1, le=100_000)
     """Most rows of the indexed text that are read for the families: those with the strongest

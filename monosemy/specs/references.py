@@ -29,6 +29,8 @@ class SaeReference(Mark):
     """The run replaces something that this SAE has: only for the owner of the SAE."""
     distinct: bool = False
     """The run needs another SAE than those that its fields before this one name."""
+    site: str | None = None
+    """The kind of site that the SAE has to read and write (``attn.hook_z``); None for any."""
 
 
 @dataclass(frozen=True)

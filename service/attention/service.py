@@ -13,11 +13,13 @@ from service.kit.errors import Conflict, NotFound
 from service.saes.weights import has_other_weights
 
 NO_SURVEY, OTHER_WEIGHTS = "no-attention-survey", "attention-of-other-weights"
-"""Codes of the two ways in which there is none to show."""
+OTHER_TEXT = "attention-of-other-text"
+"""Codes of the ways in which there is none to show."""
 
 
 def survey_of(session: Session, sae: Sae, workspace: Workspace) -> SaeAttention:
-    """``Conflict`` where there is none, and where the SAE's weights are others by now."""
+    """``Conflict`` where there is none, and where the SAE's weights or its
+    indexed text are others by now."""
     row = attention_row(session, sae.id)
     advice = f"Submit a run of kind attention (monosemy heads {sae.name})."
     if row is None:
@@ -34,6 +36,15 @@ def survey_of(session: Session, sae: Sae, workspace: Workspace) -> SaeAttention:
             advice,
             code=OTHER_WEIGHTS,
             title="The survey is of other weights",
+        )
+    indexed = (sae.index or {}).get("text_id")
+    if indexed != row.summary["text_id"]:
+        raise Conflict(
+            f"The survey of the heads behind '{sae.name}' went by an index over text "
+            f"{row.summary['text_id']}; it has {'none' if indexed is None else 'another'} now.",
+            advice,
+            code=OTHER_TEXT,
+            title="The survey is of another text",
         )
     return row
 

@@ -28,6 +28,7 @@ from service.runs.subjects import name_subjects
 from service.runs.wake import wake
 from service.runs.warnings import warnings_of
 from service.saes.repository import find_sae
+from service.saes.views import sae_hooks
 
 
 def submitted(
@@ -81,6 +82,8 @@ def check_names(session: Session, spec: Part, caller: Caller) -> None:
         sae = _named(session, reference.where, reference.value)
         if mark.changed:
             check_owner(caller, sae.created_by, f"the SAE '{sae.name}'")
+        if mark.site is not None:
+            _check_site(sae, mark.site, reference.where)
         if mark.distinct and sae.id in saes:
             same = f"'{reference.value}' is the same SAE as '{saes[sae.id][1]}'"
             raise InvalidRequest([(reference.where, same)])
@@ -91,6 +94,18 @@ def check_names(session: Session, spec: Part, caller: Caller) -> None:
             owner = " and ".join(f"'{name}'" for name, _ in saes.values()) or "no SAE"
             raise InvalidRequest(
                 [(reference.where, f"{owner} has no explanation {reference.value}")]
+            )
+
+
+def _check_site(sae: Sae, kind: str, field: str) -> None:
+    """422 unless it reads and writes one site of this kind."""
+    hooks = sae_hooks(sae)
+    for does, places in (("reads", hooks.reads), ("writes", hooks.writes)):
+        sites = [each.site for each in places]
+        if len(sites) > 1 or not sites[0].endswith(f".{kind}"):
+            there = ", ".join(sites)
+            raise InvalidRequest(
+                [(field, f"'{sae.name}' {does} {there}; an SAE at {kind} is needed")]
             )
 
 

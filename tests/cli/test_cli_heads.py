@@ -13,7 +13,7 @@ from service.cli import heads
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Run
-from tests.support.attention_rows import add_attention, remove_attention
+from tests.support.attention_rows import add_attention, remove_attention, standing_at
 from tests.support.library_rows import Library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -56,7 +56,9 @@ def test_it_is_made(
     monkeypatch.setattr(heads, "follow", follow)
     with transaction(module_engine) as session:
         remove_attention(session, library)
-    assert "demo at blocks.2.attn.hook_z" in call("heads", "demo", "--rows", "12", "--seed", "7")
+    with standing_at(module_engine, library):
+        shown = call("heads", "demo", "--rows", "12", "--seed", "7")
+    assert "demo at blocks.2.attn.hook_z" in shown
     with transaction(module_engine) as session:
         (spec,) = [run.spec for run in session.query(Run).filter_by(kind="attention")]
     assert spec == {

@@ -10,30 +10,21 @@ import pytest
 from sqlalchemy import Engine
 
 from monosemy.figures import fixed, interval
-from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.attention import AttentionFeature
 from service.database.session import transaction
 from service.database.tables import Sae
-from tests.support.attention_rows import surveyed
+from tests.support.attention_rows import standing_at, surveyed
 from tests.support.browser import TELEPHONE, scrolls_sideways, violations
 from tests.support.library_rows import Library
 
-SITE = "blocks.2.attn.hook_z"
 PAGE = "/saes/demo/heads"
 
 
 @pytest.fixture
 def by_heads(module_engine: Engine, library: Library) -> Iterator[None]:
     """The library's SAE stands where heads do."""
-    with transaction(module_engine) as session:
-        sae = session.get_one(Sae, library.sae)
-        before = sae.site, sae.config
-        sae.site = SITE
-        sae.config = {**sae.config, "hooks": Hooks.at(SITE).as_dict()}
-    yield
-    with transaction(module_engine) as session:
-        sae = session.get_one(Sae, library.sae)
-        sae.site, sae.config = before
+    with standing_at(module_engine, library):
+        yield
 
 
 @pytest.fixture

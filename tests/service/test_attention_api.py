@@ -11,11 +11,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from monosemy.client import Client
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.attention import AttentionFeature
 from service.database.attention_tables import FeatureAttention
 from service.database.session import transaction
 from service.database.tables import Sae
-from tests.support.attention_rows import WEIGHTS, surveyed
+from tests.support.attention_rows import WEIGHTS, standing_at, surveyed
 from tests.support.library_rows import Library
 
 pytestmark = pytest.mark.integration
@@ -128,6 +129,45 @@ def test_a_survey_of_other_weights_is_refused(
     finally:
         with transaction(module_engine) as session:
             session.get_one(Sae, library.sae).provenance = before
+
+
+@pytest.mark.parametrize("index", [None, {"text_id": "another"}])
+def test_a_survey_of_another_index_is_refused(
+    client: TestClient,
+    module_engine: Engine,
+    library: Library,
+    found: list[AttentionFeature],
+    index: dict[str, str] | None,
+) -> None:
+    with transaction(module_engine) as session:
+        sae = session.get_one(Sae, library.sae)
+        before, sae.index = sae.index, {**(sae.index or {}), **index} if index else None
+    try:
+        for answer in (client.get(SURVEY), client.get(f"{FEATURES}/{found[0].index}/attention")):
+            assert answer.status_code == 409
+            assert answer.json()["type"].endswith("attention-of-other-text")
+    finally:
+        with transaction(module_engine) as session:
+            session.get_one(Sae, library.sae).index = before
+
+
+def test_only_an_sae_of_heads_is_surveyed(
+    client: TestClient, module_engine: Engine, library: Library
+) -> None:
+    spec = {"kind": "attention", "sae": "demo"}
+    refused = client.post("/api/v1/runs", json=spec)
+    assert refused.status_code == 422, refused.text
+    (error,) = refused.json()["errors"]
+    assert error["loc"][-1] == "sae" if "loc" in error else "sae" in str(error)
+    assert "an SAE at attn.hook_z is needed" in refused.text
+    with standing_at(module_engine, library):
+        assert client.post("/api/v1/runs", json=spec).status_code == 201
+        with transaction(module_engine) as session:  # a transcoder from there
+            row = session.get_one(Sae, library.sae)
+            hooks = Hooks.at(row.site, "blocks.2.hook_mlp_out")
+            row.config = {**row.config, "hooks": hooks.as_dict()}
+        refused = client.post("/api/v1/runs", json=spec)
+        assert refused.status_code == 422 and "writes blocks.2.hook_mlp_out" in refused.text
 
 
 def test_it_goes_with_its_parts(

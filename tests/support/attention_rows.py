@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.attribution.families import FAMILIES
 from monosemy.attribution.head_features import head_shares, likeness, share_entropy
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.attention import (
     AttentionFeature,
     AttentionSummary,
@@ -20,16 +21,20 @@ from monosemy.specs.rest.attention import (
 from service.attention.repository import replace_attention
 from service.database.attention_tables import SaeAttention
 from service.database.session import transaction
+from service.database.tables import Sae
 from service.layouts.repository import which_fire
 from tests.support.library_rows import Library
 
 HEADS, D_HEAD = 3, 4
+SITE = "blocks.2.attn.hook_z"
 WEIGHTS = "0123456789abcdef"
 """Digest of the SAE that the survey is of."""
 
 
 def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
     """Of the features that fire, in every family in turn; what was found of them."""
+    sae = session.get_one(Sae, library.sae)
+    assert sae.index is not None
     fires = torch.from_numpy(which_fire(session, library.sae, library.features))
     generator = torch.Generator().manual_seed(0)
     rows_FZ = torch.randn(library.features, HEADS * D_HEAD, generator=generator)
@@ -57,7 +62,7 @@ def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
         )
     bases = torch.eye(D_HEAD).expand(HEADS, D_HEAD, D_HEAD)
     summary = AttentionSummary(
-        site="blocks.2.attn.hook_z",
+        site=SITE,
         heads=[
             HeadSurvey(
                 head=each.head,
@@ -88,7 +93,7 @@ def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
         features=len(features),
         rows=20,
         examples=8 * len(features),
-        text_id="text",
+        text_id=sae.index["text_id"],
         weights=WEIGHTS,
         host="0" * 16,
         parameters={"rows": 20, "examples": 8, "top": 10, "draws": 99, "seed": 0},
@@ -96,6 +101,20 @@ def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
     )
     replace_attention(session, library.sae, None, summary, "0" * 16, features)
     return features
+
+
+@contextmanager
+def standing_at(engine: Engine, library: Library, reads: str = SITE) -> Iterator[None]:
+    """The library's SAE reads and writes there meanwhile."""
+    with transaction(engine) as session:
+        sae = session.get_one(Sae, library.sae)
+        before = sae.site, sae.config
+        sae.site = reads
+        sae.config = {**sae.config, "hooks": Hooks.at(reads).as_dict()}
+    yield
+    with transaction(engine) as session:
+        sae = session.get_one(Sae, library.sae)
+        sae.site, sae.config = before
 
 
 @contextmanager
