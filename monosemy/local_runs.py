@@ -238,7 +238,7 @@ class LocalRuns:
     def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
         """The heads behind an SAE, by its newest index here."""
         sae = sae or self.home.sae(spec.sae)
-        texts, hosted = self.home.texts(sae), self._hosted(sae)
+        texts, hosted = self.home.texts(sae), self.hosted(sae)
         return survey_attention(
             hosted, texts.reader, texts.store, spec, sae.digest, self.home.reporter
         )
