@@ -55,7 +55,8 @@ def make_basis(
 ) -> TrainedArtifact:
     """Writes the basis of ``spec`` into ``folder`` as an SAE folder that SAELens reads.
 
-    ``beside``: the SAE that ``spec`` names; the same tokens are left out for it as for that SAE.
+    ``beside``: the SAE that ``spec`` names; what was left out of its training is left out here, and
+    without one what a training would leave out.
     ``most_bytes``: that its weights and activations may take.  Raises ``DataError`` for what cannot
     be had of this text at this site, ``UnknownSite``.
     """
@@ -73,12 +74,17 @@ def make_basis(
     stream = as_trained(made, JumpReLUSpec(d_sae=2).model_dump(mode="json"))
     source = activations(stream, [made.site], host, store, workspace)
     x_ND = _sample(made, store, source, hooks, place.max_norm, reporter)
+    max_norm = place.max_norm
+    if beside is None and stream.training.max_norm_ratio is not None:
+        norm_N = x_ND.norm(dim=1)
+        max_norm = float(norm_N.median()) * stream.training.max_norm_ratio
+        x_ND = x_ND[norm_N <= max_norm]
     with reporter.stage("basis", 1, "SAEs") as stage:
         l0 = _wanted_l0(made, place.sae, x_ND)
         sae = _basis(made, place.sae, host, x_ND, l0)
         metrics, density = _metrics(sae, x_ND)
         del metrics["tokens"]  # of a training
-        metrics["max_norm"] = place.max_norm
+        metrics["max_norm"] = max_norm
         described = made.model_dump(mode="json", include={"basis", "selection", "seed"})
         provenance = {
             "spec": made.model_dump(mode="json"),

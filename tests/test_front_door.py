@@ -168,6 +168,7 @@ def test_neurons_need_no_sae(spec: dict[str, Any], home: Path) -> None:
     made = monosemy.basis(home=home, reporter=SILENT, **shared, site=site, l0=6, tokens=1000)
     assert made.sae.d_sae == 2 * made.sae.d_in == 128
     assert made.provenance["metrics"]["l0"] == pytest.approx(6, abs=0.01)
+    assert made.max_norm > 0, "as a training does, it leaves out tokens that are far too long"
     # A neuron is kept by what it writes: thresholds are one value over the length of its row.
     host = Home(home).host(made.spec.model)
     weight = host.output_directions(site, torch.eye(64)).norm(dim=1).repeat(2)

@@ -56,6 +56,7 @@ ADDRESSES: list[str] = [
     "/saes/demo/report",
     "/saes/demo/report?reference=demo",
     "/saes/demo/report/beside",
+    "/runs/new?kind=basis_pipeline&set=beside=demo",
     "/saes/demo/report/beside?other=raw",
     "/saes/raw/report",
     "/comparisons",
