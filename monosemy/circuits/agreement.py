@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.interp.statistics.ranks import auroc
 from monosemy.specs.rest.circuits import WithInterval
 
 Floats = npt.NDArray[np.float64]
@@ -17,20 +18,11 @@ RESAMPLED = 1000
 """Times that an interval is resampled."""
 
 
-def ranks(values: Floats) -> Floats:
-    """From 1 on; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[place]
-
-
 def roc_auc(scores: Floats, member: Booleans) -> float:
     """How often a member scores higher than another; equal ones count half.  nan without both."""
-    inside, outside = int(member.sum()), int((~member).sum())
-    if not inside or not outside:
+    if member.all() or not member.any():
         return float("nan")
-    below = ranks(scores)[member].sum() - inside * (inside + 1) / 2
-    return float(below / (inside * outside))
+    return auroc(scores[member], scores[~member])
 
 
 def average_precision(scores: Floats, member: Booleans) -> float:
@@ -50,13 +42,6 @@ def precision_recall_f1(chosen: Booleans, member: Booleans) -> tuple[float, floa
     precision = both / max(int(chosen.sum()), 1)
     recall = both / max(int(member.sum()), 1)
     return precision, recall, 2 * both / max(int(chosen.sum() + member.sum()), 1)
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation; 0 where one of them is constant."""
-    x, y = ranks(a) - (len(a) + 1) / 2, ranks(b) - (len(b) + 1) / 2
-    size = float(np.sqrt((x**2).sum() * (y**2).sum()))
-    return float((x * y).sum()) / size if size else 0.0
 
 
 def jaccard(a: set[int], b: set[int]) -> float:

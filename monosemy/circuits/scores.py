@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from monosemy.interp.statistics.multiple import adjusted
 from monosemy.progress import SILENT, Reporter
 
 Ints = npt.NDArray[np.int64]
@@ -94,16 +95,6 @@ def against_null(scores: Floats, null: PooledNull) -> Scored:
     return Scored(scores[0], mean, sd, (scores[0] - mean) / (sd + _SHRINK), p)
 
 
-def false_discovery(p: Floats) -> Floats:
-    """Benjamini and Hochberg's q of p-values: the false discovery rate at which each passes."""
-    n = len(p)
-    order = np.argsort(p, kind="stable")
-    steps = p[order] * n / np.arange(1, n + 1)
-    q = np.empty(n)
-    q[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
-    return q
-
-
 def node_scores(codes: Ints, labels: Booleans, kinds: int) -> Ints:
     """``[labels, heads]``: codes (below ``kinds``) that a head has in positive prompts alone.
     ``codes`` [N, heads], ``labels`` [labels, N]."""
@@ -148,7 +139,7 @@ def score_nodes(tables: Sequence[Ints], labels: Booleans, kinds: int) -> tuple[S
     null = PooledNull()
     mean = np.mean([node_scores(codes, labels, kinds) for codes in tables], axis=0)
     scored = against_null(mean, null)
-    return scored, false_discovery(null.p(scored.z))
+    return scored, adjusted(null.p(scored.z).tolist())
 
 
 def score_edges(
@@ -172,4 +163,4 @@ def score_edges(
             parts.append(against_null(total / len(tables), null))
             stage.advance(len(block))
     scored = Scored.joined(parts)
-    return scored, false_discovery(null.p(scored.z))
+    return scored, adjusted(null.p(scored.z).tolist())

@@ -17,7 +17,6 @@ from monosemy.circuits.agreement import (
     over_heads,
     precision_recall_f1,
     roc_auc,
-    spearman,
     top,
 )
 from monosemy.circuits.causal import Ablation, ReferenceMeans, causal_check
@@ -37,6 +36,7 @@ from monosemy.circuits.scores import (
 from monosemy.data.tasks.examples import Example, TaskPrompts
 from monosemy.data.tasks.sources import prompts_of
 from monosemy.errors import DataError
+from monosemy.interp.statistics.correlation import spearman
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.circuits import GeneratedPrompts
@@ -316,7 +316,7 @@ def _stability(tables: list[Ints], labels: Booleans, kinds: int, found: Booleans
     shared = count / heads * count
     return Stability(
         seeds=len(tables),
-        rank_correlation=between(lambda a, b: spearman(z[a], z[b]), len(z)),
+        rank_correlation=between(lambda a, b: spearman(z[a], z[b]) or 0.0, len(z)),
         top=count,
         jaccard=between(lambda a, b: jaccard(best[a], best[b]), len(z)),
         jaccard_by_chance=shared / (2 * count - shared),

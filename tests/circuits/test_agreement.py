@@ -12,9 +12,7 @@ from monosemy.circuits.agreement import (
     jaccard,
     over_heads,
     precision_recall_f1,
-    ranks,
     roc_auc,
-    spearman,
     top,
 )
 
@@ -22,7 +20,6 @@ from monosemy.circuits.agreement import (
 def test_known_answers() -> None:
     scores = np.array([3.0, 2, 2, 1, 0])
     member = np.array([True, True, False, False, False])
-    assert ranks(scores).tolist() == [5, 3.5, 3.5, 2, 1]
     assert roc_auc(scores, member) == pytest.approx(5.5 / 6)
     assert roc_auc(-scores, member) == pytest.approx(0.5 / 6)
     assert average_precision(scores, member) == pytest.approx((1 + 2 / 3) / 2)
@@ -35,18 +32,14 @@ def test_known_answers() -> None:
     assert jaccard({1, 2, 3}, {2, 3, 4}) == 0.5 and jaccard(set(), set()) == 0
 
 
-def test_they_agree_with_scikit_learn_and_scipy() -> None:
+def test_they_agree_with_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
-    from scipy.stats import spearmanr
 
     rng = np.random.default_rng(0)
     scores, member = rng.integers(8, size=200).astype(float), rng.uniform(size=200) < 0.2
     assert roc_auc(scores, member) == pytest.approx(metrics.roc_auc_score(member, scores))
     precision = metrics.average_precision_score(member, scores)
     assert average_precision(scores, member) == pytest.approx(precision)
-    other = scores + rng.integers(5, size=200)
-    assert spearman(scores, other) == pytest.approx(spearmanr(scores, other).statistic)
-    assert spearman(scores, 0 * scores) == 0
 
 
 def test_intervals_hold_the_value() -> None:

@@ -11,7 +11,6 @@ from monosemy.circuits.scores import (
     against_null,
     causal_pairs,
     edge_scores,
-    false_discovery,
     node_scores,
     score_edges,
     score_nodes,
@@ -87,15 +86,6 @@ def test_the_null_is_counted() -> None:
     high = float((5 - 2.5) / (deviation + 0.5))
     assert null.p(np.array([high]))[0] == pytest.approx(2 / 9)
     assert null.p(np.array([high + 0.02, -100.0])).tolist() == pytest.approx([1 / 9, 1])
-
-
-def test_false_discovery_is_benjamini_and_hochbergs() -> None:
-    p = np.array([0.01, 0.04, 0.03, 0.005, 0.5])
-    assert false_discovery(p).tolist() == pytest.approx([0.025, 0.05, 0.05, 0.025, 0.5])
-    from scipy.stats import false_discovery_control
-
-    many = np.random.default_rng(0).uniform(size=300) ** 2
-    assert false_discovery(many) == pytest.approx(false_discovery_control(many))
 
 
 def test_under_shuffled_labels_few_are_found_and_p_is_uniform() -> None:

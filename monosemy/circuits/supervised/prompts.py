@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from monosemy.circuits.supervised.task import (
     LabelledTask,
@@ -21,9 +18,8 @@ from monosemy.circuits.supervised.task import (
 )
 from monosemy.data.tasks.examples import Example, encode
 from monosemy.data.tasks.indirect_objects import IndirectObjects
+from monosemy.data.tasks.json_lines import lines_of, prompts_in
 from monosemy.errors import DataError
-from monosemy.json_faults import json_fault
-from monosemy.specs.messages import message_of
 from monosemy.specs.tasks import IndirectObjectPrompts, LabelledPrompts, TaskPrompt
 
 END = "end"
@@ -36,41 +32,12 @@ def read_task_prompts(file: str | Path) -> list[TaskPrompt]:
 
     ``DataError`` names file, line and field.
     """
-    path = Path(file)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error.reason} at {error.start}.") from None
-    return parse_task_prompts(content.split("\n"), str(path))
+    return parse_task_prompts(lines_of(file), str(file))
 
 
 def parse_task_prompts(lines: Iterable[str], name: str) -> list[TaskPrompt]:
     """As ``read_task_prompts``; ``name`` begins every error.  Blank lines are passed over."""
-    items = [
-        _item(line, f"{name}, line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not items:
-        raise DataError(f"{name} holds no prompts.")
-    return items
-
-
-def _item(line: str, where: str) -> TaskPrompt:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {json_fault(error)}.") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is no object but {type(record).__name__}.")
-    try:
-        return TaskPrompt.model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "prompt"
-        raise DataError(f"{where}: {field}: {message_of(first)}.") from None
+    return prompts_in(lines, name, TaskPrompt)
 
 
 def labelled_task(

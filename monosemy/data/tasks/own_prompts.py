@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from monosemy.data.tasks.examples import Example, TaskPrompts, encode
+from monosemy.data.tasks.json_lines import lines_of, prompts_in
 from monosemy.errors import DataError
-from monosemy.json_faults import json_fault
 from monosemy.specs.circuits import PromptItem
 
 _LABELS = {"positive": True, "negative": False}
@@ -24,35 +21,15 @@ def read_prompts(file: str | Path) -> list[PromptItem]:
     ``"negative"``); it may have ``right`` and ``wrong``, a text or a list of them each, and
     ``template``.
     """
-    path = Path(file)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error.reason} at {error.start}.") from None
-    return parse_prompts(content.split("\n"), str(path))
+    return parse_prompts(lines_of(file), str(file))
 
 
 def parse_prompts(lines: Iterable[str], name: str) -> list[PromptItem]:
     """As ``read_prompts``; ``name`` begins every error.  Blank lines are passed over."""
-    items = [
-        _item(line, f"{name}, line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not items:
-        raise DataError(f"{name} holds no prompts.")
-    return items
+    return prompts_in(lines, name, PromptItem, _fields)
 
 
-def _item(line: str, where: str) -> PromptItem:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {json_fault(error)}.") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is no object but {type(record).__name__}.")
+def _fields(record: dict[str, Any], where: str) -> dict[str, Any]:
     fields = dict(record)
     if "label" in fields:
         label = fields.pop("label")
@@ -64,12 +41,7 @@ def _item(line: str, where: str) -> PromptItem:
     for answers in ("right", "wrong"):
         if isinstance(fields.get(answers), str):
             fields[answers] = [fields[answers]]
-    try:
-        return PromptItem.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "prompt"
-        raise DataError(f"{where}: {field}: {first['msg']}.") from None
+    return fields
 
 
 def encoded_prompts(items: Sequence[PromptItem], tokenizer: Any) -> TaskPrompts:
