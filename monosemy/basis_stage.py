@@ -85,6 +85,7 @@ def make_basis(
         metrics, density = _metrics(sae, x_ND)
         del metrics["tokens"]  # of a training
         metrics["max_norm"] = max_norm
+        made = _resolved(made, sae, l0)
         described = made.model_dump(mode="json", include={"basis", "selection", "seed"})
         provenance = {
             "spec": made.model_dump(mode="json"),
@@ -189,6 +190,13 @@ def _basis(spec: BasisRun, beside: SAE | None, host: HostModel, x_ND: Tensor, l0
         return bases.principal_components(x_ND, directions, spec.selection, l0)
     directions = spec.directions or (beside.d_sae if beside is not None else DEFAULT_DIRECTIONS)
     return bases.random_directions(x_ND, directions, spec.seed, spec.selection, l0)
+
+
+def _resolved(spec: BasisRun, sae: SAE, l0: float) -> BasisRun:
+    """With the figures that were taken from elsewhere, so that it makes the same basis again."""
+    latents = {"neurons": None, "pca": sae.d_sae // 2, "random_directions": sae.d_sae}
+    wanted = None if spec.selection == "all" else max(1.0, l0)
+    return spec.model_copy(update={"l0": wanted, "directions": latents[spec.basis]})
 
 
 def _metrics(sae: SAE, x_ND: Tensor) -> tuple[dict[str, Any], Tensor]:

@@ -167,6 +167,11 @@ def test_bases_stand_beside_an_sae(home: Path, sae: SaeFolder, texts: FeatureTex
     written = (made.path / "cfg.json").stat().st_mtime_ns
     again = monosemy.basis(sae, reporter=SILENT, basis="pca", tokens=2000)
     assert (again.path / "cfg.json").stat().st_mtime_ns == written, "it is there already"
+    # Its own spec, which names no SAE any more, makes it again.
+    alone = monosemy.run({**made.provenance["spec"], "name": "alone"}, home, reporter=SILENT)
+    same = Home(home).sae("alone").sae
+    assert alone["metrics"]["l0"] == pytest.approx(metrics["l0"], abs=0.02)
+    assert same.d_sae == 64 and torch.allclose(same.W_dec, made.sae.W_dec, atol=1e-3)
     evaluated = monosemy.evaluate(made, reporter=SILENT, tokens=300, reconstruction_tokens=600)
     assert 0 < evaluated["fvu"] < 1 and "frozen_decoder_baseline" not in evaluated
     index = monosemy.build_index(made, reporter=SILENT, top_examples=4)

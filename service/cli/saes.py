@@ -96,9 +96,16 @@ def show(sae: SaeArgument, as_json: JsonFlag = False) -> None:
         ("host model", detail["model"]["name"]),
         ("reads", _places(detail["hooks"]["reads"])),
         ("writes", _places(detail["hooks"]["writes"])),
-        ("architecture", f"{detail['architecture']}, {detail['d_in']} to {detail['d_sae']}"),
+        (
+            "basis, not trained" if detail.get("basis") else "architecture",
+            f"{detail['architecture']}, {detail['d_in']} to {detail['d_sae']}",
+        ),
         ("folder", detail["path"]),
-        ("tokens trained on", number(detail["metrics"].get("tokens"), ",")),
+        *(
+            ()
+            if detail.get("basis")
+            else (("tokens trained on", number(detail["metrics"].get("tokens"), ",")),)
+        ),
         *(
             (f"held-out {k}", f"{v:.4g}")
             for k, v in evaluation.items()

@@ -17,7 +17,7 @@ def commands(sae: SaeDetail) -> list[tuple[str, str]]:
     if isinstance(spec, dict):
         found.append(
             (
-                "the same training again",
+                f"the same {'basis' if sae.basis else 'training'} again",
                 f"monosemy sae show {name} --json | jq .provenance.spec > spec.json\n"
                 "monosemy run submit spec.json --set name=again",
             )

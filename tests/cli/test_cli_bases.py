@@ -79,6 +79,8 @@ def test_the_figure_is_one_command(
     pipelines = specs(module_engine, "basis_pipeline")
     assert [each["basis"] for each in pipelines] == ["neurons", "random_directions"]
     assert all(each["explanation"]["features"]["count"] == 5 for each in pipelines)
+    shown = call("sae", "show", "neurons")
+    assert "basis, not trained" in shown and "trained on" not in shown
     again = tmp_path / "again.html"
     told = call("report", "demo", "--beside", "neurons", "--to", str(again))
     assert "less that of neurons" in told and again.exists()

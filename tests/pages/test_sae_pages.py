@@ -100,6 +100,7 @@ def test_a_basis_is_none_that_was_trained(
         row = session.get_one(Sae, basis.sae)
         row.model_id, row.architecture = scored.model, "neurons"
         row.metrics = {"fvu": 0.7, "l0": 4.0}
+        row.provenance = {"spec": {"kind": "basis"}, "text": {"text_id": "abc"}}
         row.config = {**row.config, "training": None, "basis": {"basis": "neurons"}}
         add_explanation(session, basis, 1, "x", "Neuron one.", 0.6, unit(1))
         add_explanation(session, basis, 2, "x", "Neuron two.", 0.5, unit(2))
@@ -111,6 +112,8 @@ def test_a_basis_is_none_that_was_trained(
     assert "last training batches" not in overview
     training = words(get(explorer, "/saes/coordinates/training"))
     assert "How coordinates was made" in training and "needs no training" in training
+    made = words(get(explorer, "/saes/coordinates/provenance"))
+    assert "the same basis again" in made and "text it was made from abc" in made
     assert "neurons (basis)" in words(get(explorer, "/saes"))
     beside = words(get(explorer, "/saes/demo/report/beside"))
     assert "median balanced accuracy of demo less that of coordinates" in beside

@@ -46,7 +46,7 @@ def _facts(sae: SaeDetail) -> list[tuple[str, str]]:
         ("host model", sae.model.name),
         ("fingerprint of the host model", model.get("fingerprint")),
         ("dtype of the host model", model.get("dtype")),
-        ("text it was trained on", text.get("text_id")),
+        ("text it was made from" if sae.basis else "text it was trained on", text.get("text_id")),
         ("digest of its tokens", text.get("tokens_digest")),
         ("tokens of that text", _counted(text.get("tokens"))),
         ("documents", _counted(text.get("documents"))),
