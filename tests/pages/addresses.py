@@ -90,6 +90,7 @@ ADDRESSES: list[str] = [
     "/prompts/detection",
     "/contrast",
     "/contrast?sae=demo&statistic=auroc&pooling=max",
+    "/attention",
     "/login",
     "/settings/keys",
     "/nothing-here",

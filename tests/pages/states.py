@@ -131,6 +131,12 @@ def contrasts(page: Any) -> None:
     page.locator("[data-found] table").first.wait_for()
 
 
+def attends(page: Any) -> None:
+    page.locator("[data-feature] .steps").wait_for()
+    while (closed := page.locator("[data-feature] button[aria-expanded=false]")).count():
+        closed.first.click()
+
+
 def contrasts_few(page: Any) -> None:
     page.get_by_label("Texts that have it").fill("a king")
     page.get_by_label("Texts like them that lack it").fill("a cat")
@@ -197,7 +203,16 @@ _OWN = (
     *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
     *("/spend", "/health"),
 )
-_WORK = ("/label", "/agreement", "/search", "/search?q=king", "/try", "/steer", "/contrast")
+_WORK = (
+    "/label",
+    "/agreement",
+    "/search",
+    "/search?q=king",
+    "/try",
+    "/steer",
+    "/contrast",
+    "/attention",
+)
 
 ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
@@ -208,6 +223,7 @@ ERRORS = [
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),
     *refused(422, "/saes/demo/features?min_density=0.5&max_density=0.1", "/label?list=a&sae=b"),
     State(f"/models?colour=red&{'x' * 90}=1", "This page does not know"),
+    *refused(422, "/attention?sae=demo", "/attention?sae=heads&residual=none"),
 ]
 ACTS = [
     State("/models", act=asks_for_keys),
@@ -229,6 +245,7 @@ ACTS = [
     State("/steer?sae=demo&f=99=1&f=<b>&f=5=2=twist", "99 is none of them"),
     State(f"/contrast?sae=demo#s={_SETS}", act=contrasts),
     State("/contrast?sae=demo", act=contrasts_few),
+    State(f"/attention?sae=heads&residual=demo#t={_TEXT}", act=attends),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),
     State("/runs/new?kind=no&set=nonsense", "no kind of run"),

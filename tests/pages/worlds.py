@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 
 from service.app import create_app
 from service.database.session import make_engine, transaction
@@ -23,7 +23,9 @@ from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
 from tests.support.fixtures_database import copied_database
 from tests.support.hostile_rows import NAME, add_hostile
-from tests.support.library_rows import add_explanation, add_library
+from tests.support.lens_rows import ANSWER as LENS_ANSWER
+from tests.support.lens_rows import add_attention_sae
+from tests.support.library_rows import Library, add_explanation, add_library
 from tests.support.logged_in import log_in
 from tests.support.run_rows import HOSTILE, tell
 from tests.support.served import served
@@ -71,7 +73,11 @@ class Worlds:
 
 
 def _library(worlds: Worlds) -> World:
-    return World(worlds.serve(worlds.copy(worlds.stocked)[0], answering()))
+    url, engine = worlds.copy(worlds.stocked)
+    with transaction(engine) as session:
+        demo = session.scalars(select(Sae).where(Sae.name == "demo")).one()
+        add_attention_sae(session, Library(demo.model_id, demo.id, "demo", demo.d_sae))
+    return World(worlds.serve(url, answering()))
 
 
 def _strange(worlds: Worlds) -> World:
@@ -147,6 +153,7 @@ def answering() -> FakeInference:
     inference = FakeInference()
     lane = [3.0, 0, 0, 6.0, 0, 0, 1.0]
     inference.answers = {"/activations": reading(chosen=[lane]), "/contrast": contrasted()}
+    inference.answers["/attention"] = LENS_ANSWER
     inference.lines = written
     return inference
 

@@ -44,6 +44,11 @@ export const featuresShow = (sae, index, options = {}) => call("GET", `/api/v1/s
  * @returns {Promise<ActivationsResponse>} */
 export const inferenceActivations = (options = {}) => call("POST", `/api/v1/inference/activations`, options);
 
+/** Where attention-output features read from.
+ * @param {{body: AttentionRequest, signal?: AbortSignal}} options
+ * @returns {Promise<AttentionResponse>} */
+export const inferenceAttention = (options = {}) => call("POST", `/api/v1/inference/attention`, options);
+
 /** Features that tell one set of texts from another.
  * @param {{body: ContrastRequest, signal?: AbortSignal}} options
  * @returns {Promise<ContrastResponse>} */
