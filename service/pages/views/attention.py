@@ -106,7 +106,8 @@ def _choice(session: Session, name: str | None) -> tuple[SaeSummary | None, list
 def _beside(session: Session, chosen: SaeSummary) -> tuple[list[SaeSummary], list[str]]:
     """(SAEs on the stream before its block, names of SAEs of blocks below, one for each place)."""
     layer = _layer(chosen)
-    on_stream, below = [], {}
+    on_stream: list[SaeSummary] = []
+    below: dict[tuple[bool, int], str] = {}
     listed = list_all(session, chosen.model.name, limit=OFFERED).items
     # Those first of whose features something is known.
     for each in sorted(listed, key=lambda each: each.index is None):
