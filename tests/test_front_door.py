@@ -246,7 +246,7 @@ def test_attention_is_taken_back_through_another_sae(
     spec: dict[str, Any], home: Path, sae: SaeFolder
 ) -> None:
     heads = monosemy.train(
-        {**spec, "name": "heads", "site": "blocks.3.attn.hook_z"}, home, reporter=SILENT
+        {**spec, "name": "outputs", "site": "blocks.3.attn.hook_z"}, home, reporter=SILENT
     )
     asked = {"top_k": 2, "depth": 1, "tokens": [4], "pair": {"head": 1, "source": -1}}
     found = monosemy.attention(
