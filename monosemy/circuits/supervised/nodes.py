@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,9 @@ from monosemy.interventions.intervention import Function, Intervention, Where, r
 from monosemy.models.host import HostModel
 
 ROWS_AT_ONCE = 16
+_KEPT_BYTES = 1_000_000_000
+"""Of caches of what stands before the first node of prompts: it is read once, however often the
+nodes are changed."""
 
 Acts = Mapping[str, Tensor]
 """By site: activations ``[n, P, d]`` in float32 at the positions of ``Nodes``."""
@@ -84,17 +88,21 @@ class Rows:
                 )
             self.ids.append(row)
             places.append([place + len(bos) for place in own if place is not None])
+        self._prefixes: dict[tuple[int, ...], object] = {}
+        self._kept = 0
         self.places_NP = torch.tensor(places, dtype=torch.long).view(len(places), len(positions))
         self.answers_N2 = torch.tensor([[e.right[0], e.wrong[0]] for e in examples]).view(-1, 2)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batches(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """(places in ``rows``, ids ``[B, S]``, mask ``[B, S]``), like lengths together."""
+    def batches(
+        self, rows: Sequence[int], one_length: bool = False
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """(places in ``rows``, ids ``[B, S]``, mask ``[B, S]``), like lengths together, or with
+        ``one_length`` equal ones alone."""
         order = sorted(range(len(rows)), key=lambda place: len(self.ids[rows[place]]))
-        for start in range(0, len(order), ROWS_AT_ONCE):
-            chosen = order[start : start + ROWS_AT_ONCE]
+        for chosen in _chunks(order, [len(self.ids[rows[place]]) for place in order], one_length):
             length = max(len(self.ids[rows[place]]) for place in chosen)
             ids_BS = torch.zeros(len(chosen), length, dtype=torch.long)
             mask_BS = torch.zeros(len(chosen), length, dtype=torch.long)
@@ -103,6 +111,39 @@ class Rows:
                 ids_BS[b, : len(row)] = torch.tensor(row)
                 mask_BS[b, : len(row)] = 1
             yield chosen, ids_BS, mask_BS
+
+    def prefix(self, host: HostModel, rows: Sequence[int], ids_BP: Tensor) -> object:
+        """A cache of keys and values of ``ids_BP``, how these rows begin, to be used up."""
+        key = tuple(rows)
+        if key in self._prefixes:
+            return copy.deepcopy(self._prefixes[key])
+        _, cache = host.extend(ids_BP)
+        size = _bytes(cache)
+        if size is not None and self._kept + size <= _KEPT_BYTES:
+            self._kept += size
+            self._prefixes[key] = copy.deepcopy(cache)
+        return cache
+
+
+def _chunks(order: list[int], lengths: list[int], one_length: bool) -> Iterator[list[int]]:
+    start = 0
+    while start < len(order):
+        end = min(start + ROWS_AT_ONCE, len(order))
+        if one_length:
+            end = next((i for i in range(start, end) if lengths[i] != lengths[start]), end)
+        yield order[start:end]
+        start = end
+
+
+def _bytes(cache: object) -> int | None:
+    """Of keys and values; None for a cache of another kind."""
+    layers = getattr(cache, "layers", None)
+    if not layers:
+        return None
+    tensors = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    if any(not isinstance(each, Tensor) for each in tensors):
+        return None
+    return sum(each.nbytes for each in tensors if isinstance(each, Tensor))
 
 
 Advance = Callable[[int], None]
@@ -137,18 +178,10 @@ def answer(
     taken = list(range(len(rows))) if chosen is None else list(chosen)
     difference = np.empty(len(taken))
     first = np.empty(len(taken), np.int64)
-    for places, ids_BS, mask_BS in rows.batches(taken):
+    for places, ids_BS, mask_BS in rows.batches(taken, host.abilities.cache):
         at = [taken[place] for place in places]
-        edits = None
-        if acts is not None:
-            changes = [
-                _put(site, values[places], rows.places_NP[at], ids_BS.shape)
-                for site, values in acts.items()
-            ]
-            edits = Interventions(changes).edits(mask_BS.bool())
-        logits_BSV = host.logits(ids_BS, mask_BS, edits)
-        batch_B = torch.arange(len(places), device=logits_BSV.device)
-        last_BV = logits_BSV[batch_B, (mask_BS.sum(1) - 1).to(logits_BSV.device)].float()
+        values = {} if acts is None else {site: each[places] for site, each in acts.items()}
+        last_BV = _last_logits(host, rows, at, ids_BS, mask_BS, values).float()
         answers_B2 = last_BV.gather(1, rows.answers_N2[at].to(last_BV.device))
         difference[places] = (answers_B2[:, 0] - answers_B2[:, 1]).double().cpu().numpy()
         first[places] = last_BV.argmax(1).cpu().numpy()
@@ -158,7 +191,36 @@ def answer(
     return Outcome(difference, first)
 
 
-def _put(site: str, values_BPD: Tensor, at_BP: Tensor, shape: torch.Size) -> Intervention:
+def _last_logits(
+    host: HostModel,
+    rows: Rows,
+    at: list[int],
+    ids_BS: Tensor,
+    mask_BS: Tensor,
+    acts: Acts,
+) -> Tensor:
+    """Logits ``[B, V]`` of what follows the rows ``at``, ``acts`` in place of their own.
+
+    What stands before the first node is read once where the host model has a cache: nothing that is
+    changed later reaches it.
+    """
+    places_BP = rows.places_NP[at]
+    first = int(places_BP.min()) if host.abilities.cache else 0
+    changes = [
+        _put(site, values, places_BP - first, (len(at), ids_BS.shape[1] - first))
+        for site, values in acts.items()
+    ]
+    where_BS = mask_BS[:, first:].bool()
+    edits = Interventions(changes).edits(where_BS, first) if changes else None
+    if host.abilities.cache:
+        cache = rows.prefix(host, at, ids_BS[:, :first]) if first else None
+        return host.extend(ids_BS[:, first:], cache, edits)[0]
+    logits_BSV = host.logits(ids_BS, mask_BS, edits)
+    batch_B = torch.arange(len(at), device=logits_BSV.device)
+    return logits_BSV[batch_B, (mask_BS.sum(1) - 1).to(logits_BSV.device)]
+
+
+def _put(site: str, values_BPD: Tensor, at_BP: Tensor, shape: tuple[int, int]) -> Intervention:
     """The intervention that has these activations at these tokens."""
     batch_B1 = torch.arange(shape[0])[:, None]
     made_BSD = torch.zeros(*shape, values_BPD.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,22 @@ def test_own_activations_change_nothing_and_others_do(host: HostModel) -> None:
     assert (moved.first == clean.first[turned]).all()
     twice = answer(host, rows, lambda _: None, [3, 3, 1], {LAST: acts[LAST][[1, 3, 3]]})
     assert twice.first.tolist() == clean.first[[1, 3, 3]].tolist()
+
+
+def test_a_cache_of_what_stands_before_changes_no_answer(
+    host: HostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = labelled_task(prompts(), host.tokenizer)
+    rows = Rows(host, task.test, ("name", "end"))
+    acts = read(host, rows, Nodes((SITE, LAST), ("name", "end")), lambda _: None)
+    other = {site: each.flip(0) for site, each in acts.items()}
+    assert host.abilities.cache
+    with_cache = [answer(host, rows, lambda _: None, None, other) for _ in range(2)]
+    monkeypatch.setattr(host, "abilities", replace(host.abilities, cache=False))
+    without = answer(host, rows, lambda _: None, None, other)
+    for each in with_cache:  # the second finds what the first has kept
+        assert each.difference == pytest.approx(without.difference, abs=1e-4)
+        assert (each.first == without.first).all()
 
 
 def test_rows_of_unequal_length_are_edited_at_their_own_tokens(host: HostModel) -> None:
