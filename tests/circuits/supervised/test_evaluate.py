@@ -107,7 +107,7 @@ def test_a_cache_of_what_stands_before_changes_no_answer(
     other = {site: each.flip(0) for site, each in acts.items()}
     assert host.abilities.cache
     with_cache = [answer(host, rows, lambda _: None, None, other) for _ in range(2)]
-    monkeypatch.setattr(host, "abilities", replace(host.abilities, cache=False))
+    monkeypatch.setattr(host, "abilities", replace(host.abilities, no_cache="it is not wanted"))
     without = answer(host, rows, lambda _: None, None, other)
     for each in with_cache:  # the second finds what the first has kept
         assert each.difference == pytest.approx(without.difference, abs=1e-4)
