@@ -12,7 +12,7 @@ from monosemy.svg import drawing, words
 from monosemy.ticks import covering
 
 CELL = 26
-_LEFT, _TOP = 30, 8
+_LEFT, _TOP = 34, 20
 _STEPS = 6
 """Shades on each side of 0."""
 _FULL = 6.0
@@ -49,12 +49,12 @@ def head_grid(
     column = {layer: place for place, layer in enumerate(layers)}
     count = 1 + max(each.head for each in heads)
     full = max([_FULL, *(abs(each.z) for each in heads)])
-    width, height = _LEFT + CELL * len(layers) + 6, _TOP + CELL * count + 22
+    width, height = _LEFT + CELL * len(layers) + 40, _TOP + CELL * count + 22
 
     def middle(end: tuple[int, int]) -> tuple[float, float]:
         return _LEFT + CELL * (column[end[0]] + 0.5), _TOP + CELL * (end[1] + 0.5)
 
-    parts = []
+    parts = [words(2, 12, "head"), words(width - 36, height - 8, "layer")]
     for head in range(0, count, 1 if count <= 16 else 4):
         parts.append(words(_LEFT - 6, _TOP + CELL * (head + 0.5) + 4, str(head), "end"))
     for place, layer in enumerate(layers):
@@ -74,9 +74,11 @@ def head_grid(
     most = max([abs(z) for _, z in edges], default=1.0) or 1.0
     for (source, target), z in edges:
         (x1, y1), (x2, y2) = middle(source), middle(target)
+        # Bent, so that edges along a row do not lie on one another.
+        bend = f"{(x1 + x2) / 2:g} {(y1 + y2) / 2 - (x2 - x1) / 6:g}"
         opacity = 0.25 + 0.75 * abs(z) / most
         parts.append(
-            f'<line class="edge" x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"'
+            f'<path class="edge" d="M{x1:g} {y1:g}Q{bend} {x2:g} {y2:g}"'
             f' stroke-opacity="{opacity:.2f}"/>'
         )
     found = sum(each.found for each in heads)

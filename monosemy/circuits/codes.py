@@ -67,7 +67,8 @@ def train_code_sae(
     error = torch.tensor(0.0)
     with reporter.stage("codes", spec.epochs, "epochs") as stage:
         for epoch in range(1, spec.epochs + 1):
-            active_NF = torch.relu((x_ND - bias) @ W_enc.T)
+            # Not (x - bias) @ W_enc.T, whose gradient would be another product of that size.
+            active_NF = torch.relu(x_ND @ W_enc.T - W_enc @ bias)
             error = (active_NF @ W_dec + bias - x_ND).square().mean()
             loss = error + spec.sparsity * active_NF.sum(1).mean() / d**0.5
             optimiser.zero_grad()

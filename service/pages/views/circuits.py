@@ -30,7 +30,7 @@ from service.runs.queries import find_runs
 
 router = PageRouter()
 
-_ROWS = 25
+_ROWS = 20
 _DRAWN = 60
 """Edges that are drawn at a time."""
 _HEAD = re.compile(r"(\d{1,6})\.(\d{1,6})")
