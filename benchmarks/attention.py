@@ -5,7 +5,8 @@
 For each layer, in turns: one forward that captures ``attn.hook_z`` and encodes it; the same with
 direct feature attribution of ``--features`` features at every token, by head and source; one step
 back for the last token; and the pairs of one score.  The bar is 1.5 times the forward for the
-first.  Random SAEs: the cost does not depend on what they learned.
+first.  Random SAEs: the cost does not depend on what they learned.  Times are the processor's (on a
+card those of the clock).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from monosemy.specs import ModelSpec, TopKSpec
 from monosemy.workspace import Workspace
 
 ROUNDS = 7
+clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 TEXT = "When Mary and John went to the store, John gave a drink to Mary, and Mary said to John: "
 
 
@@ -43,16 +45,16 @@ def random_sae(host: HostModel, site: str, latents: int) -> SAE:
 
 
 def seconds(work: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """In turns, so that what else the machine does falls on all alike."""
+    """Of the processor, which what else the machine does changes least; in turns."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for number in range(ROUNDS + 1):
         for name, run in work.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:  # the first round warms up, and proves
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(clock() - start)
     return taken
 
 
@@ -97,7 +99,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--features", type=int, default=10)
     parser.add_argument("--latents", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         spec = ModelSpec(name=options.model, dtype=options.dtype)
         host = HostModel.load(spec, Workspace(Path(folder)))

@@ -28,9 +28,10 @@ export class Arcs {
       this.svg.replaceChildren();
       return;
     }
-    // A token may be broken over two lines: its first piece counts.
+    // A token may be broken over two lines: its widest piece counts.
     const top = (element) => {
-      const piece = element.getClientRects()[0] ?? element.getBoundingClientRect();
+      const pieces = [...element.getClientRects()].sort((a, b) => b.width - a.width);
+      const piece = pieces[0] ?? element.getBoundingClientRect();
       return { x: piece.left + piece.width / 2 - box.left, y: piece.top - box.top };
     };
     const start = top(this.from);
