@@ -62,7 +62,45 @@ READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25], "
 FEATURES = {"sae": [0], "index": [3], "label": ["x"], "density": [0.5], "max_activation": [2.0]}
 PROMPT = {"event": "prompt", "text": "x", "tokens": 1, "pushed": 1}
 
+PAIR = {"head": 1, "token": 2, "source": -1}
+QUESTION = {
+    **{"text": "x", "tokens": [2], "features": [3], "top_k": 3, "depth": 2, "listed": 4},
+    "pair": PAIR,
+}
+SCORED = {
+    **{"kind": "feature", "layer": 2, "sae": 1, "feature": 3, "label": "x", "activation": 1.5},
+    **{"score": 0.5, "relative": 0.25},
+}
+LEAF = {"kind": "other", "value": 0.5, "count": 3}
+TRACED = {
+    **{"kind": "feature", "value": 0.5, "token": -1, "layer": 2, "sae": 1, "feature": 3},
+    **{"label": "x", "activation": 1.5, "parts": [LEAF]},
+}
+ATTENTION = {
+    **{"token": 1, "index": 3, "label": "x", "activation": 1.5, "pre": 1.25, "by_head": [0.5]},
+    **{"bias_by_head": [0.25], "bos": 0.25, "by_source": [0.25, 0.5], "cells": [[0, -1, 0.25]]},
+    **{"b_enc": 0.5, "b_dec": 0.25, "rounding": 0.5, "parts": [TRACED]},
+}
+BETWEEN_TOKENS = {
+    **{**PAIR, "weight": 0.5, "score": 0.5, "average": 0.25, "query": [SCORED], "key": [SCORED]},
+    "pairs": [[0, 0, 0.5, 0.25]],
+}
+SEEN = {
+    **{"tokens": [TOKEN], "bos": TOKEN, "layer": 2, "heads": 1, "features": [ATTENTION]},
+    "pair": BETWEEN_TOKENS,
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "AttendedPair": PAIR,
+    "AttentionQuestion": QUESTION,
+    "AttentionRequest": {**QUESTION, "sae": "demo", "residual_sae": "x", "through": ["y"]},
+    "AttentionCall": {**QUESTION, "model": MODEL, "sae": SAE, "through": [SAE]},
+    "TracedPart": TRACED,
+    "FeatureAttention": ATTENTION,
+    "ScoredPartText": SCORED,
+    "PairAttention": BETWEEN_TOKENS,
+    "AttentionAnswer": SEEN,
+    "AttentionResponse": {**SEEN, "sae": SUMMARY, "saes": [SUMMARY]},
     "ChatMessage": CHAT[0],
     "Prompted": {"messages": CHAT, "generation_prompt": True},
     "SaePlace": SAE,
@@ -185,6 +223,16 @@ def test_every_model_has_its_example() -> None:
     assert all(issubclass(model, Part | Answer) for model in MODELS.values())
 
 
+def of_a_part(name: str, path: tuple[Any, ...]) -> bool:
+    """Whether it says which part of an attribution something is, where not every kind has all; or
+    the token of a pair that is asked for, which may be left out."""
+    of_part = {"token", "layer", "sae", "feature", "activation", "count"}
+    if name in ("TracedPart", "ScoredPartText") or {"parts", "query", "key"} & set(path):
+        return path[-1] in of_part
+    asks = name.endswith(("Request", "Call", "Question", "AttendedPair"))
+    return asks and path[-2:] in (("token",), ("pair", "token"))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_model_is_strict_in_every_place(name: str) -> None:
     model, example = MODELS[name], EXAMPLES[name]
@@ -197,8 +245,9 @@ def test_a_model_is_strict_in_every_place(name: str) -> None:
         wrong: list[Any] = []
         if isinstance(value, int | float) and not isinstance(value, bool):
             wrong = [True, False, math.nan, math.inf, -math.inf, "many", None, [], {}]
-            optional = {"pushed", "similarity", "rank_score", "density", "max_activation"}
-            wrong = [each for each in wrong if each is not None or not optional & set(path)]
+            optional = {"pushed", "similarity", "rank_score", "density", "max_activation", "bos"}
+            may = bool(optional & set(path)) or of_a_part(name, path)
+            wrong = [each for each in wrong if each is not None or not may]
         elif isinstance(value, bool):
             wrong = ["perhaps", 7, 0.5, [], {}]
         elif isinstance(value, str):
