@@ -38,11 +38,11 @@ from monosemy.interp.statistics.multiple import FDR
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs import AttentionRun
 from monosemy.specs.rest.attention import (
-    AttentionFeature,
     AttentionSummary,
     FeatureFamily,
     HeadFeature,
     HeadSurvey,
+    SurveyedFeature,
 )
 from monosemy.versions import versions
 
@@ -61,7 +61,7 @@ class AttentionSurvey:
     """The heads, and the features that fire."""
 
     summary: AttentionSummary
-    features: list[AttentionFeature]
+    features: list[SurveyedFeature]
     """By index."""
 
 
@@ -130,7 +130,7 @@ def _scores(host: HostModel, layer: int, seed: int) -> HeadScores:
 
 
 def _head(
-    alike: HeadLikeness, scores: HeadScores, features: Sequence[AttentionFeature]
+    alike: HeadLikeness, scores: HeadScores, features: Sequence[SurveyedFeature]
 ) -> HeadSurvey:
     head = alike.head
     own = [each for each in features if each.head == head]
@@ -155,7 +155,7 @@ def _head(
     )
 
 
-def _count(features: Sequence[AttentionFeature]) -> dict[FeatureFamily, int]:
+def _count(features: Sequence[SurveyedFeature]) -> dict[FeatureFamily, int]:
     counts = dict.fromkeys(FAMILIES, 0)
     for each in features:
         counts[each.family] += 1
@@ -265,7 +265,7 @@ def _attribution(reading: BlockReading, rows_PZ: Tensor, at_P: Tensor) -> Tensor
     return value_HPS * reading.pattern_HSS[:, at_P.to(value_HPS.device)]
 
 
-def _features(shares_FH: Tensor, alive_F: Tensor, seen: _Seen) -> list[AttentionFeature]:
+def _features(shares_FH: Tensor, alive_F: Tensor, seen: _Seen) -> list[SurveyedFeature]:
     entropy_F = share_entropy(shares_FH)
     order = np.argsort(seen.features, kind="stable")
     found, first = np.unique(seen.features[order], return_index=True)
@@ -278,7 +278,7 @@ def _features(shares_FH: Tensor, alive_F: Tensor, seen: _Seen) -> list[Attention
         share, head = shares_FH[feature].max(dim=0)
         through = seen.through_PH[which].mean(axis=0).tolist() if len(which) else None
         result.append(
-            AttentionFeature(
+            SurveyedFeature(
                 index=feature,
                 head=int(head),
                 share=float(share),

@@ -12,7 +12,7 @@ from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
-from monosemy.specs.rest.attention import AttentionFeature, AttentionView, FeatureFamily
+from monosemy.specs.rest.attention import AttentionView, FeatureFamily, SurveyedFeature
 from monosemy.specs.rest.comparisons import FeatureLinks
 from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
 from monosemy.specs.rest.explanations import (
@@ -168,9 +168,9 @@ class Features:
         """Statistics, evidence, explanations with scores, examples, neighbours."""
         return self._http.call(FeaturePage, "GET", feature_path(sae, index))
 
-    def attention(self, sae: SaeReference, index: int) -> AttentionFeature:
+    def attention(self, sae: SaeReference, index: int) -> SurveyedFeature:
         """Head and family of a feature, with the figures behind them."""
-        return self._http.call(AttentionFeature, "GET", f"{feature_path(sae, index)}/attention")
+        return self._http.call(SurveyedFeature, "GET", f"{feature_path(sae, index)}/attention")
 
     def columns(
         self, sae: SaeReference, names: Sequence[FeatureColumn], **filters: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monosemy.specs.rest.attention import AttentionFeature, AttentionView
+from monosemy.specs.rest.attention import AttentionView, SurveyedFeature
 from monosemy.workspace import Workspace
 from service.attention.service import feature_view, survey_of, survey_view
 from service.edge.context import ContextDep, SessionDep
@@ -35,7 +35,7 @@ def show(context: ContextDep, session: SessionDep, sae: SaeReference) -> Attenti
 )
 def show_feature(
     context: ContextDep, session: SessionDep, sae: SaeReference, index: Index
-) -> AttentionFeature:
+) -> SurveyedFeature:
     """Its share by head, where what adds to it comes from, and its family with the figures behind
     it. 409 as for the survey; 404 for a feature that did not fire."""
     row, _ = find_sae(session, sae)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.attention import AttentionFeature, AttentionSummary
-from service.database.attention_tables import FeatureAttention, SaeAttention
+from monosemy.specs.rest.attention import AttentionSummary, SurveyedFeature
+from service.database.attention_tables import FeatureSurvey, SaeAttention
 from service.database.storable import storable
 from service.database.tables import Feature
 
@@ -20,8 +20,8 @@ def attention_row(session: Session, sae: uuid.UUID) -> SaeAttention | None:
     return session.get(SaeAttention, sae)
 
 
-def feature_row(session: Session, sae: uuid.UUID, feature: int) -> FeatureAttention | None:
-    return session.get(FeatureAttention, (sae, feature))
+def feature_row(session: Session, sae: uuid.UUID, feature: int) -> FeatureSurvey | None:
+    return session.get(FeatureSurvey, (sae, feature))
 
 
 def replace_attention(
@@ -30,7 +30,7 @@ def replace_attention(
     run: uuid.UUID | None,
     summary: AttentionSummary,
     files: str,
-    features: Sequence[AttentionFeature],
+    features: Sequence[SurveyedFeature],
 ) -> None:
     """In place of the survey that the SAE had."""
     session.execute(delete(SaeAttention).where(SaeAttention.sae_id == sae))
@@ -48,14 +48,14 @@ def replace_attention(
             }
             for each in features[first : first + _AT_ONCE]
         ]
-        session.execute(insert(FeatureAttention), rows)
+        session.execute(insert(FeatureSurvey), rows)
 
 
 def of_head_and_family(sae: uuid.UUID, head: int | None, family: str | None) -> ColumnElement[bool]:
     """What a ``Feature`` of the SAE fulfils that belongs to this head and family; None: to any."""
-    of_these = select(FeatureAttention.feature).where(FeatureAttention.sae_id == sae)
+    of_these = select(FeatureSurvey.feature).where(FeatureSurvey.sae_id == sae)
     if head is not None:
-        of_these = of_these.where(FeatureAttention.head == head)
+        of_these = of_these.where(FeatureSurvey.head == head)
     if family is not None:
-        of_these = of_these.where(FeatureAttention.family == family)
+        of_these = of_these.where(FeatureSurvey.family == family)
     return Feature.index.in_(of_these)

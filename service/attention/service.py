@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from monosemy.specs.rest.attention import AttentionFeature, AttentionView
+from monosemy.specs.rest.attention import AttentionView, SurveyedFeature
 from monosemy.workspace import Workspace
 from service.attention.repository import attention_row, feature_row
 from service.database.attention_tables import SaeAttention
@@ -53,7 +53,7 @@ def survey_view(sae: Sae, row: SaeAttention) -> AttentionView:
     return AttentionView(**row.summary, sae=sae.name, run_id=row.run_id, created_at=row.created_at)
 
 
-def feature_view(session: Session, sae: Sae, index: int, workspace: Workspace) -> AttentionFeature:
+def feature_view(session: Session, sae: Sae, index: int, workspace: Workspace) -> SurveyedFeature:
     """``NotFound`` for a feature that the survey does not have: it never fired."""
     survey_of(session, sae, workspace)
     row = feature_row(session, sae.id, index)
@@ -62,4 +62,4 @@ def feature_view(session: Session, sae: Sae, index: int, workspace: Workspace) -
             f"The survey of '{sae.name}' has no feature {index}.",
             "It has those that fire in the indexed text.",
         )
-    return AttentionFeature.model_validate(row.found)
+    return SurveyedFeature.model_validate(row.found)

@@ -28,7 +28,7 @@ class SaeAttention(Base):
     created_at: Mapped[dt.datetime] = now_column()
 
 
-class FeatureAttention(Base):
+class FeatureSurvey(Base):
     """What it found of one feature."""
 
     __tablename__ = "feature_attention"
@@ -44,4 +44,4 @@ class FeatureAttention(Base):
     """The head with the largest share of its decoder row."""
     family: Mapped[str]
     found: Mapped[dict[str, Any]]
-    """``AttentionFeature``"""
+    """``SurveyedFeature``"""

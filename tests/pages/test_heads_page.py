@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from monosemy.figures import fixed, interval
-from monosemy.specs.rest.attention import AttentionFeature
+from monosemy.specs.rest.attention import SurveyedFeature
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.attention_rows import standing_at, surveyed
@@ -30,13 +30,13 @@ def by_heads(module_engine: Engine, library: Library) -> Iterator[None]:
 @pytest.fixture
 def found(
     module_engine: Engine, library: Library, by_heads: None
-) -> Iterator[list[AttentionFeature]]:
+) -> Iterator[list[SurveyedFeature]]:
     with surveyed(module_engine, library) as features:
         yield features
 
 
 def test_heads_with_their_figures(
-    explorer: str, open_page: Any, found: list[AttentionFeature]
+    explorer: str, open_page: Any, found: list[SurveyedFeature]
 ) -> None:
     page = open_page(f"{explorer}{PAGE}")
     rows = page.locator("table.heads tbody tr")
@@ -66,7 +66,7 @@ def test_heads_with_their_figures(
     assert "head=1" in page.url, "j and k stay with the head"
 
 
-def test_on_a_telephone(explorer: str, open_page: Any, found: list[AttentionFeature]) -> None:
+def test_on_a_telephone(explorer: str, open_page: Any, found: list[SurveyedFeature]) -> None:
     page = open_page(f"{explorer}{PAGE}", viewport=TELEPHONE)
     assert not scrolls_sideways(page)
 
@@ -91,7 +91,7 @@ def test_a_survey_of_other_weights_is_not_shown(
     open_page: Any,
     module_engine: Engine,
     library: Library,
-    found: list[AttentionFeature],
+    found: list[SurveyedFeature],
 ) -> None:
     with transaction(module_engine) as session:
         sae = session.get_one(Sae, library.sae)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from monosemy.specs import KINDS, ExplanationSpec, ScoringSpec
 from monosemy.specs.architectures import ARCHITECTURES
+from tests.support.task_prompts import task_prompts
 
 SITE, OTHER_SITE = "blocks.2.hook_resid_post", "blocks.1.hook_resid_post"
 HEADS_SITE = "blocks.2.attn.hook_z"
@@ -164,6 +165,10 @@ def _of_the_rest(
         yield Step("attention", {"kind": "attention", "sae": "heads", **few})
     if "circuit" in KINDS:
         yield Step("circuit", _circuit(shared["model"]))
+    if "task" in KINDS:
+        few = {"features": [1, 4], "pairs": 10, "test_share": 0.3, "resamples": 100}
+        prompts = {"task": "given", "items": task_prompts()}
+        yield Step("task", {"kind": "task", "saes": [first], "prompts": prompts, **few})
 
 
 def _circuit(model: dict[str, Any]) -> dict[str, Any]:

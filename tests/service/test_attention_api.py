@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 
 from monosemy.client import Client
 from monosemy.specs.hooks import Hooks
-from monosemy.specs.rest.attention import AttentionFeature
-from service.database.attention_tables import FeatureAttention
+from monosemy.specs.rest.attention import SurveyedFeature
+from service.database.attention_tables import FeatureSurvey
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.attention_rows import WEIGHTS, standing_at, surveyed
@@ -25,12 +25,12 @@ SURVEY, FEATURES = "/api/v1/saes/demo/attention", "/api/v1/saes/demo/features"
 
 
 @pytest.fixture
-def found(module_engine: Engine, library: Library) -> Iterator[list[AttentionFeature]]:
+def found(module_engine: Engine, library: Library) -> Iterator[list[SurveyedFeature]]:
     with surveyed(module_engine, library) as features:
         yield features
 
 
-def test_it_is_shown(client: TestClient, found: list[AttentionFeature]) -> None:
+def test_it_is_shown(client: TestClient, found: list[SurveyedFeature]) -> None:
     survey = client.get(SURVEY).json()
     assert (survey["sae"], survey["features"], len(survey["heads"])) == ("demo", len(found), 3)
     assert sum(each["owned"] for each in survey["heads"]) == len(found)
@@ -40,13 +40,13 @@ def test_it_is_shown(client: TestClient, found: list[AttentionFeature]) -> None:
         assert len(shares) == 10 and shares == sorted(shares, reverse=True)
         assert sum(head["families"].values()) == head["owned"]
     one = client.get(f"{FEATURES}/{found[0].index}/attention").json()
-    assert AttentionFeature.model_validate(one) == found[0]
+    assert SurveyedFeature.model_validate(one) == found[0]
 
 
 @pytest.mark.parametrize("family", [None, "induction", "none"])
 @pytest.mark.parametrize("head", [None, 0, 2, 9])
 def test_features_are_listed_by_head_and_family(
-    client: TestClient, found: list[AttentionFeature], head: int | None, family: str | None
+    client: TestClient, found: list[SurveyedFeature], head: int | None, family: str | None
 ) -> None:
     wanted = [
         each.index for each in found if head in (None, each.head) and family in (None, each.family)
@@ -77,7 +77,7 @@ def test_filters_that_cannot_be_are_refused(client: TestClient, asked: str) -> N
     assert client.get(f"{FEATURES}?{asked}").status_code == 422
 
 
-def test_the_client_gives_it(client: TestClient, found: list[AttentionFeature]) -> None:
+def test_the_client_gives_it(client: TestClient, found: list[SurveyedFeature]) -> None:
     def forward(request: httpx.Request) -> httpx.Response:
         answer = client.request(request.method, str(request.url))
         return httpx.Response(answer.status_code, json=answer.json())
@@ -102,7 +102,7 @@ def test_there_is_none(client: TestClient, library: Library) -> None:
 
 
 def test_a_feature_that_never_fired_is_not_in_it(
-    client: TestClient, found: list[AttentionFeature]
+    client: TestClient, found: list[SurveyedFeature]
 ) -> None:
     silent = next(index for index in range(60) if index not in {each.index for each in found})
     answer = client.get(f"{FEATURES}/{silent}/attention")
@@ -110,7 +110,7 @@ def test_a_feature_that_never_fired_is_not_in_it(
 
 
 def test_a_survey_of_other_weights_is_refused(
-    client: TestClient, module_engine: Engine, library: Library, found: list[AttentionFeature]
+    client: TestClient, module_engine: Engine, library: Library, found: list[SurveyedFeature]
 ) -> None:
     with transaction(module_engine) as session:
         sae = session.get_one(Sae, library.sae)
@@ -136,7 +136,7 @@ def test_a_survey_of_another_index_is_refused(
     client: TestClient,
     module_engine: Engine,
     library: Library,
-    found: list[AttentionFeature],
+    found: list[SurveyedFeature],
     index: dict[str, str] | None,
 ) -> None:
     with transaction(module_engine) as session:
@@ -171,11 +171,11 @@ def test_only_an_sae_of_heads_is_surveyed(
 
 
 def test_it_goes_with_its_parts(
-    module_engine: Engine, library: Library, found: list[AttentionFeature]
+    module_engine: Engine, library: Library, found: list[SurveyedFeature]
 ) -> None:
     with transaction(module_engine) as session:
-        assert session.query(FeatureAttention).count() == len(found)
+        assert session.query(FeatureSurvey).count() == len(found)
     with surveyed(module_engine, library) as again:
         assert len(again) == len(found)
     with transaction(module_engine) as session:
-        assert session.query(FeatureAttention).count() == 0
+        assert session.query(FeatureSurvey).count() == 0

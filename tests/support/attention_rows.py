@@ -13,10 +13,10 @@ from monosemy.attribution.families import FAMILIES
 from monosemy.attribution.head_features import head_shares, likeness, share_entropy
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.attention import (
-    AttentionFeature,
     AttentionSummary,
     HeadFeature,
     HeadSurvey,
+    SurveyedFeature,
 )
 from service.attention.repository import replace_attention
 from service.database.attention_tables import SaeAttention
@@ -31,7 +31,7 @@ WEIGHTS = "0123456789abcdef"
 """Digest of the SAE that the survey is of."""
 
 
-def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
+def add_attention(session: Session, library: Library) -> list[SurveyedFeature]:
     """Of the features that fire, in every family in turn; what was found of them."""
     sae = session.get_one(Sae, library.sae)
     assert sae.index is not None
@@ -45,7 +45,7 @@ def add_attention(session: Session, library: Library) -> list[AttentionFeature]:
         family = FAMILIES[index % len(FAMILIES)]
         known = family not in ("none", "long range")
         features.append(
-            AttentionFeature(
+            SurveyedFeature(
                 index=index,
                 head=int(shares_FH[index].argmax()),
                 share=float(shares_FH[index].max()),
@@ -118,7 +118,7 @@ def standing_at(engine: Engine, library: Library, reads: str = SITE) -> Iterator
 
 
 @contextmanager
-def surveyed(engine: Engine, library: Library) -> Iterator[list[AttentionFeature]]:
+def surveyed(engine: Engine, library: Library) -> Iterator[list[SurveyedFeature]]:
     """The library has the survey meanwhile; what was found of its features."""
     with transaction(engine) as session:
         features = add_attention(session, library)

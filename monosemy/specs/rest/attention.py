@@ -94,7 +94,7 @@ class AttentionView(AttentionSummary):
     created_at: dt.datetime
 
 
-class AttentionFeature(_View):
+class SurveyedFeature(_View):
     """What a survey found of one feature."""
 
     index: int

@@ -9,7 +9,7 @@ from fastapi import Query
 from sqlalchemy.orm import Session
 
 from monosemy.models.sites import Z, parse_site
-from monosemy.specs.rest.attention import AttentionFeature
+from monosemy.specs.rest.attention import SurveyedFeature
 from monosemy.specs.rest.comparisons import FeatureLinkView
 from monosemy.specs.rest.features import FeaturesAround
 from monosemy.specs.rest.lists import ListSummary
@@ -54,7 +54,7 @@ class FeatureView:
     """That the feature is in."""
     under_way: list[RunSummary]
     scorers: list[str]
-    attention: AttentionFeature | None
+    attention: SurveyedFeature | None
     """Its head and family, where a survey of the SAE's heads has found them."""
 
 
@@ -101,7 +101,7 @@ def feature(
 
 def _attention(
     session: Session, app: AppContext, found: FoundFeature, index: int
-) -> AttentionFeature | None:
+) -> SurveyedFeature | None:
     if parse_site(found.sae.site).kind != Z:
         return None
     try:
