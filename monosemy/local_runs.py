@@ -36,6 +36,7 @@ from monosemy.specs import (
     BasisRun,
     CircuitRun,
     CompareRun,
+    ConceptRun,
     EvaluateRun,
     ExplainRun,
     ImportRun,
@@ -50,6 +51,7 @@ from monosemy.specs import (
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.references import SaeReference, references, replaced
 from monosemy.specs.rest.circuits import CircuitResult
+from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.specs.run import NO_QUEUE
 from monosemy.workspace import Kind
@@ -74,6 +76,7 @@ class LocalRuns:
             "compare": self._compare,
             "layout": self._layout,
             "task": self._task,
+            "concept": self._concept,
             "attention": self._attention,
             "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
         }
@@ -247,6 +250,14 @@ class LocalRuns:
         """The heads of a host model that tell prompts of a task from others."""
         return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
 
+    def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
+        """The features of a concept, and how well texts are told by them."""
+        # Only here: scipy takes a while to import.
+        from monosemy.concepts.run import run_concept
+
+        folder = self.home.sae(spec.sae) if sae is None else sae
+        return run_concept(spec, folder, self.home.host, self.home.reporter)
+
     # ------------------------------------------------------------------ explanations
     def explain(
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
@@ -372,6 +383,9 @@ class LocalRuns:
         layout = self.layout(spec)
         places = [None if np.isnan(x) else [x, y] for x, y in layout.places.tolist()]
         return {"sae": spec.sae, **layout.summary.model_dump(mode="json"), "places": places}
+
+    def _concept(self, spec: ConceptRun) -> dict[str, Any]:
+        return self.concept(spec).model_dump(mode="json")
 
     def _task(self, spec: TaskRun) -> dict[str, Any]:
         return self.task(spec).model_dump(mode="json")

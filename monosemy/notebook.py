@@ -42,6 +42,7 @@ from monosemy.specs import (
     BasisRun,
     CircuitRun,
     CompareRun,
+    ConceptRun,
     EvaluateRun,
     EvaluationSpec,
     ExplanationSpec,
@@ -62,6 +63,7 @@ from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestio
 from monosemy.specs.inference.prompts import TokenText
 from monosemy.specs.readings import TrainingReading
 from monosemy.specs.rest.circuits import CircuitResult
+from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.workspace import Workspace
 
@@ -255,6 +257,25 @@ def task(
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(_home_of(saes[0] if saes else None, home), progress))
         return runs.task(spec, [runs.home.sae(each) for each in saes])
+
+
+def concept(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> ConceptResult:
+    """The features by which texts about something are told from others, a threshold, and how well
+    both do on texts that chose nothing, beside other ways; ``options`` are fields of
+    ``ConceptRun``: ``targets``, ``retain``, ``paraphrases``, ``top_k``, ``scale``, ...
+
+    ``name`` may be left out.  ``sae`` and errors as in ``evaluate``, and ``DataError`` for texts
+    that cannot be used.
+    """
+    spec = _as(ConceptRun, {"name": "concept", **options, "sae": "first"})
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        return runs.concept(spec, runs.home.sae(sae))
 
 
 def survey_attention(

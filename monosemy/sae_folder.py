@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,12 @@ BASELINE = "baseline"
 """Sub-folder of an SAE folder that holds its frozen-decoder baseline."""
 READINGS = "readings.jsonl"
 """File of an SAE folder with the readings of its training."""
+
+
+def prepends_bos(folder: Path) -> bool:
+    """Whether the rows that the SAE in this folder was trained on began with BOS."""
+    metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
+    return bool(metadata.get("prepend_bos", True))
 
 
 @dataclass(frozen=True)

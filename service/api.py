@@ -10,6 +10,7 @@ from service.attention import endpoints as attention
 from service.audit import endpoints as audit
 from service.circuits import endpoints as circuits
 from service.comparisons import endpoints as comparisons
+from service.concepts import endpoints as concepts
 from service.docs import endpoints as docs
 from service.edge.routing import Below
 from service.explanations import endpoints as explanations
@@ -55,6 +56,7 @@ TAGS = [
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "tasks", "description": "What dictionaries are worth at tasks of known attributes."},
     {"name": "circuits", "description": "Attention heads that do a task."},
+    {"name": "concepts", "description": "Texts told, and written, by features found in texts."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
     {"name": "judges", "description": "What judges can do, asked what is known."},
@@ -94,6 +96,7 @@ for part in (
     comparisons,
     tasks,
     circuits,
+    concepts,
     reports,
     spend,
     judge_tests,

@@ -28,6 +28,7 @@ from monosemy.specs import (
     BasisRun,
     CircuitRun,
     CompareRun,
+    ConceptRun,
     EvaluateRun,
     ExplainRun,
     ImportRun,
@@ -56,6 +57,7 @@ from workers import publish
 from workers.attention import survey_sae
 from workers.circuit import find_circuit_of_run
 from workers.compare import Comparing
+from workers.concepts import find_concept_run
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
 from workers.hosts import HostCache
@@ -94,6 +96,7 @@ class GpuRuns(Dispatch):
             "compare": self._compare,
             "layout": self._layout,
             "task": self._task,
+            "concept": self._concept,
             "attention": self._attention,
             "circuit": self._circuit,
             "explain": self._interpret,
@@ -263,6 +266,10 @@ class GpuRuns(Dispatch):
     def _layout(self, run: Run, spec: LayoutRun, reporter: RunReporter) -> dict[str, Any]:
         sae = named_sae(self.engine, spec.sae)
         return lay_out_sae(self.engine, self.workspace, run.id, spec, sae, reporter)
+
+    def _concept(self, run: Run, spec: ConceptRun, reporter: RunReporter) -> dict[str, Any]:
+        load_host = partial(self.hosts.load, reporter=reporter)
+        return find_concept_run(self.engine, self.workspace, run.id, spec, load_host, reporter)
 
     def _task(self, run: Run, spec: TaskRun, reporter: RunReporter) -> dict[str, Any]:
         load_host = partial(self.hosts.load, reporter=reporter)

@@ -41,6 +41,7 @@ def steer_of(call: SteerCall) -> Steer:
         ),
         call.writing.seed,
         call.compare,
+        tuple(call.concepts),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -23,7 +22,7 @@ from monosemy.interp.embedder import Embedder, embedder_folder
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.models.resolve import expected_bytes, files_of, locate, open_tokenizer
-from monosemy.sae_folder import SaeFolder
+from monosemy.sae_folder import SaeFolder, prepends_bos
 from monosemy.specs import ModelSpec
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeCall, TokenizeAnswer
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
@@ -286,12 +285,6 @@ class InferenceEngine:
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def prepends_bos(folder: Path) -> bool:
-    """Whether the rows that this SAE was trained on began with BOS."""
-    metadata = json.loads((folder / "cfg.json").read_text(encoding="utf-8")).get("metadata") or {}
-    return bool(metadata.get("prepend_bos", True))
 
 
 def _bytes(warm: WarmHost | WarmSae) -> int:

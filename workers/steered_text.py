@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
+
+from monosemy.concepts.deactivation import Deactivation, score_tokens
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -15,9 +18,11 @@ from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, NewToken, Row, generate
 from monosemy.interventions.intervention import Intervention
 from monosemy.interventions.places import Places
+from monosemy.specs.concepts import FittedConcept
 from monosemy.specs.inference.steering import (
     Ended,
     EndEvent,
+    HeldConcept,
     PromptEvent,
     SteerEvent,
     TextName,
@@ -41,6 +46,8 @@ class Steer:
     seed: int
     compare: bool
     """Also write on without pushing."""
+    concepts: tuple[FittedConcept, ...] = ()
+    """That the prompt is held against: those it is flagged for are deactivated."""
 
 
 def steered_events(
@@ -57,13 +64,15 @@ def steered_events(
     """
     host = hosted.host
     host.need_logits()
-    change = Interventions(request.interventions, hosted)
-    ids, _ = words.row(request.prompt, prepend_bos)
+    check_concepts(hosted, request)
+    ids, skip = words.row(request.prompt, prepend_bos)
     if not 1 <= len(ids) <= longest - request.writing.new_tokens:
         raise DataError(
             f"The prompt has {len(ids)} tokens and {request.writing.new_tokens} are to come; "
             f"{host.name} can hold {longest}."
         )
+    concepts = on_host(lambda: held_against(hosted, ids, skip, request.concepts))
+    change = _change(hosted, request, concepts)
     names = words.token_bytes
     rows: dict[TextName, _Text] = {"steered": _Text(names)}
     if request.compare:
@@ -71,14 +80,62 @@ def steered_events(
     changes = [change if name == "steered" else None for name in rows]
     texts = [Row(tuple(ids), each, request.seed) for each in changes]
     writing = generate(host, texts, request.writing)  # what cannot be done is raised here
-    pushed = int(Places(host, request.writing.places).of_prompt(ids).sum())
-    yield PromptEvent(text=names.decode(ids), tokens=len(ids), pushed=pushed)
+    places = Places(host, request.writing.places).of_prompt(ids)
+    pushed = 0 if change is None else int(places.sum())
+    yield PromptEvent(text=names.decode(ids), tokens=len(ids), pushed=pushed, concepts=concepts)
     while (step := on_host(lambda: next(writing, None))) is not None:
         for (name, row), written in zip(rows.items(), step, strict=True):
             if written is not None:
                 yield row.take(written, name)
     plain = rows["plain"].ended if request.compare else None
     yield EndEvent(steered=rows["steered"].ended, plain=plain)
+
+
+def check_concepts(hosted: HostedSAE, request: Steer) -> None:
+    """``DataError`` for what could not be done were the prompt flagged for every concept."""
+    interventions = list(request.interventions)
+    if request.concepts:
+        off = Deactivation.of(hosted.sae, request.concepts)
+        for each in interventions:
+            latent = getattr(each.what, "latent", None)
+            if each.sets and latent in off.latents:
+                raise DataError(
+                    f"Feature {latent} is set, and is one of a concept's, which deactivates it.",
+                    "Leave it out, or the concept.",
+                )
+        interventions.append(off.intervention(hosted.target))
+    Interventions(interventions, hosted)
+
+
+def held_against(
+    hosted: HostedSAE, ids: Sequence[int], skip: int, concepts: Sequence[FittedConcept]
+) -> list[HeldConcept]:
+    """One forward, none without concepts; ``skip``: leading tokens, 0 or 1, that are BOS."""
+    if not concepts:
+        return []
+    ids_BS = torch.tensor([list(ids)])
+    acts_BSD = hosted.host.capture(ids_BS, torch.ones_like(ids_BS), [hosted.site])[hosted.site]
+    scores = score_tokens(hosted.sae, acts_BSD[0, skip:], concepts)
+    return [
+        HeldConcept(
+            name=each.name, flagged=score > each.threshold, score=score, threshold=each.threshold
+        )
+        for each, score in zip(concepts, scores, strict=True)
+    ]
+
+
+def _change(
+    hosted: HostedSAE, request: Steer, concepts: Sequence[HeldConcept]
+) -> Interventions | None:
+    """None where nothing is changed: the prompt is flagged for nothing, and nothing is pushed."""
+    interventions = list(request.interventions)
+    flagged = [
+        concept for concept, held in zip(request.concepts, concepts, strict=True) if held.flagged
+    ]
+    if flagged:
+        off = Deactivation.of(hosted.sae, flagged)
+        interventions.append(off.intervention(hosted.target))
+    return Interventions(interventions, hosted) if interventions else None
 
 
 class _Text:

@@ -18,6 +18,7 @@ from monosemy.address import ServiceAddress, service_address
 from monosemy.arguments import texts
 from monosemy.client.circuits import Circuits
 from monosemy.client.comparisons import Comparisons
+from monosemy.client.concepts import Concepts
 from monosemy.client.errors import (
     ApiError,
     Conflict,
@@ -108,6 +109,7 @@ class Client(Transport):
         self.comparisons = Comparisons(self)
         self.tasks = Tasks(self)
         self.circuits = Circuits(self)
+        self.concepts = Concepts(self)
         self.operation = Operation(self)
         self.inference = Inference(self)
         self.exports = Exports(self)

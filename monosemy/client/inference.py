@@ -212,7 +212,7 @@ class Inference:
         sae: SaeReference,
         prompt: str | None = None,
         *,
-        features: Mapping[int, float] | Sequence[Mapping[str, Any]],
+        features: Mapping[int, float] | Sequence[Mapping[str, Any]] = (),
         messages: Chat | None = None,
         mode: SteeringMode = "add",
         unit: Literal["max", "activation"] = "max",
@@ -223,7 +223,8 @@ class Inference:
 
         ``features``: strengths by index, of ``mode`` and ``unit``; or pushes as REST takes them.
         ``options``: the other fields of ``SteerRequest``, such as ``new_tokens``, ``temperature``,
-        ``seed``, ``where``, ``logprobs``, ``compare``.
+        ``seed``, ``where``, ``logprobs``, ``compare``, and ``concepts``: names of concepts, whose
+        features are deactivated where the prompt is flagged as holding them.
         """
         request = _steering(sae, prompt, features, messages, mode, unit, options, stream=True)
         return SteerStream(self._http, request)
@@ -233,7 +234,7 @@ class Inference:
         sae: SaeReference,
         prompt: str | None = None,
         *,
-        features: Mapping[int, float] | Sequence[Mapping[str, Any]],
+        features: Mapping[int, float] | Sequence[Mapping[str, Any]] = (),
         messages: Chat | None = None,
         mode: SteeringMode = "add",
         unit: Literal["max", "activation"] = "max",

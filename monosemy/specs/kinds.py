@@ -21,6 +21,7 @@ from monosemy.specs.circuits import (
     KnownCircuit,
     PromptSource,
 )
+from monosemy.specs.concepts import ConceptText, ConceptTexts, Deactivating
 from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.hooks import (
     Hooks,
@@ -421,6 +422,45 @@ class CircuitRun(RunSpec):
     def _one_known_circuit(self) -> Self:
         if self.known is not None and self.known_heads is not None:
             raise ValueError("known and known_heads are two circuits; give one of them")
+        return self
+
+
+@register_kind
+class ConceptRun(Deactivating, RunSpec):
+    """Find the features of an SAE by which texts about something are told from others, a threshold
+    for a wanted rate of false alarms, and how well both do on texts that chose nothing, beside
+    other ways to classify and to erase."""
+
+    kind: Literal["concept"] = "concept"
+    name: Name
+    """Of the concept; a name stands for one concept."""
+    sae: SaeRef
+    """Id (or unique name) of an SAE that reads and writes one site."""
+    targets: ConceptTexts
+    """Texts that the concept is in."""
+    retain: ConceptTexts
+    """Texts that it is not in, as close to the targets as what is to be left alone: their features
+    are not the concept's."""
+    paraphrases: list[ConceptText] = Field(default_factory=list, max_length=5000)
+    """Targets in other words; tested on alone."""
+    top_k: int = Field(128, ge=1, le=100_000)
+    """So many strongest features (by their maximum over the tokens) count for each text."""
+    false_alarms: float = Field(0.05, gt=0, lt=1)
+    """Share of texts without the concept that may be flagged."""
+    confidence: float | None = Field(None, gt=0.5, lt=1)
+    """How sure it is to be that no more are flagged (by Clopper and Pearson); None: it holds on
+    average over choices of texts (conformal)."""
+    test_share: float = Field(0.3, gt=0, le=0.8)
+    """Share of targets and retain texts that is tested on."""
+    threshold_share: float = Field(0.3, gt=0, le=0.8)
+    """Share of the retain texts that the threshold is set by; they choose no features."""
+    seed: Seed = 0
+    """Of which text is used for what, of spelling mistakes and random features."""
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.test_share + self.threshold_share > 0.95:
+            raise ValueError("test_share and threshold_share leave no texts to choose features by")
         return self
 
 

@@ -21,6 +21,7 @@ LISTS = {
     Listing.COMPARISONS: "monosemy comparison list",
     Listing.TASKS: "monosemy tasks list",
     Listing.CIRCUITS: "monosemy circuit list",
+    Listing.CONCEPTS: "monosemy concept list",
     Listing.KEYS: "monosemy keys list",
     Listing.JUDGE_TESTS: "monosemy judge tests",
 }

@@ -13,6 +13,7 @@ from service.cli import (
     bases,
     circuits,
     comparisons,
+    concepts,
     embedding,
     explanations,
     export,
@@ -112,6 +113,7 @@ app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(circuits.app, name="circuit")
+app.add_typer(concepts.app, name="concept")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")
 app.add_typer(keys.app, name="keys")

@@ -23,9 +23,16 @@ def steer(
     sae: SaeArgument,
     prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
     features: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--feature", "-f", help="INDEX=STRENGTH, such as 42=1.5; repeatable."),
-    ],
+    ] = None,
+    concepts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--concept",
+            help="Deactivate this concept's features if the prompt holds it; repeatable.",
+        ),
+    ] = None,
     mode: Annotated[str, typer.Option(help="add, ablate, clamp or orthogonal.")] = "add",
     unit: Annotated[
         str, typer.Option(help="Unit of strengths: max (the feature's maximum) or activation.")
@@ -80,9 +87,12 @@ def steer(
 
     Example: monosemy steer demo "Once upon a time" --feature 42=1.5 --feature 7=-1
     """
+    if not features and not concepts:
+        fail("Name what is changed: --feature INDEX=STRENGTH, or --concept NAME.", USAGE)
     client = connect()
     body: dict[str, Any] = {
-        "features": [_feature(each, mode, unit) for each in features],
+        "features": [_feature(each, mode, unit) for each in features or []],
+        "concepts": concepts or [],
         "new_tokens": tokens,
         "temperature": temperature,
         "seed": seed,
@@ -136,6 +146,10 @@ def _show(events: SteerStream) -> None:
             for each in event.features:
                 label = printable(each.label or "")
                 say(f"feature {each.index} {label}: {each.mode} {each.strength:.2f}")
+            for held in event.concepts:
+                does = "flagged, deactivated" if held.flagged else "not flagged"
+                told = f"score {held.score:.4g}, threshold {held.threshold:.4g}"
+                say(f"concept {printable(held.name)}: {does} ({told})")
             if event.pushed is not None:
                 say(f"pushed at {event.pushed} of the prompt's {event.tokens} tokens")
             out.print("\nsteered", style="bold")

@@ -30,6 +30,7 @@ from monosemy.specs.inference.steering import (
     event_json,
 )
 from monosemy.specs.rest.saes import SaeSummary
+from service.concepts.service import fitted
 from service.concurrency.streams import HeldStream, SharedGenerator, each_in
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
@@ -57,7 +58,7 @@ router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer]
             " for each new one (`row` says of which text), `end`, or `error`.",
             "content": {"text/event-stream": {}},
         },
-        **documented(404, 413, 422, 502, 503),
+        **documented(404, 409, 413, 422, 502, 503),
     },
 )
 @reads_only
@@ -97,6 +98,7 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
+        concepts = fitted(session, sae, request.concepts)
         summary = sae_summary(sae, model)
     call = SteerCall(
         sae=sae_place(sae),
@@ -104,6 +106,7 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
         prompt=request.prompt,
         messages=request.messages,
         pushes=[Push(latent=each.index, strength=each.strength, mode=each.mode) for each in pushed],
+        concepts=concepts,
         writing=request.options(),
         compare=request.compare,
     )
@@ -166,6 +169,7 @@ def _collected(
                 features=features,
                 prompt=prompt.text,
                 pushed=prompt.pushed,
+                concepts=prompt.concepts,
                 steered=_text(rows["steered"], event.steered),
                 plain=plain,
             )

@@ -43,6 +43,7 @@ class Listing(StrEnum):
     COMPARISONS = "/comparisons"
     TASKS = "/tasks"
     CIRCUITS = "/circuits"
+    CONCEPTS = "/concepts"
     KEYS = "/keys"
     JUDGE_TESTS = "/judge-tests"
 

@@ -43,6 +43,7 @@ WHOLE = {
     "features": [KINGS],
     "prompt": "Once",
     "pushed": 1,
+    "concepts": [],
     "steered": TEXT,
     "plain": None,
 }
@@ -141,3 +142,17 @@ def test_where_that_makes_no_sense(sent: list[dict[str, Any]], words: list[str],
     ended = steer("-f", "4=1", *words)
     assert ended.exit_code == 2 and told in ended.stderr
     assert sent == []
+
+
+def test_concepts_are_sent_and_what_came_of_them_is_told(
+    sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"name": "kings", "flagged": True, "score": 0.75, "threshold": 0.25}
+    name, begun = EVENTS[0]
+    first = (name, {**begun, "concepts": [held]})
+    monkeypatch.setitem(globals(), "EVENTS", [first, *EVENTS[1:]])
+    ended = steer("--concept", "kings", "--concept", "queens")
+    assert ended.exit_code == 0, ended.output
+    assert sent[0]["concepts"] == ["kings", "queens"] and sent[0]["features"] == []
+    assert "concept kings: flagged, deactivated (score 0.75, threshold 0.25)" in ended.stderr
+    assert "--concept NAME" in steer().stderr and steer().exit_code == 2

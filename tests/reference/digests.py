@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
     "sae_layouts": ("sae_id",),
     "tasks": ("id",),
+    "concepts": ("id",),
     "sae_attention": ("sae_id",),
     "feature_attention": ("sae_id", "feature"),
     "circuits": ("task",),

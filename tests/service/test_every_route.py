@@ -25,14 +25,19 @@ from sqlalchemy import Engine, text
 
 from monosemy.interp.judge_test.result import RoleTest
 from service.app import create_app
+from service.circuits.repository import store_circuit
+from service.concepts.repository import keep_concept
 from service.database.comparison_tables import Comparison
 from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
 from service.edge.routing import Router, scopes_of
 from service.judge_tests.repository import keep_test
 from service.keys.service import SCOPES, allows
+from service.saes.repository import find_sae
 from service.settings import Settings
 from service.tasks.repository import keep_task
+from tests.support.circuit_rows import made_up
+from tests.support.concept_rows import concept_result
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
 from tests.support.keys import fresh_key
 from tests.support.library_rows import add_explanation, add_library
@@ -85,6 +90,8 @@ class World:
             "explanation": self._explanation,
             "comparison": self._comparison,
             "task": self._task,
+            "concept": self._concept,
+            "circuit": self._circuit,
             "judge_test": self._judge_test,
             "session_id": self._session,
             "sitting": self._sitting,
@@ -126,6 +133,20 @@ class World:
         with transaction(self.engine) as session:
             keep_test(session, "a" * 16, test, "http://judge.test/v1", "m", "detection v1")
         return "a" * 16
+
+    def _circuit(self) -> str:
+        made = uuid.UUID(self._run("succeeded"))
+        with transaction(self.engine) as session:
+            owner = session.get_one(Run, made).created_by
+            store_circuit(session, made, f"a circuit {made}", "host", made_up(bare=True), owner)
+        return str(made)
+
+    def _concept(self) -> str:
+        made = uuid.UUID(self._run("succeeded"))
+        with transaction(self.engine) as session:
+            sae = find_sae(session, "demo")[0].id
+            keep_concept(session, made, sae, concept_result(f"a concept {made}"))
+        return str(made)
 
     def _task(self) -> str:
         made = uuid.UUID(self._run("succeeded"))

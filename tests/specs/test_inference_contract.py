@@ -27,6 +27,7 @@ RANGE, NAMED = (
     {"first": 0, "last": -1},
     {"texts": ["x"], "ids": [3], "contains": ["."], "kinds": ["blank"]},
 )
+CONCEPT = {"name": "c", "features": [3], "threshold": 0.5, "scale": -8.0}
 WRITING = {
     **{"new_tokens": 3, "temperature": 0.5, "seed": 1, "where": "new"},
     **{"special_tokens": False, "logprobs": 2},
@@ -60,7 +61,8 @@ WRITTEN = {**CHANCE, "top": [CHANCE]}
 TEXT = {"text": " x", "tokens": [WRITTEN], "ended": "stop"}
 READING = {"features": [[[3, 1.5]]], "chosen": [[1.5]], "unexplained": [0.25], "fires": [3]}
 FEATURES = {"sae": [0], "index": [3], "label": ["x"], "density": [0.5], "max_activation": [2.0]}
-PROMPT = {"event": "prompt", "text": "x", "tokens": 1, "pushed": 1}
+HELD = {"name": "c", "flagged": True, "score": 1.5, "threshold": 0.5}
+PROMPT = {"event": "prompt", "text": "x", "tokens": 1, "pushed": 1, "concepts": [HELD]}
 
 PAIR = {"head": 1, "token": 2, "source": -1}
 QUESTION = {
@@ -127,10 +129,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TokenPredicate": NAMED,
     "TokenPlaces": {"where": "tokens", "special_tokens": False, "tokens": NAMED},
     "SteerRequest": {**WRITING, "sae": "demo", "prompt": "x", "features": [FEATURE],
-                     "compare": True, "stream": False},
+                     "concepts": ["c"], "compare": True, "stream": False},
     "Push": {"latent": 3, "strength": 1.5, "mode": "clamp"},
     "SteerCall": {"sae": SAE, "model": MODEL, "prompt": "x", "writing": WRITING,
-                  "pushes": [{"latent": 3, "strength": 1.5}], "compare": True},
+                  "pushes": [{"latent": 3, "strength": 1.5}], "concepts": [CONCEPT],
+                  "compare": True},
     "EmbedCall": {"texts": ["x"]},
     "TokenText": TOKEN,
     "FiringFeature": FIRING,
@@ -162,7 +165,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "WrittenToken": WRITTEN,
     "WrittenText": TEXT,
     "SteerResponse": {"sae": SUMMARY, "features": [PUSHED], "prompt": "x", "pushed": 1,
-                      "steered": TEXT, "plain": TEXT},
+                      "concepts": [HELD], "steered": TEXT, "plain": TEXT},
+    "HeldConcept": HELD,
     "PromptEvent": PROMPT,
     "TokenEvent": {**WRITTEN, "event": "token", "row": "plain", "last": True},
     "EndEvent": {"event": "end", "steered": "stop", "plain": "length"},

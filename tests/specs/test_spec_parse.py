@@ -40,7 +40,7 @@ def test_defaults_are_a_whole_pipeline() -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_survives_json_and_yaml(kind: str) -> None:
-    data = {"kind": kind}
+    data: dict[str, object] = {"kind": kind}
     if "sae" in KINDS[kind].model_fields and kind not in ("train", "pipeline"):
         data["sae"] = "some-sae"
     if "source" in KINDS[kind].model_fields:
@@ -49,6 +49,8 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         data["other"] = "another-sae"
     if kind == "task":
         data["saes"] = ["some-sae"]
+    if kind == "concept":
+        data |= {"name": "whales", "targets": ["a whale"], "retain": ["a clock"]}
     spec = parse_spec(data)
     dumped = spec.model_dump(mode="json")
     assert parse_spec(json.loads(json.dumps(dumped))) == spec

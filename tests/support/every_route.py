@@ -146,6 +146,8 @@ MISSING: dict[str, str] = {
     "explanation": NOWHERE,
     "comparison": NOWHERE,
     "task": NOWHERE,
+    "concept": NOWHERE,
+    "circuit": NOWHERE,
     "score": NOWHERE,
     "prompt": "none",
     "sitting": NOWHERE,

@@ -81,6 +81,7 @@ def test_it_writes_what_the_library_writes(
         "text": f"<s>{PROMPT}",
         "tokens": 1 + len(tiny_host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]),
         "pushed": len(tiny_host.tokenizer(PROMPT, add_special_tokens=False)["input_ids"]),
+        "concepts": [],
     }
     expected = directly(trained, tiny_host, 5, 4)
     assert texts(received) == expected and expected["steered"] != expected["plain"]

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from monosemy.specs.concepts import MOST_CONCEPTS, FittedConcept
 from monosemy.specs.inference.answer import Answer
 from monosemy.specs.inference.places import TokenPlaces
 from monosemy.specs.inference.prompts import Messages, SaeName, SaePlace, Text
-from monosemy.specs.part import Latent, Part
+from monosemy.specs.part import Latent, Part, added_later
 from monosemy.specs.parts import ModelSpec
 from monosemy.specs.rest.saes import SaeSummary
 
@@ -17,6 +18,7 @@ MAX_STEERED, MAX_NEW_TOKENS = 50, 1024
 
 SteeringMode = Literal["add", "ablate", "clamp", "orthogonal"]
 TextName = Literal["steered", "plain"]
+ConceptName = Annotated[str, Field(min_length=1, max_length=200)]
 Ended = Literal["stop", "length"]
 
 
@@ -68,12 +70,22 @@ class SteerRequest(WritingOptions, Beginning):
 
     sae: SaeName
     """Id or unique name of the SAE."""
-    features: list[SteeredFeature] = Field(min_length=1, max_length=MAX_STEERED)
+    features: list[SteeredFeature] = Field([], max_length=MAX_STEERED)
     """All of them at once, each computed from the activations as they were."""
+    concepts: list[ConceptName] = Field([], max_length=MOST_CONCEPTS)
+    """Ids or names of concepts of this SAE. Where the prompt is flagged as holding one, its
+    features are deactivated at the tokens that `where` says; a prompt that none of them flags is
+    answered bit for bit as without."""
     compare: bool = True
     """Also write on without pushing."""
     stream: bool = False
     """Server-sent events as tokens come, instead of one answer at the end."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.features and not self.concepts:
+            raise ValueError("name a feature or a concept")
+        return self
 
     def options(self) -> WritingOptions:
         return WritingOptions(**{name: getattr(self, name) for name in WritingOptions.model_fields})
@@ -93,9 +105,20 @@ class SteerCall(Beginning):
 
     sae: SaePlace
     model: ModelSpec
-    pushes: list[Push] = Field(min_length=1, max_length=MAX_STEERED)
+    pushes: list[Push] = Field(max_length=MAX_STEERED)
+    concepts: list[FittedConcept] = added_later([], max_length=MOST_CONCEPTS)
     writing: WritingOptions = WritingOptions()
     compare: bool = True
+
+
+class HeldConcept(Answer):
+    """A concept that a prompt was held against."""
+
+    name: str
+    flagged: bool
+    """Whether the score is above the threshold: its features are deactivated then."""
+    score: float
+    threshold: float
 
 
 class PushedFeature(Answer):
@@ -137,6 +160,8 @@ class SteerResponse(Answer):
     """As the model read it."""
     pushed: int | None = None
     """How many tokens of the prompt were pushed."""
+    concepts: list[HeldConcept] = Field([])
+    """Which of the concepts the prompt was flagged for."""
     steered: WrittenText
     plain: WrittenText | None
     """Without pushing; null where nobody asked for it."""
@@ -151,6 +176,8 @@ class PromptEvent(Answer):
     tokens: int
     pushed: int | None = None
     """How many of them are pushed."""
+    concepts: list[HeldConcept] = Field([])
+    """Which of the concepts it is flagged for."""
 
 
 class TokenEvent(WrittenToken):

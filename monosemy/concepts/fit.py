@@ -1,0 +1,378 @@
+"""A concept found in texts, tested on texts that chose nothing, beside other ways.  Needs torch.
+
+Retain texts that choose features have none of the concept's among their strongest, so that their
+scores are lower than those of fresh ones: the threshold is set by retain texts of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from monosemy.concepts.deactivation import Deactivation
+from monosemy.concepts.features import Chosen, choose
+from monosemy.concepts.leace import leace, mean_difference
+from monosemy.concepts.probes import linear_probe, radial_probe
+from monosemy.concepts.readings import Readings, read_texts
+from monosemy.concepts.texts import Uses, cut
+from monosemy.concepts.threshold import find_threshold
+from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.statistics.ranks import area_under_roc
+from monosemy.interp.statistics.rates import rate_of
+from monosemy.progress import SILENT, Reporter
+from monosemy.saes.base import SAE
+from monosemy.specs import ConceptRun
+from monosemy.specs.concepts import FittedConcept, Scoring
+from monosemy.specs.rest.concepts import (
+    ConceptFeature,
+    ConceptResult,
+    Detector,
+    DetectorKind,
+    Eraser,
+    EraserKind,
+    Share,
+    TextCounts,
+)
+
+PAPERS_SCALE = -8.0
+"""For celebrities."""
+PAPERS_SHARE = 0.99
+"""Of the least score of a target: the paper's threshold."""
+_LISTED = 1000
+"""Features that are told one by one."""
+_EXAMPLES = 3
+
+TextScores = Callable[[Readings], list[float]]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The texts of every use, read."""
+
+    fit_targets: Readings
+    fit_retain: Readings
+    threshold_retain: Readings
+    test_targets: Readings
+    test_retain: Readings
+    misspelt: Readings
+    paraphrases: Readings | None
+
+
+def fit_concept(
+    hosted: HostedSAE,
+    spec: ConceptRun,
+    prepend_bos: bool,
+    weights: str,
+    reporter: Reporter = SILENT,
+) -> ConceptResult:
+    """``prepend_bos``: whether the SAE was trained on texts that begin with BOS; ``weights``: the
+    digest of its weights.
+
+    ``DataError`` for an SAE that writes elsewhere than it reads or at several places, for texts
+    that cannot be cut into uses (``texts.cut``) or read (``readings.token_rows``), where no feature
+    is left, and where the threshold needs more texts.
+    """
+    begun = time.monotonic()
+    if hosted.hooks.transcodes or len(hosted.hooks.reads) > 1:
+        raise DataError(
+            "The SAE writes elsewhere than it reads, or at several places.",
+            "A concept takes an SAE that reads and writes one site.",
+        )
+    uses = cut(
+        spec.targets,
+        spec.retain,
+        spec.paraphrases,
+        spec.test_share,
+        spec.threshold_share,
+        spec.seed,
+    )
+    # Before anything is read: whether there are enough texts for a threshold at all.
+    find_threshold([0.0] * len(uses.threshold_retain), spec.false_alarms, spec.confidence)
+    read = _read(hosted, uses, prepend_bos, reporter)
+    chosen = choose(read.fit_targets, read.fit_retain, spec.top_k, hosted.sae.d_sae)
+    test = _Test(hosted.sae, spec, read, chosen)
+    with reporter.stage("tests", 2, "table") as stage:
+        detectors = test.detectors()
+        stage.advance()
+        erasers = test.erasers()
+        stage.advance()
+    figures = find_threshold(test.own(read.threshold_retain), spec.false_alarms, spec.confidence)
+    return ConceptResult(
+        concept=FittedConcept(
+            name=spec.name,
+            features=list(chosen.own),
+            threshold=figures.value,
+            scale=spec.scale,
+            keep_error=spec.keep_error,
+            score=spec.score,
+        ),
+        model=hosted.host.name,
+        site=hosted.site,
+        weights=weights,
+        top_k=spec.top_k,
+        seed=spec.seed,
+        texts=_counts(uses),
+        threshold=figures,
+        shared=len(chosen.all) - len(chosen.own),
+        features=_listed(read, chosen, hosted.sae.d_sae),
+        detectors=detectors,
+        erasers=erasers,
+        examples=[text[:500] for text in uses.fit_targets[:_EXAMPLES]],
+        seconds=round(time.monotonic() - begun, 2),
+    )
+
+
+def _read(hosted: HostedSAE, uses: Uses, prepend_bos: bool, reporter: Reporter) -> _Read:
+    """All in one go, so that a text that cannot be read is told before any forward."""
+    names = [each.name for each in fields(_Read)]
+    texts = {name: getattr(uses, name) for name in names}
+    everything = [text for name in names for text in texts[name]]
+    with reporter.stage("texts", len(everything), "text") as stage:
+        whole = read_texts(hosted, everything, prepend_bos, lambda n: stage.advance(n))
+    parts: dict[str, Readings | None] = {}
+    first = 0
+    for name in names:
+        count = len(texts[name])
+        parts[name] = _part(whole, first, first + count) if count else None
+        first += count
+    return _Read(**parts)  # type: ignore[arg-type]
+
+
+def _part(whole: Readings, first: int, end: int) -> Readings:
+    tokens = slice(whole.starts[first], whole.starts[end])
+    codes = type(whole.codes)(whole.codes.indices[tokens], whole.codes.values[tokens])
+    starts = tuple(each - tokens.start for each in whole.starts[first : end + 1])
+    return Readings(whole.x_TD[tokens], codes, starts)
+
+
+class _Test:
+    """Ways to tell and to erase a concept, on the same texts."""
+
+    def __init__(self, sae: SAE, spec: ConceptRun, read: _Read, chosen: Chosen) -> None:
+        self._sae, self._spec, self._read, self._chosen = _on_cpu(sae), spec, read, chosen
+        self.own = self._by(chosen.own, spec.scale, spec.score)
+        """Scores of texts for the concept itself."""
+
+    @cached_property
+    def _random(self) -> tuple[int, ...]:
+        """As many features as the concept has, of all that fire in texts that choose."""
+        draw = random.Random(f"random features {self._spec.seed}")
+        firing = self._chosen.firing
+        return tuple(draw.sample(firing, min(len(self._chosen.own), len(firing))))
+
+    @property
+    def _other_scale(self) -> float:
+        return 0.0 if self._spec.scale != 0 else PAPERS_SCALE
+
+    def _by(self, latents: Sequence[int], scale: float, score: Scoring) -> TextScores:
+        deactivation = Deactivation(self._sae, dict.fromkeys(latents, scale))
+
+        def scores(texts: Readings) -> list[float]:
+            values_T = deactivation.token_scores(texts.codes, texts.x_TD, score)
+            return [float(value) for value in texts.each_text(values_T)]
+
+        return scores
+
+    # ------------------------------------------------------------------ telling texts
+    def detectors(self) -> list[Detector]:
+        spec, chosen = self._spec, self._chosen
+        own, score, scale = chosen.own, spec.score, spec.scale
+        other: Scoring = "error" if score == "removed" else "removed"
+        papers = self._by(own, scale, "error")
+        least = PAPERS_SHARE * min(papers(self._read.fit_targets))
+        probe = linear_probe(*self._means(self._read.fit_targets, self._read.fit_retain))
+        ways: list[tuple[str, DetectorKind, Sequence[int] | None, float | None, Scoring | None]] = [
+            ("the concept", "concept", own, scale, score),
+            (f"by {_SCORES[other]}", "score", own, scale, other),
+            (f"scale {self._other_scale:g}", "scale", own, self._other_scale, "error"),
+            ("no retain set", "no_retain", chosen.all, scale, score),
+            ("random features", "random", self._random, scale, score),
+        ]
+        found = [
+            self._detector(
+                name, kind, len(latents or ()), at, by, self._by(latents or (), at or 0, by)
+            )
+            for name, kind, latents, at, by in ways
+            if by is not None
+        ]
+        found.append(
+            self._detector(
+                "linear probe",
+                "probe",
+                None,
+                None,
+                None,
+                lambda texts: probe(texts.means(texts.x_TD)).tolist(),
+            )
+        )
+        found.append(
+            self._detector(
+                "the paper's threshold", "papers_threshold", len(own), scale, "error", papers, least
+            )
+        )
+        return found
+
+    def _detector(
+        self,
+        name: str,
+        kind: DetectorKind,
+        features: int | None,
+        scale: float | None,
+        score: Scoring | None,
+        scores: TextScores,
+        threshold: float | None = None,
+    ) -> Detector:
+        spec, read = self._spec, self._read
+        if threshold is None:
+            figures = find_threshold(
+                scores(read.threshold_retain), spec.false_alarms, spec.confidence
+            )
+            threshold = figures.value
+        targets, retain = scores(read.test_targets), scores(read.test_retain)
+        others = scores(read.paraphrases) if read.paraphrases is not None else []
+
+        def flagged(values: Sequence[float]) -> Share:
+            return _share(rate_of([value > threshold for value in values]))
+
+        return Detector(
+            name=name,
+            kind=kind,
+            features=features,
+            scale=scale,
+            score=score,
+            threshold=threshold,
+            area=_area(targets, retain),
+            found=flagged(targets),
+            false_alarms=flagged(retain),
+            misspelt=flagged(scores(read.misspelt)),
+            paraphrases=flagged(others),
+        )
+
+    # ------------------------------------------------------------------ erasing
+    def erasers(self) -> list[Eraser]:
+        spec, chosen, read = self._spec, self._chosen, self._read
+        fit = self._means(read.fit_targets, read.fit_retain, read.threshold_retain)
+        test = self._means(read.test_targets, read.test_retain)
+        found = [self._eraser("nothing", "nothing", None, None, fit, test, (fit[0], test[0]))]
+        ways: list[tuple[str, EraserKind, Sequence[int], float]] = [
+            ("the concept", "concept", chosen.own, spec.scale),
+            (f"scale {self._other_scale:g}", "scale", chosen.own, self._other_scale),
+            ("no retain set", "no_retain", chosen.all, spec.scale),
+            ("random features", "random", self._random, spec.scale),
+        ]
+        for name, kind, latents, scale in ways:
+            deactivation = Deactivation(self._sae, dict.fromkeys(latents, scale), spec.keep_error)
+            after = (
+                self._after(deactivation, read.fit_targets, read.fit_retain, read.threshold_retain),
+                self._after(deactivation, read.test_targets, read.test_retain),
+            )
+            found.append(self._eraser(name, kind, len(latents), scale, fit, test, after))
+        # Affine: what they make of a text's mean is the mean of what they make of its tokens.
+        for name, kind, eraser in (
+            ("mean difference", "mean_difference", mean_difference(*fit)),
+            ("LEACE", "leace", leace(*fit)),
+        ):
+            after = eraser(fit[0]), eraser(test[0])
+            found.append(self._eraser(name, kind, None, None, fit, test, after))  # type: ignore[arg-type]
+        return found
+
+    def _eraser(
+        self,
+        name: str,
+        kind: EraserKind,
+        features: int | None,
+        scale: float | None,
+        fit: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+        after: tuple[Tensor, Tensor],
+    ) -> Eraser:
+        spread = float((fit[0] - fit[0].mean(0)).square().sum(1).mean()) or 1.0
+        change_N = (after[1] - test[0]).square().sum(1) / spread
+        areas = []
+        for probe in (linear_probe, radial_probe):
+            values_N = probe(after[0], fit[1])(after[1])
+            areas.append(_area(values_N[test[1]].tolist(), values_N[~test[1]].tolist()))
+        return Eraser(
+            name=name,
+            kind=kind,
+            features=features,
+            scale=scale,
+            linear=areas[0],
+            nonlinear=areas[1],
+            change_targets=float(change_N[test[1]].mean()),
+            change_retain=float(change_N[~test[1]].mean()),
+        )
+
+    @staticmethod
+    def _means(targets: Readings, *retain: Readings) -> tuple[Tensor, Tensor]:
+        """(mean activation of each text ``[n, d]`` float64, which are targets ``[n]``)"""
+        means = [each.means(each.x_TD.double()) for each in (targets, *retain)]
+        on = torch.arange(sum(map(len, means))) < len(targets)
+        return torch.cat(means), on
+
+    def _after(self, deactivation: Deactivation, *texts: Readings) -> Tensor:
+        """The same of activations that were deactivated at every token."""
+        means = []
+        for each in texts:
+            if deactivation.keep_error:
+                made_TD = each.x_TD.double() + deactivation.change(each.codes).double()
+            else:
+                made_TD = deactivation.reconstruction(each.codes, each.x_TD).double()
+            means.append(each.means(made_TD))
+        return torch.cat(means)
+
+
+_SCORES: dict[Scoring, str] = {"removed": "what is removed", "error": "the whole error"}
+
+
+def _on_cpu(sae: SAE) -> SAE:
+    """Readings are on the CPU; an SAE that is elsewhere is copied there."""
+    if sae.device.type == "cpu":
+        return sae
+    import copy
+
+    return copy.deepcopy(sae).cpu()
+
+
+def _share(rate: object) -> Share:
+    return Share(**{name: getattr(rate, name) for name in ("value", "low", "high", "n")})
+
+
+def _area(targets: Sequence[float], retain: Sequence[float]) -> Share:
+    found = area_under_roc(targets, retain)
+    n = len(targets) + len(retain)
+    return Share(value=found.value, low=found.low, high=found.high, n=n)
+
+
+def _counts(uses: Uses) -> TextCounts:
+    return TextCounts(
+        **{each.name: len(getattr(uses, each.name)) for each in fields(_Read)},
+        repeated=uses.repeated,
+        left_out=uses.left_out,
+    )
+
+
+def _listed(read: _Read, chosen: Chosen, d_sae: int) -> list[ConceptFeature]:
+    """The first of the concept's features, with how often they fire in test texts."""
+    latents = list(chosen.own[:_LISTED])
+    shares = []
+    for texts in (read.test_targets, read.test_retain):
+        fires = [texts.strongest(text, d_sae)[latents] > 0 for text in range(len(texts))]
+        shares.append(torch.stack(fires).double().mean(0).tolist())
+    return [
+        ConceptFeature(
+            index=latent,
+            targets=chosen.counts[latent],
+            maximum=chosen.maxima[latent],
+            test_targets=on,
+            test_retain=off,
+        )
+        for latent, on, off in zip(latents, *shares, strict=True)
+    ]

@@ -1,0 +1,205 @@
+"""What a concept run finds: features, a threshold, and how well they tell and erase."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from monosemy.specs.concepts import FittedConcept, Scoring
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+DetectorKind = Literal[
+    "concept", "score", "scale", "no_retain", "random", "probe", "papers_threshold"
+]
+EraserKind = Literal[
+    "nothing", "concept", "scale", "no_retain", "random", "mean_difference", "leace"
+]
+
+
+class Share(_View):
+    """A share, or an area, with its interval."""
+
+    value: float | None
+    """None where nothing was counted."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    n: int
+    """Texts."""
+
+
+class TextCounts(_View):
+    """What texts were used for; near duplicates share one use."""
+
+    fit_targets: int
+    """Features were chosen by them ..."""
+    fit_retain: int
+    """... less those of these."""
+    threshold_retain: int
+    """The threshold was set by them."""
+    test_targets: int
+    """Tested on, as are all below."""
+    test_retain: int
+    misspelt: int
+    """Test targets with spelling mistakes that we made."""
+    paraphrases: int
+    repeated: int
+    """Texts that were given more than once; counted once."""
+    left_out: int
+    """Paraphrases that are near duplicates of texts that were fitted to."""
+
+
+class ThresholdFigures(_View):
+    """How the threshold was found, and what holds of it."""
+
+    value: float
+    wanted: float
+    """Share of false alarms that was asked for."""
+    rule: Literal["conformal", "clopper_pearson"]
+    """`conformal`: texts like the retain texts are flagged at no higher rate than `wanted`, on
+    average over choices of texts; `clopper_pearson`: with this confidence it is no higher."""
+    confidence: float | None
+    texts: int
+    """Retain texts that it was set by."""
+    least: int
+    """The least number of such texts for what is wanted."""
+    above: int
+    """How many of them have a score above it."""
+    bound: float
+    """With a confidence of 95 % the rate is no higher (Clopper and Pearson)."""
+
+
+class Detector(_View):
+    """One way to tell texts, tested on texts that chose nothing."""
+
+    name: str
+    kind: DetectorKind
+    features: int | None
+    """None where it goes by no features."""
+    scale: float | None
+    score: Scoring | None
+    threshold: float
+    """By the same rule for all, but for the paper's."""
+    area: Share
+    """Under the ROC curve: the chance that a target has a higher score than a retain text."""
+    found: Share
+    """Targets that are flagged."""
+    false_alarms: Share
+    """Retain texts that are flagged."""
+    misspelt: Share
+    """Misspelt targets that are flagged."""
+    paraphrases: Share
+    """Paraphrased targets that are flagged."""
+
+
+class Eraser(_View):
+    """One way to take the concept out of every text, flagged or not."""
+
+    name: str
+    kind: EraserKind
+    features: int | None
+    scale: float | None
+    linear: Share
+    """Area under the ROC curve of a linear probe that is fitted anew after it, on test texts: .5
+    where it finds nothing."""
+    nonlinear: Share
+    """The same of a radial probe."""
+    change_targets: float
+    """Mean square change of a test target's mean activation, in units of the variance between
+    texts."""
+    change_retain: float
+    """The same of test retain texts."""
+
+
+class ConceptFeature(_View):
+    """A feature of a concept."""
+
+    index: int
+    targets: int
+    """Fitted targets among whose strongest features it is."""
+    maximum: float
+    """Its largest activation in these."""
+    test_targets: float
+    """Share of test targets in which it fires."""
+    test_retain: float
+    """Share of test retain texts in which it fires."""
+
+
+class ConceptResult(_View):
+    """A concept: how texts are told by it, and how well."""
+
+    concept: FittedConcept
+    model: str
+    site: str
+    weights: str
+    """Digest of the SAE's weights that it was found in."""
+    top_k: int
+    seed: int
+    texts: TextCounts
+    threshold: ThresholdFigures
+    shared: int
+    """Features of the targets that were left to the retain texts."""
+    features: list[ConceptFeature]
+    """The concept's, those of most targets first; at most 1,000."""
+    detectors: list[Detector]
+    erasers: list[Eraser]
+    examples: list[str]
+    """A few targets."""
+    seconds: float
+
+
+class ConceptSummary(_View):
+    """A concept in a line."""
+
+    model: str
+    site: str
+    scale: float
+    keep_error: bool
+    features: int
+    threshold: float
+    wanted: float
+    area: Share
+    found: Share
+    false_alarms: Share
+
+
+class _Stored(_View):
+    id: uuid.UUID
+    """That of the run which made it."""
+    name: str
+    sae: str
+    """Name of its SAE."""
+    created_at: dt.datetime
+
+
+class ConceptRow(ConceptSummary, _Stored):
+    """One of several."""
+
+
+class ConceptView(ConceptResult, _Stored):
+    """A stored concept."""
+
+
+def summary_of(result: ConceptResult) -> ConceptSummary:
+    """The figures of a result that a list shows."""
+    own = next(each for each in result.detectors if each.kind == "concept")
+    concept = result.concept
+    return ConceptSummary(
+        model=result.model,
+        site=result.site,
+        scale=concept.scale,
+        keep_error=concept.keep_error,
+        features=len(concept.features),
+        threshold=concept.threshold,
+        wanted=result.threshold.wanted,
+        area=own.area,
+        found=own.found,
+        false_alarms=own.false_alarms,
+    )

@@ -1,0 +1,202 @@
+"""``monosemy concept``: features by which texts are told, and written without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monosemy.exit_codes import USAGE
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.output import (
+    JsonFlag,
+    fail,
+    print_json,
+    print_table,
+    printable,
+    readable_errors,
+    tell,
+)
+from service.cli.runs import follow
+
+app = typer.Typer(no_args_is_help=True, help="Find concepts, look at them, delete them.")
+
+ConceptArgument = Annotated[str, typer.Argument(help="Name or id of the concept.")]
+
+
+@app.command()
+@readable_errors
+def find(
+    name: Annotated[str, typer.Argument(help="Of the concept.")],
+    sae: Annotated[str, typer.Argument(help="Id or name of an SAE.")],
+    targets: Annotated[Path, typer.Option(help="Texts that the concept is in, one a line.")],
+    retain: Annotated[Path, typer.Option(help="Texts that it is not in, one a line.")],
+    paraphrases: Annotated[
+        Path | None, typer.Option(help="Targets in other words, one a line; tested on alone.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Strongest features of a text that count.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="What the features are multiplied by: 0, or below.")
+    ] = None,
+    keep_error: Annotated[
+        bool, typer.Option(help="Keep what the SAE does not reconstruct.")
+    ] = True,
+    score: Annotated[str | None, typer.Option(help="removed or error.")] = None,
+    false_alarms: Annotated[
+        float | None, typer.Option(help="Share of texts without it that may be flagged.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure that is to be; left out: on average.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of which text is used for what.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find a concept in texts, and test it on texts that chose nothing.
+
+    Example: monosemy concept find whales demo --targets whales.txt --retain others.txt
+    """
+    spec: dict[str, Any] = {"kind": "concept", "name": name, "sae": sae, "seed": seed}
+    spec |= {"targets": _lines(targets), "retain": _lines(retain), "keep_error": keep_error}
+    given = {
+        "paraphrases": None if paraphrases is None else _lines(paraphrases),
+        "top_k": top_k,
+        "scale": scale,
+        "score": score,
+        "false_alarms": false_alarms,
+        "confidence": confidence,
+    }
+    spec |= {key: value for key, value in given.items() if value is not None}
+    client = connect()
+    run = client.post("/runs", spec)
+    follow(client, run["id"], as_json)
+    if not as_json:
+        _show(client.get(f"/concepts/{run['id']}"))
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    sae: Annotated[str | None, typer.Option(help="Only those of this SAE.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List concepts, newest first.
+
+    Example: monosemy concept list --sae demo
+    """
+    page = connect().get("/concepts", sae=sae)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (
+            printable(each["name"]),
+            printable(each["sae"]),
+            each["features"],
+            f"{each['scale']:g}",
+            *(_figure(each[key]) for key in ("area", "found", "false_alarms")),
+        )
+        for each in page["items"]
+    ]
+    print_table(("concept", "SAE", "features", "scale", "area", "found", "false alarms"), rows)
+
+
+@app.command()
+@readable_errors
+def show(concept: ConceptArgument, as_json: JsonFlag = False) -> None:
+    """Show a concept: its features, and how well it tells and erases.
+
+    Example: monosemy concept show whales
+    """
+    found = connect().get(f"/concepts/{segment(concept)}")
+    if as_json:
+        print_json(found)
+        return
+    _show(found)
+
+
+@app.command()
+@readable_errors
+def delete(concept: ConceptArgument) -> None:
+    """Delete a concept; its run and the SAE stay.
+
+    Example: monosemy concept delete whales
+    """
+    connect().delete(f"/concepts/{segment(concept)}")
+    tell(f"Deleted the concept {printable(concept)}.")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{file} cannot be read as text: {error}", USAGE)
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _show(found: dict[str, Any]) -> None:
+    concept, threshold, texts = found["concept"], found["threshold"], found["texts"]
+    sure = (
+        "on average"
+        if threshold["confidence"] is None
+        else f"with a confidence of {threshold['confidence']:.0%}"
+    )
+    tell(
+        f"{printable(found['name'])} of {printable(found['sae'])}: {len(concept['features']):,}"
+        f" features ({found['shared']:,} more are left to the retain texts), scale"
+        f" {concept['scale']:g}. Flagged above {concept['threshold']:.4g}: at most"
+        f" {threshold['wanted']:.2%} false alarms {sure}, by {threshold['texts']:,} retain texts"
+        f" ({threshold['least']:,} are the least; with a confidence of 95 % at most"
+        f" {threshold['bound']:.1%})."
+    )
+    tell(
+        f"{texts['fit_targets']:,} targets and {texts['fit_retain']:,} retain texts chose features;"
+        f" {texts['test_targets']:,} and {texts['test_retain']:,} are tested on."
+    )
+    rows = [
+        (
+            each["name"],
+            "-" if each["features"] is None else each["features"],
+            *(
+                _figure(each[key])
+                for key in ("area", "found", "false_alarms", "misspelt", "paraphrases")
+            ),
+        )
+        for each in found["detectors"]
+    ]
+    heads = ("told by", "features", "area", "found", "false alarms", "misspelt", "paraphrases")
+    print_table(heads, rows, title="telling texts")
+    erased = [
+        (
+            each["name"],
+            "-" if each["features"] is None else each["features"],
+            _figure(each["linear"]),
+            _figure(each["nonlinear"]),
+            f"{each['change_targets']:.3f}",
+            f"{each['change_retain']:.3f}",
+        )
+        for each in found["erasers"]
+    ]
+    after = ("after", "features", "linear probe", "radial probe", "changes targets", "others")
+    print_table(after, erased, title="erasing (every text changed, flagged or not)")
+    features = [
+        (
+            each["index"],
+            each["targets"],
+            f"{each['maximum']:.2f}",
+            f"{each['test_targets']:.0%}",
+            f"{each['test_retain']:.0%}",
+        )
+        for each in found["features"][:20]
+    ]
+    columns = ("feature", "targets", "maximum", "fires in test targets", "in test retain")
+    print_table(columns, features, title="features of most targets")
+
+
+def _figure(share: dict[str, Any]) -> str:
+    if share["value"] is None:
+        return "-"
+    return f"{share['value']:.2f} ({share['low']:.2f}-{share['high']:.2f})"

@@ -1,0 +1,1 @@
+"""Concepts: texts told, and written, by features that were found in texts."""

@@ -1,0 +1,87 @@
+"""All SQL on concepts; nothing here commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import Session, undefer
+
+from monosemy.specs.names import spellings
+from monosemy.specs.rest.concepts import ConceptResult, summary_of
+from service.database.concept_tables import Concept
+from service.database.storable import storable
+from service.database.tables import Run, Sae
+from service.kit.errors import Conflict, Listing, NotFound
+from service.kit.pagination import TimeKey, newest_first
+
+
+def check_free(session: Session, run: uuid.UUID, name: str) -> None:
+    """``Conflict`` where a concept that another run made has this name."""
+    query = select(Concept.id).where(Concept.name == name, Concept.id != run)
+    if session.scalar(query) is not None:
+        raise Conflict(
+            f"There is a concept named '{name}' already.",
+            "Take another name, or delete that one.",
+            code="name-taken",
+            title="The name is taken",
+        )
+
+
+def keep_concept(session: Session, run: uuid.UUID, sae: uuid.UUID, result: ConceptResult) -> None:
+    """What a run found, in place of what an earlier attempt of it did; raises as ``check_free``."""
+    check_free(session, run, result.concept.name)
+    owner = session.scalar(select(Run.created_by).where(Run.id == run))
+    delete_concept(session, run)
+    session.add(
+        Concept(
+            id=run,
+            name=result.concept.name,
+            sae_id=sae,
+            summary=storable(summary_of(result).model_dump(mode="json")),
+            result=storable(result.model_dump(mode="json")),
+            created_by=owner,
+        )
+    )
+    session.flush()
+
+
+def list_concepts(
+    session: Session, sae: uuid.UUID | None, before: TimeKey | None, limit: int
+) -> Sequence[Concept]:
+    """Newest first; with ``sae`` those of it."""
+    query = select(Concept)
+    if sae is not None:
+        query = query.where(Concept.sae_id == sae)
+    return session.scalars(newest_first(query, Concept, before, limit)).all()
+
+
+def find_concept(session: Session, reference: str) -> Concept:
+    """The concept of this id or name; ``NotFound`` if there is none."""
+    condition: ColumnElement[bool] = Concept.name.in_(spellings(reference))
+    with suppress(ValueError):
+        condition = or_(Concept.id == uuid.UUID(reference), condition)
+    query = (
+        select(Concept)
+        .where(condition)
+        .options(undefer(Concept.result))
+        .order_by(Concept.name.in_(spellings(reference)), Concept.name != reference)
+    )
+    row = session.scalars(query).first()
+    if row is None:
+        raise NotFound("concept", reference, Listing.CONCEPTS)
+    return row
+
+
+def delete_concept(session: Session, id: uuid.UUID) -> None:
+    session.execute(delete(Concept).where(Concept.id == id))
+
+
+def names_of(session: Session, rows: Sequence[Concept]) -> dict[uuid.UUID, str]:
+    """Of the SAEs of these concepts."""
+    ids = {row.sae_id for row in rows}
+    if not ids:
+        return {}
+    return dict(session.execute(select(Sae.id, Sae.name).where(Sae.id.in_(ids))).tuples().all())
