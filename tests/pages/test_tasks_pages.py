@@ -66,6 +66,7 @@ def test_features_of_an_sae_are_links(explorer: str, open_page: Any) -> None:
 def test_tasks_are_listed_with_what_to_do_where_there_are_none(explorer: str) -> None:
     listed = httpx.get(f"{explorer}/tasks", headers=HTML).text
     assert PATH in listed and "supervised" in listed and fixed(0.625) in listed
+    assert "edits of IO" in listed
     assert PATH in httpx.get(f"{explorer}/tasks?sae=demo", headers=HTML).text
     none = httpx.get(f"{explorer}/tasks?sae=raw", headers=HTML).text
     assert "has been tried at no task" in none and "kind=task" in none
