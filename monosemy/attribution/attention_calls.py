@@ -9,7 +9,7 @@ nothing is read from names or configurations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,19 @@ class AttentionCall:
     scores: Tensor | None = None
     """``[B, H, S, S]`` as they enter the softmax, where the model makes them itself."""
     pattern: Tensor | None = None
+
+    def row(self, number: int) -> AttentionCall:
+        """What it did with one row of the batch, as a batch of one."""
+
+        def of(tensor: Tensor | None) -> Tensor | None:
+            alone = tensor is None or tensor.shape[0] == 1
+            return tensor if alone or tensor is None else tensor[number : number + 1]
+
+        parts = {
+            name: of(getattr(self, name))
+            for name in ("query_BHSE", "key_BGSE", "value_BGSV", "mask", "scores", "pattern")
+        }
+        return replace(self, **parts)
 
     @property
     def heads(self) -> int:

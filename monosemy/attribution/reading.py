@@ -119,32 +119,49 @@ def read(
     Raises ``ModelError`` for attention that cannot be taken apart, ``UnknownSite``, and
     ``DataError`` for a prompt of one token, or one that the model cannot read.
     """
-    blocks = attention_blocks(host, layers)
     check_prompt(host, ids)
-    ids_BS = torch.tensor([list(ids)])
+    return read_rows(host, torch.tensor([list(ids)]), layers, sites, points)[0]
+
+
+def read_rows(
+    host: HostModel,
+    ids_BS: Tensor,
+    layers: Iterable[int],
+    sites: Iterable[str] = (),
+    points: Iterable[HookPoint] = (),
+) -> list[PromptReading]:
+    """The same of several prompts of one length, in one forward."""
+    blocks = attention_blocks(host, layers)
+    check_prompt(host, ids_BS[0].tolist())
     host.check_ids(ids_BS)
     named = {site: parse_site(site) for site in sites}
     for layer in blocks:
         for kind in (kinds.RESID_PRE, kinds.Z):
             named[str(Site(layer, kind))] = Site(layer, kind)
     deepest = max((place.layer for place in named.values()), default=0)
-    shape = 1, len(ids)
+    shape = int(ids_BS.shape[0]), int(ids_BS.shape[1])
     with host.opened(deepest) as opened, torch.no_grad(), ExitStack() as stack:
         at = {site: opened.sites.point(site) for site in named}
         attentions = {block.attention: layer for layer, block in blocks.items()}
         recorder = stack.enter_context(Recorder([*at.values(), *points], shape))
         watch = stack.enter_context(AttentionCalls(attentions))
         opened.core(input_ids=ids_BS.to(host.device), use_cache=False)
-    values = {site: recorder.values[point][0].float() for site, point in at.items()}
-    readings = {}
-    for layer, block in blocks.items():
+    calls = {}
+    for layer in blocks:
         call = watch.one(layer)
         if call is None:
             raise ModelError(f"Attention in blocks.{layer} of {host.name} was not seen at work.")
-        stream, z = (values[str(Site(layer, kind))] for kind in (kinds.RESID_PRE, kinds.Z))
-        readings[layer] = BlockReading(block, call, stream, z)
-    others = {point: recorder.values[point][0].float() for point in points}
-    return PromptReading(ids_BS[0], readings, values, others)
+        calls[layer] = call
+    results = []
+    for row in range(shape[0]):
+        values = {site: recorder.values[point][row].float() for site, point in at.items()}
+        readings = {}
+        for layer, block in blocks.items():
+            stream, z = (values[str(Site(layer, kind))] for kind in (kinds.RESID_PRE, kinds.Z))
+            readings[layer] = BlockReading(block, calls[layer].row(row), stream, z)
+        others = {point: recorder.values[point][row].float() for point in points}
+        results.append(PromptReading(ids_BS[row], readings, values, others))
+    return results
 
 
 def check_prompt(host: HostModel, ids: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ sections 3 to 5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from monosemy.attribution.head_features import (
     share_entropy,
 )
 from monosemy.attribution.head_scores import HeadScores, score_heads
-from monosemy.attribution.reading import BlockReading, read
+from monosemy.attribution.reading import BlockReading, read_rows
 from monosemy.attribution.sources import attention_layer
 from monosemy.attribution.survey_examples import SurveyExamples, choose_examples
 from monosemy.errors import DataError
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from monosemy.hosted_sae import HostedSAE
     from monosemy.index.reader import IndexReader
     from monosemy.models.host import HostModel
+
+_TOKENS_AT_ONCE = 2048
+"""Tokens that are read in one forward."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -119,7 +122,7 @@ def survey_attention(
 # ------------------------------------------------------------------ heads
 def _scores(host: HostModel, layer: int, seed: int) -> HeadScores:
     def patterns(ids_BS: Tensor) -> Tensor:
-        rows = [read(host, ids.tolist(), [layer]).blocks[layer] for ids in ids_BS]
+        rows = [each.blocks[layer] for each in read_rows(host, ids_BS, [layer])]
         return torch.stack([each.pattern_HSS for each in rows])
 
     special = set(host.tokenizer.all_special_ids)
@@ -185,16 +188,20 @@ def _read_examples(
     tally, which = SourceTally(), [np.empty(0, np.int64)]
     through = [np.empty((0, heads))]
     promoted = _Promoted(reader)
-    with reporter.stage("attention", len(examples.rows), "rows") as stage:
-        for row in examples.rows.tolist():
-            line = _line(hosted, layer, store, examples, row)
-            if line is not None:
-                features = examples.features[line.which]
-                tokens = promoted.among(features, line.ids_S)
-                tally.add(line.dfa_PS, line.ids_S, line.at_P, tokens)
+    left = len(examples.rows)
+    with reporter.stage("attention", left, "rows") as stage:
+        for lines in _batches(store, examples):
+            ids_BS = torch.from_numpy(np.stack([line.ids_S for line in lines]))
+            readings = read_rows(hosted.host, ids_BS, [layer])
+            for line, reading in zip(lines, readings, strict=True):
+                dfa_PS, through_PH = _attributed(hosted, reading.blocks[layer], line, examples)
+                tokens = promoted.among(examples.features[line.which], line.ids_S)
+                tally.add(dfa_PS, line.ids_S, line.at_P, tokens)
                 which.append(line.which)
-                through.append(line.through_PH)
-            stage.advance()
+                through.append(through_PH)
+            stage.advance(len(lines))
+            left -= len(lines)
+        stage.advance(left)
     features = examples.features[np.concatenate(which)]
     return _Seen(features, tally.shares(), np.concatenate(through))
 
@@ -219,18 +226,28 @@ class _Promoted:
 
 @dataclass(frozen=True)
 class _Line:
-    """The examples of one row: ``which`` of all, where they are, and their attribution."""
+    """What the host model reads for one row: ``which`` of all examples are in it, and where."""
 
     which: Ints
     ids_S: Ints
     at_P: Ints
-    dfa_PS: Floats
-    through_PH: Floats
 
 
-def _line(
-    hosted: HostedSAE, layer: int, store: TokenStore, examples: SurveyExamples, row: int
-) -> _Line | None:
+def _batches(store: TokenStore, examples: SurveyExamples) -> Iterator[list[_Line]]:
+    """Lines of one length, as many as are read together; those without examples left out."""
+    waiting: dict[int, list[_Line]] = {}
+    for row in examples.rows.tolist():
+        line = _line(store, examples, row)
+        length = len(line.ids_S)
+        if len(line.which) == 0 or length < 2:
+            continue
+        waiting.setdefault(length, []).append(line)
+        if len(waiting[length]) * length >= _TOKENS_AT_ONCE:
+            yield waiting.pop(length)
+    yield from waiting.values()
+
+
+def _line(store: TokenStore, examples: SurveyExamples, row: int) -> _Line:
     batch = store.batch([row])
     length = int(batch.mask_BS[0].sum())
     ids_S, position_S = batch.ids_BS[0, :length], batch.position_BS[0, :length]
@@ -238,22 +255,20 @@ def _line(
     span = np.searchsorted(examples.positions, [position_S[real_S[0]], position_S[real_S[-1]] + 1])
     which = np.arange(span[0], span[1])
     at_P = real_S[np.searchsorted(position_S[real_S], examples.positions[which])]
-    if len(which) == 0 or length < 2:
-        return None
-    reading = read(hosted.host, ids_S.tolist(), [layer]).blocks[layer]
-    latents = torch.from_numpy(examples.features[which])
+    return _Line(which, ids_S, at_P)
+
+
+def _attributed(
+    hosted: HostedSAE, reading: BlockReading, line: _Line, examples: SurveyExamples
+) -> tuple[Floats, Floats]:
+    """(by source ``[P, S]``, share of what adds that comes through each head ``[P, H]``)."""
+    latents = torch.from_numpy(examples.features[line.which])
     rows_PZ, _ = hosted.sae.encoder_rows(latents.to(hosted.sae.W_dec.device))
-    by_HPS = _attribution(reading, rows_PZ.float(), torch.from_numpy(at_P))
-    adds_HPS = by_HPS.clamp_min(0)
-    through_PH = adds_HPS.sum(dim=2).T
+    by_HPS = _attribution(reading, rows_PZ.float(), torch.from_numpy(line.at_P))
+    through_PH = by_HPS.clamp_min(0).sum(dim=2).T
     through_PH = through_PH / through_PH.sum(dim=1, keepdim=True).clamp_min(1e-30)
-    return _Line(
-        which,
-        ids_S,
-        at_P,
-        by_HPS.sum(dim=0).double().cpu().numpy(),
-        through_PH.double().cpu().numpy(),
-    )
+    dfa_PS = by_HPS.sum(dim=0)
+    return dfa_PS.double().cpu().numpy(), through_PH.double().cpu().numpy()
 
 
 def _attribution(reading: BlockReading, rows_PZ: Tensor, at_P: Tensor) -> Tensor:

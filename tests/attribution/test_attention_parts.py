@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.attribution.attention import attention_blocks
-from monosemy.attribution.reading import read
+from monosemy.attribution.reading import read, read_rows
 from monosemy.attribution.rotations import find_pairing
 from monosemy.errors import DataError, ModelError
 from monosemy.models.host import HostModel
@@ -125,6 +125,22 @@ def test_values_that_are_bent_are_refused(tiny_tokenizer: Any) -> None:
     host = HostModel.wrap(model, tiny_tokenizer, "bent")
     with pytest.raises(ModelError, match=r"blocks.1 of bent .* values are not"):
         attention_blocks(host, [1])
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_rows_that_are_read_together_are_those_read_alone(
+    architecture: str, tiny_tokenizer: Any
+) -> None:
+    host = tiny_host_of(architecture, tiny_tokenizer)
+    generator = torch.Generator().manual_seed(1)
+    ids_BS = torch.randint(3, host.d_vocab, (3, 20), generator=generator)
+    together = read_rows(host, ids_BS, [1])
+    for ids_S, many in zip(ids_BS, together, strict=True):
+        alone = read(host, ids_S.tolist(), [1])
+        assert torch.equal(many.ids_S, alone.ids_S)
+        for name in ("pattern_HSS", "value_HSV", "bias_HSV", "z_SZ", "stream_SD"):
+            one, other = (getattr(each.blocks[1], name) for each in (many, alone))
+            assert torch.allclose(one, other, atol=1e-5, rtol=1e-4), name
 
 
 def test_prompts_that_are_too_short_or_too_long_are_refused(tiny_tokenizer: Any) -> None:
