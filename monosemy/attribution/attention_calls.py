@@ -47,15 +47,18 @@ class AttentionCall:
     def row(self, number: int) -> AttentionCall:
         """What it did with one row of the batch, as a batch of one."""
 
-        def of(tensor: Tensor | None) -> Tensor | None:
-            alone = tensor is None or tensor.shape[0] == 1
-            return tensor if alone or tensor is None else tensor[number : number + 1]
+        def of(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] == 1 else tensor[number : number + 1]
 
-        parts = {
-            name: of(getattr(self, name))
-            for name in ("query_BHSE", "key_BGSE", "value_BGSV", "mask", "scores", "pattern")
-        }
-        return replace(self, **parts)
+        return replace(
+            self,
+            query_BHSE=of(self.query_BHSE),
+            key_BGSE=of(self.key_BGSE),
+            value_BGSV=of(self.value_BGSV),
+            mask=None if self.mask is None else of(self.mask),
+            scores=None if self.scores is None else of(self.scores),
+            pattern=None if self.pattern is None else of(self.pattern),
+        )
 
     @property
     def heads(self) -> int:
