@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
+from tests.support.concept_rows import NAME as CONCEPT_NAME
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
 from tests.support.task_rows import TASK
@@ -66,6 +69,10 @@ ADDRESSES: list[str] = [
     "/tasks",
     "/tasks?sae=demo",
     f"/tasks/{TASK}",
+    "/concepts",
+    "/concepts?sae=raw",
+    f"/concepts/{quote(CONCEPT_NAME)}",
+    f"/steer?sae=demo&c={quote(CONCEPT_NAME)}",
     "/circuits",
     "/circuits?model=none",
     f"/circuits/{CIRCUIT}",

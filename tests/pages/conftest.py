@@ -20,6 +20,7 @@ from tests.support.api_settings import CLOSED, SECRET, api_settings
 from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
 from tests.support.circuit_rows import add_circuits
 from tests.support.compared_rows import add_comparison
+from tests.support.concept_rows import add_concept
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag
 from tests.support.library_rows import Library, add_library
@@ -34,7 +35,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task and two circuits."""
+    a task, two circuits and a concept."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -47,6 +48,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_comparison(session, library, RAW)
             add_task(session, library)
             add_circuits(session)
+            add_concept(session, library)
         engine.dispose()
         yield str(make_url(url).database), library
 

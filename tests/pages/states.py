@@ -201,7 +201,7 @@ _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SET
 _ODD = quote(NAME)
 _OWN = (
     *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
-    *("/spend", "/health"),
+    *("/concepts", "/spend", "/health"),
 )
 _WORK = (
     "/label",
@@ -219,6 +219,7 @@ ERRORS = [
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
     *refused(404, f"/circuits/{NOBODY}"),
+    *refused(404, "/concepts/none", "/concepts?sae=none"),
     *refused(422, f"/circuits/{CIRCUIT}?head=99.0", f"/circuits/{CIRCUIT}?head=first"),
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),
     *refused(422, "/saes/demo/features?min_density=0.5&max_density=0.1", "/label?list=a&sae=b"),
@@ -292,6 +293,7 @@ HOSTILE = [
     State(f"/embed/saes/{_ODD}/features/0"),
     State("/lists/{odd_list}"),
     State("/tasks/{odd_task}"),
+    State("/concepts/{odd_concept}"),
     State("/lists"),
     State(f"/tags?sae={_ODD}"),
     State("/search?q=bold"),

@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import Engine, select, text
 
 from service.app import create_app
+from service.concepts.repository import keep_concept
 from service.database.session import make_engine, transaction
 from service.database.tables import Run, Sae
 from service.keys.service import create_key
@@ -21,6 +22,7 @@ from service.tasks.repository import keep_task
 from tests.pages.answers import contrasted, reading, written
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
+from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
 from tests.support.hostile_rows import NAME, add_hostile
 from tests.support.lens_rows import ANSWER as LENS_ANSWER
@@ -185,7 +187,11 @@ def add_strange(engine: Engine) -> dict[str, str]:
         odd_task = uuid.uuid4()
         keep_task(session, odd_task, [hostile.library.sae], task_result(NAME, "", HOSTILE))
         tell(session, odd.id, "log", {"message": HOSTILE, HOSTILE: HOSTILE})
+        odd_concept = uuid.uuid4()
+        concept = concept_result(HOSTILE[:100], text=HOSTILE)
+        keep_concept(session, odd_concept, hostile.library.sae, concept)
         ids: dict[str, uuid.UUID] = {
+            "odd_concept": odd_concept,
             "odd_list": odd_list,
             "odd": odd.id,
             "odd_task": odd_task,

@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 from fastapi import Query, Request
 from sqlalchemy.orm import Session
 
+from monosemy.specs.concepts import MOST_CONCEPTS
 from monosemy.specs.inference.places import PlaceWord, TokenKind
 from monosemy.specs.inference.prompts import MAX_CHARACTERS, SaeName
 from monosemy.specs.inference.steering import (
@@ -18,9 +19,11 @@ from monosemy.specs.inference.steering import (
     SteeringMode,
     WritingOptions,
 )
+from monosemy.specs.rest.concepts import ConceptRow
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.lists import ListSummary
 from monosemy.specs.rest.saes import SaeSummary
+from service.concepts.endpoints import list_all as list_concepts
 from service.edge.context import SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.listing import FeatureFilter
@@ -108,6 +111,10 @@ class Steer:
     most_seeds: int
     f: list[str]
     """The cards as the address names them."""
+    concepts: list[ConceptRow]
+    """Of this SAE."""
+    c: list[str]
+    """Those that are chosen."""
     by_command: str
     by_rest: str
     example: str
@@ -124,6 +131,7 @@ def steer(
     mode: SteeringMode = "add",
     add: Annotated[str | None, Query(max_length=200)] = None,
     preset: Annotated[str | None, Query(alias="list", max_length=200)] = None,
+    c: Annotated[list[str], Query(max_length=MOST_CONCEPTS)] = [],  # noqa: B006
     seeds: Annotated[int, Query(ge=1, le=SEEDS)] = 3,
     sweep: bool = False,
     temperature: Annotated[float, Query(ge=0, le=10)] = 0.7,
@@ -137,7 +145,9 @@ def steer(
     found: list[FeatureSummary] = []
     lists: list[ListSummary] = []
     words = (add or "").strip()
+    concepts: list[ConceptRow] = []
     if chosen is not None:
+        concepts = list_concepts(session, chosen.name, MAX_LIMIT).items
         lists = list_lists(session, sae=chosen.name, limit=MAX_LIMIT).items
         if preset is not None:
             pushes += _of_list(session, chosen, preset, mode)
@@ -149,8 +159,11 @@ def steer(
                 session, chosen.name, FeatureFilter(text=words), limit=FOUND
             ).items
     cards, more = _cards(session, chosen, pushes)
+    named = {each.name for each in concepts}
+    more += [f"There is no concept '{each[:60]}' of this SAE." for each in c if each not in named]
+    c = [each for each in dict.fromkeys(c) if each in named]
     options = WritingOptions(new_tokens=tokens, temperature=temperature)
-    by_command, by_rest = _commands(request, chosen, cards, options, places)
+    by_command, by_rest = _commands(request, chosen, cards, c, options, places)
     return Steer(
         sae=chosen,
         others=choices.others,
@@ -173,6 +186,8 @@ def steer(
         most_tokens=MAX_NEW_TOKENS,
         most_seeds=SEEDS,
         f=[card.push.named(mode) for card in cards],
+        concepts=concepts,
+        c=c,
         by_command=by_command,
         by_rest=by_rest,
         example=packed({"text": _EXAMPLE}),
@@ -233,13 +248,16 @@ def _commands(
     request: Request,
     sae: SaeSummary | None,
     cards: Sequence[Card],
+    concepts: Sequence[str],
     options: WritingOptions,
     places: Places,
 ) -> tuple[str, str]:
     """For the shell and for REST."""
     name = sae.name if sae else "demo"
-    shown = list(cards) or [Card(Push(42, 1.5, "add"), None)]
-    if not cards and sae is not None and sae.d_sae <= 42:
+    shown = list(cards)
+    if not cards and not concepts:
+        shown = [Card(Push(42, 1.5, "add"), None)]
+    if shown and not cards and sae is not None and sae.d_sae <= 42:
         shown = [replace(shown[0], push=Push(0, 1.5, "add"))]
     pushes = [
         {
@@ -253,7 +271,9 @@ def _commands(
     words = ["steer", name, _EXAMPLE]
     for card in shown:
         words += ["--feature", f"{card.push.index}={card.push.strength:g}"]
-    first = shown[0].push.mode
+    for each in concepts:
+        words += ["--concept", each]
+    first = shown[0].push.mode if shown else "add"
     words += ["--mode", first] if first != "add" else []
     words += ["--tokens", str(options.new_tokens), "--temperature", f"{options.temperature:g}"]
     words += places.words()
@@ -261,6 +281,7 @@ def _commands(
         "sae": name,
         "prompt": _EXAMPLE,
         "features": pushes,
+        **({"concepts": list(concepts)} if concepts else {}),
         "new_tokens": options.new_tokens,
         "temperature": options.temperature,
         **places.body(),

@@ -142,17 +142,20 @@ function start() {
     }
   }
 
+  const concepts = () => [...form.querySelectorAll("[name=concept]")].filter((each) => each.checked).map((each) => each.value);
+
   function options() {
     const { tokens, temperature } = form.elements;
-    return { new_tokens: Number(tokens.value), temperature: Number(temperature.value), ...places.body, logprobs: LIKELIEST };
+    return { new_tokens: Number(tokens.value), temperature: Number(temperature.value), ...places.body, concepts: concepts(), logprobs: LIKELIEST };
   }
 
   async function write() {
     const written = prompt.value;
-    if (!cards.length) return asking.say("Add a feature first: by its number, or by words.");
+    if (!cards.length && !concepts().length) return asking.say("Add a feature first: by its number, or by words.");
     if (!written) return asking.say("Write a text to go on from first.");
     if (prompt.isTooLong) return asking.say(`${number(prompt.length, 3, true)} characters: at most ${number(data.most, 3, true)} can be sent.`);
     if (places.isEmpty) return asking.say("Say first which tokens are to be pushed at.");
+    asking.say(""); // what was said of the writing before is over
     await keepInFragment("p", written);
     find("share").hidden = false;
     going?.abort();
@@ -161,6 +164,7 @@ function start() {
     find("written").hidden = false;
     find("rows").replaceChildren(...rows);
     find("pushed").textContent = "";
+    find("held").textContent = "";
     find("chance").replaceChildren(make("p", { class: "quiet" }, "Point at a token, or walk with ← and →: how probable it was."));
     stop.disabled = false;
     const body = { ...begun(written), ...options(), sae: data.sae, stream: true };
@@ -188,8 +192,10 @@ function start() {
       const asked = { ...body, seed, compare: plain !== null, features: cards.map((each) => each.push(factor)) };
       const response = await patiently(() => send("POST", "/api/v1/inference/steer", { body: asked, signal }), signal, steered);
       for await (const { event, data: told } of events(response)) {
-        if (event === "prompt") find("pushed").textContent = places.said(told);
-        else if (event === "token") (told.row === "steered" ? steered : plain).add(told);
+        if (event === "prompt") {
+          find("pushed").textContent = places.said(told);
+          find("held").textContent = (told.concepts ?? []).map(heldAgainst).join(" ");
+        } else if (event === "token") (told.row === "steered" ? steered : plain).add(told);
         else if (event === "error") throw new Problem(told.status, { detail: told.detail }, null);
         else if (event === "end") {
           steered.end(ending(told.steered), { whole: true });
@@ -233,7 +239,7 @@ function start() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const { tokens, temperature, seeds, sweep } = form.elements;
-    keepInQuery({ tokens: tokens.value, temperature: temperature.value, seeds: seeds.value, ...places.query, sweep: sweep.checked || null });
+    keepInQuery({ tokens: tokens.value, temperature: temperature.value, seeds: seeds.value, ...places.query, c: concepts(), sweep: sweep.checked || null });
     keepCards();
     write();
   });
@@ -258,6 +264,9 @@ function alone(factor, written) {
 function begun(written) {
   return written.messages ? { messages: written.messages } : { prompt: written.text };
 }
+
+const heldAgainst = ({ name, flagged, score, threshold }) =>
+  `${name}: ${flagged ? "flagged, its features are deactivated" : "not flagged"} (score ${number(score)}, threshold ${number(threshold)}).`;
 
 const ending = (how) => (how === "stop" ? "■ ended by the model" : "");
 
