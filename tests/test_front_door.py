@@ -111,15 +111,17 @@ def test_laid_out(home: Path, sae: SaeFolder, texts: FeatureTexts) -> None:
     assert ran["places"][-1] in (None, layout.places[-1].tolist())
 
 
-def test_its_heads_are_surveyed(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
+def test_its_heads_are_surveyed(
+    spec: dict[str, Any], home: Path, sae: SaeFolder, texts: FeatureTexts
+) -> None:
     site = "blocks.2.attn.hook_z"
     heads = monosemy.train({**spec, "site": site, "name": "heads"}, home, reporter=SILENT)
     with pytest.raises(DataError, match="no index"):
         monosemy.survey_attention(heads, reporter=SILENT)
-    texts = monosemy.build_index(heads, reporter=SILENT, top_examples=4, window=6)
+    indexed = monosemy.build_index(heads, reporter=SILENT, top_examples=4, window=6)
     options = {"rows": 10, "examples": 3, "top": 3, "draws": 19}
     survey = monosemy.survey_attention(heads, reporter=SILENT, **options)
-    alive = np.flatnonzero(texts.reader.counts > 0).tolist()
+    alive = np.flatnonzero(indexed.reader.counts > 0).tolist()
     assert [each.index for each in survey.features] == alive
     assert survey.summary.weights == heads.digest and len(survey.summary.heads) == 4
     ran = monosemy.run({"kind": "attention", "sae": "heads", **options}, home, reporter=SILENT)
