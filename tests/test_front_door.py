@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -129,6 +130,25 @@ def test_its_heads_are_surveyed(
     assert [each["index"] for each in ran["feature_attention"]] == alive
     with pytest.raises(DataError, match="no heads"):
         monosemy.survey_attention(sae, reporter=SILENT, **options)
+
+
+def test_a_concept_is_found(home: Path, sae: SaeFolder) -> None:
+    words = ("clock", "bridge", "river", "garden", "letter", "market", "winter", "captain")
+    pairs = list(combinations(words, 2))
+    options = {
+        "targets": [f"Grey whales near the {a} and the {b}" for a, b in pairs],
+        "retain": [f"She repaired a {b} before some {a}" for a, b in pairs],
+        "top_k": 4,
+        "false_alarms": 0.2,
+    }
+    found = monosemy.concept(sae, reporter=SILENT, **options)
+    assert found.weights == sae.digest and found.concept.features
+    assert found.texts.fit_targets + found.texts.test_targets == len(pairs)
+    spec = {"kind": "concept", "name": "concept", "sae": "first", **options}
+    ran = monosemy.run(spec, home, reporter=SILENT)
+    assert ran["concept"] == found.concept.model_dump()
+    with pytest.raises(SpecError, match="retain"):
+        monosemy.concept(sae, reporter=SILENT, targets=["x"])
 
 
 def test_tried_at_a_task(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
