@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from monosemy.specs import KINDS, ExplanationSpec, ScoringSpec
 from monosemy.specs.architectures import ARCHITECTURES
+from tests.support.concept_texts import RETAIN, TARGETS
 from tests.support.task_prompts import task_prompts
 
 SITE, OTHER_SITE = "blocks.2.hook_resid_post", "blocks.1.hook_resid_post"
@@ -169,6 +170,9 @@ def _of_the_rest(
         few = {"features": [1, 4], "pairs": 10, "test_share": 0.3, "resamples": 100}
         prompts = {"task": "given", "items": task_prompts()}
         yield Step("task", {"kind": "task", "saes": [first], "prompts": prompts, **few})
+    if "concept" in KINDS:
+        texts = {"targets": TARGETS, "retain": RETAIN, "top_k": 6, "false_alarms": 0.2}
+        yield Step("concept", {"kind": "concept", "name": "whales", "sae": first, **texts})
 
 
 def _circuit(model: dict[str, Any]) -> dict[str, Any]:

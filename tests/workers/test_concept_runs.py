@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from service.app import create_app
 from service.database.concept_tables import Concept
 from service.database.session import transaction
 from tests.support import run_acts as acts
+from tests.support.concept_texts import RETAIN, TARGETS
 from tests.support.loopback import loopback_client
 from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns
@@ -26,9 +26,6 @@ from workers.worker import Worker
 
 pytestmark = pytest.mark.integration
 
-WORDS = ["clock", "bridge", "river", "garden", "letter", "market", "winter", "captain", "island"]
-TARGETS = [f"Grey whales near the {a} and the {b}" for a, b in combinations(WORDS, 2)]
-RETAIN = [f"She repaired a {b} before some {a}" for a, b in combinations(WORDS, 2)]
 SPEC: dict[str, Any] = {
     "kind": "concept",
     "name": "whales",
