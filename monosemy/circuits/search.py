@@ -39,8 +39,8 @@ from monosemy.errors import DataError
 from monosemy.interp.statistics.correlation import spearman
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
+from monosemy.specs.analyses import CircuitRun
 from monosemy.specs.circuits import GeneratedPrompts
-from monosemy.specs.kinds import CircuitRun
 from monosemy.specs.rest.circuits import (
     CausalCheck,
     CircuitResult,

@@ -1,5 +1,13 @@
 """Run specs: pydantic models shared by the API, the CLI and the library."""
 
+from monosemy.specs.analyses import (
+    AttentionRun,
+    CircuitRun,
+    CompareRun,
+    ConceptRun,
+    LayoutRun,
+    TaskRun,
+)
 from monosemy.specs.architectures import (
     ARCHITECTURES,
     AuxKSpec,
@@ -26,19 +34,13 @@ from monosemy.specs.explainers import (
     OutputCentricExplanation,
 )
 from monosemy.specs.kinds import (
-    AttentionRun,
-    CircuitRun,
-    CompareRun,
-    ConceptRun,
     EvaluateRun,
     ExplainRun,
     ImportRun,
     IndexRun,
-    LayoutRun,
     PipelineRun,
     ScoreRun,
     SweepRun,
-    TaskRun,
     TrainRun,
     pipeline_children,
 )

@@ -108,7 +108,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
         (["run", "list", "--colour", "red"], 2, "No such option"),
         (["run", "list", "left", "over"], 2, "unexpected extra"),
         (["run", "show"], 2, "Missing argument"),
-        (["steer", "demo", "Once"], 2, "Missing option"),
+        (["steer", "demo", "Once"], 2, "Name what is changed"),
         (["steer", "demo", "Once", "-f", "7"], 2, "INDEX=STRENGTH"),
         (["run", "sow", "x"], 2, "No such command"),
         (["features", "demo", "--sort", "size"], 2, "density"),
