@@ -107,7 +107,7 @@ class IndirectObjectPrompts(Part):
     """Of which words are drawn."""
 
 
-class LabelledPrompts(Part):
+class AttributedPrompts(Part):
     """Prompts of one's own."""
 
     task: Literal["given"] = "given"
@@ -117,4 +117,4 @@ class LabelledPrompts(Part):
 Edited = Annotated[int, Field(ge=1, le=1024)]
 """Features that an edit may change at a node."""
 
-TaskSource = Annotated[IndirectObjectPrompts | LabelledPrompts, Field(discriminator="task")]
+TaskSource = Annotated[IndirectObjectPrompts | AttributedPrompts, Field(discriminator="task")]

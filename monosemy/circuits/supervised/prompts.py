@@ -20,7 +20,7 @@ from monosemy.data.tasks.examples import Example, encode
 from monosemy.data.tasks.indirect_objects import IndirectObjects
 from monosemy.data.tasks.json_lines import lines_of, prompts_in
 from monosemy.errors import DataError
-from monosemy.specs.tasks import IndirectObjectPrompts, LabelledPrompts, TaskPrompt
+from monosemy.specs.tasks import AttributedPrompts, IndirectObjectPrompts, TaskPrompt
 
 END = "end"
 """The name of a prompt's last token."""
@@ -41,7 +41,7 @@ def parse_task_prompts(lines: Iterable[str], name: str) -> list[TaskPrompt]:
 
 
 def labelled_task(
-    source: IndirectObjectPrompts | LabelledPrompts,
+    source: IndirectObjectPrompts | AttributedPrompts,
     tokenizer: Any,
     attributes: Sequence[str] | None = None,
     test_share: float = 0.3,

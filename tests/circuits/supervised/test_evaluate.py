@@ -18,7 +18,7 @@ from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.specs import TaskRun, TopKSpec
 from monosemy.specs.rest.tasks import MethodResult, TaskResult
-from monosemy.specs.tasks import LabelledPrompts, TaskPrompt
+from monosemy.specs.tasks import AttributedPrompts, TaskPrompt
 from tests.support.task_prompts import task_prompts
 from tests.support.tiny_host import make_tiny_host, make_tiny_tokenizer
 
@@ -30,8 +30,8 @@ def host() -> HostModel:
     return make_tiny_host(make_tiny_tokenizer())
 
 
-def prompts() -> LabelledPrompts:
-    return LabelledPrompts(items=[TaskPrompt.model_validate(each) for each in task_prompts()])
+def prompts() -> AttributedPrompts:
+    return AttributedPrompts(items=[TaskPrompt.model_validate(each) for each in task_prompts()])
 
 
 def perfect_sae() -> SAE:
@@ -120,7 +120,7 @@ def test_rows_of_unequal_length_are_edited_at_their_own_tokens(host: HostModel) 
         each.model_copy(update={"text": f"before sunrise {each.text}"}) if n // 2 % 2 else each
         for n, each in enumerate(items)
     ]
-    task = labelled_task(LabelledPrompts(items=longer), host.tokenizer)
+    task = labelled_task(AttributedPrompts(items=longer), host.tokenizer)
     rows = Rows(host, task.test, ("end",))
     assert len({len(ids) for ids in rows.ids}) == 2
     acts = read(host, rows, Nodes((LAST,), ("end",)), lambda _: None)
@@ -212,5 +212,5 @@ def test_what_cannot_be_done_is_told(host: HostModel) -> None:
         evaluate_task(
             host,
             [TaskSae("x", "x", SITE, perfect_sae())],
-            spec(prompts=LabelledPrompts(items=long).model_dump()),
+            spec(prompts=AttributedPrompts(items=long).model_dump()),
         )

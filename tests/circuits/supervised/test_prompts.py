@@ -16,7 +16,7 @@ from monosemy.circuits.supervised.prompts import (
 )
 from monosemy.circuits.supervised.task import combination
 from monosemy.errors import DataError
-from monosemy.specs.tasks import IndirectObjectPrompts, LabelledPrompts, TaskPrompt
+from monosemy.specs.tasks import AttributedPrompts, IndirectObjectPrompts, TaskPrompt
 from tests.support.task_prompts import NAMES, task_prompts
 from tests.support.tiny_host import make_tiny_tokenizer
 
@@ -26,15 +26,15 @@ def tokenizer() -> Any:
     return make_tiny_tokenizer()
 
 
-def given(items: list[dict[str, Any]]) -> LabelledPrompts:
-    return LabelledPrompts(items=[TaskPrompt.model_validate(each) for each in items])
+def given(items: list[dict[str, Any]]) -> AttributedPrompts:
+    return AttributedPrompts(items=[TaskPrompt.model_validate(each) for each in items])
 
 
 def test_a_file_is_read_and_its_tokens_are_found(tokenizer: Any, tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n".join(json.dumps(each) for each in task_prompts()) + "\n\n", "utf-8")
     items = read_task_prompts(file)
-    task = labelled_task(LabelledPrompts(items=items), tokenizer, test_share=0.3)
+    task = labelled_task(AttributedPrompts(items=items), tokenizer, test_share=0.3)
 
     assert len(task.fit) + len(task.test) == len(items)
     names = tuple(sorted(NAMES))
