@@ -118,18 +118,18 @@ def likeness(
     shares_FH = head_shares(W_dec_FZ.detach().float().cpu(), heads)[features]
     parts_FHd = by_head(W_dec_FZ.detach().float().cpu()[features], heads)
     drawn = _random_sets(len(features), top, draws, seed)
-    found = []
+    measured = []
     for head in range(heads):
         unit_Fd = torch.nn.functional.normalize(parts_FHd[:, head] @ bases_Hdd[head], dim=1)
         share, own = shares_FH[:, head].topk(top)
         cosine = float(_mean_cosine(unit_Fd, own[None])[0])
         random = _mean_cosine(unit_Fd, drawn)
         p = (1 + int((random >= cosine).sum())) / (1 + draws)
-        found.append((head, features[own], share, cosine, float(random.mean()), p))
-    q = adjusted([each[-1] for each in found])
+        measured.append((head, features[own], share, cosine, float(random.mean()), p))
+    q = adjusted([each[-1] for each in measured])
     return [
         HeadLikeness(head, tuple(own.tolist()), tuple(share.tolist()), cosine, random, p, float(q_))
-        for (head, own, share, cosine, random, p), q_ in zip(found, q, strict=True)
+        for (head, own, share, cosine, random, p), q_ in zip(measured, q, strict=True)
     ]
 
 

@@ -126,9 +126,8 @@ def _scores(host: HostModel, layer: int, seed: int) -> HeadScores:
         return torch.stack([each.pattern_HSS for each in rows])
 
     special = set(host.tokenizer.all_special_ids)
-    words = [token for token in range(host.d_vocab) if token not in special]
-    known = len(host.tokenizer)
-    words = [token for token in words if token < known]
+    known = min(host.d_vocab, len(host.tokenizer))
+    words = [token for token in range(known) if token not in special]
     return score_heads(patterns, words, host.bos_id, seed, longest=host.abilities.positions)
 
 

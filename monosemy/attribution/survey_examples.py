@@ -72,9 +72,9 @@ def _strongest_rows(reader: IndexReader, store: TokenStore, feature: int, count:
     """Rows of a feature's strongest firings, the strongest first, each once."""
     firings = reader.firings(feature)
     strongest = _top(firings.shares, count)
-    found = store.row_of(firings.positions[strongest].astype(np.int64))
-    _, first = np.unique(found, return_index=True)
-    return found[np.sort(first)]
+    rows = store.row_of(firings.positions[strongest].astype(np.int64))
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]
 
 
 def _top(values: npt.NDArray[np.floating], count: int) -> Ints:

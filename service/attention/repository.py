@@ -34,8 +34,8 @@ def replace_attention(
 ) -> None:
     """In place of the survey that the SAE had."""
     session.execute(delete(SaeAttention).where(SaeAttention.sae_id == sae))
-    found = storable(summary.model_dump(mode="json"))
-    session.add(SaeAttention(sae_id=sae, run_id=run, summary=found, files=files))
+    stored = storable(summary.model_dump(mode="json"))
+    session.add(SaeAttention(sae_id=sae, run_id=run, summary=stored, files=files))
     session.flush()
     for first in range(0, len(features), _AT_ONCE):
         rows = [

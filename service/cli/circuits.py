@@ -11,8 +11,15 @@ import typer
 from monosemy.data.tasks.own_prompts import read_prompts
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, out, print_json, print_table, readable_errors, tell
-from service.cli.runs import follow
+from service.cli.output import (
+    JsonFlag,
+    out,
+    print_json,
+    print_table,
+    readable_errors,
+    tell,
+)
+from service.cli.runs import run_and_show
 
 app = typer.Typer(
     no_args_is_help=True, help="Find attention heads that do a task, and look at them."
@@ -92,11 +99,7 @@ def find(
     spec |= {} if known is None else {"known": known.value}
     spec |= {} if model is None else {"model": {"name": model}}
     spec |= {} if name is None else {"name": name}
-    client = connect()
-    run = client.post("/runs", spec)
-    follow(client, run["id"], as_json)
-    if not as_json:
-        _show(client.get(f"/circuits/{run['id']}"), 10)
+    run_and_show(spec, "/circuits/{run}", lambda circuit: _show(circuit, 10), as_json)
 
 
 @app.command("list")
@@ -246,4 +249,5 @@ def _show_causal(check: dict[str, Any] | None, why_not: str | None) -> None:
 
 
 def _interval(figure: dict[str, Any]) -> str:
+    """Of what may be below 0."""
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

@@ -19,7 +19,7 @@ from service.cli.output import (
     readable_errors,
     tell,
 )
-from service.cli.runs import follow
+from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="Look at comparisons of SAEs.")
 
@@ -56,13 +56,9 @@ def compare(
 
     Example: monosemy compare small large --method hungarian
     """
-    client = connect()
-    spec = {"kind": "compare", "sae": sae, "other": other, "by": by.value}
-    run = client.post("/runs", {**spec, "method": method.value, "neighbours": neighbours})
-    follow(client, run["id"], as_json)
-    if as_json:
-        return
-    _show(client.get(f"/comparisons/{run['id']}"))
+    options = {"by": by.value, "method": method.value, "neighbours": neighbours}
+    spec = {"kind": "compare", "sae": sae, "other": other, **options}
+    run_and_show(spec, "/comparisons/{run}", _show, as_json)
 
 
 @app.command("list")

@@ -12,6 +12,7 @@ from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import (
     JsonFlag,
+    estimate,
     fail,
     print_json,
     print_table,
@@ -19,7 +20,7 @@ from service.cli.output import (
     readable_errors,
     tell,
 )
-from service.cli.runs import follow
+from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="Find concepts, look at them, delete them.")
 
@@ -70,11 +71,7 @@ def find(
         "confidence": confidence,
     }
     spec |= {key: value for key, value in given.items() if value is not None}
-    client = connect()
-    run = client.post("/runs", spec)
-    follow(client, run["id"], as_json)
-    if not as_json:
-        _show(client.get(f"/concepts/{run['id']}"))
+    run_and_show(spec, "/concepts/{run}", _show, as_json)
 
 
 @app.command("list")
@@ -97,7 +94,7 @@ def list_(
             printable(each["sae"]),
             each["features"],
             f"{each['scale']:g}",
-            *(_figure(each[key]) for key in ("area", "found", "false_alarms")),
+            *(estimate(each[key]) for key in ("area", "found", "false_alarms")),
         )
         for each in page["items"]
     ]
@@ -161,7 +158,7 @@ def _show(found: dict[str, Any]) -> None:
             each["name"],
             "-" if each["features"] is None else each["features"],
             *(
-                _figure(each[key])
+                estimate(each[key])
                 for key in ("area", "found", "false_alarms", "misspelt", "paraphrases")
             ),
         )
@@ -173,8 +170,8 @@ def _show(found: dict[str, Any]) -> None:
         (
             each["name"],
             "-" if each["features"] is None else each["features"],
-            _figure(each["linear"]),
-            _figure(each["nonlinear"]),
+            estimate(each["linear"]),
+            estimate(each["nonlinear"]),
             f"{each['change_targets']:.3f}",
             f"{each['change_retain']:.3f}",
         )
@@ -194,9 +191,3 @@ def _show(found: dict[str, Any]) -> None:
     ]
     columns = ("feature", "targets", "maximum", "fires in test targets", "in test retain")
     print_table(columns, features, title="features of most targets")
-
-
-def _figure(share: dict[str, Any]) -> str:
-    if share["value"] is None:
-        return "-"
-    return f"{share['value']:.2f} ({share['low']:.2f}-{share['high']:.2f})"

@@ -9,7 +9,7 @@ import typer
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, print_json, print_table, readable_errors, tell
-from service.cli.runs import follow
+from service.cli.runs import run_and_show
 from service.cli.saes import SaeArgument
 from service.cli.saes import app as saes
 
@@ -36,12 +36,9 @@ def heads(
 
     Example: monosemy heads demo --rows 1000
     """
-    client = connect()
     options = {"rows": rows, "examples": examples, "top": top, "seed": seed}
-    run = client.post("/runs", {"kind": "attention", "sae": sae, **options})
-    follow(client, run["id"], as_json)
-    if not as_json:
-        _show(client.get(f"/saes/{segment(sae)}/attention"))
+    spec = {"kind": "attention", "sae": sae, **options}
+    run_and_show(spec, f"/saes/{segment(sae)}/attention", _show, as_json)
 
 
 @saes.command("heads")

@@ -9,7 +9,7 @@ import typer
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, print_json, print_table, readable_errors, tell
-from service.cli.runs import follow
+from service.cli.runs import run_and_show
 from service.cli.saes import SaeArgument
 from service.cli.saes import app as saes
 
@@ -36,13 +36,9 @@ def layout(
 
     Example: monosemy layout demo --perplexity 15
     """
-    client = connect()
     options = {"perplexity": perplexity, "exaggeration": exaggeration, "iterations": iterations}
     spec = {"kind": "layout", "sae": sae, **options, "seed": seed, "silent": silent}
-    run = client.post("/runs", spec)
-    follow(client, run["id"], as_json)
-    if not as_json:
-        _show(client.get(f"/saes/{segment(sae)}/layout"))
+    run_and_show(spec, f"/saes/{segment(sae)}/layout", _show, as_json)
 
 
 @saes.command("layout")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -71,6 +71,13 @@ def plain(text: str) -> str:
 def number(value: Any, how: str) -> str:
     """A figure as text; empty where there is none."""
     return format(value, how) if isinstance(value, int | float) else ""
+
+
+def estimate(figure: Mapping[str, Any] | None) -> str:
+    """A share with its interval; "-" where there is none."""
+    if figure is None or figure["value"] is None:
+        return "-"
+    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
 
 
 def moment(time: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -341,6 +341,18 @@ def _changed(run: dict[str, Any], as_json: bool) -> None:
         print_json(run)
     else:
         out.print(run["state"], highlight=False)
+
+
+def run_and_show(
+    spec: dict[str, Any], path: str, show: Callable[[dict[str, Any]], None], as_json: bool
+) -> None:
+    """Submits a run, watches it to its end, and shows what it made: what REST has at ``path``, in
+    which ``{run}`` stands for its id."""
+    client = connect()
+    run = client.post("/runs", spec)
+    follow(client, run["id"], as_json)
+    if not as_json:
+        show(client.get(path.format(run=run["id"])))
 
 
 def follow(client: Client, run_id: str, as_json: bool) -> None:

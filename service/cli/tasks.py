@@ -10,8 +10,16 @@ import typer
 from monosemy.circuits.supervised.prompts import read_task_prompts
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.output import JsonFlag, out, print_json, print_table, readable_errors, tell
-from service.cli.runs import follow
+from service.cli.output import (
+    JsonFlag,
+    estimate,
+    out,
+    print_json,
+    print_table,
+    readable_errors,
+    tell,
+)
+from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="Look at what SAEs are worth at tasks.")
 
@@ -64,11 +72,7 @@ def task(
     spec |= _given(sites=site, positions=position, features=features, pairs=pairs)
     if model is not None:
         spec["model"] = {"name": model}
-    client = connect()
-    run = client.post("/runs", spec)
-    follow(client, run["id"], as_json)
-    if not as_json:
-        _show(client.get(f"/tasks/{run['id']}"))
+    run_and_show(spec, "/tasks/{run}", _show, as_json)
 
 
 @app.command("list")
@@ -92,8 +96,8 @@ def list_(
             ", ".join(each["sites"]),
             each["test"],
             method["name"],
-            _figure(method["sufficiency"]),
-            _figure(method["edits"]),
+            estimate(method["sufficiency"]),
+            estimate(method["edits"]),
         )
         for each in page["items"]
         for method in each["methods"]
@@ -151,8 +155,8 @@ def _show_section(section: dict[str, Any]) -> None:
             method["name"],
             f"{method['l0']:.1f}",
             f"{method['approximation']['r2']:.3f}",
-            _figure(method["approximation"]["sufficiency"]),
-            _figure(method["approximation"]["necessity"]),
+            estimate(method["approximation"]["sufficiency"]),
+            estimate(method["approximation"]["necessity"]),
         )
         for method in section["methods"]
     ]
@@ -177,12 +181,12 @@ def _show_section(section: dict[str, Any]) -> None:
             }
             if method["kind"] == "supervised":
                 (only,) = by_count.values()
-                edits.append((method["name"], _figure(only), *[""] * (len(counts) - 1)))
+                edits.append((method["name"], estimate(only), *[""] * (len(counts) - 1)))
             else:
-                edits.append((method["name"], *[_figure(by_count.get(k)) for k in counts]))
+                edits.append((method["name"], *[estimate(by_count.get(k)) for k in counts]))
         none = ["" for _ in counts[1:]]
-        edits.append(("no edit", _figure(floor["untouched"]), *none))
-        edits.append(("a random move", _figure(floor["random"]), *none))
+        edits.append(("no edit", estimate(floor["untouched"]), *none))
+        edits.append(("a random move", estimate(floor["random"]), *none))
         heads = [f"{k} features" for k in counts] or ["accuracy"]
         print_table(
             ("dictionary", *heads),
@@ -199,10 +203,10 @@ def _show_interpretations(items: list[dict[str, Any]]) -> None:
             each["position"],
             each["attribute"],
             each["verdict"] + (f" by {each['by']}" if each["by"] else ""),
-            _figure(each["single"]),
-            _figure(each["union"]),
+            estimate(each["single"]),
+            estimate(each["union"]),
             f"{each['null']:.2f}",
-            _figure(each["supervised"]),
+            estimate(each["supervised"]),
         )
         for each in items
     ]
@@ -219,9 +223,3 @@ def _show_interpretations(items: list[dict[str, Any]]) -> None:
     )
     print_table(heads, rows, title="features that stand for attributes")
     out.print("known: F1 with which the supervised dictionary's codes tell the values.")
-
-
-def _figure(estimate: dict[str, Any] | None) -> str:
-    if estimate is None or estimate["value"] is None:
-        return "-"
-    return f"{estimate['value']:.2f} ({estimate['low']:.2f}-{estimate['high']:.2f})"

@@ -13,7 +13,7 @@ from monosemy.specs.names import spellings
 from monosemy.specs.rest.concepts import ConceptResult, summary_of
 from service.database.concept_tables import Concept
 from service.database.storable import storable
-from service.database.tables import Run, Sae
+from service.database.tables import Run
 from service.kit.errors import Conflict, Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 
@@ -77,11 +77,3 @@ def find_concept(session: Session, reference: str) -> Concept:
 
 def delete_concept(session: Session, id: uuid.UUID) -> None:
     session.execute(delete(Concept).where(Concept.id == id))
-
-
-def names_of(session: Session, rows: Sequence[Concept]) -> dict[uuid.UUID, str]:
-    """Of the SAEs of these concepts."""
-    ids = {row.sae_id for row in rows}
-    if not ids:
-        return {}
-    return dict(session.execute(select(Sae.id, Sae.name).where(Sae.id.in_(ids))).tuples().all())

@@ -12,13 +12,14 @@ from service.concepts import repository
 from service.database.concept_tables import Concept
 from service.database.tables import Sae
 from service.kit.errors import Conflict, InvalidRequest, NotFound
+from service.saes.repository import names_of
 
 OTHER_WEIGHTS = "concept-of-other-weights"
 
 
 def rows(session: Session, concepts: Sequence[Concept]) -> list[ConceptRow]:
     """In short."""
-    names = repository.names_of(session, concepts)
+    names = names_of(session, (row.sae_id for row in concepts))
     return [
         ConceptRow(
             **row.summary,
@@ -35,7 +36,7 @@ def rows(session: Session, concepts: Sequence[Concept]) -> list[ConceptRow]:
 def view(session: Session, reference: str) -> ConceptView:
     """``NotFound`` if there is none."""
     row = repository.find_concept(session, reference)
-    names = repository.names_of(session, [row])
+    names = names_of(session, [row.sae_id])
     return ConceptView(
         **row.result,
         id=row.id,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.labelling import LabellingMode
 from service.database.labelling_tables import Sitting
 from service.database.list_tables import ListEntry
-from service.database.tables import Explanation, Sae, Score, Vote
+from service.database.tables import Explanation, Score, Vote
 from service.explanations.repository import score_of
 from service.explanations.service import HUMAN
 from service.keys.authorize import Caller
@@ -122,7 +122,3 @@ def best_explanations(
         )
     )
     return {(sae_id, feature): id_ for sae_id, feature, id_ in session.execute(query)}
-
-
-def names_of(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    return dict(session.execute(select(Sae.id, Sae.name).where(Sae.id.in_(ids))).tuples().all())

@@ -19,6 +19,7 @@ from service.keys.authorize import Caller
 from service.kit.pagination import Order, number_of, paged
 from service.labelling import repository
 from service.labelling.repository import Place
+from service.saes.repository import names_of
 
 Row = tuple[Place, float, int]
 """A feature, and what it is ordered by."""
@@ -72,7 +73,7 @@ def labelling_page(session: Session, work: Work, cursor: str | None, limit: int)
 
 def labelling_item(session: Session, work: Work, place: Place) -> LabellingItem | None:
     """This feature, whether or not it is among ``work``; None for an SAE that there is not."""
-    known = repository.names_of(session, [place[0]])
+    known = names_of(session, [place[0]])
     return _items(session, work, [(place, 0.0, 0)])[0] if known else None
 
 
@@ -117,7 +118,7 @@ def _listing(session: Session, work: Work) -> FeatureListing:
 
 def _items(session: Session, work: Work, rows: Sequence[Row]) -> list[LabellingItem]:
     places = [place for place, _, _ in rows]
-    names = repository.names_of(session, [sae_id for sae_id, _ in places])
+    names = names_of(session, [sae_id for sae_id, _ in places])
     best = repository.best_explanations(session, work.caller, places)
     done = repository.done_among(session, work.mode, work.caller, places)
     return [

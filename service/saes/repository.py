@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -92,3 +93,12 @@ def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
     if model is None:
         raise NotFound("host model", name, Listing.MODELS)
     return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
+
+
+def names_of(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Of those that are there."""
+    wanted = set(ids)
+    if not wanted:
+        return {}
+    query = select(Sae.id, Sae.name).where(Sae.id.in_(wanted))
+    return dict(session.execute(query).tuples().all())

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.tasks import TaskResult, summary_of
 from service.database.storable import storable
-from service.database.tables import Run, Sae
+from service.database.tables import Run
 from service.database.task_tables import Task
 from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
@@ -54,12 +54,3 @@ def find_task(session: Session, id: uuid.UUID) -> Task:
 
 def delete_task(session: Session, id: uuid.UUID) -> None:
     session.execute(delete(Task).where(Task.id == id))
-
-
-def names_of(session: Session, rows: Sequence[Task]) -> dict[uuid.UUID, str]:
-    """Of the SAEs of these tasks that are still there."""
-    ids = {sae for row in rows for sae in row.sae_ids}
-    if not ids:
-        return {}
-    found = session.execute(select(Sae.id, Sae.name).where(Sae.id.in_(ids)))
-    return dict(found.tuples().all())

@@ -9,12 +9,13 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.tasks import TaskRow, TaskView
 from service.database.task_tables import Task
+from service.saes.repository import names_of
 from service.tasks import repository
 
 
 def rows(session: Session, tasks: Sequence[Task]) -> list[TaskRow]:
     """Without what stands in their sections."""
-    names = repository.names_of(session, tasks)
+    names = names_of(session, (sae for task in tasks for sae in task.sae_ids))
     return [
         TaskRow(
             **task.summary,
@@ -29,7 +30,7 @@ def rows(session: Session, tasks: Sequence[Task]) -> list[TaskRow]:
 def view(session: Session, task: uuid.UUID) -> TaskView:
     """``NotFound`` if there is none."""
     row = repository.find_task(session, task)
-    names = repository.names_of(session, [row])
+    names = names_of(session, row.sae_ids)
     return TaskView(
         **row.result,
         id=row.id,

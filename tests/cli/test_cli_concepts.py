@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import concepts
+from service.cli import runs
 from service.cli.main import app
 from service.database.session import transaction
 from tests.support.concept_rows import NAME, add_concept
@@ -54,7 +54,7 @@ def test_find_submits_a_run_and_shows_what_it_found(
         with transaction(module_engine) as session:
             add_concept(session, library, "whales", uuid.UUID(run))
 
-    monkeypatch.setattr(concepts, "follow", followed)
+    monkeypatch.setattr(runs, "follow", followed)
     targets, retain = tmp_path / "targets.txt", tmp_path / "retain.txt"
     targets.write_text("a whale\n\nwhales\n", "utf-8")
     retain.write_text("a clock\nclocks\n", "utf-8")

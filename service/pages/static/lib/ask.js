@@ -232,6 +232,13 @@ export function scriptStarted() {
   for (const each of document.querySelectorAll("[data-ask]")) each.hidden = false;
 }
 
+/** Ctrl and Enter, in any of its fields, sends a form whose main button can be pressed. */
+export function sentByKeys(form) {
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !form.querySelector(".main").disabled) form.requestSubmit();
+  });
+}
+
 /** A button that copies this page's address. */
 export function sharing(button) {
   button.addEventListener("click", async () => {

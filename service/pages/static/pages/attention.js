@@ -1,7 +1,7 @@
 // /attention: tokens of a text, features that fire at one of them, arcs to what they read from, and steps back.
 import * as api from "../lib/api.js";
 import { Arcs } from "../lib/arcs.js";
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
 import { count, number, plural, signed } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { announce, draw, given, make } from "../lib/state.js";
@@ -177,9 +177,7 @@ function start() {
       if (state.prompt) ask();
     });
   }
-  form.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !form.querySelector(".main").disabled) form.requestSubmit();
-  });
+  sentByKeys(form);
   sharing(find("share"));
 
   async function fromAddress() {

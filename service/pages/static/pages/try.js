@@ -1,6 +1,6 @@
 // /try: sends the text to be read, shows its tokens, the features of one of them, and pinned features.
 import * as api from "../lib/api.js";
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
 import { density, number, percent, plural } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { Lanes } from "../lib/lanes.js";
@@ -123,9 +123,7 @@ function start() {
     keepInQuery({ colour: find("colour").value });
     recolour();
   });
-  form.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !form.querySelector(".main").disabled) form.requestSubmit();
-  });
+  sentByKeys(form);
   sharing(find("share"));
 
   async function fromAddress() {
