@@ -163,36 +163,48 @@ def _show_section(section: dict[str, Any]) -> None:
     title = f"{', '.join(section['sites'])}: what reconstructions keep"
     print_table(("dictionary", "L0", "R2", "sufficiency", "necessity"), rows, title=title)
     for floor in section["floors"]:
-        wanted = floor["attribute"]
-        counts = sorted(
-            {
-                each["features"]
-                for method in section["methods"]
-                for each in method["control"]
-                if each["attribute"] == wanted and method["kind"] != "supervised"
-            }
-        )
-        edits = []
-        for method in section["methods"]:
-            by_count = {
-                each["features"]: each["accuracy"]
-                for each in method["control"]
-                if each["attribute"] == wanted
-            }
-            if method["kind"] == "supervised":
-                (only,) = by_count.values()
-                edits.append((method["name"], estimate(only), *[""] * (len(counts) - 1)))
-            else:
-                edits.append((method["name"], *[estimate(by_count.get(k)) for k in counts]))
-        none = ["" for _ in counts[1:]]
-        edits.append(("no edit", estimate(floor["untouched"]), *none))
-        edits.append(("a random move", estimate(floor["random"]), *none))
-        heads = [f"{k} features" for k in counts] or ["accuracy"]
-        print_table(
-            ("dictionary", *heads),
-            edits,
-            title=f"edits of {wanted} ({floor['pairs']} counterfactuals)",
-        )
+        name, pairs = floor["attribute"], floor["pairs"]
+        edits = _edit_rows(section, floor, "accuracy", ("untouched", "random"))
+        _print_edits(edits, f"edits of {name} ({pairs} counterfactuals)")
+        changing = floor.get("random_changing")
+        if changing is not None and changing["n"]:
+            edits = _edit_rows(section, floor, "accuracy_changing", (None, "random_changing"))
+            what = "whose true activations change the answer"
+            _print_edits(edits, f"edits of {name}, the {changing['n']} {what}")
+
+
+def _print_edits(edits: tuple[list[str], list[tuple[str, ...]]], title: str) -> None:
+    heads, rows = edits
+    print_table(("dictionary", *heads), rows, title=title)
+
+
+def _edit_rows(
+    section: dict[str, Any],
+    floor: dict[str, Any],
+    figure: str,
+    floors: tuple[str | None, str],
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """(heads, a row for each dictionary, for no edit and for a random move) of one attribute."""
+    own = [
+        (method, each)
+        for method in section["methods"]
+        for each in method["control"]
+        if each["attribute"] == floor["attribute"]
+    ]
+    counts = sorted({each["features"] for m, each in own if m["kind"] != "supervised"})
+    blank = [""] * (len(counts) - 1)
+    rows = []
+    for method in section["methods"]:
+        by_count = {each["features"]: each[figure] for m, each in own if m is method}
+        if method["kind"] == "supervised":
+            (only,) = by_count.values()
+            rows.append((method["name"], estimate(only), *blank))
+        else:
+            rows.append((method["name"], *[estimate(by_count.get(k)) for k in counts]))
+    untouched, random = floors
+    rows.append(("no edit", "0" if untouched is None else estimate(floor[untouched]), *blank))
+    rows.append(("a random move", estimate(floor[random]), *blank))
+    return [f"{k} features" for k in counts] or ["accuracy"], rows
 
 
 def _show_interpretations(items: list[dict[str, Any]]) -> None:

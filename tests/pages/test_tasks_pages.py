@@ -25,7 +25,7 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
     task = rest(explorer)
     page = open_page(explorer + PATH, java_script_enabled=False)
     (section,) = task.sections
-    first, edits, features = page.locator("table.tests").all()
+    first, edits, changing, features = page.locator("table.tests").all()
     for method, row in zip(section.methods, first.locator("tbody tr").all(), strict=True):
         words = row.inner_text()
         assert method.name in words
@@ -34,16 +34,21 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
                 assert "–" in words
             else:
                 assert f"{fixed(each.value)} {interval(each.low, each.high)}" in words
-    rows = edits.locator("tbody tr").all()
-    assert len(rows) == len(section.methods) + 2
-    for method, row in zip(section.methods, rows, strict=False):
-        for control in method.control:
-            figure = control.accuracy
-            assert fixed(figure.value) in row.inner_text()
-            assert interval(figure.low, figure.high) in row.inner_text()
     (floor,) = section.floors
-    assert fixed(floor.untouched.value) in rows[-2].inner_text()
-    assert fixed(floor.random.value) in rows[-1].inner_text()
+    for table, key, floors in (
+        (edits, "accuracy", (floor.untouched.value, floor.random)),
+        (changing, "accuracy_changing", (None, floor.random_changing)),
+    ):
+        rows = table.locator("tbody tr").all()
+        assert len(rows) == len(section.methods) + 2
+        for method, row in zip(section.methods, rows, strict=False):
+            for control in method.control:
+                figure = getattr(control, key)
+                assert fixed(figure.value) in row.inner_text()
+                assert interval(figure.low, figure.high) in row.inner_text()
+        untouched, random = floors
+        assert (fixed(untouched) if untouched else "0") in rows[-2].inner_text()
+        assert random is not None and fixed(random.value) in rows[-1].inner_text()
     for found, row in zip(task.interpretations, features.locator("tbody tr").all(), strict=True):
         words = row.inner_text()
         assert found.verdict in words and fixed(found.null) in words

@@ -55,6 +55,7 @@ def method(
                 attribute="IO",
                 features=count,
                 accuracy=estimate(accuracy, 100),
+                accuracy_changing=estimate(accuracy - 0.0625, 94),
                 edited=count - 0.5,
                 distance=0.375,
                 magnitude=None if supervised else 0.0625 * count,
@@ -117,6 +118,7 @@ def task_result(sae: str = "demo", sae_id: str = "", title: str = "indirect-obje
                         attribute="IO",
                         untouched=estimate(0.06, 100),
                         random=estimate(0.05, 100),
+                        random_changing=estimate(0.04, 94, 0.03),
                         pairs=100,
                     )
                 ],

@@ -29,7 +29,9 @@ class Estimates:
         return self.of(lambda means_RC: means_RC[:, 0], column_N1, bounds)
 
     def share(self, hits_N: Array) -> Estimate:
-        """Of prompts for which something holds."""
+        """Of prompts for which something holds; without any it is not known."""
+        if not len(hits_N):
+            return Estimate(value=None, low=0.0, high=1.0, n=0)
         return self.mean(hits_N, (0.0, 1.0))
 
     def of(

@@ -162,13 +162,15 @@ class SectionTests:
                 noise_ND = torch.randn(x_ND.shape, generator=g)
                 return x_ND + noise_ND / noise_ND.norm(dim=1, keepdim=True) * length_N
 
-            untouched = self.ground.clean.first[each.sources] == target.first
+            changing = self._changing(each, target)
             random = self._answer(self._every(moved, each.sources), each.sources)
+            hits = random.first == target.first
             floors.append(
                 ControlFloor(
                     attribute=each.attribute,
-                    untouched=self._share(untouched),
-                    random=self._share(random.first == target.first),
+                    untouched=self._share(~changing),
+                    random=self._share(hits),
+                    random_changing=self._share(hits[changing]),
                     pairs=len(each.sources),
                 )
             )
@@ -238,14 +240,21 @@ class SectionTests:
             / (self.ground.acts[site][each.sources] - each.acts[site]).norm(dim=2).clamp_min(1e-9)
             for site in self.nodes.sites
         ]
+        hits = answered.first == target.first
         return Control(
             attribute=each.attribute,
             features=count,
-            accuracy=self._share(answered.first == target.first),
+            accuracy=self._share(hits),
+            accuracy_changing=self._share(hits[self._changing(each, target)]),
             edited=changed,
             distance=float(torch.cat(distances, 1).mean()),
             magnitude=magnitude,
         )
+
+    def _changing(self, each: Edits, target: Outcome) -> Array:
+        """``[pairs]``: whether the true counterfactual activations change the likeliest token."""
+        changing: Array = self.ground.clean.first[each.sources] != target.first
+        return changing
 
     # ------------------------------------------------------------------ the nodes
     def result(self, method: Method) -> MethodResult:

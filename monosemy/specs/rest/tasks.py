@@ -21,7 +21,8 @@ class Estimate(_View):
     """A figure with its interval."""
 
     value: float | None
-    """None where it is not defined: a difference of 0 is to be divided by."""
+    """None where it is not defined: a difference of 0 is to be divided by, or there are no
+    prompts."""
     low: float
     """Lower end of the 95 % interval: prompts of the test half resampled."""
     high: float
@@ -48,6 +49,9 @@ class Control(_View):
     accuracy: Estimate
     """Share of edits after which the likeliest token is that after the true counterfactual
     activations were put in place."""
+    accuracy_changing: Estimate | None = None
+    """The same of the pairs whose true counterfactual activations change the likeliest token; no
+    edit has 0 there.  None where the run is of a version that did not tell them apart."""
     edited: float
     """Features that were changed at a node, on average."""
     distance: float
@@ -62,9 +66,12 @@ class ControlFloor(_View):
 
     attribute: str
     untouched: Estimate
-    """Accuracy of no edit: where it is high the counterfactual's answer is the same."""
+    """Accuracy of no edit: the share of pairs whose true counterfactual activations do not change
+    the likeliest token."""
     random: Estimate
     """Accuracy of a move of the supervised edit's length in a random direction at each node."""
+    random_changing: Estimate | None = None
+    """The same of the other pairs, of which no edit has 0."""
     pairs: int
 
 

@@ -149,11 +149,37 @@ def test_with_all_of_its_features_a_perfect_dictionary_edits_exactly(
     for each in method(result, "last", 1).control:
         if each.features == 64:
             assert each.accuracy.value == 1
+            assert each.accuracy_changing is not None
+            assert each.accuracy_changing.value in (1, None)
             assert each.distance == pytest.approx(0, abs=1e-4)
         else:
             assert each.edited <= each.features
     by_count = [each.distance for each in method(result, "last", 1).control[:3]]
     assert by_count == sorted(by_count, reverse=True)
+
+
+def test_pairs_whose_answer_changes_are_told_apart_from_those_where_no_edit_is_right(
+    whole: tuple[TaskResult, Stages],
+) -> None:
+    result, _ = whole
+    some = 0
+    for section in result.sections:
+        for floor in section.floors:
+            assert floor.random_changing is not None and floor.untouched.value is not None
+            changing = floor.random_changing.n
+            some += changing
+            assert floor.pairs - changing == pytest.approx(floor.untouched.value * floor.pairs)
+            for each in (c for m in section.methods for c in m.control):
+                if each.attribute != floor.attribute:
+                    continue
+                assert each.accuracy.value is not None and each.accuracy_changing is not None
+                right, right_changing = each.accuracy.value * floor.pairs, 0.0
+                if changing:
+                    assert each.accuracy_changing.value is not None
+                    right_changing = each.accuracy_changing.value * changing
+                # The others add between none and all of them.
+                assert -1e-9 <= right - right_changing <= floor.pairs - changing + 1e-9
+    assert some
 
 
 def test_everything_stands_beside_its_baselines(whole: tuple[TaskResult, Stages]) -> None:
