@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from monosemy.concepts.deactivation import Deactivation
-from monosemy.concepts.features import Chosen, choose
+from monosemy.concepts.features import Choosing, Chosen
 from monosemy.concepts.leace import leace, mean_difference
 from monosemy.concepts.probes import linear_probe, radial_probe
 from monosemy.concepts.readings import Readings, read_texts
@@ -29,7 +29,7 @@ from monosemy.interp.statistics.rates import rate_of
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.specs import ConceptRun
-from monosemy.specs.concepts import FittedConcept, Scoring
+from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring
 from monosemy.specs.rest.concepts import (
     ConceptFeature,
     ConceptResult,
@@ -96,8 +96,9 @@ def fit_concept(
     # Before anything is read: whether there are enough texts for a threshold at all.
     find_threshold([0.0] * len(uses.threshold_retain), spec.false_alarms, spec.confidence)
     read = _read(hosted, uses, prepend_bos, reporter)
-    chosen = choose(read.fit_targets, read.fit_retain, spec.top_k, hosted.sae.d_sae)
-    test = _Test(hosted.sae, spec, read, chosen)
+    choosing = Choosing(hosted.sae, read.fit_targets, read.fit_retain, spec.top_k)
+    chosen = choosing.choose(spec.rule, spec.seed)
+    test = _Test(hosted.sae, spec, read, chosen, _by_other_rule(choosing, spec))
     with reporter.stage("tests", 2, "table") as stage:
         detectors = test.detectors()
         stage.advance()
@@ -117,6 +118,7 @@ def fit_concept(
         site=hosted.site,
         weights=weights,
         top_k=spec.top_k,
+        rule=spec.rule,
         seed=spec.seed,
         texts=_counts(uses),
         threshold=figures,
@@ -155,8 +157,12 @@ def _part(whole: Readings, first: int, end: int) -> Readings:
 class _Test:
     """Ways to tell and to erase a concept, on the same texts."""
 
-    def __init__(self, sae: SAE, spec: ConceptRun, read: _Read, chosen: Chosen) -> None:
+    def __init__(
+        self, sae: SAE, spec: ConceptRun, read: _Read, chosen: Chosen, other: Sequence[int]
+    ) -> None:
         self._sae, self._spec, self._read, self._chosen = _on_cpu(sae), spec, read, chosen
+        self._other = tuple(other)
+        """Features by the other rule."""
         self.own = self._by(chosen.own, spec.scale, spec.score)
         """Scores of texts for the concept itself."""
 
@@ -190,6 +196,7 @@ class _Test:
         probe = linear_probe(*self._means(self._read.fit_targets, self._read.fit_retain))
         ways: list[tuple[str, DetectorKind, Sequence[int] | None, float | None, Scoring | None]] = [
             ("the concept", "concept", own, scale, score),
+            (f"rule {_OTHER[spec.rule]}", "rule", self._other, scale, score),
             (f"by {_SCORES[other]}", "score", own, scale, other),
             (f"scale {self._other_scale:g}", "scale", own, self._other_scale, "error"),
             ("no retain set", "no_retain", chosen.all, scale, score),
@@ -263,6 +270,7 @@ class _Test:
         found = [self._eraser("nothing", "nothing", None, None, fit, test, (fit[0], test[0]))]
         ways: list[tuple[str, EraserKind, Sequence[int], float]] = [
             ("the concept", "concept", chosen.own, spec.scale),
+            (f"rule {_OTHER[spec.rule]}", "rule", self._other, spec.scale),
             (f"scale {self._other_scale:g}", "scale", chosen.own, self._other_scale),
             ("no retain set", "no_retain", chosen.all, spec.scale),
             ("random features", "random", self._random, spec.scale),
@@ -329,6 +337,15 @@ class _Test:
         return torch.cat(means)
 
 
+def _by_other_rule(choosing: Choosing, spec: ConceptRun) -> tuple[int, ...]:
+    """None where it leaves none."""
+    try:
+        return choosing.choose(_OTHER[spec.rule], spec.seed).own
+    except DataError:
+        return ()
+
+
+_OTHER: dict[ChoiceRule, ChoiceRule] = {"difference": "share", "share": "difference"}
 _SCORES: dict[Scoring, str] = {"removed": "what is removed", "error": "the whole error"}
 
 
@@ -370,6 +387,7 @@ def _listed(read: _Read, chosen: Chosen, d_sae: int) -> list[ConceptFeature]:
         ConceptFeature(
             index=latent,
             targets=chosen.counts[latent],
+            retain=chosen.retain_counts[latent],
             maximum=chosen.maxima[latent],
             test_targets=on,
             test_retain=off,

@@ -17,10 +17,10 @@ from monosemy.specs.circuits import (
     KnownCircuit,
     PromptSource,
 )
-from monosemy.specs.concepts import ConceptText, ConceptTexts, Deactivating
+from monosemy.specs.concepts import ChoiceRule, ConceptText, ConceptTexts, Deactivating
 from monosemy.specs.kinds import ChangedSae, Reference, SaeRef
 from monosemy.specs.names import Name
-from monosemy.specs.part import Seed, Site
+from monosemy.specs.part import Seed, Site, added_later
 from monosemy.specs.parts import ModelSpec
 from monosemy.specs.references import SaeReference
 from monosemy.specs.run import RunSpec, register_kind
@@ -204,6 +204,11 @@ class ConceptRun(Deactivating, RunSpec):
     """Targets in other words; tested on alone."""
     top_k: int = Field(128, ge=1, le=100_000)
     """So many strongest features (by their maximum over the tokens) count for each text."""
+    rule: ChoiceRule = added_later("difference")
+    """How features are chosen: `difference`, those that are among the strongest of a target and of
+    no retain text (the paper's; a few targets are enough, and every retain text takes some away);
+    `share`, those that are so in more targets than retain texts beyond chance, as many as tell
+    texts best in cross-validation (needs some dozen texts; more retain texts do no harm)."""
     false_alarms: float = Field(0.05, gt=0, lt=1)
     """Share of texts without the concept that may be flagged."""
     confidence: float | None = Field(None, gt=0.5, lt=1)
@@ -214,7 +219,8 @@ class ConceptRun(Deactivating, RunSpec):
     threshold_share: float = Field(0.3, gt=0, le=0.8)
     """Share of the retain texts that the threshold is set by; they choose no features."""
     seed: Seed = 0
-    """Of which text is used for what, of spelling mistakes and random features."""
+    """Of which text is used for what, of spelling mistakes and random features, and of the folds of
+    the rule `share`."""
 
     @model_validator(mode="after")
     def _leaves_some(self) -> Self:

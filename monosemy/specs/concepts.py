@@ -26,6 +26,12 @@ Scoring = Literal["removed", "error"]
 the activations less the deactivated reconstruction, the SAE's own error included (as in the paper).
 A text's score is that of its highest token."""
 
+ChoiceRule = Literal["difference", "share"]
+"""Which features are a concept's, of those that are among the `top_k` strongest of a target.
+`difference`: those that are among the strongest of no retain text (the paper's).  `share`: those
+that are so in more targets than retain texts, beyond chance; of them, highest correlation first, as
+many as tell texts best that had no part in their order."""
+
 Scale = Annotated[float, Field(ge=-100, le=1)]
 
 

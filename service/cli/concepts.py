@@ -40,6 +40,9 @@ def find(
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Strongest features of a text that count.")
     ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="How features are chosen: difference or share.")
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="What the features are multiplied by: 0, or below.")
     ] = None,
@@ -65,6 +68,7 @@ def find(
     given = {
         "paraphrases": None if paraphrases is None else _lines(paraphrases),
         "top_k": top_k,
+        "rule": rule,
         "scale": scale,
         "score": score,
         "false_alarms": false_alarms,
@@ -143,7 +147,8 @@ def _show(found: dict[str, Any]) -> None:
     )
     tell(
         f"{printable(found['name'])} of {printable(found['sae'])}: {len(concept['features']):,}"
-        f" features ({found['shared']:,} more are left to the retain texts), scale"
+        f" features by the rule {found['rule']} ({found['shared']:,} more of the targets are not"
+        f" chosen), scale"
         f" {concept['scale']:g}. Flagged above {concept['threshold']:.4g}: at most"
         f" {threshold['wanted']:.2%} false alarms {sure}, by {threshold['texts']:,} retain texts"
         f" ({threshold['least']:,} are the least; with a confidence of 95 % at most"
@@ -183,11 +188,13 @@ def _show(found: dict[str, Any]) -> None:
         (
             each["index"],
             each["targets"],
+            "-" if each["retain"] is None else each["retain"],
             f"{each['maximum']:.2f}",
             f"{each['test_targets']:.0%}",
             f"{each['test_retain']:.0%}",
         )
         for each in found["features"][:20]
     ]
-    columns = ("feature", "targets", "maximum", "fires in test targets", "in test retain")
-    print_table(columns, features, title="features of most targets")
+    columns = ("feature", "targets", "retain", "maximum", "fires in test targets", "in test retain")
+    first = "of most targets" if found["rule"] == "difference" else "of the highest correlation"
+    print_table(columns, features, title=f"features {first}")

@@ -36,7 +36,10 @@ def test_concepts_are_listed_and_shown() -> None:
     listed = call("concept", "list", "--sae", "demo")
     assert NAME in listed and "0.94 (0.88-1.00)" in listed
     shown = call("concept", "show", NAME)
-    assert "2 features (44 more are left to the retain texts), scale -8" in shown
+    assert (
+        "2 features by the rule difference (44 more of the targets are not chosen), scale" in shown
+    )
+    assert "rule share" in shown and "features of most targets" in shown
     assert "by 30 retain texts (19 are the least" in shown
     assert "linear probe" in shown and "LEACE" in shown and "random features" in shown
     printed = json.loads(call("concept", "show", NAME, "--json"))
@@ -60,11 +63,13 @@ def test_find_submits_a_run_and_shows_what_it_found(
     retain.write_text("a clock\nclocks\n", "utf-8")
     files = ("--targets", str(targets), "--retain", str(retain))
     options = ("--scale", "-8", "--top-k", "16", "--no-keep-error", "--false-alarms", "0.1")
+    options += ("--rule", "share")
     shown = call("concept", "find", "whales", "demo", *files, *options)
     assert "telling texts" in shown
     (spec,) = submitted
     assert spec["targets"] == ["a whale", "whales"] and spec["retain"] == ["a clock", "clocks"]
     assert (spec["scale"], spec["top_k"], spec["keep_error"]) == (-8, 16, False)
+    assert spec["rule"] == "share"
     assert spec["false_alarms"] == 0.1 and spec["confidence"] is None
 
     retain.write_text("", "utf-8")

@@ -10,24 +10,33 @@ import pytest
 import torch
 
 from monosemy.concepts.deactivation import Deactivation, score_tokens
-from monosemy.concepts.features import Chosen, choose
+from monosemy.concepts.features import Choosing, Chosen
+from monosemy.concepts.readings import Readings
 from monosemy.errors import DataError
 from monosemy.interp.statistics.ranks import auroc
-from monosemy.specs.concepts import FittedConcept, Scoring
+from monosemy.saes.codes import Codes
+from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring
 from tests.support.planted_concepts import FEATURES, SHARED, PlantedConcepts
 
 SEEDS = range(4)
+RULES: tuple[tuple[ChoiceRule, int], ...] = (("difference", 1), ("share", 6))
+"""And texts of each target: what is in one text alone is no more than chance to the second."""
 
 
 @lru_cache
-def world(seed: int) -> tuple[PlantedConcepts, Chosen]:
+def world(
+    seed: int, rule: ChoiceRule = "difference", each: int = 1
+) -> tuple[PlantedConcepts, Chosen]:
     made = PlantedConcepts(seed)
-    return made, choose(made.texts(True, 1), made.texts(False, 4), 8, FEATURES)
+    choosing = Choosing(made.sae, made.texts(True, each), made.texts(False, 4 * each), 8)
+    return made, choosing.choose(rule)
 
 
-def area(seed: int, scale: float, score: Scoring) -> float:
+def area(
+    seed: int, scale: float, score: Scoring, rule: ChoiceRule = "difference", each: int = 1
+) -> float:
     """On texts that chose nothing."""
-    made, chosen = world(seed)
+    made, chosen = world(seed, rule, each)
     deactivation = Deactivation(made.sae, dict.fromkeys(chosen.own, scale))
     scores = []
     for targets in (True, False):
@@ -37,19 +46,22 @@ def area(seed: int, scale: float, score: Scoring) -> float:
     return auroc(*scores)
 
 
-def test_what_all_concepts_share_is_never_chosen() -> None:
+@pytest.mark.parametrize(("rule", "each"), RULES)
+def test_what_all_concepts_share_is_never_chosen(rule: ChoiceRule, each: int) -> None:
     for seed in SEEDS:
-        made, chosen = world(seed)
+        made, chosen = world(seed, rule, each)
         assert SHARED in chosen.all and SHARED not in chosen.own
         own = set(chosen.own)
         assert len(own & made.own) / len(made.own) >= 0.75
         assert own < set(chosen.all)
 
 
+@pytest.mark.parametrize(("rule", "each"), RULES)
 @pytest.mark.parametrize("scale", [-8.0, 0.0])
-def test_texts_are_told_by_either_score(scale: float) -> None:
-    for score in ("removed", "error"):
-        assert mean(area(seed, scale, score) for seed in SEEDS) > 0.93  # type: ignore[arg-type]
+def test_texts_are_told_by_either_score(scale: float, rule: ChoiceRule, each: int) -> None:
+    scores: tuple[Scoring, ...] = ("removed", "error")
+    for score in scores:
+        assert mean(area(seed, scale, score, rule, each) for seed in SEEDS) > 0.93
 
 
 def test_half_a_feature_drowns_in_the_saes_error_but_not_in_what_is_removed() -> None:
@@ -100,5 +112,45 @@ def test_of_two_concepts_the_lower_factor_holds_and_one_that_drops_the_error_dro
 def test_without_a_feature_of_its_own_there_is_no_concept() -> None:
     made, _ = world(0)
     texts = made.texts(True, 2)
-    with pytest.raises(DataError, match="No feature is left"):
-        choose(texts, texts, 8, FEATURES)
+    choosing = Choosing(made.sae, texts, texts, 8)
+    for rule, _ in RULES:
+        with pytest.raises(DataError, match="No feature is left"):
+            choosing.choose(rule)
+
+
+def test_one_retain_text_ends_a_feature_by_the_papers_rule_and_not_by_share() -> None:
+    kept: dict[ChoiceRule, list[float]] = {"difference": [], "share": []}
+    for seed in SEEDS:
+        made = PlantedConcepts(seed)
+        targets, retain = made.texts(True, 6), made.texts(False, 12)
+        choosing = Choosing(made.sae, targets, joined(retain, made.texts(True, 1)), 8)
+        for rule, shares in kept.items():
+            own = set(choosing.choose(rule).own)
+            assert SHARED not in own
+            shares.append(len(made.own & own) / len(made.own))
+    assert mean(kept["difference"]) <= 0.25 and mean(kept["share"]) >= 0.75
+
+
+def test_by_share_labels_that_mean_nothing_choose_nothing() -> None:
+    chosen = 0
+    for seed in range(12):
+        made = PlantedConcepts(seed)
+        choosing = Choosing(made.sae, made.texts(False, 2), made.texts(False, 2), 8)
+        try:
+            chosen += len(choosing.choose("share").own) > 0
+        except DataError:
+            continue
+    # At most one in twenty is expected; four of twelve have a chance of .002.
+    assert chosen < 4
+
+
+def joined(first: Readings, second: Readings) -> Readings:
+    tokens = len(first.x_TD)
+    return Readings(
+        torch.cat([first.x_TD, second.x_TD]),
+        Codes(
+            torch.cat([first.codes.indices, second.codes.indices]),
+            torch.cat([first.codes.values, second.codes.values]),
+        ),
+        (*first.starts, *(tokens + start for start in second.starts[1:])),
+    )

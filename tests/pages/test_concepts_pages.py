@@ -42,6 +42,7 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
         assert f"{fixed(one.linear.value)} {interval(one.linear.low, one.linear.high)}" in words
     main = page.inner_text("main")
     assert "30 retain texts that chose no features (19 are the least)" in main
+    assert "by the rule difference" in main and "Those of most targets" in main
     assert "44 features" in main and "near duplicates are never on both sides" in main
     features.get_by_role("link", name="3", exact=True).click()
     page.wait_for_url("**/saes/demo/features/3")

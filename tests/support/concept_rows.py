@@ -95,11 +95,16 @@ def concept_result(name: str = NAME, weights: str = "w" * 16, text: str = "") ->
         ),
         shared=44,
         features=[
-            ConceptFeature(index=3, targets=61, maximum=7.5, test_targets=0.9, test_retain=0.1),
-            ConceptFeature(index=8, targets=9, maximum=2.25, test_targets=0.2, test_retain=0.0),
+            ConceptFeature(
+                index=3, targets=61, retain=0, maximum=7.5, test_targets=0.9, test_retain=0.1
+            ),
+            ConceptFeature(
+                index=8, targets=9, retain=0, maximum=2.25, test_targets=0.2, test_retain=0.0
+            ),
         ],
         detectors=[
             detector("the concept", "concept", 0.9375, 0.875, 0.0625),
+            detector("rule share", "rule", 0.96875, 0.9, 0.03125),
             detector("by the whole error", "score", 0.875, 0.75, 0.0625),
             detector("no retain set", "no_retain", 0.625, 0.5, 0.125),
             detector("random features", "random", 0.5, 0.25, 0.0625),
@@ -109,6 +114,7 @@ def concept_result(name: str = NAME, weights: str = "w" * 16, text: str = "") ->
         erasers=[
             eraser("nothing", "nothing", 0.9375, 0.0),
             eraser("the concept", "concept", 0.6875, 0.375),
+            eraser("rule share", "rule", 0.625, 0.4375),
             eraser("mean difference", "mean_difference", 0.75, 0.5),
             eraser("LEACE", "leace", 0.5, 0.25),
         ],

@@ -67,10 +67,11 @@ def whales(trained: Trained) -> ConceptResult:
 def test_a_run_finds_a_concept_and_tests_it(trained: Trained, whales: ConceptResult) -> None:
     kinds = [each.kind for each in whales.detectors]
     assert kinds == [
-        *("concept", "score", "scale", "no_retain", "random", "probe", "papers_threshold"),
+        *("concept", "rule", "score", "scale", "no_retain", "random", "probe"),
+        "papers_threshold",
     ]
     kinds = [each.kind for each in whales.erasers]
-    assert kinds[0] == "nothing" and kinds[-1] == "leace" and len(kinds) == 7
+    assert kinds[0] == "nothing" and kinds[-1] == "leace" and len(kinds) == 8
     assert whales.site == SITE and whales.texts.paraphrases == 2
     assert whales.erasers[0].change_targets == 0.0
     assert all(each.change_targets > 0 for each in whales.erasers[1:])
@@ -84,6 +85,23 @@ def test_a_run_finds_a_concept_and_tests_it(trained: Trained, whales: ConceptRes
         shown = client.get("/api/v1/concepts/whales").json()
         assert shown["threshold"] == whales.threshold.model_dump()
         assert shown["sae"] == "tiny"
+
+
+def test_features_may_be_chosen_by_share_and_the_other_rule_stands_beside(
+    trained: Trained, whales: ConceptResult
+) -> None:
+    assert execute(trained, name="by share", rule="share").state == "succeeded"
+    found = result_of(trained, "by share")
+    assert (whales.rule, found.rule) == ("difference", "share")
+    for one, other in ((whales, found), (found, whales)):
+        beside = next(each for each in one.detectors if each.kind == "rule")
+        assert beside.name == f"rule {other.rule}"
+        assert beside.features == len(other.concept.features)
+        assert beside.area == other.detectors[0].area
+    assert all(each.retain == 0 for each in whales.features)
+    first = found.features[0]
+    assert first.retain is not None
+    assert first.targets / found.texts.fit_targets > first.retain / found.texts.fit_retain
 
 
 def test_equal_seeds_find_the_same(trained: Trained, whales: ConceptResult) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from monosemy.specs.concepts import FittedConcept, Scoring
+from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring
 
 
 class _View(BaseModel):
@@ -16,10 +16,11 @@ class _View(BaseModel):
 
 
 DetectorKind = Literal[
-    "concept", "score", "scale", "no_retain", "random", "probe", "papers_threshold"
+    "concept", "rule", "score", "scale", "no_retain", "random", "probe", "papers_threshold"
 ]
+"""`rule`: features chosen by the other rule."""
 EraserKind = Literal[
-    "nothing", "concept", "scale", "no_retain", "random", "mean_difference", "leace"
+    "nothing", "concept", "rule", "scale", "no_retain", "random", "mean_difference", "leace"
 ]
 
 
@@ -124,6 +125,9 @@ class ConceptFeature(_View):
     index: int
     targets: int
     """Fitted targets among whose strongest features it is."""
+    retain: int | None = None
+    """Fitted retain texts of which it is so: none by the rule `difference`.  None of a concept that
+    an earlier version found."""
     maximum: float
     """Its largest activation in these."""
     test_targets: float
@@ -141,13 +145,17 @@ class ConceptResult(_View):
     weights: str
     """Digest of the SAE's weights that it was found in."""
     top_k: int
+    rule: ChoiceRule = "difference"
+    """How features were chosen."""
     seed: int
     texts: TextCounts
     threshold: ThresholdFigures
     shared: int
-    """Features of the targets that were left to the retain texts."""
+    """Features of the targets that are not the concept's: of the retain texts too, or in no
+    more targets beyond chance."""
     features: list[ConceptFeature]
-    """The concept's, those of most targets first; at most 1,000."""
+    """The concept's, those of most targets (by the rule `share` of the highest correlation)
+    first; at most 1,000."""
     detectors: list[Detector]
     erasers: list[Eraser]
     examples: list[str]
