@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import torch
@@ -51,6 +51,17 @@ _PROVED: WeakSet[HostModel] = WeakSet()
 _LOCK = threading.Lock()
 
 
+class LinearSkip(NamedTuple):
+    """A linear path from a site to a leaf, ``leaf + read @ matrix.T`` at some tokens: the part of
+    an MLP's output that a skip transcoder makes."""
+
+    reads: str
+    writes: str
+    matrix_OI: Tensor
+    at_S: Tensor
+    """Bool: the tokens where it counts."""
+
+
 @dataclass(frozen=True)
 class LinearisedPrompt:
     """A prompt of S tokens; thread-safe as its host is: forwards take turns."""
@@ -63,10 +74,14 @@ class LinearisedPrompt:
     _norms: dict[nn.Module, tuple[FrozenNorm, Tensor]]
 
     def forward(
-        self, sites: Sequence[str], leaves: Mapping[str, Tensor] | None = None
+        self,
+        sites: Sequence[str],
+        leaves: Mapping[str, Tensor] | None = None,
+        skips: Sequence[LinearSkip] = (),
     ) -> dict[str, Tensor]:
         """Values ``[1, S, width]`` at sites or ``FINAL``, affine in the leaves and with a gradient
-        to those that want one; leaves that are not given keep their clean values.
+        to those that want one; leaves that are not given keep their clean values.  A leaf that
+        skips write is what is left beside them.
 
         Raises ``UnknownSite``, and ``ValueError`` for a leaf that does not exist.
         """
@@ -78,7 +93,7 @@ class LinearisedPrompt:
         values: dict[str, Tensor] = {}
         with self.host.opened() as opened, ExitStack() as stack:
             points = {site: _point(opened, site) for site in sites}
-            edits = [(opened.sites.point(name), _constant(leaf)) for name, leaf in given.items()]
+            edits = _edits(opened, given, skips)
             stack.enter_context(AttentionCalls(_attentions(opened), self._calls))
             stack.enter_context(_Held(self._norms))
             stack.enter_context(Editor(edits, shape))
@@ -186,8 +201,37 @@ def _point(opened: OpenHost, site: str) -> HookPoint:
     return HookPoint(opened.trunk.blocks[-1] if last is None else last, "output")
 
 
-def _constant(leaf: Tensor) -> Edit:
-    return lambda value: leaf.to(value)
+def _edits(
+    opened: OpenHost, leaves: Mapping[str, Tensor], skips: Sequence[LinearSkip]
+) -> list[tuple[HookPoint, Edit]]:
+    """What puts the leaves in place, and remembers on the way what skips read."""
+    read: dict[str, Tensor] = {}
+
+    def remember(site: str) -> Edit:
+        def keep(value: Tensor) -> Tensor:
+            read[site] = value
+            return value
+
+        return keep
+
+    def put(name: str, leaf: Tensor) -> Edit:
+        mine = [skip for skip in skips if skip.writes == name]
+
+        def given(value: Tensor) -> Tensor:
+            made = leaf.to(value)
+            for skip in mine:
+                part = read[skip.reads] @ skip.matrix_OI.T.to(value)
+                made = made + part * skip.at_S[:, None].to(value)
+            return made
+
+        return given
+
+    sources = dict.fromkeys(skip.reads for skip in skips)
+    return [
+        *((opened.sites.point(name), put(name, leaf)) for name, leaf in leaves.items()),
+        # Behind the leaves, as one of them may be what is read.
+        *((opened.sites.point(site), remember(site)) for site in sources),
+    ]
 
 
 class _Held:

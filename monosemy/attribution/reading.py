@@ -48,7 +48,7 @@ class BlockReading:
         """What the values have of biases, at every source."""
         value = self.block.value
         bias_SN = value.bias().expand(len(self.z_SZ), -1)
-        bias_SHV = value.part(bias_SN, self._value_inverse) + value.shift()
+        bias_SHV = value.part(bias_SN, self.value_inverse) + value.shift()
         return bias_SHV.transpose(0, 1)
 
     @cached_property
@@ -74,7 +74,8 @@ class BlockReading:
         return made if bias is None else made + bias
 
     @cached_property
-    def _value_inverse(self) -> Tensor | None:
+    def value_inverse(self) -> Tensor | None:
+        """``1 / sigma`` of the norm on the values; None where there is none."""
         if self.block.value.norm is None:
             return None
         raw_SN = self.normed_SD @ self.block.value.weight() + self.block.value.bias()
@@ -88,7 +89,7 @@ class BlockReading:
         back_N = into_HV.new_zeros(weight_DN.shape[1])
         back_N.index_add_(0, value.select.flatten(), into_HV.flatten() * value.factor)
         if value.norm is not None:
-            inverse = self._value_inverse
+            inverse = self.value_inverse
             assert inverse is not None
             shaped = back_N.view(value.norm_shape)
             back_N = value.norm.transposed(shaped, inverse[source]).flatten()

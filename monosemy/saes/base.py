@@ -129,6 +129,16 @@ class SAE(nn.Module):
             )
         return weights.T[latents].detach(), biases[latents].detach()
 
+    def decoder_rows(self, latents: Tensor | slice) -> Tensor:
+        """What these latents write, ``[n, d_out]``: dense over all places that are written, 0 where
+        a latent does not write.  A slice may give a view; without a graph."""
+        return self.W_dec[latents].detach()
+
+    def skip_matrix(self) -> Tensor | None:
+        """The linear path beside the latents, ``[d_out, d_in]`` without a graph: ``decode`` adds
+        ``x @ matrix.T``; None where there is none."""
+        return None
+
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
 

@@ -38,6 +38,9 @@ class TranscoderSAE(TopKSAE):
             raise ValueError("a skip transcoder decodes with the input at hand: decode(codes, x)")
         return reconstruction + x_ND @ self.W_skip.T
 
+    def skip_matrix(self) -> Tensor | None:
+        return self.W_skip.detach() if self.spec.skip else None
+
     def rescale_directions(self, input_factor: Factor, output_factor: Factor, unit: float) -> None:
         super().rescale_directions(input_factor, output_factor, unit)
         if self.spec.skip:
