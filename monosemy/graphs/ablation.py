@@ -1,0 +1,175 @@
+"""A host run with parts of a graph taken away: all held, its MLPs held, or nothing held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from monosemy.attribution.linearised import FINAL, LinearSkip
+from monosemy.graphs.goals import Goal
+from monosemy.graphs.prompt import ReplacedPrompt
+from monosemy.models import sites as kinds
+from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder
+from monosemy.models.sites import Site
+
+Held = Literal["all", "mlps", "nothing"]
+"""What stays as it was on the clean prompt: patterns, norms and MLPs' outputs (the graph's own
+world); MLPs' outputs alone; nothing."""
+
+Deltas = dict[int, Tensor]
+"""By layer, what is added to the MLP's output: ``[B, T, D]``."""
+
+
+def without_features(prompt: ReplacedPrompt, features: Sequence[Sequence[int]]) -> Deltas:
+    """What each of B sets of features writes, to be taken away."""
+    deltas: Deltas = {}
+    width = prompt.last_TD.shape[1]
+    for row, members in enumerate(features):
+        for number in members:
+            group = next(g for g in prompt.features.groups if number < g.start + len(g))
+            place = number - group.start
+            for layer in group.coder.writes:
+                if layer < group.layer:
+                    continue
+                if layer not in deltas:
+                    deltas[layer] = prompt.last_TD.new_zeros(len(features), prompt.length, width)
+                written = group.written(layer, place, place + 1)[0]
+                deltas[layer][row, int(group.position_N[place])] -= written
+    return deltas
+
+
+def without_errors(prompt: ReplacedPrompt, errors: Sequence[tuple[int, int]]) -> Deltas:
+    """The same of B errors (layer, token)."""
+    deltas: Deltas = {}
+    width = prompt.last_TD.shape[1]
+    for row, (layer, token) in enumerate(errors):
+        if layer not in deltas:
+            deltas[layer] = prompt.last_TD.new_zeros(len(errors), prompt.length, width)
+        deltas[layer][row, token] -= prompt.error_LTD[layer][token]
+    return deltas
+
+
+def joined(first: Deltas, second: Deltas) -> Deltas:
+    """The rows of the one and then those of the other."""
+    counts = [next(iter(each.values())).shape[0] if each else 0 for each in (first, second)]
+    result: Deltas = {}
+    for layer in {*first, *second}:
+        like = first.get(layer, second.get(layer))
+        assert like is not None
+        parts = [
+            part[layer] if layer in part else like.new_zeros(count, *like.shape[1:])
+            for part, count in zip((first, second), counts, strict=True)
+        ]
+        result[layer] = torch.cat(parts)
+    return result
+
+
+def values_at(
+    prompt: ReplacedPrompt, deltas: Deltas, sites: Sequence[str], held: Held, rows: int
+) -> dict[str, Tensor]:
+    """Values ``[B, T, width]`` at sites, or ``FINAL``, with the deltas added; float32."""
+    if held == "all":
+        return _all_held(prompt, deltas, sites, rows)
+    host, shape = prompt.host, (rows, prompt.length)
+
+    def change(layer: int) -> Edit:
+        clean, delta = prompt.mlp_LTD[layer], deltas.get(layer)
+
+        def put(value: Tensor) -> Tensor:
+            base = clean.expand_as(value) if held == "mlps" else value
+            return base.to(value) if delta is None else base.to(value) + delta.to(value)
+
+        return put
+
+    layers = range(prompt.layers) if held == "mlps" else sorted(deltas)
+    ids_BS = torch.tensor([list(prompt.ids_T)]).expand(rows, -1)
+    with host.opened() as opened, torch.no_grad(), ExitStack() as stack:
+        last = HookPoint(opened.trunk.blocks[-1], "output")
+        norm = opened.trunk.final_norm
+        final = last if norm is None else HookPoint(norm, "output")
+        points = {site: final if site == FINAL else opened.sites.point(site) for site in sites}
+        mlp = {layer: opened.sites.point(str(Site(layer, kinds.MLP_OUT))) for layer in layers}
+        stack.enter_context(Editor([(mlp[layer], change(layer)) for layer in layers], shape))
+        recorder = stack.enter_context(Recorder(points.values(), shape))
+        opened.core(input_ids=ids_BS.to(host.device), use_cache=False)
+    return {site: recorder.values[point].float() for site, point in points.items()}
+
+
+def _all_held(
+    prompt: ReplacedPrompt, deltas: Deltas, sites: Sequence[str], rows: int
+) -> dict[str, Tensor]:
+    skips, leaves = skips_of(prompt), _leaves(prompt)
+    parts: dict[str, list[Tensor]] = {site: [] for site in sites}
+    for row in range(rows):
+        changed = {
+            name: leaf + deltas[layer][row] if layer in deltas else leaf
+            for layer, (name, leaf) in enumerate(leaves.items())
+        }
+        made = prompt.linearised.forward(sites, changed, skips)
+        for site, value in made.items():
+            parts[site].append(value[0].detach().float())
+    return {site: torch.stack(values) for site, values in parts.items()}
+
+
+def skips_of(prompt: ReplacedPrompt) -> list[LinearSkip]:
+    """The linear paths of the set, as the linearised host takes them."""
+    return [
+        LinearSkip(
+            str(site),
+            str(Site(layer, kinds.MLP_OUT)),
+            matrix,
+            prompt.coded_T[coder.number],
+        )
+        for layer, coder in prompt.model.writer.items()
+        for site, matrix in coder.skips(layer)
+    ]
+
+
+def _leaves(prompt: ReplacedPrompt) -> dict[str, Tensor]:
+    """By layer: what an MLP adds beside its skip, ``[1, T, D]``."""
+    leaves = {}
+    for layer, mlp_TD in enumerate(prompt.mlp_LTD):
+        value_TD, coder = mlp_TD, prompt.model.writer.get(layer)
+        for site, matrix in () if coder is None else coder.skips(layer):
+            at_T1 = prompt.coded_T[coder.number][:, None]  # type: ignore[union-attr]
+            value_TD = value_TD - (prompt.places[site].value_TD @ matrix.T) * at_T1
+        leaves[str(Site(layer, kinds.MLP_OUT))] = value_TD[None]
+    return leaves
+
+
+def goal_values(goal: Goal, values: dict[str, Tensor], layers: int) -> Tensor:
+    """What a goal is on each of B rows of values, ``[B]``."""
+    return values[goal_site(goal, layers)][:, goal.position] @ goal.vector_D + goal.constant
+
+
+def goal_site(goal: Goal, layers: int) -> str:
+    """Where a goal is read."""
+    if goal.stream is None:
+        return FINAL
+    if goal.stream == layers:
+        return str(Site(layers - 1, kinds.RESID_POST))
+    return str(Site(goal.stream, kinds.RESID_PRE))
+
+
+def feature_values(prompt: ReplacedPrompt, number: int, values: dict[str, Tensor]) -> Tensor:
+    """The pre-activation of a feature on each of B rows of values, ``[B]``."""
+    features = prompt.features
+    coder = prompt.model.coders[int(features.coder_N[number])]
+    rows_ND, bias_N = coder.encoder(features.latent_N[number : number + 1])
+    token, total = int(features.position_N[number]), bias_N[0]
+    for site, part in coder.reads.items():
+        if str(site) in values:
+            total = total + values[str(site)][:, token] @ rows_ND[0, part]
+    return total
+
+
+def feature_sites(prompt: ReplacedPrompt, number: int) -> list[str]:
+    """The places that one feature reads."""
+    features = prompt.features
+    coder = prompt.model.coders[int(features.coder_N[number])]
+    rows_ND, _ = coder.encoder(features.latent_N[number : number + 1])
+    return [str(site) for site, part in coder.reads.items() if bool(rows_ND[0, part].any())]
