@@ -1,0 +1,70 @@
+"""How long a graph will take, and how much memory, told before it is traced."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from monosemy.graphs.goals import Goal
+from monosemy.graphs.prompt import ReplacedPrompt
+from monosemy.graphs.sources import Sources
+from monosemy.graphs.trace import TraceOptions
+from monosemy.specs.graphs import GraphForecast
+
+_TIMED = 4
+"""Cotangents that one block is timed with."""
+_KEPT_EDGE = 32
+"""Bytes of an edge while a graph is traced: source, weight, and its share."""
+_PASSED = 3
+"""Times the cotangents that a pass holds at most, temporaries included."""
+
+
+def forecast(
+    prompt: ReplacedPrompt, goals: list[Goal], options: TraceOptions | None = None
+) -> GraphForecast:
+    """Times the attention of one block; the rest is arithmetic.
+
+    A feature's row takes the blocks below it and the tokens up to its own, so that seconds are the
+    mean over active features; those that are traced are often later ones than the mean.
+    """
+    options = options or TraceOptions()
+    features, sources = prompt.features, Sources.of(prompt)
+    rows = len(features)
+    if options.most_features is not None:
+        rows = min(rows, options.most_features)
+    whole = _seconds_per_row(prompt)
+    share = 1.0
+    if len(features):
+        below = (features.layer_N.double() + 1) / prompt.layers
+        before = (features.position_N.double() + 1) / prompt.length
+        share = float((below * before).mean())
+    width, length = prompt.last_TD.shape[1], prompt.length
+    heads = prompt.attention[0].reading.call.heads
+    batch = 4 * options.batch
+    held = batch * (_PASSED * length * width + sources.first_goal) + heads * length**2
+    kept = _KEPT_EDGE * rows * min(sources.first_goal, _edges_per_row(prompt))
+    return GraphForecast(
+        tokens=length,
+        features=len(features),
+        rows=rows + len(goals),
+        seconds=whole * (len(goals) + rows * share),
+        bytes=held + kept,
+    )
+
+
+def _seconds_per_row(prompt: ReplacedPrompt) -> float:
+    width = prompt.last_TD.shape[1]
+    cotangents = torch.ones(prompt.length, _TIMED, width, device=prompt.last_TD.device)
+    layer = prompt.layers // 2
+    with torch.no_grad():
+        prompt.attention[layer].add_transposed(cotangents)
+        begun = time.perf_counter()
+        prompt.attention[layer].add_transposed(cotangents)
+        taken = time.perf_counter() - begun
+    return taken / _TIMED * prompt.layers
+
+
+def _edges_per_row(prompt: ReplacedPrompt) -> int:
+    """A quarter of the features and errors: those below and before a mean target."""
+    return (len(prompt.features) + prompt.layers * prompt.length) // 4 + prompt.length

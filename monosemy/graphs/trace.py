@@ -1,0 +1,279 @@
+"""Traces a graph: rows of the goals, then of the features through which most influence flows.
+
+Features whose inputs are not traced yet are ends of the flow, so what is left untraced is known
+exactly at every moment: tracing stops where that share is small, and says how small.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from monosemy.errors import DataError
+from monosemy.graphs.goals import Goal
+from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind, Nodes, Rows
+from monosemy.graphs.names import BIASES
+from monosemy.graphs.prompt import ReplacedPrompt
+from monosemy.graphs.sources import Sources
+from monosemy.graphs.transposed import Target, TransposedPass
+from monosemy.progress import SILENT, Reporter
+
+STAGE = "graph"
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """How far a graph is traced, and what of its rows is kept."""
+
+    batch: int = 64
+    """Targets that go down the host together; memory is in proportion."""
+    most_features: int | None = 7500
+    """Features whose inputs are traced; None: no bound."""
+    untraced: float = 0.01
+    """Tracing stops where less than this share of the influence ends in features whose inputs were
+    not traced."""
+    row_mass: float = 0.99
+    """Of each row the largest edges are kept that hold this share of its mass; the rest is one
+    number.  1 keeps all that are not 0."""
+    between_ranks: int = 4
+    """Batches that are traced between two looks at the influence."""
+
+
+@dataclass(frozen=True)
+class _SparseRow:
+    source: Ints
+    weight: Floats
+    rest: float
+    rest_mass: float
+    value: float
+
+
+def trace(
+    prompt: ReplacedPrompt,
+    goals: Sequence[Goal],
+    options: TraceOptions | None = None,
+    reporter: Reporter = SILENT,
+) -> Graph:
+    """The graph of a prompt; the same arrays for the same prompt, host and coders on one machine.
+
+    Its progress is the stage ``graph``: rows traced, with the share untraced as a metric.
+    """
+    options = options or TraceOptions()
+    if not goals:
+        raise DataError("A graph needs one logit or direction to explain.")
+    work = _Tracing(prompt, goals, options)
+    most = len(prompt.features)
+    if options.most_features is not None:
+        most = min(most, options.most_features)
+    with reporter.stage(STAGE, total=len(goals) + most, unit="rows") as stage:
+        for part in _pieces(list(range(len(goals))), options.batch):
+            work.trace_goals(part)
+            stage.advance(len(part))
+        while work.traced < most:
+            share, ranked = work.next_features(
+                min(options.batch * options.between_ranks, most - work.traced)
+            )
+            if share <= options.untraced or not len(ranked):
+                break
+            for part in _pieces(ranked.tolist(), options.batch):
+                work.trace_features(part)
+                stage.advance(len(part), untraced=round(share, 6))
+    return work.graph()
+
+
+def _pieces(numbers: list[int], size: int) -> list[list[int]]:
+    return [numbers[at : at + size] for at in range(0, len(numbers), size)]
+
+
+class _Tracing:
+    """Rows as they come, by level from the top: goals first, then layers."""
+
+    def __init__(
+        self, prompt: ReplacedPrompt, goals: Sequence[Goal], options: TraceOptions
+    ) -> None:
+        self.prompt, self.goals, self.options = prompt, goals, options
+        self.passes = TransposedPass(prompt)
+        self.sources = self.passes.sources
+        self.rows: dict[int, _SparseRow] = {}
+        self.traced = 0
+        self.layer_N = prompt.features.layer_N.cpu().numpy()
+        self.position_N = prompt.features.position_N.cpu().numpy()
+        weights = np.array([goal.weight for goal in goals], float)
+        if not (weights >= 0).all() or not weights.sum() > 0:
+            raise DataError("Weights of what a graph explains are 0 or more, and not all 0.")
+        self.weights = weights
+        # By level the shares of its rows: (target's node, sources, shares), a batch at a time.
+        self.shares: dict[int, list[tuple[Ints, Ints, Floats]]] = defaultdict(list)
+
+    def trace_goals(self, numbers: Sequence[int]) -> None:
+        first = self.sources.first_goal
+        nodes = [first + number for number in numbers]
+        self._trace([self.goals[number] for number in numbers], nodes)
+
+    def trace_features(self, numbers: Sequence[int]) -> None:
+        self._trace(list(numbers), list(numbers))
+        self.traced += len(numbers)
+
+    def _trace(self, targets: Sequence[Target], nodes: Sequence[int]) -> None:
+        dense = self.passes.rows(targets)
+        for column, node in enumerate(nodes):
+            row = _sparse(
+                dense.edges_NB[:, column],
+                float(dense.value_B[column]),
+                self.sources,
+                self.options.row_mass,
+            )
+            self.rows[node] = row
+            flowing = row.source < self.sources.first_bias
+            mass = np.abs(row.weight[flowing])
+            share = mass / max(mass.sum() + row.rest_mass, 1e-300)
+            part = np.full(len(share), node), row.source[flowing], share
+            self.shares[self._level(node)].append(part)
+
+    def _level(self, node: int) -> int:
+        if node >= self.sources.first_goal:
+            return self.prompt.layers
+        return int(self.layer_N[node])
+
+    def next_features(self, count: int) -> tuple[float, Ints]:
+        """(share of the influence that ends in features not traced, those of them that come next,
+        in the order in which one pass serves many)."""
+        through = np.zeros(self.sources.first_goal + len(self.goals))
+        through[self.sources.first_goal :] = self.weights
+        for level in sorted(self.shares, reverse=True):
+            for target, source, share in self.shares[level]:
+                np.add.at(through, source, through[target] * share)
+        ends = through[: self.sources.features]
+        ends[[node for node in self.rows if node < len(ends)]] = 0.0
+        order = np.argsort(-ends, kind="stable")[:count]
+        order = order[ends[order] > 0]
+        near = np.lexsort((order, self.position_N[order], self.layer_N[order]))
+        return float(ends.sum() / self.weights.sum()), order[near]
+
+    def graph(self) -> Graph:
+        share, _ = self.next_features(1)
+        prompt = self.prompt
+        nodes = _nodes(prompt, self.goals)
+        order = sorted(self.rows, key=lambda node: (-self._level(node), node))
+        parts = [self.rows[node] for node in order]
+        start = np.concatenate([[0], np.cumsum([len(row.source) for row in parts])])
+        rows = Rows(
+            np.array(order, np.int64),
+            start.astype(np.int64),
+            np.concatenate([row.source for row in parts]),
+            np.concatenate([row.weight for row in parts]),
+            np.array([row.rest for row in parts]),
+            np.array([row.rest_mass for row in parts]),
+            np.array([row.value for row in parts]),
+        )
+        first = self.sources.first_goal
+        graph = Graph(
+            ids=prompt.ids_T,
+            texts=tuple(str(prompt.host.tokenizer.decode([each])) for each in prompt.ids_T),
+            layers=prompt.layers,
+            nodes=nodes,
+            rows=rows,
+            goals=tuple(range(first, first + len(self.goals))),
+            goal_labels=tuple(goal.label for goal in self.goals),
+            goal_weights=self.weights,
+            about={
+                "whole_tokens": prompt.model.whole_tokens,
+                "features": len(prompt.features),
+                "traced_features": self.traced,
+                "untraced_share": share,
+                "row_mass": self.options.row_mass,
+            },
+        )
+        return replace(graph, about={**graph.about, "rounding": float(graph.rounding.max())})
+
+
+def _sparse(edges_N: Tensor, value: float, sources: Sources, share: float) -> _SparseRow:
+    """The largest edges that hold a share of the mass, in the order of their sources; biases are
+    always kept."""
+    row = edges_N.detach().cpu().double().numpy()
+    flowing = row[: sources.first_bias]
+    at = np.flatnonzero(flowing)
+    size = np.abs(flowing[at])
+    if share < 1 and len(at):
+        order = np.argsort(-size, kind="stable")
+        running = np.cumsum(size[order])
+        enough = int(np.searchsorted(running, share * running[-1])) + 1
+        at = np.sort(at[order[:enough]])
+    kept = flowing[at]
+    biases = np.flatnonzero(row[sources.first_bias :]) + sources.first_bias
+    mass = float(size.sum() - np.abs(kept).sum())
+    return _SparseRow(
+        np.concatenate([at, biases]),
+        np.concatenate([kept, row[biases]]),
+        float(flowing.sum() - kept.sum()),
+        max(mass, 0.0) if len(at) < len(size) else 0.0,
+        value,
+    )
+
+
+def _nodes(prompt: ReplacedPrompt, goals: Sequence[Goal]) -> Nodes:
+    """All of a prompt, in the order of ``Sources``, goals last."""
+    features, tokens, layers = prompt.features, prompt.length, prompt.layers
+    ids, places = np.array(prompt.ids_T, np.int64), np.arange(tokens)
+    spots = 1 if prompt.position_TD is None else 2
+    positions = [places] * (spots - 1)
+    counts = {
+        NodeKind.feature: len(features),
+        NodeKind.error: layers * tokens,
+        NodeKind.token: tokens,
+        NodeKind.position: tokens * (spots - 1),
+        NodeKind.bias: len(BIASES),
+        NodeKind.logit: len(goals),
+    }
+    total = sum(counts.values())
+
+    def column(*parts: Sequence[int] | Ints) -> Ints:
+        joined = np.concatenate([np.asarray(part, np.int64) for part in parts])
+        assert len(joined) == total
+        return joined
+
+    def alike(number: int, *kinds: NodeKind) -> Ints:
+        return np.full(sum(counts[kind] for kind in kinds), number)
+
+    def of(tensor: Tensor) -> Ints:
+        return tensor.cpu().numpy().astype(np.int64)
+
+    below = (NodeKind.token, NodeKind.position, NodeKind.bias)
+    error_layer, error_place = (
+        each.ravel() for each in np.meshgrid(np.arange(layers), places, indexing="ij")
+    )
+    probabilities = [goal.probability or 0.0 for goal in goals]
+    value = np.zeros(total)
+    value[: len(features)] = features.activation_N.cpu().double().numpy()
+    value[total - len(goals) :] = probabilities
+    return Nodes(
+        kind=column(*(np.full(count, int(kind)) for kind, count in counts.items())),
+        layer=column(
+            of(features.layer_N),
+            error_layer,
+            alike(-1, *below),
+            alike(layers, NodeKind.logit),
+        ),
+        position=column(
+            of(features.position_N),
+            error_place,
+            places,
+            *positions,
+            alike(-1, NodeKind.bias),
+            [goal.position for goal in goals],
+        ),
+        coder=column(of(features.coder_N), alike(-1, NodeKind.error, *below, NodeKind.logit)),
+        number=column(
+            of(features.latent_N),
+            alike(-1, NodeKind.error),
+            ids,
+            *positions,
+            np.arange(len(BIASES)),
+            [-1 if goal.token is None else goal.token for goal in goals],
+        ),
+        value=value,
+    )

@@ -1,0 +1,210 @@
+"""Tracing: the stopping rule, what rows leave out, determinism, progress, memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from monosemy.attribution.linearised import FINAL
+from monosemy.errors import DataError
+from monosemy.graphs.ablation import goal_values, values_at, without_features
+from monosemy.graphs.forecast import forecast
+from monosemy.graphs.goals import logit_difference, stream_direction, token_logits, top_logits
+from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.graphs.influence import influence
+from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
+from monosemy.graphs.replacement import ReplacementModel
+from monosemy.graphs.store import kept_mass
+from monosemy.graphs.trace import TraceOptions, trace
+from monosemy.graphs.transposed import TransposedPass
+from monosemy.hosted_sae import HostedSAE
+from monosemy.progress import Reporter, StageProgress
+from tests.support.attribution import some_ids, tiny_host_of
+from tests.support.graph_coders import cross_layer, random_coder, replacement, transcoders
+
+EXACT = TraceOptions(most_features=None, untraced=0.0, row_mass=1.0)
+
+
+@pytest.fixture(scope="module")
+def prompt(tiny_tokenizer: Any) -> ReplacedPrompt:
+    host = tiny_host_of("gpt2", tiny_tokenizer)
+    return read_prompt(replacement(host, "skip"), some_ids(host))
+
+
+@pytest.fixture(scope="module")
+def whole(prompt: ReplacedPrompt) -> Graph:
+    return trace(prompt, top_logits(prompt, most=3), EXACT)
+
+
+def test_a_whole_graph_adds_up_and_reaches_the_prompt(prompt: ReplacedPrompt, whole: Graph) -> None:
+    assert len(whole.rows) == whole.about["traced_features"] + 3 < len(prompt.features)
+    assert whole.rounding.max() <= 1e-5
+    flow = influence(whole)
+    assert flow.by_kind["untraced"] == 0 and flow.by_kind["rest"] == 0
+    assert sum(flow.by_kind.values()) == pytest.approx(flow.total, rel=1e-6)
+    assert flow.by_kind["position"] > 0
+    assert 0 < flow.replacement < 1 and 0 < flow.completeness < flow.completeness_ct
+    biases = influence(whole, biases=True)
+    assert biases.by_kind["bias"] > 0.01 * biases.total
+    share = np.abs(whole.rows.weight[whole.bias_edges]).sum() / np.abs(whole.rows.weight).sum()
+    assert share > 0.05  # so that rows without them could not close
+
+
+def test_tracing_stops_where_little_is_left_and_says_how_little(
+    prompt: ReplacedPrompt, whole: Graph
+) -> None:
+    options = TraceOptions(batch=8, untraced=0.2, row_mass=1.0, between_ranks=1)
+    graph = trace(prompt, top_logits(prompt, most=3), options)
+    flow = influence(graph)
+    left = flow.by_kind["untraced"] / flow.total
+    assert left == pytest.approx(graph.about["untraced_share"], rel=1e-6)
+    assert 0 < left <= 0.2 and graph.about["traced_features"] < len(prompt.features)
+    # What is not traced may all be errors: the score is a lower bound.
+    assert flow.replacement <= influence(whole).replacement + 1e-9
+    capped = trace(prompt, top_logits(prompt, most=3), TraceOptions(most_features=5))
+    assert capped.about["traced_features"] == 5
+    assert capped.about["untraced_share"] > left
+
+
+def test_rows_keep_the_mass_that_was_asked_for(prompt: ReplacedPrompt, whole: Graph) -> None:
+    options = TraceOptions(most_features=None, untraced=0.0, row_mass=0.9)
+    graph = trace(prompt, top_logits(prompt, most=3), options)
+    kept = kept_mass(graph)
+    assert kept.min() >= 0.9 - 1e-9
+    assert len(graph.rows.source) < 0.8 * len(whole.rows.source)
+    assert graph.rounding.max() <= 1e-5  # with what was left out as one number
+    flow = influence(graph)
+    assert sum(flow.by_kind.values()) == pytest.approx(flow.total, rel=1e-9)
+    assert flow.replacement <= influence(whole).replacement + 1e-9
+
+
+def test_the_same_prompt_gives_the_same_bits(prompt: ReplacedPrompt) -> None:
+    one, two = (trace(prompt, top_logits(prompt, most=2), TraceOptions(batch=16)) for _ in range(2))
+    for name, values in vars(one.rows).items():
+        if isinstance(values, np.ndarray):
+            assert np.array_equal(values, vars(two.rows)[name])
+
+
+def test_batches_do_not_matter(prompt: ReplacedPrompt) -> None:
+    passes = TransposedPass(prompt)
+    targets = [3, len(prompt.features) - 1, 40, *top_logits(prompt, most=2)]
+    together = passes.rows(targets).edges_NB
+    for column, target in enumerate(targets):
+        alone = passes.rows([target]).edges_NB[:, 0]
+        size = float(alone.norm())
+        assert float((together[:, column] - alone).norm()) <= 1e-5 * size
+
+
+class _Heard(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: StageProgress | None = None
+        self.finished = False
+
+    def update(self, progress: StageProgress) -> None:
+        self.last = progress
+
+    def finish(self, progress: StageProgress) -> None:
+        self.finished = True
+
+
+def test_progress_has_rate_time_left_and_the_untraced_share(prompt: ReplacedPrompt) -> None:
+    heard = _Heard()
+    trace(prompt, top_logits(prompt, most=2), TraceOptions(batch=16, untraced=0.1), heard)
+    assert heard.last is not None and heard.finished
+    told = heard.last.as_dict()
+    assert told["stage"] == "graph" and told["rate"] > 0 and told["eta_seconds"] is not None
+    assert 0 < told["metrics"]["untraced"] <= 1
+
+
+def test_goals_of_every_kind(prompt: ReplacedPrompt) -> None:
+    host = prompt.host
+    row = torch.tensor([prompt.ids_T])
+    logits = host.logits(row, torch.ones_like(row))[0, -1]
+    likely = top_logits(prompt, mass=0.5, most=4)
+    assert [goal.token for goal in likely] == logits.topk(len(likely)).indices.tolist()
+    assert sum(g.weight for g in likely) >= 0.5 or len(likely) == 4
+    centred = logits - logits.mean()
+    goals = [*token_logits(prompt, [5, 9]), logit_difference(prompt, 7, 3)]
+    direction = torch.arange(32.0)
+    goals.append(stream_direction(prompt, "blocks.1.hook_resid_pre", direction, 4))
+    values = TransposedPass(prompt).rows(goals).value_B.tolist()
+    stream = host.capture(row, torch.ones_like(row), ["blocks.1.hook_resid_pre"])
+    expected = [
+        float(centred[5]),
+        float(centred[9]),
+        float(logits[7] - logits[3]),
+        float(stream["blocks.1.hook_resid_pre"][0, 4] @ direction),
+    ]
+    assert values == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_goals_that_are_none_are_refused(prompt: ReplacedPrompt) -> None:
+    with pytest.raises(DataError, match="none is 999999"):
+        token_logits(prompt, [999_999])
+    with pytest.raises(DataError, match="itself"):
+        logit_difference(prompt, 4, 4)
+    with pytest.raises(DataError, match="no stream"):
+        stream_direction(prompt, "blocks.1.hook_mlp_out", torch.ones(32), 0)
+    with pytest.raises(DataError, match="none is number 99"):
+        stream_direction(prompt, "blocks.1.hook_resid_pre", torch.ones(32), 99)
+    with pytest.raises(DataError, match="finite"):
+        stream_direction(prompt, "blocks.1.hook_resid_pre", torch.ones(31), 0)
+    with pytest.raises(DataError, match="one logit"):
+        trace(prompt, [])
+
+
+def test_sets_that_do_not_fit_are_refused(tiny_tokenizer: Any) -> None:
+    host, other = (tiny_host_of("llama", tiny_tokenizer) for _ in range(2))
+    with pytest.raises(DataError, match="another host"):
+        ReplacementModel(other, transcoders(host, [0]))
+    with pytest.raises(DataError, match="Two coders"):
+        ReplacementModel(host, [*transcoders(host, [1]), *transcoders(host, [1])])
+    wrong = HostedSAE.at(
+        host, random_coder(32, 32), "blocks.0.hook_resid_mid", "blocks.0.hook_attn_out"
+    )
+    with pytest.raises(DataError, match="hook_attn_out"):
+        ReplacementModel(host, [wrong])
+    late = HostedSAE.at(
+        host, random_coder(32, 32), "blocks.2.hook_resid_mid", "blocks.1.hook_mlp_out"
+    )
+    with pytest.raises(DataError, match="before it has read"):
+        ReplacementModel(host, [late])
+
+
+def test_a_forecast_counts_rows_and_grows_with_the_prompt(tiny_tokenizer: Any) -> None:
+    host = tiny_host_of("llama", tiny_tokenizer)
+    model = replacement(host, "plain")
+    told = []
+    for length in (8, 32):
+        prompt = read_prompt(model, some_ids(host, length))
+        goals = top_logits(prompt, most=2)
+        told.append(forecast(prompt, goals, TraceOptions(most_features=10**6)))
+        assert told[-1].rows == len(prompt.features) + len(goals)
+        assert told[-1].seconds > 0
+    assert told[1].bytes > 3 * told[0].bytes
+
+
+def test_a_feature_of_all_layers_writes_where_it_is_told(tiny_tokenizer: Any) -> None:
+    """The edge of a cross-layer feature is the sum over the layers that it writes."""
+    host = tiny_host_of("llama", tiny_tokenizer)
+    prompt = read_prompt(ReplacementModel(host, [cross_layer(host)]), some_ids(host))
+    goal = logit_difference(prompt, 7, 3)
+    edges = TransposedPass(prompt).rows([goal]).edges_NB[:, 0]
+    number = next(n for n in range(len(prompt.features)) if prompt.features.layer_N[n] == 0)
+    deltas = without_features(prompt, [[], [number]])
+    assert sorted(deltas) == [0, 1, 2]
+    values = values_at(prompt, deltas, [FINAL], "all", 2)
+    clean, without = goal_values(goal, values, prompt.layers).tolist()
+    assert without - clean == pytest.approx(-float(edges[number]), rel=1e-3, abs=1e-4)
+
+
+def test_nodes_are_numbered_by_kind(whole: Graph, prompt: ReplacedPrompt) -> None:
+    kinds = whole.nodes.kind
+    assert (np.diff(kinds) >= 0).all()
+    tokens = np.flatnonzero(kinds == NodeKind.token)
+    assert whole.nodes.number[tokens].tolist() == list(prompt.ids_T)
+    assert len(whole.nodes) == len(prompt.features) + 3 * 14 + 2 * 14 + 5 + 3

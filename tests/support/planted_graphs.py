@@ -1,0 +1,290 @@
+"""Graphs whose numbers are known: by hand, at random, and planted in the weights of a host."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from monosemy.graphs.graph import Graph, NodeKind, Nodes, Rows
+from monosemy.hosted_sae import HostedSAE
+from monosemy.models.host import HostModel
+from monosemy.saes.registry import create
+from monosemy.specs import TranscoderSpec
+
+Edge = tuple[str, str, float]
+
+
+def graph_of(
+    kinds: dict[str, tuple[NodeKind, int]], edges: list[Edge], weights: dict[str, float]
+) -> tuple[Graph, dict[str, int]]:
+    """A graph of named nodes (kind, layer) with edges (source, target, weight) on one token, and
+    the number of each node.  Values are the sums of edges."""
+    names = sorted(kinds, key=lambda name: (kinds[name][0], kinds[name][1]))
+    number = {name: place for place, name in enumerate(names)}
+    count = len(names)
+    layer = np.array([kinds[name][1] for name in names])
+    nodes = Nodes(
+        np.array([int(kinds[name][0]) for name in names]),
+        layer,
+        np.zeros(count, int),
+        np.zeros(count, int),
+        np.arange(count),
+        np.ones(count),
+    )
+    targets = sorted({edge[1] for edge in edges}, key=lambda name: -kinds[name][1])
+    parts = [[edge for edge in edges if edge[1] == target] for target in targets]
+    start = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    rows = Rows(
+        np.array([number[target] for target in targets]),
+        start,
+        np.array([number[edge[0]] for part in parts for edge in part]),
+        np.array([edge[2] for part in parts for edge in part], float),
+        np.zeros(len(targets)),
+        np.zeros(len(targets)),
+        np.array([sum(edge[2] for edge in part) for part in parts]),
+    )
+    goals = tuple(number[name] for name in weights)
+    layers = int(layer.max())
+    given = np.array(list(weights.values()))
+    return Graph((0,), ("a",), layers, nodes, rows, goals, tuple(weights), given), number
+
+
+def random_graph(seed: int, layers: int = 6, each: int = 12, tokens: int = 5) -> Graph:
+    """Every feature, error and token feeds all features above it; two logits."""
+    rng = np.random.default_rng(seed)
+    kind, layer, place = [], [], []
+    for number in range(layers * each):
+        kind.append(NodeKind.feature)
+        layer.append(number // each)
+        place.append(number % tokens)
+    for number in range(layers * tokens):
+        kind.append(NodeKind.error)
+        layer.append(number // tokens)
+        place.append(number % tokens)
+    for at in range(tokens):
+        kind.append(NodeKind.token)
+        layer.append(-1)
+        place.append(at)
+    kind += [NodeKind.bias, NodeKind.logit, NodeKind.logit]
+    layer += [-1, layers, layers]
+    place += [-1, tokens - 1, tokens - 1]
+    count = len(kind)
+    columns = [np.array(each, int) for each in (kind, layer, place)]
+    number = np.where(columns[0] == NodeKind.token, columns[2], np.arange(count))
+    number[columns[0] == NodeKind.bias] = 0
+    number[np.isin(columns[0], (NodeKind.error, NodeKind.logit))] = -1
+    nodes = Nodes(*columns, np.zeros(count, int), number, np.ones(count))
+    targets = np.concatenate([[count - 2, count - 1], np.arange(layers * each)[::-1]])
+    targets = targets[np.argsort(-nodes.layer[targets], kind="stable")]
+    sources, weights, start = [], [], [0]
+    for target in targets:
+        below = nodes.layer < nodes.layer[target]
+        below &= nodes.kind != NodeKind.logit
+        at = np.flatnonzero(below)
+        at = np.sort(rng.choice(at, max(1, int(len(at) * 0.6)), replace=False))
+        sources.append(at)
+        weights.append(rng.standard_normal(len(at)) * rng.exponential(1, len(at)))
+        start.append(start[-1] + len(at))
+    rest = rng.standard_normal(len(targets)) * 0.05
+    made = np.array([each.sum() for each in weights]) + rest
+    rows = Rows(
+        targets,
+        np.array(start),
+        np.concatenate(sources),
+        np.concatenate(weights),
+        rest,
+        np.abs(rest) * 1.5,
+        made,
+    )
+    goals = (count - 2, count - 1)
+    return Graph(
+        tuple(range(tokens)),
+        tuple("abcdefgh"[:tokens]),
+        layers,
+        nodes,
+        rows,
+        goals,
+        ("x", "y"),
+        np.array([0.6, 0.35]),
+    )
+
+
+BOS, DALLAS, CAPITAL, IS, AUSTIN = range(5)
+TOKENS = ("<s>", "Dallas", "capital", "=", "Austin", "river", "stone")
+_TOK, _STATE, _COPY, _FLAG, _FLAG_COPY, _OUT, _SCRATCH = 0, 7, 9, 11, 12, 13, 20
+_WIDTH, _HEAD = 40, 8
+
+
+class _Attention(nn.Module):
+    """Three heads whose pattern at "=" is given by the tokens; what else they carry is scratch."""
+
+    def __init__(self, planted: bool) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (
+            nn.Linear(_WIDTH, 3 * _HEAD, bias=False) for _ in range(3)
+        )
+        self.o_proj = nn.Linear(3 * _HEAD, _WIDTH, bias=False)
+        generator = torch.Generator().manual_seed(4)
+        with torch.no_grad():
+            for layer in (self.q_proj, self.k_proj):
+                layer.weight.zero_()
+            self.v_proj.weight.copy_(torch.randn(3 * _HEAD, _WIDTH, generator=generator))
+            self.o_proj.weight.zero_()
+            scratch = torch.randn(_WIDTH - _SCRATCH, 3 * _HEAD, generator=generator)
+            self.o_proj.weight[_SCRATCH:] = scratch
+            self.v_proj.weight[:, _OUT:_SCRATCH] = 0
+            if planted:
+                self._plant()
+
+    def _plant(self) -> None:
+        patterns = ([0.1, 0.8, 0.05, 0.05], [0.05, 0.03, 0.9, 0.02], [0.2, 0.5, 0.2, 0.1])
+        values, out = self.v_proj.weight, self.o_proj.weight
+        for head, pattern in enumerate(patterns):
+            first = head * _HEAD
+            self.q_proj.weight[first, IS] = 0.5
+            for token, share in enumerate(pattern):
+                self.k_proj.weight[first, token] = math.log(share) / 2 * math.sqrt(_HEAD)
+        for place in range(2):  # A: state
+            values[place] = 0
+            values[place, _STATE + place] = 1
+            out[_COPY + place, place] = 1
+        values[_HEAD] = 0  # B: the flag
+        values[_HEAD, _FLAG] = 1
+        out[_FLAG_COPY, _HEAD] = 1
+        values[2 * _HEAD] = 0  # C: a little of the token itself
+        values[2 * _HEAD, DALLAS] = 0.3
+        out[_OUT + DALLAS, 2 * _HEAD] = 1
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        rows, tokens, _ = hidden_states.shape
+
+        def heads(layer: nn.Module) -> Tensor:
+            return layer(hidden_states).view(rows, tokens, 3, _HEAD).transpose(1, 2)
+
+        z = F.scaled_dot_product_attention(
+            heads(self.q_proj), heads(self.k_proj), heads(self.v_proj), is_causal=True
+        )
+        return self.o_proj(z.transpose(1, 2).flatten(2))
+
+
+class _MLP(nn.Module):
+    def __init__(self, neurons: list[tuple[dict[int, float], float, dict[int, float]]]) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(_WIDTH, len(neurons))
+        self.down_proj = nn.Linear(len(neurons), _WIDTH, bias=False)
+        with torch.no_grad():
+            for layer in (self.up_proj, self.down_proj):
+                layer.weight.zero_()
+            for number, (reads, bias, writes) in enumerate(neurons):
+                self.up_proj.bias[number] = bias
+                for place, weight in reads.items():
+                    self.up_proj.weight[number, place] = weight
+                for place, weight in writes.items():
+                    self.down_proj.weight[place, number] = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.up_proj(x).relu())
+
+
+_FIRST = [
+    ({_TOK + DALLAS: 1.0}, -1.0, {_STATE: 1.5}),
+    ({_TOK + CAPITAL: 1.0}, -1.0, {_FLAG: 1.0}),
+]
+_SECOND = [({_COPY: 1.0, _FLAG_COPY: 1.0}, -1.2, {_OUT + AUSTIN: 2.0})]
+_ERROR = [({_TOK + DALLAS: 1.0}, -1.0, {_STATE: 0.25})]
+
+
+class _Block(nn.Module):
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.self_attn = _Attention(planted=layer == 1)
+        self.mlp = _MLP(_FIRST + _ERROR if layer == 0 else _SECOND)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(x)
+        return x + self.mlp(x)
+
+
+class _Core(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(len(TOKENS), _WIDTH)
+        self.layers = nn.ModuleList([_Block(0), _Block(1)])
+        with torch.no_grad():
+            self.embed_tokens.weight.zero_()
+            self.embed_tokens.weight[:, : len(TOKENS)] = 2 * torch.eye(len(TOKENS))
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Any:
+        x = self.embed_tokens(input_ids)
+        for block in self.layers:
+            x = block(x)
+        return SimpleNamespace(last_hidden_state=x)
+
+
+class _Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = PretrainedConfig(
+            hidden_size=_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            vocab_size=len(TOKENS),
+        )
+        self.model = _Core()
+        self.lm_head = nn.Linear(_WIDTH, len(TOKENS), bias=False)
+        with torch.no_grad():
+            self.lm_head.weight.zero_()
+            self.lm_head.weight[:, _OUT : _OUT + len(TOKENS)] = torch.eye(len(TOKENS))
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self.model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.lm_head(self.model(input_ids).last_hidden_state))
+
+
+def planted_host() -> HostModel:
+    """Two blocks without norms in which "Dallas capital =" leads to Austin by known numbers."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({text: at for at, text in enumerate(TOKENS)}, "stone"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", unk_token="stone"
+    )
+    return HostModel.wrap(_Model(), tokenizer, "planted")
+
+
+def planted_coders(host: HostModel) -> list[HostedSAE]:
+    """A transcoder for each block: its MLP, but for a neuron of the first."""
+    coders = []
+    for layer, neurons in enumerate((_FIRST, _SECOND)):
+        made = _MLP(neurons)
+        count = max(2, len(neurons))
+        sae = create(TranscoderSpec(d_sae=count, k=count), _WIDTH, _WIDTH)
+        with torch.no_grad():
+            sae.W_enc.zero_()
+            sae.W_dec.zero_()
+            sae.b_enc.fill_(-1.0)
+            sae.b_dec.zero_()
+            sae.W_enc[:, : len(neurons)] = made.up_proj.weight.T
+            sae.b_enc[: len(neurons)] = made.up_proj.bias
+            sae.W_dec[: len(neurons)] = made.down_proj.weight.T
+        sae.requires_grad_(False)
+        reads, writes = f"blocks.{layer}.hook_resid_mid", f"blocks.{layer}.hook_mlp_out"
+        coders.append(HostedSAE.at(host, sae, reads, writes))
+    return coders
