@@ -74,6 +74,10 @@ class SyntheticSAE(torch.nn.Module):
         self.rates = np.clip(rates * active / rates.sum(), floor, 0.2)
         self.k = min(n_features, int(4 * active) + 8)
         self.W_dec = torch.nn.Parameter(torch.randn(n_features, WIDTH))
+        self.b_dec = torch.nn.Parameter(torch.zeros(WIDTH))
+
+    def decoder_rows(self, latents: slice) -> torch.Tensor:
+        return self.W_dec[latents].detach()
 
     def encode(self, x_ND: torch.Tensor, budget: int | None = None) -> Codes:
         n, k = len(x_ND), min(self.d_sae, budget or self.k)

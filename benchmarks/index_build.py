@@ -43,8 +43,12 @@ class SyntheticSAE(torch.nn.Module):
         self.d_sae, self.d_in, self.d_out, self.k = n_features, width, width, k
         self.seconds = 0.0
         self.W_dec = torch.nn.Parameter(torch.randn(n_features, width))
+        self.b_dec = torch.nn.Parameter(torch.zeros(width))
         self.rates = 1.0 / (np.arange(n_features) + 40.0) ** 0.8
         self.edges = np.cumsum(self.rates) / self.rates.sum()
+
+    def decoder_rows(self, latents: slice) -> torch.Tensor:
+        return self.W_dec[latents].detach()
 
     def encode(self, x_ND: torch.Tensor, budget: int | None = None) -> Codes:
         """k features (or ``budget``) per token, for half of the draws the same per token id."""

@@ -98,7 +98,7 @@ class HostedSAE:
         _ = self.target
         if not 0 <= latent < self.sae.d_sae:
             raise DataError(f"The SAE has {self.sae.d_sae} latents, so none is number {latent}.")
-        row_D = self.sae.W_dec[latent].detach().float()
+        row_D = self.sae.decoder_rows(torch.tensor([latent]))[0].float()
         length = float(row_D.norm())
         if not length > 0:
             raise DataError(f"Latent {latent} has an empty decoder direction.")

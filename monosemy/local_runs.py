@@ -203,7 +203,10 @@ class LocalRuns:
         if spec.by == "decoder":
             a.check()
             b.check()
-            sides = by_decoder(a.sae.W_dec, b.sae.W_dec, (a.path.name, b.path.name))
+            everything, names = slice(None), (a.path.name, b.path.name)
+            sides = by_decoder(
+                a.sae.decoder_rows(everything), b.sae.decoder_rows(everything), names
+            )
         else:
             of_a, of_b = self.home.texts(a).reader, self.home.texts(b).reader
             if of_a.text_id != of_b.text_id:
@@ -222,7 +225,9 @@ class LocalRuns:
         fires = None
         if self.home.is_indexed(sae):
             fires = self.home.texts(sae).reader.counts > 0
-        return lay_out(sae.sae.W_dec, spec, sae.digest, fires, self.home.reporter)
+        return lay_out(
+            sae.sae.decoder_rows(slice(None)), spec, sae.digest, fires, self.home.reporter
+        )
 
     def task(self, spec: TaskRun, saes: Sequence[SaeFolder] | None = None) -> TaskResult:
         """What the SAEs of a spec, the supervised dictionary and baselines are worth at a task."""

@@ -82,7 +82,7 @@ class Comparing:
         folders = [folder_of(self.workspace, sae) for sae in (a, b)]
         for folder in folders:
             folder.check()
-        of_a, of_b = (folder.sae.W_dec for folder in folders)
+        of_a, of_b = (folder.sae.decoder_rows(slice(None)) for folder in folders)
         return by_decoder(of_a, of_b, (a.name, b.name))
 
     def _tokens(self, a: Sae, b: Sae) -> Sides:

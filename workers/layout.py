@@ -36,7 +36,7 @@ def lay_out_sae(
     if sae.index is not None:
         with transaction(engine) as session:
             fires = which_fire(session, sae.id, sae.d_sae)
-    layout = lay_out(folder.sae.W_dec, spec, digest, fires, reporter)
+    layout = lay_out(folder.sae.decoder_rows(slice(None)), spec, digest, fires, reporter)
     if file_marks(folder.path) != marks and folder.digest != digest:
         raise DataError("The files of the SAE changed during the run.", "Start it again.")
     reporter.commit(

@@ -256,7 +256,7 @@ class Backwards:
         indices, values = coded.codes.indices[token], coded.codes.values[token]
         fires = values > 0
         indices, values = indices[fires], values[fires].float()
-        weights = coded.sae.W_dec[indices].detach() @ along
+        weights = coded.sae.decoder_rows(indices) @ along
 
         def step(feature: int, weight: float, value: float) -> Callable[[], list[Part]]:
             return lambda: behind(coded, layer, token, feature, weight, value)

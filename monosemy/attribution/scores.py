@@ -177,7 +177,7 @@ def _parts(backwards: Backwards, chosen: int, at: range) -> tuple[list[ScoredPar
     fires = coded.codes.values[chosen] > 0
     latents = coded.codes.indices[chosen][fires]
     values_SF = coded.codes.of(latents.tolist())[rows].double()
-    directions_FD = coded.sae.W_dec[latents].detach().double()
+    directions_FD = coded.sae.decoder_rows(latents).double()
     vectors = values_SF[:, :, None] * directions_FD
     error_SD = coded.error_SD[rows].double()
     bias_D = coded.sae.b_dec.detach().double()

@@ -91,7 +91,7 @@ def survey_attention(
         )
     heads = int(host.abilities.heads or 0)
     alive_F = torch.from_numpy(reader.counts > 0)
-    W_dec_FZ = sae.W_dec.detach().float().cpu()
+    W_dec_FZ = sae.decoder_rows(slice(None)).float().cpu()
     with reporter.stage("heads", heads, "heads") as stage:
         bases = logit_bases(host, hosted.site, heads)
         alike = likeness(W_dec_FZ, bases, alive_F, spec.top, spec.draws, spec.seed)
@@ -262,7 +262,7 @@ def _attributed(
 ) -> tuple[Floats, Floats]:
     """(by source ``[P, S]``, share of what adds that comes through each head ``[P, H]``)."""
     latents = torch.from_numpy(examples.features[line.which])
-    rows_PZ, _ = hosted.sae.encoder_rows(latents.to(hosted.sae.W_dec.device))
+    rows_PZ, _ = hosted.sae.encoder_rows(latents.to(hosted.sae.device))
     by_HPS = _attribution(reading, rows_PZ.float(), torch.from_numpy(line.at_P))
     through_PH = by_HPS.clamp_min(0).sum(dim=2).T
     through_PH = through_PH / through_PH.sum(dim=1, keepdim=True).clamp_min(1e-30)

@@ -24,7 +24,6 @@ from monosemy.evals.splice import Decode
 from monosemy.models.columns import WHOLE, Columns
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
-from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.training.stream import RowSource
 
 AT_ONCE = 7
@@ -42,7 +41,7 @@ Losses = Callable[[Sequence[Decode]], list[float]]
 
 def contributions(sae: SAE, codes: Codes) -> Tensor:
     """Lengths of what each active latent adds, ``[n, k]``; 0 where none is active."""
-    return codes.values * sae.W_dec.norm(dim=1)[codes.indices]
+    return codes.values * sae.decoder_norms()[codes.indices]
 
 
 def cut(sae: SAE, threshold: float) -> Decode:
@@ -102,8 +101,8 @@ def sample_contributions(
     @torch.no_grad()
     def cett(threshold: float) -> float:
         out = codes.values * (lengths < threshold)
-        left = weighted_rows(codes.indices, out, sae.W_dec).norm(dim=1)
-        whole = weighted_rows(codes.indices, codes.values, sae.W_dec).norm(dim=1)
+        left = sae.decode_without_bias(Codes(codes.indices, out)).norm(dim=1)
+        whole = sae.decode_without_bias(codes).norm(dim=1)
         return float((left / whole.clamp_min(1e-12)).mean())
 
     there = lengths[lengths > 0].cpu().sort().values

@@ -82,7 +82,7 @@ def build_index(
             np.asarray(explanation_split(store.document_hash)) == EXPLANATION_TRAIN,
             TokenEvidence(context, counts.text),
             lens,
-            DecoderNeighbours(sae.W_dec, spec.neighbours),
+            DecoderNeighbours(sae.decoder_rows(slice(None)), spec.neighbours),
             coactivation,
             counts.kept,
         )

@@ -113,7 +113,7 @@ class TextPass:
         counts.kept += len(positions)
         if len(positions) == 0:
             return seen
-        weight = self.sae.W_dec
+        weight = self.sae.b_dec
         x_ND = self.columns.reads(acts_ND)
         codes = self.sae.encode(x_ND.to(device=weight.device, dtype=weight.dtype))
         indices = codes.indices.cpu().numpy()

@@ -81,7 +81,7 @@ class FeaturePass:
         positions = block.positions.astype(np.int64)
         rows = self.context.rows_of(positions)
         documents = self.row_document[rows]
-        effects = self.lens.effects(sae.W_dec.detach()[block.first : block.last])
+        effects = self.lens.effects(sae.decoder_rows(slice(block.first, block.last)))
         near, cosines = self.decoder.of(block.first, block.last)
         for i, feature in enumerate(range(block.first, block.last)):
             part = slice(int(block.indptr[i]), int(block.indptr[i + 1]))

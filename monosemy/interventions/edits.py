@@ -91,7 +91,7 @@ class Interventions:
             row_D = None
             if not isinstance(what, Reconstruction):
                 hosted.direction(what.latent)  # raises
-                row_D = hosted.sae.W_dec[what.latent].detach().float()
+                row_D = hosted.sae.decoder_rows(torch.tensor([what.latent]))[0].float()
             self._at(hosted.target).add(each, row_D)
             if _needs_codes(each):
                 self._needs(hosted, hosted.target)

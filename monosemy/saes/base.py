@@ -87,7 +87,7 @@ class SAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.W_dec.device
+        return self.b_dec.device
 
     def initialise(self, generator: torch.Generator) -> None:
         """Directions at random, biases at 0."""
@@ -114,8 +114,9 @@ class SAE(nn.Module):
         return x_ND if self.transcodes else x_ND - self.group.spread(self.b_dec)
 
     def encoder_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows ``[F, d_in]``, biases ``[F]``): ``centre(x) @ row + bias`` is the pre-activation of
-        these latents ``[F]`` at the first encoding.
+        """(rows ``[n, d_in]``, biases ``[n]``): ``centre(x) @ row + bias`` is the pre-activation of
+        these latents ``[n]`` at the first encoding.  Rows are dense over all places that are read,
+        0 where a latent does not read.
 
         It is the code of a latent that fires, but for what a later step of the encoder changes
         (refinement steps, the picks of a pursuit).  ``DataError`` where the encoder has no linear
@@ -138,6 +139,10 @@ class SAE(nn.Module):
         """The linear path beside the latents, ``[d_out, d_in]`` without a graph: ``decode`` adds
         ``x @ matrix.T``; None where there is none."""
         return None
+
+    def decoder_norms(self) -> Tensor:
+        """Lengths of all decoder rows, ``[d_sae]``, without a graph."""
+        return self.W_dec.detach().norm(dim=1)
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.

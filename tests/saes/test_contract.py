@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from monosemy.saes.base import SAE
+from monosemy.saes.codes import Codes
+from monosemy.saes.gated import GatedSAE
+from monosemy.saes.matching_pursuit import MatchingPursuitSAE
 from monosemy.saes.registry import create
 from monosemy.specs import ARCHITECTURES, SAESpec, TrainingSpec
 from monosemy.training.trainer import SAETrainer
@@ -108,6 +111,26 @@ def test_codes_are_what_a_decoder_can_take(name: str) -> None:
         alone = torch.cat([sae(part) for part in x.split(7)])
         torch.testing.assert_close(alone, sae(x), rtol=1e-4, atol=1e-5)
         assert sae.encode(x[:0]).values.shape[0] == 0
+
+
+def test_rows_say_what_each_latent_reads_and_writes(name: str) -> None:
+    sae = trained(name, 10).sae
+    latents = torch.arange(F).flip(0)
+    with torch.no_grad():
+        one = Codes(latents[:, None], torch.ones(F, 1))
+        rows = sae.decoder_rows(latents)
+        torch.testing.assert_close(rows, sae.decode_without_bias(one))
+        torch.testing.assert_close(sae.decoder_rows(slice(3, 9)), rows.flip(0)[3:9])
+        torch.testing.assert_close(sae.decoder_norms(), rows.flip(0).norm(dim=1))
+        if isinstance(sae, GatedSAE | MatchingPursuitSAE):
+            return  # whose codes are no one product
+        x = batches(name, 1)[0][0]
+        codes = sae.encode(x, 1)
+        into, bias = sae.encoder_rows(codes.indices[:, 0])
+        pre = (sae.centre(x) * into).sum(1) + bias
+        fires = codes.values[:, 0] > 0
+        assert fires.sum() > N / 2
+        torch.testing.assert_close(codes.values[fires, 0], pre[fires], rtol=1e-4, atol=1e-5)
 
 
 def test_a_budget_is_a_bound(name: str) -> None:

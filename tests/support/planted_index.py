@@ -64,6 +64,10 @@ class PlantedSAE(torch.nn.Module):
         self.k = k
         generator = torch.Generator().manual_seed(0)
         self.W_dec = torch.nn.Parameter(torch.randn(d_sae, d_sae, generator=generator))
+        self.b_dec = torch.nn.Parameter(torch.zeros(d_sae))
+
+    def decoder_rows(self, latents: slice) -> torch.Tensor:
+        return self.W_dec[latents].detach()
 
     def encode(self, x_ND: torch.Tensor, budget: int | None = None) -> Codes:
         values, indices = x_ND.topk(budget or self.k, dim=1)
