@@ -11,6 +11,7 @@ from torch import Tensor
 from monosemy.data.characters import encodable
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
+from monosemy.models.host import HostModel
 from monosemy.models.rows import batches, padded
 from monosemy.saes.codes import Codes
 
@@ -51,23 +52,24 @@ class Readings:
         return torch.zeros(d_sae).scatter_reduce(0, indices, values.float(), "amax")
 
 
-def token_rows(hosted: HostedSAE, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
-    """Ids of each text with its BOS.  ``DataError`` for a text without tokens, or too long."""
-    host = hosted.host
+def token_rows(host: HostModel, texts: Sequence[str], prepend_bos: bool) -> list[list[int]]:
+    """Ids of each text with its BOS, and the EOS of a text encoder.  ``DataError`` for a text
+    without tokens, or too long."""
     bos = [host.bos_id] if prepend_bos and host.bos_id is not None else []
+    end = [] if host.abilities.text_end is None else [host.abilities.text_end]
     limit = host.abilities.positions
     rows = []
     for text in texts:
         ids = host.tokenizer(encodable(text)[0], add_special_tokens=False)["input_ids"]
         if not ids:
             raise DataError(f"A text has no tokens: {text!r:.80}.")
-        if limit is not None and len(bos) + len(ids) > limit:
+        row = [*bos, *map(int, ids), *end]
+        if limit is not None and len(row) > limit:
             raise DataError(
-                f"A text has {len(bos) + len(ids)} tokens; {host.name} reads {limit} at once:"
-                f" {text!r:.80}.",
+                f"A text has {len(row)} tokens; {host.name} reads {limit} at once: {text!r:.80}.",
                 "Give shorter texts.",
             )
-        rows.append([*bos, *map(int, ids)])
+        rows.append(row)
     return rows
 
 
@@ -78,7 +80,7 @@ def read_texts(
     """``advance`` is told of texts read.  ``DataError`` as ``token_rows``, and for texts that are
     too many to hold."""
     host, site = hosted.host, hosted.site
-    rows = token_rows(hosted, texts, prepend_bos)
+    rows = token_rows(host, texts, prepend_bos)
     skip = int(prepend_bos and host.bos_id is not None)
     tokens, width = sum(len(row) - skip for row in rows), host.site_width(site)
     if tokens * width * 4 > MOST_BYTES:

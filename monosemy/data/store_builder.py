@@ -116,6 +116,8 @@ class _Writer:
         self.bos_id = host.bos_id if text.prepend_bos and not self.chats else None
         self.row_length = text.context_size - (self.bos_id is not None)
         self.separator = separator_of(host) if text.packing == "packed" else None
+        if not self.chats and host.abilities.text_end is not None:
+            self.separator = host.abilities.text_end  # a text encoder's texts end with it
         self.renderer: ChatRenderer | None = None
         if self.chats:
             self.renderer = ChatRenderer(host.tokenizer, host.name)

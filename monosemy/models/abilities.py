@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from monosemy.errors import ModelError
 from monosemy.models.architecture import Trunk
 from monosemy.models.hook_points import HookPoint, Recorder
+from monosemy.models.text_embedding import text_end
 from monosemy.models.weights import no_unembedding, unembedding_matrix
+from monosemy.specs.concepts import TextEmbedding
 
 _TOKENS = 8
 _HALF = 4
@@ -39,6 +41,8 @@ Attention that leaks, or positions that run on, are off by half of it or more on
 _ALIKE = 0.9
 """Least mean correlation of the logits with those that norm and matrix alone give."""
 
+_ENCODER = "it is a text encoder, which has no language-model head"
+
 _SEEDS = (0, 1)
 """A fault shows with every seed; experts that change places by rounding do so with one at most."""
 
@@ -57,6 +61,14 @@ class Abilities:
     """Tokens of one row; None: as many as memory holds."""
     heads: int | None = None
     """Attention heads that stand side by side at ``attn.hook_z``; None where nothing shows them."""
+    text_end: int | None = None
+    """The token that ends every text and at which it is pooled into one vector; None for a model
+    that pools nothing: any but a text encoder."""
+
+    @property
+    def text_embedding(self) -> TextEmbedding:
+        """What one vector for a whole text is."""
+        return "mean_stream" if self.text_end is None else "pooled"
 
     @property
     def logits(self) -> bool:
@@ -68,8 +80,8 @@ class Abilities:
 
     def as_dict(self) -> dict[str, Any]:
         """What the model declares, for JSON: ``causality`` (what lacks it is refused when it is
-        loaded), ``logits``, ``generation``, ``cache``, ``unembedding``, and ``heads`` as a number;
-        under ``reasons`` why it has not those that are false."""
+        loaded), ``logits``, ``generation``, ``cache``, ``unembedding``, ``heads`` as a number, and
+        which ``text_embedding``; under ``reasons`` why it has not those that are false."""
         reasons = {
             "logits": self.no_logits,
             "generation": self.no_logits,
@@ -80,6 +92,7 @@ class Abilities:
             "causality": True,
             **{name: reason is None for name, reason in reasons.items()},
             "heads": self.heads,
+            "text_embedding": self.text_embedding,
             "reasons": {name: reason for name, reason in reasons.items() if reason is not None},
         }
 
@@ -150,9 +163,13 @@ def _distance(value_SD: Tensor, wanted_SD: Tensor) -> float:
 
 
 def find_abilities(
-    model: Any, trunk: Trunk, d_model: int, d_vocab: int, positions: int | None
+    model: Any, trunk: Trunk, tokenizer: Any, d_model: int, d_vocab: int, positions: int | None
 ) -> Abilities:
-    """Tries logits and the cache of keys and values on a few tokens: three forwards at most."""
+    """Tries logits and the cache of keys and values, or pooling, on a few tokens: three forwards
+    at most."""
+    end = text_end(model, tokenizer, d_vocab)
+    if end is not None:
+        return Abilities(_ENCODER, _ENCODER, _ENCODER, positions, text_end=end)
     unproved = no_unembedding(model, trunk.owner, d_model)
     no_logits, stream_SD, logits_SV = _logits(model, trunk, d_vocab)
     if no_logits is not None:

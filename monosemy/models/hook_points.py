@@ -32,10 +32,10 @@ class _Hooks:
     """Base: registered handles that are removed whatever happens.
 
     ``shape`` is [B, S] of the forward to come: some blocks flatten tokens before their MLP, and
-    everybody here wants ``[B, S, width]``.
+    everybody here wants ``[B, S, width]``.  Without it, what flows is taken as it is.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int] | None = None) -> None:
         self.shape = shape
         self._handles: list[RemovableHandle] = []
 
@@ -63,7 +63,7 @@ class _Hooks:
         self._handles.append(handle)
 
     def _unflatten(self, value: Tensor) -> Tensor:
-        rows, columns = self.shape
+        rows, columns = self.shape or (0, -1)
         if value.ndim == 2 and value.shape[0] == rows * columns:
             return value.view(rows, columns, -1)
         return value
@@ -119,7 +119,9 @@ class Editor(_Hooks):
     Several edits of one point are applied in the order given.
     """
 
-    def __init__(self, edits: Sequence[tuple[HookPoint, Edit]], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, edits: Sequence[tuple[HookPoint, Edit]], shape: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(shape)
         self.edits = edits
 

@@ -1,4 +1,4 @@
-"""The host model: a plain Hugging Face causal LM with canonical site names.
+"""The host model: a plain Hugging Face causal LM, or text encoder, with canonical site names.
 
 Plain forwards with hooks that live for one call; see docs of ``architecture`` for how sites are
 found, and ``benchmarks/host_hooking.py`` for what this costs beside TransformerBridge.
@@ -36,6 +36,7 @@ from monosemy.models.short_attention import reading
 from monosemy.models.site_map import SiteMap
 from monosemy.models.sound_weights import check_weights
 from monosemy.models.stored_tensors import StoredTensors
+from monosemy.models.text_encoders import stored_prefix
 from monosemy.models.unload import reload_layers, unload_layers
 from monosemy.models.vocabulary import check_tokenizer, pad_id, readable_id
 from monosemy.models.weights import final_norm_gain, project_to_residual, unembedding_matrix
@@ -52,10 +53,12 @@ class OpenHost(NamedTuple):
     """The same without its language-model head."""
     trunk: Trunk
     sites: SiteMap
+    inputs: HostInputs
 
 
 class HostModel:
-    """A causal LM that is read (``capture``) and edited (``logits``) at named sites.
+    """A causal LM that is read (``capture``) and edited (``logits``) at named sites; or a text
+    encoder, which predicts no tokens (``text_embedding``).
 
     Module hooks are shared by all threads, so each forward holds a lock; give every model one
     executor thread rather than let threads wait for one another.
@@ -91,7 +94,7 @@ class HostModel:
         self.n_layers = len(self._trunk.blocks)
         self._sites = SiteMap(name, prove(self._core, self._trunk, self.d_model, self.d_vocab))
         abilities = find_abilities(
-            model, self._trunk, self.d_model, self.d_vocab, position_limit(model)
+            model, self._trunk, tokenizer, self.d_model, self.d_vocab, position_limit(model)
         )
         self.abilities = replace(abilities, heads=self._sites.heads(text_config(model)))
         self._inputs = HostInputs(
@@ -115,8 +118,7 @@ class HostModel:
         # The dtype is settled now: chosen again by speed, it might be another.
         dtype = str(model.dtype).removeprefix("torch.")
         again = spec.model_copy(update={"dtype": dtype})
-        prefix = str(getattr(model, "base_model_prefix", ""))
-        stored = StoredTensors(weights_folder(place), prefix)
+        stored = StoredTensors(weights_folder(place), stored_prefix(model))
         host = cls(model, tokenizer, spec.name, partial(open_model, place, again), stored)
         _ = host.stamp  # of what was loaded, before anybody can replace the files
         return host
@@ -166,7 +168,7 @@ class HostModel:
         with self._lock:
             if self._depth is not None and (layer is None or layer >= self._depth):
                 self._make_whole()
-            yield OpenHost(self.model, self._core, self._trunk, self._sites)
+            yield OpenHost(self.model, self._core, self._trunk, self._sites, self._inputs)
 
     def keep_up_to(self, sites: Sequence[str]) -> None:
         """Frees the weights above the deepest of ``sites``, as training never runs them.
@@ -352,9 +354,10 @@ class HostModel:
     def need_logits(self) -> None:
         """``ModelError`` with the reason where this model predicts no tokens."""
         if not self.abilities.logits:
+            encoder = self.abilities.text_end is not None
             raise ModelError(
                 f"{self.name} predicts no tokens: {self.abilities.no_logits}.",
-                "Take the checkpoint of the whole causal language model.",
+                f"Take {'a' if encoder else 'the checkpoint of the whole'} causal language model.",
             )
 
 

@@ -7,13 +7,18 @@ from contextlib import suppress
 from typing import Any
 
 from monosemy.errors import ModelError
+from monosemy.models.text_encoders import text_encoder_class, text_encoder_config
 
-_ADVICE = "Take a causal language model, such as those of transformers' AutoModelForCausalLM."
+_ADVICE = (
+    "Take a causal language model, such as those of transformers' AutoModelForCausalLM, or a CLIP "
+    "text encoder."
+)
 
 
-def check_kind(config: Any, auto_class: Any, name: str) -> None:
-    """``ModelError`` names an encoder-decoder and what is no language model, before weights load.
+def host_config(config: Any, auto_class: Any, name: str) -> Any:
+    """What of ``config`` is read: all of it, or the part of a text encoder.
 
+    ``ModelError`` names an encoder-decoder and what is no language model, before weights load.
     ``config`` is transformers' configuration, ``auto_class`` ``AutoModelForCausalLM``.
     """
     made_by = ", ".join(getattr(config, "architectures", None) or []) or type(config).__name__
@@ -23,8 +28,10 @@ def check_kind(config: Any, auto_class: Any, name: str) -> None:
             "are read.",
             _ADVICE,
         )
-    if type(config) not in auto_class._model_mapping:
+    encoder = text_encoder_config(config)
+    if encoder is None and type(config) not in auto_class._model_mapping:
         raise ModelError(f"The model '{name}' ({made_by}) is no causal language model.", _ADVICE)
+    return config if encoder is None else encoder
 
 
 def leave_out_missing(model: Any, missing: Collection[str], name: str) -> None:
@@ -33,7 +40,8 @@ def leave_out_missing(model: Any, missing: Collection[str], name: str) -> None:
     transformers fills in at random what it does not find, and reports it only in its log.
     """
     prefix = f"{model.base_model_prefix}."
-    body = sorted(key for key in missing if key.startswith(prefix))
+    headless = text_encoder_class(model.config) is not None
+    body = sorted(key for key in missing if headless or key.startswith(prefix))
     if body:
         raise ModelError(
             f"The files of '{name}' lack {len(body)} weights of a {type(model).__name__}, "

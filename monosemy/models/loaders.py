@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from monosemy.errors import ModelError
-from monosemy.models.kinds import check_kind, leave_out_missing
+from monosemy.models.kinds import host_config, leave_out_missing
 from monosemy.models.memory import config_bytes, most_bytes, too_large
+from monosemy.models.text_encoders import text_encoder_class
 
 # Before transformers is imported: kernels of the hub are code.
 os.environ.setdefault("USE_HUB_KERNELS", "0")
@@ -57,15 +58,15 @@ def load_config(
     return config
 
 
-def load_causal_config(
+def load_host_config(
     path: str | Path, name: str, revision: str | None = None, gguf_file: str | None = None
 ) -> Any:
-    """As ``load_config``; ``ModelError`` also for what is no causal language model."""
+    """As ``load_config``, of a whole CLIP that of its text encoder; ``ModelError`` also for what is
+    neither a causal language model nor a text encoder (``kinds``)."""
     from transformers import AutoModelForCausalLM
 
     config = load_config(path, name, revision, gguf_file)
-    check_kind(config, AutoModelForCausalLM, name)
-    return config
+    return host_config(config, AutoModelForCausalLM, name)
 
 
 def _check_config(config: Any, name: str) -> None:
@@ -107,11 +108,11 @@ def _check_weights(path: str | Path, config: Any, name: str, revision: str | Non
 
 def model_bytes(path: str, name: str, revision: str | None, dtype: torch.dtype) -> int:
     """Bytes of the weights of the model at ``path`` by its configuration; nothing is loaded."""
-    config = load_config(path, name, revision)
+    config = load_host_config(path, name, revision)
     return config_bytes(config, dtype, 2**62, name)
 
 
-def load_causal_lm(
+def load_host_model(
     path: str | Path,
     name: str,
     config: Any,
@@ -121,8 +122,8 @@ def load_causal_lm(
     gguf_file: str | None = None,
     allowed: int | None = None,
 ) -> Any:
-    """The causal LM at ``path``, on the CPU, in eval mode; ``config`` is ``load_causal_config``'s.
-    One whose files hold no language-model head comes without.
+    """The model at ``path``, on the CPU, in eval mode; ``config`` is ``load_host_config``'s.
+    A causal LM whose files hold no language-model head comes without.
 
     Raises ``ModelError`` for one that takes more bytes than ``allowed``, or than there are on
     ``device`` and in this machine, and for weights that do not fit their configuration; else what
@@ -143,7 +144,8 @@ def load_causal_lm(
             use_safetensors=True,
             trust_remote_code=False,
         )
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    architecture = text_encoder_class(config) or AutoModelForCausalLM
+    loaded: Any = architecture.from_pretrained(
         path,
         config=config,
         revision=revision,
@@ -168,7 +170,7 @@ def _check_loaded(model: Any, info: dict[str, Any], name: str) -> None:
 
 
 def load_encoder(folder: Path, dtype: torch.dtype) -> Any:
-    """The encoder in a folder of this machine; raises as ``load_causal_lm`` does, but knows no
+    """The encoder in a folder of this machine; raises as ``load_host_model`` does, but knows no
     limit: the operator names it."""
     from transformers import AutoModel
 

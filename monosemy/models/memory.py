@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
 )
 
 from monosemy.errors import ModelError
+from monosemy.models.text_encoders import text_encoder_class
 
 _CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -53,24 +54,17 @@ def most_bytes(device: torch.device, allowed: int | None = None) -> int:
 
 
 def config_bytes(config: Any, dtype: torch.dtype, most: int, name: str) -> int:
-    """Bytes of the parameters of the causal LM that ``config`` describes.
+    """Bytes of the parameters of the causal LM or text encoder that ``config`` describes.
 
     Nothing is allocated.  Raises ``ModelError`` as soon as they are more than ``most``, for more
     than ``MOST_MODULES`` modules, and for what transformers cannot build.
     """
-    from transformers import AutoModelForCausalLM
-
     largest = max(_integers(config.to_dict()), default=0)
     if largest > MOST_IN_CONFIG:
         raise ModelError(f"The config.json of '{name}' holds the number {str(largest)[:40]}.")
     with torch.device("meta"), _counted(dtype.itemsize, most, name):
         try:
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config),
-                dtype=dtype,
-                attn_implementation=None,
-                trust_remote_code=False,
-            )
+            model: nn.Module = _built(copy.deepcopy(config), dtype)
         except ModelError:
             raise
         except Exception as error:  # a foreign configuration fails in many ways
@@ -79,6 +73,17 @@ def config_bytes(config: Any, dtype: torch.dtype, most: int, name: str) -> int:
                 f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
             ) from error
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def _built(config: Any, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    encoder = text_encoder_class(config)
+    if encoder is not None:
+        return encoder._from_config(config, dtype=dtype, attn_implementation=None)
+    return AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=None, trust_remote_code=False
+    )
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from monosemy.errors import ModelError
 from monosemy.file_digest import digest_of_file
 from monosemy.models.abilities import first_line
 from monosemy.models.loaders import (
-    load_causal_config,
-    load_causal_lm,
+    load_host_config,
+    load_host_model,
     load_tokenizer,
     model_bytes,
 )
@@ -131,10 +131,10 @@ def open_model(place: ModelPlace, spec: ModelSpec, allowed: int | None = None) -
     device = choose_device(spec.device)
     with _quiet_transformers():
         with _explained("model", place, spec):
-            config = load_causal_config(place.path, spec.name, place.revision)
+            config = load_host_config(place.path, spec.name, place.revision)
         tokenizer = open_tokenizer(place, spec)
         with _explained("model", place, spec):
-            model = load_causal_lm(
+            model = load_host_model(
                 place.path,
                 spec.name,
                 config,
@@ -216,10 +216,10 @@ def _write_folder(file: Path, folder: Path, allowed: int | None = None) -> None:
     with _quiet_transformers(), _file_read_once():
         try:
             tokenizer = load_tokenizer(file.parent, gguf_file=file.name)
-            model = load_causal_lm(
+            model = load_host_model(
                 file.parent,
                 file.name,
-                load_causal_config(file.parent, file.name, gguf_file=file.name),
+                load_host_config(file.parent, file.name, gguf_file=file.name),
                 torch.bfloat16,
                 torch.device("cpu"),
                 gguf_file=file.name,
@@ -310,7 +310,10 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _advice(path: str) -> str:
     if Path(path).is_dir():
-        return "Check that the folder holds a causal language model with its tokenizer."
+        return (
+            "Check that the folder holds a causal language model, or a CLIP text encoder, with its "
+            "tokenizer."
+        )
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return "HF_HUB_OFFLINE=1 forbids downloads; unset it, or name a local folder."
     return "Check the name and the network, or name a local folder or .gguf file."

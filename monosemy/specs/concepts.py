@@ -32,6 +32,10 @@ ChoiceRule = Literal["difference", "share"]
 that are so in more targets than retain texts, beyond chance; of them, highest correlation first, as
 many as tell texts best that had no part in their order."""
 
+TextEmbedding = Literal["pooled", "mean_stream"]
+"""One vector for a whole text: what a text encoder pools at the text's end, or the mean over the
+tokens of the stream after the last block."""
+
 Scale = Annotated[float, Field(ge=-100, le=1)]
 
 

@@ -36,6 +36,7 @@ NEEDED = {
     "AutoTokenizer": {"trust_remote_code"},
     "AutoModel": {"trust_remote_code", "use_safetensors", "attn_implementation"},
     "AutoModelForCausalLM": {"trust_remote_code", "use_safetensors", "attn_implementation"},
+    "architecture": {"trust_remote_code", "use_safetensors", "attn_implementation"},
     "datasets": {"trust_remote_code"},
 }
 """Who loads -> what must be said."""
