@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from monosemy.concepts.deactivation import Deactivation, score_tokens
+from monosemy.concepts.deactivation import Deactivation, held_against
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
@@ -71,7 +71,7 @@ def steered_events(
             f"The prompt has {len(ids)} tokens and {request.writing.new_tokens} are to come; "
             f"{host.name} can hold {longest}."
         )
-    concepts = on_host(lambda: held_against(hosted, ids, skip, request.concepts))
+    concepts = on_host(lambda: _held(hosted, ids, skip, request.concepts))
     change = _change(hosted, request, concepts)
     names = words.token_bytes
     rows: dict[TextName, _Text] = {"steered": _Text(names)}
@@ -107,7 +107,7 @@ def check_concepts(hosted: HostedSAE, request: Steer) -> None:
     Interventions(interventions, hosted)
 
 
-def held_against(
+def _held(
     hosted: HostedSAE, ids: Sequence[int], skip: int, concepts: Sequence[FittedConcept]
 ) -> list[HeldConcept]:
     """One forward, none without concepts; ``skip``: leading tokens, 0 or 1, that are BOS."""
@@ -115,13 +115,7 @@ def held_against(
         return []
     ids_BS = torch.tensor([list(ids)])
     acts_BSD = hosted.host.capture(ids_BS, torch.ones_like(ids_BS), [hosted.site])[hosted.site]
-    scores = score_tokens(hosted.sae, acts_BSD[0, skip:], concepts)
-    return [
-        HeldConcept(
-            name=each.name, flagged=score > each.threshold, score=score, threshold=each.threshold
-        )
-        for each, score in zip(concepts, scores, strict=True)
-    ]
+    return held_against(hosted.sae, acts_BSD[0, skip:], concepts)
 
 
 def _change(

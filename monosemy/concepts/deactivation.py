@@ -18,6 +18,7 @@ from monosemy.interventions.intervention import Function, Intervention, Where, a
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
 from monosemy.specs.concepts import FittedConcept, Scoring
+from monosemy.specs.inference.steering import HeldConcept
 
 
 class Deactivation:
@@ -104,3 +105,14 @@ def score_tokens(sae: SAE, x_ND: Tensor, concepts: Sequence[FittedConcept]) -> l
     codes = Codes(codes.indices, codes.values.detach())
     one = partial(Deactivation.of, sae)
     return [text_score(one([each]).token_scores(codes, x_ND, each.score)) for each in concepts]
+
+
+def held_against(sae: SAE, x_ND: Tensor, concepts: Sequence[FittedConcept]) -> list[HeldConcept]:
+    """Whether a text is flagged for each concept; arguments as ``score_tokens`` has them."""
+    scores = score_tokens(sae, x_ND, concepts)
+    return [
+        HeldConcept(
+            name=each.name, flagged=score > each.threshold, score=score, threshold=each.threshold
+        )
+        for each, score in zip(concepts, scores, strict=True)
+    ]

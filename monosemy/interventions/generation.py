@@ -8,27 +8,20 @@ the same result, and so do rows of different lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.interventions.places import Places
-from monosemy.models.hook_points import Edit
+from monosemy.interventions.rows import Editing, joined
 from monosemy.models.host import HostModel
 from monosemy.models.rows import LOGITS_AT_ONCE, batches, padded
 from monosemy.specs.inference.places import TokenPlaces
 
 ALL = TokenPlaces()
-
-
-class Editing(Protocol):
-    """What changes a forward: ``Interventions``."""
-
-    def edits(self, where_BS: Tensor, first: int = 0) -> Mapping[str, Edit]: ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def last_logits(
         where_BS = torch.zeros_like(mask_BS, dtype=torch.bool)
         for i, place_S in enumerate(places[chosen]):
             where_BS[i, : len(place_S)] = place_S
-        edits = _joined(interventions[chosen], where_BS, 0)
+        edits = joined(interventions[chosen], where_BS, 0)
         logits_BSV = host.logits(ids_BS, mask_BS, edits)
         end_B = (mask_BS.sum(-1) - 1).to(logits_BSV.device)
         rows_B = torch.arange(len(ids_BS), device=logits_BSV.device)
@@ -180,7 +173,7 @@ class _WithCache:
     def read(self, texts: Sequence[Sequence[int]], places: Sequence[Tensor]) -> Tensor:
         """Logits ``[B, V]`` after the new tokens of each row, changed where ``places`` say."""
         ids_BS = torch.tensor([list(text) for text in texts])
-        edits = _joined(self._interventions, torch.stack(list(places)), self._first)
+        edits = joined(self._interventions, torch.stack(list(places)), self._first)
         logits_BV, self._cache = self._host.extend(ids_BS, self._cache, edits)
         self._first += ids_BS.shape[1]
         return logits_BV
@@ -202,34 +195,6 @@ class _Anew:
         return last_logits(
             self._host, self._texts, self._places, self._interventions, self._logits_at_once
         )
-
-
-def _joined(
-    interventions: Sequence[Editing | None], where_BS: Tensor, first: int
-) -> dict[str, Edit]:
-    """Each set's edits in its own rows, one after the other."""
-    sets: dict[int, list[int]] = {}
-    for row, each in enumerate(interventions):
-        if each is not None:
-            sets.setdefault(id(each), []).append(row)
-    joined: dict[str, list[Edit]] = {}
-    for rows in sets.values():
-        each = interventions[rows[0]]
-        assert each is not None
-        own_BS = torch.zeros_like(where_BS)
-        own_BS[rows] = where_BS[rows]
-        for site, edit in each.edits(own_BS, first).items():
-            joined.setdefault(site, []).append(edit)
-    return {site: _chain(edits) for site, edits in joined.items()}
-
-
-def _chain(edits: Sequence[Edit]) -> Edit:
-    def apply(value: Tensor) -> Tensor:
-        for edit in edits:
-            value = edit(value)
-        return value
-
-    return apply
 
 
 def _check_lengths(host: HostModel, rows: Sequence[Row], how: Generation) -> None:
