@@ -166,11 +166,17 @@ def _show_section(section: dict[str, Any]) -> None:
         name, pairs = floor["attribute"], floor["pairs"]
         edits = _edit_rows(section, floor, "accuracy", ("untouched", "random"))
         _print_edits(edits, f"edits of {name} ({pairs} counterfactuals)")
-        changing = floor.get("random_changing")
-        if changing is not None and changing["n"]:
-            edits = _edit_rows(section, floor, "accuracy_changing", (None, "random_changing"))
-            what = "whose true activations change the answer"
-            _print_edits(edits, f"edits of {name}, the {changing['n']} {what}")
+        for key, what in _OTHER_ACCURACIES:
+            random = floor.get(f"random_{key}")
+            if random is not None and random["n"]:
+                edits = _edit_rows(section, floor, f"accuracy_{key}", (None, f"random_{key}"))
+                _print_edits(edits, f"edits of {name}, the {random['n']} {what}")
+
+
+_OTHER_ACCURACIES = (
+    ("changing", "whose true activations change the answer"),
+    ("answers", "whose true activations change which of the task's answers is likeliest, by these"),
+)
 
 
 def _print_edits(edits: tuple[list[str], list[tuple[str, ...]]], title: str) -> None:

@@ -41,6 +41,8 @@ def test_tasks_are_listed_and_shown() -> None:
     assert "1,600 prompts to fit to, 400 to test on" in shown
     assert "edits of IO (100 counterfactuals)" in shown and "no edit" in shown
     assert "edits of IO, the 94 whose true activations change the answer" in shown
+    assert "edits of IO, the 97 whose true activations change which of the task's" in shown
+    assert "0.93 (0.89-0.97)" in shown and "0.07 (0.03-0.11)" in shown
     assert "0.84 (0.80-0.88)" in shown and "0.04 (0.01-0.07)" in shown
     assert "occluded by IO" in shown and "32 features" in shown
     printed = json.loads(call("tasks", "show", str(TASK), "--json"))

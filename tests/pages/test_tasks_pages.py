@@ -25,7 +25,7 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
     task = rest(explorer)
     page = open_page(explorer + PATH, java_script_enabled=False)
     (section,) = task.sections
-    first, edits, changing, features = page.locator("table.tests").all()
+    first, edits, changing, answers, features = page.locator("table.tests").all()
     for method, row in zip(section.methods, first.locator("tbody tr").all(), strict=True):
         words = row.inner_text()
         assert method.name in words
@@ -38,6 +38,7 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
     for table, key, floors in (
         (edits, "accuracy", (floor.untouched.value, floor.random)),
         (changing, "accuracy_changing", (None, floor.random_changing)),
+        (answers, "accuracy_answers", (None, floor.random_answers)),
     ):
         rows = table.locator("tbody tr").all()
         assert len(rows) == len(section.methods) + 2

@@ -56,6 +56,7 @@ def method(
                 features=count,
                 accuracy=estimate(accuracy, 100),
                 accuracy_changing=estimate(accuracy - 0.0625, 94),
+                accuracy_answers=estimate(accuracy + 0.03125, 97),
                 edited=count - 0.5,
                 distance=0.375,
                 magnitude=None if supervised else 0.0625 * count,
@@ -119,6 +120,7 @@ def task_result(sae: str = "demo", sae_id: str = "", title: str = "indirect-obje
                         untouched=estimate(0.06, 100),
                         random=estimate(0.05, 100),
                         random_changing=estimate(0.04, 94, 0.03),
+                        random_answers=estimate(0.07, 97),
                         pairs=100,
                     )
                 ],

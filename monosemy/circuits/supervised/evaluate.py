@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,7 +104,9 @@ class _Evaluation:
     def _read(self) -> None:
         task = self.task
         fit = self._rows(task.fit)
-        self.rows = self._rows(task.test)
+        every = (*task.fit, *task.test, *(p.target for _, pairs in self._pairs() for p in pairs))
+        answers = {token for each in every for token in (*each.right, *each.wrong)}
+        self.rows = self._rows(task.test, answers)
         targets = {name: self._rows([p.target for p in pairs]) for name, pairs in self._pairs()}
         total = len(fit) + 2 * len(self.rows) + sum(map(len, targets.values()))
         with self.reporter.stage("activations", total, "prompts") as stage:
@@ -121,8 +123,9 @@ class _Evaluation:
     def _pairs(self) -> list[tuple[str, tuple[Pair, ...]]]:
         return [(name, pairs) for name, pairs in self.task.pairs.items() if pairs]
 
-    def _rows(self, examples: Sequence[Example]) -> Rows:
-        return Rows(self.host, examples, self.nodes.positions, self.spec.prepend_bos)
+    def _rows(self, examples: Sequence[Example], answers: Collection[int] = ()) -> Rows:
+        positions, bos = self.nodes.positions, self.spec.prepend_bos
+        return Rows(self.host, examples, positions, bos, answers)
 
     def _codes(self, examples: Sequence[Example]) -> torch.Tensor:
         return torch.tensor([self.task.values.codes(each) for each in examples])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,6 +47,8 @@ class Outcome:
     """``[n]``: logit of the answer less that of the wrong answer, nats."""
     first: npt.NDArray[np.int64]
     """``[n]``: the likeliest token."""
+    first_answer: npt.NDArray[np.int64]
+    """``[n]``: the likeliest of the tokens that answer, or wrongly answer, some prompt."""
 
 
 class Rows:
@@ -58,9 +60,13 @@ class Rows:
         examples: Sequence[Example],
         positions: Sequence[str],
         prepend_bos: bool = True,
+        answers: Collection[int] = (),
     ) -> None:
-        """``DataError`` for a position that a prompt does not have, for two that are one token, for
-        a prompt longer than the host model reads, and for one with several answers."""
+        """``answers``: tokens that may answer, beside those of these prompts.
+
+        ``DataError`` for a position that a prompt does not have, for two that are one token, for a
+        prompt longer than the host model reads, and for one with several answers.
+        """
         bos = [host.bos_id] if prepend_bos and host.bos_id is not None else []
         limit = host.abilities.positions
         self.examples = tuple(examples)
@@ -92,6 +98,7 @@ class Rows:
         self._kept = 0
         self.places_NP = torch.tensor(places, dtype=torch.long).view(len(places), len(positions))
         self.answers_N2 = torch.tensor([[e.right[0], e.wrong[0]] for e in examples]).view(-1, 2)
+        self.answers_A = torch.tensor(sorted({*answers, *self.answers_N2.flatten().tolist()}))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -177,7 +184,7 @@ def answer(
     them at once."""
     taken = list(range(len(rows))) if chosen is None else list(chosen)
     difference = np.empty(len(taken))
-    first = np.empty(len(taken), np.int64)
+    first, first_answer = np.empty((2, len(taken)), np.int64)
     for places, ids_BS, mask_BS in rows.batches(taken, host.abilities.cache):
         at = [taken[place] for place in places]
         values = {} if acts is None else {site: each[places] for site, each in acts.items()}
@@ -185,10 +192,12 @@ def answer(
         answers_B2 = last_BV.gather(1, rows.answers_N2[at].to(last_BV.device))
         difference[places] = (answers_B2[:, 0] - answers_B2[:, 1]).double().cpu().numpy()
         first[places] = last_BV.argmax(1).cpu().numpy()
+        among_B = last_BV[:, rows.answers_A.to(last_BV.device)].argmax(1).cpu()
+        first_answer[places] = rows.answers_A[among_B].numpy()
         advance(len(places))
     if not np.isfinite(difference).all():
         raise DataError("The host model's logits are not all finite numbers.")
-    return Outcome(difference, first)
+    return Outcome(difference, first, first_answer)
 
 
 def _last_logits(

@@ -162,15 +162,16 @@ class SectionTests:
                 noise_ND = torch.randn(x_ND.shape, generator=g)
                 return x_ND + noise_ND / noise_ND.norm(dim=1, keepdim=True) * length_N
 
-            changing = self._changing(each, target)
+            untouched = self.ground.clean.first[each.sources] == target.first
             random = self._answer(self._every(moved, each.sources), each.sources)
-            hits = random.first == target.first
+            whole, changing, among = self._accuracies(each, target, random)
             floors.append(
                 ControlFloor(
                     attribute=each.attribute,
-                    untouched=self._share(~changing),
-                    random=self._share(hits),
-                    random_changing=self._share(hits[changing]),
+                    untouched=self._share(untouched),
+                    random=whole,
+                    random_changing=changing,
+                    random_answers=among,
                     pairs=len(each.sources),
                 )
             )
@@ -240,21 +241,31 @@ class SectionTests:
             / (self.ground.acts[site][each.sources] - each.acts[site]).norm(dim=2).clamp_min(1e-9)
             for site in self.nodes.sites
         ]
-        hits = answered.first == target.first
+        whole, changing, among = self._accuracies(each, target, answered)
         return Control(
             attribute=each.attribute,
             features=count,
-            accuracy=self._share(hits),
-            accuracy_changing=self._share(hits[self._changing(each, target)]),
+            accuracy=whole,
+            accuracy_changing=changing,
+            accuracy_answers=among,
             edited=changed,
             distance=float(torch.cat(distances, 1).mean()),
             magnitude=magnitude,
         )
 
-    def _changing(self, each: Edits, target: Outcome) -> Array:
-        """``[pairs]``: whether the true counterfactual activations change the likeliest token."""
-        changing: Array = self.ground.clean.first[each.sources] != target.first
-        return changing
+    def _accuracies(
+        self, each: Edits, target: Outcome, answered: Outcome
+    ) -> tuple[Estimate, Estimate, Estimate]:
+        """How often the likeliest token is that after the true activations: of all pairs, of those
+        where the true activations change it, and of those where they change which of the task's
+        answers is the likeliest, that one."""
+        clean = self.ground.clean
+        hits = answered.first == target.first
+        changing = clean.first[each.sources] != target.first
+        among = clean.first_answer[each.sources] != target.first_answer
+        answer_hits = answered.first_answer == target.first_answer
+        parts = (hits, hits[changing], answer_hits[among])
+        return self._share(parts[0]), self._share(parts[1]), self._share(parts[2])
 
     # ------------------------------------------------------------------ the nodes
     def result(self, method: Method) -> MethodResult:

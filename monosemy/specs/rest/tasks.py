@@ -52,6 +52,10 @@ class Control(_View):
     accuracy_changing: Estimate | None = None
     """The same of the pairs whose true counterfactual activations change the likeliest token; no
     edit has 0 there.  None where the run is of a version that did not tell them apart."""
+    accuracy_answers: Estimate | None = None
+    """The same among the task's answers alone: share of edits after which the likeliest of all
+    tokens that answer (or wrongly answer) some prompt is that after the true activations, of the
+    pairs in which they change it.  What else might follow, such as an article, has no say."""
     edited: float
     """Features that were changed at a node, on average."""
     distance: float
@@ -72,6 +76,8 @@ class ControlFloor(_View):
     """Accuracy of a move of the supervised edit's length in a random direction at each node."""
     random_changing: Estimate | None = None
     """The same of the other pairs, of which no edit has 0."""
+    random_answers: Estimate | None = None
+    """The same among the task's answers alone."""
     pairs: int
 
 

@@ -151,6 +151,8 @@ def test_with_all_of_its_features_a_perfect_dictionary_edits_exactly(
             assert each.accuracy.value == 1
             assert each.accuracy_changing is not None
             assert each.accuracy_changing.value in (1, None)
+            assert each.accuracy_answers is not None
+            assert each.accuracy_answers.value in (1, None)
             assert each.distance == pytest.approx(0, abs=1e-4)
         else:
             assert each.edited <= each.features
@@ -180,6 +182,17 @@ def test_pairs_whose_answer_changes_are_told_apart_from_those_where_no_edit_is_r
                 # The others add between none and all of them.
                 assert -1e-9 <= right - right_changing <= floor.pairs - changing + 1e-9
     assert some
+
+
+def test_the_likeliest_answer_is_one_of_the_tasks_answers(host: HostModel) -> None:
+    task = labelled_task(prompts(), host.tokenizer)
+    rows = Rows(host, task.test, ("end",), answers=(3, 5))
+    there = {3, 5, *rows.answers_N2.flatten().tolist()}
+    assert rows.answers_A.tolist() == sorted(there)
+    found = answer(host, rows, lambda _: None)
+    assert set(found.first_answer.tolist()) <= there
+    same = [first for first in found.first.tolist() if first in there]
+    assert same == [a for a, f in zip(found.first_answer, found.first, strict=True) if f in there]
 
 
 def test_everything_stands_beside_its_baselines(whole: tuple[TaskResult, Stages]) -> None:
