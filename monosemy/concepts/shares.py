@@ -105,13 +105,14 @@ class _Energies:
     removed, but for the scale."""
 
     def __init__(self, sae: SAE, sets: Sequence[Readings]) -> None:
-        self._rows_FD, self._sets = sae.W_dec.detach().float().cpu(), sets
+        self._sae, self._sets = sae, sets
 
     def of_prefixes(self, latents: Sequence[int], counts: Sequence[int]) -> list[Floats]:
         """For the first so many of ``latents``: ``[texts]`` of all sets, one after the other."""
-        rows_SD = self._rows_FD[list(latents)]
+        latents_S = torch.tensor(list(latents), device=self._sae.device)
+        rows_SD = self._sae.decoder_rows(latents_S).float().cpu()
         products_SS = rows_SD @ rows_SD.T
-        column_F = torch.full((len(self._rows_FD),), len(latents))
+        column_F = torch.full((self._sae.d_sae,), len(latents))
         column_F[list(latents)] = torch.arange(len(latents))
         dense = [self._dense(texts, column_F, len(latents)) for texts in self._sets]
         found = []
