@@ -8,7 +8,7 @@ stand others of like size, drawn at random, and random circuits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ from monosemy.graphs.goals import Goal
 from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind
 from monosemy.graphs.influence import influence, total_effects
 from monosemy.graphs.prompt import ReplacedPrompt
-from monosemy.interp.statistics.correlation import spearman
+from monosemy.interp.statistics.correlation import spearman_interval
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.graphs import (
     AblationAgreement,
@@ -283,35 +283,32 @@ def _agreement(predicted: Floats, real: Floats, seed: int) -> AblationAgreement:
     n = len(predicted)
     if not n:
         return AblationAgreement(n=0, slope=None, spearman=None, same_sign=None, mean_real=None)
+    rank = spearman_interval(real, predicted, range(n), seed)
     return AblationAgreement(
         n=n,
-        slope=_resampled(_slope, predicted, real, seed),
-        spearman=_resampled(lambda x, y: spearman(y, x), predicted, real, seed),
+        slope=_slope(predicted, real, seed),
+        spearman=_told(rank.value, rank.low, rank.high),
         same_sign=float((np.sign(predicted) == np.sign(real)).mean()),
         mean_real=float(np.abs(real).mean()),
     )
 
 
-def _slope(predicted: Floats, real: Floats) -> float | None:
-    """Least squares through 0: no ablation, no change."""
-    size = float(predicted @ predicted)
-    return float(predicted @ real) / size if size > 0 else None
-
-
-def _resampled(
-    statistic: Callable[[Floats, Floats], float | None], x: Floats, y: Floats, seed: int
-) -> WithInterval | None:
-    value = statistic(x, y)
-    if value is None:
+def _slope(predicted: Floats, real: Floats, seed: int) -> WithInterval | None:
+    """Least squares through 0, as no ablation is no change; ablations resampled."""
+    n, size = len(predicted), float(predicted @ predicted)
+    if not size > 0:
         return None
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(RESAMPLED):
-        pick = rng.integers(len(x), size=len(x))
-        again = statistic(x[pick], y[pick])
-        drawn.append(np.nan if again is None else again)
-    low, high = interval(drawn)
-    return None if np.isnan(low) else WithInterval(value=value, low=low, high=high)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLED)
+    below = counts @ predicted**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = np.where(below > 0, counts @ (predicted * real) / below, np.nan)
+    return _told(float(predicted @ real) / size, *interval(drawn))
+
+
+def _told(value: float | None, low: float, high: float) -> WithInterval | None:
+    if value is None or not np.isfinite([low, high]).all():
+        return None
+    return WithInterval(value=value, low=low, high=high)
 
 
 def _spread(values: Floats) -> WithInterval | None:

@@ -14,8 +14,8 @@ from monosemy.specs.graphs import GraphForecast
 
 _TIMED = 4
 """Cotangents that one block is timed with."""
-_KEPT_EDGE = 32
-"""Bytes of an edge while a graph is traced: source, weight, and its share."""
+_KEPT_EDGE = 24
+"""Bytes of an edge: 8 while a graph is traced, 16 as it is handed over."""
 _PASSED = 3
 """Times the cotangents that a pass holds at most, temporaries included."""
 
@@ -43,7 +43,10 @@ def forecast(
     heads = prompt.attention[0].reading.call.heads
     batch = 4 * options.batch
     held = batch * (_PASSED * length * width + sources.first_goal) + heads * length**2
-    kept = _KEPT_EDGE * rows * min(sources.first_goal, _edges_per_row(prompt))
+    edges = int(sources.first_bias * share) + 1
+    if options.row_edges is not None:
+        edges = min(edges, options.row_edges)
+    kept = _KEPT_EDGE * rows * edges
     return GraphForecast(
         tokens=length,
         features=len(features),
@@ -63,8 +66,3 @@ def _seconds_per_row(prompt: ReplacedPrompt) -> float:
         prompt.attention[layer].add_transposed(cotangents)
         taken = time.perf_counter() - begun
     return taken / _TIMED * prompt.layers
-
-
-def _edges_per_row(prompt: ReplacedPrompt) -> int:
-    """A quarter of the features and errors: those below and before a mean target."""
-    return (len(prompt.features) + prompt.layers * prompt.length) // 4 + prompt.length

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.graphs.goals import Goal
-from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind, Nodes, Rows
+from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.graphs.names import BIASES
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.sources import Sources
+from monosemy.graphs.store import kept_mass
 from monosemy.graphs.transposed import Target, TransposedPass
 from monosemy.progress import SILENT, Reporter
 
@@ -39,14 +41,20 @@ class TraceOptions:
     row_mass: float = 0.99
     """Of each row the largest edges are kept that hold this share of its mass; the rest is one
     number.  1 keeps all that are not 0."""
+    row_edges: int | None = 20_000
+    """So many edges of a row are kept at most, also where that is less of its mass."""
     between_ranks: int = 4
     """Batches that are traced between two looks at the influence."""
 
 
 @dataclass(frozen=True)
 class _SparseRow:
-    source: Ints
-    weight: Floats
+    """8 bytes an edge: graphs of long prompts have a hundred million."""
+
+    source: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+    flowing: int
+    """The first so many edges are from no bias."""
     rest: float
     rest_mass: float
     value: float
@@ -106,8 +114,8 @@ class _Tracing:
         if not (weights >= 0).all() or not weights.sum() > 0:
             raise DataError("Weights of what a graph explains are 0 or more, and not all 0.")
         self.weights = weights
-        # By level the shares of its rows: (target's node, sources, shares), a batch at a time.
-        self.shares: dict[int, list[tuple[Ints, Ints, Floats]]] = defaultdict(list)
+        self.levels: dict[int, list[int]] = defaultdict(list)
+        """Nodes with rows, by their level."""
 
     def trace_goals(self, numbers: Sequence[int]) -> None:
         first = self.sources.first_goal
@@ -121,18 +129,13 @@ class _Tracing:
     def _trace(self, targets: Sequence[Target], nodes: Sequence[int]) -> None:
         dense = self.passes.rows(targets)
         for column, node in enumerate(nodes):
-            row = _sparse(
+            self.rows[node] = _sparse(
                 dense.edges_NB[:, column],
                 float(dense.value_B[column]),
                 self.sources,
-                self.options.row_mass,
+                self.options,
             )
-            self.rows[node] = row
-            flowing = row.source < self.sources.first_bias
-            mass = np.abs(row.weight[flowing])
-            share = mass / max(mass.sum() + row.rest_mass, 1e-300)
-            part = np.full(len(share), node), row.source[flowing], share
-            self.shares[self._level(node)].append(part)
+            self.levels[self._level(node)].append(node)
 
     def _level(self, node: int) -> int:
         if node >= self.sources.first_goal:
@@ -144,9 +147,15 @@ class _Tracing:
         in the order in which one pass serves many)."""
         through = np.zeros(self.sources.first_goal + len(self.goals))
         through[self.sources.first_goal :] = self.weights
-        for level in sorted(self.shares, reverse=True):
-            for target, source, share in self.shares[level]:
-                np.add.at(through, source, through[target] * share)
+        for level in sorted(self.levels, reverse=True):
+            for node in self.levels[level]:
+                row = self.rows[node]
+                if through[node] == 0:
+                    continue
+                mass = np.abs(row.weight[: row.flowing]).astype(np.float64)
+                scale = through[node] / max(mass.sum() + row.rest_mass, 1e-300)
+                # A source stands once in a row, so that this adds up.
+                through[row.source[: row.flowing]] += mass * scale
         ends = through[: self.sources.features]
         ends[[node for node in self.rows if node < len(ends)]] = 0.0
         order = np.argsort(-ends, kind="stable")[:count]
@@ -164,8 +173,8 @@ class _Tracing:
         rows = Rows(
             np.array(order, np.int64),
             start.astype(np.int64),
-            np.concatenate([row.source for row in parts]),
-            np.concatenate([row.weight for row in parts]),
+            np.concatenate([row.source for row in parts], dtype=np.int64),
+            np.concatenate([row.weight for row in parts], dtype=np.float64),
             np.array([row.rest for row in parts]),
             np.array([row.rest_mass for row in parts]),
             np.array([row.value for row in parts]),
@@ -188,29 +197,38 @@ class _Tracing:
                 "row_mass": self.options.row_mass,
             },
         )
-        return replace(graph, about={**graph.about, "rounding": float(graph.rounding.max())})
+        told = {
+            "rounding": float(graph.rounding.max()),
+            "least_row_mass": float(kept_mass(graph).min()),
+        }
+        return replace(graph, about={**graph.about, **told})
 
 
-def _sparse(edges_N: Tensor, value: float, sources: Sources, share: float) -> _SparseRow:
+def _sparse(edges_N: Tensor, value: float, sources: Sources, options: TraceOptions) -> _SparseRow:
     """The largest edges that hold a share of the mass, in the order of their sources; biases are
-    always kept."""
-    row = edges_N.detach().cpu().double().numpy()
+    always kept, and come last."""
+    row = edges_N.detach().cpu().numpy()
     flowing = row[: sources.first_bias]
     at = np.flatnonzero(flowing)
-    size = np.abs(flowing[at])
-    if share < 1 and len(at):
+    size = np.abs(flowing[at]).astype(np.float64)
+    whole, total = float(flowing.sum(dtype=np.float64)), float(size.sum())
+    if len(at) and (options.row_mass < 1 or options.row_edges is not None):
         order = np.argsort(-size, kind="stable")
-        running = np.cumsum(size[order])
-        enough = int(np.searchsorted(running, share * running[-1])) + 1
+        enough = len(order)
+        if options.row_mass < 1:
+            enough = int(np.searchsorted(np.cumsum(size[order]), options.row_mass * total)) + 1
+        if options.row_edges is not None:
+            enough = min(enough, options.row_edges)
         at = np.sort(at[order[:enough]])
     kept = flowing[at]
     biases = np.flatnonzero(row[sources.first_bias :]) + sources.first_bias
-    mass = float(size.sum() - np.abs(kept).sum())
+    left = total - float(np.abs(kept).sum(dtype=np.float64)) if len(at) < len(size) else 0.0
     return _SparseRow(
-        np.concatenate([at, biases]),
+        np.concatenate([at, biases]).astype(np.int32),
         np.concatenate([kept, row[biases]]),
-        float(flowing.sum() - kept.sum()),
-        max(mass, 0.0) if len(at) < len(size) else 0.0,
+        len(at),
+        whole - float(kept.sum(dtype=np.float64)),
+        max(left, 0.0),
         value,
     )
 

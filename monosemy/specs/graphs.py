@@ -83,6 +83,8 @@ class GraphTrace(Part):
     row_mass: float = Field(0.99, gt=0, le=1)
     """Of the edges into a node the largest are kept that hold this share of their absolute values;
     the rest is one number."""
+    row_edges: int | None = Field(20_000, ge=1, le=10_000_000)
+    """So many of them at most; None: no bound."""
     batch: int = Field(64, ge=1, le=4096)
     """Nodes that are traced together; memory is in proportion."""
 
@@ -259,3 +261,37 @@ class GraphForecast(_View):
     """If all of them are; from a timing of one block."""
     bytes: int
     """At the height of it, beside the host and its coders."""
+
+
+class GraphGoalView(_View):
+    """What a graph explains."""
+
+    label: str
+    weight: float
+    """How much it counts in influence."""
+    value: float
+    """The centred logit, the difference, or the stream along the direction."""
+
+
+class GraphSummary(_View):
+    """A graph as lists of graphs have it."""
+
+    tokens: list[str]
+    goals: list[GraphGoalView]
+    forecast: GraphForecast
+    traced: int
+    """Features whose inputs were traced."""
+    untraced: float
+    """Share of the influence that ends in features whose inputs were not."""
+    rounding: float
+    """What a row misses of its value at most, as a share of the mass of its parts."""
+    least_row_mass: float
+    """The least share of a row's absolute values that its kept edges hold."""
+    whole: GraphScores
+    pruned: GraphScores
+    """Never better than the whole."""
+    nodes: int
+    """Of the pruned graph."""
+    edges: int
+    check: GraphCheck | None
+    """Of the first goal."""

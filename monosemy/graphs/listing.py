@@ -1,0 +1,115 @@
+"""Nodes and edges of a graph as lists, page by page.  No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.graphs.influence import influence
+from monosemy.graphs.names import BIASES
+from monosemy.specs.graphs import GraphEdge, GraphNode
+
+End = Literal["in", "out"]
+
+
+def node_labels(graph: Graph, labels: Mapping[int, str] | None = None) -> list[str]:
+    """What each node is called: a feature by ``labels`` (by node), else by layer and latent."""
+    nodes, given = graph.nodes, labels or {}
+    called = []
+    for number in range(len(nodes)):
+        kind, own = NodeKind(nodes.kind[number]), int(nodes.number[number])
+        place = int(nodes.position[number])
+        text = graph.texts[place] if 0 <= place < len(graph.texts) else ""
+        if number in given:
+            called.append(given[number])
+        elif kind == NodeKind.logit:
+            called.append(graph.goal_labels[graph.goals.index(number)])
+        elif kind == NodeKind.bias:
+            called.append(f"{BIASES[own]} bias" if 0 <= own < len(BIASES) else "bias")
+        elif kind == NodeKind.feature:
+            called.append(f"{nodes.layer[number]}/{own}")
+        else:
+            called.append(f"{kind.name} {text}".strip())
+    return called
+
+
+def list_nodes(
+    graph: Graph,
+    labels: Mapping[int, str] | None = None,
+    kinds: Collection[NodeKind] | None = None,
+    layer: int | None = None,
+    position: int | None = None,
+    search: str = "",
+    first: int = 0,
+    count: int | None = None,
+) -> tuple[int, list[GraphNode]]:
+    """(how many nodes are meant, a page of them, those of the most influence first).
+
+    ``search``: a piece of the label or of the token at the node's place, in either case.
+    """
+    nodes, through = graph.nodes, influence(graph).through_N
+    called, positive_negative = node_labels(graph, labels), graph.signed_masses()
+    meant = np.ones(len(nodes), bool)
+    if kinds is not None:
+        meant &= np.isin(nodes.kind, [int(kind) for kind in kinds])
+    if layer is not None:
+        meant &= nodes.layer == layer
+    if position is not None:
+        meant &= nodes.position == position
+    if search:
+        wanted = search.casefold()
+        texts = [text.casefold() for text in graph.texts]
+        meant &= np.array(
+            [
+                wanted in called[number].casefold()
+                or (0 <= place < len(texts) and wanted in texts[place])
+                for number, place in enumerate(nodes.position.tolist())
+            ],
+            bool,
+        )
+    at = np.flatnonzero(meant)
+    order = at[np.argsort(-through[at], kind="stable")]
+    page = order[first : None if count is None else first + count]
+    return len(order), [
+        GraphNode(
+            node=int(number),
+            kind=NodeKind(nodes.kind[number]).name,
+            layer=int(nodes.layer[number]),
+            position=int(nodes.position[number]),
+            coder=int(nodes.coder[number]),
+            latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
+            label=called[number],
+            value=float(nodes.value[number]),
+            influence=float(through[number]),
+            positive=float(positive_negative[0][number]),
+            negative=float(positive_negative[1][number]),
+        )
+        for number in page
+    ]
+
+
+def list_edges(
+    graph: Graph, node: int, end: End = "in", first: int = 0, count: int | None = None
+) -> tuple[int, list[GraphEdge]]:
+    """(how many edges a node has, a page of them, the largest first): into it, or out of it.
+
+    ``IndexError`` for a node that is not there.
+    """
+    if not 0 <= node < len(graph.nodes):
+        raise IndexError(f"the graph has {len(graph.nodes)} nodes, none is number {node}")
+    others, weights = graph.edges_into(node) if end == "in" else graph.edges_from(node)
+    page = slice(first, None if count is None else first + count)
+    pairs: Sequence[tuple[int, float]] = list(
+        zip(others[page].tolist(), weights[page].tolist(), strict=True)
+    )
+    return len(others), [
+        GraphEdge(
+            source=other if end == "in" else node,
+            target=node if end == "in" else other,
+            weight=weight,
+        )
+        for other, weight in pairs
+    ]

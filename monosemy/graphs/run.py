@@ -1,0 +1,153 @@
+"""From a spec to a graph: what is asked, traced, scored, pruned and checked, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from monosemy.errors import DataError
+from monosemy.graphs.check import check_graph
+from monosemy.graphs.forecast import forecast
+from monosemy.graphs.goals import (
+    Goal,
+    logit_difference,
+    stream_direction,
+    token_logits,
+    top_logits,
+)
+from monosemy.graphs.graph import Graph
+from monosemy.graphs.influence import influence
+from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
+from monosemy.graphs.pruning import Pruned, prune
+from monosemy.graphs.replacement import ReplacementModel
+from monosemy.graphs.trace import TraceOptions, trace
+from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.host_text import HostText
+from monosemy.models.host import HostModel
+from monosemy.models.memory import most_bytes
+from monosemy.progress import SILENT, Reporter
+from monosemy.specs.graphs import (
+    GraphGoalView,
+    GraphScores,
+    GraphSpec,
+    GraphSummary,
+    LogitDifferenceOf,
+    StreamDirection,
+    TokenLogits,
+    TokenOrId,
+    TopLogits,
+)
+
+
+@dataclass(frozen=True)
+class MadeGraph:
+    """A graph of a prompt, and what is said of it."""
+
+    whole: Graph
+    pruned: Pruned
+    summary: GraphSummary
+
+
+def make_graph(
+    host: HostModel,
+    coders: Sequence[HostedSAE],
+    spec: GraphSpec,
+    reporter: Reporter = SILENT,
+    allowed: int | None = None,
+) -> MadeGraph:
+    """Reads, traces, prunes and checks.
+
+    What it will take is told before (one line of the reporter's), and refused (``DataError``) where
+    that is more than ``allowed`` bytes, or than there are.  Raises ``DataError`` also for coders
+    that do not fit together, a prompt that the host cannot read, and a word that is no single
+    token; ``ModelError`` for a host that is not affine with attention, norms and MLPs held.
+    """
+    model = ReplacementModel(host, coders, spec.whole_tokens)
+    text = HostText(host)
+    prompt = read_prompt(model, text.with_bos(text.tokens(spec.prompt)))
+    goals = goals_of(prompt, spec)
+    options = TraceOptions(
+        batch=spec.trace.batch,
+        most_features=spec.trace.features,
+        untraced=spec.trace.untraced,
+        row_mass=spec.trace.row_mass,
+        row_edges=spec.trace.row_edges,
+    )
+    told = forecast(prompt, goals, options)
+    reporter.log(
+        f"{told.tokens} tokens, {told.features} active features: up to {told.rows} rows, "
+        f"{told.seconds:.0f} s, {told.bytes / 2**20:.0f} MB",
+        **told.model_dump(),
+    )
+    most = most_bytes(host.device, allowed)
+    if told.bytes > most:
+        raise DataError(
+            f"The graph would take {told.bytes / 2**30:.1f} GB of memory; there are "
+            f"{most / 2**30:.1f}.",
+            "Take a shorter prompt, fewer features (trace.features) or a smaller trace.batch.",
+        )
+    whole = trace(prompt, goals, options, reporter)
+    pruned = prune(whole, spec.pruning.nodes, spec.pruning.edges, spec.pruning.most_nodes)
+    check = None
+    if spec.check is not None:
+        check = check_graph(prompt, goals, whole, pruned.kept, spec.check, 0, reporter)
+    values = whole.rows.value[whole.row_of_node[list(whole.goals)]]
+    summary = GraphSummary(
+        tokens=list(whole.texts),
+        goals=[
+            GraphGoalView(label=goal.label, weight=goal.weight, value=float(value))
+            for goal, value in zip(goals, values, strict=True)
+        ],
+        forecast=told,
+        traced=whole.about["traced_features"],
+        untraced=whole.about["untraced_share"],
+        rounding=whole.about["rounding"],
+        least_row_mass=whole.about["least_row_mass"],
+        whole=scores_of(whole),
+        pruned=scores_of(pruned.graph),
+        nodes=len(pruned.graph.nodes),
+        edges=len(pruned.graph.rows.source),
+        check=check,
+    )
+    return MadeGraph(whole, pruned, summary)
+
+
+def scores_of(graph: Graph) -> GraphScores:
+    """Replacement and completeness, and where the influence ends."""
+    flow = influence(graph)
+    return GraphScores(
+        replacement=flow.replacement,
+        completeness=flow.completeness,
+        completeness_ct=flow.completeness_ct,
+        ends=flow.by_kind,
+    )
+
+
+def goals_of(prompt: ReplacedPrompt, spec: GraphSpec) -> list[Goal]:
+    """What a spec asks to be explained, as goals of its prompt."""
+    asked = spec.goals
+    if isinstance(asked, TopLogits):
+        return top_logits(prompt, asked.mass, asked.most)
+    if isinstance(asked, TokenLogits):
+        return token_logits(prompt, [_token(prompt.host, each) for each in asked.tokens])
+    if isinstance(asked, LogitDifferenceOf):
+        pair = (_token(prompt.host, each) for each in (asked.token, asked.other))
+        return [logit_difference(prompt, *pair)]
+    assert isinstance(asked, StreamDirection)
+    position = prompt.length - 1 if asked.position is None else asked.position
+    return [stream_direction(prompt, asked.site, torch.tensor(asked.vector), position)]
+
+
+def _token(host: HostModel, word: TokenOrId) -> int:
+    """``DataError`` for a word that the host reads as several tokens."""
+    if isinstance(word, int):
+        return word
+    ids = HostText(host).tokens(word)
+    if len(ids) != 1:
+        raise DataError(
+            f"{word!r} is {len(ids)} tokens of {host.name}; a logit is of one.",
+            "Mind the leading space, or give the token's id.",
+        )
+    return ids[0]
