@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.attribution.attention_calls import AttentionCall, AttentionCalls
-from monosemy.attribution.norms import FrozenNorm, frozen_norm
 from monosemy.attribution.projections import (
     ROWS,
     NormSeen,
@@ -39,6 +38,7 @@ from monosemy.models import sites
 from monosemy.models.architecture import BlockMap, linear_weight, text_config
 from monosemy.models.hook_points import Editor, HookPoint, Recorder
 from monosemy.models.host import HostModel, OpenHost
+from monosemy.models.norms import FrozenNorm, frozen_norm
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Largest error of an identity, as a share of the norm.  What is none misses by .1 or more."""

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from monosemy.attribution.attention_calls import AttentionCall, AttentionCalls
-from monosemy.attribution.norms import FrozenNorm, frozen_norm
 from monosemy.attribution.reading import check_prompt
 from monosemy.attribution.rotations import distance
 from monosemy.errors import ModelError
 from monosemy.models import sites as kinds
 from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder, StopForward
 from monosemy.models.host import HostModel, OpenHost
+from monosemy.models.norms import FrozenNorm, frozen_norm
 from monosemy.models.sites import Site
 
 STREAM = "blocks.0.hook_resid_pre"

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from monosemy.attribution.norms import FrozenNorm, frozen_norm
 from monosemy.models.architecture import is_linear, linear_weight
+from monosemy.models.norms import FrozenNorm, frozen_norm
 
 ROWS = 48
 """Random rows: columns that are not the same correlate by .15 at random, by .7 never."""

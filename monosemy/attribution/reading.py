@@ -12,11 +12,11 @@ from torch import Tensor
 
 from monosemy.attribution.attention import AttentionBlock, attention_blocks
 from monosemy.attribution.attention_calls import AttentionCall, AttentionCalls
-from monosemy.attribution.norms import FrozenNorm
 from monosemy.errors import DataError, ModelError
 from monosemy.models import sites as kinds
 from monosemy.models.hook_points import HookPoint, Recorder
 from monosemy.models.host import HostModel
+from monosemy.models.norms import FrozenNorm
 from monosemy.models.sites import Site, parse_site
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from monosemy.attribution.attention import TOLERANCE
-from monosemy.attribution.norms import FrozenNorm, frozen_norm
 from monosemy.attribution.rotations import distance
 from monosemy.errors import ModelError
 from monosemy.models import sites as kinds
 from monosemy.models.host import HostModel
+from monosemy.models.norms import FrozenNorm, frozen_norm
 from monosemy.models.sites import Site
 
 Stream = Literal["pre", "mid"]

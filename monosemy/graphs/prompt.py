@@ -19,7 +19,6 @@ from torch import Tensor
 
 from monosemy.attribution.attention import TOLERANCE
 from monosemy.attribution.linearised import LinearisedPrompt, linearise
-from monosemy.attribution.norms import FrozenNorm, frozen_norm
 from monosemy.attribution.reading import PromptReading, read
 from monosemy.attribution.stream import needed_points, stream_parts
 from monosemy.errors import DataError, ModelError
@@ -30,6 +29,7 @@ from monosemy.graphs.replacement import GraphCoder, ReplacementModel
 from monosemy.models import sites as kinds
 from monosemy.models.hook_points import HookPoint
 from monosemy.models.host import HostModel
+from monosemy.models.norms import FrozenNorm, frozen_norm
 from monosemy.models.sites import Site
 
 _SAME_SUM = 1e-3

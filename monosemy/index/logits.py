@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.models.sites import STREAM, parse_site
+from monosemy.models.sites import MLP_READS, STREAM, parse_site
 from monosemy.specs.hooks import HOST, Hooks
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ class LogitLens:
     effect[f, t] = ((direction_f in residual space) * final norm gain) @ W_U[:, t], centred: the
     mean over the vocabulary is taken away, since a shift of all logits changes no probability.  The
     final norm's scale depends on the token and is left out, so effects compare within a feature.
-    Of a host model without an unembedding of its own (``missing`` says why) there are none.
+    Of a host model without an unembedding of its own, and of an SAE that writes only what an MLP
+    reads, there are none (``missing`` says why).
     """
 
     def __init__(self, host: HostModel, hooks: Hooks, tokens: int) -> None:
         """``hooks`` says where the rows are written."""
-        self.missing = host.abilities.no_unembedding
+        self.missing = host.abilities.no_unembedding or _not_in_stream(hooks)
         if self.missing is not None:
             return
         unembedding, gain = host.unembedding()
@@ -75,7 +76,7 @@ class LogitLens:
         result: Tensor | None = None
         parts = self.hooks.written_parts
         for hook in sorted(parts, key=lambda hook: hook.depth):
-            if hook.host != HOST:
+            if hook.host != HOST or parse_site(hook.site).kind in MLP_READS:
                 continue
             part = self.host.output_directions(hook.site, directions_FD[:, parts[hook]]).float()
             whole = result is None or parse_site(hook.site).kind in STREAM
@@ -100,3 +101,11 @@ class LogitLens:
         skew = third / floor**1.5
         kurtosis = torch.where(second > 0, fourth / floor**2 - 3.0, 0.0)
         return up_ids, up, down_ids, down, second.sqrt(), skew, kurtosis
+
+
+def _not_in_stream(hooks: Hooks) -> str | None:
+    """Why what is written is no part of the stream; None where some of it is."""
+    own = [hook for hook in hooks.writes if hook.host == HOST]
+    if own and all(parse_site(hook.site).kind in MLP_READS for hook in own):
+        return f"an MLP reads {own[0]} and makes something else of it"
+    return None

@@ -7,8 +7,9 @@ once on a few tokens and keeps the candidates whose numbers fulfil the definitio
     resid_mid = resid_pre + attn_out,  resid_post = resid_mid + mlp_out   (sequential blocks)
     resid_post = resid_pre + attn_out + mlp_out                           (parallel blocks)
 
-What cannot be proved is not offered.  This costs one forward of eight tokens and needs neither a
-list of architectures nor an import of TransformerLens, whose names and meanings it shares.
+and, around the MLP, those of ``mlp_sites``.  What cannot be proved is not offered.  This costs one
+forward of eight tokens, with each MLP run once more, and needs neither a list of architectures nor
+an import of TransformerLens, whose names and meanings it shares.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from monosemy.errors import ModelError
 from monosemy.models import sites
 from monosemy.models.hook_points import HookPoint, Recorder
+from monosemy.models.mlp_sites import mlp_sites
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _OTHER_MIXERS = ("linear_attn", "mamba", "mixer", "temporal_block", "short_conv", "conv")
@@ -49,7 +51,8 @@ class BlockMap:
 
     ``attention`` is the module that mixes tokens by attention, where a name shows one; ``points``
     maps a kind of site to its place; ``mixed`` is what attention (or the state-space or
-    linear-attention layer in its stead) adds to the stream, where ``hook_resid_mid`` exists.
+    linear-attention layer in its stead) adds to the stream, where ``hook_resid_mid`` exists;
+    ``absent`` says of kinds why they are not there, where that is known.
     """
 
     block: nn.Module
@@ -57,6 +60,7 @@ class BlockMap:
     points: dict[str, HookPoint] = field(default_factory=dict)
     mixed: HookPoint | None = None
     widths: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def text_config(model: nn.Module) -> Any:
@@ -139,8 +143,12 @@ class _Candidates:
         """What may be added to the stream: a norm's output first (sandwich), then ``own``."""
         return [HookPoint(module, "output") for module in (*self.norms, *own) if module is not None]
 
+    @property
+    def mixer(self) -> nn.Module | None:
+        return self.attention or self.other_mixer
+
     def attention_out(self) -> list[HookPoint]:
-        return self.added((self.attention or self.other_mixer, self.out_projection))
+        return self.added((self.mixer, self.out_projection))
 
     def mlp_out(self) -> list[HookPoint]:
         return self.added((self.mlp, self.down_projection))
@@ -149,6 +157,8 @@ class _Candidates:
         yield HookPoint(self.block, "input")
         yield HookPoint(self.block, "output")
         yield from self.middle()
+        if self.mixer is not None:
+            yield HookPoint(self.mixer, "input")
         yield from self.attention_out()
         yield from self.mlp_out()
         for projection in (self.out_projection, self.down_projection):
@@ -210,8 +220,27 @@ def _map_block(candidates: _Candidates, values: dict[HookPoint, Tensor], d_model
     if sites.MLP_OUT in result.points:
         branch = result.points[sites.MLP_OUT]
         _add_projection(result, sites.MLP_POST, candidates.down_projection, branch, values)
-    result.widths = {kind: values[point].shape[-1] for kind, point in result.points.items()}
+        _add_mlp(result, candidates, branch, values)
+    result.widths = {
+        kind: d_model if point.within else values[point].shape[-1]
+        for kind, point in result.points.items()
+    }
     return result
+
+
+def _add_mlp(
+    result: BlockMap,
+    candidates: _Candidates,
+    branch: HookPoint,
+    values: dict[HookPoint, Tensor],
+) -> None:
+    """Adds what the MLP reads and gives; of a block that keeps its layers in itself nothing."""
+    mlp = candidates.mlp
+    if mlp is None or mlp is candidates.down_projection:
+        return
+    around = mlp_sites(mlp, candidates.mixer, candidates.norms, branch, values)
+    result.points |= around.points
+    result.absent |= around.absent
 
 
 def _sequential(candidates: _Candidates, values: dict[HookPoint, Tensor]) -> dict[str, HookPoint]:

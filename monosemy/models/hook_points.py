@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -17,11 +17,26 @@ Side = Literal["input", "output"]
 Edit = Callable[[Tensor], Tensor]
 
 
+class Within(Protocol):
+    """A value that a module makes on its way from its first tensor argument to its result."""
+
+    def read(self, taken: Tensor, given: Tensor) -> Tensor:
+        """The value, where the module made ``given`` of ``taken``."""
+        ...
+
+    def written(self, before: Tensor, after: Tensor, given: Tensor) -> Tensor:
+        """What the module gives where the value is ``after`` instead of ``before``; ``given`` bit
+        for bit where that is the same."""
+        ...
+
+
 class HookPoint(NamedTuple):
-    """One side of one module: its first tensor argument, or its (first) result."""
+    """One side of one module: its first tensor argument, or its (first) result; or, on the side of
+    its output, a value ``within`` it."""
 
     module: nn.Module
     side: Side
+    within: Within | None = None
 
 
 class StopForward(Exception):
@@ -49,14 +64,29 @@ class _Hooks:
             return None if new is None else _with_first(output, new)
 
         def on_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                new = exchange(args[0])
-                return None if new is None else ((new, *args[1:]), kwargs)
-            name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-            new = exchange(kwargs[name])
-            return None if new is None else (args, {**kwargs, name: new})
+            name = _first_name(args, kwargs)
+            value = None if name is None else _argument(args, kwargs, name)
+            new = None if value is None else exchange(value)
+            if new is None:
+                return None
+            if isinstance(name, int):
+                return (*args[:name], new, *args[name + 1 :]), kwargs
+            return args, {**kwargs, name: new}
 
-        if point.side == "output":
+        def on_way(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> Any:
+            name, given = _first_name(args, kwargs), _first(output)
+            assert point.within is not None and name is not None
+            before = point.within.read(_argument(args, kwargs, name), given)
+            after = exchange(before)
+            if after is None:
+                return None
+            return _with_first(output, point.within.written(before, after, given))
+
+        if point.within is not None:
+            handle = point.module.register_forward_hook(on_way, with_kwargs=True)
+        elif point.side == "output":
             handle = point.module.register_forward_hook(on_output)
         else:
             handle = point.module.register_forward_pre_hook(on_input, with_kwargs=True)
@@ -129,6 +159,17 @@ class Editor(_Hooks):
         for point, edit in self.edits:
             self._watch(point, edit)
         return self
+
+
+def _first_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:
+    """Where the first tensor is among arguments: its place, or its name; None where none is."""
+    named = (*enumerate(args), *kwargs.items())
+    return next((name for name, value in named if isinstance(value, Tensor)), None)
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], name: int | str) -> Tensor:
+    value: Tensor = args[name] if isinstance(name, int) else kwargs[name]
+    return value
 
 
 def _first(output: Any) -> Any:

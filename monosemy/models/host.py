@@ -30,6 +30,7 @@ from monosemy.models.fingerprint import (
 )
 from monosemy.models.hook_points import Edit, Editor, Recorder
 from monosemy.models.inputs import HostInputs
+from monosemy.models.norms import FrozenNorm
 from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model, weights_folder
 from monosemy.models.short_attention import reading
@@ -266,17 +267,27 @@ class HostModel:
     def output_directions(self, site: str, directions_FD: Tensor) -> Tensor:
         """Directions at a site (``[F, width]``) as what they add to the stream (``[F, d_model]``).
 
-        ``attn.hook_z`` goes through W_O and ``mlp.hook_post`` through W_down, then through the gain
-        of the sandwich norm where there is one.  Other sites are in the stream already.
+        ``attn.hook_z`` goes through W_O and ``mlp.hook_post`` through W_down, then these and
+        ``mlp.hook_out`` through the gain of the sandwich norm where there is one.  Other sites are
+        in the stream already.  ``ModelError`` for those of ``sites.MLP_READS``, of which the MLP
+        makes something else.
         """
         layer, kind = self._sites.locate(site)
-        if kind not in (sites.Z, sites.MLP_POST):
+        if kind in sites.MLP_READS:
+            raise ModelError(f"A direction at {site} is none of the stream: the MLP reads it.")
+        if kind not in (sites.Z, sites.MLP_POST, sites.MLP_RAW):
             return directions_FD
         with self._lock:
             self._make_whole()
         points = self._sites.points(layer)
-        branch = points[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT]
-        return project_to_residual(points[kind].module, branch.module, directions_FD, self.d_model)
+        branch = points[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT].module
+        projection = None if kind == sites.MLP_RAW else points[kind].module
+        return project_to_residual(projection, branch, directions_FD, self.d_model)
+
+    def norm_before_mlp(self, layer: int) -> FrozenNorm:
+        """The norm whose ``gain`` and ``shift`` make ``mlp.hook_in`` of ``ln2.hook_normalized``;
+        ``UnknownSite`` where that site does not exist."""
+        return self._sites.norm_before_mlp(layer)
 
     def token_bytes(self) -> TokenBytes:
         """Bytes of every token id."""

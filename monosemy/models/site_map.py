@@ -12,6 +12,7 @@ from monosemy.errors import ModelError, UnknownSite
 from monosemy.models import sites
 from monosemy.models.architecture import BlockMap
 from monosemy.models.hook_points import Edit, HookPoint
+from monosemy.models.norms import FrozenNorm, Normalised
 from monosemy.models.sites import Site, parse_site
 
 
@@ -37,8 +38,11 @@ class SiteMap:
 
     def locate(self, site: str) -> Site:
         parsed = parse_site(site)
-        if parsed.layer >= len(self.maps) or parsed.kind not in self.maps[parsed.layer].points:
-            raise UnknownSite(f"{self.name} has no site '{site}'.", self._what_exists())
+        block = self.maps[parsed.layer] if parsed.layer < len(self.maps) else None
+        if block is None or parsed.kind not in block.points:
+            reason = None if block is None else block.absent.get(parsed.kind)
+            why = "" if reason is None else f": {reason}"
+            raise UnknownSite(f"{self.name} has no site '{site}'{why}.", self._what_exists())
         return parsed
 
     def _what_exists(self) -> str:
@@ -61,6 +65,12 @@ class SiteMap:
     def points(self, layer: int) -> Mapping[str, HookPoint]:
         """The places of a block by kind of site."""
         return self.maps[layer].points
+
+    def norm_before_mlp(self, layer: int) -> FrozenNorm:
+        """Gain and shift between ``ln2.hook_normalized`` and ``mlp.hook_in``; ``UnknownSite``."""
+        within = self.point(str(Site(layer, sites.LN2_NORMALIZED))).within
+        assert isinstance(within, Normalised)
+        return within.norm
 
     def heads(self, config: Any) -> int | None:
         """Attention heads of each block, where some block has them side by side at ``attn.hook_z``

@@ -5,7 +5,10 @@
 | hook_resid_pre, _mid, _post | residual stream before, within, after a block | d_model |
 | hook_attn_out, hook_mlp_out | what both add to the stream (after a sandwich norm) | d_model |
 | attn.hook_z | input of attention's output projection, heads concatenated | heads * d_head |
+| ln2.hook_normalized | the norm before the MLP, before its gain and bias | d_model |
+| mlp.hook_in | what the MLP reads: behind gain and bias | d_model |
 | mlp.hook_post | input of the MLP's down projection | d_mlp |
+| mlp.hook_out | what the MLP gives, before a sandwich norm | d_model |
 """
 
 from __future__ import annotations
@@ -21,13 +24,31 @@ RESID_POST = "hook_resid_post"
 ATTN_OUT = "hook_attn_out"
 MLP_OUT = "hook_mlp_out"
 Z = "attn.hook_z"
+LN2_NORMALIZED = "ln2.hook_normalized"
+MLP_IN = "mlp.hook_in"
 MLP_POST = "mlp.hook_post"
+MLP_RAW = "mlp.hook_out"
 
-KINDS = (RESID_PRE, Z, ATTN_OUT, RESID_MID, MLP_POST, MLP_OUT, RESID_POST)
+KINDS = (
+    RESID_PRE,
+    Z,
+    ATTN_OUT,
+    RESID_MID,
+    LN2_NORMALIZED,
+    MLP_IN,
+    MLP_POST,
+    MLP_RAW,
+    MLP_OUT,
+    RESID_POST,
+)
 """Every kind of site, in the order in which a block computes them."""
 
 STREAM = (RESID_PRE, RESID_MID, RESID_POST)
-"""The residual stream itself; the other kinds are, or become, what is added to it."""
+"""The residual stream itself; the other kinds are, or become, what is added to it, but for those of
+``MLP_READS``."""
+
+MLP_READS = (LN2_NORMALIZED, MLP_IN)
+"""What the MLP makes something else of: a direction there is none of the stream."""
 
 _NAME = re.compile(r"blocks\.(\d+)\.(.+)")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from monosemy.errors import ModelError
 from monosemy.models.architecture import is_linear, linear_weight
+from monosemy.models.norms import balanced
 
 
 def no_unembedding(model: Any, owner: nn.Module, d_model: int) -> str | None:
@@ -69,25 +70,18 @@ def final_norm_gain(norm: nn.Module | None, d_model: int) -> Tensor:
     return difference[0] / (2 * direction)
 
 
-def balanced(width: int) -> Tensor:
-    """A vector of mean 0 and mean square 1 without zeros: LayerNorm and RMSNorm leave it alone."""
-    signs = torch.ones(width)
-    signs[1::2] = -1
-    if width % 2:
-        signs[-1], signs[0] = 0.5, 0.5
-    return signs / signs.square().mean().sqrt()
-
-
 def project_to_residual(
-    projection: nn.Module, branch: nn.Module, directions_FD: Tensor, d_model: int
+    projection: nn.Module | None, branch: nn.Module, directions_FD: Tensor, d_model: int
 ) -> Tensor:
-    """Rows of ``directions_FD`` through a projection, and through its sandwich norm's gain.
+    """Rows of ``directions_FD`` through a projection, where there is one, and through the gain of a
+    sandwich norm.
 
     The norm divides by a length that depends on the token, so the result is right up to a positive
     factor.
     """
-    weight = linear_weight(projection).detach().to(directions_FD)
-    result = directions_FD @ weight
+    result = directions_FD
+    if projection is not None:
+        result = result @ linear_weight(projection).detach().to(directions_FD)
     if "norm" in type(branch).__name__.lower():
         result = result * final_norm_gain(branch, d_model).to(result)
     return result

@@ -223,6 +223,23 @@ class SAE(nn.Module):
         if isinstance(output_factor, Tensor):
             self.W_dec.mul_(unit / output_factor)
 
+    @torch.no_grad()
+    def read_affine(self, factor_D: Tensor, shift_D: Tensor) -> None:
+        """Makes an SAE that transcodes and was to read ``factor * x + shift`` read x instead, to
+        the same codes.  ``[d_in]`` each.  ``ValueError`` for one that reconstructs what it reads.
+        """
+        if not self.transcodes:
+            raise ValueError("only an SAE that transcodes can be moved to another input")
+        self.shift_pre_activations(shift_D @ self.W_enc)
+        skip = self.skip_matrix()
+        if skip is not None:
+            self.b_dec.add_(skip @ shift_D)
+        self.rescale_directions(factor_D, 1.0, 1.0)
+
+    def shift_pre_activations(self, by_F: Tensor) -> None:
+        """Adds to the pre-activations before any gain of their own."""
+        self.b_enc.add_(by_F)
+
     def rescale_codes(self, unit: float) -> None:
         """Divides by ``unit`` what is measured in activations of latents."""
         self.b_enc.div_(unit)

@@ -89,6 +89,10 @@ class GatedSAE(PenalisedSAE):
         if self.spec.target_l0 is not None:
             self.b_gate.sub_(self.surplus(x_ND, self.b_gate, self.spec.target_l0))
 
+    def shift_pre_activations(self, by_F: Tensor) -> None:
+        self.b_gate.add_(by_F)
+        self.b_mag.add_(by_F * self.r_mag.exp())
+
     def rescale_codes(self, unit: float) -> None:
         for bias in (self.b_gate, self.b_mag):
             bias.div_(unit)

@@ -270,7 +270,7 @@ def test_info_is_json_and_true(tiny_host: HostModel) -> None:
     assert info["architecture"] == "LlamaForCausalLM"
     assert (info["n_layers"], info["d_model"]) == (4, 32)
     assert info["d_vocab"] == len(tiny_host.tokenizer)
-    assert len(info["sites"]) == 28
+    assert len(info["sites"]) == 40
     assert info["dtype"] == "float32"
     assert info["has_chat_template"] is False
     assert len(tiny_host.token_bytes()) == info["d_vocab"]

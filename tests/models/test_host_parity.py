@@ -15,7 +15,11 @@ from tests.support.tiny_models import tiny_model
 
 SEQUENTIAL = set(sites.KINDS)
 PARALLEL = SEQUENTIAL - {sites.RESID_MID}
+SHARED_NORM = PARALLEL - {sites.LN2_NORMALIZED}
+NORM_BEHIND = SEQUENTIAL - {sites.LN2_NORMALIZED}
 MIXTURE = SEQUENTIAL - {sites.MLP_POST}
+NO_MLP_OF_ITS_OWN = SEQUENTIAL - {sites.LN2_NORMALIZED, sites.MLP_IN, sites.MLP_RAW}
+"""BLOOM's MLP adds the stream itself, OPT keeps the layers of its MLP in the block."""
 
 EXPECTED = {
     "llama": SEQUENTIAL,
@@ -24,13 +28,13 @@ EXPECTED = {
     "gemma3": SEQUENTIAL,
     "qwen2": SEQUENTIAL,
     "qwen3": SEQUENTIAL,
-    "olmo2": SEQUENTIAL,
+    "olmo2": NORM_BEHIND,
     "neox-parallel": PARALLEL,
     "neox-sequential": SEQUENTIAL,
-    "gptj": PARALLEL,
-    "falcon": PARALLEL,
-    "bloom": SEQUENTIAL,
-    "opt": SEQUENTIAL,
+    "gptj": SHARED_NORM,
+    "falcon": SHARED_NORM,
+    "bloom": NO_MLP_OF_ITS_OWN,
+    "opt": NO_MLP_OF_ITS_OWN,
     "mixtral": MIXTURE,
     "granite": {sites.RESID_PRE, sites.RESID_POST},
     "mamba": {sites.RESID_PRE, sites.RESID_POST},

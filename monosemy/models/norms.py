@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from monosemy.models.weights import balanced
-
 _TOLERANCE = 1e-4
 """Of a norm in float32, as a share of its output: families add their epsilon here or there."""
 
@@ -47,6 +45,24 @@ class FrozenNorm:
         return self.centre(self.gain * direction) * inverse
 
 
+@dataclass(frozen=True, eq=False)
+class Normalised:
+    """What a norm has divided, before gain and shift: a value within its module (``Within``)."""
+
+    norm: FrozenNorm
+
+    def read(self, taken: Tensor, given: Tensor) -> Tensor:
+        """``(x [- mean]) / sigma``, in the dtype of what the norm gives."""
+        x = taken.float()
+        return (self.norm.centre(x) * self.norm.inverse(x, given.float())).to(given.dtype)
+
+    def written(self, before: Tensor, after: Tensor, given: Tensor) -> Tensor:
+        """Gain and shift upon ``after`` at those tokens where it differs."""
+        moved = (after != before).any(-1, keepdim=True)
+        value = self.norm.gain * after.float() + self.norm.shift
+        return torch.where(moved, value.to(given.dtype), given)
+
+
 def frozen_norm(
     module: nn.Module, shape: tuple[int, ...], device: torch.device
 ) -> FrozenNorm | None:
@@ -73,3 +89,12 @@ def frozen_norm(
         if float(off.norm()) <= _TOLERANCE * float(given.norm()):
             return FrozenNorm(module, gain.to(device), shift.to(device), centred)
     return None
+
+
+def balanced(width: int) -> Tensor:
+    """A vector of mean 0 and mean square 1 without zeros: LayerNorm and RMSNorm leave it alone."""
+    signs = torch.ones(width)
+    signs[1::2] = -1
+    if width % 2:
+        signs[-1], signs[0] = 0.5, 0.5
+    return signs / signs.square().mean().sqrt()
