@@ -217,12 +217,19 @@ def _placed(spec: ImportRun, metadata: Mapping[str, Any]) -> ImportRun:
         places = {"reads": [str(hook) for hook in hooks.reads] if len(hooks.reads) > 1 else None}
         if hooks.transcodes and spec.writes is None:
             places["writes"] = [str(hook) for hook in hooks.writes]
+    elif spec.site is None and spec.writes is None and metadata.get("hook_name_out"):
+        places["writes"] = [_site(metadata["hook_name_out"], spec, "writes")]
+    return spec.model_copy(update={"site": _site(site, spec, "site"), **places})
+
+
+def _site(site: Any, spec: ImportRun, field: str) -> str:
+    """A site that the files name; ``DataError`` where that is none."""
     if not isinstance(site, str) or not re.match(SITE_PATTERN, site):
         raise DataError(
             f"The files of {spec.source} do not say where it is hooked (but {site!r}).",
-            "Set site, for instance site=blocks.9.hook_resid_post.",
+            f"Set {field}, for instance {field}=blocks.9.hook_resid_post.",
         )
-    return spec.model_copy(update={"site": site, **places})
+    return site
 
 
 def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> Hooks:

@@ -174,14 +174,20 @@ def _config(sae: SAE, keys: Mapping[str, Any], metadata: Mapping[str, Any]) -> d
 
 
 def _exported(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """SAELens' form, or ours where it has none: of nothing that transcodes."""
+    """SAELens' form, or ours where it has none."""
     try:
-        if not sae.transcodes:
-            return sae.saelens_export()
+        keys, tensors = sae.saelens_export()
+        # One who did not think of transcoders gives the form of an SAE.
+        if sae.transcodes == _is_transcoder(keys):
+            return keys, tensors
     except DataError:
         pass
     keys = {"architecture": _OURS + sae.spec.architecture, "d_out": sae.d_out}
     return keys | ({"transcodes": True} if sae.transcodes else {}), sae.state_dict()
+
+
+def _is_transcoder(config: Mapping[str, Any]) -> bool:
+    return str(config["architecture"]).endswith("transcoder")
 
 
 def _origin(spec: SAESpec) -> dict[str, Any]:
@@ -234,7 +240,8 @@ def _own_form(
     something else by now."""
     try:
         stored = read_provenance(folder)["sae"]
-        sae = _restored(stored, {**weights, **state}, config["d_in"], None)
+        d_out = config["d_out"] if _is_transcoder(config) else None
+        sae = _restored(stored, {**weights, **state}, config["d_in"], d_out)
         keys, tensors = sae.saelens_export()
     except (DataError, KeyError, *UNUSABLE):
         return None
@@ -289,8 +296,12 @@ def _scale(folder: Path, config: Mapping[str, Any]) -> float | None:
 
 def _importable() -> dict[str, type[SAESpec]]:
     """The options' classes of what can be read, by SAELens' names."""
-    kinds = ARCHITECTURES.values()
-    return {kind.saelens_name: kind for kind in kinds if kind.saelens_name is not None}
+    return {
+        name: kind
+        for kind in ARCHITECTURES.values()
+        for name in (kind.saelens_name, *kind.saelens_transcoders)
+        if name is not None
+    }
 
 
 def _known() -> str:

@@ -95,9 +95,9 @@ def save_sparsify(sae: SAE, folder: str | Path, metadata: Mapping[str, Any] | No
         "W_dec": sae.W_dec,
         "b_dec": sae.b_dec,
     }
-    skip = isinstance(sae, TranscoderSAE) and sae.spec.skip
-    if isinstance(sae, TranscoderSAE) and skip:
-        tensors["W_skip"] = sae.W_skip
+    skip = sae.skip_matrix()
+    if skip is not None:
+        tensors["W_skip"] = skip
     metadata = dict(metadata or {})
     if transcodes:
         target = spec.target_site if isinstance(spec, TranscoderSpec) else None
@@ -109,7 +109,7 @@ def save_sparsify(sae: SAE, folder: str | Path, metadata: Mapping[str, Any] | No
         "num_latents": sae.d_sae,
         "k": spec.k,
         "multi_topk": False,
-        "skip_connection": skip,
+        "skip_connection": skip is not None,
         "transcode": transcodes,
         "d_in": sae.d_in,
         "metadata": metadata,

@@ -164,6 +164,11 @@ class ActivationSource:
         dtypes = {model.dtype for model in models if isinstance(model, HostModel)}
         return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
+    def mlp_rows(self, site: str) -> Tensor:
+        """See ``HostModel.mlp_rows``; loads the place's host model where it is not there yet."""
+        hook = Hook.parse(site)
+        return self._model(hook.host).mlp_rows(hook.site)
+
     def cached_share(self) -> float:
         """Share of the store's tokens that need no forward any more."""
         return min((cache.share() for cache in self._caches.values()), default=0.0)

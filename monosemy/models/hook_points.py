@@ -71,6 +71,7 @@ class _Hooks:
                 return None
             if isinstance(name, int):
                 return (*args[:name], new, *args[name + 1 :]), kwargs
+            assert name is not None
             return args, {**kwargs, name: new}
 
         def on_way(
@@ -163,7 +164,7 @@ class Editor(_Hooks):
 
 def _first_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:
     """Where the first tensor is among arguments: its place, or its name; None where none is."""
-    named = (*enumerate(args), *kwargs.items())
+    named: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
     return next((name for name, value in named if isinstance(value, Tensor)), None)
 
 

@@ -21,7 +21,7 @@ from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import ModelError
 from monosemy.models import sites
 from monosemy.models.abilities import check_reading, find_abilities
-from monosemy.models.architecture import Trunk, find_trunk, prove, text_config
+from monosemy.models.architecture import Trunk, find_trunk, linear_weight, prove, text_config
 from monosemy.models.fingerprint import (
     ModelStamp,
     changed_parts,
@@ -35,6 +35,7 @@ from monosemy.models.positions import position_limit
 from monosemy.models.resolve import locate, open_model, weights_folder
 from monosemy.models.short_attention import reading
 from monosemy.models.site_map import SiteMap
+from monosemy.models.sites import Site
 from monosemy.models.sound_weights import check_weights
 from monosemy.models.stored_tensors import StoredTensors
 from monosemy.models.text_encoders import stored_prefix
@@ -283,6 +284,19 @@ class HostModel:
         branch = points[sites.ATTN_OUT if kind == sites.Z else sites.MLP_OUT].module
         projection = None if kind == sites.MLP_RAW else points[kind].module
         return project_to_residual(projection, branch, directions_FD, self.d_model)
+
+    def mlp_rows(self, site: str) -> Tensor:
+        """What each neuron of the MLP adds at its ``hook_mlp_out`` or ``mlp.hook_out``, up to a
+        positive factor, float32 ``[d_mlp, d_model]``.  ``UnknownSite`` where the MLP has no single
+        down projection, as mixtures of experts."""
+        layer, kind = self._sites.locate(site)
+        neurons = str(Site(layer, sites.MLP_POST))
+        eye = torch.eye(self.site_width(neurons), device=self.device)
+        if kind == sites.MLP_OUT:
+            return self.output_directions(neurons, eye).float()
+        with self._lock:
+            self._make_whole()
+        return linear_weight(self._sites.point(neurons).module).detach().float()
 
     def norm_before_mlp(self, layer: int) -> FrozenNorm:
         """The norm whose ``gain`` and ``shift`` make ``mlp.hook_in`` of ``ln2.hook_normalized``;

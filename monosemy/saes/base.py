@@ -18,6 +18,9 @@ from monosemy.saes.sparse_ops import weighted_rows
 from monosemy.saes.step_group import ALONE, StepGroup
 from monosemy.specs import SAESpec
 
+_BLOCK_ELEMENTS = 16_000_000
+"""Pre-activations that exist at once, outside of a step."""
+
 Factor = float | Tensor
 """What activations are multiplied by: a number, or ``[d]`` with one for each dimension."""
 
@@ -51,9 +54,10 @@ class SAE(nn.Module):
 
     Shapes: ``W_enc [d_in, d_sae]``, ``b_enc [d_sae]``, ``W_dec [d_sae, d_out]``, ``b_dec [d_out]``,
     all float32.  ``d_out=None``: it reconstructs what it reads; otherwise it transcodes, into
-    vectors of that length.  An architecture overrides ``encode`` and ``training_pass`` and says how
-    SAELens writes it down; see ``topk.py`` for the pattern.  What evolves besides the parameters is
-    a buffer: checkpoints hold the state dict.
+    vectors of that length, with a linear map ``W_skip [d_out, d_in]`` beside it if the spec has
+    ``skip`` (skip transcoders, Paulo et al. 2025, arXiv 2501.18823).  An architecture overrides
+    ``encode`` and ``training_pass`` and says how SAELens writes it down; see ``topk.py`` for the
+    pattern.  What evolves besides the parameters is a buffer: checkpoints hold the state dict.
     """
 
     one_scale: ClassVar[bool] = False
@@ -64,6 +68,8 @@ class SAE(nn.Module):
         super().__init__()
         if d_out is not None and spec.only_where_it_reads is not None:
             raise ValueError(f"an SAE that transcodes cannot be so: {spec.only_where_it_reads}")
+        if d_out is None and spec.only_elsewhere:
+            raise ValueError(f"only an SAE that transcodes has {', '.join(spec.only_elsewhere)}")
         self.spec = spec
         self.d_in = d_in
         self.d_out = d_in if d_out is None else d_out
@@ -75,6 +81,8 @@ class SAE(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(spec.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(spec.d_sae, self.d_out))
         self.b_dec = nn.Parameter(torch.zeros(self.d_out))
+        if getattr(spec, "skip", False):
+            self.W_skip = nn.Parameter(torch.zeros(self.d_out, d_in))
         self.product_dtype: torch.dtype | None = None
         """In which dtype ``encode`` multiplies, None for that of the weights; training uses
         bfloat16 where that is faster."""
@@ -95,18 +103,51 @@ class SAE(nn.Module):
             self.initialise_directions(generator)
             self.b_enc.zero_()
             self.b_dec.zero_()
+            skip = self.skip_matrix()
+            if skip is not None:
+                skip.zero_()
 
     @torch.no_grad()
     def initialise_directions(self, generator: torch.Generator) -> None:
         """Random unit decoder rows, encoder = decoder transposed (Gao et al. 2024, A.1); where it
-        transcodes, the encoder has random unit columns of its own, as the spaces differ."""
+        transcodes, the encoder has random columns of its own, as the spaces differ."""
         self.W_dec.copy_(torch.randn(self.d_sae, self.d_out, generator=generator))
         self.normalise_decoder()
         if not self.transcodes:
             self.W_enc.copy_(self.W_dec.T)
             return
+        if getattr(self.spec, "initial_encoder", "unit") == "uniform":
+            rows_FD = torch.rand(self.d_sae, self.d_in, generator=generator) * 2 - 1
+            self.W_enc.copy_((rows_FD / self.d_sae**0.5).T)
+            return
         rows_FD = torch.randn(self.d_sae, self.d_in, generator=generator)
         self.W_enc.copy_((rows_FD / rows_FD.norm(dim=1, keepdim=True)).T)
+
+    @torch.no_grad()
+    def take_decoder_rows(self, rows_MD: Tensor, generator: torch.Generator) -> None:
+        """Puts as many of ``rows_MD`` ``[m, d_out]`` as there is room for in place of decoder rows,
+        in random order and at unit length; those of length 0 are left out."""
+        lengths_M = rows_MD.norm(dim=1)
+        rows_MD = rows_MD[lengths_M > 0] / lengths_M[lengths_M > 0, None]
+        order = torch.randperm(len(rows_MD), generator=generator)[: self.d_sae]
+        self.W_dec[: len(order)] = rows_MD[order].to(self.W_dec)
+
+    @torch.no_grad()
+    def fire_at(self, x_ND: Tensor, rate: float) -> None:
+        """Sets the biases so that each latent's pre-activation is positive (or above its threshold)
+        on a share ``rate`` of the tokens ``x_ND``."""
+        centred_ND = self.centre(x_ND)
+        above = min(max(round(rate * len(x_ND)), 1), len(x_ND))
+        step = max(1, _BLOCK_ELEMENTS // len(x_ND))
+        cuts = [
+            (centred_ND @ self.W_enc[:, first : first + step]).topk(above, dim=0).values[-1]
+            for first in range(0, self.d_sae, step)
+        ]
+        self.start_firing_above(torch.cat(cuts))
+
+    def start_firing_above(self, product_F: Tensor) -> None:
+        """Sets biases so that a latent begins to fire where ``centre(x) @ W_enc`` is so large."""
+        self.b_enc.copy_(-product_F)
 
     def centre(self, x_ND: Tensor) -> Tensor:
         """What the encoder multiplies: the input without the decoder's bias, unless that lives at
@@ -138,7 +179,8 @@ class SAE(nn.Module):
     def skip_matrix(self) -> Tensor | None:
         """The linear path beside the latents, ``[d_out, d_in]`` without a graph: ``decode`` adds
         ``x @ matrix.T``; None where there is none."""
-        return None
+        skip: Tensor | None = getattr(self, "W_skip", None)
+        return None if skip is None else skip.detach()
 
     def decoder_norms(self) -> Tensor:
         """Lengths of all decoder rows, ``[d_sae]``, without a graph."""
@@ -152,9 +194,20 @@ class SAE(nn.Module):
         """
         raise NotImplementedError
 
-    def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Reconstruction ``[n, d_out]``; only a skip transcoder asks for the input as well."""
-        return self.decode_without_bias(codes) + self.b_dec
+    def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:
+        """Reconstruction ``[n, d_out]``; one with a skip matrix asks for the input as well."""
+        return self.completed(self.decode_without_bias(codes), x_ND)
+
+    def completed(self, sums_ND: Tensor, x_ND: Tensor | None) -> Tensor:
+        """The reconstruction, given what the latents add up to: with the decoder's bias and, where
+        there is one, the skip matrix.  ``ValueError`` where that is not given the input."""
+        result, skip = sums_ND + self.b_dec, getattr(self, "W_skip", None)
+        if skip is None:
+            return result
+        if x_ND is None:
+            raise ValueError("a skip transcoder decodes with the input at hand: decode(codes, x)")
+        completed: Tensor = result + x_ND @ skip.T
+        return completed
 
     def decode_without_bias(self, codes: Codes) -> Tensor:
         """What the latents add up to, ``[n, d_out]``."""
@@ -222,6 +275,9 @@ class SAE(nn.Module):
         self.W_enc.mul_(_per_row(input_factor) / unit)
         if isinstance(output_factor, Tensor):
             self.W_dec.mul_(unit / output_factor)
+        skip = self.skip_matrix()
+        if skip is not None:
+            skip.mul_(input_factor / _per_row(output_factor))
 
     @torch.no_grad()
     def read_affine(self, factor_D: Tensor, shift_D: Tensor) -> None:

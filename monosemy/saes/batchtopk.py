@@ -68,24 +68,26 @@ class BatchTopKSAE(TopKSAE):
         return self.refine(x_ND, select)
 
     def decode_without_bias(self, codes: Codes) -> Tensor:
-        return entry_sums(entries_of(codes), self.W_dec, len(codes.values))
-
-    def decode(self, codes: Codes, x_ND: Tensor | None = None) -> Tensor:  # noqa: ARG002
         # Padded codes are mostly padding where tokens share a budget.
-        return self.decode_without_bias(codes) + self.b_dec
+        return entry_sums(entries_of(codes), self.W_dec, len(codes.values))
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         entries = self.training_entries(x_ND, info)
-        reconstruction, terms = self.reconstruct(entries, target_ND)
+        reconstruction, terms = self.reconstruct(entries, x_ND, target_ND)
         residual = target_ND - reconstruction.detach()
         terms |= auxk_terms(self, self.spec, x_ND, residual, info.dead)
         fired_F = self.b_enc.new_zeros(self.d_sae, requires_grad=False)
         fired_F.index_add_(0, entries.latents, (entries.values > 0).to(fired_F.dtype))
         return TrainingPass(reconstruction, fired_F, fired_F.sum() / len(x_ND), terms)
 
-    def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruct(
+        self,
+        entries: Entries,
+        x_ND: Tensor,
+        target_ND: Tensor,  # noqa: ARG002
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The reconstruction ``[n, d_out]``, and loss terms beside its FVU and AuxK."""
-        return entry_sums(entries, self.W_dec, len(target_ND)) + self.b_dec, {}
+        return self.completed(entry_sums(entries, self.W_dec, len(x_ND)), x_ND), {}
 
     def training_entries(self, x_ND: Tensor, info: StepInfo) -> Entries:
         """The ``k * n`` largest of the batch; takes their smallest into the running threshold."""
@@ -151,15 +153,11 @@ class BatchTopKSAE(TopKSAE):
         )
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """As SAELens' own inference form: a JumpReLU SAE with one threshold for all."""
+        """As SAELens' own inference form: a JumpReLU one with one threshold for all."""
         refuse_refinement(self.spec)
         limit = torch.where(self.threshold >= 0, self.threshold, self.running_threshold())
-        weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
         threshold = limit.float().expand(self.d_sae).clone()
-        return (
-            {"architecture": "jumprelu", **saelens_keys.CENTRED},
-            {**weights, "threshold": threshold},
-        )
+        return saelens_keys.exported(self, "jumprelu", {"threshold": threshold})
 
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:

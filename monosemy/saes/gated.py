@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from monosemy.errors import DataError
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
@@ -37,8 +38,10 @@ class GatedSAE(PenalisedSAE):
 
     def initialise(self, generator: torch.Generator) -> None:
         with torch.no_grad():
-            for bias in (self.b_gate, self.b_mag, self.r_mag, self.b_dec):
-                bias.zero_()
+            skip = self.skip_matrix()
+            for start in (self.b_gate, self.b_mag, self.r_mag, self.b_dec, skip):
+                if start is not None:
+                    start.zero_()
             self.initialise_directions(generator)
 
     @torch.no_grad()
@@ -72,14 +75,16 @@ class GatedSAE(PenalisedSAE):
         scale, bias = pre.of_latents(self.r_mag.exp()), pre.of_latents(self.b_mag)
         acts = torch.where(gate > 0, (pre.values * scale + bias).relu(), 0.0)
         terms: dict[str, Tensor] = {}
-        result = self.passed(self.reconstruction(pre, acts), pre, acts, terms)
+        result = self.passed(self.reconstruction(pre, acts, x_ND), pre, acts, terms)
         soft = gate.relu()
         with self.reduced_precision(x_ND):
             by_gate = pre.decoded(soft, self.W_dec.detach())
-        error = by_gate.to(target_ND.dtype) + self.b_dec.detach() - target_ND
+        with torch.no_grad():
+            beside = self.completed(by_gate.new_zeros((), dtype=target_ND.dtype), x_ND)
+        error = by_gate.to(target_ND.dtype) + beside - target_ND
         variance = self.group.variance(target_ND).clamp_min(1e-30)
         terms["gate"] = error.pow(2).sum() / variance
-        size = pre.per_token(soft) / typical_norm(x_ND, self.group)
+        size = pre.per_token(soft) / typical_norm(target_ND, self.group)
         terms["sparsity"] = self.control.weight(self.group.mean(result.l0)) * size
         return result
 
@@ -93,11 +98,18 @@ class GatedSAE(PenalisedSAE):
         self.b_gate.add_(by_F)
         self.b_mag.add_(by_F * self.r_mag.exp())
 
+    def start_firing_above(self, product_F: Tensor) -> None:
+        self.b_gate.copy_(-product_F)
+
     def rescale_codes(self, unit: float) -> None:
         for bias in (self.b_gate, self.b_mag):
             bias.div_(unit)
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        if self.transcodes:
+            raise DataError(
+                "SAELens has no gated transcoder: its transcoders are ReLU or JumpReLU."
+            )
         names = ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec")
         weights = {name: getattr(self, name) for name in names}
         return {"architecture": "gated", **saelens_keys.CENTRED}, weights

@@ -72,16 +72,18 @@ class JumpReLUSAE(PenalisedSAE):
         pre = self.pre_activations(x_ND, self.b_enc, least)
         threshold = pre.of_latents(self.threshold)
         acts: Tensor = _Jump.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
-        reconstruction = self.reconstruction(pre, acts)
+        reconstruction = self.reconstruction(pre, acts, x_ND)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         if self.spec.sparsity == "tanh":
-            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(x_ND, self.group))
+            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(target_ND, self.group))
         else:
             size = _Step.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
         terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
         if self.spec.pre_act_coefficient and info.dead.numel():
-            terms["pre_act"] = self.spec.pre_act_coefficient * self._below(x_ND, info.dead)
+            terms["pre_act"] = self.spec.pre_act_coefficient * (
+                self._below(x_ND, info.dead) / typical_norm(target_ND, self.group)
+            )
         result = self.passed(reconstruction, pre, acts, terms)
         self._l0 = self.group.mean(result.l0)
         return result
@@ -112,27 +114,25 @@ class JumpReLUSAE(PenalisedSAE):
         """How far dead latents are below their thresholds, summed, the mean over tokens."""
         W_enc = self.W_enc.T.index_select(0, dead).T
         pre = torch.addmm(self.b_enc[dead], self.centre(x_ND), W_enc)
-        below = (self.threshold[dead] - pre).relu().sum(1).mean()
-        return below / typical_norm(x_ND, self.group)
+        return (self.threshold[dead] - pre).relu().sum(1).mean()
+
+    def start_firing_above(self, product_F: Tensor) -> None:
+        self.b_enc.copy_(self.threshold - product_F)
 
     def rescale_codes(self, unit: float) -> None:
         super().rescale_codes(unit)
         self.log_threshold.sub_(torch.tensor(unit).log())
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        keys = {"architecture": "jumprelu", **saelens_keys.CENTRED}
-        return keys, {**weights, "threshold": self.threshold}
+        return saelens_keys.exported(self, "jumprelu", {"threshold": self.threshold})
 
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        saelens_keys.require(config, saelens_keys.CENTRED)
-        spec = saelens_keys.checked_spec(JumpReLUSpec, d_sae=config["d_sae"])
         weights = {name: value for name, value in tensors.items() if name != "threshold"}
         # A threshold of 0, or below, is a ReLU: the smallest positive number is one as well.
         least = torch.finfo(torch.float32).tiny
         weights["log_threshold"] = tensors["threshold"].float().clamp_min(least).log()
-        return saelens_keys.filled(cls, spec, weights, config["d_in"])
+        return saelens_keys.imported(cls, JumpReLUSpec, config, weights)
 
 
 def _window(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

@@ -54,12 +54,14 @@ class MatryoshkaSAE(BatchTopKSAE):
             self.firing.lerp_(share, 1 - self.spec.frequency_decay)
         return out
 
-    def reconstruct(self, entries: Entries, target_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruct(
+        self, entries: Entries, x_ND: Tensor, target_ND: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Each level adds what its latents decode to the level before; the last is the whole."""
         variance = self.group.variance(target_ND).clamp_min(1e-30)
         *inner, last = self.decode_groups(entries, len(target_ND)).unbind(0)
-        level: Tensor = self.b_dec.expand_as(last)
-        before: Tensor = self.b_dec
+        before = self.completed(last.new_zeros(()), x_ND)  # with a skip matrix every level has it
+        level = before.expand_as(last)
         error = torch.zeros((), dtype=target_ND.dtype, device=target_ND.device)
         for part_ND in inner:
             level = level + part_ND

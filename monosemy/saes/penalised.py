@@ -84,10 +84,10 @@ class PenalisedSAE(SAE):
             pre_NF = torch.addmm(bias_F, centred_ND, self.W_enc)
         return PreActivations(pre_NF.to(bias_F.dtype), None, len(x_ND))
 
-    def reconstruction(self, pre: PreActivations, acts: Tensor) -> Tensor:
+    def reconstruction(self, pre: PreActivations, acts: Tensor, x_ND: Tensor) -> Tensor:
         with self.reduced_precision(acts):
             product = pre.decoded(acts, self.W_dec)
-        return product.to(self.b_dec.dtype) + self.b_dec
+        return self.completed(product.to(self.b_dec.dtype), x_ND)
 
     def passed(
         self,
@@ -144,7 +144,8 @@ class PenalisedSAE(SAE):
         return Codes(codes.indices.gather(1, places), values)
 
 
-def typical_norm(x_ND: Tensor, group: StepGroup = ALONE) -> Tensor:
-    """Root mean square distance from the mean, a scalar: what a penalty is measured in."""
+def typical_norm(target_ND: Tensor, group: StepGroup = ALONE) -> Tensor:
+    """Root mean square distance from the mean, a scalar: what a penalty on codes is measured in,
+    which have the unit of what is reconstructed."""
     with torch.no_grad():
-        return (group.variance(x_ND) / len(x_ND)).sqrt().clamp_min(1e-12)
+        return (group.variance(target_ND) / len(target_ND)).sqrt().clamp_min(1e-12)

@@ -51,11 +51,11 @@ class ReLUSAE(PenalisedSAE):
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         pre = self.pre_activations(x_ND, self.b_enc, torch.zeros((), device=x_ND.device))
         acts = pre.values.relu()
-        reconstruction = self.reconstruction(pre, acts)
+        reconstruction = self.reconstruction(pre, acts, x_ND)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         result = self.passed(reconstruction, pre, acts, terms)
-        size = acts / typical_norm(x_ND, self.group)
+        size = acts / typical_norm(target_ND, self.group)
         if self.spec.penalty == "tanh":
             size = torch.tanh(_TANH_SLOPE * size)
         terms["sparsity"] = self.control.weight(self.group.mean(result.l0)) * pre.per_token(size)
@@ -68,11 +68,8 @@ class ReLUSAE(PenalisedSAE):
             self.b_enc.sub_(self.surplus(x_ND, self.b_enc, self.spec.target_l0))
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        weights = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        return {"architecture": "standard", **saelens_keys.CENTRED}, weights
+        return saelens_keys.exported(self, "standard", {})
 
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        saelens_keys.require(config, saelens_keys.CENTRED)
-        spec = saelens_keys.checked_spec(ReLUSpec, d_sae=config["d_sae"])
-        return saelens_keys.filled(cls, spec, tensors, config["d_in"])
+        return saelens_keys.imported(cls, ReLUSpec, config, tensors)

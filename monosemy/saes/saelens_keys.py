@@ -16,6 +16,12 @@ from monosemy.specs import SAESpec
 CENTRED: dict[str, Any] = {"apply_b_dec_to_input": True, "normalize_activations": "none"}
 """Of an SAE that subtracts ``b_dec`` from its input."""
 
+_NOT_CENTRED: dict[str, Any] = {"apply_b_dec_to_input": False, "normalize_activations": "none"}
+"""Of a transcoder, whose ``b_dec`` lives at another place."""
+
+_TRANSCODERS = {"standard": "{}transcoder", "jumprelu": "jumprelu_{}transcoder"}
+"""What SAELens calls transcoders, by the name of the SAE that encodes as they do."""
+
 AnySAEClass = TypeVar("AnySAEClass", bound=SAE)
 
 
@@ -25,6 +31,38 @@ def require(config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if config.get(key) is not None and config[key] != value:
             raise DataError(f"cfg.json has {key} = {config[key]!r}; only {value!r} is supported.")
+
+
+def exported(
+    sae: SAE, encodes_as: str, more: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """``cfg.json`` keys and tensors (``more`` among them) of an SAE that encodes as SAELens'
+    ``encodes_as`` does, in the class of transcoders if it is one."""
+    weights = {name: getattr(sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    if not sae.transcodes:
+        return {"architecture": encodes_as, **CENTRED}, {**weights, **more}
+    skip = sae.skip_matrix()
+    name = _TRANSCODERS[encodes_as].format("" if skip is None else "skip_")
+    if skip is not None:
+        weights["W_skip"] = skip
+    return {"architecture": name, "d_out": sae.d_out, **_NOT_CENTRED}, {**weights, **more}
+
+
+def imported(
+    kind: type[AnySAEClass],
+    spec: type[SAESpec],
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+) -> AnySAEClass:
+    """The reverse, of weights by our names; ``DataError`` as ``require`` and ``filled`` have it."""
+    name = config["architecture"]
+    if name not in spec.saelens_transcoders:
+        require(config, CENTRED)
+        return filled(kind, checked_spec(spec, d_sae=config["d_sae"]), weights, config["d_in"])
+    require(config, _NOT_CENTRED)
+    options = {"skip": True} if "skip" in name else {}
+    made = checked_spec(spec, d_sae=config["d_sae"], **options)
+    return filled(kind, made, weights, config["d_in"], config["d_out"])
 
 
 def checked_spec(kind: type[SAESpec], **fields: Any) -> SAESpec:

@@ -72,6 +72,11 @@ class TopKSAE(SAE):
 
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         refuse_refinement(self.spec)
+        if self.transcodes:
+            raise DataError(
+                "SAELens has no TopK transcoder: its transcoders are ReLU or JumpReLU.",
+                "Export it as a sparsify folder.",
+            )
         keys = {"architecture": "topk", "k": self.spec.k, "rescale_acts_by_decoder_norm": False}
         return {**keys, **saelens_keys.CENTRED}, dict(self.state_dict())
 

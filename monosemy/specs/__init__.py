@@ -23,6 +23,7 @@ from monosemy.specs.architectures import (
     TopKFamilySpec,
     TopKSpec,
     TranscoderSpec,
+    TranscodingSpec,
 )
 from monosemy.specs.bases import BasisPipelineRun, BasisRun
 from monosemy.specs.explainers import (
@@ -156,6 +157,7 @@ __all__ = [
     "TrainRun",
     "TrainingSpec",
     "TranscoderSpec",
+    "TranscodingSpec",
     "apply_overrides",
     "implementation_of",
     "load_spec",

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Site
+from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Site, added_later
 from monosemy.specs.references import Plain
 from monosemy.specs.registry import Registered, Registry, register
 
@@ -24,6 +24,8 @@ class SAESpec(Registered):
     registry: ClassVar = ARCHITECTURES
     saelens_name: ClassVar[str | None] = None
     """What SAELens calls an SAE that is imported as this."""
+    saelens_transcoders: ClassVar[tuple[str, ...]] = ()
+    """What it calls those that write elsewhere than they read."""
     reads_versions: ClassVar[tuple[str, ...]] = ()
     """Earlier versions of a plugin whose SAEs compute the same under this one."""
 
@@ -39,13 +41,51 @@ class SAESpec(Registered):
         """Why such an SAE cannot write elsewhere than it reads; None where it can."""
         return None
 
+    @property
+    def only_elsewhere(self) -> tuple[str, ...]:
+        """Options that are set and mean something only where it writes elsewhere than it reads."""
+        return ()
+
     def check_split(self, parts: int) -> None:
         """``ValueError`` unless its latents can be divided over so many processes."""
         del parts
-        raise ValueError("training.split=dictionary is for topk without ista_steps")
+        raise ValueError(
+            "training.split=dictionary is for topk without ista_steps and without options of "
+            "transcoders"
+        )
 
 
-class AuxKSpec(SAESpec):
+class TranscodingSpec(SAESpec):
+    """What the architectures share that can transcode: write elsewhere than they read.  There the
+    decoder's transpose is no start for the encoder, as the spaces differ."""
+
+    skip: bool = added_later(False)
+    """Of a transcoder: add a learned linear map of the input to the output, which starts at 0
+    (Paulo et al. 2025)."""
+    initial_encoder: Literal["unit", "uniform"] = added_later("unit")
+    """Of a transcoder: how its encoder starts.  ``unit``: random columns of length 1; ``uniform``:
+    numbers up to 1 / sqrt(d_sae) in size (Anthropic's cross-layer transcoders)."""
+    initial_decoder: Literal["random", "mlp"] = added_later("random")
+    """Of a transcoder: how its decoder starts.  ``random``: unit rows; ``mlp``: what the neurons of
+    the host's MLP write at that place, in random order and at unit length, and random rows where
+    there are more latents than neurons.  The frozen-decoder baseline stays random."""
+    initial_rate: float | None = added_later(None, gt=0, lt=1)
+    """Of a transcoder: share of tokens on which each latent's pre-activation starts positive (or
+    above its threshold), by its bias.  None leaves biases to the architecture."""
+
+    @property
+    def only_elsewhere(self) -> tuple[str, ...]:
+        names = TranscodingSpec.model_fields.keys() - SAESpec.model_fields.keys()
+        return tuple(
+            sorted(
+                name
+                for name in names
+                if getattr(self, name) != type(self).model_fields[name].default
+            )
+        )
+
+
+class AuxKSpec(TranscodingSpec):
     """What the architectures share that revive dead latents by AuxK."""
 
     aux_k: int | None = Field(None, ge=1, le=MOST_LATENTS)
@@ -91,7 +131,7 @@ class TopKSpec(TopKFamilySpec):
     architecture: Literal["topk"] = "topk"
 
     def check_split(self, parts: int) -> None:
-        if self.ista_steps:
+        if self.ista_steps or self.only_elsewhere:
             super().check_split(parts)
         if self.d_sae % parts or max(self.k, self.k_start or 0) > self.d_sae // parts:
             raise ValueError(
@@ -171,7 +211,7 @@ class MatchingPursuitSpec(SAESpec):
         return "a pursuit encodes with the decoder's own rows"
 
 
-class PenalisedSpec(SAESpec):
+class PenalisedSpec(TranscodingSpec):
     """What the architectures share whose sparsity comes from a penalty."""
 
     target_l0: float | None = Field(32.0, gt=0, le=MOST_LATENTS)
@@ -188,6 +228,7 @@ class ReLUSpec(PenalisedSpec, AuxKSpec):
 
     implementation = "monosemy.saes.relu:ReLUSAE"
     saelens_name = "standard"
+    saelens_transcoders = ("transcoder", "skip_transcoder")
     architecture: Literal["relu"] = "relu"
     penalty: Literal["l1", "tanh"] = "l1"
     """``l1``: activation times decoder norm; ``tanh``: saturates, so that large ones shrink
@@ -209,6 +250,7 @@ class JumpReLUSpec(AuxKSpec):
 
     implementation = "monosemy.saes.jumprelu:JumpReLUSAE"
     saelens_name = "jumprelu"
+    saelens_transcoders = ("jumprelu_transcoder", "jumprelu_skip_transcoder")
     architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token.  With ``sparsity`` ``target``, all thresholds are moved
@@ -232,17 +274,14 @@ class JumpReLUSpec(AuxKSpec):
 
 @register
 class TranscoderSpec(TopKFamilySpec):
-    """TopK that writes elsewhere; with ``skip`` a linear map beside it (Paulo et al. 2025).
-
-    Every architecture transcodes where the run's ``writes`` names another place than is read.
-    """
+    """TopK that writes elsewhere, as ``topk`` with the run's ``writes`` does; the older word."""
 
     implementation = "monosemy.saes.transcoder:TranscoderSAE"
     architecture: Literal["transcoder"] = "transcoder"
     target_site: Site | None = Field(None, json_schema_extra={"deprecated": True})
     """The older word for the run's ``writes``; None takes that."""
     skip: bool = False
-    """Add a learned linear map of the input to the output."""
+    """Add a learned linear map of the input to the output, which starts at 0."""
 
     @model_validator(mode="after")
     def _no_refinement(self) -> TranscoderSpec:

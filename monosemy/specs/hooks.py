@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from monosemy.models.sites import KINDS, parse_site
+from monosemy.models.sites import KINDS, MLP_OUT, MLP_RAW, parse_site
 from monosemy.specs.part import SITE_PATTERN, Part, added_later
 from monosemy.specs.references import Plain
 
@@ -240,6 +240,16 @@ def checked_hooks(
     fault = hooks.direction_fault
     if fault is not None:
         raise ValueError(f"{field_name} {fault}")
+    options = ", ".join(sae.only_elsewhere)
+    if options and target is None and not hooks.transcodes:
+        raise ValueError(
+            f"it reconstructs what it reads, but {options} is of transcoders: give writes"
+        )
+    by_mlp = len(hooks.writes) == 1 and parse_site(hooks.writes[0].site).kind in (MLP_OUT, MLP_RAW)
+    if getattr(sae, "initial_decoder", "random") == "mlp" and not by_mlp:
+        raise ValueError(
+            f"sae.initial_decoder=mlp starts with what one MLP writes: {MLP_OUT} or {MLP_RAW}"
+        )
     if hooks.transcodes and sae.only_where_it_reads is not None:
         raise ValueError(f"writes is another place than is read, but {sae.only_where_it_reads}")
     if sae.architecture == "transcoder" and target is None and not hooks.transcodes:

@@ -94,8 +94,15 @@ class SAETraining:
         if self.tracker is not None:
             self.tracker.close()
 
-    def start(self, sample_NW: Tensor) -> None:
-        """Scales and decoder bias from the first tokens of the stream."""
+    @property
+    def starts_with_mlp(self) -> str | None:
+        """The place whose MLP's rows the decoder starts with, if it is to."""
+        wanted = getattr(self.spec.sae, "initial_decoder", "random") == "mlp"
+        return str(self.spec.hooks.writes[0]) if wanted else None
+
+    def start(self, sample_NW: Tensor, mlp_rows: Tensor | None = None) -> None:
+        """Scales and decoder bias from the first tokens of the stream; ``mlp_rows``
+        ``[d_mlp, d_out]`` where the decoder ``starts_with_mlp``."""
         self.scale.measure(sample_NW, self.group)
         if self.target_scale is not self.scale:
             self.target_scale.measure(sample_NW, self.group)
@@ -105,10 +112,16 @@ class SAETraining:
         target_ND = self.columns.reads(sample_NW) if target_ND is None else target_ND
         bias = middle(target_ND, self.spec.training.decoder_bias)
         centre = self.group.mean(bias) * self.target_scale.factor(sample_NW.device)
+        if mlp_rows is not None:
+            generator = torch.Generator().manual_seed(self.spec.training.seed)
+            self.trainer.sae.take_decoder_rows(mlp_rows, generator)
+        rate = getattr(self.spec.sae, "initial_rate", None)
         with torch.no_grad():
             for trainer in self.trainers:
                 trainer.sae.b_dec.copy_(centre)
                 trainer.sae.begin(x_ND)
+                if rate is not None:
+                    trainer.sae.fire_at(x_ND, rate)
 
     def step(self, batch_NW: Tensor, number: int, total_steps: int) -> None:
         """Trains SAE and baseline on one batch of the stream, which is on the device already."""

@@ -49,6 +49,22 @@ def raw_rows(source: RowSource, rows: npt.NDArray[np.int64]) -> Tensor:
     return source.raw_rows(rows) if isinstance(source, RawSource) else source.rows(rows)[0]
 
 
+@runtime_checkable
+class HostedSource(RowSource, Protocol):
+    """A source that knows the host model whose activations it gives."""
+
+    def mlp_rows(self, site: str) -> Tensor:
+        """What each neuron of an MLP adds at ``site``, ``[d_mlp, d_model]``."""
+        ...
+
+
+def mlp_rows(source: RowSource, site: str) -> Tensor:
+    """The source's ``mlp_rows``; ``DataError`` of one that knows no host model."""
+    if not isinstance(source, HostedSource):
+        raise DataError("A decoder starts with an MLP's rows only where the host model is at hand.")
+    return source.mlp_rows(site)
+
+
 @dataclass
 class _Cursor:
     """Where the stream stands in the text."""

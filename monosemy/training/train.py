@@ -36,7 +36,7 @@ from monosemy.training.history import READ_EVERY, History, history_file
 from monosemy.training.run_group import ALONE, RunGroup
 from monosemy.training.sae_training import SAETraining, TrainedSAE
 from monosemy.training.signals import Signalled, StopSignals
-from monosemy.training.stream import ActivationStream, RowSource
+from monosemy.training.stream import ActivationStream, RowSource, mlp_rows
 from monosemy.training.terms import PROCESSES, check_terms, flat, stream_terms, training_terms
 from monosemy.versions import versions
 from monosemy.workspace import fingerprint
@@ -220,7 +220,9 @@ class TrainingLoop:
         self.stream.on_read = usual
         stage.progress.metrics.pop("buffer_filled", None)  # no news from here on
         for sae in self.saes:
-            sae.start(self.stream.buffer.sample())
+            place = sae.starts_with_mlp
+            rows = None if place is None else mlp_rows(self.source, place)
+            sae.start(self.stream.buffer.sample(), rows)
 
     def _loop(self, stage: Stage) -> None:
         saved = time.monotonic()

@@ -318,6 +318,10 @@ def theirs_of(architecture: str, **options: Any) -> Any:
         ("standard", {"apply_b_dec_to_input": False}),
         ("gated", {"apply_b_dec_to_input": False}),
         ("jumprelu", {"apply_b_dec_to_input": False}),
+        ("transcoder", {"apply_b_dec_to_input": False, "d_out": 9}),
+        ("skip_transcoder", {"apply_b_dec_to_input": False, "d_out": 9}),
+        ("jumprelu_transcoder", {"apply_b_dec_to_input": False, "d_out": 9}),
+        ("jumprelu_skip_transcoder", {"apply_b_dec_to_input": False, "d_out": 9}),
     ],
 )
 def test_a_release_is_opened_through_saelens(
@@ -339,9 +343,10 @@ def test_a_release_is_opened_through_saelens(
 
 
 def test_a_release_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    transcoder = theirs_of("transcoder", d_out=D, apply_b_dec_to_input=False)
-    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *_n, **_o: transcoder)
-    with pytest.raises(DataError, match="'transcoder' SAE; known here: topk"):
+    temporal = theirs_of("standard")
+    temporal.cfg.architecture = lambda: "temporal"  # type: ignore[method-assign]
+    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *_n, **_o: temporal)
+    with pytest.raises(DataError, match="'temporal' SAE; known here: topk"):
         open_sae(RELEASE)
     layered = theirs_of("standard", normalize_activations="layer_norm")
     monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *_n, **_o: layered)

@@ -18,19 +18,31 @@ from monosemy.saes.jumprelu import JumpReLUSAE
 from monosemy.saes.registry import create
 from monosemy.specs import ARCHITECTURES
 
-D, F, N = 16, 48, 80
+D, F, N, OUT = 16, 48, 80, 9
 METADATA = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post"}
 NO_PEER = {"transcoder"}
 """What SAELens has no class for."""
+TRANSCODERS = {
+    ("relu", False): "transcoder",
+    ("relu", True): "skip_transcoder",
+    ("jumprelu", False): "jumprelu_transcoder",
+    ("jumprelu", True): "jumprelu_skip_transcoder",
+    ("batchtopk", False): "jumprelu_transcoder",
+    ("batchtopk", True): "jumprelu_skip_transcoder",
+    ("matryoshka", False): "jumprelu_transcoder",
+    ("matryoshka", True): "jumprelu_skip_transcoder",
+}
+"""What SAELens calls them."""
 
 
-def some_sae(name: str, **more: Any) -> SAE:
+def some_sae(name: str, d_out: int | None = None, **more: Any) -> SAE:
     options: dict[str, Any] = {"d_sae": F, **more}
     if "k" in ARCHITECTURES[name].model_fields:
         options.setdefault("k", 5)
     if name == "transcoder":
         options["target_site"] = "blocks.1.hook_mlp_out"
-    sae = create(ARCHITECTURES[name](**options), D, 9 if name == "transcoder" else None)
+        d_out = OUT
+    sae = create(ARCHITECTURES[name](**options), D, d_out)
     generator = torch.Generator().manual_seed(0)
     sae.initialise(generator)
     with torch.no_grad():
@@ -84,6 +96,84 @@ def test_a_folder_without_our_files_is_read_as_saelens_means_it(name: str, tmp_p
     (folder / "state.safetensors").unlink(missing_ok=True)
     read = load_sae(folder)
     torch.testing.assert_close(read(activations()), ours(activations()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "skip"), TRANSCODERS)
+def test_saelens_computes_transcoders_the_same(name: str, skip: bool, tmp_path: Path) -> None:
+    ours = some_sae(name, OUT, **({"skip": True} if skip else {}))
+    metadata = METADATA | {"hook_name_out": "blocks.1.hook_mlp_out"}
+    folder = tmp_path / "sae"
+    save_sae(ours, folder, metadata, {"sae": ours.spec.model_dump(mode="json")})
+    config = json.loads((folder / "cfg.json").read_text())
+    assert config["architecture"] == TRANSCODERS[name, skip]
+    assert config["d_out"] == OUT and config["metadata"]["hook_name_out"]
+    theirs, x = sae_lens.SAE.load_from_disk(str(folder)), activations()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.encode(x), ours.encode(x).dense(F), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(theirs(x), ours(x), rtol=1e-5, atol=1e-5)
+    back = load_sae(folder)
+    assert type(back) is type(ours) and back.spec == ours.spec
+    assert torch.equal(back(x), ours(x))
+    (folder / "provenance.json").unlink()
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    read = load_sae(folder)
+    assert read.transcodes and (read.skip_matrix() is not None) == skip
+    torch.testing.assert_close(read(x), ours(x), rtol=1e-5, atol=1e-5)
+    weights = load_file(folder / "sae_weights.safetensors")
+    if skip:
+        assert weights["W_skip"].shape == (OUT, D)
+        save_file(
+            {**weights, "W_skip": weights["W_skip"].T.contiguous()},
+            folder / "sae_weights.safetensors",
+        )
+        with pytest.raises(DataError, match="does not fit"):
+            load_sae(folder)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("name", ["relu", "jumprelu"])
+def test_saelens_own_transcoders_are_read(name: str, skip: bool, tmp_path: Path) -> None:
+    """Written by SAELens itself, with random weights."""
+    kind = sae_lens.saes.sae.get_sae_class(TRANSCODERS[name, skip])
+    theirs = kind[0](kind[1](d_in=D, d_sae=F, d_out=OUT, apply_b_dec_to_input=False))
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+        if name == "jumprelu":
+            theirs.threshold.abs_()
+    theirs.save_model(tmp_path / "sae")
+    ours, x = load_sae(tmp_path / "sae"), activations()
+    assert ours.spec.architecture == name
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "more"), [("topk", {}), ("gated", {}), ("topk", {"skip": True})])
+def test_transcoders_that_saelens_lacks_are_ours_alone(
+    name: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    sae = some_sae(name, OUT, **more)
+    with pytest.raises(DataError, match="its transcoders are ReLU or JumpReLU"):
+        sae.saelens_export()
+    folder = write(sae, tmp_path / "sae")
+    assert json.loads((folder / "cfg.json").read_text())["architecture"] == f"monosemy.{name}"
+    assert torch.equal(load_sae(folder)(activations()), sae(activations()))
+
+
+def test_a_transcoder_that_was_stored_before_saelens_form_is_read(tmp_path: Path) -> None:
+    """As folders were written when every transcoder had our own form."""
+    sae = some_sae("jumprelu", OUT)
+    folder = write(sae, tmp_path / "sae")
+    config = json.loads((folder / "cfg.json").read_text())
+    for key in ("apply_b_dec_to_input", "normalize_activations"):
+        del config[key]
+    config |= {"architecture": "monosemy.jumprelu", "transcodes": True}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    save_file(
+        {key: value.contiguous() for key, value in sae.state_dict().items()},
+        folder / "sae_weights.safetensors",
+    )
+    assert torch.equal(load_sae(folder)(activations()), sae(activations()))
 
 
 @pytest.mark.parametrize("name", ["batchtopk", "matryoshka"])

@@ -21,11 +21,14 @@ D, F, N = 12, 40, 300
 ELSEWHERE = " elsewhere"
 """Ends the name of a case in which the SAE reconstructs other vectors than it reads."""
 
+SKIP = " with a skip matrix" + ELSEWHERE
+
 CASES = [
     case
     for name in sorted(ARCHITECTURES)
-    for case in (name, name + ELSEWHERE)
+    for case in (name, name + ELSEWHERE, name + SKIP)
     if not case.endswith(ELSEWHERE) or ARCHITECTURES[name]().only_where_it_reads is None
+    if not case.endswith(SKIP) or "skip" in ARCHITECTURES[name].model_fields
 ]
 
 pytestmark = pytest.mark.parametrize("name", CASES)
@@ -33,7 +36,9 @@ pytestmark = pytest.mark.parametrize("name", CASES)
 
 def spec_of(name: str, **more: Any) -> SAESpec:
     options: dict[str, Any] = {"d_sae": F, "dead_after_tokens": 900, **more}
-    name = name.removesuffix(ELSEWHERE)
+    if name.endswith(SKIP):
+        options["skip"] = True
+    name = name.removesuffix(SKIP).removesuffix(ELSEWHERE)
     fields = ARCHITECTURES[name].model_fields
     if "k" in fields:
         options["k"] = 4
@@ -107,6 +112,13 @@ def test_codes_are_what_a_decoder_can_take(name: str) -> None:
             assert len(active) == len(set(active)), "an active latent occurs once"
         torch.testing.assert_close(sae.decode(codes, x), sae(x))
         dense = codes.dense(F) @ sae.W_dec + sae.b_dec
+        skip = sae.skip_matrix()
+        assert (skip is not None) == name.endswith(SKIP)
+        if skip is not None:
+            assert skip.shape == (sae.d_out, D) and float(skip.norm()) > 0
+            dense = dense + x @ skip.T
+            with pytest.raises(ValueError, match="with the input at hand"):
+                sae.decode(codes)
         torch.testing.assert_close(sae.decode(codes, x), dense, rtol=1e-4, atol=1e-5)
         alone = torch.cat([sae(part) for part in x.split(7)])
         torch.testing.assert_close(alone, sae(x), rtol=1e-4, atol=1e-5)
