@@ -61,6 +61,22 @@ class Home:
             f"Name the folder of an SAE; in {saes} there are: {listed or 'none'}.",
         )
 
+    def set(self, name: str) -> list[SaeFolder]:
+        """The SAEs of a set, by layer; ``DataError`` where there is none of this name."""
+        saes = self.workspace.root_of(Kind.SAES)
+        folders = [SaeFolder(each.parent, self.workspace) for each in saes.glob("*/cfg.json")]
+        there = sorted(
+            ((place, each) for each in folders if (place := each.set) is not None),
+            key=lambda pair: pair[0],
+        )
+        chosen = [each for place, each in there if place.name == name]
+        if not chosen:
+            names = ", ".join(dict.fromkeys(place.name for place, _ in there))
+            raise DataError(
+                f"No set is called '{name}'.", f"In {saes} there are: {names or 'none'}."
+            )
+        return chosen
+
     def readings(self, spec: TrainRun | SweepRun, place: int = 0) -> list[TrainingReading]:
         """What was read so far of a training, that of the SAE at ``place``; none where it has not
         begun."""

@@ -31,6 +31,7 @@ from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
 from monosemy.outside_runs import execute_outside
 from monosemy.sae_folder import SaeFolder
+from monosemy.set_stage import evaluate_set_run
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
@@ -38,6 +39,7 @@ from monosemy.specs import (
     CompareRun,
     ConceptRun,
     EvaluateRun,
+    EvaluateSetRun,
     ExplainRun,
     ImportRun,
     IndexRun,
@@ -54,6 +56,7 @@ from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.specs.run import NO_QUEUE
+from monosemy.specs.sets import SetPlace, set_places
 from monosemy.workspace import Kind
 
 _NO_JUDGE = "Give its address, or set MONOSEMY_JUDGE_URL."
@@ -66,6 +69,7 @@ class LocalRuns:
         self.home, self.judge = home, judge
         self._executors: dict[str, Callable[[Any], dict[str, Any]]] = {
             "train": lambda spec: self._summary(self.train(spec)),
+            "evaluate_set": self.evaluate_set,
             "sweep": lambda spec: {"saes": [self._summary(each) for each in self.sweep(spec)]},
             "basis": lambda spec: self._summary(self.basis(spec)),
             "import": lambda spec: self._summary(self.import_sae(spec)),
@@ -139,17 +143,25 @@ class LocalRuns:
                 each.model_copy(update={"name": f"{spec.name}-{place}"})
                 for place, each in enumerate(members)
             ]
-        return self._train(spec, members, [f"{name}-{place:03d}" for place in range(len(members))])
+        sets = set_places(spec, spec.name or name) if spec.sets() else None
+        folders = [f"{name}-{place:03d}" for place in range(len(members))]
+        return self._train(spec, members, folders, sets)
 
     def _train(
-        self, run: TrainRun | SweepRun, specs: Sequence[TrainRun], names: Sequence[str]
+        self,
+        run: TrainRun | SweepRun,
+        specs: Sequence[TrainRun],
+        names: Sequence[str],
+        sets: Sequence[SetPlace | None] | None = None,
     ) -> list[SaeFolder]:
         workspace, reporter = self.home.workspace, self.home.reporter
         folders = [workspace.folder(Kind.SAES, name) for name in names]
         if not all((folder / "cfg.json").is_file() for folder in folders):
             checkpoints = workspace.folder(Kind.RUNS, self.home.name_of(run))
             host = self.home.host
-            stages.train_many(specs, folders, run.training, checkpoints, workspace, host, reporter)
+            stages.train_many(
+                specs, folders, run.training, checkpoints, workspace, host, reporter, sets=sets
+            )
         return [SaeFolder(folder, workspace) for folder in folders]
 
     def import_sae(self, spec: ImportRun) -> SaeFolder:
@@ -177,6 +189,11 @@ class LocalRuns:
         sae = sae or self.home.sae(spec.sae)
         home = self.home
         return stages.evaluate(spec, sae, home.workspace, home.host, home.reporter)
+
+    def evaluate_set(self, spec: EvaluateSetRun) -> dict[str, Any]:
+        """Metrics of SAEs of one host model, together."""
+        saes, home = [self.home.sae(each) for each in spec.saes], self.home
+        return evaluate_set_run(spec, saes, home.workspace, home.host, home.reporter)
 
     def index(self, spec: IndexRun, sae: SaeFolder | None = None) -> FeatureTexts:
         """Rebuilds the index of an SAE and opens it with its text."""

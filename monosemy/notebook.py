@@ -44,6 +44,7 @@ from monosemy.specs import (
     CompareRun,
     ConceptRun,
     EvaluateRun,
+    EvaluateSetRun,
     EvaluationSpec,
     ExplanationSpec,
     IndexingSpec,
@@ -145,6 +146,25 @@ def evaluate(
         runs = LocalRuns(Home(_home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         return runs.evaluate(EvaluateRun(sae=folder.path.name, evaluation=evaluation), folder)
+
+
+def evaluate_set(
+    saes: str | Sequence[SaeFolder | str | Path],
+    home: str | Path = HOME,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """How good SAEs of one host model are together: FVU and L0 of each, and the loss with each
+    alone, and with all at once, in place, with intervals (``monosemy.evals.sets``).
+
+    ``saes`` is the name of a set in ``home``, or SAEs as in ``evaluate``, by layer; ``options`` are
+    fields of ``EvaluationSpec``.  Raises as ``evaluate`` does.
+    """
+    with reporting(reporter) as progress:
+        runs = LocalRuns(Home(home, progress))
+        found = runs.home.set(saes) if isinstance(saes, str) else [*map(runs.home.sae, saes)]
+        spec = {"saes": [str(each.path) for each in found], "evaluation": options}
+        return runs.evaluate_set(_as(EvaluateSetRun, spec))
 
 
 def readings(

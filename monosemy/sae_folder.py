@@ -18,6 +18,7 @@ from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import BasisRun, ImportRun, TrainRun, parse_stored_spec
 from monosemy.specs.readings import TrainingReading
+from monosemy.specs.sets import SetPlace
 from monosemy.training.history import read_history
 from monosemy.workspace import Kind, Workspace
 
@@ -68,6 +69,11 @@ class SaeFolder:
         model = self.origin.get("model") or {}
         value = model.get("first_fingerprint") or model.get("fingerprint")
         return None if value is None else str(value)
+
+    @property
+    def set(self) -> SetPlace | None:
+        """Its place in the set that it was trained in, if it was."""
+        return SetPlace.of(self.origin.get("set"))
 
     def check(
         self,

@@ -39,6 +39,7 @@ from monosemy.specs import (
 )
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.part import SITE_PATTERN
+from monosemy.specs.sets import SetPlace
 from monosemy.training.history import (
     MOST_READINGS,
     history_file,
@@ -49,6 +50,7 @@ from monosemy.training.history import (
 from monosemy.training.job import Job
 from monosemy.training.launch import train_in_processes
 from monosemy.training.page import training_page
+from monosemy.training.room import check_disk, check_memory, forecast
 from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.versions import versions
 from monosemy.workspace import Kind, Workspace
@@ -99,13 +101,25 @@ def train_many(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
     origin: dict[str, Any] | None = None,
+    sets: Sequence[SetPlace | None] | None = None,
 ) -> list[TrainedArtifact]:
     """``train`` for several SAEs of one host and text, each into the folder at its place.
 
-    They see the same batches; ``stream`` says how long, how large and in which order.
+    They see the same batches; ``stream`` says how long, how large and in which order; ``sets`` what
+    place in a set each has.  ``DataError`` before anything is read where memory or disk do not
+    suffice.
     """
     host = load_host(specs[0].model)
+    check_memory(forecast(specs, stream, host), host)
     store, source = open_stream(specs, host, workspace, reporter)
+    needed = forecast(specs, stream, host, store.n_tokens, source.cached_share())
+    if sets is not None:
+        reporter.log("forecast", **needed.megabytes())
+    try:
+        check_disk(needed, workspace.root)
+    except DataError:
+        source.close()
+        raise
     if stream.devices > 1:
         source.close()  # the processes open it for themselves
         dtype = str(host.dtype).removeprefix("torch.")
@@ -126,6 +140,9 @@ def train_many(
             "versions": versions(),
             **(origin or {}),
         }
+        in_set = sets[place] if sets is not None else None
+        if in_set is not None:
+            provenance["set"] = in_set._asdict()
         _save(result, folder, {**folder_metadata(spec, store), **hook_names(hooks)}, provenance)
         readings = read_history(history_file(checkpoint_dir, place, len(specs)))
         write_history(folder / READINGS, thinned(readings, MOST_READINGS))

@@ -38,6 +38,7 @@ from service.runs import endpoints as runs
 from service.saes import endpoints as saes
 from service.search import endpoints as search
 from service.sessions import endpoints as sessions
+from service.sets import endpoints as sets
 from service.sittings import endpoints as sittings
 from service.spend import endpoints as spend
 from service.system import endpoints as system
@@ -79,6 +80,7 @@ for part in (
     models,
     uploads,
     saes,
+    sets,
     features,
     feature_columns,
     layouts,

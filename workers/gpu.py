@@ -17,12 +17,11 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.basis_stage import make_basis
-from monosemy.errors import DataError
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
-from monosemy.models.memory import most_bytes
 from monosemy.sae_folder import SaeFolder
+from monosemy.set_stage import evaluate_set_run
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
@@ -30,6 +29,7 @@ from monosemy.specs import (
     CompareRun,
     ConceptRun,
     EvaluateRun,
+    EvaluateSetRun,
     ExplainRun,
     ImportRun,
     IndexRun,
@@ -43,8 +43,9 @@ from monosemy.specs import (
     TrainRun,
     needs_judge,
 )
-from monosemy.specs.memory import training_bytes
+from monosemy.specs.sets import SetPlace, set_places
 from monosemy.threads import usable_cores
+from monosemy.training.room import check_memory, forecast
 from monosemy.workspace import Kind, Workspace
 from service.database.storable import storable
 from service.database.tables import Run, Sae
@@ -92,6 +93,7 @@ class GpuRuns(Dispatch):
             "import": self._import,
             "basis": self._basis,
             "evaluate": self._evaluate,
+            "evaluate_set": self._evaluate_set,
             "index": self._index,
             "compare": self._compare,
             "layout": self._layout,
@@ -115,7 +117,10 @@ class GpuRuns(Dispatch):
             for number, member in enumerate(members)
         ]
         ids = spec.sae_ids(run.id)
-        return {"saes": self._train_all(run, named, ids, reporter, spec.training)}
+        sets = None
+        if spec.sets():
+            sets = set_places(spec, spec.name or default_set_name(spec))
+        return {"saes": self._train_all(run, named, ids, reporter, spec.training, sets)}
 
     def _train_all(
         self,
@@ -124,8 +129,9 @@ class GpuRuns(Dispatch):
         ids: Sequence[uuid.UUID],
         reporter: RunReporter,
         stream: TrainingSpec,
+        sets: Sequence[SetPlace | None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Trains on one stream and publishes: sae_id, name, metrics of each."""
+        """Trains on one stream and publishes: sae_id, name, metrics of each, and its set."""
         checkpoints = self.workspace.folder(Kind.RUNS, str(run.id))
         artifacts = stages.train_many(
             specs,
@@ -136,17 +142,25 @@ class GpuRuns(Dispatch):
             partial(self._host_with_room, specs, stream, reporter),
             reporter,
             origin={"run_id": str(run.id)},
+            sets=sets,
         )
-        names = reporter.commit(
-            lambda session: [
-                self._publish(session, run, sae_id, made)
-                for sae_id, made in zip(ids, artifacts, strict=True)
+
+        def write(session: Session) -> tuple[list[str], list[str | None]]:
+            wanted = [None if each is None else each.name for each in sets or [None] * len(ids)]
+            called = {name: publish.free_set_name(session, name, ids) for name in {*wanted} if name}
+            in_sets = [None if name is None else called[name] for name in wanted]
+            names = [
+                self._publish(session, run, sae_id, made, of)
+                for sae_id, made, of in zip(ids, artifacts, in_sets, strict=True)
             ]
-        )
+            return names, in_sets
+
+        names, in_sets = reporter.commit(write)
         stages.clear_checkpoints(checkpoints)
         return [
             {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
-            for sae_id, name, made in zip(ids, names, artifacts, strict=True)
+            | ({} if of is None else {"set": of})
+            for sae_id, name, made, of in zip(ids, names, artifacts, in_sets, strict=True)
         ]
 
     def _host_with_room(
@@ -158,16 +172,8 @@ class GpuRuns(Dispatch):
     ) -> HostModel:
         """The host model; ``DataError`` where its SAEs would take more memory than they may."""
         host = self.hosts.load(model, reporter)
-        width = max(host.site_width(site) for site in stages.sites_of(specs))
-        needed = training_bytes(specs, stream, width)
-        most = most_bytes(host.device, self.settings.max_memory_mb * 1_000_000)
-        if needed > most:
-            raise DataError(
-                f"The training would take {needed / 1e6:,.0f} MB for SAEs, optimisers and buffer; "
-                f"{most / 1e6:,.0f} MB may be taken here.",
-                "Take fewer latents or SAEs, a smaller training.buffer_tokens or batch_tokens, or "
-                "raise MONOSEMY_MAX_MEMORY_MB where there is more.",
-            )
+        allowed = self.settings.max_memory_mb * 1_000_000
+        check_memory(forecast(specs, stream, host), host, allowed)
         return host
 
     def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
@@ -202,9 +208,14 @@ class GpuRuns(Dispatch):
         return {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
 
     def _publish(
-        self, session: Session, run: Run, sae_id: uuid.UUID, made: stages.TrainedArtifact
+        self,
+        session: Session,
+        run: Run,
+        sae_id: uuid.UUID,
+        made: stages.TrainedArtifact,
+        in_set: str | None = None,
     ) -> str:
-        """Writes the SAE's row; the name it got."""
+        """Writes the SAE's row; the name it got.  ``in_set``: what its set is called here."""
         spec = made.spec
         basis = made.provenance.get("basis")
         model_id = publish.publish_model(session, made.host, spec.model)
@@ -220,7 +231,7 @@ class GpuRuns(Dispatch):
             d_in=made.d_in,
             d_sae=spec.sae.d_sae,
             path=self.workspace.relative(made.folder),
-            config=storable(_config(made)),
+            config=storable(_config(made, in_set)),
             metrics=storable(made.metrics),
             provenance=storable(made.provenance),
             created_by=run.created_by,
@@ -239,6 +250,16 @@ class GpuRuns(Dispatch):
 
         reporter.commit(write)
         return {"sae_id": str(sae_id), "metrics": metrics}
+
+    def _evaluate_set(
+        self, run: Run, spec: EvaluateSetRun, reporter: RunReporter
+    ) -> dict[str, Any]:
+        del run
+        saes = [self._sae(each) for each in spec.saes]
+        folders = [folder for _, folder in saes]
+        load_host = partial(self.hosts.load, reporter=reporter)
+        metrics = evaluate_set_run(spec, folders, self.workspace, load_host, reporter)
+        return {"saes": [str(sae_id) for sae_id, _ in saes], "metrics": metrics}
 
     def _index(self, run: Run, spec: IndexRun, reporter: RunReporter) -> dict[str, Any]:
         del run
@@ -329,10 +350,12 @@ class GpuRuns(Dispatch):
         return sae.id, folder
 
 
-def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
+def _config(made: stages.TrainedArtifact, in_set: str | None) -> dict[str, Any]:
     """What the SAE's row says of how it was made."""
     spec = made.spec.model_dump(mode="json", include={"sae", "text", "training"})
     spec["hooks"] = made.provenance["hooks"]
+    if in_set is not None:
+        spec["set"] = {**made.provenance["set"], "name": in_set}
     if "imported" in made.provenance:
         return {**spec, "training": None, "imported": made.provenance["imported"]}
     if "basis" in made.provenance:
@@ -343,8 +366,16 @@ def _config(made: stages.TrainedArtifact) -> dict[str, Any]:
 def default_name(spec: TrainRun, basis: Mapping[str, Any] | None = None) -> str:
     """Model, site and size, in letters that need no quoting anywhere; of a basis its kind too."""
     parts = f"{Path(spec.model.name).name} {spec.site} {spec.sae.d_sae}"
-    parts += f" {basis['basis']}" if basis else ""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", parts).strip("-").lower()
+    return _as_name(f"{parts} {basis['basis']}" if basis else parts)
+
+
+def default_set_name(spec: SweepRun) -> str:
+    """Model and site of a set that nobody named."""
+    return _as_name(f"{Path(spec.model.name).name} {spec.sites[0]}")
+
+
+def _as_name(words: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-").lower()
     return name[-_LONGEST_NAME:].strip("-")  # a long model's name loses its beginning
 
 

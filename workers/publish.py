@@ -105,6 +105,23 @@ def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
             select(Sae.name).where(Sae.name.startswith(wanted, autoescape=True), Sae.id != sae_id)
         )
     )
+    return _first_free(wanted, taken)
+
+
+def free_set_name(session: Session, wanted: str, members: Sequence[uuid.UUID]) -> str:
+    """``wanted``, or ``wanted-2``, ... if other SAEs than ``members`` are of such a set; reserved
+    until commit."""
+    session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
+    name = Sae.config["set"]["name"].astext
+    taken = set(
+        session.scalars(
+            select(name).where(name.startswith(wanted, autoescape=True), Sae.id.not_in(members))
+        )
+    )
+    return _first_free(wanted, taken)
+
+
+def _first_free(wanted: str, taken: set[str]) -> str:
     number, name = 1, wanted
     while name in taken:
         number += 1

@@ -43,6 +43,7 @@ from monosemy.client.library import (
 from monosemy.client.lists import Lists, Tags
 from monosemy.client.operation import Operation
 from monosemy.client.runs import RunFailed, Runs
+from monosemy.client.sets import Sets
 from monosemy.client.tasks import Tasks
 from monosemy.client.transport import Transport, segment
 from monosemy.interp.judge_test.result import Role
@@ -100,6 +101,7 @@ class Client(Transport):
         self.runs = Runs(self)
         self.models = Models(self)
         self.saes = SAEs(self)
+        self.sets = Sets(self)
         self.features = Features(self)
         self.explanations = Explanations(self)
         self.scores = Scores(self)

@@ -25,7 +25,7 @@ from monosemy.specs import EvaluationSpec
 from monosemy.specs.readings import BASELINE
 from monosemy.training.stream import RowSource
 
-_ORDER_SEED = 20_240_607
+ORDER_SEED = 20_240_607
 """Held-out rows are visited in this one order, so that SAEs are compared on the same text."""
 
 _SAMPLED = 8192
@@ -53,7 +53,7 @@ def evaluate_sae(
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     """
-    rows = np.random.default_rng(_ORDER_SEED).permutation(store.heldout_rows())
+    rows = np.random.default_rng(ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
         raise DataError(
             "No document is held out, so there is nothing to evaluate on.",

@@ -16,7 +16,7 @@ from torch import Tensor
 from monosemy.data.store import TokenStore
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
-from monosemy.interventions.intervention import Function, Where, replace
+from monosemy.interventions.intervention import Function, Intervention, Where, replace
 from monosemy.saes.base import SAE
 
 Decode = Callable[[Tensor], Tensor]
@@ -74,14 +74,14 @@ def spliced_losses(
         batch = store.batch(rows[start : start + ROWS_AT_ONCE])
         ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
         real = torch.from_numpy(batch.real_BS)
-        counted = _first(real[:, 1:] & real[:, :-1], left)
+        counted = first_of(real[:, 1:] & real[:, :-1], left)
         target = ids[:, 1:][counted]
         if not len(target):
             continue
         clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
         sums.add("clean", clean, clean, target)
         constants = {"zero": torch.zeros_like(mean_D), "mean": mean_D} if ablations else {}
-        decodes = {name: _always(value_D) for name, value_D in constants.items()}
+        decodes = {name: always(value_D) for name, value_D in constants.items()}
         # One place is edited as it is met; of several, one must not see what another was made.
         several = len(hooks.reads) > 1 or len(hooks.writes) > 1
         read = hosted.read(ids, mask) if several else None
@@ -157,9 +157,7 @@ def _spliced(
 
     hooks = hosted.hooks
     if clean is None:
-        reads = hooks.reads[0].site if hooks.transcodes else None
-        what = Function(decode, hooks.writes[0].site, reads)
-        return Interventions([replace(what, where=Where(when=lambda read: ordinary([read])))])
+        return Interventions([in_place(hosted, decode, ordinary)])
     where_BS = ordinary(clean)
     made_ND = decode(hosted.joined(clean).flatten(0, 1).float())
     return Interventions(
@@ -173,19 +171,30 @@ def _spliced(
     )
 
 
+def in_place(
+    hosted: HostedSAE, decode: Decode, ordinary: Callable[[list[Tensor]], Tensor] | None = None
+) -> Intervention:
+    """``decode`` of what an SAE of one place reads, as the model goes on with it, in place of what
+    it writes, where ``ordinary`` (by default ``HostedSAE.usable``) says so."""
+    hooks, usable = hosted.hooks, ordinary or hosted.usable
+    reads = hooks.reads[0].site if hooks.transcodes else None
+    what = Function(decode, hooks.writes[0].site, reads)
+    return replace(what, where=Where(when=lambda read: usable([read])))
+
+
 def _known(value: Tensor, _acts: Tensor) -> Tensor:
     """A value that is there already, whatever the activations are."""
     return value
 
 
-def _always(value_D: Tensor) -> Decode:
+def always(value_D: Tensor) -> Decode:
     def apply(x_ND: Tensor) -> Tensor:
         return value_D.to(x_ND).expand(len(x_ND), -1)
 
     return apply
 
 
-def _first(mask_BS: Tensor, count: int) -> Tensor:
+def first_of(mask_BS: Tensor, count: int) -> Tensor:
     """Only the first ``count`` true entries, in row order."""
     within = mask_BS.flatten().cumsum(0).view_as(mask_BS) <= count
     return mask_BS & within

@@ -36,6 +36,7 @@ from monosemy.specs.explainers import (
 )
 from monosemy.specs.kinds import (
     EvaluateRun,
+    EvaluateSetRun,
     ExplainRun,
     ImportRun,
     IndexRun,
@@ -114,6 +115,7 @@ __all__ = [
     "EmbeddingScoring",
     "EnsembleExplanation",
     "EvaluateRun",
+    "EvaluateSetRun",
     "EvaluationSpec",
     "ExampleEmbeddingScoring",
     "ExplainRun",

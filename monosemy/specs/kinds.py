@@ -13,15 +13,17 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from monosemy.specs.architectures import SAESpec, TopKSpec
 from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
-from monosemy.specs.hooks import (
-    Hooks,
-    ReadsAndWrites,
-    WritesElsewhere,
-    checked_hooks,
-    first_read,
+from monosemy.specs.hooks import MOST_PLACES, Hooks, ReadsAndWrites, checked_hooks, first_read
+from monosemy.specs.layers import (
+    LayeredPlaces,
+    LayeredSite,
+    Layers,
+    at_layer,
+    checked_layers,
+    has_star,
 )
 from monosemy.specs.names import PENDING_SAE, STORED, Name
-from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site
+from monosemy.specs.part import LARGE, MOST_LISTED, PLACE, Latent, Seed, Site, added_later
 from monosemy.specs.parts import (
     EvaluationSpec,
     IndexingSpec,
@@ -109,15 +111,24 @@ class TrainRun(_Training):
 
 
 @register_kind
-class SweepRun(_Stream, WritesElsewhere):
+class SweepRun(_Stream):
     """Train many SAEs on the same batches: every site with every SAE, rate and seed.
 
-    The host model reads the text once for all of them.
+    The host model reads the text once for all of them.  The SAEs of a site in several layers
+    (``blocks.*.mlp.hook_in``) are a *set*, which has a name and an order.
     """
 
+    writes: LayeredPlaces | None = added_later(None)
+    """The places that are reconstructed; None takes those that are read.  ``blocks.*.hook_mlp_out``
+    is that of the layer that is read."""
     kind: Literal["sweep"] = "sweep"
-    sites: list[Site] = Field(["blocks.9.hook_resid_post"], min_length=1, max_length=32)
-    """Where the model is hooked, in TransformerLens names."""
+    sites: list[LayeredSite] = Field(["blocks.9.hook_resid_post"], min_length=1, max_length=32)
+    """Where the model is hooked, in TransformerLens names; ``blocks.*.mlp.hook_in`` is that site in
+    each of ``layers``."""
+    layers: Layers | None = added_later(None)
+    """What ``*`` stands for, rising: a list, or ranges as ``0-29``.  Activations of a sweep over
+    layers are not kept on disk unless ``training.cache_activations`` asks for it: they take two
+    bytes for each token, site and dimension."""
     saes: list[SAESpec] = Field([TopKSpec()], min_length=1, max_length=MAX_SWEEP)
     """Architectures and sizes."""
     learning_rates: list[Rate] | None = Field(None, min_length=1, max_length=16)
@@ -128,32 +139,79 @@ class SweepRun(_Stream, WritesElsewhere):
     training: TrainingSpec = TrainingSpec()
     """Length, batch, buffer: shared by all."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_stream(cls, data: Any) -> Any:
+        sites = data.get("sites") if isinstance(data, dict) else None
+        if not isinstance(sites, list) or not has_star([str(site) for site in sites]):
+            return data
+        training = data.get("training", {})
+        if isinstance(training, TrainingSpec):
+            training = training.model_dump(exclude_unset=True)
+        if not isinstance(training, dict):
+            return data  # which the field's own validation refuses
+        return {**data, "training": {"cache_activations": False, **training}}
+
     @model_validator(mode="after")
     def _not_too_many(self) -> SweepRun:
-        count = len(self.sites) * len(self.saes)
-        count *= len(self.learning_rates or [0]) * len(self.seeds or [0])
-        if count > MAX_SWEEP:
-            raise ValueError(f"a sweep of {count} SAEs is too large: at most {MAX_SWEEP}")
+        checked_layers(self.sites, self.writes, self.layers)
+        count, most = len(self._hooked) * self._variants, max(MAX_SWEEP, len(self.layers or ()))
+        if count > most:
+            raise ValueError(f"a sweep of {count} SAEs is too large: at most {most}")
         for sae in self.saes:
             _check_split(sae, self.training)
-            for site in self.sites:
-                checked_hooks([site], self.writes, sae)
+            for site, writes in self._hooked:
+                checked_hooks([site], writes, sae)
         return self
 
+    @property
+    def _hooked(self) -> list[tuple[str, list[str] | None]]:
+        """Each place that is read, a site with a star once for each layer, and what is written."""
+        return [
+            (at_layer(site, layer), self.writes and [at_layer(each, layer) for each in self.writes])
+            for site in self.sites
+            for layer in ((self.layers or ()) if has_star([site]) else (0,))
+        ]
+
+    @property
+    def _variants(self) -> int:
+        """SAEs at each place."""
+        return len(self.saes) * len(self.learning_rates or [0]) * len(self.seeds or [0])
+
     def members(self) -> list[TrainRun]:
-        """One training spec per SAE, in the order sites, SAEs, rates, seeds."""
-        shared = {"model": self.model, "text": self.text, "writes": self.writes}
+        """One training spec per SAE, in the order sites (by layer), SAEs, rates, seeds."""
+        shared = {"model": self.model, "text": self.text}
         settings = [
             {"learning_rate": rate, "seed": seed}
             for rate in self.learning_rates or [self.training.learning_rate]
             for seed in self.seeds or [self.training.seed]
         ]
         return [
-            TrainRun(site=site, sae=sae, training=self.training.model_copy(update=each), **shared)
-            for site in self.sites
+            TrainRun(
+                site=site,
+                writes=writes,
+                sae=sae,
+                training=self.training.model_copy(update=each),
+                **shared,
+            )
+            for site, writes in self._hooked
             for sae in self.saes
             for each in settings
         ]
+
+    def sets(self) -> list[list[int]]:
+        """The sets: of each, the places of its SAEs among ``members``, by layer.  One for each site
+        with a star, SAE, rate and seed."""
+        result, first, variants = [], 0, self._variants
+        for site in self.sites:
+            layers = len(self.layers or ()) if has_star([site]) else 1
+            if has_star([site]):
+                result += [
+                    [first + layer * variants + variant for layer in range(layers)]
+                    for variant in range(variants)
+                ]
+            first += layers * variants
+        return result
 
     def trainings(self) -> list[TrainRun]:
         return self.members()
@@ -193,6 +251,26 @@ class EvaluateRun(RunSpec):
     """Id (or unique name) of the SAE."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """How much text."""
+
+
+@register_kind
+class EvaluateSetRun(RunSpec):
+    """Measure SAEs of one host model together: each by itself, each alone in place, and all in
+    place at once, where each reads what the others made of the layers before."""
+
+    kind: Literal["evaluate_set"] = "evaluate_set"
+    saes: list[SaeRef] = Field(min_length=1, max_length=MOST_PLACES)
+    """Ids (or unique names) of the SAEs of a set, by layer; each reads and writes one place."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """How much text; ``ppl_percent`` and ``prune`` are of single SAEs, and refused."""
+
+    @model_validator(mode="after")
+    def _of_sets(self) -> Self:
+        if self.evaluation.ppl_percent is not None or self.evaluation.prune is not None:
+            raise ValueError("evaluation.ppl_percent and prune are for a single SAE")
+        if len(set(self.saes)) < len(self.saes):
+            raise ValueError("saes holds something twice")
+        return self
 
 
 @register_kind

@@ -23,6 +23,19 @@ def training_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int
     return sae_bytes(members, stream, width) + number * slots * width * len(places)
 
 
+def cache_bytes(members: Sequence[TrainRun], tokens: int, width: int) -> int:
+    """Bytes on disk of the cached activations of ``tokens`` tokens; 0 where none are kept."""
+    places = {hook for member in members for hook in member.hooks.places}
+    kept = any(member.training.cache_activations for member in members)
+    return 2 * tokens * width * len(places) if kept else 0
+
+
+def checkpoint_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
+    """Bytes on disk of a run's checkpoints at most: SAEs with their states and the buffer, twice,
+    since the last stays until the next is whole."""
+    return 2 * training_bytes(members, stream, width)
+
+
 def sae_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> int:
     """Bytes of the SAEs with gradients and optimiser states, their frozen-decoder
     baselines, and one batch of pre-activations, of one process.

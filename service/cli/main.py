@@ -29,6 +29,7 @@ from service.cli import (
     queues,
     runs,
     saes,
+    sets,
     stack_commands,
     steering,
     tags,
@@ -105,6 +106,7 @@ def _root(
 app.add_typer(runs.app, name="run")
 app.add_typer(queues.app, name="queue")
 app.add_typer(saes.app, name="sae")
+app.add_typer(sets.app, name="set")
 app.add_typer(features.app, name="feature")
 app.add_typer(lists.app, name="list")
 app.add_typer(tags.app, name="tag")

@@ -10,7 +10,9 @@ from monosemy.specs.rest.saes import (
     SaeDetail,
     SaeFiles,
     SaeSummary,
+    SetPlaceView,
 )
+from monosemy.specs.sets import SetPlace
 from service.database.tables import Model, Sae
 
 
@@ -46,6 +48,12 @@ def basis_of(sae: Sae) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def set_of(sae: Sae) -> SetPlaceView | None:
+    """The set that it is of."""
+    place = SetPlace.of(sae.config.get("set"))
+    return None if place is None else SetPlaceView(**place._asdict())
+
+
 def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> SaeSummary:
     return SaeSummary(
         id=sae.id,
@@ -55,6 +63,7 @@ def sae_summary(sae: Sae, model: Model, counts: FeatureCounts | None = None) -> 
         hooks=sae_hooks(sae),
         architecture=sae.architecture,
         basis=basis_of(sae),
+        set=set_of(sae),
         d_in=sae.d_in,
         d_sae=sae.d_sae,
         metrics=sae.metrics,

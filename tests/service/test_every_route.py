@@ -95,7 +95,14 @@ class World:
             "judge_test": self._judge_test,
             "session_id": self._session,
             "sitting": self._sitting,
+            "set": self._set,
         }
+
+    def _set(self) -> str:
+        with transaction(self.engine) as session:
+            sae = find_sae(session, "demo")[0]
+            sae.config = {**sae.config, "set": {"name": "a set", "place": 0, "size": 1}}
+        return "a set"
 
     def _list(self) -> str:
         made = self.made("/lists", json={"name": f"list {uuid.uuid4().hex}"})

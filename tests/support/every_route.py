@@ -148,6 +148,7 @@ MISSING: dict[str, str] = {
     "task": NOWHERE,
     "concept": NOWHERE,
     "circuit": NOWHERE,
+    "set": "none",
     "score": NOWHERE,
     "prompt": "none",
     "sitting": NOWHERE,

@@ -26,6 +26,7 @@ from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Context, Document, Feature, Model, Run, Sae
 from service.runs.readings import stored_curves
+from service.sets.service import view
 from tests.support import run_acts as acts
 from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns, default_name
@@ -240,6 +241,50 @@ def test_a_sweep_trains_every_site_with_every_sae(trained: Trained) -> None:
     # Each is an SAE like any other: it can be evaluated by its name.
     evaluated = run_again(trained, {"kind": "evaluate", "sae": "many-2"})
     assert evaluated.result is not None and evaluated.result["metrics"]["fvu"] is not None
+
+
+def test_a_sweep_over_layers_makes_a_set_that_is_measured_together(trained: Trained) -> None:
+    spec = {
+        "kind": "sweep",
+        "name": "tc",
+        "model": trained.spec["model"],
+        "text": trained.spec["text"],
+        "sites": ["blocks.*.mlp.hook_in"],
+        "writes": "blocks.*.hook_mlp_out",
+        "layers": "0-2",
+        "saes": [{"architecture": "batchtopk", "d_sae": 48, "k": 4, "skip": True}],
+        "training": {"tokens": 2_000, "batch_tokens": 500, "buffer_tokens": 2_000},
+    }
+    for wanted in ("tc", "tc-2"):
+        run = run_again(trained, spec)
+        assert run.state == "succeeded" and run.result is not None, run.error
+        made = run.result["saes"]
+        assert {each["set"] for each in made} == {wanted}
+    with transaction(trained.engine) as session:
+        rows = [session.get_one(Sae, uuid.UUID(each["sae_id"])) for each in made]
+        places = [row.config["set"] for row in rows]
+        assert places == [{"name": "tc-2", "place": place, "size": 3} for place in range(3)]
+        shown = view(session, "tc-2")
+    assert (shown.reads, shown.writes) == ("blocks.*.mlp.hook_in", "blocks.*.hook_mlp_out")
+    assert shown.layers == [0, 1, 2] and not shown.complete, "the host model has four"
+    assert [sae.id for sae in shown.saes] == [row.id for row in rows]
+    spec = {"kind": "evaluate_set", "saes": [row.name for row in rows]}
+    measured = run_again(trained, spec)
+    assert measured.state == "succeeded" and measured.result is not None, measured.error
+    metrics = measured.result["metrics"]
+    assert [each["site"] for each in metrics["members"]] == [row.site for row in rows]
+    assert metrics["all"]["low"] < metrics["all"]["ce_increase"] < metrics["all"]["high"]
+    assert metrics["splice_rows"] > 1 and metrics["splice_tokens"] > 100
+    deeper = {
+        "kind": "sweep",
+        "model": trained.spec["model"],
+        "text": trained.spec["text"],
+        "sites": ["blocks.*.hook_resid_post"],
+        "layers": [3, 4],
+        "saes": [{"d_sae": 8, "k": 2}],
+    }
+    too_deep = run_again(trained, deeper)
+    assert too_deep.state == "failed" and "no site 'blocks.4" in str(too_deep.error)
 
 
 def import_spec(trained: Trained, source: Path, **more: Any) -> dict[str, Any]:

@@ -48,6 +48,17 @@ class HooksView(_View):
     """What it reconstructs: the same as `reads`, unless it transcodes."""
 
 
+class SetPlaceView(_View):
+    """Where an SAE stands in its set."""
+
+    name: str
+    """Of the set."""
+    place: int
+    """Counts from 0, by layer."""
+    size: int
+    """SAEs that the set was trained with."""
+
+
 class FeatureCounts(_View):
     """How far the work on an SAE's features has come."""
 
@@ -74,6 +85,8 @@ class SaeSummary(_View):
     basis: str | None = None
     """Of what needed no training: `neurons`, `pca` or `random_directions`; null for an SAE that was
     trained or imported."""
+    set: SetPlaceView | None = None
+    """The set that it is of: SAEs of one host model in several layers, trained together."""
     d_in: int
     d_sae: int
     """Number of latents."""

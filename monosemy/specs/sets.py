@@ -1,0 +1,43 @@
+"""A set: SAEs of one host model that belong together, one for each of several layers.  No torch.
+
+Each SAE of a set knows it: its folder's provenance and its row hold a ``SetPlace``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from monosemy.specs.kinds import SweepRun
+
+
+class SetPlace(NamedTuple):
+    """Where an SAE stands in its set."""
+
+    name: str
+    place: int
+    """Counts from 0, by layer."""
+    size: int
+    """SAEs that the set was trained with."""
+
+    @classmethod
+    def of(cls, stored: Any) -> SetPlace | None:
+        """What ``_asdict`` gave, of foreign JSON; None for anything else."""
+        if not isinstance(stored, Mapping):
+            return None
+        name, place, size = (stored.get(field) for field in cls._fields)
+        if not isinstance(name, str) or type(place) is not int or type(size) is not int:
+            return None
+        return cls(name, place, size)
+
+
+def set_places(spec: SweepRun, name: str) -> list[SetPlace | None]:
+    """Of each SAE of a sweep, its place in the set ``name``, or of several in ``name-0`` and so on;
+    None for those of no set."""
+    sets = spec.sets()
+    result: list[SetPlace | None] = [None] * len(spec.members())
+    for number, places in enumerate(sets):
+        called = name if len(sets) == 1 else f"{name}-{number}"
+        for place, member in enumerate(places):
+            result[member] = SetPlace(called, place, len(places))
+    return result

@@ -1,0 +1,151 @@
+"""``monosemy set``: SAEs of one host model in several layers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
+from service.cli.runs import run_and_show
+
+app = typer.Typer(no_args_is_help=True, help="List and show sets: SAEs in several layers.")
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    model: Annotated[str | None, typer.Option(help="Only those of this host model.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List sets, newest first.
+
+    Example: monosemy set list
+    """
+    table = connect().get("/sets", model=model)
+    if as_json:
+        print_json(table)
+        return
+    print_table(
+        ("name", "model", "reads", "writes", "layers", "architecture", "latents"),
+        [
+            (
+                each["name"],
+                each["model"]["name"],
+                each["reads"],
+                each["writes"],
+                _layers(each["layers"]) + ("" if each["complete"] else " (not all)"),
+                each["architecture"],
+                str(each["d_sae"]),
+            )
+            for each in table["items"]
+        ],
+    )
+
+
+@app.command()
+@readable_errors
+def show(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the SAEs of a set, by layer.
+
+    Example: monosemy set show tc
+    """
+    found = connect().get(f"/sets/{segment(name)}")
+    if as_json:
+        print_json(found)
+        return
+    say(f"{found['name']}: {found['reads']} -> {found['writes']} of {found['model']['name']}")
+    rows = []
+    for sae in found["saes"]:
+        metrics = sae["metrics"].get("evaluation") or sae["metrics"]
+        rows.append(
+            (
+                sae["name"],
+                sae["site"],
+                number(metrics.get("fvu"), ".4f"),
+                number(metrics.get("l0"), ".1f"),
+                number(metrics.get("dead_share"), ".1%"),
+            )
+        )
+    print_table(("SAE", "site", "FVU", "L0", "dead"), rows)
+
+
+@app.command()
+@readable_errors
+def evaluate(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.")],
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Held-out tokens for the loss of the spliced host model.")
+    ] = 4096,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure a set: each SAE by itself, alone in place, and all in place at once.
+
+    Example: monosemy set evaluate tc
+    """
+    found = connect().get(f"/sets/{segment(name)}")
+    spec = {
+        "kind": "evaluate_set",
+        "saes": [sae["id"] for sae in found["saes"]],
+        "evaluation": {"tokens": tokens},
+    }
+    run_and_show(spec, "/runs/{run}", _print_evaluation, as_json)
+
+
+def _print_evaluation(run: dict[str, Any]) -> None:
+    metrics = run["result"]["metrics"]
+    rows = [
+        (
+            each["site"],
+            number(each["fvu"], ".4f"),
+            number(each["l0"], ".1f"),
+            number(each["dead_share"], ".1%"),
+            *_increase(each.get("alone")),
+        )
+        for each in metrics["members"]
+    ]
+    print_table(("site", "FVU", "L0", "dead", "CE increase", "95 %"), rows)
+    if "all" not in metrics:
+        return
+    names = ("all", "mean_ablation")
+    titles = ("in place at once", "CE increase", "95 %", "KL", "same top token")
+    print_table(
+        titles,
+        [
+            (
+                name.replace("_", " "),
+                *_increase(metrics[name]),
+                number(metrics[name]["kl"], ".4f"),
+                number(metrics[name]["top1_agreement"], ".1%"),
+            )
+            for name in names
+        ],
+    )
+    say(
+        f"{metrics['splice_tokens']} tokens in {metrics['splice_rows']} rows; the clean model's CE "
+        f"is {metrics['ce_clean']:.4f} nats."
+    )
+
+
+def _increase(part: dict[str, Any] | None) -> tuple[str, str]:
+    """The increase of the loss, and its interval."""
+    if part is None:
+        return "", ""
+    span = f"{number(part['low'], '.4f')} to {number(part['high'], '.4f')}"
+    return number(part["ce_increase"], ".4f"), "" if part["low"] is None else span
+
+
+def _layers(layers: list[int]) -> str:
+    """``0-3,7``."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][1] + 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

@@ -1,0 +1,1 @@
+"""Sets: SAEs of one host model in several layers."""

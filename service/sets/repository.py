@@ -1,0 +1,41 @@
+"""Reads of sets; what is of a set says so in its row's configuration (``workers/publish.py``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.database.tables import Model, Sae
+from service.models.repository import WITHOUT_TOKENS
+
+Member = tuple[Sae, Model]
+
+
+def members(
+    session: Session, model: str | None = None, name: str | None = None
+) -> dict[str, list[Member]]:
+    """The SAEs of every set by its name, newest set first, each in the order of its places.
+
+    ``model``: only those of the host model of this name; ``name``: only that set.
+    """
+    stored = Sae.config["set"]
+    query: Any = (
+        select(Sae, Model)
+        .join(Model, Model.id == Sae.model_id)
+        .options(WITHOUT_TOKENS)
+        .where(func.jsonb_typeof(stored) == "object")
+        .order_by(Sae.created_at.desc(), Sae.id)
+    )
+    if model is not None:
+        query = query.where(Model.name == model)
+    if name is not None:
+        query = query.where(stored["name"].astext == name)
+    sets: dict[str, list[Member]] = {}
+    for sae, host in session.execute(query):
+        sets.setdefault(str(sae.config["set"].get("name")), []).append((sae, host))
+    return {
+        each: sorted(rows, key=lambda row: int(row[0].config["set"].get("place", 0)))
+        for each, rows in sets.items()
+    }
