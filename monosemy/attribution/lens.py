@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from monosemy.attribution.backwards import Backwards, Part, Through, stream_layer
-from monosemy.attribution.scores import PairScores, ScoredPart, pair_scores
+from monosemy.attribution.pairs import short, told_pair
+from monosemy.attribution.scores import pair_scores
 from monosemy.attribution.sources import Sources, attention_layer, feature_sources, strongest
 from monosemy.errors import DataError
 from monosemy.models import sites
@@ -25,7 +26,6 @@ from monosemy.specs.inference.attention import (
     AttentionQuestion,
     FeatureAttention,
     PairAttention,
-    ScoredPartText,
     TracedPart,
 )
 from monosemy.specs.inference.prompts import TokenText
@@ -214,73 +214,8 @@ def _pair(
     if source == BOS and not prompt.skip:
         raise DataError("pair.source: no BOS was read before this prompt, so none is -1.")
     found = pair_scores(backwards, pair.head, token + prompt.skip, source + prompt.skip)
-    query, rows = _side(found.queries, found.pairs_QK, found.relative_QK, listed)
-    key, columns = _side(found.keys, found.pairs_QK.T, found.relative_QK.T, listed)
-    return PairAttention(
-        head=pair.head,
-        token=token,
-        source=source,
-        weight=short(found.weight),
-        score=short(found.score),
-        average=short(found.average),
-        query=query,
-        key=key,
-        pairs=_pairs(found, rows, columns, listed),
-    )
-
-
-def _side(
-    parts: Sequence[ScoredPart], pairs: Tensor, relative: Tensor, listed: int
-) -> tuple[list[ScoredPartText], list[int]]:
-    """(the largest parts of one side and the rest, where the largest stand in ``parts``)."""
-    score, alone = pairs.sum(1), relative.sum(1)
-    order = alone.abs().argsort(descending=True).tolist()
-    chosen, rest = order[:listed], order[listed:]
-    told = [
-        ScoredPartText(
-            **_named(parts[place]),
-            score=short(float(score[place])),
-            relative=short(float(alone[place])),
-        )
-        for place in chosen
-    ]
-    if rest:
-        sums = short(float(score[rest].sum())), short(float(alone[rest].sum()))
-        told.append(ScoredPartText(kind="other", score=sums[0], relative=sums[1]))
-    return told, chosen
-
-
-def _named(part: ScoredPart) -> dict[str, Any]:
-    activation = None if part.activation is None else short(part.activation)
-    return {
-        **{"kind": part.kind, "layer": part.layer, "sae": part.sae, "feature": part.feature},
-        "activation": activation,
-    }
-
-
-def _pairs(
-    found: PairScores, rows: Sequence[int], columns: Sequence[int], listed: int
-) -> list[tuple[int, int, float, float]]:
-    score = found.pairs_QK[list(rows)][:, list(columns)]
-    relative = found.relative_QK[list(rows)][:, list(columns)]
-    flat = relative.flatten()
-    largest = flat.abs().topk(min(listed, len(flat))).indices.tolist()
-    width = len(columns)
-    return [
-        (
-            place // width,
-            place % width,
-            short(float(score.flatten()[place])),
-            short(float(flat[place])),
-        )
-        for place in largest
-    ]
+    return told_pair(found, pair.head, token, source, listed)
 
 
 def _row(values: Tensor) -> list[float]:
     return [short(value) for value in values.tolist()]
-
-
-def short(value: float, digits: int = 7) -> float:
-    """So many significant digits, as many as a float32 has."""
-    return float(f"{value:.{digits}g}")

@@ -151,5 +151,16 @@ def _show_pair(answer: dict[str, Any], pair: dict[str, Any]) -> None:
         (_name_of(answer, pair["query"][q]), _name_of(answer, pair["key"][k]), f"{value:+.3f}")
         for q, k, _, value in pair["pairs"]
     ]
+    listed = sum(value for *_, value in pair["pairs"])
+    rest = pair["score"] - pair["average"] - listed
+    pairs.append(("all other pairs", "", f"{rest:+.3f}"))
     print_table(("query", "key", "beyond the average"), pairs)
+    groups = [
+        (
+            *(each["query"], each["key"], f"{each['relative']:+.3f}"),
+            *(f"{each['score']:+.3f}", f"{each['relative_share']:.0%}"),
+        )
+        for each in pair["groups"]
+    ]
+    print_table(("query", "key", "beyond the average", "score", "share"), groups)
     say(f"score {pair['score']:.3f}, average of what it looks at {pair['average']:.3f}")

@@ -56,6 +56,8 @@ def test_heads_sources_steps_and_pairs_are_shown(sent: list[dict[str, Any]]) -> 
     assert "+1.000 │ stream 3" in shown and "mlp of blocks.1" in shown and "2 other parts" in shown
     assert "looks at 0 ' king': 75%" in shown
     assert "average of what it looks at 0.500" in ended.output
+    assert "all other pairs │ │ +0.375" in shown
+    assert "bias │ features │ +0.250 │ +0.500 │ 38%" in shown
     (body,) = sent
     assert body["tokens"] == [2] and body["pair"] == {"head": 1, "token": 2, "source": 0}
     assert body["residual_sae"] == "stream" and body["through"] == ["below"]

@@ -15,7 +15,7 @@ from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
-from tests.support.hostile_rows import NAME
+from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
 from tests.support.scored_rows import GOOD
 
@@ -137,6 +137,16 @@ def attends(page: Any) -> None:
         closed.first.click()
 
 
+def asks_why(page: Any) -> None:
+    attends(page)
+    page.locator("table.cells button").first.click()
+    page.locator(".pair .picture").wait_for()
+
+
+def asks_why_of_no_head(page: Any) -> None:
+    page.locator("#pair-head-error", has_text="heads 0 to").wait_for()
+
+
 def contrasts_few(page: Any) -> None:
     page.get_by_label("Texts that have it").fill("a king")
     page.get_by_label("Texts like them that lack it").fill("a cat")
@@ -246,7 +256,12 @@ ACTS = [
     State("/steer?sae=demo&f=99=1&f=<b>&f=5=2=twist", "99 is none of them"),
     State(f"/contrast?sae=demo#s={_SETS}", act=contrasts),
     State("/contrast?sae=demo", act=contrasts_few),
-    State(f"/attention?sae=heads&residual=demo#t={_TEXT}", act=attends),
+    *(
+        State(f"/attention?sae=heads&residual=demo#t={_TEXT}", act=act)
+        for act in (attends, asks_why)
+    ),
+    State("/saes/heads/heads"),
+    State(f"/attention?sae=heads&residual=demo&pair=99.2.0#t={_TEXT}", act=asks_why_of_no_head),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),
     State("/runs/new?kind=no&set=nonsense", "no kind of run"),
@@ -294,6 +309,13 @@ HOSTILE = [
     State("/lists/{odd_list}"),
     State("/tasks/{odd_task}"),
     State("/concepts/{odd_concept}"),
+    State("/circuits/{odd_circuit}"),
+    State("/circuits/{odd_circuit}?head=4.1"),
+    State(f"/saes/{quote(ODD_HEADS)}/heads"),
+    *(
+        State(f"/attention?sae={quote(ODD_HEADS)}&residual={quote(ODD_STREAM)}#t={_TEXT}", act=act)
+        for act in (attends, asks_why)
+    ),
     State("/lists"),
     State(f"/tags?sae={_ODD}"),
     State("/search?q=bold"),
@@ -322,6 +344,7 @@ STATES: dict[str, list[State]] = {
         State(f"/try?sae=demo#t={_TEXT}", act=is_told_to_wait),
         State(f"/steer?sae=demo&f=13=1#p={_PROMPT}", act=steers_in_vain),
         State(f"/contrast?sae=demo#s={_SETS}", act=is_told_to_wait),
+        State(f"/attention?sae=heads#t={_TEXT}", act=is_told_to_wait),
         State(_FEATURE, act=tries_it_on_a_text),
     ],
     "no database": refused(503, "/", "/saes/demo", _FEATURE, "/runs"),

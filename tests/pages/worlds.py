@@ -11,22 +11,31 @@ from typing import Any
 
 import httpx
 from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 
 from service.app import create_app
+from service.circuits.repository import store_circuit
 from service.concepts.repository import keep_concept
 from service.database.session import make_engine, transaction
-from service.database.tables import Run, Sae
+from service.database.tables import Feature, Run, Sae
 from service.keys.service import create_key
 from service.queues.repository import change_queue
 from service.tasks.repository import keep_task
 from tests.pages.answers import contrasted, reading, written
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
+from tests.support.attention_rows import add_attention
+from tests.support.circuit_rows import circuit_of_strangers
 from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
-from tests.support.hostile_rows import NAME, add_hostile
+from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM, TOKENS, WORDS, add_hostile
 from tests.support.lens_rows import ANSWER as LENS_ANSWER
-from tests.support.lens_rows import add_attention_sae
+from tests.support.lens_rows import (
+    HEADS_SITE,
+    STREAM_SITE,
+    add_attention_sae,
+    said_by_strangers,
+)
 from tests.support.library_rows import Library, add_explanation, add_library
 from tests.support.logged_in import log_in
 from tests.support.run_rows import HOSTILE, tell
@@ -75,16 +84,24 @@ class Worlds:
 
 
 def _library(worlds: Worlds) -> World:
+    return World(worlds.serve(_with_heads(worlds), answering()))
+
+
+def _with_heads(worlds: Worlds) -> str:
+    """Address of a library that has a surveyed SAE on attention outputs too."""
     url, engine = worlds.copy(worlds.stocked)
     with transaction(engine) as session:
         demo = session.scalars(select(Sae).where(Sae.name == "demo")).one()
-        add_attention_sae(session, Library(demo.model_id, demo.id, "demo", demo.d_sae))
-    return World(worlds.serve(url, answering()))
+        heads = add_attention_sae(session, Library(demo.model_id, demo.id, "demo", demo.d_sae))
+        add_attention(session, Library(demo.model_id, heads, "heads", 40))
+    return url
 
 
 def _strange(worlds: Worlds) -> World:
     url, engine = worlds.copy(worlds.stocked)
-    return World(worlds.serve(url, FakeInference()), add_strange(engine))
+    inference = FakeInference()
+    inference.answers["/attention"] = said_by_strangers(TOKENS)
+    return World(worlds.serve(url, inference), add_strange(engine))
 
 
 def _empty(worlds: Worlds) -> World:
@@ -94,7 +111,7 @@ def _empty(worlds: Worlds) -> World:
 def _no_inference(worlds: Worlds) -> World:
     inference = FakeInference()
     inference.away = True
-    return World(worlds.serve(worlds.copy(worlds.stocked)[0], inference))
+    return World(worlds.serve(_with_heads(worlds), inference))
 
 
 def _no_database(worlds: Worlds) -> World:
@@ -190,7 +207,12 @@ def add_strange(engine: Engine) -> dict[str, str]:
         odd_concept = uuid.uuid4()
         concept = concept_result(HOSTILE[:100], text=HOSTILE)
         keep_concept(session, odd_concept, hostile.library.sae, concept)
+        odd_circuit = uuid.uuid4()
+        circuit = circuit_of_strangers(HOSTILE)
+        store_circuit(session, odd_circuit, HOSTILE, HOSTILE, circuit, None)
+        add_odd_heads(session, hostile.library)
         ids: dict[str, uuid.UUID] = {
+            "odd_circuit": odd_circuit,
             "odd_concept": odd_concept,
             "odd_list": odd_list,
             "odd": odd.id,
@@ -201,6 +223,17 @@ def add_strange(engine: Engine) -> dict[str, str]:
             "explanation": hostile.explanation,
         }
     return {name: str(value) for name, value in ids.items()}
+
+
+def add_odd_heads(session: Session, library: Library) -> None:
+    """A surveyed SAE at the heads of a model of strangers, and one on the stream before it."""
+    for name, site in ((ODD_HEADS, HEADS_SITE), (ODD_STREAM, STREAM_SITE)):
+        sae = add_attention_sae(session, library, name, site)
+        own = Library(library.model, sae, name, 40)
+        for index in (0, 1, 3, 7, 11):
+            session.get_one(Feature, (sae, index)).label = WORDS
+        if site == HEADS_SITE:
+            add_attention(session, own)
 
 
 @contextmanager

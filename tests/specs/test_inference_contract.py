@@ -83,9 +83,13 @@ ATTENTION = {
     **{"bias_by_head": [0.25], "bos": 0.25, "by_source": [0.25, 0.5], "cells": [[0, -1, 0.25]]},
     **{"b_enc": 0.5, "b_dec": 0.25, "rounding": 0.5, "parts": [TRACED]},
 }
+GROUPED = {
+    **{"query": "features", "key": "bias", "score": 0.5, "relative": 0.25},
+    **{"share": 0.75, "relative_share": 0.5},
+}
 BETWEEN_TOKENS = {
     **{**PAIR, "weight": 0.5, "score": 0.5, "average": 0.25, "query": [SCORED], "key": [SCORED]},
-    "pairs": [[0, 0, 0.5, 0.25]],
+    **{"pairs": [[0, 0, 0.5, 0.25]], "groups": [GROUPED]},
 }
 SEEN = {
     **{"tokens": [TOKEN], "bos": TOKEN, "layer": 2, "heads": 1, "features": [ATTENTION]},
@@ -100,6 +104,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TracedPart": TRACED,
     "FeatureAttention": ATTENTION,
     "ScoredPartText": SCORED,
+    "PairGroup": GROUPED,
     "PairAttention": BETWEEN_TOKENS,
     "AttentionAnswer": SEEN,
     "AttentionResponse": {**SEEN, "sae": SUMMARY, "saes": [SUMMARY]},

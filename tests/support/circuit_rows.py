@@ -131,6 +131,16 @@ def made_up(bare: bool = False) -> CircuitResult:
     )
 
 
+def circuit_of_strangers(words: str) -> CircuitResult:
+    """With ``words`` wherever a circuit has texts."""
+    made = made_up()
+    assert made.known is not None
+    known = made.known.model_copy(update={"name": words, "source": words})
+    texts = {"positive": words, "negative": words}
+    changes = {"model": words, "known": known, "examples": texts, "left_out": {words: [words]}}
+    return made.model_copy(update=changes)
+
+
 def _causal() -> CausalCheck:
     def about(value: float) -> WithInterval:
         return WithInterval(value=value, low=value - 0.3, high=value + 0.25)

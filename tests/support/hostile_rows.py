@@ -42,6 +42,8 @@ TOKENS = [
 BYTES = [each.encode() for each in TOKENS] + [b"\xe2", b"\xff\xfe"]
 """The last two are no text by themselves."""
 NAME = "<img src=x onerror=alert(1)>"
+ODD_HEADS, ODD_STREAM = f"heads of {NAME}", f"stream of {NAME}"
+"""SAEs for the attention lens, of the same host model."""
 WORDS = f"{SCRIPT} \u202e <b>bold</b> {{{{ 7 * 7 }}}} ' onmouseover='alert(1) \u2028"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -80,8 +81,17 @@ PAIR = {
          "score": 1.5, "relative": 1.25},
         {"kind": "bias", "score": 0.5, "relative": 0.25},
     ],
-    "key": [{"kind": "error", "layer": 2, "sae": 1, "score": 2.0, "relative": 1.5}],
-    "pairs": [[0, 0, 1.5, 1.25]],
+    "key": [
+        {"kind": "error", "layer": 2, "sae": 1, "score": 1.75, "relative": 1.5},
+        {"kind": "other", "score": 0.25, "relative": 0.0},
+    ],
+    "pairs": [[0, 0, 1.5, 1.25], [1, 0, 0.25, -0.125]],
+    "groups": [
+        {"query": "features", "key": "error", "score": 1.5, "relative": 1.25,
+         "share": 0.75, "relative_share": 0.625},
+        {"query": "bias", "key": "features", "score": 0.5, "relative": 0.25,
+         "share": 0.25, "relative_share": 0.375},
+    ],
 }  # fmt: skip
 
 ANSWER: dict[str, Any] = {
@@ -92,3 +102,24 @@ ANSWER: dict[str, Any] = {
     "features": [feature_answer(2, 7, parts=PARTS), feature_answer(2, 12)],
     "pair": PAIR,
 }
+
+
+def said_by_strangers(texts: Sequence[str]) -> dict[str, Any]:
+    """An answer over tokens of any text; every part, pair and cell has one of them in it."""
+    last = len(texts) - 1
+    told = [
+        feature_answer(
+            last,
+            index,
+            by_source=[1.5, *[0.25] * last],
+            cells=[[place % 2, place, (1.5 - place / 8) * (-1) ** place] for place in range(last)],
+            parts=[
+                part("source", 1.5 - place / 8, token=place, layer=2, parts=PARTS[0]["parts"])
+                for place in range(last)
+            ],
+        )
+        for index in range(2)
+    ]
+    tokens = [{"id": place, "text": text} for place, text in enumerate(texts)]
+    pair = {**PAIR, "token": last, "source": 1}
+    return {**ANSWER, "tokens": tokens, "features": told, "pair": pair}

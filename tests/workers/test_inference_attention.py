@@ -103,6 +103,32 @@ def test_a_pair_is_the_attention_of_the_host(planted: Planted, client: TestClien
     assert {each["sae"] for each in by_feature["key"] if each["kind"] == "feature"} == {1}
 
 
+@pytest.mark.parametrize("listed", [1, 4, 50])
+@pytest.mark.parametrize("with_sae", [True, False], ids=["features", "written"])
+def test_the_tables_of_a_pair_add_up_and_its_pairs_are_the_largest(
+    planted: Planted, client: TestClient, with_sae: bool, listed: int
+) -> None:
+    behind = (STREAM,) if with_sae else ()
+    question = body(planted, *behind, pair={"head": 1, "token": 5, "source": 2})
+    every = asked(client, {**question, "listed": 50})["pair"]
+    found = asked(client, {**question, "listed": listed})["pair"]
+    beyond = found["score"] - found["average"]
+    for rows in (found["query"], found["key"], found["groups"]):
+        assert sum(each["score"] for each in rows) == pytest.approx(found["score"], abs=1e-5)
+        assert sum(each["relative"] for each in rows) == pytest.approx(beyond, abs=1e-5)
+    for share in ("share", "relative_share"):
+        assert sum(each[share] for each in found["groups"]) == pytest.approx(1, abs=1e-5)
+        assert all(0 <= each[share] <= 1 for each in found["groups"])
+    told = {"features", "error", "bias"} if with_sae else {"written", "bias", "rounding"}
+    assert {each["query"] for each in found["groups"]} == told
+    sizes = [abs(each[3]) for each in found["pairs"]]
+    assert len(sizes) == listed or listed == 50
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes == [abs(each[3]) for each in every["pairs"]][:listed]
+    for q, k, _, _ in found["pairs"]:
+        assert found["query"][q]["kind"] != "other" and found["key"][k]["kind"] != "other"
+
+
 def test_a_chat_and_an_sae_without_bos(planted: Planted, client: TestClient) -> None:
     chat = {"text": None, "messages": [{"role": "user", "content": "Whales?"}]}
     assert asked(client, body(planted, **chat))["features"]

@@ -70,6 +70,11 @@ ScoreKind = Literal[
 """What a part of a query or a key is.  `elsewhere`: features that fire at other keys alone; `bias`:
 the norm's shift and the biases of the projection."""
 
+PartGroup = Literal["features", "written", "error", "bias", "rounding"]
+"""Parts of a query or a key of one sort.  `features`: of an SAE, those that fire elsewhere
+included; `written`: what was written into the stream, where no SAE tells it; `bias`: `bias` and
+`b_dec`."""
+
 
 class AttendedPair(Part):
     """A head, and two tokens between which it looks."""
@@ -200,9 +205,22 @@ class ScoredPartText(Answer):
     relative: float
 
 
+class PairGroup(Answer):
+    """All pairs of one group of the query's parts with one of the key's."""
+
+    query: PartGroup
+    key: PartGroup
+    score: float
+    relative: float
+    share: float
+    """Of the absolute scores of all pairs."""
+    relative_share: float
+    """Of the absolute values of what all pairs count relatively."""
+
+
 class PairAttention(Answer):
-    """Why a head looks from a token to a source.  `score` is the sum of `query`'s scores, and of
-    `key`'s; `score - average` that of their `relative` ones."""
+    """Why a head looks from a token to a source.  `score` is the sum of `query`'s scores, of
+    `key`'s and of `groups`'; `score - average` that of their `relative` ones."""
 
     head: int
     token: int
@@ -214,11 +232,14 @@ class PairAttention(Answer):
     average: float
     """Of the scores of all tokens that it may look at, weighted by its attention to them."""
     query: list[ScoredPartText]
-    """Largest first by the absolute value of `relative`; the rest is `other`."""
+    """The largest and those of `pairs`, by the absolute value of `relative`; the rest is
+    `other`."""
     key: list[ScoredPartText]
     pairs: list[tuple[int, int, float, float]]
-    """The largest by the absolute value of the last: place in `query`, place in `key`, score,
-    relative.  Of listed parts alone."""
+    """The largest of all pairs by the absolute value of the last: place in `query`, place in `key`,
+    score, relative."""
+    groups: list[PairGroup]
+    """Every pair is of one; the largest `relative_share` first."""
 
 
 class AttentionAnswer(Answer):

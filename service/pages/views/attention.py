@@ -56,9 +56,10 @@ def attention(
     top_k: Annotated[int, Query(ge=1, le=20)] = 5,
     at: int | None = None,  # noqa: ARG001
     f: int | None = None,  # noqa: ARG001
+    pair: str | None = None,  # noqa: ARG001
 ) -> AttentionPage:
-    """``at`` and ``f`` are the script's: the token and the feature that are looked at.  The text is
-    in the fragment."""
+    """``at``, ``f`` and ``pair`` are the script's: the token and the feature that are looked at,
+    and HEAD.TOKEN.SOURCE of a score.  The text is in the fragment."""
     chosen, others, more = _choice(session, sae)
     on_stream: list[SaeSummary] = []
     below: list[str] = []

@@ -3,7 +3,7 @@ import { number, percent } from "./format.js";
 import { address } from "./http.js";
 import { key } from "./reading.js";
 import { draw, make } from "./state.js";
-import { level } from "./tokens.js";
+import { level, shown } from "./tokens.js";
 
 export class Lanes {
   constructor(element, { go, drop }) {
@@ -43,7 +43,7 @@ export class Lanes {
     });
     const name = make("a", { href: address(`/saes/${encodeURIComponent(sae)}/features/${lane.index}`) }, `${lane.index}`);
     return make("div", { class: "lane" },
-      make("span", {}, saes.length > 1 ? `${sae} ` : "", name, ` ${lane.label ?? "not indexed"} `, make("span", { class: "quiet" }, says)),
+      make("span", {}, saes.length > 1 ? `${sae} ` : "", name, ` ${shown(lane.label ?? "not indexed")} `, make("span", { class: "quiet" }, says)),
       make("button", { type: "button", class: "plain", "aria-label": `Unpin feature ${lane.index}`, onclick: () => this.drop(key(lane.sae, lane.index)) }, "×"),
       strip);
   }

@@ -6,11 +6,14 @@ import { count, number, plural, signed } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { announce, draw, given, make } from "../lib/state.js";
 import { TokenText } from "../lib/token_text.js";
-import { clipped, level, shown } from "../lib/tokens.js";
+import { level, shown } from "../lib/tokens.js";
+import { PairPanel } from "./attention_pair.js";
+import { bar, labelOf, largest, nameOf, placeOf } from "./attention_parts.js";
 
 const DEPTH = 3; // sources, what stands there, what that was made of
 const LISTED = 8;
 const HEADS = 12;
+const CELLS = 12; // of head and token
 const data = given("data");
 const find = (name) => document.querySelector(`[data-${name}]`);
 
@@ -18,7 +21,8 @@ function start() {
   const form = document.querySelector("form.ask");
   const prompt = new PromptBox(find("text-box"), form.querySelectorAll("[name=kind]"), { most: data.most, label: "The text to be read" });
   const asking = new Asking(find("asked"));
-  const arcs = new Arcs(find("arcs"), find("read"));
+  const arcs = new Arcs(find("arcs"), find("read"), (source) => why(headOf(state.feature, source), source));
+  const pair = new PairPanel({ body: asked });
   const state = { prompt: null, answers: new Map(), answer: null, feature: null };
   const text = new TokenText(find("read"), { look: () => {}, choose });
 
@@ -42,11 +46,19 @@ function start() {
     showToken(token, kept ?? answer.features[0] ?? null);
   }
 
+  /** What is asked of the text, whatever of it is looked at. */
+  function asked() {
+    const { residual } = form.elements;
+    return { ...state.prompt, sae: data.sae, residual_sae: residual.value === data.without ? null : residual.value };
+  }
+
+  function why(head, source) {
+    pair.choose({ head, token: state.feature.token, source });
+  }
+
   function read(more) {
-    const { top_k: top, residual } = form.elements;
     const body = {
-      ...state.prompt, sae: data.sae, top_k: Number(top.value), depth: DEPTH, listed: LISTED,
-      residual_sae: residual.value === data.without ? null : residual.value,
+      ...asked(), top_k: Number(form.elements.top_k.value), depth: DEPTH, listed: LISTED,
       through: data.through.length ? data.through : null, ...more,
     };
     return asking.run("Reading", (signal) => api.inferenceAttention({ body, signal }));
@@ -72,7 +84,7 @@ function start() {
     } }, "Sources");
     return make("tr", { class: chosen ? "chosen" : null },
       make("th", { scope: "row", class: "n" }, make("a", { href: link }, String(each.index))),
-      make("td", { class: "label", dir: "auto" }, each.label ?? "not indexed"),
+      make("td", { class: "label", dir: "auto" }, labelOf(each) || "not indexed"),
       make("td", { class: "n" }, number(each.activation)),
       make("td", {}, button));
   }
@@ -92,11 +104,14 @@ function start() {
     const shades = new Uint8Array(text.spans.length);
     for (const [token, value] of sources) shades[spanOf(token)] = level(value, most);
     text.colour(shades);
-    arcs.show(text.spans[spanOf(feature.token)], sources.map(([token, value]) => [text.spans[spanOf(token)], value]));
+    arcs.show(text.spans[spanOf(feature.token)], sources.map(([token, value]) => ({ element: text.spans[spanOf(token)], value, name: token, says: `Why the head that brings most looks at ${placeOf(token, answer)}: ${signed(value)}` })));
     panel.replaceChildren(
-      make("h2", {}, "Feature ", make("a", { href: address(`/saes/${encodeURIComponent(data.sae)}/features/${feature.index}`) }, String(feature.index)), make("span", { class: "quiet" }, ` ${feature.label ?? ""}`)),
+      make("h2", {}, "Feature ", make("a", { href: address(`/saes/${encodeURIComponent(data.sae)}/features/${feature.index}`) }, String(feature.index)), make("span", { class: "quiet" }, ` ${labelOf(feature)}`)),
       make("p", { class: "quiet" }, `Pre-activation ${number(feature.pre)}: the sum of what follows, with attention where it was.`),
       make("h3", {}, `Heads of block ${answer.layer}`), headBars(feature),
+      make("h3", {}, "Heads and tokens"),
+      make("p", { class: "quiet" }, "The largest parts. A figure leads to why that head looks there."),
+      cellTable(feature, answer, why),
       make("h3", {}, "Reads from"),
       make("p", { class: "quiet" }, "+ goes one step back: to what a part was made of."),
       stepsOf(feature.parts ?? [], largest(feature.parts ?? [])));
@@ -108,7 +123,7 @@ function start() {
 
   function stepOf(part, most) {
     const item = make("li", {});
-    const name = nameOf(part);
+    const name = nameOf(part, state.answer);
     const says = `what ${name.textContent} was made of`;
     const toggle = !part.parts ? make("span") : make("button", { type: "button", "aria-expanded": "false", "aria-label": `Show ${says}`, onclick: () => {
       const opened = toggle.getAttribute("aria-expanded") === "false";
@@ -120,25 +135,6 @@ function start() {
     } }, "+");
     item.append(make("div", { class: "row" }, toggle, name, bar(part.value, most), make("span", { class: "n" }, signed(part.value, 3))));
     return item;
-  }
-
-  /** Says what a part is; a feature leads to its page. */
-  function nameOf(part) {
-    const { kind, layer, token } = part;
-    const where = token === null ? "" : ` at ${wordOf(token)}`;
-    if (kind === "source") return make("span", { class: "name", dir: "auto" }, wordOf(token), make("span", { class: "quiet" }, token < 0 ? " BOS" : ` token ${count(token)}`));
-    if (kind === "feature") {
-      const { name } = state.answer.saes[part.sae];
-      return make("span", { class: "name", dir: "auto" }, make("a", { href: address(`/saes/${encodeURIComponent(name)}/features/${part.feature}`) }, `${name} ${part.feature}`), ` ${part.label ?? ""}`);
-    }
-    if (kind === "other") return make("span", { class: "name quiet" }, plural(part.count, "smaller part"));
-    if (kind === "error") return make("span", { class: "name" }, `error of ${state.answer.saes[part.sae].name}${where}`);
-    return make("span", { class: "name" }, `${WORDS[kind] ?? kind}${layer === null ? "" : ` of block ${layer}`}`);
-  }
-
-  function wordOf(token) {
-    const { bos, tokens } = state.answer;
-    return `“${clipped(token < 0 ? bos.text : tokens[token].text)}”`;
   }
 
   async function ask() {
@@ -157,18 +153,19 @@ function start() {
     const answer = await read({});
     if (!answer) return;
     state.answer = answer;
-    find("lens").hidden = false;
+    for (const name of ["lens", "pair"]) find(name).hidden = false;
     text.show([...(answer.bos ? [answer.bos] : []), ...answer.tokens].map((each) => each.text));
     const last = answer.tokens.length - 1;
     state.answers.set(last, answer);
     asking.say(`${plural(answer.tokens.length, "token")}, ${plural(answer.heads, "head")} of block ${answer.layer}.`);
     const at = Number(new URLSearchParams(location.search).get("at") ?? last);
     text.hold(spanOf(at >= 0 && at <= last ? at : last));
+    pair.begin(answer);
   }
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    keepInQuery({ at: null, f: null });
+    keepInQuery({ at: null, f: null, pair: null });
     ask();
   });
   for (const name of ["top_k", "residual"]) {
@@ -191,14 +188,6 @@ function start() {
   fromAddress();
 }
 
-const WORDS = {
-  embedding: "token embedding", position: "position embedding", attention: "attention", mlp: "MLP", block: "what it adds",
-  b_enc: "encoder bias", b_dec: "decoder bias", b_V: "bias of values", b_O: "bias of W_O", norm: "shift of the norm",
-  encoder: "later steps of the encoder",
-};
-
-const largest = (parts) => Math.max(...parts.map((each) => Math.abs(each.value)), 1e-12);
-
 function headBars({ by_head: values }) {
   const order = values.map((value, head) => [head, value]).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   const most = Math.max(Math.abs(order[0][1]), 1e-12);
@@ -208,12 +197,30 @@ function headBars({ by_head: values }) {
   return make("div", {}, make("dl", { class: "bars" }, ...told), rest.length ? make("p", { class: "quiet" }, `${plural(rest.length, "more head")}: ${signed(sum, 3)}`) : null);
 }
 
-/** From the middle to the right what adds, to the left what takes away. */
-function bar(value, most) {
-  const width = (50 * Math.min(Math.abs(value), most)) / most;
-  const svg = draw("svg", { viewBox: "0 0 100 9", preserveAspectRatio: "none", "aria-hidden": "true" });
-  svg.append(draw("rect", { class: "rail", width: 100, height: 9 }), draw("rect", { class: value < 0 ? "less" : "more", x: value < 0 ? 50 - width : 50, width, height: 9 }));
-  return svg;
+/** The largest parts by head and token; each leads to why that head looks there. */
+function cellTable(feature, answer, why) {
+  const cells = feature.cells.slice(0, CELLS);
+  if (!cells.length) return make("p", { class: "quiet" }, "No head brings anything.");
+  const most = Math.max(...cells.map(([, , value]) => Math.abs(value)));
+  const heads = [...new Set(cells.map(([head]) => head))].sort((a, b) => a - b);
+  const sources = [...new Set(cells.map(([, source]) => source))].sort((a, b) => a - b);
+  const cell = (head, source) => {
+    const [, , value] = cells.find((each) => each[0] === head && each[1] === source) ?? [null, null, null];
+    if (value === null) return make("td");
+    const words = `Why head ${head} looks at ${placeOf(source, answer)}: ${signed(value)}`;
+    return make("td", { class: "n" }, make("button", { type: "button", class: `h${level(value, most)}${value < 0 ? " less" : ""}`, "aria-label": words, title: words, onclick: () => why(head, source) }, signed(value)));
+  };
+  return make("div", { class: "tablebox", tabindex: "0", role: "region", "aria-label": "Heads and tokens" }, make("table", { class: "cells" },
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "from"), ...heads.map((head) => make("th", { scope: "col", class: "n" }, `head ${head}`)))),
+    make("tbody", {}, ...sources.map((source) => make("tr", {}, make("th", { scope: "row", dir: "auto" }, placeOf(source, answer)), ...heads.map((head) => cell(head, source)))))));
+}
+
+/** The head that brings most from a token, among the largest cells, else altogether. */
+function headOf(feature, source) {
+  const here = feature.cells.filter((each) => each[1] === source);
+  if (here.length) return here.reduce((a, b) => (Math.abs(b[2]) > Math.abs(a[2]) ? b : a))[0];
+  const sizes = feature.by_head.map(Math.abs);
+  return sizes.indexOf(Math.max(...sizes));
 }
 
 scriptStarted();

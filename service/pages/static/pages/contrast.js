@@ -4,7 +4,7 @@ import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, scriptS
 import { count, fixed, number, percent, plural, signed } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { draw, given, make } from "../lib/state.js";
-import { clipped, level } from "../lib/tokens.js";
+import { clipped, level, shown } from "../lib/tokens.js";
 
 const SIDES = ["positive", "negative"];
 const ALPHA = 0.05;
@@ -116,7 +116,7 @@ function rowOf(feature, answer, sets, reranked) {
   const link = address(`/saes/${encodeURIComponent(answer.sae.name)}/features/${feature.index}`);
   const cells = [
     make("th", { scope: "row", class: "n" }, make("a", { href: link }, String(feature.index))),
-    make("td", { class: "label" }, feature.label ?? "not indexed"),
+    make("td", { class: "label" }, shown(feature.label ?? "not indexed")),
     reranked ? make("td", { class: "n" }, fixed(feature.similarity)) : null,
     make("td", { class: "n" }, number(feature.p_value), feature.p_value > ALPHA ? make("span", { class: "unseen" }, ", chance does as well") : null),
     make("td", { class: "n" }, fixed(feature.auroc)),

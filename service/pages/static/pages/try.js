@@ -177,7 +177,7 @@ function tableOf(sae, own, pins, pin, all) {
     return make("tr", {},
       make("td", {}, button),
       make("th", { scope: "row", class: "n" }, make("a", { href: address(`/saes/${encodeURIComponent(sae.name)}/features/${row.index}`) }, String(row.index))),
-      make("td", { class: "label" }, row.label ?? "not indexed"),
+      make("td", { class: "label" }, shown(row.label ?? "not indexed")),
       make("td", { class: "n" }, number(row.activation)),
       make("td", { class: "n" }, row.share === null ? "–" : percent(row.share), bar(row.share ?? 0)),
       make("td", { class: "n" }, density(row.density)));
@@ -201,7 +201,7 @@ function say(reading, token) {
   clearTimeout(saying);
   saying = setTimeout(() => {
     const [first] = reading.rows(token);
-    const feature = first ? `: feature ${first.index}, ${first.label ?? "not indexed"}, ${number(first.activation)}` : ": nothing fires";
+    const feature = first ? `: feature ${first.index}, ${shown(first.label ?? "not indexed")}, ${number(first.activation)}` : ": nothing fires";
     announce(`Token ${token + 1}, ${reading.tokens.text[token]}${feature}`);
   }, 600);
 }
