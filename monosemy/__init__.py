@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         task,
         train,
     )
+    from monosemy.notebook_reports import report_beside
     from monosemy.saes.base import SAE
     from monosemy.specs import register
     from monosemy.workspace import Workspace
@@ -62,6 +63,7 @@ _HOME = {
     "pipeline": "monosemy.notebook",
     "readings": "monosemy.notebook",
     "register": "monosemy.specs",
+    "report_beside": "monosemy.notebook_reports",
     "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
@@ -95,6 +97,7 @@ __all__ = [
     "pipeline",
     "readings",
     "register",
+    "report_beside",
     "run",
     "save_sae",
     "score",

@@ -23,6 +23,10 @@ _NAMES = 20
 """SAEs that an error lists."""
 
 
+HOME = "monosemy-work"
+"""Where artifacts are kept if nothing else is said."""
+
+
 class Home:
     """The artifacts, and the host models that are loaded, each once."""
 
@@ -119,6 +123,13 @@ class Home:
             return sae.path.name
         name = re.sub(r"[^A-Za-z0-9._]+", "-", sae.path.name).strip("-.") or "sae"
         return f"{name[:60]}-{sae.digest}"
+
+
+def home_of(sae: object, home: str | Path | None) -> str | Path:
+    """The artifacts' folder: as given, else that of the SAE, else the usual one."""
+    if home is not None:
+        return home
+    return sae.workspace.root if isinstance(sae, SaeFolder) else HOME
 
 
 def _given_name(folder: Path) -> str | None:

@@ -254,10 +254,7 @@ class LocalRuns:
         # Only here: scipy takes a while to import.
         from monosemy.circuits.supervised.run import NamedFolder, run_task
 
-        named = [
-            NamedFolder(name, each.path.name, each)
-            for name, each in zip(_names(folders), folders, strict=True)
-        ]
+        named = [NamedFolder(each.name, each.path.name, each) for each in folders]
         return run_task(spec, named, self.home.host, self.home.reporter)
 
     def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
@@ -411,11 +408,6 @@ class LocalRuns:
 
     def _task(self, spec: TaskRun) -> dict[str, Any]:
         return self.task(spec).model_dump(mode="json")
-
-
-def _names(folders: Sequence[SaeFolder]) -> list[str]:
-    """What SAEs are called: by the specs that trained them, or else by their folders."""
-    return [str(each.provenance["spec"].get("name") or each.path.name) for each in folders]
 
 
 def _read(file: Path) -> dict[str, Any]:

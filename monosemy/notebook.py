@@ -25,7 +25,7 @@ from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
-from monosemy.home import Home
+from monosemy.home import HOME, Home, home_of
 from monosemy.hosted_sae import HostedSAE
 from monosemy.index.reader import IndexReader
 from monosemy.interp.explainers.base import Explanation
@@ -67,9 +67,6 @@ from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
 from monosemy.workspace import Workspace
-
-HOME = "monosemy-work"
-"""Where artifacts are kept if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def evaluate(
     """
     evaluation = parse_part(EvaluationSpec, options)
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         return runs.evaluate(EvaluateRun(sae=folder.path.name, evaluation=evaluation), folder)
 
@@ -178,7 +175,7 @@ def readings(
     sweep spec of a training, also while another process is at it: ``place`` is that of the SAE in
     a sweep.  Raises ``SpecError``, and ``DataError`` where there is no such SAE.
     """
-    opened = Home(_home_of(sae, home))
+    opened = Home(home_of(sae, home))
     if not isinstance(sae, TrainRun | SweepRun | Mapping):
         return opened.sae(sae).readings
     sweep = isinstance(sae, Mapping) and sae.get("kind") == "sweep"
@@ -204,7 +201,7 @@ def build_index(
     other = parse_part(TextSpec, text) if isinstance(text, Mapping) else text
     indexing = parse_part(IndexingSpec, options)
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         spec = IndexRun(sae=folder.path.name, text=other, indexing=indexing)
         return runs.index(spec, folder)
@@ -224,7 +221,7 @@ def basis(
     without ``beside`` ``model``, ``text``, ``site``.  Errors as in ``evaluate``.
     """
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(beside, home), progress))
+        runs = LocalRuns(Home(home_of(beside, home), progress))
         folder = None if beside is None else runs.home.sae(beside)
         named = {} if folder is None else {"beside": folder.path.name}
         return runs.basis(_as(BasisRun, {**options, **named}), folder)
@@ -241,7 +238,7 @@ def compare(
     (``decoder``, or ``tokens`` where both are indexed), ``method``, ``neighbours``."""
     spec = _as(CompareRun, {**options, "sae": "first", "other": "second"})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         return runs.compare(spec, runs.home.sae(sae), runs.home.sae(other))
 
 
@@ -256,7 +253,7 @@ def layout(
     ``silent``.  ``sae`` and errors as in ``evaluate``; needs the extra ``layout``."""
     spec = _as(LayoutRun, {**options, "sae": "first"})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         return runs.layout(spec, runs.home.sae(sae))
 
 
@@ -275,7 +272,7 @@ def task(
     """
     spec = _as(TaskRun, {**options, "saes": [f"sae {place}" for place in range(len(saes))]})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(saes[0] if saes else None, home), progress))
+        runs = LocalRuns(Home(home_of(saes[0] if saes else None, home), progress))
         return runs.task(spec, [runs.home.sae(each) for each in saes])
 
 
@@ -294,7 +291,7 @@ def concept(
     """
     spec = _as(ConceptRun, {"name": "concept", **options, "sae": "first"})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         return runs.concept(spec, runs.home.sae(sae))
 
 
@@ -309,7 +306,7 @@ def survey_attention(
     ``rows``, ``examples``, ``top``, ``draws``, ``seed``.  ``sae`` and errors as in ``evaluate``."""
     spec = _as(AttentionRun, {**options, "sae": "first"})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         return runs.survey_attention(spec, runs.home.sae(sae))
 
 
@@ -347,7 +344,7 @@ def attention(
     """
     question = parse_part(AttentionQuestion, {**options, "text": text})
     with reporting(reporter) as progress:
-        runs = LocalRuns(Home(_home_of(sae, home), progress))
+        runs = LocalRuns(Home(home_of(sae, home), progress))
         folder = runs.home.sae(sae)
         hosted = [runs.hosted(each) for each in (folder, *map(runs.home.sae, through))]
     host = hosted[0].host
@@ -432,13 +429,6 @@ def _say_defaults(spec: object, parsed: TrainRun | PipelineRun, reporter: Report
             f"no spec is given: {training.model.name} and {training.training.tokens:,} tokens, by"
             " default; training.tokens says how many"
         )
-
-
-def _home_of(sae: object, home: str | Path | None) -> str | Path:
-    """The artifacts' folder: as given, else that of the SAE, else the usual one."""
-    if home is not None:
-        return home
-    return sae.workspace.root if isinstance(sae, SaeFolder) else HOME
 
 
 def _run(spec: PipelineRun, home: Home, judge: JudgeAddress | None) -> PipelineResult:

@@ -53,6 +53,11 @@ class SaeFolder:
         return read_provenance(self.path)
 
     @property
+    def name(self) -> str:
+        """That in the spec that made it, or else its folder's."""
+        return str(self.provenance["spec"].get("name") or self.path.name)
+
+    @property
     def origin(self) -> Mapping[str, Any]:
         """What this SAE, its host model and its text are held to."""
         return self.recorded if self.recorded is not None else self.provenance

@@ -27,6 +27,7 @@ from monosemy.specs import KINDS, TextSpec, parse_spec
 from monosemy.specs.run import NO_QUEUE
 from tests.reference.stubs import judge
 from tests.support.outside_kind import registered
+from tests.support.scored_rows import detection
 from tests.support.stub_server import StubServer
 from tests.support.task_prompts import task_prompts
 
@@ -389,6 +390,32 @@ def test_a_pipeline_as_a_spec_goes_as_far_as_it_can(
     result = monosemy.run(lean, home, reporter=SILENT)
     assert result["sae"] == sae.path.name, "the very SAE that train makes of this spec"
     assert set(result) == {"sae", "train", "index"}
+
+
+def test_scores_of_two_saes_beside_each_other(
+    home: Path, sae: SaeFolder, other: SaeFolder, texts: FeatureTexts, tmp_path: Path
+) -> None:
+    monosemy.build_index(other, reporter=SILENT, top_examples=2, quantile_examples=1, window=4)
+    good = {n: detection(18 + n % 3, 20).with_baseline(detection(10, 20)) for n in range(6)}
+    poor = {n: [detection(9 + n % 3, 20).with_baseline(detection(10, 20))] for n in range(8)}
+    drawn = tmp_path / "beside.html"
+    report = monosemy.report_beside([(sae, good), (other.path.name, poor)], home, to=drawn)
+    first, second = report["sides"]
+    assert (first["name"], first["scored"], second["scored"]) == ("first", 6, 8)
+    assert second["name"] == other.path.name and report["one_text"]
+    assert first["latents"] == 48 and 0 < first["l0"] <= 4.5 and 0 <= first["silent"] < 1
+    section = report["scorers"]["detection"]
+    (difference,) = section["differences"]
+    assert difference["value"] > 0 and "better" in difference["says"]
+    assert "first" in drawn.read_text() and "<script" not in drawn.read_text()
+    with pytest.raises(DataError, match="2 to 4 different SAEs"):
+        monosemy.report_beside([(sae, good), (sae, poor)])
+    wrong: Any
+    for wrong in ("first", [sae], [(sae, [0.5])], [(sae, {3: 0.5})], [(sae, {"3": good[3]})]):
+        with pytest.raises(SpecError, match="sides"):
+            monosemy.report_beside(wrong, home)
+    with pytest.raises(DataError, match="No SAE is called"):
+        monosemy.report_beside([(sae, good), ("nobody", poor)])
 
 
 def test_the_former_name_of_hosted(

@@ -30,16 +30,11 @@ from monosemy.client.errors import (
     ServiceUnreachable,
     TryLater,
 )
+from monosemy.client.explanations import Explanations, Scores
+from monosemy.client.exports import Exports
 from monosemy.client.inference import Inference, SteerStream
 from monosemy.client.labelling import Sittings
-from monosemy.client.library import (
-    Explanations,
-    Exports,
-    Features,
-    Models,
-    SAEs,
-    Scores,
-)
+from monosemy.client.library import Features, Models, SAEs
 from monosemy.client.lists import Lists, Tags
 from monosemy.client.operation import Operation
 from monosemy.client.runs import RunFailed, Runs

@@ -1,30 +1,20 @@
-"""Host models, SAEs, their features, and what is known of these."""
+"""Host models, SAEs and their features."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from monosemy import arguments
 from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
-from monosemy.specs import ExplanationSpec, ScoringSpec, parse_part
+from monosemy.specs import parse_part
 from monosemy.specs.rest.attention import AttentionView, FeatureFamily, SurveyedFeature
 from monosemy.specs.rest.comparisons import FeatureLinks
 from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
-from monosemy.specs.rest.explanations import (
-    ExplainNow,
-    ExplanationView,
-    GivenScore,
-    HumanExplanation,
-    NearExplanations,
-    ScoreNow,
-    ScoreView,
-    VoteBody,
-)
 from monosemy.specs.rest.features import (
     ExamplePage,
     ExampleView,
@@ -33,15 +23,12 @@ from monosemy.specs.rest.features import (
     FeaturesAround,
     FeatureSort,
     FeatureSummary,
-    ScoreDetail,
     SortOrder,
-    Votes,
 )
 from monosemy.specs.rest.layouts import LayoutView
 from monosemy.specs.rest.models import ModelSummary
-from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedText
 from monosemy.specs.rest.reports import ReportSummary
-from monosemy.specs.rest.runs import RunFamily, RunTable
+from monosemy.specs.rest.runs import RunTable
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from monosemy.specs.rest.uploads import Upload
 
@@ -51,7 +38,6 @@ if TYPE_CHECKING:
 
 SaeReference = uuid.UUID | str | SaeSummary
 """Id or unique name of an SAE, or one that was answered before."""
-ExplanationReference = uuid.UUID | str | ExplanationView
 
 
 class Models:
@@ -106,6 +92,21 @@ class SAEs:
     def report_summary(self, sae: SaeReference) -> ReportSummary:
         """How many features each scorer tells apart from another feature's explanation."""
         return self._http.call(ReportSummary, "GET", f"{sae_path(sae)}/report/summary")
+
+    def report(self, sae: SaeReference, *, reference: SaeReference | None = None) -> dict[str, Any]:
+        """Of every scorer the distribution beside its baselines, medians, intervals, strata and
+        cost; ``reference``: an SAE to compare with.  ``client.exports.report`` has it drawn."""
+        other = None if reference is None else sae_name(reference)
+        answer: dict[str, Any] = self._http.get(f"{sae_path(sae)}/report", reference=other)
+        return answer
+
+    def report_beside(self, sae: SaeReference, others: Sequence[SaeReference]) -> dict[str, Any]:
+        """Its scores held against those of one to three other SAEs or bases: of every scorer that
+        all have the distributions, medians, and the difference from each other one in numbers and
+        words.  ``client.exports.report_beside`` has it drawn."""
+        path = f"{sae_path(sae)}/report/beside"
+        answer: dict[str, Any] = self._http.get(path, other=sae_names("others", others))
+        return answer
 
     def upload(self, folder: str | Path) -> Upload:
         """Sends the files of an SAE folder; ``source`` of the answer is that of a run of kind
@@ -230,158 +231,14 @@ class Features:
         return self._http.call(RunTable, "GET", f"{feature_path(sae, index)}/runs")
 
 
-class Explanations:
-    """``client.explanations``; every method raises ``ApiError``."""
-
-    def __init__(self, http: Transport) -> None:
-        self._http = http
-
-    def list(
-        self, sae: SaeReference, index: int, limit: int | None = None
-    ) -> Iterator[ExplanationView]:
-        """Of one feature, the newest first, each with its scores, votes and provenance."""
-        path = f"{feature_path(sae, index)}/explanations"
-        return listed(self._http, ExplanationView, path, limit)
-
-    def get(self, explanation: ExplanationReference) -> ExplanationView:
-        return self._http.call(ExplanationView, "GET", _explanation_path(explanation))
-
-    def add(
-        self, sae: SaeReference, index: int, text: str, label: str | None = None
-    ) -> ExplanationView:
-        """Stores an explanation of one's own; an equal one is stored once."""
-        body = parse_part(HumanExplanation, {"text": text, "label": label})
-        path = f"{feature_path(sae, index)}/explanations"
-        # Equal ones are stored once, so that it may be sent again.
-        return self._http.call(ExplanationView, "POST", path, body, repeatable=True)
-
-    def ask(
-        self,
-        sae: SaeReference,
-        index: int,
-        explanation: ExplanationSpec | Mapping[str, Any] | None = None,
-    ) -> RunFamily:
-        """Has the judge explain the feature, by a run of its own: ``client.runs.wait`` it."""
-        body = parse_part(ExplainNow, {"explanation": explanation or {}})
-        path = f"{feature_path(sae, index)}/explanations"
-        return self._http.call(RunFamily, "POST", path, body, headers=_once(), repeatable=True)
-
-    def near(
-        self, explanation: ExplanationReference, *, sae: str | None = None, limit: int = 10
-    ) -> NearExplanations:
-        """Explanations that mean nearly the same, of one SAE or all."""
-        path = f"{_explanation_path(explanation)}/nearest"
-        return self._http.call(NearExplanations, "GET", path, sae=sae, limit=limit)
-
-    def provenance(self, explanation: ExplanationReference) -> ExplanationProvenance:
-        """Prompt, judge, texts shown, index, SAE, host model and text behind it, with digests."""
-        path = f"{_explanation_path(explanation)}/provenance"
-        return self._http.call(ExplanationProvenance, "GET", path)
-
-    def vote(self, explanation: ExplanationReference, value: Literal[-1, 0, 1]) -> Votes:
-        """1 for it, -1 against it, 0 takes the vote back."""
-        body = VoteBody(value=value)
-        return self._http.call(Votes, "PUT", f"{_explanation_path(explanation)}/vote", body)
-
-    def delete(self, explanation: ExplanationReference) -> None:
-        """With its scores and votes."""
-        self._http.delete(_explanation_path(explanation))
-
-
-class Scores:
-    """``client.scores``; every method raises ``ApiError``."""
-
-    def __init__(self, http: Transport) -> None:
-        self._http = http
-
-    def list(
-        self,
-        sae: SaeReference,
-        index: int,
-        *,
-        scorer: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[ScoreView]:
-        """Of all the feature's explanations, the newest first, with every judgement."""
-        path = f"{feature_path(sae, index)}/scores"
-        return listed(self._http, ScoreView, path, limit, scorer=scorer)
-
-    def judgements(
-        self,
-        sae: SaeReference,
-        index: int,
-        score: uuid.UUID | ScoreDetail,
-        *,
-        outcome: Literal["right", "wrong", "failed"] | None = None,
-        limit: int | None = None,
-    ) -> Iterator[JudgedText]:
-        """The single judgements of a score with the texts that were judged."""
-        identity = score.id if isinstance(score, ScoreDetail) else score
-        path = f"{feature_path(sae, index)}/scores/{segment(str(identity))}/judgements"
-        return listed(self._http, JudgedText, path, limit, outcome=outcome)
-
-    def ask(
-        self,
-        sae: SaeReference,
-        index: int,
-        scoring: ScoringSpec | Mapping[str, Any] | None = None,
-        explanation: ExplanationReference | None = None,
-    ) -> RunFamily:
-        """Scores an explanation of the feature, by default its newest, by a run of its own."""
-        wanted = None if explanation is None else _explanation_id(explanation)
-        body = parse_part(ScoreNow, {"scoring": scoring or {}, "explanation": wanted})
-        path = f"{feature_path(sae, index)}/scores"
-        return self._http.call(RunFamily, "POST", path, body, headers=_once(), repeatable=True)
-
-    def add(
-        self,
-        explanation: ExplanationReference,
-        scorer: Literal["detection", "fuzzing"],
-        source: str,
-        judgements: Sequence[Mapping[str, Any]],
-    ) -> ScoreView:
-        """Stores a score that another tool came to, from its single judgements."""
-        judged = arguments.several("judgements", judgements, "a list of judgements")
-        given = {"scorer": scorer, "source": source, "judgements": judged}
-        path = f"{_explanation_path(explanation)}/scores"
-        body = parse_part(GivenScore, given)
-        return self._http.call(ScoreView, "POST", path, body, repeatable=True)
-
-
-class Exports:
-    """``client.exports``; every method writes a file, gives its size, raises ``ApiError``."""
-
-    def __init__(self, http: Transport) -> None:
-        self._http = http
-
-    def features(self, sae: SaeReference, to: str | Path, *, scorer: str | None = None) -> int:
-        """All features with statistics, evidence label, best explanation and its scores: parquet,
-        or an Arrow stream where the name ends in ``.arrow``."""
-        path = f"{sae_path(sae)}/features.{_form(to)}"
-        return self._http.download(path, Path(to), scorer=scorer)
-
-    def page(self, sae: SaeReference, index: int | None, to: str | Path) -> int:
-        """One feature, or (None) the first 500 of an SAE in short, as one file of HTML without
-        scripts."""
-        path = sae_path(sae) if index is None else feature_path(sae, index)
-        return self._http.download(f"{path}/page", Path(to))
-
-    def list_page(self, name: str | uuid.UUID, to: str | Path) -> int:
-        """The first 500 entries of a list in short, as one file of HTML without scripts."""
-        return self._http.download(f"/lists/{segment(name)}/page", Path(to))
-
-    def activations(
-        self, sae: SaeReference, to: str | Path, *, features: Sequence[int] | None = None
-    ) -> int:
-        """One row per token on which a feature fires."""
-        path = f"{sae_path(sae)}/activations.{_form(to)}"
-        chosen = None if features is None else arguments.features("features", features) or None
-        return self._http.download(path, Path(to), features=chosen)
-
-
 def sae_name(sae: SaeReference) -> str:
     """As a query or a body names it."""
     return str(sae.id if isinstance(sae, SaeSummary) else sae)
+
+
+def sae_names(argument: str, saes: Sequence[SaeReference]) -> list[str]:
+    """As a query names several; ``SpecError`` names ``argument``."""
+    return [sae_name(each) for each in arguments.several(argument, saes, "a list of SAEs")]
 
 
 def sae_path(sae: SaeReference) -> str:
@@ -390,19 +247,3 @@ def sae_path(sae: SaeReference) -> str:
 
 def feature_path(sae: SaeReference, index: int) -> str:
     return f"{sae_path(sae)}/features/{index}"
-
-
-def _form(to: str | Path) -> str:
-    return "arrow" if Path(to).suffix == ".arrow" else "parquet"
-
-
-def _explanation_id(explanation: ExplanationReference) -> str:
-    return str(explanation.id if isinstance(explanation, ExplanationView) else explanation)
-
-
-def _explanation_path(explanation: ExplanationReference) -> str:
-    return f"/explanations/{segment(_explanation_id(explanation))}"
-
-
-def _once() -> dict[str, str]:
-    return {"Idempotency-Key": str(uuid.uuid4())}

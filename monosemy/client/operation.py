@@ -13,12 +13,13 @@ from monosemy.specs import parse_part
 from monosemy.specs.rest.audit import AuditView
 from monosemy.specs.rest.keys import KeyView, MadeKey, NewKey, Scope
 from monosemy.specs.rest.queues import QueueChange, QueueName, Queues, QueueView
+from monosemy.specs.rest.sessions import SessionView
 from monosemy.specs.rest.spend import Grouping, SpendTable
 
 
 class Operation:
-    """``client.operation``; every method raises ``ApiError``.  But for ``queues`` and ``spend``
-    they are for administrators."""
+    """``client.operation``; every method raises ``ApiError``.  But for ``queues``, ``spend``
+    and ``sessions`` they are for administrators."""
 
     def __init__(self, http: Transport) -> None:
         self._http = http
@@ -81,6 +82,10 @@ class Operation:
     def revoke_key(self, key: uuid.UUID | KeyView) -> None:
         """It ends the sessions that began with it, too."""
         self._http.delete(f"/keys/{segment(key.id if isinstance(key, KeyView) else key)}")
+
+    def sessions(self, limit: int | None = None) -> Iterator[SessionView]:
+        """Browsers that are logged in with this client's key, the newest first."""
+        return listed(self._http, SessionView, "/sessions", limit)
 
     def audit(
         self, *, key: uuid.UUID | KeyView | None = None, limit: int | None = None

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from monosemy.client import ApiError, Client, NotFound
+from monosemy.client import ApiError, Client, Conflict, InvalidRequest, NotFound
+from monosemy.errors import SpecError
 from service.app import create_app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.settings import Settings
-from tests.support.library_rows import add_library
+from tests.support.library_rows import add_explanation, add_library, unit
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +41,7 @@ def api(
     ) as server:
 
         def forward(request: httpx.Request) -> httpx.Response:
-            sent = dict(request.headers)
+            sent = {**request.headers, "accept-encoding": "identity"}
             answer = server.request(
                 request.method, str(request.url), content=request.read(), headers=sent
             )
@@ -124,6 +126,48 @@ def test_tags(api: Client, comparison: uuid.UUID) -> None:
     assert api.tags.of("first", 3) == ["two-words"]
     with pytest.raises(NotFound):
         api.tags.of("first", 99)
+
+
+@pytest.fixture(scope="module")
+def scored(module_engine: Engine) -> None:
+    """Two SAEs with nine scored features each, the second's higher by a fifth."""
+    with transaction(module_engine) as session:
+        for name, shift in (("third", 0.0), ("fourth", 0.2)):
+            library = add_library(session, name, features=9)
+            for feature in range(9):
+                value = 0.5 + shift + feature / 40
+                add_explanation(session, library, feature, "x", "words", value, unit(feature))
+
+
+def test_reports_on_scores_alone_and_beside_others(
+    api: Client, scored: None, comparison: uuid.UUID, tmp_path: Path
+) -> None:
+    report = api.saes.report("third", reference="fourth")
+    assert report["name"] == "third" and report["features"] == 9
+    beside = api.saes.report_beside("third", [api.saes.get("fourth")])
+    assert [each["name"] for each in beside["sides"]] == ["third", "fourth"]
+    (difference,) = beside["scorers"]["detection"]["differences"]
+    assert difference["value"] == pytest.approx(-0.2)
+    for size, words in (
+        (api.exports.report("third", tmp_path / "a.html"), "third"),
+        (api.exports.report_beside("third", ["fourth"], tmp_path / "b.html"), "fourth"),
+    ):
+        pages = [
+            each.read_text() for each in tmp_path.glob("*.html") if len(each.read_bytes()) == size
+        ]
+        assert any(words in page and "<script" not in page for page in pages)
+    with pytest.raises(SpecError, match="others"):
+        api.saes.report_beside("third", "fourth")
+    with pytest.raises(InvalidRequest):
+        api.saes.report_beside("third", ["third"])
+    with pytest.raises(Conflict):
+        api.saes.report_beside("third", ["first"])
+
+
+def test_sessions_and_prompts(api: Client) -> None:
+    assert list(api.operation.sessions()) == []
+    prompt = api.explanations.prompt("detection")
+    assert prompt == api.explanations.prompt("detection", version=prompt.version)
 
 
 def test_queues_are_paused_limited_and_let_go(api: Client) -> None:
