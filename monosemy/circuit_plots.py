@@ -54,7 +54,7 @@ def head_grid(
     def middle(end: tuple[int, int]) -> tuple[float, float]:
         return _LEFT + CELL * (column[end[0]] + 0.5), _TOP + CELL * (end[1] + 0.5)
 
-    parts = [words(2, 12, "head"), words(width - 36, height - 8, "layer")]
+    parts = [words(2, 12, "head"), words(width - 2, height - 8, "layer", "end")]
     for head in range(0, count, 1 if count <= 16 else 4):
         parts.append(words(_LEFT - 6, _TOP + CELL * (head + 0.5) + 4, str(head), "end"))
     for place, layer in enumerate(layers):

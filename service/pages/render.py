@@ -45,7 +45,7 @@ _environment = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_environment.filters.update(format.FILTERS, visible=tokens.shown)
+_environment.filters.update(format.FILTERS, visible=tokens.shown, shell=tokens.for_shell)
 _environment.globals.update(
     charts=charts, stratum_names=stratum_names, tokens=tokens, version=version()
 )

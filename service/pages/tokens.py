@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def shown(text: str) -> str:
     """``text`` with controls, spaces that cannot be seen and marks of direction made visible."""
     # Every character that is replaced counts as not printable.
     return text if text.isprintable() else _LONE.sub("\ufffd", text.translate(_SHOWN))
+
+
+def for_shell(text: str) -> str:
+    """``shown``, as one word of a shell's command."""
+    return shown(shlex.quote(text))
 
 
 def clipped(text: str) -> str:
