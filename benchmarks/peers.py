@@ -21,7 +21,7 @@ from sae_lens.saes.matryoshka_batchtopk_sae import (
     MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
 )
-from sae_lens.saes.sae import TrainStepInput
+from sae_lens.saes.sae import TrainStepInput, get_sae_class
 from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEConfig
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from torch import Tensor, nn
@@ -67,6 +67,49 @@ def saelens(architecture: str, x_ND: Tensor, d_sae: int, k: int) -> Step:
         given = TrainStepInput(x_ND, {"l0": 1.0, "l1": 1.0}, None, 1, False)
         sae.training_forward_pass(given).loss.backward()
         nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def saelens_transcoder(name: str, x_ND: Tensor, target_ND: Tensor, d_sae: int) -> Step:
+    """SAELens' ``transcoder`` or ``skip_transcoder`` with mean squared error and L1: it has the
+    classes, and no training of them."""
+    kind, config = get_sae_class(name)
+    sizes = {"d_in": x_ND.shape[1], "d_out": target_ND.shape[1], "d_sae": d_sae}
+    coder: Any = kind(config(**sizes, apply_b_dec_to_input=False, device=str(x_ND.device)))
+    optimiser = torch.optim.Adam(coder.parameters(), lr=3e-4)
+
+    def step() -> None:
+        made_ND, acts_NF = coder.forward_with_activations(x_ND)
+        error = (made_ND - target_ND).pow(2).sum(-1).mean()
+        (error + (acts_NF @ coder.W_dec.norm(dim=-1)).mean()).backward()
+        nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def plain_transcoder(x_ND: Tensor, target_ND: Tensor, d_sae: int, k: int) -> Step:
+    """A TopK transcoder in ten lines: dense products, the rest of the codes set to 0."""
+    weights = {
+        "W_enc": torch.randn(x_ND.shape[1], d_sae, device=x_ND.device) * 0.04,
+        "b_enc": torch.zeros(d_sae, device=x_ND.device),
+        "W_dec": torch.randn(d_sae, target_ND.shape[1], device=x_ND.device) * 0.04,
+        "b_dec": torch.zeros(target_ND.shape[1], device=x_ND.device),
+    }
+    p = {name: nn.Parameter(value) for name, value in weights.items()}
+    optimiser = torch.optim.Adam(p.values(), lr=3e-4)
+
+    def step() -> None:
+        pre_NF = (x_ND @ p["W_enc"] + p["b_enc"]).relu()
+        top = pre_NF.topk(k, dim=-1, sorted=False)
+        codes_NF = torch.zeros_like(pre_NF).scatter(1, top.indices, top.values)
+        made_ND = codes_NF @ p["W_dec"] + p["b_dec"]
+        F.mse_loss(made_ND, target_ND).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(p.values(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
 

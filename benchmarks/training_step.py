@@ -2,8 +2,12 @@
 
     python benchmarks/training_step.py [--d-sae 16384] [--tokens 2048] [--runs 5] [--json FILE]
     python benchmarks/training_step.py --others
+    python benchmarks/training_step.py --transcoders
 
-``--others`` times Matryoshka, ReLU, Gated and JumpReLU in place of TopK and BatchTopK.
+``--others`` times Matryoshka, ReLU, Gated and JumpReLU in place of TopK and BatchTopK;
+``--transcoders`` transcoders beside SAEs of their size, SAELens' classes (which it does not train;
+here with the loss of a ReLU SAE) and a plain dense step.  ``--clock cpu`` takes this process's
+processor time, for machines that are busy otherwise.
 
 The unit is ``x @ W_enc`` in float32, the floor of an exact float32 step.  All candidates take turns
 in one process on the same batch; medians.  Steps are whole: forward, backward, clipping, optimiser,
@@ -16,10 +20,18 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from peers import SPARSIFY, dictionary_learning, saelens, sparsify
+from peers import (
+    SPARSIFY,
+    dictionary_learning,
+    plain_transcoder,
+    saelens,
+    saelens_transcoder,
+    sparsify,
+)
 from results import Line, append, machine
 
 from monosemy.saes.registry import create
@@ -39,13 +51,15 @@ D_IN, K = 576, 32
 UNIT = "one product, float32"
 
 
-def our_step(x_ND: torch.Tensor, spec: SAESpec, dtype: torch.dtype) -> Callable[[], None]:
-    sae = create(spec, D_IN)
+def our_step(
+    x_ND: torch.Tensor, spec: SAESpec, dtype: torch.dtype, target_ND: torch.Tensor | None = None
+) -> Callable[[], None]:
+    sae = create(spec, D_IN, None if target_ND is None else D_IN)
     sae.initialise(torch.Generator().manual_seed(0))
     sae.begin(x_ND)
     sae.product_dtype = dtype
     trainer = SAETrainer(sae, TrainingSpec())
-    return lambda: trainer.step(x_ND, 1, 1e-3)
+    return lambda: trainer.step(x_ND, 1, 1e-3, target_ND=target_ND)
 
 
 def candidates(x_ND: torch.Tensor, d_sae: int) -> dict[str, Callable[[], object]]:
@@ -80,15 +94,46 @@ def others(x_ND: torch.Tensor, d_sae: int) -> dict[str, Callable[[], object]]:
     return steps
 
 
-def medians(steps: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+def transcoders(x_ND: torch.Tensor, d_sae: int) -> dict[str, Callable[[], object]]:
+    W, target_ND = torch.randn(D_IN, d_sae) * 0.04, torch.randn(len(x_ND), D_IN)
+    kinds: dict[str, tuple[type[SAESpec], dict[str, float]]] = {
+        "TopK": (TopKSpec, {"k": K}),
+        "BatchTopK": (BatchTopKSpec, {"k": K}),
+        "Matryoshka": (MatryoshkaSpec, {"k": K}),
+        "ReLU": (ReLUSpec, {"target_l0": K}),
+        "JumpReLU": (JumpReLUSpec, {"target_l0": K}),
+    }
+    steps: dict[str, Callable[[], object]] = {UNIT: lambda: x_ND @ W}
+    for name, (spec, options) in kinds.items():
+        own = partial(spec, d_sae=d_sae, **options)
+        steps[f"{name} SAE"] = our_step(x_ND, own(), torch.float32)
+        steps[f"{name} transcoder"] = our_step(x_ND, own(), torch.float32, target_ND)
+        steps[f"{name} skip transcoder"] = our_step(x_ND, own(skip=True), torch.float32, target_ND)
+    steps["TopK transcoder, plain"] = plain_transcoder(x_ND, target_ND, d_sae, K)
+    for name in ("transcoder", "skip_transcoder"):
+        steps[f"ReLU {name}, SAELens"] = saelens_transcoder(name, x_ND, target_ND, d_sae)
+    return steps
+
+
+def medians(
+    steps: dict[str, Callable[[], object]], runs: int, clock: Callable[[], float]
+) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for run in range(runs + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
             if run:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def ratios(times: dict[str, float]) -> None:
+    """Transcoders as multiples of the SAE of their size."""
+    for name, median in times.items():
+        kind, _, what = name.partition(" ")
+        if what.endswith("transcoder"):
+            print(f"{name}: {median / times[f'{kind} SAE']:.2f} times the SAE")
 
 
 def main() -> None:
@@ -97,22 +142,27 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--others", action="store_true", help="The other architectures.")
+    parser.add_argument("--transcoders", action="store_true", help="Transcoders beside SAEs.")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--json", type=Path, help="Append the table's lines to this file.")
     options = parser.parse_args()
     torch.manual_seed(0)
     x_ND = torch.randn(options.tokens, D_IN)
-    chosen = others if options.others else candidates
-    times = medians(chosen(x_ND, options.d_sae), options.runs)
+    chosen = transcoders if options.transcoders else others if options.others else candidates
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    times = medians(chosen(x_ND, options.d_sae), options.runs, clock)
     unit = times[UNIT]
     print(
         f"n={options.tokens} d={D_IN} F={options.d_sae} k={K}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, median of {options.runs}"
+        f"torch {torch.__version__}, median of {options.runs}, {options.clock} clock"
     )
     print(f"{'':<38}{'ms':>9}{'products':>10}{'tokens/s':>12}")
     for name, median in times.items():
         rate = options.tokens / median
         print(f"{name:<38}{median * 1e3:>9.1f}{median / unit:>10.2f}{rate:>12,.0f}")
-    if options.json:
+    if options.transcoders:
+        ratios(times)
+    elif options.json:
         work = f"whole step, n={options.tokens} d={D_IN} F={options.d_sae} k={K}, float32"
         for kind in sorted({name.split(", ")[0] for name in times if ", ours" in name}):
             peers = {

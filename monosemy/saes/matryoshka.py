@@ -60,7 +60,9 @@ class MatryoshkaSAE(BatchTopKSAE):
         """Each level adds what its latents decode to the level before; the last is the whole."""
         variance = self.group.variance(target_ND).clamp_min(1e-30)
         *inner, last = self.decode_groups(entries, len(target_ND)).unbind(0)
-        before = self.completed(last.new_zeros(()), x_ND)  # with a skip matrix every level has it
+        before: Tensor = self.b_dec
+        if self.skip_matrix() is not None:  # every level has it
+            before = self.completed(last.new_zeros(()), x_ND)
         level = before.expand_as(last)
         error = torch.zeros((), dtype=target_ND.dtype, device=target_ND.device)
         for part_ND in inner:
