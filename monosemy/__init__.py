@@ -19,20 +19,22 @@ if TYPE_CHECKING:
     from monosemy.models.host import HostModel
     from monosemy.notebook import (
         PipelineResult,
-        attention,
         basis,
         build_index,
-        circuit,
-        compare,
-        concept,
         evaluate,
-        layout,
         pipeline,
         readings,
         run,
+        train,
+    )
+    from monosemy.notebook_analyses import (
+        attention,
+        circuit,
+        compare,
+        concept,
+        layout,
         survey_attention,
         task,
-        train,
     )
     from monosemy.notebook_reports import report_beside
     from monosemy.saes.base import SAE
@@ -46,18 +48,18 @@ _HOME = {
     "IndexReader": "monosemy.index.reader",
     "PipelineResult": "monosemy.notebook",
     "Workspace": "monosemy.workspace",
-    "attention": "monosemy.notebook",
+    "attention": "monosemy.notebook_analyses",
     "basis": "monosemy.notebook",
     "build_index": "monosemy.notebook",
     "check_judge": "monosemy.labels",
-    "circuit": "monosemy.notebook",
-    "compare": "monosemy.notebook",
-    "concept": "monosemy.notebook",
+    "circuit": "monosemy.notebook_analyses",
+    "compare": "monosemy.notebook_analyses",
+    "concept": "monosemy.notebook_analyses",
     "evaluate": "monosemy.notebook",
     "evaluate_set": "monosemy.notebook",
     "explain": "monosemy.labels",
     "headings": "monosemy.labels",
-    "layout": "monosemy.notebook",
+    "layout": "monosemy.notebook_analyses",
     "load_sae": "monosemy.formats.saelens",
     "open_index": "monosemy.labels",
     "pipeline": "monosemy.notebook",
@@ -67,8 +69,8 @@ _HOME = {
     "run": "monosemy.notebook",
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
-    "task": "monosemy.notebook",
-    "survey_attention": "monosemy.notebook",
+    "task": "monosemy.notebook_analyses",
+    "survey_attention": "monosemy.notebook_analyses",
     "train": "monosemy.notebook",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.texts import FeatureTexts
 from monosemy.labels import open_index
 from monosemy.models.host import HostModel
@@ -40,6 +41,12 @@ class Home:
         if key not in self._hosts:
             self._hosts[key] = HostModel.load(model, self.workspace, self.reporter)
         return self._hosts[key]
+
+    def hosted(self, sae: SaeFolder) -> HostedSAE:
+        """It in its host model, which is loaded once; raises as ``SaeFolder.check`` does."""
+        host = self.host(sae.spec.model)
+        sae.check(host)
+        return sae.hosted(host)
 
     def name_of(self, spec: RunSpec) -> str:
         """What the artifacts of a run are called: equal specs have equal names."""

@@ -12,49 +12,34 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from monosemy import stages
-from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
-from monosemy.analysis.layout import Layout, lay_out, require_package
-from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.basis_stage import make_basis
-from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
-from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.forecast import forecast_explanations, forecast_scores
 from monosemy.interp.scorers.result import ScoreResult
 from monosemy.interp.texts import FeatureTexts, choose_features
 from monosemy.labels import JudgeAddress, explain_with, run_async, score_with
+from monosemy.local_analyses import LocalAnalyses
 from monosemy.outside_runs import execute_outside
 from monosemy.sae_folder import SaeFolder
 from monosemy.set_stage import evaluate_set_run
 from monosemy.specs import (
-    AttentionRun,
     BasisRun,
-    CircuitRun,
-    CompareRun,
-    ConceptRun,
     EvaluateRun,
     EvaluateSetRun,
     ExplainRun,
     ImportRun,
     IndexRun,
-    LayoutRun,
     RunSpec,
     ScoreRun,
     SweepRun,
-    TaskRun,
     TrainRun,
 )
 from monosemy.specs.names import PENDING_SAE
 from monosemy.specs.references import SaeReference, references, replaced
-from monosemy.specs.rest.circuits import CircuitResult
-from monosemy.specs.rest.concepts import ConceptResult
-from monosemy.specs.rest.tasks import TaskResult
 from monosemy.specs.run import NO_QUEUE
 from monosemy.specs.sets import SetPlace, set_places
 from monosemy.workspace import Kind
@@ -77,12 +62,7 @@ class LocalRuns:
             "index": self._index,
             "explain": self._explain,
             "score": self._score,
-            "compare": self._compare,
-            "layout": self._layout,
-            "task": self._task,
-            "concept": self._concept,
-            "attention": self._attention,
-            "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
+            **LocalAnalyses(home).executors,
         }
 
     def run(self, spec: RunSpec) -> dict[str, Any]:
@@ -206,77 +186,6 @@ class LocalRuns:
         reader, store, _ = stages.index(spec, sae, folder_for, workspace, home.host, home.reporter)
         return FeatureTexts(reader, store)
 
-    def compare(
-        self, spec: CompareRun, sae: SaeFolder | None = None, other: SaeFolder | None = None
-    ) -> Comparison:
-        """Which features of two SAEs belong together."""
-        if spec.by == "explanations":
-            raise DataError(
-                "Explanations are embedded by a service alone.", "Compare by decoder or tokens."
-            )
-        a, b = sae or self.home.sae(spec.sae), other or self.home.sae(spec.other)
-        if a.path == b.path:
-            raise SpecError([("other", "this is the same SAE as sae")])
-        if spec.by == "decoder":
-            a.check()
-            b.check()
-            everything, names = slice(None), (a.path.name, b.path.name)
-            sides = by_decoder(
-                a.sae.decoder_rows(everything), b.sae.decoder_rows(everything), names
-            )
-        else:
-            of_a, of_b = self.home.texts(a).reader, self.home.texts(b).reader
-            if of_a.text_id != of_b.text_id:
-                raise DataError(
-                    f"'{a.path.name}' and '{b.path.name}' are not indexed over one text.",
-                    "Index both over the same text.",
-                )
-            sides = by_tokens(of_a, of_b)
-        return compare_sides(sides, spec, self.home.reporter)
-
-    def layout(self, spec: LayoutRun, sae: SaeFolder | None = None) -> Layout:
-        """Where the features of an SAE lie in the plane; silent ones by its newest index here."""
-        require_package()
-        sae = sae or self.home.sae(spec.sae)
-        sae.check()
-        fires = None
-        if self.home.is_indexed(sae):
-            fires = self.home.texts(sae).reader.counts > 0
-        return lay_out(
-            sae.sae.decoder_rows(slice(None)), spec, sae.digest, fires, self.home.reporter
-        )
-
-    def task(self, spec: TaskRun, saes: Sequence[SaeFolder] | None = None) -> TaskResult:
-        """What the SAEs of a spec, the supervised dictionary and baselines are worth at a task."""
-        folders = [self.home.sae(each) for each in spec.saes] if saes is None else list(saes)
-        if len({each.path for each in folders}) < len(folders):
-            raise SpecError([("saes", "an SAE is named twice")])
-        # Only here: scipy takes a while to import.
-        from monosemy.circuits.supervised.run import NamedFolder, run_task
-
-        named = [NamedFolder(each.name, each.path.name, each) for each in folders]
-        return run_task(spec, named, self.home.host, self.home.reporter)
-
-    def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
-        """The heads behind an SAE, by its newest index here."""
-        sae = sae or self.home.sae(spec.sae)
-        texts, hosted = self.home.texts(sae), self.hosted(sae)
-        return survey_attention(
-            hosted, texts.reader, texts.store, spec, sae.digest, self.home.reporter
-        )
-
-    def circuit(self, spec: CircuitRun) -> CircuitResult:
-        """The heads of a host model that tell prompts of a task from others."""
-        return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
-
-    def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
-        """The features of a concept, and how well texts are told by them."""
-        # Only here: scipy takes a while to import.
-        from monosemy.concepts.run import run_concept
-
-        folder = self.home.sae(spec.sae) if sae is None else sae
-        return run_concept(spec, folder, self.home.host, self.home.reporter)
-
     # ------------------------------------------------------------------ explanations
     def explain(
         self, spec: ExplainRun, sae: SaeFolder, texts: FeatureTexts
@@ -285,7 +194,7 @@ class LocalRuns:
         if self.judge is None and spec.needs_judge():
             raise DataError("Explaining needs a judge.", _NO_JUDGE)
         features = choose_features(texts, spec.explanation.features)
-        hosted = self.hosted(sae) if spec.needs_host() else None
+        hosted = self.home.hosted(sae) if spec.needs_host() else None
         return run_async(
             explain_with(texts, features, spec.explanation, self.judge, self.home.reporter, hosted)
         )
@@ -296,16 +205,10 @@ class LocalRuns:
         """Scores by feature, of those that got one."""
         if self.judge is None and spec.needs_judge():
             raise DataError("This scorer needs a judge.", _NO_JUDGE)
-        hosted = self.hosted(sae) if spec.needs_host() else None
+        hosted = self.home.hosted(sae) if spec.needs_host() else None
         return run_async(
             score_with(texts, explained, spec.scoring, self.judge, self.home.reporter, hosted)
         )
-
-    def hosted(self, sae: SaeFolder) -> HostedSAE:
-        """It in its host model, which is loaded once; raises as ``SaeFolder.check`` does."""
-        host = self.home.host(sae.spec.model)
-        sae.check(host)
-        return sae.hosted(host)
 
     # ------------------------------------------------------------------ results as JSON
     def _summary(self, sae: SaeFolder) -> dict[str, Any]:
@@ -384,30 +287,6 @@ class LocalRuns:
         labels["scores"][scorer] = {**labels["scores"].get(scorer, {}), **scores}
         _write(file, labels)
         return {"sae": spec.sae, "labels": str(file), "scorer": scorer, "scores": scores}
-
-    def _compare(self, spec: CompareRun) -> dict[str, Any]:
-        comparison = self.compare(spec)
-        partners = [list(link[:3]) for link in comparison.links if link[3]]
-        return {"summary": comparison.summary, "partners": partners}
-
-    def _attention(self, spec: AttentionRun) -> dict[str, Any]:
-        """The features too: no database keeps them."""
-        survey = self.survey_attention(spec)
-        found = [each.model_dump(mode="json") for each in survey.features]
-        summary = survey.summary.model_dump(mode="json")
-        return {"sae": spec.sae, **summary, "feature_attention": found}
-
-    def _layout(self, spec: LayoutRun) -> dict[str, Any]:
-        """The places too: no database keeps them."""
-        layout = self.layout(spec)
-        places = [None if np.isnan(x) else [x, y] for x, y in layout.places.tolist()]
-        return {"sae": spec.sae, **layout.summary.model_dump(mode="json"), "places": places}
-
-    def _concept(self, spec: ConceptRun) -> dict[str, Any]:
-        return self.concept(spec).model_dump(mode="json")
-
-    def _task(self, spec: TaskRun) -> dict[str, Any]:
-        return self.task(spec).model_dump(mode="json")
 
 
 def _read(file: Path) -> dict[str, Any]:

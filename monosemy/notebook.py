@@ -14,15 +14,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from monosemy.analysis.comparison import Comparison
-from monosemy.analysis.layout import Layout
-from monosemy.arguments import a_mapping
-from monosemy.attribution.lens import Placed, PromptTokens, look
-from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
-from monosemy.data.characters import encodable
 from monosemy.data.store import TokenStore
 from monosemy.errors import SpecError
 from monosemy.home import HOME, Home, home_of
@@ -38,34 +32,24 @@ from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs import (
-    AttentionRun,
     BasisRun,
-    CircuitRun,
-    CompareRun,
-    ConceptRun,
     EvaluateRun,
     EvaluateSetRun,
     EvaluationSpec,
     ExplanationSpec,
     IndexingSpec,
     IndexRun,
-    LayoutRun,
     Need,
     PipelineRun,
     RunSpec,
     SweepRun,
-    TaskRun,
     TextSpec,
     TrainRun,
     parse_part,
+    parse_run,
     parse_spec,
 )
-from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestion
-from monosemy.specs.inference.prompts import TokenText
 from monosemy.specs.readings import TrainingReading
-from monosemy.specs.rest.circuits import CircuitResult
-from monosemy.specs.rest.concepts import ConceptResult
-from monosemy.specs.rest.tasks import TaskResult
 from monosemy.workspace import Workspace
 
 
@@ -119,7 +103,7 @@ def train(
     A call with the same spec resumes what an interrupted one left, and does not train again what is
     trained.  Raises ``SpecError``, and ``DataError`` or ``ModelError`` for what cannot be used.
     """
-    parsed = _as(TrainRun, {} if spec is None else spec)
+    parsed = parse_run(TrainRun, {} if spec is None else spec)
     with reporting(reporter) as progress:
         _say_defaults(spec, parsed, progress)
         return LocalRuns(Home(home, progress)).train(parsed)
@@ -161,7 +145,7 @@ def evaluate_set(
         runs = LocalRuns(Home(home, progress))
         found = runs.home.set(saes) if isinstance(saes, str) else [*map(runs.home.sae, saes)]
         spec = {"saes": [str(each.path) for each in found], "evaluation": options}
-        return runs.evaluate_set(_as(EvaluateSetRun, spec))
+        return runs.evaluate_set(parse_run(EvaluateSetRun, spec))
 
 
 def readings(
@@ -179,7 +163,8 @@ def readings(
     if not isinstance(sae, TrainRun | SweepRun | Mapping):
         return opened.sae(sae).readings
     sweep = isinstance(sae, Mapping) and sae.get("kind") == "sweep"
-    spec = _as(SweepRun, sae) if sweep or isinstance(sae, SweepRun) else _as(TrainRun, sae)
+    swept = sweep or isinstance(sae, SweepRun)
+    spec = parse_run(SweepRun, sae) if swept else parse_run(TrainRun, sae)
     members = len(spec.trainings())
     if not 0 <= place < members:
         raise SpecError([("place", f"the run trains {members} SAEs: 0 to {members - 1}")])
@@ -224,142 +209,7 @@ def basis(
         runs = LocalRuns(Home(home_of(beside, home), progress))
         folder = None if beside is None else runs.home.sae(beside)
         named = {} if folder is None else {"beside": folder.path.name}
-        return runs.basis(_as(BasisRun, {**options, **named}), folder)
-
-
-def compare(
-    sae: SaeFolder | str | Path,
-    other: SaeFolder | str | Path,
-    home: str | Path | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> Comparison:
-    """Which features of two SAEs belong together; ``options`` are fields of ``CompareRun``: ``by``
-    (``decoder``, or ``tokens`` where both are indexed), ``method``, ``neighbours``."""
-    spec = _as(CompareRun, {**options, "sae": "first", "other": "second"})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(sae, home), progress))
-        return runs.compare(spec, runs.home.sae(sae), runs.home.sae(other))
-
-
-def layout(
-    sae: SaeFolder | str | Path,
-    home: str | Path | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> Layout:
-    """The decoder rows of an SAE in two dimensions by t-SNE, and how faithful that is; ``options``
-    are fields of ``LayoutRun``: ``perplexity``, ``exaggeration``, ``iterations``, ``seed``,
-    ``silent``.  ``sae`` and errors as in ``evaluate``; needs the extra ``layout``."""
-    spec = _as(LayoutRun, {**options, "sae": "first"})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(sae, home), progress))
-        return runs.layout(spec, runs.home.sae(sae))
-
-
-def task(
-    saes: Sequence[SaeFolder | str | Path] = (),
-    home: str | Path | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> TaskResult:
-    """Whether SAEs are any good at a task whose attributes are known, beside a supervised
-    dictionary, their frozen-decoder baselines, PCA and random directions; ``options`` are fields of
-    ``TaskRun``: ``prompts``, ``positions``, ``features``, ``pairs``, ...
-
-    Without SAEs give ``model`` and ``sites``.  Errors as in ``evaluate``, and ``DataError`` for
-    prompts that cannot be used.
-    """
-    spec = _as(TaskRun, {**options, "saes": [f"sae {place}" for place in range(len(saes))]})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(saes[0] if saes else None, home), progress))
-        return runs.task(spec, [runs.home.sae(each) for each in saes])
-
-
-def concept(
-    sae: SaeFolder | str | Path,
-    home: str | Path | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> ConceptResult:
-    """The features by which texts about something are told from others, a threshold, and how well
-    both do on texts that chose nothing, beside other ways; ``options`` are fields of
-    ``ConceptRun``: ``targets``, ``retain``, ``paraphrases``, ``top_k``, ``scale``, ...
-
-    ``name`` may be left out.  ``sae`` and errors as in ``evaluate``, and ``DataError`` for texts
-    that cannot be used.
-    """
-    spec = _as(ConceptRun, {"name": "concept", **options, "sae": "first"})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(sae, home), progress))
-        return runs.concept(spec, runs.home.sae(sae))
-
-
-def survey_attention(
-    sae: SaeFolder | str | Path,
-    home: str | Path | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> AttentionSurvey:
-    """The heads behind an SAE at ``attn.hook_z``: their scores and features, and head and family of
-    every feature that fires in its newest index; ``options`` are fields of ``AttentionRun``:
-    ``rows``, ``examples``, ``top``, ``draws``, ``seed``.  ``sae`` and errors as in ``evaluate``."""
-    spec = _as(AttentionRun, {**options, "sae": "first"})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(sae, home), progress))
-        return runs.survey_attention(spec, runs.home.sae(sae))
-
-
-def circuit(
-    spec: Mapping[str, Any] | CircuitRun | None = None,
-    home: str | Path = HOME,
-    reporter: Reporter | None = None,
-) -> CircuitResult:
-    """Which attention heads of a host model tell prompts of a task from others, beside what
-    shuffled labels give, and whether they do the task; of a circuit spec (the ``kind`` may be left
-    out).  Raises as ``train`` does.
-
-    Example: ``monosemy.circuit({"prompts": {"task": "greater-than"}})``
-    """
-    parsed = _as(CircuitRun, {} if spec is None else spec)
-    with reporting(reporter) as progress:
-        return LocalRuns(Home(home, progress)).circuit(parsed)
-
-
-def attention(
-    sae: SaeFolder | str | Path,
-    text: str,
-    home: str | Path | None = None,
-    through: Sequence[SaeFolder | str | Path] = (),
-    reporter: Reporter | None = None,
-    **options: Any,
-) -> AttentionAnswer:
-    """Where features of an SAE on ``attn.hook_z`` read from on a text: by head and by token.
-
-    ``through``: SAEs that attributions are taken back through, by their number from 1 (on the
-    stream before its block, or of blocks below); ``options`` are the other fields of
-    ``AttentionQuestion``: ``tokens``, ``features``, ``top_k``, ``depth``, ``listed``, ``pair``.
-    ``sae`` and errors as in ``evaluate``; ``DataError`` also for what ``attribution.lens.look``
-    refuses.
-    """
-    question = parse_part(AttentionQuestion, {**options, "text": text})
-    with reporting(reporter) as progress:
-        runs = LocalRuns(Home(home_of(sae, home), progress))
-        folder = runs.home.sae(sae)
-        hosted = [runs.hosted(each) for each in (folder, *map(runs.home.sae, through))]
-    host = hosted[0].host
-    if any(each.host.fingerprint != host.fingerprint for each in hosted):
-        raise SpecError([("through", "these SAEs are of another host model")])
-    tokenizer, bos = host.tokenizer, host.bos_id
-    ids = tokenizer(encodable(text)[0], add_special_tokens=False)["input_ids"]
-    skip = int(folder.spec.text.prepend_bos and bos is not None)
-    ids = [bos, *ids] if skip else ids
-    texts = [
-        TokenText(id=token, text=piece)
-        for token, piece in zip(ids, host.token_bytes().pieces(ids), strict=True)
-    ]
-    placed = [Placed(each.sae.to(host.device), each.site) for each in hosted]
-    return look(host, PromptTokens(ids, skip, texts), placed[0], placed[1:], question)
+        return runs.basis(parse_run(BasisRun, {**options, **named}), folder)
 
 
 def run(
@@ -396,29 +246,13 @@ def pipeline(
     evidence labels only.
     Raises ``SpecError`` and the other ``MonosemyError``.
     """
-    parsed = _as(PipelineRun, {} if spec is None else spec)
+    parsed = parse_run(PipelineRun, {} if spec is None else spec)
     judge = JudgeAddress.from_environment(judge_url)
     if judge is not None:
         judge = JudgeAddress(judge.url, judge_api_key or judge.api_key, judge_model or judge.model)
     with reporting(reporter) as progress:
         _say_defaults(spec, parsed, progress)
         return _run(parsed, Home(home, progress), judge)
-
-
-S = TypeVar("S", bound=RunSpec)
-
-
-def _as(kind: type[S], spec: Mapping[str, Any] | RunSpec) -> S:
-    """``spec`` as a run of this kind; ``SpecError`` for one of another, or for none."""
-    name = kind.model_fields["kind"].default
-    if isinstance(spec, RunSpec):
-        parsed = spec
-    else:
-        takes = f"a run spec of kind '{name}', as a mapping"
-        parsed = parse_spec({"kind": name, **a_mapping("spec", spec, takes)})
-    if not isinstance(parsed, kind):
-        raise SpecError([("kind", f"a spec of kind '{name}' is needed, not '{parsed.kind}'")])
-    return parsed
 
 
 def _say_defaults(spec: object, parsed: TrainRun | PipelineRun, reporter: Reporter) -> None:

@@ -51,6 +51,7 @@ from monosemy.specs.parse import (
     apply_overrides,
     load_spec,
     parse_part,
+    parse_run,
     parse_spec,
     parse_stored_spec,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "needs_host",
     "needs_judge",
     "parse_part",
+    "parse_run",
     "parse_spec",
     "parse_stored_spec",
     "pipeline_children",

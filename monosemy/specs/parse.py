@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from monosemy.arguments import a_mapping
 from monosemy.errors import SpecError
 from monosemy.specs.messages import message_of
 from monosemy.specs.names import STORED
@@ -50,6 +51,23 @@ def _parsed(data: Any, context: dict[str, bool] | None) -> RunSpec:
             [("kind", f"{kind!r} is not a kind of run{_nearest(str(kind), KINDS)}; known: {known}")]
         )
     return parse_part(KINDS[kind], data, context)
+
+
+S = TypeVar("S", bound=RunSpec)
+
+
+def parse_run(kind: type[S], spec: Mapping[str, Any] | RunSpec) -> S:
+    """``spec`` as a run of this kind, whose name a mapping may leave out; ``SpecError`` for one of
+    another kind, or for none."""
+    name = kind.model_fields["kind"].default
+    if isinstance(spec, RunSpec):
+        parsed = spec
+    else:
+        takes = f"a run spec of kind '{name}', as a mapping"
+        parsed = parse_spec({"kind": name, **a_mapping("spec", spec, takes)})
+    if not isinstance(parsed, kind):
+        raise SpecError([("kind", f"a spec of kind '{name}' is needed, not '{parsed.kind}'")])
+    return parsed
 
 
 P = TypeVar("P", bound=Part)

@@ -1,0 +1,142 @@
+"""Analyses of SAEs and host models in this process: of specs, and a folder of artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
+from monosemy.analysis.layout import Layout, lay_out, require_package
+from monosemy.attribution.survey import AttentionSurvey, survey_attention
+from monosemy.circuits.search import find_circuit
+from monosemy.errors import DataError, SpecError
+from monosemy.home import Home
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import (
+    AttentionRun,
+    CircuitRun,
+    CompareRun,
+    ConceptRun,
+    LayoutRun,
+    TaskRun,
+)
+from monosemy.specs.rest.circuits import CircuitResult
+from monosemy.specs.rest.concepts import ConceptResult
+from monosemy.specs.rest.tasks import TaskResult
+
+
+class LocalAnalyses:
+    """Carries out the specs of analyses, with the artifacts and host models of ``home``."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    @property
+    def executors(self) -> Mapping[str, Callable[[Any], dict[str, Any]]]:
+        """By kind of run: what it comes to, as JSON."""
+        return {
+            "compare": self._compare,
+            "layout": self._layout,
+            "task": self._task,
+            "concept": self._concept,
+            "attention": self._attention,
+            "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
+        }
+
+    def compare(
+        self, spec: CompareRun, sae: SaeFolder | None = None, other: SaeFolder | None = None
+    ) -> Comparison:
+        """Which features of two SAEs belong together."""
+        if spec.by == "explanations":
+            raise DataError(
+                "Explanations are embedded by a service alone.", "Compare by decoder or tokens."
+            )
+        a, b = sae or self.home.sae(spec.sae), other or self.home.sae(spec.other)
+        if a.path == b.path:
+            raise SpecError([("other", "this is the same SAE as sae")])
+        if spec.by == "decoder":
+            a.check()
+            b.check()
+            everything, names = slice(None), (a.path.name, b.path.name)
+            sides = by_decoder(
+                a.sae.decoder_rows(everything), b.sae.decoder_rows(everything), names
+            )
+        else:
+            of_a, of_b = self.home.texts(a).reader, self.home.texts(b).reader
+            if of_a.text_id != of_b.text_id:
+                raise DataError(
+                    f"'{a.path.name}' and '{b.path.name}' are not indexed over one text.",
+                    "Index both over the same text.",
+                )
+            sides = by_tokens(of_a, of_b)
+        return compare_sides(sides, spec, self.home.reporter)
+
+    def layout(self, spec: LayoutRun, sae: SaeFolder | None = None) -> Layout:
+        """Where the features of an SAE lie in the plane; silent ones by its newest index here."""
+        require_package()
+        sae = sae or self.home.sae(spec.sae)
+        sae.check()
+        fires = None
+        if self.home.is_indexed(sae):
+            fires = self.home.texts(sae).reader.counts > 0
+        return lay_out(
+            sae.sae.decoder_rows(slice(None)), spec, sae.digest, fires, self.home.reporter
+        )
+
+    def task(self, spec: TaskRun, saes: Sequence[SaeFolder] | None = None) -> TaskResult:
+        """What the SAEs of a spec, the supervised dictionary and baselines are worth at a task."""
+        folders = [self.home.sae(each) for each in spec.saes] if saes is None else list(saes)
+        if len({each.path for each in folders}) < len(folders):
+            raise SpecError([("saes", "an SAE is named twice")])
+        # Only here: scipy takes a while to import.
+        from monosemy.circuits.supervised.run import NamedFolder, run_task
+
+        named = [NamedFolder(each.name, each.path.name, each) for each in folders]
+        return run_task(spec, named, self.home.host, self.home.reporter)
+
+    def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
+        """The heads behind an SAE, by its newest index here."""
+        sae = sae or self.home.sae(spec.sae)
+        texts, hosted = self.home.texts(sae), self.home.hosted(sae)
+        return survey_attention(
+            hosted, texts.reader, texts.store, spec, sae.digest, self.home.reporter
+        )
+
+    def circuit(self, spec: CircuitRun) -> CircuitResult:
+        """The heads of a host model that tell prompts of a task from others."""
+        return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
+
+    def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
+        """The features of a concept, and how well texts are told by them."""
+        # Only here: scipy takes a while to import.
+        from monosemy.concepts.run import run_concept
+
+        folder = self.home.sae(spec.sae) if sae is None else sae
+        return run_concept(spec, folder, self.home.host, self.home.reporter)
+
+    # ------------------------------------------------------------------ results as JSON
+    def _compare(self, spec: CompareRun) -> dict[str, Any]:
+        comparison = self.compare(spec)
+        partners = [list(link[:3]) for link in comparison.links if link[3]]
+        return {"summary": comparison.summary, "partners": partners}
+
+    def _attention(self, spec: AttentionRun) -> dict[str, Any]:
+        """The features too: no database keeps them."""
+        survey = self.survey_attention(spec)
+        found = [each.model_dump(mode="json") for each in survey.features]
+        summary = survey.summary.model_dump(mode="json")
+        return {"sae": spec.sae, **summary, "feature_attention": found}
+
+    def _layout(self, spec: LayoutRun) -> dict[str, Any]:
+        """The places too: no database keeps them."""
+        layout = self.layout(spec)
+        places = [None if np.isnan(x) else [x, y] for x, y in layout.places.tolist()]
+        return {"sae": spec.sae, **layout.summary.model_dump(mode="json"), "places": places}
+
+    def _concept(self, spec: ConceptRun) -> dict[str, Any]:
+        return self.concept(spec).model_dump(mode="json")
+
+    def _task(self, spec: TaskRun) -> dict[str, Any]:
+        return self.task(spec).model_dump(mode="json")

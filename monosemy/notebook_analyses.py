@@ -1,0 +1,176 @@
+"""Analyses from a notebook or a script, of SAEs and host models: no service, no database.
+
+sae = monosemy.train({"sae": {"d_sae": 4096}}, home="my-work")
+monosemy.layout(sae)
+monosemy.concept(sae, targets=[...], retain=[...])
+
+Each shows its progress, unless it is given a ``reporter``, and keeps its artifacts in ``home``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monosemy.analysis.comparison import Comparison
+from monosemy.analysis.layout import Layout
+from monosemy.attribution.lens import Placed, PromptTokens, look
+from monosemy.attribution.survey import AttentionSurvey
+from monosemy.console import reporting
+from monosemy.data.characters import encodable
+from monosemy.errors import SpecError
+from monosemy.home import HOME, Home, home_of
+from monosemy.local_analyses import LocalAnalyses
+from monosemy.progress import Reporter
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import (
+    AttentionRun,
+    CircuitRun,
+    CompareRun,
+    ConceptRun,
+    LayoutRun,
+    TaskRun,
+    parse_part,
+    parse_run,
+)
+from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestion
+from monosemy.specs.inference.prompts import TokenText
+from monosemy.specs.rest.circuits import CircuitResult
+from monosemy.specs.rest.concepts import ConceptResult
+from monosemy.specs.rest.tasks import TaskResult
+
+
+def compare(
+    sae: SaeFolder | str | Path,
+    other: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Comparison:
+    """Which features of two SAEs belong together; ``options`` are fields of ``CompareRun``: ``by``
+    (``decoder``, or ``tokens`` where both are indexed), ``method``, ``neighbours``."""
+    spec = parse_run(CompareRun, {**options, "sae": "first", "other": "second"})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(sae, home), progress))
+        return analyses.compare(spec, analyses.home.sae(sae), analyses.home.sae(other))
+
+
+def layout(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Layout:
+    """The decoder rows of an SAE in two dimensions by t-SNE, and how faithful that is; ``options``
+    are fields of ``LayoutRun``: ``perplexity``, ``exaggeration``, ``iterations``, ``seed``,
+    ``silent``.  ``sae`` and errors as in ``evaluate``; needs the extra ``layout``."""
+    spec = parse_run(LayoutRun, {**options, "sae": "first"})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(sae, home), progress))
+        return analyses.layout(spec, analyses.home.sae(sae))
+
+
+def task(
+    saes: Sequence[SaeFolder | str | Path] = (),
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> TaskResult:
+    """Whether SAEs are any good at a task whose attributes are known, beside a supervised
+    dictionary, their frozen-decoder baselines, PCA and random directions; ``options`` are fields of
+    ``TaskRun``: ``prompts``, ``positions``, ``features``, ``pairs``, ...
+
+    Without SAEs give ``model`` and ``sites``.  Errors as in ``evaluate``, and ``DataError`` for
+    prompts that cannot be used.
+    """
+    spec = parse_run(TaskRun, {**options, "saes": [f"sae {place}" for place in range(len(saes))]})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(saes[0] if saes else None, home), progress))
+        return analyses.task(spec, [analyses.home.sae(each) for each in saes])
+
+
+def concept(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> ConceptResult:
+    """The features by which texts about something are told from others, a threshold, and how well
+    both do on texts that chose nothing, beside other ways; ``options`` are fields of
+    ``ConceptRun``: ``targets``, ``retain``, ``paraphrases``, ``top_k``, ``scale``, ...
+
+    ``name`` may be left out.  ``sae`` and errors as in ``evaluate``, and ``DataError`` for texts
+    that cannot be used.
+    """
+    spec = parse_run(ConceptRun, {"name": "concept", **options, "sae": "first"})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(sae, home), progress))
+        return analyses.concept(spec, analyses.home.sae(sae))
+
+
+def survey_attention(
+    sae: SaeFolder | str | Path,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> AttentionSurvey:
+    """The heads behind an SAE at ``attn.hook_z``: their scores and features, and head and family of
+    every feature that fires in its newest index; ``options`` are fields of ``AttentionRun``:
+    ``rows``, ``examples``, ``top``, ``draws``, ``seed``.  ``sae`` and errors as in ``evaluate``."""
+    spec = parse_run(AttentionRun, {**options, "sae": "first"})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(sae, home), progress))
+        return analyses.survey_attention(spec, analyses.home.sae(sae))
+
+
+def circuit(
+    spec: Mapping[str, Any] | CircuitRun | None = None,
+    home: str | Path = HOME,
+    reporter: Reporter | None = None,
+) -> CircuitResult:
+    """Which attention heads of a host model tell prompts of a task from others, beside what
+    shuffled labels give, and whether they do the task; of a circuit spec (the ``kind`` may be left
+    out).  Raises as ``train`` does.
+
+    Example: ``monosemy.circuit({"prompts": {"task": "greater-than"}})``
+    """
+    parsed = parse_run(CircuitRun, {} if spec is None else spec)
+    with reporting(reporter) as progress:
+        return LocalAnalyses(Home(home, progress)).circuit(parsed)
+
+
+def attention(
+    sae: SaeFolder | str | Path,
+    text: str,
+    home: str | Path | None = None,
+    through: Sequence[SaeFolder | str | Path] = (),
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> AttentionAnswer:
+    """Where features of an SAE on ``attn.hook_z`` read from on a text: by head and by token.
+
+    ``through``: SAEs that attributions are taken back through, by their number from 1 (on the
+    stream before its block, or of blocks below); ``options`` are the other fields of
+    ``AttentionQuestion``: ``tokens``, ``features``, ``top_k``, ``depth``, ``listed``, ``pair``.
+    ``sae`` and errors as in ``evaluate``; ``DataError`` also for what ``attribution.lens.look``
+    refuses.
+    """
+    question = parse_part(AttentionQuestion, {**options, "text": text})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(sae, home), progress))
+        folder = analyses.home.sae(sae)
+        hosted = [analyses.home.hosted(each) for each in (folder, *map(analyses.home.sae, through))]
+    host = hosted[0].host
+    if any(each.host.fingerprint != host.fingerprint for each in hosted):
+        raise SpecError([("through", "these SAEs are of another host model")])
+    tokenizer, bos = host.tokenizer, host.bos_id
+    ids = tokenizer(encodable(text)[0], add_special_tokens=False)["input_ids"]
+    skip = int(folder.spec.text.prepend_bos and bos is not None)
+    ids = [bos, *ids] if skip else ids
+    texts = [
+        TokenText(id=token, text=piece)
+        for token, piece in zip(ids, host.token_bytes().pieces(ids), strict=True)
+    ]
+    placed = [Placed(each.sae.to(host.device), each.site) for each in hosted]
+    return look(host, PromptTokens(ids, skip, texts), placed[0], placed[1:], question)
