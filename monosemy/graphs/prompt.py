@@ -98,7 +98,7 @@ def read_prompt(model: ReplacementModel, ids: Sequence[int]) -> ReplacedPrompt:
 
     Raises ``ModelError`` for a host that is not affine with patterns, norms and MLPs held, or a
     place that a coder reads which is no norm of the stream; ``DataError`` for a prompt of one
-    token, one too long, or a coder whose reconstruction is not the sum of what its features write.
+    token, one too long, or a coder whose activations or reconstruction are no sums.
     """
     host = model.host
     _ = linearise(host, ids)
@@ -199,6 +199,7 @@ def _active(
     position = at_N[:, None].expand(*codes.indices.shape)[fires.to(at_N.device)]
     found = (position, codes.indices[fires].to(at_N.device), codes.values[fires].to(at_N.device))
     _check_sum(coder, read_TD[at_N], made_ND, fires, codes.indices, codes.values)
+    _check_encoder(coder, read_TD[at_N], fires, codes.indices, codes.values)
     return coder, *found
 
 
@@ -224,6 +225,24 @@ def _check_sum(
         raise DataError(
             f"Coder {coder.number} of the set ({type(coder.sae).__name__}) reconstructs something "
             f"else than the sum of its decoder rows, bias and skip (off by {off:.2g})."
+        )
+
+
+def _check_encoder(
+    coder: GraphCoder, x_ND: Tensor, fires_NK: Tensor, latent_NK: Tensor, value_NK: Tensor
+) -> None:
+    """``DataError`` unless activations are the pre-activations that edges add up to, at one
+    token."""
+    if not len(x_ND):
+        return
+    fires = fires_NK[-1]
+    rows_ND, bias_N = coder.encoder(latent_NK[-1][fires])
+    made_N, value_N = x_ND[-1].to(rows_ND) @ rows_ND.T + bias_N, value_NK[-1][fires].float()
+    off = float((made_N - value_N).norm() / value_N.norm().clamp_min(1e-30))
+    if len(value_N) and not off <= _SAME_SUM:
+        raise DataError(
+            f"Coder {coder.number} of the set ({type(coder.sae).__name__}) has activations that "
+            f"are not its encoder's pre-activations (off by {off:.2g}), so no edges add up to them."
         )
 
 

@@ -206,7 +206,7 @@ def _graph(header: Any, arrays: dict[str, npt.NDArray[Any]]) -> Graph:
         about=dict(header["about"]),
         level_N=arrays["node_level"].astype(np.int64) if "node_level" in arrays else None,
     )
-    check_graph(graph)
+    validate_graph(graph)
     return graph
 
 
@@ -219,7 +219,7 @@ def _sources(gap: Ints, start: Ints, counts: Ints) -> Ints:
     return np.asarray(running - np.repeat(before, counts))
 
 
-def check_graph(graph: Graph) -> None:
+def validate_graph(graph: Graph) -> None:
     """``ValueError`` unless numbers are finite, nodes exist, and edges lead upwards."""
     nodes, rows, count = graph.nodes, graph.rows, len(graph.nodes)
     for values in (*(v for v in vars(rows).values()), nodes.value, graph.goal_weights):

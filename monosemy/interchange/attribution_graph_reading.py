@@ -19,7 +19,7 @@ import numpy as np
 from monosemy.errors import DataError
 from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.graphs.names import BIASES
-from monosemy.graphs.store import check_graph
+from monosemy.graphs.store import validate_graph
 from monosemy.interchange.attribution_graph import VIRTUAL, GraphView, uncantor
 from monosemy.interchange.files import list_of, number_of, text_of
 
@@ -90,7 +90,7 @@ def import_graph(document: Any) -> ImportedGraph:
     levels = _levels(nodes, edges)
     graph = _graph(read, nodes, edges, levels, goals, texts, layers, ours)
     try:
-        check_graph(graph)
+        validate_graph(graph)
     except ValueError as error:
         raise DataError(f"The graph cannot be used: {error}.") from None
     labels = {

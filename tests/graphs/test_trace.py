@@ -184,6 +184,28 @@ def test_sets_that_do_not_fit_are_refused(tiny_tokenizer: Any) -> None:
         ReplacementModel(host, [late])
 
 
+def test_a_host_without_coders_is_a_graph_of_errors_and_tokens(tiny_tokenizer: Any) -> None:
+    host = tiny_host_of("llama", tiny_tokenizer)
+    prompt = read_prompt(ReplacementModel(host, []), some_ids(host))
+    goals = top_logits(prompt, most=2)
+    graph = trace(prompt, goals)
+    flow = influence(graph)
+    assert len(graph.rows) == len(goals) and graph.about["untraced_share"] == 0
+    assert flow.by_kind["error"] > 0 and graph.rounding.max() <= 1e-5
+    assert forecast(prompt, goals).rows == len(goals)
+
+
+def test_a_coder_whose_activations_are_no_sums_is_refused(tiny_tokenizer: Any) -> None:
+    host = tiny_host_of("llama", tiny_tokenizer)
+    (hosted,) = transcoders(host, [1])
+    encode = hosted.sae.encode
+    hosted.sae.encode = lambda x, budget=None: (  # type: ignore[method-assign]
+        lambda codes: codes._replace(values=codes.values * 1.1)
+    )(encode(x, budget))
+    with pytest.raises(DataError, match="pre-activations"):
+        read_prompt(ReplacementModel(host, [hosted]), some_ids(host))
+
+
 def test_a_forecast_counts_rows_and_grows_with_the_prompt(tiny_tokenizer: Any) -> None:
     host = tiny_host_of("llama", tiny_tokenizer)
     model = replacement(host, "plain")
