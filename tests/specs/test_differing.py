@@ -13,6 +13,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "import": {"source": "hub:a/b"},
     "compare": {"sae": "a", "other": "b"},
     "task": {"saes": ["a"]},
+    "evaluate_set": {"saes": ["a", "b"]},
     "concept": {"name": "c", "sae": "a", "targets": ["x"], "retain": ["y"]},
     **{
         kind: {"sae": "a"}

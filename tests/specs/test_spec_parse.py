@@ -47,7 +47,7 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         data["source"] = "a/folder"
     if "other" in KINDS[kind].model_fields:
         data["other"] = "another-sae"
-    if kind == "task":
+    if kind in ("task", "evaluate_set"):
         data["saes"] = ["some-sae"]
     if kind == "concept":
         data |= {"name": "whales", "targets": ["a whale"], "retain": ["a clock"]}
