@@ -18,6 +18,10 @@ from monosemy.concepts.shares import in_more_targets
 from monosemy.errors import DataError
 from monosemy.saes.base import SAE
 from monosemy.specs.concepts import ChoiceRule
+from monosemy.specs.rest.concepts import ConceptFeature
+
+_LISTED = 1000
+"""Features that are told one by one."""
 
 Strongest = dict[int, float]
 """``F`` of a text: the maximum of each."""
@@ -89,6 +93,27 @@ class Choosing:
         firing = tuple(self._fires_F.nonzero().flatten().tolist())
         known = {latent: others.get(latent, 0) for latent in ranked}
         return Chosen(own, tuple(ranked), counts, known, maxima, firing)
+
+
+def listed(chosen: Chosen, targets: Readings, retain: Readings, d_sae: int) -> list[ConceptFeature]:
+    """The first of the concept's features, with how often they fire in test texts: ``targets`` and
+    ``retain``."""
+    latents = list(chosen.own[:_LISTED])
+    shares = []
+    for texts in (targets, retain):
+        fires = [texts.strongest(text, d_sae)[latents] > 0 for text in range(len(texts))]
+        shares.append(torch.stack(fires).double().mean(0).tolist())
+    return [
+        ConceptFeature(
+            index=latent,
+            targets=chosen.counts[latent],
+            retain=chosen.retain_counts[latent],
+            maximum=chosen.maxima[latent],
+            test_targets=on,
+            test_retain=off,
+        )
+        for latent, on, off in zip(latents, *shares, strict=True)
+    ]
 
 
 def _none_left(rule: ChoiceRule, strongest: int) -> tuple[str, str]:

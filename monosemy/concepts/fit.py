@@ -16,25 +16,26 @@ import torch
 from torch import Tensor
 
 from monosemy.concepts.deactivation import Deactivation
-from monosemy.concepts.features import Choosing, Chosen
+from monosemy.concepts.embeddings import embedding_figures
+from monosemy.concepts.features import Choosing, Chosen, listed
+from monosemy.concepts.figures import area, share
 from monosemy.concepts.leace import leace, mean_difference
 from monosemy.concepts.probes import linear_probe, radial_probe
-from monosemy.concepts.readings import Readings, read_texts
+from monosemy.concepts.readings import Readings, read_texts, token_rows
 from monosemy.concepts.texts import Uses, cut
 from monosemy.concepts.threshold import find_threshold
 from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
-from monosemy.interp.statistics.ranks import area_under_roc
-from monosemy.interp.statistics.rates import rate_of
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
 from monosemy.specs import ConceptRun
 from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring
 from monosemy.specs.rest.concepts import (
-    ConceptFeature,
     ConceptResult,
     Detector,
     DetectorKind,
+    EmbeddingFigures,
+    EmbeddingKind,
     Eraser,
     EraserKind,
     Share,
@@ -45,8 +46,6 @@ PAPERS_SCALE = -8.0
 """For celebrities."""
 PAPERS_SHARE = 0.99
 """Of the least score of a target: the paper's threshold."""
-_LISTED = 1000
-"""Features that are told one by one."""
 _EXAMPLES = 3
 
 TextScores = Callable[[Readings], list[float]]
@@ -93,18 +92,22 @@ def fit_concept(
         spec.threshold_share,
         spec.seed,
     )
-    # Before anything is read: whether there are enough texts for a threshold at all.
+    # Before anything is read: whether there are enough texts for a threshold at all, and whether
+    # names can be read.
     find_threshold([0.0] * len(uses.threshold_retain), spec.false_alarms, spec.confidence)
+    token_rows(hosted.host, [spec.called or spec.name, *spec.others], prepend_bos)
     read = _read(hosted, uses, prepend_bos, reporter)
     choosing = Choosing(hosted.sae, read.fit_targets, read.fit_retain, spec.top_k)
     chosen = choosing.choose(spec.rule, spec.seed)
     test = _Test(hosted.sae, spec, read, chosen, _by_other_rule(choosing, spec))
-    with reporter.stage("tests", 2, "table") as stage:
+    figures = find_threshold(test.own(read.threshold_retain), spec.false_alarms, spec.confidence)
+    with reporter.stage("tests", 3, "table") as stage:
         detectors = test.detectors()
         stage.advance()
         erasers = test.erasers()
         stage.advance()
-    figures = find_threshold(test.own(read.threshold_retain), spec.false_alarms, spec.confidence)
+        embeddings = test.embeddings(hosted, uses, prepend_bos, figures.value)
+        stage.advance()
     return ConceptResult(
         concept=FittedConcept(
             name=spec.name,
@@ -123,9 +126,10 @@ def fit_concept(
         texts=_counts(uses),
         threshold=figures,
         shared=len(chosen.all) - len(chosen.own),
-        features=_listed(read, chosen, hosted.sae.d_sae),
+        features=listed(chosen, read.test_targets, read.test_retain, hosted.sae.d_sae),
         detectors=detectors,
         erasers=erasers,
+        embeddings=embeddings,
         examples=[text[:500] for text in uses.fit_targets[:_EXAMPLES]],
         seconds=round(time.monotonic() - begun, 2),
     )
@@ -142,16 +146,9 @@ def _read(hosted: HostedSAE, uses: Uses, prepend_bos: bool, reporter: Reporter) 
     first = 0
     for name in names:
         count = len(texts[name])
-        parts[name] = _part(whole, first, first + count) if count else None
+        parts[name] = whole.part(first, first + count) if count else None
         first += count
     return _Read(**parts)  # type: ignore[arg-type]
-
-
-def _part(whole: Readings, first: int, end: int) -> Readings:
-    tokens = slice(whole.starts[first], whole.starts[end])
-    codes = type(whole.codes)(whole.codes.indices[tokens], whole.codes.values[tokens])
-    starts = tuple(each - tokens.start for each in whole.starts[first : end + 1])
-    return Readings(whole.x_TD[tokens], codes, starts)
 
 
 class _Test:
@@ -246,7 +243,7 @@ class _Test:
         others = scores(read.paraphrases) if read.paraphrases is not None else []
 
         def flagged(values: Sequence[float]) -> Share:
-            return _share(rate_of([value > threshold for value in values]))
+            return share([value > threshold for value in values])
 
         return Detector(
             name=name,
@@ -255,7 +252,7 @@ class _Test:
             scale=scale,
             score=score,
             threshold=threshold,
-            area=_area(targets, retain),
+            area=area(targets, retain),
             found=flagged(targets),
             false_alarms=flagged(retain),
             misspelt=flagged(scores(read.misspelt)),
@@ -291,6 +288,25 @@ class _Test:
             found.append(self._eraser(name, kind, None, None, fit, test, after))  # type: ignore[arg-type]
         return found
 
+    # ------------------------------------------------------------------ embeddings
+    def embeddings(
+        self, hosted: HostedSAE, uses: Uses, prepend_bos: bool, threshold: float
+    ) -> EmbeddingFigures:
+        """Of texts in use: those above the threshold are flagged, whatever is done to them then."""
+        read, own, names = self._read, self._chosen.own, [each.name for each in fields(_Read)]
+        flagged = {
+            name: [score > threshold for score in self.own(getattr(read, name))]
+            for name in names
+            if getattr(read, name) is not None
+        }
+        ways: list[tuple[str, EmbeddingKind, Sequence[int], float]] = [
+            ("the concept", "concept", own, self._spec.scale),
+            (f"scale {self._other_scale:g}", "scale", own, self._other_scale),
+            ("random features", "random", self._random, self._spec.scale),
+        ]
+        eraser = leace(*self._means(read.fit_targets, read.fit_retain, read.threshold_retain))
+        return embedding_figures(hosted, self._spec, prepend_bos, uses, flagged, ways, eraser)
+
     def _eraser(
         self,
         name: str,
@@ -306,7 +322,7 @@ class _Test:
         areas = []
         for probe in (linear_probe, radial_probe):
             values_N = probe(after[0], fit[1])(after[1])
-            areas.append(_area(values_N[test[1]].tolist(), values_N[~test[1]].tolist()))
+            areas.append(area(values_N[test[1]].tolist(), values_N[~test[1]].tolist()))
         return Eraser(
             name=name,
             kind=kind,
@@ -358,39 +374,9 @@ def _on_cpu(sae: SAE) -> SAE:
     return copy.deepcopy(sae).cpu()
 
 
-def _share(rate: object) -> Share:
-    return Share(**{name: getattr(rate, name) for name in ("value", "low", "high", "n")})
-
-
-def _area(targets: Sequence[float], retain: Sequence[float]) -> Share:
-    found = area_under_roc(targets, retain)
-    n = len(targets) + len(retain)
-    return Share(value=found.value, low=found.low, high=found.high, n=n)
-
-
 def _counts(uses: Uses) -> TextCounts:
     return TextCounts(
         **{each.name: len(getattr(uses, each.name)) for each in fields(_Read)},
         repeated=uses.repeated,
         left_out=uses.left_out,
     )
-
-
-def _listed(read: _Read, chosen: Chosen, d_sae: int) -> list[ConceptFeature]:
-    """The first of the concept's features, with how often they fire in test texts."""
-    latents = list(chosen.own[:_LISTED])
-    shares = []
-    for texts in (read.test_targets, read.test_retain):
-        fires = [texts.strongest(text, d_sae)[latents] > 0 for text in range(len(texts))]
-        shares.append(torch.stack(fires).double().mean(0).tolist())
-    return [
-        ConceptFeature(
-            index=latent,
-            targets=chosen.counts[latent],
-            retain=chosen.retain_counts[latent],
-            maximum=chosen.maxima[latent],
-            test_targets=on,
-            test_retain=off,
-        )
-        for latent, on, off in zip(latents, *shares, strict=True)
-    ]

@@ -38,6 +38,13 @@ class Readings:
         """The tokens of a text."""
         return slice(self.starts[text], self.starts[text + 1])
 
+    def part(self, first: int, end: int) -> Readings:
+        """Those texts alone."""
+        tokens = slice(self.starts[first], self.starts[end])
+        codes = Codes(self.codes.indices[tokens], self.codes.values[tokens])
+        starts = tuple(each - tokens.start for each in self.starts[first : end + 1])
+        return Readings(self.x_TD[tokens], codes, starts)
+
     def each_text(self, values_T: Tensor) -> Tensor:
         """The largest of each text, ``[texts]``."""
         return torch.stack([values_T[self.of(text)].max() for text in range(len(self))])

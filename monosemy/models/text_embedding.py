@@ -52,7 +52,7 @@ def text_embeddings(
         value_BE = _pooled(result)
         assert value_BE is not None  # as it was when the model was loaded
         return value_BE.float()
-    counts_BS = mask_BS.bool().to(host.device)
+    counts_BS = mask_BS.to(host.device, torch.bool, copy=True)
     counts_BS[:, :skip] = False
     acts_BSD = recorder.values[last[0]].float()
     return (acts_BSD * counts_BS[..., None]).sum(1) / counts_BS.sum(1, keepdim=True)

@@ -17,12 +17,12 @@ from monosemy.specs.circuits import (
     KnownCircuit,
     PromptSource,
 )
-from monosemy.specs.concepts import ChoiceRule, ConceptText, ConceptTexts, Deactivating
+from monosemy.specs.concepts import MOST_NAMES, ChoiceRule, ConceptText, ConceptTexts, Deactivating
 from monosemy.specs.kinds import ChangedSae, Reference, SaeRef
 from monosemy.specs.names import Name
-from monosemy.specs.part import Seed, Site, added_later
+from monosemy.specs.part import NAME, Seed, Site, added_later
 from monosemy.specs.parts import ModelSpec
-from monosemy.specs.references import SaeReference
+from monosemy.specs.references import Plain, SaeReference
 from monosemy.specs.run import RunSpec, register_kind
 from monosemy.specs.tasks import MOST_PROMPTS, Edited, IndirectObjectPrompts, TaskSource, Word
 
@@ -202,6 +202,14 @@ class ConceptRun(Deactivating, RunSpec):
     are not the concept's."""
     paraphrases: list[ConceptText] = Field(default_factory=list, max_length=5000)
     """Targets in other words; tested on alone."""
+    called: ConceptText | None = added_later(None)
+    """What the concept is called, as a text that others are held against; None takes its name."""
+    others: list[ConceptText] = added_later([], max_length=MOST_NAMES)
+    """What else texts are about, in words like `called`: whether a text's embedding is nearest to
+    the concept among these."""
+    word: Annotated[str, Plain(), Field(min_length=1, max_length=NAME)] | None = added_later(None)
+    """A word that some targets and some retain texts have: a probe of it shows what is kept of
+    other things.  None chooses the most balanced one."""
     top_k: int = Field(128, ge=1, le=100_000)
     """So many strongest features (by their maximum over the tokens) count for each text."""
     rule: ChoiceRule = added_later("difference")
@@ -226,4 +234,6 @@ class ConceptRun(Deactivating, RunSpec):
     def _leaves_some(self) -> Self:
         if self.test_share + self.threshold_share > 0.95:
             raise ValueError("test_share and threshold_share leave no texts to choose features by")
+        if (self.called or self.name) in self.others:
+            raise ValueError("others holds what the concept itself is called")
         return self

@@ -13,6 +13,8 @@ MOST_TEXTS = 5000
 """Of each kind."""
 LONGEST_TEXT = 20_000
 """Characters."""
+MOST_NAMES = 1000
+"""Of other things, that texts are held against."""
 MOST_CONCEPTS = 16
 """That one text is held against."""
 MOST_CHOSEN = 200_000

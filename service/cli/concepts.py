@@ -37,6 +37,15 @@ def find(
     paraphrases: Annotated[
         Path | None, typer.Option(help="Targets in other words, one a line; tested on alone.")
     ] = None,
+    called: Annotated[
+        str | None, typer.Option(help="What it is called, as a text; left out: NAME.")
+    ] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(help="What else texts are about; may be given again.")
+    ] = None,
+    word: Annotated[
+        str | None, typer.Option(help="By which what is kept is probed; left out: one is chosen.")
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Strongest features of a text that count.")
     ] = None,
@@ -67,6 +76,9 @@ def find(
     spec |= {"targets": _lines(targets), "retain": _lines(retain), "keep_error": keep_error}
     given = {
         "paraphrases": None if paraphrases is None else _lines(paraphrases),
+        "called": called,
+        "others": other or None,
+        "word": word,
         "top_k": top_k,
         "rule": rule,
         "scale": scale,
@@ -184,6 +196,8 @@ def _show(found: dict[str, Any]) -> None:
     ]
     after = ("after", "features", "linear probe", "radial probe", "changes targets", "others")
     print_table(after, erased, title="erasing (every text changed, flagged or not)")
+    if found["embeddings"] is not None:
+        _show_embeddings(found["embeddings"])
     features = [
         (
             each["index"],
@@ -198,3 +212,39 @@ def _show(found: dict[str, Any]) -> None:
     columns = ("feature", "targets", "retain", "maximum", "fires in test targets", "in test retain")
     first = "of most targets" if found["rule"] == "difference" else "of the highest correlation"
     print_table(columns, features, title=f"features {first}")
+
+
+def _show_embeddings(found: dict[str, Any]) -> None:
+    embedding = (
+        "pooled by the text encoder"
+        if found["embedding"] == "pooled"
+        else "the mean of the last stream"
+    )
+    tell(
+        f"Embeddings ({embedding}, {found['width']:,} wide) of {found['flagged_targets']:,} flagged"
+        f" targets of {found['targets']:,}; of {found['retain']:,} retain texts"
+        f" {found['flagged_retain']:,} are flagged. Called '{found['called'][:100]}'; the probe is"
+        f" of {'no word' if found['word'] is None else repr(found['word'])}."
+    )
+    for reason in found["missing"]:
+        tell(printable(reason))
+    rows = [
+        (
+            each["name"],
+            "-" if each["features"] is None else each["features"],
+            *(
+                estimate(each[key])
+                for key in (
+                    *("equal", "cosine", "similarity", "named"),
+                    *("probe", "new_probe", "word_probe"),
+                )
+            ),
+        )
+        for each in found["changes"]
+    ]
+    heads = (
+        *("after", "features", "unflagged equal", "cosine to before"),
+        *("cosine to name", "nearest to it", "probe", "probe anew", "probe of word"),
+    )
+    if rows:
+        print_table(heads, rows, title="text embeddings")

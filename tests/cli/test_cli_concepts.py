@@ -42,6 +42,8 @@ def test_concepts_are_listed_and_shown() -> None:
     assert "rule share" in shown and "features of most targets" in shown
     assert "by 30 retain texts (19 are the least" in shown
     assert "linear probe" in shown and "LEACE" in shown and "random features" in shown
+    assert "(the mean of the last stream, 576 wide) of 26 flagged targets of 30" in shown
+    assert "No others are named" in shown and "the probe is of 'spoke'" in shown
     printed = json.loads(call("concept", "show", NAME, "--json"))
     assert printed["concept"]["features"] == [3, 8]
     assert "monosemy concept list" in call("concept", "show", "nothing", code=4)
@@ -64,12 +66,15 @@ def test_find_submits_a_run_and_shows_what_it_found(
     files = ("--targets", str(targets), "--retain", str(retain))
     options = ("--scale", "-8", "--top-k", "16", "--no-keep-error", "--false-alarms", "0.1")
     options += ("--rule", "share")
+    options += ("--called", "a whale", "--other", "a clock", "--other", "a river", "--word", "sea")
     shown = call("concept", "find", "whales", "demo", *files, *options)
     assert "telling texts" in shown
     (spec,) = submitted
     assert spec["targets"] == ["a whale", "whales"] and spec["retain"] == ["a clock", "clocks"]
     assert (spec["scale"], spec["top_k"], spec["keep_error"]) == (-8, 16, False)
     assert spec["rule"] == "share"
+    assert (spec["called"], spec["word"]) == ("a whale", "sea")
+    assert spec["others"] == ["a clock", "a river"]
     assert spec["false_alarms"] == 0.1 and spec["confidence"] is None
 
     retain.write_text("", "utf-8")

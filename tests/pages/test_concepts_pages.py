@@ -29,7 +29,7 @@ def rest(explorer: str) -> ConceptView:
 def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_page: Any) -> None:
     it = rest(explorer)
     page = open_page(explorer + PATH, java_script_enabled=False)
-    tell, erase, features = page.locator("table.tests").all()
+    tell, erase, embed, features = page.locator("table.tests").all()
     for each, row in zip(it.detectors, tell.locator("tbody tr").all(), strict=True):
         words = row.inner_text()
         assert each.name in words
@@ -40,7 +40,18 @@ def test_every_figure_of_rest_is_shown_with_its_interval(explorer: str, open_pag
         words = row.inner_text()
         assert one.name in words and fixed(one.change_targets) in words
         assert f"{fixed(one.linear.value)} {interval(one.linear.low, one.linear.high)}" in words
+    assert it.embeddings is not None
+    for change, row in zip(it.embeddings.changes, embed.locator("tbody tr").all(), strict=True):
+        words = row.inner_text()
+        assert change.name in words and "–" in words  # no others, so that none is the nearest
+        for share in (
+            *(change.equal, change.cosine, change.similarity),
+            *(change.probe, change.new_probe, change.word_probe),
+        ):
+            assert f"{fixed(share.value)} {interval(share.low, share.high)}" in words
     main = page.inner_text("main")
+    assert "is called “a queen & her king”; the word of the last probe is “spoke”" in main
+    assert "26 are flagged" in main and it.embeddings.missing[0] in main
     assert "30 retain texts that chose no features (19 are the least)" in main
     assert "by the rule difference" in main and "Those of most targets" in main
     assert "44 features" in main and "near duplicates are never on both sides" in main

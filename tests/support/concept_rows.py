@@ -12,6 +12,9 @@ from monosemy.specs.rest.concepts import (
     ConceptResult,
     Detector,
     DetectorKind,
+    EmbeddingChange,
+    EmbeddingFigures,
+    EmbeddingKind,
     Eraser,
     EraserKind,
     Share,
@@ -60,6 +63,46 @@ def eraser(name: str, kind: EraserKind, linear: float, changes: float) -> Eraser
         nonlinear=share(linear + 0.0625),
         change_targets=changes,
         change_retain=changes / 4,
+    )
+
+
+def embedding_change(
+    name: str, kind: EmbeddingKind, cosine: float, probe: float
+) -> EmbeddingChange:
+    by_features = kind in ("concept", "scale", "random")
+    return EmbeddingChange(
+        name=name,
+        kind=kind,
+        features=12 if by_features else None,
+        scale=-8.0 if by_features else None,
+        equal=share(0.0 if kind == "leace" else 1.0, 34, 0.0),
+        cosine=share(cosine, 26),
+        similarity=share(cosine - 0.125, 26),
+        named=share(None),
+        probe=share(probe, 56),
+        new_probe=share(probe + 0.03125, 56),
+        word_probe=share(0.8125, 56),
+    )
+
+
+def embeddings(text: str = "") -> EmbeddingFigures:
+    return EmbeddingFigures(
+        embedding="mean_stream",
+        width=576,
+        called=text or "a queen & her king",
+        others=[],
+        word=text[:100] or "spoke",
+        targets=30,
+        flagged_targets=26,
+        retain=30,
+        flagged_retain=2,
+        changes=[
+            embedding_change("nothing", "nothing", 1.0, 0.9375),
+            embedding_change("the concept", "concept", 0.5625, 0.625),
+            embedding_change("random features", "random", 0.96875, 0.90625),
+            embedding_change("LEACE, every text", "leace", 0.875, 0.53125),
+        ],
+        missing=[text or "No others are named, among which the concept could be the nearest."],
     )
 
 
@@ -118,6 +161,7 @@ def concept_result(name: str = NAME, weights: str = "w" * 16, text: str = "") ->
             eraser("mean difference", "mean_difference", 0.75, 0.5),
             eraser("LEACE", "leace", 0.5, 0.25),
         ],
+        embeddings=embeddings(text),
         examples=[text or "The queen spoke to the king."],
         seconds=12.5,
     )

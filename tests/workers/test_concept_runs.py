@@ -33,6 +33,7 @@ SPEC: dict[str, Any] = {
     "targets": TARGETS,
     "retain": RETAIN,
     "paraphrases": ["Leviathans of the sea", "A pod swims past"],
+    "called": "whales",
     "top_k": 6,
     "scale": -8.0,
     "false_alarms": 0.2,
@@ -75,6 +76,10 @@ def test_a_run_finds_a_concept_and_tests_it(trained: Trained, whales: ConceptRes
     assert whales.site == SITE and whales.texts.paraphrases == 2
     assert whales.erasers[0].change_targets == 0.0
     assert all(each.change_targets > 0 for each in whales.erasers[1:])
+    assert whales.embeddings is not None and whales.embeddings.embedding == "mean_stream"
+    assert whales.embeddings.called == "whales" and whales.embeddings.flagged_targets > 0
+    for each in whales.embeddings.changes:
+        assert each.equal.value == (0.0 if each.kind == "leace" else 1.0)
     own = whales.detectors[0]
     assert own.features == len(whales.concept.features) >= len(whales.features) > 0
     assert own.threshold == whales.concept.threshold == whales.threshold.value

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring
+from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring, TextEmbedding
 
 
 class _View(BaseModel):
@@ -22,10 +22,11 @@ DetectorKind = Literal[
 EraserKind = Literal[
     "nothing", "concept", "rule", "scale", "no_retain", "random", "mean_difference", "leace"
 ]
+EmbeddingKind = Literal["nothing", "concept", "scale", "random", "leace"]
 
 
 class Share(_View):
-    """A share, or an area, with its interval."""
+    """A share, an area or a mean, with its interval."""
 
     value: float | None
     """None where nothing was counted."""
@@ -119,6 +120,62 @@ class Eraser(_View):
     """The same of test retain texts."""
 
 
+class EmbeddingChange(_View):
+    """What one way to take the concept out does to the embeddings of test texts.
+
+    Of the targets those count that are flagged; where the probes have to tell these from something,
+    it is from all retain texts.
+    """
+
+    name: str
+    kind: EmbeddingKind
+    """`nothing`, `concept`, `scale` and `random` leave texts alone that are not flagged; `leace`
+    changes every text, as it tells none."""
+    features: int | None
+    scale: float | None
+    equal: Share
+    """Texts that are not flagged, targets or not, whose embedding is the same bit for bit."""
+    cosine: Share
+    """Mean cosine of a target's embedding before and after."""
+    similarity: Share
+    """Mean cosine of a target's embedding and that of what the concept is called."""
+    named: Share
+    """Targets whose embedding is nearer to what the concept is called than to any of the others."""
+    probe: Share
+    """Balanced accuracy of a linear probe of the concept that was fitted to embeddings as they
+    were: .5 where it finds nothing."""
+    new_probe: Share
+    """The same of one that is fitted to embeddings as this way leaves them."""
+    word_probe: Share
+    """Balanced accuracy of a linear probe of the word that was fitted to embeddings as they were:
+    what is kept of other things."""
+
+
+class EmbeddingFigures(_View):
+    """What writing without the concept does to one vector for a whole text."""
+
+    embedding: TextEmbedding
+    """`pooled`: what a text encoder pools at the text's end; `mean_stream`: the mean over the
+    tokens of the stream after the last block."""
+    width: int
+    called: str
+    """What the concept is called."""
+    others: list[str]
+    word: str | None
+    """That the probe of something else goes by; None where there is none."""
+    targets: int
+    """Test targets ..."""
+    flagged_targets: int
+    """... that are flagged."""
+    retain: int
+    """Test retain texts ..."""
+    flagged_retain: int
+    changes: list[EmbeddingChange]
+    """Empty where no test target is flagged."""
+    missing: list[str]
+    """What could not be measured, and why."""
+
+
 class ConceptFeature(_View):
     """A feature of a concept."""
 
@@ -158,6 +215,8 @@ class ConceptResult(_View):
     first; at most 1,000."""
     detectors: list[Detector]
     erasers: list[Eraser]
+    embeddings: EmbeddingFigures | None = None
+    """None of a concept that was found before they were measured."""
     examples: list[str]
     """A few targets."""
     seconds: float

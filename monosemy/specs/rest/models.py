@@ -20,8 +20,8 @@ class ModelSummary(BaseModel):
     """How it is loaded: name, revision, dtype, device."""
     info: dict[str, Any]
     """architecture, n_layers, d_model, d_vocab, sites, fingerprint, has_chat_template; `abilities`:
-    whether it has causality, logits, generation, a cache and an unembedding, how many heads, and
-    the `reasons` for what it has not."""
+    whether it has causality, logits, generation, a cache and an unembedding, how many heads, which
+    text embedding, and the `reasons` for what it has not."""
     created_at: dt.datetime
     saes: int
     """SAEs trained on it."""
