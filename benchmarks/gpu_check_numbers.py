@@ -143,7 +143,7 @@ def spec_of(name: str) -> SAESpec:
     kind = ARCHITECTURES[name]
     sized = {
         "k": K, "target_l0": float(K), "prefixes": [F // 8, F // 2],
-        "target_site": "blocks.1.hook_mlp_out",
+        "target_site": "blocks.1.hook_mlp_out", "places": 2,
     }  # fmt: skip
     fields = {field: value for field, value in sized.items() if field in kind.model_fields}
     return kind(d_sae=F, dead_after_tokens=8 * N, **fields)

@@ -53,12 +53,14 @@ in the same shape, and an SAE initialised from that starts at the truth."""
 
 
 def candidates(l0: int) -> dict[str, dict[str, Any]]:
-    """Options by row name, all aimed at the same L0; a transcoder has nothing to reconstruct."""
+    """Options by row name, all aimed at the same L0; a transcoder has nothing to reconstruct,
+    those of several places have one here."""
     saes: dict[str, dict[str, Any]] = {}
     for name in ARCHITECTURES:
-        if name == "transcoder":
+        fields = ARCHITECTURES[name].model_fields
+        if name == "transcoder" or "places" in fields:
             continue
-        by_k = "k" in ARCHITECTURES[name].model_fields
+        by_k = "k" in fields
         saes[name] = {"k": l0} if by_k else {"target_l0": float(l0)}
         if name in FAMILY:
             saes[f"{name}, annealed"] = {"k": l0, "k_start": 3 * l0}

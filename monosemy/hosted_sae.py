@@ -52,6 +52,8 @@ class HostedSAE:
                     "Use the host model and site that the SAE was trained on.",
                 )
 
+        self.sae.check_widths(*([hooks.widths[hook] for hook in places] for _, places, _ in sides))
+
     @classmethod
     def at(cls, host: HostModel, sae: SAE, reads: str, writes: str | None = None) -> HostedSAE:
         """An SAE that reads one site, and writes there or at another one."""

@@ -17,6 +17,7 @@ from monosemy.formats.saelens import check_plugin, load_sae, read_provenance
 from monosemy.sae_stamp import record_stamp, sae_stamp, weight_changes
 from monosemy.saes.base import SAE
 from monosemy.specs import BasisRun, ImportRun, TrainRun, parse_stored_spec
+from monosemy.specs.hooks import Hooks
 from monosemy.specs.readings import TrainingReading
 from monosemy.specs.sets import SetPlace
 from monosemy.training.history import read_history
@@ -115,6 +116,21 @@ class SaeFolder:
         if renew:
             self._renew(host, store)
 
+    def check_other_hosts(self, hosts: Mapping[str, HostModel]) -> None:
+        """The same for the host models besides ``host``, by role."""
+        recorded = self.origin.get("hosts") or {}
+        faults = []
+        for role, host in hosts.items():
+            model = recorded.get(role)
+            changes = host.changes_since(model) if isinstance(model, Mapping) else []
+            if changes:
+                faults.append(f"the host model {host.name} ({listed(changes)})")
+        if faults:
+            raise DataError(
+                f"What the SAE in {self.path} was trained on has changed: {listed(faults)}.",
+                "Put back what was there, or train a new SAE.",
+            )
+
     def _own_weights(self) -> dict[str, Any]:
         """The stamp of now, where none was kept."""
         return sae_stamp(self.path).as_dict()
@@ -185,9 +201,10 @@ class SaeFolder:
         """It (or ``sae``: the same, on another device) in its host model; raises as that does."""
         from monosemy.hosted_sae import HostedSAE
 
-        return HostedSAE(
-            host, sae or self.sae, self.spec.hooks, self.max_norm, self.host_fingerprint
-        )
+        hooks = self.spec.hooks
+        if hooks.other_hosts:  # whose widths the host at hand does not know
+            hooks = Hooks.from_dict(self.provenance.get("hooks"))
+        return HostedSAE(host, sae or self.sae, hooks, self.max_norm, self.host_fingerprint)
 
     @cached_property
     def baseline(self) -> SAE | None:

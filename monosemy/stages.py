@@ -37,7 +37,7 @@ from monosemy.specs import (
     TrainingSpec,
     TrainRun,
 )
-from monosemy.specs.hooks import Hooks
+from monosemy.specs.hooks import HOST, Hook, Hooks
 from monosemy.specs.part import SITE_PATTERN
 from monosemy.specs.sets import SetPlace
 from monosemy.training.history import (
@@ -56,6 +56,8 @@ from monosemy.versions import versions
 from monosemy.workspace import Kind, Workspace
 
 HostLoader = Callable[[ModelSpec], HostModel]
+Hosts = Mapping[str, HostModel]
+"""The host models of a run by role, ``HOST`` its own."""
 
 CURVES = "training.html"
 """The page in an SAE folder that shows how its training went."""
@@ -109,9 +111,10 @@ def train_many(
     place in a set each has.  ``DataError`` before anything is read where memory or disk do not
     suffice.
     """
-    host = load_host(specs[0].model)
+    hosts = load_hosts(specs[0], load_host)
+    host = hosts[HOST]
     check_memory(forecast(specs, stream, host), host)
-    store, source = open_stream(specs, host, workspace, reporter)
+    store, source = open_stream(specs, hosts, workspace, reporter)
     needed = forecast(specs, stream, host, store.n_tokens, source.cached_share())
     if sets is not None:
         reporter.log("forecast", **needed.megabytes())
@@ -130,10 +133,11 @@ def train_many(
         trained = train_saes(specs, store, source, checkpoint_dir, reporter, stream=stream)
     artifacts = []
     for place, (spec, folder, result) in enumerate(zip(specs, folders, trained, strict=True)):
-        hooks = spec.hooks.with_widths(lambda hook: host.site_width(hook.site))
+        hooks = spec.hooks.with_widths(lambda hook: hosts[hook.host].site_width(hook.site))
         provenance = {
             "spec": spec.model_dump(mode="json"),
             "model": host.info(),
+            **_others(hosts),
             "text": store.summary(),
             "hooks": hooks.as_dict(),
             "metrics": result.metrics,
@@ -153,32 +157,53 @@ def train_many(
     return artifacts
 
 
+def load_hosts(spec: TrainRun, load_host: HostLoader) -> dict[str, HostModel]:
+    """The host models of a run, by role; ``DataError`` for those that do not share a tokenizer."""
+    hosts = {HOST: load_host(spec.model)}
+    for each in spec.hosts or []:
+        host = hosts[each.role] = load_host(each.model)
+        if host.stamp.parts.get("tokenizer") != hosts[HOST].stamp.parts.get("tokenizer"):
+            raise DataError(
+                f"{host.name} reads other token ids than {hosts[HOST].name}.",
+                "Take host models that share a tokenizer.",
+            )
+    return hosts
+
+
+def _others(hosts: Hosts) -> dict[str, Any]:
+    """What a provenance says of the host models besides the run's own."""
+    others = {role: host.info() for role, host in hosts.items() if role != HOST}
+    return {"hosts": others} if others else {}
+
+
 def open_stream(
     specs: Sequence[TrainRun],
-    host: HostModel,
+    hosts: Hosts,
     workspace: Workspace,
     reporter: Reporter = SILENT,
     text_id: str | None = None,
 ) -> tuple[TokenStore, ActivationSource]:
     """What a training reads: the text of ``specs``, prepared, and the activations at all of their
-    sites, deeper than which ``host`` is not kept.
+    sites, deeper than which no host model is kept.
 
-    Raises ``DataError`` for a site that the host does not have, and where text and host are not
+    Raises ``DataError`` for a site that its host does not have, and where text and host are not
     those that ``text_id``, if given, was made of.
     """
     sites = sites_of(specs)
-    for site in sites:
-        host.site_width(site)  # an unknown site is told before the text is read
+    for hook in map(Hook.parse, sites):
+        hosts[hook.host].site_width(hook.site)  # an unknown site is told before the text is read
+    host = hosts[HOST]
     store = prepare_text(specs[0].text, host, workspace, reporter)
     if text_id is not None and store.text_id != text_id:
         raise DataError(
             "The files of the host model or of the text have changed since the run began.",
             "Start the run again.",
         )
-    source = activations(specs[0], sites, host, store, workspace)
+    source = activations(specs[0], sites, hosts, store, workspace)
     if share := source.cached_share():
         reporter.log("activations of this text are cached already", share=round(share, 3))
-    host.keep_up_to(sites)
+    for role, each in hosts.items():
+        each.keep_up_to([hook.site for hook in map(Hook.parse, sites) if hook.host == role])
     return store, source
 
 
@@ -319,8 +344,10 @@ def evaluate(
 
     Raises ``DataError`` where the SAE, its host model or its text has changed since the training.
     """
-    host = load_host(sae.spec.model)
+    hosts = load_hosts(sae.spec, load_host)
+    host, others = hosts[HOST], {role: each for role, each in hosts.items() if role != HOST}
     sae.check(host)  # before a text is cut by another tokenizer
+    sae.check_other_hosts(others)
     store = prepare_text(sae.spec.text, host, workspace, reporter)
     sae.check(host, store)
     about = {
@@ -328,8 +355,9 @@ def evaluate(
         "model_fingerprint": host.fingerprint,
         "host_dtype": str(host.dtype).removeprefix("torch."),
         "text_id": store.text_id,
+        **_fingerprints(others),
     }
-    source = activations(sae.spec, sites_of([sae.spec]), host, store, workspace)
+    source = activations(sae.spec, sites_of([sae.spec]), hosts, store, workspace)
     metrics = evaluate_sae(sae.hosted(host), sae.baseline, store, source, spec.evaluation, reporter)
     return {**metrics, "about": about}
 
@@ -347,15 +375,18 @@ def index(
     Raises ``DataError`` where the SAE or its host model has changed since the training, or, if no
     other was asked for, its text.
     """
-    host = load_host(sae.spec.model)
+    hosts = load_hosts(sae.spec, load_host)
+    host, others = hosts[HOST], {role: each for role, each in hosts.items() if role != HOST}
     sae.check(host)
+    sae.check_other_hosts(others)
     store = prepare_text(spec.text or sae.spec.text, host, workspace, reporter)
     if spec.text is None:
         sae.check(host, store)
     made_of = {"sae_digest": sae.digest, "model_fingerprint": host.fingerprint}
+    made_of |= _fingerprints(others)
     hosted = sae.hosted(host)
     places = [str(hook) for hook in hosted.hooks.reads]
-    source = activations(sae.spec, places, host, store, workspace)
+    source = activations(sae.spec, places, hosts, store, workspace)
     folder = folder_for(store.text_id)
     hosted.sae.search_dtype = torch.bfloat16 if host.dtype == torch.bfloat16 else None
     reader = build_index(hosted, source, store, folder, spec.indexing, reporter, made_of=made_of)
@@ -367,16 +398,35 @@ def sites_of(specs: Sequence[TrainRun]) -> list[str]:
     return list(dict.fromkeys(str(hook) for spec in specs for hook in spec.hooks.places))
 
 
+def _fingerprints(others: Hosts) -> dict[str, Any]:
+    """Of the host models besides the SAE's first, for what is made of all of them."""
+    if not others:
+        return {}
+    return {"host_fingerprints": {role: host.fingerprint for role, host in others.items()}}
+
+
 def activations(
-    spec: TrainRun, sites: Sequence[str], host: HostModel, store: TokenStore, workspace: Workspace
+    spec: TrainRun,
+    sites: Sequence[str],
+    hosts: HostModel | Hosts,
+    store: TokenStore,
+    workspace: Workspace,
 ) -> ActivationSource:
     """Activations of ``store`` at these sites, cached on disk if the spec says so."""
+    if isinstance(hosts, HostModel):
+        hosts = {HOST: hosts}
     caches: dict[str, Path] | None = None
     if spec.training.cache_activations:
         caches = {
-            site: workspace.folder(
-                Kind.ACTIVATIONS, f"{store.text_id}-{re.sub(r'[^A-Za-z0-9]+', '-', site)}"
-            )
+            site: workspace.folder(Kind.ACTIVATIONS, f"{store.text_id}-{_cache_name(site, hosts)}")
             for site in sites
         }
-    return ActivationSource(host, store, sites, caches, spec.training.host_rows)
+    return ActivationSource(hosts, store, sites, caches, spec.training.host_rows)
+
+
+def _cache_name(site: str, hosts: Hosts) -> str:
+    """The text's id says which host model is the run's own; another's is told by its fingerprint,
+    whatever a run calls it."""
+    hook = Hook.parse(site)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", site)
+    return name if hook.host == HOST else f"{name}-{hosts[hook.host].fingerprint[:16]}"

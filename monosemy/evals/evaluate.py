@@ -13,6 +13,7 @@ from torch import Tensor
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.effective_l0 import PASSES, effective_l0, sample_contributions
+from monosemy.evals.latent_scaling import latent_scaling
 from monosemy.evals.reconstruction import ReconstructionSums, reconstruction_sums
 from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import Decode, reconstruct, spliced_losses
@@ -20,6 +21,7 @@ from monosemy.hosted_sae import HostedSAE
 from monosemy.models.columns import Columns, columns_of
 from monosemy.progress import SILENT, Reporter
 from monosemy.saes.base import SAE
+from monosemy.saes.crosscoder import Crosscoder
 from monosemy.saes.pruning import with_pruning
 from monosemy.specs import EvaluationSpec
 from monosemy.specs.readings import BASELINE
@@ -52,6 +54,8 @@ def evaluate_sae(
     Where nothing can be spliced (``HostedSAE.no_losses``) the figures of the splice are None.
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
+    Of a cross-layer transcoder ``cross_layer``, of a crosscoder ``crosscoder`` (``SAE.figures``)
+    and ``latent_scaling`` (``LatentScaling.summary``).
     """
     rows = np.random.default_rng(ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -86,6 +90,8 @@ def evaluate_sae(
     if store.chats:
         for name, groups in setting.special_tokens(saes, reporter).items():
             per_sae[name]["special_tokens"] = groups
+    if isinstance(sae, Crosscoder) and sae.places > 1:
+        per_sae["sae"]["latent_scaling"] = setting.latent_scaling(sae, reporter)
     if spec.ppl_percent is not None:
         per_sae["sae"]["effective_l0"] = setting.effective_l0(sae, sums[0].mean, reporter)
     spliced["splice_tokens"] = spliced.pop("tokens")
@@ -165,6 +171,15 @@ class _Setting:
                 stage.advance,
                 self.columns,
             )
+
+    def latent_scaling(self, sae: Crosscoder, reporter: Reporter) -> dict[str, Any]:
+        there = int(np.diff(self.store.row_start)[self.rows].sum())
+        tokens = self.spec.reconstruction_tokens
+        with reporter.stage("latent scaling", min(tokens, there), "tokens") as stage:
+            scaling = latent_scaling(
+                sae, self.source, self.rows, tokens, self.columns, stage.advance
+            )
+        return scaling.summary([str(hook) for hook in self.hosted.hooks.writes])
 
     def effective_l0(self, sae: SAE, mean_D: Tensor, reporter: Reporter) -> dict[str, Any]:
         assert self.spec.ppl_percent is not None

@@ -34,7 +34,7 @@ class ReconstructionSums:
         self.norm_parts = dict.fromkeys(self.parts, 0.0)
         self.active = 0
         self.total = torch.zeros(sae.d_out, dtype=torch.float64)
-        self.fired = torch.zeros(sae.d_sae, dtype=torch.bool)
+        self.activity = torch.zeros(sae.d_sae, dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, x_ND: Tensor, target_ND: Tensor | None = None) -> None:
@@ -52,7 +52,8 @@ class ReconstructionSums:
             self.error_parts[name] += float(error[:, part].double().pow(2).sum())
             self.norm_parts[name] += float(target[:, part].pow(2).sum())
         self.active += int(codes.l0().sum())
-        self.fired[codes.indices[codes.values > 0].cpu()] = True
+        values = codes.values.double().cpu().flatten()
+        self.activity.index_add_(0, codes.indices.cpu().flatten(), values)
 
     @property
     def mean(self) -> Tensor:
@@ -60,7 +61,8 @@ class ReconstructionSums:
         return (self.total / max(self.tokens, 1)).float()
 
     def metrics(self) -> dict[str, Any]:
-        """fvu, l0, dead_share, tokens; ``parts``, where there are several, the fvu of each place.
+        """fvu, l0, dead_share, tokens; ``parts``, where there are several, the fvu of each place;
+        what the architecture says of itself (``SAE.figures``).
 
         ``fvu`` = sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over these tokens, None where they do
         not vary; ``dead_share``: latents that fired on none of these tokens, which the rarest
@@ -69,9 +71,10 @@ class ReconstructionSums:
         result = {
             "fvu": self._fvu(self.squared_error, self.squared_norm, slice(None)),
             "l0": self.active / max(self.tokens, 1),
-            "dead_share": float((~self.fired).double().mean()),
+            "dead_share": float((self.activity == 0).double().mean()),
             "tokens": self.tokens,
         }
+        result |= self.sae.figures(self.activity, list(self.parts))
         if len(self.parts) < 2:
             return result
         parts = {

@@ -169,6 +169,11 @@ class ActivationSource:
         hook = Hook.parse(site)
         return self._model(hook.host).mlp_rows(hook.site)
 
+    def other_hosts(self) -> dict[str, str]:
+        """Fingerprints of the host models besides the text's own, by role."""
+        roles = {Hook.parse(site).host for site in self.sites} - {HOST}
+        return {role: self._model(role).fingerprint for role in sorted(roles)}
+
     def cached_share(self) -> float:
         """Share of the store's tokens that need no forward any more."""
         return min((cache.share() for cache in self._caches.values()), default=0.0)

@@ -53,17 +53,16 @@ def auxk_loss(
     everywhere = sae.group.dead_count(dead)
     k = min(aux_k or max(1, sae.d_in // 2), everywhere)
     target = residual_ND.detach()
-    W_enc, W_dec = sae.W_enc.T.index_select(0, dead).T, sae.W_dec.index_select(0, dead)
-    half = sae.product_dtype is not None and sae.product_dtype != W_enc.dtype
+    half = sae.product_dtype is not None and sae.product_dtype != sae.b_enc.dtype
     # Most tokens use most dead latents, so here dense products win over sparse ones.
     with torch.autocast(x_ND.device.type, dtype=sae.product_dtype, enabled=half):
-        pre = torch.addmm(sae.b_enc[dead], sae.centre(x_ND), W_enc).relu()
+        pre = sae.dense_pre_activations(x_ND, sae.b_enc, dead).relu()
         if k < everywhere:
             best = pre.detach().topk(min(k, dead.numel()), dim=-1, sorted=False)
             chosen = sae.group.chosen_of_each(best.values, k)
             mask = torch.ones_like(best.values) if chosen is None else chosen.to(pre.dtype)
             pre = pre * torch.zeros_like(pre).scatter_(1, best.indices, mask)
-        reconstruction = sae.group.combined(pre @ W_dec)
+        reconstruction = sae.group.combined(sae.dense_decoded(pre, dead))
     error = (reconstruction.to(target.dtype) - target).pow(2).sum()
     variance = sae.group.variance(target)
     # Nothing is left to explain where the variance is 0; a bare division would give NaN gradients.

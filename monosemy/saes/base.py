@@ -6,7 +6,7 @@ the class of its options, which names it (docs/plugins.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from monosemy.errors import DataError
 from monosemy.saes.codes import Codes
-from monosemy.saes.sparse_ops import weighted_rows
+from monosemy.saes.ragged import Entries, entry_sums
+from monosemy.saes.sparse_ops import selected_values, weighted_rows
 from monosemy.saes.step_group import ALONE, StepGroup
 from monosemy.specs import SAESpec
 
@@ -60,6 +61,11 @@ class SAE(nn.Module):
     pattern.  What evolves besides the parameters is a buffer: checkpoints hold the state dict.
     """
 
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+
     one_scale: ClassVar[bool] = False
     """Whether all places that are read must be scaled by the same number for ``rescale`` to be
     exact."""
@@ -76,13 +82,7 @@ class SAE(nn.Module):
         self.transcodes = d_out is not None
         """Whether it reconstructs something else than what it reads."""
         self.d_sae = spec.d_sae
-        # Laid out latent by latent: the sparse gradient of the encoder is a set of such rows.
-        self.W_enc = nn.Parameter(torch.zeros(spec.d_sae, d_in).T)
-        self.b_enc = nn.Parameter(torch.zeros(spec.d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(spec.d_sae, self.d_out))
-        self.b_dec = nn.Parameter(torch.zeros(self.d_out))
-        if getattr(spec, "skip", False):
-            self.W_skip = nn.Parameter(torch.zeros(self.d_out, d_in))
+        self.create_weights()
         self.product_dtype: torch.dtype | None = None
         """In which dtype ``encode`` multiplies, None for that of the weights; training uses
         bfloat16 where that is faster."""
@@ -92,6 +92,22 @@ class SAE(nn.Module):
         host model itself was fastest in bfloat16."""
         self.group: StepGroup = ALONE
         """The processes that take training steps together with this one."""
+
+    def create_weights(self) -> None:
+        """Makes the parameters, all 0.  Who overrides it because encoder or decoder are no whole
+        matrices (``CrossLayer``) overrides what reads them: all that stands up to ``encode``, and
+        ``decoded`` and the like."""
+        # Laid out latent by latent: the sparse gradient of the encoder is a set of such rows.
+        self.W_enc = nn.Parameter(torch.zeros(self.d_sae, self.d_in).T)
+        self.b_enc = nn.Parameter(torch.zeros(self.d_sae))
+        self.W_dec = nn.Parameter(torch.zeros(self.d_sae, self.d_out))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_out))
+        if getattr(self.spec, "skip", False):
+            self.W_skip = nn.Parameter(torch.zeros(self.d_out, self.d_in))
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """Those that a frozen decoder keeps."""
+        return [self.W_dec]
 
     @property
     def device(self) -> torch.device:
@@ -136,12 +152,13 @@ class SAE(nn.Module):
     def fire_at(self, x_ND: Tensor, rate: float) -> None:
         """Sets the biases so that each latent's pre-activation is positive (or above its threshold)
         on a share ``rate`` of the tokens ``x_ND``."""
-        centred_ND = self.centre(x_ND)
+        no_bias_F = x_ND.new_zeros(self.d_sae)
+        latents_F = torch.arange(self.d_sae, device=x_ND.device)
         above = min(max(round(rate * len(x_ND)), 1), len(x_ND))
         step = max(1, _BLOCK_ELEMENTS // len(x_ND))
         cuts = [
-            (centred_ND @ self.W_enc[:, first : first + step]).topk(above, dim=0).values[-1]
-            for first in range(0, self.d_sae, step)
+            self.dense_pre_activations(x_ND, no_bias_F, some).topk(above, dim=0).values[-1]
+            for some in latents_F.split(step)
         ]
         self.start_firing_above(torch.cat(cuts))
 
@@ -153,6 +170,14 @@ class SAE(nn.Module):
         """What the encoder multiplies: the input without the decoder's bias, unless that lives at
         another place."""
         return x_ND if self.transcodes else x_ND - self.group.spread(self.b_dec)
+
+    def encoder_input(self, x_ND: Tensor) -> Tensor:
+        """The same as the products of ``selection`` and ``ragged`` take it: ``[n, d_in]``, or
+        ``[n, L, d_in / L]`` where latents come in L groups of which each reads its own part."""
+        return self.centre(x_ND)
+
+    def check_widths(self, reads: Sequence[int], writes: Sequence[int]) -> None:
+        """``DataError`` unless it can read and write places of these widths."""
 
     def encoder_rows(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(rows ``[n, d_in]``, biases ``[n]``): ``centre(x) @ row + bias`` is the pre-activation of
@@ -185,6 +210,40 @@ class SAE(nn.Module):
     def decoder_norms(self) -> Tensor:
         """Lengths of all decoder rows, ``[d_sae]``, without a graph."""
         return self.W_dec.detach().norm(dim=1)
+
+    def dense_pre_activations(
+        self, x_ND: Tensor, b_enc: Tensor, latents: Tensor | None = None
+    ) -> Tensor:
+        """Pre-activations with the biases ``b_enc [d_sae]``: of ``latents`` (int64, rising), or of
+        all, ``[n, f]``."""
+        if latents is None:
+            return torch.addmm(b_enc, self.centre(x_ND), self.W_enc)
+        W_enc = self.W_enc.T.index_select(0, latents).T
+        return torch.addmm(b_enc[latents], self.centre(x_ND), W_enc)
+
+    def dense_decoded(self, acts: Tensor, latents: Tensor | None = None) -> Tensor:
+        """What activations ``[n, f]`` of ``latents`` (rising; None: of all) write, ``[n, d_out]``,
+        without the bias."""
+        return acts @ (self.W_dec if latents is None else self.W_dec.index_select(0, latents))
+
+    def decoded(self, entries: Entries, n: int) -> Tensor:
+        """The same of the active entries of n tokens."""
+        return entry_sums(entries, self.W_dec, n)
+
+    def with_gradient(self, z_ND: Tensor, indices: Tensor, values: Tensor) -> Codes:
+        """Codes whose values carry the gradient of the encoder at the input ``z``, where one is
+        wanted."""
+        if torch.is_grad_enabled() and (z_ND.requires_grad or self.W_enc.requires_grad):
+            values = selected_values(z_ND, self.W_enc, self.b_enc, indices, values)
+        return Codes(indices, values)
+
+    def figures(self, activity_F: Tensor, places: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """What an evaluation says of this architecture alone, under names of its own.
+
+        ``activity_F``: sums of each latent's activation over the tokens; ``places``: the names of
+        those that are written.
+        """
+        return {}
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """Codes of activations ``[n, d_in]``, each token for itself.
@@ -227,7 +286,7 @@ class SAE(nn.Module):
 
     def after_step(self) -> None:
         """Called after every optimiser step."""
-        if self.W_dec.requires_grad:
+        if all(weights.requires_grad for weights in self.decoder_parameters()):
             self.normalise_decoder()
 
     def calibrate(self, x_ND: Tensor) -> None:

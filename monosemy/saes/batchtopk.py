@@ -17,7 +17,7 @@ from monosemy.saes.auxk import auxk_terms
 from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
-from monosemy.saes.ragged import Entries, entries_of, entry_sums, entry_values
+from monosemy.saes.ragged import Entries, entries_of, entry_values
 from monosemy.saes.selection import above_threshold, largest_of_batch
 from monosemy.saes.topk import TopKSAE, k_at, refuse_refinement
 from monosemy.specs import BatchTopKFamilySpec, BatchTopKSpec
@@ -69,7 +69,7 @@ class BatchTopKSAE(TopKSAE):
 
     def decode_without_bias(self, codes: Codes) -> Tensor:
         # Padded codes are mostly padding where tokens share a budget.
-        return entry_sums(entries_of(codes), self.W_dec, len(codes.values))
+        return self.decoded(entries_of(codes), len(codes.values))
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         entries = self.training_entries(x_ND, info)
@@ -87,7 +87,7 @@ class BatchTopKSAE(TopKSAE):
         target_ND: Tensor,  # noqa: ARG002
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The reconstruction ``[n, d_out]``, and loss terms beside its FVU and AuxK."""
-        return self.completed(entry_sums(entries, self.W_dec, len(x_ND)), x_ND), {}
+        return self.completed(self.decoded(entries, len(x_ND)), x_ND), {}
 
     def training_entries(self, x_ND: Tensor, info: StepInfo) -> Entries:
         """The ``k * n`` largest of the batch; takes their smallest into the running threshold."""
@@ -111,9 +111,10 @@ class BatchTopKSAE(TopKSAE):
         spec = self.spec
 
         def product(entries: Entries) -> Tensor:
-            return entry_sums(entries, self.W_dec, len(x_ND))
+            return self.decoded(entries, len(x_ND))
 
-        return refined(self.centre(x_ND), spec.ista_steps, spec.ista_step_size, select, product)
+        z_ND = self.encoder_input(x_ND)
+        return refined(z_ND, spec.ista_steps, spec.ista_step_size, select, product)
 
     @torch.no_grad()
     def _note(self, values: Tensor, step: int) -> None:

@@ -13,6 +13,7 @@ from monosemy.saes import saelens_keys
 from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
+from monosemy.saes.ragged import entry_sums
 from monosemy.saes.selection import above_threshold
 from monosemy.saes.sparsity_control import L0Controller
 from monosemy.specs import GatedSpec
@@ -78,7 +79,11 @@ class GatedSAE(PenalisedSAE):
         result = self.passed(self.reconstruction(pre, acts, x_ND), pre, acts, terms)
         soft = gate.relu()
         with self.reduced_precision(x_ND):
-            by_gate = pre.decoded(soft, self.W_dec.detach())
+            W_dec = self.W_dec.detach()
+            if pre.entries is None:
+                by_gate = soft @ W_dec
+            else:
+                by_gate = entry_sums(pre.entries._replace(values=soft), W_dec, pre.n)
         with torch.no_grad():
             beside = self.completed(by_gate.new_zeros((), dtype=target_ND.dtype), x_ND)
         error = by_gate.to(target_ND.dtype) + beside - target_ND

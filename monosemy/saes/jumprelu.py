@@ -19,9 +19,8 @@ from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
-from monosemy.saes.sparse_ops import selected_values
-from monosemy.saes.sparsity_control import threshold_shift
-from monosemy.specs import JumpReLUSpec
+from monosemy.saes.sparsity_control import L0Controller, threshold_shift
+from monosemy.specs import JumpReLUFamilySpec, JumpReLUSpec
 
 _TANH_SLOPE = 4.0
 _LEAST_FACTOR = 1e-3
@@ -35,14 +34,17 @@ class JumpReLUSAE(PenalisedSAE):
     to its size.
     """
 
-    spec: JumpReLUSpec
+    spec: JumpReLUFamilySpec
 
-    def __init__(self, spec: JumpReLUSpec, d_in: int, d_out: int | None = None) -> None:
+    def __init__(self, spec: JumpReLUFamilySpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__(spec, d_in, d_out)
         start = torch.full((spec.d_sae,), spec.initial_threshold)
         self.log_threshold = nn.Parameter(start.log())
         self._l0: Tensor | None = None
         """Of the step under way."""
+        self.control: L0Controller | None = None
+        if spec.sparsity == "steered":
+            self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
 
     @property
     def threshold(self) -> Tensor:
@@ -57,13 +59,11 @@ class JumpReLUSAE(PenalisedSAE):
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest of those above their thresholds."""
-        centred = self.centre(x_ND)
+        centred = self.encoder_input(x_ND)
         dtype = self.product_dtype or self.W_enc.dtype
         limit = self.threshold.detach()
         indices, values = above_threshold(centred, self.W_enc, self.b_enc, limit, dtype)
-        if torch.is_grad_enabled() and (centred.requires_grad or self.W_enc.requires_grad):
-            values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
-        return self.bounded(Codes(indices, values), budget)
+        return self.bounded(self.with_gradient(centred, indices, values), budget)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         width = self.spec.bandwidth
@@ -75,17 +75,20 @@ class JumpReLUSAE(PenalisedSAE):
         reconstruction = self.reconstruction(pre, acts, x_ND)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
-        if self.spec.sparsity == "tanh":
-            size = torch.tanh(_TANH_SLOPE * acts / typical_norm(target_ND, self.group))
+        if self.spec.sparsity in ("tanh", "steered"):
+            size = torch.tanh(_TANH_SLOPE * acts / self.tanh_unit(target_ND))
         else:
             size = _Step.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
-        terms["sparsity"] = self.spec.sparsity_coefficient * self._sparsity(pre.per_token(size))
+        result = self.passed(reconstruction, pre, acts, terms)
+        self._l0 = self.group.mean(result.l0)
+        weight: float | Tensor = self.spec.sparsity_coefficient
+        if self.control is not None:
+            weight = self.control.weight(self._l0)
+        terms["sparsity"] = weight * self._sparsity(pre.per_token(size))
         if self.spec.pre_act_coefficient and info.dead.numel():
             terms["pre_act"] = self.spec.pre_act_coefficient * (
                 self._below(x_ND, info.dead) / typical_norm(target_ND, self.group)
             )
-        result = self.passed(reconstruction, pre, acts, terms)
-        self._l0 = self.group.mean(result.l0)
         return result
 
     @torch.no_grad()
@@ -98,22 +101,25 @@ class JumpReLUSAE(PenalisedSAE):
     @torch.no_grad()
     def calibrate(self, x_ND: Tensor) -> None:
         """Multiplies all thresholds by what gives these tokens the wanted L0 on average."""
-        if self.spec.sparsity == "target":
+        if self.spec.sparsity in ("target", "steered"):
             weight, bias = self.W_enc / self.threshold, self.b_enc / self.threshold
             limit = self.limit(x_ND, weight, bias, self.spec.target_l0)
             self.log_threshold.add_(log(max(limit, _LEAST_FACTOR)))
 
     def _sparsity(self, size: Tensor) -> Tensor:
         """The sparsity loss before its weight; 1 means about the wanted L0 in the last two."""
-        if self.spec.sparsity == "tanh":
+        if self.spec.sparsity in ("tanh", "steered"):
             return size / self.spec.target_l0
         relative = self.group.mean(size) / self.spec.target_l0
         return (relative - 1).pow(2) if self.spec.sparsity == "target" else relative
 
+    def tanh_unit(self, target_ND: Tensor) -> Tensor:
+        """What activations are measured in where a tanh counts them."""
+        return typical_norm(target_ND, self.group)
+
     def _below(self, x_ND: Tensor, dead: Tensor) -> Tensor:
         """How far dead latents are below their thresholds, summed, the mean over tokens."""
-        W_enc = self.W_enc.T.index_select(0, dead).T
-        pre = torch.addmm(self.b_enc[dead], self.centre(x_ND), W_enc)
+        pre = self.dense_pre_activations(x_ND, self.b_enc, dead)
         return (self.threshold[dead] - pre).relu().sum(1).mean()
 
     def start_firing_above(self, product_F: Tensor) -> None:

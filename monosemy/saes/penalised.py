@@ -16,7 +16,7 @@ from torch import Tensor
 
 from monosemy.saes.base import SAE, TrainingPass
 from monosemy.saes.codes import Codes
-from monosemy.saes.ragged import Entries, entry_sums, entry_values
+from monosemy.saes.ragged import Entries, entry_values
 from monosemy.saes.selection import batch_top_k, entries_above, largest_of_batch
 from monosemy.saes.step_group import ALONE, StepGroup
 
@@ -43,12 +43,6 @@ class PreActivations:
         """What broadcasts with ``values`` to each one's own element of ``[d_sae]``."""
         return vector_F if self.entries is None else vector_F[self.entries.latents]
 
-    def decoded(self, acts: Tensor, W_dec: Tensor) -> Tensor:
-        """``[n, d_out]`` of activations that belong to ``values``."""
-        if self.entries is None:
-            return acts @ W_dec
-        return entry_sums(self.entries._replace(values=acts), W_dec, self.n)
-
     def per_token(self, quantity: Tensor) -> Tensor:
         """The mean over tokens of the sum over latents."""
         return quantity.sum() / self.n
@@ -73,7 +67,7 @@ class PenalisedSAE(SAE):
     def pre_activations(self, x_ND: Tensor, bias_F: Tensor, least_F: Tensor) -> PreActivations:
         """``centred @ W_enc + bias`` where it exceeds ``least`` (a scalar or ``[d_sae]``), or
         everywhere."""
-        centred_ND = self.centre(x_ND)
+        centred_ND = self.encoder_input(x_ND)
         dtype = self.product_dtype or self.W_enc.dtype
         most = int(DENSE_SHARE * self.d_sae * len(x_ND))
         positions = entries_above(centred_ND, self.W_enc, bias_F, least_F, dtype, most)
@@ -81,12 +75,15 @@ class PenalisedSAE(SAE):
             entries = entry_values(Entries(*positions), centred_ND, self.W_enc, bias_F)
             return PreActivations(entries.values, entries, len(x_ND))
         with self.reduced_precision(x_ND):
-            pre_NF = torch.addmm(bias_F, centred_ND, self.W_enc)
+            pre_NF = self.dense_pre_activations(x_ND, bias_F)
         return PreActivations(pre_NF.to(bias_F.dtype), None, len(x_ND))
 
     def reconstruction(self, pre: PreActivations, acts: Tensor, x_ND: Tensor) -> Tensor:
         with self.reduced_precision(acts):
-            product = pre.decoded(acts, self.W_dec)
+            if pre.entries is None:
+                product = self.dense_decoded(acts)
+            else:
+                product = self.decoded(pre.entries._replace(values=acts), pre.n)
         return self.completed(product.to(self.b_dec.dtype), x_ND)
 
     def passed(
@@ -103,8 +100,10 @@ class PenalisedSAE(SAE):
     def level(self, x_ND: Tensor, l0: float) -> float:
         """The value that ``l0`` of a token's products ``centred @ W_enc`` exceed on average."""
         total = max(1, round(l0 * len(x_ND)))
-        nothing = torch.zeros_like(self.W_dec[:, 0])
-        _, values = batch_top_k(self.centre(x_ND), self.W_enc, nothing, total, self.W_enc.dtype)
+        nothing = self.W_enc.new_zeros(self.d_sae)
+        _, values = batch_top_k(
+            self.encoder_input(x_ND), self.W_enc, nothing, total, self.W_enc.dtype
+        )
         return float(torch.where(values > 0, values, torch.inf).min())
 
     @torch.no_grad()
@@ -112,7 +111,7 @@ class PenalisedSAE(SAE):
         """The value that ``l0`` of a token's ``centred @ W_enc + b_enc`` exceed on average, over
         the tokens of all processes; 0 where fewer than that are positive."""
         total = max(1, round(l0 * len(x_ND) * self.group.processes))
-        values = largest_of_batch(self.centre(x_ND), W_enc, b_enc, total, W_enc.dtype)[2]
+        values = largest_of_batch(self.encoder_input(x_ND), W_enc, b_enc, total, W_enc.dtype)[2]
         chosen = self.group.chosen(values, total)
         values = values if chosen is None else values[chosen]
         count = self.group.sum(torch.tensor(float(len(values)), device=values.device))

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from monosemy.errors import DataError
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
 from monosemy.saes.sparse_ops import row_products
@@ -28,11 +29,16 @@ def pruned(sae: SAE, x_ND: Tensor, codes: Codes, least: float) -> Codes:
 
 def with_pruning(sae: SAE, least: float) -> SAE:
     """``sae`` with its codes pruned; parameters are shared.  For SAEs that reconstruct what they
-    read: a transcoder has no target at inference."""
+    read: a transcoder has no target at inference.  ``DataError`` for one that writes by layers."""
 
     def encode(x_ND: Tensor, budget: int | float | None = None) -> Codes:
         return pruned(sae, x_ND, sae.encode(x_ND, budget), least)
 
+    if not hasattr(sae, "W_dec"):
+        raise DataError(
+            f"{type(sae).__name__} has no whole decoder to prune by.",
+            "Leave out evaluation.prune.",
+        )
     view = copy.copy(sae)
     view.__dict__["encode"] = encode  # of this instance alone
     return view

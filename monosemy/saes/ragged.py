@@ -42,8 +42,18 @@ def entry_sums(entries: Entries, rows_FD: Tensor, n: int) -> Tensor:
 
 
 def entry_values(entries: Entries, centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor) -> Entries:
-    """The same, with the gradient of ``relu(centred @ W_enc + b_enc)`` on the values."""
-    values: Tensor = _EntryValues.apply(centred_ND, W_enc, b_enc, *entries)
+    """The same, with the gradient of ``relu(centred @ W_enc + b_enc)`` on the values.
+
+    Where ``centred`` is ``[n, L, d]`` (see ``selection``), a token's latents must rise.
+    """
+    bags = entries
+    if centred_ND.dim() == 3:
+        groups = centred_ND.shape[1]
+        size = W_enc.shape[1] // groups
+        own = torch.div(entries.latents, size, rounding_mode="floor")
+        bags = entries._replace(rows=entries.rows * groups + own)
+        centred_ND = centred_ND.flatten(0, 1)
+    values: Tensor = _EntryValues.apply(centred_ND, W_enc, b_enc, *bags)
     return entries._replace(values=values)
 
 

@@ -14,9 +14,8 @@ from monosemy.saes.base import StepInfo, TrainingPass
 from monosemy.saes.codes import Codes
 from monosemy.saes.penalised import START_L0, PenalisedSAE, typical_norm
 from monosemy.saes.selection import above_threshold
-from monosemy.saes.sparse_ops import selected_values
 from monosemy.saes.sparsity_control import L0Controller
-from monosemy.specs import ReLUSpec
+from monosemy.specs import ReLUFamilySpec, ReLUSpec
 
 _TANH_SLOPE = 4.0
 """Activations above a quarter of the typical norm per root of target L0 count as whole ones."""
@@ -26,9 +25,9 @@ class ReLUSAE(PenalisedSAE):
     """``codes = relu((x - b_dec) @ W_enc + b_enc)``; decoder rows have unit length, so the penalty
     is on activations alone."""
 
-    spec: ReLUSpec
+    spec: ReLUFamilySpec
 
-    def __init__(self, spec: ReLUSpec, d_in: int, d_out: int | None = None) -> None:
+    def __init__(self, spec: ReLUFamilySpec, d_in: int, d_out: int | None = None) -> None:
         super().__init__(spec, d_in, d_out)
         self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
 
@@ -40,13 +39,11 @@ class ReLUSAE(PenalisedSAE):
 
     def encode(self, x_ND: Tensor, budget: int | float | None = None) -> Codes:
         """``budget``: at most so many latents, the largest."""
-        centred = self.centre(x_ND)
+        centred = self.encoder_input(x_ND)
         zero = torch.zeros((), device=x_ND.device)
         dtype = self.product_dtype or self.W_enc.dtype
         indices, values = above_threshold(centred, self.W_enc, self.b_enc, zero, dtype)
-        if torch.is_grad_enabled() and (centred.requires_grad or self.W_enc.requires_grad):
-            values = selected_values(centred, self.W_enc, self.b_enc, indices, values)
-        return self.bounded(Codes(indices, values), budget)
+        return self.bounded(self.with_gradient(centred, indices, values), budget)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         pre = self.pre_activations(x_ND, self.b_enc, torch.zeros((), device=x_ND.device))

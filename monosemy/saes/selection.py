@@ -1,4 +1,8 @@
-"""The one dense product of an encoder, and the largest entries of each of its rows."""
+"""The one dense product of an encoder, and the largest entries of each of its rows.
+
+An input ``centred [n, d]`` may be ``[n, L, d]`` throughout: the columns of ``W_enc [d, d_sae]``
+then come in L equal groups, of which each multiplies its own part (``SAE.encoder_input``).
+"""
 
 from __future__ import annotations
 
@@ -188,12 +192,20 @@ def _products(
     All blocks are the same memory: what is wanted of one must be taken before the next.
     """
     weight = W_enc.to(dtype)
+    groups = centred_ND.shape[1] if centred_ND.dim() == 3 else 1
     n, d_sae = len(centred_ND), W_enc.shape[1]
     rows = min(_block_rows(centred_ND.device, d_sae, weight.element_size()), max(1, n))
     memory = torch.empty(rows, d_sae, dtype=dtype, device=centred_ND.device)
     for start in range(0, max(1, n), rows):
         part = centred_ND[start : start + rows].to(dtype)
-        yield start, torch.mm(part, weight, out=memory[: len(part)])
+        product = memory[: len(part)]
+        if groups == 1:
+            torch.mm(part.flatten(1), weight, out=product)
+        else:
+            blocks = (weight.tensor_split(groups, dim=1), product.tensor_split(groups, dim=1))
+            for group, (own, out) in enumerate(zip(*blocks, strict=True)):
+                torch.mm(part[:, group], own, out=out)
+        yield start, product
 
 
 def _block_rows(device: torch.device, d_sae: int, bytes_each: int) -> int:

@@ -15,7 +15,6 @@ from monosemy.saes.base import SAE, StepInfo, TrainingPass, fired_counts
 from monosemy.saes.codes import Codes
 from monosemy.saes.ista import refined
 from monosemy.saes.selection import exact_top_latents, top_latents
-from monosemy.saes.sparse_ops import selected_values
 from monosemy.specs import TopKFamilySpec, TopKSpec
 
 
@@ -35,8 +34,9 @@ class TopKSAE(SAE):
 
         def select(z_ND: Tensor, _step: int) -> Codes:
             chosen = (z_ND, self.W_enc, self.b_enc, k)
-            if self.search_dtype is not None and not torch.is_grad_enabled():
-                indices, largest = exact_top_latents(*chosen, self.search_dtype)
+            search = self.search_dtype if z_ND.dim() == 2 else None
+            if search is not None and not torch.is_grad_enabled():
+                indices, largest = exact_top_latents(*chosen, search)
             else:
                 indices, largest = top_latents(*chosen, self.multiplied_in)
             largest = largest.relu_()
@@ -48,19 +48,15 @@ class TopKSAE(SAE):
         return self.refine(x_ND, select)
 
     def refine(self, x_ND: Tensor, select: Callable[[Tensor, int], Codes]) -> Codes:
-        """``select`` on the centred input, after the spec's refinement steps."""
+        """``select`` on the encoder's input, after the spec's refinement steps."""
         spec, product = self.spec, self.decode_without_bias
-        return refined(self.centre(x_ND), spec.ista_steps, spec.ista_step_size, select, product)
+        return refined(
+            self.encoder_input(x_ND), spec.ista_steps, spec.ista_step_size, select, product
+        )
 
     @property
     def multiplied_in(self) -> torch.dtype:
         return self.product_dtype or self.W_enc.dtype
-
-    def with_gradient(self, z_ND: Tensor, indices: Tensor, values: Tensor) -> Codes:
-        """Codes whose values carry the gradient of the encoder, where one is wanted."""
-        if torch.is_grad_enabled() and (z_ND.requires_grad or self.W_enc.requires_grad):
-            values = selected_values(z_ND, self.W_enc, self.b_enc, indices, values)
-        return Codes(indices, values)
 
     def training_pass(self, x_ND: Tensor, target_ND: Tensor, info: StepInfo) -> TrainingPass:
         codes = self.top(x_ND, k_at(self.spec, info))

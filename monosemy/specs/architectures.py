@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Site, added_later
 from monosemy.specs.references import Plain
 from monosemy.specs.registry import Registered, Registry, register
+
+if TYPE_CHECKING:
+    from monosemy.specs.hooks import Hooks
 
 ARCHITECTURES: Registry[SAESpec] = Registry("architecture", "architecture", "topk")
 """The options' class of every architecture, those of plugins included."""
@@ -45,6 +48,19 @@ class SAESpec(Registered):
     def only_elsewhere(self) -> tuple[str, ...]:
         """Options that are set and mean something only where it writes elsewhere than it reads."""
         return ()
+
+    def at_places(self, hooks: Hooks) -> Self:
+        """The same options for an SAE that reads and writes there; ``ValueError`` where none
+        can."""
+        if hooks.transcodes and self.only_where_it_reads is not None:
+            raise ValueError(
+                f"writes is another place than is read, but {self.only_where_it_reads}"
+            )
+        return self
+
+    def weights(self, latents: int, d_read: int, d_written: int) -> tuple[int, int]:
+        """Numbers in the encoder and in the decoder of so many latents."""
+        return latents * d_read, latents * d_written
 
     def check_split(self, parts: int) -> None:
         """``ValueError`` unless its latents can be divided over so many processes."""
@@ -222,17 +238,22 @@ class PenalisedSpec(TranscodingSpec):
     """Weight of the penalty, or where the controller starts."""
 
 
+class ReLUFamilySpec(PenalisedSpec, AuxKSpec):
+    """What the architectures share that a penalty keeps sparse and nothing else."""
+
+    penalty: Literal["l1", "tanh"] = "l1"
+    """``l1``: activation times decoder norm; ``tanh``: saturates, so that large ones shrink
+    less."""
+
+
 @register
-class ReLUSpec(PenalisedSpec, AuxKSpec):
+class ReLUSpec(ReLUFamilySpec):
     """ReLU with a sparsity penalty (Bricken et al. 2023)."""
 
     implementation = "monosemy.saes.relu:ReLUSAE"
     saelens_name = "standard"
     saelens_transcoders = ("transcoder", "skip_transcoder")
     architecture: Literal["relu"] = "relu"
-    penalty: Literal["l1", "tanh"] = "l1"
-    """``l1``: activation times decoder norm; ``tanh``: saturates, so that large ones shrink
-    less."""
 
 
 @register
@@ -244,24 +265,20 @@ class GatedSpec(PenalisedSpec):
     architecture: Literal["gated"] = "gated"
 
 
-@register
-class JumpReLUSpec(AuxKSpec):
-    """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
+class JumpReLUFamilySpec(AuxKSpec):
+    """What the architectures share that have one learned threshold per latent."""
 
-    implementation = "monosemy.saes.jumprelu:JumpReLUSAE"
-    saelens_name = "jumprelu"
-    saelens_transcoders = ("jumprelu_transcoder", "jumprelu_skip_transcoder")
-    architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float = Field(32.0, gt=0, le=MOST_LATENTS)
     """Mean active latents per token.  With ``sparsity`` ``target``, all thresholds are moved
     together after every step by how far L0 is from it, and at the end to it on training tokens;
     otherwise what the sparsity loss is measured in.  Above the width of the activations it may not
     be reached."""
-    sparsity: Literal["target", "step", "tanh"] = "target"
+    sparsity: Literal["target", "step", "tanh", "steered"] = "target"
     """``target``: squared relative distance of L0 from ``target_l0``; ``step``: L0 itself, as a
-    share of ``target_l0``; ``tanh``: the same with a saturating count of activations."""
+    share of ``target_l0``; ``tanh``: the same with a saturating count of activations; ``steered``:
+    that with its weight adjusted so that L0 comes to ``target_l0``."""
     sparsity_coefficient: float = Field(1.0, gt=0, le=LARGE)
-    """Weight of the sparsity loss."""
+    """Weight of the sparsity loss, or where it starts if it is adjusted."""
     bandwidth: float = Field(0.1, gt=0, le=LARGE)
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
@@ -270,6 +287,16 @@ class JumpReLUSpec(AuxKSpec):
     target."""
     pre_act_coefficient: float = Field(3e-6, ge=0, le=LARGE)
     """Weight of the loss that lifts dead latents towards their thresholds (Anthropic 2025)."""
+
+
+@register
+class JumpReLUSpec(JumpReLUFamilySpec):
+    """One learned threshold per latent (Rajamanoharan et al. 2024b)."""
+
+    implementation = "monosemy.saes.jumprelu:JumpReLUSAE"
+    saelens_name = "jumprelu"
+    saelens_transcoders = ("jumprelu_transcoder", "jumprelu_skip_transcoder")
+    architecture: Literal["jumprelu"] = "jumprelu"
 
 
 @register

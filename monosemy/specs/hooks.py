@@ -217,11 +217,16 @@ def first_read(data: Any) -> Any:
 
 
 def checked_hooks(
-    sites: Sequence[str], writes: Sequence[str] | None, sae: Any, advise: bool = True
+    sites: Sequence[str],
+    writes: Sequence[str] | None,
+    sae: Any,
+    advise: bool = True,
+    roles: Sequence[str] = (),
 ) -> Hooks:
     """Hooks of the SAE options ``sae`` that reads ``sites``; ``ValueError`` where it cannot.
 
-    ``advise``: whether the older word ``sae.target_site`` is warned of.
+    ``roles``: of the host models that there are besides the run's own.  ``advise``: whether the
+    older word ``sae.target_site`` is warned of.
     """
     target, field_name = getattr(sae, "target_site", None), "writes"
     if target is not None:
@@ -235,8 +240,17 @@ def checked_hooks(
             )
         writes, field_name = [target], "sae.target_site" if writes is None else "writes"
     hooks = Hooks.at(sites, writes)
-    if hooks.other_hosts:
-        raise ValueError(f"a run has one host model, {HOST}; '{hooks.other_hosts[0]}' is not known")
+    unknown = next((role for role in hooks.other_hosts if role not in roles), None)
+    if unknown is not None:
+        raise ValueError(
+            f"'{unknown}' is not known: give its host model in hosts"
+            if roles
+            else f"a run has one host model, {HOST}, unless hosts has others; "
+            f"'{unknown}' is not known"
+        )
+    idle = next((role for role in roles if role not in hooks.other_hosts), None)
+    if idle is not None:
+        raise ValueError(f"hosts has '{idle}', and no place of it is read or written")
     fault = hooks.direction_fault
     if fault is not None:
         raise ValueError(f"{field_name} {fault}")
@@ -250,8 +264,7 @@ def checked_hooks(
         raise ValueError(
             f"sae.initial_decoder=mlp starts with what one MLP writes: {MLP_OUT} or {MLP_RAW}"
         )
-    if hooks.transcodes and sae.only_where_it_reads is not None:
-        raise ValueError(f"writes is another place than is read, but {sae.only_where_it_reads}")
+    sae.at_places(hooks)
     if sae.architecture == "transcoder" and target is None and not hooks.transcodes:
         raise ValueError("a transcoder writes elsewhere than it reads: give writes")
     return hooks

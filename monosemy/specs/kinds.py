@@ -13,7 +13,14 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from monosemy.specs.architectures import SAESpec, TopKSpec
 from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
-from monosemy.specs.hooks import MOST_PLACES, Hooks, ReadsAndWrites, checked_hooks, first_read
+from monosemy.specs.hooks import (
+    HOST,
+    MOST_PLACES,
+    Hooks,
+    ReadsAndWrites,
+    checked_hooks,
+    first_read,
+)
 from monosemy.specs.layers import (
     LayeredPlaces,
     LayeredSite,
@@ -28,6 +35,7 @@ from monosemy.specs.parts import (
     EvaluationSpec,
     IndexingSpec,
     ModelSpec,
+    OtherHost,
     TextSpec,
     TrainingSpec,
 )
@@ -63,6 +71,8 @@ class _Training(_Stream, ReadsAndWrites):
 
     site: Site = "blocks.9.hook_resid_post"
     """Where it is hooked, in TransformerLens names."""
+    hosts: list[OtherHost] | None = added_later(None, min_length=1, max_length=8)
+    """Host models besides ``model``, whose sites are told by their roles."""
     sae: SAESpec = TopKSpec()
     """Architecture and size."""
     training: TrainingSpec = TrainingSpec()
@@ -78,7 +88,23 @@ class _Training(_Stream, ReadsAndWrites):
     @model_validator(mode="after")
     def _can_be_hooked(self, info: ValidationInfo) -> Self:
         if info.context != STORED:
-            checked_hooks(self.reads or [self.site], self.writes, self.sae)
+            roles = [each.role for each in self.hosts or []]
+            checked_hooks(self.reads or [self.site], self.writes, self.sae, roles=roles)
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> Self:
+        roles = [each.role for each in self.hosts or []]
+        if HOST in roles or len(set(roles)) < len(roles):
+            raise ValueError(f"hosts must have roles of their own, none of them '{HOST}'")
+        if roles and self.training.devices > 1:
+            raise ValueError("an SAE of several host models is trained on one device")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_places(self) -> Self:
+        # The model is frozen for its users, not for what makes it whole.
+        self.__dict__["sae"] = self.sae.at_places(self.hooks)
         return self
 
     @property

@@ -52,9 +52,10 @@ def sae_bytes(members: Sequence[TrainRun], stream: TrainingSpec, width: int) -> 
         largest = max(largest, latents)
         hooks = member.hooks
         d_read, d_written = len(hooks.reads) * width, len(hooks.writes) * width
-        numbers += latents * (d_read + d_written) * trained
+        encoder, decoder = member.sae.weights(latents, d_read, d_written)
+        numbers += (encoder + decoder) * trained
         if getattr(member.sae, "skip", False):
             numbers += d_read * d_written * trained
         if stream.frozen_decoder_baseline:
-            numbers += latents * (d_read * trained + d_written)
+            numbers += encoder * trained + decoder
     return _FLOAT * (numbers + batch * largest)

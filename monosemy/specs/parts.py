@@ -42,6 +42,15 @@ class ModelSpec(Part):
     """``auto`` (cuda, mps or cpu, whichever is there first), or any torch device string."""
 
 
+class OtherHost(Part):
+    """A host model beside the run's own: another state of the same model, say."""
+
+    role: Annotated[str, Plain()] = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$", max_length=40)
+    """What its sites are told by: ``chat`` for ``chat:blocks.9.hook_resid_post``."""
+    model: ModelSpec
+    """Which.  It must share the tokenizer of the run's own host model."""
+
+
 class TextSpec(Part):
     source: Annotated[str, Source("text")] = Field(
         "wikipedia-sample", min_length=1, max_length=PLACE

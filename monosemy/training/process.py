@@ -30,6 +30,7 @@ from monosemy.errors import DataError, Interrupted, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
 from monosemy.progress import Reporter, StageProgress
+from monosemy.specs.hooks import HOST
 from monosemy.specs.readings import TrainingReading
 from monosemy.threads import usable_cores
 from monosemy.training.job import (
@@ -131,7 +132,8 @@ def _train(job: Job, fresh: bool) -> None:
         group.any(True)  # nobody looks for a request to stop before that
         _check_count(job, group.processes)
         host = HostModel.load(job.host, job.workspace)
-        store, source = stages.open_stream(job.specs, host, job.workspace, text_id=job.text_id)
+        hosts = {HOST: host}
+        store, source = stages.open_stream(job.specs, hosts, job.workspace, text_id=job.text_id)
         trained = train_saes(job.specs, store, source, job.folder, reporter, job.stream, group)
         source.flush()
         if group.rank == 0:

@@ -11,6 +11,7 @@ from monosemy.errors import DataError
 from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
 from monosemy.specs import TrainingSpec, TrainRun
+from monosemy.specs.hooks import HOST
 from monosemy.specs.memory import cache_bytes, checkpoint_bytes, training_bytes
 
 
@@ -36,7 +37,9 @@ def forecast(
 ) -> Forecast:
     """Of SAEs trained on one stream over a text of ``tokens``, of whose activations a share is
     cached already.  ``UnknownSite`` for a place that the host model does not have."""
-    width = max(host.site_width(hook.site) for spec in specs for hook in spec.hooks.places)
+    # Of other host models the widths are not known yet, and mostly the same.
+    own = [hook for spec in specs for hook in spec.hooks.places if hook.host == HOST]
+    width = max(host.site_width(hook.site) for hook in own)
     return Forecast(
         training_bytes(specs, stream, width),
         round(cache_bytes(specs, tokens, width) * (1 - cached_share)),

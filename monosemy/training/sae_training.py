@@ -77,6 +77,8 @@ class SAETraining:
         generator = torch.Generator().manual_seed(seed)
         d_in = sum(map(_width, self.columns.read))
         sae = self.group.create(self.spec.sae, d_in, d_out, generator)
+        read = list(map(_width, self.columns.read))
+        sae.check_widths(read, read if write_columns is None else list(map(_width, write_columns)))
         return SAETrainer(sae.to(self.device), self.spec.training, frozen_decoder=frozen)
 
     @property

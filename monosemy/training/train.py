@@ -123,12 +123,15 @@ class TrainingLoop:
         self._clock = time.monotonic()
         relevant = [training_terms(spec) for spec in specs]
         shared = stream_terms(training)
-        self.key = fingerprint([_STATE_FORMAT, relevant, shared, store.text_id])
+        others: dict[str, str] = getattr(source, "other_hosts", dict)()
+        made_of = [_STATE_FORMAT, relevant, shared, store.text_id]
+        self.key = fingerprint([*made_of, others] if others else made_of)
         spec_terms = {"saes": relevant} if len(relevant) > 1 else relevant[0]
         self.terms = {
             **flat({**spec_terms, **({"stream": shared} if len(relevant) > 1 else {})}),
             "format": _STATE_FORMAT,
             "text_id": store.text_id,
+            **flat(others, "host"),
             PROCESSES: group.processes,
         }
         self.store = store

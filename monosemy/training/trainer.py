@@ -38,7 +38,8 @@ class SAETrainer:
         self.sae = sae
         self.spec = spec
         self.frozen_decoder = frozen_decoder
-        sae.W_dec.requires_grad_(not frozen_decoder)
+        for weights in sae.decoder_parameters():
+            weights.requires_grad_(not frozen_decoder)
         self.parameters = [p for p in sae.parameters() if p.requires_grad]
         self.group = sae.group
         self.optimiser = make_optimiser(spec.optimiser, self.parameters, spec.learning_rate)

@@ -39,6 +39,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "relu": {"target_l0": 6},
     "gated": {"target_l0": 6},
     "jumprelu": {"target_l0": 6},
+    "clt_jumprelu": {"target_l0": 6},
+    "crosscoder_l1": {"target_l0": 6},
 }
 
 

@@ -20,7 +20,7 @@ from monosemy.specs import ARCHITECTURES
 
 D, F, N, OUT = 16, 48, 80, 9
 METADATA = {"model_name": "tiny", "hook_name": "blocks.1.hook_resid_post"}
-NO_PEER = {"transcoder"}
+NO_PEER = {"transcoder", "clt", "clt_jumprelu", "crosscoder", "crosscoder_l1"}
 """What SAELens has no class for."""
 TRANSCODERS = {
     ("relu", False): "transcoder",
@@ -39,6 +39,8 @@ def some_sae(name: str, d_out: int | None = None, **more: Any) -> SAE:
     options: dict[str, Any] = {"d_sae": F, **more}
     if "k" in ARCHITECTURES[name].model_fields:
         options.setdefault("k", 5)
+    if "places" in ARCHITECTURES[name].model_fields:
+        options["places"] = 2
     if name == "transcoder":
         options["target_site"] = "blocks.1.hook_mlp_out"
         d_out = OUT
@@ -193,7 +195,16 @@ def test_weights_changed_by_others_win_over_our_state(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("topk", {"ista_steps": 2}), ("batchtopk", {"ista_steps": 1}), ("transcoder", {"skip": True})],
+    [
+        ("topk", {"ista_steps": 2}),
+        ("batchtopk", {"ista_steps": 1}),
+        ("transcoder", {"skip": True}),
+        ("clt", {}),
+        ("clt", {"incremental": True}),
+        ("clt_jumprelu", {}),
+        ("crosscoder", {}),
+        ("crosscoder_l1", {}),
+    ],
 )
 def test_what_saelens_has_no_class_for_is_ours_alone(
     name: str, more: dict[str, Any], tmp_path: Path

@@ -19,6 +19,7 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
 from monosemy.specs import ModelSpec, TextSpec, TrainRun
+from monosemy.specs.hooks import HOST
 from monosemy.workspace import Workspace
 
 SITE = "blocks.2.hook_resid_post"
@@ -259,11 +260,11 @@ def test_a_training_says_how_much_need_not_be_computed(
     model = ModelSpec(dtype="float32", device="cpu")
     spec = TrainRun(model=model, text=tiny_text, site=SITE)
     home, reporter = Workspace(tmp_path), Logged()
-    store, source = stages.open_stream([spec], counting, home, reporter)
+    store, source = stages.open_stream([spec], {HOST: counting}, home, reporter)
     assert not any("cached" in message for message, _ in reporter.lines)
     source.rows(np.arange(store.n_rows // 2))
     source.close()
-    _, again = stages.open_stream([spec], counting, home, reporter)
+    _, again = stages.open_stream([spec], {HOST: counting}, home, reporter)
     message, fields = reporter.lines[-1]
     lengths = np.diff(store.row_start)
     share = lengths[: store.n_rows // 2].sum() / store.n_tokens

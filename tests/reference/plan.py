@@ -28,12 +28,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "relu": {"target_l0": 6.0},
     "gated": {"target_l0": 6.0},
     "jumprelu": {"target_l0": 6.0},
+    "clt_jumprelu": {"target_l0": 6.0},
+    "crosscoder_l1": {"target_l0": 6.0},
     "transcoder": {"k": 4, "target_site": "blocks.2.hook_mlp_out"},
 }
 """What an architecture needs besides its size; those with a k take ``{"k": 4}``."""
 
 _VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "topk-refined": ("topk", {"k": 4, "ista_steps": 1, "k_start": 8}),
+    "clt-shared": ("clt", {"k": 4, "incremental": True}),
     "transcoder-skip": ("transcoder", {**_OPTIONS["transcoder"], "skip": True}),
 }
 
@@ -91,8 +94,7 @@ def _pipeline(name: str, sae: dict[str, Any], shared: dict[str, Any]) -> dict[st
         "kind": "pipeline",
         "name": name,
         **shared,
-        # A transcoder reads before the place that it writes to.
-        "site": OTHER_SITE if "target_site" in sae else SITE,
+        **_places(sae),
         "sae": sae,
         "training": {**_SHORT, "tokens": 5_120, "warmup_steps": 5, "learning_rate": 0.003},
         "evaluation": {"tokens": 512, "reconstruction_tokens": 1024},
@@ -100,6 +102,20 @@ def _pipeline(name: str, sae: dict[str, Any], shared: dict[str, Any]) -> dict[st
         "explanation": {"features": _FEW, "examples": 4, "judge": _JUDGE},
         "scoring": _SCORED,
     }
+
+
+def _places(sae: dict[str, Any]) -> dict[str, Any]:
+    """Where it is hooked: a transcoder reads before the place that it writes to."""
+    name = sae["architecture"]
+    if name.startswith("clt"):
+        reads = ["blocks.1.hook_resid_mid", "blocks.2.hook_resid_mid"]
+        return {
+            "reads": reads,
+            "writes": [place.replace("resid_mid", "mlp_out") for place in reads],
+        }
+    if name.startswith("crosscoder"):
+        return {"reads": [OTHER_SITE, SITE]}
+    return {"site": OTHER_SITE if "target_site" in sae else SITE}
 
 
 def _of_the_rest(

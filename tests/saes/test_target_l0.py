@@ -9,7 +9,14 @@ from torch import Tensor
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
 from monosemy.saes.sparsity_control import threshold_shift
-from monosemy.specs import GatedSpec, JumpReLUSpec, ReLUSpec, SAESpec, TrainingSpec
+from monosemy.specs import (
+    GatedSpec,
+    JumpReLUSpec,
+    L1CrosscoderSpec,
+    ReLUSpec,
+    SAESpec,
+    TrainingSpec,
+)
 from monosemy.specs.architectures import ARCHITECTURES
 from monosemy.training.schedule import learning_rate
 from monosemy.training.trainer import SAETrainer
@@ -82,10 +89,10 @@ def test_jumprelu_holds_a_target_of_twice_the_width() -> None:
 
 
 @pytest.mark.parametrize("target", [4.0, 16.0, 64.0])
-@pytest.mark.parametrize("kind", [ReLUSpec, GatedSpec])
+@pytest.mark.parametrize("kind", [ReLUSpec, GatedSpec, L1CrosscoderSpec])
 @pytest.mark.parametrize("start", [1e-3, 1.0])
 def test_relu_and_gated_end_at_their_target_however_short_the_run(
-    kind: type[ReLUSpec] | type[GatedSpec], target: float, start: float
+    kind: type[ReLUSpec] | type[GatedSpec] | type[L1CrosscoderSpec], target: float, start: float
 ) -> None:
     sae, _ = trained(kind(d_sae=D_SAE, target_l0=target, sparsity_coefficient=start), steps=60)
     with torch.no_grad():
@@ -95,7 +102,8 @@ def test_relu_and_gated_end_at_their_target_however_short_the_run(
 
 def test_every_architecture_with_a_target_is_tested_here() -> None:
     with_target = {name for name, spec in ARCHITECTURES.items() if "target_l0" in spec.model_fields}
-    assert with_target == {"jumprelu", "relu", "gated"}
+    by_layers = {"clt_jumprelu"}  # tests/saes/test_cross_layer.py
+    assert with_target - by_layers == {"jumprelu", "relu", "gated", "crosscoder_l1"}
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_older_words_mean_the_same_and_are_warned_of() -> None:
         ({"reads": [3]}, "valid string"),
         ({"reads": [MID], "site": POST}, "not the first of reads"),
         ({"reads": [f"chat:{MID}"]}, "no site of the run's own host model"),
-        ({"reads": [MID, f"chat:{MID}"]}, "one host model.*'chat' is not known"),
+        ({"reads": [MID, f"chat:{MID}"]}, "hosts has others; 'chat' is not known"),
         ({"site": POST, "writes": MLP}, "comes before the site"),
         ({"site": MID, "writes": MLP, "sae": {"architecture": "matching_pursuit"}}, "pursuit"),
         ({"site": MID, "writes": MLP, "sae": {"ista_steps": 2}}, "ista_steps"),

@@ -35,6 +35,7 @@ def spec_of(name: str, **more: Any) -> SAESpec:
         "k": 4,
         "target_l0": 4.0,
         "prefixes": [8, 20],
+        "places": 2,
         "target_site": "blocks.1.hook_mlp_out",
     }.items():
         if field in fields:
@@ -47,6 +48,7 @@ SHARED_BATCH: dict[str, SAESpec] = {
     "batchtopk, refined": spec_of("batchtopk", ista_steps=1),
     "matryoshka, sorted": spec_of("matryoshka", sort_by_frequency=True),
     "jumprelu, tanh": spec_of("jumprelu", sparsity="tanh"),
+    "clt, shared": spec_of("clt", incremental=True),
 }
 SHARED_DICTIONARY: dict[str, SAESpec] = {
     "topk, few dead": spec_of("topk"),
