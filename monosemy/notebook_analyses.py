@@ -98,7 +98,7 @@ def concept(
 ) -> ConceptResult:
     """The features by which texts about something are told from others, a threshold, and how well
     both do on texts that chose nothing, beside other ways; ``options`` are fields of
-    ``ConceptRun``: ``targets``, ``retain``, ``paraphrases``, ``top_k``, ``scale``, ...
+    ``ConceptRun``: ``targets``, ``retain``, ``paraphrases``, ``called``, ``others``, ``scale``, ...
 
     ``name`` may be left out.  ``sae`` and errors as in ``evaluate``, and ``DataError`` for texts
     that cannot be used.

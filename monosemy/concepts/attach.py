@@ -113,7 +113,7 @@ def _open(
     holding: _Holding, plan: Callable[[], Sequence[tuple[HookPoint, Edit]]]
 ) -> Iterator[None]:
     with ExitStack() as stack:
-        editor = stack.enter_context(Editor(plan()))
+        editor = stack.enter_context(Editor(plan(), first=True))
         if holding.tokens is not None:
             stack.callback(holding.watch(holding.tokens.encoder, editor).remove)
         yield

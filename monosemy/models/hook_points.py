@@ -52,6 +52,8 @@ class _Hooks:
 
     def __init__(self, shape: tuple[int, int] | None = None) -> None:
         self.shape = shape
+        self.first = False
+        """Whether its hooks run before those that are there already."""
         self._handles: list[RemovableHandle] = []
 
     def _watch(self, point: HookPoint, use: Callable[[Tensor], Tensor | None]) -> None:
@@ -86,11 +88,15 @@ class _Hooks:
             return _with_first(output, point.within.written(before, after, given))
 
         if point.within is not None:
-            handle = point.module.register_forward_hook(on_way, with_kwargs=True)
+            handle = point.module.register_forward_hook(
+                on_way, with_kwargs=True, prepend=self.first
+            )
         elif point.side == "output":
-            handle = point.module.register_forward_hook(on_output)
+            handle = point.module.register_forward_hook(on_output, prepend=self.first)
         else:
-            handle = point.module.register_forward_pre_hook(on_input, with_kwargs=True)
+            handle = point.module.register_forward_pre_hook(
+                on_input, with_kwargs=True, prepend=self.first
+            )
         self._handles.append(handle)
 
     def _unflatten(self, value: Tensor) -> Tensor:
@@ -147,14 +153,19 @@ class Recorder(_Hooks):
 class Editor(_Hooks):
     """Replaces the tensors at points by what their edits return, while it is open.
 
-    Several edits of one point are applied in the order given.
+    Several edits of one point are applied in the order given.  ``first``: before hooks that are
+    there already, such as those by which transformers collects hidden states; a point then has one
+    edit.
     """
 
     def __init__(
-        self, edits: Sequence[tuple[HookPoint, Edit]], shape: tuple[int, int] | None = None
+        self,
+        edits: Sequence[tuple[HookPoint, Edit]],
+        shape: tuple[int, int] | None = None,
+        first: bool = False,
     ) -> None:
         super().__init__(shape)
-        self.edits = edits
+        self.edits, self.first = edits, first
 
     def __enter__(self) -> Editor:
         for point, edit in self.edits:

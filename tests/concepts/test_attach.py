@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +141,26 @@ def test_padding_of_a_flagged_text_is_deactivated_where_that_is_asked_for(encode
     assert torch.equal(after_BSD[0, 0], before_BSD[0, 0])
     assert (after_BSD[0, 1:] != before_BSD[0, 1:]).any(-1).all()
     assert torch.equal(changed_BSD[1:], last_BSD[1:])
+
+
+@pytest.mark.parametrize("collected_before", [False, True])
+def test_hidden_states_that_a_pipeline_asks_for_are_the_changed_ones(
+    encoder: Encoder, collected_before: bool
+) -> None:
+    """Those of the hooked layer too: transformers collects them by hooks that stay."""
+    concept = encoder.concept([0])
+    model = encoder.model if collected_before else copy.deepcopy(encoder.model)
+    with torch.no_grad():
+        if collected_before:
+            model(encoder.ids_BS, output_hidden_states=True)
+        layer, tokens = model.encoder.layers[LAYER], replace(encoder.tokens, encoder=model)
+        with deactivated(layer, encoder.sae, [concept], tokens):
+            given = model(encoder.ids_BS, output_hidden_states=True).hidden_states
+            twice = model(encoder.ids_BS, output_hidden_states=True).hidden_states
+        before_BSD, _ = encoder.read()
+    for states in (given, twice):
+        assert not torch.equal(states[LAYER + 1][0], before_BSD[0])
+        assert torch.equal(states[LAYER + 1][1:], before_BSD[1:])
 
 
 def test_several_concepts_hold_at_once_each_for_its_own_texts(encoder: Encoder) -> None:
