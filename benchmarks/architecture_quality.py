@@ -23,6 +23,7 @@ import torch
 from monosemy import stages
 from monosemy.console import ConsoleReporter
 from monosemy.models.host import HostModel
+from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import EvaluateRun, EvaluationSpec, ModelSpec, TrainRun, parse_spec
 from monosemy.workspace import Workspace
@@ -111,7 +112,7 @@ def measured(
     options: argparse.Namespace,
     sae_options: dict[str, Any],
     workspace: Workspace,
-    load_host: stages.HostLoader,
+    load_host: HostLoader,
     reporter: ConsoleReporter,
 ) -> dict[str, Any]:
     """Trains (from an empty checkpoint folder) and evaluates one."""

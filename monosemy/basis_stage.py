@@ -18,6 +18,7 @@ from monosemy.models.activations import ActivationSource
 from monosemy.models.columns import Limits, limits, usable
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
+from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import SaeFolder, as_trained
 from monosemy.sae_stamp import record_stamp
 from monosemy.saes import bases
@@ -25,7 +26,7 @@ from monosemy.saes.base import SAE, fired_counts
 from monosemy.specs import BasisRun, JumpReLUSpec, ModelSpec, TextSpec
 from monosemy.specs.bases import DEFAULT_DIRECTIONS, DEFAULT_L0, DEFAULT_SITE
 from monosemy.specs.hooks import Hooks
-from monosemy.stages import HostLoader, TrainedArtifact, activations, folder_metadata, hook_names
+from monosemy.stages import TrainedArtifact, activations, folder_metadata, hook_names
 from monosemy.versions import versions
 from monosemy.workspace import Workspace
 

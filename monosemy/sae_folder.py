@@ -117,7 +117,7 @@ class SaeFolder:
             self._renew(host, store)
 
     def check_other_hosts(self, hosts: Mapping[str, HostModel]) -> None:
-        """The same for the host models besides ``host``, by role."""
+        """The same for the host models of its run besides its own, by role."""
         recorded = self.origin.get("hosts") or {}
         faults = []
         for role, host in hosts.items():

@@ -9,9 +9,10 @@ from monosemy.data.store import prepare_text
 from monosemy.errors import DataError
 from monosemy.evals.sets import evaluate_set
 from monosemy.progress import SILENT, Reporter
+from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import EvaluateSetRun
-from monosemy.stages import HostLoader, activations, sites_of
+from monosemy.stages import activations, sites_of
 from monosemy.workspace import Workspace
 
 

@@ -26,6 +26,7 @@ from monosemy.index.reader import IndexReader
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
+from monosemy.run_hosts import HostLoader, Hosts, fingerprints, load_hosts, others_info
 from monosemy.sae_folder import BASELINE, READINGS, SaeFolder, as_trained
 from monosemy.sae_stamp import record_stamp
 from monosemy.saes.base import SAE
@@ -33,7 +34,6 @@ from monosemy.specs import (
     EvaluateRun,
     ImportRun,
     IndexRun,
-    ModelSpec,
     TrainingSpec,
     TrainRun,
 )
@@ -54,10 +54,6 @@ from monosemy.training.room import check_disk, check_memory, forecast
 from monosemy.training.train import TrainedSAE, train_saes
 from monosemy.versions import versions
 from monosemy.workspace import Kind, Workspace
-
-HostLoader = Callable[[ModelSpec], HostModel]
-Hosts = Mapping[str, HostModel]
-"""The host models of a run by role, ``HOST`` its own."""
 
 CURVES = "training.html"
 """The page in an SAE folder that shows how its training went."""
@@ -137,7 +133,7 @@ def train_many(
         provenance = {
             "spec": spec.model_dump(mode="json"),
             "model": host.info(),
-            **_others(hosts),
+            **others_info(hosts),
             "text": store.summary(),
             "hooks": hooks.as_dict(),
             "metrics": result.metrics,
@@ -155,25 +151,6 @@ def train_many(
             TrainedArtifact(folder, spec, result.metrics, provenance, result.sae.d_in, host)
         )
     return artifacts
-
-
-def load_hosts(spec: TrainRun, load_host: HostLoader) -> dict[str, HostModel]:
-    """The host models of a run, by role; ``DataError`` for those that do not share a tokenizer."""
-    hosts = {HOST: load_host(spec.model)}
-    for each in spec.hosts or []:
-        host = hosts[each.role] = load_host(each.model)
-        if host.stamp.parts.get("tokenizer") != hosts[HOST].stamp.parts.get("tokenizer"):
-            raise DataError(
-                f"{host.name} reads other token ids than {hosts[HOST].name}.",
-                "Take host models that share a tokenizer.",
-            )
-    return hosts
-
-
-def _others(hosts: Hosts) -> dict[str, Any]:
-    """What a provenance says of the host models besides the run's own."""
-    others = {role: host.info() for role, host in hosts.items() if role != HOST}
-    return {"hosts": others} if others else {}
 
 
 def open_stream(
@@ -345,9 +322,9 @@ def evaluate(
     Raises ``DataError`` where the SAE, its host model or its text has changed since the training.
     """
     hosts = load_hosts(sae.spec, load_host)
-    host, others = hosts[HOST], {role: each for role, each in hosts.items() if role != HOST}
+    host = hosts[HOST]
     sae.check(host)  # before a text is cut by another tokenizer
-    sae.check_other_hosts(others)
+    sae.check_other_hosts(hosts)
     store = prepare_text(sae.spec.text, host, workspace, reporter)
     sae.check(host, store)
     about = {
@@ -355,7 +332,7 @@ def evaluate(
         "model_fingerprint": host.fingerprint,
         "host_dtype": str(host.dtype).removeprefix("torch."),
         "text_id": store.text_id,
-        **_fingerprints(others),
+        **fingerprints(hosts),
     }
     source = activations(sae.spec, sites_of([sae.spec]), hosts, store, workspace)
     metrics = evaluate_sae(sae.hosted(host), sae.baseline, store, source, spec.evaluation, reporter)
@@ -376,14 +353,14 @@ def index(
     other was asked for, its text.
     """
     hosts = load_hosts(sae.spec, load_host)
-    host, others = hosts[HOST], {role: each for role, each in hosts.items() if role != HOST}
+    host = hosts[HOST]
     sae.check(host)
-    sae.check_other_hosts(others)
+    sae.check_other_hosts(hosts)
     store = prepare_text(spec.text or sae.spec.text, host, workspace, reporter)
     if spec.text is None:
         sae.check(host, store)
     made_of = {"sae_digest": sae.digest, "model_fingerprint": host.fingerprint}
-    made_of |= _fingerprints(others)
+    made_of |= fingerprints(hosts)
     hosted = sae.hosted(host)
     places = [str(hook) for hook in hosted.hooks.reads]
     source = activations(sae.spec, places, hosts, store, workspace)
@@ -396,13 +373,6 @@ def index(
 def sites_of(specs: Sequence[TrainRun]) -> list[str]:
     """Every place that these SAEs read or reconstruct, each once."""
     return list(dict.fromkeys(str(hook) for spec in specs for hook in spec.hooks.places))
-
-
-def _fingerprints(others: Hosts) -> dict[str, Any]:
-    """Of the host models besides the SAE's first, for what is made of all of them."""
-    if not others:
-        return {}
-    return {"host_fingerprints": {role: host.fingerprint for role, host in others.items()}}
 
 
 def activations(

@@ -16,6 +16,7 @@ from monosemy.errors import DataError, Interrupted, SpecError
 from monosemy.formats.saelens import load_sae
 from monosemy.models.activations import ActivationSource
 from monosemy.models.host import HostModel
+from monosemy.run_hosts import load_hosts
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     EvaluateRun,
@@ -176,7 +177,7 @@ def test_host_models_must_share_a_tokenizer(
     spec = run_of(tiny_text, {"architecture": "crosscoder", "k": 6}, places, hosts=hosts)
     monkeypatch.setitem(other.stamp.parts, "tokenizer", "another")
     with pytest.raises(DataError, match="share a tokenizer"):
-        stages.load_hosts(spec, lambda model: other if model.name == "other" else tiny_host)
+        load_hosts(spec, lambda model: other if model.name == "other" else tiny_host)
 
 
 @pytest.mark.parametrize(
