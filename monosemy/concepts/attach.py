@@ -3,7 +3,7 @@
     host = HostModel.wrap(pipe.text_encoder, pipe.tokenizer, "sd")
     with deactivated_in(sae_folder.hosted(host), [concept.concept]) as attached:
         image = pipe(prompt).images[0]
-    attached.held  # what each text of the last forward was flagged for
+    attached.forwards  # what the texts of each forward were flagged for
 
 Each row of a forward is one text.  One that is flagged goes on with the flagged concepts' features
 deactivated, another with its activations bit for bit.  Needs torch.
@@ -11,6 +11,7 @@ deactivated, another with its activations bit for bit.  Needs torch.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from monosemy.saes.base import SAE
 from monosemy.specs.concepts import FittedConcept
 from monosemy.specs.inference.steering import HeldConcept
 
+MOST_FORWARDS = 64
+"""Of which is kept what their texts were flagged for."""
 _HERE = "here"
 """Stands for the site, which a module need not have a name for."""
 
@@ -60,8 +63,16 @@ class TextTokens:
 class Attached:
     """Concepts that hold in a module while it is hooked."""
 
-    held: list[list[HeldConcept]] = field(default_factory=list)
-    """Of each row of the last forward: every concept, in the order given."""
+    forwards: deque[list[list[HeldConcept]]] = field(
+        default_factory=lambda: deque(maxlen=MOST_FORWARDS)
+    )
+    """The last forwards, oldest first (a pipeline may read its negative prompt after the prompt):
+    of each row every concept, in the order given."""
+
+    @property
+    def held(self) -> list[list[HeldConcept]]:
+        """Of the last forward; empty before there is one."""
+        return self.forwards[-1] if self.forwards else []
 
 
 @contextmanager
@@ -160,10 +171,12 @@ class _Holding:
                 "Hook the module that the SAE was trained on.",
             )
         counts_BS = self._counts(acts_BSD)
-        self.attached.held = [
-            held_against(self._sae, x_SD[counts_S], self._concepts)
-            for x_SD, counts_S in zip(acts_BSD, counts_BS, strict=True)
-        ]
+        self.attached.forwards.append(
+            [
+                held_against(self._sae, x_SD[counts_S], self._concepts)
+                for x_SD, counts_S in zip(acts_BSD, counts_BS, strict=True)
+            ]
+        )
         flagged = [
             tuple(number for number, each in enumerate(held) if each.flagged)
             for held in self.attached.held

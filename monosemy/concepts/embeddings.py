@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monosemy.concepts.deactivation import Deactivation
 from monosemy.concepts.figures import balanced_accuracy, mean_cosine, share
 from monosemy.concepts.probes import linear_probe
 from monosemy.concepts.text_vectors import TextVectors, Way
 from monosemy.concepts.texts import LEAST, Uses, plain
-from monosemy.hosted_sae import HostedSAE
 from monosemy.specs import ConceptRun
-from monosemy.specs.rest.concepts import EmbeddingChange, EmbeddingFigures, EmbeddingKind, Share
+from monosemy.specs.rest.concepts import EmbeddingChange, EmbeddingFigures, Share
 
 Tells = Callable[[Tensor], Tensor]
 """A probe as a classifier: ``[n, E]`` to bool ``[n]``."""
@@ -30,36 +28,18 @@ Tells = Callable[[Tensor], Tensor]
 _NOTHING = Share(value=None, low=0, high=1, n=0)
 
 
-def embedding_figures(
-    hosted: HostedSAE,
-    spec: ConceptRun,
-    prepend_bos: bool,
-    uses: Uses,
-    flagged: Mapping[str, Sequence[bool]],
-    ways: Sequence[tuple[str, EmbeddingKind, Sequence[int], float]],
-    eraser: Callable[[Tensor], Tensor],
-) -> EmbeddingFigures:
-    """``flagged``: which texts of each use are; ``ways``: name, kind, features, and what these are
-    multiplied by; ``eraser``: of the SAE's activations ``[n, width]``, for every text."""
+def embedding_test(
+    vectors: TextVectors, spec: ConceptRun, uses: Uses, flagged: Mapping[str, Sequence[bool]]
+) -> EmbeddingTest:
+    """Of the texts of a concept run; ``flagged``: which of each use are."""
 
     def labelled(*names: str) -> Labelled:
         sets = [(getattr(uses, each), each.endswith("targets"), flagged[each]) for each in names]
         return Labelled.of(sets)
 
-    site = hosted.target
-    tried = [Way("nothing", "nothing", None)]
-    for name, kind, latents, scale in ways:
-        off = Deactivation(hosted.sae, dict.fromkeys(latents, scale), spec.keep_error)
-        tried.append(Way.by(name, kind, site, off, scale))
-    test = EmbeddingTest(
-        TextVectors(hosted, prepend_bos),
-        labelled("fit_targets", "fit_retain", "threshold_retain"),
-        labelled("test_targets", "test_retain"),
-        spec.called or spec.name,
-        spec.others,
-        spec.word,
-    )
-    return test.figures([*tried, Way.everywhere(site, eraser)])
+    fit = labelled("fit_targets", "fit_retain", "threshold_retain")
+    test = labelled("test_targets", "test_retain")
+    return EmbeddingTest(vectors, fit, test, spec.called or spec.name, spec.others, spec.word)
 
 
 @dataclass(frozen=True)
@@ -153,7 +133,20 @@ class EmbeddingTest:
         return _told(self._before[0], self._fit.having(self._word))
 
     # ------------------------------------------------------------------ figures
-    def figures(self, ways: Sequence[Way]) -> EmbeddingFigures:
+    def forwards(self, ways: Sequence[Way]) -> int:
+        """Texts that ``figures`` reads, each time counted."""
+        names = 1 + len(self._others)
+        if not self._hit_N.any():
+            return names
+        fit, test = len(self._fit.texts), len(self._test.texts)
+        changed = [self._changed(way) for way in ways if way.change is not None]
+        return names + fit + test + sum(int(each.sum()) + test for each in changed)
+
+    def figures(
+        self, ways: Sequence[Way], advance: Callable[[int], None] = lambda _: None
+    ) -> EmbeddingFigures:
+        """``advance`` is told of texts read."""
+        self._vectors.advance = advance
         test, word = self._test, self._word if self._word_probe is not None else None
         changes = [self._change(way) for way in ways] if self._hit_N.any() else []
         return EmbeddingFigures(
@@ -197,21 +190,22 @@ class EmbeddingTest:
         """Of the word, for the texts that probes are tested on."""
         return self._test.having(self._word or "")[self._kept_N]
 
+    def _changed(self, way: Way) -> Tensor:
+        """Bool ``[n]``: which fitted texts are, all of them by what tells none."""
+        return self._fit.flagged_N | way.every
+
     def _after(self, way: Way) -> tuple[Tensor, Tensor]:
         """(of fitted texts, of test texts)"""
         fit_NE, test_NE = self._before
         if way.change is None:
             return fit_NE, test_NE
-        changed = self._fit.flagged_N
-        every = way.kind == "leace"
-        if every:
-            changed = torch.ones_like(changed)
+        changed = self._changed(way)
         # Of fitted texts those alone that are changed; test texts all, to see that others are not.
         if changed.any():
             texts = [text for text, on in zip(self._fit.texts, changed.tolist(), strict=True) if on]
             fit_NE = fit_NE.clone()
             fit_NE[changed] = self._vectors.of(texts, way.change, [True] * len(texts))
-        flagged = [every or each for each in self._test.flagged_N.tolist()]
+        flagged = (self._test.flagged_N | way.every).tolist()
         return fit_NE, self._vectors.of(self._test.texts, way.change, flagged)
 
     def _change(self, way: Way) -> EmbeddingChange:

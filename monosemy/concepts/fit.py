@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from monosemy.concepts.deactivation import Deactivation
-from monosemy.concepts.embeddings import embedding_figures
+from monosemy.concepts.embeddings import embedding_test
 from monosemy.concepts.features import Choosing, Chosen, listed
 from monosemy.concepts.figures import area, share
 from monosemy.concepts.leace import leace, mean_difference
 from monosemy.concepts.probes import linear_probe, radial_probe
 from monosemy.concepts.readings import Readings, read_texts, token_rows
+from monosemy.concepts.text_vectors import TextVectors, ways_of
 from monosemy.concepts.texts import Uses, cut
 from monosemy.concepts.threshold import find_threshold
 from monosemy.errors import DataError
@@ -95,19 +96,22 @@ def fit_concept(
     # Before anything is read: whether there are enough texts for a threshold at all, and whether
     # names can be read.
     find_threshold([0.0] * len(uses.threshold_retain), spec.false_alarms, spec.confidence)
-    token_rows(hosted.host, [spec.called or spec.name, *spec.others], prepend_bos)
+    names = [spec.called or spec.name, *spec.others] if spec.embeddings else []
+    token_rows(hosted.host, names, prepend_bos)
     read = _read(hosted, uses, prepend_bos, reporter)
     choosing = Choosing(hosted.sae, read.fit_targets, read.fit_retain, spec.top_k)
     chosen = choosing.choose(spec.rule, spec.seed)
     test = _Test(hosted.sae, spec, read, chosen, _by_other_rule(choosing, spec))
     figures = find_threshold(test.own(read.threshold_retain), spec.false_alarms, spec.confidence)
-    with reporter.stage("tests", 3, "table") as stage:
+    with reporter.stage("tests", 2, "table") as stage:
         detectors = test.detectors()
         stage.advance()
         erasers = test.erasers()
         stage.advance()
-        embeddings = test.embeddings(hosted, uses, prepend_bos, figures.value)
-        stage.advance()
+    embeddings = None
+    if spec.embeddings:
+        vectors = TextVectors(hosted, prepend_bos)
+        embeddings = test.embeddings(vectors, hosted, uses, figures.value, reporter)
     return ConceptResult(
         concept=FittedConcept(
             name=spec.name,
@@ -290,7 +294,12 @@ class _Test:
 
     # ------------------------------------------------------------------ embeddings
     def embeddings(
-        self, hosted: HostedSAE, uses: Uses, prepend_bos: bool, threshold: float
+        self,
+        vectors: TextVectors,
+        hosted: HostedSAE,
+        uses: Uses,
+        threshold: float,
+        reporter: Reporter,
     ) -> EmbeddingFigures:
         """Of texts in use: those above the threshold are flagged, whatever is done to them then."""
         read, own, names = self._read, self._chosen.own, [each.name for each in fields(_Read)]
@@ -305,7 +314,10 @@ class _Test:
             ("random features", "random", self._random, self._spec.scale),
         ]
         eraser = leace(*self._means(read.fit_targets, read.fit_retain, read.threshold_retain))
-        return embedding_figures(hosted, self._spec, prepend_bos, uses, flagged, ways, eraser)
+        tried = ways_of(hosted, ways, self._spec.keep_error, eraser)
+        test = embedding_test(vectors, self._spec, uses, flagged)
+        with reporter.stage("embeddings", test.forwards(tried), "text") as stage:
+            return test.figures(tried, lambda n: stage.advance(n))
 
     def _eraser(
         self,

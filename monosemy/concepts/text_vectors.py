@@ -30,6 +30,8 @@ class Way:
     """At the SAE's site; None for none."""
     features: int | None = None
     scale: float | None = None
+    every: bool = False
+    """Whether it changes every text, as it tells none."""
 
     @classmethod
     def by(
@@ -51,7 +53,23 @@ class Way:
         def erased(x_ND: Tensor) -> Tensor:
             return eraser(x_ND.cpu()).to(x_ND)
 
-        return cls("LEACE, every text", "leace", replace(Function(erased, site)))
+        change = replace(Function(erased, site))
+        return cls("LEACE, every text", "leace", change, every=True)
+
+
+def ways_of(
+    hosted: HostedSAE,
+    ways: Sequence[tuple[str, EmbeddingKind, Sequence[int], float]],
+    keep_error: bool,
+    eraser: Callable[[Tensor], Tensor],
+) -> list[Way]:
+    """None; ``ways`` by features: name, kind, features, and what these are multiplied by; and
+    ``eraser`` of the SAE's activations ``[n, width]``."""
+    tried = [Way("nothing", "nothing", None)]
+    for name, kind, latents, scale in ways:
+        off = Deactivation(hosted.sae, dict.fromkeys(latents, scale), keep_error)
+        tried.append(Way.by(name, kind, hosted.target, off, scale))
+    return [*tried, Way.everywhere(hosted.target, eraser)]
 
 
 class TextVectors:
@@ -59,6 +77,8 @@ class TextVectors:
 
     def __init__(self, hosted: HostedSAE, prepend_bos: bool) -> None:
         self._hosted, self._prepend_bos = hosted, prepend_bos
+        self.advance: Callable[[int], None] = lambda _: None
+        """Is told of texts read."""
         self.kind: TextEmbedding = hosted.host.abilities.text_embedding
         self._skip = int(prepend_bos and hosted.host.bos_id is not None)
 
@@ -85,4 +105,5 @@ class TextVectors:
             value_BE = text_embeddings(host, ids_BS, mask_BS, edit, self._skip).double().cpu()
             for number, value_E in zip(order[chosen], value_BE, strict=True):
                 parts[number] = value_E
+            self.advance(len(ids_BS))
         return torch.stack(parts)

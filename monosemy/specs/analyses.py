@@ -202,6 +202,9 @@ class ConceptRun(Deactivating, RunSpec):
     are not the concept's."""
     paraphrases: list[ConceptText] = Field(default_factory=list, max_length=5000)
     """Targets in other words; tested on alone."""
+    embeddings: bool = added_later(True)
+    """Measure what becomes of one vector for a whole text: by whole forwards of the host model,
+    which take longer than all the rest."""
     called: ConceptText | None = added_later(None)
     """What the concept is called, as a text that others are held against; None takes its name."""
     others: list[ConceptText] = added_later([], max_length=MOST_NAMES)
@@ -236,4 +239,6 @@ class ConceptRun(Deactivating, RunSpec):
             raise ValueError("test_share and threshold_share leave no texts to choose features by")
         if (self.called or self.name) in self.others:
             raise ValueError("others holds what the concept itself is called")
+        if not self.embeddings and (self.called or self.others or self.word):
+            raise ValueError("called, others and word are about embeddings, which are left out")
         return self

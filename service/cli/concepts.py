@@ -37,6 +37,9 @@ def find(
     paraphrases: Annotated[
         Path | None, typer.Option(help="Targets in other words, one a line; tested on alone.")
     ] = None,
+    embeddings: Annotated[
+        bool, typer.Option(help="Measure what becomes of texts' embeddings, by whole forwards.")
+    ] = True,
     called: Annotated[
         str | None, typer.Option(help="What it is called, as a text; left out: NAME.")
     ] = None,
@@ -74,6 +77,7 @@ def find(
     """
     spec: dict[str, Any] = {"kind": "concept", "name": name, "sae": sae, "seed": seed}
     spec |= {"targets": _lines(targets), "retain": _lines(retain), "keep_error": keep_error}
+    spec |= {} if embeddings else {"embeddings": False}
     given = {
         "paraphrases": None if paraphrases is None else _lines(paraphrases),
         "called": called,

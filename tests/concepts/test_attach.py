@@ -129,6 +129,8 @@ def test_scores_are_those_of_the_texts_alone_and_padding_never_counts(encoder: E
             encoder.model(encoder.ids_BS[row : row + 1, : end + 1])
             alone.append(attached.held[0][0].score)
     assert together == pytest.approx(alone, rel=1e-4)
+    each = [[held[0].score for held in forward] for forward in attached.forwards]
+    assert each == [together, *([score] for score in alone)]
 
 
 def test_padding_of_a_flagged_text_is_deactivated_where_that_is_asked_for(encoder: Encoder) -> None:

@@ -187,3 +187,6 @@ def test_names_that_contradict_are_refused() -> None:
     for options in ({"others": ["x"]}, {"called": "y", "others": ["z", "y"]}):
         with pytest.raises(SpecError, match="others holds what the concept itself is called"):
             parse_spec({**spec, **options})
+    for option in ({"others": ["y"]}, {"called": "y"}, {"word": "y"}):
+        with pytest.raises(SpecError, match="embeddings, which are left out"):
+            parse_spec({**spec, **option, "embeddings": False})

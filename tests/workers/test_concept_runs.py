@@ -58,7 +58,7 @@ def result_of(trained: Trained, name: str) -> ConceptResult:
 def whales(trained: Trained) -> ConceptResult:
     run = execute(trained)
     assert run.state == "succeeded", run.error
-    assert [each["stage"] for each in run.stages] == ["texts", "tests"]
+    assert [each["stage"] for each in run.stages] == ["texts", "tests", "embeddings"]
     for each in run.stages:
         assert each["done"] == each["total"] > 0
     assert run.result["concept_id"] == str(run.id)
@@ -114,6 +114,12 @@ def test_equal_seeds_find_the_same(trained: Trained, whales: ConceptResult) -> N
     again = result_of(trained, "again")
     volatile = {"concept": {"name"}, "seconds": True}
     assert again.model_dump(exclude=volatile) == whales.model_dump(exclude=volatile)
+    run = execute(trained, name="short", called=None, embeddings=False)
+    assert [each["stage"] for each in run.stages] == ["texts", "tests"]
+    volatile["embeddings"] = True
+    short = result_of(trained, "short")
+    assert short.embeddings is None
+    assert short.model_dump(exclude=volatile) == whales.model_dump(exclude=volatile)
 
 
 def test_what_cannot_be_used_ends_the_run_with_its_reason(
