@@ -27,6 +27,7 @@ from monosemy.training.history import History, read_history
 from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
+from tests.support.campaign import wider
 
 if TYPE_CHECKING:
     from monosemy.specs import TextSpec
@@ -99,7 +100,8 @@ def in_one_process(spec: TrainRun, workspace: Workspace, folder: Path) -> SAE:
     return trained.finish(streams[0].buffer.values, {}).sae
 
 
-@pytest.mark.parametrize("split", ["batch", "dictionary"])
+# Steps of both splits are held by test_distributed_steps.
+@pytest.mark.parametrize("split", ["batch", *wider("dictionary")])
 def test_two_processes_train_what_one_would(
     host_folder: Path, tiny_text: TextSpec, workspace: Workspace, tmp_path: Path, split: str
 ) -> None:
