@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 MISSING = "–"
@@ -123,6 +124,17 @@ def iso(time: dt.datetime | None) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """1 feature, 2 features."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers in short: ``0-3, 7``."""
+    spans: list[list[int]] = []
+    for each in numbers:
+        if spans and each == spans[-1][1] + 1:
+            spans[-1][1] = each
+        else:
+            spans.append([each, each])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
 def _large(value: float, digits: int) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.figures import ranges
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
@@ -36,7 +37,7 @@ def list_(
                 each["model"]["name"],
                 each["reads"],
                 each["writes"],
-                _layers(each["layers"]) + ("" if each["complete"] else " (not all)"),
+                ranges(each["layers"]) + ("" if each["complete"] else " (not all)"),
                 each["architecture"],
                 str(each["d_sae"]),
             )
@@ -55,13 +56,13 @@ def show(
 
     Example: monosemy set show tc
     """
-    found = connect().get(f"/sets/{segment(name)}")
+    shown = connect().get(f"/sets/{segment(name)}")
     if as_json:
-        print_json(found)
+        print_json(shown)
         return
-    say(f"{found['name']}: {found['reads']} -> {found['writes']} of {found['model']['name']}")
+    say(f"{shown['name']}: {shown['reads']} -> {shown['writes']} of {shown['model']['name']}")
     rows = []
-    for sae in found["saes"]:
+    for sae in shown["saes"]:
         metrics = sae["metrics"].get("evaluation") or sae["metrics"]
         rows.append(
             (
@@ -88,10 +89,10 @@ def evaluate(
 
     Example: monosemy set evaluate tc
     """
-    found = connect().get(f"/sets/{segment(name)}")
+    shown = connect().get(f"/sets/{segment(name)}")
     spec = {
         "kind": "evaluate_set",
-        "saes": [sae["id"] for sae in found["saes"]],
+        "saes": [sae["id"] for sae in shown["saes"]],
         "evaluation": {"tokens": tokens},
     }
     run_and_show(spec, "/runs/{run}", _print_evaluation, as_json)
@@ -138,14 +139,3 @@ def _increase(part: dict[str, Any] | None) -> tuple[str, str]:
         return "", ""
     span = f"{number(part['low'], '.4f')} to {number(part['high'], '.4f')}"
     return number(part["ce_increase"], ".4f"), "" if part["low"] is None else span
-
-
-def _layers(layers: list[int]) -> str:
-    """``0-3,7``."""
-    spans: list[list[int]] = []
-    for layer in layers:
-        if spans and layer == spans[-1][1] + 1:
-            spans[-1][1] = layer
-        else:
-            spans.append([layer, layer])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

@@ -22,12 +22,14 @@ from tests.support.circuit_rows import add_circuits
 from tests.support.compared_rows import add_comparison
 from tests.support.concept_rows import add_concept
 from tests.support.fixtures_database import copied_database
-from tests.support.gathered_rows import add_list, add_tag
+from tests.support.gathered_rows import add_list, add_tag, add_to_set
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
 from tests.support.served import served
 from tests.support.task_rows import add_task
+
+SET = "every layer"
 
 
 @pytest.fixture(scope="package")
@@ -35,7 +37,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task, two circuits and a concept."""
+    a task, two circuits, a concept, and a set of which one SAE of two is left."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -48,6 +50,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_comparison(session, library, RAW)
             add_task(session, library)
             add_circuits(session)
+            add_to_set(session, RAW, SET)
             add_concept(session, library)
         engine.dispose()
         yield str(make_url(url).database), library

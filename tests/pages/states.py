@@ -211,7 +211,7 @@ _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SET
 _ODD = quote(NAME)
 _OWN = (
     *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
-    *("/concepts", "/spend", "/health"),
+    *("/concepts", "/sets", "/spend", "/health"),
 )
 _WORK = (
     "/label",
@@ -228,7 +228,7 @@ ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
-    *refused(404, f"/circuits/{NOBODY}"),
+    *refused(404, f"/circuits/{NOBODY}", "/sets/none"),
     *refused(404, "/concepts/none", "/concepts?sae=none"),
     *refused(422, f"/circuits/{CIRCUIT}?head=99.0", f"/circuits/{CIRCUIT}?head=first"),
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),

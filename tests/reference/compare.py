@@ -2,7 +2,7 @@
 
     python -m tests.reference.compare BASE HEAD
 
-Exit code 0 where nothing differs, else 1.  Figures against stored ones are held to a relative 1e-3
+Exit code 0 where nothing differs, else 1.  Figures against stored ones are held to a relative 5e-3
 (``off``), since another processor sums in another order; digests are equal or are not.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-TOLERANCE = 1e-3
+TOLERANCE = 5e-3
 SHOWN = 60
 
 Figures = Mapping[str, Mapping[str, float]]

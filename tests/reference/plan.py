@@ -138,6 +138,10 @@ def _of_the_rest(
     }
     taken = {"kind": "import", "name": "taken-in", **shared, "source": sparsify, "site": SITE}
     yield Step("sweep", sweep)
+    if "evaluate_set" in KINDS:  # a commit of before knows no such kind
+        few = {"tokens": 256, "reconstruction_tokens": 512}
+        of_layers = {"kind": "evaluate_set", "saes": ["many-2", "many-0"], "evaluation": few}
+        yield Step("evaluate set", of_layers)
     yield Step("import", taken)
     yield Step("evaluate", {"kind": "evaluate", "sae": "taken-in", "evaluation": {"tokens": 512}})
     yield Step("index", {"kind": "index", "sae": "taken-in", "indexing": _BRIEF})
@@ -174,7 +178,7 @@ def _of_the_rest(
         }
         random = {"name": "random", "basis": "random_directions", **beside, **labelled}
         yield Step("basis pipeline", {"kind": "basis_pipeline", **random})
-    if "attention" in KINDS:  # a commit of before knows no such kind
+    if "attention" in KINDS:
         heads = {"kind": "train", "name": "heads", **shared, "site": HEADS_SITE}
         yield Step("train heads", {**heads, "sae": _SMALL_SAE, "training": _SHORT})
         yield Step("index heads", {"kind": "index", "sae": "heads", "indexing": _BRIEF})

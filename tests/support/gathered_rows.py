@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.database.list_tables import FeatureList, FeatureTag, ListEntry
+from service.database.tables import Sae
 from tests.support.library_rows import Library
 
 
@@ -35,4 +37,11 @@ def add_tag(session: Session, library: Library, tag: str, *features: int) -> Non
     session.add_all(
         FeatureTag(sae_id=library.sae, feature=feature, tag=tag) for feature in features
     )
+    session.flush()
+
+
+def add_to_set(session: Session, sae: str, name: str) -> None:
+    """Puts an SAE into a set of two."""
+    row = session.scalars(select(Sae).where(Sae.name == sae)).one()
+    row.config = {**row.config, "set": {"name": name, "place": 0, "size": 2}}
     session.flush()

@@ -48,7 +48,7 @@ class Saes:
     next_cursor: str | None
 
 
-@router.page("/saes", "saes.html", nav=Nav("SAEs", 10, "s"))
+@router.page("/saes", "saes.html", nav=Nav("SAEs", 10, "s", also=("/sets",)))
 def saes(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=400)] = None,
