@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from monosemy.errors import DataError
+from monosemy.errors import DataError, SpecError
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.texts import FeatureTexts
 from monosemy.labels import open_index
@@ -54,9 +54,14 @@ class Home:
 
     def sae(self, reference: str | Path | SaeFolder) -> SaeFolder:
         """The SAE in a folder, or of a name: that of its folder here, or of the spec that trained
-        it.  ``DataError`` where there is none, or several have the name."""
+        it.  ``DataError`` where there is none, or several have the name, ``SpecError`` for what is
+        no name."""
         if isinstance(reference, SaeFolder):
             return reference
+        if not isinstance(reference, str | Path):
+            raise SpecError(
+                [("sae", f"it takes an SAE, its name or its folder, not {reference!r:.80}")]
+            )
         saes = self.workspace.root_of(Kind.SAES)
         for folder in (saes / str(reference), Path(reference).expanduser()):
             if (folder / "cfg.json").is_file():

@@ -84,6 +84,7 @@ def task(
     Without SAEs give ``model`` and ``sites``.  Errors as in ``evaluate``, and ``DataError`` for
     prompts that cannot be used.
     """
+    saes = _listed("saes", saes)
     spec = parse_run(TaskRun, {**options, "saes": [f"sae {place}" for place in range(len(saes))]})
     with reporting(reporter) as progress:
         analyses = LocalAnalyses(Home(home_of(saes[0] if saes else None, home), progress))
@@ -156,6 +157,7 @@ def attention(
     ``sae`` and errors as in ``evaluate``; ``DataError`` also for what ``attribution.lens.look``
     refuses.
     """
+    through = _listed("through", through)
     question = parse_part(AttentionQuestion, {**options, "text": text})
     with reporting(reporter) as progress:
         analyses = LocalAnalyses(Home(home_of(sae, home), progress))
@@ -174,3 +176,10 @@ def attention(
     ]
     placed = [Placed(each.sae.to(host.device), each.site) for each in hosted]
     return look(host, PromptTokens(ids, skip, texts), placed[0], placed[1:], question)
+
+
+def _listed(name: str, saes: Sequence[SaeFolder | str | Path]) -> Sequence[SaeFolder | str | Path]:
+    """``saes``; ``SpecError`` for a single one, or anything else that is no list."""
+    if not isinstance(saes, list | tuple):
+        raise SpecError([(name, f"it takes a list of SAEs, not {saes!r:.80}")])
+    return saes

@@ -285,6 +285,33 @@ def test_attention_is_taken_back_through_another_sae(
         monosemy.attention(heads, "Two grey whales.", dept=1)
     with pytest.raises(DataError, match="has no heads"):
         monosemy.attention(sae, "Two grey whales.", reporter=SILENT)
+    ahead = {"head": 1, "token": 0, "source": 2}
+    with pytest.raises(
+        DataError, match="token 0 cannot look at 2"
+    ):  # counted without BOS, as asked
+        monosemy.attention(heads, "Two grey whales.", reporter=SILENT, pair=ahead)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda home: monosemy.evaluate(3, home=home), "an SAE, its name or its folder, not 3"),
+        (lambda home: monosemy.survey_attention(None, home=home), "not None"),
+        (lambda home: monosemy.concept({}, home=home, targets=["a"], retain=["b"]), "an SAE"),
+        (lambda home: monosemy.attention(b"first", "a text", home=home), "an SAE"),
+        (lambda home: monosemy.task([3], home=home), "not 3"),
+        (lambda home: monosemy.task({"saes": ["first"]}, home=home), "saes: it takes a list"),
+        (lambda home: monosemy.task("first", home=home), "saes: it takes a list of SAEs, not 'f"),
+        (lambda home: monosemy.task(None, home=home), "saes: it takes a list"),
+        (
+            lambda home: monosemy.attention("first", "a text", home=home, through="first"),
+            "through: it takes a list",
+        ),
+    ],
+)
+def test_what_is_no_sae(call: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=words):
+        call(tmp_path)
 
 
 def test_readings_stay_beside_the_sae(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:

@@ -213,6 +213,10 @@ def _pair(
     source = _within(pair.source, last, "pair.source")
     if source == BOS and not prompt.skip:
         raise DataError("pair.source: no BOS was read before this prompt, so none is -1.")
+    if source > token:
+        raise DataError(
+            f"pair.source: token {token} cannot look at {source}; a token looks back, or at itself."
+        )
     found = pair_scores(backwards, pair.head, token + prompt.skip, source + prompt.skip)
     return told_pair(found, pair.head, token, source, listed)
 

@@ -3,8 +3,10 @@ safe."""
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from monosemy.address import PREFIX, base_of
 from monosemy.client.errors import (
@@ -95,13 +98,13 @@ class Transport:
         return response.content, response.headers
 
     def post(self, path: str, body: Any, /, **parameters: Any) -> Any:
-        return self._json(self._exchange("POST", path, json=body, params=_given(parameters)))
+        return self._json(self._exchange("POST", path, **_sent(body), params=_given(parameters)))
 
     def put(self, path: str, body: Any) -> Any:
-        return self._json(self._exchange("PUT", path, json=body))
+        return self._json(self._exchange("PUT", path, **_sent(body)))
 
     def patch(self, path: str, body: Any) -> Any:
-        return self._json(self._exchange("PATCH", path, json=body))
+        return self._json(self._exchange("PATCH", path, **_sent(body)))
 
     def delete(self, path: str) -> None:
         self._exchange("DELETE", path)
@@ -123,13 +126,12 @@ class Transport:
         ``repeatable``: whether it may be sent again where the service is busy; None goes by the
         method.
         """
-        sent = _body(body)
-        named = {**(headers or {}), **({} if sent is None else {"Content-Type": _JSON})}
+        sent = _sent(body)
         response = self._exchange(
             method,
             path,
-            content=sent,
-            headers=named,
+            content=sent["content"],
+            headers={**(headers or {}), **sent["headers"]},
             params=_given(parameters),
             repeatable=repeatable,
         )
@@ -186,7 +188,7 @@ class Transport:
         """An open answer, to be read bit by bit; a connection that breaks meanwhile is
         ``ServiceUnreachable`` too."""
         if body is not None:
-            options |= {"content": _body(body), "headers": {"Content-Type": _JSON}}
+            options |= _sent(body)
         response = self._exchange(method, path, stream=True, **{"timeout": _EVENTS, **options})
         try:
             yield response
@@ -292,12 +294,32 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _body(body: Part | Mapping[str, Any] | None) -> bytes | None:
+def _sent(body: Any) -> dict[str, Any]:
+    """Content and headers of a request; ``InvalidRequest`` for what is no JSON, NaN and infinity
+    included: pydantic would send them as null, which many fields take for "left out"."""
     if body is None:
-        return None
+        return {"content": None, "headers": {}}
     try:
-        if isinstance(body, Part):
-            return body.model_dump_json().encode()
-        return TypeAdapter(dict[str, Any]).dump_json(dict(body))
-    except ValueError as error:
+        plain = body.model_dump(mode="json") if isinstance(body, Part) else to_jsonable_python(body)
+        if (place := _not_finite(plain)) is not None:
+            raise InvalidRequest(f"{place}: a finite number is expected.", status=422)
+        content = json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "An argument or a text holds bytes that are no UTF-8.", status=422
+        ) from None
+    except (TypeError, ValueError) as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", status=422) from None
+    return {"content": content, "headers": {"Content-Type": _JSON}}
+
+
+def _not_finite(value: Any, place: str = "") -> str | None:
+    """Where NaN or infinity stands in a body, such as ``features.0.strength``."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place or "body"
+    if isinstance(value, dict):
+        parts: Iterable[tuple[Any, Any]] = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, list) else ()
+    within = (_not_finite(part, f"{place}.{name}" if place else str(name)) for name, part in parts)
+    return next((each for each in within if each is not None), None)

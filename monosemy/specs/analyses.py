@@ -234,6 +234,16 @@ class ConceptRun(Deactivating, RunSpec):
     the rule `share`."""
 
     @model_validator(mode="after")
+    def _two_sets(self) -> Self:
+        both = sorted(set(self.targets) & set(self.retain))
+        if both:
+            raise ValueError(
+                f"{len(both)} texts are both targets and to be retained, such as {both[0]!r:.80};"
+                " a text belongs into one of the sets"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _leaves_some(self) -> Self:
         if self.test_share + self.threshold_share > 0.95:
             raise ValueError("test_share and threshold_share leave no texts to choose features by")

@@ -7,6 +7,8 @@ from typing import Any
 
 _WHOLE = frozenset({"int_type", "int_parsing", "int_parsing_size", "int_from_float"})
 _NUMBER = frozenset({"float_type", "float_parsing"})
+_ID = frozenset({"uuid_type", "uuid_parsing"})
+_AN_ID = "6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11"
 _SHOWN = 40
 """Characters of a value that are shown."""
 
@@ -19,6 +21,10 @@ def message_of(fault: Mapping[str, Any]) -> str:
             return f"the number {_shown(value)} is too large"
         what = "a whole number" if kind in _WHOLE else "a number"
         return f"{what} is expected, not {_shown(value)}"
+    if kind in _ID:
+        return f"an id is expected, such as {_AN_ID}, not {_shown(value)}"
+    if kind == "union_tag_not_found":
+        return f"the key {fault['ctx']['discriminator']} is missing, which says what this is"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 

@@ -149,8 +149,8 @@ def delete(concept: ConceptArgument) -> None:
 def _lines(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{file} cannot be read as text: {error}", USAGE)
+    except UnicodeDecodeError:
+        fail(f"{file} is not UTF-8.", USAGE)
     return [line for line in text.splitlines() if line.strip()]
 
 

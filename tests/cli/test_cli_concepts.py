@@ -80,6 +80,16 @@ def test_find_submits_a_run_and_shows_what_it_found(
     retain.write_text("", "utf-8")
     assert "retain" in call("concept", "find", "x", "demo", *files, code=2)
     files = ("--targets", str(tmp_path / "none"), "--retain", str(retain))
-    assert "cannot be read" in call("concept", "find", "x", "demo", *files, code=2)
+    none = call("concept", "find", "x", "demo", *files, code=1)
+    assert none == f"{tmp_path / 'none'}: No such file or directory\n"
+    targets.write_bytes(b"\xff")
+    files = ("--targets", str(targets), "--retain", str(retain))
+    assert "is not UTF-8" in call("concept", "find", "x", "demo", *files, code=2)
+    targets.write_text("a whale", "utf-8")
+    retain.write_text("a clock", "utf-8")
+    not_finite = call("concept", "find", "x", "demo", *files, "--scale", "nan", code=2)
+    assert not_finite == "scale: a finite number is expected.\n"
+    retain.write_text("a clock\na whale", "utf-8")
+    assert "'a whale'" in call("concept", "find", "x", "demo", *files, code=2)
     assert "Deleted" in call("concept", "delete", "whales")
     call("concept", "delete", "whales", code=4)

@@ -26,7 +26,7 @@ from monosemy.client import (
     transport,
 )
 from monosemy.client.events import ServerEvent, server_events
-from monosemy.errors import SpecError
+from monosemy.errors import MonosemyError, SpecError
 from monosemy.specs.rest.models import ModelSummary
 from tests.specs.test_inference_contract import EXAMPLES
 
@@ -193,6 +193,41 @@ def test_faults_are_lines_and_objects(monkeypatch: pytest.MonkeyPatch) -> None:
         Script(monkeypatch, response).client().get("/saes")
     assert str(caught.value) == "a.b: is wrong\ngive one"
     assert [each.model_dump() for each in caught.value.faults] == faults
+
+
+CONCEPT = {"kind": "concept", "name": "n", "sae": "s", "targets": ["a"], "retain": ["b"]}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c: c.post("/runs", {**CONCEPT, "scale": float("nan")}), "scale: a finite number"),
+        (lambda c: c.put("/x", {"a": [{"b": 1.0}, {"b": float("-inf")}]}), "a.1.b: a finite"),
+        (lambda c: c.patch("/x", float("inf")), "body: a finite number"),
+        # Null is "on average" here.
+        (lambda c: c.runs.submit({**CONCEPT, "confidence": float("nan")}), "confidence: a finite"),
+        (lambda c: c.post("/x", {"a": object()}), "not JSON"),
+        (lambda c: c.runs.submit({**CONCEPT, "top_k": object()}), "not JSON"),
+        (lambda c: c.post("/x", {"a": "\udcff"}), "no UTF-8"),
+        (lambda c: c.runs.submit({**CONCEPT, "name": "\udcff"}), "no UTF-8"),
+    ],
+)
+def test_what_is_no_json_is_not_sent(
+    call: Callable[[monosemy.Client], Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script(monkeypatch, httpx.Response(200, json={}))
+    with pytest.raises(MonosemyError, match=words):
+        call(script.client())
+    assert script.requests == []
+
+
+def test_a_plain_body_is_sent_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(monkeypatch, httpx.Response(200, json={}))
+    script.client().post("/x", {"é": [1, 2.5, None]})
+    script.client().post("/x", None)
+    sent, empty = script.requests
+    assert json.loads(sent.content) == {"é": [1, 2.5, None]} and empty.content == b""
+    assert sent.headers["Content-Type"] == "application/json"
 
 
 def test_nobody_there_and_no_address() -> None:

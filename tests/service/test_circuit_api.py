@@ -101,3 +101,11 @@ def test_equal_sets_are_refused(client: TestClient) -> None:
     answer = client.post("/api/v1/runs", json=spec)
     assert answer.status_code == 422
     assert "the positive and the negative prompts are the same" in answer.text
+
+
+def test_what_is_no_id_is_said(client: TestClient) -> None:
+    for path in ("circuits", "tasks", "runs"):
+        answer = client.get(f"/api/v1/{path}/nobody")
+        assert answer.status_code == 422
+        detail = answer.json()["detail"]
+        assert "an id is expected, such as" in detail and "not 'nobody'" in detail

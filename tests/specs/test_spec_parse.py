@@ -293,3 +293,16 @@ def test_a_sweep_is_the_product_of_its_lists() -> None:
     assert {member.training.tokens for member in members} == {99}
     assert [m.training.seed for m in members[:3]] == [5, 6, 7]
     assert parse_spec(members[-1].model_dump(mode="json")) == members[-1]
+
+
+@pytest.mark.parametrize("kind", ["task", "circuit"])
+def test_prompts_that_do_not_say_what_they_are(kind: str) -> None:
+    assert problems({"kind": kind, "saes": ["demo"], "prompts": {}})["prompts"] == (
+        "the key 'task' is missing, which says what this is"
+    )
+
+
+def test_a_text_belongs_into_one_set_of_a_concept() -> None:
+    texts = {"targets": ["a whale", "a seal"], "retain": ["a clock", "a seal"]}
+    (message,) = problems({"kind": "concept", "name": "c", "sae": "demo", **texts}).values()
+    assert "1 texts are both" in message and "'a seal'" in message
