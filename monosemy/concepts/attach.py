@@ -142,6 +142,12 @@ class _Holding:
     ) -> None:
         if sae.d_in != sae.d_out:
             raise _elsewhere()
+        for each in concepts:
+            if not isinstance(each, FittedConcept):
+                raise DataError(
+                    f"A concept is a FittedConcept, not {type(each).__name__}.",
+                    "Take .concept of what monosemy.concept or client.concepts.get gives.",
+                )
         self.attached = Attached()
         self.tokens = tokens
         self._sae, self._concepts, self._padding = sae, tuple(concepts), padding

@@ -7,13 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from monosemy.exit_codes import USAGE
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.output import (
     JsonFlag,
     estimate,
-    fail,
     print_json,
     print_table,
     printable,
@@ -21,6 +19,7 @@ from service.cli.output import (
     tell,
 )
 from service.cli.runs import run_and_show
+from service.cli.texts import text_lines
 
 app = typer.Typer(no_args_is_help=True, help="Find concepts, look at them, delete them.")
 
@@ -76,10 +75,10 @@ def find(
     Example: monosemy concept find whales demo --targets whales.txt --retain others.txt
     """
     spec: dict[str, Any] = {"kind": "concept", "name": name, "sae": sae, "seed": seed}
-    spec |= {"targets": _lines(targets), "retain": _lines(retain), "keep_error": keep_error}
+    spec |= {"targets": text_lines(targets), "retain": text_lines(retain), "keep_error": keep_error}
     spec |= {} if embeddings else {"embeddings": False}
     given = {
-        "paraphrases": None if paraphrases is None else _lines(paraphrases),
+        "paraphrases": None if paraphrases is None else text_lines(paraphrases),
         "called": called,
         "others": other or None,
         "word": word,
@@ -144,14 +143,6 @@ def delete(concept: ConceptArgument) -> None:
     """
     connect().delete(f"/concepts/{segment(concept)}")
     tell(f"Deleted the concept {printable(concept)}.")
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        fail(f"{file} is not UTF-8.", USAGE)
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def _show(found: dict[str, Any]) -> None:

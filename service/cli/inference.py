@@ -11,6 +11,7 @@ from monosemy.exit_codes import USAGE
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
 from service.cli.saes import SaeArgument
+from service.cli.texts import text_lines
 
 ChatFlag = Annotated[
     bool, typer.Option("--chat", help="Put the text into the model's chat template.")
@@ -139,8 +140,8 @@ def contrast(
     """
     body: dict[str, Any] = {
         "sae": sae,
-        "positive": [*(positive or ()), *_lines(positive_file)],
-        "negative": [*(negative or ()), *_lines(negative_file)],
+        "positive": [*(positive or ()), *text_lines(positive_file)],
+        "negative": [*(negative or ()), *text_lines(negative_file)],
         "chat": chat,
         "statistic": statistic,
         "pooling": pooling,
@@ -174,16 +175,6 @@ def _by_sae(token: dict[str, Any], saes: int) -> list[str]:
         )
         for number in range(saes)
     ]
-
-
-def _lines(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        fail(f"{file} is not UTF-8.", USAGE)
-    return [line for line in lines if line.strip()]
 
 
 def _show_side(title: str, features: list[dict[str, Any]]) -> None:

@@ -206,6 +206,7 @@ def test_what_cannot_be_held_is_refused(encoder: Encoder) -> None:
     for sae, concepts, words in (
         (encoder.sae, [beyond], "none is number 96"),
         (create(TopKSpec(d_sae=96, k=8), 32, 16), [concept], "writes elsewhere"),
+        (encoder.sae, ["whales"], "FittedConcept, not str"),
     ):
         with pytest.raises(DataError, match=words), deactivated(encoder.layer, sae, concepts):
             pass

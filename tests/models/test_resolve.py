@@ -236,7 +236,7 @@ def test_the_probe_compares_both_dtypes(monkeypatch: pytest.MonkeyPatch) -> None
 def test_smollm2_comes_out_of_its_package(workspace: Workspace) -> None:
     host = HostModel.load(ModelSpec(), workspace)
     assert (host.n_layers, host.d_model, host.d_vocab) == (30, 576, 49152)
-    assert len(host.sites()) == 30 * 7
+    assert len(host.sites()) == 30 * 10
     assert host.info()["has_chat_template"]
     ids_BS = torch.tensor([host.tokenizer("The capital of France is")["input_ids"]])
     best = int(host.logits(ids_BS, torch.ones_like(ids_BS))[0, -1].argmax())
