@@ -20,7 +20,15 @@ HOOK = {"host": "host", "site": "blocks.1.hook_resid_post", "width": 2}
 SAE = {
     **{"id": ID, "name": "demo", "model": MODEL, "site": HOOK["site"]},
     "hooks": {"reads": [HOOK], "writes": [HOOK]},
-    **{"architecture": "topk", "basis": None, "d_in": 2, "d_sae": 8, "metrics": {}, "index": None},
+    **{
+        "architecture": "topk",
+        "basis": None,
+        "set": None,
+        "d_in": 2,
+        "d_sae": 8,
+        "metrics": {},
+        "index": None,
+    },
     "created_at": "2026-01-01T00:00:00Z",
     "path": "saes/1",
     "features": None,
