@@ -66,6 +66,9 @@ class PlantedSAE(torch.nn.Module):
         self.W_dec = torch.nn.Parameter(torch.randn(d_sae, d_sae, generator=generator))
         self.b_dec = torch.nn.Parameter(torch.zeros(d_sae))
 
+    def check_widths(self, *widths: list[int]) -> None:
+        """Any will do."""
+
     def decoder_rows(self, latents: slice) -> torch.Tensor:
         return self.W_dec[latents].detach()
 
