@@ -78,7 +78,8 @@ def test_it_is_that_of_the_library(
             assert without == {**each, "values": None}
             own = by_feature[each["feature"]]
             assert each.pop("values") == pytest.approx(own.pop("values"), abs=1e-3, rel=1e-3)
-            assert each == pytest.approx(own, abs=1e-4, rel=1e-3)
+            # Texts read together and alone differ by rounding, on some processors by this much.
+            assert each == pytest.approx(own, abs=2e-3, rel=1e-3)
     assert len(response["positive"]) + len(response["negative"]) > 5
     largest = [each["statistic"] for each in response["positive"]]
     assert largest == sorted(largest, reverse=True) and min(largest) > 0
