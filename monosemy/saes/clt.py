@@ -6,12 +6,8 @@ the length of its latent's row, by which latents are selected, is the pre-activa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NoReturn, Self
-
 from torch import Tensor
 
-from monosemy.errors import DataError
 from monosemy.saes.batchtopk import BatchTopKSAE
 from monosemy.saes.cross_layer import CrossLayer
 from monosemy.saes.jumprelu import JumpReLUSAE
@@ -19,26 +15,11 @@ from monosemy.saes.penalised import typical_norm
 from monosemy.specs import CLTSpec, JumpReLUCLTSpec
 
 
-def _refused() -> NoReturn:
-    raise DataError(
-        "SAELens has no cross-layer transcoder, and its loaders add decoders up over layers.",
-        "The SAE's own folder holds it.",
-    )
-
-
 class BatchTopKCLT(CrossLayer, BatchTopKSAE):
     """The ``k * n`` largest of a batch of n tokens, over all layers: each token, and each layer,
     takes as many as it needs."""
 
     spec: CLTSpec
-
-    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        _refused()
-
-    @classmethod
-    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        del config, tensors
-        _refused()
 
 
 class JumpReLUCLT(CrossLayer, JumpReLUSAE):
@@ -50,11 +31,3 @@ class JumpReLUCLT(CrossLayer, JumpReLUSAE):
         """The root mean square of a dimension of the target: activations of a quarter of it and
         more count as whole ones, so that they shrink little."""
         return typical_norm(target_ND, self.group) / float(self.d_out) ** 0.5
-
-    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        _refused()
-
-    @classmethod
-    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        del config, tensors
-        _refused()

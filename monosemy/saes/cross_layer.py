@@ -8,8 +8,8 @@ latent ``l * F + f`` is number f of layer l, and a token's codes are those of al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -216,3 +216,18 @@ class CrossLayer(SAE):
                     f"A cross-layer transcoder of {self.layers} layers {does} as many places of one"
                     f" width; here they are {', '.join(map(str, widths))} wide."
                 )
+
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        self._not_in_saelens()
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        del config, tensors
+        cls._not_in_saelens()
+
+    @staticmethod
+    def _not_in_saelens() -> NoReturn:
+        raise DataError(
+            "SAELens has no cross-layer transcoder, and its loaders add decoders up over layers.",
+            "The SAE's own folder holds it.",
+        )

@@ -121,6 +121,18 @@ class Crosscoder(SAE):
             }
         }
 
+    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        self._not_in_saelens()
+
+    @classmethod
+    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        del config, tensors
+        cls._not_in_saelens()
+
+    @staticmethod
+    def _not_in_saelens() -> NoReturn:
+        raise DataError("SAELens has no crosscoder.", "The SAE's own folder holds it.")
+
 
 def classes(relative_FM: Tensor) -> list[LatentClass]:
     """The class of each latent, by its norms at each place as shares of its largest."""
@@ -142,33 +154,13 @@ def delta(relative_FM: Tensor) -> Tensor:
     return 0.5 * (1 + (relative_FM[:, 1] - relative_FM[:, 0]) / relative_FM.amax(1))
 
 
-def _refused() -> NoReturn:
-    raise DataError("SAELens has no crosscoder.", "The SAE's own folder holds it.")
-
-
 class BatchTopKCrosscoder(Crosscoder, BatchTopKSAE):
     """The ``k * n`` largest of a batch of n tokens."""
 
     spec: CrosscoderSpec
-
-    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        _refused()
-
-    @classmethod
-    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        del config, tensors
-        _refused()
 
 
 class L1Crosscoder(Crosscoder, ReLUSAE):
     """A penalty on activations, each of which counts by what it writes at all places."""
 
     spec: L1CrosscoderSpec
-
-    def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        _refused()
-
-    @classmethod
-    def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        del config, tensors
-        _refused()

@@ -60,17 +60,22 @@ class LayeredDecoder(nn.Module, ABC):
     def block_norms(self) -> Tensor:
         """Length of what each latent writes at each layer, ``[d_sae, layers]``; no graph."""
 
-    @abstractmethod
+    @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Random rows of unit length over all layers that they are written at."""
+        for W in self.matrices:
+            W.copy_(torch.randn(W.shape, generator=generator))
+        self.normalise()
 
-    @abstractmethod
     def normalise(self) -> None:
         """Sets every row, over all layers that it is written at, to unit length."""
+        for W in self.matrices:
+            unit_rows(W)
 
-    @abstractmethod
     def project_gradient(self) -> None:
         """Removes from the gradients what would only change lengths."""
+        for W in self.matrices:
+            tangent_gradient(W)
 
     @abstractmethod
     def scale(self, factor: Tensor | float) -> None:
@@ -114,20 +119,6 @@ class TriangularDecoder(LayeredDecoder):
         for layer, W in enumerate(self.matrices):
             norms[layer, :, layer:] = W.view(self.size, -1, self.width).norm(dim=2)
         return norms.flatten(0, 1)
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        for W in self.matrices:
-            W.copy_(torch.randn(W.shape, generator=generator))
-        self.normalise()
-
-    def normalise(self) -> None:
-        for W in self.matrices:
-            unit_rows(W)
-
-    def project_gradient(self) -> None:
-        for W in self.matrices:
-            tangent_gradient(W)
 
     @torch.no_grad()
     def scale(self, factor: Tensor | float) -> None:
@@ -192,20 +183,6 @@ class SharedDecoder(LayeredDecoder):
         share = (self.layers - layers).to(own.dtype).rsqrt()
         writes = (layers[None, :] >= layers[:, None]) * share[:, None]
         return (writes[:, None, :] * own).flatten(0, 1)
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        for W in self.matrices:
-            W.copy_(torch.randn(W.shape, generator=generator))
-        self.normalise()
-
-    def normalise(self) -> None:
-        for W in self.matrices:
-            unit_rows(W)
-
-    def project_gradient(self) -> None:
-        for W in self.matrices:
-            tangent_gradient(W)
 
     @torch.no_grad()
     def scale(self, factor: Tensor | float) -> None:
