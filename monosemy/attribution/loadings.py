@@ -33,9 +33,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monosemy.attribution.norms import FrozenNorm
 from monosemy.attribution.projections import Projection
 from monosemy.attribution.reading import BlockReading
+from monosemy.models.norms import FrozenNorm
 
 
 class StreamVector(NamedTuple):
