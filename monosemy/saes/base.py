@@ -119,9 +119,8 @@ class SAE(nn.Module):
             self.initialise_directions(generator)
             self.b_enc.zero_()
             self.b_dec.zero_()
-            skip = self.skip_matrix()
-            if skip is not None:
-                skip.zero_()
+            if hasattr(self, "W_skip"):
+                self.W_skip.zero_()
 
     @torch.no_grad()
     def initialise_directions(self, generator: torch.Generator) -> None:
@@ -260,13 +259,16 @@ class SAE(nn.Module):
     def completed(self, sums_ND: Tensor, x_ND: Tensor | None) -> Tensor:
         """The reconstruction, given what the latents add up to: with the decoder's bias and, where
         there is one, the skip matrix.  ``ValueError`` where that is not given the input."""
-        result, skip = sums_ND + self.b_dec, getattr(self, "W_skip", None)
-        if skip is None:
+        result = sums_ND + self.b_dec
+        if not hasattr(self, "W_skip"):
             return result
         if x_ND is None:
             raise ValueError("a skip transcoder decodes with the input at hand: decode(codes, x)")
-        completed: Tensor = result + x_ND @ skip.T
-        return completed
+        return result + self.skipped(x_ND)
+
+    def skipped(self, x_ND: Tensor) -> Tensor:
+        """What the skip matrix makes of the input, ``[n, d_out]``; only where there is one."""
+        return x_ND @ self.W_skip.T
 
     def decode_without_bias(self, codes: Codes) -> Tensor:
         """What the latents add up to, ``[n, d_out]``."""
@@ -345,10 +347,10 @@ class SAE(nn.Module):
         """
         if not self.transcodes:
             raise ValueError("only an SAE that transcodes can be moved to another input")
-        self.shift_pre_activations(shift_D @ self.W_enc)
-        skip = self.skip_matrix()
-        if skip is not None:
-            self.b_dec.add_(skip @ shift_D)
+        nothing_F = shift_D.new_zeros(self.d_sae)
+        self.shift_pre_activations(self.dense_pre_activations(shift_D[None], nothing_F)[0])
+        if hasattr(self, "W_skip"):
+            self.b_dec.add_(self.skipped(shift_D[None])[0])
         self.rescale_directions(factor_D, 1.0, 1.0)
 
     def shift_pre_activations(self, by_F: Tensor) -> None:

@@ -102,25 +102,9 @@ class CrossLayer(SAE):
         """Block by block in ``W_skip [L, d_out / L, d_in / L]``; here whole, a copy."""
         return torch.block_diag(*self.W_skip) if hasattr(self, "W_skip") else None
 
-    def completed(self, sums_ND: Tensor, x_ND: Tensor | None) -> Tensor:
-        result = sums_ND + self.b_dec
-        if not hasattr(self, "W_skip"):
-            return result
-        if x_ND is None:
-            raise ValueError("a skip transcoder decodes with the input at hand: decode(codes, x)")
+    def skipped(self, x_ND: Tensor) -> Tensor:
         x_NLd = x_ND.unflatten(1, (self.layers, -1))
-        return result + torch.einsum("nld,led->nle", x_NLd, self.W_skip).flatten(1)
-
-    @torch.no_grad()
-    def read_affine(self, factor_D: Tensor, shift_D: Tensor) -> None:
-        if not self.transcodes:
-            raise ValueError("only an SAE that transcodes can be moved to another input")
-        nothing_F = torch.zeros_like(self.b_enc)
-        self.shift_pre_activations(self.dense_pre_activations(shift_D[None], nothing_F)[0])
-        skip = self.skip_matrix()
-        if skip is not None:
-            self.b_dec.add_(skip @ shift_D)
-        self.rescale_directions(factor_D, 1.0, 1.0)
+        return torch.einsum("nld,led->nle", x_NLd, self.W_skip).flatten(1)
 
     def with_gradient(self, z_ND: Tensor, indices: Tensor, values: Tensor) -> Codes:
         if not (torch.is_grad_enabled() and (z_ND.requires_grad or self.W_enc.requires_grad)):
