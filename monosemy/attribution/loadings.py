@@ -165,14 +165,8 @@ class _Heads:
         along_HSV = self.pattern_HSS.transpose(1, 2) @ into_HSV
         shared = self._shared()
         along_GSV = along_HSV.unflatten(0, (len(along_HSV) // shared, shared)).sum(1)
-        along_SM = along_GSV.transpose(0, 1).flatten(1) * self.value.factor
-        back_SN = along_SM.new_zeros(len(along_SM), self.weight_DN.shape[1])
-        back_SN.index_add_(1, self.value.select.flatten(), along_SM)
-        if self.value.norm is not None:
-            assert self.value_inverse is not None
-            shaped = back_SN.view(-1, *self.value.norm_shape)
-            back_SN = self.value.norm.transposed(shaped, self.value_inverse).flatten(1)
-        back_SD = back_SN @ self.weight_DN.T
+        along_SM = along_GSV.transpose(0, 1).flatten(1)
+        back_SD = self.value.transposed(along_SM, self.value_inverse, self.weight_DN)
         if self.entry is None:
             return back_SD
         return self.entry.transposed(back_SD, self.entry_inverse_S1)

@@ -71,6 +71,18 @@ class Projection:
             projected_SN = self.norm.linear(shaped, inverse).reshape(projected_SN.shape)
         return projected_SN[..., self.select] * self.factor
 
+    def transposed(self, into: Tensor, inverse: Tensor | None, weight_DN: Tensor) -> Tensor:
+        """Directions of x ``[..., D]`` that directions of the heads ``[..., G * E]`` read: the
+        transpose of ``part(x @ weight, inverse)``.  The caller's ``weight``, in its own dtype."""
+        select = self.select.flatten()
+        if self.norm is None:
+            return into @ (weight_DN.T[select] * self.factor)
+        assert inverse is not None
+        taken = into.new_zeros(*into.shape[:-1], weight_DN.shape[1])
+        taken.index_add_(-1, select, into * self.factor)
+        shaped = taken.view(*taken.shape[:-1], *self.norm_shape)
+        return self.norm.transposed(shaped, inverse).reshape(taken.shape) @ weight_DN.T
+
     def shift(self) -> Tensor:
         """What the norm adds to the heads, ``[G, E]``."""
         if self.norm is None:

@@ -85,15 +85,8 @@ class BlockReading:
         """The direction ``[D]`` of what the projections read at a source that counts as much as
         its values do along ``into_HV``, a vector for each head."""
         value = self.block.value
-        weight_DN = value.weight()
-        back_N = into_HV.new_zeros(weight_DN.shape[1])
-        back_N.index_add_(0, value.select.flatten(), into_HV.flatten() * value.factor)
-        if value.norm is not None:
-            inverse = self.value_inverse
-            assert inverse is not None
-            shaped = back_N.view(value.norm_shape)
-            back_N = value.norm.transposed(shaped, inverse[source]).flatten()
-        return weight_DN @ back_N
+        inverse = None if self.value_inverse is None else self.value_inverse[source]
+        return value.transposed(into_HV.flatten(), inverse, value.weight())
 
 
 @dataclass(frozen=True)

@@ -90,22 +90,11 @@ class HeldAttention:
         """From cotangents of the values ``[P, b, H * V]`` to those of the stream."""
         block, value = self.reading.block, self.reading.block.value
         entry, inverse_S11 = block.entry, self.reading.entry_inverse_S1[:length, None]
-        weight_ND = value.weight().T
-        select = value.select.flatten()
-
-        def columns(into: Tensor) -> Tensor:
-            if value.norm is None:
-                return into @ (weight_ND[select] * value.factor)
-            held = self.reading.value_inverse
-            assert held is not None
-            taken = into.new_zeros(*into.shape[:-1], len(weight_ND))
-            taken.index_add_(-1, select, into * value.factor)
-            shaped = taken.view(*taken.shape[:-1], *value.norm_shape)
-            before = value.norm.transposed(shaped, held[:length].unsqueeze(1))
-            return before.reshape(taken.shape) @ weight_ND
+        weight_DN, held = value.weight(), self.reading.value_inverse
+        value_inverse = None if held is None else held[:length].unsqueeze(1)
 
         def back(into_TbV: Tensor) -> Tensor:
-            normed_TbD = columns(into_TbV)
+            normed_TbD = value.transposed(into_TbV, value_inverse, weight_DN)
             return normed_TbD if entry is None else entry.transposed(normed_TbD, inverse_S11)
 
         return back
