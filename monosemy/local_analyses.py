@@ -125,9 +125,9 @@ class LocalAnalyses:
     def _attention(self, spec: AttentionRun) -> dict[str, Any]:
         """The features too: no database keeps them."""
         survey = self.survey_attention(spec)
-        found = [each.model_dump(mode="json") for each in survey.features]
+        features = [each.model_dump(mode="json") for each in survey.features]
         summary = survey.summary.model_dump(mode="json")
-        return {"sae": spec.sae, **summary, "feature_attention": found}
+        return {"sae": spec.sae, **summary, "feature_attention": features}
 
     def _layout(self, spec: LayoutRun) -> dict[str, Any]:
         """The places too: no database keeps them."""

@@ -143,8 +143,8 @@ def evaluate_set(
     """
     with reporting(reporter) as progress:
         runs = LocalRuns(Home(home, progress))
-        found = runs.home.set(saes) if isinstance(saes, str) else [*map(runs.home.sae, saes)]
-        spec = {"saes": [str(each.path) for each in found], "evaluation": options}
+        members = runs.home.set(saes) if isinstance(saes, str) else [*map(runs.home.sae, saes)]
+        spec = {"saes": [str(each.path) for each in members], "evaluation": options}
         return runs.evaluate_set(parse_run(EvaluateSetRun, spec))
 
 

@@ -217,8 +217,8 @@ def _pair(
         raise DataError(
             f"pair.source: token {token} cannot look at {source}; a token looks back, or at itself."
         )
-    found = pair_scores(backwards, pair.head, token + prompt.skip, source + prompt.skip)
-    return told_pair(found, pair.head, token, source, listed)
+    attention = pair_scores(backwards, pair.head, token + prompt.skip, source + prompt.skip)
+    return told_pair(attention, pair.head, token, source, listed)
 
 
 def _row(values: Tensor) -> list[float]:

@@ -72,7 +72,7 @@ def _side(
     order = alone.abs().argsort(descending=True).tolist()
     chosen = [place for n, place in enumerate(order) if n < listed or place in also]
     rest = [place for place in order if place not in chosen]
-    told = [
+    listed_parts = [
         ScoredPartText(
             kind=part.kind,
             layer=part.layer,
@@ -86,8 +86,8 @@ def _side(
     ]
     if rest:
         sums = short(float(score[rest].sum())), short(float(alone[rest].sum()))
-        told.append(ScoredPartText(kind="other", score=sums[0], relative=sums[1]))
-    return told, chosen
+        listed_parts.append(ScoredPartText(kind="other", score=sums[0], relative=sums[1]))
+    return listed_parts, chosen
 
 
 def _groups(found: PairScores) -> list[PairGroup]:

@@ -164,27 +164,27 @@ class EmbeddingTest:
         )
 
     def _missing(self) -> list[str]:
-        told = []
+        notes = []
         if not self._hit_N.any():
-            told.append("No test target is flagged, so that nothing is taken out of any.")
+            notes.append("No test target is flagged, so that nothing is taken out of any.")
         if not self._others:
-            told.append("No others are named, among which the concept could be the nearest.")
+            notes.append("No others are named, among which the concept could be the nearest.")
         if int((self._fit.on_N & self._fit.flagged_N).sum()) < LEAST:
-            told.append(
+            notes.append(
                 "No probe is fitted anew: fewer than two of the targets that chose features are"
                 " flagged."
             )
         if self._word is None:
-            told.append(
+            notes.append(
                 "There is no probe of a word: none is in some of the targets and of the retain"
                 " texts and missing in others, of those fitted to and of those tested on."
             )
         elif self._word_probe is None:
-            told.append(
+            notes.append(
                 f"There is no probe of the word '{self._word}': of the texts that it is fitted to"
                 " or tested on all have it, or none, which is one class alone."
             )
-        return told
+        return notes
 
     def _labels(self) -> Tensor:
         """Of the word, for the texts that probes are tested on."""

@@ -18,9 +18,9 @@ def share(outcomes: Sequence[bool]) -> Share:
 
 def area(targets: Sequence[float], retain: Sequence[float]) -> Share:
     """Under the ROC curve."""
-    found = area_under_roc(targets, retain)
+    area = area_under_roc(targets, retain)
     n = len(targets) + len(retain)
-    return Share(value=found.value, low=found.low, high=found.high, n=n)
+    return Share(value=area.value, low=area.low, high=area.high, n=n)
 
 
 def mean_cosine(values: Sequence[float]) -> Share:

@@ -115,14 +115,14 @@ class _Energies:
         column_F = torch.full((self._sae.d_sae,), len(latents))
         column_F[list(latents)] = torch.arange(len(latents))
         dense = [self._dense(texts, column_F, len(latents)) for texts in self._sets]
-        found = []
+        folds = []
         for n in counts:
             parts = [
                 texts.each_text(((own_TS[:, :n] @ products_SS[:n, :n]) * own_TS[:, :n]).sum(1))
                 for texts, own_TS in zip(self._sets, dense, strict=True)
             ]
-            found.append(torch.cat(parts).double().numpy())
-        return found
+            folds.append(torch.cat(parts).double().numpy())
+        return folds
 
     @staticmethod
     def _dense(texts: Readings, column_F: Tensor, count: int) -> Tensor:

@@ -197,10 +197,10 @@ def _active(
         made_ND = sae.decode(codes, x_ND).float().to(read_TD.device)
     fires = codes.values > 0
     position = at_N[:, None].expand(*codes.indices.shape)[fires.to(at_N.device)]
-    found = (position, codes.indices[fires].to(at_N.device), codes.values[fires].to(at_N.device))
+    active = (position, codes.indices[fires].to(at_N.device), codes.values[fires].to(at_N.device))
     _check_sum(coder, read_TD[at_N], made_ND, fires, codes.indices, codes.values)
     _check_encoder(coder, read_TD[at_N], fires, codes.indices, codes.values)
-    return coder, *found
+    return coder, *active
 
 
 def _check_sum(

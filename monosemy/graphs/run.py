@@ -75,16 +75,16 @@ def make_graph(
         row_mass=spec.trace.row_mass,
         row_edges=spec.trace.row_edges,
     )
-    told = forecast(prompt, goals, options)
+    cost = forecast(prompt, goals, options)
     reporter.log(
-        f"{told.tokens} tokens, {told.features} active features: up to {told.rows} rows, "
-        f"{told.seconds:.0f} s, {told.bytes / 2**20:.0f} MB",
-        **told.model_dump(),
+        f"{cost.tokens} tokens, {cost.features} active features: up to {cost.rows} rows, "
+        f"{cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB",
+        **cost.model_dump(),
     )
     most = most_bytes(host.device, allowed)
-    if told.bytes > most:
+    if cost.bytes > most:
         raise DataError(
-            f"The graph would take {told.bytes / 2**30:.1f} GB of memory; there are "
+            f"The graph would take {cost.bytes / 2**30:.1f} GB of memory; there are "
             f"{most / 2**30:.1f}.",
             "Take a shorter prompt, fewer features (trace.features) or a smaller trace.batch.",
         )
@@ -100,7 +100,7 @@ def make_graph(
             GraphGoalView(label=goal.label, weight=goal.weight, value=float(value))
             for goal, value in zip(goals, values, strict=True)
         ],
-        forecast=told,
+        forecast=cost,
         traced=whole.about["traced_features"],
         untraced=whole.about["untraced_share"],
         rounding=whole.about["rounding"],

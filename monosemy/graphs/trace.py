@@ -197,11 +197,11 @@ class _Tracing:
                 "row_mass": self.options.row_mass,
             },
         )
-        told = {
+        coverage = {
             "rounding": float(graph.rounding.max()),
             "least_row_mass": float(kept_mass(graph).min()),
         }
-        return replace(graph, about={**graph.about, **told})
+        return replace(graph, about={**graph.about, **coverage})
 
 
 def _sparse(edges_N: Tensor, value: float, sources: Sources, options: TraceOptions) -> _SparseRow:

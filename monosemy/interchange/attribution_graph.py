@@ -250,13 +250,13 @@ def _node(graph: Graph, number: int, name: str, share: float, label: str | None)
         node |= {"layer": "E", "jsNodeId": name, "clerp": what}
     else:
         goal = graph.goals.index(number)
-        told = json.dumps(graph.goal_labels[goal], ensure_ascii=False)
+        label = json.dumps(graph.goal_labels[goal], ensure_ascii=False)
         p = float(nodes.value[number])
         node |= {
             "feature": _logit_number(graph, number),
             "layer": str(graph.layers + 1),
             "jsNodeId": f"L_{_logit_number(graph, number)}-{place}",
-            "clerp": f"Output {told} (p={p:.3f})",
+            "clerp": f"Output {label} (p={p:.3f})",
             "token_prob": p,
             "is_target_logit": goal == 0,
         }

@@ -220,9 +220,9 @@ def _by_name(read: list[_Node], notes: list[str]) -> tuple[dict[str, int], dict[
 def _layers(read: list[_Node], ours: Mapping[str, Any]) -> int:
     inner = [n.layer for n in read if n.kind in (NodeKind.feature, NodeKind.error)]
     layers = 1 + max(inner, default=-1)
-    told = ours.get("layers")
-    if isinstance(told, int) and not isinstance(told, bool) and layers <= told <= _DEEPEST:
-        layers = told
+    stated = ours.get("layers")
+    if isinstance(stated, int) and not isinstance(stated, bool) and layers <= stated <= _DEEPEST:
+        layers = stated
     return max(layers, 1)
 
 
@@ -310,10 +310,10 @@ def _graph(
         raise DataError("A link leads into a node that is neither a feature nor a logit.")
     parts = [sorted(edges[target]) for target in targets]
     counts = np.array([len(part) for part in parts], np.int64)
-    told = ours.get("rows")
-    told = told if isinstance(told, dict) else {}
+    own_rows = ours.get("rows")
+    own_rows = own_rows if isinstance(own_rows, dict) else {}
     stored = np.array(
-        [_told(told.get(read[t].name), part) for t, part in zip(targets, parts, strict=True)]
+        [_told(own_rows.get(read[t].name), part) for t, part in zip(targets, parts, strict=True)]
     ).reshape(len(targets), 3)
     rows = Rows(
         np.array(targets, np.int64),
@@ -357,9 +357,9 @@ def _told(value: Any, part: list[tuple[int, float]]) -> tuple[float, float, floa
 
 def _ids(read: list[_Node], tokens: int, ours: Mapping[str, Any]) -> tuple[int, ...]:
     """Token ids, -1 where nothing says them."""
-    told = ours.get("ids")
-    if isinstance(told, list) and len(told) == tokens:
-        return tuple(_whole(each, "metadata.monosemy", "ids", _WIDEST, -1) for each in told)
+    stated = ours.get("ids")
+    if isinstance(stated, list) and len(stated) == tokens:
+        return tuple(_whole(each, "metadata.monosemy", "ids", _WIDEST, -1) for each in stated)
     ids = [-1] * tokens
     for node in read:
         if node.kind == NodeKind.token:

@@ -46,9 +46,9 @@ def stored(module_engine: Engine) -> None:
 
 def test_sets_are_listed_and_shown_by_layer(served: str) -> None:
     with monosemy.Client(served) as client:
-        found = {each.name: each for each in client.sets.list()}
-        assert found.keys() == {"tc", "other"}
-        whole, part = found["tc"], found["other"]
+        sets = {each.name: each for each in client.sets.list()}
+        assert sets.keys() == {"tc", "other"}
+        whole, part = sets["tc"], sets["other"]
         assert (whole.reads, whole.writes) == ("blocks.*.mlp.hook_in", "blocks.*.hook_mlp_out")
         assert whole.layers == [0, 1, 2] and part.layers == [0]
         assert not whole.complete, "the host model has a fourth layer"
@@ -93,8 +93,8 @@ def test_the_command_submits_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> N
         show({"result": {"metrics": metrics}})
 
     monkeypatch.setattr(sets, "run_and_show", follow)
-    told = call("set", "evaluate", "tc", "--tokens", "99")
+    printed = call("set", "evaluate", "tc", "--tokens", "99")
     assert sent[0]["kind"] == "evaluate_set" and len(sent[0]["saes"]) == 3
     assert sent[0]["evaluation"] == {"tokens": 99}
-    assert "0.2000 to 0.3000" in told and "mean ablation" in told and "2.5000" in told
-    assert "4096 tokens in 33 rows" in told and "2.7500" in told
+    assert "0.2000 to 0.3000" in printed and "mean ablation" in printed and "2.5000" in printed
+    assert "4096 tokens in 33 rows" in printed and "2.7500" in printed

@@ -69,14 +69,14 @@ class Encoder(NamedTuple):
         places = [before_BSD[row][self.own_tokens(row)] for row in range(len(TEXTS))]
         codes = self.sae.encode(places[rows[0]])
         features = sorted(set(codes.indices[codes.values > 0].tolist()))
-        found = FittedConcept(name=name, features=features, threshold=0.0, **options)
+        concept = FittedConcept(name=name, features=features, threshold=0.0, **options)
         for count in range(len(features), 0, -1):
-            found = found.model_copy(update={"features": features[:count]})
-            scores = [score_tokens(self.sae, x_ND, [found])[0] for x_ND in places]
+            concept = concept.model_copy(update={"features": features[:count]})
+            scores = [score_tokens(self.sae, x_ND, [concept])[0] for x_ND in places]
             least = min(scores[row] for row in rows)
             most = max(score for row, score in enumerate(scores) if row not in rows)
             if least > most:
-                return found.model_copy(update={"threshold": (least + most) / 2})
+                return concept.model_copy(update={"threshold": (least + most) / 2})
         raise AssertionError("no features tell these texts")
 
 

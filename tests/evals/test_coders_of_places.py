@@ -91,8 +91,8 @@ def test_the_whole_way(
     assert set(metrics["parts"]) == set(written) and metrics["ce_sae"] > 0
     assert 0 < metrics["fvu"] < 1
     if name.startswith("crosscoder"):
-        said = metrics["latent_scaling"]
-        assert set(said["places"]) == set(written)
+        scaling = metrics["latent_scaling"]
+        assert set(scaling["places"]) == set(written)
         fires = round((1 - metrics["dead_share"]) * 96)
         counts = metrics["crosscoder"]
         assert sum(counts["exclusive"].values()) + counts["weak"] + counts["shared"] == fires

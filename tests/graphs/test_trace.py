@@ -124,9 +124,13 @@ def test_progress_has_rate_time_left_and_the_untraced_share(prompt: ReplacedProm
     heard = _Heard()
     trace(prompt, top_logits(prompt, most=2), TraceOptions(batch=16, untraced=0.1), heard)
     assert heard.last is not None and heard.finished
-    told = heard.last.as_dict()
-    assert told["stage"] == "graph" and told["rate"] > 0 and told["eta_seconds"] is not None
-    assert 0 < told["metrics"]["untraced"] <= 1
+    progress = heard.last.as_dict()
+    assert (
+        progress["stage"] == "graph"
+        and progress["rate"] > 0
+        and progress["eta_seconds"] is not None
+    )
+    assert 0 < progress["metrics"]["untraced"] <= 1
 
 
 def test_goals_of_every_kind(prompt: ReplacedPrompt) -> None:
@@ -209,14 +213,14 @@ def test_a_coder_whose_activations_are_no_sums_is_refused(tiny_tokenizer: Any) -
 def test_a_forecast_counts_rows_and_grows_with_the_prompt(tiny_tokenizer: Any) -> None:
     host = tiny_host_of("llama", tiny_tokenizer)
     model = replacement(host, "plain")
-    told = []
+    forecasts = []
     for length in (8, 32):
         prompt = read_prompt(model, some_ids(host, length))
         goals = top_logits(prompt, most=2)
-        told.append(forecast(prompt, goals, TraceOptions(most_features=10**6)))
-        assert told[-1].rows == len(prompt.features) + len(goals)
-        assert told[-1].seconds > 0
-    assert told[1].bytes > 3 * told[0].bytes
+        forecasts.append(forecast(prompt, goals, TraceOptions(most_features=10**6)))
+        assert forecasts[-1].rows == len(prompt.features) + len(goals)
+        assert forecasts[-1].seconds > 0
+    assert forecasts[1].bytes > 3 * forecasts[0].bytes
 
 
 def test_a_feature_of_all_layers_writes_where_it_is_told(tiny_tokenizer: Any) -> None:

@@ -68,12 +68,12 @@ def test_every_site_is_proven_and_is_what_transformers_gives(host: HostModel) ->
 
 
 def test_it_says_what_it_has_not(host: HostModel) -> None:
-    told = host.info()["abilities"]
+    abilities = host.info()["abilities"]
     lacking = ("logits", "generation", "cache", "unembedding")
-    assert told["causality"] and not any(told[name] for name in lacking)
-    assert set(told["reasons"]) == set(lacking)
-    assert all("text encoder" in reason for reason in told["reasons"].values())
-    assert told["text_embedding"] == "pooled"
+    assert abilities["causality"] and not any(abilities[name] for name in lacking)
+    assert set(abilities["reasons"]) == set(lacking)
+    assert all("text encoder" in reason for reason in abilities["reasons"].values())
+    assert abilities["text_embedding"] == "pooled"
     with pytest.raises(ModelError, match="predicts no tokens: it is a text encoder") as error:
         host.logits(*one(host))
     assert "Take a causal language model." in str(error.value.advice)

@@ -55,8 +55,8 @@ def test_what_is_asked_and_what_is_shown(
     assert rows.count() == 2 and "chosen" in (rows.first.get_attribute("class") or "")
     assert rows.first.locator("td").nth(1).inner_text() == format.number(first["activation"])
     bars = page.locator(".bars dd.n").all_inner_texts()
-    told = sorted(first["by_head"], key=lambda value: -abs(value))
-    assert bars == [format.signed(value, 3) for value in told]
+    shares = sorted(first["by_head"], key=lambda value: -abs(value))
+    assert bars == [format.signed(value, 3) for value in shares]
     assert page.locator("[data-arcs] path:not(.hit)").count() == 4  # BOS, king, sat and itself
     widths = page.locator("[data-arcs] path:not(.hit)").evaluate_all(
         "all => all.map(each => Number(each.getAttribute('stroke-width')))"
@@ -122,8 +122,8 @@ def test_an_arc_and_a_cell_lead_to_why_the_head_looks_there(
     page = opened(open_page, explorer)
     assert page.locator("[data-pair-first]").is_visible()
     cells = page.locator("table.cells button")
-    told = [format.signed(value) for _, _, value in ANSWER["features"][0]["cells"]]
-    assert sorted(cells.all_inner_texts()) == sorted(told)
+    shown = [format.signed(value) for _, _, value in ANSWER["features"][0]["cells"]]
+    assert sorted(cells.all_inner_texts()) == sorted(shown)
     arc = page.locator("[data-arcs] g", has=page.locator("title", has_text="“ king” token 0"))
     arc.locator(".hit").dispatch_event("click")
     page.locator(".pair .picture").wait_for()

@@ -177,10 +177,10 @@ def test_who_writes_what_is_reported() -> None:
         sae.decoder.matrices[2][0, 0] = 3.0
     activity = torch.zeros(L * F, dtype=torch.float64)
     activity[0], activity[2 * F] = 6.0, 1.0
-    said = sae.figures(activity, ["a", "b", "c"])["cross_layer"]
-    assert said["own_share"] == pytest.approx({"a": 1.0, "b": 0.0, "c": 3 / 15})
-    assert said["written_by"]["c"] == pytest.approx([12 / 15, 0.0, 3 / 15])
-    assert said["norm_by_distance"] == pytest.approx([10 / 18, 4 / 18, 4 / 18])
+    figures = sae.figures(activity, ["a", "b", "c"])["cross_layer"]
+    assert figures["own_share"] == pytest.approx({"a": 1.0, "b": 0.0, "c": 3 / 15})
+    assert figures["written_by"]["c"] == pytest.approx([12 / 15, 0.0, 3 / 15])
+    assert figures["norm_by_distance"] == pytest.approx([10 / 18, 4 / 18, 4 / 18])
     sums = ReconstructionSums(sae, {"a": slice(0, 4), "b": slice(4, 8), "c": slice(8, 12)})
     sums.add(inputs(), inputs(L * D_OUT, seed=4))
     assert set(sums.metrics()["cross_layer"]["own_share"]) == {"a", "b", "c"}

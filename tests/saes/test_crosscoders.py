@@ -188,8 +188,8 @@ def test_the_ratios_are_those_of_the_definition() -> None:
             wanted = beta[name, 1 - own] / beta[name, own]
             assert float(values[latent, 1 - own]) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
             assert float(values[latent, own]) == pytest.approx(1.0)
-    said = scaling.summary(["a", "b"])
-    assert sum(each["exclusive"] for each in said["places"].values()) == len(said["latents"])
+    summary = scaling.summary(["a", "b"])
+    assert sum(each["exclusive"] for each in summary["places"].values()) == len(summary["latents"])
 
 
 def test_the_gradient_is_that_of_rows_of_any_length() -> None:

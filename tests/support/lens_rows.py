@@ -107,7 +107,7 @@ ANSWER: dict[str, Any] = {
 def said_by_strangers(texts: Sequence[str]) -> dict[str, Any]:
     """An answer over tokens of any text; every part, pair and cell has one of them in it."""
     last = len(texts) - 1
-    told = [
+    features = [
         feature_answer(
             last,
             index,
@@ -122,4 +122,4 @@ def said_by_strangers(texts: Sequence[str]) -> dict[str, Any]:
     ]
     tokens = [{"id": place, "text": text} for place, text in enumerate(texts)]
     pair = {**PAIR, "token": last, "source": 1}
-    return {**ANSWER, "tokens": tokens, "features": told, "pair": pair}
+    return {**ANSWER, "tokens": tokens, "features": features, "pair": pair}

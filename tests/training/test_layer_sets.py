@@ -108,10 +108,10 @@ class Made(NamedTuple):
 class Listening(Reporter):
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
     def log(self, message: str, **data: Any) -> None:
-        self.told.append((message, data))
+        self.events.append((message, data))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def made(
         listening,
         sets=set_places(spec, "tc"),
     )
-    return Made(spec, [SaeFolder(each, workspace) for each in folders], workspace, listening.told)
+    return Made(spec, [SaeFolder(each, workspace) for each in folders], workspace, listening.events)
 
 
 def test_one_stream_makes_a_set_and_keeps_no_activations(made: Made) -> None:

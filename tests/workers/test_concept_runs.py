@@ -96,17 +96,17 @@ def test_features_may_be_chosen_by_share_and_the_other_rule_stands_beside(
     trained: Trained, whales: ConceptResult
 ) -> None:
     assert execute(trained, name="by share", rule="share").state == "succeeded"
-    found = result_of(trained, "by share")
-    assert (whales.rule, found.rule) == ("difference", "share")
-    for one, other in ((whales, found), (found, whales)):
+    by_share = result_of(trained, "by share")
+    assert (whales.rule, by_share.rule) == ("difference", "share")
+    for one, other in ((whales, by_share), (by_share, whales)):
         beside = next(each for each in one.detectors if each.kind == "rule")
         assert beside.name == f"rule {other.rule}"
         assert beside.features == len(other.concept.features)
         assert beside.area == other.detectors[0].area
     assert all(each.retain == 0 for each in whales.features)
-    first = found.features[0]
+    first = by_share.features[0]
     assert first.retain is not None
-    assert first.targets / found.texts.fit_targets > first.retain / found.texts.fit_retain
+    assert first.targets / by_share.texts.fit_targets > first.retain / by_share.texts.fit_retain
 
 
 def test_equal_seeds_find_the_same(trained: Trained, whales: ConceptResult) -> None:
@@ -127,7 +127,7 @@ def test_what_cannot_be_used_ends_the_run_with_its_reason(
 ) -> None:
     for options, reason in (
         ({}, "concept named 'whales' already"),
-        ({"name": "b", "retain": [*RETAIN, TARGETS[0]]}, "both targets and to be retained"),
+        ({"name": "b", "retain": [*RETAIN, TARGETS[0].upper()]}, "both targets and to be retained"),
         ({"name": "b", "targets": TARGETS[:1]}, "one target text"),
         ({"name": "b", "retain": RETAIN[:2]}, "too few retain texts"),
         ({"name": "b", "targets": [*TARGETS, "whale " * 400]}, "reads 256 at once"),

@@ -111,22 +111,22 @@ def test_the_tables_of_a_pair_add_up_and_its_pairs_are_the_largest(
     behind = (STREAM,) if with_sae else ()
     question = body(planted, *behind, pair={"head": 1, "token": 5, "source": 2})
     every = asked(client, {**question, "listed": 50})["pair"]
-    found = asked(client, {**question, "listed": listed})["pair"]
-    beyond = found["score"] - found["average"]
-    for rows in (found["query"], found["key"], found["groups"]):
-        assert sum(each["score"] for each in rows) == pytest.approx(found["score"], abs=1e-5)
+    pair = asked(client, {**question, "listed": listed})["pair"]
+    beyond = pair["score"] - pair["average"]
+    for rows in (pair["query"], pair["key"], pair["groups"]):
+        assert sum(each["score"] for each in rows) == pytest.approx(pair["score"], abs=1e-5)
         assert sum(each["relative"] for each in rows) == pytest.approx(beyond, abs=1e-5)
     for share in ("share", "relative_share"):
-        assert sum(each[share] for each in found["groups"]) == pytest.approx(1, abs=1e-5)
-        assert all(0 <= each[share] <= 1 for each in found["groups"])
-    told = {"features", "error", "bias"} if with_sae else {"written", "bias", "rounding"}
-    assert {each["query"] for each in found["groups"]} == told
-    sizes = [abs(each[3]) for each in found["pairs"]]
+        assert sum(each[share] for each in pair["groups"]) == pytest.approx(1, abs=1e-5)
+        assert all(0 <= each[share] <= 1 for each in pair["groups"])
+    groups = {"features", "error", "bias"} if with_sae else {"written", "bias", "rounding"}
+    assert {each["query"] for each in pair["groups"]} == groups
+    sizes = [abs(each[3]) for each in pair["pairs"]]
     assert len(sizes) == listed or listed == 50
     assert sizes == sorted(sizes, reverse=True)
     assert sizes == [abs(each[3]) for each in every["pairs"]][:listed]
-    for q, k, _, _ in found["pairs"]:
-        assert found["query"][q]["kind"] != "other" and found["key"][k]["kind"] != "other"
+    for q, k, _, _ in pair["pairs"]:
+        assert pair["query"][q]["kind"] != "other" and pair["key"][k]["kind"] != "other"
 
 
 def test_a_chat_and_an_sae_without_bos(planted: Planted, client: TestClient) -> None:

@@ -89,8 +89,11 @@ def test_it_is_evaluated_without_losses_and_indexed_without_promoted_tokens(
     with loopback_client(create_app(trained.settings)) as client:
         (model,) = client.get("/api/v1/models").json()["items"]
         assert model["info"]["architecture"] == "CLIPTextModelWithProjection"
-        told = model["info"]["abilities"]
-        assert told["text_embedding"] == "pooled" and "text encoder" in told["reasons"]["logits"]
+        abilities = model["info"]["abilities"]
+        assert (
+            abilities["text_embedding"] == "pooled"
+            and "text encoder" in abilities["reasons"]["logits"]
+        )
         metrics = client.get("/api/v1/saes/clip").json()["metrics"]
         assert 0 < metrics["fvu"] < 1 and metrics.get("ce_clean") is None
         features = client.get("/api/v1/saes/clip/features?sort=density&order=desc").json()["items"]
@@ -107,13 +110,13 @@ def test_a_concept_is_found_in_it_and_its_pooled_embedding_is_looked_at(
     whales: ConceptResult,
 ) -> None:
     assert whales.detectors[0].area.value is not None and whales.detectors[0].area.value > 0.6
-    found = whales.embeddings
-    assert found is not None and (found.embedding, found.width) == ("pooled", 24)
-    assert found.flagged_targets > 0 and found.others == ["a repaired bridge"]
-    assert [each.kind for each in found.changes] == [
+    embeddings = whales.embeddings
+    assert embeddings is not None and (embeddings.embedding, embeddings.width) == ("pooled", 24)
+    assert embeddings.flagged_targets > 0 and embeddings.others == ["a repaired bridge"]
+    assert [each.kind for each in embeddings.changes] == [
         *("nothing", "concept", "scale", "random", "leace"),
     ]
-    rows = {each.kind: each for each in found.changes}
+    rows = {each.kind: each for each in embeddings.changes}
     for kind in ("nothing", "concept", "scale", "random"):
         assert rows[kind].equal.value == 1.0  # type: ignore[index]
     assert rows["leace"].equal.value == 0.0 and rows["leace"].equal.n > 0

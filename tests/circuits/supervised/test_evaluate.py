@@ -189,10 +189,12 @@ def test_the_likeliest_answer_is_one_of_the_tasks_answers(host: HostModel) -> No
     rows = Rows(host, task.test, ("end",), answers=(3, 5))
     there = {3, 5, *rows.answers_N2.flatten().tolist()}
     assert rows.answers_A.tolist() == sorted(there)
-    found = answer(host, rows, lambda _: None)
-    assert set(found.first_answer.tolist()) <= there
-    same = [first for first in found.first.tolist() if first in there]
-    assert same == [a for a, f in zip(found.first_answer, found.first, strict=True) if f in there]
+    answers = answer(host, rows, lambda _: None)
+    assert set(answers.first_answer.tolist()) <= there
+    same = [first for first in answers.first.tolist() if first in there]
+    assert same == [
+        a for a, f in zip(answers.first_answer, answers.first, strict=True) if f in there
+    ]
 
 
 def test_everything_stands_beside_its_baselines(whole: tuple[TaskResult, Stages]) -> None:

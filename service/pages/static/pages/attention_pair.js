@@ -89,18 +89,18 @@ export class PairPanel {
 
   async #ask(pair) {
     keepInQuery({ pair: `${pair.head}.${pair.token}.${pair.source}` });
-    const told = find("pair-told");
-    told.setAttribute("aria-busy", "true");
+    const answerBox = find("pair-told");
+    answerBox.setAttribute("aria-busy", "true");
     const body = { ...this.body(), tokens: [pair.token], top_k: 1, depth: 0, listed: LISTED, pair };
     const answer = await this.asking.run("Reading why", (signal) => api.inferenceAttention({ body, signal }));
-    told.removeAttribute("aria-busy");
+    answerBox.removeAttribute("aria-busy");
     if (!answer) {
-      told.replaceChildren();
+      answerBox.replaceChildren();
       return;
     }
     find("pair-first").hidden = true;
     find("pair-title").replaceChildren(...titleOf(answer));
-    told.replaceChildren(...shownPair(answer));
+    answerBox.replaceChildren(...shownPair(answer));
   }
 }
 
