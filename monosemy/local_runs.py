@@ -17,6 +17,7 @@ from monosemy.basis_stage import make_basis
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
+from monosemy.import_stage import import_sae
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.forecast import forecast_explanations, forecast_scores
 from monosemy.interp.scorers.result import ScoreResult
@@ -150,7 +151,7 @@ class LocalRuns:
             raise SpecError([("source", "uploads are of a service; name the folder itself")])
         folder = self.home.workspace.folder(Kind.SAES, self.home.name_of(spec))
         if not (folder / "cfg.json").is_file():
-            stages.import_sae(spec, folder, self.home.host, self.home.reporter)
+            import_sae(spec, folder, self.home.host, self.home.reporter)
         return SaeFolder(folder, self.home.workspace)
 
     def basis(self, spec: BasisRun, beside: SaeFolder | None = None) -> SaeFolder:

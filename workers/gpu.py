@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.basis_stage import make_basis
+from monosemy.import_stage import import_sae
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
@@ -182,7 +183,7 @@ class GpuRuns(Dispatch):
         load_host = partial(self.hosts.load, reporter=reporter)
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
-        made = stages.import_sae(spec, folder, load_host, reporter, origin, place)
+        made = import_sae(spec, folder, load_host, reporter, origin, place)
 
         def write(session: Session) -> str:
             uploads.remove_stale(session, self.workspace, self.settings.upload_keep_hours)

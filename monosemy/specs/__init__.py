@@ -44,8 +44,6 @@ from monosemy.specs.kinds import (
     IndexRun,
     PipelineRun,
     ScoreRun,
-    SweepRun,
-    TrainRun,
     pipeline_children,
 )
 from monosemy.specs.names import PENDING_SAE
@@ -100,6 +98,7 @@ from monosemy.specs.scorers import (
     SimulationScoring,
     SurprisalScoring,
 )
+from monosemy.specs.trainings import SweepRun, TrainRun
 
 __all__ = [
     "ARCHITECTURES",

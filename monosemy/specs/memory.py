@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monosemy.specs.kinds import TrainRun
 from monosemy.specs.parts import TrainingSpec
+from monosemy.specs.trainings import TrainRun
 
 _FLOAT = 4
 _STATES = {"adam": 2, "signum": 1, "muon": 1}

@@ -22,7 +22,7 @@ from monosemy.specs.parts import TrainingSpec
 from monosemy.specs.references import part_classes, undeclared_fields
 
 if TYPE_CHECKING:
-    from monosemy.specs.kinds import TrainRun
+    from monosemy.specs.trainings import TrainRun
 
 GPU, INTERP, NO_QUEUE = "gpu", "interp", "none"
 """Where torch and the host model are; where judges are asked; nowhere, since the steps do the

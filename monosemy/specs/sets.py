@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from monosemy.specs.kinds import SweepRun
+from monosemy.specs.trainings import SweepRun
 
 
 class SetPlace(NamedTuple):

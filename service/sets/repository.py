@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monosemy.specs.sets import SetPlace
 from service.database.tables import Model, Sae
 from service.models.repository import WITHOUT_TOKENS
 
-Member = tuple[Sae, Model]
+
+class Member(NamedTuple):
+    """An SAE of a set."""
+
+    place: SetPlace
+    sae: Sae
+    host: Model
 
 
 def members(
@@ -34,8 +41,7 @@ def members(
         query = query.where(stored["name"].astext == name)
     sets: dict[str, list[Member]] = {}
     for sae, host in session.execute(query):
-        sets.setdefault(str(sae.config["set"].get("name")), []).append((sae, host))
-    return {
-        each: sorted(rows, key=lambda row: int(row[0].config["set"].get("place", 0)))
-        for each, rows in sets.items()
-    }
+        place = SetPlace.of(sae.config["set"])
+        if place is not None:
+            sets.setdefault(place.name, []).append(Member(place, sae, host))
+    return {each: sorted(rows, key=lambda row: row.place.place) for each, rows in sets.items()}

@@ -26,15 +26,15 @@ def view(session: Session, name: str) -> SetView:
     rows = members(session, name=name).get(name)
     if rows is None:
         raise NotFound("set", name, Listing.SETS)
-    return SetView(**_facts(name, rows), saes=[sae_summary(sae, host) for sae, host in rows])
+    return SetView(**_facts(name, rows), saes=[sae_summary(row.sae, row.host) for row in rows])
 
 
 def _facts(name: str, rows: Sequence[Member]) -> dict[str, Any]:
-    first, host = rows[0]
-    hooks = [sae_hooks(sae) for sae, _ in rows]
+    first, host = rows[0].place, rows[0].host
+    hooks = [sae_hooks(row.sae) for row in rows]
     places = [_parsed(each.reads[0].site) for each in hooks]
     layers = [place.layer for place in places if place is not None]
-    kinds = {sae.architecture for sae, _ in rows}
+    kinds = {row.sae.architecture for row in rows}
     depth = host.info.get("n_layers")
     return {
         "name": name,
@@ -42,11 +42,10 @@ def _facts(name: str, rows: Sequence[Member]) -> dict[str, Any]:
         "reads": _pattern([each.reads[0].site for each in hooks]),
         "writes": _pattern([each.writes[0].site for each in hooks]),
         "layers": layers,
-        "complete": len(rows) == first.config["set"].get("size")
-        and (depth is None or layers == list(range(depth))),
+        "complete": len(rows) == first.size and (depth is None or layers == list(range(depth))),
         "architecture": kinds.pop() if len(kinds) == 1 else "mixed",
-        "d_sae": max(sae.d_sae for sae, _ in rows),
-        "created_at": max(sae.created_at for sae, _ in rows),
+        "d_sae": max(row.sae.d_sae for row in rows),
+        "created_at": max(row.sae.created_at for row in rows),
     }
 
 

@@ -22,6 +22,7 @@ from monosemy.evals.evaluate import evaluate_sae
 from monosemy.evals.splice import spliced_losses
 from monosemy.formats.saelens import load_sae
 from monosemy.hosted_sae import HostedSAE
+from monosemy.import_stage import import_sae
 from monosemy.index.builder import build_index
 from monosemy.index.logits import LogitLens
 from monosemy.models.activations import ActivationSource
@@ -171,14 +172,14 @@ def test_a_folder_of_one_is_imported_as_what_it_is(
         {"kind": "import", "source": str(tmp_path / "sae"), "text": tiny_text.model_dump()}
     )
     assert taken.site is None and taken.writes is None
-    copied = stages.import_sae(taken, tmp_path / "copy", lambda _: tiny_host)
+    copied = import_sae(taken, tmp_path / "copy", lambda _: tiny_host)
     assert copied.spec.hooks == spec.hooks
     assert SaeFolder(tmp_path / "copy", workspace).spec.hooks == spec.hooks
     for name, value in load_sae(tmp_path / "sae").state_dict().items():
         assert torch.equal(value, load_sae(tmp_path / "copy").state_dict()[name])
     elsewhere = taken.model_copy(update={"site": "blocks.0.hook_resid_post"})
     with pytest.raises(DataError, match="reconstructs other"):
-        stages.import_sae(elsewhere, tmp_path / "other", lambda _: tiny_host)
+        import_sae(elsewhere, tmp_path / "other", lambda _: tiny_host)
 
 
 def test_a_run_of_many_places_resumes_with_the_same_bits(
