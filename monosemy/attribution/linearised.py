@@ -112,11 +112,16 @@ def linearise(host: HostModel, ids: Sequence[int]) -> LinearisedPrompt:
     """
     check_prompt(host, ids)
     host.check_ids(torch.tensor(list(ids)))
+    prove_linear(host)
+    return _read(host, tuple(ids))
+
+
+def prove_linear(host: HostModel) -> None:
+    """Proves once for each host model that it can be linearised, or raises ``ModelError``."""
     with _LOCK:
         if host not in _PROVED:
             _prove(host)
             _PROVED.add(host)
-    return _read(host, tuple(ids))
 
 
 def _read(host: HostModel, ids: tuple[int, ...]) -> LinearisedPrompt:

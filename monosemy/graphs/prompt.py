@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from monosemy.attribution.attention import TOLERANCE
-from monosemy.attribution.linearised import LinearisedPrompt, linearise
-from monosemy.attribution.reading import PromptReading, read
+from monosemy.attribution.linearised import LinearisedPrompt, linearise, prove_linear
+from monosemy.attribution.reading import PromptReading, check_prompt, read
 from monosemy.attribution.stream import needed_points, stream_parts
 from monosemy.errors import DataError, ModelError
 from monosemy.graphs.attention import HeldAttention, check_parts
@@ -101,7 +101,8 @@ def read_prompt(model: ReplacementModel, ids: Sequence[int]) -> ReplacedPrompt:
     token, one too long, or a coder whose activations or reconstruction are no sums.
     """
     host = model.host
-    _ = linearise(host, ids)
+    check_prompt(host, ids)
+    prove_linear(host)
     wanted = {site for coder in model.coders for site in coder.reads}
     around = [_around(host, layer) for layer in range(host.n_layers)]
     last = Site(host.n_layers - 1, kinds.RESID_POST)

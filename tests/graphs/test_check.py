@@ -17,19 +17,14 @@ from monosemy.graphs.goals import Goal, logit_difference, token_logits
 from monosemy.graphs.graph import Graph
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.pruning import prune
-from monosemy.graphs.replacement import ReplacementModel
 from monosemy.graphs.trace import TraceOptions, trace
 from monosemy.specs.graphs import GraphCheckSpec
 from tests.support.attribution import some_ids, tiny_host_of
 from tests.support.graph_coders import SETS, replacement
 from tests.support.planted_graphs import (
     AUSTIN,
-    BOS,
-    CAPITAL,
     DALLAS,
-    IS,
-    planted_coders,
-    planted_host,
+    planted_prompt,
 )
 
 EXACT = TraceOptions(most_features=None, untraced=0.0, row_mass=1.0)
@@ -38,8 +33,7 @@ Case = tuple[ReplacedPrompt, Goal, Graph]
 
 @pytest.fixture(scope="module")
 def planted() -> Case:
-    host = planted_host()
-    prompt = read_prompt(ReplacementModel(host, planted_coders(host)), [BOS, DALLAS, CAPITAL, IS])
+    prompt = planted_prompt()
     goal = logit_difference(prompt, AUSTIN, DALLAS)
     return prompt, goal, trace(prompt, [goal], EXACT)
 

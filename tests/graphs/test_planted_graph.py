@@ -8,8 +8,6 @@ import torch
 from monosemy.graphs.goals import token_logits
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.influence import influence, total_effects
-from monosemy.graphs.prompt import read_prompt
-from monosemy.graphs.replacement import ReplacementModel
 from monosemy.graphs.trace import TraceOptions, trace
 from tests.support.planted_graphs import (
     AUSTIN,
@@ -17,15 +15,14 @@ from tests.support.planted_graphs import (
     CAPITAL,
     DALLAS,
     IS,
-    planted_coders,
     planted_host,
+    planted_prompt,
 )
 
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
-    host = planted_host()
-    prompt = read_prompt(ReplacementModel(host, planted_coders(host)), [BOS, DALLAS, CAPITAL, IS])
+    prompt = planted_prompt()
     goals = token_logits(prompt, [AUSTIN, DALLAS])
     assert prompt.logits_V[[AUSTIN, DALLAS]].tolist() == pytest.approx([2.2, 0.3])
     goals = [

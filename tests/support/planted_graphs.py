@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from monosemy.graphs.graph import Graph, NodeKind, Nodes, Rows
+from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
+from monosemy.graphs.replacement import ReplacementModel
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.saes.registry import create
@@ -288,3 +290,9 @@ def planted_coders(host: HostModel) -> list[HostedSAE]:
         reads, writes = f"blocks.{layer}.hook_resid_mid", f"blocks.{layer}.hook_mlp_out"
         coders.append(HostedSAE.at(host, sae, reads, writes))
     return coders
+
+
+def planted_prompt() -> ReplacedPrompt:
+    """``BOS Dallas capital =``, read by the planted host and its coders."""
+    host = planted_host()
+    return read_prompt(ReplacementModel(host, planted_coders(host)), [BOS, DALLAS, CAPITAL, IS])
