@@ -308,6 +308,7 @@ HOSTILE = [
     State(f"/embed/saes/{_ODD}/features/0"),
     State("/lists/{odd_list}"),
     State("/tasks/{odd_task}"),
+    State(f"/sets/{_ODD}"),
     State("/concepts/{odd_concept}"),
     State("/circuits/{odd_circuit}"),
     State("/circuits/{odd_circuit}?head=4.1"),

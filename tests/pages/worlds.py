@@ -28,6 +28,7 @@ from tests.support.attention_rows import add_attention
 from tests.support.circuit_rows import circuit_of_strangers
 from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
+from tests.support.gathered_rows import add_to_set
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM, TOKENS, WORDS, add_hostile
 from tests.support.lens_rows import ANSWER as LENS_ANSWER
 from tests.support.lens_rows import (
@@ -188,6 +189,7 @@ def add_strange(engine: Engine) -> dict[str, str]:
         add_explanation(session, unscored, 1, "thrones", "Words for thrones.")
         change_queue(session, "gpu", paused=True)
         hostile = add_hostile(session)
+        add_to_set(session, hostile.library.name, NAME)
         odd_list = session.scalar(
             text("SELECT id FROM feature_lists WHERE name = :name"), {"name": f"list of {NAME}"}
         )
