@@ -31,6 +31,12 @@ settings.register_profile(
 )
 settings.load_profile("busy")
 
+# What a test starts imports the checkout that is tested, and its ``tests``, wherever it runs.
+_ROOT = str(Path(__file__).resolve().parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([_ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+)
+
 # Set before anything imports numpy or torch: tests run beside one another on few cores.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")

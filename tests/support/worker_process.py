@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from service.database.tables import Run
 from service.settings import Settings
 from tests.support import run_acts as acts
-from tests.support.worker_thread import wait_for
+from tests.support.patience import wait_for
 
 _ROOT = Path(__file__).parents[2]
 

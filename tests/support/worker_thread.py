@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Engine
 
@@ -29,14 +27,3 @@ def working(
             worker.stop()
         thread.join(20)
         assert not thread.is_alive(), "the worker does not stop"
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0, pause: float = 0.02) -> Any:
-    """The first true value of ``condition``."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(pause)
-    raise AssertionError(f"not within {seconds} seconds: {condition}")

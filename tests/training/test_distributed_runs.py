@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,8 @@ from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
 from tests.support.campaign import wider
+from tests.support.child_process import ChildProcess
+from tests.support.patience import wait_for
 
 if TYPE_CHECKING:
     from monosemy.specs import TextSpec
@@ -219,12 +219,11 @@ def test_processes_end_with_the_one_that_started_them(
 ) -> None:
     file = tmp_path / "spec.json"
     file.write_text(slowly(spec, tokens=128 * 50_000).model_dump_json())
-    starter = subprocess.Popen([sys.executable, __file__, str(file), str(workspace.root)])
-    wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
-    assert len(processes_of(tmp_path)) == 2
-    starter.kill()
-    starter.wait()
-    wait_until(lambda: not processes_of(tmp_path))
+    command = [sys.executable, __file__, str(file), str(workspace.root)]
+    with ChildProcess(command, tmp_path / "starter.log") as starter:
+        starter.wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+        assert len(processes_of(tmp_path)) == 2
+    wait_for(lambda: not processes_of(tmp_path), seconds=60)
 
 
 def test_the_reason_of_a_failure_comes_through(
@@ -263,13 +262,6 @@ def processes_of(folder: Path, torchrun: bool = False) -> list[int]:
             if str(folder / "run").encode() in words and launcher == torchrun:
                 pids.append(int(entry.name))
     return sorted(pids)
-
-
-def wait_until(done: Any, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":  # the process that starts others and is killed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from monosemy.specs import SAESpec
 from tests.support import two_processes
+from tests.support.child_process import ChildProcess
+from tests.support.patience import wait_for
 from tests.support.two_processes import DEVICE, SHARED_BATCH, SHARED_DICTIONARY, F, alone
 
 SCRIPT = Path(two_processes.__file__)
@@ -27,10 +29,17 @@ Found = dict[str, dict[str, Tensor]]
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each of the two found, by case and tensor."""
     folder = tmp_path_factory.mktemp("two")
-    running = [
-        subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(folder)]) for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=240) for process in running] == [0, 0]
+    with ExitStack() as running:
+        ranks = [
+            running.enter_context(
+                ChildProcess(
+                    [sys.executable, str(SCRIPT), str(rank), str(folder)], folder / f"{rank}.log"
+                )
+            )
+            for rank in (0, 1)
+        ]
+        # One that has failed leaves the other waiting.
+        wait_for(lambda: all(rank.succeeded() for rank in ranks), 240)
     results: list[Found] = []
     for rank in (0, 1):
         cases: Found = {}

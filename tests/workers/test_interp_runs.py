@@ -24,7 +24,7 @@ from service.settings import Settings
 from tests.support import run_acts as acts
 from tests.support.interp_runs import EXPLAIN, SCORE, SCORING, judge
 from tests.support.library_rows import EMBEDDING_WIDTH
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.stub_server import (
     Answer,
     Request,
@@ -35,7 +35,7 @@ from tests.support.stub_server import (
     texts_asked,
 )
 from tests.support.trained_library import Trained
-from tests.support.worker_thread import wait_for, working
+from tests.support.worker_thread import working
 from workers.interp import InterpRuns
 from workers.reporter import RunReporter
 from workers.worker import Worker

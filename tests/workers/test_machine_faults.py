@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.stack.postgres import EmbeddedPostgres
 from tests.support import run_acts as acts
 from tests.support.campaign import wider
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.stub_server import StubServer
 from tests.support.whole_library import check_library, judge, pipeline_of, rows
 from tests.support.worker_process import (
@@ -35,7 +35,6 @@ from tests.support.worker_process import (
     resumed_steps,
     wait_for_state,
 )
-from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

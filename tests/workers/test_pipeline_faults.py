@@ -14,7 +14,7 @@ from service.database.tables import Explanation, Sae, Score
 from service.runs.wake import wake
 from service.settings import Settings
 from tests.support import run_acts as acts
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.stub_server import StubServer
 from tests.support.whole_library import FEATURES, check_library, judge, pipeline_of, rows
 from tests.support.worker_process import (
@@ -26,7 +26,6 @@ from tests.support.worker_process import (
     resumed_steps,
     wait_for_state,
 )
-from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -6,7 +6,6 @@ import json
 import logging
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,10 +29,10 @@ from service.settings import Settings
 from tests.support import judge_server
 from tests.support import run_acts as acts
 from tests.support.campaign import wider
+from tests.support.child_process import ChildProcess
 from tests.support.tiny_text import tiny_documents
 from tests.support.trained_library import SITE
 from tests.support.worker_process import WorkerProcess, wait_for_state
-from tests.support.worker_thread import wait_for
 from workers.gpu import GpuRuns
 from workers.worker import Worker
 
@@ -71,19 +70,16 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 
 @pytest.fixture
-def judge_url() -> Iterator[str]:
+def judge_url(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     file = Path(judge_server.__file__)
-    server = subprocess.Popen([sys.executable, str(file), str(port), str(FAULTS)])
     url = f"http://127.0.0.1:{port}/v1"
-    try:
-        wait_for(lambda: reachable(url))
+    command = [sys.executable, str(file), str(port), str(FAULTS)]
+    with ChildProcess(command, tmp_path / "judge.log") as server:
+        server.wait_until(lambda: reachable(url))
         yield url
-    finally:
-        server.kill()
-        server.wait()
 
 
 def reachable(url: str) -> bool:

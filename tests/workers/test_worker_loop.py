@@ -21,8 +21,8 @@ from service.database.tables import Run
 from service.runs.wake import wake
 from service.settings import Settings
 from tests.support import run_acts as acts
-from tests.support.patience import SOON
-from tests.support.worker_thread import wait_for, working
+from tests.support.patience import SOON, wait_for
+from tests.support.worker_thread import working
 from workers.reporter import RunReporter
 
 pytestmark = pytest.mark.integration

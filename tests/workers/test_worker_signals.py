@@ -12,9 +12,8 @@ from sqlalchemy import Engine
 from service.runs.wake import wake
 from service.settings import Settings
 from tests.support import run_acts as acts
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.worker_process import PATIENCE, WorkerProcess, checkpoints, longer, resumed_steps
-from tests.support.worker_thread import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
