@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from fastapi import Request
@@ -30,32 +30,12 @@ from starlette.responses import RedirectResponse, Response
 from service.edge.origin import READING_METHODS
 from service.edge.routing import GuardedRoute, Handler, Router, form_post
 from service.keys.authorize import CanRead
+from service.pages.navigation import Nav
 from service.pages.render import PAGE_ENDPOINT, Links, rendered
 
 View = TypeVar("View", bound=Callable[..., Any])
 _REQUEST = "page_request"
 """Parameter that has the request where the view asks for none."""
-
-
-@dataclass(frozen=True)
-class Nav:
-    """An entry of the navigation."""
-
-    title: str
-    place: int
-    """Entries are shown in the order of their places."""
-    key: str | None = None
-    """Pressed after ``g`` it goes there."""
-    scope: str = "read"
-    """Who lacks it is not shown the entry."""
-    also: tuple[str, ...] = ()
-    """Further paths whose pages belong to it, with those below them."""
-    path: str = ""
-    """Where it leads; the page fills it in."""
-
-    def holds(self, path: str) -> bool:
-        """Whether the page at ``path`` belongs to it."""
-        return any(path == each or path.startswith(f"{each}/") for each in (self.path, *self.also))
 
 
 class PageRoute(GuardedRoute):
@@ -186,7 +166,8 @@ def go_on(request: Request, address: str) -> RedirectResponse:
 
 
 def entries_of(routers: list[PageRouter]) -> list[Nav]:
-    """The navigation.  Raises ``ValueError`` where two pages want the same place or key."""
+    """The navigation.  Raises ``ValueError`` where two pages want the same place or key, or one
+    stands below an entry that is not there or stands below another itself."""
     entries = sorted(
         (entry for router in routers for entry in router.entries), key=lambda entry: entry.place
     )
@@ -195,6 +176,10 @@ def entries_of(routers: list[PageRouter]) -> list[Nav]:
         double = next((value for value in values if values.count(value) > 1), None)
         if double is not None:
             raise ValueError(f"two pages of the navigation have the {name} {double!r}")
+    heads = {entry.title for entry in entries if not entry.below}
+    lost = next((entry for entry in entries if entry.below and entry.below not in heads), None)
+    if lost is not None:
+        raise ValueError(f"{lost.title} stands below {lost.below!r}, which is no entry of its own")
     return entries
 
 

@@ -17,6 +17,7 @@ from monosemy.interp import strata as stratum_names
 from monosemy.specs.rest.saes import SaeFiles
 from service.kit.query_names import names_in_query
 from service.pages import charts, format, tokens
+from service.pages.navigation import Nav, menus
 from service.pages.static import static_path
 from service.pages.viewer import Viewer, viewer_of
 from service.saes.files import missing_files, missing_words
@@ -174,9 +175,9 @@ def _theme(request: Request) -> str:
     return theme if theme in THEMES else ""
 
 
-def _navigation(request: Request, viewer: Viewer) -> list[Any]:
+def _navigation(request: Request, viewer: Viewer) -> list[tuple[Nav, list[Nav]]]:
     entries = getattr(request.app.state, "navigation", [])
-    return [entry for entry in entries if viewer.can(entry.scope)]
+    return menus([entry for entry in entries if viewer.can(entry.scope)])
 
 
 def _unknown_names(request: Request) -> list[str]:

@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request
 
 from service.app import create_app
 from service.kit.problems import Problem
-from service.pages.page import Nav, PageRouter, entries_of
+from service.pages.navigation import Nav, menus
+from service.pages.page import PageRouter, entries_of
 from service.pages.static import static_files, static_path
 from service.settings import Settings
 from tests.service.conftest import FakeInference
@@ -65,6 +66,41 @@ def test_two_pages_cannot_have_one_place() -> None:
     second.entries.append(Nav("Two", 1, "t"))
     with pytest.raises(ValueError, match="place 1"):
         entries_of([first, second])
+
+
+def test_an_entry_stands_below_one_that_is_there() -> None:
+    router = PageRouter()
+    router.entries += [Nav("One", 1), Nav("Two", 2, below="One"), Nav("Three", 3, scope="admin")]
+    entries = entries_of([router])
+    assert [(head.title, [each.title for each in below]) for head, below in menus(entries)] == [
+        ("One", ["Two"]),
+        ("Three", []),
+    ]
+    assert [head.title for head, _ in menus(entries[1:])] == ["Two", "Three"]
+    router.entries.append(Nav("Four", 4, below="Two"))
+    with pytest.raises(ValueError, match="'Two'"):
+        entries_of([router])
+
+
+def test_the_navigation_is_one_row_with_menus(explorer: str, open_page: Any) -> None:
+    page = open_page(f"{explorer}/models", viewport={"width": 1280, "height": 800})
+    tops = "all => new Set(all.map(each => Math.round(each.getBoundingClientRect().top))).size"
+    rows = page.locator("header.site nav > ul > li, header.site .find, header.site .brand")
+    heights = rows.evaluate_all("all => all.map(each => each.getBoundingClientRect().height)")
+    assert page.locator("header.site nav > ul > li").evaluate_all(tops) == 1
+    assert page.locator("header.site").bounding_box()["height"] < 2 * max(heights)
+    menu = page.locator("header.site nav details").first
+    menu.locator("summary").click()
+    assert menu.get_by_role("link", name="Models").get_attribute("aria-current") == "page"
+    page.keyboard.press("Escape")
+    assert not menu.get_by_role("link", name="Models").is_visible()
+    menu.locator("summary").click()
+    page.locator("h1").click()
+    assert not menu.get_by_role("link", name="Models").is_visible()
+    plain = open_page(f"{explorer}/models", java_script_enabled=False)
+    plain.locator("header.site nav summary").first.click()
+    plain.locator("header.site nav").get_by_role("link", name="Comparisons").click()
+    plain.wait_for_url("**/comparisons")
 
 
 def test_a_view_must_return_a_dataclass() -> None:

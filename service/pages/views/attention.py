@@ -15,7 +15,8 @@ from monosemy.specs.rest.saes import SaeSummary
 from service.edge.context import SessionDep
 from service.kit.errors import InvalidRequest
 from service.pages.commands import command, curl, packed
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.pages.sae_choice import OFFERED
 from service.saes.endpoints import list_all
 from service.saes.repository import find_sae

@@ -25,7 +25,8 @@ from service.circuits.endpoints import CircuitId
 from service.edge.context import SessionDep
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 
 router = PageRouter()
@@ -45,7 +46,7 @@ class Circuits:
     model: str | None
 
 
-@router.page("/circuits", "circuits.html", nav=Nav("Circuits", 49))
+@router.page("/circuits", "circuits.html", nav=Nav("Circuits", 42))
 def circuits(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=1000)] = None,

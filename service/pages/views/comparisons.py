@@ -21,7 +21,8 @@ from service.kit.pagination import DEFAULT_LIMIT, CursorParam
 from service.pages.comparison_figures import ComparisonFigures, figures_of
 from service.pages.feature.examples import Drawing
 from service.pages.feature.shown import FeatureShown, shown_feature
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 
 router = PageRouter()
@@ -40,7 +41,7 @@ class Comparisons:
     sae: str | None
 
 
-@router.page("/comparisons", "comparisons.html", nav=Nav("Comparisons", 47))
+@router.page("/comparisons", "comparisons.html", nav=Nav("Comparisons", 13, below="SAEs"))
 def comparisons(
     session: SessionDep,
     sae: Annotated[str | None, Query(max_length=200)] = None,

@@ -13,7 +13,8 @@ from service.concepts.endpoints import ConceptReference
 from service.edge.context import SessionDep
 from service.features.repository import labels_of
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 from service.saes.repository import find_sae
 

@@ -10,7 +10,8 @@ from fastapi import Depends, Request
 from monosemy.specs.rest.queues import QueueView
 from monosemy.specs.rest.system import Findings, Readiness
 from service.edge.context import ContextDep, SessionDep
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.pages.verdict import Verdict, findings_for, verdict
 from service.pages.viewer import viewer_of
 from service.queues import endpoints as queues
@@ -38,7 +39,7 @@ class Health:
 @router.page(
     "/health",
     "health.html",
-    nav=Nav("Health", 70, also=("/settings/audit",)),
+    nav=Nav("Health", 70, also=("/settings/audit",), below="Runs"),
     script="pages/health.js",
 )
 def health(

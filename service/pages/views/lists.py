@@ -11,7 +11,8 @@ from service.keys.authorize import CallerDep
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
 from service.lists import endpoints as lists_endpoints
 from service.lists.endpoints import ListReference, OwnerParam, SaeParam
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.tags import endpoints as tags_endpoints
 from service.tags.endpoints import PrefixParam, TaggedSaeParam
 
@@ -29,7 +30,7 @@ class Lists:
 @router.page(
     "/lists",
     "lists.html",
-    nav=Nav("Lists", 45, "l", also=("/tags", "/label", "/agreement")),
+    nav=Nav("Lists", 47, "l", also=("/tags", "/label", "/agreement")),
     script="pages/lists.js",
 )
 def lists(

@@ -8,7 +8,8 @@ from monosemy.specs.rest.models import ModelSummary
 from service.edge.context import SessionDep
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
 from service.models.endpoints import list_host_models
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 
 router = PageRouter()
 
@@ -19,7 +20,7 @@ class Models:
     next_cursor: str | None
 
 
-@router.page("/models", "models.html", nav=Nav("Models", 80, "m"))
+@router.page("/models", "models.html", nav=Nav("Models", 14, "m", below="SAEs"))
 def models(session: SessionDep, cursor: CursorParam = None) -> Models:
     page = list_host_models(session, DEFAULT_LIMIT, cursor)
     return Models(page.items, page.next_cursor)

@@ -23,7 +23,8 @@ from monosemy.specs.run_states import ACTIVE, ENDED, RETRYABLE
 from service.edge.context import SessionDep
 from service.kit.pagination import CursorParam
 from service.pages import run_words
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs import endpoints as rest
 from service.runs.queries import settled_event
 from service.runs.training import training_of

@@ -22,7 +22,8 @@ from service.features.filters import Density, check_densities
 from service.features.listing import FeatureFilter, usual_scorer
 from service.kit.pagination import CursorParam
 from service.pages.listed import along
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
 from service.pages.sae_figures import Evaluation, Listed, evaluation, grouped
@@ -48,7 +49,7 @@ class Saes:
     next_cursor: str | None
 
 
-@router.page("/saes", "saes.html", nav=Nav("SAEs", 10, "s", also=("/sets",)))
+@router.page("/saes", "saes.html", nav=Nav("SAEs", 10, "s"))
 def saes(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=400)] = None,

@@ -10,6 +10,7 @@ from fastapi import Query
 from monosemy.figures import ranges
 from monosemy.specs.rest.sets import SetSummary, SetView
 from service.edge.context import SessionDep
+from service.pages.navigation import Nav
 from service.pages.page import PageRouter
 from service.pages.sae_figures import Listed, grouped
 from service.sets import endpoints
@@ -25,7 +26,7 @@ class Sets:
     model: str | None
 
 
-@router.page("/sets", "sets.html")
+@router.page("/sets", "sets.html", nav=Nav("Sets", 12, below="SAEs"))
 def sets(session: SessionDep, model: Annotated[str | None, Query(max_length=400)] = None) -> Sets:
     table = endpoints.list_all(session, model)
     return Sets([(each, ranges(each.layers)) for each in table.items], model)

@@ -12,7 +12,8 @@ from fastapi import Query
 from monosemy.specs.rest.spend import Grouping, SpendRow, SpendTable
 from service.edge.context import SessionDep
 from service.pages import run_words
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 from service.runs.submission import details_of
 from service.spend import endpoints as rest
@@ -49,7 +50,7 @@ class Spend:
     words: object = run_words
 
 
-@router.page("/spend", "spend.html", nav=Nav("Spend", 60))
+@router.page("/spend", "spend.html", nav=Nav("Spend", 60, below="Runs"))
 def spend(
     session: SessionDep,
     by: Grouping = "run",

@@ -31,7 +31,8 @@ from service.kit.pagination import MAX_LIMIT
 from service.lists.endpoints import list_all as list_lists
 from service.lists.service import list_page, require_list
 from service.pages.commands import command, curl, packed
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.pages.sae_choice import one_sae
 from service.pages.token_places import KINDS, WHERE, Places, PlacesDep
 

@@ -19,7 +19,8 @@ from monosemy.specs.rest.tasks import (
 )
 from service.edge.context import SessionDep
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 from service.tasks import endpoints
 from service.tasks.endpoints import TaskId
@@ -35,7 +36,7 @@ class Tasks:
     titles: dict[str, str]
 
 
-@router.page("/tasks", "tasks.html", nav=Nav("Tasks", 48))
+@router.page("/tasks", "tasks.html", nav=Nav("Tasks", 44, below="Circuits"))
 def tasks(
     session: SessionDep,
     sae: Annotated[str | None, Query(max_length=200)] = None,

@@ -13,7 +13,8 @@ from monosemy.specs.inference.reading import ReadingOrder
 from monosemy.specs.rest.saes import SaeSummary
 from service.edge.context import SessionDep
 from service.pages.commands import command, curl, packed
-from service.pages.page import Nav, PageRouter
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
 from service.pages.sae_choice import chosen_saes
 
 router = PageRouter()

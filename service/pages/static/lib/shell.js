@@ -41,7 +41,23 @@ function confirmations() {
   });
 }
 
+/** An open menu closes by Escape and by a click beside it. */
+function menus() {
+  const open = () => document.querySelector("header.site nav details[open]");
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" ? open() : null;
+    if (menu === null) return;
+    if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+    menu.open = false;
+  });
+  document.addEventListener("click", (event) => {
+    const menu = open();
+    if (menu && !menu.contains(event.target)) menu.open = false;
+  });
+}
+
 theme();
+menus();
 localTimes();
 confirmations();
 installKeys({ isOff: () => saved("keys-off") === true, setOff: (off) => save("keys-off", off) });
