@@ -12,13 +12,16 @@ from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
+from monosemy.graph_stage import trace_graph_run
+from monosemy.graphs.traced import TracedGraph
 from monosemy.home import Home
-from monosemy.sae_folder import SaeFolder
+from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import (
     AttentionRun,
     CircuitRun,
     CompareRun,
     ConceptRun,
+    GraphRun,
     LayoutRun,
     TaskRun,
 )
@@ -43,6 +46,7 @@ class LocalAnalyses:
             "concept": self._concept,
             "attention": self._attention,
             "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
+            "graph": self._graph,
         }
 
     def compare(
@@ -91,7 +95,7 @@ class LocalAnalyses:
         if len({each.path for each in folders}) < len(folders):
             raise SpecError([("saes", "an SAE is named twice")])
         # Only here: scipy takes a while to import.
-        from monosemy.circuits.supervised.run import NamedFolder, run_task
+        from monosemy.circuits.supervised.run import run_task
 
         named = [NamedFolder(each.name, each.path.name, each) for each in folders]
         return run_task(spec, named, self.home.host, self.home.reporter)
@@ -107,6 +111,18 @@ class LocalAnalyses:
     def circuit(self, spec: CircuitRun) -> CircuitResult:
         """The heads of a host model that tell prompts of a task from others."""
         return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
+
+    def graph(self, spec: GraphRun, saes: Sequence[SaeFolder] | None = None) -> TracedGraph:
+        """The attribution graph of a prompt through the SAEs of a spec, in the order of their
+        layers."""
+        if saes is None:
+            named = spec.set
+            home = self.home
+            saes = [home.sae(each) for each in spec.saes] if named is None else home.set(named)
+        if len({each.path for each in saes}) < len(saes):
+            raise SpecError([("saes", "an SAE is named twice")])
+        folders = [NamedFolder(each.name, each.path.name, each) for each in saes]
+        return trace_graph_run(spec, folders, self.home.host, self.home.reporter)
 
     def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
         """The features of a concept, and how well texts are told by them."""
@@ -137,6 +153,18 @@ class LocalAnalyses:
 
     def _concept(self, spec: ConceptRun) -> dict[str, Any]:
         return self.concept(spec).model_dump(mode="json")
+
+    def _graph(self, spec: GraphRun) -> dict[str, Any]:
+        """Nodes and edges too, as a file: no database keeps them."""
+        made = self.graph(spec)
+        file = self.home.graph_file(spec)
+        made.save(file)
+        return {
+            "model": made.model,
+            "saes": [each.name for each in made.saes],
+            "file": str(file),
+            **made.summary.model_dump(mode="json"),
+        }
 
     def _task(self, spec: TaskRun) -> dict[str, Any]:
         return self.task(spec).model_dump(mode="json")

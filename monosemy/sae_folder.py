@@ -212,6 +212,15 @@ class SaeFolder:
         return load_sae(folder) if folder.is_dir() else None
 
 
+@dataclass(frozen=True)
+class NamedFolder:
+    """An SAE folder, and what results call it by."""
+
+    name: str
+    reference: str
+    folder: SaeFolder
+
+
 def restamped_model(recorded: Mapping[str, Any], host: HostModel) -> dict[str, Any]:
     """A host model's stored description with a fingerprint of today, the first one kept beside."""
     return {

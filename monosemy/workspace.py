@@ -35,6 +35,8 @@ class Kind(StrEnum):
     """Feature indexes."""
     LABELS = "labels"
     """Explanations and scores, where no service keeps them."""
+    GRAPHS = "graphs"
+    """Attribution graphs, where no service keeps them."""
     RUNS = "runs"
     """Checkpoints."""
     UPLOADS = "uploads"

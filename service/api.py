@@ -18,6 +18,7 @@ from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
+from service.graphs import endpoints as graphs
 from service.inference import attention as attention_lens
 from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
@@ -57,6 +58,7 @@ TAGS = [
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "tasks", "description": "What dictionaries are worth at tasks of known attributes."},
     {"name": "circuits", "description": "Attention heads that do a task."},
+    {"name": "graphs", "description": "Attribution graphs: how a prompt becomes its next token."},
     {"name": "concepts", "description": "Texts told, and written, by features found in texts."},
     {"name": "search", "description": "Features by what they are about."},
     {"name": "spend", "description": "What the judge was asked, and what it cost."},
@@ -98,6 +100,7 @@ for part in (
     comparisons,
     tasks,
     circuits,
+    graphs,
     concepts,
     reports,
     spend,

@@ -32,6 +32,7 @@ from monosemy.specs import (
     EvaluateRun,
     EvaluateSetRun,
     ExplainRun,
+    GraphRun,
     ImportRun,
     IndexRun,
     LayoutRun,
@@ -62,6 +63,7 @@ from workers.compare import Comparing
 from workers.concepts import find_concept_run
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
+from workers.graphs import trace_graph
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -102,6 +104,7 @@ class GpuRuns(Dispatch):
             "concept": self._concept,
             "attention": self._attention,
             "circuit": self._circuit,
+            "graph": self._graph,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -305,6 +308,11 @@ class GpuRuns(Dispatch):
     def _circuit(self, run: Run, spec: CircuitRun, reporter: RunReporter) -> dict[str, Any]:
         host = self.hosts.load(spec.model, reporter)
         return find_circuit_of_run(run.id, spec, host, reporter)
+
+    def _graph(self, run: Run, spec: GraphRun, reporter: RunReporter) -> dict[str, Any]:
+        load_host = partial(self.hosts.load, reporter=reporter)
+        allowed = self.settings.max_memory_mb * 1_000_000
+        return trace_graph(self.engine, self.workspace, run.id, spec, load_host, allowed, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

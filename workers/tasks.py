@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from monosemy.circuits.supervised.run import NamedFolder, run_task
+from monosemy.circuits.supervised.run import run_task
 from monosemy.errors import DataError
 from monosemy.models.host import HostModel
+from monosemy.sae_folder import NamedFolder
 from monosemy.specs import ModelSpec, TaskRun
 from monosemy.specs.rest.tasks import summary_of
 from monosemy.workspace import Workspace

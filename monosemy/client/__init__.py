@@ -32,6 +32,7 @@ from monosemy.client.errors import (
 )
 from monosemy.client.explanations import Explanations, Scores
 from monosemy.client.exports import Exports
+from monosemy.client.graphs import Graphs
 from monosemy.client.inference import Inference, SteerStream
 from monosemy.client.labelling import Sittings
 from monosemy.client.library import Features, Models, SAEs
@@ -106,6 +107,7 @@ class Client(Transport):
         self.comparisons = Comparisons(self)
         self.tasks = Tasks(self)
         self.circuits = Circuits(self)
+        self.graphs = Graphs(self)
         self.concepts = Concepts(self)
         self.operation = Operation(self)
         self.inference = Inference(self)

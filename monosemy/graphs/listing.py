@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from monosemy.graphs.graph import Graph, NodeKind
-from monosemy.graphs.influence import influence
+from monosemy.graphs.influence import Influence, influence
 from monosemy.graphs.names import BIASES
 from monosemy.specs.graphs import GraphEdge, GraphNode
 
@@ -45,12 +45,14 @@ def list_nodes(
     search: str = "",
     first: int = 0,
     count: int | None = None,
+    flow: Influence | None = None,
 ) -> tuple[int, list[GraphNode]]:
     """(how many nodes are meant, a page of them, those of the most influence first).
 
-    ``search``: a piece of the label or of the token at the node's place, in either case.
+    ``search``: a piece of the label or of the token at the node's place, in either case; ``flow``:
+    the graph's influence, where it is known.
     """
-    nodes, through = graph.nodes, influence(graph).through_N
+    nodes, through = graph.nodes, (flow or influence(graph)).through_N
     called, positive_negative = node_labels(graph, labels), graph.signed_masses()
     meant = np.ones(len(nodes), bool)
     if kinds is not None:

@@ -18,10 +18,10 @@ from monosemy.graphs.goals import (
     top_logits,
 )
 from monosemy.graphs.graph import Graph
-from monosemy.graphs.influence import influence
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.pruning import Pruned, prune
 from monosemy.graphs.replacement import ReplacementModel
+from monosemy.graphs.summary import summary_of
 from monosemy.graphs.trace import TraceOptions, trace
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText
@@ -29,8 +29,6 @@ from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.graphs import (
-    GraphGoalView,
-    GraphScores,
     GraphSpec,
     GraphSummary,
     LogitDifferenceOf,
@@ -93,36 +91,7 @@ def make_graph(
     check = None
     if spec.check is not None:
         check = check_graph(prompt, goals, whole, pruned.kept, spec.check, 0, reporter)
-    values = whole.rows.value[whole.row_of_node[list(whole.goals)]]
-    summary = GraphSummary(
-        tokens=list(whole.texts),
-        goals=[
-            GraphGoalView(label=goal.label, weight=goal.weight, value=float(value))
-            for goal, value in zip(goals, values, strict=True)
-        ],
-        forecast=cost,
-        traced=whole.about["traced_features"],
-        untraced=whole.about["untraced_share"],
-        rounding=whole.about["rounding"],
-        least_row_mass=whole.about["least_row_mass"],
-        whole=scores_of(whole),
-        pruned=scores_of(pruned.graph),
-        nodes=len(pruned.graph.nodes),
-        edges=len(pruned.graph.rows.source),
-        check=check,
-    )
-    return MadeGraph(whole, pruned, summary)
-
-
-def scores_of(graph: Graph) -> GraphScores:
-    """Replacement and completeness, and where the influence ends."""
-    flow = influence(graph)
-    return GraphScores(
-        replacement=flow.replacement,
-        completeness=flow.completeness,
-        completeness_ct=flow.completeness_ct,
-        ends=flow.by_kind,
-    )
+    return MadeGraph(whole, pruned, summary_of(whole, pruned.graph, cost, check))
 
 
 def goals_of(prompt: ReplacedPrompt, spec: GraphSpec) -> list[Goal]:

@@ -55,9 +55,19 @@ class StoredSize:
 
 
 def write_graph(path: str | Path, graph: Graph) -> StoredSize:
-    """Writes the file whole or not at all.  Raises ``DataError`` for a graph with a number that is
-    not finite, or a path that cannot be written."""
-    target = Path(path)
+    """Writes the file whole or not at all.  Raises ``DataError`` as ``graph_bytes`` does, and for a
+    path that cannot be written."""
+    target, data = Path(path), graph_bytes(graph)
+    part = target.with_name(target.name + ".part")
+    with faults_naming(target, part):
+        part.write_bytes(data)
+        part.replace(target)
+    return StoredSize(len(data), len(graph.rows.source))
+
+
+def graph_bytes(graph: Graph) -> bytes:
+    """What the file of a graph holds.  Raises ``DataError`` for a graph with a number that is not
+    finite."""
     arrays = _arrays(graph)
     header = {
         "version": VERSION,
@@ -73,16 +83,14 @@ def write_graph(path: str | Path, graph: Graph) -> StoredSize:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"What a graph says of itself is no JSON: {error}.") from None
-    part = target.with_name(target.name + ".part")
-    with faults_naming(target, part):
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr(_entry("header.json"), text)
-            for name, array in arrays.items():
-                buffer = io.BytesIO()
-                np.save(buffer, array, allow_pickle=False)
-                file.writestr(_entry(f"{name}.npy"), buffer.getvalue())
-        part.replace(target)
-    return StoredSize(target.stat().st_size, len(graph.rows.source))
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(_entry("header.json"), text)
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            file.writestr(_entry(f"{name}.npy"), buffer.getvalue())
+    return whole.getvalue()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -137,26 +145,34 @@ def _smallest(values: Ints) -> npt.NDArray[Any]:
 
 def read_graph(path: str | Path) -> Graph:
     """The graph in a file.  Raises ``DataError`` for what is no such file, whatever is in it."""
-    source = Path(path)
+    return _read(Path(path), Path(path).name)
+
+
+def graph_of_bytes(data: bytes, name: str) -> Graph:
+    """The graph that a file held; ``name`` says which in errors.  Raises as ``read_graph`` does."""
+    return _read(io.BytesIO(data), name)
+
+
+def _read(source: Path | io.BytesIO, name: str) -> Graph:
     try:
         with zipfile.ZipFile(source) as file:
             if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
-                raise DataError(f"{source.name} unpacks to more than {MOST_BYTES // 2**30} GB.")
+                raise DataError(f"{name} unpacks to more than {MOST_BYTES // 2**30} GB.")
             header = json.loads(file.read("header.json"))
             arrays = {
-                name.removesuffix(".npy"): _array(file.read(name))
-                for name in file.namelist()
-                if name.endswith(".npy")
+                entry.removesuffix(".npy"): _array(file.read(entry))
+                for entry in file.namelist()
+                if entry.endswith(".npy")
             }
     except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{source.name} is no stored graph: {reason}.") from None
+        raise DataError(f"{name} is no stored graph: {reason}.") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source.name} is no stored graph: {json_fault(error)}.") from None
+        raise DataError(f"{name} is no stored graph: {json_fault(error)}.") from None
     try:
         return _graph(header, arrays)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{source.name} is no whole graph: {str(error)[:200]}.") from None
+        raise DataError(f"{name} is no whole graph: {str(error)[:200]}.") from None
 
 
 def _array(data: bytes) -> npt.NDArray[Any]:

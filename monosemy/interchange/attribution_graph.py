@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from monosemy.errors import DataError
-from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.graphs.graph import Floats, Graph, NodeKind
 from monosemy.graphs.influence import influence
 from monosemy.graphs.names import BIASES
 
@@ -43,7 +43,7 @@ def schema() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class GraphView:
+class GraphMarks:
     """What a person has done to a graph: nodes by number."""
 
     pinned: tuple[int, ...] = ()
@@ -108,7 +108,7 @@ def export_graph(
     scan: str,
     prompt: str,
     labels: Mapping[int, str] | None = None,
-    view: GraphView | None = None,
+    view: GraphMarks | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON document of a (pruned) graph.
@@ -119,7 +119,7 @@ def export_graph(
     """
     if not slug or not scan:
         raise DataError("An exported graph needs a slug and a scan.")
-    names, view = node_ids(graph), view or GraphView()
+    names, view = node_ids(graph), view or GraphMarks()
     flow = influence(graph)
     shares = _cumulative(flow.through_N)
     pruning = graph.about.get("pruning") or {}
@@ -171,7 +171,7 @@ def _cumulative(through_N: np.ndarray) -> np.ndarray:
 
 
 def _ours(graph: Graph, names: Sequence[str]) -> dict[str, Any]:
-    rows = graph.rows
+    rows, cancelled_R = graph.rows, _cancelled(graph)
     return {
         "layers": graph.layers,
         "ids": list(graph.ids),
@@ -186,11 +186,23 @@ def _ours(graph: Graph, names: Sequence[str]) -> dict[str, Any]:
             names[int(target)]: [
                 float(rows.value[row]),
                 float(rows.rest[row]),
-                float(rows.rest_mass[row]),
+                float(rows.rest_mass[row] + cancelled_R[row]),
             ]
             for row, target in enumerate(rows.target)
         },
     }
+
+
+def _cancelled(graph: Graph) -> Floats:
+    """``[R]``: the mass that links lose where edges of both signs from one error become one; it
+    counts as missed, as the error's did, so that the file looks no better than the graph."""
+    rows = graph.rows
+    pair_E = rows.row_of_edge * len(graph.nodes) + rows.source
+    _, first_P, pair_E = np.unique(pair_E, return_index=True, return_inverse=True)
+    sum_P, mass_P = (np.bincount(pair_E, each) for each in (rows.weight, np.abs(rows.weight)))
+    lost_P = mass_P - np.abs(sum_P)
+    lost_R = np.bincount(rows.row_of_edge[first_P], lost_P, minlength=len(rows))
+    return lost_R.astype(np.float64)
 
 
 def _links(graph: Graph, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from monosemy.errors import DataError
 from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.graphs.names import BIASES
 from monosemy.graphs.store import validate_graph
-from monosemy.interchange.attribution_graph import VIRTUAL, GraphView, uncantor
+from monosemy.interchange.attribution_graph import VIRTUAL, GraphMarks, uncantor
 from monosemy.interchange.files import list_of, number_of, text_of
 
 MOST_NODES = 1_000_000
@@ -44,7 +44,7 @@ class ImportedGraph:
     prompt: str
     labels: dict[int, str]
     """What features are called there, by node."""
-    view: GraphView
+    view: GraphMarks
     metadata: dict[str, Any]
     """As it stands in the file."""
     notes: list[str] = field(default_factory=list)
@@ -367,7 +367,7 @@ def _ids(read: list[_Node], tokens: int, ours: Mapping[str, Any]) -> tuple[int, 
     return tuple(ids)
 
 
-def _view(value: Any, nodes: Mapping[str, int], notes: list[str]) -> GraphView:
+def _view(value: Any, nodes: Mapping[str, int], notes: list[str]) -> GraphMarks:
     """Pins and supernodes, those alone whose nodes are there."""
     params = value if isinstance(value, dict) else {}
     pinned = params.get("pinnedIds")
@@ -386,4 +386,4 @@ def _view(value: Any, nodes: Mapping[str, int], notes: list[str]) -> GraphView:
     lost += len(names) - len(there)
     if lost:
         notes.append(f"{lost} pins or members of supernodes name nodes that are not in the file.")
-    return GraphView(tuple(dict.fromkeys(there)), tuple(kept))
+    return GraphMarks(tuple(dict.fromkeys(there)), tuple(kept))

@@ -81,6 +81,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         part.replace(path)
 
 
+def write_json(path: Path, document: Any) -> None:
+    """Whole or not at all.  ``DataError`` for numbers that are not finite."""
+    try:
+        data = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise DataError(f"{path.name}: one of the values is no finite number.") from None
+    write_bytes(path, data.encode())
+
+
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """A ``.jsonl.gz``, whole or not at all."""
     try:

@@ -5,6 +5,7 @@ from monosemy.specs.analyses import (
     CircuitRun,
     CompareRun,
     ConceptRun,
+    GraphRun,
     LayoutRun,
     TaskRun,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "FeatureSelection",
     "FuzzingScoring",
     "GatedSpec",
+    "GraphRun",
     "ImportRun",
     "IndexRun",
     "IndexingSpec",

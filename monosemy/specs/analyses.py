@@ -1,5 +1,6 @@
 """Kinds of runs that ask something of SAEs that are there: which features belong together and where
-they lie, what heads and circuits do, how good an SAE is at a task, what tells texts apart."""
+they lie, what heads and circuits do, how a prompt becomes its next token, how good an SAE is at a
+task, what tells texts apart."""
 
 from __future__ import annotations
 
@@ -18,16 +19,19 @@ from monosemy.specs.circuits import (
     PromptSource,
 )
 from monosemy.specs.concepts import MOST_NAMES, ChoiceRule, ConceptText, ConceptTexts, Deactivating
+from monosemy.specs.graphs import GraphSpec
+from monosemy.specs.hooks import MOST_PLACES
 from monosemy.specs.kinds import ChangedSae, Reference, SaeRef
 from monosemy.specs.names import Name
 from monosemy.specs.part import NAME, Seed, Site, added_later
 from monosemy.specs.parts import ModelSpec
-from monosemy.specs.references import Plain, SaeReference
+from monosemy.specs.references import Plain, SaeReference, SetReference
 from monosemy.specs.run import RunSpec, register_kind
 from monosemy.specs.tasks import MOST_PROMPTS, Edited, IndirectObjectPrompts, TaskSource, Word
 
 ChangedHeadsSae = Annotated[Reference, SaeReference(changed=True, site=Z)]
 OtherSae = Annotated[Reference, SaeReference(distinct=True)]
+SetRef = Annotated[Reference, SetReference()]
 
 
 @register_kind
@@ -251,4 +255,27 @@ class ConceptRun(Deactivating, RunSpec):
             raise ValueError("others holds what the concept itself is called")
         if not self.embeddings and (self.called or self.others or self.word):
             raise ValueError("called, others and word are about embeddings, which are left out")
+        return self
+
+
+@register_kind
+class GraphRun(GraphSpec, RunSpec):
+    """Trace an attribution graph of a prompt: which features of a host model's MLPs feed which
+    others on the way to its next token, in edges that add up; and check it by ablation."""
+
+    kind: Literal["graph"] = "graph"
+    name: Name | None = None
+    """Of the graph; left out, one is made of the prompt.  A name stands for one graph."""
+    set: SetRef | None = None
+    """Name of a set of SAEs that write what MLPs add to the stream: all of them are taken."""
+    saes: list[SaeRef] = Field(default_factory=list, max_length=MOST_PLACES)
+    """Ids (or unique names) of such SAEs instead: one for each of several layers, or one
+    cross-layer transcoder."""
+
+    @model_validator(mode="after")
+    def _a_set_or_saes(self) -> Self:
+        if (self.set is None) == (not self.saes):
+            raise ValueError("give either set, the name of a set, or saes")
+        if len({*self.saes}) < len(self.saes):
+            raise ValueError("saes holds something twice")
         return self

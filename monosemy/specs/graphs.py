@@ -274,11 +274,12 @@ class GraphGoalView(_View):
 
 
 class GraphSummary(_View):
-    """A graph as lists of graphs have it."""
+    """What is said of a graph."""
 
     tokens: list[str]
     goals: list[GraphGoalView]
-    forecast: GraphForecast
+    forecast: GraphForecast | None
+    """None of a graph from a file."""
     traced: int
     """Features whose inputs were traced."""
     untraced: float
@@ -293,5 +294,15 @@ class GraphSummary(_View):
     nodes: int
     """Of the pruned graph."""
     edges: int
-    check: GraphCheck | None
+    check: GraphCheck | None = None
     """Of the first goal."""
+
+
+class GraphSae(_View):
+    """An SAE that a graph was made with."""
+
+    id: str
+    """Of the service; in a notebook the name of its folder."""
+    name: str
+    digest: str
+    """Of its weights and settings."""

@@ -1,4 +1,4 @@
-"""What the strings of a spec name: an SAE, an explanation, something to fetch, or nothing.
+"""What the strings of a spec name: an SAE, a set, an explanation, something to fetch, or nothing.
 
 The type of a field says it: ``Annotated[str, SaeReference()]``.  Routing, the check of sources, the
 ceilings and garbage collection walk the fields and need not know the kind of run.  A field whose
@@ -31,6 +31,11 @@ class SaeReference(Mark):
     """The run needs another SAE than those that its fields before this one name."""
     site: str | None = None
     """The kind of site that the SAE has to read and write (``attn.hook_z``); None for any."""
+
+
+@dataclass(frozen=True)
+class SetReference(Mark):
+    """A set that is there, by name: all its SAEs."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ LISTS = {
     Listing.TASKS: "monosemy tasks list",
     Listing.CIRCUITS: "monosemy circuit list",
     Listing.CONCEPTS: "monosemy concept list",
+    Listing.GRAPHS: "monosemy graph list",
     Listing.SETS: "monosemy set list",
     Listing.KEYS: "monosemy keys list",
     Listing.JUDGE_TESTS: "monosemy judge tests",

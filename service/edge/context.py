@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.system import Check, Findings
 from service.concurrency.lanes import Lanes
 from service.concurrency.shared import Shared
+from service.graphs.loaded import LoadedGraphs
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
 from service.models.tokens import TokenTables
@@ -31,6 +32,8 @@ class AppContext:
     """To the warm inference server."""
     tokens: TokenTables
     """Token tables of host models, kept in memory."""
+    graphs: LoadedGraphs
+    """Attribution graphs that were asked for last, kept in memory."""
     registry: CollectorRegistry
     """This app's own Prometheus metrics."""
     rates: KeyRates

@@ -44,6 +44,7 @@ class Listing(StrEnum):
     TASKS = "/tasks"
     CIRCUITS = "/circuits"
     CONCEPTS = "/concepts"
+    GRAPHS = "/graphs"
     SETS = "/sets"
     KEYS = "/keys"
     JUDGE_TESTS = "/judge-tests"

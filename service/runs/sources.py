@@ -8,7 +8,15 @@ from typing import Any
 from monosemy.errors import DataError, SpecError
 from monosemy.formats.hub import parse_hub
 from monosemy.specs import ModelSpec, Part, RunSpec, parse_stored_spec
-from monosemy.specs.references import SaeReference, Source, references, strings, undeclared
+from monosemy.specs.references import (
+    Mark,
+    SaeReference,
+    SetReference,
+    Source,
+    references,
+    strings,
+    undeclared,
+)
 from monosemy.workspace import Workspace
 from service.kit.errors import InvalidRequest
 from service.runs.readable_paths import (
@@ -93,8 +101,17 @@ def _faults(settings: Settings, spec: Part) -> Iterator[tuple[str, str]]:
 
 def saes_named(stored: Mapping[str, Any]) -> set[str]:
     """Names and ids of SAEs in a stored spec; every string of one that cannot be read here."""
+    return _named(stored, SaeReference)
+
+
+def sets_named(stored: Mapping[str, Any]) -> set[str]:
+    """The same of sets."""
+    return _named(stored, SetReference)
+
+
+def _named(stored: Mapping[str, Any], mark: type[Mark]) -> set[str]:
     try:
-        return {each.value for each, _ in references(parse_stored_spec(stored), SaeReference)}
+        return {each.value for each, _ in references(parse_stored_spec(stored), mark)}
     except SpecError:
         return set(strings(stored))
 

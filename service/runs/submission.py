@@ -10,7 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monosemy.specs import PENDING_SAE, ModelSpec, Part, RunSpec
-from monosemy.specs.references import ExplanationReference, SaeReference, parts_of, references
+from monosemy.specs.references import (
+    ExplanationReference,
+    SaeReference,
+    SetReference,
+    parts_of,
+    references,
+)
 from monosemy.specs.rest.runs import RunDetail, RunFamily
 from service.database.tables import Model, Run, Sae
 from service.edge.context import AppContext
@@ -29,6 +35,7 @@ from service.runs.wake import wake
 from service.runs.warnings import warnings_of
 from service.saes.repository import find_sae
 from service.saes.views import sae_hooks
+from service.sets.repository import members
 
 
 def submitted(
@@ -73,7 +80,7 @@ def width_of(session: Session, spec: Part) -> int | None:
 
 
 def check_names(session: Session, spec: Part, caller: Caller) -> None:
-    """A spec that names SAEs, and explanations of them, names those that exist; else 422.
+    """A spec that names SAEs, sets, and explanations names those that exist; else 422.
 
     403 for a run that would change somebody else's SAE.
     """
@@ -88,6 +95,10 @@ def check_names(session: Session, spec: Part, caller: Caller) -> None:
             same = f"'{reference.value}' is the same SAE as '{saes[sae.id][1]}'"
             raise InvalidRequest([(reference.where, same)])
         saes.setdefault(sae.id, (sae.name, reference.value))
+    for reference, _ in references(spec, SetReference):
+        if not members(session, name=reference.value):
+            missing = NotFound("set", reference.value, Listing.SETS)
+            raise InvalidRequest([(reference.where, str(missing))])
     for reference, _ in references(spec, ExplanationReference):
         explanation = explanation_of_id(session, reference.value)
         if explanation is None or explanation.sae_id not in saes:

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import ConflictError
 from monosemy.specs.run_states import ENDED
+from monosemy.specs.sets import SetPlace
 from service.database.tables import Run, Sae
-from service.runs.sources import saes_named
+from service.runs.sources import saes_named, sets_named
 from service.saes.repository import find_sae
 
 
@@ -20,9 +21,13 @@ def delete_sae(session: Session, reference: str) -> None:
     """
     sae, _ = find_sae(session, reference)
     names = {str(sae.id), sae.name}
+    place = SetPlace.of(sae.config.get("set"))
+    in_set = set() if place is None else {place.name}
     unfinished = select(Run).where(Run.state.not_in(ENDED))
     for run in session.scalars(unfinished):
-        if run.id == sae.run_id or not names.isdisjoint(saes_named(run.spec)):
+        works_on_it = not names.isdisjoint(saes_named(run.spec))
+        works_on_its_set = not in_set.isdisjoint(sets_named(run.spec))
+        if run.id == sae.run_id or works_on_it or works_on_its_set:
             raise ConflictError(
                 f"The {run.kind} run {run.id}, which is {run.state}, works on '{sae.name}'; "
                 "cancel it first."

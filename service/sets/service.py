@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from monosemy.errors import UnknownSite
 from monosemy.models.sites import Site, parse_site
 from monosemy.specs.rest.sets import SetSummary, SetTable, SetView
+from service.database.tables import Sae
 from service.kit.errors import Listing, NotFound
 from service.saes.views import model_brief, sae_hooks, sae_summary
 from service.sets.repository import Member, members
@@ -23,10 +24,20 @@ def table(session: Session, model: str | None) -> SetTable:
 
 def view(session: Session, name: str) -> SetView:
     """``NotFound`` where there is no such set."""
+    rows = _members(session, name)
+    return SetView(**_facts(name, rows), saes=[sae_summary(row.sae, row.host) for row in rows])
+
+
+def saes_of_set(session: Session, name: str) -> list[Sae]:
+    """In the order of their layers; ``NotFound`` where there is no such set."""
+    return [row.sae for row in _members(session, name)]
+
+
+def _members(session: Session, name: str) -> list[Member]:
     rows = members(session, name=name).get(name)
     if rows is None:
         raise NotFound("set", name, Listing.SETS)
-    return SetView(**_facts(name, rows), saes=[sae_summary(row.sae, row.host) for row in rows])
+    return rows
 
 
 def _facts(name: str, rows: Sequence[Member]) -> dict[str, Any]:

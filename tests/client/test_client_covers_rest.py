@@ -31,8 +31,8 @@ NOWHERE = uuid.UUID(int=0)
 GIVEN: dict[str, Any] = {
     **dict.fromkeys(("sae", "name", "reference", "q", "tag", "text", "prompt", "source"), "some"),
     **dict.fromkeys(("run", "explanation", "sitting", "key", "score"), NOWHERE),
-    **dict.fromkeys(("comparison", "task", "circuit", "concept"), NOWHERE),
-    **dict.fromkeys(("index", "number", "priority"), 3),
+    **dict.fromkeys(("comparison", "task", "circuit", "graph", "concept"), NOWHERE),
+    **dict.fromkeys(("index", "number", "priority", "node"), 3),
     **{name: ["some"] for name in ("positive", "negative", "tags", "saes", "others")},
     **{"names": ["density"], "features": [("some", 3)], "answer": True, "value": 1},
     **{"scorer": "detection", "judgements": [{"activating": True, "answer": True}] * 8},

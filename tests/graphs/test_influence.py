@@ -8,7 +8,7 @@ import pytest
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.influence import influence
 from monosemy.graphs.pruning import prune
-from tests.support.planted_graphs import graph_of, random_graph
+from tests.support.random_graphs import graph_of, random_graph
 
 
 def by_solving(graph: Graph) -> np.ndarray:

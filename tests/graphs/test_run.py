@@ -18,7 +18,7 @@ from monosemy.progress import Reporter
 from monosemy.specs.graphs import GraphSpec
 from tests.support.attribution import tiny_host_of
 from tests.support.graph_coders import transcoders
-from tests.support.planted_graphs import random_graph
+from tests.support.random_graphs import random_graph
 
 PROMPT = "the small bird sang"
 

@@ -15,7 +15,7 @@ from monosemy.graphs.graph import Graph
 from monosemy.graphs.influence import influence
 from monosemy.graphs.pruning import prune
 from monosemy.graphs.store import kept_mass, read_graph, write_graph
-from tests.support.planted_graphs import random_graph
+from tests.support.random_graphs import random_graph
 
 
 def test_what_comes_back_is_the_graph(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from service.tasks.repository import keep_task
 from tests.support.circuit_rows import made_up
 from tests.support.concept_rows import concept_result
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
+from tests.support.graph_rows import add_graph
 from tests.support.keys import fresh_key
 from tests.support.library_rows import add_explanation, add_library
 from tests.support.planted_index import random_text
@@ -92,6 +93,7 @@ class World:
             "task": self._task,
             "concept": self._concept,
             "circuit": self._circuit,
+            "graph": self._graph,
             "judge_test": self._judge_test,
             "session_id": self._session,
             "sitting": self._sitting,
@@ -146,6 +148,13 @@ class World:
         with transaction(self.engine) as session:
             owner = session.get_one(Run, made).created_by
             store_circuit(session, made, f"a circuit {made}", "host", made_up(bare=True), owner)
+        return str(made)
+
+    def _graph(self) -> str:
+        made = uuid.UUID(self._run("succeeded"))
+        with transaction(self.engine) as session:
+            owner = session.get_one(Run, made).created_by
+            add_graph(session, id=made, name=f"a graph {made}", owner=owner)
         return str(made)
 
     def _concept(self) -> str:

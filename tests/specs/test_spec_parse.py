@@ -49,6 +49,8 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         data["other"] = "another-sae"
     if kind in ("task", "evaluate_set"):
         data["saes"] = ["some-sae"]
+    if kind == "graph":
+        data |= {"prompt": "the king", "set": "tc"}
     if kind == "concept":
         data |= {"name": "whales", "targets": ["a whale"], "retain": ["a clock"]}
     spec = parse_spec(data)

@@ -148,6 +148,8 @@ MISSING: dict[str, str] = {
     "task": NOWHERE,
     "concept": NOWHERE,
     "circuit": NOWHERE,
+    "graph": NOWHERE,
+    "node": "0",
     "set": "none",
     "score": NOWHERE,
     "prompt": "none",

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from monosemy.circuits.supervised.evaluate import TaskSae, evaluate_task
 from monosemy.errors import DataError
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
-from monosemy.sae_folder import SaeFolder
+from monosemy.sae_folder import NamedFolder
 from monosemy.specs import ModelSpec, TaskRun
 from monosemy.specs.rest.tasks import TaskResult
-
-
-@dataclass(frozen=True)
-class NamedFolder:
-    """An SAE folder, and what results call it by."""
-
-    name: str
-    reference: str
-    folder: SaeFolder
 
 
 def run_task(

@@ -1,0 +1,94 @@
+"""Attribution graphs: how prompts become their next tokens."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from monosemy.client.listing import listed
+from monosemy.client.transport import Transport, segment
+from monosemy.specs.graphs import GraphNode
+from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+
+GraphReference = uuid.UUID | str | GraphHeader | GraphView
+"""Id or name of a graph; or one that was answered before."""
+
+
+class Graphs:
+    """``client.graphs``; every method raises ``ApiError``.  A run of kind ``graph`` traces one."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    def list(
+        self,
+        *,
+        model: str | None = None,
+        set: str | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[GraphHeader]:
+        """Newest first; ``search``: those whose prompts have all these words."""
+        asked = {"model": model, "set": set, "search": search}
+        return listed(self._http, GraphHeader, "/graphs", limit, **asked)
+
+    def get(self, graph: GraphReference) -> GraphView:
+        """What it explains, its scores, and how far it is to be believed."""
+        return self._http.call(GraphView, "GET", _path(graph))
+
+    def nodes(
+        self,
+        graph: GraphReference,
+        *,
+        kind: str | None = None,
+        layer: int | None = None,
+        position: int | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[GraphNode]:
+        """Those through which most influence flows first; ``search``: a piece of the label, or of
+        the token."""
+        asked = {"kind": kind, "layer": layer, "position": position, "search": search}
+        return listed(self._http, GraphNode, f"{_path(graph)}/nodes", limit, **asked)
+
+    def edges(
+        self,
+        graph: GraphReference,
+        node: int,
+        *,
+        end: Literal["in", "out"] = "in",
+        limit: int | None = None,
+    ) -> Iterator[GraphEdgeView]:
+        """Edges into a node, or out of it, the largest first."""
+        path = f"{_path(graph)}/nodes/{segment(node)}/edges"
+        return listed(self._http, GraphEdgeView, path, limit, end=end)
+
+    def drawing(
+        self, graph: GraphReference, *, nodes: float | None = None, edges: float | None = None
+    ) -> GraphDrawing:
+        """Its nodes as columns and its strongest edges, pruned further by shares of influence; left
+        out, as it is stored."""
+        path = f"{_path(graph)}/drawing"
+        return self._http.call(GraphDrawing, "GET", path, nodes=nodes, edges=edges)
+
+    def save(
+        self,
+        graph: GraphReference,
+        to: str | Path,
+        *,
+        form: Literal["attribution-graph", "npz"] = "attribution-graph",
+    ) -> int:
+        """Writes a file that circuit-tracer's and Neuronpedia's viewers read, or one of arrays that
+        ``monosemy.graphs.store.read_graph`` does; its bytes."""
+        return self._http.download(f"{_path(graph)}/file", Path(to), form=form)
+
+    def delete(self, graph: GraphReference) -> None:
+        """Its run stays."""
+        self._http.delete(_path(graph))
+
+
+def _path(graph: GraphReference) -> str:
+    identity = graph.id if isinstance(graph, GraphHeader | GraphView) else graph
+    return f"/graphs/{segment(identity)}"

@@ -1,0 +1,62 @@
+"""A graph run, as the workers and the notebook both do it: SAEs in folders become a graph that
+knows what it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from monosemy.errors import DataError
+from monosemy.graphs.run import make_graph
+from monosemy.graphs.traced import TracedGraph
+from monosemy.graphs.whole_influence import WholeInfluence
+from monosemy.progress import SILENT, Reporter
+from monosemy.run_hosts import HostLoader
+from monosemy.sae_folder import NamedFolder
+from monosemy.specs import GraphRun
+from monosemy.specs.graphs import GraphSae, GraphSpec
+from monosemy.versions import versions
+
+
+def trace_graph_run(
+    spec: GraphRun,
+    saes: Sequence[NamedFolder],
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+    allowed: int | None = None,
+) -> TracedGraph:
+    """The graph of a spec's prompt through ``saes``, whose places are the nodes' ``coder``.
+
+    Its progress are the stages ``graph`` (rows traced) and ``check``.  Raises ``DataError`` for
+    SAEs of several host models, where an SAE or the host model has changed since the training, for
+    one that would take more than ``allowed`` bytes, and as ``make_graph`` does.
+    """
+    model = saes[0].folder.spec.model
+    other = {each.folder.spec.model.name for each in saes} - {model.name}
+    if other:
+        raise DataError(
+            f"The SAEs belong to several host models: {', '.join(sorted({model.name, *other}))}.",
+            "A graph is of one.",
+        )
+    host = load_host(model)
+    coders, stamps = [], []
+    for each in saes:
+        each.folder.check(host)
+        coders.append(each.folder.hosted(host))
+        stamps.append(GraphSae(id=each.reference, name=each.name, digest=each.folder.digest))
+    asked = GraphSpec(**{name: getattr(spec, name) for name in GraphSpec.model_fields})
+    made = make_graph(host, coders, asked, reporter, allowed)
+    about = {
+        **made.pruned.graph.about,
+        "host": {"name": host.name, "fingerprint": host.fingerprint},
+        "saes": [each.model_dump(mode="json") for each in stamps],
+        "versions": versions(),
+    }
+    return TracedGraph(
+        graph=replace(made.pruned.graph, about=about),
+        whole=WholeInfluence.of(made.whole, made.pruned.kept),
+        summary=made.summary,
+        spec=asked,
+        model=model.name,
+        saes=stamps,
+    )

@@ -1,0 +1,142 @@
+"""Attribution graphs as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from monosemy.specs.graphs import (
+    GraphCheck,
+    GraphEdge,
+    GraphForecast,
+    GraphGoalView,
+    GraphScores,
+    GraphSpec,
+)
+from monosemy.specs.rest.circuits import WithInterval
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class GraphHeader(_View):
+    """A graph in a listing."""
+
+    id: uuid.UUID
+    """That of the run which traced it, or its own where it was uploaded."""
+    name: str
+    model: str
+    """The host model; of an uploaded graph what its file calls `scan`."""
+    set: str | None
+    """The set of its SAEs, where the run named one."""
+    saes: list[str]
+    """Names of its SAEs, in the order of `coder`; empty for an uploaded graph."""
+    prompt: str
+    created_at: dt.datetime
+    tokens: list[str]
+    goals: list[GraphGoalView]
+    nodes: int
+    """Of the graph as it is stored, pruned."""
+    edges: int
+    whole: GraphScores
+    """Before it was pruned."""
+    pruned: GraphScores
+    run: uuid.UUID | None
+    """The run that traced it; null where it was uploaded."""
+    checked: bool
+    """Whether it was checked by ablation."""
+
+
+class GraphView(GraphHeader):
+    """A graph with all that is said of it, but its nodes and edges."""
+
+    spec: GraphSpec | None
+    """What was asked for; null where it was uploaded."""
+    forecast: GraphForecast | None
+    """What it was to take, told before it was traced; null where it was uploaded."""
+    traced: int
+    """Features whose inputs were traced."""
+    untraced: float
+    """Share of the influence that ends in features whose inputs were not."""
+    rounding: float
+    """What a row misses of its value at most, as a share of the mass of its parts."""
+    least_row_mass: float
+    """The least share of a row's absolute values that its kept edges hold."""
+    check: GraphCheck | None
+    """How far its first goal is to be believed."""
+    token_ids: list[int]
+    """-1 where an uploaded file does not say them."""
+    served: list[bool]
+    """Of each of `saes`, whether it is still here with the weights that the graph was made with:
+    its features have pages and headings."""
+    about: dict[str, Any]
+    """What it was made with: fingerprints of the host model and of the SAEs, versions, how far it
+    was traced and pruned."""
+    notes: list[str]
+    """Of an uploaded file: what was not as it should be, and was read all the same."""
+
+
+class GraphEdgeView(GraphEdge):
+    """An edge of a node, with what is at its other end."""
+
+    other: int
+    """Number of the node at the other end."""
+    label: str
+    """What it is called."""
+
+
+class GraphKept(_View):
+    """What of a graph's influence goes through the features and errors that are kept."""
+
+    influence: float
+    """Share of what goes through features and errors of the whole graph that goes through these."""
+    nodes: int
+    """Features and errors that are kept."""
+    of_nodes: int
+    """Those of the whole graph."""
+    of_chance: WithInterval
+    """What random features and errors of the whole graph, as many of each kind, keep: mean of the
+    draws, and the middle 95 % of them."""
+    draws: int
+
+
+class GraphDrawing(_View):
+    """A graph as columns: of each kept node, and of the strongest edges between them."""
+
+    tokens: list[str]
+    layers: int
+    node: list[int]
+    """Numbers of the kept nodes, ascending, as they are stored."""
+    kind: list[str]
+    """`feature`, `error`, `token`, `position`, `bias` or `logit`."""
+    layer: list[int]
+    """-1 where there is none; the number of layers of a logit."""
+    position: list[int]
+    """-1 of a bias."""
+    coder: list[int]
+    """Place among the graph's `saes`; -1 of what is no feature."""
+    latent: list[int | None]
+    label: list[str]
+    """What it is called: of a feature its heading where its SAE is served, else layer and
+    latent."""
+    value: list[float]
+    """Activation, or probability."""
+    influence: list[float]
+    """What flows through it, in the unit of the goals' weights."""
+    source: list[int]
+    """Of the edges along which most flows, strongest first."""
+    target: list[int]
+    weight: list[float]
+    flow: list[float]
+    """The share of all influence that goes along an edge."""
+    edges: int
+    """All edges of the kept graph, but those from biases; those listed are the strongest of
+    them."""
+    kept: GraphKept
+    replacement: float
+    """Of the kept graph, edges that are not listed included."""
+    completeness: float

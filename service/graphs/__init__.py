@@ -1,0 +1,1 @@
+"""Attribution graphs of prompts, traced here or uploaded."""

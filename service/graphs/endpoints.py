@@ -1,0 +1,228 @@
+"""/graphs"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal, TypeVar
+
+from fastapi import Path, Query, Response
+
+from monosemy.graphs.listing import End
+from monosemy.specs.graphs import GraphNode
+from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.page import Page
+from service.database.graph_tables import StoredGraph
+from service.database.session import transaction
+from service.database.storable import storable_text
+from service.edge.context import AppContext, ContextDep, SessionDep
+from service.edge.routing import Router
+from service.graphs import repository, service
+from service.graphs.files import MEDIA_TYPES, Form, file_of
+from service.keys.authorize import CallerDep, CanRead, CanRun
+from service.keys.ownership import check_owner
+from service.kit.pagination import (
+    DEFAULT_LIMIT,
+    CursorParam,
+    Limit,
+    Order,
+    TimeKey,
+    by_time,
+    number_of,
+    paged,
+)
+from service.kit.problems import documented
+
+router = Router(prefix="/graphs", tags=["graphs"])
+
+GraphReference = Annotated[
+    str, Path(alias="graph", max_length=200, description="Id or name of the graph.")
+]
+NodeKindName = Literal["feature", "error", "token", "position", "bias", "logit"]
+Share = Annotated[float | None, Query(gt=0, le=1)]
+_WHOLE = (StoredGraph.details, StoredGraph.graph, StoredGraph.whole)
+_MOST = 2**31
+Item = TypeVar("Item")
+
+
+@router.get("", summary="List graphs", dependencies=[CanRead], responses=documented(422))
+def list_all(
+    session: SessionDep,
+    model: Annotated[
+        str | None, Query(max_length=1000, description="Only those of this host model.")
+    ] = None,
+    in_set: Annotated[
+        str | None,
+        Query(alias="set", max_length=200, description="Only those made with this set of SAEs."),
+    ] = None,
+    search: Annotated[
+        str, Query(max_length=1000, description="Only those whose prompts have all these words.")
+    ] = "",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[GraphHeader]:
+    """Newest first.  A run of kind `graph` traces one; others are uploaded."""
+    order: Order[StoredGraph, TimeKey] = by_time(lambda row: row)
+    words = storable_text(search).split()
+    read = partial(repository.list_graphs, session, model, in_set, words)
+    listing = ("graphs", model, in_set, words)
+    return paged(listing, order, cursor, limit, read, partial(service.headers, session))
+
+
+@router.get(
+    "/{graph}", summary="Show a graph", dependencies=[CanRead], responses=documented(404, 422)
+)
+def show(session: SessionDep, context: ContextDep, reference: GraphReference) -> GraphView:
+    """What it explains, how much of that reaches the prompt, what was left out, and how far it is
+    to be believed."""
+    row = repository.find_graph(session, reference, *_WHOLE)
+    return service.view(session, row, context.graphs.of(row))
+
+
+@router.get(
+    "/{graph}/nodes",
+    summary="List the nodes of a graph",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_nodes(
+    session: SessionDep,
+    context: ContextDep,
+    reference: GraphReference,
+    kind: Annotated[NodeKindName | None, Query(description="Only those of this kind.")] = None,
+    layer: Annotated[
+        int | None, Query(ge=-1, lt=_MOST, description="Only those of this layer.")
+    ] = None,
+    position: Annotated[
+        int | None, Query(ge=-1, lt=_MOST, description="Only those at this token, from 0.")
+    ] = None,
+    search: Annotated[
+        str,
+        Query(
+            max_length=200, description="A piece of their label, or of the token at their place."
+        ),
+    ] = "",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[GraphNode]:
+    """Those through which most influence flows first."""
+    row = repository.find_graph(session, reference, *_WHOLE)
+    loaded = context.graphs.of(row)
+    wanted = service.NodeFilter(kind, layer, position, search)
+    read = partial(service.nodes, session, row, loaded, wanted)
+    listing = ("nodes", str(row.id), kind, layer, position, search)
+    order: Order[tuple[int, GraphNode], int] = _by_place(len(loaded.graph.nodes))
+    return paged(listing, order, cursor, limit, read, lambda rows: [node for _, node in rows])
+
+
+@router.get(
+    "/{graph}/nodes/{node}/edges",
+    summary="List the edges of a node",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def list_edges(
+    session: SessionDep,
+    context: ContextDep,
+    reference: GraphReference,
+    node: Annotated[int, Path(ge=0, lt=_MOST, description="Number of the node.")],
+    end: Annotated[
+        End, Query(description="`in`: the edges that lead to it; `out`: those from it.")
+    ] = "in",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[GraphEdgeView]:
+    """The largest weights first, whatever their signs."""
+    row = repository.find_graph(session, reference, *_WHOLE)
+    loaded = context.graphs.of(row)
+    read = partial(service.edges, session, row, loaded, node, end)
+    order: Order[tuple[int, GraphEdgeView], int] = _by_place(len(loaded.graph.rows.source))
+    listing = ("edges", str(row.id), node, end)
+    return paged(listing, order, cursor, limit, read, lambda rows: [edge for _, edge in rows])
+
+
+def _by_place(most: int) -> Order[tuple[int, Item], int]:
+    """Of (place in the listing, item); the key is the next place."""
+    return Order((int,), lambda row: (row[0] + 1,), number_of(most + 1))
+
+
+@router.get(
+    "/{graph}/drawing",
+    summary="Draw a graph",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+async def draw(
+    context: ContextDep,
+    reference: GraphReference,
+    nodes: Share = None,
+    edges: Share = None,
+) -> GraphDrawing:
+    """All nodes that are kept, as columns, and the strongest edges. `nodes`: features and errors
+    are kept through which this share of the stored graph's influence flows; `edges`: of their edges
+    those along which this share flows. Both are left out for the graph as it is stored."""
+    return await context.lanes.reports.run(partial(_drawn, context, reference, nodes, edges))
+
+
+def _drawn(
+    context: AppContext, reference: str, nodes: float | None, edges: float | None
+) -> GraphDrawing:
+    with transaction(context.engine) as session:
+        row = repository.find_graph(session, reference, *_WHOLE)
+        return service.drawing(session, row, context.graphs.of(row), nodes, edges)
+
+
+@router.get(
+    "/{graph}/file",
+    summary="Download a graph",
+    dependencies=[CanRead],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {
+                each: {"schema": {"type": "string", "format": "binary"}}
+                for each in MEDIA_TYPES.values()
+            },
+        },
+        **documented(404, 422),
+    },
+)
+async def download(
+    context: ContextDep,
+    reference: GraphReference,
+    form: Annotated[
+        Form,
+        Query(
+            description="`attribution-graph`: JSON that circuit-tracer's and Neuronpedia's viewers"
+            " read; `npz`: arrays without pickle."
+        ),
+    ] = "attribution-graph",
+) -> Response:
+    """The pruned graph, as it is stored."""
+    return await context.lanes.exports.run(partial(_file, context, reference, form))
+
+
+def _file(context: AppContext, reference: str, form: Form) -> Response:
+    with transaction(context.engine) as session:
+        row = repository.find_graph(session, reference, *_WHOLE)
+        name, data = file_of(session, row, context.graphs.of(row), form)
+    disposition = f'attachment; filename="{name}"'
+    return Response(
+        data, media_type=MEDIA_TYPES[form], headers={"Content-Disposition": disposition}
+    )
+
+
+@router.delete(
+    "/{graph}",
+    summary="Delete a graph",
+    status_code=204,
+    dependencies=[CanRun],
+    responses=documented(404, 422),
+)
+def remove(session: SessionDep, caller: CallerDep, reference: GraphReference) -> Response:
+    """Its run stays. Only for the API key whose run traced it, or which uploaded it, and for
+    administrators."""
+    row = repository.find_graph(session, reference)
+    check_owner(caller, row.created_by, f"the graph '{row.name}'")
+    repository.delete_graph(session, row.id)
+    return Response(status_code=204)

@@ -1,0 +1,101 @@
+"""All SQL on graphs; nothing here commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
+
+from monosemy.specs.names import spellings
+from service.database.graph_tables import StoredGraph
+from service.kit.errors import Conflict, Listing, NotFound
+from service.kit.pagination import TimeKey, newest_first
+
+_NAMES_LOCK = 0x6AF5  # any number: ours among the database's advisory locks
+
+
+def check_free(session: Session, id: uuid.UUID, name: str) -> None:
+    """``Conflict`` where another graph than ``id`` has this name."""
+    query = select(StoredGraph.id).where(StoredGraph.name == name, StoredGraph.id != id)
+    if session.scalar(query) is not None:
+        raise Conflict(
+            f"There is a graph named '{name}' already.",
+            "Take another name, or delete that one.",
+            code="name-taken",
+            title="The name is taken",
+        )
+
+
+def free_name(session: Session, id: uuid.UUID, wanted: str) -> str:
+    """``wanted``, or ``wanted-2``, ``-3``, ... if another graph has it; reserved until commit."""
+    session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
+    like = StoredGraph.name.startswith(wanted, autoescape=True)
+    taken = set(session.scalars(select(StoredGraph.name).where(like, StoredGraph.id != id)))
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def put_graph(session: Session, row: StoredGraph) -> None:
+    """In place of what an earlier attempt of the same run stored."""
+    delete_graph(session, row.id)
+    session.add(row)
+    session.flush()
+
+
+def list_graphs(
+    session: Session,
+    model: str | None,
+    in_set: str | None,
+    words: Sequence[str],
+    before: TimeKey | None,
+    limit: int,
+) -> Sequence[StoredGraph]:
+    """Newest first; ``words``: those whose prompts hold all of them, in either case."""
+    query = select(StoredGraph)
+    if model is not None:
+        query = query.where(StoredGraph.model == model)
+    if in_set is not None:
+        query = query.where(StoredGraph.in_set == in_set)
+    for word in words:
+        query = query.where(StoredGraph.prompt.icontains(word, autoescape=True))
+    return session.scalars(newest_first(query, StoredGraph, before, limit)).all()
+
+
+def find_graph(
+    session: Session, reference: str, *also: InstrumentedAttribute[object]
+) -> StoredGraph:
+    """The graph of this id or name, with the deferred columns ``also``; ``NotFound`` if there is
+    none."""
+    condition: ColumnElement[bool] = StoredGraph.name.in_(spellings(reference))
+    with suppress(ValueError):
+        condition = or_(StoredGraph.id == uuid.UUID(reference), condition)
+    query = (
+        select(StoredGraph)
+        .where(condition)
+        .options(*map(undefer, also))
+        .order_by(StoredGraph.name.in_(spellings(reference)), StoredGraph.name != reference)
+    )
+    row = session.scalars(query).first()
+    if row is None:
+        raise NotFound("graph", reference, Listing.GRAPHS)
+    return row
+
+
+def delete_graph(session: Session, id: uuid.UUID) -> None:
+    session.execute(delete(StoredGraph).where(StoredGraph.id == id))
+
+
+def uploaded_by(session: Session, key: uuid.UUID) -> tuple[int, int]:
+    """(graphs, bytes) that an API key has uploaded."""
+    size = func.coalesce(func.sum(func.octet_length(StoredGraph.graph)), 0)
+    query = select(func.count(), size).where(
+        StoredGraph.created_by == key, StoredGraph.uploaded.is_(True)
+    )
+    count, total = session.execute(query).one()
+    return int(count), int(total)

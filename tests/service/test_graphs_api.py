@@ -1,0 +1,235 @@
+"""Graphs over REST: listed, shown, paged, drawn, downloaded, deleted by whoever made them."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, delete
+
+from monosemy.graphs.graph import NodeKind
+from monosemy.graphs.influence import influence
+from monosemy.graphs.pruning import prune
+from monosemy.graphs.store import graph_of_bytes
+from monosemy.graphs.whole_influence import WholeInfluence
+from monosemy.interchange.attribution_graph_reading import import_graph
+from service.database.graph_tables import StoredGraph
+from service.database.session import transaction
+from service.database.tables import Sae
+from tests.support.graph_rows import GRAPH, PROMPT, UPLOADED, add_graph, texas
+from tests.support.library_rows import Library
+
+pytestmark = pytest.mark.integration
+
+GRAPHS = "/api/v1/graphs"
+
+
+@pytest.fixture(autouse=True)
+def graphs(module_engine: Engine, library: Library) -> Iterator[None]:
+    with transaction(module_engine) as session:
+        add_graph(session, id=UPLOADED, name="from elsewhere", model="other", uploaded=True)
+    with transaction(module_engine) as session:
+        session.get_one(Sae, library.sae).provenance = {"weights": {"digest": "0" * 16}}
+        add_graph(session, [(library.sae, "an older name")], in_set="tc")
+    yield
+    with transaction(module_engine) as session:
+        session.execute(delete(StoredGraph))
+        session.get_one(Sae, library.sae).provenance = {}
+
+
+def pages(client: TestClient, path: str, **asked: Any) -> Iterator[dict[str, Any]]:
+    cursor = None
+    while True:
+        page = client.get(path, params={**asked, **({"cursor": cursor} if cursor else {})})
+        assert page.status_code == 200, page.text
+        yield from page.json()["items"]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            return
+
+
+def test_they_are_listed(client: TestClient, library: Library) -> None:
+    items = client.get(GRAPHS).json()["items"]
+    assert [each["id"] for each in items] == [str(GRAPH), str(UPLOADED)]
+    traced, uploaded = items
+    assert traced["saes"][:2] == [library.name, "gone-1"] and traced["set"] == "tc"
+    assert traced["run"] == str(GRAPH) and traced["checked"]
+    assert uploaded["run"] is None and not uploaded["checked"] and uploaded["saes"] == []
+    assert traced["pruned"]["replacement"] <= traced["whole"]["replacement"]
+    assert len(list(pages(client, GRAPHS, limit=1))) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "many"),
+    [
+        ({"model": "other"}, 1),
+        ({"set": "tc"}, 1),
+        ({"search": "texas CAPITAL"}, 2),
+        ({"search": "texas ohio"}, 0),
+        ({"search": "100%_"}, 0),
+        ({"search": "\x00"}, 0),
+    ],
+)
+def test_they_are_filtered(client: TestClient, asked: dict[str, str], many: int) -> None:
+    assert len(client.get(GRAPHS, params=asked).json()["items"]) == many
+
+
+def test_one_is_shown_by_id_and_by_name(client: TestClient) -> None:
+    shown = client.get(f"{GRAPHS}/texas").json()
+    assert shown == client.get(f"{GRAPHS}/{GRAPH}").json()
+    assert shown["prompt"] == PROMPT and shown["spec"]["prompt"] == PROMPT
+    assert shown["served"] == [True, False, False, False]
+    assert shown["token_ids"] == list(range(6)) and shown["check"]["goal"] == " Austin"
+    assert shown["about"]["pruning"]["kept_nodes"] == shown["nodes"]
+    uploaded = client.get(f"{GRAPHS}/{UPLOADED}").json()
+    assert uploaded["spec"] is uploaded["forecast"] is uploaded["check"] is None
+    assert uploaded["notes"]
+
+
+def test_pages_of_nodes_are_the_nodes(client: TestClient) -> None:
+    shown = client.get(f"{GRAPHS}/texas").json()
+    listed = list(pages(client, f"{GRAPHS}/texas/nodes", limit=7))
+    assert sorted(each["node"] for each in listed) == list(range(shown["nodes"]))
+    through = [each["influence"] for each in listed]
+    assert through == sorted(through, reverse=True)
+    by_kind = {
+        kind.name: len(list(pages(client, f"{GRAPHS}/texas/nodes", kind=kind.name)))
+        for kind in NodeKind
+    }
+    assert sum(by_kind.values()) == len(listed) and by_kind["logit"] == 2
+
+
+def test_nodes_are_filtered_and_called_as_their_features_are(
+    client: TestClient, library: Library
+) -> None:
+    nodes = f"{GRAPHS}/texas/nodes"
+    first = list(pages(client, nodes, kind="feature", layer=0))
+    assert {each["coder"] for each in first} == {0}
+    for each in first[:3]:
+        feature = client.get(f"/api/v1/saes/{library.name}/features/{each['latent']}").json()
+        assert each["label"] == feature["heading"]["text"]
+    other = client.get(nodes, params={"kind": "feature", "layer": 2}).json()["items"]
+    assert all(each["label"] == f"2/{each['latent']}" for each in other)
+    wanted = first[0]["label"]
+    found = list(pages(client, nodes, search=wanted.upper()))
+    assert wanted in {each["label"] for each in found} and len(found) < 60
+    there = client.get(nodes, params={"search": "TEXAS", "kind": "token"}).json()["items"]
+    assert [each["position"] for each in there] == [4]
+    assert all(each["position"] == 4 for each in pages(client, nodes, position=4)) and not list(
+        pages(client, nodes, layer=77)
+    )
+
+
+def test_rows_of_edges_add_up_with_their_rest(client: TestClient) -> None:
+    data = client.get(f"{GRAPHS}/texas/file", params={"form": "npz"}).content
+    graph = graph_of_bytes(data, "sent")
+    goal = graph.goals[0]
+    edges = list(pages(client, f"{GRAPHS}/texas/nodes/{goal}/edges", limit=9))
+    weights = [abs(each["weight"]) for each in edges]
+    assert weights == sorted(weights, reverse=True)
+    assert {each["target"] for each in edges} == {goal}
+    assert all(each["other"] == each["source"] and each["label"] for each in edges)
+    row = int(graph.row_of_node[goal])
+    off = graph.rows.value[row] - sum(each["weight"] for each in edges) - graph.rows.rest[row]
+    assert abs(off) <= 1e-5 * (sum(weights) + graph.rows.rest_mass[row])
+    source = edges[0]["source"]
+    out = list(pages(client, f"{GRAPHS}/texas/nodes/{source}/edges", end="out"))
+    assert {"source": source, "target": goal, "weight": edges[0]["weight"]}.items() <= next(
+        each for each in out if each["target"] == goal
+    ).items()
+
+
+def test_a_drawing_is_the_graph_and_shares_prune_it(client: TestClient, library: Library) -> None:
+    shown = client.get(f"{GRAPHS}/texas").json()
+    whole = client.get(f"{GRAPHS}/texas/drawing").json()
+    assert whole["node"] == list(range(shown["nodes"])) and whole["layers"] == 4
+    assert whole["replacement"] == pytest.approx(shown["pruned"]["replacement"], rel=1e-3)
+    columns = ("kind", "layer", "position", "coder", "latent", "label", "value", "influence")
+    assert {len(whole[name]) for name in columns} == {shown["nodes"]}
+    flows = whole["flow"]
+    assert flows == sorted(flows, reverse=True) and min(flows) > 0
+    assert len(flows) == len(whole["source"]) == len(whole["weight"]) <= whole["edges"]
+    half = client.get(f"{GRAPHS}/texas/drawing", params={"nodes": 0.4, "edges": 0.7}).json()
+    assert set(half["node"]) < set(whole["node"]) and half["edges"] < whole["edges"]
+    assert half["replacement"] <= whole["replacement"]
+    for each in (half, whole):
+        kept = each["kept"]
+        assert kept["influence"] > kept["of_chance"]["high"] and kept["draws"] == 100
+    assert half["kept"]["influence"] < whole["kept"]["influence"] < 1
+    place = half["node"].index(next(n for n in half["node"] if whole["kind"][n] == "feature"))
+    assert half["label"][place] == whole["label"][half["node"][place]]
+
+
+def test_what_chance_keeps_is_the_mean_share(client: TestClient) -> None:
+    graph = texas()
+    whole = WholeInfluence.of(graph)
+    assert WholeInfluence.of_bytes(whole.to_bytes()).kept(
+        graph.nodes.kind, np.ones(len(graph.nodes), bool)
+    ).influence == pytest.approx(1)
+    pruned = prune(graph, 0.5, 0.98)
+    kept = WholeInfluence.of(graph, pruned.kept).kept(
+        pruned.graph.nodes.kind, np.ones(len(pruned.kept), bool)
+    )
+    through, kind = influence(graph).through_N, graph.nodes.kind
+    parts = [
+        through[kind == each].sum() * (pruned.graph.nodes.kind == each).sum() / (kind == each).sum()
+        for each in (NodeKind.feature, NodeKind.error)
+    ]
+    total = through[np.isin(kind, (NodeKind.feature, NodeKind.error))].sum()
+    assert kept.of_chance.value == pytest.approx(sum(parts) / total, rel=0.1)
+
+
+def test_its_json_is_read_again(client: TestClient) -> None:
+    answer = client.get(f"{GRAPHS}/texas/file")
+    assert answer.headers["content-disposition"] == 'attachment; filename="texas.json"'
+    again = import_graph(answer.json())
+    npz = graph_of_bytes(client.get(f"{GRAPHS}/texas/file", params={"form": "npz"}).content, "sent")
+    assert again.prompt == PROMPT and again.graph.goal_labels == (" Austin", " Dallas")
+    assert influence(again.graph).replacement == pytest.approx(influence(npz).replacement)
+    assert np.load(io.BytesIO(client.get(f"{GRAPHS}/texas/file?form=npz").content))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "where"),
+    [
+        ("/none", 404, ""),
+        (f"/{uuid.UUID(int=99)}/nodes", 404, ""),
+        (f"/{GRAPH}/nodes?kind=neuron", 422, "kind"),
+        (f"/{GRAPH}/nodes?layer=x", 422, "layer"),
+        (f"/{GRAPH}/nodes?cursor=nonsense", 422, "cursor"),
+        (f"/{GRAPH}/nodes?limit=0", 422, "limit"),
+        (f"/{GRAPH}/nodes/100000/edges", 404, ""),
+        (f"/{GRAPH}/nodes/-1/edges", 422, "node"),
+        (f"/{GRAPH}/nodes/0/edges?end=up", 422, "end"),
+        (f"/{GRAPH}/drawing?nodes=0", 422, "nodes"),
+        (f"/{GRAPH}/drawing?edges=1.5", 422, "edges"),
+        (f"/{GRAPH}/drawing?nodes=nan", 422, "nodes"),
+        (f"/{GRAPH}/file?form=pickle", 422, "form"),
+        ("?model=a&nonsense=1", 422, "nonsense"),
+    ],
+)
+def test_bad_questions_are_refused_at_their_field(
+    client: TestClient, path: str, status: int, where: str
+) -> None:
+    answer = client.get(GRAPHS + path)
+    assert answer.status_code == status, answer.text
+    assert where in str(answer.json().get("errors", ""))
+
+
+def test_a_cursor_is_of_its_graph_and_filter(client: TestClient) -> None:
+    first = client.get(f"{GRAPHS}/texas/nodes", params={"limit": 3}).json()
+    other = client.get(
+        f"{GRAPHS}/{UPLOADED}/nodes", params={"limit": 3, "cursor": first["next_cursor"]}
+    )
+    assert other.status_code == 422
+
+
+def test_one_is_deleted_once(client: TestClient) -> None:
+    assert client.delete(f"{GRAPHS}/texas").status_code == 204
+    for answer in (client.get(f"{GRAPHS}/texas"), client.delete(f"{GRAPHS}/texas")):
+        assert answer.status_code == 404 and "/api/v1/graphs lists" in answer.json()["detail"]

@@ -1,0 +1,181 @@
+"""Graph runs on the worker: a set is trained, a prompt traced through it, checked and kept."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from monosemy.graphs import trace as tracing
+from monosemy.graphs.store import graph_of_bytes
+from monosemy.sae_folder import SaeFolder
+from monosemy.specs import parse_spec
+from monosemy.workspace import Workspace
+from service.app import create_app
+from service.database.graph_tables import StoredGraph
+from service.database.session import transaction
+from service.database.tables import Sae
+from tests.support import run_acts as acts
+from tests.support.loopback import loopback_client
+from tests.support.trained_library import Trained
+from workers.gpu import GpuRuns
+from workers.worker import Worker
+
+pytestmark = pytest.mark.integration
+
+PROMPT = "the old king sat in the"
+CHECK = {"nodes": 3, "edges": 3, "random_circuits": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def transcoders(trained: Trained) -> Iterator[None]:
+    """A set ``tc`` of a transcoder for each of three layers of the four."""
+    run = execute(
+        trained,
+        {
+            "kind": "sweep",
+            "name": "tc",
+            "model": trained.spec["model"],
+            "text": trained.spec["text"],
+            "sites": ["blocks.*.mlp.hook_in"],
+            "writes": "blocks.*.hook_mlp_out",
+            "layers": "0-2",
+            "saes": [{"architecture": "batchtopk", "d_sae": 48, "k": 4, "skip": True}],
+            "training": {"tokens": 2_000, "batch_tokens": 500, "buffer_tokens": 2_000},
+        },
+    )
+    assert run.state == "succeeded", run.error
+    yield
+
+
+def execute(trained: Trained, spec: dict[str, Any], settings: Any = None) -> Any:
+    run = acts.submit(trained.engine, parse_spec(spec).model_dump(mode="json"))
+    used = settings or trained.settings
+    gpu = GpuRuns(used, trained.engine)
+    assert Worker("gpu", used, gpu, trained.engine)._take_one()
+    return acts.load(trained.engine, run)
+
+
+def graph(trained: Trained, **changes: Any) -> Any:
+    spec = {"kind": "graph", "set": "tc", "prompt": PROMPT, "check": CHECK, **changes}
+    return execute(trained, {name: value for name, value in spec.items() if value is not ...})
+
+
+def row_of(trained: Trained, run: Any) -> StoredGraph:
+    with transaction(trained.engine) as session:
+        row = session.scalars(select(StoredGraph).where(StoredGraph.id == run.id)).one()
+        assert row.graph and row.details and row.whole
+        return row
+
+
+def test_a_prompt_is_traced_through_a_set_and_kept(trained: Trained) -> None:
+    run = graph(trained)
+    assert run.state == "succeeded", run.error
+    assert [each["stage"] for each in run.stages][-2:] == ["graph", "check"]
+    assert all(each["done"] > 0 and each["unit"] for each in run.stages)
+    row = row_of(trained, run)
+    assert (row.name, row.in_set, row.prompt) == (PROMPT, "tc", PROMPT)
+    assert not row.uploaded and row.checked
+    stored = graph_of_bytes(row.graph, "stored")
+    host = stored.about["host"]
+    with transaction(trained.engine) as session:
+        saes = [session.get_one(Sae, uuid.UUID(each["id"])) for each in row.saes]
+    assert [sae.site for sae in saes] == [f"blocks.{layer}.mlp.hook_in" for layer in range(3)]
+    workspace = Workspace(trained.settings.artifacts)
+    folders = [SaeFolder(workspace.locate(sae.path), workspace, sae.provenance) for sae in saes]
+    assert [each["digest"] for each in stored.about["saes"]] == [each.digest for each in folders]
+    assert host["fingerprint"] == saes[0].provenance["model"]["fingerprint"]
+    assert stored.about["versions"]["torch"]
+    result = run.result
+    assert result["graph_id"] == str(run.id) and result["nodes"] == len(stored.nodes)
+    assert result["rounding"] <= 1e-5 and result["checked"] and "check" not in result
+    assert result["pruned"]["replacement"] <= result["whole"]["replacement"]
+    with loopback_client(create_app(trained.settings)) as client:
+        shown = client.get(f"/api/v1/graphs/{run.id}").json()
+        assert shown["served"] == [True] * 3 and shown["check"]["nodes"]["strongest"]["n"] == 3
+        assert shown["forecast"]["features"] > 0 and shown["spec"]["prompt"] == PROMPT
+        drawn = client.get(f"/api/v1/graphs/{run.id}/drawing").json()
+        assert len(drawn["node"]) == result["nodes"]
+        assert set(np.unique(drawn["coder"])) <= {-1, 0, 1, 2}
+
+
+def test_named_saes_give_the_same_graph_and_a_name_of_their_own(trained: Trained) -> None:
+    first = graph(trained, check=None)
+    with transaction(trained.engine) as session:
+        names = [
+            session.get_one(Sae, uuid.UUID(each["id"])).name for each in row_of(trained, first).saes
+        ]
+    again = graph(trained, check=None, set=..., saes=names)
+    assert again.state == "succeeded", again.error
+    rows = [row_of(trained, each) for each in (first, again)]
+    assert rows[0].graph == rows[1].graph and rows[1].in_set is None
+    assert len({row.name for row in rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"set": "gone"}, "no set 'gone'"),
+        ({"set": ..., "saes": ["tiny"]}, "writes blocks.2.hook_resid_post"),
+        ({"goals": {"of": "tokens", "tokens": ["several words here"]}}, "tokens of"),
+        ({"prompt": "the " * 300}, "reads"),
+        ({"name": "taken"}, "There is a graph named 'taken' already"),
+    ],
+)
+def test_what_cannot_be_done_ends_the_run_with_its_reason(
+    trained: Trained, changes: dict[str, Any], reason: str
+) -> None:
+    if "name" in changes:
+        assert graph(trained, check=None, name="taken").state == "succeeded"
+    run = graph(trained, check=None, **changes)
+    assert run.state == "failed" and reason in run.error, run.error
+
+
+def test_more_memory_than_there_may_be_is_refused_before(trained: Trained) -> None:
+    little = trained.settings.model_copy(update={"max_memory_mb": 1})
+    run = execute(
+        trained,
+        {"kind": "graph", "set": "tc", "prompt": PROMPT, "trace": {"batch": 4096}},
+        little,
+    )
+    assert run.state == "failed" and "GB of memory; there are" in run.error
+    assert "graph" not in [each["stage"] for each in run.stages]
+
+
+def test_a_changed_sae_is_refused(trained: Trained) -> None:
+    with transaction(trained.engine) as session:
+        sae = session.scalars(select(Sae).where(Sae.config["set"]["place"].as_integer() == 1)).one()
+    file: Path = trained.settings.artifacts / sae.path / "sae_weights.safetensors"
+    kept = file.read_bytes()
+    try:
+        file.write_bytes(kept[:-4] + b"\x00\x00\x80\x3f")
+        run = graph(trained, check=None)
+    finally:
+        file.write_bytes(kept)
+    assert run.state == "failed" and "have changed" in run.error, run.error
+
+
+def test_a_cancelled_run_stores_nothing(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = {"kind": "graph", "set": "tc", "prompt": PROMPT, "check": None}
+    run = acts.submit(trained.engine, parse_spec(spec).model_dump(mode="json"))
+    first, lease = tracing._Tracing.trace_goals, 2.0
+
+    def cancelled_meanwhile(self: Any, numbers: Any) -> None:
+        first(self, numbers)
+        acts.cancel(trained.engine, run)
+        time.sleep(lease / 2)  # until the worker has looked
+
+    monkeypatch.setattr(tracing._Tracing, "trace_goals", cancelled_meanwhile)
+    settings = trained.settings.model_copy(update={"lease_seconds": lease})
+    gpu = GpuRuns(settings, trained.engine)
+    assert Worker("gpu", settings, gpu, trained.engine)._take_one()
+    done = acts.load(trained.engine, run)
+    assert done.state == "cancelled"
+    with transaction(trained.engine) as session:
+        assert session.get(StoredGraph, run) is None
