@@ -17,6 +17,7 @@ from monosemy.sae_folder import READINGS, SaeFolder
 from monosemy.sae_stamp import check_index
 from monosemy.specs import ModelSpec, RunSpec, SweepRun, TrainRun
 from monosemy.specs.readings import TrainingReading
+from monosemy.specs.sets import SetPlace
 from monosemy.training.history import history_file, read_history
 from monosemy.workspace import Kind, Workspace, fingerprint
 
@@ -79,19 +80,28 @@ class Home:
 
     def set(self, name: str) -> list[SaeFolder]:
         """The SAEs of a set, by layer; ``DataError`` where there is none of this name."""
-        saes = self.workspace.root_of(Kind.SAES)
-        folders = [SaeFolder(each.parent, self.workspace) for each in saes.glob("*/cfg.json")]
-        there = sorted(
-            ((place, each) for each in folders if (place := each.set) is not None),
-            key=lambda pair: pair[0],
-        )
+        there = self._in_sets()
         chosen = [each for place, each in there if place.name == name]
         if not chosen:
-            names = ", ".join(dict.fromkeys(place.name for place, _ in there))
+            names = ", ".join(self.set_names())
+            saes = self.workspace.root_of(Kind.SAES)
             raise DataError(
                 f"No set is called '{name}'.", f"In {saes} there are: {names or 'none'}."
             )
         return chosen
+
+    def set_names(self) -> list[str]:
+        """Of the sets that are here."""
+        return list(dict.fromkeys(place.name for place, _ in self._in_sets()))
+
+    def _in_sets(self) -> list[tuple[SetPlace, SaeFolder]]:
+        """SAEs of sets, by set and layer."""
+        saes = self.workspace.root_of(Kind.SAES)
+        folders = [SaeFolder(each.parent, self.workspace) for each in saes.glob("*/cfg.json")]
+        return sorted(
+            ((place, each) for each in folders if (place := each.set) is not None),
+            key=lambda pair: pair[0],
+        )
 
     def readings(self, spec: TrainRun | SweepRun, place: int = 0) -> list[TrainingReading]:
         """What was read so far of a training, that of the SAE at ``place``; none where it has not

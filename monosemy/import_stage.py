@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monosemy.errors import DataError, UnknownSite
 from monosemy.formats.load import open_sae
+from monosemy.formats.opened import Wanted
 from monosemy.formats.saelens import save_sae
 from monosemy.hosted_sae import HostedSAE
+from monosemy.import_check import check_import
 from monosemy.models.host import HostModel
+from monosemy.models.sites import parse_site
 from monosemy.progress import SILENT, Reporter
 from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import as_trained
@@ -20,6 +23,7 @@ from monosemy.saes.base import SAE
 from monosemy.specs import ImportRun, TrainRun
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.part import SITE_PATTERN
+from monosemy.specs.sets import SetPlace
 from monosemy.stages import TrainedArtifact, hook_names
 from monosemy.versions import versions
 
@@ -37,28 +41,71 @@ def import_sae(
     ``place`` is the folder where ``spec.source`` lies, if its name does not tell.  Raises
     ``DataError`` for what is no SAE, or does not fit the host model at its site.
     """
-    with reporter.stage("import", 1, "SAEs") as stage:
-        opened = open_sae(place or spec.source)
-        spec = _placed(spec, opened.metadata)
-        host = load_host(spec.model)
-        trained = as_trained(spec, opened.sae.spec.model_dump(mode="json"))
-        hooks = _fitting(opened.sae, trained, host)
-        source = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
-        provenance = {
-            "spec": spec.model_dump(mode="json"),
-            "imported": source,
-            "model": host.info(),
-            "hooks": hooks.as_dict(),
-            "metrics": {},
-            "versions": versions(),
-            **(origin or {}),
-        }
-        names = {"model_name": spec.model.name, **hook_names(hooks)}
-        metadata = {**opened.metadata, **names}
-        save_sae(opened.sae, folder, metadata, provenance, opened.density)
-        provenance["weights"] = record_stamp(folder)
-        stage.advance()
+    (made,) = import_saes(spec, [folder], load_host, reporter, origin, place)
+    return made
+
+
+def import_saes(
+    spec: ImportRun,
+    folders: Sequence[Path],
+    load_host: HostLoader,
+    reporter: Reporter = SILENT,
+    origin: dict[str, Any] | None = None,
+    place: Path | None = None,
+    sets: Sequence[SetPlace | None] | None = None,
+) -> list[TrainedArtifact]:
+    """The same of each layer that ``spec`` names, each into the folder at its place; ``sets`` says
+    what place in a set each has."""
+    members = spec.members()
+    made = []
+    with reporter.stage("import", len(members), "SAEs") as stage:
+        for number, (member, folder) in enumerate(zip(members, folders, strict=True)):
+            in_set = None if sets is None else sets[number]
+            extra = {**(origin or {}), **({} if in_set is None else {"set": in_set._asdict()})}
+            made.append(_import(member, folder, load_host, reporter, extra, place))
+            stage.advance()
+    return made
+
+
+def _import(
+    spec: ImportRun,
+    folder: Path,
+    load_host: HostLoader,
+    reporter: Reporter,
+    origin: dict[str, Any],
+    place: Path | None,
+) -> TrainedArtifact:
+    opened = open_sae(place or spec.source, _wanted(spec))
+    spec = _placed(spec, opened.metadata)
+    host = load_host(spec.model)
+    trained = as_trained(spec, opened.sae.spec.model_dump(mode="json"))
+    hosted = _fitting(opened.sae, trained, host)
+    hooks = hosted.hooks
+    check = check_import(hosted, opened.metadata, reporter)
+    source = {"source": spec.source, "format": opened.format, "metadata": opened.metadata}
+    provenance = {
+        "spec": spec.model_dump(mode="json"),
+        "imported": source | ({} if check is None else {"check": check}),
+        "model": host.info(),
+        "hooks": hooks.as_dict(),
+        "metrics": {},
+        "versions": versions(),
+        **origin,
+    }
+    names = {"model_name": spec.model.name, **hook_names(hooks)}
+    metadata = {**opened.metadata, **names}
+    save_sae(opened.sae, folder, metadata, provenance, opened.density)
+    provenance["weights"] = record_stamp(folder)
     return TrainedArtifact(folder, trained, {}, provenance, opened.sae.d_in, host)
+
+
+def _wanted(spec: ImportRun) -> Wanted:
+    """What the spec says of what files may leave open."""
+    if spec.site is None:
+        layer = spec.layers[0] if spec.layers else None
+        return Wanted(layer, None if spec.writes is None else True)
+    hooks = Hooks.at(spec.reads or spec.site, spec.writes)
+    return Wanted(parse_site(spec.site)[0], None if spec.writes is None else hooks.transcodes)
 
 
 def _placed(spec: ImportRun, metadata: Mapping[str, Any]) -> ImportRun:
@@ -78,7 +125,8 @@ def _placed(spec: ImportRun, metadata: Mapping[str, Any]) -> ImportRun:
             places["writes"] = [str(hook) for hook in hooks.writes]
     elif spec.site is None and spec.writes is None and metadata.get("hook_name_out"):
         places["writes"] = [_site(metadata["hook_name_out"], spec, "writes")]
-    return spec.model_copy(update={"site": _site(site, spec, "site"), **places})
+    update = {"site": _site(site, spec, "site"), "layers": None, **places}
+    return spec.model_copy(update=update)
 
 
 def _site(site: Any, spec: ImportRun, field: str) -> str:
@@ -91,8 +139,8 @@ def _site(site: Any, spec: ImportRun, field: str) -> str:
     return site
 
 
-def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> Hooks:
-    """The places of ``spec`` with their widths; ``DataError`` where the SAE does not fit them."""
+def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> HostedSAE:
+    """The SAE at the places of ``spec``; ``DataError`` where the SAE does not fit them."""
     hooks = spec.hooks
     if hooks.other_hosts:
         raise DataError(f"The SAE is of several host models: {', '.join(hooks.other_hosts)}.")
@@ -106,4 +154,4 @@ def _fitting(sae: SAE, spec: TrainRun, host: HostModel) -> Hooks:
             if sae.transcodes
             else "Leave out writes, or name the place that is read.",
         )
-    return HostedSAE(host, sae, hooks).hooks
+    return HostedSAE(host, sae, hooks)

@@ -17,7 +17,7 @@ from monosemy.basis_stage import make_basis
 from monosemy.errors import DataError, MonosemyError, SpecError
 from monosemy.half_written import faults_naming
 from monosemy.home import Home
-from monosemy.import_stage import import_sae
+from monosemy.import_stage import import_saes
 from monosemy.interp.explainers.base import Explanation
 from monosemy.interp.forecast import forecast_explanations, forecast_scores
 from monosemy.interp.scorers.result import ScoreResult
@@ -58,7 +58,7 @@ class LocalRuns:
             "evaluate_set": self.evaluate_set,
             "sweep": lambda spec: {"saes": [self._summary(each) for each in self.sweep(spec)]},
             "basis": lambda spec: self._summary(self.basis(spec)),
-            "import": lambda spec: self._summary(self.import_sae(spec)),
+            "import": self._import,
             "evaluate": self._evaluate,
             "index": self._index,
             "explain": self._explain,
@@ -146,13 +146,26 @@ class LocalRuns:
         return [SaeFolder(folder, workspace) for folder in folders]
 
     def import_sae(self, spec: ImportRun) -> SaeFolder:
-        """The SAE that ``spec`` names, taken in unless it is there."""
+        """The SAE that ``spec`` names, taken in unless it is there; the first of a set."""
+        return self.import_saes(spec)[0]
+
+    def import_saes(self, spec: ImportRun) -> list[SaeFolder]:
+        """The SAEs of the layers that ``spec`` names, which are a set; one without."""
         if spec.source.startswith("upload:"):
             raise SpecError([("source", "uploads are of a service; name the folder itself")])
-        folder = self.home.workspace.folder(Kind.SAES, self.home.name_of(spec))
-        if not (folder / "cfg.json").is_file():
-            import_sae(spec, folder, self.home.host, self.home.reporter)
-        return SaeFolder(folder, self.home.workspace)
+        home, name = self.home, self.home.name_of(spec)
+        names, sets = [name], None
+        if spec.layers is not None:
+            names = [f"{name}-{place:03d}" for place in range(len(spec.layers))]
+            sets = set_places(spec, spec.name or name)
+        folders = [home.workspace.folder(Kind.SAES, each) for each in names]
+        if not all((folder / "cfg.json").is_file() for folder in folders):
+            import_saes(spec, folders, home.host, home.reporter, sets=sets)
+        return [SaeFolder(folder, home.workspace) for folder in folders]
+
+    def _import(self, spec: ImportRun) -> dict[str, Any]:
+        made = [self._summary(each) for each in self.import_saes(spec)]
+        return made[0] if spec.layers is None else {"saes": made}
 
     def basis(self, spec: BasisRun, beside: SaeFolder | None = None) -> SaeFolder:
         """The basis of ``spec``, made unless it is there; ``beside``: the SAE that it names."""

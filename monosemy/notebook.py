@@ -14,11 +14,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from monosemy.console import reporting
 from monosemy.data.store import TokenStore
-from monosemy.errors import SpecError
+from monosemy.errors import DataError, SpecError
+from monosemy.formats.export import write_circuit_tracer, write_sparsify
 from monosemy.home import HOME, Home, home_of
 from monosemy.hosted_sae import HostedSAE
 from monosemy.index.reader import IndexReader
@@ -169,6 +170,36 @@ def readings(
     if not 0 <= place < members:
         raise SpecError([("place", f"the run trains {members} SAEs: 0 to {members - 1}")])
     return opened.readings(spec, place)
+
+
+def export(
+    saes: str | SaeFolder | Path | Sequence[SaeFolder | str | Path],
+    folder: str | Path,
+    layout: Literal["circuit_tracer", "sparsify"] = "circuit_tracer",
+    home: str | Path = HOME,
+) -> Path:
+    """Writes SAEs in the layout of another library, into a new ``folder``; the folder.
+
+    ``saes``: the name of a set or of an SAE in ``home``, an SAE as ``train`` returns it, or several
+    by layer.  circuit-tracer takes the transcoders of all layers, or one cross-layer transcoder;
+    sparsify a TopK SAE or transcoder.  SAELens reads the SAE's own folder.  Raises ``DataError``
+    for what the layout cannot express.
+    """
+    opened, target = Home(home), Path(folder)
+    if target.exists():
+        raise DataError(f"{target} is there already.", "Name a folder that is to be made.")
+    if isinstance(saes, str) and any(each == saes for each in opened.set_names()):
+        members = opened.set(saes)
+    else:
+        several = [saes] if isinstance(saes, str | Path | SaeFolder) else saes
+        members = [opened.sae(each) for each in several]
+    if layout == "circuit_tracer":
+        write_circuit_tracer([each.path for each in members], target)
+    elif len(members) == 1:
+        write_sparsify(members[0].path, target)
+    else:
+        raise DataError("sparsify's folder holds one SAE.")
+    return target
 
 
 def build_index(

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from monosemy import stages
 from monosemy.basis_stage import make_basis
-from monosemy.import_stage import import_sae
+from monosemy.import_stage import import_saes
 from monosemy.index.made_of import check_first_index
 from monosemy.interp.tools import Tools
 from monosemy.models.host import HostModel
@@ -149,6 +149,20 @@ class GpuRuns(Dispatch):
             sets=sets,
         )
 
+        made = self._publish_all(run, ids, artifacts, reporter, sets)
+        stages.clear_checkpoints(checkpoints)
+        return made
+
+    def _publish_all(
+        self,
+        run: Run,
+        ids: Sequence[uuid.UUID],
+        artifacts: Sequence[stages.TrainedArtifact],
+        reporter: RunReporter,
+        sets: Sequence[SetPlace | None] | None,
+    ) -> list[dict[str, Any]]:
+        """Rows of SAEs that were made together: sae_id, name, metrics of each, and its set."""
+
         def write(session: Session) -> tuple[list[str], list[str | None]]:
             wanted = [None if each is None else each.name for each in sets or [None] * len(ids)]
             called = {name: publish.free_set_name(session, name, ids) for name in {*wanted} if name}
@@ -160,7 +174,6 @@ class GpuRuns(Dispatch):
             return names, in_sets
 
         names, in_sets = reporter.commit(write)
-        stages.clear_checkpoints(checkpoints)
         return [
             {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
             | ({} if of is None else {"set": of})
@@ -181,19 +194,22 @@ class GpuRuns(Dispatch):
         return host
 
     def _import(self, run: Run, spec: ImportRun, reporter: RunReporter) -> dict[str, Any]:
-        (sae_id,) = spec.sae_ids(run.id)
-        folder = self.workspace.folder(Kind.SAES, str(sae_id))
+        ids = spec.sae_ids(run.id)
+        folders = [self.workspace.folder(Kind.SAES, str(sae_id)) for sae_id in ids]
         load_host = partial(self.hosts.load, reporter=reporter)
+        sets = None
+        if spec.layers is not None:
+            sets = set_places(spec, spec.name or _as_name(spec.source))
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
-        made = import_sae(spec, folder, load_host, reporter, origin, place)
-
-        def write(session: Session) -> str:
-            uploads.remove_stale(session, self.workspace, self.settings.upload_keep_hours)
-            return self._publish(session, run, sae_id, made)
-
-        name = reporter.commit(write)
-        return {"sae_id": str(sae_id), "name": name, "metrics": made.metrics}
+        artifacts = import_saes(spec, folders, load_host, reporter, origin, place, sets)
+        made = self._publish_all(run, ids, artifacts, reporter, sets)
+        reporter.commit(
+            lambda session: uploads.remove_stale(
+                session, self.workspace, self.settings.upload_keep_hours
+            )
+        )
+        return made[0] if sets is None else {"saes": made}
 
     def _basis(self, run: Run, spec: BasisRun, reporter: RunReporter) -> dict[str, Any]:
         (sae_id,) = spec.sae_ids(run.id)

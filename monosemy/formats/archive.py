@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from monosemy.errors import DataError
-from monosemy.formats.header import check_json, check_safetensors
+from monosemy.formats.header import MAX_JSON_BYTES, check_json, check_safetensors
+from monosemy.formats.npz import check_npz
 
-ALLOWED = (".json", ".safetensors", ".md", ".txt")
+ALLOWED = (".json", ".yaml", ".safetensors", ".npz", ".md", ".txt")
+WEIGHTS = (".safetensors", ".npz")
+"""Arrays of an ``.npz`` are read without pickle, and one that holds a pickle is refused."""
 LEFT_OUT = (".jsonl", ".html")
 """What our own folders have besides: readings, a page of curves.  It is taken and not kept."""
-PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npz", ".npy")
+PICKLED = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npy")
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 _CHUNK = 2**20
@@ -42,7 +45,7 @@ _MAX_DEPTH = 8
 class Limits:
     """How much may come out of an upload."""
 
-    members: int = 64
+    members: int = 256
     """Files and folders."""
     total_bytes: int = 8 * 2**30
     """All files together, unpacked."""
@@ -248,14 +251,25 @@ def check_folder(folder: Path) -> dict[str, int]:
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         check_name(name)
-        if path.suffix.lower() == ".json":
-            check_json(path)
-        elif path.suffix.lower() == ".safetensors":
-            check_safetensors(path)
+        check_file(path)
         sizes[name] = path.stat().st_size
-    if not any(name.lower().endswith(".safetensors") for name in sizes):
-        raise DataError("It holds no .safetensors file, so no SAE.")
+    if not any(name.lower().endswith(WEIGHTS) for name in sizes):
+        raise DataError(f"It holds no {' or '.join(WEIGHTS)} file, so no SAE.")
     return sizes
+
+
+def check_file(path: Path) -> None:
+    """``DataError`` for a file that is malformed, by its ending."""
+    match path.suffix.lower():
+        case ".json":
+            check_json(path)
+        case ".safetensors":
+            check_safetensors(path)
+        case ".npz":
+            check_npz(path)
+        case ".yaml":
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise DataError(f"{path.name} has more than {MAX_JSON_BYTES} bytes.")
 
 
 def _files(folder: Path) -> Iterator[Path]:

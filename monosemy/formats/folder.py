@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,11 +28,13 @@ that no tensor can have."""
 _UNSAFE = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 
-def read_tensors(file: Path, advice: str | None = None) -> dict[str, Tensor]:
+def read_tensors(
+    file: Path, advice: str | None = None, may_lack: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The tensors of a safetensors file; ``DataError`` if it is missing, damaged or holds NaN.
 
     They come on the CPU in the dtypes they have there.  ``advice`` is what to do where only pickled
-    weights are there, which are never read.
+    weights are there, which are never read.  ``may_lack`` names tensors that may hold NaN.
     """
     folder = file.parent
     if not file.is_file():
@@ -45,7 +47,7 @@ def read_tensors(file: Path, advice: str | None = None) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} is damaged or no safetensors file: {error}.") from None
     for name, value in tensors.items():
-        if not torch.isfinite(value).all():
+        if name not in may_lack and not torch.isfinite(value).all():
             raise DataError(f"{file}: {name} holds values that are no numbers.")
     return tensors
 

@@ -1,6 +1,7 @@
 """SAE folders on the Hugging Face hub: ``hub:owner/name[@revision][:folder]``.
 
-Only JSON and safetensors files are fetched, of that folder alone, at one commit, once their sizes
+Only JSON, YAML, safetensors and npz files are fetched, of that folder alone (and of its
+``checkpoints``, where Llama Scope has its weights), at one commit, once their sizes
 are known; they are then checked as uploads are.  Imports no torch.
 """
 
@@ -12,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from monosemy.errors import DataError
-from monosemy.formats.archive import Limits, check_name, check_names
-from monosemy.formats.header import check_json, check_safetensors
+from monosemy.formats.archive import WEIGHTS, Limits, check_file, check_name, check_names
 
 PREFIX = "hub:"
-_FETCHED = (".json", ".safetensors")
+_FETCHED = (".json", ".yaml", *WEIGHTS)
+LLAMA_SCOPE_WEIGHTS = "checkpoints/final.safetensors"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _SOURCE = re.compile(
     rf"(?P<repository>{_PART}/{_PART})"
@@ -77,10 +78,7 @@ def fetch_hub(source: HubSource, limits: Limits | None = None) -> Path:
     except Exception as error:
         raise _fault(source, error) from None
     for path in map(Path, paths):
-        if path.suffix == ".json":
-            check_json(path)
-        else:
-            check_safetensors(path)
+        check_file(path)
     return Path(next(p for p, name in zip(paths, wanted, strict=True) if _in(source, name))).parent
 
 
@@ -92,21 +90,22 @@ def _in(source: HubSource, name: str) -> bool:
 def _wanted(source: HubSource, siblings: list[Any], limits: Limits) -> list[str]:
     """Names of the files to fetch, those of the folder first."""
     above = str(PurePosixPath(source.folder).parent / "config.json") if source.folder else ""
+    below = str(PurePosixPath(source.folder) / LLAMA_SCOPE_WEIGHTS)
     sizes = {
         each.rfilename: each.size
         for each in siblings
         if (_in(source, each.rfilename) and each.rfilename.endswith(_FETCHED))
-        or each.rfilename == above
+        or each.rfilename in (above, below)
     }
     wanted = sorted(sizes, key=lambda name: (not _in(source, name), name))
-    if not any(_in(source, name) and name.endswith(".safetensors") for name in wanted):
+    if not any(name.endswith(WEIGHTS) for name in wanted):
         folders = {
             str(PurePosixPath(each.rfilename).parent)
             for each in siblings
-            if each.rfilename.endswith(".safetensors")
+            if each.rfilename.endswith(WEIGHTS)
         }
         raise DataError(
-            f"{source.repository} has no .safetensors file in "
+            f"{source.repository} has no {' or '.join(WEIGHTS)} file in "
             f"{source.folder or 'its first folder'}.",
             f"Its folders with such files: {', '.join(sorted(folders)[:8])}." if folders else None,
         )

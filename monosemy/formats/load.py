@@ -4,44 +4,68 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any, Protocol
 
 from monosemy.errors import DataError
-from monosemy.formats import dictionary_learning, saelens, sparsify
-from monosemy.formats.folder import UNUSABLE, read_json
+from monosemy.formats import (
+    circuit_tracer,
+    clt_forge,
+    dictionary_crosscoder,
+    dictionary_learning,
+    gemma_scope,
+    llama_scope,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
+from monosemy.formats.folder import UNUSABLE, pickles, read_json
 from monosemy.formats.hub import fetch_hub, parse_hub
-from monosemy.saes.base import SAE
+from monosemy.formats.opened import ANY, OpenedSAE, Wanted
 
 _DROPPED = ("sae_lens_version", "sae_lens_training_version")
 
 
-class OpenedSAE(NamedTuple):
-    sae: SAE
-    """In float32 on the CPU, without gradients."""
-    metadata: dict[str, Any]
-    """What is known of where it came from: model_name, hook_name, context_size and the like."""
-    format: str
-    """``saelens``, ``sparsify`` or ``dictionary_learning``."""
-    density: Tensor | None = None
-    """Share of tokens on which each latent fires, ``[d_sae]``, where somebody wrote it down."""
+class Reader(Protocol):
+    """A module that reads one family of formats."""
+
+    NAME: str
+
+    def holds(self, folder: Path) -> bool:
+        """By the files that are there."""
+
+    def open_folder(self, folder: Path, wanted: Wanted) -> OpenedSAE:
+        """``DataError`` for what cannot be read."""
 
 
-def open_sae(reference: str | Path) -> OpenedSAE:
-    """Opens a folder (SAELens v6 or ours, sparsify, dictionary_learning), or ``release/sae_id`` as
-    SAELens names its releases, or ``owner/repository/sae_id`` of an SAE on the hub.
+_READERS: tuple[Reader, ...] = (
+    circuit_tracer,
+    clt_forge,
+    qwen_scope,
+    llama_scope,
+    gemma_scope,
+    dictionary_crosscoder,
+)
+"""Asked in this order, before the formats of single SAEs that are told apart by less."""
+
+_SETS = (circuit_tracer, qwen_scope)
+"""Those whose folders may hold an SAE for each of several layers."""
+
+
+def open_sae(reference: str | Path, wanted: Wanted = ANY) -> OpenedSAE:
+    """Opens a folder (SAELens v6 or ours, sparsify, dictionary_learning, circuit-tracer, Gemma
+    Scope, Llama Scope and its library's, CLT-Forge, Qwen-Scope), or ``release/sae_id`` as SAELens
+    names its releases, or ``owner/repository/sae_id`` of an SAE on the hub.
 
     ``hub:owner/name[@revision][:folder]`` names a folder of any of these formats on the hub.
-    Releases need the sae-lens package, which downloads them.  Raises ``DataError`` where the
-    reference is neither, cannot be reached or cannot be read.
+    Releases need the sae-lens package, which downloads them.  ``wanted`` says what files leave
+    open.  Raises ``DataError`` where the reference is neither, cannot be reached or cannot be read.
     """
     folder = Path(reference)
     if folder.is_dir():
-        return _open_folder(folder)
+        return _open_folder(folder, wanted)
     named = parse_hub(str(reference))
     if named is not None:
-        return _open_folder(fetch_hub(named))
+        return _open_folder(fetch_hub(named), wanted)
     if isinstance(reference, Path) or reference[:1] in "/.~" or "/" not in reference:
         raise DataError(
             f"{reference} is no folder.",
@@ -50,7 +74,15 @@ def open_sae(reference: str | Path) -> OpenedSAE:
     return _open_release(reference)
 
 
-def _open_folder(folder: Path) -> OpenedSAE:
+def layers_in(folder: Path) -> list[int]:
+    """The layers for each of which a folder holds an SAE; none where it holds a single one."""
+    return next((kind.layers_in(folder) for kind in _SETS if kind.holds(folder)), [])
+
+
+def _open_folder(folder: Path, wanted: Wanted = ANY) -> OpenedSAE:
+    reader = next((each for each in _READERS if each.holds(folder)), None)
+    if reader is not None:
+        return reader.open_folder(folder, wanted)
     kind = _format(folder)
     if kind == "sparsify":
         return OpenedSAE(sparsify.load_sparsify(folder), sparsify.sparsify_metadata(folder), kind)
@@ -61,11 +93,16 @@ def _open_folder(folder: Path) -> OpenedSAE:
         metadata = saelens.read_metadata(folder)
         density = saelens.read_density(folder)
         return OpenedSAE(saelens.load_sae(folder), _known(metadata), kind, density)
-    inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and _format(path))
-    raise DataError(
-        f"{folder} holds no SAE: no cfg.json, and no config.json of a dictionary.",
-        f"Its folders do: {', '.join(inside[:8])}." if inside else None,
-    )
+    inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_sae(path))
+    advice = f"Its folders do: {', '.join(inside[:8])}." if inside else None
+    unsafe = pickles(folder)
+    if advice is None and unsafe:
+        advice = f"{', '.join(unsafe[:8])}: pickled weights can run code and are never read."
+    raise DataError(f"{folder} holds no SAE of a format that is known here.", advice)
+
+
+def _is_sae(folder: Path) -> bool:
+    return _format(folder) is not None or any(each.holds(folder) for each in _READERS)
 
 
 def _format(folder: Path) -> str | None:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monosemy.errors import DataError
+from monosemy.formats.npz import array_of, check_sizes
 from monosemy.graphs.graph import NODE_COLUMNS, Floats, Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.half_written import faults_naming
 from monosemy.json_faults import json_fault
@@ -156,8 +157,7 @@ def graph_of_bytes(data: bytes, name: str) -> Graph:
 def _read(source: Path | io.BytesIO, name: str) -> Graph:
     try:
         with zipfile.ZipFile(source) as file:
-            if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
-                raise DataError(f"{name} unpacks to more than {MOST_BYTES // 2**30} GB.")
+            check_sizes(file.infolist(), name, MOST_BYTES)
             header = json.loads(file.read("header.json"))
             arrays = {
                 entry.removesuffix(".npy"): _array(file.read(entry))
@@ -176,8 +176,8 @@ def _read(source: Path | io.BytesIO, name: str) -> Graph:
 
 
 def _array(data: bytes) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    if array.ndim != 1 or array.dtype.kind not in "iuf":
+    array = array_of(data)
+    if array.ndim != 1:
         raise ValueError("an array is no list of numbers")
     return array
 

@@ -156,9 +156,13 @@ class BatchTopKSAE(TopKSAE):
     def saelens_export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """As SAELens' own inference form: a JumpReLU one with one threshold for all."""
         refuse_refinement(self.spec)
+        return saelens_keys.exported(self, "jumprelu", {"threshold": self.thresholds()})
+
+    def thresholds(self) -> Tensor:
+        """What inference without refinement compares with, the same for each latent,
+        ``[d_sae]``."""
         limit = torch.where(self.threshold >= 0, self.threshold, self.running_threshold())
-        threshold = limit.float().expand(self.d_sae).clone()
-        return saelens_keys.exported(self, "jumprelu", {"threshold": threshold})
+        return limit.float().expand(self.d_sae).clone()
 
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:

@@ -7,6 +7,7 @@ A class declares its kind (``monosemy.specs.run``): nothing else has a list of k
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -17,8 +18,9 @@ from monosemy.specs.hooks import (
     ReadsAndWrites,
     first_read,
 )
+from monosemy.specs.layers import Layers
 from monosemy.specs.names import PENDING_SAE
-from monosemy.specs.part import MOST_LISTED, PLACE, Latent, Site
+from monosemy.specs.part import MOST_LISTED, PLACE, Latent, Site, added_later
 from monosemy.specs.parts import (
     EvaluationSpec,
     IndexingSpec,
@@ -46,15 +48,51 @@ class ImportRun(StreamedRun, ReadsAndWrites):
     kind: Literal["import"] = "import"
     source: Annotated[str, Source("sae"), Field(min_length=1, max_length=PLACE)]
     """``upload:ID[:FOLDER]``, what was uploaded; ``hub:OWNER/NAME[@REVISION][:FOLDER]``, on the
-    Hugging Face hub; a folder on the worker's machine (SAELens v6, sparsify or dictionary_learning
-    each); or release/sae_id of a SAELens release."""
+    Hugging Face hub; a folder on the worker's machine; or release/sae_id of a SAELens release.
+    Read are SAELens v6, sparsify, dictionary_learning, circuit-tracer, Gemma Scope, Llama Scope
+    and what its library writes, CLT-Forge and Qwen-Scope."""
     site: Site | None = None
-    """Where it is hooked; None takes what its files say."""
+    """Where it is hooked; None takes what its files say.  Of a folder that holds an SAE for each of
+    several layers, that of this site's layer is taken."""
+    layers: Layers | None = added_later(None)
+    """Of such a folder these layers, as ``0-25``: each becomes an SAE, and together they are a set.
+    """
 
     _site_of_reads = model_validator(mode="before")(first_read)
 
+    @model_validator(mode="after")
+    def _set_of_layers(self) -> Self:
+        if self.layers is None:
+            return self
+        if any(a >= b for a, b in pairwise(self.layers)):
+            raise ValueError("layers must rise")
+        if self.site or self.reads or self.writes:
+            raise ValueError("the files of a set say where it is hooked: leave out site and writes")
+        return self
+
     def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
-        return [run_id]
+        """The run's own; of a set made of the run's and of each SAE's place."""
+        if self.layers is None:
+            return [run_id]
+        return [uuid.uuid5(run_id, str(place)) for place in range(len(self.layers))]
+
+    def sets(self) -> list[list[int]]:
+        """The set: the places of its SAEs among ``members``."""
+        return [] if self.layers is None else [list(range(len(self.layers)))]
+
+    def members(self) -> list[ImportRun]:
+        """One spec for each SAE, named by its layer where the run is named."""
+        if self.layers is None:
+            return [self]
+        return [
+            self.model_copy(
+                update={
+                    "layers": [layer],
+                    "name": None if self.name is None else f"{self.name}-{layer}",
+                }
+            )
+            for layer in self.layers
+        ]
 
 
 @register_kind

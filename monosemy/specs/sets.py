@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from monosemy.specs.kinds import ImportRun
 from monosemy.specs.trainings import SweepRun
 
 
@@ -31,8 +32,8 @@ class SetPlace(NamedTuple):
         return cls(name, place, size)
 
 
-def set_places(spec: SweepRun, name: str) -> list[SetPlace | None]:
-    """Of each SAE of a sweep, its place in the set ``name``, or of several in ``name-0`` and so on;
+def set_places(spec: SweepRun | ImportRun, name: str) -> list[SetPlace | None]:
+    """Of each SAE of a run, its place in the set ``name``, or of several in ``name-0`` and so on;
     None for those of no set."""
     sets = spec.sets()
     result: list[SetPlace | None] = [None] * len(spec.members())

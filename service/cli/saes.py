@@ -5,20 +5,17 @@ from __future__ import annotations
 import array
 import csv
 import math
-import shutil
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from monosemy.formats.archive import ALLOWED
-from monosemy.half_written import faults_naming
+from monosemy.formats.archive import ALLOWED, WEIGHTS
 from monosemy.specs.hooks import HOST
-from monosemy.workspace import Workspace
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.exported import READ_BY, Form, export_saes
 from service.cli.output import (
     JsonFlag,
     fail,
@@ -30,16 +27,8 @@ from service.cli.output import (
     readable_errors,
     say,
 )
-from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="List, show and export SAEs.")
-
-
-class Form(StrEnum):
-    """Formats of an exported SAE."""
-
-    saelens = "saelens"
-    sparsify = "sparsify"
 
 
 SaeArgument = Annotated[str, typer.Argument(metavar="SAE", help="Id or name of the SAE.")]
@@ -195,28 +184,17 @@ def export(
     form: Annotated[Form, typer.Option("--format", help="Layout to write.")] = Form.saelens,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy an SAE out of the artifacts of this machine, as SAELens or sparsify reads it.
+    """Copy an SAE out of the artifacts of this machine, as SAELens or sparsify reads it; a
+    cross-layer transcoder also as circuit-tracer does.
 
     Example: monosemy sae export demo ./demo-sae
     """
     detail = connect().get(f"/saes/{segment(sae)}")
-    folder = Workspace(Settings().artifacts).locate(detail["path"])
-    if not folder.is_dir():
-        fail(
-            f"{folder} is not on this machine: run this where the workers keep their artifacts, "
-            "or set MONOSEMY_HOME."
-        )
-    if destination.exists():
-        fail(f"{destination} is there already.")
-    if form is Form.sparsify:
-        _rewrite(folder, destination)
-    else:
-        _copy(folder, destination)
+    export_saes([detail["path"]], destination, form)
     if as_json:
         print_json({"id": detail["id"], "name": detail["name"], "folder": str(destination)})
     else:
-        reads = "SparseCoder" if form is Form.sparsify else "sae_lens.SAE"
-        say(f"{reads}.load_from_disk('{destination}') reads it.")
+        say(READ_BY[form].format(destination))
 
 
 @app.command()
@@ -253,8 +231,8 @@ def _to_send(source: Path) -> list[tuple[str, Path]]:
     left_out = sorted({path.name for path in files} - {path.name for path in sent})
     if left_out:
         say(f"Not sent: {', '.join(left_out[:10])}{' ...' if len(left_out) > 10 else ''}.")
-    if not any(path.suffix.lower() == ".safetensors" for path in sent):
-        fail(f"{source} holds no .safetensors file, so no SAE that can be imported.")
+    if not any(path.suffix.lower() in WEIGHTS for path in sent):
+        fail(f"{source} holds no {' or '.join(WEIGHTS)} file, so no SAE that can be imported.")
     return [(f"{name}/{path.relative_to(source).as_posix()}", path) for path in sent]
 
 
@@ -277,28 +255,6 @@ def models(
         for each in page["items"]
     ]
     print_table(("name", "architecture", "layers", "d_model", "SAEs"), rows)
-
-
-def _rewrite(folder: Path, destination: Path) -> None:
-    """The SAE in sparsify's form; needs the library's own extra, with torch."""
-    try:
-        from monosemy.formats.saelens import load_sae, read_metadata
-        from monosemy.formats.sparsify import save_sparsify
-    except ImportError as error:
-        fail(f"This needs torch, which is not installed here ({error}).")
-    save_sparsify(load_sae(folder), destination, read_metadata(folder))
-
-
-def _copy(folder: Path, destination: Path) -> None:
-    """A whole copy or none: it takes its name when it is complete."""
-    half = destination.with_name(f"{destination.name}.part")
-    try:
-        with faults_naming(destination, half):
-            shutil.copytree(folder, half)
-            half.rename(destination)
-    except OSError:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
 
 
 @app.command()

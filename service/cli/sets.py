@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from monosemy.figures import ranges
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.exported import READ_BY, Form, export_saes
 from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
 from service.cli.runs import run_and_show
 
@@ -96,6 +98,27 @@ def evaluate(
         "evaluation": {"tokens": tokens},
     }
     run_and_show(spec, "/runs/{run}", _print_evaluation, as_json)
+
+
+@app.command()
+@readable_errors
+def export(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to make.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy a set of transcoders out of the artifacts of this machine, as circuit-tracer reads it.
+
+    Example: monosemy set export tc ./tc
+    """
+    client = connect()
+    shown = client.get(f"/sets/{segment(name)}")
+    paths = [client.get(f"/saes/{sae['id']}")["path"] for sae in shown["saes"]]
+    export_saes(paths, destination, Form.circuit_tracer)
+    if as_json:
+        print_json({"name": shown["name"], "folder": str(destination)})
+    else:
+        say(READ_BY[Form.circuit_tracer].format(destination))
 
 
 def _print_evaluation(run: dict[str, Any]) -> None:

@@ -67,8 +67,8 @@ FILES_BODY = {
 async def upload(
     request: Request, response: Response, context: ContextDep, caller: CallerDep
 ) -> Upload:
-    """An SAE folder (SAELens, sparsify or dictionary_learning) to be imported, as an archive or
-    file by file. Taken are JSON, safetensors and text; pickled weights never are."""
+    """An SAE folder of any format that an import reads, to be imported, as an archive or
+    file by file. Taken are JSON, YAML, safetensors, npz and text; pickled weights never are."""
     settings = context.settings
     workspace = Workspace(settings.artifacts)
     limits = Limits(total_bytes=settings.upload_max_unpacked_bytes)

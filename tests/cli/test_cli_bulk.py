@@ -53,7 +53,7 @@ def test_an_archive_is_uploaded(tmp_path: Path) -> None:
 
 def test_a_folder_without_weights_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "ae.pt").write_bytes(b"")
-    assert "no .safetensors file" in call("sae", "upload", str(tmp_path), code=1)
+    assert "no .safetensors or .npz file" in call("sae", "upload", str(tmp_path), code=1)
     assert "no folder" in call("sae", "upload", str(tmp_path / "nothing"), code=1)
 
 

@@ -130,8 +130,9 @@ def test_an_export_in_sparsifys_form(library: Library, environment: Path, tmp_pa
     x = torch.randn(5, 6)
     torch.testing.assert_close(load_sparsify(target)(x), sae(x))
     save_sae(create(ReLUSpec(d_sae=24), 6), folder, {}, {})
-    call("sae", "export", library.name, str(tmp_path / "no"), "--format", "sparsify", code=1)
-    assert not (tmp_path / "no").exists()
+    for form in ("sparsify", "circuit-tracer"):
+        call("sae", "export", library.name, str(tmp_path / "no"), "--format", form, code=1)
+        assert not (tmp_path / "no").exists()
 
 
 def test_runs_are_submitted_listed_shown_cancelled_and_retried(tmp_path: Path) -> None:

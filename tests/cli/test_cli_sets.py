@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 import monosemy
 from monosemy.client import NotFound
+from monosemy.formats.load import open_sae
+from monosemy.formats.opened import Wanted
+from monosemy.formats.saelens import save_sae
 from monosemy.specs.hooks import Hooks
 from service.cli import sets
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Sae
+from tests.support.graph_coders import random_coder
 from tests.support.library_rows import add_library
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -72,6 +78,22 @@ def test_the_command_lists_and_shows_them() -> None:
     names = [sae["name"] for sae in json.loads(call("set", "show", "tc", "--json"))["saes"]]
     assert names == ["tc-1", "tc-2", "tc-0"]
     assert "monosemy set list" in call("set", "show", "none", code=4)
+
+
+def test_a_set_goes_out_as_circuit_tracer_reads_it(environment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "not on this machine" in call("set", "export", "tc", str(out), code=1)
+    coders = [random_coder(6, 6, skip=True, seed=layer) for layer in range(3)]
+    for layer, name in enumerate(("tc-1", "tc-2", "tc-0")):
+        path = json.loads(call("sae", "show", name, "--json"))["path"]
+        hooks = Hooks.at(f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out")
+        folder = environment / "artifacts" / path
+        save_sae(coders[layer], folder, {"model_name": "m"}, {"hooks": hooks.as_dict()})
+    assert "circuit-tracer reads" in call("set", "export", "tc", str(out))
+    x_ND = torch.randn(5, 6)
+    for layer, coder in enumerate(coders):
+        torch.testing.assert_close(open_sae(out, Wanted(layer)).sae(x_ND), coder(x_ND))
+    assert "there already" in call("set", "export", "tc", str(out), code=1)
 
 
 def test_the_command_submits_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

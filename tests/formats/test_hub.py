@@ -30,6 +30,11 @@ REPOSITORY = {
     "run/layers.3/sae.safetensors": safetensors(data=b"\1" * 24),
     "run/layers.4/sae.safetensors": safetensors(data=b"\2" * 24),
     "bad/sae.safetensors": safetensors(data=b"\0" * 23),
+    "scope/hyperparams.json": b"{}",
+    "scope/checkpoints/final.safetensors": safetensors(),
+    "scope/checkpoints/other.safetensors": safetensors(),
+    "set/config.yaml": b"model_kind: transcoder_set",
+    "set/layer_0.safetensors": safetensors(),
     "deep/cfg.json": b"[" * 100,
     "deep/sae.safetensors": safetensors(),
 }
@@ -139,6 +144,13 @@ def test_only_the_named_folder_comes_and_no_pickle(
     assert not any(name.endswith((".bin", ".md")) or "layers.4" in name for name in fetched)
 
 
+def test_what_other_layouts_need_comes_along(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+    scope, layers = map(Path, fetch(hub, tmp_path, "hub:owner/name:scope", "hub:owner/name:set"))
+    names = [path.relative_to(scope).as_posix() for path in scope.rglob("*") if path.is_file()]
+    assert sorted(names) == ["checkpoints/final.safetensors", "hyperparams.json"]
+    assert sorted(path.name for path in layers.iterdir()) == ["config.yaml", "layer_0.safetensors"]
+
+
 def test_what_cannot_be_fetched_is_named(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     none, bad, deep, unknown = fetch(
         hub,
@@ -148,7 +160,7 @@ def test_what_cannot_be_fetched_is_named(hub: ThreadingHTTPServer, tmp_path: Pat
         "hub:owner/name:deep",
         "hub:owner/other",
     )
-    assert "no .safetensors file in run" in none
+    assert "no .safetensors or .npz file in run" in none
     assert "run/layers.3, run/layers.4" in none
     assert "damaged or no safetensors file" in bad
     assert "nested" in deep

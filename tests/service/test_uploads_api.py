@@ -103,7 +103,7 @@ BAD = [
     ({"cfg.json": b"[" * 100_000, "w.safetensors": safetensors()}, 422, "nested"),
     ({"cfg.json": CONFIG, "w.safetensors": b"junk"}, 422, "no safetensors"),
     ({"cfg.json": CONFIG, "CFG.json": CONFIG}, 422, "occurs twice"),
-    ({f"{number}.txt": b"" for number in range(65)}, 422, "more than 64"),
+    ({f"{number}.txt": b"" for number in range(257)}, 422, "more than 256"),
 ]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from monosemy.data.store import TokenStore
 from monosemy.data.token_bytes import TokenBytes
+from monosemy.formats.export import write_circuit_tracer
 from monosemy.formats.saelens import load_sae, read_provenance
 from monosemy.formats.sparsify import save_sparsify
 from monosemy.index.example_bytes import examples_from_bytes
@@ -275,6 +276,24 @@ def test_a_sweep_over_layers_makes_a_set_that_is_measured_together(trained: Trai
     assert [each["site"] for each in metrics["members"]] == [row.site for row in rows]
     assert metrics["all"]["low"] < metrics["all"]["ce_increase"] < metrics["all"]["high"]
     assert metrics["splice_rows"] > 1 and metrics["splice_tokens"] > 100
+    workspace = Workspace(trained.settings.artifacts)
+    theirs = workspace.root / "theirs"
+    write_circuit_tracer([workspace.locate(row.path) for row in rows], theirs)
+    taken = run_again(trained, import_spec(trained, theirs, layers="0-2", name="taken"))
+    assert taken.state == "succeeded" and taken.result is not None, taken.error
+    again = taken.result["saes"]
+    assert [each["name"] for each in again] == ["taken-0", "taken-1", "taken-2"]
+    assert {each["set"] for each in again} == {"taken"}
+    with transaction(trained.engine) as session:
+        copied = view(session, "taken")
+        own = [session.get_one(Sae, sae.id) for sae in copied.saes]
+        checks = [row.config["imported"]["check"] for row in own]
+    assert (copied.reads, copied.writes, copied.layers) == (shown.reads, shown.writes, [0, 1, 2])
+    assert all(0 < check["l0"] < 24 and check["fvu"] is not None for check in checks)
+    x_ND = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
+    for row, copy in zip(rows, own, strict=True):
+        ours, back = (load_sae(workspace.locate(each.path)) for each in (row, copy))
+        torch.testing.assert_close(back(x_ND), ours(x_ND), rtol=1e-5, atol=1e-5)
     deeper = {
         "kind": "sweep",
         "model": trained.spec["model"],

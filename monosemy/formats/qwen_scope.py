@@ -1,0 +1,82 @@
+"""Qwen-Scope: TopK SAEs of the residual stream, a file for each layer.
+
+The files of the release, ``layer{n}.sae.pt``, are pickles and are never read.  Their owner turns
+them into ``layer{n}.sae.safetensors`` once.  How many latents fire stands in the repository's
+name: ``SAE-Res-Qwen3-1.7B-Base-W32K-L0_50``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from monosemy.errors import DataError
+from monosemy.formats.equivalent import centred
+from monosemy.formats.folder import UNUSABLE, float32, read_tensors
+from monosemy.formats.opened import OpenedSAE, Wanted, hooked
+from monosemy.saes import saelens_keys
+from monosemy.saes.topk import TopKSAE
+from monosemy.specs import TopKSpec
+
+NAME = "qwen_scope"
+_FILE = re.compile(r"layer(\d+)\.sae\.(pt|safetensors)")
+_NAMED = re.compile(r"SAE-Res-(?P<model>.+)-W\d+K-L0_(?P<k>\d{1,6})")
+
+CONVERT = (
+    'Convert them once, in their folder: python -c "import glob, torch, safetensors.torch as s; '
+    "[s.save_file({n: t.contiguous() for n, t in torch.load(f, map_location='cpu', "
+    "weights_only=True).items()}, f[:-2] + 'safetensors') for f in glob.glob('layer*.sae.pt')]\""
+)
+
+
+def holds(folder: Path) -> bool:
+    return any(_FILE.fullmatch(path.name) for path in folder.iterdir())
+
+
+def layers_in(folder: Path) -> list[int]:
+    """Those whose weights can be read."""
+    names = (_FILE.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(name[1]) for name in names if name is not None and name[2] != "pt")
+
+
+def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
+    """The SAE of the layer that is wanted.  ``DataError`` where none is named, where the weights
+    are pickles still, and where no folder's name says how many latents fire."""
+    there = layers_in(folder)
+    if not there:
+        raise DataError(f"{folder} holds pickled weights, which can run code.", CONVERT)
+    if wanted.layer not in there:
+        raise DataError(
+            f"{folder} holds SAEs of the layers {there[0]} to {there[-1]}.",
+            "Name the layers (layers=0-11), or the site of one.",
+        )
+    named = next((name for name in map(_NAMED.search, folder.resolve().parts) if name), None)
+    if named is None:
+        raise DataError(
+            f"{folder}: no name of a folder says how many latents fire.",
+            "Call it as its repository is called: SAE-Res-...-L0_50.",
+        )
+    tensors = float32(read_tensors(folder / f"layer{wanted.layer}.sae.safetensors"))
+    try:
+        return _built(tensors, wanted.layer, int(named["k"]), named["model"])
+    except KeyError as error:
+        raise DataError(f"{folder} lacks {error} in its tensors.") from None
+    except DataError as error:
+        raise DataError(f"{folder}: {error.message}", error.advice) from None
+    except UNUSABLE as error:
+        raise DataError(f"{folder} holds no usable SAE: {error}.") from None
+
+
+def _built(tensors: dict[str, Tensor], layer: int | None, k: int, model: str) -> OpenedSAE:
+    d_sae, d_in = tensors["W_enc"].shape
+    weights: dict[str, Any] = {"W_enc": tensors["W_enc"].T, "W_dec": tensors["W_dec"].T}
+    weights |= {name: tensors[name] for name in ("b_enc", "b_dec")}
+    if weights["b_dec"].shape != (d_in,) or weights["b_enc"].shape != (d_sae,):
+        raise DataError("its weights and biases do not fit each other.")
+    spec = saelens_keys.checked_spec(TopKSpec, d_sae=d_sae, k=k)
+    sae = saelens_keys.filled(TopKSAE, spec, {**weights, **centred(weights)}, d_in)
+    places = hooked(f"blocks.{layer}.hook_resid_post", model=f"Qwen/{model}")
+    return OpenedSAE(sae, places, NAME)
