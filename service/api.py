@@ -1,8 +1,9 @@
-"""Every route under /api/v1."""
+"""The API: every route under /api/v1."""
 
 from __future__ import annotations
 
-from fastapi import Depends
+from fastapi import APIRouter
+from starlette.routing import BaseRoute
 
 from monosemy.address import PREFIX
 from service.agreement import endpoints as agreement
@@ -12,7 +13,7 @@ from service.circuits import endpoints as circuits
 from service.comparisons import endpoints as comparisons
 from service.concepts import endpoints as concepts
 from service.docs import endpoints as docs
-from service.edge.routing import Below
+from service.edge.routing import operation_id
 from service.explanations import endpoints as explanations
 from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
@@ -24,8 +25,7 @@ from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
 from service.judge_tests import endpoints as judge_tests
 from service.keys import endpoints as keys
-from service.kit.problems import documented
-from service.kit.query_names import known_query_names
+from service.kit.query_names import KnownQueryNames
 from service.labelling import endpoints as labelling
 from service.layouts import endpoints as layouts
 from service.lists import endpoints as lists
@@ -69,8 +69,7 @@ TAGS = [
     {"name": "system", "description": "Health and metrics."},
 ]
 
-router = Below(prefix=PREFIX, dependencies=[Depends(known_query_names)])
-for part in (
+_PARTS = (
     drafts,
     runs,
     waiting,
@@ -112,7 +111,13 @@ for part in (
     attention_lens,
     steering,
     findings,
-):
-    router.include_router(part.router, responses=documented(401, 403, 500))
-router.include_router(system.router)
-router.include_router(docs.router)
+)
+_common = APIRouter(
+    prefix=PREFIX, dependencies=[KnownQueryNames], generate_unique_id_function=operation_id
+)
+_common.include_router(system.router)
+_common.include_router(docs.router)
+
+routes: list[BaseRoute] = [*(route for part in _PARTS for route in part.router.routes)]
+routes += _common.routes
+"""Every route under /api/v1, in the order in which addresses are looked up."""

@@ -16,7 +16,7 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from monosemy.specs.plugins import load_plugins
-from service.api import TAGS, router
+from service.api import TAGS, routes
 from service.audit.middleware import AuditLog
 from service.concurrency.lanes import Lanes
 from service.concurrency.shared import Shared
@@ -107,7 +107,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=openapi.operation_id,
         lifespan=lifespan,
         middleware=[
             Middleware(BelowPath, prefix=settings.path_prefix),
@@ -122,7 +121,7 @@ def create_app(
     )
     problems.install(app)
     openapi.install(app)
-    app.include_router(router)
+    app.router.routes.extend(routes)
     app.include_router(system.router, include_in_schema=False)
     explorer.install(app)
     check_prefix(app, settings.path_prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,17 @@ FORBIDDEN = {
 }
 
 
+@cache
+def nodes_of(file: Path) -> list[ast.Import | ast.ImportFrom | ast.Call]:
+    """What ``file`` imports and calls, inside functions too."""
+    tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return [node for node in tree if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)]
+
+
 def imports_of(file: Path) -> set[str]:
     """Top-level names of every module that ``file`` imports, inside functions too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -29,8 +37,7 @@ def imports_of(file: Path) -> set[str]:
 
 def calls_of(file: Path) -> set[str]:
     """Every function that ``file`` calls, as written there."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return {ast.unparse(node.func) for node in nodes_of(file) if isinstance(node, ast.Call)}
 
 
 @pytest.mark.parametrize("package", sorted(FORBIDDEN))
@@ -55,16 +62,24 @@ for module in pkgutil.walk_packages(service.__path__, "service."):
 import monosemy.specs, monosemy.index.reader, monosemy.index.example_bytes
 import monosemy.data.token_bytes, monosemy.data.splits, monosemy.interp.statistics.rates
 import monosemy.interp.registry, monosemy.client
-print("imported")
+from pathlib import Path
+from service.app import create_app
+from service.settings import Settings
+app = create_app(Settings(home=Path(sys.argv[1])))
+print(len(app.openapi()["paths"]))
 """
 
 
-def test_service_and_readers_work_where_torch_does_not_exist() -> None:
+def test_service_and_readers_work_where_torch_does_not_exist(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", BLOCKED, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "imported"
+    assert int(done.stdout) > 30
 
 
 def test_no_module_unpickles() -> None:

@@ -11,13 +11,13 @@ from monosemy.specs.rest.agreement import Agreement, AgreementOf
 from service.agreement.service import agreement
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.lists.service import require_list
 from service.saes.repository import find_sae
 
-router = Router(tags=["explanations"], dependencies=[CanRead])
+router = ApiRouter(tags=["explanations"], dependencies=[CanRead])
 
 OfParam = Annotated[
     AgreementOf,

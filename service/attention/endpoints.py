@@ -6,14 +6,14 @@ from monosemy.specs.rest.attention import AttentionView, SurveyedFeature
 from monosemy.workspace import Workspace
 from service.attention.service import feature_view, survey_of, survey_view
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.endpoints import Index
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(prefix="/saes/{sae}", tags=["saes"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}", tags=["saes"], dependencies=[CanRead])
 
 
 @router.get(

@@ -13,12 +13,12 @@ from monosemy.specs.rest.audit import AuditView
 from monosemy.specs.rest.page import Page
 from service.database.key_tables import AuditEntry
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanAdminister
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, number_of, paged
 from service.kit.problems import documented
 
-router = Router(prefix="/audit", tags=["system"])
+router = ApiRouter(prefix="/audit", tags=["system"])
 
 _BY_ID: Order[AuditEntry, int] = Order((int,), lambda row: (row.id,), number_of(2**63))
 

@@ -14,7 +14,7 @@ from service.circuits import repository
 from service.circuits.service import header, view
 from service.database.circuit_tables import Circuit
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
 from service.kit.pagination import (
@@ -29,7 +29,7 @@ from service.kit.pagination import (
 )
 from service.kit.problems import documented
 
-router = Router(prefix="/circuits", tags=["circuits"])
+router = ApiRouter(prefix="/circuits", tags=["circuits"])
 
 CircuitId = Annotated[uuid.UUID, Path(description="Id of the circuit: that of its run.")]
 

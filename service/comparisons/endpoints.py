@@ -20,7 +20,7 @@ from service.comparisons import repository
 from service.comparisons.service import links, matches, view
 from service.database.comparison_tables import FeatureLink
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.endpoints import Index
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
@@ -39,7 +39,7 @@ from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(tags=["comparisons"])
+router = ApiRouter(tags=["comparisons"])
 
 _index = number_of(2**31)
 _BY_LIKENESS: Order[FeatureLink, tuple[float, int, int]] = Order(

@@ -13,7 +13,7 @@ from service.concepts import repository
 from service.concepts.service import rows, view
 from service.database.concept_tables import Concept
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
 from service.kit.pagination import (
@@ -28,7 +28,7 @@ from service.kit.pagination import (
 from service.kit.problems import documented
 from service.saes.repository import find_sae
 
-router = Router(prefix="/concepts", tags=["concepts"])
+router = ApiRouter(prefix="/concepts", tags=["concepts"])
 
 ConceptReference = Annotated[
     str, Path(alias="concept", max_length=200, description="Id or name of the concept.")

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from monosemy.specs import run_union
@@ -34,12 +33,6 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def operation_id(route: APIRoute) -> str:
-    """``runs_submit`` for ``submit`` in ``service/runs``: what generated clients call it."""
-    domain = route.endpoint.__module__.split(".")[1]
-    return domain if domain == route.name else f"{domain}_{route.name}"
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:

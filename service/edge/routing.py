@@ -7,17 +7,18 @@ apart is noted on its endpoint by the decorators below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from python_multipart.exceptions import FormParserError
 from starlette.responses import StreamingResponse
-from starlette.routing import Match
 from starlette.types import Scope
 
+from monosemy.address import PREFIX
 from service.edge.bodies import bounded, check_declared
 from service.edge.context import AppContext
 from service.edge.origin import READING_METHODS, check_own_page
@@ -25,6 +26,8 @@ from service.keys import watch
 from service.keys.authorize import CSRF_FIELD, CSRF_HEADER, Anybody, admit, check_token
 from service.keys.authorize import Scope as KeyScope
 from service.kit.errors import InvalidRequest
+from service.kit.problems import documented
+from service.kit.query_names import KnownQueryNames
 from service.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -117,15 +120,27 @@ class Router(APIRouter):
         super().__init__(**{"route_class": GuardedRoute, **options})
 
 
-class Below(APIRouter):
-    """Holds the routers of all that lies below ``prefix``; for any other address they are not
-    asked one by one, which would take longer than most answers."""
+class ApiRouter(Router):
+    """A router of the API.  Its routes lie below ``/api/v1`` and know the query's names from the
+    start: routers around routers would have FastAPI analyse every endpoint a second time, and
+    again for every app."""
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not path.startswith(f"{self.prefix}/"):
-            return Match.NONE, {}
-        return super().matches(scope)
+    def __init__(
+        self, prefix: str = "", *, dependencies: Sequence[Depends] = (), **options: Any
+    ) -> None:
+        super().__init__(
+            prefix=PREFIX + prefix,
+            dependencies=[KnownQueryNames, *dependencies],
+            responses=documented(401, 403, 500),
+            generate_unique_id_function=operation_id,
+            **options,
+        )
+
+
+def operation_id(route: APIRoute) -> str:
+    """``runs_submit`` for ``submit`` in ``service/runs``: what generated clients call it."""
+    domain = route.endpoint.__module__.split(".")[1]
+    return domain if domain == route.name else f"{domain}_{route.name}"
 
 
 def scopes_of(route: APIRoute) -> list[str]:

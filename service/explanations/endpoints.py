@@ -25,7 +25,7 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.runs import RunFamily, RunSummary, RunTable
 from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.explanations import repository
 from service.explanations.given_scores import store_given_score
 from service.explanations.service import (
@@ -48,7 +48,7 @@ from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.search.embed import embed_text
 
-router = Router(tags=["explanations"])
+router = ApiRouter(tags=["explanations"])
 
 ExplanationId = Annotated[uuid.UUID, Path(description="Id of the explanation.")]
 _OF_FEATURE = "/saes/{sae}/features/{index}"

@@ -11,7 +11,7 @@ from monosemy.specs.rest.explanations import ScoreView
 from monosemy.specs.rest.provenance import ExplanationProvenance, JudgedTexts, PromptView
 from monosemy.workspace import Workspace
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.explanations.endpoints import ExplanationId
 from service.explanations.judgements import Outcome, judged_texts, require_score
 from service.explanations.provenance import prompt_view, provenance_of
@@ -22,7 +22,7 @@ from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 
-router = Router(tags=["explanations"], dependencies=[CanRead])
+router = ApiRouter(tags=["explanations"], dependencies=[CanRead])
 
 ScoreId = Annotated[uuid.UUID, Path(description="Id of the score.")]
 OutcomeParam = Annotated[

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.edge.context import ContextDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.exports.activations import (
     activation_batches,
     activation_schema,
@@ -25,7 +25,7 @@ from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
 
 FileForm = Annotated[
     Form, Path(description="A parquet file, or a stream of Arrow record batches (IPC).")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from monosemy.specs.rest.features import FeatureColumn
 from monosemy.workspace import Workspace
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.filters import MatchDep
 from service.features.measured import measured
 from service.keys.authorize import CanRead
@@ -22,7 +22,7 @@ from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae, index_of
 from service.tags.repository import commonest_tags
 
-router = Router(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}", tags=["features"], dependencies=[CanRead])
 
 MOST_TAGS = 8
 """Tags that have a number of their own."""

@@ -15,7 +15,7 @@ from monosemy.specs.rest.features import (
 )
 from monosemy.specs.rest.page import Page
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.around import features_around
 from service.features.filters import FilterDep
 from service.features.service import (
@@ -30,7 +30,7 @@ from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}/features", tags=["features"], dependencies=[CanRead])
 
 Index = Annotated[int, Path(ge=0, lt=2**31, description="Index of the latent in its SAE.")]
 Listed = Annotated[

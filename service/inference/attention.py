@@ -24,7 +24,7 @@ from monosemy.specs.inference.attention import (
 from service.database.session import transaction
 from service.database.tables import Sae
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.features.repository import labels_of
 from service.inference.service import FoundSae, host_spec, inference_problems, sae_place
 from service.inference.turns import answered
@@ -34,7 +34,7 @@ from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.saes.views import sae_summary
 
-router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

@@ -19,7 +19,7 @@ from monosemy.specs.inference.contrast import (
 )
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.features.repository import labels_of
 from service.inference.rerank import rerank
 from service.inference.service import host_spec, inference_problems, sae_place
@@ -29,7 +29,7 @@ from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.saes.views import sae_summary
 
-router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

@@ -16,7 +16,7 @@ from monosemy.specs.inference.activations import (
 )
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.inference.service import (
     add_labels,
     by_token,
@@ -34,7 +34,7 @@ from service.models.repository import find_model
 from service.saes.repository import find_sae
 from service.saes.views import model_brief, sae_summary
 
-router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

@@ -20,7 +20,7 @@ from monosemy.specs.inference.reading import (
 )
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.features.repository import FiringFacts, firing_facts, labels_of
 from service.inference.service import (
     FoundSae,
@@ -34,7 +34,7 @@ from service.keys.authorize import CanInfer, KeyId
 from service.kit.problems import documented
 from service.saes.views import sae_summary
 
-router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 _MOST = 100
 """Firing features per token that an order other than the activation's chooses among."""

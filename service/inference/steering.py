@@ -34,7 +34,7 @@ from service.concepts.service import fitted
 from service.concurrency.streams import HeldStream, SharedGenerator, each_in
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.features.repository import labels_of, max_activations
 from service.inference.client import InferenceAway, InferenceMalformed, InferenceRefused
 from service.inference.service import domain_error, host_spec, inference_problems, sae_place
@@ -45,7 +45,7 @@ from service.kit.problems import documented, from_exception
 from service.saes.repository import find_sae
 from service.saes.views import sae_summary
 
-router = Router(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
+router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
 
 @router.post(

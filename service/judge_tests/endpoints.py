@@ -10,13 +10,13 @@ from monosemy.interp.judge_test.result import Role, RoleTest
 from monosemy.specs.rest.judge_tests import JudgeTestTable, JudgeTestView
 from service.database.judge_tables import JudgeTest
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.judge_tests import repository
 from service.keys.authorize import CanAdminister, CanRead
 from service.kit.errors import Listing, NotFound
 from service.kit.problems import documented
 
-router = Router(prefix="/judge-tests", tags=["judges"])
+router = ApiRouter(prefix="/judge-tests", tags=["judges"])
 
 Key = Annotated[str, Path(pattern="^[0-9a-f]{16}$", max_length=16, description="Key of the test.")]
 

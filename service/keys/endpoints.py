@@ -11,14 +11,14 @@ from fastapi import Path, Response
 from monosemy.specs.rest.keys import KeyView, MadeKey, NewKey
 from monosemy.specs.rest.page import Page
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys import repository
 from service.keys.authorize import CanAdminister
 from service.keys.service import create_key, digest, require_key
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 
-router = Router(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
+router = ApiRouter(prefix="/keys", tags=["keys"], dependencies=[CanAdminister])
 
 
 @router.get("", summary="List API keys", responses=documented(422))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
@@ -25,6 +25,9 @@ async def known_query_names(request: Request) -> None:
     unknown = sorted(set(request.query_params) - known)
     if unknown:
         raise InvalidRequest([(name[:100], _advice(name, known)) for name in unknown[:_MOST_NAMED]])
+
+
+KnownQueryNames = Depends(known_query_names)
 
 
 def names_in_query(route: APIRoute) -> frozenset[str]:

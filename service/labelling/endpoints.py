@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.specs.rest.labelling import LabellingMode, LabellingPage
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.filters import FilterDep
 from service.features.listing import (
     FIRST_SCORER,
@@ -26,7 +26,7 @@ from service.labelling.service import Work, labelling_page
 from service.lists.service import require_list
 from service.saes.repository import find_sae
 
-router = Router(tags=["lists"], dependencies=[CanRead])
+router = ApiRouter(tags=["lists"], dependencies=[CanRead])
 
 ModeParam = Annotated[
     LabellingMode,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from monosemy.specs.rest.layouts import LayoutView
 from monosemy.workspace import Workspace
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.layouts.service import layout_of, layout_view
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(prefix="/saes/{sae}", tags=["saes"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}", tags=["saes"], dependencies=[CanRead])
 
 
 @router.get("/layout", summary="Show the layout of an SAE", responses=documented(404, 409, 422))

@@ -12,7 +12,7 @@ from monosemy.specs.rest.lists import ExportFormat, ListChange, ListDetail, List
 from monosemy.specs.rest.page import Page
 from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, paged
@@ -20,7 +20,7 @@ from service.kit.problems import documented
 from service.lists import repository, service
 from service.saes.repository import find_sae
 
-router = Router(prefix="/lists", tags=["lists"])
+router = ApiRouter(prefix="/lists", tags=["lists"])
 
 ListReference = Annotated[
     str,

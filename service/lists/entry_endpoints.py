@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from monosemy.specs.rest.lists import EntriesChanged, Move, NewEntries, Removal
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRun
 from service.kit.problems import documented
 from service.lists import service
 from service.lists.endpoints import ListReference
 
-router = Router(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
+router = ApiRouter(prefix="/lists/{list}/entries", tags=["lists"], dependencies=[CanRun])
 
 
 @router.post("", summary="Add features to a list", responses=documented(404, 422))

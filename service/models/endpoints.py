@@ -8,7 +8,7 @@ from monosemy.specs.rest.models import ModelSummary
 from monosemy.specs.rest.page import Page
 from service.database.tables import Model
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.pagination import (
     DEFAULT_LIMIT,
@@ -23,7 +23,7 @@ from service.kit.pagination import (
 from service.kit.problems import documented
 from service.models.repository import list_models
 
-router = Router(prefix="/models", tags=["models"], dependencies=[CanRead])
+router = ApiRouter(prefix="/models", tags=["models"], dependencies=[CanRead])
 
 
 @router.get("", summary="List host models", responses=documented(422))

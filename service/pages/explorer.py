@@ -25,7 +25,7 @@ def install(app: FastAPI) -> None:
     parts = routers()
     app.state.navigation = entries_of(parts)
     app.state.problem_page = problem_page
-    app.include_router(static.router)
+    app.router.routes.extend(static.router.routes)
     # A fixed word goes before a name, whichever module has it: /saes/upload before /saes/{sae}.
     # As they are: a router around them would have FastAPI look through every view once more.
     app.router.routes.extend(in_order(parts))

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.queues import QueueChange, QueueName, Queues, QueueView
 from monosemy.specs.run_states import HELD
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanAdminister, CanRead
 from service.kit.problems import documented
 from service.queues import repository
 from service.runs.wake import wake
 
-router = Router(prefix="/queues", tags=["runs"])
+router = ApiRouter(prefix="/queues", tags=["runs"])
 
 NAMES: tuple[QueueName, ...] = get_args(QueueName)
 

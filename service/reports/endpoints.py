@@ -17,14 +17,14 @@ from monosemy.specs.rest.reports import MOST_BESIDE, ReportSummary
 from monosemy.svg import policy
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.reports.service import beside_report, report_summary, sae_report
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 
-router = Router(prefix="/saes/{sae}/report", tags=["explanations"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes/{sae}/report", tags=["explanations"], dependencies=[CanRead])
 
 _POLICY = f"{policy()}; frame-ancestors 'none'"
 

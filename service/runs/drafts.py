@@ -18,7 +18,7 @@ from monosemy.specs.rest.problems import FieldProblem
 from monosemy.specs.rest.runs import KindDetail, Kinds, KindSummary, SpecDraft, SpecReading
 from service.database.storable import storable, storable_text
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.keys.authorize import Caller, CallerDep, CanRead
 from service.kit.errors import NotFound
 from service.kit.problems import documented
@@ -26,7 +26,7 @@ from service.runs.ceilings import check_ceilings
 from service.runs.sources import check_sources
 from service.runs.submission import check_names, width_of
 
-router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
+router = ApiRouter(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 
 
 @router.get("/kinds", summary="List kinds of runs")

@@ -18,7 +18,7 @@ from service.concurrency.streams import HeldStream
 from service.database.session import transaction
 from service.database.tables import Run
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.kit.errors import Listing, NotFound
@@ -33,7 +33,7 @@ from service.runs.queries import RunFilter, list_runs
 from service.runs.subjects import name_subjects
 from service.runs.submission import announce, check_names, family_of, submitted
 
-router = Router(prefix="/runs", tags=["runs"])
+router = ApiRouter(prefix="/runs", tags=["runs"])
 
 Priority = Annotated[
     int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")

@@ -19,14 +19,14 @@ from monosemy.svg import policy
 from monosemy.training.page import training_page
 from service.database.tables import Run
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.errors import InvalidRequest, Listing, NotFound
 from service.kit.problems import documented
 from service.runs.queries import get_family
 from service.runs.readings import Curve, curve_in_events, stored_curves
 
-router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
+router = ApiRouter(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 
 _POLICY = f"{policy()}; frame-ancestors 'none'"
 

@@ -12,7 +12,7 @@ from monosemy.specs.rest.runs import RunEventMessage, RunWaiting, WaitsFor
 from monosemy.specs.run import NO_QUEUE
 from service.database.tables import Run, RunEvent
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.errors import Listing, NotFound
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, Order, each, number_of, paged
@@ -21,7 +21,7 @@ from service.queues import repository as queues
 from service.runs import repository
 from service.runs.queries import family_log, get_family
 
-router = Router(prefix="/runs", tags=["runs"], dependencies=[CanRead])
+router = ApiRouter(prefix="/runs", tags=["runs"], dependencies=[CanRead])
 
 _BY_ID: Order[RunEvent, int] = Order((int,), lambda row: (row.id,), number_of(2**63))
 

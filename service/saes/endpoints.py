@@ -12,7 +12,7 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
 from service.database.tables import Model, Sae
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanAdminister, CanRead
 from service.kit.pagination import (
     DEFAULT_LIMIT,
@@ -31,7 +31,7 @@ from service.saes.files import missing_files
 from service.saes.repository import find_sae, list_saes
 from service.saes.views import sae_detail, sae_summary
 
-router = Router(prefix="/saes", tags=["saes"], dependencies=[CanRead])
+router = ApiRouter(prefix="/saes", tags=["saes"], dependencies=[CanRead])
 
 SaeReference = Annotated[
     str, Path(max_length=200, description="Id or unique name of the SAE.", examples=["demo"])

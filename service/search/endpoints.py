@@ -9,13 +9,13 @@ from pydantic import StringConstraints
 
 from monosemy.specs.rest.search import SearchResults
 from service.edge.context import ContextDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.features.filters import Density, check_densities
 from service.keys.authorize import CanRead, KeyId
 from service.kit.problems import documented
 from service.search.service import SearchQuery, find
 
-router = Router(prefix="/search", tags=["search"], dependencies=[CanRead])
+router = ApiRouter(prefix="/search", tags=["search"], dependencies=[CanRead])
 
 MAX_SAES = 50
 

@@ -12,7 +12,7 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.sessions import MadeSession, NewSession, SessionView
 from service.database.session_tables import BrowserSession
 from service.edge.context import ContextDep, SessionDep
-from service.edge.routing import Router, body_limit
+from service.edge.routing import ApiRouter, body_limit
 from service.keys.authorize import CallerDep, CanRead, ForAnybody, KeyId
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
@@ -20,7 +20,7 @@ from service.sessions import login, repository
 
 LOGIN_BYTES = 8 * 1024
 
-router = Router(prefix="/sessions", tags=["sessions"])
+router = ApiRouter(prefix="/sessions", tags=["sessions"])
 
 
 @router.post(

@@ -8,12 +8,12 @@ from fastapi import Path, Query
 
 from monosemy.specs.rest.sets import SetTable, SetView
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.sets.service import table, view
 
-router = Router(prefix="/sets", tags=["saes"], dependencies=[CanRead])
+router = ApiRouter(prefix="/sets", tags=["saes"], dependencies=[CanRead])
 
 SetName = Annotated[str, Path(max_length=200, description="Name of the set.")]
 

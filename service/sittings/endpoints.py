@@ -13,13 +13,13 @@ from monosemy.specs.rest.sittings import NewSitting, SittingAnswer, SittingProgr
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.explanations.endpoints import ExplanationId
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.kit.problems import documented
 from service.sittings import service
 
-router = Router(tags=["explanations"])
+router = ApiRouter(tags=["explanations"])
 
 SittingId = Annotated[uuid.UUID, Path(description="Id of the sitting.")]
 TextNumber = Annotated[int, Path(ge=0, lt=1000, description="Of the text, from 0.")]

@@ -10,13 +10,13 @@ from fastapi import Query
 from monosemy.specs.rest.instants import Instant
 from monosemy.specs.rest.spend import Grouping, SpendRow, SpendTable
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.saes.repository import find_sae
 from service.spend import repository
 
-router = Router(prefix="/spend", tags=["spend"], dependencies=[CanRead])
+router = ApiRouter(prefix="/spend", tags=["spend"], dependencies=[CanRead])
 
 
 @router.get("", summary="Sum up the judge's ledger", responses=documented(404, 422))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from monosemy.specs.rest.system import Findings
 from service.edge.context import ContextDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CanAdminister
 from service.kit.errors import Busy
 from service.kit.problems import documented
 
 PATIENCE_SECONDS = 60.0
 
-router = Router(prefix="/system", tags=["system"], dependencies=[CanAdminister])
+router = ApiRouter(prefix="/system", tags=["system"], dependencies=[CanAdminister])
 
 
 @router.get("/findings", summary="Examine the deployment", responses=documented(503))

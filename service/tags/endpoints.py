@@ -21,7 +21,7 @@ from monosemy.specs.rest.tags import (
 )
 from monosemy.specs.tags import Tag, normalised
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.explanations.service import require_feature
 from service.features.endpoints import Index
 from service.features.service import no_such_feature
@@ -34,7 +34,7 @@ from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae
 from service.tags import repository
 
-router = Router(tags=["lists"])
+router = ApiRouter(tags=["lists"])
 
 TaggedSaeParam = Annotated[
     str | None, Query(max_length=200, description="Only of this SAE's features; id or name.")

@@ -12,7 +12,7 @@ from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.tasks import TaskRow, TaskView
 from service.database.task_tables import Task
 from service.edge.context import SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
 from service.kit.pagination import (
@@ -29,7 +29,7 @@ from service.saes.repository import find_sae
 from service.tasks import repository
 from service.tasks.service import rows, view
 
-router = Router(prefix="/tasks", tags=["tasks"])
+router = ApiRouter(prefix="/tasks", tags=["tasks"])
 
 TaskId = Annotated[uuid.UUID, Path(description="Id of the task: that of its run.")]
 

@@ -19,7 +19,7 @@ from monosemy.specs.rest.uploads import Upload, UploadedFile
 from monosemy.workspace import Workspace
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router, body_limit
+from service.edge.routing import ApiRouter, body_limit
 from service.keys.authorize import CallerDep, CanRun
 from service.keys.ownership import check_owner
 from service.kit.errors import InvalidRequest, NotFound, Unavailable
@@ -29,7 +29,7 @@ from service.uploads.receive import receive
 
 PATH = "/saes/uploads"
 
-router = Router(prefix=PATH, tags=["saes"], dependencies=[CanRun])
+router = ApiRouter(prefix=PATH, tags=["saes"], dependencies=[CanRun])
 
 logger = logging.getLogger(__name__)
 

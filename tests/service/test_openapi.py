@@ -205,35 +205,6 @@ def test_the_docs_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
         assert path in answer.text
 
 
-IMPORT_ALL = """
-import sys
-for name in ("torch", "transformers", "safetensors", "sae_lens", "transformer_lens"):
-    sys.modules[name] = None
-import importlib, pkgutil, service
-from pathlib import Path
-names = [module.name for module in pkgutil.walk_packages(service.__path__, "service.")]
-for name in names:
-    importlib.import_module(name)
-from service.app import create_app
-from service.settings import Settings
-app = create_app(Settings(home=Path(sys.argv[1])))
-assert len(app.openapi()["paths"]) > 10
-print(len(names))
-"""
-
-
-def test_the_service_works_where_torch_does_not_exist(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 30
-
-
 TIME_IMPORT = """
 import time
 start = time.process_time()

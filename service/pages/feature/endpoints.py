@@ -17,7 +17,7 @@ from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
 from service.concurrency.streams import each_in
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router, reads_only
+from service.edge.routing import ApiRouter, reads_only
 from service.explanations.service import require_feature
 from service.features.endpoints import Index
 from service.features.filters import FilterDep
@@ -35,7 +35,7 @@ from service.pages.render import Links
 from service.saes.endpoints import SaeReference
 from service.saes.repository import find_sae, no_such_sae
 
-router = Router(tags=["features"], dependencies=[CanRead])
+router = ApiRouter(tags=["features"], dependencies=[CanRead])
 
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "One page without scripts.", "content": {"text/html": {}}}

@@ -104,11 +104,9 @@ def test_a_step_through_the_kernels_waits_for_nothing(calls: dict[str, int]) -> 
     assert waits.seen == [] and calls["largest"] == 2
 
 
-SMALL = {"_TOKENS": 8, "_WIDTH": 100, "_D": 20}
-
-
-def test_a_small_case_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for size, number in SMALL.items():
+@pytest.mark.campaign
+def test_the_size_that_cards_are_asked_at_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, number in {"_TOKENS": 20, "_WIDTH": 1000, "_D": 300}.items():
         monkeypatch.setattr(agreement, size, number)
     assert agreement.disagreement(torch.device("cpu")) == ""
 
@@ -125,7 +123,5 @@ def test_a_kernel_that_is_wrong_on_a_device_is_noticed(
         first.view(-1)[-1] += 0.01
         return first if rest is None else (first, *rest)
 
-    for size, number in SMALL.items():
-        monkeypatch.setattr(agreement, size, number)
     monkeypatch.setattr(module, name, wrong)
     assert "wrong results" in agreement.disagreement(torch.device("cpu"))
