@@ -15,7 +15,7 @@ from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.database.storable import storable_text
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import Router
+from service.edge.routing import ApiRouter
 from service.graphs import repository, service
 from service.graphs.files import MEDIA_TYPES, Form, file_of
 from service.keys.authorize import CallerDep, CanRead, CanRun
@@ -32,7 +32,7 @@ from service.kit.pagination import (
 )
 from service.kit.problems import documented
 
-router = Router(prefix="/graphs", tags=["graphs"])
+router = ApiRouter(prefix="/graphs", tags=["graphs"])
 
 GraphReference = Annotated[
     str, Path(alias="graph", max_length=200, description="Id or name of the graph.")
