@@ -29,10 +29,12 @@ def score_interval(
     baseline_interval: Span | None = None,
     width: int = 130,
     labelled: bool = False,
+    beside: str = "shuffled",
 ) -> str:
-    """A score on its scale: the dot and its 95 % interval on the upper lane, the shuffled baseline
-    as a hollow diamond on the lower, chance as an upright line, round values as ticks, written
-    below where it is ``labelled``.  The scale is ``ends``, wider where a value lies outside."""
+    """A score on its scale: the dot and its 95 % interval on the upper lane, the baseline, which is
+    what ``beside`` calls it, as a hollow diamond on the lower, chance as an upright line, round
+    values as ticks, written below where it is ``labelled``.  The scale is ``ends``, wider where a
+    value lies outside."""
     known = [x for x in (low, high, value, baseline, *(baseline_interval or ())) if x is not None]
     scale = _ScoreScale.over(ends, [*known, *([] if chance is None else [chance])], width)
     at = scale.at
@@ -40,7 +42,7 @@ def score_interval(
     if low is not None and high is not None:
         label += f", 95 % interval {fixed(low)} to {fixed(high)}"
     if baseline is not None:
-        label += f", shuffled {fixed(baseline)}"
+        label += f", {beside} {fixed(baseline)}"
     if chance is not None:
         label += f", chance {fixed(chance)}"
     parts = [scale.rail(12, chance)]

@@ -53,6 +53,10 @@ class Graphs:
         asked = {"kind": kind, "layer": layer, "position": position, "search": search}
         return listed(self._http, GraphNode, f"{_path(graph)}/nodes", limit, **asked)
 
+    def node(self, graph: GraphReference, node: int) -> GraphNode:
+        """A node by its number."""
+        return self._http.call(GraphNode, "GET", f"{_path(graph)}/nodes/{segment(node)}")
+
     def edges(
         self,
         graph: GraphReference,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.graphs.graph import Floats, Graph, NodeKind
 from monosemy.graphs.influence import Influence, influence
 from monosemy.graphs.names import BIASES
 from monosemy.specs.graphs import GraphEdge, GraphNode
@@ -76,21 +76,43 @@ def list_nodes(
     order = at[np.argsort(-through[at], kind="stable")]
     page = order[first : None if count is None else first + count]
     return len(order), [
-        GraphNode(
-            node=int(number),
-            kind=NodeKind(nodes.kind[number]).name,
-            layer=int(nodes.layer[number]),
-            position=int(nodes.position[number]),
-            coder=int(nodes.coder[number]),
-            latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
-            label=called[number],
-            value=float(nodes.value[number]),
-            influence=float(through[number]),
-            positive=float(positive_negative[0][number]),
-            negative=float(positive_negative[1][number]),
-        )
-        for number in page
+        _listed(graph, int(number), called[number], through, positive_negative) for number in page
     ]
+
+
+def one_node(
+    graph: Graph, node: int, label: str | None = None, flow: Influence | None = None
+) -> GraphNode:
+    """As listings have it; ``label``: what it is called, where that is known.  ``IndexError`` for a
+    node that is not there."""
+    _check(graph, node)
+    called = node_labels(graph, {} if label is None else {node: label})[node]
+    through = (flow or influence(graph)).through_N
+    return _listed(graph, node, called, through, graph.signed_masses())
+
+
+def _listed(
+    graph: Graph, number: int, label: str, through: Floats, masses: tuple[Floats, Floats]
+) -> GraphNode:
+    nodes = graph.nodes
+    return GraphNode(
+        node=number,
+        kind=NodeKind(nodes.kind[number]).name,
+        layer=int(nodes.layer[number]),
+        position=int(nodes.position[number]),
+        coder=int(nodes.coder[number]),
+        latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
+        label=label,
+        value=float(nodes.value[number]),
+        influence=float(through[number]),
+        positive=float(masses[0][number]),
+        negative=float(masses[1][number]),
+    )
+
+
+def _check(graph: Graph, node: int) -> None:
+    if not 0 <= node < len(graph.nodes):
+        raise IndexError(f"the graph has {len(graph.nodes)} nodes, none is number {node}")
 
 
 def list_edges(
@@ -100,8 +122,7 @@ def list_edges(
 
     ``IndexError`` for a node that is not there.
     """
-    if not 0 <= node < len(graph.nodes):
-        raise IndexError(f"the graph has {len(graph.nodes)} nodes, none is number {node}")
+    _check(graph, node)
     others, weights = graph.edges_into(node) if end == "in" else graph.edges_from(node)
     page = slice(first, None if count is None else first + count)
     pairs: Sequence[tuple[int, float]] = list(

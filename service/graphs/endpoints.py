@@ -39,7 +39,8 @@ GraphReference = Annotated[
 ]
 NodeKindName = Literal["feature", "error", "token", "position", "bias", "logit"]
 Share = Annotated[float | None, Query(gt=0, le=1)]
-_WHOLE = (StoredGraph.details, StoredGraph.graph, StoredGraph.whole)
+NodeNumber = Annotated[int, Path(ge=0, lt=2**31, description="Number of the node.")]
+WHOLE = (StoredGraph.details, StoredGraph.graph, StoredGraph.whole)
 _MOST = 2**31
 Item = TypeVar("Item")
 
@@ -74,7 +75,7 @@ def list_all(
 def show(session: SessionDep, context: ContextDep, reference: GraphReference) -> GraphView:
     """What it explains, how much of that reaches the prompt, what was left out, and how far it is
     to be believed."""
-    row = repository.find_graph(session, reference, *_WHOLE)
+    row = repository.find_graph(session, reference, *WHOLE)
     return service.view(session, row, context.graphs.of(row))
 
 
@@ -105,13 +106,27 @@ def list_nodes(
     cursor: CursorParam = None,
 ) -> Page[GraphNode]:
     """Those through which most influence flows first."""
-    row = repository.find_graph(session, reference, *_WHOLE)
+    row = repository.find_graph(session, reference, *WHOLE)
     loaded = context.graphs.of(row)
     wanted = service.NodeFilter(kind, layer, position, search)
     read = partial(service.nodes, session, row, loaded, wanted)
     listing = ("nodes", str(row.id), kind, layer, position, search)
     order: Order[tuple[int, GraphNode], int] = _by_place(len(loaded.graph.nodes))
     return paged(listing, order, cursor, limit, read, lambda rows: [node for _, node in rows])
+
+
+@router.get(
+    "/{graph}/nodes/{node}",
+    summary="Show a node of a graph",
+    dependencies=[CanRead],
+    responses=documented(404, 422),
+)
+def show_node(
+    session: SessionDep, context: ContextDep, reference: GraphReference, node: NodeNumber
+) -> GraphNode:
+    """What it is, its activation or probability, what flows through it and what feeds it."""
+    row = repository.find_graph(session, reference, *WHOLE)
+    return service.node(session, row, context.graphs.of(row), node)
 
 
 @router.get(
@@ -124,7 +139,7 @@ def list_edges(
     session: SessionDep,
     context: ContextDep,
     reference: GraphReference,
-    node: Annotated[int, Path(ge=0, lt=_MOST, description="Number of the node.")],
+    node: NodeNumber,
     end: Annotated[
         End, Query(description="`in`: the edges that lead to it; `out`: those from it.")
     ] = "in",
@@ -132,7 +147,7 @@ def list_edges(
     cursor: CursorParam = None,
 ) -> Page[GraphEdgeView]:
     """The largest weights first, whatever their signs."""
-    row = repository.find_graph(session, reference, *_WHOLE)
+    row = repository.find_graph(session, reference, *WHOLE)
     loaded = context.graphs.of(row)
     read = partial(service.edges, session, row, loaded, node, end)
     order: Order[tuple[int, GraphEdgeView], int] = _by_place(len(loaded.graph.rows.source))
@@ -167,7 +182,7 @@ def _drawn(
     context: AppContext, reference: str, nodes: float | None, edges: float | None
 ) -> GraphDrawing:
     with transaction(context.engine) as session:
-        row = repository.find_graph(session, reference, *_WHOLE)
+        row = repository.find_graph(session, reference, *WHOLE)
         return service.drawing(session, row, context.graphs.of(row), nodes, edges)
 
 
@@ -204,7 +219,7 @@ async def download(
 
 def _file(context: AppContext, reference: str, form: Form) -> Response:
     with transaction(context.engine) as session:
-        row = repository.find_graph(session, reference, *_WHOLE)
+        row = repository.find_graph(session, reference, *WHOLE)
         name, data = file_of(session, row, context.graphs.of(row), form)
     disposition = f'attachment; filename="{name}"'
     return Response(

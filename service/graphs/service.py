@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import NodeKind
-from monosemy.graphs.listing import End, list_edges, list_nodes, node_labels
+from monosemy.graphs.listing import End, list_edges, list_nodes, node_labels, one_node
 from monosemy.specs.graphs import GraphNode, GraphSae, GraphSummary
 from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
 from service.database.graph_tables import StoredGraph
@@ -171,6 +171,19 @@ def nodes(
     return list(enumerate(listed, start))
 
 
+def node(session: Session, row: StoredGraph, loaded: LoadedGraph, number: int) -> GraphNode:
+    """``NotFound`` for a node that is not there."""
+    label = labels(session, row, loaded, {number}).get(number)
+    try:
+        return one_node(loaded.graph, number, label, loaded.flow)
+    except IndexError:
+        raise _no_node(loaded, number) from None
+
+
+def _no_node(loaded: LoadedGraph, number: int) -> NotFound:
+    return NotFound("node", number, f"The graph has {len(loaded.graph.nodes)} nodes, from 0.")
+
+
 def edges(
     session: Session,
     row: StoredGraph,
@@ -186,8 +199,7 @@ def edges(
     try:
         _, listed = list_edges(loaded.graph, node, end, start, count)
     except IndexError:
-        count = len(loaded.graph.nodes)
-        raise NotFound("node", node, f"The graph has {count} nodes, from 0.") from None
+        raise _no_node(loaded, node) from None
     others = [each.source if end == "in" else each.target for each in listed]
     called = node_labels(loaded.graph, labels(session, row, loaded, {*others}))
     return [

@@ -23,6 +23,7 @@ from tests.support.compared_rows import add_comparison
 from tests.support.concept_rows import add_concept
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag, add_to_set
+from tests.support.graph_rows import SERVED, add_graph, add_graphs
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
@@ -37,7 +38,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task, two circuits, a concept, and a set of which one SAE of two is left."""
+    a task, two circuits, a concept, a set of which one SAE of two is left, and three graphs."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -52,6 +53,11 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_circuits(session)
             add_to_set(session, RAW, SET)
             add_concept(session, library)
+            add_graph(
+                session, [(library.sae, library.name)], id=SERVED, name="served", checked=False
+            )
+            session.flush()
+            add_graphs(session)
         engine.dispose()
         yield str(make_url(url).database), library
 

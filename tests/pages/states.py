@@ -15,6 +15,7 @@ from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
+from tests.support.graph_rows import GRAPH, SERVED
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
 from tests.support.scored_rows import GOOD
@@ -205,12 +206,32 @@ def makes_a_key_badly(page: Any) -> None:
     page.locator("#days-error").wait_for()
 
 
+def draws_a_graph(page: Any) -> None:
+    page.locator("#said", has_text="edges").wait_for()
+
+
+def pins_nodes(page: Any) -> None:
+    draws_a_graph(page)
+    page.locator("#plot").focus()
+    for key in ("Home", "Enter", "Shift+ArrowUp", "Enter", "Shift+ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    page.locator("[data-subgraph] svg").wait_for()
+    page.locator("#node[data-shown]").wait_for()
+
+
+def groups_pins(page: Any) -> None:
+    pins_nodes(page)
+    page.keyboard.press("G")
+    page.get_by_role("dialog").wait_for()
+
+
 # ------------------------------------------------------------------ by world
 _FEATURE = f"/saes/demo/features/{GOOD}"
 _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SETS))
 _ODD = quote(NAME)
 _OWN = (
     *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
+    "/graphs",
     *("/concepts", "/sets", "/spend", "/health"),
 )
 _WORK = (
@@ -228,7 +249,10 @@ ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
-    *refused(404, f"/circuits/{NOBODY}", "/sets/none"),
+    *refused(
+        404, f"/circuits/{NOBODY}", "/sets/none", "/graphs/none", f"/graphs/{GRAPH}/nodes/9999"
+    ),
+    *refused(422, f"/graphs/{GRAPH}?nodes=0", f"/graphs/{GRAPH}?kind=neuron"),
     *refused(404, "/concepts/none", "/concepts?sae=none"),
     *refused(422, f"/circuits/{CIRCUIT}?head=99.0", f"/circuits/{CIRCUIT}?head=first"),
     *refused(422, "/runs?state=odd", f"{_FEATURE}?view=sideways", "/saes/demo/map?x=label"),
@@ -261,6 +285,9 @@ ACTS = [
         for act in (attends, asks_why)
     ),
     State("/saes/heads/heads"),
+    State(f"/graphs/{GRAPH}", act=draws_a_graph),
+    State(f"/graphs/{SERVED}?nodes=0.6", act=pins_nodes),
+    State(f"/graphs/{SERVED}", act=groups_pins),
     State(f"/attention?sae=heads&residual=demo&pair=99.2.0#t={_TEXT}", act=asks_why_of_no_head),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),
@@ -312,6 +339,9 @@ HOSTILE = [
     State("/concepts/{odd_concept}"),
     State("/circuits/{odd_circuit}"),
     State("/circuits/{odd_circuit}?head=4.1"),
+    State("/graphs?search=bold"),
+    State("/graphs/{odd_graph}?groups=%3Cb%3E:0,1&pinned=2,3", act=pins_nodes),
+    State("/graphs/{odd_graph}/nodes/0"),
     State(f"/saes/{quote(ODD_HEADS)}/heads"),
     *(
         State(f"/attention?sae={quote(ODD_HEADS)}&residual={quote(ODD_STREAM)}#t={_TEXT}", act=act)

@@ -29,6 +29,7 @@ from tests.support.circuit_rows import circuit_of_strangers
 from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_to_set
+from tests.support.graph_rows import add_graph, texas
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM, TOKENS, WORDS, add_hostile
 from tests.support.lens_rows import ANSWER as LENS_ANSWER
 from tests.support.lens_rows import (
@@ -212,9 +213,20 @@ def add_strange(engine: Engine) -> dict[str, str]:
         odd_circuit = uuid.uuid4()
         circuit = circuit_of_strangers(HOSTILE)
         store_circuit(session, odd_circuit, HOSTILE, HOSTILE, circuit, None)
+        odd_graph = uuid.uuid4()
+        add_graph(
+            session,
+            [(hostile.library.sae, WORDS)],
+            id=odd_graph,
+            name=HOSTILE[:100],
+            model=WORDS,
+            prompt=WORDS,
+            graph=texas(texts=TOKENS[1:7], goals=(HOSTILE, WORDS)),
+        )
         add_odd_heads(session, hostile.library)
         ids: dict[str, uuid.UUID] = {
             "odd_circuit": odd_circuit,
+            "odd_graph": odd_graph,
             "odd_concept": odd_concept,
             "odd_list": odd_list,
             "odd": odd.id,

@@ -125,6 +125,12 @@ def test_nodes_are_filtered_and_called_as_their_features_are(
     )
 
 
+def test_one_node_is_as_it_is_listed(client: TestClient) -> None:
+    listed = list(pages(client, f"{GRAPHS}/texas/nodes"))
+    for each in (listed[0], listed[7], listed[-1]):
+        assert client.get(f"{GRAPHS}/texas/nodes/{each['node']}").json() == each
+
+
 def test_rows_of_edges_add_up_with_their_rest(client: TestClient) -> None:
     data = client.get(f"{GRAPHS}/texas/file", params={"form": "npz"}).content
     graph = graph_of_bytes(data, "sent")
@@ -203,6 +209,8 @@ def test_its_json_is_read_again(client: TestClient) -> None:
         (f"/{GRAPH}/nodes?layer=x", 422, "layer"),
         (f"/{GRAPH}/nodes?cursor=nonsense", 422, "cursor"),
         (f"/{GRAPH}/nodes?limit=0", 422, "limit"),
+        (f"/{GRAPH}/nodes/100000", 404, ""),
+        (f"/{GRAPH}/nodes/-1", 422, "node"),
         (f"/{GRAPH}/nodes/100000/edges", 404, ""),
         (f"/{GRAPH}/nodes/-1/edges", 422, "node"),
         (f"/{GRAPH}/nodes/0/edges?end=up", 422, "end"),

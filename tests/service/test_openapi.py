@@ -121,6 +121,7 @@ ENDPOINTS = {
     ("get", "/api/v1/graphs/{graph}"),
     ("delete", "/api/v1/graphs/{graph}"),
     ("get", "/api/v1/graphs/{graph}/nodes"),
+    ("get", "/api/v1/graphs/{graph}/nodes/{node}"),
     ("get", "/api/v1/graphs/{graph}/nodes/{node}/edges"),
     ("get", "/api/v1/graphs/{graph}/drawing"),
     ("get", "/api/v1/graphs/{graph}/file"),

@@ -27,27 +27,35 @@ from service.database.graph_tables import StoredGraph
 from service.graphs.storing import GraphDetails, NewGraph, keep_graph
 from tests.support.random_graphs import random_graph
 
-GRAPH, UPLOADED = uuid.UUID(int=22), uuid.UUID(int=23)
+GRAPH, UPLOADED, SERVED = uuid.UUID(int=22), uuid.UUID(int=23), uuid.UUID(int=24)
 PROMPT = "The capital of Texas is"
 
 
-def texas(seed: int = 0, layers: int = 4, each: int = 20) -> Graph:
+TEXTS = ("<s>", "The", " capital", " of", " Texas", " is")
+
+
+def texas(
+    seed: int = 0,
+    layers: int = 4,
+    each: int = 20,
+    texts: Sequence[str] = TEXTS,
+    goals: tuple[str, str] = (" Austin", " Dallas"),
+) -> Graph:
     """A random graph of six tokens whose features are of one coder for each layer."""
     graph = random_graph(seed, layers, each, tokens=6)
     nodes = graph.nodes
     feature = nodes.kind == NodeKind.feature
     coder = np.where(feature, nodes.layer, -1)
     number = np.where(feature, np.arange(len(nodes)) % each, nodes.number)
-    texts = ("<s>", "The", " capital", " of", " Texas", " is")
     about = {"host": "0" * 16, "untraced_share": 0.0, "traced_features": int(feature.sum())}
     return Graph(
         tuple(range(6)),
-        texts,
+        tuple(texts),
         graph.layers,
         type(nodes)(nodes.kind, nodes.layer, nodes.position, coder, number, nodes.value),
         graph.rows,
         graph.goals,
-        (" Austin", " Dallas"),
+        goals,
         graph.goal_weights,
         about,
     )

@@ -214,17 +214,6 @@ export function carryFragment() {
   }
 }
 
-/** This address with other values in its query, without a new page. */
-export function keepInQuery(changes) {
-  const query = new URLSearchParams(location.search);
-  for (const [name, value] of Object.entries(changes)) {
-    query.delete(name);
-    for (const each of [value].flat()) if (each !== null && each !== undefined) query.append(name, each);
-  }
-  const text = query.toString();
-  history.replaceState(null, "", location.pathname + (text ? `?${text}` : "") + location.hash);
-}
-
 /** Shows what needs a script, and puts the commands behind their summary. */
 export function scriptStarted() {
   for (const each of document.querySelectorAll("[data-commands]")) each.open = false;

@@ -1,4 +1,5 @@
 // Colours for pixels, out of the variables of base.css, so that both themes have theirs.
+import { colour } from "./colour.js";
 import { draw } from "./state.js";
 
 const LEVELS = 256;
@@ -56,17 +57,6 @@ export function strip(palette, steps = 24) {
 /** A square of one of the palette's colours. */
 export function square(value) {
   return draw("svg", { viewBox: "0 0 10 10", width: 10, height: 10, "aria-hidden": "true" }, draw("rect", { width: 10, height: 10, fill: unpacked(value) }));
-}
-
-function colour(name) {
-  const probe = document.createElement("span");
-  probe.style.color = `var(--${name})`;
-  document.body.append(probe);
-  const ink = document.createElement("canvas").getContext("2d");
-  ink.fillStyle = getComputedStyle(probe).color;
-  probe.remove();
-  ink.fillRect(0, 0, 1, 1);
-  return [...ink.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
 const between = (from, to, share) => from.map((each, i) => Math.round(each + (to[i] - each) * share));

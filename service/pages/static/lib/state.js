@@ -29,6 +29,17 @@ export function announce(words) {
   document.getElementById("live").textContent = words;
 }
 
+/** This address with other values in its query, without a new page. */
+export function keepInQuery(changes) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(changes)) {
+    query.delete(name);
+    for (const each of [value].flat()) if (each !== null && each !== undefined) query.append(name, each);
+  }
+  const text = query.toString();
+  history.replaceState(null, "", location.pathname + (text ? `?${text}` : "") + location.hash);
+}
+
 /** An element with attributes, listeners (`onclick`) and children (nodes or texts). */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

@@ -1,10 +1,10 @@
 // /attention: tokens of a text, features that fire at one of them, arcs to what they read from, and steps back.
 import * as api from "../lib/api.js";
 import { Arcs } from "../lib/arcs.js";
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
 import { count, number, plural, signed } from "../lib/format.js";
 import { address } from "../lib/http.js";
-import { announce, draw, given, make } from "../lib/state.js";
+import { announce, draw, given, keepInQuery, make } from "../lib/state.js";
 import { TokenText } from "../lib/token_text.js";
 import { level, shown } from "../lib/tokens.js";
 import { PairPanel } from "./attention_pair.js";

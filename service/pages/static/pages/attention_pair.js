@@ -1,8 +1,8 @@
 // Why a head looks from one token to another: pairs of parts of query and key, as a picture and as tables that add up.
 import * as api from "../lib/api.js";
-import { Asking, keepInQuery } from "../lib/ask.js";
+import { Asking } from "../lib/ask.js";
 import { count, fixed, percent, signed } from "../lib/format.js";
-import { announce, draw, make } from "../lib/state.js";
+import { announce, draw, keepInQuery, make } from "../lib/state.js";
 import { nameOf, placeOf } from "./attention_parts.js";
 
 const LISTED = 10;

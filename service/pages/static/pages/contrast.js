@@ -1,9 +1,9 @@
 // /contrast: sends two sets of texts, warns of too few, shows the features that tell them apart.
 import * as api from "../lib/api.js";
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, scriptStarted, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, scriptStarted, sharing } from "../lib/ask.js";
 import { count, fixed, number, percent, plural, signed } from "../lib/format.js";
 import { address } from "../lib/http.js";
-import { draw, given, make } from "../lib/state.js";
+import { draw, given, keepInQuery, make } from "../lib/state.js";
 import { clipped, level, shown } from "../lib/tokens.js";
 
 const SIDES = ["positive", "negative"];

@@ -1,9 +1,9 @@
 // /steer: cards of pushed features, and texts that are written while they are watched.
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, PromptBox, scriptStarted, sharing } from "../lib/ask.js";
 import { number, percent, signed } from "../lib/format.js";
 import { events, Problem, send } from "../lib/http.js";
 import { Places } from "../lib/places.js";
-import { given, make } from "../lib/state.js";
+import { given, keepInQuery, make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
 import { markFirstDifference, Written } from "../lib/written.js";
 

@@ -1,11 +1,11 @@
 // /try: sends the text to be read, shows its tokens, the features of one of them, and pinned features.
 import * as api from "../lib/api.js";
-import { Asking, carryFragment, inFragment, keepInFragment, keepInQuery, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
+import { Asking, carryFragment, inFragment, keepInFragment, PromptBox, scriptStarted, sentByKeys, sharing } from "../lib/ask.js";
 import { density, number, percent, plural } from "../lib/format.js";
 import { address } from "../lib/http.js";
 import { Lanes } from "../lib/lanes.js";
 import { key, Reading } from "../lib/reading.js";
-import { announce, draw, given, make } from "../lib/state.js";
+import { announce, draw, given, keepInQuery, make } from "../lib/state.js";
 import { TokenText } from "../lib/token_text.js";
 import { shown } from "../lib/tokens.js";
 

@@ -1,0 +1,197 @@
+// /graphs/{graph}: the drawing, the node that is looked at beside it, pins and supernodes, how much is shown.
+import { count, fixed, percent, plural } from "../lib/format.js";
+import { replacePart } from "../lib/fragment.js";
+import { address, call } from "../lib/http.js";
+import { given, keepInQuery } from "../lib/state.js";
+import { GraphCanvas } from "./graph_canvas.js";
+import { columnsOf, stepped } from "./graph_layout.js";
+import { Pins, pinsFrom, pinsInQuery } from "./graph_pins.js";
+
+const data = given("data");
+const REST_MS = 120;
+/** A slider rests so long before the server prunes anew. */
+const find = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+const number = (name) => (/^\d{1,9}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : null);
+/** What the address has; `node` is a number of the stored graph, not a place in the drawing. */
+const state = { node: number("node"), ...pinsFrom(query) };
+const form = find("prune");
+let graph = null;
+let [asking, looking, timer] = [null, null, null];
+
+for (const each of document.querySelectorAll("[data-no-script]")) each.hidden = true;
+find("seen").hidden = false;
+const plot = new GraphCanvas(find("plot"), { total: data.total, hovered: (i) => hover(i), chosen: (i) => i !== null && pin(i) });
+const pins = new Pins(state, data, { changed: pinned, look });
+repaints();
+wires();
+load();
+
+// ---------------------------------------------------------------- what is drawn
+async function load() {
+  asking?.abort();
+  asking = new AbortController();
+  const { nodes, edges } = form.elements;
+  const shares = { nodes: Number(nodes.value), edges: Number(edges.value) };
+  const sent = Object.fromEntries(Object.entries(shares).filter(([, share]) => share < 1));
+  try {
+    graph = columnsOf(await call("GET", `/api/v1/graphs/${data.id}/drawing`, { query: sent, signal: asking.signal }));
+  } catch (problem) {
+    if (problem.name !== "AbortError") say(problem.message);
+    return;
+  }
+  keepInQuery({ nodes: sent.nodes ?? null, edges: sent.edges ?? null });
+  plot.set(graph);
+  told();
+  pinned();
+  if (state.node !== null && plot.marked === null) look(state.node);
+  else say(`${plural(graph.n, "node")}, ${plural(graph.edges, "edge")}.`);
+}
+
+/** How much is kept, what chance keeps, and the scores of what is shown, into the words that the server made. */
+function told() {
+  const { kept, edges, source, replacement, completeness } = graph;
+  const { value, low, high } = kept.of_chance;
+  const figures = {
+    influence: percent(kept.influence), chance: percent(value), low: percent(low), high: percent(high),
+    nodes: count(kept.nodes), of_nodes: count(kept.of_nodes), edges: count(edges), drawn: count(source.length),
+    replacement: fixed(replacement, 3), completeness: fixed(completeness, 3),
+  };
+  for (const [name, words] of Object.entries(figures)) document.querySelector(`[data-is="${name}"]`).textContent = words;
+}
+
+/** At once, before the server prunes: the features and errors through which so much flows. */
+function preview(share) {
+  if (graph === null) return;
+  const inner = [...graph.influence.keys()].filter((i) => graph.shape[i] < 2).sort((a, b) => graph.influence[b] - graph.influence[a]);
+  let left = share * inner.reduce((sum, i) => sum + graph.influence[i], 0) * (1 - 1e-12);
+  const kept = Uint8Array.from(graph.shape, (shape) => (shape < 2 ? 0 : 1));
+  for (const i of inner) {
+    if (left <= 0) break;
+    kept[i] = 1;
+    left -= graph.influence[i];
+  }
+  plot.kept = kept;
+  plot.draw();
+}
+
+function repaints() {
+  const repaint = () => plot.paint();
+  new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+}
+
+function say(words) {
+  find("said").textContent = words;
+}
+
+// ---------------------------------------------------------------- what is looked at
+/** Under the pointer; what was chosen is shown again where nothing is. */
+function hover(i) {
+  const own = state.node === null ? null : (graph?.at.get(state.node) ?? null);
+  const next = i ?? own;
+  if (graph === null || next === plot.marked) return;
+  plot.mark(next);
+  if (next !== null) say(plot.says(next));
+}
+
+/** A node by its number: marked, told, its edges and its feature beside the drawing. */
+async function look(node) {
+  state.node = node;
+  keepInQuery({ node });
+  const i = graph?.at.get(node) ?? null;
+  plot.mark(i);
+  if (i === null) say(`Node ${node} is not among those that are shown.`);
+  else {
+    plot.reveal(i);
+    say(plot.says(i));
+  }
+  for (const row of document.querySelectorAll("[data-row]")) row.classList.toggle("here", row.dataset.row === String(node));
+  await beside(`/graphs/${data.id}/nodes/${node}`);
+  if (graph !== null) pins.show(graph, state.node);
+}
+
+async function beside(path) {
+  looking?.abort();
+  looking = new AbortController();
+  try {
+    const part = await replacePart(path.startsWith("/graphs") ? address(path) : path, "#node", looking.signal);
+    part.querySelector("[data-pin-here]").hidden = false;
+    button();
+  } catch (problem) {
+    if (problem.name !== "AbortError") find("node").textContent = problem.message;
+  }
+}
+
+function button() {
+  for (const each of document.querySelectorAll("[data-pin]")) each.textContent = pins.has(Number(each.dataset.pin)) ? "Unpin" : "Pin";
+}
+
+function pin(i) {
+  pins.toggle(graph.node[i]);
+  look(graph.node[i]);
+}
+
+function pinned() {
+  keepInQuery(pinsInQuery(state));
+  plot.pins = new Map([...pins.all].map(([node, group]) => [graph?.at.get(node), group]).filter(([i]) => i !== undefined));
+  if (graph !== null) pins.show(graph, state.node);
+  plot.over();
+  button();
+}
+
+// ---------------------------------------------------------------- what is pressed
+function wires() {
+  form.addEventListener("input", (event) => {
+    const { name, value } = event.target;
+    document.querySelector(`[data-share="${name}"]`).textContent = percent(Number(value));
+    if (name === "nodes") preview(Number(value));
+    clearTimeout(timer);
+    timer = setTimeout(load, REST_MS);
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  const box = find("plot");
+  box.addEventListener("keydown", (event) => {
+    if (graph === null) return;
+    if (event.key === "Enter" && plot.marked !== null) pin(plot.marked);
+    else {
+      const next = stepped(plot, event, plot.marked);
+      if (next === null) return;
+      look(graph.node[next]);
+    }
+    event.preventDefault();
+  });
+  for (const [name, action] of Object.entries({ in: () => plot.zoom(1.5), out: () => plot.zoom(1 / 1.5), all: () => plot.showAll() })) {
+    document.querySelector(`[data-see="${name}"]`).addEventListener("click", action);
+  }
+  document.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    const press = (selector) => event.target.closest(selector);
+    const [toNode, toPin, more, page] = [press("[data-node]"), press("[data-pin]"), press("#node [data-more]"), press("[data-nodes-next], [data-nodes-all]")];
+    if (toNode) {
+      look(Number(toNode.dataset.node));
+      if (toNode.closest("#nodes")) box.scrollIntoView({ block: "nearest" });
+    } else if (toPin) pins.toggle(Number(toPin.dataset.pin));
+    else if (more) beside(more.href);
+    else if (page) table(page.search);
+    else return;
+    event.preventDefault();
+  });
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("[data-nodes-form]")) return;
+    event.preventDefault();
+    const asked = [...new FormData(event.target)].filter(([name, value]) => value && ["search", "kind", "layer", "position"].includes(name));
+    table(`?${new URLSearchParams(asked)}`);
+  });
+}
+
+/** The table as another query narrows it; the rest of the address stays. */
+async function table(search) {
+  const wanted = new URLSearchParams(search);
+  keepInQuery(Object.fromEntries(["search", "kind", "layer", "position", "cursor"].map((name) => [name, wanted.get(name)])));
+  try {
+    await replacePart(location.pathname + location.search, "#nodes");
+  } catch (problem) {
+    say(problem.message);
+  }
+}

@@ -1,0 +1,257 @@
+"""/graphs, /graphs/{graph}, /graphs/{graph}/nodes/{node}: how a prompt becomes its next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Query
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+
+from monosemy.graph_plots import predicted_and_real
+from monosemy.graphs.graph import NodeKind
+from monosemy.graphs.listing import End
+from monosemy.specs.graphs import CheckedPart, GraphNode
+from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from service.edge.context import AppContext, ContextDep, SessionDep
+from service.features.repository import find_feature
+from service.features.service import page_of
+from service.graphs import endpoints, repository, service
+from service.graphs.endpoints import GraphReference, NodeKindName, NodeNumber, Share
+from service.kit.pagination import DEFAULT_LIMIT, CursorParam
+from service.pages.commands import packed
+from service.pages.feature.examples import Drawing
+from service.pages.feature.shown import FeatureShown, shown_feature
+from service.pages.graph_words import Belief, belief
+from service.pages.navigation import Nav
+from service.pages.page import PageRouter
+from service.runs.queries import find_runs
+
+router = PageRouter()
+
+_ROWS = 25
+_EDGES = 12
+_EXAMPLES = 4
+_CHANGES = 10
+"""Ablations that are written out."""
+_MOST_STATE = 4000
+"""Characters of what the script keeps in the address."""
+
+Layer = Annotated[int | None, Query(ge=-1, lt=2**31)]
+Words = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    graphs: list[GraphHeader]
+    next_cursor: str | None
+    model: str | None
+    in_set: str | None
+    search: str
+
+
+@router.page("/graphs", "graphs.html", nav=Nav("Graphs", 43, below="Circuits"))
+def graphs(
+    session: SessionDep,
+    model: Annotated[str | None, Query(max_length=1000)] = None,
+    in_set: Annotated[str | None, Query(alias="set", max_length=200)] = None,
+    search: Annotated[str, Query(max_length=1000)] = "",
+    cursor: CursorParam = None,
+) -> Graphs:
+    page = endpoints.list_all(session, model, in_set, search, DEFAULT_LIMIT, cursor)
+    return Graphs(page.items, page.next_cursor, model, in_set, search)
+
+
+@dataclass(frozen=True)
+class PartShown:
+    """Nodes or edges that were ablated."""
+
+    what: str
+    part: CheckedPart
+    plot: Markup
+
+
+@dataclass(frozen=True)
+class OneGraph:
+    it: GraphView
+    total: float
+    """Sum of the goals' weights: influence is told as a share of it."""
+    has_run: bool
+    """Whether the run that traced it is still there."""
+    shown: GraphDrawing
+    """As the address prunes it."""
+    node_share: float
+    edge_share: float
+    belief: Belief | None
+    ablated: list[PartShown]
+    most_changes: int
+    nodes: list[GraphNode]
+    next_cursor: str | None
+    kinds: tuple[str, ...]
+    kind: str | None
+    layer: int | None
+    position: int | None
+    search: str
+    fragment: str
+    """The prompt, for a link to steering."""
+    data: dict[str, Any]
+    """What the script is given."""
+
+
+_ENDS: tuple[tuple[End, str], ...] = (("in", "What feeds it"), ("out", "What it feeds"))
+_KINDS = ("feature", "error", "token", "position", "bias", "logit")
+
+
+@router.page("/graphs/{graph}", "graph.html", script="pages/graph.js")
+def graph(
+    session: SessionDep,
+    context: ContextDep,
+    reference: GraphReference,
+    nodes: Share = None,
+    edges: Share = None,
+    kind: NodeKindName | None = None,
+    layer: Layer = None,
+    position: Layer = None,
+    search: Words = "",
+    cursor: CursorParam = None,
+    node: Annotated[int | None, Query(ge=0, lt=2**31)] = None,  # noqa: ARG001
+    pinned: Annotated[str | None, Query(max_length=_MOST_STATE)] = None,  # noqa: ARG001
+    groups: Annotated[list[str], Query(max_length=100)] = [],  # noqa: ARG001, B006
+) -> OneGraph:
+    """``node``, ``pinned`` and ``groups`` are the script's: what is looked at, numbers of pinned
+    nodes, and NAME:NUMBERS of each supernode."""
+    it = endpoints.show(session, context, reference)
+    row = repository.find_graph(session, reference, *endpoints.WHOLE)
+    shown = service.drawing(session, row, context.graphs.of(row), nodes, edges)
+    page = endpoints.list_nodes(
+        session, context, reference, kind, layer, position, search, _ROWS, cursor
+    )
+    fragment = packed({"text": it.prompt})
+    return OneGraph(
+        it=it,
+        total=_total(it),
+        has_run=it.run is not None and bool(find_runs(session, [it.run])),
+        shown=shown,
+        node_share=1.0 if nodes is None else nodes,
+        edge_share=1.0 if edges is None else edges,
+        belief=None if it.check is None else belief(it.check),
+        ablated=_ablated(it),
+        most_changes=_CHANGES,
+        nodes=page.items,
+        next_cursor=page.next_cursor,
+        kinds=_KINDS,
+        kind=kind,
+        layer=layer,
+        position=position,
+        search=search,
+        fragment=fragment,
+        data={
+            "id": str(it.id),
+            "steered": f"#p={fragment}",
+            "saes": it.saes,
+            "served": it.served,
+            "total": _total(it),
+        },
+    )
+
+
+def _total(it: GraphHeader) -> float:
+    return sum(each.weight for each in it.goals) or 1.0
+
+
+def _ablated(it: GraphView) -> list[PartShown]:
+    parts = []
+    for what in ("nodes", "edges"):
+        part: CheckedPart | None = None if it.check is None else getattr(it.check, what)
+        if part is not None and part.changes:
+            drawn = [(each.name, each.predicted, each.free) for each in part.changes]
+            says = f"Predicted and real changes of {len(drawn)} ablated {what}; the table has them"
+            parts.append(PartShown(what, part, Markup(predicted_and_real(drawn, says))))
+    return parts
+
+
+@dataclass(frozen=True)
+class EdgeShown:
+    edge: GraphEdgeView
+    kind: str
+    """Of the node at the other end."""
+    position: int
+
+
+@dataclass(frozen=True)
+class EdgeList:
+    end: End
+    says: str
+    edges: list[EdgeShown]
+    next_cursor: str | None
+    most: float
+    """The largest weight in the list, whatever its sign."""
+
+
+@dataclass(frozen=True)
+class OneNode:
+    it: GraphHeader
+    node: GraphNode
+    token: str | None
+    share: float
+    """Of the goals' weights, what flows through it."""
+    sae: str | None
+    """Name of its SAE, where that is served; of a feature."""
+    lists: list[EdgeList]
+    feature: FeatureShown | None
+    """What is known of the feature, where its SAE is served and indexed."""
+
+
+@router.page("/graphs/{graph}/nodes/{node}", "graph_node.html")
+def graph_node(
+    session: SessionDep,
+    context: ContextDep,
+    reference: GraphReference,
+    node: NodeNumber,
+    end: End = "in",
+    cursor: CursorParam = None,
+) -> OneNode:
+    """``cursor`` goes on in the list of the edges at ``end``."""
+    row = repository.find_graph(session, reference, *endpoints.WHOLE)
+    it, loaded = service.header(session, row), context.graphs.of(row)
+    found = service.node(session, row, loaded, node)
+    sae = None
+    if found.kind == "feature" and 0 <= found.coder < len(it.saes):
+        sae = service.served(session, row)[found.coder]
+    lists = []
+    for each, says in _ENDS:
+        page = endpoints.list_edges(
+            session,
+            context,
+            reference,
+            node,
+            each,
+            _EDGES,
+            cursor if each == end else None,
+        )
+        most = max((abs(edge.weight) for edge in page.items), default=0.0) or 1.0
+        columns = loaded.graph.nodes
+        edges = [
+            EdgeShown(e, NodeKind(columns.kind[e.other]).name, int(columns.position[e.other]))
+            for e in page.items
+        ]
+        lists.append(EdgeList(each, says, edges, page.next_cursor, most))
+    return OneNode(
+        it=it,
+        node=found,
+        token=it.tokens[found.position] if 0 <= found.position < len(it.tokens) else None,
+        share=found.influence / _total(it),
+        sae=None if sae is None else sae.name,
+        lists=lists,
+        feature=None if sae is None else _feature(session, context, sae.name, found.latent or 0),
+    )
+
+
+def _feature(session: Session, context: AppContext, sae: str, latent: int) -> FeatureShown | None:
+    found = find_feature(session, sae, latent)
+    if found is None or found.feature is None:
+        return None
+    page = page_of(session, context.tokens, found)
+    short = page.model_copy(update={"examples": page.examples[:_EXAMPLES]})
+    return shown_feature(short, Drawing(view="wrapped"))
