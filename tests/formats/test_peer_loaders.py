@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from monosemy.formats.opened import Wanted
 from monosemy.saes.base import SAE
 from monosemy.specs import BatchTopKSpec, JumpReLUCLTSpec, JumpReLUSpec, ReLUSpec
 from tests.formats.test_transcoder_folders import PLACES, D, F, L, X, made, scope_arrays
+from tests.support.peer_packages import CIRCUIT_TRACER, run_beside
 
 sae_lens = pytest.importorskip("sae_lens")
 loaders = pytest.importorskip("sae_lens.loading.pretrained_sae_loaders")
@@ -166,11 +165,6 @@ print(json.dumps(result))
 @pytest.mark.campaign
 def test_circuit_tracer_reads_what_is_written_for_it(tmp_path: Path) -> None:
     """Its own loaders, in an environment of its own, give the same numbers."""
-    packages = tmp_path / "packages"
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages)]
-    got = subprocess.run([sys.executable, *install, "circuit-tracer==0.5.0"], capture_output=True)
-    if got.returncode:
-        pytest.skip("circuit-tracer cannot be installed here")
     x = torch.randn(20, L, D, generator=torch.Generator().manual_seed(3))
     torch.save(x, tmp_path / "x.pt")
     kinds = {
@@ -183,14 +177,8 @@ def test_circuit_tracer_reads_what_is_written_for_it(tmp_path: Path) -> None:
         save_set(saes, tmp_path / name, PLACES)
     clt = made(JumpReLUCLTSpec(d_sae=L * F, places=L), L * D, L * D)
     save_clt(clt, tmp_path / "clt", PLACES)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), str(L)],
-        env={"PYTHONPATH": str(packages), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    read = json.loads(done.stdout.splitlines()[-1])
+    printed = run_beside(CIRCUIT_TRACER, "-c", SCRIPT, str(tmp_path), str(L))
+    read = json.loads(printed.splitlines()[-1])
     for name, saes in sets.items():
         for layer, sae in enumerate(saes):
             given = torch.tensor(read[name][layer])
