@@ -86,6 +86,8 @@ def prune(
 
 def _largest(values: npt.NDArray[np.float64], share: float, most: int | None) -> Mask:
     """The fewest largest that hold a share of the sum; ``most`` at most."""
+    if not len(values):
+        return np.zeros(0, bool)
     order = np.argsort(-values, kind="stable")
     running = np.cumsum(values[order])
     enough = int(np.searchsorted(running, share * running[-1] * (1 - 1e-12))) + 1

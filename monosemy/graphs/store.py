@@ -113,24 +113,33 @@ def _arrays(graph: Graph) -> dict[str, npt.NDArray[Any]]:
     gap[first] = source[first]
     scale = np.zeros(len(rows))
     np.maximum.at(scale, rows.row_of_edge, np.abs(weight))
-    scale = scale.astype(np.float32).astype(np.float64)
-    share = (weight / np.where(scale > 0, scale, 1.0)[rows.row_of_edge]).astype(np.float16)
-    kept = share.astype(np.float64) * scale[rows.row_of_edge]
-    rest = rows.rest + rows.sums(weight - kept)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        scale = scale.astype(np.float32).astype(np.float64)
+        share = (weight / np.where(scale > 0, scale, 1.0)[rows.row_of_edge]).astype(np.float16)
+        kept = share.astype(np.float64) * scale[rows.row_of_edge]
+        rest = rows.rest + rows.sums(weight - kept)
+    floats = {
+        "node_value": nodes.value,
+        "row_scale": scale,
+        "row_rest": rest,
+        "row_rest_mass": rows.rest_mass,
+        "row_value": rows.value,
+    }
+    with np.errstate(over="ignore"):
+        narrow = {name: values.astype(np.float32) for name, values in floats.items()}
+    for name, column in narrow.items():
+        if not np.isfinite(column).all():
+            raise DataError(f"A graph is not stored whose {name} is no number of 32 bits.")
     columns = {f"node_{name}": _smallest(getattr(nodes, name)) for name in NODE_COLUMNS[:-1]}
     if graph.level_N is not None:
         columns["node_level"] = _smallest(graph.level_N)
     return {
         **columns,
-        "node_value": nodes.value.astype(np.float32),
+        **narrow,
         "row_target": _smallest(rows.target),
         "row_edges": _smallest(counts),
         "gap": _smallest(gap),
         "weight": share,
-        "row_scale": scale.astype(np.float32),
-        "row_rest": rest.astype(np.float32),
-        "row_rest_mass": rows.rest_mass.astype(np.float32),
-        "row_value": rows.value.astype(np.float32),
     }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -67,29 +68,42 @@ def uncantor(number: int) -> tuple[int, int]:
 
 def node_ids(graph: Graph) -> list[str]:
     """An id for each node, no two alike."""
-    nodes, names = graph.nodes, []
+    nodes = graph.nodes
     feature = nodes.kind == NodeKind.feature
     pairs = {
         (int(a), int(b)) for a, b in zip(nodes.layer[feature], nodes.coder[feature], strict=True)
     }
-    shared = {layer for layer, _ in pairs if sum(other == layer for other, _ in pairs) > 1}
+    coders_of = Counter(layer for layer, _ in pairs)
+    seen: Counter[str] = Counter()
+    names = []
     for number in range(len(nodes)):
-        kind, layer = NodeKind(nodes.kind[number]), int(nodes.layer[number])
-        place, own = int(nodes.position[number]), int(nodes.number[number])
-        if kind == NodeKind.feature:
-            coder = f"_c{int(nodes.coder[number])}" if layer in shared else ""
-            names.append(f"{layer}{coder}_{own}_{place}")
-        elif kind == NodeKind.error:
-            names.append(f"{layer}_error_{place}")
-        elif kind == NodeKind.token:
-            names.append(f"E_{own}_{place}")
-        elif kind == NodeKind.position:
-            names.append(f"P_{place}")
-        elif kind == NodeKind.bias:
-            names.append(f"bias_{BIASES[own]}")
-        else:
-            names.append(f"{graph.layers + 1}_{_logit_number(graph, number)}_{place}")
+        name = _node_id(graph, number, coders_of)
+        seen[name] += 1
+        # Only a file of others has two nodes of one place and number.
+        names.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return names
+
+
+def _node_id(graph: Graph, number: int, coders_of: Mapping[int, int]) -> str:
+    nodes = graph.nodes
+    kind, layer = NodeKind(nodes.kind[number]), int(nodes.layer[number])
+    place, own = int(nodes.position[number]), int(nodes.number[number])
+    if kind == NodeKind.feature:
+        coder = f"_c{int(nodes.coder[number])}" if coders_of[layer] > 1 else ""
+        return f"{layer}{coder}_{own}_{place}"
+    if kind == NodeKind.error:
+        return f"{layer}_error_{place}"
+    if kind == NodeKind.token:
+        return f"E_{own}_{place}"
+    if kind == NodeKind.position:
+        return f"P_{place}"
+    if kind == NodeKind.bias:
+        return f"bias_{_bias_name(own)}"
+    return f"{graph.layers + 1}_{_logit_number(graph, number)}_{place}"
+
+
+def _bias_name(number: int) -> str:
+    return BIASES[number] if 0 <= number < len(BIASES) else "other"
 
 
 VIRTUAL = 10**7
@@ -258,7 +272,7 @@ def _node(graph: Graph, number: int, name: str, share: float, label: str | None)
             "clerp": f"Emb: {text}",
         }
     elif kind in (NodeKind.position, NodeKind.bias):
-        what = f"Position {place}" if kind == NodeKind.position else f"Bias: {BIASES[own]}"
+        what = f"Position {place}" if kind == NodeKind.position else f"Bias: {_bias_name(own)}"
         node |= {"layer": "E", "jsNodeId": name, "clerp": what}
     else:
         goal = graph.goals.index(number)

@@ -9,7 +9,6 @@ of it the error's, so that the graph looks no better than it is.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,20 +17,23 @@ import numpy as np
 
 from monosemy.errors import DataError
 from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
-from monosemy.graphs.names import BIASES
 from monosemy.graphs.store import validate_graph
-from monosemy.interchange.attribution_graph import VIRTUAL, GraphMarks, uncantor
+from monosemy.interchange.attribution_graph import GraphMarks
+from monosemy.interchange.attribution_graph_nodes import (
+    DEEPEST,
+    WIDEST,
+    FileNode,
+    GraphFault,
+    listed,
+    read_nodes,
+    whole,
+    within,
+)
 from monosemy.interchange.files import list_of, number_of, text_of
+from monosemy.specs.part import LARGE
 
-MOST_NODES = 1_000_000
+MOST_TOKENS = 100_000
 MOST_LINKS = 20_000_000
-_DEEPEST, _WIDEST = 10_000, 2**31 - 1
-"""A layer, and a latent, may be so large."""
-_OURS = re.compile(r"(\d+)_c(\d+)_(\d+)_(\d+)")
-_PLAIN = re.compile(r"(\d+)_(\d+)_(\d+)")
-_LORSA = re.compile(r"(\d+)_(lor|cro)_(\d+)_(\d+)")
-_CODERS = {"lor": 1, "cro": 2}
-"""Of coders named in ids, their numbers; plain ids are of coder 0."""
 
 
 @dataclass(frozen=True)
@@ -51,48 +53,34 @@ class ImportedGraph:
     """What was not as it should be and was read all the same."""
 
 
-@dataclass(frozen=True)
-class _Node:
-    name: str
-    kind: NodeKind
-    layer: int
-    position: int
-    coder: int
-    number: int
-    value: float
-    label: str
-
-
 def import_graph(document: Any) -> ImportedGraph:
-    """The graph of a JSON document, already parsed.  Raises ``DataError``."""
+    """The graph of a JSON document, already parsed.  Raises ``GraphFault``."""
     if not isinstance(document, dict):
-        raise DataError("An attribution graph is a JSON object.")
-    metadata = _object(document.get("metadata"), "metadata")
-    slug, scan, prompt = (
-        text_of(metadata.get(name), "metadata", name) for name in ("slug", "scan", "prompt")
-    )
-    listed = list_of(metadata.get("prompt_tokens"), "metadata", "prompt_tokens")
-    texts = tuple(text_of(each, "metadata", "prompt_tokens") for each in listed)
-    read = [
-        _node(each, f"node {number}", len(texts), metadata)
-        for number, each in enumerate(_listed(document, "nodes", MOST_NODES))
-    ]
+        raise GraphFault("", "An attribution graph is a JSON object.")
+    with within("metadata"):
+        metadata = _object(document.get("metadata"), "metadata")
+    slug, scan, prompt = (_named(metadata, name) for name in ("slug", "scan", "prompt"))
+    texts = _tokens(metadata)
     notes: list[str] = []
-    sources, targets = _by_name(read, notes)
+    read = read_nodes(document, len(texts), metadata)
+    with within("nodes"):
+        sources, targets = _by_name(read, notes)
     ours = metadata.get("monosemy")
     ours = ours if isinstance(ours, dict) else {}
     layers = _layers(read, ours)
     goals = [number for number, node in enumerate(read) if node.kind == NodeKind.logit]
     if not goals:
-        raise DataError("The graph has no logit, so it explains nothing.")
-    edges = _edges(document, sources, targets, notes)
+        raise GraphFault("nodes", "The graph has no logit, so it explains nothing.")
     nodes = _columns(read, layers)
-    levels = _levels(nodes, edges)
-    graph = _graph(read, nodes, edges, levels, goals, texts, layers, ours)
+    with within("links"):
+        edges = _edges(document, sources, targets, notes)
+        levels = _levels(nodes, edges)
+    with within("metadata.monosemy"):
+        graph = _graph(read, nodes, edges, levels, goals, texts, layers, ours)
     try:
         validate_graph(graph)
     except ValueError as error:
-        raise DataError(f"The graph cannot be used: {error}.") from None
+        raise GraphFault("", f"The graph cannot be used: {error}.") from None
     labels = {
         number: node.label
         for number, node in enumerate(read)
@@ -102,99 +90,26 @@ def import_graph(document: Any) -> ImportedGraph:
     return ImportedGraph(graph, slug, scan, prompt, labels, view, dict(metadata), notes)
 
 
+def _named(metadata: Mapping[str, Any], name: str) -> str:
+    with within(f"metadata.{name}"):
+        return text_of(metadata.get(name), "metadata", name)
+
+
+def _tokens(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    with within("metadata.prompt_tokens"):
+        texts = list_of(metadata.get("prompt_tokens"), "metadata", "prompt_tokens")
+        if not 0 < len(texts) <= MOST_TOKENS:
+            raise DataError(f"The prompt of a graph has 1 to {MOST_TOKENS} tokens.")
+        return tuple(text_of(each, "metadata", "prompt_tokens") for each in texts)
+
+
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"An attribution graph has an object '{name}'.")
     return value
 
 
-def _listed(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
-    values = list_of(document.get(name), "The graph", name)
-    if len(values) > most:
-        raise DataError(f"The graph has more than {most} {name}.")
-    return values
-
-
-def _whole(value: Any, where: str, name: str, most: int, least: int = 0) -> int:
-    number = number_of(value, where, name)
-    if not number.is_integer() or not least <= number <= most:
-        raise DataError(f"{where}: {name} is no whole number from {least} to {most}.")
-    return int(number)
-
-
-def _node(value: Any, where: str, tokens: int, metadata: Mapping[str, Any]) -> _Node:
-    node = value if isinstance(value, dict) else {}
-    name = text_of(node.get("node_id"), where, "node_id")
-    where = f"node {name[:80]!r}"
-    kind_text = text_of(node.get("feature_type"), where, "feature_type")
-    position = _whole(node.get("ctx_idx"), where, "ctx_idx", max(tokens - 1, 0))
-    label = node.get("clerp")
-    label = label if isinstance(label, str) else ""
-    p, activation = (
-        0.0 if node.get(key) is None else number_of(node[key], where, key)
-        for key in ("token_prob", "activation")
-    )
-    feature = node.get("feature")
-    layer = node.get("layer")
-    if kind_text == "logit":
-        number = -1 if feature is None else _whole(feature, where, "feature", _WIDEST, -1)
-        number = -1 if number >= VIRTUAL else number
-        return _Node(name, NodeKind.logit, -1, position, -1, number, p, label)
-    if kind_text == "embedding":
-        parts = name.split("_")
-        token = int(parts[1]) if len(parts) == 3 and parts[1].isdecimal() else -1
-        return _Node(name, NodeKind.token, -1, position, -1, token, 0.0, label)
-    if kind_text == "position":
-        return _Node(name, NodeKind.position, -1, position, -1, position, 0.0, label)
-    if kind_text == "bias":
-        own = name.removeprefix("bias_")
-        number = BIASES.index(own) if own in BIASES else -1
-        return _Node(name, NodeKind.bias, -1, -1, -1, number, 0.0, label)
-    depth = _layer(layer, where)
-    if "error" in kind_text:
-        return _Node(name, NodeKind.error, depth, position, -1, -1, 0.0, label)
-    depth, coder, latent = _feature(name, depth, position, feature, metadata, where)
-    return _Node(name, NodeKind.feature, depth, position, coder, latent, activation, label)
-
-
-def _layer(value: Any, where: str) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\d{1,5}", value):
-        value = int(value)
-    return _whole(value, where, "layer", _DEEPEST)
-
-
-def _feature(
-    name: str, layer: int, position: int, number: Any, metadata: Mapping[str, Any], where: str
-) -> tuple[int, int, int]:
-    """(layer, coder, latent): from the id, or from the number by the file's version."""
-    if match := _OURS.fullmatch(name):
-        return layer, int(match[2]), _bounded(match[3], where)
-    if match := _LORSA.fullmatch(name):
-        return layer, _CODERS[match[2]], _bounded(match[3], where)
-    match = _PLAIN.fullmatch(name)
-    if match and (int(match[1]), int(match[3])) == (layer, position):
-        return layer, 0, _bounded(match[2], where)
-    if number is None:
-        raise DataError(f"{where}: neither its id nor its number says which feature it is.")
-    whole = _whole(number, where, "feature", 2**53)
-    if metadata.get("schema_version") is not None:
-        depth, latent = uncantor(whole)
-        if depth != layer:
-            raise DataError(f"{where}: its number is one of layer {depth}, not of {layer}.")
-        return layer, 0, latent
-    digits, head = str(whole), str(layer)
-    if layer and digits.startswith(head) and len(digits) > len(head):
-        return layer, 0, _bounded(digits[len(head) :], where)
-    return layer, 0, whole
-
-
-def _bounded(digits: str, where: str) -> int:
-    if len(digits) > 10 or int(digits) > _WIDEST:
-        raise DataError(f"{where}: no latent has the number {digits[:40]}.")
-    return int(digits)
-
-
-def _by_name(read: list[_Node], notes: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+def _by_name(read: list[FileNode], notes: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """(which node links out of an id belong to, and links into it)."""
     out: dict[str, int] = {}
     into: dict[str, int] = {}
@@ -217,11 +132,11 @@ def _by_name(read: list[_Node], notes: list[str]) -> tuple[dict[str, int], dict[
     return out, into
 
 
-def _layers(read: list[_Node], ours: Mapping[str, Any]) -> int:
+def _layers(read: list[FileNode], ours: Mapping[str, Any]) -> int:
     inner = [n.layer for n in read if n.kind in (NodeKind.feature, NodeKind.error)]
     layers = 1 + max(inner, default=-1)
     stated = ours.get("layers")
-    if isinstance(stated, int) and not isinstance(stated, bool) and layers <= stated <= _DEEPEST:
+    if isinstance(stated, int) and not isinstance(stated, bool) and layers <= stated <= DEEPEST:
         layers = stated
     return max(layers, 1)
 
@@ -238,11 +153,14 @@ def _edges(
     """By target: (source, weight)."""
     edges: _Edges = {}
     lost = 0
-    for number, each in enumerate(_listed(document, "links", MOST_LINKS)):
+    for number, each in enumerate(listed(document, "links", MOST_LINKS)):
         where = f"link {number}"
         link = each if isinstance(each, dict) else {}
-        names = [text_of(link.get(end), where, end) for end in ("source", "target")]
-        weight = number_of(link.get("weight"), where, "weight")
+        try:
+            names = [text_of(link.get(end), where, end) for end in ("source", "target")]
+            weight = number_of(link.get("weight"), where, "weight")
+        except DataError as error:
+            raise GraphFault(f"links.{number}", str(error)) from None
         source, target = sources.get(names[0]), targets.get(names[1])
         if source is None or target is None:
             lost += 1
@@ -253,7 +171,7 @@ def _edges(
     return edges
 
 
-def _columns(read: list[_Node], layers: int) -> Nodes:
+def _columns(read: list[FileNode], layers: int) -> Nodes:
     def of(values: Iterable[int]) -> Ints:
         return np.fromiter(values, np.int64, len(read))
 
@@ -295,7 +213,7 @@ def _levels(nodes: Nodes, edges: _Edges) -> Ints | None:
 
 
 def _graph(
-    read: list[_Node],
+    read: list[FileNode],
     nodes: Nodes,
     edges: _Edges,
     levels: Ints | None,
@@ -307,7 +225,7 @@ def _graph(
     level = nodes.layer if levels is None else levels
     targets = sorted(edges, key=lambda number: (-int(level[number]), number))
     if any(read[t].kind not in (NodeKind.feature, NodeKind.logit) for t in targets):
-        raise DataError("A link leads into a node that is neither a feature nor a logit.")
+        raise GraphFault("links", "A link leads into a node that is neither a feature nor a logit.")
     parts = [sorted(edges[target]) for target in targets]
     counts = np.array([len(part) for part in parts], np.int64)
     own_rows = ours.get("rows")
@@ -331,7 +249,7 @@ def _graph(
             place = names.index(each["node"])
             weights[place] = number_of(each.get("weight"), "metadata.monosemy", "weight")
             labels[place] = text_of(each.get("label"), "metadata.monosemy", "label")
-    if not (weights >= 0).all() or not weights.sum() > 0:
+    if not (weights >= 0).all() or not 0 < weights.sum() <= LARGE:
         weights = np.ones(len(goals))
     return Graph(
         ids=_ids(read, len(texts), ours),
@@ -355,11 +273,11 @@ def _told(value: Any, part: list[tuple[int, float]]) -> tuple[float, float, floa
     return math.fsum(weight for _, weight in part), 0.0, 0.0
 
 
-def _ids(read: list[_Node], tokens: int, ours: Mapping[str, Any]) -> tuple[int, ...]:
+def _ids(read: list[FileNode], tokens: int, ours: Mapping[str, Any]) -> tuple[int, ...]:
     """Token ids, -1 where nothing says them."""
     stated = ours.get("ids")
     if isinstance(stated, list) and len(stated) == tokens:
-        return tuple(_whole(each, "metadata.monosemy", "ids", _WIDEST, -1) for each in stated)
+        return tuple(whole(each, "metadata.monosemy", "ids", WIDEST, -1) for each in stated)
     ids = [-1] * tokens
     for node in read:
         if node.kind == NodeKind.token:

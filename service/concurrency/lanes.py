@@ -7,6 +7,8 @@ from service.settings import Settings
 
 STREAMS = 256
 """Event streams open at a time."""
+GRAPHS = 2
+"""Graphs that are received and read at a time."""
 
 
 class Lanes:
@@ -17,6 +19,8 @@ class Lanes:
         self.inference = Places("The inference server", places, queue)
         self.embedding = Places("The embedder", places, queue)
         """Apart from inference: a search does not wait for texts that are being read."""
+        self.graphs = Places("The reading of graphs", GRAPHS, 4 * GRAPHS)
+        """Uploaded ones, which take many times their bytes while they are read."""
         self.streams = Places("The event stream", STREAMS, 0)
         self.auth = Lane(8)
         self.events = Lane(4)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import uuid
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import Path, Query, Response
+from fastapi import BackgroundTasks, Body, Path, Query, Request, Response
 
 from monosemy.graphs.listing import End
+from monosemy.specs import GraphRun, parse_run
 from monosemy.specs.graphs import GraphNode
 from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
 from monosemy.specs.rest.page import Page
+from monosemy.specs.rest.runs import RunFamily
 from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.database.storable import storable_text
 from service.edge.context import AppContext, ContextDep, SessionDep
-from service.edge.routing import ApiRouter
+from service.edge.routing import ApiRouter, body_limit
 from service.graphs import repository, service
 from service.graphs.files import MEDIA_TYPES, Form, file_of
+from service.graphs.uploading import Quota, check_json, graph_of_file, keep_uploaded
 from service.keys.authorize import CallerDep, CanRead, CanRun
-from service.keys.ownership import check_owner
+from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -31,6 +35,9 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
+from service.runs.endpoints import Priority
+from service.runs.idempotency import IdempotencyKey
+from service.runs.submission import check_names, submitted
 
 router = ApiRouter(prefix="/graphs", tags=["graphs"])
 
@@ -43,6 +50,10 @@ NodeNumber = Annotated[int, Path(ge=0, lt=2**31, description="Number of the node
 WHOLE = (StoredGraph.details, StoredGraph.graph, StoredGraph.whole)
 _MOST = 2**31
 Item = TypeVar("Item")
+
+
+def _json_body(schema: dict[str, str]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 @router.get("", summary="List graphs", dependencies=[CanRead], responses=documented(422))
@@ -67,6 +78,68 @@ def list_all(
     read = partial(repository.list_graphs, session, model, in_set, words)
     listing = ("graphs", model, in_set, words)
     return paged(listing, order, cursor, limit, read, partial(service.headers, session))
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Trace a graph",
+    dependencies=[CanRun],
+    openapi_extra=_json_body({"$ref": "#/components/schemas/GraphRun"}),
+    responses=documented(413, 422),
+)
+def trace(
+    session: SessionDep,
+    context: ContextDep,
+    background: BackgroundTasks,
+    request: Request,
+    response: Response,
+    caller: CallerDep,
+    spec: Annotated[Any, Body()],
+    priority: Priority = DEFAULT_PRIORITY,
+    idempotency_key: IdempotencyKey = None,
+) -> RunFamily:
+    """Submits a run of kind `graph`, which may be left out of the body; answers as `POST /runs`
+    does. The graph has the run's id."""
+    check_priority(caller, priority)
+    parsed = parse_run(GraphRun, spec)
+    check_names(session, parsed, caller)
+    key, once = caller.key, idempotency_key
+    return submitted(session, context, background, request, response, parsed, key, once, priority)
+
+
+@router.post(
+    "/upload",
+    status_code=201,
+    summary="Upload a graph",
+    dependencies=[CanRun],
+    openapi_extra=_json_body({"type": "object"}),
+    responses=documented(409, 413, 415, 422, 503),
+)
+@body_limit(lambda settings: settings.graph_max_bytes)
+async def upload(
+    request: Request, response: Response, context: ContextDep, caller: CallerDep
+) -> GraphHeader:
+    """An attribution graph as circuit-tracer's and Neuronpedia's viewers have it, JSON. It is
+    listed and drawn like one that was traced here; what does not fit is refused at its place."""
+    settings = context.settings
+    check_json(request)
+    quota = Quota()
+    if settings.require_keys:
+        quota = Quota(settings.graph_key_count, settings.graph_key_bytes)
+    places = context.lanes.graphs
+    async with places.hold(caller.key):
+        body = await request.body()
+        header = await places.run(partial(_uploaded, context, body, caller.key, quota))
+    response.headers["Location"] = f"{settings.path_prefix}/api/v1/graphs/{header.id}"
+    return header
+
+
+def _uploaded(context: AppContext, body: bytes, key: uuid.UUID | None, quota: Quota) -> GraphHeader:
+    new = graph_of_file(body)
+    with transaction(context.engine) as session:
+        row = keep_uploaded(session, new, key, quota)
+        return service.header(session, row)
 
 
 @router.get(

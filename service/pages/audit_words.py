@@ -46,6 +46,8 @@ DEEDS: dict[tuple[str, str], str] = {
     ("DELETE", "/circuits/{circuit}"): "deleted a circuit",
     ("DELETE", "/concepts/{concept}"): "deleted a concept",
     ("DELETE", "/graphs/{graph}"): "deleted a graph",
+    ("POST", "/graphs"): "submitted a run",
+    ("POST", "/graphs/upload"): "uploaded a graph",
     ("DELETE", "/judge-tests/{judge_test}"): "deleted a judge's test",
     ("POST", "/saes/uploads"): "uploaded files",
     ("DELETE", "/saes/uploads/{upload}"): "deleted an upload",

@@ -188,6 +188,12 @@ class Settings(BaseSettings):
     """Bytes a second that a body has to bring on average, once ``body_idle_seconds`` are over."""
     upload_keep_hours: float = Field(24.0, gt=0, le=24 * 365)
     """Hours after which uploads that no import has asked for are removed."""
+    graph_max_bytes: int = Field(64 * 2**20, ge=1, le=2**30)
+    """Largest body of an uploaded attribution graph."""
+    graph_key_count: int = Field(200, ge=1)
+    """Uploaded graphs that one API key may have."""
+    graph_key_bytes: int = Field(2 * 2**30, ge=1)
+    """Bytes that the uploaded graphs of one API key may have together, as they are stored."""
     otel_endpoint: str | None = None
     """OpenTelemetry collector that takes traces by OTLP over HTTP, such as
     ``http://collector:4318``; needs the extra ``otel``."""

@@ -118,6 +118,8 @@ ENDPOINTS = {
     ("get", "/api/v1/circuits/{circuit}"),
     ("delete", "/api/v1/circuits/{circuit}"),
     ("get", "/api/v1/graphs"),
+    ("post", "/api/v1/graphs"),
+    ("post", "/api/v1/graphs/upload"),
     ("get", "/api/v1/graphs/{graph}"),
     ("delete", "/api/v1/graphs/{graph}"),
     ("get", "/api/v1/graphs/{graph}/nodes"),

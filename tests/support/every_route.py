@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from monosemy.address import PREFIX
 from service.edge.origin import READING_METHODS
 from service.edge.routing import GuardedRoute
+from tests.support.graph_files import smallest_file
 from tests.support.hostile import CONFIG, safetensors
 
 SCOPE_OF: dict[tuple[str, str], str | None] = {
@@ -62,6 +63,8 @@ ADDS = {
     ("POST", "/runs/new"),
     ("POST", "/lists"),
     ("POST", "/saes/uploads"),
+    ("POST", "/graphs"),
+    ("POST", "/graphs/upload"),
     ("POST", "/saes/{sae}/features/{index}/tags"),
     ("POST", "/saes/{sae}/features/{index}/explanations"),
     ("POST", "/saes/{sae}/features/{index}/scores"),
@@ -82,6 +85,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/runs/parse"): {"text": "kind: train"},
     ("POST", "/runs"): {"kind": "train", "name": "once"},
     ("PATCH", "/runs/{run_id}"): {"priority": -1},
+    ("POST", "/graphs"): {"prompt": "the king", "saes": ["demo"]},
+    ("POST", "/graphs/upload"): smallest_file(),
     ("PATCH", "/queues/{name}"): {"max_running": 0},
     ("POST", "/keys"): {"name": "made"},
     ("POST", "/sessions"): {"key": "mnsy_unknown"},
