@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from monosemy.figures import density, even_percent, fixed, interval, number
+from monosemy.specs.hooks import Hooks
 from service.database.session import transaction
 from service.database.tables import Explanation, Feature, Run, Sae, Score
 from service.features.listing import usual_scorer
@@ -481,3 +482,81 @@ def test_table_of_100k_features(explorer: str, module_engine: Engine, library: L
                 address = found[1].replace("&amp;", "&") if found else None
     times.sort()
     assert times[len(times) // 2] < 1.0, times
+
+
+CROSS_LAYER = {
+    "parts": {f"blocks.{layer}.hook_mlp_out": {"fvu": 0.1 + layer / 10} for layer in range(3)},
+    "cross_layer": {
+        "own_share": {f"blocks.{layer}.hook_mlp_out": 0.9 - layer * 0.4 for layer in range(3)},
+        "written_by": {
+            "blocks.0.hook_mlp_out": [1.0],
+            "blocks.1.hook_mlp_out": [0.5, 0.5],
+            "blocks.2.hook_mlp_out": [0.25, 0.65, 0.1],
+        },
+        "norm_by_distance": [0.7, 0.2, 0.1],
+    },
+}
+SITES = [f"blocks.{layer}.mlp.hook_in" for layer in range(3)]
+RATIOS = {"nu_error": {"chat:x": 0.25, "y": 0.5}, "nu_reconstruction": {"chat:x": None, "y": 0.75}}
+CROSSCODER = {
+    "crosscoder": {"exclusive": {"x": 3, "chat:x": 1}, "weak": 4, "shared": 17},
+    "latent_scaling": {
+        "places": {"x": {"exclusive": 3, "genuine": 1}, "chat:x": {"exclusive": 1, "genuine": 1}},
+        "latents": [
+            {"latent": 5, "place": "x", "genuine": True, **RATIOS},
+            *({"latent": place, "place": "x", "genuine": False} for place in range(30)),
+        ],
+    },
+}
+
+
+def changed_sae(engine: Engine, name: str, evaluation: Any, hooks: Hooks, **config: Any) -> None:
+    with transaction(engine) as session:
+        row = session.get_one(Sae, add_library(session, name, 4).sae)
+        row.metrics = {"evaluation": evaluation}
+        row.config = {**row.config, "hooks": hooks.as_dict(), **config}
+
+
+def test_who_writes_each_place(module_engine: Engine, explorer: str) -> None:
+    hooks = Hooks.at(SITES, list(CROSS_LAYER["parts"]))
+    changed_sae(module_engine, "clt", CROSS_LAYER, hooks)
+    page = words(get(explorer, "/saes/clt"))
+    assert "Where it reads and writes 6 places; FVU of each on held-out text" in page
+    assert "blocks.1.hook_mlp_out writes 0.20" in page and "blocks.1.mlp.hook_in reads" in page
+    share = re.search(r"blocks\.2\.hook_mlp_out ([\d.]+) % 25\.0 % 65\.0 % 10\.0 %", page)
+    assert share is not None and share[1] == "10.0"
+    assert "70.0 % at the layer that is read, 20.0 % 1 layer on, 10.0 % 2 layers on." in page
+
+
+def test_latents_that_only_look_exclusive(module_engine: Engine, explorer: str) -> None:
+    hooks = Hooks.at(["x", "chat:x"])
+    changed_sae(module_engine, "crosscoder", CROSSCODER, hooks)
+    html = get(explorer, "/saes/crosscoder")
+    page = words(html)
+    assert "x reads writes 3 1" in page and "chat:x reads writes 1 1" in page
+    assert "17 write all places alike and 4 write some more weakly" in page
+    assert "20 of 31 that the evaluation names" in page
+    assert "5 x yes 0.50 0.75" in page and "0 x only looks so – –" in page
+    assert 'href="/saes/crosscoder/features/5"' in html
+
+
+def test_doubts_of_an_import_are_told(module_engine: Engine, explorer: str) -> None:
+    doubt = "It reconstructs a page of text worse than the mean does (FVU 1.3): <b>weights</b>."
+    check = {"imported": {"check": {"fvu": 1.3, "doubts": [doubt, 3]}}}
+    changed_sae(module_engine, "doubted", {}, Hooks.at("blocks.1.hook_resid_post"), **check)
+    html = get(explorer, "/saes/doubted")
+    assert "&lt;b&gt;weights" in html and "It was told when it was imported" in html
+    assert "places-title" not in html, "one place"
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "x", [], {}, [None], {"x": None}, {"x": float("inf")}])
+def test_evaluations_of_whatever_form_are_shown(
+    wrong: Any, module_engine: Engine, explorer: str
+) -> None:
+    wrong = wrong if wrong != {"x": float("inf")} else {"x": 1e300}
+    name = f"wrong-{hash(str(wrong))}"
+    names = ("parts", "cross_layer", "crosscoder", "latent_scaling")
+    evaluation = dict.fromkeys(names, wrong)
+    evaluation["cross_layer"] = {"own_share": wrong, "written_by": wrong, "norm_by_distance": wrong}
+    changed_sae(module_engine, name, evaluation, Hooks.at(["x", "y"]), imported=wrong)
+    assert "Where it reads and writes" in get(explorer, f"/saes/{name}")

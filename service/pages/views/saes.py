@@ -27,6 +27,7 @@ from service.pages.page import PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
 from service.pages.sae_figures import Evaluation, Listed, evaluation, grouped
+from service.pages.sae_places import Places, places_of
 from service.pages.views.sae_training import Drawn, draw, readings_of
 from service.reports.service import report_summary
 from service.saes.endpoints import SaeReference, list_all, show, show_distribution
@@ -92,6 +93,7 @@ class SaePage:
     min_density: float | None
     max_density: float | None
     commands: list[tuple[str, str]]
+    places: Places
 
 
 @router.page("/saes/{sae}", "sae.html", script="pages/sae.js")
@@ -129,6 +131,7 @@ def sae_page(
         min_density=min_density,
         max_density=max_density,
         commands=commands(detail),
+        places=places_of(detail),
     )
 
 
