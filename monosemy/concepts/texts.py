@@ -59,7 +59,8 @@ def cut(
     threshold_share: float,
     seed: int,
 ) -> Uses:
-    """Texts at random for each use; near duplicates, of whatever kind, have the same one.
+    """Texts at random for each use; near duplicates, of whatever kind, have the same one, but for
+    targets alike to what sets the threshold, which are tested on.
 
     ``DataError`` for a text that is in both sets or empty, and where a use has too few.
     """
@@ -75,7 +76,11 @@ def cut(
     group_N = groups(texts)
     draw = random.Random(f"uses {seed}")
     tested = _drawn(group_N, is_target, (test_share, test_share), draw, np.zeros(len(texts), bool))
-    left = _drawn(group_N, is_target, (0.0, threshold_share), draw, tested)
+    # Retain texts alike to targets are as likely to set the threshold as to be tested on, or it
+    # would be too low for them.  The targets of their groups, which no threshold needs, are tested
+    # on: what they are alike to chose nothing.
+    left = _drawn(group_N, is_target, (None, threshold_share), draw, tested)
+    tested |= left & is_target
     fitted = ~tested & ~left
 
     def of(use: np.ndarray, target: bool) -> tuple[str, ...]:
@@ -203,15 +208,18 @@ def _unlike(texts: Sequence[str], others: Sequence[str]) -> list[str]:
 def _drawn(
     group_N: np.ndarray,
     is_target: np.ndarray,
-    shares: tuple[float, float],
+    shares: tuple[float | None, float],
     draw: random.Random,
     taken: np.ndarray,
 ) -> np.ndarray:
-    """Texts not ``taken``, whole groups, up to these shares of the targets and of the others.
+    """Texts not ``taken``, whole groups, up to these shares of the targets and of the others; None:
+    the targets that come along with others.
 
     A group that would bring too many of either stays where it is.
     """
-    wanted = [round(shares[0] * is_target.sum()), round(shares[1] * (~is_target).sum())]
+    targets, others = int(is_target.sum()), int((~is_target).sum())
+    wanted = [targets if shares[0] is None else round(shares[0] * targets)]
+    wanted.append(round(shares[1] * others))
     order = sorted(set(group_N[~taken].tolist()))
     draw.shuffle(order)
     chosen = np.zeros(len(group_N), bool)
@@ -219,6 +227,8 @@ def _drawn(
     for group in order:
         own = members[group]
         brings = [int(is_target[own].sum()), int((~is_target[own]).sum())]
+        if shares[0] is None and brings[1] == 0:
+            continue
         if all(n <= w for n, w in zip(brings, wanted, strict=True)):
             chosen[own] = True
             wanted = [w - n for n, w in zip(brings, wanted, strict=True)]

@@ -28,9 +28,10 @@ def least_texts(wanted: float, confidence: float | None) -> int:
 
 
 def find_threshold(
-    scores: Sequence[float], wanted: float, confidence: float | None
+    scores: Sequence[float], wanted: float, confidence: float | None, tested: int = 0
 ) -> ThresholdFigures:
-    """The lowest threshold that keeps false alarms to ``wanted``.
+    """The lowest threshold that keeps false alarms to ``wanted``; ``tested``: texts without the
+    concept that it is then tried on.
 
     ``DataError`` says how many texts are needed where there are too few.
     """
@@ -55,7 +56,19 @@ def find_threshold(
         least=least,
         above=above,
         bound=upper_bound(n - place, n, BOUND),
+        by_chance=most_by_chance(place, n, tested),
     )
+
+
+def most_by_chance(place: int, n: int, tested: int) -> float | None:
+    """The share of ``tested`` scores above the ``place``-th smallest of n that is not exceeded in
+    95 of 100 cases where all are of one kind (beta-binomial: how far the threshold goes astray and
+    how the tested ones fall, together)."""
+    from scipy.stats import betabinom
+
+    if tested == 0:
+        return None
+    return float(betabinom.ppf(BOUND, tested, n + 1 - place, place)) / tested
 
 
 def upper_bound(hits: int, n: int, confidence: float) -> float:

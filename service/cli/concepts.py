@@ -9,6 +9,7 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.following import run_and_show
 from service.cli.output import (
     JsonFlag,
     estimate,
@@ -18,7 +19,6 @@ from service.cli.output import (
     readable_errors,
     tell,
 )
-from service.cli.runs import run_and_show
 from service.cli.texts import text_lines
 
 app = typer.Typer(no_args_is_help=True, help="Find concepts, look at them, delete them.")
@@ -164,6 +164,7 @@ def _show(found: dict[str, Any]) -> None:
     tell(
         f"{texts['fit_targets']:,} targets and {texts['fit_retain']:,} retain texts chose features;"
         f" {texts['test_targets']:,} and {texts['test_retain']:,} are tested on."
+        + _by_chance(threshold)
     )
     rows = [
         (
@@ -207,6 +208,14 @@ def _show(found: dict[str, Any]) -> None:
     columns = ("feature", "targets", "retain", "maximum", "fires in test targets", "in test retain")
     first = "of most targets" if found["rule"] == "difference" else "of the highest correlation"
     print_table(columns, features, title=f"features {first}")
+
+
+def _by_chance(threshold: dict[str, Any]) -> str:
+    """What the test of false alarms may show though the threshold holds."""
+    most = threshold.get("by_chance")
+    if most is None:
+        return ""
+    return f" In 95 of 100 splits up to {most:.1%} of the latter are flagged by chance alone."
 
 
 def _show_embeddings(found: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.session import transaction
 from tests.support.concept_rows import NAME, add_concept
@@ -41,6 +41,7 @@ def test_concepts_are_listed_and_shown() -> None:
     )
     assert "rule share" in shown and "features of most targets" in shown
     assert "by 30 retain texts (19 are the least" in shown
+    assert "In 95 of 100 splits up to 12.5% of the latter are flagged by chance alone." in shown
     assert "linear probe" in shown and "LEACE" in shown and "random features" in shown
     assert "(the mean of the last stream, 576 wide) of 26 flagged targets of 30" in shown
     assert "No others are named" in shown and "the probe is of 'spoke'" in shown
@@ -59,7 +60,7 @@ def test_find_submits_a_run_and_shows_what_it_found(
         with transaction(module_engine) as session:
             add_concept(session, library, "whales", uuid.UUID(run))
 
-    monkeypatch.setattr(runs, "follow", followed)
+    monkeypatch.setattr(following, "follow", followed)
     targets, retain = tmp_path / "targets.txt", tmp_path / "retain.txt"
     targets.write_text("a whale\n\nwhales\n", "utf-8")
     retain.write_text("a clock\nclocks\n", "utf-8")

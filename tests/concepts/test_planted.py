@@ -12,6 +12,7 @@ import torch
 from monosemy.concepts.deactivation import Deactivation, score_tokens
 from monosemy.concepts.features import Choosing, Chosen
 from monosemy.concepts.readings import Readings
+from monosemy.concepts.threshold import find_threshold
 from monosemy.errors import DataError
 from monosemy.interp.statistics.ranks import auroc
 from monosemy.saes.codes import Codes
@@ -62,6 +63,28 @@ def test_texts_are_told_by_either_score(scale: float, rule: ChoiceRule, each: in
     scores: tuple[Scoring, ...] = ("removed", "error")
     for score in scores:
         assert mean(area(seed, scale, score, rule, each) for seed in SEEDS) > 0.93
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("rule", "each"), RULES)
+def test_a_threshold_by_texts_that_chose_nothing_holds(rule: ChoiceRule, each: int) -> None:
+    """Set by 100 retain texts and tried on 100 others, 100 times: 5 of 101 are promised.  What
+    chose features by ``difference`` would give three times as many."""
+    alarms: dict[str, list[float]] = {"own": [], "chose": []}
+    for seed in range(100):
+        made = PlantedConcepts(seed)
+        fit = made.texts(True, each), made.texts(False, 4 * each)
+        chosen = Choosing(made.sae, *fit, 8).choose(rule)
+        deactivation = Deactivation(made.sae, dict.fromkeys(chosen.own, 0.0))
+        tested, own, chose = (
+            texts.each_text(deactivation.token_scores(texts.codes, texts.x_TD, "removed")).tolist()
+            for texts in (made.texts(False, 5), made.texts(False, 5), fit[1])
+        )
+        for name, scores in (("own", own), ("chose", chose)):
+            threshold = find_threshold(scores, 0.05, None).value
+            alarms[name].append(mean(score > threshold for score in tested))
+    assert 0.035 < mean(alarms["own"]) < 0.06
+    assert rule == "share" or mean(alarms["chose"]) > 0.12
 
 
 def test_half_a_feature_drowns_in_the_saes_error_but_not_in_what_is_removed() -> None:

@@ -40,6 +40,38 @@ def test_near_duplicates_are_never_on_both_sides() -> None:
     assert cut(TARGETS, RETAIN, [], 0.3, 0.3, 0) != cut(TARGETS, RETAIN, [], 0.3, 0.3, 1)
 
 
+def test_retain_texts_alike_to_targets_set_the_threshold_as_often_as_they_are_tested_on() -> None:
+    """Else it would be too low for them: they score higher than others."""
+    draw = random.Random(0)
+    bases = [" ".join(draw.sample(WORDS, 9)) for _ in range(60)]
+    targets = [*(f"{base} king" for base in bases[:30]), *TARGETS]
+    retain = [*(f"{base} ring" for base in bases), *RETAIN]
+    close = set(retain[:30])
+    number = groups([*targets, *retain]).tolist()
+    assert all(number[i] == number[len(targets) + i] for i in range(30))
+    shares, alarms = [], []
+    for seed in range(60):
+        uses = cut(targets, retain, [], 0.3, 0.3, seed)
+        for texts in (uses.threshold_retain, uses.test_retain, uses.fit_retain):
+            assert len(texts) >= 36
+        used = [uses.threshold_retain, uses.test_retain]
+        shares.append([sum(text in close for text in texts) / len(texts) for texts in used])
+        scores = {text: draw.gauss(2 if text in close else 0, 1) for text in retain}
+        threshold = find_threshold([scores[text] for text in used[0]], 0.05, None).value
+        alarms.append(sum(scores[text] > threshold for text in used[1]) / len(used[1]))
+        # What is fitted to is alike to nothing that is tested on or sets the threshold.
+        fitted = {plain(text) for text in (*uses.fit_targets, *uses.fit_retain)}
+        rest = [*uses.test_targets, *uses.test_retain, *uses.threshold_retain]
+        groups_of = dict(zip([*targets, *retain], number, strict=True))
+        assert not {groups_of[t] for t in rest} & {
+            groups_of[t] for t in groups_of if plain(t) in fitted
+        }
+        assert len(uses.fit_targets) + len(uses.test_targets) == len(targets)
+    ours, tested = (sum(each[place] for each in shares) / len(shares) for place in (0, 1))
+    assert abs(ours - tested) < 0.04 and ours > 0.15
+    assert sum(alarms) / len(alarms) < 0.06
+
+
 def test_paraphrases_of_what_was_fitted_are_left_out() -> None:
     first = cut(TARGETS, RETAIN, [], 0.3, 0.3, 0)
     given = [first.fit_targets[0] + ".", "Leviathans of the deep"]
@@ -103,6 +135,19 @@ def test_false_alarms_are_held_to_what_is_wanted(sure: float | None) -> None:
     else:
         kept = sum(rate <= 0.1 for rate in rates) / len(rates)
         assert 0.88 <= kept < 0.99 and average > 0.03
+
+
+def test_what_chance_alone_may_show_is_known() -> None:
+    """By uniform scores: the share above a threshold of 60 others, of 40 that are tested."""
+    draw = random.Random(1)
+    above = []
+    for _ in range(2000):
+        found = find_threshold([draw.random() for _ in range(60)], 0.1, None, 40)
+        above.append(sum(draw.random() > found.value for _ in range(40)) / 40)
+    assert found.by_chance is not None
+    assert sum(each <= found.by_chance for each in above) / 2000 >= 0.93
+    assert sum(each >= found.by_chance for each in above) / 2000 >= 0.04
+    assert find_threshold([0.0] * 60, 0.1, None).by_chance is None
 
 
 def test_ties_are_not_flagged() -> None:

@@ -135,6 +135,7 @@ def concept_result(name: str = NAME, weights: str = "w" * 16, text: str = "") ->
             least=19,
             above=1,
             bound=0.149,
+            by_chance=0.125,
         ),
         shared=44,
         features=[
