@@ -197,6 +197,8 @@ def _resolved(spec: BasisRun, sae: SAE, l0: float) -> BasisRun:
     """With the figures that were taken from elsewhere, so that it makes the same basis again."""
     latents = {"neurons": None, "pca": sae.d_sae // 2, "random_directions": sae.d_sae}
     wanted = None if spec.selection == "all" else max(1.0, l0)
+    if wanted is not None and spec.selection == "top_k":
+        wanted = float(round(wanted))
     return spec.model_copy(update={"l0": wanted, "directions": latents[spec.basis]})
 
 

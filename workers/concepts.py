@@ -28,11 +28,11 @@ def find_concept_run(
     load_host: Callable[[ModelSpec], HostModel],
     reporter: RunReporter,
 ) -> dict[str, Any]:
-    """Executes a concept run; its result is the summary.  ``Conflict`` where there is another
-    concept of that name."""
+    """Executes a concept run; its result is the summary.  ``NameTaken`` where there is
+    another concept of that name."""
     sae = named_sae(engine, spec.sae)
     with transaction(engine) as session:  # before the work
-        check_free(session, run_id, spec.name)
+        check_free(session, spec.name, run_id)
     result = run_concept(spec, folder_of(workspace, sae), load_host, reporter)
     reporter.commit(lambda session: keep_concept(session, run_id, sae.id, result))
     return {"concept_id": str(run_id), **summary_of(result).model_dump(mode="json")}

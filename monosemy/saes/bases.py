@@ -21,6 +21,8 @@ from monosemy.specs.bases import Selection
 
 _LEAST_WEIGHT = 1e-6
 """Of a direction, as a share of the mean one: what writes nothing is kept last, not never."""
+_L0_TOLERANCE = 0.05
+"""Share of the wanted L0 that a basis may miss: ties, and tokens with few latents on their side."""
 _NOTHING = torch.finfo(torch.float32).tiny
 
 
@@ -91,7 +93,10 @@ def _with_rows(
     l0: float,
     weight_F: Tensor | None = None,
 ) -> SAE:
-    """An SAE that encodes and decodes with unit rows, as sparse on ``x_ND`` as is wanted."""
+    """An SAE that encodes and decodes with unit rows, as sparse on ``x_ND`` as is wanted.
+
+    ``DataError`` where its latents cannot be so many at once.
+    """
     n_latents, width = rows_FD.shape
     weight_F = torch.ones(n_latents) if weight_F is None else weight_F.float()
     weight_F = weight_F.clamp_min(max(_LEAST_WEIGHT * float(weight_F.mean()), _NOTHING))
@@ -114,4 +119,18 @@ def _with_rows(
             # One value for all, of what is compared: a threshold is that over the weight.
             sae.log_threshold.copy_(-weight_F.log())
             sae.calibrate(x_ND)
-    return sae.requires_grad_(False)
+    sae.requires_grad_(False)
+    if selection != "all":
+        _check_l0(sae, x_ND, max(1, round(l0)) if selection == "top_k" else l0)
+    return sae
+
+
+def _check_l0(sae: SAE, x_ND: Tensor, wanted: float) -> None:
+    reached = mean_l0(sae, x_ND)
+    if abs(reached - wanted) > _L0_TOLERANCE * wanted:
+        raise DataError(
+            f"{reached:,.1f} latents of this basis are active per token, not the l0 of {wanted:g}"
+            " that is wanted.",
+            "A token has at most those on whose side it lies: ask for a smaller l0 or for more "
+            "directions.",
+        )

@@ -4,7 +4,7 @@ task, what tells texts apart."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -193,6 +193,8 @@ class ConceptRun(Deactivating, RunSpec):
     """Find the features of an SAE by which texts about something are told from others, a threshold
     for a wanted rate of false alarms, and how well both do on texts that chose nothing, beside
     other ways to classify and to erase."""
+
+    unique_name: ClassVar[Literal["concept"] | None] = "concept"
 
     kind: Literal["concept"] = "concept"
     name: Name

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from monosemy.figures import plural
 from monosemy.specs.explainers import DefaultExplanation, ExplanationSpec
 from monosemy.specs.kinds import ExplainRun, IndexRun, SaeRef, ScoreRun, Scorings, as_list
 from monosemy.specs.names import PENDING_SAE, Name
@@ -62,6 +63,20 @@ class _Basis(RunSpec):
             raise ValueError("neurons are all coordinates of the site; leave directions out")
         if self.selection == "all" and self.l0 is not None:
             raise ValueError("selection 'all' keeps whatever is positive; leave l0 out")
+        if self.selection == "top_k" and self.l0 is not None and self.l0 != round(self.l0):
+            raise ValueError(f"top_k keeps a whole number of latents; l0 is {self.l0:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_enough(self) -> Self:
+        l0 = self.l0 or (None if self.beside is not None else DEFAULT_L0)
+        if self.selection == "all" or self.directions is None or l0 is None:
+            return self
+        if l0 > self.directions:
+            raise ValueError(
+                f"of {plural(self.directions, 'direction')} no more are active at once; l0 is"
+                f" {l0:g}" + ("" if self.l0 else " unless it says another")
+            )
         return self
 
 
@@ -74,6 +89,9 @@ class BasisRun(_Basis):
 
     def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
         return [run_id]
+
+    def made_names(self) -> list[str]:
+        return [] if self.name is None else [self.name]
 
 
 @register_kind

@@ -94,6 +94,9 @@ class ImportRun(StreamedRun, ReadsAndWrites):
             for layer in self.layers
         ]
 
+    def made_names(self) -> list[str]:
+        return [] if self.name is None else [self.name]
+
 
 @register_kind
 class EvaluateRun(RunSpec):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import Field
 
@@ -42,6 +42,9 @@ class RunSpec(Part):
     listed_as: ClassVar[str | None] = None
     """A parent may have several such steps: the name of the list of their results in the parent's
     result.  None for one step, whose result stands under its kind."""
+    unique_name: ClassVar[Literal["concept"] | None] = None
+    """Of what its ``name`` must be the only one: it is refused where there is such a name already.
+    SAEs and sets whose name is taken get a number instead (``made_names``)."""
     implementation: ClassVar[str | None] = None
     """``module:function`` that executes a kind from outside: called with spec, ``Workspace`` and
     ``Reporter``, it returns the run's result, JSON.  None for kinds that the workers know."""
@@ -57,6 +60,15 @@ class RunSpec(Part):
     def sae_ids(self, run_id: uuid.UUID) -> Sequence[uuid.UUID]:
         """Ids of the SAEs that the run ``run_id`` itself makes, equal in every attempt."""
         del run_id
+        return ()
+
+    def made_names(self) -> Sequence[str]:
+        """Names that it asks for its SAEs, in the order of ``sae_ids``; none where it leaves them
+        to the worker."""
+        return ()
+
+    def made_sets(self) -> Sequence[str]:
+        """Names that it asks for the sets of its SAEs."""
         return ()
 
     def needs_host(self) -> bool:

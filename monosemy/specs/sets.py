@@ -35,10 +35,8 @@ class SetPlace(NamedTuple):
 def set_places(spec: SweepRun | ImportRun, name: str) -> list[SetPlace | None]:
     """Of each SAE of a run, its place in the set ``name``, or of several in ``name-0`` and so on;
     None for those of no set."""
-    sets = spec.sets()
     result: list[SetPlace | None] = [None] * len(spec.members())
-    for number, places in enumerate(sets):
-        called = name if len(sets) == 1 else f"{name}-{number}"
+    for called, places in zip(spec.set_names(name), spec.sets(), strict=True):
         for place, member in enumerate(places):
             result[member] = SetPlace(called, place, len(places))
     return result

@@ -108,6 +108,9 @@ class TrainRun(TrainingRun):
         """The run's own: a second attempt writes where the first one did."""
         return [run_id]
 
+    def made_names(self) -> list[str]:
+        return [] if self.name is None else [self.name]
+
 
 @register_kind
 class SweepRun(StreamedRun):
@@ -218,3 +221,16 @@ class SweepRun(StreamedRun):
     def sae_ids(self, run_id: uuid.UUID) -> list[uuid.UUID]:
         """Made of the run's and of each SAE's place."""
         return [uuid.uuid5(run_id, str(place)) for place in range(len(self.members()))]
+
+    def made_names(self) -> list[str]:
+        if self.name is None:
+            return []
+        return [f"{self.name}-{place}" for place in range(len(self.members()))]
+
+    def set_names(self, name: str) -> list[str]:
+        """What its sets are called where the run is called ``name``: several get numbers."""
+        count = len(self.sets())
+        return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+
+    def made_sets(self) -> list[str]:
+        return [] if self.name is None else self.set_names(self.name)

@@ -12,8 +12,8 @@ from monosemy.specs import apply_overrides, parse_spec
 from monosemy.specs.rest.reports import MOST_BESIDE
 from service.cli.client import Client, segment
 from service.cli.connect import connect
+from service.cli.following import follow, submitted
 from service.cli.output import JsonFlag, fail, print_json, readable_errors, say, tell
-from service.cli.runs import follow
 from service.cli.saes import SaeArgument
 
 _NAMES = ("neurons", "pca", "random_directions")
@@ -56,7 +56,7 @@ def basis(
     spec = apply_overrides(spec, overrides or [])
     parse_spec(spec)
     client = connect()
-    follow(client, client.post("/runs", spec)["id"], as_json)
+    follow(client, submitted(client, spec)["id"], as_json)
 
 
 @readable_errors
@@ -97,7 +97,7 @@ def bases(
         parse_spec(spec)
     client = connect()
     client.get(f"/saes/{segment(sae)}")  # one that is not there is told before work begins
-    runs = [client.post("/runs", spec)["id"] for spec in specs]
+    runs = [submitted(client, spec)["id"] for spec in specs]
     for run in runs:
         say(f"run {run}")
         follow(client, run, as_json)

@@ -11,6 +11,7 @@ from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.explanations import FeatureArgument
 from service.cli.features import SaeArgument
+from service.cli.following import run_and_show
 from service.cli.output import (
     JsonFlag,
     out,
@@ -19,7 +20,6 @@ from service.cli.output import (
     readable_errors,
     tell,
 )
-from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="Look at comparisons of SAEs.")
 

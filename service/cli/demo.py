@@ -17,8 +17,8 @@ from monosemy.specs.run_states import ENDED, RETRYABLE
 from service.cli.client import ApiError, Client
 from service.cli.demo_report import report, show_first_features
 from service.cli.demo_size import SMALL, Measuring, full, same_demo
+from service.cli.following import how_it_ended
 from service.cli.output import plain, readable_errors
-from service.cli.runs import how_it_ended
 from service.cli.stack_commands import Port, sigterm_as_interrupt, stack_settings
 from service.cli.watch import Event, watch_run
 

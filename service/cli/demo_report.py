@@ -11,7 +11,7 @@ from rich.table import Table
 
 from service.cli.client import Client, segment
 from service.cli.feature_text import example_text, score_text
-from service.cli.runs import say_what_failed
+from service.cli.following import say_what_failed
 
 SHOWN_FEATURES = 3
 _SPEAKING = ("token ", "tokens ", "word ", "words ", "numbers", "capitalised", "after ")

@@ -13,6 +13,7 @@ from service.cli.bases import show_beside
 from service.cli.client import Client, segment
 from service.cli.connect import connect
 from service.cli.feature_text import score_text
+from service.cli.following import follow, submitted
 from service.cli.output import (
     JsonFlag,
     fail,
@@ -24,7 +25,6 @@ from service.cli.output import (
     readable_errors,
     say,
 )
-from service.cli.runs import follow
 from service.cli.saes import SaeArgument
 
 app = typer.Typer(no_args_is_help=True, help="List, give, rate and remove explanations.")
@@ -285,7 +285,7 @@ def _submit(spec: dict[str, Any], overrides: list[str] | None, watch: bool, as_j
     spec = apply_overrides(spec, overrides or [])
     parse_spec(spec)  # says at once, and with the same words, what the API would say
     client: Client = connect()
-    run = client.post("/runs", spec)
+    run = submitted(client, spec)
     if watch:
         say(f"run {run['id']}")
         follow(client, run["id"], as_json)

@@ -8,8 +8,8 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.following import run_and_show
 from service.cli.output import JsonFlag, print_json, print_table, readable_errors, tell
-from service.cli.runs import run_and_show
 from service.cli.saes import SaeArgument
 from service.cli.saes import app as saes
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from monosemy.exit_codes import FAILED, INTERRUPTED, USAGE
+from monosemy.exit_codes import USAGE
 from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
 from monosemy.specs.plugins import load_plugins
 from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.specs.rest.runs import RunWaiting
-from monosemy.specs.run_states import ending_in_words
-from service.cli.client import Client, segment
+from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.faults import in_commands
+from service.cli.following import follow, submitted
 from service.cli.output import (
     JsonFlag,
-    fail,
     out,
     print_json,
     print_json_line,
@@ -31,10 +28,7 @@ from service.cli.output import (
     say,
     tell,
 )
-from service.cli.watch import Event, line_of, watch_run
-
-_FAILURES = 20
-"""Features named that a run could not do."""
+from service.cli.watch import line_of
 
 app = typer.Typer(no_args_is_help=True, help="Submit, follow and control runs.")
 
@@ -72,7 +66,7 @@ def submit(
     data = apply_overrides(data, overrides or [])
     parse_spec(data)  # says at once, and with the same words, what the API would say
     client = connect()
-    run = client.post("/runs", data, priority=priority)
+    run = submitted(client, data, priority=priority)
     if watch:
         say(f"run {run['id']}")
         follow(client, run["id"], as_json)
@@ -341,59 +335,3 @@ def _changed(run: dict[str, Any], as_json: bool) -> None:
         print_json(run)
     else:
         out.print(run["state"], highlight=False)
-
-
-def run_and_show(
-    spec: dict[str, Any], path: str, show: Callable[[dict[str, Any]], None], as_json: bool
-) -> None:
-    """Submits a run, watches it to its end, and shows what it made: what REST has at ``path``, in
-    which ``{run}`` stands for its id."""
-    client = connect()
-    run = client.post("/runs", spec)
-    follow(client, run["id"], as_json)
-    if not as_json:
-        show(client.get(path.format(run=run["id"])))
-
-
-def follow(client: Client, run_id: str, as_json: bool) -> None:
-    """Watches the run to its end; one that does not succeed ends the command with ``FAILED``."""
-    told: set[str] = set()
-
-    def note(_: str, event: Event) -> None:
-        if event["data"].get("state") == "failed" and not as_json:
-            told.add(event["run_id"])
-
-    try:
-        run = watch_run(client, run_id, out, as_json, note)
-    except KeyboardInterrupt:
-        fail(f"The run goes on; see 'monosemy run watch {run_id}'.", INTERRUPTED)
-    if as_json:
-        print_json_line({"type": "end", "data": run})
-    if run["state"] != "succeeded":
-        fail(in_commands(how_it_ended(run, told)), FAILED)
-    if not as_json:
-        out.print(f"The run {run['state']}.", highlight=False)
-        for each in (run, *run["children"]):
-            say_what_failed(each)
-
-
-def how_it_ended(run: dict[str, Any], told: Collection[str]) -> str:
-    """A sentence on a run that did not succeed; reasons of steps that were ``told`` (their ids)
-    are not told again."""
-    failed = [child for child in run["children"] if child["state"] == "failed"]
-    if failed and all(child["id"] in told for child in failed):
-        kinds = " and ".join(dict.fromkeys(child["kind"] for child in failed))
-        return f"The run {ending_in_words(run['state'], None)} at {kinds}; the reason is above."
-    return f"The run {ending_in_words(run['state'], run['error'])}"
-
-
-def say_what_failed(run: dict[str, Any]) -> None:
-    """Names the features that a run which succeeded otherwise could not do."""
-    result = run["result"] or {}
-    if not result.get("failed"):
-        return
-    reasons = list(result["failures"].items())
-    lines = [f"  {feature}: {reason}" for feature, reason in reasons[:_FAILURES]]
-    if result["failed"] > len(lines):
-        lines.append("  ...")
-    say("\n".join([f"{run['kind']}: {result['failed']:,} features could not be done:", *lines]))

@@ -11,8 +11,8 @@ from monosemy.figures import ranges
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.exported import READ_BY, Form, export_saes
+from service.cli.following import run_and_show
 from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
-from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="List and show sets: SAEs in several layers.")
 

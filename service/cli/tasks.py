@@ -10,6 +10,7 @@ import typer
 from monosemy.circuits.supervised.prompts import read_task_prompts
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.following import run_and_show
 from service.cli.output import (
     JsonFlag,
     estimate,
@@ -19,7 +20,6 @@ from service.cli.output import (
     readable_errors,
     tell,
 )
-from service.cli.runs import run_and_show
 
 app = typer.Typer(no_args_is_help=True, help="Look at what SAEs are worth at tasks.")
 

@@ -14,25 +14,22 @@ from monosemy.specs.rest.concepts import ConceptResult, summary_of
 from service.database.concept_tables import Concept
 from service.database.storable import storable
 from service.database.tables import Run
-from service.kit.errors import Conflict, Listing, NotFound
+from service.kit.errors import Listing, NameTaken, NotFound
 from service.kit.pagination import TimeKey, newest_first
 
 
-def check_free(session: Session, run: uuid.UUID, name: str) -> None:
-    """``Conflict`` where a concept that another run made has this name."""
+def check_free(session: Session, name: str, run: uuid.UUID | None = None) -> None:
+    """``NameTaken`` where a concept that another run than ``run`` made has this name."""
     query = select(Concept.id).where(Concept.name == name, Concept.id != run)
     if session.scalar(query) is not None:
-        raise Conflict(
-            f"There is a concept named '{name}' already.",
-            "Take another name, or delete that one.",
-            code="name-taken",
-            title="The name is taken",
+        raise NameTaken(
+            f"There is a concept named '{name}' already.", "Take another name, or delete that one."
         )
 
 
 def keep_concept(session: Session, run: uuid.UUID, sae: uuid.UUID, result: ConceptResult) -> None:
     """What a run found, in place of what an earlier attempt of it did; raises as ``check_free``."""
-    check_free(session, run, result.concept.name)
+    check_free(session, result.concept.name, run)
     owner = session.scalar(select(Run.created_by).where(Run.id == run))
     delete_concept(session, run)
     session.add(

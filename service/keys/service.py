@@ -21,7 +21,14 @@ from sqlalchemy.orm import Session
 from monosemy.specs.names import nameable
 from service.database.key_tables import ApiKey
 from service.keys import repository
-from service.kit.errors import Conflict, InvalidRequest, Listing, Misconfigured, NotFound
+from service.kit.errors import (
+    Conflict,
+    InvalidRequest,
+    Listing,
+    Misconfigured,
+    NameTaken,
+    NotFound,
+)
 
 PREFIX = "mnsy_"
 SCOPES = ("read", "infer", "run", "admin")
@@ -49,7 +56,7 @@ def create_key(
     ``max_running`` bounds how many of its runs are under way at once, ``requests_per_minute`` how
     often it may call (a quarter of them at once).
 
-    Raises ``InvalidRequest`` for what is no name and unknown scopes, ``Conflict`` for the name of
+    Raises ``InvalidRequest`` for what is no name and unknown scopes, ``NameTaken`` for that of
     another key that is not revoked, ``Misconfigured`` for a missing or short ``secret``.
     """
     wanted = sorted(set(scopes), key=lambda scope: (scope not in SCOPES, scope))
@@ -83,18 +90,16 @@ def create_key(
 
 
 def _check_free(session: Session, name: str) -> None:
-    """``Conflict`` where a key of this name is not revoked: nobody could tell the two apart.
+    """``NameTaken`` where a key of this name is not revoked: nobody could tell the two apart.
 
     Keys are made one at a time from here on, until the transaction ends.
     """
     repository.one_at_a_time(session)
     older = repository.of_name(session, name)
     if older is not None:
-        raise Conflict(
-            f"There is an API key '{name}' already ({older.prefix}...).",
-            "Revoke it, or choose another name.",
-            code="name-taken",
-            title="The name is taken",
+        raise NameTaken(
+            f"There is an API key named '{name}' already ({older.prefix}...).",
+            "Revoke it, or take another name.",
         )
 
 

@@ -78,6 +78,17 @@ class Conflict(DomainError, ConflictError):
     """A request that does not fit the state of what it is about."""
 
 
+class NameTaken(Conflict):
+    """A ``what`` (an SAE, a list) of this name is there already; ``problems`` says so at the field
+    ``name``, as of a request that does not validate."""
+
+    code, title = "name-taken", "The name is taken"
+
+    def __init__(self, message: str, advice: str = "Take another name.") -> None:
+        super().__init__(message, advice)
+        self.problems = [("name", str(self))]
+
+
 class Misconfigured(DomainError):
     """A setting is missing, or does not fit another: nothing can be done before it is mended."""
 

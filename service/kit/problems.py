@@ -25,6 +25,7 @@ from service.kit.errors import (
     Busy,
     Forbidden,
     InvalidRequest,
+    NameTaken,
     NotFound,
     TooManyRequests,
     Unauthenticated,
@@ -158,7 +159,7 @@ def _from_monosemy_error(error: MonosemyError) -> Problem:
         getattr(error, "code", None) or sort.code,
         getattr(error, "title", None) or sort.title,
         str(error),
-        errors=error.problems if isinstance(error, SpecError) else None,
+        errors=error.problems if isinstance(error, SpecError | NameTaken) else None,
         headers=headers,
     )
 

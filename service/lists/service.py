@@ -30,7 +30,7 @@ from service.features.heading import heading_in
 from service.keys.authorize import Caller
 from service.keys.ownership import check_owner
 from service.kit.csv_text import csv_lines
-from service.kit.errors import Conflict, InvalidRequest, Listing, NotFound
+from service.kit.errors import Conflict, InvalidRequest, Listing, NameTaken, NotFound
 from service.kit.pagination import Order, number_of, paged
 from service.lists import repository
 
@@ -82,12 +82,8 @@ def change_list(session: Session, row: FeatureList, body: ListChange) -> ListSum
     return summaries(session, [row])[0]
 
 
-def _name_taken(name: str) -> Conflict:
-    return Conflict(
-        f"There is a list '{name}' already; choose another.",
-        code="name-taken",
-        title="The name is taken",
-    )
+def _name_taken(name: str) -> NameTaken:
+    return NameTaken(f"There is a list named '{name}' already.")
 
 
 def summaries(session: Session, lists: Sequence[FeatureList]) -> list[ListSummary]:

@@ -20,9 +20,10 @@ from service.database.storable import storable, storable_text
 from service.edge.context import AppContext, ContextDep, SessionDep
 from service.edge.routing import ApiRouter, reads_only
 from service.keys.authorize import Caller, CallerDep, CanRead
-from service.kit.errors import NotFound
+from service.kit.errors import NameTaken, NotFound
 from service.kit.problems import documented
 from service.runs.ceilings import check_ceilings
+from service.runs.names import check_unique_name
 from service.runs.sources import check_sources
 from service.runs.submission import check_names, width_of
 
@@ -82,6 +83,7 @@ def read_draft(
         lambda: check_names(session, parsed, caller),
         lambda: check_sources(context.settings, parsed, claiming=False),
         lambda: check_ceilings(context.settings, parsed, width_of(session, parsed)),
+        lambda: check_unique_name(session, parsed),
     ]
     reading.errors = [fault for check in checks for fault in _faults_of(check)]
     reading.queue = None if reading.errors else queue_of(parsed)
@@ -91,12 +93,12 @@ def read_draft(
 def _faults_of(check: Callable[[], Any]) -> list[FieldProblem]:
     try:
         check()
-    except SpecError as error:
+    except (SpecError, NameTaken) as error:
         return _named(error)
     return []
 
 
-def _named(error: SpecError) -> list[FieldProblem]:
+def _named(error: SpecError | NameTaken) -> list[FieldProblem]:
     return [
         FieldProblem(path=storable_text(path), message=storable_text(message))
         for path, message in error.problems

@@ -28,6 +28,7 @@ from service.observability import logs
 from service.runs.ceilings import check_ceilings
 from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
+from service.runs.names import check_unique_name, name_warnings
 from service.runs.queries import get_family
 from service.runs.sources import check_sources
 from service.runs.subjects import name_subjects
@@ -52,7 +53,8 @@ def submitted(
     """Stores the run and tells the workers once that is committed.
 
     With an ``Idempotency-Key``, ``once``, an equal submission gets the run of the first one.  422
-    for a spec that names what this server does not fetch.
+    for a spec that names what this server does not fetch, 409 for a name that is taken where it
+    must be the only one.
     """
     before = submitted_before(session, key, once, spec) if once is not None else None
     if before is not None:
@@ -61,6 +63,7 @@ def submitted(
     else:
         check_sources(context.settings, spec)
         check_ceilings(context.settings, spec, width_of(session, spec))
+        check_unique_name(session, spec)
         run_id = create_run(session, spec, created_by=key, priority=priority).id
         if once is not None:
             remember_run(session, key, once, run_id)
@@ -145,7 +148,8 @@ def details_of(session: Session, runs: Sequence[Run]) -> list[RunDetail]:
     """As the API shows them, what they are about in words."""
     details = [RunDetail.model_validate(run) for run in runs]
     for each in details:
-        each.warnings = warnings_of(each.queue, each.result)
+        renamed = name_warnings(session, each)
+        each.warnings = [*renamed, *warnings_of(each.queue, each.result)]
     name_subjects(session, details)
     return details
 

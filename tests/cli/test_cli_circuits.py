@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from service.circuits.repository import store_circuit
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.circuit_tables import Circuit
 from service.database.session import transaction
@@ -63,7 +63,7 @@ def test_prompts_of_ones_own_are_sent(
         with transaction(module_engine) as session:
             store_circuit(session, session.get_one(Run, run).id, "mine", "host", made_up(), None)
 
-    monkeypatch.setattr(runs, "follow", follow)
+    monkeypatch.setattr(following, "follow", follow)
     file = tmp_path / "mine.jsonl"
     lines = [
         {"text": f"{word} a", "positive": word < "e", "right": " b", "wrong": " c"}

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
@@ -89,7 +89,7 @@ def test_comparing_submits_a_run_and_shows_what_it_made(
     def followed(client: Any, run: str, as_json: bool) -> None:
         submitted.append(client.get(f"/runs/{run}"))
 
-    monkeypatch.setattr(runs, "follow", followed)
+    monkeypatch.setattr(following, "follow", followed)
     call("compare", "demo", "other", "--by", "tokens", "--json")
     (run,) = submitted
     assert run["spec"] == {

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Run
@@ -53,7 +53,7 @@ def test_it_is_made(
         with transaction(module_engine) as session:
             add_attention(session, library)
 
-    monkeypatch.setattr(runs, "follow", follow)
+    monkeypatch.setattr(following, "follow", follow)
     with transaction(module_engine) as session:
         remove_attention(session, library)
     with standing_at(module_engine, library):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Run
@@ -47,7 +47,7 @@ def test_it_is_made(
         with transaction(module_engine) as session:
             add_layout(session, library)
 
-    monkeypatch.setattr(runs, "follow", follow)
+    monkeypatch.setattr(following, "follow", follow)
     with transaction(module_engine) as session:
         remove_layout(session, library)
     shown = call("layout", "demo", "--perplexity", "12", "--seed", "7", "--silent")

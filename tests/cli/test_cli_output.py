@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from monosemy.specs.run_states import ending_in_words
 from service.cli import feature_files, runs
+from service.cli.following import how_it_ended
 from service.cli.main import app
 from service.cli.output import moment, printable
-from service.cli.runs import how_it_ended
 
 
 @pytest.mark.parametrize("place", [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x1B, 0x9B])

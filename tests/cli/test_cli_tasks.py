@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.session import transaction
 from service.database.tables import Run
@@ -62,7 +62,7 @@ def test_a_task_submits_a_run_and_shows_what_it_found(
         with transaction(module_engine) as session:
             add_task(session, library, id=uuid.UUID(run))
 
-    monkeypatch.setattr(runs, "follow", followed)
+    monkeypatch.setattr(following, "follow", followed)
     arguments = ("--count", "300", "--names", "20", "--position", "end", "--features", "1")
     shown = call("task", "demo", *arguments, "--features", "8", "--pairs", "9", "--seed", "3")
     assert "logit difference 3.75" in shown

@@ -19,7 +19,7 @@ from monosemy.exit_codes import FAILED, UNREACHABLE
 from service.cli import watch
 from service.cli.client import ApiError, Client
 from service.cli.faults import exit_code_of
-from service.cli.runs import follow
+from service.cli.following import follow
 from service.cli.watch import watch_run
 
 

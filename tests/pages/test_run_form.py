@@ -13,6 +13,7 @@ from sqlalchemy import Engine, func, select, text
 from monosemy.specs import KINDS
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.concept_rows import NAME, add_concept
 from tests.support.library_rows import Library
 from tests.support.outside_kind import registered
 from tests.support.run_rows import PIPELINE
@@ -221,6 +222,20 @@ def test_what_only_the_service_can_say_is_at_its_field_too(explorer: str, open_p
     field(page, "sae").fill("demo")
     page.get_by_text("It can be submitted.").wait_for()
     assert page.locator(".fault").count() == 0
+
+
+def test_a_name_that_must_be_the_only_one_is_told_at_its_field(
+    explorer: str, open_page: Any, module_engine: Engine, library: Library
+) -> None:
+    with transaction(module_engine) as session:
+        add_concept(session, library)
+    texts = [f"set={name}=%5B{name}%5D" for name in ("targets", "retain")]
+    query = f"kind=concept&sae=demo&set=name={NAME}&{'&'.join(texts)}"
+    page = opened(open_page, explorer, query, allowed=REFUSED)
+    page.get_by_role("button", name="Submit").click()
+    place = page.locator('[data-path="name"]')
+    place.locator(".fault", has_text=f"There is a concept named '{NAME}' already").wait_for()
+    assert field(page, "name").get_attribute("aria-invalid") == "true"
 
 
 def test_a_run_is_submitted_once(explorer: str, open_page: Any, module_engine: Engine) -> None:

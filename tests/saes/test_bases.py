@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from monosemy.errors import DataError
 from monosemy.evals.synthetic.metrics import TruthSums
 from monosemy.formats.saelens import load_sae, save_sae
 from monosemy.saes import bases
 from monosemy.saes.base import SAE
+from monosemy.specs import BasisPipelineRun, BasisRun
 from monosemy.specs.bases import Selection
 from tests.support.sparse_truth import ACTIVE, FEATURES, Planted, trained
 
@@ -111,6 +114,34 @@ def test_a_neuron_that_writes_nothing_is_kept_last() -> None:
         dense = sae.encode(activations()).dense(2 * D)
         assert not dense[:, :3].any() and not dense[:, D : D + 3].any()
         assert all(tensor.isfinite().all() for tensor in sae.state_dict().values())
+
+
+@pytest.mark.parametrize("selection", ["threshold", "top_k"])
+@pytest.mark.parametrize("name", ["neurons", "pca", "random_directions"])
+def test_a_sparsity_that_cannot_be_had_is_refused(name: str, selection: Selection) -> None:
+    """Of two opposite latents one is active at most, of other directions about half."""
+    x, most = activations(), 50 if name == "random_directions" else D
+    for l0 in (most + 8.0, 200.0):
+        with pytest.raises(DataError, match=f"not the l0 of {l0:g} that is wanted"):
+            made(name, x, selection, l0)
+    made(name, x, selection, most - 10.0)
+    with pytest.raises(DataError, match=r"^0\.5 latents of this basis"):
+        bases.neurons((x - 1.0).relu()[:, :1], ONES[:1], selection, 1.0)
+
+
+def test_one_that_cannot_be_had_whatever_the_tokens_is_refused_as_a_spec() -> None:
+    pca: dict[str, Any] = {"basis": "pca", "directions": 8}
+    for options, message in (
+        ({"l0": 9}, "of 8 directions no more are active at once; l0 is 9"),
+        ({}, "l0 is 32 unless it says another"),
+        ({"directions": 1, "l0": 2}, "of 1 direction no more"),
+        ({"selection": "top_k", "l0": 2.5}, "whole number of latents; l0 is 2.5"),
+    ):
+        for spec in (BasisRun, BasisPipelineRun):
+            with pytest.raises(ValidationError, match=message):
+                spec(**{**pca, **options})
+    assert BasisRun(**pca, beside="demo").l0 is None and BasisRun(**pca, l0=8).l0 == 8
+    assert BasisRun(**pca, selection="all").directions == 8
 
 
 def test_more_components_than_there_are_is_refused() -> None:

@@ -24,7 +24,8 @@ CASES = [
     (errors.InvalidRequest([("a.b", "is wrong")]), 422, "invalid-request", "a.b: is wrong"),
     (errors.Unprocessable("no", code="special"), 422, "special", "no"),
     (errors.Conflict("no"), 409, "conflict", "no"),
-    (errors.Conflict("no", code="name-taken"), 409, "name-taken", "no"),
+    (errors.Conflict("no", code="special"), 409, "special", "no"),
+    (errors.NameTaken("no"), 409, "name-taken", "no Take another name."),
     (
         errors.NotFound("run", "x", errors.Listing.RUNS),
         404,
@@ -67,6 +68,11 @@ def test_every_kind_is_tried() -> None:
     }
     tried = {type(error) for error, *_ in CASES} | {errors.DomainError}
     assert kinds <= tried
+
+
+def test_a_name_that_is_taken_stands_at_its_field() -> None:
+    assert from_exception(errors.NameTaken("no", "Stop.")).errors == [("name", "no Stop.")]
+    assert from_exception(errors.Conflict("no")).errors is None
 
 
 def test_headers_follow_from_the_kind() -> None:

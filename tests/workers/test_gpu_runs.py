@@ -361,8 +361,11 @@ def test_a_basis_is_an_sae_like_any_other_that_was_not_trained(trained: Trained)
     with transaction(trained.engine) as session:
         row = session.get_one(Sae, row.id)
     assert 0 < row.metrics["evaluation"]["fvu"] < 1 and row.index is not None
-    unnamed = run_again(trained, {**asked, "basis": "random_directions", "directions": 5})
+    random = {**asked, "basis": "random_directions"}
+    unnamed = run_again(trained, {**random, "directions": 16})
     assert unnamed.result is not None and "random-directions" in unnamed.result["name"]
+    few = run_again(trained, {**random, "directions": 5, "l0": 5})
+    assert few.state == "failed" and "not the l0 of 5 that is wanted" in (few.error or "")
     small = trained.settings.model_copy(update={"max_memory_mb": 1})
     run = acts.submit(trained.engine, {**asked, "basis": "pca", "tokens": 100_000})
     execute = GpuRuns(small, trained.engine)

@@ -30,4 +30,4 @@ class ProblemDetail(BaseModel):
     request_id: str | None = None
     """As in the ``X-Request-ID`` header and in the server's log."""
     errors: list[FieldProblem] | None = None
-    """Every fault of a request that does not validate."""
+    """Every fault of a request that does not validate; of a name that is taken, where it stands."""

@@ -104,7 +104,8 @@ class RunDetail(RunSummary):
     """What it made, once it has succeeded."""
     warnings: list[str] = Field(default_factory=list)
     """What to know before that is relied on: a judge that explains or scores badly, features that
-    could not be done, an end before all was done. A pipeline's steps have their own."""
+    could not be done, an end before all was done, an SAE that is not called as was asked. A
+    pipeline's steps have their own."""
 
 
 class RunFamily(RunDetail):
