@@ -10,7 +10,8 @@ from monosemy.client.transport import Transport, segment
 from monosemy.specs.rest.circuits import CircuitHeader, CircuitView
 
 CircuitReference = uuid.UUID | str | CircuitHeader | CircuitView
-"""Id of a circuit, which is that of its run; or one that was answered before."""
+"""Id of a circuit, which is that of its run, its name (of several the newest) or `latest`; or one
+that was answered before."""
 
 
 class Circuits:

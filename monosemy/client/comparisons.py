@@ -12,7 +12,7 @@ from monosemy.specs.rest.comparisons import ComparisonView, FeatureMatch, MatchS
 from monosemy.specs.rest.features import SortOrder
 
 ComparisonReference = uuid.UUID | str | ComparisonView
-"""Id of a comparison, which is that of its run; or one that was answered before."""
+"""Id of a comparison, which is that of its run, or `latest`; or one that was answered before."""
 
 
 class Comparisons:

@@ -11,7 +11,7 @@ from monosemy.client.transport import Transport, segment
 from monosemy.specs.rest.tasks import TaskRow, TaskView
 
 TaskReference = uuid.UUID | str | TaskRow | TaskView
-"""Id of a task, which is that of its run; or one that was answered before."""
+"""Id of a task, which is that of its run, or `latest`; or one that was answered before."""
 
 
 class Tasks:

@@ -42,21 +42,9 @@ class SiteMap:
         if block is None or parsed.kind not in block.points:
             reason = None if block is None else block.absent.get(parsed.kind)
             why = "" if reason is None else f": {reason}"
-            raise UnknownSite(f"{self.name} has no site '{site}'{why}.", self._what_exists())
+            there = sites.what_exists({at: each.points for at, each in enumerate(self.maps)})
+            raise UnknownSite(f"{self.name} has no site '{site}'{why}.", there)
         return parsed
-
-    def _what_exists(self) -> str:
-        """One line per set of kinds, with the blocks that offer it: short for any depth."""
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for number, block in enumerate(self.maps):
-            kinds = tuple(kind for kind in sites.KINDS if kind in block.points)
-            groups.setdefault(kinds, []).append(number)
-        parts = []
-        for kinds, layers in groups.items():
-            whole = len(layers) == layers[-1] - layers[0] + 1
-            where = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
-            parts.append(f"blocks {where}: {', '.join(kinds) or 'nothing'}")
-        return f"It has {'; '.join(parts)}."
 
     def point(self, site: str) -> HookPoint:
         layer, kind = self.locate(site)

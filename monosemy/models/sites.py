@@ -14,9 +14,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from monosemy.errors import UnknownSite
+from monosemy.figures import ranges
 
 RESID_PRE = "hook_resid_pre"
 RESID_MID = "hook_resid_mid"
@@ -63,12 +65,29 @@ class Site(NamedTuple):
         return f"blocks.{self.layer}.{self.kind}"
 
 
+FORM = f"blocks.LAYER.KIND, where KIND is one of {', '.join(KINDS)}"
+"""How the name of a site is written."""
+
+
+def what_exists(kinds_of: Mapping[int, Collection[str]]) -> str:
+    """The kinds of sites by layer, in words: one part for each set of kinds, with the blocks that
+    offer it, so that it is short for any depth."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for layer in sorted(kinds_of):
+        groups.setdefault(tuple(k for k in KINDS if k in kinds_of[layer]), []).append(layer)
+    parts = [
+        f"blocks {ranges(layers)}: {', '.join(kinds) or 'nothing'}"
+        for kinds, layers in groups.items()
+    ]
+    return f"It has {'; '.join(parts)}."
+
+
 def parse_site(name: str) -> Site:
     """``Site`` of a TransformerLens name; raises ``UnknownSite`` with the pattern to follow."""
     match = _NAME.fullmatch(name)
     if match is None or match.group(2) not in KINDS:
         raise UnknownSite(
             f"'{name}' is not the name of a site.",
-            f"Write blocks.LAYER.KIND, where KIND is one of {', '.join(KINDS)}.",
+            f"Write {FORM}.",
         )
     return Site(int(match.group(1)), match.group(2))

@@ -102,6 +102,10 @@ PromptSource = Annotated[
 ]
 
 
+CircuitTask = Literal["indirect-objects", "greater-than", "docstrings", "given"]
+"""What a circuit may be of: the words of ``PromptSource``."""
+
+
 class CodesSpec(Part):
     """The small SAE whose strongest latent is the code of a head's output."""
 

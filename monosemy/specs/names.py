@@ -24,10 +24,13 @@ MAX_BYTES = 240
 PENDING_SAE = "pending"
 """Stands in a child's spec for the SAE that its pipeline has yet to train."""
 
+LATEST = "latest"
+"""Stands for the newest thing of its kind where one is named to be looked at."""
+
 STORED = {"stored": True}
 """Context of a validation that reads what was accepted before: its names are taken as they are."""
 
-_RESERVED = frozenset({PENDING_SAE, "new"})
+_RESERVED = frozenset({PENDING_SAE, LATEST, "new"})
 """Words that mean something where a name may stand."""
 
 _WITH_MEANING = "/\\?#%"

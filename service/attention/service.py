@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monosemy.figures import ranges
 from monosemy.specs.rest.attention import AttentionView, SurveyedFeature
 from monosemy.workspace import Workspace
 from service.attention.repository import attention_row, feature_row
 from service.database.attention_tables import SaeAttention
 from service.database.tables import Sae
-from service.kit.errors import Conflict, NotFound
+from service.kit.errors import Conflict, InvalidRequest, NotFound
 from service.saes.weights import has_other_weights
 
 NO_SURVEY, OTHER_WEIGHTS = "no-attention-survey", "attention-of-other-weights"
@@ -23,12 +27,7 @@ def survey_of(session: Session, sae: Sae, workspace: Workspace) -> SaeAttention:
     row = attention_row(session, sae.id)
     advice = f"Submit a run of kind attention (monosemy heads {sae.name})."
     if row is None:
-        raise Conflict(
-            f"The heads behind '{sae.name}' have not been surveyed.",
-            advice,
-            code=NO_SURVEY,
-            title="There is no survey of heads",
-        )
+        raise _no_survey(sae.name)
     if has_other_weights(workspace, sae, row.summary["weights"], row.files):
         raise Conflict(
             f"The survey of the heads behind '{sae.name}' was made of other weights than it has "
@@ -47,6 +46,26 @@ def survey_of(session: Session, sae: Sae, workspace: Workspace) -> SaeAttention:
             title="The survey is of another text",
         )
     return row
+
+
+def _no_survey(name: str) -> Conflict:
+    return Conflict(
+        f"The heads behind '{name}' have not been surveyed.",
+        f"Submit a run of kind attention (monosemy heads {name}).",
+        code=NO_SURVEY,
+        title="There is no survey of heads",
+    )
+
+
+def check_surveyed(session: Session, sae: uuid.UUID, head: int | None) -> None:
+    """``Conflict`` where the SAE of this id has no survey to filter features by, and
+    ``InvalidRequest`` for a head that it does not have."""
+    row = attention_row(session, sae)
+    if row is None:
+        raise _no_survey(session.scalar(select(Sae.name).where(Sae.id == sae)) or str(sae))
+    heads = [int(each["head"]) for each in row.summary["heads"]]
+    if head is not None and head not in heads:
+        raise InvalidRequest([("head", f"there are heads {ranges(sorted(heads))}, not {head}")])
 
 
 def survey_view(sae: Sae, row: SaeAttention) -> AttentionView:

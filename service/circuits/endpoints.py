@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query, Response
 
+from monosemy.specs.circuits import CircuitTask
 from monosemy.specs.rest.circuits import CircuitHeader, CircuitView
 from monosemy.specs.rest.page import Page
 from service.circuits import repository
@@ -17,6 +17,7 @@ from service.edge.context import SessionDep
 from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -28,28 +29,39 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
+from service.models.repository import model_of_spec
 
 router = ApiRouter(prefix="/circuits", tags=["circuits"])
 
-CircuitId = Annotated[uuid.UUID, Path(description="Id of the circuit: that of its run.")]
+CircuitReference = Annotated[
+    str,
+    Path(
+        alias="circuit",
+        max_length=200,
+        description="Id of the circuit (that of its run) or its name, of several the newest of"
+        " which is taken; `latest` for the newest of all.",
+    ),
+]
 
 
-@router.get("", summary="List circuits", dependencies=[CanRead], responses=documented(422))
+@router.get("", summary="List circuits", dependencies=[CanRead], responses=documented(404, 422))
 def list_all(
     session: SessionDep,
     model: Annotated[
         str | None, Query(max_length=1000, description="Only those of this host model.")
     ] = None,
-    task: Annotated[
-        str | None, Query(max_length=200, description="Only those of this task.")
-    ] = None,
+    task: Annotated[CircuitTask | None, Query(description="Only those of this task.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[CircuitHeader]:
-    """Newest first.  A run of kind `circuit` finds one."""
+    """Newest first.  A run of kind `circuit` finds one. 404 for a host model that nothing here is
+    of."""
     order: Order[Circuit, TimeKey] = by_time(lambda row: row)
     read = partial(repository.list_circuits, session, model, task)
-    return paged(("circuits", model, task), order, cursor, limit, read, each(header))
+    page = paged(("circuits", model, task), order, cursor, limit, read, each(header))
+    if model is not None and not page.items and model_of_spec(session, model) is None:
+        raise NotFound("host model", model, Listing.MODELS)
+    return page
 
 
 @router.get(
@@ -58,11 +70,11 @@ def list_all(
     dependencies=[CanRead],
     responses=documented(404, 422),
 )
-def show(session: SessionDep, circuit: CircuitId) -> CircuitView:
+def show(session: SessionDep, reference: CircuitReference) -> CircuitView:
     """Every head with its score, what shuffled labels give and its false discovery rate; the pairs
     of heads of the highest z; how much seeds agree; what is left of the answers with the heads
     alone, and without them."""
-    return view(repository.find_circuit(session, circuit))
+    return view(repository.find_circuit(session, reference))
 
 
 @router.delete(
@@ -70,11 +82,12 @@ def show(session: SessionDep, circuit: CircuitId) -> CircuitView:
     summary="Delete a circuit",
     status_code=204,
     dependencies=[CanRun],
-    responses=documented(404, 422),
+    responses=documented(404, 409, 422),
 )
-def remove(session: SessionDep, caller: CallerDep, circuit: CircuitId) -> Response:
-    """Its run stays. Only for the API key whose run found it and for administrators."""
-    row = repository.find_circuit(session, circuit)
+def remove(session: SessionDep, caller: CallerDep, reference: CircuitReference) -> Response:
+    """Its run stays. Only for the API key whose run found it and for administrators. 409 for a name
+    that several have."""
+    row = repository.find_circuit(session, reference, only=True)
     check_owner(caller, row.created_by, "the circuit")
-    repository.delete_circuit(session, circuit)
+    repository.delete_circuit(session, row.id)
     return Response(status_code=204)

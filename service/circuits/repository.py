@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.circuits import CircuitResult, CircuitSummary
 from service.database.circuit_tables import Circuit
 from service.database.storable import storable
-from service.kit.errors import Listing, NotFound
+from service.kit.errors import Listing
 from service.kit.pagination import TimeKey, newest_first
+from service.kit.references import id_of
 
 
 def store_circuit(
@@ -52,12 +53,10 @@ def list_circuits(
     return session.scalars(newest_first(query, Circuit, before, limit)).all()
 
 
-def find_circuit(session: Session, id: uuid.UUID) -> Circuit:
-    """``NotFound`` if there is none."""
-    row = session.get(Circuit, id)
-    if row is None:
-        raise NotFound("circuit", id, Listing.CIRCUITS)
-    return row
+def find_circuit(session: Session, reference: str, only: bool = False) -> Circuit:
+    """By id, name or ``latest``; raises as ``id_of``, which says what ``only`` is."""
+    id = id_of(session, Circuit, reference, "circuit", Listing.CIRCUITS, Circuit.name, only)
+    return session.get_one(Circuit, id)
 
 
 def delete_circuit(session: Session, id: uuid.UUID) -> None:

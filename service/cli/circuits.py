@@ -24,7 +24,10 @@ from service.cli.output import (
 app = typer.Typer(
     no_args_is_help=True, help="Find attention heads that do a task, and look at them."
 )
-CircuitArgument = Annotated[str, typer.Argument(help="Id of the circuit: that of its run.")]
+CircuitArgument = Annotated[
+    str,
+    typer.Argument(help="Id or name of the circuit, or 'latest'; of several of a name the newest."),
+]
 
 
 class Task(StrEnum):
@@ -139,7 +142,7 @@ def show(
 ) -> None:
     """Show a circuit: heads, edges, how much seeds agree, and the check by ablation.
 
-    Example: monosemy circuit show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    Example: monosemy circuit show latest
     """
     found = connect().get(f"/circuits/{segment(circuit)}")
     if as_json:

@@ -93,13 +93,13 @@ def list_(
 @app.command()
 @readable_errors
 def show(
-    comparison: Annotated[str, typer.Argument(help="Id of the comparison.")],
+    comparison: Annotated[str, typer.Argument(help="Id of the comparison, or 'latest'.")],
     limit: Annotated[int, typer.Option(min=0, max=200, help="Matches shown.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
     """Show a comparison and its best matches.
 
-    Example: monosemy comparison show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    Example: monosemy comparison show latest
     """
     client = connect()
     detail = client.get(f"/comparisons/{segment(comparison)}")

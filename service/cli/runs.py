@@ -11,10 +11,11 @@ import typer
 from monosemy.exit_codes import USAGE
 from monosemy.progress_text import describe, short
 from monosemy.specs import KINDS, RunSpec, apply_overrides, load_spec, parse_spec
+from monosemy.specs.names import LATEST
 from monosemy.specs.plugins import load_plugins
 from monosemy.specs.readings import BASELINE, TrainingReading
 from monosemy.specs.rest.runs import RunWaiting
-from service.cli.client import segment
+from service.cli.client import Client, NotFound, segment
 from service.cli.connect import connect
 from service.cli.following import follow, submitted
 from service.cli.output import (
@@ -33,6 +34,9 @@ from service.cli.watch import line_of
 app = typer.Typer(no_args_is_help=True, help="Submit, follow and control runs.")
 
 RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+LookedAt = Annotated[
+    str, typer.Argument(help="Id of the run, or 'latest' for the one submitted last.")
+]
 
 
 @app.command()
@@ -161,12 +165,13 @@ def list_(
 
 @app.command()
 @readable_errors
-def show(run_id: RunId, as_json: JsonFlag = False) -> None:
+def show(run_id: LookedAt, as_json: JsonFlag = False) -> None:
     """Show a run and its steps.
 
     Example: monosemy run show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     client = connect()
+    run_id = _run(client, run_id)
     run = client.get(f"/runs/{segment(run_id)}")
     if as_json:
         print_json(run)
@@ -188,6 +193,16 @@ def show(run_id: RunId, as_json: JsonFlag = False) -> None:
         say(f"Its SAE: monosemy sae show {run['result']['sae_id']}")
 
 
+def _run(client: Client, reference: str) -> str:
+    """The id that ``reference`` stands for."""
+    if reference != LATEST:
+        return reference
+    newest = client.get("/runs", parent="none", limit=1)["items"]
+    if not newest:
+        raise NotFound("There are no runs.")
+    return str(newest[0]["id"])
+
+
 def _waiting(waiting: RunWaiting) -> str:
     """What a run waits for, in words."""
     ahead = f"{waiting.ahead:,} go before it" if waiting.ahead else "it is next"
@@ -205,7 +220,7 @@ def _waiting(waiting: RunWaiting) -> str:
 @app.command()
 @readable_errors
 def log(
-    run_id: RunId,
+    run_id: LookedAt,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
@@ -214,6 +229,7 @@ def log(
     Example: monosemy run log 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
     client = connect()
+    run_id = _run(client, run_id)
     family = client.runs.get(run_id)
     kinds = {run.id: run.kind for run in (family, *family.children)}
     events = [each.model_dump(mode="json") for each in client.runs.log(run_id, limit)]
@@ -227,7 +243,7 @@ def log(
 
 @app.command()
 @readable_errors
-def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
+def watch(run_id: LookedAt, as_json: JsonFlag = False) -> None:
     """Follow a run until it ends: 0 when it succeeds, 1 when it fails or is cancelled.
 
     With --json each event is one line, and the last line is {"type": "end", "data": the run}.
@@ -235,13 +251,14 @@ def watch(run_id: RunId, as_json: JsonFlag = False) -> None:
 
     Example: monosemy run watch 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    follow(connect(), run_id, as_json)
+    client = connect()
+    follow(client, _run(client, run_id), as_json)
 
 
 @app.command()
 @readable_errors
 def readings(
-    run_id: RunId,
+    run_id: LookedAt,
     place: Annotated[
         int | None, typer.Option(min=0, help="Only the SAE at this place of a sweep.")
     ] = None,
@@ -254,8 +271,9 @@ def readings(
 
     Example: monosemy run readings 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
     """
-    path = f"/runs/{segment(run_id)}/training"
-    training = connect().get(path, place=place, points=points, after=after)
+    client = connect()
+    path = f"/runs/{segment(_run(client, run_id))}/training"
+    training = client.get(path, place=place, points=points, after=after)
     if as_json:
         print_json(training)
         return

@@ -23,7 +23,7 @@ from service.cli.output import (
 
 app = typer.Typer(no_args_is_help=True, help="Look at what SAEs are worth at tasks.")
 
-TaskArgument = Annotated[str, typer.Argument(help="Id of the task: that of its run.")]
+TaskArgument = Annotated[str, typer.Argument(help="Id of the task (that of its run), or 'latest'.")]
 
 
 @readable_errors
@@ -111,7 +111,7 @@ def list_(
 def show(task: TaskArgument, as_json: JsonFlag = False) -> None:
     """Show the three tests of every dictionary at a task.
 
-    Example: monosemy tasks show 6f2c0d2e-4c0e-4f0b-9c59-0d6a1c0f7e11
+    Example: monosemy tasks show latest
     """
     found = connect().get(f"/tasks/{segment(task)}")
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import Annotated, Literal
 
@@ -48,7 +47,14 @@ _BY_LIKENESS: Order[FeatureLink, tuple[float, int, int]] = Order(
     lambda value, a, b: (float(value), _index(a), _index(b)),
 )
 
-ComparisonId = Annotated[uuid.UUID, Path(description="Id of the comparison: that of its run.")]
+ComparisonReference = Annotated[
+    str,
+    Path(
+        alias="comparison",
+        max_length=200,
+        description="Id of the comparison (that of its run), or `latest` for the newest.",
+    ),
+]
 
 
 @router.get(
@@ -78,9 +84,9 @@ def list_all(
     dependencies=[CanRead],
     responses=documented(404, 422),
 )
-def show(session: SessionDep, comparison: ComparisonId) -> ComparisonView:
+def show(session: SessionDep, reference: ComparisonReference) -> ComparisonView:
     """How much of each SAE is in the other, beside what chance would give."""
-    return view(repository.find_comparison(session, comparison))
+    return view(repository.find_comparison(session, reference))
 
 
 @router.delete(
@@ -90,12 +96,12 @@ def show(session: SessionDep, comparison: ComparisonId) -> ComparisonView:
     dependencies=[CanRun],
     responses=documented(404, 422),
 )
-def remove(session: SessionDep, caller: CallerDep, comparison: ComparisonId) -> Response:
+def remove(session: SessionDep, caller: CallerDep, reference: ComparisonReference) -> Response:
     """With all its links; the SAEs stay. Only for the API key whose run made it and for
     administrators."""
-    row, _, _ = repository.find_comparison(session, comparison)
+    row, _, _ = repository.find_comparison(session, reference, only=True)
     check_owner(caller, row.created_by, "the comparison")
-    repository.delete_comparison(session, comparison)
+    repository.delete_comparison(session, row.id)
     return Response(status_code=204)
 
 
@@ -112,7 +118,7 @@ def natural_order(sort: MatchSort) -> SortOrder:
 )
 def list_matches(
     session: SessionDep,
-    comparison: ComparisonId,
+    reference: ComparisonReference,
     matched: Annotated[
         bool | None, Query(description="Only partners, or only those that are not.")
     ] = True,
@@ -130,16 +136,16 @@ def list_matches(
     cursor: CursorParam = None,
 ) -> Page[FeatureMatch]:
     """`matched=false` lists near features that are no partners."""
-    _, a, b = repository.find_comparison(session, comparison)
+    row, a, b = repository.find_comparison(session, reference)
     backwards = order not in (None, natural_order(sort))
     # Cursors from before there were orders still hold.
     ordered = () if sort == "value" and not backwards else (sort, backwards)
     return paged(
-        ("matches", str(comparison), matched, min_value, *ordered),
+        ("matches", str(row.id), matched, min_value, *ordered),
         _BY_LIKENESS,
         cursor,
         limit,
-        partial(repository.list_matches, session, comparison, matched, min_value, sort, backwards),
+        partial(repository.list_matches, session, row.id, matched, min_value, sort, backwards),
         partial(matches, session, a, b),
     )
 

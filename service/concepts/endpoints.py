@@ -31,7 +31,8 @@ from service.saes.repository import find_sae
 router = ApiRouter(prefix="/concepts", tags=["concepts"])
 
 ConceptReference = Annotated[
-    str, Path(alias="concept", max_length=200, description="Id or name of the concept.")
+    str,
+    Path(alias="concept", max_length=200, description="Id or name of the concept, or `latest`."),
 ]
 
 
@@ -69,7 +70,7 @@ def show(session: SessionDep, reference: ConceptReference) -> ConceptView:
 )
 def remove(session: SessionDep, caller: CallerDep, reference: ConceptReference) -> Response:
     """Its run stays. Only for the API key whose run made it and for administrators."""
-    row = repository.find_concept(session, reference)
+    row = repository.find_concept(session, reference, only=True)
     check_owner(caller, row.created_by, f"the concept '{row.name}'")
     repository.delete_concept(session, row.id)
     return Response(status_code=204)

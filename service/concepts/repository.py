@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, undefer
 
-from monosemy.specs.names import spellings
 from monosemy.specs.rest.concepts import ConceptResult, summary_of
 from service.database.concept_tables import Concept
 from service.database.storable import storable
 from service.database.tables import Run
-from service.kit.errors import Listing, NameTaken, NotFound
+from service.kit.errors import Listing, NameTaken
 from service.kit.pagination import TimeKey, newest_first
+from service.kit.references import id_of
 
 
 def check_free(session: Session, name: str, run: uuid.UUID | None = None) -> None:
@@ -55,21 +54,10 @@ def list_concepts(
     return session.scalars(newest_first(query, Concept, before, limit)).all()
 
 
-def find_concept(session: Session, reference: str) -> Concept:
-    """The concept of this id or name; ``NotFound`` if there is none."""
-    condition: ColumnElement[bool] = Concept.name.in_(spellings(reference))
-    with suppress(ValueError):
-        condition = or_(Concept.id == uuid.UUID(reference), condition)
-    query = (
-        select(Concept)
-        .where(condition)
-        .options(undefer(Concept.result))
-        .order_by(Concept.name.in_(spellings(reference)), Concept.name != reference)
-    )
-    row = session.scalars(query).first()
-    if row is None:
-        raise NotFound("concept", reference, Listing.CONCEPTS)
-    return row
+def find_concept(session: Session, reference: str, only: bool = False) -> Concept:
+    """By id, name or ``latest``; raises as ``id_of``, which says what ``only`` is."""
+    id = id_of(session, Concept, reference, "concept", Listing.CONCEPTS, Concept.name, only)
+    return session.get_one(Concept, id, options=[undefer(Concept.result)])
 
 
 def delete_concept(session: Session, id: uuid.UUID) -> None:

@@ -57,7 +57,7 @@ def fitted(session: Session, sae: Sae, references: Sequence[str]) -> list[Fitted
     for number, reference in enumerate(references):
         at = f"concepts.{number}"
         try:
-            row = repository.find_concept(session, reference)
+            row = repository.find_concept(session, reference, only=True)
         except NotFound as error:
             faults.append((at, str(error)))
             continue

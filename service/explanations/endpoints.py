@@ -37,6 +37,7 @@ from service.explanations.service import (
     store_human,
 )
 from service.features.endpoints import Index
+from service.features.listing import check_scorer
 from service.keys.authorize import CallerDep, CanRead, CanRun, KeyId
 from service.kit.errors import Conflict
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
@@ -141,6 +142,8 @@ def list_scores(
 ) -> Page[ScoreView]:
     """Of all its explanations, the newest first, with every judgement."""
     sae_row = require_feature(session, sae, index)
+    if scorer is not None:
+        check_scorer(session, sae_row.id, scorer)
     return paged(
         ("scores", str(sae_row.id), index, scorer),
         by_time(),

@@ -20,6 +20,7 @@ from service.exports.activations import (
 )
 from service.exports.features import feature_batches, feature_schema
 from service.exports.stream import MEDIA_TYPES, Form, begun, streamed
+from service.features.listing import check_scorer
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
 from service.saes.endpoints import SaeReference
@@ -62,6 +63,7 @@ async def features(
     def begin() -> tuple[str, Iterator[bytes]]:
         with transaction(context.engine) as session:
             row, _ = find_sae(session, sae)
+            check_scorer(session, row.id, scorer)
         batches = feature_batches(context.engine, row.id, scorer)
         return f"features-{row.id}", begun(feature_schema(), batches, form)
 

@@ -17,7 +17,7 @@ from monosemy.specs.rest.page import Page
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import ApiRouter
 from service.features.around import features_around
-from service.features.filters import FilterDep
+from service.features.filters import FilterDep, check_indices
 from service.features.service import (
     example_page,
     feature_page,
@@ -49,7 +49,7 @@ Width = Annotated[
 ]
 
 
-@router.get("", summary="List an SAE's features", responses=documented(404, 422))
+@router.get("", summary="List an SAE's features", responses=documented(404, 409, 422))
 def list_all(
     session: SessionDep,
     sae: SaeReference,
@@ -61,9 +61,11 @@ def list_all(
         Query(max_length=200, description="Only these features; repeatable."),
     ] = None,
 ) -> Page[FeatureSummary]:
-    """Each with its evidence label, its best explanation and that one's score."""
+    """Each with its evidence label, its best explanation and that one's score. 409 for `head` and
+    `family` where the heads have not been surveyed."""
     row, _ = find_sae(session, sae)
     indices = None if index is None else tuple(index)
+    check_indices(row, index or (), "index")
     listing = replace(wanted, indices=indices).of(session, row.id, cursor)
     return page_of_features(session, listing, cursor, limit)
 
@@ -83,7 +85,9 @@ def show(
 
 
 @router.get(
-    "/{index}/around", summary="Find the features before and after", responses=documented(404, 422)
+    "/{index}/around",
+    summary="Find the features before and after",
+    responses=documented(404, 409, 422),
 )
 def around(
     session: SessionDep,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from fastapi import Depends, Query
 from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSort, SortOrder
 from monosemy.specs.tags import Tag
+from service.database.tables import Sae
 from service.features.listing import FeatureFilter
 from service.kit.errors import InvalidRequest
 
@@ -44,6 +46,14 @@ def check_densities(least: float | None, most: float | None) -> None:
     """422 for bounds that no feature can keep."""
     if least is not None and most is not None and least > most:
         raise InvalidRequest([("min_density", f"is larger than max_density ({most})")])
+
+
+def check_indices(sae: Sae, indices: Sequence[int], field: str) -> None:
+    """422 for features that the SAE does not have."""
+    beyond = next((each for each in indices if each >= sae.d_sae), None)
+    if beyond is not None:
+        there = f"'{sae.name}' has features 0 to {sae.d_sae - 1}, not {beyond}"
+        raise InvalidRequest([(field, there)])
 
 
 def _matching(

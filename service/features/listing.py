@@ -25,13 +25,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, defer
 
 from monosemy.interp.heading import Heading, margin
+from monosemy.specs import SCORERS
 from service.attention.repository import of_head_and_family
+from service.attention.service import check_surveyed
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
 from service.features.columns import FACTS
 from service.features.heading import heading_in, leading_of
 from service.features.repository import best_of, tags_of
+from service.kit.errors import InvalidRequest
 from service.kit.pagination import Order, number_of
 
 FIRST_SCORER = "detection"
@@ -62,8 +65,15 @@ class FeatureFilter:
 
     def of(self, session: Session, sae: uuid.UUID, cursor: str | None = None) -> FeatureListing:
         """Of this SAE.  Where no scorer is named, a listing that goes on behind ``cursor`` keeps
-        the scorer that it began with, whoever has scored since."""
+        the scorer that it began with, whoever has scored since.
+
+        ``InvalidRequest`` for a scorer and a head that there is none of, and ``Conflict`` for a
+        filter by heads of an SAE without a survey.
+        """
+        if self.head is not None or self.family is not None:
+            check_surveyed(session, sae, self.head)
         if self.scorer is not None:
+            check_scorer(session, sae, self.scorer)
             return FeatureListing(sae=sae, **asdict(self))
         known = scorers_of(session, sae)
         if cursor is not None:
@@ -114,6 +124,13 @@ def usual_scorer(scorers: Iterable[str]) -> str:
     ``FIRST_SCORER``, else the first by name.  So it does not change while scores are made."""
     known = sorted(scorers)
     return FIRST_SCORER if FIRST_SCORER in known else next(iter(known), FIRST_SCORER)
+
+
+def check_scorer(session: Session, sae: uuid.UUID, scorer: str) -> None:
+    """``InvalidRequest`` for what is no scorer and has scored nothing in the SAE."""
+    if scorer not in SCORERS and scorer not in (known := scorers_of(session, sae)):
+        names = ", ".join(sorted({*SCORERS, *known}))
+        raise InvalidRequest([("scorer", f"there is no scorer '{scorer}': {names}")])
 
 
 def scorers_of(session: Session, sae: uuid.UUID) -> list[str]:

@@ -71,7 +71,9 @@ AskedDep = Annotated[Asked, Depends(_asked)]
 """Of the query ``mode``, ``list`` or ``sae``, ``todo``, and what ``FilterDep`` takes."""
 
 
-@router.get("/labelling", summary="List what waits for your label", responses=documented(404, 422))
+@router.get(
+    "/labelling", summary="List what waits for your label", responses=documented(404, 409, 422)
+)
 def list_all(
     session: SessionDep,
     caller: CallerDep,

@@ -13,6 +13,7 @@ from monosemy.specs.rest.page import Page
 from service.database.session import transaction
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import ApiRouter
+from service.features.filters import check_indices
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, paged
@@ -65,7 +66,11 @@ def list_all(
     """Newest first."""
     if feature is not None and sae is None:
         raise InvalidRequest([("feature", "needs an SAE beside it: sae")])
-    sae_id = find_sae(session, sae)[0].id if sae is not None else None
+    sae_id = None
+    if sae is not None:
+        row, _ = find_sae(session, sae)
+        check_indices(row, [] if feature is None else [feature], "feature")
+        sae_id = row.id
     return paged(
         ("lists", owner, str(sae_id), feature),
         by_time(),

@@ -30,8 +30,15 @@ def find_model(session: Session, reference: str) -> Model:
         named = or_(Model.id == uuid.UUID(reference), named)
     model = session.scalars(select(Model).options(WITHOUT_TOKENS).where(named)).first()
     if model is None:
-        raise NotFound("model", reference, Listing.MODELS)
+        raise NotFound("host model", reference, Listing.MODELS)
     return model
+
+
+def model_of_spec(session: Session, name: str) -> Model | None:
+    """The newest host model that specs call ``name``, where there is one."""
+    called = or_(Model.name == name, Model.spec["name"].astext == name)
+    query = select(Model).options(WITHOUT_TOKENS).where(called)
+    return session.scalars(query.order_by(Model.created_at.desc(), Model.id)).first()
 
 
 def token_bytes(session: Session, model_id: uuid.UUID) -> bytes:

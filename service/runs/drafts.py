@@ -24,6 +24,7 @@ from service.kit.errors import NameTaken, NotFound
 from service.kit.problems import documented
 from service.runs.ceilings import check_ceilings
 from service.runs.names import check_unique_name
+from service.runs.sites import check_sites
 from service.runs.sources import check_sources
 from service.runs.submission import check_names, width_of
 
@@ -83,6 +84,7 @@ def read_draft(
         lambda: check_names(session, parsed, caller),
         lambda: check_sources(context.settings, parsed, claiming=False),
         lambda: check_ceilings(context.settings, parsed, width_of(session, parsed)),
+        lambda: check_sites(session, parsed),
         lambda: check_unique_name(session, parsed),
     ]
     reading.errors = [fault for check in checks for fault in _faults_of(check)]

@@ -30,6 +30,7 @@ from service.runs.idempotency import remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.names import check_unique_name, name_warnings
 from service.runs.queries import get_family
+from service.runs.sites import check_sites
 from service.runs.sources import check_sources
 from service.runs.subjects import name_subjects
 from service.runs.wake import wake
@@ -63,6 +64,7 @@ def submitted(
     else:
         check_sources(context.settings, spec)
         check_ceilings(context.settings, spec, width_of(session, spec))
+        check_sites(session, spec)
         check_unique_name(session, spec)
         run_id = create_run(session, spec, created_by=key, priority=priority).id
         if once is not None:

@@ -24,6 +24,7 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
+from service.models.sites import check_filter
 from service.saes.counts import count_features
 from service.saes.deletion import delete_sae
 from service.saes.distribution import distribution
@@ -38,7 +39,7 @@ SaeReference = Annotated[
 ]
 
 
-@router.get("", summary="List SAEs", responses=documented(422))
+@router.get("", summary="List SAEs", responses=documented(404, 422))
 def list_all(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=400, description="Host model's name.")] = None,
@@ -49,21 +50,18 @@ def list_all(
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[SaeSummary]:
-    """Newest first."""
+    """Newest first. 404 for a host model that is not here, 422 for a site that it does not have."""
     order: Order[tuple[Sae, Model], TimeKey] = by_time(lambda row: row[0])
 
     def show(rows: Sequence[tuple[Sae, Model]]) -> list[SaeSummary]:
         known = count_features(session, [sae for sae, _ in rows]) if counts else {}
         return [sae_summary(sae, host, known.get(sae.id)) for sae, host in rows]
 
-    return paged(
-        ("saes", model, site),
-        order,
-        cursor,
-        limit,
-        partial(list_saes, session, model, site),
-        show,
-    )
+    read = partial(list_saes, session, model, site)
+    page = paged(("saes", model, site), order, cursor, limit, read, show)
+    if not page.items:
+        check_filter(session, model, site)
+    return page
 
 
 @router.get("/{sae}", summary="Show an SAE", responses=documented(404, 422))

@@ -13,7 +13,7 @@ from monosemy.specs.names import spellings
 from service.database.tables import Model, Sae
 from service.kit.errors import Conflict, Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
-from service.models.repository import WITHOUT_TOKENS
+from service.models.repository import WITHOUT_TOKENS, find_model
 
 
 def named(reference: str) -> ColumnElement[bool]:
@@ -89,10 +89,8 @@ def newest_indexed(session: Session) -> tuple[Sae, Model] | None:
 
 def ids_of_model(session: Session, name: str) -> list[uuid.UUID]:
     """The SAEs of the host model of this name; ``NotFound`` if there is no such model."""
-    model = session.scalar(select(Model.id).where(Model.name == name))
-    if model is None:
-        raise NotFound("host model", name, Listing.MODELS)
-    return list(session.scalars(select(Sae.id).where(Sae.model_id == model)))
+    model = find_model(session, name)
+    return list(session.scalars(select(Sae.id).where(Sae.model_id == model.id)))
 
 
 def names_of(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:

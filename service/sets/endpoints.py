@@ -11,6 +11,7 @@ from service.edge.context import SessionDep
 from service.edge.routing import ApiRouter
 from service.keys.authorize import CanRead
 from service.kit.problems import documented
+from service.models.repository import find_model
 from service.sets.service import table, view
 
 router = ApiRouter(prefix="/sets", tags=["saes"], dependencies=[CanRead])
@@ -18,12 +19,15 @@ router = ApiRouter(prefix="/sets", tags=["saes"], dependencies=[CanRead])
 SetName = Annotated[str, Path(max_length=200, description="Name of the set.")]
 
 
-@router.get("", summary="List sets of SAEs", responses=documented(422))
+@router.get("", summary="List sets of SAEs", responses=documented(404, 422))
 def list_all(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=400, description="Host model's name.")] = None,
 ) -> SetTable:
-    """Newest first. A sweep over layers makes one for each of its SAEs, rates and seeds."""
+    """Newest first. A sweep over layers makes one for each of its SAEs, rates and seeds. 404 for a
+    host model that is not here."""
+    if model is not None:
+        find_model(session, model)
     return table(session, model)
 
 

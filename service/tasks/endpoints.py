@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import Annotated
 
@@ -31,7 +30,14 @@ from service.tasks.service import rows, view
 
 router = ApiRouter(prefix="/tasks", tags=["tasks"])
 
-TaskId = Annotated[uuid.UUID, Path(description="Id of the task: that of its run.")]
+TaskReference = Annotated[
+    str,
+    Path(
+        alias="task",
+        max_length=200,
+        description="Id of the task (that of its run), or `latest` for the newest.",
+    ),
+]
 
 
 @router.get("", summary="List tasks", dependencies=[CanRead], responses=documented(404, 422))
@@ -54,11 +60,11 @@ def list_all(
 @router.get(
     "/{task}", summary="Show a task", dependencies=[CanRead], responses=documented(404, 422)
 )
-def show(session: SessionDep, task: TaskId) -> TaskView:
+def show(session: SessionDep, reference: TaskReference) -> TaskView:
     """The supervised dictionary beside every SAE, its frozen-decoder baseline, PCA and random
     directions: how much of the task each keeps, how well few of its features steer it, and which
     attributes it finds, splits or lacks."""
-    return view(session, task)
+    return view(session, reference)
 
 
 @router.delete(
@@ -68,9 +74,9 @@ def show(session: SessionDep, task: TaskId) -> TaskView:
     dependencies=[CanRun],
     responses=documented(404, 422),
 )
-def remove(session: SessionDep, caller: CallerDep, task: TaskId) -> Response:
+def remove(session: SessionDep, caller: CallerDep, reference: TaskReference) -> Response:
     """Its run and the SAEs stay. Only for the API key whose run made it and for administrators."""
-    row = repository.find_task(session, task)
+    row = repository.find_task(session, reference, only=True)
     check_owner(caller, row.created_by, "the task")
-    repository.delete_task(session, task)
+    repository.delete_task(session, row.id)
     return Response(status_code=204)

@@ -12,8 +12,9 @@ from monosemy.specs.rest.tasks import TaskResult, summary_of
 from service.database.storable import storable
 from service.database.tables import Run
 from service.database.task_tables import Task
-from service.kit.errors import Listing, NotFound
+from service.kit.errors import Listing
 from service.kit.pagination import TimeKey, newest_first
+from service.kit.references import id_of
 
 
 def keep_task(
@@ -44,12 +45,9 @@ def list_tasks(
     return session.scalars(newest_first(query, Task, before, limit)).all()
 
 
-def find_task(session: Session, id: uuid.UUID) -> Task:
-    """``NotFound`` if there is none."""
-    row = session.get(Task, id)
-    if row is None:
-        raise NotFound("task", id, Listing.TASKS)
-    return row
+def find_task(session: Session, reference: str, only: bool = False) -> Task:
+    """By id or ``latest``; raises as ``id_of``, which says what ``only`` is."""
+    return session.get_one(Task, id_of(session, Task, reference, "task", Listing.TASKS, only=only))
 
 
 def delete_task(session: Session, id: uuid.UUID) -> None:

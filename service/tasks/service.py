@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -27,9 +26,9 @@ def rows(session: Session, tasks: Sequence[Task]) -> list[TaskRow]:
     ]
 
 
-def view(session: Session, task: uuid.UUID) -> TaskView:
+def view(session: Session, reference: str) -> TaskView:
     """``NotFound`` if there is none."""
-    row = repository.find_task(session, task)
+    row = repository.find_task(session, reference)
     names = names_of(session, row.sae_ids)
     return TaskView(
         **row.result,

@@ -44,7 +44,7 @@ def test_it_is_shown(client: TestClient, found: list[SurveyedFeature]) -> None:
 
 
 @pytest.mark.parametrize("family", [None, "induction", "none"])
-@pytest.mark.parametrize("head", [None, 0, 2, 9])
+@pytest.mark.parametrize("head", [None, 0, 2])
 def test_features_are_listed_by_head_and_family(
     client: TestClient, found: list[SurveyedFeature], head: int | None, family: str | None
 ) -> None:
@@ -98,7 +98,22 @@ def test_there_is_none(client: TestClient, library: Library) -> None:
         assert problem["type"].endswith("no-attention-survey"), problem
         assert "monosemy heads demo" in problem["detail"]
     assert client.get("/api/v1/saes/nothing/attention").status_code == 404
-    assert client.get(FEATURES, params={"head": 0}).json()["items"] == []
+    for asked in ({"head": 0}, {"family": "local"}):
+        for path in (FEATURES, "/api/v1/saes/demo/columns", f"{FEATURES}/3/around"):
+            answer = client.get(path, params=asked)
+            assert answer.status_code == 409, path
+            assert answer.json()["type"].endswith("no-attention-survey")
+
+
+def test_a_head_that_there_is_not_is_told_with_those_there_are(
+    client: TestClient, found: list[SurveyedFeature]
+) -> None:
+    for path in (FEATURES, "/api/v1/saes/demo/columns", f"{FEATURES}/3/around"):
+        answer = client.get(path, params={"head": 99})
+        assert answer.status_code == 422, path
+        assert answer.json()["errors"] == [
+            {"path": "head", "message": "there are heads 0-2, not 99"}
+        ]
 
 
 def test_a_feature_that_never_fired_is_not_in_it(

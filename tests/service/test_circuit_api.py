@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, delete
 
 from monosemy.client import Client
+from monosemy.specs.circuits import CircuitTask, PromptSource
 from service.database.circuit_tables import Circuit
 from service.database.session import transaction
 from tests.support.circuit_rows import BARE, CIRCUIT, add_circuits, made_up
@@ -35,7 +36,7 @@ def test_they_are_listed(client: TestClient) -> None:
     (whole,) = [each for each in page["items"] if each["id"] == str(CIRCUIT)]
     assert "heads" not in whole and whole["name"] == "who is given"
     assert whole["found"] == made_up().found > 0
-    assert client.get(CIRCUITS, params={"model": "other"}).json()["items"] == []
+    assert client.get(CIRCUITS, params={"task": "given"}).json()["items"] == []
     assert len(client.get(CIRCUITS, params={"task": "indirect-objects"}).json()["items"]) == 2
     first = client.get(CIRCUITS, params={"limit": 1}).json()
     second = client.get(CIRCUITS, params={"limit": 1, "cursor": first["next_cursor"]}).json()
@@ -104,8 +105,13 @@ def test_equal_sets_are_refused(client: TestClient) -> None:
 
 
 def test_what_is_no_id_is_said(client: TestClient) -> None:
-    for path in ("circuits", "tasks", "runs"):
-        answer = client.get(f"/api/v1/{path}/nobody")
-        assert answer.status_code == 422
-        detail = answer.json()["detail"]
-        assert "an id is expected, such as" in detail and "not 'nobody'" in detail
+    answer = client.get("/api/v1/runs/nobody")
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    assert "an id is expected, such as" in detail and "not 'nobody'" in detail
+
+
+def test_the_words_of_tasks_are_those_of_specs() -> None:
+    (union, _) = get_args(PromptSource)
+    tasks = [get_args(each.model_fields["task"].annotation) for each in get_args(union)]
+    assert [name for (name,) in tasks] == list(get_args(CircuitTask))

@@ -49,7 +49,7 @@ def test_of_an_sae_that_was_not_tried_there_is_none(client: TestClient) -> None:
     assert client.get(TASKS, params={"sae": "nothing"}).status_code == 404
     assert client.get(f"{TASKS}/{uuid.uuid4()}").status_code == 404
     assert "GET /api/v1/tasks" in client.get(f"{TASKS}/{uuid.uuid4()}").json()["detail"]
-    assert client.get(f"{TASKS}/odd").status_code == 422
+    assert client.get(f"{TASKS}/odd").status_code == 404
 
 
 @pytest.mark.usefixtures("kept")

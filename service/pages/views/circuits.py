@@ -21,7 +21,7 @@ from monosemy.specs.rest.circuits import (
     HeadScore,
 )
 from service.circuits import endpoints
-from service.circuits.endpoints import CircuitId
+from service.circuits.endpoints import CircuitReference
 from service.edge.context import SessionDep
 from service.kit.errors import InvalidRequest
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam
@@ -87,13 +87,13 @@ class OneCircuit:
 @router.page("/circuits/{circuit}", "circuit.html")
 def circuit(
     session: SessionDep,
-    circuit: CircuitId,
+    reference: CircuitReference,
     head: Annotated[
         str | None, Query(max_length=20, description="LAYER.HEAD whose edges are drawn.")
     ] = None,
     edges: Annotated[EdgeView, Query(description="Edges that are drawn of all heads.")] = "none",
 ) -> OneCircuit:
-    view = endpoints.show(session, circuit)
+    view = endpoints.show(session, reference)
     chosen = None if head is None else _chosen(view, head)
     drawn = _drawn(view, chosen, edges)
     known = view.known

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.comparisons import FeatureMatch, MatchSort, SideView
 from monosemy.specs.rest.features import SortOrder
 from service.comparisons import endpoints
-from service.comparisons.endpoints import ComparisonId
+from service.comparisons.endpoints import ComparisonReference
 from service.edge.context import AppContext, ContextDep, SessionDep
 from service.features.repository import find_feature
 from service.features.service import page_of
@@ -84,7 +84,7 @@ def comparison(
     session: SessionDep,
     app: ContextDep,
     caller: CallerDep,
-    comparison: ComparisonId,
+    reference: ComparisonReference,
     matched: Annotated[bool, Query(description="Partners, or near features that are none.")] = True,
     min_value: Annotated[float | None, Query(ge=-1, le=1, description="So alike at least.")] = None,
     a: Shown = None,
@@ -93,9 +93,9 @@ def comparison(
     order: SortOrder | None = None,
     cursor: CursorParam = None,
 ) -> OneComparison:
-    view = endpoints.show(session, comparison)
+    view = endpoints.show(session, reference)
     page = endpoints.list_matches(
-        session, comparison, matched, min_value, sort, order, _PAIRS, cursor
+        session, reference, matched, min_value, sort, order, _PAIRS, cursor
     )
     sides = [
         _side(session, app, name, sae, index, caller.name)

@@ -23,7 +23,7 @@ from service.pages.navigation import Nav
 from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 from service.tasks import endpoints
-from service.tasks.endpoints import TaskId
+from service.tasks.endpoints import TaskReference
 
 router = PageRouter()
 
@@ -89,8 +89,8 @@ class OneTask:
 
 
 @router.page("/tasks/{task}", "task.html")
-def task(session: SessionDep, task: TaskId) -> OneTask:
-    it = endpoints.show(session, task)
+def task(session: SessionDep, reference: TaskReference) -> OneTask:
+    it = endpoints.show(session, reference)
     methods = [each for section in it.sections for each in section.methods]
     places = list(dict.fromkeys((each.site, each.position) for each in it.interpretations))
     return OneTask(
