@@ -33,11 +33,11 @@ def trace_graph(
     reporter: RunReporter,
 ) -> dict[str, Any]:
     """Executes a graph run; its result is the summary.  ``NotFound`` for a set or an SAE that is
-    gone, ``Conflict`` where there is another graph of that name, and ``DataError`` as
+    gone, ``NameTaken`` where there is another graph of that name, and ``DataError`` as
     ``trace_graph_run``."""
     if spec.name is not None:
         with transaction(engine) as session:  # before the work
-            check_free(session, run_id, spec.name)
+            check_free(session, spec.name, run_id)
     rows = _saes(engine, spec)
     saes = [NamedFolder(sae.name, str(sae.id), folder_of(workspace, sae)) for sae in rows]
     made = trace_graph_run(spec, saes, load_host, reporter, allowed)

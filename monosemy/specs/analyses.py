@@ -194,7 +194,7 @@ class ConceptRun(Deactivating, RunSpec):
     for a wanted rate of false alarms, and how well both do on texts that chose nothing, beside
     other ways to classify and to erase."""
 
-    unique_name: ClassVar[Literal["concept"] | None] = "concept"
+    unique_name: ClassVar[Literal["concept", "graph"] | None] = "concept"
 
     kind: Literal["concept"] = "concept"
     name: Name
@@ -264,6 +264,8 @@ class ConceptRun(Deactivating, RunSpec):
 class GraphRun(GraphSpec, RunSpec):
     """Trace an attribution graph of a prompt: which features of a host model's MLPs feed which
     others on the way to its next token, in edges that add up; and check it by ablation."""
+
+    unique_name: ClassVar[Literal["concept", "graph"] | None] = "graph"
 
     kind: Literal["graph"] = "graph"
     name: Name | None = None

@@ -42,7 +42,7 @@ class RunSpec(Part):
     listed_as: ClassVar[str | None] = None
     """A parent may have several such steps: the name of the list of their results in the parent's
     result.  None for one step, whose result stands under its kind."""
-    unique_name: ClassVar[Literal["concept"] | None] = None
+    unique_name: ClassVar[Literal["concept", "graph"] | None] = None
     """Of what its ``name`` must be the only one: it is refused where there is such a name already.
     SAEs and sets whose name is taken get a number instead (``made_names``)."""
     implementation: ClassVar[str | None] = None

@@ -24,6 +24,7 @@ from service.graphs.files import MEDIA_TYPES, Form, file_of
 from service.graphs.uploading import Quota, check_json, graph_of_file, keep_uploaded
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -35,14 +36,16 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
+from service.models.repository import model_of_spec
 from service.runs.endpoints import Priority
 from service.runs.idempotency import IdempotencyKey
 from service.runs.submission import check_names, submitted
+from service.sets.repository import members
 
 router = ApiRouter(prefix="/graphs", tags=["graphs"])
 
 GraphReference = Annotated[
-    str, Path(alias="graph", max_length=200, description="Id or name of the graph.")
+    str, Path(alias="graph", max_length=200, description="Id or name of the graph, or `latest`.")
 ]
 NodeKindName = Literal["feature", "error", "token", "position", "bias", "logit"]
 Share = Annotated[float | None, Query(gt=0, le=1)]
@@ -56,7 +59,7 @@ def _json_body(schema: dict[str, str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-@router.get("", summary="List graphs", dependencies=[CanRead], responses=documented(422))
+@router.get("", summary="List graphs", dependencies=[CanRead], responses=documented(404, 422))
 def list_all(
     session: SessionDep,
     model: Annotated[
@@ -72,12 +75,19 @@ def list_all(
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[GraphHeader]:
-    """Newest first.  A run of kind `graph` traces one; others are uploaded."""
+    """Newest first.  A run of kind `graph` traces one; others are uploaded. 404 for a host model
+    and a set that nothing here is of."""
     order: Order[StoredGraph, TimeKey] = by_time(lambda row: row)
     words = storable_text(search).split()
     read = partial(repository.list_graphs, session, model, in_set, words)
     listing = ("graphs", model, in_set, words)
-    return paged(listing, order, cursor, limit, read, partial(service.headers, session))
+    page = paged(listing, order, cursor, limit, read, partial(service.headers, session))
+    if not page.items and not search:
+        if model is not None and model_of_spec(session, model) is None:
+            raise NotFound("host model", model, Listing.MODELS)
+        if in_set is not None and in_set not in members(session, name=in_set):
+            raise NotFound("set", in_set, Listing.SETS)
+    return page
 
 
 @router.post(
@@ -181,6 +191,7 @@ def list_nodes(
     """Those through which most influence flows first."""
     row = repository.find_graph(session, reference, *WHOLE)
     loaded = context.graphs.of(row)
+    service.check_places(loaded.graph, layer, position)
     wanted = service.NodeFilter(kind, layer, position, search)
     read = partial(service.nodes, session, row, loaded, wanted)
     listing = ("nodes", str(row.id), kind, layer, position, search)
@@ -310,7 +321,7 @@ def _file(context: AppContext, reference: str, form: Form) -> Response:
 def remove(session: SessionDep, caller: CallerDep, reference: GraphReference) -> Response:
     """Its run stays. Only for the API key whose run traced it, or which uploaded it, and for
     administrators."""
-    row = repository.find_graph(session, reference)
+    row = repository.find_graph(session, reference, only=True)
     check_owner(caller, row.created_by, f"the graph '{row.name}'")
     repository.delete_graph(session, row.id)
     return Response(status_code=204)

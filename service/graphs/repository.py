@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
-from monosemy.specs.names import spellings
 from service.database.graph_tables import StoredGraph
-from service.kit.errors import Conflict, Listing, NotFound
+from service.kit.errors import Listing, NameTaken
 from service.kit.pagination import TimeKey, newest_first
+from service.kit.references import id_of
 
 _NAMES_LOCK = 0x6AF5  # any number: ours among the database's advisory locks
 
 
-def check_free(session: Session, id: uuid.UUID, name: str) -> None:
-    """``Conflict`` where another graph than ``id`` has this name."""
+def check_free(session: Session, name: str, id: uuid.UUID | None = None) -> None:
+    """``NameTaken`` where another graph than ``id`` has this name."""
     query = select(StoredGraph.id).where(StoredGraph.name == name, StoredGraph.id != id)
     if session.scalar(query) is not None:
-        raise Conflict(
-            f"There is a graph named '{name}' already.",
-            "Take another name, or delete that one.",
-            code="name-taken",
-            title="The name is taken",
+        raise NameTaken(
+            f"There is a graph named '{name}' already.", "Take another name, or delete that one."
         )
 
 
@@ -68,23 +64,16 @@ def list_graphs(
 
 
 def find_graph(
-    session: Session, reference: str, *also: InstrumentedAttribute[object]
+    session: Session,
+    reference: str,
+    *also: InstrumentedAttribute[object],
+    only: bool = False,
 ) -> StoredGraph:
-    """The graph of this id or name, with the deferred columns ``also``; ``NotFound`` if there is
-    none."""
-    condition: ColumnElement[bool] = StoredGraph.name.in_(spellings(reference))
-    with suppress(ValueError):
-        condition = or_(StoredGraph.id == uuid.UUID(reference), condition)
-    query = (
-        select(StoredGraph)
-        .where(condition)
-        .options(*map(undefer, also))
-        .order_by(StoredGraph.name.in_(spellings(reference)), StoredGraph.name != reference)
-    )
-    row = session.scalars(query).first()
-    if row is None:
-        raise NotFound("graph", reference, Listing.GRAPHS)
-    return row
+    """By id, name or ``latest``, with the deferred columns ``also``; raises as ``id_of``, which
+    says what ``only`` is."""
+    listing = Listing.GRAPHS
+    id = id_of(session, StoredGraph, reference, "graph", listing, StoredGraph.name, only)
+    return session.get_one(StoredGraph, id, options=[undefer(each) for each in also])
 
 
 def delete_graph(session: Session, id: uuid.UUID) -> None:

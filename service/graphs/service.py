@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monosemy.graphs.drawing import draw
-from monosemy.graphs.graph import NodeKind
+from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.listing import End, list_edges, list_nodes, node_labels, one_node
 from monosemy.specs.graphs import GraphNode, GraphSae, GraphSummary
 from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
@@ -21,7 +21,7 @@ from service.database.tables import Sae
 from service.features.repository import labels_of
 from service.graphs.loaded import LoadedGraph
 from service.graphs.storing import details_of
-from service.kit.errors import NotFound
+from service.kit.errors import InvalidRequest, NotFound
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,20 @@ def labels(
         pairs = zip(own.tolist(), latents, strict=True)
         called |= {node: by_latent[latent] for node, latent in pairs if latent in by_latent}
     return called
+
+
+def check_places(graph: Graph, layer: int | None, position: int | None) -> None:
+    """422 for a layer and a token that the graph does not have; -1 is what stands in none."""
+    last = int(graph.nodes.layer.max(initial=-1))
+    faults = []
+    if layer is not None and layer > last:
+        faults.append(("layer", f"its nodes are in layers 0 to {last}, not {layer}"))
+    if position is not None and position >= len(graph.texts):
+        faults.append(
+            ("position", f"its tokens are counted 0 to {len(graph.texts) - 1}, not {position}")
+        )
+    if faults:
+        raise InvalidRequest(faults)
 
 
 def nodes(

@@ -58,7 +58,7 @@ class NewGraph:
 def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> StoredGraph:
     """Stores a graph; one without a name gets one that is free.
 
-    ``Conflict`` where another graph has its name; ``DataError`` for one that is too large.
+    ``NameTaken`` where another graph has its name; ``DataError`` for one that is too large.
     """
     data = graph_bytes(new.graph)
     if len(data) > MOST_BYTES:
@@ -68,7 +68,7 @@ def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> Stor
             "Prune it more: pruning.nodes, pruning.edges, pruning.most_nodes.",
         )
     if new.name is not None:
-        check_free(session, new.id, new.name)
+        check_free(session, new.name, new.id)
     name = new.name or free_name(session, new.id, name_of(new.prompt))
     details = new.details.model_copy(update={"check": new.summary.check})
     row = StoredGraph(

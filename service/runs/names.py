@@ -13,11 +13,12 @@ from monosemy.errors import SpecError
 from monosemy.specs import KINDS, Part, RunSpec, parse_stored_spec
 from monosemy.specs.rest.runs import RunDetail
 from monosemy.specs.run_states import ACTIVE
-from service.concepts.repository import check_free
+from service.concepts import repository as concepts
 from service.database.tables import Run, Sae
+from service.graphs import repository as graphs
 from service.kit.errors import NameTaken
 
-_CHECKS = {"concept": check_free}
+_CHECKS = {"concept": concepts.check_free, "graph": graphs.check_free}
 
 
 def check_unique_name(session: Session, spec: Part) -> None:

@@ -87,6 +87,9 @@ def test_a_concepts_name_is_refused_at_once_where_it_is_taken(client: TestClient
     assert refused.status_code == 409 and problem["type"].endswith(":name-taken")
     assert problem["detail"].startswith(f"There is a concept named '{NAME}' already.")
     assert [each["path"] for each in problem["errors"]] == ["name"]
+    again = {"kind": "graph", "name": "why", "saes": ["demo"], "prompt": "a"}
+    assert submit(client, again).status_code == 201
+    assert submit(client, again).status_code == 409, "a graph's too"
     reading = client.post(f"{RUNS}/parse", json={"spec": {**CONCEPT, "name": NAME}}).json()
     assert reading["errors"] == problem["errors"] and reading["queue"] is None
 
