@@ -95,7 +95,10 @@ class ImportRun(StreamedRun, ReadsAndWrites):
         ]
 
     def made_names(self) -> list[str]:
-        return [] if self.name is None else [self.name]
+        return [each.name for each in self.members() if each.name is not None]
+
+    def made_sets(self) -> list[str]:
+        return [] if self.name is None or self.layers is None else [self.name]
 
 
 @register_kind

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from monosemy.specs.kinds import ImportRun
-from monosemy.specs.trainings import SweepRun
+from monosemy.specs.trainings import SweepRun, set_names
 
 
 class SetPlace(NamedTuple):
@@ -35,8 +35,9 @@ class SetPlace(NamedTuple):
 def set_places(spec: SweepRun | ImportRun, name: str) -> list[SetPlace | None]:
     """Of each SAE of a run, its place in the set ``name``, or of several in ``name-0`` and so on;
     None for those of no set."""
+    sets = spec.sets()
     result: list[SetPlace | None] = [None] * len(spec.members())
-    for called, places in zip(spec.set_names(name), spec.sets(), strict=True):
+    for called, places in zip(set_names(name, len(sets)), sets, strict=True):
         for place, member in enumerate(places):
             result[member] = SetPlace(called, place, len(places))
     return result

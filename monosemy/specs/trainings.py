@@ -28,6 +28,11 @@ MAX_SWEEP = 64
 """SAEs that one sweep may train."""
 
 
+def set_names(name: str, count: int) -> list[str]:
+    """What the sets of a run are called that is called ``name``: several get numbers."""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+
+
 class StreamedRun(RunSpec):
     """Where activations come from."""
 
@@ -227,10 +232,5 @@ class SweepRun(StreamedRun):
             return []
         return [f"{self.name}-{place}" for place in range(len(self.members()))]
 
-    def set_names(self, name: str) -> list[str]:
-        """What its sets are called where the run is called ``name``: several get numbers."""
-        count = len(self.sets())
-        return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
-
     def made_sets(self) -> list[str]:
-        return [] if self.name is None else self.set_names(self.name)
+        return [] if self.name is None else set_names(self.name, len(self.sets()))

@@ -72,9 +72,10 @@ def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> RunFamily:
     """The body is a run spec. A pipeline is stored with the runs that it consists of. Sent again
-    with the same `Idempotency-Key` within a day, it is the same run. The name of a concept that is taken
-    is refused (409); an SAE whose name is taken gets a number, and `warnings` says so. Priorities
-    above 0 are for administrators; so are runs that evaluate or index an SAE of another API key."""
+    with the same `Idempotency-Key` within a day, it is the same run. The name of a concept or a
+    graph that is taken is refused (409); an SAE whose name is taken gets a number, and `warnings`
+    says so. Priorities above 0 are for administrators; so are runs that evaluate or index an SAE of
+    another API key."""
     check_priority(caller, priority)
     parsed = parse_spec(spec)
     check_names(session, parsed, caller)

@@ -77,6 +77,11 @@ def test_what_it_is_called_then_is_told_of_each(client: TestClient, module_engin
         "There was an SAE named 'tc-1' already: this one is named 'tc-1-2'.",
         "There was a set named 'tc' already: this one is named 'tc-2'.",
     ]
+    taken = {"kind": "import", "source": "a/b", "name": "tc", "layers": "3-4"}
+    saes = [{**one, "name": name, "set": "tc"} for name in ("tc-3-2", "tc-4")]
+    assert ended(taken, saes=saes) == [
+        "There was an SAE named 'tc-3' already: this one is named 'tc-3-2'."
+    ]
     for odd in ({"saes": 3}, {"saes": ["a", None]}, {"name": 7}, {"saes": [{"name": 1}]}, {}):
         assert ended({"kind": "train", "name": "demo"}, **odd) == []
 
