@@ -64,7 +64,8 @@ def test_sets_are_listed_and_shown_by_layer(served: str) -> None:
         assert [sae.set.place for sae in shown.saes if sae.set] == [0, 1, 2]
         model = whole.model.name
         assert len(list(client.sets.list(model=model))) == 2
-        assert not list(client.sets.list(model="nobody"))
+        with pytest.raises(NotFound, match="There is no host model 'nobody'"):
+            list(client.sets.list(model="nobody"))
         assert client.saes.get("broken").set is None
         with pytest.raises(NotFound, match="no set 'none'"):
             client.sets.get("none")
