@@ -32,10 +32,11 @@ def draw(
     (0, 1].
     """
     kept = np.arange(len(graph.nodes))
-    shown = graph
+    shown, of_edges, share, chance = graph, int((~graph.bias_edges).sum()), 1.0, 1.0
     if nodes != 1 or edges != 1:
         pruned = prune(graph, nodes, edges)
-        shown, kept = pruned.graph, pruned.kept
+        shown, kept, of_edges = pruned.graph, pruned.kept, pruned.of_edges
+        share, chance = pruned.edge_share, pruned.edge_chance
     flow, rows = influence(shown), shown.rows
     called = node_labels(graph, labels)
     along_E = flow.through_N[rows.target[rows.row_of_edge]] * flow.share_E / max(flow.total, 1e-300)
@@ -65,6 +66,9 @@ def draw(
         weight=rows.weight[order].tolist(),
         flow=along_E[order].tolist(),
         edges=int((~shown.bias_edges).sum()),
+        of_edges=of_edges,
+        edge_share=share,
+        edge_chance=chance,
         kept=whole.kept(graph.nodes.kind, mask),
         replacement=flow.replacement,
         completeness=flow.completeness,

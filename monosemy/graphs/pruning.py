@@ -31,6 +31,11 @@ class Pruned:
     """Of what flows through features and errors of the whole, the share through those kept."""
     edge_share: float
     """Of what flows along edges between kept nodes, the share of those kept."""
+    of_edges: int
+    """Edges between kept nodes before any of them went, those from biases left out."""
+    edge_chance: float
+    """What as many random ones of these edges as were kept would hold of the flow on average: their
+    share of the count."""
 
 
 def prune(
@@ -60,6 +65,8 @@ def prune(
     kept_N |= _errors_that_count(merged, through_N, kept_N, inner)
     merged = _without_sources(merged, kept_N)
     thinned, edge_share = _thinned(merged, edges)
+    of_edges = int((~merged.bias_edges).sum())
+    edge_chance = int((~thinned.bias_edges).sum()) / max(of_edges, 1)
     while True:
         idle = _idle_features(thinned, kept_N, pinned)
         if not idle.any():
@@ -81,7 +88,8 @@ def prune(
             "edge_share": edge_share,
         }
     }
-    return Pruned(_renumbered(thinned, kept, about), kept, node_share, edge_share)
+    graph = _renumbered(thinned, kept, about)
+    return Pruned(graph, kept, node_share, edge_share, of_edges, edge_chance)
 
 
 def _largest(values: npt.NDArray[np.float64], share: float, most: int | None) -> Mask:

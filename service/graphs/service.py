@@ -15,7 +15,13 @@ from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.listing import End, list_edges, list_nodes, node_labels, one_node
 from monosemy.specs.graphs import GraphNode, GraphSae, GraphSummary
-from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.graphs import (
+    GraphDrawing,
+    GraphEdgeView,
+    GraphHeader,
+    GraphView,
+    Supernode,
+)
 from service.database.graph_tables import StoredGraph
 from service.database.tables import Sae
 from service.features.repository import labels_of
@@ -60,6 +66,8 @@ def view(session: Session, row: StoredGraph, loaded: LoadedGraph) -> GraphView:
         served=[sae is not None for sae in served(session, row)],
         about=dict(loaded.graph.about),
         notes=details.notes,
+        pinned=list(details.marks.pinned),
+        supernodes=[Supernode(name=n, nodes=list(m)) for n, m in details.marks.supernodes],
     )
 
 

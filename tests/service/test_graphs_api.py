@@ -155,7 +155,10 @@ def test_a_drawing_is_the_graph_and_shares_prune_it(client: TestClient, library:
     flows = whole["flow"]
     assert flows == sorted(flows, reverse=True) and min(flows) > 0
     assert len(flows) == len(whole["source"]) == len(whole["weight"]) <= whole["edges"]
+    assert (whole["of_edges"], whole["edge_share"], whole["edge_chance"]) == (whole["edges"], 1, 1)
     half = client.get(f"{GRAPHS}/texas/drawing", params={"nodes": 0.4, "edges": 0.7}).json()
+    assert half["edge_chance"] < 0.7 <= half["edge_share"] < 1
+    assert half["edges"] <= half["edge_chance"] * half["of_edges"] + 1e-9
     assert set(half["node"]) < set(whole["node"]) and half["edges"] < whole["edges"]
     assert half["replacement"] <= whole["replacement"]
     for each in (half, whole):

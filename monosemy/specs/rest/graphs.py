@@ -51,6 +51,13 @@ class GraphHeader(_View):
     """Whether it was checked by ablation."""
 
 
+class Supernode(_View):
+    """Nodes that somebody has put together under a name."""
+
+    name: str
+    nodes: list[int]
+
+
 class GraphView(GraphHeader):
     """A graph with all that is said of it, but its nodes and edges."""
 
@@ -78,6 +85,10 @@ class GraphView(GraphHeader):
     was traced and pruned."""
     notes: list[str]
     """Of an uploaded file: what was not as it should be, and was read all the same."""
+    pinned: list[int]
+    """Nodes that an uploaded file has pinned."""
+    supernodes: list[Supernode]
+    """Of an uploaded file."""
 
 
 class GraphEdgeView(GraphEdge):
@@ -136,6 +147,12 @@ class GraphDrawing(_View):
     edges: int
     """All edges of the kept graph, but those from biases; those listed are the strongest of
     them."""
+    of_edges: int
+    """Edges between the kept nodes before the share of `edges` was taken."""
+    edge_share: float
+    """What of the flow along them goes along those that were taken."""
+    edge_chance: float
+    """What goes along as many random ones on average."""
     kept: GraphKept
     replacement: float
     """Of the kept graph, edges that are not listed included."""

@@ -152,6 +152,10 @@ def graph(
             "saes": it.saes,
             "served": it.served,
             "total": _total(it),
+            "marks": {
+                "pinned": it.pinned,
+                "groups": [{"name": e.name, "members": e.nodes} for e in it.supernodes],
+            },
         },
     )
 

@@ -12,9 +12,9 @@ const REST_MS = 120;
 /** A slider rests so long before the server prunes anew. */
 const find = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-const number = (name) => (/^\d{1,9}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : null);
-/** What the address has; `node` is a number of the stored graph, not a place in the drawing. */
-const state = { node: number("node"), ...pinsFrom(query) };
+/** What the address has, or an uploaded file; `node` is a number of the stored graph, not a place in the drawing. */
+const state = { node: query.has("node") ? Number(query.get("node")) : null, ...(query.has("pinned") || query.has("groups") ? pinsFrom(query) : data.marks) };
+const marked = data.marks.pinned.length + data.marks.groups.length > 0;
 const form = find("prune");
 let graph = null;
 let [asking, looking, timer] = [null, null, null];
@@ -31,16 +31,15 @@ load();
 async function load() {
   asking?.abort();
   asking = new AbortController();
-  const { nodes, edges } = form.elements;
-  const shares = { nodes: Number(nodes.value), edges: Number(edges.value) };
-  const sent = Object.fromEntries(Object.entries(shares).filter(([, share]) => share < 1));
+  const share = (name) => (form.elements[name].value < 1 ? form.elements[name].value : null);
+  const shares = { nodes: share("nodes"), edges: share("edges") };
   try {
-    graph = columnsOf(await call("GET", `/api/v1/graphs/${data.id}/drawing`, { query: sent, signal: asking.signal }));
+    graph = columnsOf(await call("GET", `/api/v1/graphs/${data.id}/drawing`, { query: shares, signal: asking.signal }));
   } catch (problem) {
     if (problem.name !== "AbortError") say(problem.message);
     return;
   }
-  keepInQuery({ nodes: sent.nodes ?? null, edges: sent.edges ?? null });
+  keepInQuery(shares);
   plot.set(graph);
   told();
   pinned();
@@ -50,14 +49,12 @@ async function load() {
 
 /** How much is kept, what chance keeps, and the scores of what is shown, into the words that the server made. */
 function told() {
-  const { kept, edges, source, replacement, completeness } = graph;
+  const { kept, source, edges, of_edges, edge_share, edge_chance, replacement, completeness } = graph;
   const { value, low, high } = kept.of_chance;
-  const figures = {
-    influence: percent(kept.influence), chance: percent(value), low: percent(low), high: percent(high),
-    nodes: count(kept.nodes), of_nodes: count(kept.of_nodes), edges: count(edges), drawn: count(source.length),
-    replacement: fixed(replacement, 3), completeness: fixed(completeness, 3),
-  };
-  for (const [name, words] of Object.entries(figures)) document.querySelector(`[data-is="${name}"]`).textContent = words;
+  const tell = (words, figures) => Object.entries(figures).forEach(([name, each]) => (document.querySelector(`[data-is="${name}"]`).textContent = words(each)));
+  tell(percent, { influence: kept.influence, chance: value, low, high, edge_share, edge_chance });
+  tell(count, { nodes: kept.nodes, of_nodes: kept.of_nodes, drawn: source.length, edges, of_edges });
+  tell((score) => fixed(score, 3), { replacement, completeness });
 }
 
 /** At once, before the server prunes: the features and errors through which so much flows. */
@@ -133,7 +130,7 @@ function pin(i) {
 }
 
 function pinned() {
-  keepInQuery(pinsInQuery(state));
+  keepInQuery(pinsInQuery(state, marked ? "none" : null));
   plot.pins = new Map([...pins.all].map(([node, group]) => [graph?.at.get(node), group]).filter(([i]) => i !== undefined));
   if (graph !== null) pins.show(graph, state.node);
   plot.over();

@@ -17,13 +17,15 @@ export function drawFrame(plot, ink) {
   const [left, top] = [MARGIN.left, MARGIN.top];
   ink.font = FONT;
   const columns = laid.columns.map((each) => ({ words: token(plot.graph, each.position), from: Math.max(0, plot.across(each.left)), to: Math.min(width, plot.across(each.right)) }));
-  const narrow = columns.some(({ words, from, to }) => to > from && ink.measureText(words).width > to - from - 4);
-  columns.forEach(({ words, from, to }, place) => {
+  const fits = ({ words, from, to }) => ink.measureText(words).width <= to - from - 4;
+  const narrow = columns.some((each, place) => laid.columns[place].position >= 0 && each.to > each.from && !fits(each));
+  columns.forEach((each, place) => {
+    const { words, from, to } = each;
     if (to - from < 1) return;
     ink.fillStyle = css.band;
     if (place % 2 === 0) ink.fillRect(left + from, top, to - from, height);
     ink.fillStyle = css.ink;
-    if (!narrow) {
+    if (!narrow && fits(each)) {
       ink.textAlign = "center";
       ink.fillText(words, left + (from + to) / 2, top + height + 18);
     } else if (to - from >= 7) slanting(ink, words, left + (from + to) / 2, top + height);
@@ -37,7 +39,7 @@ function slanting(ink, words, x, y) {
   ink.rotate(-Math.PI / 3.2);
   ink.textAlign = "right";
   let short = words;
-  while (short.length > 3 && ink.measureText(short).width > 58) short = `${short.slice(0, -2)}…`;
+  while (short.length > 3 && ink.measureText(short).width > 50) short = `${short.slice(0, -2)}…`;
   ink.fillText(short, 0, 6);
   ink.restore();
 }

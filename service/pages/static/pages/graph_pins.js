@@ -19,9 +19,9 @@ export function pinsFrom(query) {
   return { pinned: numbers(query.get("pinned") ?? ""), groups: groups.filter(({ members }) => members.length) };
 }
 
-/** For `keepInQuery`. */
-export function pinsInQuery({ pinned, groups }) {
-  return { pinned: pinned.length ? pinned.join(",") : null, groups: groups.map(({ name, members }) => `${name}:${members.join(",")}`) };
+/** For `keepInQuery`; `without`: what stands there if nothing is pinned. */
+export function pinsInQuery({ pinned, groups }, without = null) {
+  return { pinned: pinned.join(",") || without, groups: groups.map(({ name, members }) => `${name}:${members.join(",")}`) };
 }
 
 export class Pins {

@@ -16,7 +16,7 @@ export function subgraph(graph, units, here, look) {
   const most = links.length ? Math.abs(links[0].sum) || 1 : 1;
   const drawn = links.map((link) => drawnLink(link, spots, most));
   const boxes = units.map((unit, place) => box(graph, unit, spots[place], here, look));
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${plural(units.length, "box", "boxes")} and ${plural(links.length, "edge")}; the lists beside have them` }, ...drawn.map(({ path }) => path).reverse(), ...boxes, ...(drawn.length > WRITTEN ? [] : drawn.map(({ words }) => words)));
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Pinned nodes; the lists beside have them" }, ...drawn.map(({ path }) => path).reverse(), ...boxes, ...(drawn.length > WRITTEN ? [] : drawn.map(({ words }) => words)));
   return { svg, links };
 }
 
@@ -77,18 +77,16 @@ function drawnLink({ from, to, sum }, spots, most) {
 }
 
 function box(graph, unit, { x, y }, here, look) {
-  const lines = broken(shown(unit.name), 26);
+  const name = shown(unit.name);
   const i = graph.at.get(unit.members[0]);
   const token = i !== undefined && graph.position[i] >= 0 ? ` at “${shown(graph.tokens[graph.position[i]] ?? "").trim().slice(0, 14)}”` : "";
   const of = unit.group ? plural(unit.members.length, "node") : i === undefined ? "" : `${graph.kind[i]}${token}`;
   const css = `unit${unit.group ? " group" : ""}${here !== null && unit.members.includes(here) ? " here" : ""}`;
   const element = draw("g", { class: css },
-    draw("title", {}, shown(unit.name)),
+    draw("title", {}, name),
     draw("rect", { x, y, width: WIDE, height: TALL, rx: 6 }),
-    draw("text", { x: x + 9, y: y + 17 }, lines),
+    draw("text", { x: x + 9, y: y + 17 }, name.length > 26 ? `${name.slice(0, 25)}…` : name),
     draw("text", { class: "of", x: x + 9, y: y + 32 }, of));
   element.addEventListener("click", () => look(unit));
   return element;
 }
-
-const broken = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
