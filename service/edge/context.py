@@ -56,13 +56,14 @@ async def get_context(request: Request) -> AppContext:
 ContextDep = Annotated[AppContext, Depends(get_context)]
 
 
-async def get_session(context: ContextDep) -> AsyncIterator[Session]:
+async def get_session(request: Request) -> AsyncIterator[Session]:
     """The request's transaction: committed before the response leaves, undone on any error.
 
     A session speaks to the database only when it is first used, in the endpoint's thread, and when
     it ends.  The end has a thread of its own: were all the pool's threads waiting for a connection,
     none would be left to give one back.
     """
+    context: AppContext = request.app.state.context
     session = Session(context.engine, expire_on_commit=False)
     own_thread = CapacityLimiter(1)
     try:

@@ -19,7 +19,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.database.key_tables import ApiKey
 from service.database.session import transaction
-from service.edge.context import AppContext, ContextDep
+from service.edge.context import AppContext
 from service.edge.origin import READING_METHODS, check_own_page
 from service.keys.service import allows, is_well_formed, recognise
 from service.kit.errors import MissingScope, TooManyRequests, Unauthenticated, WrongToken
@@ -51,11 +51,10 @@ class Scope:
     async def __call__(
         self,
         request: Request,
-        context: ContextDep,
         credentials: Credentials,  # noqa: ARG002 - it is here for the OpenAPI document
     ) -> None:
         if self.needed not in getattr(request.state, "admitted", ()):
-            await admit(request, context, [self.needed])
+            await admit(request, request.app.state.context, [self.needed])
 
 
 class Anybody:

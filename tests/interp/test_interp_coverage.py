@@ -32,8 +32,7 @@ def _coverage(seed: int, n: int, tpr: float, fpr: float, *cluster: float) -> flo
     ("n", "tpr", "fpr"),
     [
         (20, 0.9, 0.1),
-        (50, 0.75, 0.05),
-        *wider((20, 0.6, 0.4), (50, 0.8, 0.3), (50, 0.95, 0.1), (100, 0.9, 0.1)),
+        *wider((50, 0.75, 0.05), (20, 0.6, 0.4), (50, 0.8, 0.3), (50, 0.95, 0.1), (100, 0.9, 0.1)),
     ],
 )
 def test_covers_93_to_97_with_one_example_per_document(n: int, tpr: float, fpr: float) -> None:
@@ -61,10 +60,9 @@ def test_covers_93_to_97_with_25_documents_a_class(
 @pytest.mark.parametrize(
     ("n", "tpr", "fpr", "per_document", "correlation"),
     [
-        (10, 0.75, 0.05, 1, 0.0),
         (10, 0.95, 0.02, 1, 0.0),  # 0.6 false answers in 20: hardly ever seen
         (10, 0.9, 0.1, 2, 0.3),
-        *wider((50, 0.9, 0.1, 5, 0.6), (100, 0.9, 0.1, 10, 0.3)),
+        *wider((10, 0.75, 0.05, 1, 0.0), (50, 0.9, 0.1, 5, 0.6), (100, 0.9, 0.1, 10, 0.3)),
     ],
 )
 def test_ten_documents_a_class_cover_90_to_98(

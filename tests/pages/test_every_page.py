@@ -18,6 +18,8 @@ from service.pages.static import static_files, tree_digest
 from tests.pages.addresses import ADDRESSES
 from tests.support.browser import TELEPHONE, WIDE, Watch, scrolls_sideways, violations
 
+pytestmark = pytest.mark.slow
+
 REFUSED = "Failed to load resource: the server responded with a status of 4"
 """What Chromium says of a page that is itself an error."""
 FACTS = ":is(h1, h2, table, dl):visible:not(:has(time))"

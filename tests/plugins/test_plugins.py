@@ -16,7 +16,10 @@ from monosemy.sae_folder import SaeFolder
 from monosemy.sae_stamp import sae_stamp
 from monosemy.specs import TextSpec
 from monosemy.workspace import Workspace
+from tests.support.campaign import wider
 from tests.support.trained_library import SITE
+
+pytestmark = pytest.mark.slow
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -223,7 +226,8 @@ def test_a_program_ends_at_its_start_and_says_why(
 
 
 @pytest.mark.parametrize(
-    "words", [("up", "--port", "0"), ("demo", "--exit"), ("run", "kinds"), ("run", "submit")]
+    "words",
+    [("up", "--port", "0"), ("run", "submit"), *wider((("demo", "--exit"),), (("run", "kinds"),))],
 )
 def test_a_command_starts_nothing_with_a_broken_plugin(
     words: tuple[str, ...], python: Python, tmp_path: Path

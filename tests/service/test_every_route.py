@@ -46,7 +46,7 @@ from tests.support.planted_index import random_text
 from tests.support.task_rows import task_result
 from tests.support.whole_api import served
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 SECRET = "a-secret-of-thirty-two-characters"
 API = "/api/v1"
