@@ -28,6 +28,7 @@ from monosemy.graphs.ablation import (
     without_features,
 )
 from monosemy.graphs.circuit_runs import run_circuits
+from monosemy.graphs.circuit_search import feature_name, search_circuit
 from monosemy.graphs.goals import Goal
 from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind
 from monosemy.graphs.influence import influence, total_effects
@@ -37,6 +38,7 @@ from monosemy.progress import SILENT, Reporter
 from monosemy.specs.graphs import (
     AblationAgreement,
     CheckedPart,
+    CircuitSearch,
     CircuitShare,
     GraphCheck,
     GraphCheckSpec,
@@ -47,6 +49,8 @@ from monosemy.specs.rest.circuits import WithInterval
 STAGE = "check"
 _ROWS = 16
 """Ablations that are run together."""
+_ORDERS = 3
+"""Random orders of features beside the search for a circuit."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,16 @@ def check_graph(
         stage.advance(2 * spec.edges)
         shares = [work.circuit(circuit, errors) for errors in (True, False)]
         stage.advance(2 * (4 + 2 * spec.random_circuits))
+        search = None
+        if spec.keep is not None and len(work.features) and shares[0].kept is not None:
+            search = work.search(spec.keep)
     return GraphCheck(
         goal=goals[place].label,
         nodes=nodes,
         edges=edges,
         with_errors=shares[0],
         without_errors=shares[1],
+        search=search,
     )
 
 
@@ -155,8 +163,7 @@ class _Check:
         return self._compared(parts[0], parts[1], mlps=True)
 
     def name(self, node: int) -> str:
-        nodes = self.graph.nodes
-        return f"{nodes.layer[node]}/{nodes.number[node]}@{nodes.position[node]}"
+        return feature_name(self.graph, node)
 
     def _compared(self, strongest: _Ablations, matched: _Ablations, mlps: bool) -> CheckedPart:
         free = [self._changes(part, "nothing") for part in (strongest, matched)]
@@ -217,20 +224,7 @@ class _Check:
         for _ in range(self.spec.random_circuits):
             drawn = self._random_like(sets[2])
             sets += [drawn, ~drawn]
-        values = np.concatenate(
-            [
-                run_circuits(
-                    self.prompt,
-                    torch.from_numpy(np.stack(sets[start : start + _ROWS])),
-                    self.goal,
-                    errors,
-                )
-                .cpu()
-                .double()
-                .numpy()
-                for start in range(0, len(sets), _ROWS)
-            ]
-        )
+        values = self._run(np.stack(sets), errors)
         whole, none = float(values[0]), float(values[1])
         span = whole - none
 
@@ -250,6 +244,26 @@ class _Check:
             random_kept=_spread(kept(values[4::2])) if usable else None,
             random_lost=_spread(lost(values[5::2])) if usable else None,
         )
+
+    def _run(self, sets_BN: npt.NDArray[np.bool_], errors: bool) -> Floats:
+        """The goal with each of these sets of features alone, ``[B]``."""
+        parts = [
+            run_circuits(
+                self.prompt, torch.from_numpy(sets_BN[start : start + _ROWS]), self.goal, errors
+            )
+            for start in range(0, len(sets_BN), _ROWS)
+        ]
+        return np.asarray(torch.cat(parts).cpu().double().numpy())
+
+    def search(self, wanted: float) -> CircuitSearch:
+        """The smallest circuit that keeps ``wanted`` of what all features do."""
+        count = len(self.prompt.features)
+        none, whole = self._run(np.stack([np.zeros(count, bool), np.ones(count, bool)]), True)
+
+        def kept(sets_BN: npt.NDArray[np.bool_]) -> Floats:
+            return (self._run(sets_BN, True) - none) / (whole - none)
+
+        return search_circuit(self.graph, kept, wanted, _ORDERS, self.rng)
 
     def _random_like(self, circuit_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """As many active features at each layer and token, drawn at random."""

@@ -109,6 +109,9 @@ class GraphCheckSpec(Part):
     """Edges between features along which most flows; as many random ones of like size beside."""
     random_circuits: int = Field(20, ge=0, le=500)
     """Random circuits with as many features at each layer and token as the pruned graph has."""
+    keep: float | None = Field(0.8, gt=0, le=1)
+    """The smallest circuit is sought that keeps this share of what all features do; None leaves it
+    out."""
     seed: Seed = 0
     """Of what is drawn and resampled."""
 
@@ -205,6 +208,34 @@ class CircuitShare(_View):
     random_lost: WithInterval | None
 
 
+class CircuitAtSize(_View):
+    """What the features through which most influence flows do alone."""
+
+    features: int
+    kept: float
+    """Of what all features do, errors kept."""
+    random_kept: float
+    """The same of as many features of random orders, mean; and the least and the most."""
+    random_low: float
+    random_high: float
+
+
+class CircuitSearch(_View):
+    """The smallest circuit for a wanted share of what all features do."""
+
+    wanted: float
+    features: int | None
+    """So many features, those through which most influence flows; null where not even all of them
+    keep as much."""
+    kept: float | None
+    names: list[str]
+    """Them: layer/latent@position, those of the most influence first."""
+    curve: list[CircuitAtSize]
+    """At sizes that double, up to all features that are active."""
+    orders: int
+    """Random orders."""
+
+
 class GraphCheck(_View):
     """How far one goal of a graph is to be believed."""
 
@@ -215,6 +246,8 @@ class GraphCheck(_View):
     """Errors of the clean prompt are added to what the circuit makes."""
     without_errors: CircuitShare
     """They are left out."""
+    search: CircuitSearch | None = None
+    """The smallest circuit, errors kept; null where none was sought."""
 
 
 class GraphNode(_View):

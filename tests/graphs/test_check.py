@@ -13,8 +13,9 @@ from monosemy.errors import DataError
 from monosemy.graphs.ablation import goal_values, values_at, without_errors, without_features
 from monosemy.graphs.check import check_graph
 from monosemy.graphs.circuit_runs import run_circuits
+from monosemy.graphs.circuit_search import search_circuit
 from monosemy.graphs.goals import Goal, logit_difference, token_logits
-from monosemy.graphs.graph import Graph
+from monosemy.graphs.graph import Graph, NodeKind, Nodes, Rows
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.pruning import prune
 from monosemy.graphs.trace import TraceOptions, trace
@@ -36,6 +37,30 @@ def planted() -> Case:
     prompt = planted_prompt()
     goal = logit_difference(prompt, AUSTIN, DALLAS)
     return prompt, goal, trace(prompt, [goal], EXACT)
+
+
+def chain(count: int) -> Graph:
+    """A logit fed by so many features, each less than the one before; no host behind it."""
+    zeros = np.zeros(count + 1)
+    nodes = Nodes(
+        kind=np.array([NodeKind.feature] * count + [NodeKind.logit]),
+        layer=np.arange(count + 1),
+        position=np.zeros(count + 1, np.int64),
+        coder=np.zeros(count + 1, np.int64),
+        number=np.arange(count + 1),
+        value=zeros + 1.0,
+    )
+    weight = 2.0 - np.arange(count) / count
+    rows = Rows(
+        target=np.array([count]),
+        start=np.array([0, count]),
+        source=np.arange(count),
+        weight=weight,
+        rest=np.zeros(1),
+        rest_mass=np.zeros(1),
+        value=np.array([weight.sum()]),
+    )
+    return Graph((0,), ("x",), count, nodes, rows, (count,), ("goal",), np.ones(1))
 
 
 def feature(prompt: ReplacedPrompt, layer: int, position: int) -> int:
@@ -75,6 +100,41 @@ def test_a_check_of_the_planted_graph(planted: Case) -> None:
     assert check.with_errors.kept == pytest.approx(1.0, abs=1e-5)
     assert check.with_errors.lost == pytest.approx(1.0, abs=1e-5)
     assert check.without_errors.whole == pytest.approx(1.5, abs=1e-5)  # less .4
+
+
+def test_the_smallest_circuit_of_the_planted_graph(planted: Case) -> None:
+    """F0_0 alone feeds Austin, so two features keep all; one keeps nothing."""
+    prompt, goal, graph = planted
+    kept = prune(graph, 0.99, 1.0).kept
+    spec = GraphCheckSpec(nodes=0, edges=0, random_circuits=1, keep=0.8)
+    search = check_graph(prompt, [goal], graph, kept, spec).search
+    assert search is not None and search.features == len(search.names) and search.kept is not None
+    assert search.kept >= 0.8 and search.curve[-1].features == len(prompt.features)
+    assert search.curve[-1].kept == search.curve[-1].random_kept == pytest.approx(1, abs=1e-6)
+    by_size = {each.features: each.kept for each in search.curve}
+    assert by_size.get(search.features - 1, 0.0) < 0.8
+    assert f"0/{int(prompt.features.groups[0].latent_N[0])}@1" in search.names
+    without = spec.model_copy(update={"keep": None})
+    assert check_graph(prompt, [goal], graph, kept, without).search is None
+
+
+def test_a_search_finds_the_fewest_that_a_curve_has() -> None:
+    """40 features of falling influence, of which the first 11 carry everything."""
+    graph = chain(40)
+    asked: list[int] = []
+
+    def share(sets_BN: Any) -> Any:
+        asked.extend(sets_BN.sum(1).tolist())
+        return np.minimum(sets_BN[:, :11].sum(1) / 11, 1.0)
+
+    rng = np.random.default_rng(0)
+    search = search_circuit(graph, share, 0.95, 2, rng)
+    assert search.features == 11 and search.kept == 1.0
+    assert search.names == [f"{layer}/{layer}@0" for layer in range(11)]
+    assert [each.features for each in search.curve] == [1, 2, 4, 8, 16, 32, 40]
+    assert search.curve[3].kept > search.curve[3].random_high, "the order knows something"
+    assert len(asked) <= 3 * 7 + 3, "16 halved down to 11"
+    assert search_circuit(graph, lambda sets: share(sets) * 0.5, 0.9, 1, rng).features is None
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,9 @@ def test_the_check_is_told_in_words(explorer: str, open_page: Any, api: httpx.Cl
         slope = made[part]["strongest"]["slope"]
         assert f"{fixed(slope['value'])} ({fixed(slope['low'])}–{fixed(slope['high'])})" in told
     assert "The strongest features change the host no more than others" in told
+    search = made["search"]
+    assert f"{search['features']} features keep {fixed(search['kept'])} of what all 12" in told
+    assert page.locator("#check table.search tbody tr").count() == 2
     assert "not checked" in open_page(f"{explorer}/graphs/{SERVED}").locator("#check").inner_text()
     uploaded = open_page(f"{explorer}/graphs/{UPLOADED}").locator("main").inner_text()
     assert "It was uploaded" in uploaded and "3 links name nodes" in uploaded

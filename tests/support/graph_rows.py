@@ -15,6 +15,8 @@ from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.specs.graphs import (
     AblationAgreement,
     CheckedPart,
+    CircuitAtSize,
+    CircuitSearch,
     CircuitShare,
     GraphCheck,
     GraphForecast,
@@ -151,8 +153,22 @@ def check() -> GraphCheck:
         random_lost=WithInterval(value=0.05, low=-0.1, high=0.2),
     )
     bare = share.model_copy(update={"random_kept": None, "random_lost": None, "kept": 0.3})
+    curve = [
+        CircuitAtSize(
+            features=size, kept=size / 12, random_kept=0.1, random_low=-0.1, random_high=0.2
+        )
+        for size in (1, 2, 4, 8, 12)
+    ]
+    search = CircuitSearch(
+        wanted=0.6, features=8, kept=8 / 12, names=["0/3@1", "1/2@4"], curve=curve, orders=3
+    )
     return GraphCheck(
-        goal=" Austin", nodes=part, edges=part, with_errors=share, without_errors=bare
+        goal=" Austin",
+        nodes=part,
+        edges=part,
+        with_errors=share,
+        without_errors=bare,
+        search=search,
     )
 
 
