@@ -49,7 +49,7 @@ def trace_graph_run(
     about = {
         **made.pruned.graph.about,
         "host": {"name": host.name, "fingerprint": host.fingerprint},
-        "saes": [each.model_dump(mode="json") for each in stamps],
+        "saes": [{"name": each.name, "digest": each.digest} for each in stamps],
         "versions": versions(),
     }
     return TracedGraph(

@@ -20,6 +20,7 @@ from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
+from monosemy.graphs.traced import TracedGraph
 from monosemy.home import HOME, Home, home_of
 from monosemy.local_analyses import LocalAnalyses
 from monosemy.progress import Reporter
@@ -29,6 +30,7 @@ from monosemy.specs import (
     CircuitRun,
     CompareRun,
     ConceptRun,
+    GraphRun,
     LayoutRun,
     TaskRun,
     parse_part,
@@ -139,6 +141,36 @@ def circuit(
     parsed = parse_run(CircuitRun, {} if spec is None else spec)
     with reporting(reporter) as progress:
         return LocalAnalyses(Home(home, progress)).circuit(parsed)
+
+
+def graph(
+    prompt: str,
+    saes: Sequence[SaeFolder | str | Path] | str,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> TracedGraph:
+    """How a prompt becomes its next token: an attribution graph through SAEs that write what MLPs
+    add to the stream, a list by layer or the name of a set in ``home``; ``options`` are the other
+    fields of ``GraphRun``: ``goals``, ``trace``, ``pruning``, ``check``, ``whole_tokens``.
+
+    It shows its scores and strongest features; ``nodes``, ``edges``, ``drawing`` and ``save`` have
+    the rest.  Errors as in ``evaluate``, and ``DataError`` as ``graphs.run.make_graph`` raises it.
+
+    Example: ``monosemy.graph("The capital of Texas is", "tc", "my-work", check=None)``
+    """
+    if isinstance(saes, str):
+        named: dict[str, Any] = {"set": saes}
+    else:
+        saes = _listed("saes", saes)
+        named = {"saes": [f"sae {place}" for place in range(len(saes))]}
+    spec = parse_run(GraphRun, {**options, "prompt": prompt, **named})
+    first = None if isinstance(saes, str) or not saes else saes[0]
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(first, home), progress))
+        if isinstance(saes, str):
+            return analyses.graph(spec)
+        return analyses.graph(spec, [analyses.home.sae(each) for each in saes])
 
 
 def attention(

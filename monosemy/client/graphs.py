@@ -88,6 +88,11 @@ class Graphs:
         ``monosemy.graphs.store.read_graph`` does; its bytes."""
         return self._http.download(f"{_path(graph)}/file", Path(to), form=form)
 
+    def upload(self, file: str | Path) -> GraphHeader:
+        """Sends an attribution-graph JSON of circuit-tracer, Neuronpedia or ours, to be listed and
+        drawn like one that was traced here."""
+        return GraphHeader.model_validate(self._http.send("/graphs/upload", Path(file)))
+
     def delete(self, graph: GraphReference) -> None:
         """Its run stays."""
         self._http.delete(_path(graph))

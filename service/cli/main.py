@@ -18,6 +18,7 @@ from service.cli import (
     explanations,
     export,
     features,
+    graphs,
     heads,
     inference,
     interchange,
@@ -115,6 +116,7 @@ app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(circuits.app, name="circuit")
+app.add_typer(graphs.app, name="graph")
 app.add_typer(concepts.app, name="concept")
 app.add_typer(interchange.app, name="labels")
 app.add_typer(judging.app, name="judge")

@@ -36,7 +36,7 @@ GIVEN: dict[str, Any] = {
     **{name: ["some"] for name in ("positive", "negative", "tags", "saes", "others")},
     **{"names": ["density"], "features": [("some", 3)], "answer": True, "value": 1},
     **{"scorer": "detection", "judgements": [{"activating": True, "answer": True}] * 8},
-    **{"spec": {"kind": "train"}, "to": 0},
+    **{"spec": {"kind": "train"}, "to": 0, "file": __file__},
 }
 """A value for each required parameter of a method, by its name."""
 

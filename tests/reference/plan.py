@@ -186,6 +186,12 @@ def _of_the_rest(
         yield Step("attention", {"kind": "attention", "sae": "heads", **few})
     if "circuit" in KINDS:
         yield Step("circuit", _circuit(shared["model"]))
+    if "graph" in KINDS:
+        places = {"reads": ["blocks.1.mlp.hook_in"], "writes": ["blocks.1.hook_mlp_out"]}
+        coder = {"kind": "train", "name": "mlp", **shared, **places}
+        yield Step("train transcoder", {**coder, "sae": _SMALL_SAE, "training": _SHORT})
+        few = {"check": {"nodes": 2, "edges": 2, "random_circuits": 2}, "trace": {"features": 50}}
+        yield Step("graph", {"kind": "graph", "prompt": "the king sat", "saes": ["mlp"], **few})
     if "task" in KINDS:
         few = {"features": [1, 4], "pairs": 10, "test_share": 0.3, "resamples": 100}
         prompts = {"task": "given", "items": task_prompts()}

@@ -1,0 +1,358 @@
+"""``monosemy graph``: attribution graphs, how prompts become their next tokens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.client import segment
+from service.cli.connect import connect
+from service.cli.output import (
+    JsonFlag,
+    number,
+    print_json,
+    print_table,
+    printable,
+    readable_errors,
+    say,
+    tell,
+)
+from service.cli.runs import run_and_show
+
+app = typer.Typer(
+    no_args_is_help=True, help="Trace attribution graphs, look at them, take them in and out."
+)
+GraphArgument = Annotated[str, typer.Argument(help="Name or id of the graph.")]
+Limit = Annotated[int, typer.Option(min=1, max=200, help="Most that are shown.")]
+
+
+class Kind(StrEnum):
+    """Of nodes."""
+
+    feature = "feature"
+    error = "error"
+    token = "token"
+    position = "position"
+    bias = "bias"
+    logit = "logit"
+
+
+class End(StrEnum):
+    """Which edges of a node."""
+
+    into = "in"
+    out = "out"
+
+
+class Form(StrEnum):
+    """Of files."""
+
+    attribution_graph = "attribution-graph"
+    npz = "npz"
+
+
+@app.command()
+@readable_errors
+def trace(
+    prompt: Annotated[str, typer.Argument(help="As the host model reads it.")],
+    in_set: Annotated[
+        str | None, typer.Option("--set", help="Set of SAEs that write what MLPs add.")
+    ] = None,
+    sae: Annotated[
+        list[str] | None, typer.Option(help="An SAE instead, by id or name; may be given again.")
+    ] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Next token to explain, with its leading space; may be given again. Left out: the"
+            " likeliest."
+        ),
+    ] = None,
+    than: Annotated[
+        str | None, typer.Option(help="Explain how much likelier the one --token is than this.")
+    ] = None,
+    features: Annotated[
+        int | None, typer.Option(min=0, help="Most features whose inputs are traced.")
+    ] = None,
+    untraced: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the influence left untraced.")
+    ] = None,
+    nodes: Annotated[
+        float | None, typer.Option(max=1, help="Share of the influence of nodes that is kept.")
+    ] = None,
+    edges: Annotated[
+        float | None, typer.Option(max=1, help="Share of the influence of edges that is kept.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check it by ablation in the host model.")
+    ] = True,
+    name: Annotated[str | None, typer.Option(help="Of the graph.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Trace how a prompt becomes its next token.
+
+    Example: monosemy graph trace "The capital of Texas is" --set tc --token " Austin"
+    """
+    if than is not None and len(token or []) != 1:
+        raise typer.BadParameter("it needs one --token", param_hint="--than")
+    spec: dict[str, Any] = {"kind": "graph", "prompt": prompt}
+    if than is not None and token:
+        spec["goals"] = {"of": "difference", "token": token[0], "other": than}
+    elif token:
+        spec["goals"] = {"of": "tokens", "tokens": token}
+    given = {"features": features, "untraced": untraced}, {"nodes": nodes, "edges": edges}
+    for part, options in zip(("trace", "pruning"), given, strict=True):
+        wanted = {key: value for key, value in options.items() if value is not None}
+        spec |= {part: wanted} if wanted else {}
+    spec |= {} if check else {"check": None}
+    spec |= {"set": in_set} if in_set is not None else {}
+    spec |= {"saes": sae} if sae else {}
+    spec |= {"name": name} if name is not None else {}
+    run_and_show(spec, "/graphs/{run}", _show, as_json)
+
+
+@app.command("list")
+@readable_errors
+def list_(
+    model: Annotated[str | None, typer.Option(help="Only those of this host model.")] = None,
+    in_set: Annotated[
+        str | None, typer.Option("--set", help="Only those made with this set.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="Only those whose prompts have all these words.")
+    ] = None,
+    limit: Limit = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List graphs, newest first.
+
+    Example: monosemy graph list --search capital
+    """
+    asked = {"model": model, "set": in_set, "search": search, "limit": limit}
+    page = connect().get("/graphs", **asked)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (
+            each["name"],
+            each["model"],
+            each["set"] or ("uploaded" if each["run"] is None else ", ".join(each["saes"])),
+            ", ".join(printable(goal["label"]) for goal in each["goals"][:3]),
+            str(each["nodes"]),
+            str(each["edges"]),
+            f"{each['pruned']['replacement']:.3f} of {each['whole']['replacement']:.3f}",
+            "yes" if each["checked"] else "",
+        )
+        for each in page["items"]
+    ]
+    columns = ("name", "model", "SAEs", "explains", "nodes", "edges", "replacement", "checked")
+    print_table(columns, rows)
+
+
+@app.command()
+@readable_errors
+def show(graph: GraphArgument, as_json: JsonFlag = False) -> None:
+    """Show what a graph explains, its scores, and what ablation says of it.
+
+    Example: monosemy graph show texas
+    """
+    shown = connect().get(f"/graphs/{segment(graph)}")
+    if as_json:
+        print_json(shown)
+        return
+    _show(shown)
+
+
+@app.command()
+@readable_errors
+def nodes(
+    graph: GraphArgument,
+    kind: Annotated[Kind | None, typer.Option(help="Only those of this kind.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Only those of this layer.")] = None,
+    position: Annotated[int | None, typer.Option(help="Only those at this token, from 0.")] = None,
+    search: Annotated[
+        str | None, typer.Option(help="A piece of their label, or of their token.")
+    ] = None,
+    limit: Limit = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the nodes through which most influence flows.
+
+    Example: monosemy graph nodes texas --kind feature --search capital
+    """
+    client, path = connect(), f"/graphs/{segment(graph)}"
+    wanted = None if kind is None else kind.value
+    asked = {"kind": wanted, "layer": layer, "position": position, "search": search}
+    page = client.get(f"{path}/nodes", limit=limit, **asked)
+    if as_json:
+        print_json(page)
+        return
+    tokens = client.get(path)["tokens"]
+    rows = [
+        (
+            str(each["node"]),
+            each["kind"],
+            _whole(each["layer"]),
+            _token(tokens, each["position"]),
+            printable(each["label"]),
+            f"{each['value']:.3g}",
+            f"{each['influence']:.4f}",
+        )
+        for each in page["items"]
+    ]
+    print_table(("node", "kind", "layer", "token", "label", "value", "influence"), rows)
+
+
+@app.command()
+@readable_errors
+def edges(
+    graph: GraphArgument,
+    node: Annotated[int, typer.Argument(min=0, help="Number of the node.")],
+    end: Annotated[End, typer.Option(help="Edges that lead to it, or from it.")] = End.into,
+    limit: Limit = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the largest edges of a node.
+
+    Example: monosemy graph edges texas 12 --end out
+    """
+    path = f"/graphs/{segment(graph)}/nodes/{node}/edges"
+    page = connect().get(path, end=end.value, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    rows = [
+        (str(each["other"]), printable(each["label"]), f"{each['weight']:+.4g}")
+        for each in page["items"]
+    ]
+    print_table(("from" if end == End.into else "to", "label", "weight"), rows)
+
+
+@app.command()
+@readable_errors
+def export(
+    graph: GraphArgument,
+    destination: Annotated[Path, typer.Argument(help="File to write.")],
+    form: Annotated[
+        Form,
+        typer.Option(help="JSON of circuit-tracer's and Neuronpedia's viewers, or arrays."),
+    ] = Form.attribution_graph,
+) -> None:
+    """Write a graph to a file.
+
+    Example: monosemy graph export texas texas.json
+    """
+    path = f"/graphs/{segment(graph)}/file"
+    size = connect().download(path, destination, form=form.value)
+    tell(f"Wrote {destination} ({size:,} bytes).")
+
+
+@app.command("import")
+@readable_errors
+def import_(
+    file: Annotated[Path, typer.Argument(help="Attribution-graph JSON.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Take in a graph of circuit-tracer, Neuronpedia or monosemy.
+
+    Example: monosemy graph import gemma-fact-dallas-austin.json
+    """
+    header = connect().send("/graphs/upload", file)
+    if as_json:
+        print_json(header)
+        return
+    tell(f"Took in {header['name']}: {header['nodes']} nodes, {header['edges']} edges.")
+
+
+@app.command()
+@readable_errors
+def delete(graph: GraphArgument) -> None:
+    """Delete a graph; its run stays.
+
+    Example: monosemy graph delete texas
+    """
+    connect().delete(f"/graphs/{segment(graph)}")
+    tell(f"Deleted the graph {graph}.")
+
+
+def _show(graph: dict[str, Any]) -> None:
+    say(f"{graph['name']}: {printable(graph['prompt'])}")
+    made_with = graph["set"] or ", ".join(graph["saes"])
+    say(f"{graph['model']}" + (f" through {made_with}" if made_with else ", uploaded"))
+    for note in graph["notes"]:
+        say(note)
+    goals = [
+        (printable(each["label"]), f"{each['weight']:.3f}", f"{each['value']:.3f}")
+        for each in graph["goals"]
+    ]
+    print_table(("explains", "weight", "value"), goals)
+    scores = [
+        (
+            name,
+            f"{graph[name]['replacement']:.3f}",
+            f"{graph[name]['completeness']:.3f}",
+            f"{graph[name]['completeness_ct']:.3f}",
+        )
+        for name in ("whole", "pruned")
+    ]
+    print_table(("graph", "replacement", "completeness", "as circuit-tracer has it"), scores)
+    say(
+        f"{graph['nodes']} nodes and {graph['edges']} edges are kept. {graph['traced']} features"
+        f" were traced; {graph['untraced']:.2%} of the influence ends in others. Rows miss"
+        f" {graph['rounding']:.1e} of their mass at most, and keep {graph['least_row_mass']:.1%}"
+        " of it at least."
+    )
+    if graph["check"] is None:
+        say("It was not checked by ablation.")
+    else:
+        _show_check(graph["check"])
+
+
+def _show_check(check: dict[str, Any]) -> None:
+    rows = []
+    for part in ("nodes", "edges"):
+        for which in ("strongest", "matched", "mlps_held"):
+            one = (check[part] or {}).get(which)
+            if one is not None:
+                rows.append(
+                    (
+                        f"{part}, {which.replace('_', ' ')}",
+                        str(one["n"]),
+                        _interval(one["slope"]),
+                        _interval(one["spearman"]),
+                        "" if one["same_sign"] is None else f"{one['same_sign']:.0%}",
+                    )
+                )
+    title = f"ablation, of {printable(check['goal'])}"
+    print_table(("", "n", "real per predicted", "rank correlation", "same sign"), rows, title=title)
+    shares = [
+        (
+            name.replace("_", " "),
+            str(check[name]["features"]),
+            number(check[name]["kept"], ".2f"),
+            _interval(check[name]["random_kept"]),
+            number(check[name]["lost"], ".2f"),
+            _interval(check[name]["random_lost"]),
+        )
+        for name in ("with_errors", "without_errors")
+    ]
+    columns = ("circuit", "features", "kept", "by random ones", "lost", "by random ones")
+    print_table(columns, shares)
+
+
+def _interval(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def _whole(layer: int) -> str:
+    return "" if layer < 0 else str(layer)
+
+
+def _token(tokens: list[str], place: int) -> str:
+    return f"{place} {printable(tokens[place])}" if 0 <= place < len(tokens) else ""

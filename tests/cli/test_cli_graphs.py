@@ -1,0 +1,109 @@
+"""``monosemy graph``, against the served API."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete
+from typer.testing import CliRunner
+
+from monosemy.graphs.store import read_graph
+from service.cli import runs
+from service.cli.main import app
+from service.database.graph_tables import StoredGraph
+from service.database.session import transaction
+from tests.support.graph_files import smallest_file
+from tests.support.graph_rows import PROMPT, add_graph, add_graphs
+from tests.support.library_rows import Library
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stored(module_engine: Engine) -> Iterator[None]:
+    with transaction(module_engine) as session:
+        add_graphs(session)
+    yield
+    with transaction(module_engine) as session:
+        session.execute(delete(StoredGraph))
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert ended.exit_code == code, ended.output
+    return ended.stdout if code == 0 and "--json" in arguments else ended.output
+
+
+def test_graphs_are_listed_and_shown() -> None:
+    listed = call("graph", "list")
+    assert "texas" in listed and "uploaded" in listed and "from elsewhere" in listed
+    assert "from elsewhere" not in call("graph", "list", "--search", "capital", "--model", "host")
+    shown = call("graph", "show", "texas")
+    whole = json.loads(call("graph", "show", "texas", "--json"))
+    assert PROMPT in shown and f"{whole['pruned']['replacement']:.3f}" in shown
+    assert "0.80 (0.60 to 1.00)" in shown and "random" in shown
+    assert f"{whole['traced']} features were traced" in " ".join(shown.split())
+    other = call("graph", "show", "from elsewhere")
+    assert "not checked by ablation" in other and "3 links name nodes" in other
+    assert "monosemy graph list" in call("graph", "show", "nothing", code=4)
+
+
+def test_nodes_and_edges_are_listed() -> None:
+    listed = call("graph", "nodes", "texas", "--kind", "feature", "--limit", "3")
+    first = json.loads(call("graph", "nodes", "texas", "--kind", "feature", "--json"))["items"][0]
+    assert first["label"] in listed and f"{first['influence']:.4f}" in listed
+    assert "4  Texas" in call("graph", "nodes", "texas", "--search", "texas")
+    edges = call("graph", "edges", "texas", str(first["node"]))
+    out = json.loads(call("graph", "edges", "texas", str(first["node"]), "--end", "out", "--json"))
+    assert "weight" in edges and {each["source"] for each in out["items"]} == {first["node"]}
+    assert "There is no node" in call("graph", "edges", "texas", "99999", code=4)
+    call("graph", "nodes", "texas", "--kind", "neuron", code=2)
+
+
+def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:
+    file = tmp_path / "texas.json"
+    assert "Wrote" in call("graph", "export", "texas", str(file))
+    assert json.loads(file.read_text())["metadata"]["slug"] == "texas"
+    assert "Took in texas-2" in call("graph", "import", str(file))
+    arrays = tmp_path / "texas.npz"
+    call("graph", "export", "texas", str(arrays), "--form", "npz")
+    assert read_graph(arrays).goal_labels == (" Austin", " Dallas")
+    call("graph", "delete", "texas-2")
+    document = smallest_file()
+    document["links"][1]["weight"] = "heavy"
+    file.write_text(json.dumps(document))
+    assert "links.1: link 1: weight is no number." in call("graph", "import", str(file), code=2)
+    call("graph", "import", str(tmp_path / "nothing.json"), code=1)
+
+
+def test_trace_submits_a_run_and_shows_its_graph(
+    module_engine: Engine, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[dict[str, Any]] = []
+
+    def followed(client: Any, run: str, as_json: bool) -> None:
+        submitted.append(client.get(f"/runs/{run}")["spec"])
+        with transaction(module_engine) as session:
+            name = f"graph {len(submitted)}"
+            add_graph(session, [(library.sae, library.name)], id=uuid.UUID(run), name=name)
+
+    monkeypatch.setattr(runs, "follow", followed)
+    options = ("--features", "9", "--nodes", "0.5", "--no-check", "--name", "mine")
+    shown = call(
+        "graph", "trace", PROMPT, "--sae", "demo", "--token", " a", "--than", " b", *options
+    )
+    assert "graph 1: " in shown and "demo" in shown
+    call("graph", "trace", PROMPT, "--sae", "demo", "--token", " a", "--token", " b")
+    first, second = submitted
+    assert first["goals"] == {"of": "difference", "token": " a", "other": " b"}
+    assert first["trace"]["features"] == 9 and first["pruning"]["nodes"] == 0.5
+    assert (first["check"], first["name"], first["saes"]) == (None, "mine", ["demo"])
+    assert second["goals"] == {"of": "tokens", "tokens": [" a", " b"]} and second["check"]
+    assert "set" in call("graph", "trace", PROMPT, code=2)
+    assert "--than" in call("graph", "trace", PROMPT, "--than", " b", "--set", "tc", code=2)
+    assert "no set 'tc'" in call("graph", "trace", PROMPT, "--set", "tc", code=2)

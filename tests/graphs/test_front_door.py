@@ -1,0 +1,116 @@
+"""``monosemy.graph`` and runs of kind ``graph`` in this process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import monosemy
+from monosemy.errors import DataError, SpecError
+from monosemy.graphs.store import read_graph
+from monosemy.graphs.traced import TracedGraph
+from monosemy.interchange.attribution_graph_reading import import_graph
+from monosemy.progress import SILENT
+from monosemy.specs import TextSpec
+
+PROMPT = "the old king sat in the"
+SMALL = {"check": {"nodes": 2, "edges": 2, "random_circuits": 1}, "trace": {"features": 40}}
+
+
+@pytest.fixture(scope="module")
+def home(host_folder: Path, tiny_text: TextSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a set ``tc`` of two transcoders."""
+    home = tmp_path_factory.mktemp("home")
+    training = {"tokens": 600, "batch_tokens": 100, "buffer_tokens": 400, "warmup_steps": 0}
+    monosemy.run(
+        {
+            "kind": "sweep",
+            "name": "tc",
+            "model": {"name": str(host_folder), "dtype": "float32", "device": "cpu"},
+            "text": tiny_text.model_dump(),
+            "sites": ["blocks.*.mlp.hook_in"],
+            "writes": "blocks.*.hook_mlp_out",
+            "layers": "1-2",
+            "saes": [{"d_sae": 32, "k": 4}],
+            "training": {"frozen_decoder_baseline": False, **training},
+        },
+        home,
+        reporter=SILENT,
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def made(home: Path) -> TracedGraph:
+    return monosemy.graph(PROMPT, "tc", home, reporter=SILENT, **SMALL)
+
+
+def test_a_graph_is_looked_at(made: TracedGraph, tmp_path: Path) -> None:
+    summary = made.summary
+    assert len(made.saes) == 2 and made.graph.about["host"]["fingerprint"]
+    assert summary.traced == 40 and summary.rounding <= 1e-5
+    nodes = made.nodes("feature", limit=5)
+    assert [each.influence for each in nodes] == sorted(
+        (each.influence for each in nodes), reverse=True
+    )
+    assert len(made.nodes()) == summary.nodes
+    edges = made.edges(made.graph.goals[0], limit=3)
+    assert abs(edges[0].weight) >= abs(edges[-1].weight)
+    drawn = made.drawing(nodes=0.5)
+    assert len(drawn.node) < summary.nodes and 0 < drawn.kept.influence < 1
+    text, page = repr(made), made._repr_html_()
+    assert PROMPT in text and f"replacement {summary.pruned.replacement:.3f}" in text
+    assert "real change per predicted" in text and nodes[0].label in page
+    again = import_graph(json.loads(made.save(tmp_path / "g.json").read_text()))
+    assert again.prompt == PROMPT and len(again.graph.nodes) == summary.nodes
+    assert len(read_graph(made.save(tmp_path / "g.npz")).nodes) == summary.nodes
+    with pytest.raises(DataError, match="no kind of node"):
+        made.nodes("neuron")
+    with pytest.raises(DataError, match="no such node"):
+        made.edges(10**6)
+
+
+def test_names_of_strangers_do_not_become_markup(made: TracedGraph) -> None:
+    odd = replace(made, model="<b>host</b>", spec=made.spec.model_copy(update={"prompt": "<i>"}))
+    assert "<b>" not in odd._repr_html_() and "<i>" not in odd._repr_html_()
+
+
+def test_a_run_of_the_kind_is_the_same_graph(home: Path, made: TracedGraph) -> None:
+    ran = monosemy.run(
+        {"kind": "graph", "set": "tc", "prompt": PROMPT, **SMALL}, home, reporter=SILENT
+    )
+    stored = read_graph(ran["file"])
+    assert np.array_equal(stored.nodes.number, made.graph.nodes.number)
+    assert len(stored.rows.source) == len(made.graph.rows.source)
+    assert ran["pruned"] == made.summary.pruned.model_dump()
+    assert made.summary.check is not None
+    assert ran["check"] == made.summary.check.model_dump(mode="json")
+    named = monosemy.graph(
+        PROMPT, [each.id for each in made.saes], home, reporter=SILENT, check=None
+    )
+    assert [each.digest for each in named.saes] == [each.digest for each in made.saes]
+
+
+@pytest.mark.parametrize(
+    ("saes", "options", "words"),
+    [
+        ("nothing", {}, "No set is called 'nothing'"),
+        (3, {}, "it takes a list of SAEs, not 3"),
+        ([], {}, "give either set"),
+        (["nothing"], {}, "No SAE is called 'nothing'"),
+        ("tc", {"prun": {}}, "did you mean 'pruning'"),
+        ("tc", {"prompt": ""}, "prompt"),
+        ("tc", {"goals": {"of": "tokens", "tokens": ["of many words"]}}, "a logit is of one"),
+    ],
+)
+def test_what_is_asked_for_wrongly(
+    home: Path, saes: Any, options: dict[str, Any], words: str
+) -> None:
+    prompt = options.pop("prompt", PROMPT)
+    with pytest.raises((SpecError, DataError), match=words):
+        monosemy.graph(prompt, saes, home, reporter=SILENT, **options)
