@@ -10,6 +10,7 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.following import run_and_show
 from service.cli.output import (
     JsonFlag,
     number,
@@ -20,12 +21,13 @@ from service.cli.output import (
     say,
     tell,
 )
-from service.cli.runs import run_and_show
 
 app = typer.Typer(
     no_args_is_help=True, help="Trace attribution graphs, look at them, take them in and out."
 )
 GraphArgument = Annotated[str, typer.Argument(help="Name or id of the graph.")]
+_LISTED = 20
+"""Features of a circuit that are named."""
 Limit = Annotated[int, typer.Option(min=1, max=200, help="Most that are shown.")]
 
 
@@ -342,6 +344,16 @@ def _show_check(check: dict[str, Any]) -> None:
     ]
     columns = ("circuit", "features", "kept", "by random ones", "lost", "by random ones")
     print_table(columns, shares)
+    search = check["search"]
+    if search is not None and search["features"] is None:
+        say(f"No circuit keeps {search['wanted']:.0%}.")
+    elif search is not None:
+        members = ", ".join(search["names"][:_LISTED])
+        more = " ..." if len(search["names"]) > _LISTED else ""
+        say(
+            f"The smallest circuit that keeps {search['wanted']:.0%} has {search['features']}"
+            f" features ({search['kept']:.2f}): {members}{more}"
+        )
 
 
 def _interval(figure: dict[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from monosemy.graphs.store import read_graph
-from service.cli import runs
+from service.cli import following
 from service.cli.main import app
 from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
@@ -92,7 +92,7 @@ def test_trace_submits_a_run_and_shows_its_graph(
             name = f"graph {len(submitted)}"
             add_graph(session, [(library.sae, library.name)], id=uuid.UUID(run), name=name)
 
-    monkeypatch.setattr(runs, "follow", followed)
+    monkeypatch.setattr(following, "follow", followed)
     options = ("--features", "9", "--nodes", "0.5", "--no-check", "--name", "mine")
     shown = call(
         "graph", "trace", PROMPT, "--sae", "demo", "--token", " a", "--than", " b", *options
