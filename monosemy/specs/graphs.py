@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from monosemy.specs.described import Described
 from monosemy.specs.part import LARGE, Latent, Part, Seed
 from monosemy.specs.references import Plain
 from monosemy.specs.rest.circuits import WithInterval
@@ -133,11 +134,7 @@ class GraphSpec(Part):
     """What is ablated in the host; None leaves it out."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class GraphScores(_View):
+class GraphScores(Described):
     """What of a graph reaches the prompt."""
 
     replacement: float
@@ -151,7 +148,7 @@ class GraphScores(_View):
     """Where the influence ends, by kind."""
 
 
-class PredictedChange(_View):
+class PredictedChange(Described):
     """One ablation: what the graph says, and what the host does."""
 
     name: str
@@ -164,7 +161,7 @@ class PredictedChange(_View):
     """With nothing held."""
 
 
-class AblationAgreement(_View):
+class AblationAgreement(Described):
     """How the changes of some ablations agree with what the graph predicts."""
 
     n: int
@@ -178,7 +175,7 @@ class AblationAgreement(_View):
     """Mean absolute real change, in logits or units of activation."""
 
 
-class CheckedPart(_View):
+class CheckedPart(Described):
     """Nodes, or edges: the strongest ones, and others beside them."""
 
     strongest: AblationAgreement
@@ -190,7 +187,7 @@ class CheckedPart(_View):
     """Of the strongest, one by one."""
 
 
-class CircuitShare(_View):
+class CircuitShare(Described):
     """What a circuit does alone, and what is lost without it, as shares of what all features do."""
 
     features: int
@@ -208,7 +205,7 @@ class CircuitShare(_View):
     random_lost: WithInterval | None
 
 
-class CircuitAtSize(_View):
+class CircuitAtSize(Described):
     """What the features through which most influence flows do alone."""
 
     features: int
@@ -220,7 +217,7 @@ class CircuitAtSize(_View):
     random_high: float
 
 
-class CircuitSearch(_View):
+class CircuitSearch(Described):
     """The smallest circuit for a wanted share of what all features do."""
 
     wanted: float
@@ -236,7 +233,7 @@ class CircuitSearch(_View):
     """Random orders."""
 
 
-class GraphCheck(_View):
+class GraphCheck(Described):
     """How far one goal of a graph is to be believed."""
 
     goal: str
@@ -250,7 +247,7 @@ class GraphCheck(_View):
     """The smallest circuit, errors kept; null where none was sought."""
 
 
-class GraphNode(_View):
+class GraphNode(Described):
     """A node, as listings have it."""
 
     node: int
@@ -274,7 +271,7 @@ class GraphNode(_View):
     """Sum of the negative ones."""
 
 
-class GraphEdge(_View):
+class GraphEdge(Described):
     """An edge: what the source adds to the target."""
 
     source: int
@@ -282,7 +279,7 @@ class GraphEdge(_View):
     weight: float
 
 
-class GraphForecast(_View):
+class GraphForecast(Described):
     """What a graph will take, told before it is traced."""
 
     tokens: int
@@ -296,7 +293,7 @@ class GraphForecast(_View):
     """At the height of it, beside the host and its coders."""
 
 
-class GraphGoalView(_View):
+class GraphGoalView(Described):
     """What a graph explains."""
 
     label: str
@@ -306,7 +303,7 @@ class GraphGoalView(_View):
     """The centred logit, the difference, or the stream along the direction."""
 
 
-class GraphSummary(_View):
+class GraphSummary(Described):
     """What is said of a graph."""
 
     tokens: list[str]
@@ -331,7 +328,7 @@ class GraphSummary(_View):
     """Of the first goal."""
 
 
-class GraphSae(_View):
+class GraphSae(Described):
     """An SAE that a graph was made with."""
 
     id: str

@@ -7,10 +7,11 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Annotated, Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from monosemy.models.sites import KINDS
+from monosemy.specs.described import Described
 from monosemy.specs.references import Plain, Tokens
 
 SITE_PATTERN = rf"^blocks\.\d+\.({'|'.join(re.escape(kind) for kind in KINDS)})$"
@@ -42,12 +43,10 @@ def added_later(default: Any, **bounds: Any) -> Any:
     return Field(default, exclude_if=lambda value: value == default, **bounds)
 
 
-class Part(BaseModel):
+class Part(Described):
     """Strict base: unknown keys are errors, docstrings under fields become their descriptions."""
 
-    model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

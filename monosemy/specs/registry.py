@@ -100,7 +100,7 @@ class Registered(Part):
         if cls._is_base():
             choices = {name: each.__pydantic_core_schema__ for name, each in registry.items()}
             return handler(core_schema.tagged_union_schema(choices, lambda _: None))
-        described = handler(schema)
+        described = super().__get_pydantic_json_schema__(schema, handler)
         if registry.key in cls.model_fields and cls.registered_name() != registry.default:
             # Left out, the field means the default: so no other class fits without it.
             body = handler.resolve_ref_schema(described)

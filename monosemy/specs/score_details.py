@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from monosemy.specs.described import Described
 
 
-class Details(BaseModel):
+class Details(Described):
     """Base: docstrings under fields become their descriptions, further keys are kept."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
 
 class Interval(Details):

@@ -13,6 +13,7 @@ from monosemy.errors import SpecError
 from monosemy.specs import (
     KINDS,
     PENDING_SAE,
+    Part,
     PipelineRun,
     SweepRun,
     TopKSpec,
@@ -24,6 +25,7 @@ from monosemy.specs import (
     pipeline_children,
 )
 from monosemy.specs.architectures import ARCHITECTURES
+from monosemy.specs.described import descriptions
 
 
 def problems(data: object) -> dict[str, str]:
@@ -210,13 +212,12 @@ def test_pipeline_children_follow_each_other() -> None:
 
 
 def test_every_field_is_described() -> None:
-    for model in KINDS.values():
-        for name, field in model.model_fields.items():
-            if name not in ("kind", "name"):
-                assert field.description, f"{model.__name__}.{name}"
-            annotation = field.annotation
-            for sub in getattr(annotation, "model_fields", {}).values():
-                assert sub.description
+    for kind in KINDS.values():
+        annotations = [field.annotation for field in kind.model_fields.values()]
+        parts = [each for each in annotations if isinstance(each, type) and issubclass(each, Part)]
+        for model in (kind, *parts):
+            unsaid = model.model_fields.keys() - descriptions(model).keys() - {"kind", "name"}
+            assert not unsaid, model
 
 
 @pytest.mark.parametrize(

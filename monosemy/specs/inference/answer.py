@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from monosemy.specs.described import Described
 
 
-class Answer(BaseModel):
+class Answer(Described):
     """Strict base: unknown keys, NaN and infinity are errors, docstrings under fields become their
     descriptions."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 A = TypeVar("A", bound=Answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from monosemy.specs.described import Described
 
 AgreementOf = Literal["votes", "sittings"]
 """``votes``: for or against explanations; ``sittings``: the texts of detection tests."""
@@ -12,11 +12,7 @@ AgreementOf = Literal["votes", "sittings"]
 MOST_RATERS = 10
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class Rater(_View):
+class Rater(Described):
     """Somebody who answers yes or no."""
 
     name: str
@@ -27,7 +23,7 @@ class Rater(_View):
     """Things that it answered."""
 
 
-class AgreementPair(_View):
+class AgreementPair(Described):
     """Two raters on the things that both answered."""
 
     first: Rater
@@ -47,7 +43,7 @@ class AgreementPair(_View):
     high: float
 
 
-class Agreement(_View):
+class Agreement(Described):
     """Every two raters that answered something both."""
 
     of: AgreementOf

@@ -6,7 +6,9 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from monosemy.specs.described import Described
 
 FeatureFamily = Literal[
     "first token", "previous token", "duplicate", "induction", "local", "long range", "none"
@@ -14,11 +16,7 @@ FeatureFamily = Literal[
 """What an attention feature does, by fixed rules (``monosemy/attribution/families.py``)."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class HeadFeature(_View):
+class HeadFeature(Described):
     """A feature of a head."""
 
     index: int
@@ -26,7 +24,7 @@ class HeadFeature(_View):
     """Of the feature's decoder row, how much lies in this head's part: norms, summing to 1."""
 
 
-class HeadSurvey(_View):
+class HeadSurvey(Described):
     """One attention head: its standard scores and its features."""
 
     head: int
@@ -56,7 +54,7 @@ class HeadSurvey(_View):
     """The same after Benjamini and Hochberg, over the heads."""
 
 
-class AttentionSummary(_View):
+class AttentionSummary(Described):
     """The heads behind an attention-output SAE."""
 
     site: str
@@ -94,7 +92,7 @@ class AttentionView(AttentionSummary):
     created_at: dt.datetime
 
 
-class SurveyedFeature(_View):
+class SurveyedFeature(Described):
     """What a survey found of one feature."""
 
     index: int

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from monosemy.specs.described import Described
 
 
-class AuditView(BaseModel):
+class AuditView(Described):
     """A request that changed something, or tried to."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     created_at: dt.datetime

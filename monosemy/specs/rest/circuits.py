@@ -6,14 +6,10 @@ import datetime as dt
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from monosemy.specs.described import Described
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class WithInterval(_View):
+class WithInterval(Described):
     """A figure with its 95 % interval."""
 
     value: float
@@ -21,7 +17,7 @@ class WithInterval(_View):
     high: float
 
 
-class HeadScore(_View):
+class HeadScore(Described):
     """An attention head, and how much its codes tell positive prompts from negative ones."""
 
     layer: int
@@ -47,7 +43,7 @@ class HeadScore(_View):
     """It is in the known circuit; null where none was given."""
 
 
-class EdgeScore(_View):
+class EdgeScore(Described):
     """A head and one of a later layer, and how much their pairs of codes tell."""
 
     source: tuple[int, int]
@@ -60,7 +56,7 @@ class EdgeScore(_View):
     found: bool
 
 
-class EdgeSummary(_View):
+class EdgeSummary(Described):
     """Which pairs of heads were scored."""
 
     among: Literal["all", "significant"]
@@ -75,7 +71,7 @@ class EdgeSummary(_View):
     """Pairs that are listed, those of the highest z."""
 
 
-class Stability(_View):
+class Stability(Described):
     """How much runs with other SAEs and other training prompts agree, pair by pair."""
 
     seeds: int
@@ -89,7 +85,7 @@ class Stability(_View):
     """What two random sets of that size share."""
 
 
-class KnownComparison(_View):
+class KnownComparison(Described):
     """How the ranking agrees with a known circuit."""
 
     name: str
@@ -114,7 +110,7 @@ class KnownComparison(_View):
     """ROC AUC of z of pairs of which both are members; null unless all pairs were scored."""
 
 
-class CausalPoint(_View):
+class CausalPoint(Described):
     """What is left of the answers with some heads alone, or without them."""
 
     heads: int
@@ -127,7 +123,7 @@ class CausalPoint(_View):
     """Of each random set."""
 
 
-class CausalCheck(_View):
+class CausalCheck(Described):
     """Logit differences with heads mean-ablated: log of the probability of right answers over that
     of wrong ones."""
 
@@ -147,7 +143,7 @@ class CausalCheck(_View):
     """These heads are mean-ablated."""
 
 
-class CodesSummary(_View):
+class CodesSummary(Described):
     """What the small SAEs make of the heads' outputs."""
 
     latents: int
@@ -161,7 +157,7 @@ class CodesSummary(_View):
     """Different codes of a head, as a mean; 1 is no information."""
 
 
-class CircuitSummary(_View):
+class CircuitSummary(Described):
     """What was looked for, and how much was found."""
 
     model: str

@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from monosemy.specs.described import Described
 
 Alike = Literal["decoder", "tokens", "explanations"]
 
@@ -15,11 +15,7 @@ MatchSort = Literal["value", "a", "b"]
 """By how alike they are, or by the features of the first or the second SAE."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class SideView(_View):
+class SideView(Described):
     """One of the two SAEs."""
 
     id: uuid.UUID
@@ -28,7 +24,7 @@ class SideView(_View):
     d_sae: int
 
 
-class ComparisonView(_View):
+class ComparisonView(Described):
     """Two SAEs, and how much of each is in the other."""
 
     id: uuid.UUID
@@ -45,14 +41,14 @@ class ComparisonView(_View):
     created_at: dt.datetime
 
 
-class LinkedFeature(_View):
+class LinkedFeature(Described):
     index: int
     label: str | None
     """What heads it (an explanation whose score clears its shuffled baseline, else its
     evidence label); null when it is not indexed."""
 
 
-class FeatureMatch(_View):
+class FeatureMatch(Described):
     """A feature of the first SAE and one of the second."""
 
     a: LinkedFeature
@@ -78,5 +74,5 @@ class FeatureLinkView(LinkedFeature):
     """null within one SAE."""
 
 
-class FeatureLinks(_View):
+class FeatureLinks(Described):
     items: list[FeatureLinkView]

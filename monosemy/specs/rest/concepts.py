@@ -6,14 +6,8 @@ import datetime as dt
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from monosemy.specs.concepts import ChoiceRule, FittedConcept, Scoring, TextEmbedding
-
-
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+from monosemy.specs.described import Described
 
 DetectorKind = Literal[
     "concept", "rule", "score", "scale", "no_retain", "random", "probe", "papers_threshold"
@@ -25,7 +19,7 @@ EraserKind = Literal[
 EmbeddingKind = Literal["nothing", "concept", "scale", "random", "leace"]
 
 
-class Share(_View):
+class Share(Described):
     """A share, an area or a mean, with its interval."""
 
     value: float | None
@@ -37,7 +31,7 @@ class Share(_View):
     """Texts."""
 
 
-class TextCounts(_View):
+class TextCounts(Described):
     """What texts were used for; near duplicates share one use."""
 
     fit_targets: int
@@ -58,7 +52,7 @@ class TextCounts(_View):
     """Paraphrases that are near duplicates of texts that were fitted to."""
 
 
-class ThresholdFigures(_View):
+class ThresholdFigures(Described):
     """How the threshold was found, and what holds of it."""
 
     value: float
@@ -81,7 +75,7 @@ class ThresholdFigures(_View):
     exceed, though what was asked for holds; null where none were tested."""
 
 
-class Detector(_View):
+class Detector(Described):
     """One way to tell texts, tested on texts that chose nothing."""
 
     name: str
@@ -104,7 +98,7 @@ class Detector(_View):
     """Paraphrased targets that are flagged."""
 
 
-class Eraser(_View):
+class Eraser(Described):
     """One way to take the concept out of every text, flagged or not."""
 
     name: str
@@ -123,7 +117,7 @@ class Eraser(_View):
     """The same of test retain texts."""
 
 
-class EmbeddingChange(_View):
+class EmbeddingChange(Described):
     """What one way to take the concept out does to the embeddings of test texts.
 
     Of the targets those count that are flagged; where the probes have to tell these from something,
@@ -154,7 +148,7 @@ class EmbeddingChange(_View):
     what is kept of other things."""
 
 
-class EmbeddingFigures(_View):
+class EmbeddingFigures(Described):
     """What writing without the concept does to one vector for a whole text."""
 
     embedding: TextEmbedding
@@ -179,7 +173,7 @@ class EmbeddingFigures(_View):
     """What could not be measured, and why."""
 
 
-class ConceptFeature(_View):
+class ConceptFeature(Described):
     """A feature of a concept."""
 
     index: int
@@ -196,7 +190,7 @@ class ConceptFeature(_View):
     """Share of test retain texts in which it fires."""
 
 
-class ConceptResult(_View):
+class ConceptResult(Described):
     """A concept: how texts are told by it, and how well."""
 
     concept: FittedConcept
@@ -225,7 +219,7 @@ class ConceptResult(_View):
     seconds: float
 
 
-class ConceptSummary(_View):
+class ConceptSummary(Described):
     """A concept in a line."""
 
     model: str
@@ -240,7 +234,7 @@ class ConceptSummary(_View):
     false_alarms: Share
 
 
-class _Stored(_View):
+class _Stored(Described):
     id: uuid.UUID
     """That of the run which made it."""
     name: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from monosemy.specs.described import Described
 from monosemy.specs.part import Part
 
 EmbedPart = Literal["explanation", "histogram", "tokens", "writes", "examples"]
@@ -28,10 +29,8 @@ class NewEmbed(Part):
     """How long the address serves, where keys are asked for."""
 
 
-class EmbedAddress(BaseModel):
+class EmbedAddress(Described):
     """Where a feature can be embedded from."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     path: str
     """Put the server's address before it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from monosemy.specs import ExplanationSpec, Part, ScoringSpec
+from monosemy.specs.described import Described
 from monosemy.specs.rest.features import ExplanationBrief, ExplanationDetail, ScoreDetail
 
 _NO_NUL = r"^[^\x00]*$"
@@ -22,8 +23,8 @@ ShortText = Annotated[
 ]
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class ExplanationView(ExplanationDetail):

@@ -6,11 +6,12 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from monosemy.index.evidence import FeatureEvidence
 from monosemy.interp.heading import Heading
 from monosemy.interp.judge_test.result import JudgeTestBrief
+from monosemy.specs.described import Described
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.scorers import DetailsOfScore
@@ -35,8 +36,8 @@ FeatureColumn = Literal[MeasuredColumn, LayoutColumn, KindColumn, "explained", "
 """What is had of all features of an SAE at once, one number for each."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class ScoreBrief(_View):
@@ -124,6 +125,8 @@ class FeatureFacts(_View):
 class FeatureSummary(FeatureFacts):
     """A feature in a listing."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # for the dataclasses in it
+
     heading: Heading
     """What to call it: an explanation whose score clears its shuffled baseline, else `label`; and
     why."""
@@ -155,10 +158,10 @@ class ExampleView(_View):
     """Position in the token store of the token that the example is about."""
     document: int
     document_name: str | None
-    before: list[str] = []
+    before: list[str] = []  # noqa: RUF012 - pydantic copies it
     """Text of the tokens of the row before the window, where more context was asked for; what the
     feature does there is not stored."""
-    after: list[str] = []
+    after: list[str] = []  # noqa: RUF012 - pydantic copies it
     """The same behind the window."""
 
 
@@ -183,6 +186,8 @@ class Neighbours(_View):
 
 class FeaturePage(FeatureFacts):
     """Everything a feature's page needs."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)  # for the dataclasses in it
 
     sae: SaeSummary
     heading: Heading

@@ -6,8 +6,7 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from monosemy.specs.described import Described
 from monosemy.specs.graphs import (
     GraphCheck,
     GraphEdge,
@@ -19,11 +18,7 @@ from monosemy.specs.graphs import (
 from monosemy.specs.rest.circuits import WithInterval
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class GraphHeader(_View):
+class GraphHeader(Described):
     """A graph in a listing."""
 
     id: uuid.UUID
@@ -51,7 +46,7 @@ class GraphHeader(_View):
     """Whether it was checked by ablation."""
 
 
-class Supernode(_View):
+class Supernode(Described):
     """Nodes that somebody has put together under a name."""
 
     name: str
@@ -100,7 +95,7 @@ class GraphEdgeView(GraphEdge):
     """What it is called."""
 
 
-class GraphKept(_View):
+class GraphKept(Described):
     """What of a graph's influence goes through the features and errors that are kept."""
 
     influence: float
@@ -115,7 +110,7 @@ class GraphKept(_View):
     draws: int
 
 
-class GraphDrawing(_View):
+class GraphDrawing(Described):
     """A graph as columns: of each kept node, and of the strongest edges between them."""
 
     tokens: list[str]

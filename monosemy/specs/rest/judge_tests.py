@@ -8,12 +8,13 @@ import uuid
 from pydantic import BaseModel, ConfigDict
 
 from monosemy.interp.judge_test.result import JudgeTestBrief, Role
+from monosemy.specs.described import Described
 
 
-class JudgeTestView(BaseModel):
+class JudgeTestView(Described):
     """What a judge came to when it was asked questions whose answers are known."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     key: str
     """Of role, endpoint, model, sampling, prompt and questions."""

@@ -6,19 +6,20 @@ import datetime as dt
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 from monosemy.specs.names import Name
 from monosemy.specs.rest.instants import Instant
 
 Scope = Literal["read", "infer", "run", "admin"]
 
 
-class KeyView(BaseModel):
+class KeyView(Described):
     """A key, which cannot be told from this."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: uuid.UUID
     name: str

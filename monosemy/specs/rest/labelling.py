@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from monosemy.specs.described import Described
 from monosemy.specs.rest.page import Page
 
 LabellingMode = Literal["write", "vote", "judge"]
@@ -14,10 +13,8 @@ LabellingMode = Literal["write", "vote", "judge"]
 ``judge``: the detection test of the best of them."""
 
 
-class LabellingItem(BaseModel):
+class LabellingItem(Described):
     """A feature to be labelled."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     sae_id: uuid.UUID
     sae: str

@@ -6,14 +6,10 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from monosemy.specs.described import Described
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class KeptShare(_View):
+class KeptShare(Described):
     """Share of the nearest decoder rows that are among the nearest points too."""
 
     value: float
@@ -23,7 +19,7 @@ class KeptShare(_View):
     high: float
 
 
-class Faithfulness(_View):
+class Faithfulness(Described):
     """How much of the decoder's neighbourhoods a layout keeps."""
 
     neighbours: int
@@ -43,7 +39,7 @@ class Faithfulness(_View):
     """Features by which the last two are estimated."""
 
 
-class LayoutSummary(_View):
+class LayoutSummary(Described):
     """What a layout is and how faithful."""
 
     method: Literal["tsne"]

@@ -6,9 +6,10 @@ import datetime as dt
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 from monosemy.specs.names import Name
 from monosemy.specs.rest.page import Page
 
@@ -25,8 +26,8 @@ Description = Annotated[str, StringConstraints(max_length=4000, pattern=_NO_NUL)
 Note = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class ListSummary(_View):

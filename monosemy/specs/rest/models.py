@@ -6,13 +6,15 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from monosemy.specs.described import Described
 
 
-class ModelSummary(BaseModel):
+class ModelSummary(Described):
     """A host model: the language model under study."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: uuid.UUID
     name: str

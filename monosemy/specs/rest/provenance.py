@@ -5,17 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from monosemy.specs.described import Described
 from monosemy.specs.rest.explanations import ExplanationView
 from monosemy.specs.rest.page import Page
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class TextWindow(_View):
+class TextWindow(Described):
     """A place in the indexed text."""
 
     row: int
@@ -34,7 +29,7 @@ class TextWindow(_View):
     """Of the feature on each token; null where the files of the index are not at hand."""
 
 
-class JudgedText(_View):
+class JudgedText(Described):
     """One text of a score, with what was said of it and what is so."""
 
     number: int
@@ -65,14 +60,14 @@ class JudgedTexts(Page[JudgedText]):
     n_failed: int
 
 
-class PromptSection(_View):
+class PromptSection(Described):
     role: str
     """`system`, `user` or `assistant`."""
     text: str
     """`{{name}}` stands for what is put in."""
 
 
-class PromptView(_View):
+class PromptView(Described):
     """The exact words that a judge is asked with."""
 
     name: str
@@ -82,7 +77,7 @@ class PromptView(_View):
     sections: list[PromptSection]
 
 
-class ExplainedText(_View):
+class ExplainedText(Described):
     """A text that an explainer was shown."""
 
     id: str
@@ -94,7 +89,7 @@ class ExplainedText(_View):
     text: TextWindow
 
 
-class Link(_View):
+class Link(Described):
     """Two digests that should be the same thing's."""
 
     what: str
@@ -108,7 +103,7 @@ class Link(_View):
         return self.here is not None and self.here == self.there
 
 
-class ExplanationProvenance(_View):
+class ExplanationProvenance(Described):
     """The way from an explanation back to the text that everything was made from."""
 
     explanation: ExplanationView

@@ -5,17 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 
 QueueName = Literal["gpu", "interp"]
 
 
-class QueueView(BaseModel):
+class QueueView(Described):
     """One queue, and what is in it."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: QueueName
     paused: bool

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from monosemy.specs.described import Described
 
 MOST_BESIDE = 3
 """SAEs or bases that the scores of one can be held against at a time."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class ShareView(_View):
+class ShareView(Described):
     """A share with its 95 % interval (Wilson's)."""
 
     value: float | None
@@ -20,7 +16,7 @@ class ShareView(_View):
     high: float
 
 
-class ToldApart(_View):
+class ToldApart(Described):
     """How many features a scorer tells apart from another feature's explanation."""
 
     scorer: str
@@ -36,7 +32,7 @@ class ToldApart(_View):
     """The false discovery rate."""
 
 
-class ReportSummary(_View):
+class ReportSummary(Described):
     """One entry for each scorer."""
 
     items: list[ToldApart]

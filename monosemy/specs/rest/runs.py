@@ -18,6 +18,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from monosemy.specs import KINDS, Part
+from monosemy.specs.described import Described
 from monosemy.specs.readings import StoredFigures
 from monosemy.specs.rest.problems import FieldProblem
 from monosemy.specs.run_states import RunState
@@ -46,8 +47,8 @@ KnownKind = Annotated[RunKind, AfterValidator(_known_kind)]
 """A kind that somebody asks for."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class RunSummary(_View):
@@ -193,10 +194,8 @@ class SpecDraft(Part):
         return self
 
 
-class SpecReading(BaseModel):
+class SpecReading(Described):
     """What a draft says, and what is wrong with it; nothing is stored."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     spec: dict[str, Any] | None
     """As it was given, as an object; null where the text cannot be read."""

@@ -6,19 +6,14 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from monosemy.specs.described import Described
 from monosemy.specs.readings import StoredFigures
 
 SaeFiles = Literal["weights", "index"]
 """Of an SAE on disk: its folder, and that of its index."""
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class ModelBrief(_View):
+class ModelBrief(Described):
     """The host model of an SAE, in short."""
 
     id: uuid.UUID
@@ -29,7 +24,7 @@ class ModelBrief(_View):
     d_vocab: int | None
 
 
-class HookView(_View):
+class HookView(Described):
     """A place at which an SAE is hooked."""
 
     host: str
@@ -40,7 +35,7 @@ class HookView(_View):
     """Length of the activations there; null where nobody noted it."""
 
 
-class HooksView(_View):
+class HooksView(Described):
     """Where an SAE reads and writes, in the order in which activations stand side by side."""
 
     reads: list[HookView]
@@ -48,7 +43,7 @@ class HooksView(_View):
     """What it reconstructs: the same as `reads`, unless it transcodes."""
 
 
-class SetPlaceView(_View):
+class SetPlaceView(Described):
     """Where an SAE stands in its set."""
 
     name: str
@@ -59,7 +54,7 @@ class SetPlaceView(_View):
     """SAEs that the set was trained with."""
 
 
-class FeatureCounts(_View):
+class FeatureCounts(Described):
     """How far the work on an SAE's features has come."""
 
     indexed: int
@@ -67,11 +62,11 @@ class FeatureCounts(_View):
     """Features with at least one explanation."""
     scored: int
     """Features with at least one scored explanation."""
-    scorers: dict[str, int] = {}
+    scorers: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
     """Features with a score, by scorer."""
 
 
-class SaeSummary(_View):
+class SaeSummary(Described):
     """An SAE in a listing, and wherever something belongs to one."""
 
     id: uuid.UUID
@@ -106,7 +101,7 @@ class SaeDetail(SaeSummary):
 
     run_id: uuid.UUID | None
     """The run that trained it."""
-    missing_files: list[SaeFiles] = []
+    missing_files: list[SaeFiles] = []  # noqa: RUF012 - pydantic copies it
     """What of its files is known to be missing on the server's disk: nothing can be run on it, what
     is recorded stays. Empty as well where the server does not see the disk."""
     config: dict[str, Any]
@@ -117,7 +112,7 @@ class SaeDetail(SaeSummary):
     """How far the work on its features has come."""
 
 
-class Histogram(_View):
+class Histogram(Described):
     """How often values occur, in bins that are equally wide on a log scale."""
 
     edges: list[float]
@@ -126,7 +121,7 @@ class Histogram(_View):
     """Features in each bin, its lower border included."""
 
 
-class Distribution(_View):
+class Distribution(Described):
     """How often, and how strongly, the features of an index fire."""
 
     tokens: int | None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from monosemy.interp.heading import Heading
+from monosemy.specs.described import Described
 from monosemy.specs.rest.features import ExampleView, ExplanationBrief, ScoreBrief
 
 Matcher = Literal["vector", "words", "similar"]
 
 
-class SearchHit(BaseModel):
+class SearchHit(Described):
     """A feature that fits the query."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)  # for the dataclasses in it
 
     sae_id: str
     sae: str
@@ -41,10 +42,8 @@ class SearchHit(BaseModel):
     """Its strongest example, where examples were asked for and it fires."""
 
 
-class SearchResults(BaseModel):
+class SearchResults(Described):
     """Best first."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     query: str
     mode: Literal["hybrid", "lexical"]

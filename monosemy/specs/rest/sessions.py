@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 from monosemy.specs.rest.keys import Scope
 
 
@@ -20,10 +21,8 @@ class NewSession(Part):
     """Give the session the scope `read` alone, whatever the key allows."""
 
 
-class SessionView(BaseModel):
+class SessionView(Described):
     """A session, which nobody can take up by this."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: uuid.UUID
     current: bool

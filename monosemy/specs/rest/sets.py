@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from monosemy.specs.described import Described
 from monosemy.specs.rest.saes import ModelBrief, SaeSummary
 
 
-class SetSummary(BaseModel):
+class SetSummary(Described):
     """SAEs of one host model in several layers, trained together on the same batches."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     model: ModelBrief

@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class SittingText(_View):

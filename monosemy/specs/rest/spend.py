@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from monosemy.specs.described import Described
 
 Grouping = Literal["run", "feature", "purpose", "model", "key", "day"]
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+class _View(Described):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class SpendRow(_View):

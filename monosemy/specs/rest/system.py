@@ -5,33 +5,29 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from monosemy.specs.described import Described
 
-class Health(BaseModel):
+
+class Health(Described):
     """The process answers."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ok"]
     version: str
 
 
-class Check(BaseModel):
+class Check(Described):
     """One part that the API leans on."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ok", "failed"]
     detail: str | None = None
     """What is wrong."""
 
 
-class Readiness(BaseModel):
+class Readiness(Described):
     """Whether every part answers; status 503 when one does not."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ready", "not ready"]
     checks: dict[str, Check]
@@ -49,10 +45,8 @@ class Finding:
     """What mends it."""
 
 
-class Findings(BaseModel):
+class Findings(Described):
     """What one look at a deployment found."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[Finding]
     """In the order in which a fault explains later ones."""

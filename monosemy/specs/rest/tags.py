@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from monosemy.specs import Part
+from monosemy.specs.described import Described
 from monosemy.specs.tags import Tag
 
 MOST_OF_A_FEATURE = 50
 
 
-class TagsOfFeature(BaseModel):
+class TagsOfFeature(Described):
     """What a feature is tagged with, in alphabetical order."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[str]
 
@@ -21,10 +20,8 @@ class TagsOfFeature(BaseModel):
 MOST_SAES_OF_A_TAG = 20
 
 
-class TagOfSae(BaseModel):
+class TagOfSae(Described):
     """An SAE some of whose features carry a tag."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     sae: str
     """Name of the SAE."""
@@ -32,10 +29,8 @@ class TagOfSae(BaseModel):
     """How many of its features carry it."""
 
 
-class TagCount(BaseModel):
+class TagCount(Described):
     """A tag that is in use."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     tag: str
     features: int

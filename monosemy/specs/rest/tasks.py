@@ -6,18 +6,13 @@ import datetime as dt
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+from monosemy.specs.described import Described
 
 MethodKind = Literal["supervised", "sae", "frozen", "pca", "random"]
 Verdict = Literal["unread", "found", "split", "occluded"]
 
 
-class Estimate(_View):
+class Estimate(Described):
     """A figure with its interval."""
 
     value: float | None
@@ -30,7 +25,7 @@ class Estimate(_View):
     """Prompts."""
 
 
-class Attribute(_View):
+class Attribute(Described):
     """A respect in which prompts differ."""
 
     name: str
@@ -39,7 +34,7 @@ class Attribute(_View):
     """Prompts of the test half with a counterfactual in this attribute."""
 
 
-class Control(_View):
+class Control(Described):
     """Edits of one attribute that change at most so many features at each node."""
 
     attribute: str
@@ -65,7 +60,7 @@ class Control(_View):
     dictionary has.  None for the supervised dictionary."""
 
 
-class ControlFloor(_View):
+class ControlFloor(Described):
     """What edits of an attribute are to be read beside."""
 
     attribute: str
@@ -81,7 +76,7 @@ class ControlFloor(_View):
     pairs: int
 
 
-class Approximation(_View):
+class Approximation(Described):
     """How much of the task a reconstruction keeps."""
 
     sufficiency: Estimate
@@ -95,7 +90,7 @@ class Approximation(_View):
     nodes."""
 
 
-class MethodResult(_View):
+class MethodResult(Described):
     """One dictionary at the nodes of a section."""
 
     name: str
@@ -110,7 +105,7 @@ class MethodResult(_View):
     control: list[Control]
 
 
-class Section(_View):
+class Section(Described):
     """One site with all its positions, or all sites at once."""
 
     sites: list[str]
@@ -120,7 +115,7 @@ class Section(_View):
     methods: list[MethodResult]
 
 
-class FeatureForValue(_View):
+class FeatureForValue(Described):
     """The feature, or features, that stand for a value."""
 
     value: str
@@ -132,7 +127,7 @@ class FeatureForValue(_View):
     union_f1: float
 
 
-class Interpretation(_View):
+class Interpretation(Described):
     """How one dictionary finds one attribute at one node."""
 
     site: str
@@ -167,7 +162,7 @@ class Interpretation(_View):
     """Of the values told best, a few."""
 
 
-class TaskResult(_View):
+class TaskResult(Described):
     """Whether dictionaries are any good at a task, beside one that was made of what is known."""
 
     task: str
@@ -192,7 +187,7 @@ class TaskResult(_View):
     versions: dict[str, str]
 
 
-class MethodSummary(_View):
+class MethodSummary(Described):
     """The figures of one dictionary that its row in a table has."""
 
     name: str
@@ -203,7 +198,7 @@ class MethodSummary(_View):
     answer most often."""
 
 
-class TaskSummary(_View):
+class TaskSummary(Described):
     """A task run in a line."""
 
     task: str
@@ -218,7 +213,7 @@ class TaskSummary(_View):
     """At the last section: of several sites, all of them at once."""
 
 
-class _Stored(_View):
+class _Stored(Described):
     id: uuid.UUID
     """That of the run which made it."""
     saes: list[str]

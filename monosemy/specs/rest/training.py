@@ -5,17 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from monosemy.specs.described import Described
 from monosemy.specs.readings import StoredFigures, TrainingReading
 from monosemy.specs.run_states import RunState
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class SaeReadings(_View):
+class SaeReadings(Described):
     """The training of one SAE."""
 
     place: int
@@ -33,7 +28,7 @@ class SaeReadings(_View):
     """By step; evenly spread where there are more than were asked for, the newest among them."""
 
 
-class TrainingReadings(_View):
+class TrainingReadings(Described):
     """How a training goes, or went."""
 
     run_id: uuid.UUID

@@ -5,20 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from monosemy.specs.described import Described
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class UploadedFile(_View):
+class UploadedFile(Described):
     name: str
     """Relative to the upload."""
     bytes: int
 
 
-class Upload(_View):
+class Upload(Described):
     """An SAE folder that an import can take in."""
 
     id: uuid.UUID
