@@ -85,7 +85,7 @@ ADDRESSES: list[str] = [
     f"/circuits/{BARE}",
     "/graphs",
     "/graphs?search=texas",
-    "/graphs?model=none",
+    "/graphs?model=host",
     f"/graphs/{GRAPH}",
     f"/graphs/{GRAPH}?nodes=0.5&edges=0.7&kind=feature&layer=1",
     f"/graphs/{UPLOADED}?search=zzzz",

@@ -250,7 +250,12 @@ ERRORS = [
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
     *refused(
-        404, f"/circuits/{NOBODY}", "/sets/none", "/graphs/none", f"/graphs/{GRAPH}/nodes/9999"
+        404,
+        f"/circuits/{NOBODY}",
+        "/sets/none",
+        "/graphs/none",
+        "/graphs?model=none",
+        f"/graphs/{GRAPH}/nodes/9999",
     ),
     *refused(422, f"/graphs/{GRAPH}?nodes=0", f"/graphs/{GRAPH}?kind=neuron"),
     *refused(404, "/concepts/none", "/concepts?sae=none"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -367,7 +368,7 @@ def test_graphs_are_listed_and_found_by_words(explorer: str, open_page: Any) -> 
     page = open_page(f"{explorer}/graphs", java_script_enabled=False)
     listed = httpx.get(f"{explorer}/api/v1/graphs").json()["items"]
     rows = page.locator("tbody tr")
-    assert rows.count() == len(listed) == 3
+    assert rows.count() == len(listed) >= 3
     for row, each in zip(rows.all(), listed, strict=True):
         text = row.inner_text()
         assert each["name"] in text and fixed(each["pruned"]["replacement"]) in text
@@ -375,9 +376,40 @@ def test_graphs_are_listed_and_found_by_words(explorer: str, open_page: Any) -> 
         assert ("uploaded" in text) == (each["run"] is None)
     page.get_by_label("words of the prompt").fill("capital Texas")
     page.get_by_role("button", name="Show").click()
-    assert page.locator("tbody tr").count() == 3
+    assert page.locator("tbody tr").count() == len(listed)
     page.get_by_label("words of the prompt").fill("nowhere")
     page.get_by_role("button", name="Show").click()
     assert "No graph is like that" in page.locator("main").inner_text()
     assert httpx.get(f"{explorer}/graphs/{GRAPH}?nodes=0").status_code == 422
     assert httpx.get(f"{explorer}/graphs/none").status_code == 404
+
+
+def test_a_graph_from_elsewhere_opens_with_its_pins(
+    explorer: str, open_page: Any, api: httpx.Client
+) -> None:
+    file = api.get(f"/{GRAPH}/file").json()
+    names = [each["node_id"] for each in file["nodes"] if each["feature_type"] != "logit"][:4]
+    file["qParams"] = {"pinnedIds": names, "supernodes": [["of <b>theirs</b>", *names[2:]]]}
+    file["metadata"]["slug"] = "theirs"
+    page = open_page(f"{explorer}/graphs", allowed=["Failed to load resource"])
+
+    def send(text: str) -> None:
+        sent = {"name": "graph.json", "mimeType": "application/json", "buffer": text.encode()}
+        page.locator("#upload input[type=file]").set_input_files(files=[sent])
+        page.locator("#upload").get_by_role("button", name="Upload").click()
+
+    send('{"nodes": []}')
+    page.locator("#said.error", has_text="metadata").wait_for()
+    send(json.dumps(file))
+    page.wait_for_url(re.compile(r"/graphs/[0-9a-f-]{36}"))
+    page.locator("[data-subgraph] svg").wait_for()
+    it = api.get(urlsplit(page.url).path.removeprefix("/graphs")).json()
+    assert it["run"] is None and len(it["pinned"]) == 4
+    (group,) = it["supernodes"]
+    assert group["name"] == "of <b>theirs</b>" in page.locator("[data-pin-lists]").inner_text()
+    until(page, lambda: "groups" in asked(page))
+    assert len(asked(page)["pinned"][0].split(",")) == 2  # the others are in the supernode
+    page.get_by_role("button", name="Unpin all").click()
+    page.reload()
+    page.locator("#said", has_text="edges").wait_for()
+    assert not page.locator("#pins").is_visible()

@@ -51,7 +51,9 @@ class Graphs:
     search: str
 
 
-@router.page("/graphs", "graphs.html", nav=Nav("Graphs", 43, below="Circuits"))
+@router.page(
+    "/graphs", "graphs.html", nav=Nav("Graphs", 43, below="Circuits"), script="pages/graphs.js"
+)
 def graphs(
     session: SessionDep,
     model: Annotated[str | None, Query(max_length=1000)] = None,

@@ -5,7 +5,7 @@ import { address, call } from "../lib/http.js";
 import { given, keepInQuery } from "../lib/state.js";
 import { GraphCanvas } from "./graph_canvas.js";
 import { columnsOf, stepped } from "./graph_layout.js";
-import { Pins, pinsFrom, pinsInQuery } from "./graph_pins.js";
+import { apart, Pins, pinsFrom, pinsInQuery } from "./graph_pins.js";
 
 const data = given("data");
 const REST_MS = 120;
@@ -13,7 +13,7 @@ const REST_MS = 120;
 const find = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 /** What the address has, or an uploaded file; `node` is a number of the stored graph, not a place in the drawing. */
-const state = { node: query.has("node") ? Number(query.get("node")) : null, ...(query.has("pinned") || query.has("groups") ? pinsFrom(query) : data.marks) };
+const state = { node: query.has("node") ? Number(query.get("node")) : null, ...(query.has("pinned") || query.has("groups") ? pinsFrom(query) : apart(data.marks)) };
 const marked = data.marks.pinned.length + data.marks.groups.length > 0;
 const form = find("prune");
 let graph = null;
@@ -27,7 +27,6 @@ repaints();
 wires();
 load();
 
-// ---------------------------------------------------------------- what is drawn
 async function load() {
   asking?.abort();
   asking = new AbortController();
@@ -82,7 +81,6 @@ function say(words) {
   find("said").textContent = words;
 }
 
-// ---------------------------------------------------------------- what is looked at
 /** Under the pointer; what was chosen is shown again where nothing is. */
 function hover(i) {
   const own = state.node === null ? null : (graph?.at.get(state.node) ?? null);
@@ -137,7 +135,6 @@ function pinned() {
   button();
 }
 
-// ---------------------------------------------------------------- what is pressed
 function wires() {
   form.addEventListener("input", (event) => {
     const { name, value } = event.target;

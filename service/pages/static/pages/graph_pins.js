@@ -16,8 +16,11 @@ export function pinsFrom(query) {
     const [, name, members] = /^(.*?):?([\d,]*)$/s.exec(each) ?? [];
     return { name: name?.slice(0, LONGEST) || "supernode", members: numbers(members ?? "") };
   });
-  return { pinned: numbers(query.get("pinned") ?? ""), groups: groups.filter(({ members }) => members.length) };
+  return apart({ pinned: numbers(query.get("pinned") ?? ""), groups: groups.filter(({ members }) => members.length) });
 }
+
+/** What is in a supernode is not pinned by itself too. */
+export const apart = ({ pinned, groups }) => ({ pinned: pinned.filter((node) => !groups.some(({ members }) => members.includes(node))), groups });
 
 /** For `keepInQuery`; `without`: what stands there if nothing is pinned. */
 export function pinsInQuery({ pinned, groups }, without = null) {
@@ -40,7 +43,7 @@ export class Pins {
   toggle(number) {
     const { pinned, groups } = this.state;
     if (!this.has(number)) {
-      if (pinned.length >= MOST) return announce(`At most ${MOST} nodes can be pinned.`);
+      if (pinned.length >= MOST) return announce("No more can be pinned.");
       return this.#set([...pinned, number], groups);
     }
     const left = groups.map(({ name, members }) => ({ name, members: members.filter((each) => each !== number) }));
@@ -49,8 +52,7 @@ export class Pins {
 
   #set(pinned, groups) {
     Object.assign(this.state, { pinned, groups });
-    const count = pinned.length + groups.reduce((sum, { members }) => sum + members.length, 0);
-    announce(count ? `${plural(count, "node")} pinned` : "No node is pinned");
+    announce(`${plural(this.all.size, "node")} pinned`);
     this.changed();
   }
 
