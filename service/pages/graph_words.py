@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from monosemy.figures import fixed, percent
 from monosemy.interp.statistics.rates import wilson
-from monosemy.specs.graphs import AblationAgreement, CheckedPart, CircuitShare, GraphCheck
+from monosemy.specs.graphs import (
+    AblationAgreement,
+    CheckedPart,
+    CircuitSearch,
+    CircuitShare,
+    GraphCheck,
+)
 
 _FEW = 10
 _HALF = 0.5
@@ -27,6 +33,7 @@ def belief(check: GraphCheck) -> Belief:
         *_of_part("features", check.nodes),
         *_of_part("edges", check.edges),
         *_of_circuit(check.with_errors),
+        *_of_search(check.search),
     ]
     if check.nodes is None and check.edges is None:
         says = "No feature and no edge was ablated."
@@ -75,6 +82,12 @@ def _of_part(what: str, part: CheckedPart | None) -> list[str]:
 def _sign_low(agreement: AblationAgreement) -> float:
     low, _ = wilson(round((agreement.same_sign or 0.0) * agreement.n), agreement.n)
     return low
+
+
+def _of_search(search: CircuitSearch | None) -> list[str]:
+    if search is None or search.features is not None:
+        return []
+    return [f"Not even all active features keep {fixed(search.wanted)} of the goal."]
 
 
 def _of_circuit(share: CircuitShare) -> list[str]:

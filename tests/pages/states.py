@@ -254,7 +254,7 @@ ERRORS = [
         f"/circuits/{NOBODY}",
         "/sets/none",
         "/graphs/none",
-        "/graphs?model=none",
+        *(f"/{each}?model=none" for each in ("saes", "sets", "circuits", "graphs")),
         f"/graphs/{GRAPH}/nodes/9999",
     ),
     *refused(422, f"/graphs/{GRAPH}?nodes=0", f"/graphs/{GRAPH}?kind=neuron"),

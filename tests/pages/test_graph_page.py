@@ -301,6 +301,10 @@ def test_doubts_are_what_the_ablations_do_not_bear_out() -> None:
         "The circuit alone keeps x of the goal, n",
         "Without the circuit x of the goal is los",
     ]
+    assert sound.search is not None
+    search = sound.search.model_copy(update={"features": None, "kept": None})
+    (doubt,) = belief(borne.model_copy(update={"search": search})).doubts
+    assert doubt == "Not even all active features keep 0.60 of the goal."
     bare = sound.model_copy(
         update={"nodes": None, "edges": None, "with_errors": sound.without_errors}
     )

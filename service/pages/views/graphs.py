@@ -9,6 +9,7 @@ from fastapi import Query
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from monosemy.circuit_plots import Reading, interval_curves
 from monosemy.graph_plots import predicted_and_real
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.listing import End
@@ -87,6 +88,8 @@ class OneGraph:
     edge_share: float
     belief: Belief | None
     ablated: list[PartShown]
+    curve: Markup | None
+    """What circuits of each size keep, random ones beside."""
     most_changes: int
     nodes: list[GraphNode]
     next_cursor: str | None
@@ -139,6 +142,7 @@ def graph(
         edge_share=1.0 if edges is None else edges,
         belief=None if it.check is None else belief(it.check),
         ablated=_ablated(it),
+        curve=_curve(it),
         most_changes=_CHANGES,
         nodes=page.items,
         next_cursor=page.next_cursor,
@@ -175,6 +179,24 @@ def _ablated(it: GraphView) -> list[PartShown]:
             says = f"Predicted and real changes of {len(drawn)} ablated {what}; the table has them"
             parts.append(PartShown(what, part, Markup(predicted_and_real(drawn, says))))
     return parts
+
+
+def _curve(it: GraphView) -> Markup | None:
+    search = None if it.check is None else it.check.search
+    sizes = [] if search is None else [each for each in search.curve if each.features > 0]
+    if search is None or not sizes:
+        return None
+    own = [Reading(each.features, each.kept, each.kept, each.kept) for each in sizes]
+    random = [
+        Reading(each.features, each.random_kept, each.random_low, each.random_high)
+        for each in sizes
+    ]
+    series = [("own", "most influence", own), ("null", "random orders", random)]
+    says = f"Kept by circuits of {sizes[0].features} to {sizes[-1].features} features, beside"
+    rules = [("sought", search.wanted)]
+    return Markup(
+        interval_curves(series, rules, f"{says} random ones; the table has them", "features")
+    )
 
 
 @dataclass(frozen=True)
