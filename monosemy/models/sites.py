@@ -65,7 +65,8 @@ class Site(NamedTuple):
         return f"blocks.{self.layer}.{self.kind}"
 
 
-FORM = f"blocks.LAYER.KIND, where KIND is one of {', '.join(KINDS)}"
+WHERE_KIND = f"where KIND is one of {', '.join(KINDS)}"
+FORM = f"blocks.LAYER.KIND, {WHERE_KIND}"
 """How the name of a site is written."""
 
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from monosemy.models.sites import KINDS, MLP_OUT, MLP_RAW, parse_site
+from monosemy.models.sites import FORM, KINDS, MLP_OUT, MLP_RAW, RESID_POST, parse_site
+from monosemy.specs.messages import pattern
 from monosemy.specs.part import SITE_PATTERN, Part, added_later
 from monosemy.specs.references import Plain
 
@@ -26,19 +27,26 @@ HOST = "host"
 MOST_PLACES = 128
 """Places that one SAE may read or write."""
 
-_PLACE_PATTERN = rf"^([A-Za-z0-9_-]{{1,40}}:)?{SITE_PATTERN.removeprefix('^')}"
+_PLACE_PATTERN = pattern(
+    rf"^([A-Za-z0-9_-]{{1,40}}:)?{SITE_PATTERN.removeprefix('^')}",
+    f"a site as blocks.9.{RESID_POST}, or ROLE:blocks.9.{RESID_POST} of another host model"
+    f" ({FORM})",
+)
 
 PlaceName = Annotated[str, Plain(), Field(pattern=_PLACE_PATTERN, max_length=120)]
 """``blocks.9.hook_resid_post`` of the run's own host model, ``ROLE:blocks...`` of another."""
 
 _SeveralPlaces = Annotated[list[PlaceName], Field(min_length=1, max_length=MOST_PLACES)]
 
+
+def as_places(value: Any) -> Any:
+    """The name of a single place as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
 Places = Annotated[
     _SeveralPlaces,
-    BeforeValidator(
-        lambda value: [value] if isinstance(value, str) else value,
-        json_schema_input_type=PlaceName | _SeveralPlaces,
-    ),
+    BeforeValidator(as_places, json_schema_input_type=PlaceName | _SeveralPlaces),
 ]
 """Several places, or the name of a single one."""
 

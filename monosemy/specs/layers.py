@@ -9,13 +9,19 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from monosemy.models.sites import KINDS
-from monosemy.specs.hooks import MOST_PLACES
+from monosemy.models.sites import MLP_IN, WHERE_KIND
+from monosemy.specs.hooks import MOST_PLACES, as_places
+from monosemy.specs.messages import pattern
+from monosemy.specs.part import SITE_PATTERN
 from monosemy.specs.references import Plain
 
 STAR = "blocks.*."
 
-_PATTERN = rf"^blocks\.(\d+|\*)\.({'|'.join(re.escape(kind) for kind in KINDS)})$"
+_PATTERN = pattern(
+    SITE_PATTERN.replace(r"\d+", r"(\d+|\*)", 1),
+    f"a site as blocks.9.{MLP_IN}, or blocks.*.{MLP_IN} for one in each of layers"
+    f" (blocks.LAYER.KIND or blocks.*.KIND, {WHERE_KIND})",
+)
 
 LayeredSite = Annotated[str, Plain(), Field(pattern=_PATTERN, max_length=80)]
 """The name of a site, or of one in every layer."""
@@ -23,16 +29,12 @@ LayeredSite = Annotated[str, Plain(), Field(pattern=_PATTERN, max_length=80)]
 _Several = Annotated[list[LayeredSite], Field(min_length=1, max_length=MOST_PLACES)]
 
 LayeredPlaces = Annotated[
-    _Several,
-    BeforeValidator(
-        lambda value: [value] if isinstance(value, str) else value,
-        json_schema_input_type=LayeredSite | _Several,
-    ),
+    _Several, BeforeValidator(as_places, json_schema_input_type=LayeredSite | _Several)
 ]
 """Several of them, or a single one."""
 
 _RANGE = r"\d{1,4}(-\d{1,4})?"
-_RANGES = rf"^{_RANGE}(,{_RANGE})*$"
+_RANGES = pattern(rf"^{_RANGE}(,{_RANGE})*$", "layers as 0-29 or 0-5,8")
 
 
 def layers_of(value: Any) -> Any:

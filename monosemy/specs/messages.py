@@ -13,6 +13,16 @@ _SHOWN = 40
 """Characters of a value that are shown."""
 
 
+_PATTERNS: dict[str, str] = {}
+"""What is expected where a text matches a regular expression, by the expression."""
+
+
+def pattern(expression: str, expected: str) -> str:
+    """``expression``, for a field's ``pattern``; what does not match it is told as ``expected``."""
+    _PATTERNS[expression] = expected
+    return expression
+
+
 def message_of(fault: Mapping[str, Any]) -> str:
     """Of one entry of ``ValidationError.errors()``."""
     kind, value = fault["type"], fault.get("input")
@@ -23,9 +33,15 @@ def message_of(fault: Mapping[str, Any]) -> str:
         return f"{what} is expected, not {_shown(value)}"
     if kind in _ID:
         return f"an id is expected, such as {_AN_ID}, not {_shown(value)}"
+    if kind == "string_pattern_mismatch" and (expected := _expected(fault)) is not None:
+        return f"{expected} is expected, not {_shown(value)}"
     if kind == "union_tag_not_found":
         return f"the key {fault['ctx']['discriminator']} is missing, which says what this is"
     return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _expected(fault: Mapping[str, Any]) -> str | None:
+    return _PATTERNS.get((fault.get("ctx") or {}).get("pattern", ""))
 
 
 def _is_large(value: Any) -> bool:

@@ -10,14 +10,20 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from monosemy.models.sites import KINDS
+from monosemy.models.sites import FORM, KINDS, RESID_POST
 from monosemy.specs.described import Described
+from monosemy.specs.messages import pattern
 from monosemy.specs.references import Plain, Tokens
 
-SITE_PATTERN = rf"^blocks\.\d+\.({'|'.join(re.escape(kind) for kind in KINDS)})$"
+SITE_PATTERN = pattern(
+    rf"^blocks\.\d+\.({'|'.join(re.escape(kind) for kind in KINDS)})$",
+    f"a site as blocks.9.{RESID_POST} ({FORM})",
+)
 
 Site = Annotated[str, Plain(), Field(pattern=SITE_PATTERN, max_length=80)]
 
+NO_NUL = pattern(r"^[^\x00]*$", "a text without NUL characters")
+"""Postgres stores no NUL."""
 MOST_TOKENS = 10**15
 """Largest count of tokens: every sum of such counts is an int64, and exact in JavaScript."""
 MOST_LATENTS = 2**31 - 1

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from monosemy.specs.messages import pattern
 from monosemy.specs.part import (
     LARGE,
     MOST_LATENTS,
@@ -42,10 +43,13 @@ class ModelSpec(Part):
     """``auto`` (cuda, mps or cpu, whichever is there first), or any torch device string."""
 
 
+_ROLE = pattern(r"^[A-Za-z0-9_-]{1,40}$", "a word of letters, digits, _ and -, such as chat,")
+
+
 class OtherHost(Part):
     """A host model beside the run's own: another state of the same model, say."""
 
-    role: Annotated[str, Plain()] = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$", max_length=40)
+    role: Annotated[str, Plain()] = Field(pattern=_ROLE, max_length=40)
     """What its sites are told by: ``chat`` for ``chat:blocks.9.hook_resid_post``."""
     model: ModelSpec
     """Which.  It must share the tokenizer of the run's own host model."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query
 
 from monosemy.interp.judge_test.result import Role, RoleTest
+from monosemy.specs.messages import pattern
 from monosemy.specs.rest.judge_tests import JudgeTestTable, JudgeTestView
 from service.database.judge_tables import JudgeTest
 from service.edge.context import SessionDep
@@ -18,7 +19,8 @@ from service.kit.problems import documented
 
 router = ApiRouter(prefix="/judge-tests", tags=["judges"])
 
-Key = Annotated[str, Path(pattern="^[0-9a-f]{16}$", max_length=16, description="Key of the test.")]
+_KEY = pattern("^[0-9a-f]{16}$", "a key of 16 digits 0-9 and a-f, as the list has it,")
+Key = Annotated[str, Path(pattern=_KEY, max_length=16, description="Key of the test.")]
 
 
 @router.get("", summary="List judges' tests", dependencies=[CanRead], responses=documented(422))

@@ -94,7 +94,7 @@ def test_older_words_mean_the_same_and_are_warned_of() -> None:
     [
         ({"reads": [MID, MID]}, "each once"),
         ({"reads": []}, "at least 1"),
-        ({"reads": ["blocks.1.hook_nowhere"]}, "pattern"),
+        ({"reads": ["blocks.1.hook_nowhere"]}, "a site as blocks"),
         ({"reads": [3]}, "valid string"),
         ({"reads": [MID], "site": POST}, "not the first of reads"),
         ({"reads": [f"chat:{MID}"]}, "no site of the run's own host model"),

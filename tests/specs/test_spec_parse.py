@@ -75,7 +75,7 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         ({"kind": "train", "zzzz": 1}, "zzzz", "unknown key"),
         ({"kind": "train", "sae": {"k": 9, "d_sae": 4}}, "sae", "larger than d_sae"),
         ({"kind": "train", "training": {"tokens": 0}}, "training.tokens", "greater than"),
-        ({"kind": "train", "site": "layer 9"}, "site", "pattern"),
+        ({"kind": "train", "site": "layer 9"}, "site", "a site as blocks"),
         ({"kind": "index"}, "sae", "required"),
         ([1, 2], "", "mapping"),
         ({}, "kind", "is not a kind"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from monosemy.specs.inference.answer import Answer
+from monosemy.specs.messages import pattern
 from monosemy.specs.part import Part
 
 MAX_CHARACTERS, MAX_MESSAGES = 20_000, 100
@@ -17,8 +18,11 @@ FeatureIndices = Annotated[
 ]
 
 
+_ROLE = pattern(r"^[a-z_]+$", "a role of small letters, such as user,")
+
+
 class ChatMessage(Part):
-    role: str = Field(min_length=1, max_length=40, pattern=r"^[a-z_]+$", examples=["user"])
+    role: str = Field(min_length=1, max_length=40, pattern=_ROLE, examples=["user"])
     content: str = Field(max_length=MAX_CHARACTERS)
 
 

@@ -9,18 +9,23 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from monosemy.specs import ExplanationSpec, Part, ScoringSpec
 from monosemy.specs.described import Described
+from monosemy.specs.messages import pattern
+from monosemy.specs.part import NO_NUL
 from monosemy.specs.rest.features import ExplanationBrief, ExplanationDetail, ScoreDetail
 
-_NO_NUL = r"^[^\x00]*$"
-"""Postgres stores no NUL."""
 Sentence = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=_NO_NUL),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL),
 ]
 ShortText = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NO_NUL),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL),
 ]
+
+
+_SOURCE = pattern(
+    r"^[a-z0-9_.-]{1,40}$", "a word of small letters, digits, _, . and -, such as my-method,"
+)
 
 
 class _View(Described):
@@ -97,7 +102,7 @@ class GivenScore(Part):
 
     scorer: Literal["detection", "fuzzing"]
     """Which of our scorers it is like."""
-    source: str = Field(pattern=r"^[a-z0-9_.-]{1,40}$", max_length=40)
+    source: str = Field(pattern=_SOURCE, max_length=40)
     """The tool.  The score is listed under `<scorer>:<source>`, apart from ours."""
     judgements: list[GivenJudgement] = Field(min_length=1, max_length=5000)
     """All of them.  Texts are counted one by one: which share a document nobody says."""

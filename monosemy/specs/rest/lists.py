@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from monosemy.specs import Part
 from monosemy.specs.described import Described
 from monosemy.specs.names import Name
+from monosemy.specs.part import NO_NUL
 from monosemy.specs.rest.page import Page
 
 MOST_AT_ONCE = 1000
@@ -18,12 +19,9 @@ MOST_OF_A_LIST = 50_000
 
 ExportFormat = Literal["csv", "jsonl"]
 
-_NO_NUL = r"^[^\x00]*$"
-"""Postgres stores no NUL."""
 
-
-Description = Annotated[str, StringConstraints(max_length=4000, pattern=_NO_NUL)]
-Note = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
+Description = Annotated[str, StringConstraints(max_length=4000, pattern=NO_NUL)]
+Note = Annotated[str, StringConstraints(max_length=2000, pattern=NO_NUL)]
 
 
 class _View(Described):
@@ -100,7 +98,7 @@ class ListChange(Part):
 class FeatureReference(Part):
     """A feature of an SAE."""
 
-    sae: str = Field(min_length=1, max_length=200, pattern=_NO_NUL)
+    sae: str = Field(min_length=1, max_length=200, pattern=NO_NUL)
     """Id or name of the SAE."""
     feature: int = Field(ge=0, lt=2**31)
     """Index of the latent."""

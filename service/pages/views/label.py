@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from sqlalchemy.orm import Session
 
+from monosemy.specs.messages import pattern
 from monosemy.specs.rest.agreement import Agreement
 from monosemy.specs.rest.explanations import ExplanationView
 from monosemy.specs.rest.labelling import LabellingItem, LabellingMode, LabellingPage
@@ -44,7 +45,9 @@ END = "end"
 AtParam = Annotated[
     str | None,
     Query(
-        pattern=rf"^({END}|[0-9a-f-]{{36}}:[0-9]{{1,9}})$",
+        pattern=pattern(
+            rf"^({END}|[0-9a-f-]{{36}}:[0-9]{{1,9}})$", f"SAE's id:index of a feature, or {END},"
+        ),
         description="The feature that is shown, as SAE's id:index, whether or not it is done.",
     ),
 ]
