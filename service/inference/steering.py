@@ -43,7 +43,7 @@ from service.keys.authorize import CanInfer, KeyId
 from service.kit.errors import InvalidRequest
 from service.kit.problems import documented, from_exception
 from service.saes.repository import find_sae
-from service.saes.views import sae_summary
+from service.saes.views import no_generation, sae_summary
 
 router = ApiRouter(prefix="/inference", tags=["inference"], dependencies=[CanInfer])
 
@@ -97,6 +97,10 @@ def _begin(context: AppContext, request: SteerRequest) -> _Begun:
     """What cannot be done is raised here, so that the status can say it."""
     with transaction(context.engine) as session:
         sae, model = find_sae(session, request.sae)
+        silent = no_generation(model.info)
+        if silent is not None:
+            why = f"'{sae.name}' is of {model.name}, which writes no text: {silent}"
+            raise InvalidRequest([("sae", why)])
         pushed = _pushed(session, sae.id, sae.d_sae, request.features)
         concepts = fitted(session, sae, request.concepts)
         summary = sae_summary(sae, model)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.saes import (
     FeatureCounts,
@@ -25,7 +28,17 @@ def model_brief(model: Model) -> ModelBrief:
         n_layers=info.get("n_layers"),
         d_model=info.get("d_model"),
         d_vocab=info.get("d_vocab"),
+        no_generation=no_generation(info),
     )
+
+
+def no_generation(info: Mapping[str, Any]) -> str | None:
+    """Why a host model writes no text, by what is stored of it; None where it does, or where an
+    earlier version has not looked."""
+    abilities = info.get("abilities")
+    reasons = abilities.get("reasons") if isinstance(abilities, Mapping) else None
+    why = reasons.get("generation") if isinstance(reasons, Mapping) else None
+    return why if isinstance(why, str) else None
 
 
 def sae_hooks(sae: Sae) -> HooksView:

@@ -8,13 +8,17 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from sqlalchemy import Engine
 
 from monosemy.specs.rest.concepts import ConceptView
+from service.database.session import transaction
+from service.database.tables import Model
 from service.pages.format import fixed, interval
 from tests.pages.answers import PROMPT, token
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
 from tests.support.concept_rows import NAME
+from tests.support.library_rows import Library
 
 HTML = {"Accept": "text/html"}
 PATH = f"/concepts/{quote(NAME)}"
@@ -114,3 +118,35 @@ def test_a_text_is_written_with_a_concept_alone(
     page.get_by_text("Add a feature first").wait_for()
     gone = httpx.get(f"{explorer}/steer?sae=demo&c=none", headers=HTML).text
     assert "There is no concept &#39;none&#39; of this SAE." in gone
+
+
+@pytest.fixture
+def silent_host(module_engine: Engine, library: Library) -> Iterator[str]:
+    """The library's host model writes no text; why."""
+    why = "it is a text encoder, which has no language-model head"
+    with transaction(module_engine) as session:
+        model = session.get_one(Model, library.model)
+        before = model.info
+        model.info = {**before, "abilities": {"reasons": {"logits": why, "generation": why}}}
+    yield why
+    with transaction(module_engine) as session:
+        session.get_one(Model, library.model).info = before
+
+
+def test_nothing_is_offered_that_a_host_which_writes_no_text_cannot_do(
+    explorer: str, open_page: Any, silent_host: str
+) -> None:
+    page = open_page(explorer + PATH, java_script_enabled=False)
+    assert page.get_by_role("link", name="Write with it").count() == 0
+    assert f"writes no text ({silent_host})" in page.inner_text("main")
+    page = open_page(f"{explorer}/saes/demo/features/3", java_script_enabled=False)
+    head = page.locator(".actions.head")
+    assert head.get_by_role("link", name="Steer").count() == 0
+    assert "its host model writes no text" in head.inner_text()
+    page = open_page(f"{explorer}/steer?sae=demo&c={quote(NAME)}")
+    assert page.locator("form[data-ask]").count() == 0
+    assert silent_host in page.locator(".notice").inner_text()
+    asked = {"sae": "demo", "prompt": "x", "features": [{"index": 3, "strength": 1}]}
+    refused = httpx.post(f"{explorer}/api/v1/inference/steer", json=asked)
+    (fault,) = refused.json()["errors"]
+    assert refused.status_code == 422 and fault["path"] == "sae" and silent_host in fault["message"]

@@ -22,6 +22,8 @@ class ModelBrief(Described):
     n_layers: int | None
     d_model: int | None
     d_vocab: int | None
+    no_generation: str | None = None
+    """Why it writes no text, so that nothing is steered in it; null where it does."""
 
 
 class HookView(Described):

@@ -17,6 +17,7 @@ from service.pages.navigation import Nav
 from service.pages.page import PageRouter
 from service.runs.queries import find_runs
 from service.saes.repository import find_sae
+from service.saes.views import no_generation
 
 router = PageRouter()
 
@@ -49,11 +50,14 @@ class OneConcept:
     shown: int
     labels: dict[int, str]
     """Of the features that are shown."""
+    no_generation: str | None
+    """Why the host model writes nothing with it."""
 
 
 @router.page("/concepts/{concept}", "concept.html")
 def concept(session: SessionDep, reference: ConceptReference) -> OneConcept:
     it = endpoints.show(session, reference)
-    sae = find_sae(session, it.sae)[0]
+    sae, model = find_sae(session, it.sae)
     labels = labels_of(session, sae.id, [each.index for each in it.features[:_SHOWN]])
-    return OneConcept(it, bool(find_runs(session, [it.id])), _SHOWN, labels)
+    why = no_generation(model.info)
+    return OneConcept(it, bool(find_runs(session, [it.id])), _SHOWN, labels, why)
