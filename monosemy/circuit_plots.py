@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from monosemy.figures import fixed, number
+from monosemy.figures import fixed, number, plural
 from monosemy.svg import drawing, words
 from monosemy.ticks import covering
 
@@ -82,11 +82,11 @@ def head_grid(
             f' stroke-opacity="{opacity:.2f}"/>'
         )
     found = sum(each.found for each in heads)
-    label = f"{len(layers)} layers of {count} heads, {found} found"
+    label = f"{plural(len(layers), 'layer')} of {plural(count, 'head')}, {found} found"
     if any(each.known for each in heads):
         label += f", {sum(each.known for each in heads)} known"
     if edges:
-        label += f", {len(edges)} edges drawn"
+        label += f", {plural(len(edges), 'edge')} drawn"
     return drawing(width, height, "heads", label, "".join(parts), "group" if links else "img")
 
 

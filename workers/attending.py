@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from monosemy.attribution.lens import Placed, PromptTokens, look
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from workers.prompts import Prompt
 from workers.reading import WarmSae
@@ -23,7 +24,9 @@ def attended(
     ids, skip = host.words.row(prompt, saes[0].prepend_bos)
     room = host.longest - skip
     if len(ids) - skip > room:
-        raise DataError(f"The text has {len(ids) - skip} tokens; 2 to {room} can be read.")
+        raise DataError(
+            f"The text has {plural(len(ids) - skip, 'token')}; 2 to {room} can be read."
+        )
     tokens = PromptTokens(ids, skip, host.words.pieces(ids))
     places = [call.sae, *call.through]
     placed = [Placed(warm.sae, place.site) for warm, place in zip(saes, places, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.interp.contrast import Floats, contrast
 from monosemy.saes.codes import Codes
 from monosemy.specs.inference.contrast import ContrastAnswer, Pooling, Statistic
@@ -46,7 +47,9 @@ def contrasted(host: WarmHost, warm: WarmSae, site: str, request: Contrasted) ->
     read = [host.words.row(prompt, warm.prepend_bos) for prompt in prompts]
     total = sum(len(ids) for ids, _ in read)
     if total > MAX_CONTRAST_TOKENS:
-        raise DataError(f"The texts have {total} tokens; {MAX_CONTRAST_TOKENS} can be contrasted.")
+        raise DataError(
+            f"The texts have {plural(total, 'token')}; {MAX_CONTRAST_TOKENS} can be contrasted."
+        )
     use = (Use(warm.sae, site),)
     rows = [Row(ids, skip, use) for ids, skip in read]
     pooled: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(rows)

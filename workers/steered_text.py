@@ -13,6 +13,7 @@ import torch
 from monosemy.concepts.deactivation import Deactivation, held_against
 from monosemy.data.token_bytes import TokenBytes
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.generation import Generation, NewToken, Row, generate
@@ -68,7 +69,8 @@ def steered_events(
     ids, skip = words.row(request.prompt, prepend_bos)
     if not 1 <= len(ids) <= longest - request.writing.new_tokens:
         raise DataError(
-            f"The prompt has {len(ids)} tokens and {request.writing.new_tokens} are to come; "
+            f"The prompt has {plural(len(ids), 'token')} and {request.writing.new_tokens} are to"
+            " come; "
             f"{host.name} can hold {longest}."
         )
     concepts = on_host(lambda: _held(hosted, ids, skip, request.concepts))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 
 REPEATED = 40
 """Tokens of the text that is read twice."""
@@ -72,7 +73,9 @@ def score_heads(
     length = REPEATED if longest is None else min(REPEATED, (longest - start) // 2)
     text = PREFIX_TEXT if longest is None else min(PREFIX_TEXT, longest - start - max(prefixes))
     if length < 2 or text < 2 * max(prefixes) + 2:
-        raise DataError(f"A context of {longest} tokens is too short for the scores of heads.")
+        raise DataError(
+            f"A context of {plural(longest, 'token')} is too short for the scores of heads."
+        )
     generator = torch.Generator().manual_seed(seed)
     draw = _Draw(torch.tensor(list(vocabulary)), bos, generator)
     once_BR = draw.rows(rows, length)
@@ -118,7 +121,8 @@ class _Draw:
         size = len(self.vocabulary)
         if size < length:
             raise DataError(
-                f"The vocabulary has {size} tokens that may stand in a text; {length} different "
+                f"The vocabulary has {plural(size, 'token')} that may stand in a text; {length}"
+                " different "
                 "ones are needed."
             )
         drawn = [torch.randperm(size, generator=self.generator)[:length] for _ in range(count)]

@@ -13,6 +13,7 @@ from monosemy.attribution.pairs import short, told_pair
 from monosemy.attribution.scores import pair_scores
 from monosemy.attribution.sources import Sources, attention_layer, feature_sources, strongest
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.models import sites
 from monosemy.models.host import HostModel
 from monosemy.models.sites import parse_site
@@ -102,7 +103,8 @@ def _check_length(prompt: PromptTokens) -> None:
         )
     if length > MAX_ATTENTION_TOKENS:
         raise DataError(
-            f"The prompt has {length} tokens; attention is told of at most {MAX_ATTENTION_TOKENS}."
+            f"The prompt has {plural(length, 'token')}; attention is told of at most"
+            f" {MAX_ATTENTION_TOKENS}."
         )
 
 

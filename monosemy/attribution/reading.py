@@ -13,6 +13,7 @@ from torch import Tensor
 from monosemy.attribution.attention import AttentionBlock, attention_blocks
 from monosemy.attribution.attention_calls import AttentionCall, AttentionCalls
 from monosemy.errors import DataError, ModelError
+from monosemy.figures import plural
 from monosemy.models import sites as kinds
 from monosemy.models.hook_points import HookPoint, Recorder
 from monosemy.models.host import HostModel
@@ -167,7 +168,9 @@ def check_prompt(host: HostModel, ids: Sequence[int]) -> None:
         )
     limit = host.abilities.positions
     if limit is not None and len(ids) > limit:
-        raise DataError(f"The prompt has {len(ids)} tokens; {host.name} reads {limit} at once.")
+        raise DataError(
+            f"The prompt has {plural(len(ids), 'token')}; {host.name} reads {limit} at once."
+        )
 
 
 def _behind(norm: FrozenNorm | None, x_SD: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from monosemy.circuits.scores import (
 from monosemy.data.tasks.examples import Example, TaskPrompts
 from monosemy.data.tasks.sources import prompts_of
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.interp.statistics.correlation import spearman
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
@@ -190,7 +191,10 @@ def _edges(
     every = spec.edges == "all" or (spec.edges == "auto" and work <= MOST_EDGE_CELLS)
     if not every:
         pairs = causal_pairs(layers, np.flatnonzero(found).tolist())
-        reporter.log(f"edges: among the {int(found.sum())} heads that pass, {len(pairs)} pairs")
+        reporter.log(
+            f"edges: among the {plural(int(found.sum()), 'head')} that pass,"
+            f" {plural(len(pairs), 'pair')}"
+        )
     summary = EdgeSummary(
         among="all" if every else "significant",
         heads=heads.count if every else int(found.sum()),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from monosemy.data.characters import encodable
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.models.rows import batches, padded
@@ -73,7 +74,8 @@ def token_rows(host: HostModel, texts: Sequence[str], prepend_bos: bool) -> list
         row = [*bos, *map(int, ids), *end]
         if limit is not None and len(row) > limit:
             raise DataError(
-                f"A text has {len(row)} tokens; {host.name} reads {limit} at once: {text!r:.80}.",
+                f"A text has {plural(len(row), 'token')}; {host.name} reads {limit} at once:"
+                f" {text!r:.80}.",
                 "Give shorter texts.",
             )
         rows.append(row)
@@ -92,7 +94,8 @@ def read_texts(
     tokens, width = sum(len(row) - skip for row in rows), host.site_width(site)
     if tokens * width * 4 > MOST_BYTES:
         raise DataError(
-            f"The texts have {tokens:,} tokens of {width:,} numbers; {MOST_BYTES // (width * 4):,}"
+            f"The texts have {plural(tokens, 'token')} of {plural(width, 'number')};"
+            f" {MOST_BYTES // (width * 4):,}"
             " tokens can be held.",
             "Give fewer or shorter texts.",
         )

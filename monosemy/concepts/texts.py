@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 
 ALIKE = 0.8
 """Share of common pieces (Jaccard) from which on two texts are near duplicates."""
@@ -68,7 +69,8 @@ def cut(
     both = {plain(text) for text in chosen[0]} & {plain(text) for text in chosen[1]}
     if both:
         raise DataError(
-            f"{len(both)} texts are both targets and to be retained: {sorted(both)[0]!r:.80}.",
+            f"{plural(len(both), 'text is', 'texts are')} both targets and to be retained:"
+            f" {sorted(both)[0]!r:.80}.",
             "A text belongs into one of the sets.",
         )
     texts = [*chosen[0], *chosen[1]]
@@ -113,8 +115,8 @@ def cut(
     ):
         if len(many) < LEAST:
             raise DataError(
-                f"There are too few {what}: {len(many)}, of {len(chosen[0])} targets and"
-                f" {len(chosen[1])} retain texts; at least {LEAST} are needed.",
+                f"There are too few {what}: {len(many)}, of {plural(len(chosen[0]), 'target')} and"
+                f" {plural(len(chosen[1]), 'retain text')}; at least {LEAST} are needed.",
                 "Give more texts that are no near duplicates, or other shares.",
             )
     return uses

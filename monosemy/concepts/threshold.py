@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.specs.rest.concepts import ThresholdFigures
 
 BOUND = 0.95
@@ -39,7 +40,8 @@ def find_threshold(
     if n < least:
         sure = "" if confidence is None else f" with a confidence of {confidence:.0%}"
         raise DataError(
-            f"For at most {wanted:.2%} false alarms{sure} the threshold needs {least} retain texts"
+            f"For at most {wanted:.2%} false alarms{sure} the threshold needs"
+            f" {plural(least, 'retain text')}"
             f" of its own; there are {n}.",
             "Give more retain texts, a larger threshold_share, or a larger false_alarms.",
         )

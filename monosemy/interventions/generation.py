@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.interventions.places import Places
 from monosemy.interventions.rows import Editing, joined
 from monosemy.models.host import HostModel
@@ -203,7 +204,8 @@ def _check_lengths(host: HostModel, rows: Sequence[Row], how: Generation) -> Non
     longest, limit = max(len(row.prompt) for row in rows), host.abilities.positions
     if limit is not None and longest + how.new_tokens > limit:
         raise DataError(
-            f"The prompt has {longest} tokens and {how.new_tokens} are to come; {host.name} "
+            f"The prompt has {plural(longest, 'token')} and {how.new_tokens} are to come;"
+            f" {host.name} "
             f"can hold {limit}."
         )
 

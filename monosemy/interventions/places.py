@@ -11,6 +11,7 @@ from torch import Tensor
 from monosemy.data.characters import encodable
 from monosemy.data.chats import special_ids
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.models.host import HostModel
 from monosemy.specs.inference.places import (
     PositionRange,
@@ -81,13 +82,14 @@ def _within(wanted: PositionRange, tokens: int) -> slice:
     for told, place in ((wanted.first, first), (wanted.last, last)):
         if not 0 <= place < tokens:
             raise DataError(
-                f"Position {told} is beyond the prompt, which has {tokens} tokens as "
+                f"Position {told} is beyond the prompt, which has {plural(tokens, 'token')} as "
                 "the host model reads it.",
                 f"Positions are 0 to {tokens - 1}, or -{tokens} to -1 from its end.",
             )
     if last < first:
         raise DataError(
-            f"The range is empty: in a prompt of {tokens} tokens, {wanted.last} comes before "
+            f"The range is empty: in a prompt of {plural(tokens, 'token')}, {wanted.last} comes"
+            " before "
             f"{wanted.first}."
         )
     return slice(first, last + 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.models.vocabulary import check_range
 
 
@@ -37,7 +38,9 @@ class HostInputs:
         self.check_ids(ids_BS)
         limit = self.positions
         if limit is not None and length > limit:
-            raise DataError(f"A row has {length} tokens; {self.name} reads {limit} at once.")
+            raise DataError(
+                f"A row has {plural(length, 'token')}; {self.name} reads {limit} at once."
+            )
 
     def padded(self, ids_BS: Tensor, mask_BS: Tensor) -> dict[str, Tensor]:
         """What a forward takes for rows that are padded where ``mask_BS`` is 0."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from monosemy.figures import plural
 from monosemy.models.sites import Z
 from monosemy.specs.circuits import (
     CausalSpec,
@@ -244,8 +245,8 @@ class ConceptRun(Deactivating, RunSpec):
         both = sorted(set(self.targets) & set(self.retain))
         if both:
             raise ValueError(
-                f"{len(both)} texts are both targets and to be retained, such as {both[0]!r:.80};"
-                " a text belongs into one of the sets"
+                f"{plural(len(both), 'text is', 'texts are')} both targets and to be retained, such"
+                f" as {both[0]!r:.80}; a text belongs into one of the sets"
             )
         return self
 

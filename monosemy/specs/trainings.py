@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from monosemy.figures import plural
 from monosemy.specs.architectures import SAESpec, TopKSpec
 from monosemy.specs.hooks import HOST, Hooks, ReadsAndWrites, checked_hooks, first_read
 from monosemy.specs.layers import (
@@ -164,7 +165,7 @@ class SweepRun(StreamedRun):
         checked_layers(self.sites, self.writes, self.layers)
         count, most = len(self._hooked) * self._variants, max(MAX_SWEEP, len(self.layers or ()))
         if count > most:
-            raise ValueError(f"a sweep of {count} SAEs is too large: at most {most}")
+            raise ValueError(f"a sweep of {plural(count, 'SAE')} is too large: at most {most}")
         for sae in self.saes:
             _check_split(sae, self.training)
             for site, writes in self._hooked:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.exit_codes import USAGE
+from monosemy.figures import plural
 from service.cli.connect import connect
 from service.cli.inference import ChatFlag, prompt_body
 from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
@@ -82,7 +83,7 @@ def attention(
         )
         for each in answer["features"]
     ]
-    title = f"blocks.{answer['layer']}, {answer['heads']} heads"
+    title = f"blocks.{answer['layer']}, {plural(answer['heads'], 'head')}"
     print_table(("token", "feature", "activation", "heads", "reads from"), rows, title=title)
     for each in answer["features"]:
         if each["parts"]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.data.tasks.own_prompts import read_prompts
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -165,10 +166,11 @@ def delete(circuit: CircuitArgument) -> None:
 def _show(found: dict[str, Any], limit: int) -> None:
     heads = found["heads"]
     tell(
-        f"{found['name']}: {found['found']} of {len(heads)} heads of {found['model']} tell"
+        f"{found['name']}: {found['found']} of {plural(len(heads), 'head')} of {found['model']}"
+        " tell"
         f" {found['positive']} positive from {found['negative']} negative prompts, at a false"
         f" discovery rate of {found['false_discovery']:.0%}"
-        f" ({found['permutations']} permutations, {found['seeds']} seeds)."
+        f" ({plural(found['permutations'], 'permutation')}, {plural(found['seeds'], 'seed')})."
     )
     for kind, words in found["left_out"].items():
         if words:
@@ -191,7 +193,7 @@ def _show(found: dict[str, Any], limit: int) -> None:
     agree = found["stability"]
     if agree["jaccard"] is not None:
         tell(
-            f"Between {agree['seeds']} seeds: rank correlation"
+            f"Between {plural(agree['seeds'], 'seed')}: rank correlation"
             f" {_interval(agree['rank_correlation'])}, overlap of the {agree['top']} highest"
             f" {_interval(agree['jaccard'])} ({agree['jaccard_by_chance']:.2f} by chance)."
         )
@@ -203,8 +205,10 @@ def _show_edges(found: dict[str, Any], limit: int) -> None:
     edges = found["edges"]
     if edges is None:
         return
-    among = "all heads" if edges["among"] == "all" else f"the {edges['heads']} found heads"
-    tell(f"{edges['found']} of {edges['pairs']:,} edges among {among} are found.")
+    among = (
+        "all heads" if edges["among"] == "all" else f"the {plural(edges['heads'], 'found head')}"
+    )
+    tell(f"{edges['found']} of {plural(edges['pairs'], 'edge')} among {among} are found.")
     rows = [
         (
             "{}.{} to {}.{}".format(*each["source"], *each["target"]),
@@ -221,7 +225,8 @@ def _show_known(known: dict[str, Any] | None) -> None:
     if known is None:
         return
     tell(
-        f"Against {known['name']} ({known['members']} of {known['heads']} heads): ROC AUC of z"
+        f"Against {known['name']} ({known['members']} of {plural(known['heads'], 'head')}): ROC"
+        " AUC of z"
         f" {_interval(known['auc'])} (raw score {_interval(known['auc_raw'])}), average precision"
         f" {_interval(known['average_precision'])}, F1 of the found heads {known['f1']:.2f}."
     )

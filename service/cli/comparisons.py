@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.explanations import FeatureArgument
@@ -151,7 +152,7 @@ def _show(detail: dict[str, Any]) -> None:
     tell(
         f"{a} and {b} by {detail['by']} ({detail['method']}"
         + (", greedy" if summary.get("greedy") else "")
-        + f"): {summary['matched']:,} partners, {summary['matched_share_a']:.1%} of {a},"
+        + f"): {plural(summary['matched'], 'partner')}, {summary['matched_share_a']:.1%} of {a},"
         f" {summary['matched_share_b']:.1%} of {b}"
     )
     null = summary["null"] or {}

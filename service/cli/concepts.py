@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -155,14 +156,16 @@ def _show(found: dict[str, Any]) -> None:
     tell(
         f"{printable(found['name'])} of {printable(found['sae'])}: {len(concept['features']):,}"
         f" features by the rule {found['rule']} ({found['shared']:,} more of the targets are not"
-        f" chosen), scale"
+        " chosen), scale"
         f" {concept['scale']:g}. Flagged above {concept['threshold']:.4g}: at most"
-        f" {threshold['wanted']:.2%} false alarms {sure}, by {threshold['texts']:,} retain texts"
+        f" {threshold['wanted']:.2%} false alarms {sure}, by"
+        f" {plural(threshold['texts'], 'retain text')}"
         f" ({threshold['least']:,} are the least; with a confidence of 95 % at most"
         f" {threshold['bound']:.1%})."
     )
     tell(
-        f"{texts['fit_targets']:,} targets and {texts['fit_retain']:,} retain texts chose features;"
+        f"{plural(texts['fit_targets'], 'target')} and {plural(texts['fit_retain'], 'retain text')}"
+        " chose features;"
         f" {texts['test_targets']:,} and {texts['test_retain']:,} are tested on."
         + _by_chance(threshold)
     )
@@ -226,7 +229,7 @@ def _show_embeddings(found: dict[str, Any]) -> None:
     )
     tell(
         f"Embeddings ({embedding}, {found['width']:,} wide) of {found['flagged_targets']:,} flagged"
-        f" targets of {found['targets']:,}; of {found['retain']:,} retain texts"
+        f" targets of {found['targets']:,}; of {plural(found['retain'], 'retain text')}"
         f" {found['flagged_retain']:,} are flagged. Called '{found['called'][:100]}'; the probe is"
         f" of {'no word' if found['word'] is None else repr(found['word'])}."
     )

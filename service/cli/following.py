@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from monosemy.exit_codes import FAILED, INTERRUPTED
+from monosemy.figures import plural
 from monosemy.specs.run_states import ending_in_words
 from service.cli.client import Client
 from service.cli.connect import connect
@@ -89,4 +90,8 @@ def say_what_failed(run: dict[str, Any]) -> None:
     lines = [f"  {feature}: {reason}" for feature, reason in reasons[:_FAILURES]]
     if result["failed"] > len(lines):
         lines.append("  ...")
-    say("\n".join([f"{run['kind']}: {result['failed']:,} features could not be done:", *lines]))
+    say(
+        "\n".join(
+            [f"{run['kind']}: {plural(result['failed'], 'feature')} could not be done:", *lines]
+        )
+    )

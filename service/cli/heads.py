@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -58,8 +59,11 @@ def show_heads(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 def _show(survey: dict[str, Any]) -> None:
     heads = survey["heads"]
     tell(
-        f"{survey['sae']} at {survey['site']}: {len(heads)} heads, {survey['features']:,} features "
-        f"that fire; families by {survey['examples']:,} firings in {survey['rows']:,} rows."
+        f"{survey['sae']} at {survey['site']}: {plural(len(heads), 'head')},"
+        f" {plural(survey['features'], 'feature')}"
+        " "
+        f"that fire; families by {plural(survey['examples'], 'firing')} in"
+        f" {plural(survey['rows'], 'row')}."
     )
     columns = ("head", "features", "alike", "random", "p", "q", "previous", "duplicate")
     rows = [
@@ -80,7 +84,7 @@ def _show(survey: dict[str, Any]) -> None:
     print_table((*columns, "induction", "first features"), rows)
     tell(
         f"{survey['alike']} of {len(heads)} heads have features that are more alike than random "
-        f"ones (q of at most 0.05, {survey['draws']:,} random sets a head)."
+        f"ones (q of at most 0.05, {plural(survey['draws'], 'random set')} a head)."
     )
     families = [(name, f"{count:,}") for name, count in survey["families"].items()]
     print_table(("family", "features"), families)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from monosemy.exit_codes import USAGE
+from monosemy.figures import plural
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, print_json, print_table, readable_errors, say
 from service.cli.saes import SaeArgument
@@ -97,7 +98,7 @@ def tokenize(
     print_table(("id", "text"), [(each["id"], repr(each["text"])) for each in answer["tokens"]])
     bos = answer["bos"]
     before = f", after {bos['text']!r} ({bos['id']})" if bos else ""
-    say(f"{len(answer['tokens'])} tokens of {answer['model']['name']}{before}")
+    say(f"{plural(len(answer['tokens']), 'token')} of {answer['model']['name']}{before}")
 
 
 @readable_errors

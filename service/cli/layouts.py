@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -58,7 +59,7 @@ def show_layout(sae: SaeArgument, as_json: JsonFlag = False) -> None:
 def _show(summary: dict[str, Any]) -> None:
     kept = summary["faithfulness"]
     left_out = f", {summary['left_out']:,} silent ones left out" if summary["left_out"] else ""
-    tell(f"Layout of {summary['sae']} by t-SNE: {summary['features']:,} features{left_out}")
+    tell(f"Layout of {summary['sae']} by t-SNE: {plural(summary['features'], 'feature')}{left_out}")
     rows = [
         (name, f"{kept[key]['value']:.1%}", f"{kept[key]['low']:.1%} to {kept[key]['high']:.1%}")
         for name, key in (("this layout", "layout"), ("two principal components", "pca"))
@@ -69,5 +70,5 @@ def _show(summary: dict[str, Any]) -> None:
     given = ", ".join(f"{name} {value}" for name, value in summary["parameters"].items())
     tell(
         f"Trustworthiness {kept['trustworthiness']:.3f}, continuity {kept['continuity']:.3f}"
-        f" (by {kept['sampled']:,} features). {given}."
+        f" (by {plural(kept['sampled'], 'feature')}). {given}."
     )

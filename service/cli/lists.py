@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.exit_codes import USAGE
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.feature_files import save_page
@@ -107,7 +108,9 @@ def show(
         )
         for each in detail["entries"]["items"]
     ]
-    title = f"{detail['name']}: {detail['size']} features. {detail['description']}".strip()
+    title = (
+        f"{detail['name']}: {plural(detail['size'], 'feature')}. {detail['description']}".strip()
+    )
     print_table(("SAE", "feature", "about", "density", "max", "note"), rows, title)
     if detail["entries"]["next_cursor"]:
         say("There are more; 'monosemy list export' has all of them.")
@@ -234,4 +237,4 @@ def _entries(
     if as_json:
         print_json(changed)
         return
-    say(printable(f"{name}: {changed['changed']} {done}; {changed['size']} features now"))
+    say(printable(f"{name}: {changed['changed']} {done}; {plural(changed['size'], 'feature')} now"))

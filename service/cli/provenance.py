@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.explanations import ExplanationId
@@ -39,7 +40,7 @@ def judgements(
     print_table(
         ("", "text is", "truth", "answer", "text"), [_judged(each) for each in page["items"]]
     )
-    say(f"{page['n']} judgements count, {page['n_failed']} failed.")
+    say(f"{plural(page['n'], 'judgement')} of use, {page['n_failed']} failed.")
     if page["next_cursor"]:
         say("There are more; raise --limit or name an --outcome.")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from monosemy.figures import ranges
+from monosemy.figures import plural, ranges
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.exported import READ_BY, Form, export_saes
@@ -151,7 +151,8 @@ def _print_evaluation(run: dict[str, Any]) -> None:
         ],
     )
     say(
-        f"{metrics['splice_tokens']} tokens in {metrics['splice_rows']} rows; the clean model's CE "
+        f"{plural(metrics['splice_tokens'], 'token')} in"
+        f" {plural(metrics['splice_rows'], 'row')}; the clean model's CE "
         f"is {metrics['ce_clean']:.4f} nats."
     )
 

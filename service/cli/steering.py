@@ -9,6 +9,7 @@ import typer
 
 from monosemy.client import SteerStream
 from monosemy.exit_codes import USAGE
+from monosemy.figures import plural
 from monosemy.specs.inference.steering import SteeringBegun, TokenEvent
 from service.cli.connect import connect
 from service.cli.output import JsonFlag, fail, out, print_json, printable, readable_errors, say
@@ -151,7 +152,7 @@ def _show(events: SteerStream) -> None:
                 told = f"score {held.score:.4g}, threshold {held.threshold:.4g}"
                 say(f"concept {printable(held.name)}: {does} ({told})")
             if event.pushed is not None:
-                say(f"pushed at {event.pushed} of the prompt's {event.tokens} tokens")
+                say(f"pushed at {event.pushed} of the prompt's {plural(event.tokens, 'token')}")
             out.print("\nsteered", style="bold")
         elif isinstance(event, TokenEvent) and event.row == "steered":
             out.print(printable(event.text), end="", markup=False, highlight=False)

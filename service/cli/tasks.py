@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monosemy.circuits.supervised.prompts import read_task_prompts
+from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -140,7 +141,7 @@ def _show(found: dict[str, Any]) -> None:
     clean = found["clean"]
     tell(
         f"{found['task']} on {found['model']} at {', '.join(found['positions'])}:"
-        f" {found['fit']:,} prompts to fit to, {found['test']:,} to test on."
+        f" {plural(found['fit'], 'prompt')} to fit to, {found['test']:,} to test on."
         f" Answer preferred in {found['preferred']['value']:.1%}, logit difference"
         f" {clean['value']:.2f} ({clean['low']:.2f} to {clean['high']:.2f})."
     )
@@ -165,7 +166,7 @@ def _show_section(section: dict[str, Any]) -> None:
     for floor in section["floors"]:
         name, pairs = floor["attribute"], floor["pairs"]
         edits = _edit_rows(section, floor, "accuracy", ("untouched", "random"))
-        _print_edits(edits, f"edits of {name} ({pairs} counterfactuals)")
+        _print_edits(edits, f"edits of {name} ({plural(pairs, 'counterfactual')})")
         for key, what in _OTHER_ACCURACIES:
             random = floor.get(f"random_{key}")
             if random is not None and random["n"]:
@@ -210,7 +211,7 @@ def _edit_rows(
     untouched, random = floors
     rows.append(("no edit", "0" if untouched is None else estimate(floor[untouched]), *blank))
     rows.append(("a random move", estimate(floor[random]), *blank))
-    return [f"{k} features" for k in counts] or ["accuracy"], rows
+    return [f"{plural(k, 'feature')}" for k in counts] or ["accuracy"], rows
 
 
 def _show_interpretations(items: list[dict[str, Any]]) -> None:

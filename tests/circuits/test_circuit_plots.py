@@ -23,7 +23,7 @@ def test_small_grids_are_links() -> None:
     assert drawn.count(" found") == 3 + 3 + 1, "classes, names of links, the label"
     assert drawn.count('class="edge"') == 1 and drawn.count(" chosen") == 1
     assert 'href="?head=0&amp;x"' in drawn
-    assert "3 layers of 4 heads, 3 found, 3 known, 1 edges drawn" in drawn
+    assert "3 layers of 4 heads, 3 found, 3 known, 1 edge drawn" in drawn
     assert re.search(r'class="u2" x="\d+" y="\d+"', drawn), "z 2 of 6"
     assert "<a " not in head_grid(cells)
 

@@ -124,7 +124,7 @@ def test_prompts_of_ones_own(task_host: HostModel) -> None:
                     "items": [*given(), {"text": " then", "positive": True}],
                 }
             },
-            "Prompt 13 has 1 tokens",
+            "Prompt 13 has 1 token,",
         ),
         (
             {

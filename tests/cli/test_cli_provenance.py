@@ -38,7 +38,7 @@ def test_judgements_are_listed_one_by_one(scored: Scored) -> None:
     score = str(scored.scores[POOR])
     page = json.loads(call("feature", "judgements", "demo", str(POOR), score, "--json"))
     shown = call("feature", "judgements", "demo", str(POOR), score)
-    assert f"{page['n']} judgements count" in shown and "<<" in shown
+    assert f"{page['n']} judgements of use" in shown and "<<" in shown
     wrong = call("feature", "judgements", "demo", str(POOR), score, "--outcome", "wrong", "--json")
     assert 0 < len(json.loads(wrong)["items"]) < len(page["items"])
     # A score of another feature is none of this one's.

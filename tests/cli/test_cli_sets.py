@@ -120,4 +120,4 @@ def test_the_command_submits_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> N
     assert sent[0]["kind"] == "evaluate_set" and len(sent[0]["saes"]) == 3
     assert sent[0]["evaluation"] == {"tokens": 99}
     assert "0.2000 to 0.3000" in printed and "mean ablation" in printed and "2.5000" in printed
-    assert "4096 tokens in 33 rows" in printed and "2.7500" in printed
+    assert "4,096 tokens in 33 rows" in printed and "2.7500" in printed

@@ -151,7 +151,7 @@ def test_words_light_up_what_the_listing_has(explorer: str, open_page: Any) -> N
 
 
 def test_axes_that_nothing_has_are_said(explorer: str, open_page: Any) -> None:
-    page = open_page(f"{explorer}/saes/demo/map?x=score&scorer=nobody")
+    page = open_page(f"{explorer}/saes/demo/map?x=score&scorer=simulation")
     assert "Choose other axes" in drawn(page, "Of no feature")
     page.get_by_label("across").select_option("density")
     assert "features drawn" in drawn(page, "features drawn")

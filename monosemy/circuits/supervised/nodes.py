@@ -14,6 +14,7 @@ from torch import Tensor
 
 from monosemy.data.tasks.examples import Example
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, Intervention, Where, replace
 from monosemy.models.host import HostModel
@@ -76,7 +77,7 @@ class Rows:
             row = [*bos, *each.ids]
             if limit is not None and len(row) > limit:
                 raise DataError(
-                    f"A prompt has {len(row)} tokens; {host.name} reads {limit} at once:"
+                    f"A prompt has {plural(len(row), 'token')}; {host.name} reads {limit} at once:"
                     f" {each.text!r:.80}."
                 )
             if len(each.right) != 1 or len(each.wrong) != 1:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from monosemy.data.tasks.examples import Example
 from monosemy.errors import DataError
+from monosemy.figures import plural
 
 FEW = 2
 """Values up to which an attribute is closed: its values stand in both halves in any combination."""
@@ -134,7 +135,8 @@ def halves(
             fit += group
     if len(test) < LEAST_TEST:
         raise DataError(
-            f"Of {len(examples)} prompts {len(test)} can be tested on: every value must stand among"
+            f"Of {plural(len(examples), 'prompt')} {len(test)} can be tested on: every value"
+            " must stand among"
             " those that are fitted to, in another combination.",
             "Give more prompts, or fewer values.",
         )
@@ -151,7 +153,7 @@ def check_halves(
     tested and not fitted; ``named`` says where a prompt stands."""
     if min(len(fit), len(test)) < LEAST_TEST:
         raise DataError(
-            f"There are {len(fit)} prompts to fit to and {len(test)} to test on; at least"
+            f"There are {plural(len(fit), 'prompt')} to fit to and {len(test)} to test on; at least"
             f" {LEAST_TEST} of each are needed."
         )
     fitted = {combination(each, values): each for each in fit}

@@ -9,6 +9,7 @@ from typing import Any
 from monosemy.data.tasks.examples import Example, TaskPrompts, encode
 from monosemy.data.tasks.json_lines import lines_of, prompts_in
 from monosemy.errors import DataError
+from monosemy.figures import plural
 from monosemy.specs.circuits import PromptItem
 
 _LABELS = {"positive": True, "negative": False}
@@ -57,7 +58,8 @@ def _encoded(item: PromptItem, tokenizer: Any, where: str) -> Example:
     ids = encode(tokenizer, item.text)
     if len(ids) < 2:
         raise DataError(
-            f"{where} has {len(ids)} tokens, and a head needs two to attend from one to another: "
+            f"{where} has {plural(len(ids), 'token')}, and a head needs two to attend from one"
+            " to another: "
             f"{item.text!r:.80}."
         )
     right, wrong = (
