@@ -74,7 +74,8 @@ def score_heads(
     text = PREFIX_TEXT if longest is None else min(PREFIX_TEXT, longest - start - max(prefixes))
     if length < 2 or text < 2 * max(prefixes) + 2:
         raise DataError(
-            f"A context of {plural(longest, 'token')} is too short for the scores of heads."
+            f"A context of {plural(longest or length, 'token')} is too short for the scores of"
+            f" heads."
         )
     generator = torch.Generator().manual_seed(seed)
     draw = _Draw(torch.tensor(list(vocabulary)), bos, generator)

@@ -28,7 +28,14 @@ from monosemy.specs.part import NAME, Seed, Site, added_later
 from monosemy.specs.parts import ModelSpec
 from monosemy.specs.references import Plain, SaeReference, SetReference
 from monosemy.specs.run import RunSpec, register_kind
-from monosemy.specs.tasks import MOST_PROMPTS, Edited, IndirectObjectPrompts, TaskSource, Word
+from monosemy.specs.tasks import (
+    MOST_PROMPTS,
+    AttributedPrompts,
+    Edited,
+    IndirectObjectPrompts,
+    TaskSource,
+    Word,
+)
 
 ChangedHeadsSae = Annotated[Reference, SaeReference(changed=True, site=Z)]
 OtherSae = Annotated[Reference, SaeReference(distinct=True)]
@@ -129,6 +136,23 @@ class TaskRun(RunSpec):
             given = getattr(self, name) or []
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} holds something twice")
+        return self
+
+    @model_validator(mode="after")
+    def _attributes_vary(self) -> Self:
+        if not isinstance(self.prompts, AttributedPrompts):
+            return self
+        values: dict[str, set[str]] = {}
+        for item in self.prompts.items:
+            for each in item.attributes:
+                values.setdefault(each.name, set()).add(each.value)
+        for name in self.attributes or values:
+            if len(values.get(name, ())) == 1:
+                (only,) = values[name]
+                raise ValueError(
+                    f"the attribute '{name}' has one value, {only!r}, in all prompts: nothing"
+                    " tells it; leave it out of attributes, or add prompts with another value"
+                )
         return self
 
 

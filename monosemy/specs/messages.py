@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monosemy.figures import plural
+
 _WHOLE = frozenset({"int_type", "int_parsing", "int_parsing_size", "int_from_float"})
 _NUMBER = frozenset({"float_type", "float_parsing"})
 _ID = frozenset({"uuid_type", "uuid_parsing"})
@@ -35,6 +37,9 @@ def message_of(fault: Mapping[str, Any]) -> str:
         return f"an id is expected, such as {_AN_ID}, not {_shown(value)}"
     if kind == "string_pattern_mismatch" and (expected := _expected(fault)) is not None:
         return f"{expected} is expected, not {_shown(value)}"
+    if kind == "too_short":
+        least, given = fault["ctx"]["min_length"], fault["ctx"]["actual_length"]
+        return f"at least {plural(least, 'item')} must be given, and there are {given or 'none'}"
     if kind == "union_tag_not_found":
         return f"the key {fault['ctx']['discriminator']} is missing, which says what this is"
     return str(fault["msg"]).removeprefix("Value error, ")

@@ -308,4 +308,4 @@ def test_prompts_that_do_not_say_what_they_are(kind: str) -> None:
 def test_a_text_belongs_into_one_set_of_a_concept() -> None:
     texts = {"targets": ["a whale", "a seal"], "retain": ["a clock", "a seal"]}
     (message,) = problems({"kind": "concept", "name": "c", "sae": "demo", **texts}).values()
-    assert "1 texts are both" in message and "'a seal'" in message
+    assert "1 text is both" in message and "'a seal'" in message
