@@ -259,8 +259,6 @@ ERRORS = [
     ),
     *refused(422, f"/graphs/{GRAPH}?nodes=0", f"/graphs/{GRAPH}?kind=neuron"),
     *refused(404, "/concepts/none", "/concepts?sae=none"),
-    *refused(404, "/saes?model=none", "/sets?model=none", "/circuits?model=none"),
-    *refused(404, "/graphs?model=none"),
     *refused(422, "/saes/demo/features?scorer=none"),
     *refused(409, "/saes/demo/features?head=99"),
     *refused(422, f"/circuits/{CIRCUIT}?head=99.0", f"/circuits/{CIRCUIT}?head=first"),
