@@ -13,26 +13,31 @@ from monosemy.graphs.names import BIASES
 from monosemy.specs.graphs import GraphEdge, GraphNode
 
 End = Literal["in", "out"]
+_NAMES = {kind.value: kind.name for kind in NodeKind}
 
 
 def node_labels(graph: Graph, labels: Mapping[int, str] | None = None) -> list[str]:
     """What each node is called: a feature by ``labels`` (by node), else by layer and latent."""
     nodes, given = graph.nodes, labels or {}
+    goals = dict(zip(graph.goals, graph.goal_labels, strict=True))
+    columns = (nodes.kind, nodes.layer, nodes.position, nodes.number)
     called = []
-    for number in range(len(nodes)):
-        kind, own = NodeKind(nodes.kind[number]), int(nodes.number[number])
-        place = int(nodes.position[number])
-        text = graph.texts[place] if 0 <= place < len(graph.texts) else ""
+    # Lists and plain numbers: those of arrays and enums take six times as long.
+    feature, logit, bias = NodeKind.feature.value, NodeKind.logit.value, NodeKind.bias.value
+    for number, (kind, layer, place, own) in enumerate(
+        zip(*(each.tolist() for each in columns), strict=True)
+    ):
         if number in given:
             called.append(given[number])
-        elif kind == NodeKind.logit:
-            called.append(graph.goal_labels[graph.goals.index(number)])
-        elif kind == NodeKind.bias:
+        elif kind == feature:
+            called.append(f"{layer}/{own}")
+        elif kind == logit:
+            called.append(goals[number])
+        elif kind == bias:
             called.append(f"{BIASES[own]} bias" if 0 <= own < len(BIASES) else "bias")
-        elif kind == NodeKind.feature:
-            called.append(f"{nodes.layer[number]}/{own}")
         else:
-            called.append(f"{kind.name} {text}".strip())
+            text = graph.texts[place] if 0 <= place < len(graph.texts) else ""
+            called.append(f"{_NAMES[kind]} {text}".strip())
     return called
 
 
