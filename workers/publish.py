@@ -29,6 +29,7 @@ from monosemy.specs import ModelSpec
 from service.database.storable import storable, storable_json, storable_text
 from service.database.tables import Feature, Model, Sae
 from service.features.columns import STORED
+from service.kit.free_names import first_free
 
 _NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
 
@@ -105,7 +106,7 @@ def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
             select(Sae.name).where(Sae.name.startswith(wanted, autoescape=True), Sae.id != sae_id)
         )
     )
-    return _first_free(wanted, taken)
+    return first_free(wanted, taken)
 
 
 def free_set_name(session: Session, wanted: str, members: Sequence[uuid.UUID]) -> str:
@@ -118,15 +119,7 @@ def free_set_name(session: Session, wanted: str, members: Sequence[uuid.UUID]) -
             select(name).where(name.startswith(wanted, autoescape=True), Sae.id.not_in(members))
         )
     )
-    return _first_free(wanted, taken)
-
-
-def _first_free(wanted: str, taken: set[str]) -> str:
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+    return first_free(wanted, taken)
 
 
 def publish_sae(session: Session, **columns: Any) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from service.database.graph_tables import StoredGraph
 from service.kit.errors import Listing, NameTaken
+from service.kit.free_names import first_free
 from service.kit.pagination import TimeKey, newest_first
 from service.kit.references import id_of
 
@@ -30,11 +31,7 @@ def free_name(session: Session, id: uuid.UUID, wanted: str) -> str:
     session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
     like = StoredGraph.name.startswith(wanted, autoescape=True)
     taken = set(session.scalars(select(StoredGraph.name).where(like, StoredGraph.id != id)))
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+    return first_free(wanted, taken)
 
 
 def put_graph(session: Session, row: StoredGraph) -> None:
