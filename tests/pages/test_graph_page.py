@@ -180,6 +180,30 @@ def test_a_supernode_has_the_sums_of_its_edges(
     assert "pinned" not in asked(again) and not again.locator("#pins").is_visible()
 
 
+def test_edges_that_a_large_drawing_lacks_are_asked_for(
+    explorer: str, open_page: Any, api: httpx.Client
+) -> None:
+    it = drawing(api)
+    goal = it["node"][it["kind"].index("logit")]
+    edge = max(e for e, target in enumerate(it["target"]) if target == goal)
+    few = {name: it[name][:10] for name in ("source", "target", "weight", "flow")}
+    assert edge >= 10
+    page = open_page(f"{explorer}/graphs")
+    page.route(
+        f"**/api/v1/graphs/{GRAPH}/drawing*", lambda route: route.fulfill(json={**it, **few})
+    )
+    page.goto(f"{explorer}/graphs/{GRAPH}?pinned={goal},{it['source'][edge]}")
+    row = page.locator("[data-pin-lists] li", has_text="→")
+    row.wait_for()
+    pair = [
+        e
+        for e, ends in enumerate(zip(it["source"], it["target"], strict=True))
+        if ends == (it["source"][edge], goal)
+    ]
+    assert row.locator(".n").inner_text() == signed(sum(it["weight"][e] for e in pair))
+    assert figures(page)["drawn"] == "10"
+
+
 def test_a_node_has_its_edges_and_its_feature(
     explorer: str, open_page: Any, api: httpx.Client
 ) -> None:

@@ -70,34 +70,3 @@ export async function call(method, path, options = {}) {
   const response = await send(method, path, options);
   return response.status === 204 ? null : response.json();
 }
-
-/** Lines of JSON of a stream, as they come. */
-export async function* lines(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    rest += value;
-    const whole = rest.split("\n");
-    rest = whole.pop();
-    for (const line of whole) if (line.trim()) yield JSON.parse(line);
-  }
-  if (rest.trim()) yield JSON.parse(rest);
-}
-
-/** Server-sent events of an answer to any method, as they come: `{event, data}`, the data parsed. */
-export async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s)));
-      if (fields.data !== undefined) yield { event: fields.event ?? "message", data: JSON.parse(fields.data) };
-    }
-  }
-}

@@ -17,6 +17,7 @@ const state = { node: query.has("node") ? Number(query.get("node")) : null, ...(
 const marked = data.marks.pinned.length + data.marks.groups.length > 0;
 const form = find("prune");
 let graph = null;
+let completing = Promise.resolve();
 let [asking, looking, timer] = [null, null, null];
 
 for (const each of document.querySelectorAll("[data-no-script]")) each.hidden = true;
@@ -48,11 +49,11 @@ async function load() {
 
 /** How much is kept, what chance keeps, and the scores of what is shown, into the words that the server made. */
 function told() {
-  const { kept, source, edges, of_edges, edge_share, edge_chance, replacement, completeness } = graph;
+  const { kept, drawn, edges, of_edges, edge_share, edge_chance, replacement, completeness } = graph;
   const { value, low, high } = kept.of_chance;
   const tell = (words, figures) => Object.entries(figures).forEach(([name, each]) => (document.querySelector(`[data-is="${name}"]`).textContent = words(each)));
   tell(percent, { influence: kept.influence, chance: value, low, high, edge_share, edge_chance });
-  tell(count, { nodes: kept.nodes, of_nodes: kept.of_nodes, drawn: source.length, edges, of_edges });
+  tell(count, { nodes: kept.nodes, of_nodes: kept.of_nodes, drawn, edges, of_edges });
   tell((score) => fixed(score, 3), { replacement, completeness });
 }
 
@@ -102,8 +103,23 @@ async function look(node) {
     say(plot.says(i));
   }
   for (const row of document.querySelectorAll("[data-row]")) row.classList.toggle("here", row.dataset.row === String(node));
-  await beside(`/graphs/${data.id}/nodes/${node}`);
+  await Promise.all([beside(`/graphs/${data.id}/nodes/${node}`), complete(node)]);
   if (graph !== null) pins.show(graph, state.node);
+}
+
+/** Of a graph with more edges than are drawn, those of nodes that are looked at or pinned are asked for, one call after
+ * the other. */
+function complete(...nodes) {
+  completing = completing.then(async () => {
+    const own = graph;
+    if (own === null || own.drawn >= own.edges || form.elements.nodes.value < 1 || form.elements.edges.value < 1) return;
+    const { withEdges } = await import("./graph_more.js");
+    const more = await withEdges(own, data.id, nodes);
+    if (graph !== own) return;
+    Object.assign(own, more);
+    plot.over();
+  }).catch((problem) => say(problem.message));
+  return completing;
 }
 
 async function beside(path) {
@@ -130,7 +146,7 @@ function pin(i) {
 function pinned() {
   keepInQuery(pinsInQuery(state, marked ? "none" : null));
   plot.pins = new Map([...pins.all].map(([node, group]) => [graph?.at.get(node), group]).filter(([i]) => i !== undefined));
-  if (graph !== null) pins.show(graph, state.node);
+  complete(...pins.all.keys()).then(() => graph !== null && pins.show(graph, state.node));
   plot.over();
   button();
 }

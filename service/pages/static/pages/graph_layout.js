@@ -8,13 +8,13 @@ const KINDS = ["feature", "error", "token", "logit", "position", "bias"];
 
 export const MARGIN = { left: 52, right: 14, top: 12, bottom: 58 };
 
-/** A drawing with `at` (place by number), `from` and `to` (edges by place), `into(place)` and `out(place)` (edges of a node). */
+/** A drawing with `at` (place by number), `from` and `to` (edges by place), `into(place)` and `out(place)` (edges of a node), `drawn` (how many it came with). */
 export function columnsOf(drawing) {
   const n = drawing.node.length;
   const at = new Map(drawing.node.map((number, place) => [number, place]));
   const [from, to] = [drawing.source, drawing.target].map((ends) => Int32Array.from(ends, (number) => at.get(number)));
   const shape = Uint8Array.from(drawing.kind, (kind) => KINDS.indexOf(kind));
-  return { ...drawing, n, at, shape, from, to, into: byNode(to, n), out: byNode(from, n) };
+  return { drawn: from.length, ...drawing, n, at, shape, from, to, into: byNode(to, n), out: byNode(from, n) };
 }
 
 /** Edges of each node, in the order of the drawing (those along which most flows first). */

@@ -1,11 +1,12 @@
 // /steer: cards of pushed features, and texts that are written while they are watched.
 import { Asking, carryFragment, inFragment, keepInFragment, PromptBox, scriptStarted, sharing } from "../lib/ask.js";
 import { number, percent, signed } from "../lib/format.js";
-import { events, Problem, send } from "../lib/http.js";
+import { Problem, send } from "../lib/http.js";
 import { Places } from "../lib/places.js";
 import { given, keepInQuery, make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
 import { markFirstDifference, Written } from "../lib/written.js";
+import { events } from "../lib/streams.js";
 
 const AT_ONCE = 2;
 const LIKELIEST = 5;
