@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -68,14 +67,12 @@ from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
 from workers.layout import lay_out_sae
+from workers.names import as_name, default_name, default_set_name
 from workers.reporter import RunReporter
 from workers.saes import named_sae
 from workers.stoppable import until_stopped
 from workers.tasks import evaluate_task_run
 from workers.worker import Execute, main
-
-_LONGEST_NAME = 100
-"""Characters of a name that nobody gave."""
 
 
 class GpuRuns(Dispatch):
@@ -199,7 +196,7 @@ class GpuRuns(Dispatch):
         load_host = partial(self.hosts.load, reporter=reporter)
         sets = None
         if spec.layers is not None:
-            sets = set_places(spec, spec.name or _as_name(spec.source))
+            sets = set_places(spec, spec.name or as_name(spec.source))
         origin = {"run_id": str(run.id)}
         place = uploads.locate(self.workspace, spec.source)
         artifacts = import_saes(spec, folders, load_host, reporter, origin, place, sets)
@@ -386,22 +383,6 @@ def _config(made: stages.TrainedArtifact, in_set: str | None) -> dict[str, Any]:
     if "basis" in made.provenance:
         return {**spec, "training": None, "basis": made.provenance["basis"]}
     return spec
-
-
-def default_name(spec: TrainRun, basis: Mapping[str, Any] | None = None) -> str:
-    """Model, site and size, in letters that need no quoting anywhere; of a basis its kind too."""
-    parts = f"{Path(spec.model.name).name} {spec.site} {spec.sae.d_sae}"
-    return _as_name(f"{parts} {basis['basis']}" if basis else parts)
-
-
-def default_set_name(spec: SweepRun) -> str:
-    """Model and site of a set that nobody named."""
-    return _as_name(f"{Path(spec.model.name).name} {spec.sites[0]}")
-
-
-def _as_name(words: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-").lower()
-    return name[-_LONGEST_NAME:].strip("-")  # a long model's name loses its beginning
 
 
 def make_execute(settings: Settings, engine: Engine) -> Execute:

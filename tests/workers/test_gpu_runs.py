@@ -30,7 +30,8 @@ from service.runs.readings import stored_curves
 from service.sets.service import view
 from tests.support import run_acts as acts
 from tests.support.trained_library import SITE, Trained
-from workers.gpu import GpuRuns, default_name
+from workers.gpu import GpuRuns
+from workers.names import default_name
 from workers.publish import free_sae_name
 from workers.worker import Worker
 
