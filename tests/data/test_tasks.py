@@ -228,7 +228,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "fault"),
     [
-        ({"text": "then"}, "Prompt 1 has 1 tokens"),
+        ({"text": "then"}, "Prompt 1 has 1 token,"),
         ({"text": "then Mary", "right": [" John"], "wrong": [" John"]}, "right answer and a wrong"),
         ({"text": "then Mary", "right": [" John"]}, "answers of one kind only"),
         ({"text": "then Ma", "right": ["ry"], "wrong": [" John"]}, "runs into the prompt's last"),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 
+import monosemy.native.gpu
 from monosemy.native import largest as native_largest
 from monosemy.native import rows as native_rows
 from monosemy.native.gpu import device
@@ -138,6 +139,8 @@ def test_without_triton_tensor_operations_are_used(
     monkeypatch.setitem(sys.modules, "triton", None)
     for name in ("agreement", "largest", "rows"):
         monkeypatch.delitem(sys.modules, f"monosemy.native.gpu.{name}", raising=False)
+        # What was imported before is a name of the package too.
+        monkeypatch.delattr(monosemy.native.gpu, name, raising=False)
     with caplog.at_level(logging.INFO):
         assert not device.ready(card)
     assert "No Triton kernels" in caplog.text
