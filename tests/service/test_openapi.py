@@ -177,6 +177,18 @@ def test_every_operation_is_documented(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.integration
+def test_who_filters_by_heads_says_that_there_may_be_no_survey(document: dict[str, Any]) -> None:
+    filters = [
+        (path, operation["responses"].keys())
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        if "head" in {each["name"] for each in operation.get("parameters", [])}
+    ]
+    assert len(filters) > 3
+    assert [path for path, answers in filters if "409" not in answers] == []
+
+
+@pytest.mark.integration
 def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     names = [
         operation["operationId"]

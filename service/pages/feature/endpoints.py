@@ -106,7 +106,7 @@ def make_embed(
     "/saes/{sae}/page",
     summary="Export pages of an SAE's features",
     response_class=StreamingResponse,
-    responses={**_FILE, **documented(404, 422)},
+    responses={**_FILE, **documented(404, 409, 422)},
 )
 async def sae_page_file(
     request: Request, context: ContextDep, sae: SaeReference, wanted: FilterDep
