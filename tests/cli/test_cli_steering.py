@@ -15,7 +15,15 @@ from service.cli.main import app
 
 KINGS = {"index": 4, "label": "kings", "mode": "add", "strength": 6.0}
 ID = "7c6bd7d2-7b87-4f2f-8c3b-0f6ff6e1b9f4"
-MODEL = {"id": ID, "name": "m", "architecture": None, "n_layers": 1, "d_model": 2, "d_vocab": 3}
+MODEL = {
+    "id": ID,
+    "name": "m",
+    "architecture": None,
+    "n_layers": 1,
+    "d_model": 2,
+    "d_vocab": 3,
+    "no_generation": None,
+}
 HOOK = {"host": "host", "site": "blocks.1.hook_resid_post", "width": 2}
 SAE = {
     **{"id": ID, "name": "demo", "model": MODEL, "site": HOOK["site"]},
