@@ -132,7 +132,8 @@ def _hits(
 def _examples(
     session: Session, tables: TokenTables, rows: list[FeatureRow]
 ) -> dict[FeatureKey, ExampleView]:
-    """The strongest example of each feature that fires; a statement for every text."""
+    """The strongest example of each feature that fires and whose text is there; a statement for
+    every text."""
     views: dict[FeatureKey, ExampleView] = {}
     saes = {row.sae.id: row.sae for row in rows}
     for sae in saes.values():
@@ -144,6 +145,8 @@ def _examples(
         firing = {index: first[0] for index, first in firsts.items() if first}
         text_id = str((sae.index or {}).get("text_id"))
         contexts = contexts_of(session, text_id, sorted({each.row for each in firing.values()}))
+        # A search over all SAEs is not lost where the text of one is missing.
+        firing = {index: each for index, each in firing.items() if each.row in contexts}
         tokens = tables.of(session, find_model(session, str(sae.model_id)))
         seen = view_examples(list(firing.values()), contexts, tokens)
         views |= {(sae.id, index): view for index, view in zip(firing, seen, strict=True)}

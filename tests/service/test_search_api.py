@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 
 from service.database.session import transaction
+from service.database.tables import Sae
 from service.search.fusion import fuse
 from tests.support.library_rows import Library, add_explanation, add_library, unit
 
@@ -192,3 +193,23 @@ def test_hits_bring_their_strongest_example_where_asked(client: TestClient, infe
         assert item["example"] == (examples[0] if examples else None)
     without = client.get("/api/v1/search", params={"q": "royal"}).json()
     assert all(item["example"] is None for item in without["items"])
+
+
+def test_the_missing_text_of_one_sae_costs_no_search(
+    client: TestClient, module_engine: Engine, inference
+) -> None:
+    inference.axes = {"royal": 0}
+    with transaction(module_engine) as session:
+        other = session.scalars(select(Sae).where(Sae.name == "other")).one()
+        kept, other.index = other.index, {**(other.index or {}), "text_id": "gone"}
+    try:
+        answer = client.get("/api/v1/search", params={"q": "royal", "examples": "true"})
+        assert answer.status_code == 200, answer.text
+        items = answer.json()["items"]
+        assert {item["sae"] for item in items} == {"demo", "other"}
+        for item in items:
+            assert (item["example"] is None) or item["sae"] == "demo"
+        assert any(item["example"] for item in items)
+    finally:
+        with transaction(module_engine) as session:
+            session.scalars(select(Sae).where(Sae.name == "other")).one().index = kept
