@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from monosemy.half_written import faults_naming
 from monosemy.interchange.files import write_bytes
 from service.backup import backup
-from service.cli import interchange, saes
+from service.cli import exported, interchange
 from service.cli.main import app
 
 
@@ -62,7 +62,7 @@ def test_writers_of_the_command_line_name_what_was_given(
     assert len(ended.stderr.splitlines()) == 1
     (tmp_path / "sae").mkdir()
     for write in (
-        lambda: saes._copy(tmp_path / "sae", target),
+        lambda: exported._copy(tmp_path / "sae", target),
         lambda: interchange._whole(target).__enter__(),
         lambda: write_bytes(tmp_path / "file" / "x", b""),
     ):

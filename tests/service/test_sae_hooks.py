@@ -49,4 +49,6 @@ def test_hooks_of_rows_old_and_new(client: TestClient, engine: Engine) -> None:
 
     assert named(MID) == {"plain", "older-transcoder", "many"}
     assert named(POST) == {"many"}, "any place that is read counts"
-    assert named(MLP) == set()
+    refused = client.get("/api/v1/saes", params={"site": MLP})
+    assert refused.status_code == 422, "no host model here has it"
+    assert "has no site" in refused.json()["detail"]
