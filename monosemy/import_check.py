@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from monosemy.evals.reconstruction import ReconstructionSums
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText
 from monosemy.progress import Reporter
@@ -62,14 +63,14 @@ def check_import(
     counts[0] = False
     x_ND, y_ND = (torch.cat(parts, dim=-1)[0][counts] for parts in (read, written))
     sae = hosted.sae
-    codes = sae.encode(x_ND)
-    l0 = float((codes.values > 0).sum()) / max(len(x_ND), 1)
-    varies = float((y_ND - y_ND.mean(0)).double().square().sum())
-    fvu = float((y_ND - sae(x_ND)).double().square().sum()) / varies if varies > 0 else None
+    sums = ReconstructionSums(sae)
+    sums.add(x_ND, y_ND)
+    figures = sums.metrics()
+    fvu, l0 = figures["fvu"], figures["l0"]
     doubts = _doubts(fvu, l0, sae.d_sae, named.get("l0"))
     for doubt in doubts:
         reporter.log(doubt)
-    return {"fvu": fvu, "l0": l0, "tokens": len(x_ND), "doubts": doubts}
+    return {"fvu": fvu, "l0": l0, "tokens": figures["tokens"], "doubts": doubts}
 
 
 def _doubts(fvu: float | None, l0: float, d_sae: int, named: Any) -> list[str]:

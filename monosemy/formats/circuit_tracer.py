@@ -18,7 +18,7 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.formats.folder import (
-    UNUSABLE,
+    faults_of,
     float32,
     plain,
     read_tensors,
@@ -27,11 +27,9 @@ from monosemy.formats.folder import (
     write_tensors,
 )
 from monosemy.formats.opened import OpenedSAE, Wanted, hooked
-from monosemy.formats.transcoder_parts import cross_layer, jump_or_relu
-from monosemy.saes import saelens_keys
+from monosemy.formats.transcoder_parts import cross_layer, jump_or_relu, topk
 from monosemy.saes.base import SAE
 from monosemy.saes.clt import BatchTopKCLT, JumpReLUCLT
-from monosemy.saes.topk import TopKSAE
 from monosemy.specs import TopKSpec, TranscoderSpec
 from monosemy.specs.yaml_text import NotYaml, yaml_of
 
@@ -72,16 +70,10 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
     here, and for tensors that do not fit.
     """
     config = read_config(folder)
-    try:
+    with faults_of(folder, "transcoder"):
         if _is_clt(folder):
             return OpenedSAE(*_open_clt(folder, config), NAME)
         return OpenedSAE(*_open_layer(folder, config, wanted.layer), NAME)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable transcoder: {error}.") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -231,12 +223,7 @@ def _open_layer(
     if "W_skip" in tensors:
         weights["W_skip"] = tensors["W_skip"]
     if config.get("activation") == "topk":
-        d_sae, d_out = weights["W_dec"].shape
-        spec = saelens_keys.checked_spec(
-            TopKSpec, d_sae=d_sae, k=whole(config, "k"), skip="W_skip" in weights
-        )
-        d_in = len(weights["W_enc"])
-        return saelens_keys.filled(TopKSAE, spec, weights, d_in, d_out), _metadata(config, [layer])
+        return topk(weights, whole(config, "k")), _metadata(config, [layer])
     sae = jump_or_relu(weights, tensors.get(THRESHOLD))
     return sae, _metadata(config, [layer])
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.formats.folder import UNUSABLE, float32, read_json, read_tensors
+from monosemy.formats.folder import faults_of, float32, read_json, read_tensors
 from monosemy.formats.opened import OpenedSAE, Wanted, hooked
 from monosemy.formats.transcoder_parts import cross_layer
 
@@ -36,16 +36,10 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
     and for tensors that do not fit."""
     del wanted
     config = read_json(folder / CONFIG)
-    try:
+    with faults_of(folder, "transcoder"):
         if config.get("cross_layer_decoders") is False:
             raise DataError("its latents write their own layer alone, which is not known of these.")
         return _built(_tensors(folder), config)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable transcoder: {error}.") from None
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.formats.equivalent import centred
 from monosemy.saes import saelens_keys
 from monosemy.saes.crosscoder import BatchTopKCrosscoder, L1Crosscoder
 from monosemy.specs import CrosscoderSpec, L1CrosscoderSpec
@@ -46,12 +47,12 @@ def _state(
         raise DataError(f"its biases are {list(b_enc.shape)} and {list(b_dec.shape)}.")
     # A row of zeros stays, and its latent writes nothing.
     unit_F = W_dec.double().norm(dim=2).sum(0).clamp_min(1e-30) / places**0.5
-    enc_DF = W_enc.double().flatten(0, 1)
-    bias_F = b_enc.double() + b_dec.double().flatten() @ enc_DF
+    own = {"W_enc": W_enc.flatten(0, 1), "b_enc": b_enc, "b_dec": b_dec.flatten()}
+    own |= centred(own)
     state = {
-        "W_enc": (enc_DF * unit_F).float(),
-        "b_enc": (bias_F * unit_F).float(),
+        "W_enc": (own["W_enc"].double() * unit_F).float(),
+        "b_enc": (own["b_enc"].double() * unit_F).float(),
         "W_dec": (W_dec.double().transpose(0, 1).flatten(1) / unit_F[:, None]).float(),
-        "b_dec": b_dec.flatten().float(),
+        "b_dec": own["b_dec"].float(),
     }
     return state, places, d_sae

@@ -16,7 +16,7 @@ from torch import Tensor
 from monosemy.errors import DataError
 from monosemy.formats.crosscoder_parts import relu_crosscoder, threshold_crosscoder
 from monosemy.formats.dictionary_learning import CONFIG, WEIGHTS
-from monosemy.formats.folder import UNUSABLE, float32, read_json, read_tensors
+from monosemy.formats.folder import faults_of, float32, read_json, read_tensors
 from monosemy.formats.header import check_safetensors
 from monosemy.formats.opened import OpenedSAE, Wanted
 from monosemy.saes.base import SAE
@@ -48,14 +48,8 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
     file = _weights(folder)
     assert file is not None
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    try:
+    with faults_of(folder, "crosscoder"):
         sae = _built(_plain(read_tensors(file, may_lack=_LACKED)), config)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable crosscoder: {error}.") from None
     return OpenedSAE(sae, {}, NAME)
 
 

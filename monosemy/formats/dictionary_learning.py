@@ -16,17 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.formats.equivalent import centred
-from monosemy.formats.folder import UNUSABLE, float32, read_json, read_tensors
+from monosemy.formats.folder import faults_of, float32, read_json, read_tensors
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import SAE
 from monosemy.saes.batchtopk import BatchTopKSAE
 from monosemy.saes.gated import GatedSAE
-from monosemy.saes.jumprelu import JumpReLUSAE
+from monosemy.saes.jumprelu import JumpReLUSAE, log_threshold
 from monosemy.saes.matryoshka import MatryoshkaSAE
 from monosemy.saes.relu import ReLUSAE
 from monosemy.saes.topk import TopKSAE
@@ -69,14 +68,8 @@ def load_dictionary(folder: str | Path) -> SAE:
     if kind not in _KINDS:
         raise DataError(f"{folder} holds a '{kind}'; known here: {', '.join(_KINDS)}.")
     tensors = float32(read_tensors(folder / WEIGHTS, CONVERT))
-    try:
+    with faults_of(folder, "dictionary"):
         return _KINDS[kind](tensors, trainer)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its configuration or tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error}") from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable dictionary: {error}.") from None
 
 
 def dictionary_metadata(folder: str | Path) -> dict[str, Any]:
@@ -198,9 +191,7 @@ def _gated(tensors: Tensors, _trainer: Mapping[str, Any]) -> SAE:
 
 def _jumprelu(tensors: Tensors, _trainer: Mapping[str, Any]) -> SAE:
     own = _uncentred(_direct(tensors))
-    # A threshold of 0, or below, is a ReLU: the smallest positive number is one as well.
-    least = torch.finfo(torch.float32).tiny
-    own["log_threshold"] = tensors["threshold"].clamp_min(least).log()
+    own["log_threshold"] = log_threshold(tensors["threshold"])
     d_sae, d_in = _width(own)
     spec = saelens_keys.checked_spec(JumpReLUSpec, d_sae=d_sae)
     return saelens_keys.filled(JumpReLUSAE, spec, own, d_in)

@@ -28,6 +28,20 @@ that no tensor can have."""
 _UNSAFE = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 
+@contextmanager
+def faults_of(folder: Path, what: str = "SAE") -> Iterator[None]:
+    """Makes one ``DataError`` that names ``folder`` of what its values cause: of a key or tensor
+    that is missing, of what a reader refuses, and of ``UNUSABLE``."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"{folder} lacks {error} in its configuration or tensors.") from None
+    except DataError as error:
+        raise DataError(f"{folder}: {error.message}", error.advice) from None
+    except UNUSABLE as error:
+        raise DataError(f"{folder} holds no usable {what}: {error}.") from None
+
+
 def read_tensors(
     file: Path, advice: str | None = None, may_lack: Collection[str] = ()
 ) -> dict[str, Tensor]:

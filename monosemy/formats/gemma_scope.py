@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.formats.folder import UNUSABLE, float32, read_json, read_tensors
+from monosemy.formats.folder import faults_of, float32, read_json, read_tensors
 from monosemy.formats.npz import read_npz
 from monosemy.formats.opened import OpenedSAE, Wanted, hooked
 from monosemy.formats.transcoder_parts import cross_layer, jump_or_relu
@@ -70,16 +70,10 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
     Whether the first release's weights are an SAE or a transcoder only names say: ``transcodes``
     of ``wanted`` decides where it is given.  ``DataError`` for what does not fit.
     """
-    try:
+    with faults_of(folder):
         if not any((folder / name).is_file() for name in (ARRAYS, TENSORS)):
             return _open_clt(folder)
         return _open_one(folder, wanted)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable SAE: {error}.") from None
 
 
 def _open_one(folder: Path, wanted: Wanted) -> OpenedSAE:

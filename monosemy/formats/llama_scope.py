@@ -19,15 +19,12 @@ from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.formats.crosscoder_parts import relu_crosscoder
-from monosemy.formats.equivalent import centred, unit_decoder
-from monosemy.formats.folder import UNUSABLE, float32, read_json, read_tensors, whole
+from monosemy.formats.equivalent import unit_decoder
+from monosemy.formats.folder import faults_of, float32, read_json, read_tensors, whole
 from monosemy.formats.hub import LLAMA_SCOPE_WEIGHTS
 from monosemy.formats.opened import OpenedSAE, Wanted, hooked
-from monosemy.formats.transcoder_parts import cross_layer, jump_or_relu
-from monosemy.saes import saelens_keys
+from monosemy.formats.transcoder_parts import cross_layer, jump_or_relu, topk
 from monosemy.saes.base import SAE
-from monosemy.saes.topk import TopKSAE
-from monosemy.specs import TopKSpec
 
 NAME = "llama_scope"
 OLD_CONFIG, OLD_WEIGHTS = "hyperparams.json", LLAMA_SCOPE_WEIGHTS
@@ -56,18 +53,12 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
     take instead), for other kinds (Lorsa, gated encoders), and for tensors that do not fit.
     """
     del wanted
-    try:
+    with faults_of(folder):
         if (folder / OLD_CONFIG).is_file():
             sae, metadata = _of_2024(folder)
         else:
             sae, metadata = _since(folder)
         return OpenedSAE(sae, metadata, NAME)
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its configuration or tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable SAE: {error}.") from None
 
 
 def _of_2024(folder: Path) -> tuple[SAE, dict[str, Any]]:
@@ -118,7 +109,7 @@ def _one_place(config: Config, tensors: Mapping[str, Tensor]) -> tuple[SAE, dict
         weights |= unit_decoder(weights)
     transcodes, act = reads != writes, config.get("act_fn", "relu")
     if act == "topk":
-        sae = _topk(config, weights, transcodes)
+        sae = topk(weights, whole(config, "top_k"), transcodes)
     elif act in ("relu", "jumprelu"):
         threshold = tensors[_LOG_THRESHOLD].exp() if act == "jumprelu" else None
         sae = jump_or_relu(weights, threshold, transcodes)
@@ -131,15 +122,6 @@ def _one_place(config: Config, tensors: Mapping[str, Tensor]) -> tuple[SAE, dict
 
 
 _CONVERT = "Convert it to JumpReLU with their library, and import that."
-
-
-def _topk(config: Config, weights: dict[str, Tensor], transcodes: bool) -> SAE:
-    d_sae, d_out = weights["W_dec"].shape
-    spec = saelens_keys.checked_spec(TopKSpec, d_sae=d_sae, k=whole(config, "top_k"))
-    own = weights if transcodes else {**weights, **centred(weights)}
-    return saelens_keys.filled(
-        TopKSAE, spec, own, len(weights["W_enc"]), d_out if transcodes else None
-    )
 
 
 def _cross_layer(config: Config, tensors: Mapping[str, Tensor]) -> tuple[SAE, dict[str, Any]]:
@@ -161,10 +143,10 @@ def _cross_layer(config: Config, tensors: Mapping[str, Tensor]) -> tuple[SAE, di
         limits = list(tensors[_LOG_THRESHOLD].exp())
         if config.get("sparsity_include_decoder_norm", True):
             for layer, rows in enumerate(decoders):
-                length_F = rows.double().pow(2).sum((1, 2)).sqrt().clamp_min(1e-30).float()
-                encoders[layer] = encoders[layer] * length_F
-                biases[layer] = biases[layer] * length_F
-                decoders[layer] = rows / length_F[:, None, None]
+                own = {"W_enc": encoders[layer], "b_enc": biases[layer], "W_dec": rows.flatten(1)}
+                unit = unit_decoder(own)
+                encoders[layer], biases[layer] = unit["W_enc"], unit["b_enc"]
+                decoders[layer] = unit["W_dec"].view_as(rows)
     outputs = [tensors[f"b_D.{m}"] for m in range(layers)]
     sae = cross_layer(encoders, biases, decoders, outputs, limits)
     if config.get("norm_activation", "dataset-wise") == "dataset-wise":

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from monosemy.errors import DataError
-from monosemy.formats.equivalent import centred
-from monosemy.formats.folder import UNUSABLE, float32, read_tensors
+from monosemy.formats.folder import faults_of, float32, read_tensors
 from monosemy.formats.opened import OpenedSAE, Wanted, hooked
-from monosemy.saes import saelens_keys
-from monosemy.saes.topk import TopKSAE
-from monosemy.specs import TopKSpec
+from monosemy.formats.transcoder_parts import topk
 
 NAME = "qwen_scope"
 _FILE = re.compile(r"layer(\d+)\.sae\.(pt|safetensors)")
@@ -60,23 +56,13 @@ def open_folder(folder: Path, wanted: Wanted) -> OpenedSAE:
             "Call it as its repository is called: SAE-Res-...-L0_50.",
         )
     tensors = float32(read_tensors(folder / f"layer{wanted.layer}.sae.safetensors"))
-    try:
+    with faults_of(folder):
         return _built(tensors, wanted.layer, int(named["k"]), named["model"])
-    except KeyError as error:
-        raise DataError(f"{folder} lacks {error} in its tensors.") from None
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", error.advice) from None
-    except UNUSABLE as error:
-        raise DataError(f"{folder} holds no usable SAE: {error}.") from None
 
 
 def _built(tensors: dict[str, Tensor], layer: int | None, k: int, model: str) -> OpenedSAE:
-    d_sae, d_in = tensors["W_enc"].shape
-    weights: dict[str, Any] = {"W_enc": tensors["W_enc"].T, "W_dec": tensors["W_dec"].T}
+    weights = {name: tensors[name].T for name in ("W_enc", "W_dec")}
     weights |= {name: tensors[name] for name in ("b_enc", "b_dec")}
-    if weights["b_dec"].shape != (d_in,) or weights["b_enc"].shape != (d_sae,):
-        raise DataError("its weights and biases do not fit each other.")
-    spec = saelens_keys.checked_spec(TopKSpec, d_sae=d_sae, k=k)
-    sae = saelens_keys.filled(TopKSAE, spec, {**weights, **centred(weights)}, d_in)
+    sae = topk(weights, k, transcodes=False)
     places = hooked(f"blocks.{layer}.hook_resid_post", model=f"Qwen/{model}")
     return OpenedSAE(sae, places, NAME)

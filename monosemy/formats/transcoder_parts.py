@@ -12,12 +12,10 @@ from monosemy.formats.equivalent import centred
 from monosemy.saes import saelens_keys
 from monosemy.saes.base import SAE
 from monosemy.saes.clt import JumpReLUCLT
-from monosemy.saes.jumprelu import JumpReLUSAE
+from monosemy.saes.jumprelu import JumpReLUSAE, log_threshold
 from monosemy.saes.relu import ReLUSAE
-from monosemy.specs import JumpReLUCLTSpec, JumpReLUSpec, ReLUSpec
-
-_LEAST = torch.finfo(torch.float32).tiny
-"""A threshold of 0, or below, is a ReLU: the smallest positive number is one as well."""
+from monosemy.saes.topk import TopKSAE
+from monosemy.specs import JumpReLUCLTSpec, JumpReLUSpec, ReLUSpec, TopKSpec
 
 
 def jump_or_relu(
@@ -29,27 +27,44 @@ def jump_or_relu(
 
     Raises ``KeyError`` for a part that is missing, ``DataError`` for parts that do not fit.
     """
+    own, d_in, d_out = _fitting(weights, transcodes)
+    d_sae = len(own["W_dec"])
+    skip = {"skip": True} if "W_skip" in own else {}
+    if threshold is None:
+        spec = saelens_keys.checked_spec(ReLUSpec, d_sae=d_sae, **skip)
+        return saelens_keys.filled(ReLUSAE, spec, own, d_in, d_out)
+    own["log_threshold"] = _log(threshold, d_sae)
+    spec = saelens_keys.checked_spec(JumpReLUSpec, d_sae=d_sae, **skip)
+    return saelens_keys.filled(JumpReLUSAE, spec, own, d_in, d_out)
+
+
+def topk(weights: Mapping[str, Tensor], k: int, transcodes: bool = True) -> SAE:
+    """The same of one whose k largest latents fire."""
+    own, d_in, d_out = _fitting(weights, transcodes)
+    skip = {"skip": True} if "W_skip" in own else {}
+    spec = saelens_keys.checked_spec(TopKSpec, d_sae=len(own["W_dec"]), k=k, **skip)
+    return saelens_keys.filled(TopKSAE, spec, own, d_in, d_out)
+
+
+def _fitting(
+    weights: Mapping[str, Tensor], transcodes: bool
+) -> tuple[dict[str, Tensor], int, int | None]:
+    """(weights for an input as it is computed here, d_in, d_out; None where it reads and writes the
+    same)."""
     own = dict(weights)
     W_enc, W_dec = own["W_enc"], own["W_dec"]
     if W_enc.dim() != 2 or W_dec.dim() != 2:
         raise DataError(
             f"W_enc {list(W_enc.shape)} and W_dec {list(W_dec.shape)} are to be matrices."
         )
-    d_in, (d_sae, d_out) = W_enc.shape[0], W_dec.shape
-    if not transcodes:
-        if W_enc.shape != (d_out, d_sae) or own["b_dec"].shape != (d_out,):
-            raise DataError("W_enc, W_dec and b_dec do not fit each other.")
-        own |= centred(own)
-    skip = {"skip": True} if "W_skip" in own else {}
-    if skip and not transcodes:
+    d_sae, d_out = W_dec.shape
+    if transcodes:
+        return own, len(W_enc), d_out
+    if W_enc.shape != (d_out, d_sae) or own["b_dec"].shape != (d_out,):
+        raise DataError("W_enc, W_dec and b_dec do not fit each other.")
+    if "W_skip" in own:
         raise DataError("it has a skip connection, and is to write where it reads.")
-    elsewhere = d_out if transcodes else None
-    if threshold is None:
-        spec = saelens_keys.checked_spec(ReLUSpec, d_sae=d_sae, **skip)
-        return saelens_keys.filled(ReLUSAE, spec, own, d_in, elsewhere)
-    own["log_threshold"] = _log(threshold, d_sae)
-    spec = saelens_keys.checked_spec(JumpReLUSpec, d_sae=d_sae, **skip)
-    return saelens_keys.filled(JumpReLUSAE, spec, own, d_in, elsewhere)
+    return own | centred(own), d_out, None
 
 
 def cross_layer(
@@ -77,10 +92,7 @@ def cross_layer(
                 f"{list(encoders[layer].shape)}: expected {[size, layers - layer, width]} and "
                 f"{[d, size]}."
             )
-    limits = [
-        torch.full((size,), _LEAST).log() if each is None else _log(each, size)
-        for each in threshold
-    ]
+    limits = [_log(torch.zeros(1) if each is None else each, size) for each in threshold]
     state = {
         "W_enc": torch.cat(list(encoders), dim=1),
         "b_enc": torch.cat(list(biases)),
@@ -96,4 +108,4 @@ def _log(threshold: Tensor, d_sae: int) -> Tensor:
     flat = threshold.float().reshape(-1)
     if len(flat) not in (1, d_sae):
         raise DataError(f"it has {len(flat)} thresholds for {d_sae} latents.")
-    return flat.expand(d_sae).clamp_min(_LEAST).log()
+    return log_threshold(flat).expand(d_sae)

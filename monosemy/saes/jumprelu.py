@@ -135,10 +135,14 @@ class JumpReLUSAE(PenalisedSAE):
     @classmethod
     def saelens_import(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         weights = {name: value for name, value in tensors.items() if name != "threshold"}
-        # A threshold of 0, or below, is a ReLU: the smallest positive number is one as well.
-        least = torch.finfo(torch.float32).tiny
-        weights["log_threshold"] = tensors["threshold"].float().clamp_min(least).log()
+        weights["log_threshold"] = log_threshold(tensors["threshold"])
         return saelens_keys.imported(cls, JumpReLUSpec, config, weights)
+
+
+def log_threshold(threshold: Tensor) -> Tensor:
+    """As it is kept.  A threshold of 0, or below, is a ReLU: the smallest positive number is one as
+    well."""
+    return threshold.float().clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _window(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
