@@ -17,7 +17,6 @@ from service.edge.context import SessionDep
 from service.edge.routing import ApiRouter
 from service.keys.authorize import CallerDep, CanRead, CanRun
 from service.keys.ownership import check_owner
-from service.kit.errors import Listing, NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
     CursorParam,
@@ -29,7 +28,7 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
-from service.models.repository import model_of_spec
+from service.models.repository import check_known
 
 router = ApiRouter(prefix="/circuits", tags=["circuits"])
 
@@ -59,8 +58,8 @@ def list_all(
     order: Order[Circuit, TimeKey] = by_time(lambda row: row)
     read = partial(repository.list_circuits, session, model, task)
     page = paged(("circuits", model, task), order, cursor, limit, read, each(header))
-    if model is not None and not page.items and model_of_spec(session, model) is None:
-        raise NotFound("host model", model, Listing.MODELS)
+    if not page.items:
+        check_known(session, model)
     return page
 
 

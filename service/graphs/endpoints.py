@@ -6,7 +6,7 @@ import uuid
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import BackgroundTasks, Body, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Request, Response
 
 from monosemy.graphs.listing import End
 from monosemy.specs import GraphRun, parse_run
@@ -23,7 +23,7 @@ from service.graphs import repository, service
 from service.graphs.files import MEDIA_TYPES, Form, file_of
 from service.graphs.uploading import Quota, check_json, graph_of_file, keep_uploaded
 from service.keys.authorize import CallerDep, CanRead, CanRun
-from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
+from service.keys.ownership import check_owner
 from service.kit.errors import Listing, NotFound
 from service.kit.pagination import (
     DEFAULT_LIMIT,
@@ -36,10 +36,8 @@ from service.kit.pagination import (
     paged,
 )
 from service.kit.problems import documented
-from service.models.repository import model_of_spec
-from service.runs.endpoints import Priority
-from service.runs.idempotency import IdempotencyKey
-from service.runs.submission import check_names, submitted
+from service.models.repository import check_known
+from service.runs.submission import SubmittingDep
 from service.sets.repository import members
 
 router = ApiRouter(prefix="/graphs", tags=["graphs"])
@@ -83,8 +81,7 @@ def list_all(
     listing = ("graphs", model, in_set, words)
     page = paged(listing, order, cursor, limit, read, partial(service.headers, session))
     if not page.items and not search:
-        if model is not None and model_of_spec(session, model) is None:
-            raise NotFound("host model", model, Listing.MODELS)
+        check_known(session, model)
         if in_set is not None and in_set not in members(session, name=in_set):
             raise NotFound("set", in_set, Listing.SETS)
     return page
@@ -96,26 +93,12 @@ def list_all(
     summary="Trace a graph",
     dependencies=[CanRun],
     openapi_extra=_json_body({"$ref": "#/components/schemas/GraphRun"}),
-    responses=documented(413, 422),
+    responses=documented(409, 413, 422),
 )
-def trace(
-    session: SessionDep,
-    context: ContextDep,
-    background: BackgroundTasks,
-    request: Request,
-    response: Response,
-    caller: CallerDep,
-    spec: Annotated[Any, Body()],
-    priority: Priority = DEFAULT_PRIORITY,
-    idempotency_key: IdempotencyKey = None,
-) -> RunFamily:
+def trace(submitting: SubmittingDep, spec: Annotated[Any, Body()]) -> RunFamily:
     """Submits a run of kind `graph`, which may be left out of the body; answers as `POST /runs`
     does. The graph has the run's id."""
-    check_priority(caller, priority)
-    parsed = parse_run(GraphRun, spec)
-    check_names(session, parsed, caller)
-    key, once = caller.key, idempotency_key
-    return submitted(session, context, background, request, response, parsed, key, once, priority)
+    return submitting.take(parse_run(GraphRun, spec))
 
 
 @router.post(

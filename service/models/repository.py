@@ -41,5 +41,11 @@ def model_of_spec(session: Session, name: str) -> Model | None:
     return session.scalars(query.order_by(Model.created_at.desc(), Model.id)).first()
 
 
+def check_known(session: Session, name: str | None) -> None:
+    """``NotFound`` for a host model that nothing here is of; None names none."""
+    if name is not None and model_of_spec(session, name) is None:
+        raise NotFound("host model", name, Listing.MODELS)
+
+
 def token_bytes(session: Session, model_id: uuid.UUID) -> bytes:
     return session.execute(select(Model.token_bytes).where(Model.id == model_id)).scalar_one()

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import BackgroundTasks, Body, Header, Query, Request, Response
+from fastapi import BackgroundTasks, Body, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -20,24 +20,19 @@ from service.database.tables import Run
 from service.edge.context import AppContext, ContextDep, SessionDep
 from service.edge.routing import ApiRouter
 from service.keys.authorize import Caller, CallerDep, CanRead, CanRun, KeyId
-from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
+from service.keys.ownership import check_owner, check_priority
 from service.kit.errors import Listing, NotFound
 from service.kit.pagination import DEFAULT_LIMIT, CursorParam, Limit, by_time, each, paged
 from service.kit.problems import documented
 from service.observability import logs
 from service.runs.deletion import delete_run
 from service.runs.events_stream import EventFeed, event_stream
-from service.runs.idempotency import IdempotencyKey
 from service.runs.lifecycle import cancel_run, prioritise_run, retry_run
 from service.runs.queries import RunFilter, list_runs
 from service.runs.subjects import name_subjects
-from service.runs.submission import announce, check_names, family_of, submitted
+from service.runs.submission import SubmittingDep, announce, family_of
 
 router = ApiRouter(prefix="/runs", tags=["runs"])
-
-Priority = Annotated[
-    int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")
-]
 
 SPEC_BODY = {
     "requestBody": {
@@ -60,27 +55,13 @@ SPEC_BODY = {
     openapi_extra=SPEC_BODY,
     responses=documented(409, 413, 422),
 )
-def submit(
-    session: SessionDep,
-    context: ContextDep,
-    background: BackgroundTasks,
-    request: Request,
-    response: Response,
-    caller: CallerDep,
-    spec: Annotated[Any, Body()],
-    priority: Priority = DEFAULT_PRIORITY,
-    idempotency_key: IdempotencyKey = None,
-) -> RunFamily:
+def submit(submitting: SubmittingDep, spec: Annotated[Any, Body()]) -> RunFamily:
     """The body is a run spec. A pipeline is stored with the runs that it consists of. Sent again
     with the same `Idempotency-Key` within a day, it is the same run. The name of a concept or a
     graph that is taken is refused (409); an SAE whose name is taken gets a number, and `warnings`
     says so. Priorities above 0 are for administrators; so are runs that evaluate or index an SAE of
     another API key."""
-    check_priority(caller, priority)
-    parsed = parse_spec(spec)
-    check_names(session, parsed, caller)
-    key, once = caller.key, idempotency_key
-    return submitted(session, context, background, request, response, parsed, key, once, priority)
+    return submitting.take(parse_spec(spec))
 
 
 @router.get("", summary="List runs", dependencies=[CanRead], responses=documented(422))

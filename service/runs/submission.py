@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import BackgroundTasks, Request, Response
+from fastapi import BackgroundTasks, Depends, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -19,14 +21,14 @@ from monosemy.specs.references import (
 )
 from monosemy.specs.rest.runs import RunDetail, RunFamily
 from service.database.tables import Model, Run, Sae
-from service.edge.context import AppContext
+from service.edge.context import AppContext, ContextDep, SessionDep
 from service.explanations.repository import explanation_of_id
-from service.keys.authorize import Caller
-from service.keys.ownership import check_owner
+from service.keys.authorize import Caller, CallerDep
+from service.keys.ownership import DEFAULT_PRIORITY, check_owner, check_priority
 from service.kit.errors import InvalidRequest, Listing, NotFound
 from service.observability import logs
 from service.runs.ceilings import check_ceilings
-from service.runs.idempotency import remember_run, submitted_before
+from service.runs.idempotency import IdempotencyKey, remember_run, submitted_before
 from service.runs.lifecycle import create_run
 from service.runs.names import check_unique_name, name_warnings
 from service.runs.queries import get_family
@@ -38,6 +40,58 @@ from service.runs.warnings import warnings_of
 from service.saes.repository import find_sae
 from service.saes.views import sae_hooks
 from service.sets.repository import members
+
+Priority = Annotated[
+    int, Query(ge=-100, le=100, description="Of runs that wait, those with a higher one go first.")
+]
+
+
+@dataclass(frozen=True)
+class Submitting:
+    """What a submission brings besides its spec, and what it is answered through."""
+
+    session: Session
+    context: AppContext
+    background: BackgroundTasks
+    request: Request
+    response: Response
+    caller: Caller
+    priority: int
+    once: str | None
+
+    def take(self, spec: RunSpec) -> RunFamily:
+        """As ``submitted`` does, of a spec whose names are checked."""
+        check_names(self.session, spec, self.caller)
+        return submitted(
+            self.session,
+            self.context,
+            self.background,
+            self.request,
+            self.response,
+            spec,
+            self.caller.key,
+            self.once,
+            self.priority,
+        )
+
+
+def _submitting(
+    session: SessionDep,
+    context: ContextDep,
+    background: BackgroundTasks,
+    request: Request,
+    response: Response,
+    caller: CallerDep,
+    priority: Priority = DEFAULT_PRIORITY,
+    idempotency_key: IdempotencyKey = None,
+) -> Submitting:
+    check_priority(caller, priority)
+    return Submitting(
+        session, context, background, request, response, caller, priority, idempotency_key
+    )
+
+
+SubmittingDep = Annotated[Submitting, Depends(_submitting)]
 
 
 def submitted(

@@ -189,6 +189,13 @@ def test_who_filters_by_heads_says_that_there_may_be_no_survey(document: dict[st
 
 
 @pytest.mark.integration
+def test_a_graph_is_submitted_as_any_run_is(document: dict[str, Any]) -> None:
+    run, graph = (document["paths"][f"/api/v1/{each}"]["post"] for each in ("runs", "graphs"))
+    assert graph["responses"].keys() == run["responses"].keys() >= {"409", "413", "422"}
+    assert graph["parameters"] == run["parameters"]
+
+
+@pytest.mark.integration
 def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     names = [
         operation["operationId"]
