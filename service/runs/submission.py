@@ -48,7 +48,8 @@ Priority = Annotated[
 
 @dataclass(frozen=True)
 class Submitting:
-    """What a submission brings besides its spec, and what it is answered through."""
+    """What a submission brings besides its spec, and what it is answered through.  403 for a
+    priority that the caller may not give."""
 
     session: Session
     context: AppContext
@@ -56,8 +57,11 @@ class Submitting:
     request: Request
     response: Response
     caller: Caller
-    priority: int
-    once: str | None
+    priority: int = DEFAULT_PRIORITY
+    once: str | None = None
+
+    def __post_init__(self) -> None:
+        check_priority(self.caller, self.priority)
 
     def take(self, spec: RunSpec) -> RunFamily:
         """As ``submitted`` does, of a spec whose names are checked."""
@@ -85,7 +89,6 @@ def _submitting(
     priority: Priority = DEFAULT_PRIORITY,
     idempotency_key: IdempotencyKey = None,
 ) -> Submitting:
-    check_priority(caller, priority)
     return Submitting(
         session, context, background, request, response, caller, priority, idempotency_key
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import BackgroundTasks, Form, Request
 from starlette.responses import Response
 
+from monosemy.specs import parse_spec
 from monosemy.specs.rest.runs import RunChange, SpecDraft
 from service.edge.context import ContextDep, SessionDep
 from service.keys.authorize import CallerDep, CanRun
@@ -15,6 +16,7 @@ from service.pages.page import PageRouter, go_to, shown
 from service.pages.views.run_form import FIRST_KIND, form_of
 from service.runs import endpoints as rest
 from service.runs.drafts import read_draft
+from service.runs.submission import Submitting
 
 router = PageRouter(CanRun)
 
@@ -36,9 +38,8 @@ def submit(
         kind = str((reading.spec or {}).get("kind", FIRST_KIND))
         form = form_of(text, kind, reading.errors, priority=priority)
         return shown(request, "run_form.html", form, script="pages/run_form.js", status=422)
-    family = rest.submit(
-        session, context, background, request, response, caller, reading.spec, priority
-    )
+    submitting = Submitting(session, context, background, request, response, caller, priority)
+    family = submitting.take(parse_spec(reading.spec))
     return go_to(request, f"/runs/{family.id}")
 
 
