@@ -13,7 +13,7 @@ from service.database.circuit_tables import Circuit
 from service.database.storable import storable
 from service.kit.errors import Listing
 from service.kit.pagination import TimeKey, newest_first
-from service.kit.references import id_of
+from service.kit.references import row_of
 
 
 def store_circuit(
@@ -54,9 +54,8 @@ def list_circuits(
 
 
 def find_circuit(session: Session, reference: str, only: bool = False) -> Circuit:
-    """By id, name or ``latest``; raises as ``id_of``, which says what ``only`` is."""
-    id = id_of(session, Circuit, reference, "circuit", Listing.CIRCUITS, Circuit.name, only)
-    return session.get_one(Circuit, id)
+    """By id, name or ``latest``; raises as ``row_of``, which says what ``only`` is."""
+    return row_of(session, Circuit, reference, "circuit", Listing.CIRCUITS, Circuit.name, only)
 
 
 def delete_circuit(session: Session, id: uuid.UUID) -> None:

@@ -29,9 +29,9 @@ from monosemy.specs.rest.comparisons import MatchSort
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.tables import Explanation, Sae, Score
 from service.explanations.repository import score_of
-from service.kit.errors import Listing
+from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
-from service.kit.references import id_of
+from service.kit.references import row_of
 
 Row = tuple[Comparison, Sae, Sae]
 """A comparison with its first and its second SAE."""
@@ -77,9 +77,12 @@ def list_comparisons(
 
 
 def find_comparison(session: Session, reference: str, only: bool = False) -> Row:
-    """By id or ``latest``; raises as ``id_of``, which says what ``only`` is."""
-    id = id_of(session, Comparison, reference, "comparison", Listing.COMPARISONS, only=only)
-    row = session.execute(_with_sides().where(Comparison.id == id)).one()
+    """By id or ``latest``; raises as ``row_of``, which says what ``only`` is."""
+    what, listing = "comparison", Listing.COMPARISONS
+    id = row_of(session, Comparison, reference, what, listing, only=only).id
+    row = session.execute(_with_sides().where(Comparison.id == id)).first()
+    if row is None:  # deleted meanwhile
+        raise NotFound(what, reference, listing)
     return row[0], row[1], row[2]
 
 

@@ -14,7 +14,7 @@ from service.database.storable import storable
 from service.database.tables import Run
 from service.kit.errors import Listing, NameTaken
 from service.kit.pagination import TimeKey, newest_first
-from service.kit.references import id_of
+from service.kit.references import row_of
 
 
 def check_free(session: Session, name: str, run: uuid.UUID | None = None) -> None:
@@ -55,9 +55,9 @@ def list_concepts(
 
 
 def find_concept(session: Session, reference: str, only: bool = False) -> Concept:
-    """By id, name or ``latest``; raises as ``id_of``, which says what ``only`` is."""
-    id = id_of(session, Concept, reference, "concept", Listing.CONCEPTS, Concept.name, only)
-    return session.get_one(Concept, id, options=[undefer(Concept.result)])
+    """By id, name or ``latest``; raises as ``row_of``, which says what ``only`` is."""
+    listing, options = Listing.CONCEPTS, [undefer(Concept.result)]
+    return row_of(session, Concept, reference, "concept", listing, Concept.name, only, options)
 
 
 def delete_concept(session: Session, id: uuid.UUID) -> None:

@@ -12,7 +12,7 @@ from service.database.graph_tables import StoredGraph
 from service.kit.errors import Listing, NameTaken
 from service.kit.free_names import first_free
 from service.kit.pagination import TimeKey, newest_first
-from service.kit.references import id_of
+from service.kit.references import row_of
 
 _NAMES_LOCK = 0x6AF5  # any number: ours among the database's advisory locks
 
@@ -66,11 +66,12 @@ def find_graph(
     *also: InstrumentedAttribute[object],
     only: bool = False,
 ) -> StoredGraph:
-    """By id, name or ``latest``, with the deferred columns ``also``; raises as ``id_of``, which
+    """By id, name or ``latest``, with the deferred columns ``also``; raises as ``row_of``, which
     says what ``only`` is."""
-    listing = Listing.GRAPHS
-    id = id_of(session, StoredGraph, reference, "graph", listing, StoredGraph.name, only)
-    return session.get_one(StoredGraph, id, options=[undefer(each) for each in also])
+    listing, options = Listing.GRAPHS, [undefer(each) for each in also]
+    return row_of(
+        session, StoredGraph, reference, "graph", listing, StoredGraph.name, only, options
+    )
 
 
 def delete_graph(session: Session, id: uuid.UUID) -> None:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm.interfaces import ORMOption
 
 from monosemy.specs.names import LATEST, spellings
+from service.database.tables import Base
 from service.kit.errors import Conflict, Listing, NotFound
 
+Row = TypeVar("Row", bound=Base)
 
-def id_of(
+
+def row_of(
     session: Session,
-    table: Any,
+    table: type[Row],
     reference: str,
     what: str,
     listing: Listing,
     name: InstrumentedAttribute[str] | None = None,
     only: bool = False,
-) -> uuid.UUID:
-    """The id of the row of ``table`` that ``reference`` means; ``NotFound`` if there is none.
+    options: Sequence[ORMOption] = (),
+) -> Row:
+    """The row of ``table`` that ``reference`` means, loaded with ``options``; ``NotFound`` if there
+    is none.  One statement finds and reads it: between two it could be deleted.
 
     Of several of one ``name``, and of all for ``latest``, it is the newest.  ``only``: not where
     something is to be deleted: no ``latest``, and ``Conflict`` for a name that several have.
     """
+    columns: Any = table
     with suppress(ValueError):
-        identity = uuid.UUID(reference)
-        if session.scalar(select(table.id).where(table.id == identity)) is not None:
-            return identity
-    newest = select(table.id).order_by(table.created_at.desc(), table.id.desc())
-    rows = []
+        row = session.get(table, uuid.UUID(reference), options=options)
+        if row is not None:
+            return row
+    order = columns.created_at.desc(), columns.id.desc()
+    newest = select(table).options(*options).order_by(*order)
+    rows: list[Row] = []
     if name is not None:
         rows = list(session.scalars(newest.where(name.in_(spellings(reference))).limit(2)))
         if only and len(rows) > 1:
@@ -41,5 +50,4 @@ def id_of(
         rows = list(session.scalars(newest.limit(1)))
     if not rows:
         raise NotFound(what, reference, listing)
-    found: uuid.UUID = rows[0]
-    return found
+    return rows[0]

@@ -14,7 +14,7 @@ from service.database.tables import Run
 from service.database.task_tables import Task
 from service.kit.errors import Listing
 from service.kit.pagination import TimeKey, newest_first
-from service.kit.references import id_of
+from service.kit.references import row_of
 
 
 def keep_task(
@@ -46,8 +46,8 @@ def list_tasks(
 
 
 def find_task(session: Session, reference: str, only: bool = False) -> Task:
-    """By id or ``latest``; raises as ``id_of``, which says what ``only`` is."""
-    return session.get_one(Task, id_of(session, Task, reference, "task", Listing.TASKS, only=only))
+    """By id or ``latest``; raises as ``row_of``, which says what ``only`` is."""
+    return row_of(session, Task, reference, "task", Listing.TASKS, only=only)
 
 
 def delete_task(session: Session, id: uuid.UUID) -> None:

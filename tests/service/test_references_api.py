@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete, event, select
+from sqlalchemy.orm import Session
 
-from service.circuits.repository import store_circuit
+from service.circuits.repository import find_circuit, store_circuit
+from service.comparisons.repository import find_comparison
 from service.database.circuit_tables import Circuit
+from service.database.comparison_tables import Comparison
 from service.database.session import transaction
+from service.kit.errors import NotFound
 from tests.support.circuit_rows import made_up
 from tests.support.compared_rows import add_comparison
 from tests.support.concept_rows import CONCEPT, NAME, add_concept
@@ -88,3 +94,40 @@ def test_where_there_is_nothing_yet_the_newest_is_not_found(client: TestClient) 
         for each in pages:
             assert client.delete(f"{API}/{path}/{each['id']}").status_code == 204
         assert client.get(f"{API}/{path}/latest").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["circuits", "comparisons"])
+def test_what_is_deleted_while_it_is_looked_for_was_there_or_is_not(
+    kind: str, engine: Engine, library: Library
+) -> None:
+    """Another transaction deletes it after the first statement that reads it."""
+    find: Callable[[Session, str], object]
+    with transaction(engine) as session:
+        if kind == "circuits":
+            find, table, id = find_circuit, Circuit, uuid.uuid4()
+            store_circuit(session, id, "brief", "tiny", made_up(bare=True), None)
+        else:
+            find, table = find_comparison, Comparison
+            if session.scalar(select(Comparison.id)) is None:
+                add_library(session, "third", features=20)
+                add_comparison(session, library, "third")
+            id = session.scalars(select(Comparison.id)).one()
+    statements: list[str] = []
+
+    def deletes(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+        if len(statements) == 1:
+            with engine.connect() as other:
+                other.execute(delete(table).where(table.id == id))
+                other.commit()
+
+    with transaction(engine) as session:
+        event.listen(engine, "after_cursor_execute", deletes)
+        try:
+            with suppress(NotFound):
+                find(session, str(id))
+        finally:
+            event.remove(engine, "after_cursor_execute", deletes)
+    assert any("DELETE" in statement for statement in statements)
+    with transaction(engine) as session, pytest.raises(NotFound):
+        find(session, str(id))
