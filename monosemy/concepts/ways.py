@@ -105,14 +105,14 @@ class Ways:
             ("no retain set", "no_retain", chosen.all, scale, score),
             ("random features", "random", self._random, scale, score),
         ]
-        found = [
+        detectors = [
             self._detector(
                 name, kind, len(latents or ()), at, by, self._by(latents or (), at or 0, by)
             )
             for name, kind, latents, at, by in ways
             if by is not None
         ]
-        found.append(
+        detectors.append(
             self._detector(
                 "linear probe",
                 "probe",
@@ -122,12 +122,12 @@ class Ways:
                 lambda texts: probe(texts.means(texts.x_TD)).tolist(),
             )
         )
-        found.append(
+        detectors.append(
             self._detector(
                 "the paper's threshold", "papers_threshold", len(own), scale, "error", papers, least
             )
         )
-        return found
+        return detectors
 
     def _detector(
         self,
@@ -170,7 +170,7 @@ class Ways:
         spec, chosen, read = self._spec, self._chosen, self._read
         fit = self._means(read.fit_targets, read.fit_retain, read.threshold_retain)
         test = self._means(read.test_targets, read.test_retain)
-        found = [self._eraser("nothing", "nothing", None, None, fit, test, (fit[0], test[0]))]
+        erased = [self._eraser("nothing", "nothing", None, None, fit, test, (fit[0], test[0]))]
         ways: list[tuple[str, EraserKind, Sequence[int], float]] = [
             ("the concept", "concept", chosen.own, spec.scale),
             (f"rule {_OTHER[spec.rule]}", "rule", self._other, spec.scale),
@@ -184,15 +184,15 @@ class Ways:
                 self._after(deactivation, read.fit_targets, read.fit_retain, read.threshold_retain),
                 self._after(deactivation, read.test_targets, read.test_retain),
             )
-            found.append(self._eraser(name, kind, len(latents), scale, fit, test, after))
+            erased.append(self._eraser(name, kind, len(latents), scale, fit, test, after))
         # Affine: what they make of a text's mean is the mean of what they make of its tokens.
         for name, kind, eraser in (
             ("mean difference", "mean_difference", mean_difference(*fit)),
             ("LEACE", "leace", leace(*fit)),
         ):
             after = eraser(fit[0]), eraser(test[0])
-            found.append(self._eraser(name, kind, None, None, fit, test, after))  # type: ignore[arg-type]
-        return found
+            erased.append(self._eraser(name, kind, None, None, fit, test, after))  # type: ignore[arg-type]
+        return erased
 
     # ------------------------------------------------------------------ embeddings
     def embeddings(

@@ -125,8 +125,8 @@ class TracedGraph:
         if check is not None and check.nodes is not None:
             slope = check.nodes.strongest.slope
             if slope is not None:
-                told = f"{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
-                facts.append(("real change per predicted", told))
+                change = f"{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
+                facts.append(("real change per predicted", change))
         return facts
 
 

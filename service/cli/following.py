@@ -41,11 +41,11 @@ def run_and_show(
 
 def follow(client: Client, run_id: str, as_json: bool) -> None:
     """Watches the run to its end; one that does not succeed ends the command with ``FAILED``."""
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def note(_: str, event: Event) -> None:
         if event["data"].get("state") == "failed" and not as_json:
-            told.add(event["run_id"])
+            reported.add(event["run_id"])
 
     try:
         run = watch_run(client, run_id, out, as_json, note)
@@ -54,7 +54,7 @@ def follow(client: Client, run_id: str, as_json: bool) -> None:
     if as_json:
         print_json_line({"type": "end", "data": run})
     if run["state"] != "succeeded":
-        fail(in_commands(how_it_ended(run, told)), FAILED)
+        fail(in_commands(how_it_ended(run, reported)), FAILED)
     if not as_json:
         out.print(f"The run {run['state']}.", highlight=False)
         for each in (run, *run["children"]):
@@ -71,11 +71,11 @@ def names_of_made(run: dict[str, Any]) -> list[str]:
     return [str(sae["name"]) for sae in named if sae.get("name")]
 
 
-def how_it_ended(run: dict[str, Any], told: Collection[str]) -> str:
-    """A sentence on a run that did not succeed; reasons of steps that were ``told`` (their ids)
-    are not told again."""
+def how_it_ended(run: dict[str, Any], reported: Collection[str]) -> str:
+    """A sentence on a run that did not succeed; reasons of steps that were ``reported`` (their ids)
+    are not reported again."""
     failed = [child for child in run["children"] if child["state"] == "failed"]
-    if failed and all(child["id"] in told for child in failed):
+    if failed and all(child["id"] in reported for child in failed):
         kinds = " and ".join(dict.fromkeys(child["kind"] for child in failed))
         return f"The run {ending_in_words(run['state'], None)} at {kinds}; the reason is above."
     return f"The run {ending_in_words(run['state'], run['error'])}"

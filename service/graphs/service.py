@@ -109,7 +109,7 @@ def _names(session: Session, saes: Iterable[GraphSae]) -> dict[str, str]:
 def served(session: Session, row: StoredGraph) -> list[Sae | None]:
     """Of each SAE of the graph its row, where it is there with the weights that the graph was made
     with."""
-    found = []
+    rows = []
     for each in saes_of(row):
         sae = None
         with suppress(ValueError):
@@ -117,8 +117,8 @@ def served(session: Session, row: StoredGraph) -> list[Sae | None]:
         if sae is not None:
             digest = (sae.provenance.get("weights") or {}).get("digest", each.digest)
             sae = sae if digest == each.digest else None
-        found.append(sae)
-    return found
+        rows.append(sae)
+    return rows
 
 
 def labels(

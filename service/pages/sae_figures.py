@@ -143,19 +143,19 @@ def measured(metrics: Mapping[str, Any]) -> Measured:
     """Out of ``SaeSummary.metrics``."""
     found, evaluated = _found(metrics)
     own = replace(_figures(found), tokens=_count(metrics.get("tokens")))
-    return Measured(own, _figures(_part(found, BASELINE)), evaluated)
+    return Measured(own, _figures(part(found, BASELINE)), evaluated)
 
 
 def evaluation(metrics: Mapping[str, Any]) -> Evaluation:
     """Every figure of the evaluation, else of the training's end; rows are those that are there."""
     own, evaluated = _found(metrics)
     clean = figure(own.get("ce_clean"))
-    own, twin = _with_added(own, clean), _with_added(_part(own, BASELINE), clean)
+    own, twin = _with_added(own, clean), _with_added(part(own, BASELINE), clean)
     rows = [_row(each, own, twin) for each in _FIGURES if figure(own.get(each.key)) is not None]
-    for place, part in _part(own, "parts").items():
+    for place, there in part(own, "parts").items():
         shown = _Figure(f"FVU of {place} ↓", "fvu", _three, "Of what is written there alone.")
-        rows.append(_row(shown, _mapping(part), _part(_part(twin, "parts"), place)))
-    effective = _part(own, "effective_l0")
+        rows.append(_row(shown, _mapping(there), part(part(twin, "parts"), place)))
+    effective = part(own, "effective_l0")
     if figure(effective.get("l0")) is not None:
         name = f"L0 at PPL-{number(figure(effective.get('percent')))} %"
         about = "Fewest latents per token that raise the perplexity by no more than that."
@@ -188,7 +188,7 @@ def _row(shown: _Figure, found: Mapping[str, Any], twin: Mapping[str, Any]) -> R
 
 
 def _found(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    evaluated = _part(metrics, "evaluation")
+    evaluated = part(metrics, "evaluation")
     return (evaluated, True) if evaluated else (metrics, False)
 
 
@@ -219,8 +219,9 @@ def _count(value: Any) -> int | None:
     return None if known is None else int(known)
 
 
-def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return _mapping(found.get(name))
+def part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The mapping under ``name``; an empty one where that is none."""
+    return _mapping(values.get(name))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

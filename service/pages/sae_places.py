@@ -13,6 +13,7 @@ from typing import Any
 
 from monosemy.specs.part import MOST_LISTED
 from monosemy.specs.rest.saes import SaeDetail
+from service.pages.sae_figures import figure, part
 
 SHOWN = 20
 """Exclusive latents that the page lists."""
@@ -72,14 +73,13 @@ class Places:
     """Of an imported SAE, what cannot be right."""
 
 
-def places_of(sae: SaeDetail) -> Places:
-    metrics = sae.metrics.get("evaluation")
-    metrics = metrics if isinstance(metrics, Mapping) else {}
-    crossed, scaling = _mapping(metrics, "crosscoder"), _mapping(metrics, "latent_scaling")
-    layered = _mapping(metrics, "cross_layer")
+def hooked_places(sae: SaeDetail) -> Places:
+    metrics = part(sae.metrics, "evaluation")
+    crossed, scaling = part(metrics, "crosscoder"), part(metrics, "latent_scaling")
+    layered = part(metrics, "cross_layer")
     latents = _exclusive(scaling.get("latents"))
     return Places(
-        places=_places(sae, _mapping(metrics, "parts"), crossed, scaling),
+        places=_places(sae, part(metrics, "parts"), crossed, scaling),
         written_by=_written_by(layered),
         by_distance=_shares(layered.get("norm_by_distance")),
         shared=_count(crossed.get("shared")),
@@ -100,70 +100,60 @@ def _places(
     names = list(dict.fromkeys((*reads, *writes)))
     if len(names) < 2:
         return []
-    exclusive, judged = _mapping(crossed, "exclusive"), _mapping(scaling, "places")
+    exclusive, judged = part(crossed, "exclusive"), part(scaling, "places")
     return [
         Place(
             name,
             name in reads,
             name in writes,
-            _number(_mapping(parts, name).get("fvu")),
+            figure(part(parts, name).get("fvu")),
             _count(exclusive.get(name)),
-            _count(_mapping(judged, name).get("genuine")),
+            _count(part(judged, name).get("genuine")),
         )
         for name in names
     ]
 
 
 def _written_by(layered: Mapping[str, Any]) -> list[WrittenBy]:
-    own = _mapping(layered, "own_share")
+    own = part(layered, "own_share")
     return [
         WrittenBy(str(name), share, shares)
-        for name, given in _mapping(layered, "written_by").items()
-        if (shares := _shares(given)) and (share := _number(own.get(name))) is not None
+        for name, given in part(layered, "written_by").items()
+        if (shares := _shares(given)) and (share := figure(own.get(name))) is not None
     ]
 
 
 def _exclusive(given: Any) -> list[Exclusive]:
     if not isinstance(given, list):
         return []
-    found = []
+    exclusive = []
     for each in given[:MOST_LISTED]:
         latent = _count(each.get("latent")) if isinstance(each, Mapping) else None
         if latent is None:
             continue
         ratios = (_largest(each.get(name)) for name in ("nu_error", "nu_reconstruction"))
-        found.append(
+        exclusive.append(
             Exclusive(latent, str(each.get("place")), each.get("genuine") is True, *ratios)
         )
-    return found
+    return exclusive
 
 
 def _largest(given: Any) -> float | None:
     values = given.values() if isinstance(given, Mapping) else ()
-    numbers = [value for value in map(_number, values) if value is not None]
+    numbers = [value for value in map(figure, values) if value is not None]
     return max(numbers, default=None)
 
 
 def _doubts(config: Mapping[str, Any]) -> list[str]:
-    check = _mapping(_mapping(config, "imported"), "check")
+    check = part(part(config, "imported"), "check")
     doubts = check.get("doubts")
     return [each for each in doubts if isinstance(each, str)] if isinstance(doubts, list) else []
 
 
 def _shares(given: Any) -> list[float]:
-    numbers = list(map(_number, given)) if isinstance(given, list) else []
+    numbers = list(map(figure, given)) if isinstance(given, list) else []
     shares = [number for number in numbers if number is not None]
     return shares if len(shares) == len(numbers) else []
-
-
-def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = values.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if usable else None
 
 
 def _count(value: Any) -> int | None:

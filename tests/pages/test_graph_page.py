@@ -282,14 +282,14 @@ def test_the_table_is_paged_and_narrowed_with_and_without_javascript(
 
 def test_the_check_is_told_in_words(explorer: str, open_page: Any, api: httpx.Client) -> None:
     page = open_page(f"{explorer}/graphs/{GRAPH}", java_script_enabled=False)
-    told = page.locator("#check").inner_text()
+    words = page.locator("#check").inner_text()
     made = api.get(f"/{GRAPH}").json()["check"]
     for part in ("nodes", "edges"):
         slope = made[part]["strongest"]["slope"]
-        assert f"{fixed(slope['value'])} ({fixed(slope['low'])}–{fixed(slope['high'])})" in told
-    assert "The strongest features change the host no more than others" in told
+        assert f"{fixed(slope['value'])} ({fixed(slope['low'])}–{fixed(slope['high'])})" in words
+    assert "The strongest features change the host no more than others" in words
     search = made["search"]
-    assert f"{search['features']} features keep {fixed(search['kept'])} of what all 12" in told
+    assert f"{search['features']} features keep {fixed(search['kept'])} of what all 12" in words
     assert page.locator("#check table.search tbody tr").count() == 2
     assert "not checked" in open_page(f"{explorer}/graphs/{SERVED}").locator("#check").inner_text()
     uploaded = open_page(f"{explorer}/graphs/{UPLOADED}").locator("main").inner_text()

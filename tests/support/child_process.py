@@ -12,10 +12,13 @@ from tests.support.patience import wait_for
 
 
 class ChildProcess:
-    """``command``, which writes to ``log``; it is killed where it still runs after the block."""
+    """``command``, which writes to ``log``; it is killed where it still runs after the block.
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self._command, self._log = command, log
+    ``options``: of ``subprocess.Popen``.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, **options: Any) -> None:
+        self._command, self._log, self._options = command, log, options
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
@@ -24,6 +27,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                **self._options,
             )
         return self
 
@@ -35,7 +39,13 @@ class ChildProcess:
     ) -> None:
         self.kill()
 
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
     def kill(self) -> None:
+        """As the kernel does when memory runs out: no goodbye."""
         self._process.kill()
         self._process.wait()
 
@@ -44,7 +54,7 @@ class ChildProcess:
 
         def reached() -> Any:
             code = self._process.poll()
-            assert code is None, f"ended with status {code}:\n{self._written()}"
+            assert code is None, f"ended with status {code}:\n{self.log[-5000:]}"
             return condition()
 
         wait_for(reached, seconds)
@@ -52,8 +62,5 @@ class ChildProcess:
     def succeeded(self) -> bool:
         """Whether it has ended with status 0; AssertionError, as above, after any other."""
         code = self._process.poll()
-        assert not code, f"ended with status {code}:\n{self._written()}"
+        assert not code, f"ended with status {code}:\n{self.log[-5000:]}"
         return code == 0
-
-    def _written(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")[-5000:]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import Engine
 
 from service.database.tables import Run
 from service.settings import Settings
 from tests.support import run_acts as acts
+from tests.support.child_process import ChildProcess
 from tests.support.patience import wait_for
 
 _ROOT = Path(__file__).parents[2]
@@ -33,12 +33,12 @@ def longer(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "training": {**spec["training"], **more}}
 
 
-class WorkerProcess:
+class WorkerProcess(ChildProcess):
     """``python -m workers.<queue>``; what is still running when the block ends is killed."""
 
     def __init__(self, queue: str, settings: Settings, **environment: str) -> None:
         self.queue = queue
-        self._environment = {
+        variables = {
             name: value for name, value in os.environ.items() if not name.startswith("MONOSEMY_")
         }
         fields = settings.model_dump(
@@ -49,22 +49,12 @@ class WorkerProcess:
             },
             exclude_none=True,
         )
-        self._environment |= {f"MONOSEMY_{key.upper()}": str(fields[key]) for key in fields}
-        self._environment |= environment
-        self._log = settings.home / f"worker-{queue}-{time.monotonic_ns()}.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", f"workers.{self.queue}"],
-                cwd=_ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        return self
+        variables |= {f"MONOSEMY_{key.upper()}": str(fields[key]) for key in fields}
+        variables |= environment
+        log = settings.home / f"worker-{queue}-{time.monotonic_ns()}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", f"workers.{queue}"]
+        super().__init__(command, log, cwd=_ROOT, env=variables)
 
     def __exit__(
         self,
@@ -72,18 +62,9 @@ class WorkerProcess:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.kill()
+        super().__exit__(kind, error, at)
         if error is not None:
             error.add_note(f"log of the {self.queue} worker:\n{self.log[-3000:]}")
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    def kill(self) -> None:
-        """As the kernel does when memory runs out: no goodbye."""
-        self._process.kill()
-        self._process.wait()
 
     def signal(self, which: signal.Signals) -> None:
         """Sends a signal that does not end it."""

@@ -243,10 +243,10 @@ def graph_node(
     """``cursor`` goes on in the list of the edges at ``end``."""
     row = repository.find_graph(session, reference, *endpoints.WHOLE)
     it, loaded = service.header(session, row), context.graphs.of(row)
-    found = service.node(session, row, loaded, node)
+    own = service.node(session, row, loaded, node)
     sae = None
-    if found.kind == "feature" and 0 <= found.coder < len(it.saes):
-        sae = service.served(session, row)[found.coder]
+    if own.kind == "feature" and 0 <= own.coder < len(it.saes):
+        sae = service.served(session, row)[own.coder]
     lists = []
     for each, says in _ENDS:
         page = endpoints.list_edges(
@@ -267,19 +267,19 @@ def graph_node(
         lists.append(EdgeList(each, says, edges, page.next_cursor, most))
     return OneNode(
         it=it,
-        node=found,
-        token=it.tokens[found.position] if 0 <= found.position < len(it.tokens) else None,
-        share=found.influence / _total(it),
+        node=own,
+        token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
+        share=own.influence / _total(it),
         sae=None if sae is None else sae.name,
         lists=lists,
-        feature=None if sae is None else _feature(session, context, sae.name, found.latent or 0),
+        feature=None if sae is None else _feature(session, context, sae.name, own.latent or 0),
     )
 
 
 def _feature(session: Session, context: AppContext, sae: str, latent: int) -> FeatureShown | None:
-    found = find_feature(session, sae, latent)
-    if found is None or found.feature is None:
+    behind = find_feature(session, sae, latent)
+    if behind is None or behind.feature is None:
         return None
-    page = page_of(session, context.tokens, found)
+    page = page_of(session, context.tokens, behind)
     short = page.model_copy(update={"examples": page.examples[:_EXAMPLES]})
     return shown_feature(short, Drawing(view="wrapped"))

@@ -27,7 +27,7 @@ from service.pages.page import PageRouter
 from service.pages.render import Links, LinksDep
 from service.pages.sae_commands import commands
 from service.pages.sae_figures import Evaluation, Listed, evaluation, grouped
-from service.pages.sae_places import Places, places_of
+from service.pages.sae_places import Places, hooked_places
 from service.pages.views.sae_training import Drawn, draw, readings_of
 from service.reports.service import report_summary
 from service.saes.endpoints import SaeReference, list_all, show, show_distribution
@@ -131,7 +131,7 @@ def sae_page(
         min_density=min_density,
         max_density=max_density,
         commands=commands(detail),
-        places=places_of(detail),
+        places=hooked_places(detail),
     )
 
 

@@ -95,8 +95,8 @@ export class Pins {
       parts.push(make("h3", {}, shown(name), " ", apart), make("ul", { class: "chips" }, ...members.map(row)));
     }
     if (this.state.pinned.length) parts.push(make("h3", {}, this.state.groups.length ? "In no supernode" : "Nodes"), make("ul", { class: "chips" }, ...this.state.pinned.map(row)));
-    const said = links.map(({ from, to, sum, n }) => make("li", {}, make("span", {}, `${shown(units[from].name)} → ${shown(units[to].name)}${n > 1 ? ` (${n} edges)` : ""}`), make("span", { class: "n" }, signed(sum))));
-    parts.push(make("h3", {}, "Edges between them, summed"), said.length ? make("ul", { class: "chips" }, ...said) : make("p", { class: "quiet" }, "None of those that are shown."));
+    const sums = links.map(({ from, to, sum, n }) => make("li", {}, make("span", {}, `${shown(units[from].name)} → ${shown(units[to].name)}${n > 1 ? ` (${n} edges)` : ""}`), make("span", { class: "n" }, signed(sum))));
+    parts.push(make("h3", {}, "Edges between them, summed"), sums.length ? make("ul", { class: "chips" }, ...sums) : make("p", { class: "quiet" }, "None of those that are shown."));
     return parts;
   }
 
