@@ -8,14 +8,13 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 from sqlalchemy.orm.interfaces import ORMOption
 
 from monosemy.specs.names import LATEST, spellings
-from service.database.tables import Base
 from service.kit.errors import Conflict, Listing, NotFound
 
-Row = TypeVar("Row", bound=Base)
+Row = TypeVar("Row", bound=DeclarativeBase)
 
 
 def row_of(
