@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from monosemy.native.above import above
 from monosemy.native.largest import largest
 from monosemy.saes.sparse_ops import row_products
 
@@ -98,12 +99,12 @@ def entries_above(
     """The same without padding: rows (rising), latents and values; None if there are more than
     ``most``."""
     blocks, count = [], 0
-    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
-        rows, latents = (pre > threshold.to(pre.dtype)).nonzero(as_tuple=True)
+    for start, product in _products(centred_ND, W_enc, dtype):
+        rows, latents, values = _above(product, b_enc, threshold)
         count += len(rows)
         if most is not None and count > most:
             return None
-        blocks.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+        blocks.append((rows + start, latents, values.to(centred_ND.dtype)))
     rows, latents, values = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return rows, latents, values
 
@@ -141,12 +142,13 @@ def largest_of_batch(
     """
     bound = 0.0 if guess is None else max(0.0, guess)
     blocks: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start, pre in _blocks(centred_ND, W_enc, b_enc, dtype):
-        if guess is None and start == 0 and len(pre) < len(centred_ND):
-            share = max(1, total * len(pre) // len(centred_ND))
+    for start, product in _products(centred_ND, W_enc, dtype):
+        if guess is None and start == 0 and len(product) < len(centred_ND):
+            share = max(1, total * len(product) // len(centred_ND))
+            pre = product + b_enc.to(dtype)
             bound = max(0.0, _GUESS * float(pre.flatten().topk(share).values[-1]))
-        rows, latents = (pre > bound).nonzero(as_tuple=True)
-        blocks.append((rows + start, latents, pre[rows, latents].to(centred_ND.dtype)))
+        rows, latents, values = _above(product, b_enc, bound)
+        blocks.append((rows + start, latents, values.to(centred_ND.dtype)))
     rows, latents, values = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     if len(values) < total and bound > 0:
         return largest_of_batch(centred_ND, W_enc, b_enc, total, dtype, guess=0.0)
@@ -175,13 +177,18 @@ def padded(rows: Tensor, latents: Tensor, values: Tensor, n: int) -> tuple[Tenso
     return indices, filled
 
 
-def _blocks(
-    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, dtype: torch.dtype
-) -> Iterator[tuple[int, Tensor]]:
-    """As ``_products``, with the bias."""
-    bias = b_enc.to(dtype)
-    for start, product in _products(centred_ND, W_enc, dtype):
-        yield start, product.add_(bias)
+def _above(
+    product_NF: Tensor, b_enc: Tensor, limit: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (rising), latents and values of ``product + b_enc`` above the limit, a number or
+    ``[d_sae]``; the product may be overwritten."""
+    entries = above(product_NF, b_enc, limit)
+    if entries is not None:
+        return entries
+    pre = product_NF.add_(b_enc.to(product_NF.dtype))
+    least = limit.to(pre.dtype) if isinstance(limit, Tensor) else limit
+    rows, latents = (pre > least).nonzero(as_tuple=True)
+    return rows, latents, pre[rows, latents]
 
 
 def _products(

@@ -107,3 +107,23 @@ def test_each_trains_and_resumes_to_the_bit(name: Any) -> None:
     for key, value in whole.state("a").items():
         assert torch.equal(value, resumed.state("a")[key]), key
     assert whole.readings()["fvu"] < 0.95 * first
+
+
+def test_adam_is_torchs_to_the_bit_also_over_what_is_laid_out_in_columns() -> None:
+    """A bias, a matrix in rows, one in columns as ``W_enc`` is; and one whose gradient lies
+    otherwise than it does."""
+    shapes = [parameter(9), parameter(33, 7), parameter(7, 33).detach().T, parameter(5, 21)]
+    sets = [[nn.Parameter(each.detach().clone()) for each in shapes] for _ in range(2)]
+    assert sets[0][2].stride() == (1, 33)
+    optimisers = make_optimiser("adam", sets[0], 0.01), torch.optim.Adam(sets[1], 0.01, fused=True)
+    for seed in range(4):
+        for parameters, optimiser in zip(sets, optimisers, strict=True):
+            for p in parameters:
+                p.grad = torch.empty_like(p).copy_(parameter(*p.shape, seed=seed).detach())
+            odd = parameters[-1]
+            odd.grad = parameter(*odd.shape[::-1], seed=seed).detach().T
+            optimiser.step()
+    for ours, theirs in zip(*sets, strict=True):
+        assert torch.equal(ours, theirs)
+        for name, value in optimisers[1].state[theirs].items():
+            assert torch.equal(optimisers[0].state[ours][name], value), name
