@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,11 +13,9 @@ from monosemy.graphs.goals import Goal
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.models import sites as kinds
 from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder
+from monosemy.models.host import OpenHost
 from monosemy.models.sites import Site
-
-Held = Literal["all", "mlps", "nothing"]
-"""What stays as it was on the clean prompt: patterns, norms and MLPs' outputs (the graph's own
-world); MLPs' outputs alone; nothing."""
+from monosemy.specs.graphs import Held
 
 Deltas = dict[int, Tensor]
 """By layer, what is added to the MLP's output: ``[B, T, D]``."""
@@ -74,7 +71,6 @@ def values_at(
     """Values ``[B, T, width]`` at sites, or ``FINAL``, with the deltas added; float32."""
     if held == "all":
         return _all_held(prompt, deltas, sites, rows)
-    host, shape = prompt.host, (rows, prompt.length)
 
     def change(layer: int) -> Edit:
         clean, delta = prompt.mlp_LTD[layer], deltas.get(layer)
@@ -86,17 +82,31 @@ def values_at(
         return put
 
     layers = range(prompt.layers) if held == "mlps" else sorted(deltas)
+    edits = [(str(Site(layer, kinds.MLP_OUT)), change(layer)) for layer in layers]
+    return run_edited(prompt, edits, sites, rows)
+
+
+def run_edited(
+    prompt: ReplacedPrompt, edits: Sequence[tuple[str, Edit]], sites: Sequence[str], rows: int
+) -> dict[str, Tensor]:
+    """Values ``[B, T, width]`` at sites, or ``FINAL``, of the host with edits of its sites;
+    float32."""
+    host, shape = prompt.host, (rows, prompt.length)
     ids_BS = torch.tensor([list(prompt.ids_T)]).expand(rows, -1)
     with host.opened() as opened, torch.no_grad(), ExitStack() as stack:
-        last = HookPoint(opened.trunk.blocks[-1], "output")
-        norm = opened.trunk.final_norm
-        final = last if norm is None else HookPoint(norm, "output")
+        final = final_point(opened)
         points = {site: final if site == FINAL else opened.sites.point(site) for site in sites}
-        mlp = {layer: opened.sites.point(str(Site(layer, kinds.MLP_OUT))) for layer in layers}
-        stack.enter_context(Editor([(mlp[layer], change(layer)) for layer in layers], shape))
+        planned = [(opened.sites.point(site), edit) for site, edit in edits]
+        stack.enter_context(Editor(planned, shape))
         recorder = stack.enter_context(Recorder(points.values(), shape))
         opened.core(input_ids=ids_BS.to(host.device), use_cache=False)
     return {site: recorder.values[point].float() for site, point in points.items()}
+
+
+def final_point(opened: OpenHost) -> HookPoint:
+    """Where the stream is that the unembedding multiplies."""
+    norm = opened.trunk.final_norm
+    return HookPoint(opened.trunk.blocks[-1] if norm is None else norm, "output")
 
 
 def _all_held(

@@ -19,7 +19,6 @@ from torch import Tensor
 from monosemy.circuits.agreement import RESAMPLED, interval
 from monosemy.errors import DataError
 from monosemy.graphs.ablation import (
-    Held,
     feature_sites,
     feature_values,
     goal_site,
@@ -42,6 +41,7 @@ from monosemy.specs.graphs import (
     CircuitShare,
     GraphCheck,
     GraphCheckSpec,
+    Held,
     PredictedChange,
 )
 from monosemy.specs.rest.circuits import WithInterval

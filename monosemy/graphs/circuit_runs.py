@@ -8,17 +8,15 @@ active on the clean prompt take part: none is switched on.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import torch
 from torch import Tensor
 
-from monosemy.graphs.ablation import goal_site, goal_values
+from monosemy.graphs.ablation import goal_site, goal_values, run_edited
 from monosemy.graphs.features import FeatureGroup
 from monosemy.graphs.goals import Goal
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.models import sites as kinds
-from monosemy.models.hook_points import Edit, Editor, HookPoint, Recorder
+from monosemy.models.hook_points import Edit
 from monosemy.models.sites import Site
 
 _AT_ONCE = 1 << 22
@@ -30,27 +28,12 @@ def run_circuits(
 ) -> Tensor:
     """The goal with these features kept, ``[B]``: one row of the host for each set, bool
     ``[B, N]`` over the features of the prompt."""
-    host, rows = prompt.host, len(kept_BN)
     run = _Run(prompt, kept_BN.to(prompt.last_TD.device), errors)
-    shape = rows, prompt.length
-    ids_BS = torch.tensor([list(prompt.ids_T)]).expand(rows, -1)
     where = goal_site(goal, prompt.layers)
-    with host.opened() as opened, torch.no_grad(), ExitStack() as stack:
-        edits = [(opened.sites.point(str(site)), run.remember(site)) for site in prompt.places]
-        edits += [
-            (opened.sites.point(str(Site(layer, kinds.MLP_OUT))), run.put(layer))
-            for layer in prompt.model.writer
-        ]
-        norm = opened.trunk.final_norm
-        if where.startswith("blocks."):
-            point = opened.sites.point(where)
-        else:
-            last = opened.trunk.blocks[-1] if norm is None else norm
-            point = HookPoint(last, "output")
-        stack.enter_context(Editor(edits, shape))
-        recorder = stack.enter_context(Recorder([point], shape))
-        opened.core(input_ids=ids_BS.to(host.device), use_cache=False)
-    return goal_values(goal, {where: recorder.values[point].float()}, prompt.layers)
+    edits = [(str(site), run.remember(site)) for site in prompt.places]
+    edits += [(str(Site(layer, kinds.MLP_OUT)), run.put(layer)) for layer in prompt.model.writer]
+    values = run_edited(prompt, edits, [where], len(kept_BN))
+    return goal_values(goal, values, prompt.layers)
 
 
 class _Run:

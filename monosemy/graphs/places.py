@@ -38,6 +38,14 @@ class ReadPlace:
         """``[D]``: what is read of no stream at all; None where that is nothing."""
         return self.norm.shift if self.norm is not None and self.gained else None
 
+    def linear(self, stream_TD: Tensor) -> Tensor:
+        """What a part of the stream is at the place, ``[T, D]``."""
+        if self.norm is None or self.inverse_T1 is None:
+            return stream_TD
+        if self.gained:
+            return self.norm.linear(stream_TD, self.inverse_T1)
+        return self.norm.centre(stream_TD) * self.inverse_T1
+
     def transposed(self, directions: Tensor, tokens: Tensor | slice) -> Tensor:
         """Directions at the place ``[n, ..., D]``, one group for each of n tokens, as directions of
         the stream."""
@@ -59,12 +67,9 @@ def read_place(
     """
     allowed = TOLERANCE.get(host.dtype, 2e-5)
     for place in _candidates(host, site, value_TD, streams):
-        made = streams[place.stream]
-        if place.norm is not None and place.inverse_T1 is not None:
-            if place.gained:
-                made = place.norm.linear(made, place.inverse_T1) + place.norm.shift
-            else:
-                made = place.norm.centre(made) * place.inverse_T1
+        made = place.linear(streams[place.stream])
+        if place.shift is not None:
+            made = made + place.shift
         if distance(made, value_TD) <= allowed:
             return place
     raise ModelError(

@@ -29,6 +29,7 @@ from monosemy.models.host import HostModel
 from monosemy.models.memory import most_bytes
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.graphs import (
+    GraphGoals,
     GraphSpec,
     GraphSummary,
     LogitDifferenceOf,
@@ -65,7 +66,7 @@ def make_graph(
     model = ReplacementModel(host, coders, spec.whole_tokens)
     text = HostText(host)
     prompt = read_prompt(model, text.with_bos(text.tokens(spec.prompt)))
-    goals = goals_of(prompt, spec)
+    goals = goals_of(prompt, spec.goals)
     options = TraceOptions(
         batch=spec.trace.batch,
         most_features=spec.trace.features,
@@ -94,23 +95,22 @@ def make_graph(
     return MadeGraph(whole, pruned, summary_of(whole, pruned.graph, cost, check))
 
 
-def goals_of(prompt: ReplacedPrompt, spec: GraphSpec) -> list[Goal]:
+def goals_of(prompt: ReplacedPrompt, asked: GraphGoals) -> list[Goal]:
     """What a spec asks to be explained, as goals of its prompt."""
-    asked = spec.goals
     if isinstance(asked, TopLogits):
         return top_logits(prompt, asked.mass, asked.most)
     if isinstance(asked, TokenLogits):
-        return token_logits(prompt, [_token(prompt.host, each) for each in asked.tokens])
+        return token_logits(prompt, [token_of(prompt.host, each) for each in asked.tokens])
     if isinstance(asked, LogitDifferenceOf):
-        pair = (_token(prompt.host, each) for each in (asked.token, asked.other))
+        pair = (token_of(prompt.host, each) for each in (asked.token, asked.other))
         return [logit_difference(prompt, *pair)]
     assert isinstance(asked, StreamDirection)
     position = prompt.length - 1 if asked.position is None else asked.position
     return [stream_direction(prompt, asked.site, torch.tensor(asked.vector), position)]
 
 
-def _token(host: HostModel, word: TokenOrId) -> int:
-    """``DataError`` for a word that the host reads as several tokens."""
+def token_of(host: HostModel, word: TokenOrId) -> int:
+    """The id of a word; ``DataError`` for one that the host reads as several tokens."""
     if isinstance(word, int):
         return word
     ids = HostText(host).tokens(word)

@@ -134,6 +134,11 @@ class GraphSpec(Part):
     """What is ablated in the host; None leaves it out."""
 
 
+Held = Literal["all", "mlps", "nothing"]
+"""What stays as it was on the clean prompt while features are changed: `all`, patterns, norms and
+MLPs' outputs (the graph's own world); `mlps`, their outputs alone; `nothing`."""
+
+
 class GraphScores(Described):
     """What of a graph reaches the prompt."""
 

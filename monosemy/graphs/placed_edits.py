@@ -1,0 +1,75 @@
+"""Edits as people name them, by nodes or by latents, at their places in a graph.  No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monosemy.errors import SpecError
+from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.specs.inference.graph_steering import EditPosition, GraphEdit, PlacedEdit
+
+
+@dataclass(frozen=True)
+class KnownSae:
+    """An SAE of a graph, in the order of the nodes' ``coder``."""
+
+    names: tuple[str, ...]
+    """By which it may be called."""
+    d_sae: int
+
+
+def placed_edits(
+    edits: Sequence[GraphEdit], graph: Graph, saes: Sequence[KnownSae]
+) -> list[PlacedEdit]:
+    """``SpecError`` with every fault at its field: a node that is not there or no feature, an SAE
+    that is not the graph's, a latent or a token that there is not."""
+    made, faults = [], []
+    for number, edit in enumerate(edits):
+        place = _place(edit, graph, saes)
+        if isinstance(place, PlacedEdit):
+            made.append(place)
+        else:
+            faults.append((f"edits.{number}.{place[0]}", place[1]))
+    if faults:
+        raise SpecError(faults)
+    return made
+
+
+def feature_nodes(graph: Graph) -> dict[tuple[int, int, int], int]:
+    """Numbers of feature nodes by (coder, latent, position)."""
+    nodes = graph.nodes
+    at = np.flatnonzero(nodes.kind == NodeKind.feature)
+    columns = (nodes.coder[at], nodes.number[at], nodes.position[at])
+    keys = zip(*(column.tolist() for column in columns), strict=True)
+    return dict(zip(keys, at.tolist(), strict=True))
+
+
+def _place(edit: GraphEdit, graph: Graph, saes: Sequence[KnownSae]) -> PlacedEdit | tuple[str, str]:
+    """The edit by its place, or (field, what is wrong with it)."""
+    nodes, tokens = graph.nodes, len(graph.ids)
+    if isinstance(edit.position, int) and edit.position >= tokens:
+        return "position", f"the prompt has tokens 0 to {tokens - 1}, not {edit.position}"
+    if edit.node is not None:
+        if edit.node >= len(nodes):
+            return "node", f"the graph has nodes 0 to {len(nodes) - 1}, not {edit.node}"
+        kind = NodeKind(nodes.kind[edit.node])
+        if kind != NodeKind.feature:
+            return "node", f"node {edit.node} is of kind {kind.name}; features can be changed"
+        coder, latent = int(nodes.coder[edit.node]), int(nodes.number[edit.node])
+        position: EditPosition = int(nodes.position[edit.node])
+    else:
+        known = [at for at, sae in enumerate(saes) if edit.sae in sae.names]
+        if not known:
+            names = ", ".join(sae.names[0] for sae in saes[:5])
+            return "sae", f"the graph has no SAE '{edit.sae}'; it has {names}"
+        coder, latent, position = known[0], edit.latent or 0, "firing"
+        if latent >= saes[coder].d_sae:
+            return "latent", f"'{edit.sae}' has latents 0 to {saes[coder].d_sae - 1}, not {latent}"
+    if edit.position is not None:
+        position = edit.position
+    return PlacedEdit(
+        coder=coder, latent=latent, position=position, mode=edit.mode, strength=edit.strength
+    )

@@ -1,0 +1,287 @@
+"""Features of a prompt changed by hand: what comes next, by the graph and really.
+
+The host is run twice as one batch, once left alone.  Where nothing is held, a changed feature's old
+activation is what its coder makes of the run as it is by then, so that ablating two features of
+which one feeds the other takes away what is left of the second; all others follow by the host's own
+MLPs.  Where MLPs are held, nothing but the changes by hand reaches the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from monosemy.attribution.linearised import FINAL
+from monosemy.graphs.ablation import final_point, goal_site, goal_values, run_edited, values_at
+from monosemy.graphs.feature_edits import EditGroup, FeatureEdits, feature_edits
+from monosemy.graphs.goals import Goal
+from monosemy.graphs.linear_change import LinearChange, linear_change
+from monosemy.graphs.prompt import ReplacedPrompt
+from monosemy.graphs.replacement import GraphCoder
+from monosemy.graphs.run import goals_of, token_of
+from monosemy.models import sites as kinds
+from monosemy.models.hook_points import Edit, Editor
+from monosemy.models.sites import Site
+from monosemy.saes.codes import Codes
+from monosemy.specs.graphs import GraphGoals, Held, LogitDifferenceOf
+from monosemy.specs.inference.graph_steering import (
+    MOST_TOLD,
+    EditedFeature,
+    GraphSteered,
+    GraphSteering,
+    MovedFeature,
+    PlacedEdit,
+    SteeredGoal,
+    SteeredToken,
+)
+
+
+@dataclass(frozen=True)
+class SteeredRun:
+    """Two rows, the clean prompt and the changed one: values at sites and ``FINAL``, ``[2, T,
+    width]``, and what changed features became, by group."""
+
+    values: dict[str, Tensor]
+    after: list[Tensor]
+
+
+def steered_run(edits: FeatureEdits, goals: Sequence[Goal], held: Held) -> SteeredRun:
+    """The host with changed features; its values are those that goals and coders read."""
+    prompt = edits.prompt
+    read = [str(site) for site in prompt.places]
+    wanted = dict.fromkeys([FINAL, *(goal_site(goal, prompt.layers) for goal in goals), *read])
+    if held != "nothing":
+        values = values_at(prompt, edits.clean_deltas(), list(wanted), held, 2)
+        return SteeredRun(values, [group.after(group.clean_N) for group in edits.groups])
+    run = _FreeRun(edits)
+    values = run_edited(prompt, run.edits(), list(wanted), 2)
+    return SteeredRun(values, [run.after[place] for place in range(len(edits.groups))])
+
+
+@dataclass
+class _FreeRun:
+    """Edits of a host run whose second row has changed features."""
+
+    changed: FeatureEdits
+    read: dict[Site, Tensor] = field(default_factory=dict)
+    """Of the second row, ``[T, width]``."""
+    after: dict[int, Tensor] = field(default_factory=dict)
+    """By group, once what it reads has been read."""
+    change: dict[int, Tensor] = field(default_factory=dict)
+
+    def edits(self) -> list[tuple[str, Edit]]:
+        groups = self.changed.groups
+        sites = {site for group in groups for site in group.coder.reads}
+        layers = {layer for group in groups for layer in group.written}
+        made = [(str(site), self._remember(site)) for site in sorted(sites)]
+        return made + [
+            (str(Site(layer, kinds.MLP_OUT)), self._put(layer)) for layer in sorted(layers)
+        ]
+
+    def _remember(self, site: Site) -> Edit:
+        def keep(value: Tensor) -> Tensor:
+            self.read[site] = value[1].float()
+            return value
+
+        return keep
+
+    def _put(self, layer: int) -> Edit:
+        def put(value: Tensor) -> Tensor:
+            delta_TD = torch.zeros_like(value[1], dtype=torch.float32)
+            for place, group in enumerate(self.changed.groups):
+                if layer in group.written:
+                    group.add_to(layer, self._changed(place, group), delta_TD)
+            new = value.clone()
+            new[1] += delta_TD.to(value)
+            return new
+
+        return put
+
+    def _changed(self, place: int, group: EditGroup) -> Tensor:
+        if place not in self.change:
+            places = self.changed.prompt.places
+            # What a coder reads further up is not there yet; it is taken as it was.
+            parts = [
+                self.read.get(site, places[site].value_TD)[group.position_N]
+                for site in group.coder.reads
+            ]
+            old_N = _activations(group.coder, torch.cat(parts, dim=-1), group.latent_N)
+            self.after[place] = group.after(old_N)
+            self.change[place] = self.after[place] - old_N
+        return self.change[place]
+
+
+def _encoded(coder: GraphCoder, x_ND: Tensor) -> Codes:
+    with torch.no_grad():
+        return coder.sae.encode(x_ND.to(coder.sae.device, coder.sae.b_dec.dtype))
+
+
+def _activations(coder: GraphCoder, x_ND: Tensor, latent_N: Tensor) -> Tensor:
+    """The activation of one latent at each of n vectors."""
+    codes = _encoded(coder, x_ND)
+    own = codes.indices == latent_N[:, None].to(codes.indices.device)
+    return torch.where(own, codes.values, 0.0).sum(-1).float().to(x_ND.device)
+
+
+def steer_graph(
+    prompt: ReplacedPrompt,
+    asked: GraphGoals,
+    edits: Sequence[PlacedEdit],
+    wanted: GraphSteering | None = None,
+) -> GraphSteered:
+    """Features of a prompt changed, and what that does to the goals of its graph.
+
+    Raises ``DataError`` as ``feature_edits`` does, and for goals that the prompt does not have.
+    """
+    changed, goals = feature_edits(prompt, edits), goals_of(prompt, asked)
+    tokens = []
+    if isinstance(asked, LogitDifferenceOf):
+        tokens = [token_of(prompt.host, each) for each in (asked.token, asked.other)]
+    return steer_prompt(changed, goals, wanted or GraphSteering(), tokens)
+
+
+def steer_prompt(
+    edits: FeatureEdits, goals: Sequence[Goal], wanted: GraphSteering, tokens: Sequence[int] = ()
+) -> GraphSteered:
+    """Runs the edits and tells what they do.
+
+    ``tokens``: those that are told whatever their probabilities, as goals are about them.
+    """
+    prompt = edits.prompt
+    run = steered_run(edits, goals, wanted.held)
+    whole, direct = linear_change(edits), linear_change(edits, following=False)
+    about = {*tokens, *(goal.token for goal in goals if goal.token is not None)}
+    listed, kl = _tokens(prompt, run.values[FINAL], about, wanted.top)
+    return GraphSteered(
+        held=wanted.held,
+        edited=_edited(edits, run)[:MOST_TOLD],
+        edits=len(edits),
+        goals=[_goal(goal, prompt, run, whole, direct) for goal in goals],
+        tokens=listed,
+        kl=kl,
+        features=_moved(edits, run, whole, wanted.features),
+    )
+
+
+def _goal(
+    goal: Goal, prompt: ReplacedPrompt, run: SteeredRun, whole: LinearChange, direct: LinearChange
+) -> SteeredGoal:
+    before, after = goal_values(goal, run.values, prompt.layers).tolist()
+    return SteeredGoal(
+        label=goal.label,
+        before=before,
+        after=after,
+        direct=direct.goal(goal),
+        predicted=whole.goal(goal),
+    )
+
+
+def _tokens(
+    prompt: ReplacedPrompt, final_BTD: Tensor, about: set[int], top: int
+) -> tuple[list[SteeredToken], float]:
+    """(what is told of next tokens, divergence of their probabilities)."""
+    model, last_BD = prompt.model, final_BTD[:, -1]
+    logits_BV = last_BD @ model.unembedding.to(last_BD) + model.logit_bias.to(last_BD)
+    logits_BV = logits_BV - logits_BV.mean(-1, keepdim=True)
+    log_p_BV = head_logits(prompt, last_BD).double().log_softmax(-1)
+    p_BV = log_p_BV.exp()
+    kl = float((p_BV[0] * (log_p_BV[0] - log_p_BV[1]).nan_to_num()).sum().clamp_min(0))
+    likeliest = p_BV.topk(min(top, p_BV.shape[1])).indices.flatten().tolist()
+    ids = sorted({*about, *likeliest}, key=lambda each: (-float(p_BV[:, each].sum()), each))
+    decode = prompt.host.tokenizer.decode
+    return [
+        SteeredToken(
+            id=each,
+            text=str(decode([each])),
+            goal=each in about,
+            logit_before=float(logits_BV[0, each]),
+            logit_after=float(logits_BV[1, each]),
+            probability_before=float(p_BV[0, each]),
+            probability_after=float(p_BV[1, each]),
+        )
+        for each in ids
+    ], kl
+
+
+def head_logits(prompt: ReplacedPrompt, last_BD: Tensor) -> Tensor:
+    """The host's own logits ``[B, V]`` of values behind the last norm: its head, with a soft cap
+    where it has one, run on a token whose value is put there."""
+    host, rows = prompt.host, len(last_BD)
+    ids_B1 = torch.tensor([[prompt.ids_T[-1]]]).expand(rows, 1).to(host.device)
+
+    def put(value: Tensor) -> Tensor:
+        return last_BD[:, None].to(value)
+
+    with host.opened() as opened, torch.no_grad(), Editor([(final_point(opened), put)], (rows, 1)):
+        logits: Tensor = opened.model(input_ids=ids_B1, use_cache=False).logits[:, -1]
+    return logits.float()
+
+
+def _edited(edits: FeatureEdits, run: SteeredRun) -> list[EditedFeature]:
+    listed = [
+        EditedFeature(
+            coder=group.coder.number, latent=latent, position=position, before=before, after=after
+        )
+        for group, after_N in zip(edits.groups, run.after, strict=True)
+        for latent, position, before, after in zip(
+            group.latent_N.tolist(),
+            group.position_N.tolist(),
+            group.clean_N.tolist(),
+            after_N.tolist(),
+            strict=True,
+        )
+    ]
+    return sorted(listed, key=lambda each: -abs(each.after - each.before))
+
+
+def _moved(
+    edits: FeatureEdits, run: SteeredRun, whole: LinearChange, count: int
+) -> list[MovedFeature]:
+    moved = [
+        each for coder in edits.prompt.model.coders for each in _moves(coder, edits, run, whole)
+    ]
+    moved.sort(key=lambda each: -abs(each.after - each.before))
+    return moved[:count]
+
+
+def _moves(
+    coder: GraphCoder, edits: FeatureEdits, run: SteeredRun, whole: LinearChange
+) -> Iterator[MovedFeature]:
+    """The activations of one coder that differ, of what is not changed by hand."""
+    prompt = edits.prompt
+    x_TD = torch.cat([run.values[str(site)][1] for site in coder.reads], dim=-1)
+    at_N = prompt.coded_T[coder.number].nonzero()[:, 0]
+    codes = _encoded(coder, x_TD[at_N])
+    fires = (codes.values > 0).cpu()
+    place_NK = at_N.cpu()[:, None].expand(*fires.shape)
+    places = zip(place_NK[fires].tolist(), codes.indices.cpu()[fires].tolist(), strict=True)
+    after = dict(zip(places, codes.values.float().cpu()[fires].tolist(), strict=True))
+    features = prompt.features
+    own = (features.coder_N == coder.number).nonzero()[:, 0]
+    columns = (features.position_N, features.latent_N, features.activation_N, whole.feature_N)
+    for position, latent, before, predicted in zip(
+        *(column[own].tolist() for column in columns), strict=True
+    ):
+        now = after.pop((position, latent), 0.0)
+        if (coder.number, position, latent) not in edits.keys and now != before:
+            yield MovedFeature(
+                coder=coder.number,
+                latent=latent,
+                position=position,
+                before=before,
+                after=now,
+                predicted=predicted,
+            )
+    for (position, latent), now in after.items():
+        if (coder.number, position, latent) not in edits.keys:
+            yield MovedFeature(
+                coder=coder.number,
+                latent=latent,
+                position=position,
+                before=0.0,
+                after=now,
+                predicted=None,
+            )
