@@ -29,8 +29,9 @@ from torch import Tensor
 
 from monosemy.evals.reconstruction import ROWS_AT_ONCE
 from monosemy.models.columns import WHOLE, Columns
-from monosemy.saes.crosscoder import EXCLUSIVE_BELOW, Crosscoder
+from monosemy.saes.crosscoder import Crosscoder
 from monosemy.saes.sparse_ops import row_products
+from monosemy.specs.latent_classes import EXCLUSIVE_BELOW
 from monosemy.training.stream import RowSource
 
 ERROR_BELOW, RECONSTRUCTION_BELOW = 0.1, 0.5

@@ -16,6 +16,7 @@ from monosemy.index.features import FeaturePass
 from monosemy.index.logits import LogitLens
 from monosemy.index.made_of import sae_fingerprint
 from monosemy.index.neighbours import Coactivation, DecoderNeighbours
+from monosemy.index.place_lengths import PlaceLengths
 from monosemy.index.postings import CHUNK_POSTINGS, MEMORY_BYTES, PostingSorter
 from monosemy.index.reader import IndexReader
 from monosemy.index.token_evidence import TextContext, TokenEvidence
@@ -82,6 +83,7 @@ def build_index(
             np.asarray(explanation_split(store.document_hash)) == EXPLANATION_TRAIN,
             TokenEvidence(context, counts.text),
             lens,
+            PlaceLengths(sae, hosted.hooks, lens, context.texts),
             DecoderNeighbours(sae.decoder_rows(slice(None)), spec.neighbours),
             coactivation,
             counts.kept,

@@ -20,6 +20,7 @@ __all__ = [
     "ClassShare",
     "FeatureEvidence",
     "Neighbour",
+    "PlaceEvidence",
     "TokenEffect",
     "TokenShare",
     "WordCount",
@@ -79,6 +80,27 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class PlaceEvidence:
+    """What a feature does at one place of an SAE that has several; lengths are in the units of
+    activations, of a crosscoder in those that training gave the places."""
+
+    place: str
+    """A site as `blocks.9.hook_mlp_out`, of another host model `ROLE:blocks...`."""
+    reads: float | None = None
+    """Length of its encoder row there; None where it does not read."""
+    writes: float | None = None
+    """Length of its decoder row there; None where it does not write."""
+    promoted: list[TokenEffect] = field(default_factory=list)
+    """What it writes there promotes, strongest first; of the places that it writes most, where it
+    writes several."""
+
+    @classmethod
+    def from_dict(cls, promoted: Any = (), **values: Any) -> PlaceEvidence:
+        """The reverse of ``as_dict``, of the keys of one place."""
+        return cls(**values, promoted=[TokenEffect(**item) for item in promoted])
+
+
+@dataclass(frozen=True)
 class FeatureEvidence:
     """Everything measured about one feature.
 
@@ -129,10 +151,15 @@ class FeatureEvidence:
     """Nearest features by cosine of decoder rows."""
     coactive_neighbours: list[Neighbour] = field(default_factory=list)
     """Features that fire on the same tokens: Jaccard index of the two sets of tokens."""
+    places: list[PlaceEvidence] = field(default_factory=list)
+    """Where it reads and writes, where its SAE has several places; those where it does neither are
+    left out.  Empty in an index of an earlier version."""
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, rounded to four significant digits, under 3 KB; read by ``from_dict``."""
-        return {name: _plain(getattr(self, name)) for name in _NAMES}
+        """JSON-able, rounded to four significant digits, under 3 KB and some 80 bytes for each of
+        ``places``; read by ``from_dict``."""
+        values = {name: _plain(getattr(self, name)) for name in _NAMES}
+        return values if self.places else {k: v for k, v in values.items() if k != "places"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FeatureEvidence:
@@ -158,6 +185,7 @@ _PARTS: dict[str, Any] = {
     "suppressed": TokenEffect,
     "cosine_neighbours": Neighbour,
     "coactive_neighbours": Neighbour,
+    "places": PlaceEvidence.from_dict,
 }
 
 
@@ -172,4 +200,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, (TokenShare, WordCount, ClassShare, TokenEffect, Neighbour)):
         return {key: _plain(item) for key, item in vars(value).items()}
+    if isinstance(value, PlaceEvidence):
+        return {key: _plain(item) for key, item in vars(value).items() if item}
     return value

@@ -21,6 +21,7 @@ from monosemy.index.example_bytes import examples_to_bytes
 from monosemy.index.examples import Example, FeaturePostings, Ints, select_examples
 from monosemy.index.logits import LogitEffects, LogitLens
 from monosemy.index.neighbours import Coactivation, DecoderNeighbours
+from monosemy.index.place_lengths import PlaceLengths
 from monosemy.index.postings import PostingBlock, PostingSorter
 from monosemy.index.token_evidence import TextContext, TokenEvidence
 from monosemy.index.writer import SMALLEST_SHARE, IndexWriter
@@ -45,6 +46,7 @@ class FeaturePass:
     """Per document: whether explanations may be written from it."""
     tokens: TokenEvidence
     lens: LogitLens
+    places: PlaceLengths
     decoder: DecoderNeighbours
     coactivation: Coactivation
     n_tokens: int
@@ -81,7 +83,9 @@ class FeaturePass:
         positions = block.positions.astype(np.int64)
         rows = self.context.rows_of(positions)
         documents = self.row_document[rows]
-        effects = self.lens.effects(sae.decoder_rows(slice(block.first, block.last)))
+        written_FD = sae.decoder_rows(slice(block.first, block.last))
+        effects = self.lens.effects(written_FD)
+        places = self.places.of(block.first, block.last, written_FD)
         near, cosines = self.decoder.of(block.first, block.last)
         for i, feature in enumerate(range(block.first, block.last)):
             part = slice(int(block.indptr[i]), int(block.indptr[i + 1]))
@@ -99,6 +103,7 @@ class FeaturePass:
                 histogram=histogram[feature].tolist() if len(postings) else [],
                 cosine_neighbours=_neighbours(near[i], cosines[i]),
                 coactive_neighbours=_neighbours(together, jaccard),
+                places=places[i],
                 **self._token_figures(postings),
                 **self._logit_figures(effects, i),
             )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
 from monosemy.models.sites import MLP_READS, STREAM, parse_site
-from monosemy.specs.hooks import HOST, Hooks
+from monosemy.specs.hooks import HOST, Hook, Hooks
 
 if TYPE_CHECKING:
     from monosemy.models.host import HostModel
@@ -33,6 +33,13 @@ class LogitEffects:
     std: Tensor
     skew: Tensor
     kurtosis: Tensor
+
+
+class TopTokens(NamedTuple):
+    """Tokens ``[n, t]`` of n directions, strongest first, and the effects on their logits."""
+
+    ids: Tensor
+    effects: Tensor
 
 
 class LogitLens:
@@ -76,9 +83,9 @@ class LogitLens:
         result: Tensor | None = None
         parts = self.hooks.written_parts
         for hook in sorted(parts, key=lambda hook: hook.depth):
-            if hook.host != HOST or parse_site(hook.site).kind in MLP_READS:
+            if not _adds_to_stream(hook):
                 continue
-            part = self.host.output_directions(hook.site, directions_FD[:, parts[hook]]).float()
+            part = self._added(hook, directions_FD[:, parts[hook]])
             whole = result is None or parse_site(hook.site).kind in STREAM
             result = part if whole or result is None else result + part
         if result is None:
@@ -86,6 +93,22 @@ class LogitLens:
                 "The SAE writes nothing into the host model whose logits are asked for."
             )
         return result
+
+    def _added(self, hook: Hook, directions_FD: Tensor) -> Tensor:
+        return self.host.output_directions(hook.site, directions_FD).float()
+
+    @torch.no_grad()
+    def promoted_at(self, hook: Hook, directions_FD: Tensor, tokens: int) -> TopTokens | None:
+        """The ``tokens`` strongest of directions [n, width] at this place alone; None where what is
+        written there is no part of the stream of the host model with the unembedding."""
+        if self.missing is not None or not _adds_to_stream(hook):
+            return None
+        residual = self._added(hook, directions_FD).to(self.unembedding.device)
+        tokens = min(tokens, self.unembedding.shape[1])
+        rows = max(1, BLOCK_BYTES // (4 * self.unembedding.shape[1]))
+        parts = [(each @ self.unembedding).topk(tokens, dim=1) for each in residual.split(rows)]
+        values, ids = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        return TopTokens(ids, values)
 
     def _block(self, residual_nD: Tensor) -> tuple[Tensor, ...]:
         effects_nV = residual_nD @ self.unembedding
@@ -101,6 +124,10 @@ class LogitLens:
         skew = third / floor**1.5
         kurtosis = torch.where(second > 0, fourth / floor**2 - 3.0, 0.0)
         return up_ids, up, down_ids, down, second.sqrt(), skew, kurtosis
+
+
+def _adds_to_stream(hook: Hook) -> bool:
+    return hook.host == HOST and parse_site(hook.site).kind not in MLP_READS
 
 
 def _not_in_stream(hooks: Hooks) -> str | None:

@@ -10,7 +10,6 @@ or penalised, is the activation itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, NoReturn, Self
 
 import torch
@@ -21,21 +20,8 @@ from monosemy.saes.base import SAE, Factor
 from monosemy.saes.batchtopk import BatchTopKSAE
 from monosemy.saes.relu import ReLUSAE
 from monosemy.specs import CrosscoderSpec, L1CrosscoderSpec, SAESpec
+from monosemy.specs.latent_classes import LatentClass, class_of
 from monosemy.specs.places import CrosscoderOptions
-
-EXCLUSIVE_BELOW, SHARED_FROM = 0.1, 0.8
-"""Of the largest norm: a latent whose others are all below the first is exclusive to one place,
-one whose others are all from the second on shared by all.  With two places that is a relative norm
-difference above .95 (or below .05) and between .4 and .6."""
-
-
-class LatentClass(StrEnum):
-    """Where a latent writes."""
-
-    EXCLUSIVE = "exclusive"
-    WEAK = "weak"
-    """Weaker at some places."""
-    SHARED = "shared"
 
 
 class Crosscoder(SAE):
@@ -138,12 +124,7 @@ def classes(relative_FM: Tensor) -> list[LatentClass]:
     """The class of each latent, by its norms at each place as shares of its largest."""
     second = relative_FM.sort(dim=1, descending=True).values[:, 1]
     least = relative_FM.amin(1)
-    return [
-        LatentClass.EXCLUSIVE
-        if high < EXCLUSIVE_BELOW
-        else (LatentClass.SHARED if low >= SHARED_FROM else LatentClass.WEAK)
-        for high, low in zip(second.tolist(), least.tolist(), strict=True)
-    ]
+    return [class_of(*pair) for pair in zip(second.tolist(), least.tolist(), strict=True)]
 
 
 def delta(relative_FM: Tensor) -> Tensor:

@@ -32,6 +32,24 @@ def evidence_lines(page: dict[str, Any]) -> list[str]:
         tokens = ", ".join(repr(effect["text"]) for effect in evidence[key][:6])
         if tokens:
             lines.append(f"[bold]{title:<11}[/] {plain(tokens)}")
+    return [*lines, *place_lines(page)]
+
+
+def place_lines(page: dict[str, Any]) -> list[str]:
+    """Where a feature of an SAE at several places reads and writes: shares of the squared lengths
+    of its rows."""
+    lines = []
+    for side in ("reads", "writes"):
+        there = [each for each in page["evidence"]["places"] if each[side]]
+        whole = sum(each[side] ** 2 for each in there)
+        for row, place in enumerate(there):
+            promoted = place["promoted"] if side == "writes" else []
+            tokens = ", ".join(repr(effect["text"]) for effect in promoted)
+            words = f"{place['place']} {place[side] ** 2 / whole:.1%}"
+            words += f", promotes {tokens}" if tokens else ""
+            lines.append(f"[bold]{'' if row else side:<11}[/] {plain(words)}")
+    if page["latent_class"]:
+        lines.append(f"[bold]class[/]       {page['latent_class']}, by its decoder norms")
     return lines
 
 

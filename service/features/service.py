@@ -29,6 +29,7 @@ from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.features.columns import facts_of
 from service.features.examples import count_groups, group_name, view_examples
 from service.features.listing import BY_KEY, FeatureListing, FeatureRow, list_features
+from service.features.places import latent_class
 from service.features.repository import (
     FoundFeature,
     Labels,
@@ -92,6 +93,7 @@ def page_of(
         heading=described.labels[index].heading,
         tags=row.tags,
         evidence=evidence,
+        latent_class=latent_class(row.sae, evidence),
         explanations=_explanations(described.explanations),
         neighbours=Neighbours(
             cosine=_neighbours(evidence.cosine_neighbours, described.labels),

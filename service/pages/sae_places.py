@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from monosemy.specs.hooks import Hook
 from monosemy.specs.part import MOST_LISTED
-from monosemy.specs.rest.saes import SaeDetail
+from monosemy.specs.rest.saes import HookView, SaeDetail
 from service.pages.sae_figures import figure, part
 
 SHOWN = 20
@@ -90,12 +91,16 @@ def hooked_places(sae: SaeDetail) -> Places:
     )
 
 
+def place_name(hook: HookView) -> str:
+    """As specs and figures name it."""
+    return str(Hook(hook.site, hook.host))
+
+
 def _places(
     sae: SaeDetail, parts: Mapping[str, Any], crossed: Mapping[str, Any], scaling: Mapping[str, Any]
 ) -> list[Place]:
     reads, writes = (
-        [each.site if each.host == "host" else f"{each.host}:{each.site}" for each in hooks]
-        for hooks in (sae.hooks.reads, sae.hooks.writes)
+        [place_name(each) for each in hooks] for hooks in (sae.hooks.reads, sae.hooks.writes)
     )
     names = list(dict.fromkeys((*reads, *writes)))
     if len(names) < 2:

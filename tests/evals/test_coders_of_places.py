@@ -110,6 +110,8 @@ def test_the_whole_way(
         load,
     )
     assert reader.n_features == 96 and reader.n_postings > 0
+    at = {each.place for feature in range(96) for each in reader.evidence(feature).places}
+    assert at == {*places["reads"], *written}
 
 
 @pytest.mark.parametrize("name", ["clt", "clt_jumprelu", "crosscoder"])

@@ -11,9 +11,10 @@ from torch.nn.functional import normalize
 
 from monosemy.errors import DataError
 from monosemy.evals.latent_scaling import LatentScaling, ScalingSums
-from monosemy.saes.crosscoder import Crosscoder, LatentClass, classes, delta
+from monosemy.saes.crosscoder import Crosscoder, classes, delta
 from monosemy.saes.registry import create
 from monosemy.specs import CrosscoderSpec, L1CrosscoderSpec, SAESpec, TrainingSpec
+from monosemy.specs.latent_classes import LatentClass, class_of_norms
 from monosemy.training.run_group import ALONE
 from monosemy.training.sae_training import Scale
 from monosemy.training.trainer import SAETrainer
@@ -227,6 +228,9 @@ def test_classes_and_refusals() -> None:
         LatentClass.SHARED,
         LatentClass.EXCLUSIVE,
     ]
+    lists = [row.tolist() for row in 3 * relative]
+    assert [class_of_norms(norms) for norms in lists] == classes(relative)
+    assert class_of_norms([0.0, 0.0]) is None and class_of_norms([2.0]) is None
     torch.testing.assert_close(delta(relative), torch.tensor([0.025, 0.85, 0.55, 1.0]))
     with pytest.raises(ValueError, match="of two places"):
         delta(torch.ones(3, 3))

@@ -12,6 +12,7 @@ from monosemy.index.evidence import FeatureEvidence
 from monosemy.interp.heading import Heading
 from monosemy.interp.judge_test.result import JudgeTestBrief
 from monosemy.specs.described import Described
+from monosemy.specs.latent_classes import LatentClass
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeSummary
 from monosemy.specs.scorers import DetailsOfScore
@@ -197,6 +198,11 @@ class FeaturePage(FeatureFacts):
     """In alphabetical order."""
     evidence: FeatureEvidence
     """What is known without any LLM: tokens, promoted and suppressed tokens, histogram..."""
+    latent_class: LatentClass | None = None
+    """Of a crosscoder, by the length of what it writes at each place (`evidence.places`):
+    `exclusive` where all but one are below a tenth of the largest, `shared` where all are from
+    eight tenths on, else `weak`. Null for other SAEs, and where the index is of an earlier
+    version."""
     explanations: list[ExplanationDetail]
     """Best scored first, then the newest."""
     neighbours: Neighbours

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from monosemy.interp.judge_test.result import JudgeTestBrief
 from monosemy.specs.rest.features import ExplanationDetail, FeaturePage
 from service.pages.feature.examples import Drawing, GroupShown, group_titles, shown_groups
+from service.pages.feature.places import FeaturePlaces, feature_places
 from service.pages.feature.scores import ScoreShown, shown_score
 from service.pages.format import fixed, interval
 
@@ -41,6 +42,8 @@ class FeatureShown:
     group_names: list[tuple[str, str]]
     """(name, title) of every group there is."""
     drawing: Drawing
+    places: FeaturePlaces | None
+    """None for an SAE of one place."""
 
     @property
     def tokens(self) -> int | None:
@@ -68,6 +71,7 @@ def shown_feature(page: FeaturePage, drawing: Drawing) -> FeatureShown:
         groups=list(shown_groups(page.examples, page.max_activation, drawing)),
         group_names=group_titles(page.examples),
         drawing=drawing,
+        places=feature_places(page),
     )
 
 
