@@ -20,6 +20,7 @@ from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
 from service.graphs import endpoints as graphs
+from service.graphs import supernode_endpoints as supernodes
 from service.inference import attention as attention_lens
 from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference
@@ -100,6 +101,7 @@ _PARTS = (
     tasks,
     circuits,
     graphs,
+    supernodes,
     concepts,
     reports,
     spend,

@@ -19,11 +19,11 @@ from monosemy.errors import DataError
 from monosemy.index.reader import IndexReader
 from monosemy.specs import CompareRun
 from monosemy.workspace import Workspace
-from service.comparisons.repository import best_embeddings
 from service.database.comparison_tables import Comparison
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Run, Sae
+from service.explanations.repository import best_embeddings
 from workers.folders import folder_of
 from workers.publish import copy_rows
 from workers.reporter import RunReporter

@@ -11,6 +11,7 @@ from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs.graphs import GraphNode
 from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.supernodes import ProposedSupernodes
 
 GraphReference = uuid.UUID | str | GraphHeader | GraphView
 """Id or name of a graph; or one that was answered before."""
@@ -76,6 +77,14 @@ class Graphs:
         out, as it is stored."""
         path = f"{_path(graph)}/drawing"
         return self._http.call(GraphDrawing, "GET", path, nodes=nodes, edges=edges)
+
+    def supernodes(
+        self, graph: GraphReference, *, features: int | None = None
+    ) -> ProposedSupernodes:
+        """Groups of its features that do the same, proposed from edges and explanations, of those
+        of the most influence; nothing is stored."""
+        path = f"{_path(graph)}/supernodes"
+        return self._http.call(ProposedSupernodes, "GET", path, features=features)
 
     def save(
         self,

@@ -13,11 +13,13 @@ from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.listing import End, list_edges, list_nodes
 from monosemy.graphs.store import write_graph
+from monosemy.graphs.supernodes import LOOKED_AT, propose_supernodes
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.interchange.attribution_graph import export_graph
 from monosemy.interchange.files import write_json
 from monosemy.specs.graphs import GraphEdge, GraphNode, GraphSae, GraphSpec, GraphSummary
 from monosemy.specs.rest.graphs import GraphDrawing
+from monosemy.specs.rest.supernodes import ProposedSupernodes
 
 _SHOWN = 10
 
@@ -61,6 +63,11 @@ class TracedGraph:
     def drawing(self, nodes: float = 1.0, edges: float = 1.0) -> GraphDrawing:
         """As columns, pruned further by shares of its influence."""
         return draw(self.graph, self.whole, nodes, edges)
+
+    def supernodes(self, features: int = LOOKED_AT) -> ProposedSupernodes:
+        """Groups of features that do the same, proposed from their edges; of those of the most
+        influence."""
+        return propose_supernodes(self.graph, features)
 
     def save(
         self,

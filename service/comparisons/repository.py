@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import (
     REAL,
     Integer,
@@ -27,39 +25,13 @@ from sqlalchemy.orm import Session, aliased
 
 from monosemy.specs.rest.comparisons import MatchSort
 from service.database.comparison_tables import Comparison, FeatureLink
-from service.database.tables import Explanation, Sae, Score
-from service.explanations.repository import score_of
+from service.database.tables import Sae
 from service.kit.errors import Listing, NotFound
 from service.kit.pagination import TimeKey, newest_first
 from service.kit.references import row_of
 
 Row = tuple[Comparison, Sae, Sae]
 """A comparison with its first and its second SAE."""
-
-
-def best_embeddings(
-    session: Session, sae: uuid.UUID
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """(features [n], embeddings [n, d]): of each feature's best scored embedded explanation, else
-    its newest."""
-    detection = and_(score_of(Explanation), Score.scorer == "detection")
-    query = (
-        select(Explanation.feature, Explanation.embedding)
-        .distinct(Explanation.feature)
-        .outerjoin(Score, detection)
-        .where(Explanation.sae_id == sae, Explanation.embedding.is_not(None))
-        .order_by(
-            Explanation.feature,
-            Score.value.desc().nulls_last(),
-            Explanation.created_at.desc(),
-            Explanation.id,
-        )
-    )
-    rows = session.execute(query).all()
-    features = np.array([row[0] for row in rows], np.int64)
-    if not rows:
-        return features, np.zeros((0, 0), np.float32)
-    return features, np.array([row[1] for row in rows], np.float32)
 
 
 def list_comparisons(

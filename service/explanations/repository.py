@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import ColumnElement, and_, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -165,3 +167,30 @@ def nearest(
     if only is not None:
         query = query.where(Explanation.sae_id == only)
     return [(other, name, 1.0 - float(far)) for other, name, far in session.execute(query)]
+
+
+def best_embeddings(
+    session: Session, sae: uuid.UUID, features: Sequence[int] | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """(features [n], embeddings [n, d]): of each feature's best scored embedded explanation, else
+    its newest.  ``features``: of these alone; None: of all."""
+    detection = and_(score_of(Explanation), Score.scorer == "detection")
+    query = (
+        select(Explanation.feature, Explanation.embedding)
+        .distinct(Explanation.feature)
+        .outerjoin(Score, detection)
+        .where(Explanation.sae_id == sae, Explanation.embedding.is_not(None))
+        .order_by(
+            Explanation.feature,
+            Score.value.desc().nulls_last(),
+            Explanation.created_at.desc(),
+            Explanation.id,
+        )
+    )
+    if features is not None:
+        query = query.where(Explanation.feature.in_(features))
+    rows = session.execute(query).all()
+    known = np.array([row[0] for row in rows], np.int64)
+    if not rows:
+        return known, np.zeros((0, 0), np.float32)
+    return known, np.array([row[1] for row in rows], np.float32)

@@ -20,6 +20,7 @@ from service.database.session import transaction
 from tests.support.graph_files import smallest_file
 from tests.support.graph_rows import PROMPT, add_graph, add_graphs
 from tests.support.library_rows import Library
+from tests.support.planted_groups import planted_groups
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
 
@@ -63,6 +64,19 @@ def test_nodes_and_edges_are_listed() -> None:
     assert "weight" in edges and {each["source"] for each in out["items"]} == {first["node"]}
     assert "There is no node" in call("graph", "edges", "texas", "99999", code=4)
     call("graph", "nodes", "texas", "--kind", "neuron", code=2)
+
+
+def test_supernodes_are_proposed(stored: None, module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
+        add_graph(session, id=uuid.uuid4(), name="planted", graph=planted_groups(noise=0.05)[0])
+    told = call("graph", "supernodes", "planted", "--features", "500")
+    made = json.loads(call("graph", "supernodes", "planted", "--features", "500", "--json"))
+    first = made["supernodes"][0]
+    assert first["name"] in told and f"{first['similarity']:.2f}" in told
+    assert ", ".join(map(str, first["nodes"])) in told and "39 shuffled graphs" in told
+    call("graph", "supernodes", "planted", "--features", "1", code=2)
+    call("graph", "supernodes", "nothing", code=4)
+    call("graph", "delete", "planted")
 
 
 def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:

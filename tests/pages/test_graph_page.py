@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from monosemy.figures import fixed, number, percent, signed
+from monosemy.interchange.attribution_graph import export_graph
 from service.pages.graph_words import belief
 from tests.support.browser import until, violations
 from tests.support.graph_rows import GRAPH, SERVED, UPLOADED, check
+from tests.support.planted_groups import planted_groups
 
 NODES, EDGES = 5000, 20_000
 REDRAW_MS = 16
@@ -441,3 +443,36 @@ def test_a_graph_from_elsewhere_opens_with_its_pins(
     page.reload()
     page.locator("#said", has_text="edges").wait_for()
     assert not page.locator("#pins").is_visible()
+
+
+def test_proposed_supernodes_are_as_if_made_by_hand(
+    explorer: str, open_page: Any, api: httpx.Client
+) -> None:
+    planted, _ = planted_groups(noise=0.05)
+    sent = json.dumps(export_graph(planted, "planted", "host", "a"))
+    made = api.post("/upload", content=sent, headers={"Content-Type": "application/json"})
+    assert made.status_code == 201, made.text
+    it = made.json()["id"]
+    groups = api.get(f"/{it}/supernodes").json()["supernodes"]
+    assert len(groups) >= 8
+    first, second = (each["nodes"] for each in groups[:2])
+    page = opened(open_page, f"{explorer}/graphs/{it}?pinned={first[0]}&groups=mine:{second[0]}")
+    page.get_by_role("button", name="Propose supernodes").click()
+    page.locator("#said", has_text="proposed").wait_for()
+    until(page, lambda: len(asked(page)["groups"]) == len(groups) + 1)
+    own = [each.rpartition(":")[2] for each in asked(page)["groups"]]
+    numbers = [",".join(map(str, each["nodes"])) for each in groups]
+    assert own[0] == str(second[0])  # what was made by hand stays
+    assert own[1] == numbers[0] and "pinned" not in asked(page)
+    assert own[3:] == numbers[2:]
+    why = page.locator("[data-proposed]")
+    why.locator("summary").click()
+    assert why.locator("tbody tr").count() == len(groups)
+    assert fixed(groups[0]["similarity"]) in why.locator("tbody tr").first.inner_text()
+    page.get_by_role("button", name="Ungroup").first.click()
+    until(page, lambda: len(asked(page)["groups"]) == len(groups))
+    assert asked(page)["pinned"] == [str(second[0])]
+    page.get_by_role("button", name="Propose supernodes").click()  # again: nothing twice
+    page.locator("#said", has_text="were left out").wait_for()
+    assert len(asked(page)["groups"]) == len(groups)
+    assert not violations(page)

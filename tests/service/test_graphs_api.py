@@ -22,7 +22,8 @@ from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.graph_rows import GRAPH, PROMPT, UPLOADED, add_graph, texas
-from tests.support.library_rows import Library
+from tests.support.library_rows import EMBEDDING_WIDTH, Library, add_explanation
+from tests.support.planted_groups import planted_groups
 
 pytestmark = pytest.mark.integration
 
@@ -198,6 +199,47 @@ def test_its_json_is_read_again(client: TestClient) -> None:
     assert np.load(io.BytesIO(client.get(f"{GRAPHS}/texas/file?form=npz").content))
 
 
+def test_supernodes_are_proposed_of_the_strongest_features(
+    client: TestClient, module_engine: Engine
+) -> None:
+    planted, number = planted_groups(noise=0.05)
+    with transaction(module_engine) as session:
+        row = add_graph(session, id=uuid.UUID(int=77), name="planted", graph=planted)
+        summary = dict(row.summary)
+    made = client.get(f"{GRAPHS}/planted/supernodes", params={"features": 500}).json()
+    stored = graph_of_bytes(
+        client.get(f"{GRAPHS}/planted/file", params={"form": "npz"}).content, "sent"
+    )
+    assert made["of_features"] == (stored.nodes.kind == NodeKind.feature).sum()
+    assert made["features"] == made["of_features"] and made["labelled"] == 0
+    called = {place: name for name, place in number.items()}
+    for each in made["supernodes"]:
+        names = {called[int(stored.nodes.number[node])] for node in each["nodes"]}
+        assert len({name[:2] for name in names}) == 1 and each["why"] == "alike"
+        assert each["similarity"] > each["least"] >= 0.5 and each["p"] <= 0.05
+        assert each["fed_by"] and each["feeds"]
+    assert made["supernodes"] and made["edges"], summary
+    few = client.get(f"{GRAPHS}/planted/supernodes", params={"features": 2}).json()
+    assert few["features"] == 2 < few["of_features"]
+
+
+def test_supernodes_take_what_explanations_say(
+    client: TestClient, library: Library, module_engine: Engine
+) -> None:
+    """Explanations that were embedded count, of features whose SAE is served."""
+    plain = client.get(f"{GRAPHS}/texas/supernodes").json()
+    assert plain["labelled"] == 0
+    nodes = list(pages(client, f"{GRAPHS}/texas/nodes", kind="feature", layer=0))
+    latent, other = (each["latent"] for each in nodes[:2])
+    with transaction(module_engine) as session:
+        for feature, place in ((latent, 0), (other, 1)):
+            one = [float(at == place) for at in range(EMBEDDING_WIDTH)]
+            add_explanation(session, library, feature, "it", "It is.", embedding=one, key="own")
+    embedded = client.get(f"{GRAPHS}/texas/supernodes").json()
+    own = [each for each in nodes if each["latent"] in (latent, other)]
+    assert embedded["labelled"] == len(own) >= 2
+
+
 def test_bad_questions_are_refused_at_their_field(client: TestClient) -> None:
     for path, status, where in (
         ("/none", 404, ""),
@@ -215,6 +257,9 @@ def test_bad_questions_are_refused_at_their_field(client: TestClient) -> None:
         (f"/{GRAPH}/nodes/100000/edges", 404, ""),
         (f"/{GRAPH}/nodes/-1/edges", 422, "node"),
         (f"/{GRAPH}/nodes/0/edges?end=up", 422, "end"),
+        ("/none/supernodes", 404, ""),
+        (f"/{GRAPH}/supernodes?features=1", 422, "features"),
+        (f"/{GRAPH}/supernodes?features=501", 422, "features"),
         (f"/{GRAPH}/drawing?nodes=0", 422, "nodes"),
         (f"/{GRAPH}/drawing?edges=1.5", 422, "edges"),
         (f"/{GRAPH}/drawing?nodes=nan", 422, "nodes"),

@@ -127,6 +127,7 @@ ENDPOINTS = {
     ("get", "/api/v1/graphs/{graph}/nodes/{node}/edges"),
     ("get", "/api/v1/graphs/{graph}/drawing"),
     ("get", "/api/v1/graphs/{graph}/file"),
+    ("get", "/api/v1/graphs/{graph}/supernodes"),
     ("get", "/api/v1/comparisons"),
     ("get", "/api/v1/comparisons/{comparison}"),
     ("delete", "/api/v1/comparisons/{comparison}"),

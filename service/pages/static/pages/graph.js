@@ -174,6 +174,18 @@ function wires() {
   for (const [name, action] of Object.entries({ in: () => plot.zoom(1.5), out: () => plot.zoom(1 / 1.5), all: () => plot.showAll() })) {
     document.querySelector(`[data-see="${name}"]`).addEventListener("click", action);
   }
+  document.querySelector("[data-propose]").addEventListener("click", async ({ target }) => {
+    target.disabled = true;
+    say("Features are held against each other …");
+    try {
+      const { propose } = await import("./graph_propose.js");
+      const told = await propose(data.id, pins, document.querySelector("[data-proposed]"));
+      say(told);
+    } catch (problem) {
+      say(problem.message);
+    }
+    target.disabled = false;
+  });
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
     const press = (selector) => event.target.closest(selector);

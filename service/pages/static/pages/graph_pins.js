@@ -6,6 +6,7 @@ import { shown } from "../lib/tokens.js";
 
 const MOST = 200;
 /** Pins, so that the address stays short. */
+const MOST_GROUPS = 100;
 const LONGEST = 60;
 /** Characters of a supernode's name. */
 
@@ -48,6 +49,27 @@ export class Pins {
     }
     const left = groups.map(({ name, members }) => ({ name, members: members.filter((each) => each !== number) }));
     return this.#set(pinned.filter((each) => each !== number), left.filter(({ members }) => members.length));
+  }
+
+  /** Takes over proposed supernodes, as far as their nodes are in none yet; how many. */
+  propose(proposed) {
+    const inOne = new Set(this.state.groups.flatMap(({ members }) => members));
+    const left = proposed.map(({ name, members }) => ({ name: name.slice(0, LONGEST) || "supernode", members: members.filter((node) => !inOne.has(node)) }));
+    const groups = [...this.state.groups];
+    let room = Math.min(MOST_GROUPS - groups.length, MOST);
+    let nodes = this.all.size;
+    for (const group of left) {
+      if (group.members.length < 2 || room <= 0 || nodes + group.members.length > MOST) continue;
+      groups.push(group);
+      room -= 1;
+      nodes += group.members.length;
+    }
+    const made = groups.length - this.state.groups.length;
+    if (made) {
+      const { pinned } = apart({ pinned: this.state.pinned, groups });
+      this.#set(pinned, groups);
+    }
+    return made;
   }
 
   #set(pinned, groups) {
@@ -96,7 +118,7 @@ export class Pins {
     }
     if (this.state.pinned.length) parts.push(make("h3", {}, this.state.groups.length ? "In no supernode" : "Nodes"), make("ul", { class: "chips" }, ...this.state.pinned.map(row)));
     const sums = links.map(({ from, to, sum, n }) => make("li", {}, make("span", {}, `${shown(units[from].name)} → ${shown(units[to].name)}${n > 1 ? ` (${n} edges)` : ""}`), make("span", { class: "n" }, signed(sum))));
-    parts.push(make("h3", {}, "Edges between them, summed"), sums.length ? make("ul", { class: "chips" }, ...sums) : make("p", { class: "quiet" }, "None of those that are shown."));
+    parts.push(make("h3", {}, "Edges between them"), sums.length ? make("ul", { class: "chips" }, ...sums) : make("p", { class: "quiet" }, "None of those that are shown."));
     return parts;
   }
 

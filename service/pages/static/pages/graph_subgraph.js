@@ -1,4 +1,4 @@
-// Pinned nodes and supernodes as boxes, the edges between them summed: layers from the bottom up, tokens from left to right.
+// Pinned nodes and supernodes as boxes, the edges between them: layers from the bottom up, tokens from left to right.
 import { plural, signed } from "../lib/format.js";
 import { draw } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
@@ -20,17 +20,21 @@ export function subgraph(graph, units, here, look) {
   return { svg, links };
 }
 
+/** Edges are summed over the members of a source, and averaged over those of a target by their influence. */
 function linksBetween(graph, units) {
   const unitOf = new Map(units.flatMap(({ members }, place) => members.map((node) => [graph.at.get(node), place])));
   unitOf.delete(undefined);
+  const flows = units.map(({ members }) => members.reduce((sum, node) => sum + (graph.influence[graph.at.get(node)] ?? 0), 0));
   const sums = new Map();
   for (const i of unitOf.keys()) {
+    const own = unitOf.get(i);
+    const part = flows[own] > 0 ? graph.influence[i] / flows[own] : 1 / units[own].members.length;
     for (const e of graph.into(i)) {
       const [from, to] = [unitOf.get(graph.from[e]), unitOf.get(i)];
       if (from === undefined || from === to) continue;
       const key = `${from} ${to}`;
       const link = sums.get(key) ?? { from, to, sum: 0, n: 0 };
-      link.sum += graph.weight[e];
+      link.sum += graph.weight[e] * part;
       link.n += 1;
       sums.set(key, link);
     }

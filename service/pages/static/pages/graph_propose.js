@@ -1,0 +1,29 @@
+// Supernodes that the server proposes, taken over as if they had been made by hand, and why each was proposed.
+import { fixed, percent, plural } from "../lib/format.js";
+import { call } from "../lib/http.js";
+import { make } from "../lib/state.js";
+import { shown } from "../lib/tokens.js";
+
+/** Asks for supernodes of graph `id`, gives them to `pins`, tells why in `box`; what is to be said of it. */
+export async function propose(id, pins, box) {
+  const made = await call("GET", `/api/v1/graphs/${id}/supernodes`);
+  const taken = pins.propose(made.supernodes.map(({ name, nodes }) => ({ name, members: nodes })));
+  box.hidden = false;
+  box.replaceChildren(make("summary", {}, `Why these ${plural(made.supernodes.length, "supernode")}`), because(made));
+  if (!made.supernodes.length) return `None of ${plural(made.features, "feature")} are more alike than chance makes them.`;
+  const kept = taken < made.supernodes.length ? ` ${made.supernodes.length - taken} were left out: their nodes are in other supernodes, or there are too many.` : "";
+  return `${plural(taken, "supernode")} proposed.${kept}`;
+}
+
+function because({ supernodes, features, of_features, labelled, shuffles, refused }) {
+  const shared = (edges) => edges.map(({ label, share }) => `${shown(label)} ${share < 0 ? "−" : "+"}${percent(Math.abs(share))}`).join(", ");
+  const rows = supernodes.map(({ name, nodes, why, similarity, least, p, fed_by, feeds }) =>
+    make("tr", {}, make("th", { scope: "row" }, shown(name)), make("td", { class: "n" }, String(nodes.length)),
+      make("td", {}, why === "alike" ? `${fixed(similarity, 2)}, by chance up to ${fixed(least, 2)}; p ${fixed(p, 3)}` : "one feature at adjacent tokens"),
+      make("td", {}, shared(fed_by)), make("td", {}, shared(feeds))));
+  const heads = [["supernode", ""], ["nodes", "n"], ["how alike", ""], ["all are fed by", ""], ["all feed", ""]].map(([name, css]) => make("th", { scope: "col", class: css }, name));
+  const of = `Of the ${features} features of most influence (of ${of_features}), ${labelled} with an explanation that was embedded. Alike are features whose edges at both ends are, and whose explanations are where both have one; chance: the most similar pair of the same layers in ${shuffles} graphs with shuffled edges. `;
+  const apart = refused ? `${plural(refused, "pair")} alike enough ${refused === 1 ? "was" : "were"} left apart, because a path leaves them and comes back.` : "";
+  return make("div", {}, make("p", { class: "quiet" }, of + apart),
+    make("div", { class: "tablebox", tabindex: 0, role: "region", "aria-label": "Why these supernodes were proposed" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows))));
+}
