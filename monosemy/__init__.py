@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         concept,
         graph,
         layout,
+        steer_graph,
         survey_attention,
         task,
     )
@@ -73,6 +74,7 @@ _HOME = {
     "save_sae": "monosemy.formats.saelens",
     "score": "monosemy.labels",
     "task": "monosemy.notebook_analyses",
+    "steer_graph": "monosemy.notebook_analyses",
     "survey_attention": "monosemy.notebook_analyses",
     "train": "monosemy.notebook",
 }
@@ -108,6 +110,7 @@ __all__ = [
     "run",
     "save_sae",
     "score",
+    "steer_graph",
     "survey_attention",
     "task",
     "train",

@@ -1,5 +1,5 @@
 """A graph run, as the workers and the notebook both do it: SAEs in folders become a graph that
-knows what it was made with."""
+knows what it was made with, and read its prompt again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from monosemy.errors import DataError
+from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits, same_goals
+from monosemy.graphs.prompt import read_prompt
+from monosemy.graphs.replacement import ReplacementModel
 from monosemy.graphs.run import make_graph
+from monosemy.graphs.steering import steer_graph
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.progress import SILENT, Reporter
 from monosemy.run_hosts import HostLoader
-from monosemy.sae_folder import NamedFolder
+from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import GraphRun
 from monosemy.specs.graphs import GraphSae, GraphSpec
+from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequest
 from monosemy.versions import versions
 
 
@@ -60,3 +65,37 @@ def trace_graph_run(
         model=model.name,
         saes=stamps,
     )
+
+
+def steer_traced(
+    graph: TracedGraph,
+    asked: GraphSteerRequest,
+    saes: Sequence[SaeFolder],
+    load_host: HostLoader,
+) -> GraphSteered:
+    """Features of a traced graph's prompt changed; ``saes`` are those that it was traced through.
+
+    Raises ``DataError`` where they or their host model are others than the graph's, and as
+    ``steer_graph`` does; ``SpecError`` as ``placed_edits``.
+    """
+    if [each.digest for each in saes] != [each.digest for each in graph.saes]:
+        names = ", ".join(each.name for each in graph.saes)
+        raise DataError(
+            f"The graph was traced through {names}; these SAEs are others, or have changed.",
+            "Give those, or trace the prompt again.",
+        )
+    known = [
+        KnownSae((stamp.name, stamp.id), each.sae.d_sae)
+        for stamp, each in zip(graph.saes, saes, strict=True)
+    ]
+    edits = placed_edits(asked.edits, graph.graph, known)
+    host = load_host(saes[0].spec.model)
+    if host.fingerprint != graph.graph.about["host"]["fingerprint"]:
+        raise DataError(f"The graph was traced in another {host.name}.", "Trace the prompt again.")
+    for each in saes:
+        each.check(host)
+    model = ReplacementModel(host, [each.hosted(host) for each in saes], graph.spec.whole_tokens)
+    goals = same_goals(graph.graph, graph.spec.goals)
+    answer = steer_graph(read_prompt(model, graph.graph.ids), goals, edits, asked)
+    number_nodes(answer, graph.graph)
+    return answer

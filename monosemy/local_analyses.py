@@ -12,7 +12,7 @@ from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
-from monosemy.graph_stage import trace_graph_run
+from monosemy.graph_stage import steer_traced, trace_graph_run
 from monosemy.graphs.traced import TracedGraph
 from monosemy.home import Home
 from monosemy.sae_folder import NamedFolder, SaeFolder
@@ -25,6 +25,7 @@ from monosemy.specs import (
     LayoutRun,
     TaskRun,
 )
+from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequest
 from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
@@ -123,6 +124,17 @@ class LocalAnalyses:
             raise SpecError([("saes", "an SAE is named twice")])
         folders = [NamedFolder(each.name, each.path.name, each) for each in saes]
         return trace_graph_run(spec, folders, self.home.host, self.home.reporter)
+
+    def steer_graph(
+        self,
+        graph: TracedGraph,
+        asked: GraphSteerRequest,
+        saes: Sequence[SaeFolder] | None = None,
+    ) -> GraphSteered:
+        """Features of a graph's prompt changed; its SAEs by the folders that it was traced from."""
+        if saes is None:
+            saes = [self.home.sae(each.id) for each in graph.saes]
+        return steer_traced(graph, asked, saes, self.home.host)
 
     def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
         """The features of a concept, and how well texts are told by them."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from monosemy.analysis.comparison import Comparison
 from monosemy.analysis.layout import Layout
+from monosemy.arguments import several
 from monosemy.attribution.lens import Placed, PromptTokens, look
 from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
@@ -37,6 +38,11 @@ from monosemy.specs import (
     parse_run,
 )
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestion
+from monosemy.specs.inference.graph_steering import (
+    GraphEdit,
+    GraphSteered,
+    GraphSteerRequest,
+)
 from monosemy.specs.inference.prompts import TokenText
 from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
@@ -171,6 +177,37 @@ def graph(
         if isinstance(saes, str):
             return analyses.graph(spec)
         return analyses.graph(spec, [analyses.home.sae(each) for each in saes])
+
+
+def steer_graph(
+    graph: TracedGraph,
+    edits: Sequence[GraphEdit | Mapping[str, Any]],
+    home: str | Path | None = None,
+    saes: Sequence[SaeFolder | str | Path] | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> GraphSteered:
+    """Features of a graph's prompt changed, all at once: next tokens before and after, of each goal
+    the change that the graph predicts beside the real one, and what else moves.
+
+    An edit names a ``node``, or ``sae`` and ``latent``, with ``position``, ``mode`` (``ablate``
+    without one) and ``strength``; ``options`` are the other fields of ``GraphSteering``: ``held``,
+    ``top``, ``features``.  ``saes``: those that the graph was traced through, where they are not in
+    ``home``.  ``SpecError`` names every fault of an edit, ``DataError`` what cannot be changed, and
+    SAEs or a host model that are others now.
+
+    Example: ``monosemy.steer_graph(graph, [{"node": 12, "mode": "scale", "strength": 2}],
+    "my-work")``
+    """
+    asked = parse_part(
+        GraphSteerRequest, {**options, "edits": several("edits", edits, "a list of edits")}
+    )
+    given = None if saes is None else _listed("saes", saes)
+    first = given[0] if given else None
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(first, home), progress))
+        folders = None if given is None else [analyses.home.sae(each) for each in given]
+        return analyses.steer_graph(graph, asked, folders)
 
 
 def attention(

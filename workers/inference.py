@@ -26,6 +26,7 @@ from monosemy.specs.inference.answer import Answer
 from monosemy.specs.inference.attention import AttentionCall
 from monosemy.specs.inference.contrast import ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.graph_steering import GraphSteerCall
 from monosemy.specs.inference.steering import ErrorEvent, SteerCall, SteerEvent, event_json
 from monosemy.specs.plugins import load_plugins
 from monosemy.workspace import Workspace
@@ -110,6 +111,12 @@ def create_app(settings: Settings) -> FastAPI:
         with with_reason():
             check_model(settings, call.model)
             return _json(engine.attention(call, prompt_of(call)))
+
+    @app.post("/graph-steering")
+    def graph_steering(call: GraphSteerCall) -> Response:
+        with with_reason():
+            check_model(settings, call.model)
+            return _json(engine.steer_graph(call))
 
     @app.post("/tokenize")
     def tokenize(call: TokenizeCall) -> Response:

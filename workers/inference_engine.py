@@ -27,12 +27,14 @@ from monosemy.specs import ModelSpec
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeCall, TokenizeAnswer
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer
+from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from monosemy.specs.inference.prompts import SaePlace
 from monosemy.specs.inference.steering import SteerEvent
 from monosemy.workspace import Workspace, fingerprint
 from workers.attending import attended
 from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
+from workers.graph_steering import graph_steered
 from workers.memory import default_budget, file_bytes, weight_bytes
 from workers.prompts import Prompt, Tokenizing
 from workers.reading import Wanted, WarmSae, activations
@@ -137,6 +139,12 @@ class InferenceEngine:
         opened = self._open(call.model, [call.sae, *call.through])
         with self._room(opened.keys):
             return attended(opened.host, prompt, opened.saes, call)
+
+    def steer_graph(self, call: GraphSteerCall) -> GraphSteered:
+        """``graph_steering.graph_steered``.  Raises as it and ``activations`` do."""
+        opened = self._open(call.model, call.saes)
+        with self._room(opened.keys):
+            return graph_steered(opened.host, opened.saes, call)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> TokenizeAnswer:
         """``bos`` is what the SAE at ``path`` was trained

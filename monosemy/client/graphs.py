@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from monosemy.arguments import several
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
-from monosemy.specs.graphs import GraphNode
+from monosemy.specs import parse_part
+from monosemy.specs.graphs import GraphNode, Held
+from monosemy.specs.inference.graph_steering import GraphEdit, GraphSteered, GraphSteerRequest
 from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
 from monosemy.specs.rest.supernodes import ProposedSupernodes
 
@@ -85,6 +88,29 @@ class Graphs:
         of the most influence; nothing is stored."""
         path = f"{_path(graph)}/supernodes"
         return self._http.call(ProposedSupernodes, "GET", path, features=features)
+
+    def steer(
+        self,
+        graph: GraphReference,
+        edits: Sequence[GraphEdit | Mapping[str, Any]],
+        *,
+        held: Held = "nothing",
+        top: int = 10,
+        features: int = 20,
+    ) -> GraphSteered:
+        """Changes features of its prompt, all at once: next tokens before and after, of each goal
+        the change that the graph predicts beside the real one, and what else moves.
+
+        An edit names a ``node``, or ``sae`` and ``latent``, with ``position``, ``mode`` (``ablate``
+        without one) and ``strength``.  ``SpecError`` names every fault of one.
+
+        Example: ``client.graphs.steer("texas", [{"node": 12}, {"node": 30, "mode": "scale",
+        "strength": 2}])``
+        """
+        listed = several("edits", edits, "a list of edits")
+        asked = {"edits": listed, "held": held, "top": top, "features": features}
+        body = parse_part(GraphSteerRequest, asked)
+        return self._http.call(GraphSteered, "POST", f"{_path(graph)}/steer", body, repeatable=True)
 
     def save(
         self,

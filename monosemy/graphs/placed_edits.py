@@ -9,7 +9,13 @@ import numpy as np
 
 from monosemy.errors import SpecError
 from monosemy.graphs.graph import Graph, NodeKind
-from monosemy.specs.inference.graph_steering import EditPosition, GraphEdit, PlacedEdit
+from monosemy.specs.graphs import GraphGoals, TokenLogits
+from monosemy.specs.inference.graph_steering import (
+    EditPosition,
+    GraphEdit,
+    GraphSteered,
+    PlacedEdit,
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,22 @@ def placed_edits(
     return made
 
 
-def feature_nodes(graph: Graph) -> dict[tuple[int, int, int], int]:
-    """Numbers of feature nodes by (coder, latent, position)."""
+def same_goals(graph: Graph, asked: GraphGoals) -> GraphGoals:
+    """What a graph explains, its tokens by their ids: no other reading of the prompt changes which
+    they are."""
+    tokens = graph.nodes.number[list(graph.goals)].tolist()
+    return TokenLogits(tokens=tokens) if all(token >= 0 for token in tokens) else asked
+
+
+def number_nodes(answer: GraphSteered, graph: Graph) -> None:
+    """Gives features of an answer the numbers of their nodes, as far as the graph has them."""
     nodes = graph.nodes
     at = np.flatnonzero(nodes.kind == NodeKind.feature)
     columns = (nodes.coder[at], nodes.number[at], nodes.position[at])
     keys = zip(*(column.tolist() for column in columns), strict=True)
-    return dict(zip(keys, at.tolist(), strict=True))
+    numbers = dict(zip(keys, at.tolist(), strict=True))
+    for each in (*answer.edited, *answer.features):
+        each.node = numbers.get((each.coder, each.latent, each.position))
 
 
 def _place(edit: GraphEdit, graph: Graph, saes: Sequence[KnownSae]) -> PlacedEdit | tuple[str, str]:

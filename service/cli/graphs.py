@@ -11,6 +11,7 @@ import typer
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
+from service.cli.graph_steering import GraphArgument, steer
 from service.cli.output import (
     JsonFlag,
     number,
@@ -25,7 +26,6 @@ from service.cli.output import (
 app = typer.Typer(
     no_args_is_help=True, help="Trace attribution graphs, look at them, take them in and out."
 )
-GraphArgument = Annotated[str, typer.Argument(help="Name or id of the graph.")]
 _LISTED = 20
 """Features of a circuit that are named."""
 Limit = Annotated[int, typer.Option(min=1, max=200, help="Most that are shown.")]
@@ -232,6 +232,9 @@ def edges(
         for each in page["items"]
     ]
     print_table(("from" if end == End.into else "to", "label", "weight"), rows)
+
+
+app.command()(steer)
 
 
 @app.command()

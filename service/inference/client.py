@@ -21,6 +21,7 @@ from monosemy.specs.inference.answer import Answer, parse_answer
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer, ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from monosemy.specs.inference.steering import (
     STEER_EVENT,
     EndEvent,
@@ -37,6 +38,8 @@ ACTIVATIONS_SECONDS = 120.0
 """A first request may have to load a host model and an SAE."""
 CONTRAST_SECONDS = 300.0
 """Many texts, which others' requests come between."""
+GRAPH_SECONDS = 300.0
+"""All SAEs of a graph may have to be loaded, and its host model proved to be linear."""
 EMBED_SECONDS = 10.0
 HEALTH_SECONDS = 2.0
 
@@ -110,6 +113,9 @@ class InferenceClient:
 
     def attention(self, call: AttentionCall) -> AttentionAnswer:
         return self._post("/attention", call, AttentionAnswer, ACTIVATIONS_SECONDS)
+
+    def steer_graph(self, call: GraphSteerCall) -> GraphSteered:
+        return self._post("/graph-steering", call, GraphSteered, GRAPH_SECONDS)
 
     def steer(self, call: SteerCall) -> Generator[SteerEvent]:
         """Events as they come; an ``ErrorEvent`` is raised as the error that it tells of.

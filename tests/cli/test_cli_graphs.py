@@ -13,12 +13,14 @@ from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from monosemy.graphs.store import read_graph
+from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from service.cli import following
 from service.cli.main import app
 from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
+from service.inference.client import InferenceClient
 from tests.support.graph_files import smallest_file
-from tests.support.graph_rows import PROMPT, add_graph, add_graphs
+from tests.support.graph_rows import PROMPT, add_graph, add_graphs, add_steerable, steered
 from tests.support.library_rows import Library
 from tests.support.planted_groups import planted_groups
 
@@ -77,6 +79,54 @@ def test_supernodes_are_proposed(stored: None, module_engine: Engine) -> None:
     call("graph", "supernodes", "planted", "--features", "1", code=2)
     call("graph", "supernodes", "nothing", code=4)
     call("graph", "delete", "planted")
+
+
+def test_features_are_changed(
+    monkeypatch: pytest.MonkeyPatch, module_engine: Engine, library: Library
+) -> None:
+    """What is asked for is REST's; the inference server's answer is made up."""
+    with transaction(module_engine) as session:
+        add_steerable(session, library.sae, library.name)
+    calls: list[GraphSteerCall] = []
+
+    def answer(_self: InferenceClient, call: GraphSteerCall) -> GraphSteered:
+        calls.append(call)
+        return GraphSteered.model_validate(steered())
+
+    monkeypatch.setattr(InferenceClient, "steer_graph", answer)
+    edits = (
+        "--ablate",
+        "0",
+        "--scale",
+        "1=2",
+        "--clamp",
+        "demo/3@4=1.5",
+        "--add",
+        "demo/5@every=-1",
+    )
+    shown = call("graph", "steer", "steerable", *edits, "--held", "mlps")
+    told = [(e.mode, e.strength, e.position) for e in calls[0].edits]
+    assert told[1:] == [
+        ("scale", 2, told[1][2]),
+        ("clamp", 1.5, 4),
+        ("add", -1, "every"),
+    ]
+    assert calls[0].held == "mlps" and told[0][0] == "ablate"
+    for words in ("Austin", "-2.250", "-2.500", "-0.500", "50.00%", "0.2500 nats", "demo/7"):
+        assert words in shown, words
+    printed = call("graph", "steer", "steerable", "--ablate", "0", "--json")
+    assert json.loads(printed)["goals"][0]["predicted"] == -2.5
+    assert "has nodes 0 to" in call("graph", "steer", "steerable", "--ablate", "99999", code=2)
+    for wrong in (
+        (),
+        ("--ablate", "x"),
+        ("--ablate", "1@soon"),
+        ("--scale", "1"),
+        ("--scale", "1=much"),
+        ("--clamp", "demo/=1"),
+        ("--held", "some", "--ablate", "0"),
+    ):
+        call("graph", "steer", "steerable", *wrong, code=2)
 
 
 def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ GIVEN: dict[str, Any] = {
     **{"names": ["density"], "features": [("some", 3)], "answer": True, "value": 1},
     **{"scorer": "detection", "judgements": [{"activating": True, "answer": True}] * 8},
     **{"spec": {"kind": "train"}, "to": 0, "file": __file__},
+    "edits": [{"node": 3}],
 }
 """A value for each required parameter of a method, by its name."""
 

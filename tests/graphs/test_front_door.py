@@ -75,6 +75,31 @@ def test_a_graph_is_looked_at(made: TracedGraph, tmp_path: Path) -> None:
         made.edges(10**6)
 
 
+def test_features_are_changed_in_its_prompt(home: Path, made: TracedGraph) -> None:
+    node = made.nodes("feature", limit=1)[0]
+    answer = monosemy.steer_graph(made, [{"node": node.node}], home, reporter=SILENT)
+    (edited,) = answer.edited
+    assert (edited.node, edited.after) == (node.node, 0)
+    assert edited.before == pytest.approx(node.value, rel=1e-4)
+    assert [each.label for each in answer.goals] == list(made.graph.goal_labels)
+    named = {"sae": made.saes[node.coder].name, "latent": node.latent, "position": node.position}
+    again = monosemy.steer_graph(made, [named], home, reporter=SILENT, top=3, features=0)
+    assert again.goals == answer.goals and again.features == []
+    folders = [each.id for each in made.saes]
+    held = monosemy.steer_graph(made, [named], home, folders, SILENT, held="all")
+    for each in held.goals:
+        assert each.after - each.before == pytest.approx(each.direct, rel=1e-3, abs=1e-5)
+    for wrong, fault, words in (
+        ({"edits": [{"node": 10**6}]}, SpecError, "edits.0.node"),
+        ({"edits": {"node": 1}}, SpecError, "a list of edits"),
+        ({"edits": [named], "hold": "all"}, SpecError, "did you mean 'held'"),
+        ({"edits": [named], "saes": folders[::-1]}, DataError, "these SAEs are others"),
+        ({"edits": [{**named, "position": 0}]}, DataError, "does not take token 0"),
+    ):
+        with pytest.raises(fault, match=words):
+            monosemy.steer_graph(made, home=home, reporter=SILENT, **wrong)
+
+
 def test_names_of_strangers_do_not_become_markup(made: TracedGraph) -> None:
     odd = replace(made, model="<b>host</b>", spec=made.spec.model_copy(update={"prompt": "<i>"}))
     assert "<b>" not in odd._repr_html_() and "<i>" not in odd._repr_html_()

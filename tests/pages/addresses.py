@@ -7,7 +7,7 @@ from urllib.parse import quote
 from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
 from tests.support.concept_rows import NAME as CONCEPT_NAME
-from tests.support.graph_rows import GRAPH, SERVED, UPLOADED
+from tests.support.graph_rows import GRAPH, SERVED, STEERABLE, UPLOADED
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
 from tests.support.task_rows import TASK
@@ -90,6 +90,7 @@ ADDRESSES: list[str] = [
     f"/graphs/{GRAPH}?nodes=0.5&edges=0.7&kind=feature&layer=1",
     f"/graphs/{UPLOADED}?search=zzzz",
     f"/graphs/{SERVED}?node=0&pinned=0,5&groups=cities:1,2,3",
+    f"/graphs/{STEERABLE}?edit=0:scale:2:every&held=mlps",
     f"/graphs/{SERVED}/nodes/0",
     f"/graphs/{GRAPH}/nodes/68?end=in",
     "/saes/demo/map",

@@ -23,7 +23,7 @@ from tests.support.compared_rows import add_comparison
 from tests.support.concept_rows import add_concept
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag, add_to_set
-from tests.support.graph_rows import SERVED, add_graph, add_graphs
+from tests.support.graph_rows import SERVED, add_graph, add_graphs, add_steerable
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
@@ -56,6 +56,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_graph(
                 session, [(library.sae, library.name)], id=SERVED, name="served", checked=False
             )
+            add_steerable(session, library.sae, library.name)
             session.flush()
             add_graphs(session)
         engine.dispose()

@@ -15,7 +15,7 @@ from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
-from tests.support.graph_rows import GRAPH, SERVED
+from tests.support.graph_rows import GRAPH, SERVED, STEERABLE
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
 from tests.support.scored_rows import GOOD
@@ -225,6 +225,19 @@ def groups_pins(page: Any) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def changes_features(page: Any) -> None:
+    pins_nodes(page)
+    page.get_by_role("button", name="Change them in this prompt").click()
+    page.locator("#steering").get_by_role("button", name="Run the prompt").click()
+    page.locator("#steering table").first.wait_for()
+
+
+def changes_features_in_vain(page: Any) -> None:
+    draws_a_graph(page)
+    page.locator("#steering").get_by_role("button", name="Run the prompt").click()
+    page.locator("#steering .failed").wait_for()
+
+
 # ------------------------------------------------------------------ by world
 _FEATURE = f"/saes/demo/features/{GOOD}"
 _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SETS))
@@ -295,6 +308,7 @@ ACTS = [
     State(f"/graphs/{GRAPH}", act=draws_a_graph),
     State(f"/graphs/{SERVED}?nodes=0.6", act=pins_nodes),
     State(f"/graphs/{SERVED}", act=groups_pins),
+    State(f"/graphs/{STEERABLE}", act=changes_features),
     State(f"/attention?sae=heads&residual=demo&pair=99.2.0#t={_TEXT}", act=asks_why_of_no_head),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),

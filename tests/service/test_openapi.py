@@ -128,6 +128,7 @@ ENDPOINTS = {
     ("get", "/api/v1/graphs/{graph}/drawing"),
     ("get", "/api/v1/graphs/{graph}/file"),
     ("get", "/api/v1/graphs/{graph}/supernodes"),
+    ("post", "/api/v1/graphs/{graph}/steer"),
     ("get", "/api/v1/comparisons"),
     ("get", "/api/v1/comparisons/{comparison}"),
     ("delete", "/api/v1/comparisons/{comparison}"),

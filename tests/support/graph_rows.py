@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -24,12 +25,19 @@ from monosemy.specs.graphs import (
     GraphSpec,
     PredictedChange,
 )
+from monosemy.specs.inference.graph_steering import (
+    EditedFeature,
+    GraphSteered,
+    MovedFeature,
+    SteeredGoal,
+    SteeredToken,
+)
 from monosemy.specs.rest.circuits import WithInterval
 from service.database.graph_tables import StoredGraph
 from service.graphs.storing import GraphDetails, NewGraph, keep_graph
 from tests.support.random_graphs import random_graph
 
-GRAPH, UPLOADED, SERVED = uuid.UUID(int=22), uuid.UUID(int=23), uuid.UUID(int=24)
+GRAPH, UPLOADED, SERVED, STEERABLE = (uuid.UUID(int=number) for number in range(22, 26))
 PROMPT = "The capital of Texas is"
 
 
@@ -170,6 +178,49 @@ def check() -> GraphCheck:
         without_errors=bare,
         search=search,
     )
+
+
+def add_steerable(session: Session, sae: uuid.UUID, name: str) -> StoredGraph:
+    """``STEERABLE``, all of whose coders are one SAE that is there."""
+    return add_graph(session, [(sae, name)] * 4, id=STEERABLE, name="steerable", checked=False)
+
+
+def steered(edits: Sequence[tuple[int, int, int]] = ((0, 3, 2),)) -> dict[str, Any]:
+    """What an inference server answers where these features (coder, latent, position) are ablated:
+    made-up figures."""
+    tokens = {" Austin": (5.25, 3.0, 0.5, 0.125), " Dallas": (4.5, 4.625, 0.25, 0.5)}
+    made = GraphSteered(
+        held="nothing",
+        edited=[
+            EditedFeature(coder=coder, latent=latent, position=at, before=1.5, after=0.0)
+            for coder, latent, at in edits
+        ],
+        edits=len(edits),
+        goals=[
+            SteeredGoal(label=" Austin", before=5.25, after=3.0, direct=-0.5, predicted=-2.5),
+            SteeredGoal(label=" Dallas", before=4.5, after=4.625, direct=0.0, predicted=0.25),
+        ],
+        tokens=[
+            SteeredToken(
+                id=11 + place,
+                text=text,
+                goal=text in tokens,
+                logit_before=figures[0],
+                logit_after=figures[1],
+                probability_before=figures[2],
+                probability_after=figures[3],
+            )
+            for place, (text, figures) in enumerate(
+                {**tokens, " <b>": (-1.5, -1.0, 0.01, 0.02)}.items()
+            )
+        ],
+        kl=0.25,
+        features=[
+            MovedFeature(coder=1, latent=7, position=4, before=2.0, after=0.5, predicted=-1.75),
+            MovedFeature(coder=2, latent=19, position=5, before=0.0, after=0.75, predicted=None),
+        ],
+    )
+    return made.model_dump(mode="json")
 
 
 def add_graphs(session: Session) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from monosemy.client import ApiError, Client
 from monosemy.graphs import trace as tracing
 from monosemy.graphs.store import graph_of_bytes
 from monosemy.sae_folder import SaeFolder
@@ -23,8 +24,10 @@ from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support import run_acts as acts
 from tests.support.loopback import loopback_client
+from tests.support.served import served
 from tests.support.trained_library import Trained
 from workers.gpu import GpuRuns
+from workers.inference import create_app as create_inference
 from workers.worker import Worker
 
 pytestmark = pytest.mark.integration
@@ -103,6 +106,33 @@ def test_a_prompt_is_traced_through_a_set_and_kept(trained: Trained) -> None:
         drawn = client.get(f"/api/v1/graphs/{run.id}/drawing").json()
         assert len(drawn["node"]) == result["nodes"]
         assert set(np.unique(drawn["coder"])) <= {-1, 0, 1, 2}
+
+
+def test_features_of_a_stored_graph_are_changed_in_its_prompt(trained: Trained) -> None:
+    """Through client, REST and inference server."""
+    run = graph(trained, name="steered", check=None)
+    assert run.state == "succeeded", run.error
+    with served(create_inference(trained.settings)) as inference:
+        app = create_app(trained.settings.model_copy(update={"inference_url": inference}))
+        with served(app) as address, Client(address) as client:
+            node = next(client.graphs.nodes("steered", kind="feature", layer=2, limit=1))
+            same = client.graphs.steer(
+                "steered", [{"node": node.node, "mode": "scale", "strength": 1}], features=200
+            )
+            gone = client.graphs.steer("steered", [{"node": node.node}], held="all")
+            free = client.graphs.steer("steered", [{"node": node.node}])
+            with pytest.raises(ApiError, match="does not take token 0"):
+                client.graphs.steer("steered", [{"node": node.node, "position": 0}])
+    assert same.kl < 1e-6 and all(abs(each.after - each.before) < 1e-4 for each in same.goals)
+    assert not [each for each in same.features if abs(each.after - each.before) > 1e-4]
+    for each in gone.goals:
+        assert each.after - each.before == pytest.approx(each.direct, rel=1e-2, abs=1e-4)
+    (edited,) = free.edited
+    assert edited.node == node.node and edited.after == 0
+    assert edited.before == pytest.approx(node.value, rel=1e-3)
+    assert free.kl > 0 and sum(each.probability_after for each in free.tokens) <= 1 + 1e-6
+    assert {each.label for each in free.goals} == {each.label for each in gone.goals}
+    assert any(each.goal for each in free.tokens)
 
 
 def test_named_saes_give_the_same_graph_and_a_name_of_their_own(trained: Trained) -> None:

@@ -20,6 +20,7 @@ PATHS = [
     "/activations",
     "/contrast",
     "/attention",
+    "/graph-steering",
     "/tokenize",
     "/steer",
     "/embed",

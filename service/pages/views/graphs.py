@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -123,9 +124,12 @@ def graph(
     node: Annotated[int | None, Query(ge=0, lt=2**31)] = None,  # noqa: ARG001
     pinned: Annotated[str | None, Query(max_length=_MOST_STATE)] = None,  # noqa: ARG001
     groups: Annotated[list[str], Query(max_length=100)] = [],  # noqa: ARG001, B006
+    edit: Annotated[list[str], Query(max_length=100)] = [],  # noqa: ARG001, B006
+    held: Annotated[str | None, Query(max_length=20)] = None,  # noqa: ARG001
 ) -> OneGraph:
-    """``node``, ``pinned`` and ``groups`` are the script's: what is looked at, numbers of pinned
-    nodes, and NAME:NUMBERS of each supernode."""
+    """``node``, ``pinned``, ``groups``, ``edit`` and ``held`` are the script's: what is looked at,
+    numbers of pinned nodes, NAME:NUMBERS of each supernode, NODE:MODE:STRENGTH:PLACE of each
+    feature that is changed, and what is held then."""
     it = endpoints.show(session, context, reference)
     row = repository.find_graph(session, reference, *endpoints.WHOLE)
     shown = service.drawing(session, row, context.graphs.of(row), nodes, edges)
@@ -157,6 +161,7 @@ def graph(
             "steered": f"#p={fragment}",
             "saes": it.saes,
             "served": it.served,
+            "steerable": _steerable(it.served),
             "total": _total(it),
             "marks": {
                 "pinned": it.pinned,
@@ -164,6 +169,11 @@ def graph(
             },
         },
     )
+
+
+def _steerable(served: Sequence[object]) -> bool:
+    """Whether the graph's prompt can be run again: all its SAEs are here."""
+    return bool(served) and all(served)
 
 
 def _total(it: GraphHeader) -> float:
@@ -226,6 +236,8 @@ class OneNode:
     """Of the goals' weights, what flows through it."""
     sae: str | None
     """Name of its SAE, where that is served; of a feature."""
+    steerable: bool
+    """Whether it can be changed in the graph's prompt."""
     lists: list[EdgeList]
     feature: FeatureShown | None
     """What is known of the feature, where its SAE is served and indexed."""
@@ -244,9 +256,9 @@ def graph_node(
     row = repository.find_graph(session, reference, *endpoints.WHOLE)
     it, loaded = service.header(session, row), context.graphs.of(row)
     own = service.node(session, row, loaded, node)
-    sae = None
-    if own.kind == "feature" and 0 <= own.coder < len(it.saes):
-        sae = service.served(session, row)[own.coder]
+    sae, saes = None, service.served(session, row)
+    if own.kind == "feature" and 0 <= own.coder < len(saes):
+        sae = saes[own.coder]
     lists = []
     for each, says in _ENDS:
         page = endpoints.list_edges(
@@ -271,6 +283,7 @@ def graph_node(
         token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
         share=own.influence / _total(it),
         sae=None if sae is None else sae.name,
+        steerable=_steerable(saes),
         lists=lists,
         feature=None if sae is None else _feature(session, context, sae.name, own.latent or 0),
     )

@@ -18,7 +18,7 @@ const marked = data.marks.pinned.length + data.marks.groups.length > 0;
 const form = find("prune");
 let graph = null;
 let completing = Promise.resolve();
-let [asking, looking, timer] = [null, null, null];
+let [asking, looking, timer, steering] = [null, null, null, null];
 
 for (const each of document.querySelectorAll("[data-no-script]")) each.hidden = true;
 find("seen").hidden = false;
@@ -41,6 +41,7 @@ async function load() {
   }
   keepInQuery(shares);
   plot.set(graph);
+  if (data.steerable && query.has("edit")) change([]).then(() => steering.draw());
   told();
   pinned();
   if (state.node !== null && plot.marked === null) look(state.node);
@@ -143,6 +144,13 @@ function pin(i) {
   look(graph.node[i]);
 }
 
+/** Features to be changed in the prompt, by their nodes; what does that is loaded when it is asked for. */
+async function change(nodes) {
+  const { Steering } = await import("./graph_steer.js");
+  steering ??= new Steering(data, { graph: () => graph, look });
+  if (nodes.length) steering.add(nodes);
+}
+
 function pinned() {
   keepInQuery(pinsInQuery(state, marked ? "none" : null));
   plot.pins = new Map([...pins.all].map(([node, group]) => [graph?.at.get(node), group]).filter(([i]) => i !== undefined));
@@ -189,11 +197,12 @@ function wires() {
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
     const press = (selector) => event.target.closest(selector);
-    const [toNode, toPin, more, page] = [press("[data-node]"), press("[data-pin]"), press("#node [data-more]"), press("[data-nodes-next], [data-nodes-all]")];
+    const [toNode, toPin, toChange, more, page] = [press("[data-node]"), press("[data-pin]"), press("[data-edit], [data-edit-pins]"), press("#node [data-more]"), press("[data-nodes-next], [data-nodes-all]")];
     if (toNode) {
       look(Number(toNode.dataset.node));
       if (toNode.closest("#nodes")) box.scrollIntoView({ block: "nearest" });
     } else if (toPin) pins.toggle(Number(toPin.dataset.pin));
+    else if (toChange) change(toChange.dataset.edit === undefined ? [...pins.all.keys()] : [Number(toChange.dataset.edit)]);
     else if (more) beside(more.href);
     else if (page) table(page.search);
     else return;
