@@ -20,8 +20,8 @@ from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
 from service.graphs import endpoints as graphs
-from service.graphs import supernode_endpoints as supernodes
 from service.graphs import steering as graph_steering
+from service.graphs import supernode_endpoints as supernodes
 from service.inference import attention as attention_lens
 from service.inference import contrast, reading, steering
 from service.inference import endpoints as inference

@@ -395,6 +395,7 @@ STATES: dict[str, list[State]] = {
         State("/search?q=king", "not by meaning"),
         State(f"/try?sae=demo#t={_TEXT}", act=is_told_to_wait),
         State(f"/steer?sae=demo&f=13=1#p={_PROMPT}", act=steers_in_vain),
+        State(f"/graphs/{STEERABLE}?edit=0:ablate", act=changes_features_in_vain),
         State(f"/contrast?sae=demo#s={_SETS}", act=is_told_to_wait),
         State(f"/attention?sae=heads#t={_TEXT}", act=is_told_to_wait),
         State(_FEATURE, act=tries_it_on_a_text),

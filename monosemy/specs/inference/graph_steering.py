@@ -15,7 +15,8 @@ from monosemy.specs.part import Latent, Part
 from monosemy.specs.parts import ModelSpec
 
 MOST_EDITS = 50
-MOST_GRAPH_TOKENS = 4096
+MOST_GRAPH_TOKENS = 200_000
+"""No prompt of a graph is longer; how many a host reads at once it says itself."""
 MOST_TOLD = 200
 """Edited activations that an answer lists."""
 
