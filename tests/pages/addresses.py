@@ -90,7 +90,7 @@ ADDRESSES: list[str] = [
     f"/graphs/{GRAPH}?nodes=0.5&edges=0.7&kind=feature&layer=1",
     f"/graphs/{UPLOADED}?search=zzzz",
     f"/graphs/{SERVED}?node=0&pinned=0,5&groups=cities:1,2,3",
-    f"/graphs/{STEERABLE}?edit=0:scale:2:every&held=mlps",
+    f"/graphs/{STEERABLE}?node=0",
     f"/graphs/{SERVED}/nodes/0",
     f"/graphs/{GRAPH}/nodes/68?end=in",
     "/saes/demo/map",

@@ -58,18 +58,11 @@ function told() {
   tell((score) => fixed(score, 3), { replacement, completeness });
 }
 
-/** At once, before the server prunes: the features and errors through which so much flows. */
-function preview(share) {
+/** At once, before the server prunes. */
+async function preview(share) {
+  const { carrying } = await import("./graph_narrow.js");
   if (graph === null) return;
-  const inner = [...graph.influence.keys()].filter((i) => graph.shape[i] < 2).sort((a, b) => graph.influence[b] - graph.influence[a]);
-  let left = share * inner.reduce((sum, i) => sum + graph.influence[i], 0) * (1 - 1e-12);
-  const kept = Uint8Array.from(graph.shape, (shape) => (shape < 2 ? 0 : 1));
-  for (const i of inner) {
-    if (left <= 0) break;
-    kept[i] = 1;
-    left -= graph.influence[i];
-  }
-  plot.kept = kept;
+  plot.kept = carrying(graph, share);
   plot.draw();
 }
 
@@ -182,18 +175,7 @@ function wires() {
   for (const [name, action] of Object.entries({ in: () => plot.zoom(1.5), out: () => plot.zoom(1 / 1.5), all: () => plot.showAll() })) {
     document.querySelector(`[data-see="${name}"]`).addEventListener("click", action);
   }
-  document.querySelector("[data-propose]").addEventListener("click", async ({ target }) => {
-    target.disabled = true;
-    say("Features are held against each other …");
-    try {
-      const { propose } = await import("./graph_propose.js");
-      const told = await propose(data.id, pins, document.querySelector("[data-proposed]"));
-      say(told);
-    } catch (problem) {
-      say(problem.message);
-    }
-    target.disabled = false;
-  });
+  document.querySelector("[data-propose]").addEventListener("click", async ({ target }) => (await import("./graph_propose.js")).propose(data.id, pins, target, say));
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
     const press = (selector) => event.target.closest(selector);
@@ -211,17 +193,13 @@ function wires() {
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("[data-nodes-form]")) return;
     event.preventDefault();
-    const asked = [...new FormData(event.target)].filter(([name, value]) => value && ["search", "kind", "layer", "position"].includes(name));
-    table(`?${new URLSearchParams(asked)}`);
+    table(`?${new URLSearchParams(new FormData(event.target))}`);
   });
 }
 
-/** The table as another query narrows it; the rest of the address stays. */
 async function table(search) {
-  const wanted = new URLSearchParams(search);
-  keepInQuery(Object.fromEntries(["search", "kind", "layer", "position", "cursor"].map((name) => [name, wanted.get(name)])));
   try {
-    await replacePart(location.pathname + location.search, "#nodes");
+    await (await import("./graph_narrow.js")).narrowTable(search);
   } catch (problem) {
     say(problem.message);
   }

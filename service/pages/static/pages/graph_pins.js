@@ -4,10 +4,9 @@ import { address } from "../lib/http.js";
 import { announce, make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
 
-const MOST = 200;
+export const MOST = 200;
 /** Pins, so that the address stays short. */
-const MOST_GROUPS = 100;
-const LONGEST = 60;
+export const LONGEST = 60;
 /** Characters of a supernode's name. */
 
 /** `{pinned, groups}` as the address has them: numbers of nodes, and NAME:NUMBERS. */
@@ -51,25 +50,9 @@ export class Pins {
     return this.#set(pinned.filter((each) => each !== number), left.filter(({ members }) => members.length));
   }
 
-  /** Takes over proposed supernodes, as far as their nodes are in none yet; how many. */
-  propose(proposed) {
-    const inOne = new Set(this.state.groups.flatMap(({ members }) => members));
-    const left = proposed.map(({ name, members }) => ({ name: name.slice(0, LONGEST) || "supernode", members: members.filter((node) => !inOne.has(node)) }));
-    const groups = [...this.state.groups];
-    let room = Math.min(MOST_GROUPS - groups.length, MOST);
-    let nodes = this.all.size;
-    for (const group of left) {
-      if (group.members.length < 2 || room <= 0 || nodes + group.members.length > MOST) continue;
-      groups.push(group);
-      room -= 1;
-      nodes += group.members.length;
-    }
-    const made = groups.length - this.state.groups.length;
-    if (made) {
-      const { pinned } = apart({ pinned: this.state.pinned, groups });
-      this.#set(pinned, groups);
-    }
-    return made;
+  /** Other supernodes; what is in one is not pinned by itself too. */
+  regroup(groups) {
+    this.#set(apart({ pinned: this.state.pinned, groups }).pinned, groups);
   }
 
   #set(pinned, groups) {

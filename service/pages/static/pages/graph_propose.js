@@ -3,16 +3,47 @@ import { fixed, percent, plural } from "../lib/format.js";
 import { call } from "../lib/http.js";
 import { make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
+import { LONGEST, MOST } from "./graph_pins.js";
 
-/** Asks for supernodes of graph `id`, gives them to `pins`, tells why in `box`; what is to be said of it. */
-export async function propose(id, pins, box) {
-  const made = await call("GET", `/api/v1/graphs/${id}/supernodes`);
-  const taken = pins.propose(made.supernodes.map(({ name, nodes }) => ({ name, members: nodes })));
+const MOST_GROUPS = 100;
+
+/** Asks for supernodes of graph `id`, gives them to `pins`, and tells why. */
+export async function propose(id, pins, button, say) {
+  button.disabled = true;
+  say("Features are held against each other …");
+  try {
+    say(proposed(await call("GET", `/api/v1/graphs/${id}/supernodes`), pins));
+  } catch (problem) {
+    say(problem.message);
+  }
+  button.disabled = false;
+}
+
+function proposed(made, pins) {
+  const taken = take(pins, made.supernodes);
+  const box = document.querySelector("[data-proposed]");
   box.hidden = false;
   box.replaceChildren(make("summary", {}, `Why these ${plural(made.supernodes.length, "supernode")}`), because(made));
   if (!made.supernodes.length) return `None of ${plural(made.features, "feature")} are more alike than chance makes them.`;
   const kept = taken < made.supernodes.length ? ` ${made.supernodes.length - taken} were left out: their nodes are in other supernodes, or there are too many.` : "";
   return `${plural(taken, "supernode")} proposed.${kept}`;
+}
+
+/** Takes over proposed supernodes, as far as their nodes are in none yet; how many. */
+function take(pins, offered) {
+  const groups = [...pins.state.groups];
+  const inOne = new Set(groups.flatMap(({ members }) => members));
+  let nodes = pins.all.size;
+  let taken = 0;
+  for (const { name, nodes: all } of offered) {
+    const members = all.filter((node) => !inOne.has(node));
+    if (members.length < 2 || groups.length >= MOST_GROUPS || nodes + members.length > MOST) continue;
+    groups.push({ name: name.slice(0, LONGEST) || "supernode", members });
+    taken += 1;
+    nodes += members.length;
+  }
+  if (taken) pins.regroup(groups);
+  return taken;
 }
 
 function because({ supernodes, features, of_features, labelled, shuffles, refused }) {
