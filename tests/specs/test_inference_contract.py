@@ -95,6 +95,18 @@ SEEN = {
     **{"tokens": [TOKEN], "bos": TOKEN, "layer": 2, "heads": 1, "features": [ATTENTION]},
     "pair": BETWEEN_TOKENS,
 }
+EDIT = {"coder": 1, "latent": 3, "position": 2, "mode": "scale", "strength": 1.5}
+AT_TOKEN = {"coder": 1, "latent": 3, "position": 2, "node": 7, "label": "x"}
+STEERED_GOAL = {"label": "x", "before": 1.5, "after": 0.5, "direct": -0.5, "predicted": -1.0}
+STEERED_TOKEN = {
+    **TOKEN,
+    **{"goal": True, "logit_before": 1.5, "logit_after": 0.5},
+    **{"probability_before": 0.5, "probability_after": 0.25},
+}
+CHANGED = {**AT_TOKEN, "before": 1.5, "after": 0.5}
+MOVED = {**CHANGED, "predicted": -1.0}
+GRAPH_PROMPT = {"model": MODEL, "saes": [SAE], "ids": [1, 2], "whole_tokens": 1, "fingerprint": "f"}
+GRAPH_RUN = {"held": "mlps", "top": 3, "features": 4}
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "AttendedPair": PAIR,
@@ -177,6 +189,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "EndEvent": {"event": "end", "steered": "stop", "plain": "length"},
     "ErrorEvent": {"event": "error", "detail": "x", "status": 500},
     "SteeringBegun": {**PROMPT, "sae": SUMMARY, "features": [PUSHED]},
+    "FeatureChange": {"mode": "scale", "strength": 1.5},
+    "GraphEdit": {"sae": "demo", "latent": 3, "mode": "clamp", "strength": 1.5},
+    "GraphSteering": GRAPH_RUN,
+    "GraphSteerRequest": {**GRAPH_RUN, "edits": [{"node": 7, "mode": "add", "strength": 1.5}]},
+    "PlacedEdit": EDIT,
+    "GraphPrompt": GRAPH_PROMPT,
+    "GraphSteerCall": {**GRAPH_PROMPT, **GRAPH_RUN, "edits": [EDIT]},
+    "FeaturePlace": AT_TOKEN,
+    "EditedFeature": CHANGED,
+    "MovedFeature": MOVED,
+    "SteeredGoal": STEERED_GOAL,
+    "SteeredToken": STEERED_TOKEN,
+    "GraphSteered": {"held": "all", "edited": [CHANGED], "edits": 1, "goals": [STEERED_GOAL],
+                     "tokens": [STEERED_TOKEN], "kl": 0.25, "features": [MOVED]},
     "EmbedAnswer": {"embeddings": [[0.5, 1.0]]},
     "ServerHealth": {"status": "ok"},
 }  # fmt: skip
@@ -255,6 +281,7 @@ def test_a_model_is_strict_in_every_place(name: str) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             wrong = [True, False, math.nan, math.inf, -math.inf, "many", None, [], {}]
             optional = {"pushed", "similarity", "rank_score", "density", "max_activation", "bos"}
+            optional |= {"node", "predicted"}
             may = bool(optional & set(path)) or of_a_part(name, path)
             wrong = [each for each in wrong if each is not None or not may]
         elif isinstance(value, bool):
