@@ -10,7 +10,7 @@ const MOST = 50;
 const MODES = { ablate: "take away", scale: "multiply by", clamp: "set to", add: "add" };
 const PLACES = { own: null, firing: "all tokens where it fires", every: "every token" };
 const FIRST = { ablate: "", scale: "2", clamp: "0", add: "1" };
-const WIDE = 120;
+const WIDE = 100;
 
 /** Edits as the address has them: NODE:MODE[:STRENGTH[:PLACE]]. */
 function editsFrom(query) {
@@ -127,8 +127,8 @@ export class Steering {
         cell(number(each.before)), cell(number(each.after)), cell(each.predicted === null ? "–" : signed(each.predicted)), cell(signed(real)),
         make("td", {}, pair([each.predicted, real], most, ["by the graph", "really"])));
     });
-    return block("Other features that change most", "Bars: hollow by the graph, full really. A feature that did not fire there before has no prediction.",
-      ["feature", "token", "n:before", "n:after", "n:change by the graph", "n:really", ""], rows);
+    return block("Other features that change most", "Changes by the graph (hollow bars) and really (full). A feature that did not fire there before has no prediction.",
+      ["feature", "token", "n:before", "n:after", "n:by the graph", "n:really", ""], rows);
   }
 }
 
@@ -144,7 +144,7 @@ const cell = (words) => make("td", { class: "n" }, words);
 function block(title, says, heads, rows) {
   const head = heads.map((each) => (each.startsWith("n:") ? make("th", { scope: "col", class: "n" }, each.slice(2)) : make("th", { scope: "col" }, each || make("span", { class: "unseen" }, "drawn"))));
   return make("section", {}, make("h3", {}, title), says ? make("p", { class: "quiet" }, says) : "",
-    make("div", { class: "tablebox" }, make("table", {}, make("caption", { class: "unseen" }, title), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows))));
+    make("div", { class: "tablebox", tabindex: 0, role: "region", "aria-label": title }, make("table", {}, make("caption", { class: "unseen" }, title), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows))));
 }
 
 function goalTable({ goals, held }) {
@@ -154,8 +154,8 @@ function goalTable({ goals, held }) {
     return make("tr", {}, tokenHead(each.label), cell(fixed(each.before)), cell(fixed(each.after)),
       cell(signed(each.direct)), cell(signed(each.predicted)), cell(signed(real)), make("td", {}, pair([each.predicted, real], most, ["by the graph", "really"])));
   });
-  const says = held === "all" ? "All was held, so that what really happens is the direct change." : "Directly: by edges from the changed features alone. By the graph: along all paths, features taken as linear. Bars: hollow by the graph, full really.";
-  return block("What the graph explains", says, ["", "n:before", "n:after", "n:directly", "n:change by the graph", "n:really", ""], rows);
+  const says = held === "all" ? "All was held, so that what really happens is the direct change." : "Changes directly, by edges from the changed features alone; by the graph, along all paths with features taken as linear; and really. Bars: hollow by the graph, full really.";
+  return block("What the graph explains", says, ["", "n:before", "n:after", "n:directly", "n:by the graph", "n:really", ""], rows);
 }
 
 function tokenTable({ tokens, kl }) {
