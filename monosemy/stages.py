@@ -17,7 +17,7 @@ import torch
 
 from monosemy.data.store import TokenStore, prepare_text
 from monosemy.errors import DataError
-from monosemy.evals.evaluate import evaluate_sae
+from monosemy.evals.evaluate import KeepLatents, evaluate_sae, keep_none
 from monosemy.formats.saelens import save_sae
 from monosemy.index.builder import build_index
 from monosemy.index.reader import IndexReader
@@ -224,10 +224,11 @@ def evaluate(
     workspace: Workspace,
     load_host: HostLoader,
     reporter: Reporter = SILENT,
+    keep_latents: KeepLatents = keep_none,
 ) -> dict[str, Any]:
     """Metrics on held-out documents, those of the frozen-decoder baseline beneath
     ``frozen_decoder_baseline``; of what they are is beneath ``about``: sae_digest,
-    model_fingerprint, host_dtype, text_id.
+    model_fingerprint, host_dtype, text_id.  ``keep_latents`` is given those of a crosscoder.
 
     Raises ``DataError`` where the SAE, its host model or its text has changed since the training.
     """
@@ -245,7 +246,9 @@ def evaluate(
         **fingerprints(hosts),
     }
     source = activations(sae.spec, sites_of([sae.spec]), hosts, store, workspace)
-    metrics = evaluate_sae(sae.hosted(host), sae.baseline, store, source, spec.evaluation, reporter)
+    metrics = evaluate_sae(
+        sae.hosted(host), sae.baseline, store, source, spec.evaluation, reporter, keep_latents
+    )
     return {**metrics, "about": about}
 
 

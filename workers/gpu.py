@@ -44,10 +44,12 @@ from monosemy.specs import (
     TrainRun,
     needs_judge,
 )
+from monosemy.specs.latent_classes import ScaledLatent
 from monosemy.specs.sets import SetPlace, set_places
 from monosemy.threads import usable_cores
 from monosemy.training.room import check_memory, forecast
 from monosemy.workspace import Kind, Workspace
+from service.crosscoders.repository import replace_latents
 from service.database.storable import storable
 from service.database.tables import Run, Sae
 from service.inference.client import InferenceClient
@@ -259,10 +261,12 @@ class GpuRuns(Dispatch):
         del run
         sae_id, folder = self._sae(spec.sae)
         load_host = partial(self.hosts.load, reporter=reporter)
-        metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter)
+        latents: list[ScaledLatent] = []
+        metrics = stages.evaluate(spec, folder, self.workspace, load_host, reporter, latents.extend)
 
         def write(session: Session) -> None:
             publish.store_evaluation(session, sae_id, metrics)
+            replace_latents(session, sae_id, latents)
             publish.copy_stamps(session, sae_id, folder.path)
 
         reporter.commit(write)

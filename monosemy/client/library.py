@@ -12,6 +12,7 @@ from monosemy.client.errors import NotMonosemy
 from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import parse_part
+from monosemy.specs.latent_classes import LatentClassFilter
 from monosemy.specs.rest.attention import AttentionView, FeatureFamily, SurveyedFeature
 from monosemy.specs.rest.comparisons import FeatureLinks
 from monosemy.specs.rest.embeds import EmbedAddress, NewEmbed
@@ -141,12 +142,15 @@ class Features:
         tag: str | None = None,
         head: int | None = None,
         family: FeatureFamily | None = None,
+        latent_class: LatentClassFilter | None = None,
+        genuine: bool | None = None,
         indices: Sequence[int] | None = None,
         limit: int | None = None,
     ) -> Iterator[FeatureSummary]:
         """Each with its evidence label, its best explanation and that one's score; ``q`` are words
         in either; ``indices``: only these features, 200 at most; ``head`` and ``family`` are those
-        of a survey of attention heads."""
+        of a survey of attention heads; ``latent_class`` and ``genuine`` what a crosscoder's
+        evaluation has measured."""
         return listed(
             self._http,
             FeatureSummary,
@@ -162,6 +166,8 @@ class Features:
             tag=tag,
             head=head,
             family=family,
+            latent_class=latent_class,
+            genuine=genuine,
             index=None if indices is None else arguments.features("indices", indices) or None,
         )
 

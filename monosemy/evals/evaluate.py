@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.effective_l0 import PASSES, effective_l0, sample_contributions
-from monosemy.evals.latent_scaling import latent_scaling
+from monosemy.evals.latent_scaling import LatentScaling, latent_scaling
 from monosemy.evals.reconstruction import ReconstructionSums, reconstruction_sums
 from monosemy.evals.special_tokens import special_token_metrics
 from monosemy.evals.splice import Decode, reconstruct, spliced_losses
@@ -24,6 +24,7 @@ from monosemy.saes.base import SAE
 from monosemy.saes.crosscoder import Crosscoder
 from monosemy.saes.pruning import with_pruning
 from monosemy.specs import EvaluationSpec
+from monosemy.specs.latent_classes import ScaledLatent
 from monosemy.specs.readings import BASELINE
 from monosemy.training.stream import RowSource
 
@@ -33,6 +34,12 @@ ORDER_SEED = 20_240_607
 _SAMPLED = 8192
 """Tokens whose contributions the effective L0 is chosen from."""
 
+KeepLatents = Callable[[Iterable[ScaledLatent]], None]
+
+
+def keep_none(_latents: Iterable[ScaledLatent]) -> None:
+    """For those who want the metrics alone."""
+
 
 def evaluate_sae(
     hosted: HostedSAE,
@@ -41,6 +48,7 @@ def evaluate_sae(
     source: RowSource,
     spec: EvaluationSpec,
     reporter: Reporter = SILENT,
+    keep_latents: KeepLatents = keep_none,
 ) -> dict[str, Any]:
     """Metrics on held-out documents, stage ``evaluate`` in tokens.
 
@@ -55,7 +63,8 @@ def evaluate_sae(
     ``effective_l0`` is there if the spec asks for it (see ``effective_l0``); for a store
     of chats ``special_tokens`` holds the metrics of FAST (see ``special_token_metrics``).
     Of a cross-layer transcoder ``cross_layer``, of a crosscoder ``crosscoder`` (``SAE.figures``)
-    and ``latent_scaling`` (``LatentScaling.summary``).
+    and ``latent_scaling`` (``LatentScaling.summary``); ``keep_latents`` is given what was measured
+    of each latent of a crosscoder that fires.
     """
     rows = np.random.default_rng(ORDER_SEED).permutation(store.heldout_rows())
     if not len(rows):
@@ -91,7 +100,9 @@ def evaluate_sae(
         for name, groups in setting.special_tokens(saes, reporter).items():
             per_sae[name]["special_tokens"] = groups
     if isinstance(sae, Crosscoder) and sae.places > 1:
-        per_sae["sae"]["latent_scaling"] = setting.latent_scaling(sae, reporter)
+        scaling, places = setting.latent_scaling(sae, reporter), setting.written_places
+        per_sae["sae"]["latent_scaling"] = scaling.summary(places)
+        keep_latents(scaling.latents(places))
     if spec.ppl_percent is not None:
         per_sae["sae"]["effective_l0"] = setting.effective_l0(sae, sums[0].mean, reporter)
     spliced["splice_tokens"] = spliced.pop("tokens")
@@ -172,14 +183,15 @@ class _Setting:
                 self.columns,
             )
 
-    def latent_scaling(self, sae: Crosscoder, reporter: Reporter) -> dict[str, Any]:
+    @property
+    def written_places(self) -> list[str]:
+        return [str(hook) for hook in self.hosted.hooks.writes]
+
+    def latent_scaling(self, sae: Crosscoder, reporter: Reporter) -> LatentScaling:
         there = int(np.diff(self.store.row_start)[self.rows].sum())
         tokens = self.spec.reconstruction_tokens
         with reporter.stage("latent scaling", min(tokens, there), "tokens") as stage:
-            scaling = latent_scaling(
-                sae, self.source, self.rows, tokens, self.columns, stage.advance
-            )
-        return scaling.summary([str(hook) for hook in self.hosted.hooks.writes])
+            return latent_scaling(sae, self.source, self.rows, tokens, self.columns, stage.advance)
 
     def effective_l0(self, sae: SAE, mean_D: Tensor, reporter: Reporter) -> dict[str, Any]:
         assert self.spec.ppl_percent is not None

@@ -18,7 +18,8 @@ as another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,9 @@ from torch import Tensor
 
 from monosemy.evals.reconstruction import ROWS_AT_ONCE
 from monosemy.models.columns import WHOLE, Columns
-from monosemy.saes.crosscoder import Crosscoder
+from monosemy.saes.crosscoder import Crosscoder, classes
 from monosemy.saes.sparse_ops import row_products
-from monosemy.specs.latent_classes import EXCLUSIVE_BELOW
+from monosemy.specs.latent_classes import EXCLUSIVE_BELOW, LatentClass, ScaledLatent
 from monosemy.training.stream import RowSource
 
 ERROR_BELOW, RECONSTRUCTION_BELOW = 0.1, 0.5
@@ -67,8 +68,7 @@ class LatentScaling:
     @property
     def genuine(self) -> Tensor:
         """Which of these are, bool ``[d_sae]``."""
-        away = torch.ones_like(self.error_FM, dtype=torch.bool)
-        away.scatter_(1, self.own_F[:, None], False)
+        away = self._away
         error_F = self.error_FM.where(away, -torch.inf).amax(1)
         reconstruction_F = self.reconstruction_FM.where(away, -torch.inf).amax(1)
         # NaN is below nothing.
@@ -93,6 +93,31 @@ class LatentScaling:
             "latents": [self._of(int(latent), places) for latent in by_energy],
         }
 
+    def latents(self, places: list[str]) -> Iterator[ScaledLatent]:
+        """Every latent that fired, by its number."""
+        kinds = classes(self.relative_FM)
+        error_F, reconstruction_F = (
+            values_FM.where(self._away, -torch.inf).amax(1).tolist()
+            for values_FM in (self.error_FM, self.reconstruction_FM)
+        )
+        genuine = self.genuine.tolist()
+        for latent in self.energy_F.nonzero().squeeze(1).tolist():
+            kind = kinds[latent]
+            yield ScaledLatent(
+                latent,
+                kind,
+                places[int(self.own_F[latent])],
+                genuine[latent] if kind == LatentClass.EXCLUSIVE else None,
+                _finite(error_F[latent]),
+                _finite(reconstruction_F[latent]),
+            )
+
+    @property
+    def _away(self) -> Tensor:
+        """Which places are not a latent's own, bool ``[d_sae, places]``."""
+        away = torch.ones_like(self.error_FM, dtype=torch.bool)
+        return away.scatter_(1, self.own_F[:, None], False)
+
     def _of(self, latent: int, places: list[str]) -> dict[str, Any]:
         own = int(self.own_F[latent])
         others = {name: place for place, name in enumerate(places) if place != own}
@@ -103,6 +128,10 @@ class LatentScaling:
             "nu_error": _numbers(self.error_FM[latent], others),
             "nu_reconstruction": _numbers(self.reconstruction_FM[latent], others),
         }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _numbers(values_M: Tensor, places: dict[str, int]) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 EXCLUSIVE_BELOW, SHARED_FROM = 0.1, 0.8
 """Of the largest norm: a latent whose others are all below the first is exclusive to one place,
@@ -19,6 +20,26 @@ class LatentClass(StrEnum):
     WEAK = "weak"
     """Weaker at some places."""
     SHARED = "shared"
+
+
+UNKNOWN = "unknown"
+"""Of a latent that no evaluation has measured: none has run, or it never fired on held-out text."""
+
+LatentClassFilter = Literal["exclusive", "weak", "shared", "unknown"]
+
+
+class ScaledLatent(NamedTuple):
+    """What an evaluation has measured of a latent that fired."""
+
+    feature: int
+    latent_class: LatentClass
+    place: str
+    """Where it is strongest."""
+    genuine: bool | None
+    """Whether one that looks exclusive is; None of other classes."""
+    nu_error: float | None
+    """The largest over the other places: see ``monosemy.evals.latent_scaling``."""
+    nu_reconstruction: float | None
 
 
 def class_of_norms(norms: Sequence[float]) -> LatentClass | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.cli.output import plain
+from monosemy.specs.latent_classes import LatentClass
+from service.cli.output import number, plain
 
 _MARK_SHARE = 0.3
 """Tokens above this share of an example's peak are coloured."""
@@ -49,8 +50,23 @@ def place_lines(page: dict[str, Any]) -> list[str]:
             words += f", promotes {tokens}" if tokens else ""
             lines.append(f"[bold]{'' if row else side:<11}[/] {plain(words)}")
     if page["latent_class"]:
-        lines.append(f"[bold]class[/]       {page['latent_class']}, by its decoder norms")
+        lines.append(
+            f"[bold]class[/]       {page['latent_class']}, by its decoder norms; {_scaled(page)}"
+        )
     return lines
+
+
+def _scaled(page: dict[str, Any]) -> str:
+    """What latent scaling says of a crosscoder's latent."""
+    scaling = page["latent_scaling"]
+    if scaling is None:
+        looks = page["latent_class"] == LatentClass.EXCLUSIVE
+        return "whether it only looks so is unknown" if looks else "not evaluated"
+    error, reconstruction = (
+        number(scaling[name], ".2f") for name in ("nu_error", "nu_reconstruction")
+    )
+    verdict = {True: "in truth, ", False: "only looks so, ", None: ""}[scaling["genuine"]]
+    return f"{verdict}elsewhere {error} in the error and {reconstruction} in the reconstruction"
 
 
 def explanation_lines(page: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.panel import Panel
 
+from monosemy.specs.latent_classes import LatentClassFilter
 from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSort
 from service.cli.client import segment
@@ -59,6 +60,19 @@ def features(
     family: Annotated[
         FeatureFamily | None, typer.Option(help="Only of this family (monosemy heads).")
     ] = None,
+    latent_class: Annotated[
+        LatentClassFilter | None,
+        typer.Option(
+            help="Only latents of a crosscoder of this class, as its evaluation has measured."
+        ),
+    ] = None,
+    genuine: Annotated[
+        bool | None,
+        typer.Option(
+            "--genuine/--only-looks-so",
+            help="Only latents that look exclusive to a place, and are, or are not.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: JsonFlag = False,
 ) -> None:
@@ -77,6 +91,8 @@ def features(
         tag=tag,
         head=head,
         family=family,
+        latent_class=latent_class,
+        genuine=genuine,
         limit=limit,
     )
     if as_json:

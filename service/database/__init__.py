@@ -5,6 +5,7 @@ from service.database import attention_tables as attention_tables
 from service.database import circuit_tables as circuit_tables
 from service.database import comparison_tables as comparison_tables
 from service.database import concept_tables as concept_tables
+from service.database import crosscoder_tables as crosscoder_tables
 from service.database import graph_tables as graph_tables
 from service.database import judge_tables as judge_tables
 from service.database import key_tables as key_tables

@@ -62,7 +62,8 @@ def list_all(
     ] = None,
 ) -> Page[FeatureSummary]:
     """Each with its evidence label, its best explanation and that one's score. 409 for `head` and
-    `family` where the heads have not been surveyed."""
+    `family` where the heads have not been surveyed, for `latent_class` and `genuine` where the SAE
+    is no crosscoder."""
     row, _ = find_sae(session, sae)
     indices = None if index is None else tuple(index)
     check_indices(row, index or (), "index")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from monosemy.specs.latent_classes import LatentClassFilter
 from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSort, SortOrder
 from monosemy.specs.tags import Tag
@@ -39,6 +40,21 @@ Head = Annotated[
 Family = Annotated[
     FeatureFamily | None, Query(description="Only attention features of this family, by a survey.")
 ]
+OfClass = Annotated[
+    LatentClassFilter | None,
+    Query(
+        description="Only latents of a crosscoder that write one place (`exclusive`: less than a "
+        "tenth of the length elsewhere), all alike (`shared`: at least eight tenths) or some more "
+        "weakly (`weak`), as its evaluation has measured; `unknown`: not measured."
+    ),
+]
+Genuine = Annotated[
+    bool | None,
+    Query(
+        description="Only latents of a crosscoder that look exclusive to a place and are, or are "
+        "not, by latent scaling (below .1 in the error and .5 in the reconstruction elsewhere)."
+    ),
+]
 Density = Annotated[float | None, Query(ge=0, le=1, description="Share of tokens it fires on.")]
 
 
@@ -65,6 +81,8 @@ def _matching(
     tag: Tagged = None,
     head: Head = None,
     family: Family = None,
+    latent_class: OfClass = None,
+    genuine: Genuine = None,
 ) -> FeatureFilter:
     check_densities(min_density, max_density)
     return FeatureFilter(
@@ -76,12 +94,14 @@ def _matching(
         tag=tag,
         head=head,
         family=family,
+        latent_class=latent_class,
+        genuine=genuine,
     )
 
 
 MatchDep = Annotated[FeatureFilter, Depends(_matching)]
 """Which features, in no order: of the query ``scorer``, ``min_density``, ``max_density``,
-``has_explanation``, ``q``, ``tag``, ``head`` and ``family``."""
+``has_explanation``, ``q``, ``tag``, ``head``, ``family``, ``latent_class`` and ``genuine``."""
 
 
 def _filter(

@@ -28,6 +28,8 @@ from monosemy.interp.heading import Heading, margin
 from monosemy.specs import SCORERS
 from service.attention.repository import of_head_and_family
 from service.attention.service import check_surveyed
+from service.crosscoders.repository import of_class
+from service.crosscoders.service import check_crosscoder
 from service.database.list_tables import FeatureTag
 from service.database.tables import Explanation, Feature, Score
 from service.explanations.repository import score_of
@@ -62,14 +64,20 @@ class FeatureFilter:
     head: int | None = None
     """Only those of this attention head, by a survey of the SAE."""
     family: str | None = None
+    latent_class: str | None = None
+    """Only latents of a crosscoder of this class, by its evaluation."""
+    genuine: bool | None = None
+    """Only those that look exclusive to a place and are, or are not."""
 
     def of(self, session: Session, sae: uuid.UUID, cursor: str | None = None) -> FeatureListing:
         """Of this SAE.  Where no scorer is named, a listing that goes on behind ``cursor`` keeps
         the scorer that it began with, whoever has scored since.
 
         ``InvalidRequest`` for a scorer and a head that there is none of, and ``Conflict`` for a
-        filter by heads of an SAE without a survey.
+        filter by heads of an SAE without a survey, or by the classes of one that is no crosscoder.
         """
+        if self.latent_class is not None or self.genuine is not None:
+            check_crosscoder(session, sae)
         if self.head is not None or self.family is not None:
             check_surveyed(session, sae, self.head)
         if self.scorer is not None:
@@ -95,7 +103,7 @@ class FeatureListing(FeatureFilter):
         """What a cursor belongs to.  A filter that came later is left out where it is not set, so
         that cursors given out before it still hold."""
         values = asdict(self)
-        for name in ("indices", "head", "family"):
+        for name in ("indices", "head", "family", "latent_class", "genuine"):
             if values[name] is None:
                 del values[name]
         return values
@@ -304,6 +312,8 @@ def filters_of(listing: FeatureListing) -> list[ColumnElement[bool]]:
         conditions.append(Feature.index.in_(tagged))
     if listing.head is not None or listing.family is not None:
         conditions.append(of_head_and_family(listing.sae, listing.head, listing.family))
+    if listing.latent_class is not None or listing.genuine is not None:
+        conditions.append(of_class(listing.sae, listing.latent_class, listing.genuine))
     if listing.text is not None:
         words = func.websearch_to_tsquery("english", listing.text)
         matches = or_(

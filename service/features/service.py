@@ -29,7 +29,7 @@ from service.database.tables import Explanation, Feature, Model, Sae, Score
 from service.features.columns import facts_of
 from service.features.examples import count_groups, group_name, view_examples
 from service.features.listing import BY_KEY, FeatureListing, FeatureRow, list_features
-from service.features.places import latent_class
+from service.features.places import latent_class, latent_scaling
 from service.features.repository import (
     FoundFeature,
     Labels,
@@ -63,7 +63,8 @@ def feature_page(
     reader: str = LOCAL,
     context: int | None = None,
 ) -> FeaturePage:
-    """Everything about one feature; three statements, and one more for a new token table.
+    """Everything about one feature; three statements, one more for a new token table, and one for a
+    crosscoder.
 
     ``reader``: whose votes are told apart.  ``context``: tokens on either side in examples."""
     row, _ = _require(session, sae, index)
@@ -94,6 +95,7 @@ def page_of(
         tags=row.tags,
         evidence=evidence,
         latent_class=latent_class(row.sae, evidence),
+        latent_scaling=latent_scaling(session, row.sae, index),
         explanations=_explanations(described.explanations),
         neighbours=Neighbours(
             cosine=_neighbours(evidence.cosine_neighbours, described.labels),

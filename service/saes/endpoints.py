@@ -10,6 +10,8 @@ from fastapi import Path, Query
 
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import Distribution, SaeDetail, SaeSummary
+from service.crosscoders.repository import class_counts
+from service.crosscoders.service import is_crosscoder
 from service.database.tables import Model, Sae
 from service.edge.context import ContextDep, SessionDep
 from service.edge.routing import ApiRouter
@@ -69,7 +71,10 @@ def show(session: SessionDep, context: ContextDep, sae: SaeReference) -> SaeDeta
     """Configuration, metrics, provenance, and how many features are indexed, explained, scored."""
     row, host = find_sae(session, sae)
     missing = missing_files(context.settings.artifacts, row.path, row.index)
-    return sae_detail(row, host, count_features(session, [row])[row.id], missing)
+    detail = sae_detail(row, host, count_features(session, [row])[row.id], missing)
+    if is_crosscoder(row.architecture):
+        detail.latent_classes = class_counts(session, row)
+    return detail
 
 
 @router.get(

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Engine, select
 
 from service.cli.feature_text import place_lines
+from service.crosscoders.repository import replace_latents
 from service.database.session import transaction
 from service.database.tables import Feature, Sae
 from tests.support.browser import violations
-from tests.support.crosscoder_rows import BASE, CLASSES, TUNED, add_crosscoder
+from tests.support.crosscoder_rows import BASE, CLASSES, MEASURED, TUNED, add_crosscoder
 
 HTML = {"Accept": "text/html"}
 
@@ -64,7 +65,7 @@ def test_rest_and_the_command_line_say_the_same(crosscoder: str, explorer: str) 
         }
     ]
     lines = place_lines(pages[2])
-    assert len(lines) == 5 and lines[-1].endswith("weak, by its decoder norms")
+    assert len(lines) == 5 and lines[-1].endswith("weak, by its decoder norms; not evaluated")
     assert f"{BASE} 3.8%" in lines[0] and "promotes" not in lines[0] and "96.2%" in lines[1]
     assert "3.8%, promotes ' king', '<b>queen'" in lines[2] and "promotes" not in lines[3]
 
@@ -94,3 +95,25 @@ def test_looks(crosscoder: str, open_page: Any) -> None:
     assert section.locator("tbody tr").count() == 2
     assert section.locator("svg").first.bounding_box()["width"] > 0
     assert violations(page) == []
+
+
+def test_classes_are_counted_filtered_and_told(
+    crosscoder: str, explorer: str, module_engine: Engine
+) -> None:
+    sae = f"{explorer}/saes/crosscoder"
+    assert "is unknown: no evaluation has measured it." in words(f"{crosscoder}/0")
+    with transaction(module_engine) as session:
+        row = session.scalars(select(Sae).where(Sae.name == "crosscoder")).one()
+        row.metrics = {"evaluation": {"crosscoder": {"exclusive": {}, "weak": 1, "shared": 1}}}
+        replace_latents(session, row.id, MEASURED)
+    counted = "3 exclusive ( 2 in truth ), 1 weak , 1 shared , 3 unknown , which never fired"
+    assert counted in words(sae)
+    table = httpx.get(crosscoder, params={"genuine": "true", "q": ""}, headers=HTML).text
+    shown = re.findall(r"/saes/crosscoder/features/(\d+)\?[^\"]*genuine=true", table)
+    assert sorted(set(shown)) == ["0", "5"]
+    assert '<option value="true" selected>yes' in table and "exclusive (3)" in table
+    assert "It is so by latent scaling: elsewhere the error has 0.02" in words(f"{crosscoder}/0")
+    assert "It only looks so by latent scaling" in words(f"{crosscoder}/1")
+    answer = httpx.get(f"{explorer}/saes/demo/features?latent_class=weak", headers=HTML)
+    assert answer.status_code == 409 and "latent_class: " in answer.text
+    assert "is no crosscoder" in answer.text

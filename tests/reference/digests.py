@@ -44,6 +44,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "sae_attention": ("sae_id",),
     "feature_attention": ("sae_id", "feature"),
     "circuits": ("task",),
+    "crosscoder_latents": ("sae_id", "feature"),
     "graphs": ("name",),
     "judge_spend": ("run_id",),
     "training_readings": ("run_id", "place", "step"),

@@ -191,6 +191,16 @@ def test_the_ratios_are_those_of_the_definition() -> None:
             assert float(values[latent, own]) == pytest.approx(1.0)
     summary = scaling.summary(["a", "b"])
     assert sum(each["exclusive"] for each in summary["places"].values()) == len(summary["latents"])
+    fire = acts.any(0).nonzero().squeeze(1).tolist()
+    latents = {each.feature: each for each in scaling.latents(["a", "b"])}
+    assert list(latents) == fire
+    kinds = classes(scaling.relative_FM)
+    for latent, each in latents.items():
+        other = 1 - int(scaling.own_F[latent])
+        assert (each.latent_class, each.place) == (kinds[latent], "ba"[other])
+        exclusive = each.latent_class == LatentClass.EXCLUSIVE
+        assert each.genuine == (bool(scaling.genuine[latent]) if exclusive else None)
+        assert each.nu_error == pytest.approx(float(scaling.error_FM[latent, other]))
 
 
 def test_the_gradient_is_that_of_rows_of_any_length() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from monosemy.index.evidence import FeatureEvidence, PlaceEvidence, TokenEffect
 from monosemy.specs.hooks import Hooks
+from monosemy.specs.latent_classes import LatentClass, ScaledLatent
 from service.database.tables import Feature, Sae
 from tests.support.library_rows import Library, add_library
 
@@ -40,6 +41,17 @@ def add_crosscoder(session: Session, name: str = "crosscoder") -> Library:
         feature.evidence = evidence.as_dict()
     session.flush()
     return library
+
+
+E, W, S = LatentClass.EXCLUSIVE, LatentClass.WEAK, LatentClass.SHARED
+MEASURED = [
+    ScaledLatent(0, E, BASE, True, 0.02, 0.3),
+    ScaledLatent(1, E, BASE, False, 0.4, None),
+    ScaledLatent(2, W, TUNED, None, 0.2, 0.1),
+    ScaledLatent(3, S, TUNED, None, 0.9, 0.8),
+    ScaledLatent(5, E, TUNED, True, 0.01, 0.02),
+]
+"""What an evaluation has measured; latents 4, 6 and 7 did not fire in it."""
 
 
 def _places(norms: tuple[float, float]) -> list[PlaceEvidence]:

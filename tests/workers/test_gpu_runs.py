@@ -23,6 +23,7 @@ from monosemy.index.reader import IndexReader
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import SaeFolder
 from monosemy.workspace import Kind, Workspace
+from service.crosscoders.repository import class_counts
 from service.database.session import transaction
 from service.database.storable import storable
 from service.database.tables import Context, Document, Feature, Model, Run, Sae
@@ -243,6 +244,34 @@ def test_a_sweep_trains_every_site_with_every_sae(trained: Trained) -> None:
     # Each is an SAE like any other: it can be evaluated by its name.
     evaluated = run_again(trained, {"kind": "evaluate", "sae": "many-2"})
     assert evaluated.result is not None and evaluated.result["metrics"]["fvu"] is not None
+
+
+def test_the_latents_of_a_crosscoder_are_kept_with_its_evaluation(trained: Trained) -> None:
+    spec = {
+        "kind": "train",
+        "name": "crossed",
+        "model": trained.spec["model"],
+        "text": trained.spec["text"],
+        "reads": ["blocks.0.hook_resid_post", "blocks.2.hook_resid_post"],
+        "sae": {"architecture": "crosscoder", "d_sae": 48, "k": 4},
+        "training": {"tokens": 2_000, "batch_tokens": 500, "buffer_tokens": 2_000},
+    }
+    made = run_again(trained, spec)
+    assert made.state == "succeeded", made.error
+    asked = {"tokens": 300, "reconstruction_tokens": 2_000}
+    for _ in range(2):  # the second in place of the first
+        run = run_again(trained, {"kind": "evaluate", "sae": "crossed", "evaluation": asked})
+        assert run.state == "succeeded" and run.result is not None, run.error
+    with transaction(trained.engine) as session:
+        sae = session.scalars(select(Sae).where(Sae.name == "crossed")).one()
+        counts = class_counts(session, sae)
+    found = run.result["metrics"]
+    places = found["latent_scaling"]["places"].values()
+    assert counts.exclusive == sum(each["exclusive"] for each in places)
+    assert counts.genuine == sum(each["genuine"] for each in places)
+    assert counts.weak == found["crosscoder"]["weak"]
+    assert counts.shared == found["crosscoder"]["shared"] and counts.weak + counts.shared > 0
+    assert counts.unknown == round(found["dead_share"] * 48)
 
 
 def test_a_sweep_over_layers_makes_a_set_that_is_measured_together(trained: Trained) -> None:

@@ -185,6 +185,20 @@ class Neighbours(_View):
     """Features that fire on the same tokens."""
 
 
+class LatentScalingView(_View):
+    """How much of a crosscoder's latent is at the places other than its strongest (Minder et al.
+    2025): shares of what is at its own, the largest over the places."""
+
+    place: str
+    """Where it is strongest."""
+    genuine: bool | None
+    """Of one that looks exclusive: whether both are small, below .1 and .5. Null of others."""
+    nu_error: float | None
+    """Of what is there before the latent is taken out: a weaker presence that was shrunk away."""
+    nu_reconstruction: float | None
+    """Of what other latents write there."""
+
+
 class FeaturePage(FeatureFacts):
     """Everything a feature's page needs."""
 
@@ -203,6 +217,9 @@ class FeaturePage(FeatureFacts):
     `exclusive` where all but one are below a tenth of the largest, `shared` where all are from
     eight tenths on, else `weak`. Null for other SAEs, and where the index is of an earlier
     version."""
+    latent_scaling: LatentScalingView | None = None
+    """What the SAE's evaluation measured of the same latent; null where none has run or it never
+    fired on held-out text: whether one that looks exclusive is so is unknown then."""
     explanations: list[ExplanationDetail]
     """Best scored first, then the newest."""
     neighbours: Neighbours

@@ -68,6 +68,23 @@ class FeatureCounts(Described):
     """Features with a score, by scorer."""
 
 
+class LatentClassCounts(Described):
+    """How many latents of a crosscoder an evaluation has found to be of which class, by the length
+    of what they write at each place."""
+
+    exclusive: int
+    """Those that look exclusive to one place: elsewhere less than a tenth of the length."""
+    genuine: int
+    """Of these, those that are: neither the error nor the reconstruction at another place has them
+    too (latent scaling below .1 and .5)."""
+    weak: int
+    """Weaker at some places."""
+    shared: int
+    """At least eight tenths of the largest length at every place."""
+    unknown: int
+    """Those that no evaluation has measured: none has run, or they never fired on held-out text."""
+
+
 class SaeSummary(Described):
     """An SAE in a listing, and wherever something belongs to one."""
 
@@ -112,6 +129,8 @@ class SaeDetail(SaeSummary):
     """Everything it was made from: model, text, versions, seeds."""
     features: FeatureCounts
     """How far the work on its features has come."""
+    latent_classes: LatentClassCounts | None = None
+    """Of a crosscoder; null for other SAEs."""
 
 
 class Histogram(Described):

@@ -8,10 +8,12 @@ from typing import Any, get_args
 from fastapi import Request
 from starlette.responses import Response
 
+from monosemy.specs.latent_classes import LatentClassFilter
 from monosemy.specs.rest.attention import FeatureFamily
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.saes import SaeDetail
+from service.crosscoders.service import NO_CROSSCODER
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
 from service.features.filters import FilterDep
@@ -42,6 +44,8 @@ class Features:
     tags: list[str]
     families: list[str]
     """Of attention features."""
+    classes: list[str]
+    """Of a crosscoder's latents."""
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong with a filter, by its field: nothing is listed then."""
 
@@ -66,7 +70,8 @@ def features(
     except InvalidRequest as error:
         faults, status = dict(error.problems), 422
     except Conflict as error:
-        faults, status = {"head": str(error)}, 409
+        filtered = "head" if error.code != NO_CROSSCODER else "latent_class"
+        faults, status = {filtered: str(error)}, 409
     tags = [each.tag for each in list_tags(session, sae, limit=_TAGS).items]
     table = Features(
         sae=detail,
@@ -79,6 +84,7 @@ def features(
         scorers=sorted({FIRST_SCORER, scorer, *detail.features.scorers}),
         tags=sorted({*tags, *([wanted.tag] if wanted.tag else [])}),
         families=list(get_args(FeatureFamily)),
+        classes=list(get_args(LatentClassFilter)),
     )
     if not faults:
         return table

@@ -28,7 +28,7 @@ export const explanationsVote = (explanation, options = {}) => call("PUT", `/api
 
 /** Get numbers of all features.
  * @param {string|number} sae
- * @param {{query?: {column?: any, scorer?: any, min_density?: any, max_density?: any, has_explanation?: any, q?: any, tag?: any, head?: any, family?: any}, body?: undefined, signal?: AbortSignal}} options
+ * @param {{query?: {column?: any, scorer?: any, min_density?: any, max_density?: any, has_explanation?: any, q?: any, tag?: any, head?: any, family?: any, latent_class?: any, genuine?: any}, body?: undefined, signal?: AbortSignal}} options
  * @returns {Promise<Response>} */
 export const featuresColumns = (sae, options = {}) => send("GET", `/api/v1/saes/${encodeURIComponent(sae)}/columns`, options);
 

@@ -1,0 +1,1 @@
+"""Latents of crosscoders, as evaluations have measured them."""
