@@ -100,9 +100,10 @@ class BatchTopKSAE(TopKSAE):
 
         return self._refine_entries(x_ND, select)
 
-    def largest(self, z_ND: Tensor, k: int, guess: float | None = None) -> Entries:
+    def largest(self, z_ND: Tensor, k: float, guess: float | None = None) -> Entries:
         """The ``k * n`` largest pre-activations of the batch, those of them that are positive."""
-        total, dtype = k * len(z_ND) * self.group.processes, self.multiplied_in
+        total = max(1, round(k * len(z_ND) * self.group.processes))
+        dtype = self.multiplied_in
         entries = Entries(*largest_of_batch(z_ND, self.W_enc, self.b_enc, total, dtype, guess))
         chosen = self.group.chosen(entries.values, total)
         return entries if chosen is None else Entries(*(value[chosen] for value in entries))

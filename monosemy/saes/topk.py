@@ -83,12 +83,14 @@ class TopKSAE(SAE):
         return saelens_keys.filled(cls, spec, tensors, config["d_in"])
 
 
-def k_at(spec: TopKFamilySpec, info: StepInfo) -> int:
-    """The k of a step: from ``k_start`` linearly to ``k``, which the last steps have exactly."""
+def k_at(spec: TopKFamilySpec, info: StepInfo) -> float:
+    """The k of a step: from ``k_start`` linearly to ``k``, which the last steps have exactly; whole
+    where ``k`` is."""
     if spec.k_start is None:
         return spec.k
     share = min(1.0, info.step / max(1.0, spec.k_anneal_fraction * (info.total_steps - 1)))
-    return round(spec.k_start + (spec.k - spec.k_start) * share)
+    k = spec.k_start + (spec.k - spec.k_start) * share
+    return round(k) if isinstance(spec.k, int) else k
 
 
 def refuse_refinement(spec: TopKFamilySpec) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from monosemy.specs.part import LARGE, MOST_LATENTS, MOST_TOKENS, NAME, Site, added_later
 from monosemy.specs.references import Plain
@@ -110,10 +110,24 @@ class AuxKSpec(TranscodingSpec):
     """Weight of the auxiliary loss, which is normalised by the residual's variance."""
 
 
+def _whole_where_it_is(k: float) -> float:
+    return int(k) if k == int(k) else k
+
+
+WholeBudget = Annotated[int, Field(ge=1, le=MOST_LATENTS)]
+Budget = Annotated[
+    int | float,
+    Field(gt=0, le=MOST_LATENTS),
+    AfterValidator(_whole_where_it_is),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_LATENTS}),
+]
+"""Active latents per token, on average: where tokens share a budget it need not be whole."""
+
+
 class TopKFamilySpec(AuxKSpec):
     """What the architectures share that keep the largest pre-activations."""
 
-    k: int = Field(32, ge=1, le=MOST_LATENTS)
+    k: Budget = 32
     """Active latents per token."""
     k_start: int | None = Field(None, ge=1, le=MOST_LATENTS)
     """k at the first step, from which it moves linearly to ``k``; None keeps ``k`` throughout."""
@@ -145,6 +159,8 @@ class TopKSpec(TopKFamilySpec):
     implementation = "monosemy.saes.topk:TopKSAE"
     saelens_name = "topk"
     architecture: Literal["topk"] = "topk"
+    k: WholeBudget = 32
+    """Active latents per token."""
 
     def check_split(self, parts: int) -> None:
         if self.ista_steps or self.only_elsewhere:
@@ -157,7 +173,7 @@ class TopKSpec(TopKFamilySpec):
 
 
 class BatchTopKFamilySpec(TopKFamilySpec):
-    """What the architectures share that select over a whole batch."""
+    """What the architectures share that select over a whole batch: ``k`` need not be whole."""
 
     threshold_decay: float = Field(0.99, ge=0, lt=1)
     """Decay per step of the running mean of the smallest activation that was kept."""
@@ -305,6 +321,8 @@ class TranscoderSpec(TopKFamilySpec):
 
     implementation = "monosemy.saes.transcoder:TranscoderSAE"
     architecture: Literal["transcoder"] = "transcoder"
+    k: WholeBudget = 32
+    """Active latents per token."""
     target_site: Site | None = Field(None, json_schema_extra={"deprecated": True})
     """The older word for the run's ``writes``; None takes that."""
     skip: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from monosemy.saes.base import StepInfo
@@ -119,6 +120,28 @@ def test_prefixes_are_those_of_dense_code_with_their_gradients() -> None:
 
 def test_default_prefixes_are_a_sixteenth_a_quarter_and_a_half() -> None:
     assert sae_of(MatryoshkaSpec(d_sae=F, k=K)).prefixes == [2, 10, 20]
+
+
+def test_a_budget_of_a_batch_need_not_be_whole() -> None:
+    sae = sae_of(BatchTopKSpec(d_sae=F, k=2.75, ista_steps=0))
+    entries = sae.training_entries(data(), NOW)
+    assert len(entries.values) == 2.75 * N
+    sae.calibrate(data())
+    assert float(sae.encode(data()).l0().double().mean()) == 2.75
+    spec = BatchTopKSpec(d_sae=F, k=2.75, k_start=8)
+    ks = [k_at(spec, StepInfo(step, 11, NOW.dead)) for step in range(11)]
+    assert ks[0] == 8 and ks[-1] == 2.75 and ks[5] == pytest.approx(5.375)
+
+
+def test_a_whole_budget_is_a_whole_number_and_that_of_a_token_must_be_one() -> None:
+    """So that what is keyed by a spec stays what it was."""
+    assert BatchTopKSpec(k=32.0).model_dump_json() == BatchTopKSpec(k=32).model_dump_json()
+    assert type(BatchTopKSpec.model_validate_json('{"k": 4.0}').k) is int
+    for wrong in (0, -1.5, float("nan"), float("inf"), "many", 1e9):
+        with pytest.raises(ValidationError):
+            BatchTopKSpec(k=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError):
+        TopKSpec(k=2.5)  # type: ignore[arg-type]
 
 
 def test_k_falls_linearly_and_ends_exactly() -> None:

@@ -112,13 +112,13 @@ def only_b(scaling: LatentScaling) -> Tensor:
 
 @pytest.mark.parametrize(("steps", "batch"), SIZES)
 def test_batchtopk_finds_what_one_model_has_alone(steps: int, batch: int) -> None:
-    """All eight; a k above the planted 3.4 also splits mixed features, of which a part is B's
-    alone: the ratios tell (the longer the training, the more of them)."""
+    """All eight, and at most one besides: a k above the planted 3.4 also splits mixed features, of
+    which a part is B's alone.  The ratios tell."""
     world = TwoModels(1)
-    sae = trained(CrosscoderSpec(places=2, d_sae=128, k=4, **UNREVIVED), world, steps, batch)
+    sae = trained(CrosscoderSpec(places=2, d_sae=128, k=3.5, **UNREVIVED), world, steps, batch)
     scaling = scaling_of(sae, world)
     precision, recall = judged(sae, world, only_b(scaling))
-    assert precision >= 0.5 and recall == 8
+    assert precision >= 0.85 and recall == 8
     rows = normalize(sae.W_dec[:, WIDTH:], dim=1) @ normalize(world.b[KINDS.weak], dim=1).T
     weak = delta(scaling.relative_FM)[rows.argmax(0)]
     assert float(weak.mean()) == pytest.approx(0.90, abs=0.03)
