@@ -8,9 +8,11 @@ MLPs.  Where MLPs are held, nothing but the changes by hand reaches the stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,6 +38,13 @@ from monosemy.specs.inference.graph_steering import (
     PlacedEdit,
     SteeredGoal,
     SteeredToken,
+)
+
+_MOVE = np.dtype(
+    [
+        *((name, np.int64) for name in ("coder", "position", "latent")),
+        *((name, np.float64) for name in ("before", "after", "predicted")),
+    ]
 )
 
 
@@ -240,48 +249,49 @@ def _edited(edits: FeatureEdits, run: SteeredRun) -> list[EditedFeature]:
 def _moved(
     edits: FeatureEdits, run: SteeredRun, whole: LinearChange, count: int
 ) -> list[MovedFeature]:
-    moved = [
-        each for coder in edits.prompt.model.coders for each in _moves(coder, edits, run, whole)
+    """Of all coders' features the ``count`` that change most."""
+    parts = [_moves(coder, edits, run, whole) for coder in edits.prompt.model.coders]
+    rows = np.concatenate(parts)
+    size = np.abs(rows["after"] - rows["before"])
+    order = np.argsort(-size, kind="stable")[:count]
+    return [
+        MovedFeature(
+            coder=int(row["coder"]),
+            latent=int(row["latent"]),
+            position=int(row["position"]),
+            before=float(row["before"]),
+            after=float(row["after"]),
+            predicted=None if np.isnan(row["predicted"]) else float(row["predicted"]),
+        )
+        for row in rows[order[size[order] > 0]]
     ]
-    moved.sort(key=lambda each: -abs(each.after - each.before))
-    return moved[:count]
 
 
 def _moves(
     coder: GraphCoder, edits: FeatureEdits, run: SteeredRun, whole: LinearChange
-) -> Iterator[MovedFeature]:
-    """The activations of one coder that differ, of what is not changed by hand."""
-    prompt = edits.prompt
+) -> npt.NDArray[np.void]:
+    """All that one coder has before or after, but for what is changed by hand; ``predicted`` is
+    NaN of what did not fire before."""
+    prompt, d_sae = edits.prompt, coder.sae.d_sae
     x_TD = torch.cat([run.values[str(site)][1] for site in coder.reads], dim=-1)
     at_N = prompt.coded_T[coder.number].nonzero()[:, 0]
     codes = _encoded(coder, x_TD[at_N])
-    fires = (codes.values > 0).cpu()
-    place_NK = at_N.cpu()[:, None].expand(*fires.shape)
-    places = zip(place_NK[fires].tolist(), codes.indices.cpu()[fires].tolist(), strict=True)
-    after = dict(zip(places, codes.values.float().cpu()[fires].tolist(), strict=True))
+    fires_NK = codes.values > 0
+    place_NK = at_N.to(codes.indices.device)[:, None] * d_sae + codes.indices
     features = prompt.features
-    own = (features.coder_N == coder.number).nonzero()[:, 0]
-    columns = (features.position_N, features.latent_N, features.activation_N, whole.feature_N)
-    for position, latent, before, predicted in zip(
-        *(column[own].tolist() for column in columns), strict=True
+    own_N = features.coder_N == coder.number
+    known = (features.position_N[own_N] * d_sae + features.latent_N[own_N]).cpu().numpy()
+    now = place_NK[fires_NK].cpu().numpy()
+    by_hand = [at * d_sae + latent for number, at, latent in edits.keys if number == coder.number]
+    keys = np.setdiff1d(np.union1d(known, now), by_hand)
+    rows = np.zeros(len(keys), _MOVE)
+    rows["coder"], rows["position"], rows["latent"] = coder.number, keys // d_sae, keys % d_sae
+    rows["predicted"] = np.nan
+    for name, places, values in (
+        ("before", known, features.activation_N[own_N]),
+        ("predicted", known, whole.feature_N[own_N]),
+        ("after", now, codes.values[fires_NK]),
     ):
-        now = after.pop((position, latent), 0.0)
-        if (coder.number, position, latent) not in edits.keys and now != before:
-            yield MovedFeature(
-                coder=coder.number,
-                latent=latent,
-                position=position,
-                before=before,
-                after=now,
-                predicted=predicted,
-            )
-    for (position, latent), now in after.items():
-        if (coder.number, position, latent) not in edits.keys:
-            yield MovedFeature(
-                coder=coder.number,
-                latent=latent,
-                position=position,
-                before=0.0,
-                after=now,
-                predicted=None,
-            )
+        left = ~np.isin(places, by_hand)
+        rows[name][np.searchsorted(keys, places[left])] = values.float().cpu().numpy()[left]
+    return rows

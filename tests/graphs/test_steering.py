@@ -168,7 +168,7 @@ def changed(which: str, tokenizer: Any, family: str = "llama") -> Case:
         *(
             pytest.param(which, family, marks=pytest.mark.campaign)
             for which in SETS
-            for family in ("gpt2", "neox", "qwen3", "gemma3")
+            for family in ("gpt2", "neox-parallel", "qwen3", "gemma3", "olmo2")
         ),
     ],
 )
