@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from monosemy.errors import DataError
+from monosemy.graphs.graph import Graph
 from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits, same_goals
 from monosemy.graphs.prompt import read_prompt
 from monosemy.graphs.replacement import ReplacementModel
@@ -14,6 +16,8 @@ from monosemy.graphs.run import make_graph
 from monosemy.graphs.steering import steer_graph
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.whole_influence import WholeInfluence
+from monosemy.hosted_sae import HostedSAE
+from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter
 from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import NamedFolder, SaeFolder
@@ -36,6 +40,28 @@ def trace_graph_run(
     SAEs of several host models, where an SAE or the host model has changed since the training, for
     one that would take more than ``allowed`` bytes, and as ``make_graph`` does.
     """
+    host, coders, stamps = hosted_saes(saes, load_host)
+    asked = GraphSpec(**{name: getattr(spec, name) for name in GraphSpec.model_fields})
+    made = make_graph(host, coders, asked, reporter, allowed)
+    return TracedGraph(
+        graph=with_origin(made.pruned.graph, host, stamps),
+        whole=WholeInfluence.of(made.whole, made.pruned.kept),
+        summary=made.summary,
+        spec=asked,
+        prompt=asked.prompt,
+        model=saes[0].folder.spec.model.name,
+        saes=stamps,
+    )
+
+
+def hosted_saes(
+    saes: Sequence[NamedFolder], load_host: HostLoader, **changes: Any
+) -> tuple[HostModel, list[HostedSAE], list[GraphSae]]:
+    """The host model of SAEs, they in it, and what says which they were.
+
+    ``changes`` to how the host model is loaded.  ``DataError`` for SAEs of several host models, and
+    where one or the host model has changed since the training.
+    """
     model = saes[0].folder.spec.model
     other = {each.folder.spec.model.name for each in saes} - {model.name}
     if other:
@@ -43,28 +69,24 @@ def trace_graph_run(
             f"The SAEs belong to several host models: {', '.join(sorted({model.name, *other}))}.",
             "A graph is of one.",
         )
-    host = load_host(model)
+    host = load_host(model.model_copy(update=changes))
     coders, stamps = [], []
     for each in saes:
         each.folder.check(host)
         coders.append(each.folder.hosted(host))
         stamps.append(GraphSae(id=each.reference, name=each.name, digest=each.folder.digest))
-    asked = GraphSpec(**{name: getattr(spec, name) for name in GraphSpec.model_fields})
-    made = make_graph(host, coders, asked, reporter, allowed)
+    return host, coders, stamps
+
+
+def with_origin(graph: Graph, host: HostModel, stamps: Sequence[GraphSae]) -> Graph:
+    """The graph with fingerprints of what it was made with."""
     about = {
-        **made.pruned.graph.about,
+        **graph.about,
         "host": {"name": host.name, "fingerprint": host.fingerprint},
         "saes": [{"name": each.name, "digest": each.digest} for each in stamps],
         "versions": versions(),
     }
-    return TracedGraph(
-        graph=replace(made.pruned.graph, about=about),
-        whole=WholeInfluence.of(made.whole, made.pruned.kept),
-        summary=made.summary,
-        spec=asked,
-        model=model.name,
-        saes=stamps,
-    )
+    return replace(graph, about=about)
 
 
 def steer_traced(

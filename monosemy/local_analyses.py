@@ -12,8 +12,10 @@ from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
+from monosemy.feature_circuit_stage import find_feature_circuit_run
+from monosemy.feature_circuits.found import FoundFeatureCircuit
 from monosemy.graph_stage import steer_traced, trace_graph_run
-from monosemy.graphs.traced import TracedGraph
+from monosemy.graphs.traced import KeptGraph, TracedGraph
 from monosemy.home import Home
 from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import (
@@ -21,6 +23,7 @@ from monosemy.specs import (
     CircuitRun,
     CompareRun,
     ConceptRun,
+    FeatureCircuitRun,
     GraphRun,
     LayoutRun,
     TaskRun,
@@ -29,6 +32,7 @@ from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequ
 from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
+from monosemy.specs.run import RunSpec
 
 
 class LocalAnalyses:
@@ -48,6 +52,7 @@ class LocalAnalyses:
             "attention": self._attention,
             "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
             "graph": self._graph,
+            "feature_circuit": self._feature_circuit,
         }
 
     def compare(
@@ -92,13 +97,10 @@ class LocalAnalyses:
 
     def task(self, spec: TaskRun, saes: Sequence[SaeFolder] | None = None) -> TaskResult:
         """What the SAEs of a spec, the supervised dictionary and baselines are worth at a task."""
-        folders = [self.home.sae(each) for each in spec.saes] if saes is None else list(saes)
-        if len({each.path for each in folders}) < len(folders):
-            raise SpecError([("saes", "an SAE is named twice")])
+        named = _each_once([self.home.sae(each) for each in spec.saes] if saes is None else saes)
         # Only here: scipy takes a while to import.
         from monosemy.circuits.supervised.run import run_task
 
-        named = [NamedFolder(each.name, each.path.name, each) for each in folders]
         return run_task(spec, named, self.home.host, self.home.reporter)
 
     def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
@@ -120,10 +122,14 @@ class LocalAnalyses:
             named = spec.set
             home = self.home
             saes = [home.sae(each) for each in spec.saes] if named is None else home.set(named)
-        if len({each.path for each in saes}) < len(saes):
-            raise SpecError([("saes", "an SAE is named twice")])
-        folders = [NamedFolder(each.name, each.path.name, each) for each in saes]
-        return trace_graph_run(spec, folders, self.home.host, self.home.reporter)
+        return trace_graph_run(spec, _each_once(saes), self.home.host, self.home.reporter)
+
+    def feature_circuit(
+        self, spec: FeatureCircuitRun, saes: Sequence[SaeFolder] | None = None
+    ) -> FoundFeatureCircuit:
+        """Which features of the SAEs of a spec carry the difference between its pairs."""
+        folders = _each_once([self.home.sae(each) for each in spec.saes] if saes is None else saes)
+        return find_feature_circuit_run(spec, folders, self.home.host, self.home.reporter)
 
     def steer_graph(
         self,
@@ -167,8 +173,15 @@ class LocalAnalyses:
         return self.concept(spec).model_dump(mode="json")
 
     def _graph(self, spec: GraphRun) -> dict[str, Any]:
-        """Nodes and edges too, as a file: no database keeps them."""
         made = self.graph(spec)
+        return self._kept(spec, made)
+
+    def _feature_circuit(self, spec: FeatureCircuitRun) -> dict[str, Any]:
+        made = self.feature_circuit(spec)
+        return {**self._kept(spec, made), "feature_circuit": made.circuit.model_dump(mode="json")}
+
+    def _kept(self, spec: RunSpec, made: KeptGraph) -> dict[str, Any]:
+        """Nodes and edges too, as a file: no database keeps them."""
         file = self.home.graph_file(spec)
         made.save(file)
         return {
@@ -180,3 +193,10 @@ class LocalAnalyses:
 
     def _task(self, spec: TaskRun) -> dict[str, Any]:
         return self.task(spec).model_dump(mode="json")
+
+
+def _each_once(saes: Sequence[SaeFolder]) -> list[NamedFolder]:
+    """``SpecError`` for one that is there twice."""
+    if len({each.path for each in saes}) < len(saes):
+        raise SpecError([("saes", "an SAE is named twice")])
+    return [NamedFolder(each.name, each.path.name, each) for each in saes]

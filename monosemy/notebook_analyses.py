@@ -21,6 +21,7 @@ from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
+from monosemy.feature_circuits.found import FoundFeatureCircuit
 from monosemy.graphs.traced import TracedGraph
 from monosemy.home import HOME, Home, home_of
 from monosemy.local_analyses import LocalAnalyses
@@ -31,6 +32,7 @@ from monosemy.specs import (
     CircuitRun,
     CompareRun,
     ConceptRun,
+    FeatureCircuitRun,
     GraphRun,
     LayoutRun,
     TaskRun,
@@ -208,6 +210,30 @@ def steer_graph(
         analyses = LocalAnalyses(Home(home_of(first, home), progress))
         folders = None if given is None else [analyses.home.sae(each) for each in given]
         return analyses.steer_graph(graph, asked, folders)
+
+
+def feature_circuit(
+    saes: Sequence[SaeFolder | str | Path],
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> FoundFeatureCircuit:
+    """Which features of SAEs at several sites carry a difference between pairs of prompts, and what
+    they do on pairs left out; ``options`` are the fields of ``FeatureCircuitRun``: ``pairs``,
+    ``positions``, ``method``, ``midpoints``, ``nodes``, ...
+
+    It shows what each site carries; ``circuit`` has all of it, ``nodes``, ``edges``, ``drawing``
+    and ``save`` the graph.  Errors as in ``evaluate``, and ``DataError`` as
+    ``feature_circuits.run.make_feature_circuit`` raises it.
+
+    Example: ``monosemy.feature_circuit(["early", "late"], "my-work", positions="aligned")``
+    """
+    saes = _listed("saes", saes)
+    named = [f"sae {place}" for place in range(len(saes))]
+    spec = parse_run(FeatureCircuitRun, {**options, "saes": named})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(saes[0] if saes else None, home), progress))
+        return analyses.feature_circuit(spec, [analyses.home.sae(each) for each in saes])
 
 
 def attention(

@@ -31,7 +31,6 @@ from monosemy.specs import (
     EvaluateRun,
     EvaluateSetRun,
     ExplainRun,
-    GraphRun,
     ImportRun,
     IndexRun,
     LayoutRun,
@@ -64,7 +63,7 @@ from workers.compare import Comparing
 from workers.concepts import find_concept_run
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
-from workers.graphs import trace_graph
+from workers.graphs import GraphMaking, trace_graph
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -104,6 +103,7 @@ class GpuRuns(Dispatch):
             "attention": self._attention,
             "circuit": self._circuit,
             "graph": self._graph,
+            "feature_circuit": self._graph,
             "explain": self._interpret,
             "score": self._interpret,
         }
@@ -326,7 +326,7 @@ class GpuRuns(Dispatch):
         host = self.hosts.load(spec.model, reporter)
         return find_circuit_of_run(run.id, spec, host, reporter)
 
-    def _graph(self, run: Run, spec: GraphRun, reporter: RunReporter) -> dict[str, Any]:
+    def _graph(self, run: Run, spec: GraphMaking, reporter: RunReporter) -> dict[str, Any]:
         load_host = partial(self.hosts.load, reporter=reporter)
         allowed = self.settings.max_memory_mb * 1_000_000
         return trace_graph(self.engine, self.workspace, run.id, spec, load_host, allowed, reporter)

@@ -13,7 +13,13 @@ from monosemy.client.transport import Transport, segment
 from monosemy.specs import parse_part
 from monosemy.specs.graphs import GraphNode, Held
 from monosemy.specs.inference.graph_steering import GraphEdit, GraphSteered, GraphSteerRequest
-from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.graphs import (
+    GraphDrawing,
+    GraphEdgeView,
+    GraphHeader,
+    GraphKind,
+    GraphView,
+)
 from monosemy.specs.rest.supernodes import ProposedSupernodes
 
 GraphReference = uuid.UUID | str | GraphHeader | GraphView
@@ -21,7 +27,8 @@ GraphReference = uuid.UUID | str | GraphHeader | GraphView
 
 
 class Graphs:
-    """``client.graphs``; every method raises ``ApiError``.  A run of kind ``graph`` traces one."""
+    """``client.graphs``; every method raises ``ApiError``.  Runs of kind ``graph`` and
+    ``feature_circuit`` make them."""
 
     def __init__(self, http: Transport) -> None:
         self._http = http
@@ -29,13 +36,15 @@ class Graphs:
     def list(
         self,
         *,
+        kind: GraphKind | None = None,
         model: str | None = None,
         set: str | None = None,
         search: str | None = None,
         limit: int | None = None,
     ) -> Iterator[GraphHeader]:
-        """Newest first; ``search``: those whose prompts have all these words."""
-        asked = {"model": model, "set": set, "search": search}
+        """Newest first; ``kind``: those that such runs make; ``search``: those whose prompts have
+        all these words."""
+        asked = {"kind": kind, "model": model, "set": set, "search": search}
         return listed(self._http, GraphHeader, "/graphs", limit, **asked)
 
     def get(self, graph: GraphReference) -> GraphView:

@@ -71,38 +71,44 @@ class _SaeCodes:
 
     def of(self, latents: Sequence[int]) -> Tensor:
         if not latents:
-            return self.codes.values.new_zeros(len(self.codes.values), 0)
-        return self.codes.of(latents)
+            return torch.zeros(len(self.codes.values), 0)
+        return self.codes.of(latents).cpu()
 
     def written(self) -> Tensor:
-        return self.coder.sae.decode_without_bias(self.codes) + self.coder.bias_D
+        return self.coder.sae.decode_without_bias(self.codes).cpu() + self.coder.bias_D
 
     def active(self) -> Tensor:
-        return self.codes.indices[self.codes.values > 0].unique()
+        return self.codes.indices[self.codes.values > 0].unique().cpu()
 
 
 class SaeCoder:
-    """The features of an SAE that reads and writes one site each."""
+    """The features of an SAE that reads and writes one site each.  What it takes and gives is on
+    the CPU, wherever the SAE is."""
 
     def __init__(self, hosted: HostedSAE) -> None:
         self.hosted, self.sae = hosted, hosted.sae
-        self.bias_D = self.sae.b_dec.detach()
-        self.sae.encoder_rows(torch.zeros(1, dtype=torch.long))  # raises where there are none
+        self.bias_D = self.sae.b_dec.detach().cpu()
+        self.sae.encoder_rows(self._numbers([0]))  # raises where there are none
 
     def usable(self, read_RTD: Tensor) -> Tensor:
         return self.hosted.usable([read_RTD])
 
     @torch.no_grad()
     def encode(self, read_ND: Tensor, usable_N: Tensor) -> Coded:
-        codes = self.sae.encode(torch.where(usable_N[:, None], read_ND, 0.0))
-        return _SaeCodes(self, Codes(codes.indices, codes.values * usable_N[:, None]))
+        there_ND = torch.where(usable_N[:, None], read_ND, 0.0).to(self.sae.device)
+        codes = self.sae.encode(there_ND)
+        values = codes.values * usable_N[:, None].to(codes.values)
+        return _SaeCodes(self, Codes(codes.indices, values))
 
     def rows(self, latents: Sequence[int]) -> Tensor:
-        return self.sae.decoder_rows(torch.tensor(latents, dtype=torch.long)).float()
+        return self.sae.decoder_rows(self._numbers(latents)).float().cpu()
 
     def pre_activations(self, read_ND: Tensor, latents: Sequence[int]) -> Tensor:
-        rows_FD, bias_F = self.sae.encoder_rows(torch.tensor(latents, dtype=torch.long))
-        return self.sae.centre(read_ND) @ rows_FD.T + bias_F
+        rows_FD, bias_F = self.sae.encoder_rows(self._numbers(latents))
+        return (self.sae.centre(read_ND.to(self.sae.device)) @ rows_FD.T + bias_F).cpu()
+
+    def _numbers(self, latents: Sequence[int]) -> Tensor:
+        return torch.tensor(latents, dtype=torch.long, device=self.sae.device)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def forecast(
 
 def _forwards(sites: int, pairs: int, held_out: int, spec: FeatureCircuitSpec) -> float:
     whole = 1 + _BACKWARD
-    effects = whole * (1 if spec.method == "atp" else sites * spec.steps + 1)
-    traced = spec.edge_steps * (whole + _BACKWARD * spec.nodes / sites)
+    effects = whole * (1 if spec.method == "atp" else sites * spec.midpoints + 1)
+    traced = spec.edge_midpoints * (whole + _BACKWARD * spec.nodes / sites)
     circuits = 3 + 2 * spec.random_circuits + spec.neurons
     sizes = max(spec.nodes, 1).bit_length() + 2
     return pairs * (2 + effects + sites + traced + spec.exact) + held_out * sizes * circuits
@@ -68,7 +68,9 @@ def _bytes(
         mlp = host.site_width(name)
     heads = host.abilities.heads or 1
     layer = _STREAM_COPIES * host.d_model + _MLP_COPIES * mlp + 2 * heads * length
-    forward = min(spec.batch, pairs * spec.steps) * (length * layer * host.n_layers + host.d_vocab)
+    forward = min(spec.batch, pairs * spec.midpoints) * (
+        length * layer * host.n_layers + host.d_vocab
+    )
     width = sum(host.site_width(each.site) + host.site_width(each.reads) for each in sites)
     readings = _KEPT_PER_SITE * pairs * length * width
     edges = (spec.nodes + 1) * (spec.nodes + len(sites) * length) * 4

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from monosemy.circuits.agreement import interval
 from monosemy.feature_circuits.coded_sites import CodedSite, DimensionCoder, run
+from monosemy.feature_circuits.effects import Done
 from monosemy.feature_circuits.nodes import Features, Floats, SiteNodes, in_columns, like, strongest
 from monosemy.feature_circuits.pairs import PairGroup
 from monosemy.feature_circuits.readings import (
@@ -81,12 +82,14 @@ class AblatedHost:
         numbers: Sequence[int],
         aligned: bool,
         batch: int,
+        done: Done = lambda _: None,
     ) -> None:
         """``readings``: by site and group, of the pairs that the circuit was found on;
-        ``numbers``: what the sites are called by features."""
+        ``numbers``: what the sites are called by features; ``done``: asked after every batch, as it
+        may stop the run."""
         self.host, self.readings, self.numbers = host, readings, list(numbers)
         self.sites = [groups[0].site for groups in readings]
-        self.aligned, self.batch = aligned, batch
+        self.aligned, self.batch, self.done = aligned, batch, done
         self._means: dict[tuple[int, tuple[int, ...]], SiteMeans] = {}
 
     def metric(
@@ -105,6 +108,7 @@ class AblatedHost:
                     put = _Ablation(self, circuit, errors, complement, group.bos)
                     logits_RV = run(self.host, self.sites, group.clean_PT[rows], put)
                     values.append(group.metric(logits_RV, rows.tolist()).cpu())
+                    self.done(0)
         return torch.cat(values).double().numpy()
 
     def means(self, at: int, latents: Sequence[int]) -> SiteMeans:
@@ -216,8 +220,11 @@ class _Faithfulness:
         upper_P, lower_P = metric_P - self.none_P, self.host_P - self.none_P
         below = lower_P[self.drawn].mean(1)
         known = np.abs(below) >= _LEAST_EFFECT
+        value = float(upper_P.mean()) / self.whole
+        if not known.any():
+            return WithInterval(value=value, low=value, high=value)
         low, high = interval(upper_P[self.drawn].mean(1)[known] / below[known])
-        return WithInterval(value=float(upper_P.mean()) / self.whole, low=low, high=high)
+        return WithInterval(value=value, low=low, high=high)
 
     def span(self, metrics: Sequence[Floats]) -> WithInterval | None:
         values = [float((each - self.none_P).mean()) / self.whole for each in metrics]

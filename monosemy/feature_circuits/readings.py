@@ -39,7 +39,7 @@ class SiteReading:
     clean: Side
     patch: Side
 
-    @property
+    @cached_property
     def change_PTD(self) -> Tensor:
         """Clean less patch."""
         return self.clean.value_PTD - self.patch.value_PTD

@@ -67,6 +67,8 @@ class MadeFeatureCircuit:
     graph: Graph
     features: Features
     summary: FeatureCircuitSummary
+    prompt: str
+    """The first of those that it was found on."""
 
 
 def make_feature_circuit(
@@ -123,7 +125,7 @@ def make_feature_circuit(
     summary = FeatureCircuitSummary(
         task=spec.pairs.task,
         method=spec.method,
-        steps=spec.steps,
+        midpoints=spec.midpoints,
         positions=spec.positions,
         pairs=sum(map(len, fit)),
         held_out=sum(map(len, test)),
@@ -138,13 +140,13 @@ def make_feature_circuit(
         check=check,
         forecast=cost.model_copy(update={"features": sum(each.active for each in by_site)}),
     )
-    return MadeFeatureCircuit(made.graph, features, summary)
+    return MadeFeatureCircuit(made.graph, features, summary, fit[0].pairs[0].text)
 
 
 def _rows(sites: Sequence[CodedSite], fit: Sequence[PairGroup], spec: FeatureCircuitSpec) -> int:
     pairs = sum(map(len, fit))
-    effects = 1 if spec.method == "atp" else len(sites) * spec.steps + 1
-    return pairs * (effects + spec.edge_steps)
+    effects = 1 if spec.method == "atp" else len(sites) * spec.midpoints + 1
+    return pairs * (effects + spec.edge_midpoints)
 
 
 class _Work:
@@ -164,6 +166,8 @@ class _Work:
         self.gradients: list[list[Tensor]] = []
         for group in fit:
             reading = read_group(host, sites, group, spec.batch)
+            if not bool(torch.isfinite(torch.cat([reading.clean_P, reading.patch_P])).all()):
+                raise DataError("The host model's logits are not all finite numbers.")
             at_clean = clean_gradients(host, reading, spec.batch, done)
             self.readings.append(reading)
             self.at_clean.append(at_clean)
@@ -171,7 +175,7 @@ class _Work:
         self.nodes = self._nodes(self.gradients)
 
     def _mean(self, reading: GroupReading) -> list[Tensor]:
-        shares = midpoints(self.spec.steps)
+        shares = midpoints(self.spec.midpoints)
         return [
             mean_gradient(self.host, reading, number, shares, self.spec.batch, self.done)
             for number in range(len(self.sites))
@@ -190,7 +194,7 @@ class _Work:
             self.readings,
             self.gradients,
             features,
-            midpoints(self.spec.edge_steps),
+            midpoints(self.spec.edge_midpoints),
             self.aligned,
             self.spec.batch,
             self.done,
@@ -271,6 +275,7 @@ class _Work:
             for reading in self.readings:
                 effect_NP = exact_effects(self.host, reading, number, wanted, self.spec.batch)
                 real[places] += effect_NP.double().sum(1).numpy()
+                self.done(0)
         return real / len(self.pairs)
 
     def _correlation(self, real: Floats, estimated: Floats) -> WithInterval | None:
@@ -301,7 +306,7 @@ class _Work:
     def _ablated(
         self, readings: Sequence[Sequence[SiteReading]], numbers: Sequence[int]
     ) -> AblatedHost:
-        return AblatedHost(self.host, readings, numbers, self.aligned, self.spec.batch)
+        return AblatedHost(self.host, readings, numbers, self.aligned, self.spec.batch, self.done)
 
 
 def _effects_of(nodes: Sequence[SiteNodes], features: Features, chosen: Sequence[int]) -> Floats:

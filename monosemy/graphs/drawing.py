@@ -49,6 +49,7 @@ def draw(
     return GraphDrawing(
         tokens=list(graph.texts),
         layers=graph.layers,
+        sites=list(graph.sites),
         node=kept.tolist(),
         kind=[NodeKind(kind).name for kind in columns.kind.tolist()],
         layer=columns.layer.tolist(),

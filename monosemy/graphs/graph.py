@@ -127,6 +127,14 @@ class Graph:
         """``[E]``: which edges come from biases."""
         return np.asarray(self.nodes.kind[self.rows.source] == NodeKind.bias)
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Of a feature circuit: what each layer is, for layers are sites there; else none."""
+        named = self.about.get("sites")
+        if not isinstance(named, list) or len(named) != self.layers:
+            return ()
+        return tuple(named) if all(isinstance(each, str) for each in named) else ()
+
     def edges_into(self, node: int) -> tuple[Ints, Floats]:
         """(sources, weights) of a node's row, the largest first; empty where it has none."""
         row = int(self.row_of_node[node])

@@ -24,18 +24,19 @@ from monosemy.specs.rest.supernodes import ProposedSupernodes
 _SHOWN = 10
 
 
-@dataclass(frozen=True, repr=False)
-class TracedGraph:
-    """What a run of kind ``graph`` makes."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class KeptGraph:
+    """A graph to look at: of a prompt, or of a feature circuit."""
 
     graph: Graph
-    """Pruned; ``about`` has fingerprints of the host model and the SAEs."""
+    """As it is kept; ``about`` has fingerprints of the host model and the SAEs."""
     whole: WholeInfluence
     summary: GraphSummary
-    spec: GraphSpec
     model: str
     saes: list[GraphSae]
     """In the order of the nodes' ``coder``."""
+    prompt: str
+    """Of a feature circuit the first of its prompts."""
 
     def nodes(
         self,
@@ -82,12 +83,12 @@ class TracedGraph:
             write_graph(target, self.graph)
         else:
             name = target.stem or "graph"
-            write_json(target, export_graph(self.graph, name, self.model, self.spec.prompt, labels))
+            write_json(target, export_graph(self.graph, name, self.model, self.prompt, labels))
         return target
 
     def __repr__(self) -> str:
         return "\n".join(
-            f"{name}: {value}" for name, value in [("graph", self.spec.prompt), *self._facts()]
+            f"{name}: {value}" for name, value in [("graph", self.prompt), *self._facts()]
         )
 
     def _repr_html_(self) -> str:
@@ -106,18 +107,28 @@ class TracedGraph:
             f"<th>{name}</th>" for name in ("feature", "token", "position", "value", "influence")
         )
         return (
-            f"<p>{escape(self.spec.prompt)}</p><table>{facts}</table>"
+            f"<p>{escape(self.prompt)}</p><table>{facts}</table>"
             f"<table><tr>{heads}</tr>{rows}</table>"
         )
 
     def _facts(self) -> list[tuple[str, str]]:
         summary = self.summary
         goals = ", ".join(f"{each.label!r} {each.weight:.3f}" for each in summary.goals)
-        facts = [
+        return [
             ("host model", self.model),
             ("explains", goals),
             ("nodes, edges", f"{summary.nodes}, {summary.edges}"),
         ]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TracedGraph(KeptGraph):
+    """What a run of kind ``graph`` makes; its graph is pruned."""
+
+    spec: GraphSpec
+
+    def _facts(self) -> list[tuple[str, str]]:
+        summary, facts = self.summary, super()._facts()
         for name, scores in (("whole", summary.whole), ("pruned", summary.pruned)):
             facts.append(
                 (

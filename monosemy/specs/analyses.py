@@ -1,6 +1,6 @@
 """Kinds of runs that ask something of SAEs that are there: which features belong together and where
-they lie, what heads and circuits do, how a prompt becomes its next token, how good an SAE is at a
-task, what tells texts apart."""
+they lie, what heads and circuits do, how a prompt becomes its next token, which features carry a
+difference, how good an SAE is at a task, what tells texts apart."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from monosemy.specs.circuits import (
     PromptSource,
 )
 from monosemy.specs.concepts import MOST_NAMES, ChoiceRule, ConceptText, ConceptTexts, Deactivating
+from monosemy.specs.feature_circuits import FeatureCircuitSpec
 from monosemy.specs.graphs import GraphSpec
 from monosemy.specs.hooks import MOST_PLACES
 from monosemy.specs.kinds import ChangedSae, Reference, SaeRef
@@ -305,6 +306,27 @@ class GraphRun(GraphSpec, RunSpec):
     def _a_set_or_saes(self) -> Self:
         if (self.set is None) == (not self.saes):
             raise ValueError("give either set, the name of a set, or saes")
+        if len({*self.saes}) < len(self.saes):
+            raise ValueError("saes holds something twice")
+        return self
+
+
+@register_kind
+class FeatureCircuitRun(FeatureCircuitSpec, RunSpec):
+    """Find which features of several SAEs carry a difference between pairs of prompts, what they
+    add to one another, and what they do on pairs that were left out; kept as a graph."""
+
+    unique_name: ClassVar[Literal["concept", "graph"] | None] = "graph"
+
+    kind: Literal["feature_circuit"] = "feature_circuit"
+    name: Name | None = None
+    """Of its graph; left out, one is made of the first prompt.  A name stands for one graph."""
+    saes: list[SaeRef] = Field(min_length=1, max_length=MOST_PLACES)
+    """Ids (or unique names) of SAEs and transcoders of one host model, each of which reads and
+    writes one site; no two write the same."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
         if len({*self.saes}) < len(self.saes):
             raise ValueError("saes holds something twice")
         return self

@@ -73,9 +73,9 @@ class FeatureCircuitSpec(Part):
     """How effects are found: `ig`, by the mean gradient on the way from the patch to the clean
     activations of one site, whose effects then add up; `atp`, by the gradient at the clean ones,
     which takes one backward pass for all sites."""
-    steps: int = Field(10, ge=1, le=1000)
+    midpoints: int = Field(10, ge=1, le=1000)
     """Midpoints of that way."""
-    edge_steps: int = Field(2, ge=1, le=1000)
+    edge_midpoints: int = Field(2, ge=1, le=1000)
     """Midpoints of the way that edges are found on."""
     nodes: int = Field(100, ge=0, le=5000)
     """Features that are kept: those of the largest effects."""
@@ -173,7 +173,7 @@ class FeatureCircuitSummary(Described):
 
     task: str
     method: Literal["ig", "atp"]
-    steps: int
+    midpoints: int
     positions: Literal["summed", "aligned"]
     pairs: int
     """That it was found on."""

@@ -10,6 +10,7 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.feature_circuits import show_feature_circuit
 from service.cli.following import run_and_show
 from service.cli.graph_steering import GraphArgument, steer
 from service.cli.output import (
@@ -40,6 +41,13 @@ class Kind(StrEnum):
     position = "position"
     bias = "bias"
     logit = "logit"
+
+
+class Made(StrEnum):
+    """Kinds of runs that make graphs."""
+
+    graph = "graph"
+    feature_circuit = "feature_circuit"
 
 
 class End(StrEnum):
@@ -119,6 +127,9 @@ def trace(
 @app.command("list")
 @readable_errors
 def list_(
+    kind: Annotated[
+        Made | None, typer.Option(help="Only those that runs of this kind make.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this host model.")] = None,
     in_set: Annotated[
         str | None, typer.Option("--set", help="Only those made with this set.")
@@ -133,7 +144,8 @@ def list_(
 
     Example: monosemy graph list --search capital
     """
-    asked = {"model": model, "set": in_set, "search": search, "limit": limit}
+    made = None if kind is None else kind.value
+    asked = {"kind": made, "model": model, "set": in_set, "search": search, "limit": limit}
     page = connect().get("/graphs", **asked)
     if as_json:
         print_json(page)
@@ -193,12 +205,13 @@ def nodes(
     if as_json:
         print_json(page)
         return
-    tokens = client.get(path)["tokens"]
+    whole = client.get(path)
+    tokens, sites = whole["tokens"], whole["sites"]
     rows = [
         (
             str(each["node"]),
             each["kind"],
-            _whole(each["layer"]),
+            _layer(each["layer"], sites),
             _token(tokens, each["position"]),
             printable(each["label"]),
             f"{each['value']:.3g}",
@@ -285,6 +298,9 @@ def delete(graph: GraphArgument) -> None:
 
 
 def _show(graph: dict[str, Any]) -> None:
+    if graph["feature_circuit"] is not None:
+        show_feature_circuit(graph)
+        return
     say(f"{graph['name']}: {printable(graph['prompt'])}")
     made_with = graph["set"] or ", ".join(graph["saes"])
     say(f"{graph['model']}" + (f" through {made_with}" if made_with else ", uploaded"))
@@ -365,7 +381,9 @@ def _interval(figure: dict[str, Any] | None) -> str:
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
 
 
-def _whole(layer: int) -> str:
+def _layer(layer: int, sites: list[str]) -> str:
+    if sites:
+        return sites[layer] if 0 <= layer < len(sites) else ""
     return "" if layer < 0 else str(layer)
 
 

@@ -6,14 +6,14 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from sqlalchemy import Index, UniqueConstraint, func
+from sqlalchemy import Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database.tables import Base, owner_column
 
 
 class StoredGraph(Base):
-    """A graph of a prompt; it outlives its run and its SAEs."""
+    """A graph of a prompt, or of a feature circuit; it outlives its run and its SAEs."""
 
     __tablename__ = "graphs"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -24,6 +24,8 @@ class StoredGraph(Base):
     in_set: Mapped[str | None]
     """The set of its SAEs, where its run named one."""
     prompt: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default=text("'graph'"))
+    """The kind of run that makes such ones: ``graph`` or ``feature_circuit``."""
     uploaded: Mapped[bool]
     checked: Mapped[bool]
     """Whether it was checked by ablation."""

@@ -11,7 +11,13 @@ from fastapi import Body, Path, Query, Request, Response
 from monosemy.graphs.listing import End
 from monosemy.specs import GraphRun, parse_run
 from monosemy.specs.graphs import GraphNode
-from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.graphs import (
+    GraphDrawing,
+    GraphEdgeView,
+    GraphHeader,
+    GraphKind,
+    GraphView,
+)
 from monosemy.specs.rest.page import Page
 from monosemy.specs.rest.runs import RunFamily
 from service.database.graph_tables import StoredGraph
@@ -48,6 +54,9 @@ GraphReference = Annotated[
 NodeKindName = Literal["feature", "error", "token", "position", "bias", "logit"]
 Share = Annotated[float | None, Query(gt=0, le=1)]
 NodeNumber = Annotated[int, Path(ge=0, lt=2**31, description="Number of the node.")]
+KindParam = Annotated[
+    GraphKind | None, Query(description="Only those that runs of this kind make.")
+]
 WHOLE = (StoredGraph.details, StoredGraph.graph, StoredGraph.whole)
 _MOST = 2**31
 Item = TypeVar("Item")
@@ -60,6 +69,7 @@ def _json_body(schema: dict[str, str]) -> dict[str, Any]:
 @router.get("", summary="List graphs", dependencies=[CanRead], responses=documented(404, 422))
 def list_all(
     session: SessionDep,
+    kind: KindParam = None,
     model: Annotated[
         str | None, Query(max_length=1000, description="Only those of this host model.")
     ] = None,
@@ -73,12 +83,12 @@ def list_all(
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[GraphHeader]:
-    """Newest first.  A run of kind `graph` traces one; others are uploaded. 404 for a host model
-    and a set that nothing here is of."""
+    """Newest first.  Runs of kind `graph` and `feature_circuit` make them; others are uploaded.
+    404 for a host model and a set that nothing here is of."""
     order: Order[StoredGraph, TimeKey] = by_time(lambda row: row)
     words = storable_text(search).split()
-    read = partial(repository.list_graphs, session, model, in_set, words)
-    listing = ("graphs", model, in_set, words)
+    read = partial(repository.list_graphs, session, kind, model, in_set, words)
+    listing = ("graphs", kind, model, in_set, words)
     page = paged(listing, order, cursor, limit, read, partial(service.headers, session))
     if not page.items and not search:
         check_known(session, model)

@@ -16,12 +16,17 @@ _AGAIN = "Trace the prompt again with SAEs that are here."
 
 
 def graph_prompt(session: Session, row: StoredGraph, graph: Graph) -> GraphPrompt:
-    """``Conflict`` for an uploaded graph, and where an SAE or the host model is gone or another
-    than the graph was made with."""
+    """``Conflict`` for an uploaded graph, for a feature circuit, and where an SAE or the host model
+    is gone or another than the graph was made with."""
     if row.uploaded:
         raise _gone(
             f"The graph '{row.name}' was uploaded: no SAEs and no host model of it are here.",
             "Trace its prompt here to change its features.",
+        )
+    if row.kind != "graph":
+        raise _gone(
+            f"'{row.name}' is a feature circuit: it is of pairs of prompts, and of none alone.",
+            "Trace one of its prompts to change features there.",
         )
     saes = _saes(session, row)
     model = session.get_one(Model, saes[0].model_id)

@@ -43,6 +43,7 @@ def put_graph(session: Session, row: StoredGraph) -> None:
 
 def list_graphs(
     session: Session,
+    kind: str | None,
     model: str | None,
     in_set: str | None,
     words: Sequence[str],
@@ -51,6 +52,8 @@ def list_graphs(
 ) -> Sequence[StoredGraph]:
     """Newest first; ``words``: those whose prompts hold all of them, in either case."""
     query = select(StoredGraph)
+    if kind is not None:
+        query = query.where(StoredGraph.kind == kind)
     if model is not None:
         query = query.where(StoredGraph.model == model)
     if in_set is not None:

@@ -56,6 +56,9 @@ def view(session: Session, row: StoredGraph, loaded: LoadedGraph) -> GraphView:
     return GraphView(
         **_facts(row, _names(session, saes_of(row))),
         spec=details.spec,
+        feature_circuit_spec=details.feature_circuit_spec,
+        feature_circuit=details.feature_circuit,
+        sites=list(loaded.graph.sites),
         forecast=summary.forecast,
         traced=summary.traced,
         untraced=summary.untraced,
@@ -80,6 +83,7 @@ def _facts(row: StoredGraph, names: dict[str, str]) -> dict[str, object]:
     return {
         "id": row.id,
         "name": row.name,
+        "kind": row.kind,
         "model": row.model,
         "set": row.in_set,
         "saes": [names.get(each.id, each.name) for each in saes_of(row)],

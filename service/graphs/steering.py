@@ -47,9 +47,9 @@ async def steer(
     """Runs the prompt again with features ablated, scaled, clamped or added to, all at once: next
     tokens with logits and probabilities before and after; of each goal the change that the graph
     predicts beside the real one; and the other features whose activations change most. 409 where
-    the graph's SAEs or host model are not here as it was made with them, and for an uploaded
-    graph; 422 for a node that is no feature, a token that is not there, and a feature that is to be
-    ablated or scaled where it does not fire."""
+    the graph's SAEs or host model are not here as it was made with them, for an uploaded graph and
+    a feature circuit; 422 for a node that is no feature, a token that is not there, and a feature
+    that is to be ablated or scaled where it does not fire."""
     return await answered(context, key, partial(_steered, context, reference, request))
 
 
@@ -60,7 +60,7 @@ def _steered(context: AppContext, reference: str, request: GraphSteerRequest) ->
         graph = context.graphs.of(row).graph
         prompt = graph_prompt(session, row, graph)
         spec = details_of(row).spec
-        assert spec is not None  # only an uploaded graph has none, and no prompt to run
+        assert spec is not None  # only graphs without a prompt to run have none
         saes = [sae for sae in served(session, row) if sae is not None]
         call = GraphSteerCall(
             **dict(prompt),

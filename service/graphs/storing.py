@@ -13,8 +13,10 @@ from monosemy.graphs.graph import Graph
 from monosemy.graphs.store import graph_bytes
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.interchange.attribution_graph import GraphMarks
+from monosemy.specs.feature_circuits import FeatureCircuitSpec, FeatureCircuitSummary
 from monosemy.specs.graphs import GraphCheck, GraphSae, GraphSpec, GraphSummary
 from monosemy.specs.names import nameable
+from monosemy.specs.rest.graphs import GraphKind
 from service.database.graph_tables import StoredGraph
 from service.database.storable import storable
 from service.graphs.repository import check_free, free_name, put_graph
@@ -31,6 +33,8 @@ class GraphDetails(BaseModel):
 
     spec: GraphSpec | None = None
     check: GraphCheck | None = None
+    feature_circuit_spec: FeatureCircuitSpec | None = None
+    feature_circuit: FeatureCircuitSummary | None = None
     labels: dict[int, str] = Field(default_factory=dict)
     """What an uploaded file calls its features, by node."""
     marks: GraphMarks = GraphMarks()
@@ -51,6 +55,7 @@ class NewGraph:
     name: str | None = None
     in_set: str | None = None
     saes: list[GraphSae] = field(default_factory=list)
+    kind: GraphKind = "graph"
     uploaded: bool = False
     details: GraphDetails = field(default_factory=GraphDetails)
 
@@ -65,7 +70,8 @@ def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> Stor
         raise DataError(
             f"The graph takes {len(data) / 2**20:.0f} MB, more than {MOST_BYTES // 2**20} are kept "
             "of one.",
-            "Prune it more: pruning.nodes, pruning.edges, pruning.most_nodes.",
+            "Keep less of it: pruning.nodes, pruning.edges, pruning.most_nodes; or nodes and edges"
+            " of a feature circuit.",
         )
     if new.name is not None:
         check_free(session, new.name, new.id)
@@ -77,8 +83,9 @@ def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> Stor
         model=storable(new.model),
         in_set=new.in_set,
         prompt=storable(new.prompt),
+        kind=new.kind,
         uploaded=new.uploaded,
-        checked=new.summary.check is not None,
+        checked=new.summary.check is not None or new.details.feature_circuit is not None,
         saes=storable([each.model_dump(mode="json") for each in new.saes]),
         summary=storable(new.summary.model_dump(mode="json", exclude={"check"})),
         details=storable(details.model_dump(mode="json")),

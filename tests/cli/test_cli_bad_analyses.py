@@ -30,6 +30,8 @@ COLOURS = [
 CONCEPT = ("concept", "find", "whales", "demo", "--targets", "one", "--retain", "other")
 TASK = ("task", "demo", "--prompts", "one")
 CIRCUIT = ("circuit", "find", "--prompts", "one")
+PAIRS = ("feature-circuit", "demo", "--pairs", "one")
+PAIR = {"clean": "a whale", "patch": "a clock", "answer": " swims", "wrong": " ticks"}
 
 
 def lines(items: list[Any]) -> str:
@@ -51,6 +53,8 @@ def lines(items: list[Any]) -> str:
         ),
         (CIRCUIT, [{**each, "positive": True} for each in LABELLED], [], "negative"),
         (TASK, COLOURS, [], "the attribute 'colour' has one value, 'red', in all prompts"),
+        (PAIRS, [PAIR] * 3, [], "at least 4 items must be given"),
+        (PAIRS, [*[PAIR] * 3, {**PAIR, "patch": None}], [], "pair 4 has no patch"),
         (("heads", "demo"), [], [], "an SAE at attn.hook_z is needed"),
         (("attention", "demo", "a whale"), [], [], "attn.hook_z"),
     ],

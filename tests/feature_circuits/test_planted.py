@@ -85,7 +85,7 @@ def test_with_shuffled_answers_there_is_nothing() -> None:
 
 
 def test_all_three_effects_agree_where_everything_is_linear() -> None:
-    linear = made(affine=True, edge_steps=1, steps=1, random_circuits=0)
+    linear = made(affine=True, edge_midpoints=1, midpoints=1, random_circuits=0)
     exact = linear.summary.exact
     assert exact is not None and exact.n == 12 and exact.correlation is not None
     assert exact.correlation.value == pytest.approx(1, abs=1e-6)

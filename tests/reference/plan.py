@@ -192,6 +192,14 @@ def _of_the_rest(
         yield Step("train transcoder", {**coder, "sae": _SMALL_SAE, "training": _SHORT})
         few = {"check": {"nodes": 2, "edges": 2, "random_circuits": 2}, "trace": {"features": 50}}
         yield Step("graph", {"kind": "graph", "prompt": "the king sat", "saes": ["mlp"], **few})
+    if "feature_circuit" in KINDS:
+        words = ("king", "river", "house", "road", "tower", "table")
+        items = [
+            {"clean": f"the {a} sat", "patch": f"the {a} ran", "answer": " a", "wrong": " w"}
+            for a in words
+        ]
+        few = {"pairs": {"task": "given", "items": items}, "nodes": 10, "exact": 4, "midpoints": 3}
+        yield Step("feature circuit", {"kind": "feature_circuit", "saes": ["mlp", first], **few})
     if "task" in KINDS:
         few = {"features": [1, 4], "pairs": 10, "test_share": 0.3, "resamples": 100}
         prompts = {"task": "given", "items": task_prompts()}

@@ -14,6 +14,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "compare": {"sae": "a", "other": "b"},
     "task": {"saes": ["a"]},
     "evaluate_set": {"saes": ["a", "b"]},
+    "feature_circuit": {"saes": ["a"]},
     "graph": {"prompt": "a b", "set": "s"},
     "concept": {"name": "c", "sae": "a", "targets": ["x"], "retain": ["y"]},
     **{

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from monosemy.specs.described import Described
+from monosemy.specs.feature_circuits import FeatureCircuitSpec, FeatureCircuitSummary
 from monosemy.specs.graphs import (
     GraphCheck,
     GraphEdge,
@@ -17,6 +18,8 @@ from monosemy.specs.graphs import (
 )
 from monosemy.specs.rest.circuits import WithInterval
 
+GraphKind = Literal["graph", "feature_circuit"]
+
 
 class GraphHeader(Described):
     """A graph in a listing."""
@@ -24,6 +27,9 @@ class GraphHeader(Described):
     id: uuid.UUID
     """That of the run which traced it, or its own where it was uploaded."""
     name: str
+    kind: GraphKind
+    """The kind of run that makes such ones: `graph`, of a prompt; `feature_circuit`, of pairs of
+    prompts."""
     model: str
     """The host model; of an uploaded graph what its file calls `scan`."""
     set: str | None
@@ -31,6 +37,7 @@ class GraphHeader(Described):
     saes: list[str]
     """Names of its SAEs, in the order of `coder`; empty for an uploaded graph."""
     prompt: str
+    """Of a feature circuit the first of its prompts."""
     created_at: dt.datetime
     tokens: list[str]
     goals: list[GraphGoalView]
@@ -43,7 +50,7 @@ class GraphHeader(Described):
     run: uuid.UUID | None
     """The run that traced it; null where it was uploaded."""
     checked: bool
-    """Whether it was checked by ablation."""
+    """Whether it was checked by ablation; feature circuits are, on pairs left out."""
 
 
 class Supernode(Described):
@@ -57,7 +64,13 @@ class GraphView(GraphHeader):
     """A graph with all that is said of it, but its nodes and edges."""
 
     spec: GraphSpec | None
-    """What was asked for; null where it was uploaded."""
+    """What was asked for; null where it was uploaded, and of a feature circuit."""
+    feature_circuit_spec: FeatureCircuitSpec | None
+    """What was asked for, of a feature circuit."""
+    feature_circuit: FeatureCircuitSummary | None
+    """What is said of a feature circuit; null of a graph of a prompt."""
+    sites: list[str]
+    """Of a feature circuit what each layer of its graph is, for its layers are sites."""
     forecast: GraphForecast | None
     """What it was to take, told before it was traced; null where it was uploaded."""
     traced: int
@@ -114,7 +127,10 @@ class GraphDrawing(Described):
     """A graph as columns: of each kept node, and of the strongest edges between them."""
 
     tokens: list[str]
+    """Of a feature circuit whose positions are summed one for all."""
     layers: int
+    sites: list[str]
+    """What each layer is, where layers are sites, as in a feature circuit; else none."""
     node: list[int]
     """Numbers of the kept nodes, ascending, as they are stored."""
     kind: list[str]
@@ -130,7 +146,7 @@ class GraphDrawing(Described):
     """What it is called: of a feature its heading where its SAE is served, else layer and
     latent."""
     value: list[float]
-    """Activation, or probability."""
+    """Activation, or probability; in a feature circuit the effect."""
     influence: list[float]
     """What flows through it, in the unit of the goals' weights."""
     source: list[int]

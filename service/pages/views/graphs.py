@@ -15,7 +15,13 @@ from monosemy.graph_plots import predicted_and_real
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.listing import End
 from monosemy.specs.graphs import CheckedPart, GraphNode
-from monosemy.specs.rest.graphs import GraphDrawing, GraphEdgeView, GraphHeader, GraphView
+from monosemy.specs.rest.graphs import (
+    GraphDrawing,
+    GraphEdgeView,
+    GraphHeader,
+    GraphKind,
+    GraphView,
+)
 from service.edge.context import AppContext, ContextDep, SessionDep
 from service.features.repository import find_feature
 from service.features.service import page_of
@@ -25,6 +31,7 @@ from service.kit.pagination import DEFAULT_LIMIT, CursorParam
 from service.pages.commands import packed
 from service.pages.feature.examples import Drawing
 from service.pages.feature.shown import FeatureShown, shown_feature
+from service.pages.feature_circuit_words import belief_of, curves_of
 from service.pages.graph_words import Belief, belief
 from service.pages.navigation import Nav
 from service.pages.page import PageRouter
@@ -48,6 +55,7 @@ Words = Annotated[str, Query(max_length=200)]
 class Graphs:
     graphs: list[GraphHeader]
     next_cursor: str | None
+    kind: GraphKind | None
     model: str | None
     in_set: str | None
     search: str
@@ -58,13 +66,14 @@ class Graphs:
 )
 def graphs(
     session: SessionDep,
+    kind: GraphKind | None = None,
     model: Annotated[str | None, Query(max_length=1000)] = None,
     in_set: Annotated[str | None, Query(alias="set", max_length=200)] = None,
     search: Annotated[str, Query(max_length=1000)] = "",
     cursor: CursorParam = None,
 ) -> Graphs:
-    page = endpoints.list_all(session, model, in_set, search, DEFAULT_LIMIT, cursor)
-    return Graphs(page.items, page.next_cursor, model, in_set, search)
+    page = endpoints.list_all(session, kind, model, in_set, search, DEFAULT_LIMIT, cursor)
+    return Graphs(page.items, page.next_cursor, kind, model, in_set, search)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ class OneGraph:
     ablated: list[PartShown]
     curve: Markup | None
     """What circuits of each size keep, random ones beside."""
+    curves: list[tuple[str, Markup]]
+    """Of a feature circuit."""
     most_changes: int
     nodes: list[GraphNode]
     next_cursor: str | None
@@ -144,9 +155,10 @@ def graph(
         shown=shown,
         node_share=1.0 if nodes is None else nodes,
         edge_share=1.0 if edges is None else edges,
-        belief=None if it.check is None else belief(it.check),
+        belief=_belief(it),
         ablated=_ablated(it),
         curve=_curve(it),
+        curves=[] if it.feature_circuit is None else curves_of(it.feature_circuit),
         most_changes=_CHANGES,
         nodes=page.items,
         next_cursor=page.next_cursor,
@@ -161,7 +173,7 @@ def graph(
             "steered": f"#p={fragment}",
             "saes": it.saes,
             "served": it.served,
-            "steerable": _steerable(it.served),
+            "steerable": it.kind == "graph" and _steerable(it.served),
             "total": _total(it),
             "marks": {
                 "pinned": it.pinned,
@@ -178,6 +190,12 @@ def _steerable(served: Sequence[object]) -> bool:
 
 def _total(it: GraphHeader) -> float:
     return sum(each.weight for each in it.goals) or 1.0
+
+
+def _belief(it: GraphView) -> Belief | None:
+    if it.feature_circuit is not None:
+        return belief_of(it.feature_circuit)
+    return None if it.check is None else belief(it.check)
 
 
 def _ablated(it: GraphView) -> list[PartShown]:
@@ -231,6 +249,8 @@ class EdgeList:
 class OneNode:
     it: GraphHeader
     node: GraphNode
+    site: str | None
+    """Of a node of a feature circuit."""
     token: str | None
     share: float
     """Of the goals' weights, what flows through it."""
@@ -280,13 +300,18 @@ def graph_node(
     return OneNode(
         it=it,
         node=own,
+        site=_site(loaded.graph.sites, own.layer),
         token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
         share=own.influence / _total(it),
         sae=None if sae is None else sae.name,
-        steerable=_steerable(saes),
+        steerable=it.kind == "graph" and _steerable(saes),
         lists=lists,
         feature=None if sae is None else _feature(session, context, sae.name, own.latent or 0),
     )
+
+
+def _site(sites: Sequence[str], layer: int) -> str | None:
+    return sites[layer] if 0 <= layer < len(sites) else None
 
 
 def _feature(session: Session, context: AppContext, sae: str, latent: int) -> FeatureShown | None:

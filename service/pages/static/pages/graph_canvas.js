@@ -1,5 +1,5 @@
 // The drawing of a graph: nodes and the strongest edges below, what moves with the pointer above.
-import { number, percent } from "../lib/format.js";
+import { number, percent, signed } from "../lib/format.js";
 import { followPointer } from "../lib/scatter_pointer.js";
 import { make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
@@ -221,9 +221,11 @@ export class GraphCanvas {
     const [kind, position, value] = ["kind", "position", "value"].map((name) => this.graph[name][i]);
     const parts = [shown(this.graph.label[i]).slice(0, 200), kind];
     if (position >= 0) parts.push(`token ${position} “${shown(this.graph.tokens[position] ?? "").slice(0, 40).trim()}”`);
-    if (this.graph.shape[i] < 2) parts.push(`layer ${this.graph.layer[i]}`);
-    if (kind === "feature") parts.push(`activation ${number(value)}`);
-    if (kind === "logit") parts.push(`probability ${number(value)}`);
+    const { layer, sites } = this.graph;
+    if (this.graph.shape[i] < 2) parts.push(sites[layer[i]] ?? `layer ${layer[i]}`);
+    if (sites.length) parts.push(`${kind === "logit" ? "difference" : "effect"} ${signed(value)}`);
+    else if (kind === "feature") parts.push(`activation ${number(value)}`);
+    else if (kind === "logit") parts.push(`probability ${number(value)}`);
     return [...parts, `influence ${percent(this.graph.influence[i] / this.total)}`].join(" · ");
   }
 

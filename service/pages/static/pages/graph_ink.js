@@ -52,10 +52,14 @@ function layers({ laid, graph, css, height, view }, ink) {
     const y = (at - view.y) * view.zoom;
     if (y < 0 || y > height) return;
     const layer = row - 1;
-    const words = layer < 0 ? "inputs" : layer === graph.layers ? "logits" : layer % every ? "" : String(layer);
+    const words = layer < 0 ? "inputs" : layer === graph.layers ? (graph.sites.length ? "metric" : "logits") : layer % every ? "" : short(graph, layer);
     ink.fillText(words, MARGIN.left - 7, MARGIN.top + y + 4);
   });
 }
+
+/** A layer's number, or what a site is called in short: "3 mlp". */
+const short = ({ sites }, layer) =>
+  sites.length ? sites[layer].replace(/^blocks\.(\d+)\./, "$1 ").replace(/hook_|resid_|attn\.|mlp\.|_out$/g, "") : String(layer);
 
 const token = ({ tokens }, position) => (position < 0 ? "biases" : shown(tokens[position] ?? "").slice(0, LONGEST).trim() || "␣");
 

@@ -14,7 +14,7 @@ export function columnsOf(drawing) {
   const at = new Map(drawing.node.map((number, place) => [number, place]));
   const [from, to] = [drawing.source, drawing.target].map((ends) => Int32Array.from(ends, (number) => at.get(number)));
   const shape = Uint8Array.from(drawing.kind, (kind) => KINDS.indexOf(kind));
-  return { drawn: from.length, ...drawing, n, at, shape, from, to, into: byNode(to, n), out: byNode(from, n) };
+  return { drawn: from.length, sites: [], ...drawing, n, at, shape, from, to, into: byNode(to, n), out: byNode(from, n) };
 }
 
 /** Edges of each node, in the order of the drawing (those along which most flows first). */

@@ -1,0 +1,141 @@
+"""``monosemy feature-circuit``: which features carry a difference between pairs of prompts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monosemy.data.tasks.own_pairs import read_pairs
+from service.cli.following import run_and_show
+from service.cli.output import JsonFlag, print_table, printable, readable_errors, say
+
+
+class Task(StrEnum):
+    """Whose pairs are made."""
+
+    indirect_objects = "indirect-objects"
+    greater_than = "greater-than"
+    docstrings = "docstrings"
+
+
+class Method(StrEnum):
+    """How effects are found."""
+
+    ig = "ig"
+    atp = "atp"
+
+
+@readable_errors
+def feature_circuit(
+    saes: Annotated[
+        list[str], typer.Argument(help="Ids or names of SAEs of one host model, each of one site.")
+    ],
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of pairs: clean, patch, answer, wrong. Left out: of --task."),
+    ] = None,
+    task: Annotated[Task, typer.Option(help="Whose pairs are made.")] = Task.indirect_objects,
+    count: Annotated[int | None, typer.Option(min=4, help="Pairs that are made.")] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Of indirect objects, such as went; may be given again."),
+    ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="A node for each token, not one for all of them.")
+    ] = False,
+    method: Annotated[
+        Method, typer.Option(help="Integrated gradients, or attribution patching.")
+    ] = Method.ig,
+    midpoints: Annotated[int | None, typer.Option(min=1, max=1000, help="Of ig.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=0, max=5000, help="Most features that are kept.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of halves, random features, intervals.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of its graph.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find which features carry a difference between prompts, and check it on others.
+
+    Its graph is listed and shown by `monosemy graph`.
+
+    Example: monosemy feature-circuit early late --template went --aligned
+    """
+    if pairs is not None:
+        items = [each.model_dump(mode="json") for each in read_pairs(pairs)]
+        source: dict[str, Any] = {"task": "given", "items": items}
+    else:
+        source = {"task": task.value, "seed": seed}
+        source |= {} if count is None else {"count": count}
+        source |= {"templates": template} if template else {}
+    spec: dict[str, Any] = {
+        "kind": "feature_circuit",
+        "saes": saes,
+        "pairs": source,
+        "method": method.value,
+        "positions": "aligned" if aligned else "summed",
+        "seed": seed,
+    }
+    given = {"midpoints": midpoints, "nodes": nodes, "name": name}
+    spec |= {key: value for key, value in given.items() if value is not None}
+    run_and_show(spec, "/graphs/{run}", show_feature_circuit, as_json)
+
+
+def show_feature_circuit(graph: dict[str, Any]) -> None:
+    """What REST says of its graph, as tables."""
+    found = graph["feature_circuit"]
+    say(f"{graph['name']}: {found['pairs']} pairs such as {printable(graph['prompt'])}")
+    say(
+        f"{graph['model']}; metric {_told(found['clean'])} on clean prompts,"
+        f" {_told(found['patch'])} on patches"
+    )
+    sites = [
+        (
+            each["site"],
+            each["sae"],
+            f"{each['kept']} of {each['active']}",
+            f"{each['kept_share']:.1%}",
+            f"{each['features']:+.3f}",
+            f"{each['error']:+.3f}",
+            f"{each['cut']:+.3f}",
+            f"{each['residual']:+.3f}",
+        )
+        for each in found["sites"]
+    ]
+    columns = ("site", "SAE", "features kept", "of effects", "features", "error", "cut", "missed")
+    print_table(columns, sites, title="effects, clean less patch")
+    say(
+        f"{graph['nodes']} nodes and {found['edges']} edges are kept, {found['edge_share']:.1%} of"
+        f" all between these nodes; inputs miss {found['unexplained']:.1%} of effects."
+    )
+    exact = found["exact"]
+    if exact is not None:
+        say(
+            f"{exact['n']} features patched one at a time: correlation"
+            f" {_told(exact['correlation'])}, of attribution patching"
+            f" {_told(exact['attribution_patching'])}"
+        )
+    check = found["check"]
+    curve = [
+        (
+            str(each["nodes"]),
+            _told(each["with_errors"]),
+            _told(each["random_with_errors"]),
+            _told(each["without_errors"]),
+            _told(each["random_without_errors"]),
+            _told(each["neurons"]),
+            _told(each["complement"]),
+        )
+        for each in check["curve"]
+    ]
+    names = ("features", "faithful", "random", "no errors", "random", "neurons", "without them")
+    title = f"faithfulness on {check['pairs']} pairs left out, 95 % intervals"
+    print_table(names, curve, title=title)
+
+
+def _told(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

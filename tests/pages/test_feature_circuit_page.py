@@ -1,0 +1,59 @@
+"""A feature circuit on the page of graphs: sites by columns, effects, and its check in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from monosemy.figures import signed
+from monosemy.specs.feature_circuits import FeatureCircuitSummary
+from service.pages.feature_circuit_words import belief_of
+from tests.support.browser import violations
+from tests.support.feature_circuit_rows import CIRCUIT, PROMPT, SITES, kept_feature_circuit
+
+
+@pytest.fixture(scope="module")
+def found(explorer: str, module_engine: Engine) -> Iterator[FeatureCircuitSummary]:
+    del explorer
+    with kept_feature_circuit(module_engine) as found:
+        yield found
+
+
+def test_it_is_drawn_by_sites_and_told_in_words(
+    found: FeatureCircuitSummary, explorer: str, open_page: Any
+) -> None:
+    page = open_page(f"{explorer}/graphs/{CIRCUIT}")
+    page.locator("#said:not(:has-text('Loading'))").wait_for()
+    text = page.locator("main").inner_text()
+    assert PROMPT in text and "and 19 other pairs" in text and "summed" in text
+    assert "Steer its prompt" not in text
+    page.locator("#plot").focus()
+    page.keyboard.press("Home")
+    assert "effect −" in page.locator("#said").inner_text()
+    page.keyboard.press("Shift+ArrowUp")
+    page.locator("#said", has_text="blocks.").wait_for()
+    doubts = belief_of(found).doubts
+    assert len(doubts) == 3, doubts
+    for doubt in doubts:
+        assert doubt in text
+    rows = page.locator("#check table").first.locator("tbody tr").all_inner_texts()
+    assert len(rows) == len(SITES) and signed(-0.7, 3) in rows[1]
+    assert page.locator("#check figure").count() == 2
+    cells = page.locator("#nodes tbody tr").first.inner_text()
+    assert "blocks." in page.locator("#nodes tbody").inner_text(), cells
+    assert violations(page) == []
+
+
+def test_its_nodes_have_effects_and_its_kind_is_a_filter(
+    found: FeatureCircuitSummary, explorer: str, open_page: Any
+) -> None:
+    del found
+    node = open_page(f"{explorer}/graphs/{CIRCUIT}/nodes/0")
+    facts = node.locator("#node .facts").inner_text()
+    assert SITES[0] in facts and "effect" in facts and "activation" not in facts
+    listed = open_page(f"{explorer}/graphs?kind=feature_circuit")
+    assert listed.locator("table.graphs tbody tr").count() == 1
+    assert "feature circuit" in listed.locator("table.graphs").inner_text()
