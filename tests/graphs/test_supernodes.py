@@ -49,22 +49,24 @@ def test_noise_has_no_groups_but_at_the_level() -> None:
 
 
 def chain(back: bool) -> tuple[Graph, dict[str, int]]:
-    """``f`` and ``g`` have the same profiles but for an edge by way of ``m``; ``back``: from ``f``
-    to ``m`` to ``g``."""
-    kinds = {f"t{place}": (TOKEN, -1) for place in range(12)}
+    """``f`` in layer 0 and ``g`` in layer 2 have the same profiles but for weak edges by way of
+    ``m``; ``back``: from ``f`` to ``m`` to ``g``.  Beside each are features with profiles of their
+    own."""
+    rng = np.random.default_rng(0)
+    beside = {layer: [f"{layer}-{one}" for one in range(12)] for layer in (0, 2)}
+    kinds = {f"t{place}": (TOKEN, -1) for place in range(24)}
+    kinds |= {name: (FEATURE, layer) for layer, names in beside.items() for name in names}
     kinds |= {"f": (FEATURE, 0), "m": (FEATURE, 1), "g": (FEATURE, 2)}
-    kinds |= {f"h{place}": (FEATURE, 3) for place in range(12)} | {"x": (LOGIT, 4)}
+    kinds |= {f"h{place}": (FEATURE, 3) for place in range(24)} | {"x": (LOGIT, 4)}
     edges: list[Edge] = []
     for target in ("f", "g"):
-        edges += [(f"t{place}", target, 2.0 + place) for place in range(4)]
-        edges += [(target, f"h{place}", 2.0 - place) for place in range(4)]
-    edges.append(("t7", "m", 1.0))
-    edges.append(("m", "g" if back else "h7", 0.1))
-    edges.append(("f", "m", 0.1))
-    rng = np.random.default_rng(0)
-    for place in range(12):
-        edges += [(f"t{t}", f"h{place}", float(rng.normal())) for t in range(5, 12)]
-        edges.append((f"h{place}", "x", 1.0))
+        edges += [(f"t{place}", target, 2.0 + place) for place in range(6)]
+        edges += [(target, f"h{place}", 2.5 - place) for place in range(6)]
+    for name in (*beside[0], *beside[2]):
+        edges += [(f"t{t}", name, float(rng.normal())) for t in rng.choice(24, 6, replace=False)]
+        edges += [(name, f"h{h}", float(rng.normal())) for h in rng.choice(24, 6, replace=False)]
+    edges += [("t7", "m", 1.0), ("f", "m", 0.05), ("m", "g" if back else "h7", 0.05)]
+    edges += [(f"h{place}", "x", 1.0) for place in range(24)]
     return graph_of(kinds, edges, {"x": 1.0})
 
 

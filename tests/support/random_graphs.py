@@ -26,7 +26,7 @@ def graph_of(
         np.arange(count),
         np.ones(count),
     )
-    targets = sorted({edge[1] for edge in edges}, key=lambda name: -kinds[name][1])
+    targets = sorted({edge[1] for edge in edges}, key=lambda name: (-kinds[name][1], name))
     parts = [[edge for edge in edges if edge[1] == target] for target in targets]
     start = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     rows = Rows(
