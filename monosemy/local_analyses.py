@@ -119,9 +119,8 @@ class LocalAnalyses:
         """The attribution graph of a prompt through the SAEs of a spec, in the order of their
         layers."""
         if saes is None:
-            named = spec.set
-            home = self.home
-            saes = [home.sae(each) for each in spec.saes] if named is None else home.set(named)
+            in_set = [] if spec.set is None else self.home.set(spec.set)
+            saes = [*in_set, *(self.home.sae(each) for each in spec.saes)]
         return trace_graph_run(spec, _each_once(saes), self.home.host, self.home.reporter)
 
     def feature_circuit(

@@ -156,29 +156,29 @@ def graph(
     saes: Sequence[SaeFolder | str | Path] | str,
     home: str | Path | None = None,
     reporter: Reporter | None = None,
+    beside: Sequence[SaeFolder | str | Path] = (),
     **options: Any,
 ) -> TracedGraph:
     """How a prompt becomes its next token: an attribution graph through SAEs that write what MLPs
-    add to the stream, a list by layer or the name of a set in ``home``; ``options`` are the other
-    fields of ``GraphRun``: ``goals``, ``trace``, ``pruning``, ``check``, ``whole_tokens``.
+    add to the stream, a list by layer or the name of a set in ``home``, and others ``beside``
+    them (of attention); ``options`` are the other fields of ``GraphRun``: ``goals``, ``trace``,
+    ``pruning``, ``check``, ``whole_tokens``.
 
     It shows its scores and strongest features; ``nodes``, ``edges``, ``drawing`` and ``save`` have
     the rest.  Errors as in ``evaluate``, and ``DataError`` as ``graphs.run.make_graph`` raises it.
 
     Example: ``monosemy.graph("The capital of Texas is", "tc", "my-work", check=None)``
     """
-    if isinstance(saes, str):
-        named: dict[str, Any] = {"set": saes}
-    else:
-        saes = _listed("saes", saes)
-        named = {"saes": [f"sae {place}" for place in range(len(saes))]}
+    in_set = saes if isinstance(saes, str) else None
+    listed = [*(_listed("saes", saes) if in_set is None else []), *_listed("beside", beside)]
+    named: dict[str, Any] = {"saes": [f"sae {place}" for place in range(len(listed))]}
+    named |= {} if in_set is None else {"set": in_set}
     spec = parse_run(GraphRun, {**options, "prompt": prompt, **named})
-    first = None if isinstance(saes, str) or not saes else saes[0]
+    first = None if in_set is not None or not listed else listed[0]
     with reporting(reporter) as progress:
         analyses = LocalAnalyses(Home(home_of(first, home), progress))
-        if isinstance(saes, str):
-            return analyses.graph(spec)
-        return analyses.graph(spec, [analyses.home.sae(each) for each in saes])
+        members = [] if in_set is None else analyses.home.set(in_set)
+        return analyses.graph(spec, [*members, *(analyses.home.sae(each) for each in listed)])
 
 
 def steer_graph(

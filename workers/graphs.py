@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from monosemy.errors import DataError
 from monosemy.feature_circuit_stage import find_feature_circuit_run
 from monosemy.feature_circuits.found import FoundFeatureCircuit
 from monosemy.graph_stage import trace_graph_run
@@ -80,7 +81,14 @@ def trace_graph(
 
 
 def _saes(engine: Engine, spec: GraphMaking) -> list[Sae]:
+    """Those of the set, then those that are named; ``DataError`` for one that is both."""
+    named = [named_sae(engine, each) for each in spec.saes]
     if isinstance(spec, FeatureCircuitRun) or spec.set is None:
-        return [named_sae(engine, each) for each in spec.saes]
+        return named
     with transaction(engine) as session:
-        return saes_of_set(session, spec.set)
+        in_set = saes_of_set(session, spec.set)
+    twice = {each.id for each in in_set} & {each.id for each in named}
+    if twice:
+        names = ", ".join(each.name for each in named if each.id in twice)
+        raise DataError(f"The set {spec.set} has {names} already.", "Leave it out of saes.")
+    return [*in_set, *named]

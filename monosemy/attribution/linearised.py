@@ -62,6 +62,25 @@ class LinearSkip(NamedTuple):
     """Bool: the tokens where it counts."""
 
 
+class HeldSite(NamedTuple):
+    """A value that stands at a site whatever comes to it, at some tokens: what an SAE of attention
+    makes."""
+
+    site: str
+    value_SW: Tensor
+    at_S: Tensor
+    """Bool: the tokens where it stands."""
+
+    def edit(self, seen: dict[str, Tensor]) -> Edit:
+        """Puts it in place; what came to it is ``seen``."""
+
+        def put(value: Tensor) -> Tensor:
+            seen[self.site] = value.clone()
+            return torch.where(self.at_S[:, None], self.value_SW.to(value), value)
+
+        return put
+
+
 @dataclass(frozen=True)
 class LinearisedPrompt:
     """A prompt of S tokens; thread-safe as its host is: forwards take turns."""
@@ -78,10 +97,12 @@ class LinearisedPrompt:
         sites: Sequence[str],
         leaves: Mapping[str, Tensor] | None = None,
         skips: Sequence[LinearSkip] = (),
+        held: Sequence[HeldSite] = (),
     ) -> dict[str, Tensor]:
         """Values ``[1, S, width]`` at sites or ``FINAL``, affine in the leaves and with a gradient
         to those that want one; leaves that are not given keep their clean values.  A leaf that
-        skips write is what is left beside them.
+        skips write is what is left beside them; what is ``held`` is put in place of what comes to
+        it, which is the value told there.
 
         Raises ``UnknownSite``, and ``ValueError`` for a leaf that does not exist.
         """
@@ -92,8 +113,12 @@ class LinearisedPrompt:
         shape = 1, len(self.ids_S)
         values: dict[str, Tensor] = {}
         with self.host.opened() as opened, ExitStack() as stack:
-            points = {site: _point(opened, site) for site in sites}
+            standing = {each.site for each in held}
+            points = {site: _point(opened, site) for site in sites if site not in standing}
+            if len(points) < len(set(sites)):
+                points[FINAL] = _point(opened, FINAL)  # the forward goes on past what is held
             edits = _edits(opened, given, skips)
+            edits += [(opened.sites.point(each.site), each.edit(values)) for each in held]
             stack.enter_context(AttentionCalls(_attentions(opened), self._calls))
             stack.enter_context(_Held(self._norms))
             stack.enter_context(Editor(edits, shape))
@@ -101,7 +126,7 @@ class LinearisedPrompt:
             stack.enter_context(torch.enable_grad())
             ids_BS = torch.tensor([list(self.ids_S)], device=self.host.device)
             opened.core(input_ids=ids_BS, use_cache=False)
-        return values
+        return {site: values[site] for site in sites}
 
 
 def linearise(host: HostModel, ids: Sequence[int]) -> LinearisedPrompt:

@@ -268,7 +268,8 @@ class _Check:
     def _random_like(self, circuit_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """As many active features at each layer and token, drawn at random."""
         nodes = self.graph.nodes
-        place = nodes.layer[self.features] * len(self.graph.ids) + nodes.position[self.features]
+        level = nodes.branch[self.features] * self.graph.layers + nodes.layer[self.features]
+        place = level * len(self.graph.ids) + nodes.position[self.features]
         drawn = np.zeros(len(circuit_N), bool)
         for where in np.unique(place[circuit_N]):
             there = np.flatnonzero(place == where)

@@ -2,8 +2,9 @@
 
 At the tokens that a coder takes, the MLP's output is made of b_dec, the skip, the features that are
 kept (``relu`` of their pre-activations where the run has come to, nothing held), and, where errors
-are kept, the error of the clean prompt.  Elsewhere the host's own MLPs run.  Only features that are
-active on the clean prompt take part: none is switched on.
+are kept, the error of the clean prompt.  Elsewhere the host's own MLPs run.  So it is with SAEs of
+attention, which read what the host's heads bring.  Only features that are active on the clean
+prompt take part: none is switched on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from monosemy.graphs.ablation import goal_site, goal_values, run_edited
+from monosemy.graphs.coded_attention import CodedAttention
 from monosemy.graphs.features import FeatureGroup
 from monosemy.graphs.goals import Goal
 from monosemy.graphs.prompt import ReplacedPrompt
@@ -32,6 +34,7 @@ def run_circuits(
     where = goal_site(goal, prompt.layers)
     edits = [(str(site), run.remember(site)) for site in prompt.places]
     edits += [(str(Site(layer, kinds.MLP_OUT)), run.put(layer)) for layer in prompt.model.writer]
+    edits += [(str(each.site), run.stand(each)) for each in prompt.coded_attention.values()]
     values = run_edited(prompt, edits, [where], len(kept_BN))
     return goal_values(goal, values, prompt.layers)
 
@@ -65,6 +68,22 @@ class _Run:
                 if group.coder is coder and group.layer <= layer:
                     self._add(number, group, layer, new_BTD)
             return torch.where(coded_T[:, None], new_BTD.to(value), value)
+
+        return made
+
+    def stand(self, coded: CodedAttention) -> Edit:
+        """For attention: reads what comes, and puts features and error in its place."""
+
+        def made(value: Tensor) -> Tensor:
+            self.read[coded.site] = value.float()
+            new_BTW = torch.zeros_like(value, dtype=torch.float32)
+            new_BTW += coded.coder.b_dec.to(new_BTW)
+            if self.errors:
+                new_BTW += coded.error_TW
+            for number, group in enumerate(self.prompt.features.groups):
+                if group.coder is coded.coder:
+                    self._add(number, group, coded.layer, new_BTW)
+            return torch.where(coded.coded_T[:, None], new_BTW.to(value), value)
 
         return made
 

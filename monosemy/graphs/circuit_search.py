@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind
+from monosemy.graphs.graph import Branch, Floats, Graph, Ints, NodeKind
 from monosemy.graphs.influence import influence
 from monosemy.specs.graphs import CircuitAtSize, CircuitSearch
 
@@ -72,9 +72,10 @@ def search_circuit(
 
 
 def feature_name(graph: Graph, node: int) -> str:
-    """layer/latent@position."""
+    """layer/latent@position, ``layer.attn`` of a feature of attention."""
     nodes = graph.nodes
-    return f"{nodes.layer[node]}/{nodes.number[node]}@{nodes.position[node]}"
+    of = ".attn" if nodes.branch[node] == Branch.attention else ""
+    return f"{nodes.layer[node]}{of}/{nodes.number[node]}@{nodes.position[node]}"
 
 
 def _doubling(count: int) -> list[int]:

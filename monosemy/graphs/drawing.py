@@ -8,7 +8,7 @@ import numpy as np
 
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.influence import influence
-from monosemy.graphs.listing import node_labels
+from monosemy.graphs.listing import branch_name, node_labels
 from monosemy.graphs.pruning import prune
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.specs.rest.graphs import GraphDrawing
@@ -53,6 +53,10 @@ def draw(
         node=kept.tolist(),
         kind=[NodeKind(kind).name for kind in columns.kind.tolist()],
         layer=columns.layer.tolist(),
+        branch=[
+            branch_name(kind, branch)
+            for kind, branch in zip(columns.kind.tolist(), columns.branch.tolist(), strict=True)
+        ],
         position=columns.position.tolist(),
         coder=columns.coder.tolist(),
         latent=[

@@ -73,16 +73,18 @@ class FeatureEdits:
         }
 
     def clean_deltas(self) -> Deltas:
-        """By layer, what clean activations changed add to the MLP's output: row 1 of two, row 0
+        """By site, what clean activations changed add there: row 1 of two, row 0
         being the clean prompt."""
         deltas: Deltas = {}
         for group in self.groups:
             change_N = group.after(group.clean_N) - group.clean_N
             for layer in group.written:
-                if layer not in deltas:
-                    last_TD = self.prompt.last_TD
-                    deltas[layer] = last_TD.new_zeros(2, *last_TD.shape)
-                group.add_to(layer, change_N, deltas[layer][1])
+                site = str(group.coder.written_site(layer))
+                if site not in deltas:
+                    width = group.coder.writes[layer]
+                    shape = 2, self.prompt.length, width.stop - width.start
+                    deltas[site] = self.prompt.last_TD.new_zeros(shape)
+                group.add_to(layer, change_N, deltas[site][1])
         return deltas
 
 

@@ -35,13 +35,20 @@ class NodeKind(IntEnum):
     logit = 5
 
 
+class Branch(IntEnum):
+    """Which half of a block a feature or an error is of; stored as these numbers."""
+
+    mlp = 0
+    attention = 1
+
+
 @dataclass(frozen=True)
 class Nodes:
     """N nodes, column by column."""
 
     kind: Ints
     layer: Ints
-    """Of a feature the last layer that it reads, of an error the MLP's; -1 where there is none, and
+    """Of a feature the last layer that it reads, of an error its own; -1 where there is none, and
     the number of layers of a logit."""
     position: Ints
     """The token's place in the prompt; -1 of a bias."""
@@ -52,13 +59,29 @@ class Nodes:
     (its place in ``names.BIASES``); -1 where there is none."""
     value: Floats
     """The activation of a feature, the probability of a logit; 0 of the others."""
+    branch: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """``Branch`` of features and errors, 0 of the others; left out: 0 of all."""
+
+    def __post_init__(self) -> None:
+        if not len(self.branch):
+            object.__setattr__(self, "branch", np.zeros(len(self.kind), np.int64))
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def at(self, which: npt.NDArray[Any]) -> Nodes:
         """These nodes alone, by a mask or by numbers."""
-        return Nodes(*(getattr(self, name)[which] for name in NODE_COLUMNS))
+        return Nodes(*(getattr(self, name)[which] for name in (*NODE_COLUMNS, "branch")))
+
+    @cached_property
+    def depth(self) -> Ints:
+        """``[N]``: layers, or twice that where attention has features or errors, whose edges lead
+        to the MLP of their layer."""
+        if not self.branch.any():
+            return self.layer
+        inner = np.isin(self.kind, (NodeKind.feature, NodeKind.error))
+        level = 2 * self.layer + (inner & (self.branch == Branch.mlp))
+        return np.where(self.layer < 0, self.layer, level)
 
 
 NODE_COLUMNS = ("kind", "layer", "position", "coder", "number", "value")
@@ -113,7 +136,7 @@ class Graph:
     @cached_property
     def level_of_node(self) -> Ints:
         """``[N]``: every edge leads to a higher level."""
-        return self.nodes.layer if self.level_N is None else self.level_N
+        return self.nodes.depth if self.level_N is None else self.level_N
 
     @cached_property
     def row_of_node(self) -> Ints:

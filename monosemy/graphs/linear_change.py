@@ -17,6 +17,7 @@ from monosemy.graphs.feature_edits import FeatureEdits
 from monosemy.graphs.features import FeatureGroup
 from monosemy.graphs.goals import Goal
 from monosemy.graphs.prompt import ReplacedPrompt
+from monosemy.graphs.replacement import GraphCoder
 from monosemy.models.sites import Site
 
 _AT_ONCE = 1 << 22
@@ -55,8 +56,8 @@ class _Pass:
         self.prompt: ReplacedPrompt = edits.prompt
         self.stream_TD = torch.zeros_like(self.prompt.last_TD)
         self.read: dict[Site, Tensor] = {}
-        self.written: dict[int, Tensor] = {}
-        """By layer: what changed features below and in it write there."""
+        self.written: dict[Site, Tensor] = {}
+        """What changed features write, by where."""
         features = self.prompt.features
         self.change_N = torch.zeros_like(features.activation_N)
         self.by_hand_N = torch.zeros(len(features), dtype=torch.bool)
@@ -68,30 +69,43 @@ class _Pass:
         prompt, streams = self.prompt, []
         for layer in range(prompt.layers):
             streams.append(self.stream_TD)
-            middle_TD = self.stream_TD + prompt.attention[layer].linear(self.stream_TD)
+            middle_TD = self.stream_TD + self._attention(layer)
             for site, place in prompt.places.items():
                 if site.layer == layer:
                     read_TD = self.stream_TD if place.stream == "pre" else middle_TD
                     self.read[site] = place.linear(read_TD)
-            self._features(layer)
+            self._features(layer, attending=False)
             self.stream_TD = middle_TD + self._mlp(layer)
         return LinearChange(prompt, [*streams, self.stream_TD], self.change_N)
 
-    def _features(self, layer: int) -> None:
+    def _attention(self, layer: int) -> Tensor:
+        held, coded = self.prompt.attention[layer], self.prompt.coded_attention.get(layer)
+        if coded is None:
+            return held.linear(self.stream_TD)
+        brings = held.z if coded.at_z else held.linear
+        self.read[coded.site] = brings(self.stream_TD)
+        self._features(layer, attending=True)
+        there_TW = coded.open(self.read[coded.site]) + self._at(coded.coder, layer)
+        return held.written(there_TW) if coded.at_z else there_TW
+
+    def _features(self, layer: int, attending: bool) -> None:
+        """Those of attention, or of MLPs."""
         for group in self.prompt.features.groups:
+            if (group.coder.attention is not None) != attending:
+                continue
             if group.layer == layer and self.following:
                 part = slice(group.start, group.start + len(group))
                 self.change_N[part] = self._pre_activations(group)
                 left_N = torch.where(self.by_hand_N[part], 0.0, self.change_N[part])
                 self._write(group, left_N)
         for each in self.edits.groups:
-            if each.layer == layer:
+            if each.layer == layer and (each.coder.attention is not None) == attending:
                 fires_N = each.feature_N >= 0
                 brought_N = self.change_N[each.feature_N] * fires_N
                 made_N = each.after(each.clean_N + brought_N) - each.clean_N
                 self.change_N[each.feature_N[fires_N]] = made_N[fires_N]
                 for written in each.written:
-                    each.add_to(written, made_N, self._at(written))
+                    each.add_to(written, made_N, self._at(each.coder, written))
 
     def _pre_activations(self, group: FeatureGroup) -> Tensor:
         change_N = torch.zeros_like(group.activation_N)
@@ -109,21 +123,25 @@ class _Pass:
         for layer in group.coder.writes:
             if layer < group.layer:
                 continue
-            sum_TD = self._at(layer)
+            sum_TD = self._at(group.coder, layer)
             for start, stop, _, _ in group.chunks(*sum_TD.shape):
                 rows_ND = group.coder.decoder(group.latent_N[start:stop], layer).to(sum_TD)
                 made_ND = change_N[start:stop, None] * rows_ND
                 sum_TD.index_add_(0, group.position_N[start:stop], made_ND)
 
     def _mlp(self, layer: int) -> Tensor:
-        sum_TD = self._at(layer)
         coder = self.prompt.model.writer.get(layer)
-        for site, matrix in () if coder is None else coder.skips(layer):
-            at_T1 = self.prompt.coded_T[coder.number][:, None]  # type: ignore[union-attr]
+        if coder is None:
+            return torch.zeros_like(self.prompt.last_TD)
+        sum_TD = self._at(coder, layer)
+        for site, matrix in coder.skips(layer):
+            at_T1 = self.prompt.coded_T[coder.number][:, None]
             sum_TD = sum_TD + (self.read[site] @ matrix.T.to(sum_TD)) * at_T1
         return sum_TD
 
-    def _at(self, layer: int) -> Tensor:
-        if layer not in self.written:
-            self.written[layer] = torch.zeros_like(self.prompt.last_TD)
-        return self.written[layer]
+    def _at(self, coder: GraphCoder, layer: int) -> Tensor:
+        site, part = coder.written_site(layer), coder.writes[layer]
+        if site not in self.written:
+            shape = self.prompt.length, part.stop - part.start
+            self.written[site] = self.prompt.last_TD.new_zeros(shape)
+        return self.written[site]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from monosemy.graphs.graph import Floats, Graph, NodeKind
+from monosemy.graphs.graph import Branch, Floats, Graph, NodeKind
 from monosemy.graphs.influence import Influence, influence
 from monosemy.graphs.names import BIASES
 from monosemy.specs.graphs import GraphEdge, GraphNode
@@ -17,27 +17,30 @@ _NAMES = {kind.value: kind.name for kind in NodeKind}
 
 
 def node_labels(graph: Graph, labels: Mapping[int, str] | None = None) -> list[str]:
-    """What each node is called: a feature by ``labels`` (by node), else by layer and latent."""
+    """What each node is called: a feature by ``labels`` (by node), else by layer and latent, with
+    the branch where that is attention."""
     nodes, given = graph.nodes, labels or {}
     goals = dict(zip(graph.goals, graph.goal_labels, strict=True))
-    columns = (nodes.kind, nodes.layer, nodes.position, nodes.number)
+    columns = (nodes.kind, nodes.layer, nodes.position, nodes.number, nodes.branch)
     called = []
     # Lists and plain numbers: those of arrays and enums take six times as long.
     feature, logit, bias = NodeKind.feature.value, NodeKind.logit.value, NodeKind.bias.value
-    for number, (kind, layer, place, own) in enumerate(
+    error = NodeKind.error.value
+    for number, (kind, layer, place, own, branch) in enumerate(
         zip(*(each.tolist() for each in columns), strict=True)
     ):
         if number in given:
             called.append(given[number])
         elif kind == feature:
-            called.append(f"{layer}/{own}")
+            called.append(f"{layer}.attn/{own}" if branch else f"{layer}/{own}")
         elif kind == logit:
             called.append(goals[number])
         elif kind == bias:
             called.append(f"{BIASES[own]} bias" if 0 <= own < len(BIASES) else "bias")
         else:
             text = graph.texts[place] if 0 <= place < len(graph.texts) else ""
-            called.append(f"{_NAMES[kind]} {text}".strip())
+            what = "attention error" if branch and kind == error else _NAMES[kind]
+            called.append(f"{what} {text}".strip())
     return called
 
 
@@ -104,6 +107,7 @@ def _listed(
         node=number,
         kind=NodeKind(nodes.kind[number]).name,
         layer=int(nodes.layer[number]),
+        branch=branch_name(int(nodes.kind[number]), int(nodes.branch[number])),
         position=int(nodes.position[number]),
         coder=int(nodes.coder[number]),
         latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
@@ -113,6 +117,13 @@ def _listed(
         positive=float(masses[0][number]),
         negative=float(masses[1][number]),
     )
+
+
+def branch_name(kind: int, branch: int) -> Literal["attention", "mlp"] | None:
+    """Of a feature and an error; None of the others."""
+    if kind not in (NodeKind.feature.value, NodeKind.error.value):
+        return None
+    return "attention" if branch == Branch.attention.value else "mlp"
 
 
 def _check(graph: Graph, node: int) -> None:

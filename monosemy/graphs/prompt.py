@@ -6,6 +6,7 @@ The MLP output of a layer that a coder writes is, at tokens that the coder takes
 
 and an error alone at the others: the first tokens (``ReplacementModel.whole_tokens``), those whose
 activations are beyond the norm that the coder's training left out, and all of a layer without one.
+What an SAE of attention stands for has the same form (``coded_attention.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from monosemy.attribution.reading import PromptReading, check_prompt, read
 from monosemy.attribution.stream import needed_points, stream_parts
 from monosemy.errors import DataError, ModelError
 from monosemy.graphs.attention import HeldAttention, check_parts
+from monosemy.graphs.coded_attention import CodedAttention
 from monosemy.graphs.features import Features
 from monosemy.graphs.places import ReadPlace, Stream, read_place
 from monosemy.graphs.replacement import GraphCoder, ReplacementModel
@@ -52,6 +54,8 @@ class ReplacedPrompt:
     error_LTD: list[Tensor]
     coded_T: dict[int, Tensor]
     """By coder: the tokens that it takes, bool."""
+    coded_attention: dict[int, CodedAttention]
+    """By layer, where an SAE stands for attention; ascending."""
     token_TD: Tensor
     position_TD: Tensor | None
     """Embeddings of positions, where the host adds them to those of tokens."""
@@ -85,6 +89,12 @@ class ReplacedPrompt:
         """The same by hooks on the host's modules: values to hold the graph against."""
         return linearise(self.host, self.ids_T)
 
+    @cached_property
+    def read_TD(self) -> dict[Site, Tensor]:
+        """What coders read, by place."""
+        attended = {each.site: each.value_TW for each in self.coded_attention.values()}
+        return {site: place.value_TD for site, place in self.places.items()} | attended
+
     def final_value(self, token: int) -> Tensor:
         """What the unembedding multiplies at a token, ``[D]``."""
         if self.final is None:
@@ -103,7 +113,7 @@ def read_prompt(model: ReplacementModel, ids: Sequence[int]) -> ReplacedPrompt:
     host = model.host
     check_prompt(host, ids)
     prove_linear(host)
-    wanted = {site for coder in model.coders for site in coder.reads}
+    wanted = {site for each in model.coders if each.attention is None for site in each.reads}
     around = [_around(host, layer) for layer in range(host.n_layers)]
     last = Site(host.n_layers - 1, kinds.RESID_POST)
     names = [str(site) for site in (*wanted, *(site for each in around for site in each), last)]
@@ -115,7 +125,13 @@ def read_prompt(model: ReplacementModel, ids: Sequence[int]) -> ReplacedPrompt:
     attention = [HeldAttention(reading.blocks[layer]) for layer in range(host.n_layers)]
     _check_attention(host, attention, reading)
     places = {site: _place(host, site, reading) for site in sorted(wanted)}
-    coded, features = _encode(model, places)
+    at_attention = {
+        site: reading.values[str(site)]
+        for coder in model.attention_writer.values()
+        for site in coder.reads
+    }
+    read_TD = {site: place.value_TD for site, place in places.items()} | at_attention
+    coded, features = _encode(model, read_TD)
     mlp = [reading.values[str(Site(layer, kinds.MLP_OUT))] for layer in range(host.n_layers)]
     made = _embeddings(host, reading)
     last_TD = reading.values[str(last)]
@@ -132,6 +148,11 @@ def read_prompt(model: ReplacementModel, ids: Sequence[int]) -> ReplacedPrompt:
             _error(model, layer, mlp[layer], places, coded, features) for layer in range(len(mlp))
         ],
         coded_T=coded,
+        coded_attention={
+            layer: CodedAttention.of(coder, read_TD[site], coded[coder.number], features)
+            for layer, coder in sorted(model.attention_writer.items())
+            for site in coder.reads
+        },
         token_TD=made[0],
         position_TD=made[1],
         last_TD=last_TD,
@@ -174,15 +195,16 @@ def _place(host: HostModel, site: Site, reading: PromptReading) -> ReadPlace:
 
 
 def _encode(
-    model: ReplacementModel, places: dict[Site, ReadPlace]
+    model: ReplacementModel, read_TD: dict[Site, Tensor]
 ) -> tuple[dict[int, Tensor], Features]:
+    """(the tokens that each coder takes, what fires there); ``read_TD``: what coders read."""
     coded, parts = {}, []
     for coder in model.coders:
-        read_TD = [places[site].value_TD for site in coder.reads]
-        usable = coder.hosted.usable([part[None] for part in read_TD])[0].clone()
+        own_TD = [read_TD[site] for site in coder.reads]
+        usable = coder.hosted.usable([part[None] for part in own_TD])[0].clone()
         usable[: model.whole_tokens] = False
         coded[coder.number] = usable
-        parts.append(_active(coder, torch.cat(read_TD, dim=-1), usable))
+        parts.append(_active(coder, torch.cat(own_TD, dim=-1), usable))
     return coded, Features.of(parts)
 
 

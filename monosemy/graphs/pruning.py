@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.graphs.graph import Graph, Ints, NodeKind, Rows
+from monosemy.graphs.graph import Branch, Graph, Ints, NodeKind, Rows
 from monosemy.graphs.influence import influence
 
 Mask = npt.NDArray[np.bool_]
@@ -106,16 +106,17 @@ def _largest(values: npt.NDArray[np.float64], share: float, most: int | None) ->
 
 def _without_features(graph: Graph, kept_N: Mask) -> Graph:
     """Rows of features that go are dropped, and their edges into others become those of the error
-    of their layer and token, by sign."""
+    of their branch, layer and token, by sign."""
     nodes, rows = graph.nodes, graph.rows
     gone = (nodes.kind == NodeKind.feature) & ~kept_N
     stays_R = ~gone[rows.target]
-    errors = np.full((graph.layers, len(graph.ids)), -1)
+    errors = np.full((len(Branch), graph.layers, len(graph.ids)), -1)
     at = np.flatnonzero(nodes.kind == NodeKind.error)
-    errors[nodes.layer[at], nodes.position[at]] = at
+    errors[nodes.branch[at], nodes.layer[at], nodes.position[at]] = at
     source = rows.source.copy()
     moved = np.flatnonzero(gone[source])
-    source[moved] = errors[nodes.layer[source[moved]], nodes.position[source[moved]]]
+    left = source[moved]
+    source[moved] = errors[nodes.branch[left], nodes.layer[left], nodes.position[left]]
     return graph.with_rows(_merged(rows, source, stays_R))
 
 

@@ -1,8 +1,11 @@
-"""The replacement model: a host, and the coders that stand for its MLPs.
+"""The replacement model: a host, and the coders that stand for its MLPs and its attention.
 
-A coder reads one place or several of the stream (``hook_resid_mid``, ``mlp.hook_in``, ...) and
-writes what MLPs add to it (``hook_mlp_out``): a transcoder of one layer, or a cross-layer
-transcoder of all.  Layers that no coder writes keep their MLPs, whose outputs are errors.
+A coder of MLPs reads one place or several of the stream (``hook_resid_mid``, ``mlp.hook_in``, ...)
+and writes what MLPs add to it (``hook_mlp_out``): a transcoder of one layer, or a cross-layer
+transcoder of all.  Layers that none writes keep their MLPs, whose outputs are errors.  A coder of
+attention is an SAE of one layer's ``attn.hook_z`` or ``hook_attn_out``, whose features stand for
+what was there.  Layers without one keep their attention, through which edges go with the pattern
+held.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from monosemy.models import sites as kinds
 from monosemy.models.host import HostModel
 from monosemy.models.sites import Site, parse_site
 from monosemy.saes.base import SAE
+
+ATTENTION_SITES = (kinds.Z, kinds.ATTN_OUT)
+"""What coders of attention reconstruct."""
 
 _NO_MORE_ROWS = 1 << 22
 """Numbers of encoder or decoder rows that are looked at together."""
@@ -39,6 +45,16 @@ class GraphCoder:
     @property
     def sae(self) -> SAE:
         return self.hosted.sae
+
+    @cached_property
+    def attention(self) -> Site | None:
+        """Where an SAE of attention stands; None of a coder of MLPs."""
+        site = next(iter(self.reads))
+        return site if site.kind in ATTENTION_SITES else None
+
+    def written_site(self, layer: int) -> Site:
+        """Where it writes in a layer."""
+        return self.attention or Site(layer, kinds.MLP_OUT)
 
     @cached_property
     def b_dec(self) -> Tensor:
@@ -89,8 +105,8 @@ class ReplacementModel:
     """A host with a set of coders.
 
     Raises ``DataError`` for coders that do not fit together: hooked in another host, writing
-    something else than ``hook_mlp_out``, two that write one layer, or reading behind what they
-    write.
+    something else than ``hook_mlp_out`` and being no SAE of attention, two that write one layer's
+    MLP or attention, or reading behind what they write.
     """
 
     def __init__(self, host: HostModel, coders: Sequence[HostedSAE], whole_tokens: int = 1) -> None:
@@ -100,15 +116,19 @@ class ReplacementModel:
         self.whole_tokens = whole_tokens
         self.coders = [_coder(host, number, each) for number, each in enumerate(coders)]
         self.writer: dict[int, GraphCoder] = {}
-        """The coder that writes each layer."""
+        """The coder that writes each layer's MLP output."""
+        self.attention_writer: dict[int, GraphCoder] = {}
+        """The SAE that stands for each layer's attention."""
         for coder in self.coders:
+            writers = self.writer if coder.attention is None else self.attention_writer
             for layer in coder.writes:
-                if layer in self.writer:
+                if layer in writers:
+                    what = kinds.MLP_OUT if coder.attention is None else "attention"
                     raise DataError(
-                        f"Two coders of the set write blocks.{layer}.{kinds.MLP_OUT}.",
+                        f"Two coders of the set write blocks.{layer}'s {what}.",
                         "Take one for each layer.",
                     )
-                self.writer[layer] = coder
+                writers[layer] = coder
 
     @cached_property
     def unembedding(self) -> Tensor:
@@ -137,13 +157,19 @@ def _coder(host: HostModel, number: int, hosted: HostedSAE) -> GraphCoder:
     if hooks.other_hosts:
         raise DataError(f"{where} reads several host models; a graph is of one.")
     writes = {parse_site(hook.site): part for hook, part in hooks.written_parts.items()}
+    reads = {parse_site(hook.site): part for hook, part in hooks.read_parts.items()}
     other = [site for site in writes if site.kind != kinds.MLP_OUT]
+    if other and list(reads) == list(writes) == other[:1] and other[0].kind in ATTENTION_SITES:
+        if hosted.sae.skip_matrix() is not None:
+            raise DataError(f"{where} has a linear path around its features at {other[0]}.")
+        return GraphCoder(number, hosted, reads, {other[0].layer: writes[other[0]]})
     if other:
         raise DataError(
-            f"{where} writes {other[0]}; a graph replaces what MLPs add to the stream.",
-            f"Take transcoders that write blocks.N.{kinds.MLP_OUT}.",
+            f"{where} reads {', '.join(map(str, reads))} and writes {other[0]}; a graph replaces "
+            "what MLPs add to the stream, or one layer's attention.",
+            f"Take transcoders that write blocks.N.{kinds.MLP_OUT}, and SAEs that read and write "
+            f"one blocks.N.{kinds.Z} or blocks.N.{kinds.ATTN_OUT}.",
         )
-    reads = {parse_site(hook.site): part for hook, part in hooks.read_parts.items()}
     layers = sorted(((site.layer, part) for site, part in writes.items()), key=lambda each: each[0])
     first_written, first_read = layers[0][0], min(site.layer for site in reads)
     if first_written < first_read:

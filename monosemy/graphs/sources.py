@@ -19,11 +19,13 @@ class Sources:
     layers: int
     tokens: int
     positions: bool
+    attention: tuple[int, ...] = ()
+    """Layers in which an SAE stands for attention; their errors stand behind those of MLPs."""
 
     @classmethod
     def of(cls, prompt: ReplacedPrompt) -> Sources:
-        placed = prompt.position_TD is not None
-        return cls(len(prompt.features), prompt.layers, prompt.length, placed)
+        placed, coded = prompt.position_TD is not None, tuple(prompt.coded_attention)
+        return cls(len(prompt.features), prompt.layers, prompt.length, placed, coded)
 
     @cached_property
     def first_error(self) -> int:
@@ -31,7 +33,7 @@ class Sources:
 
     @cached_property
     def first_token(self) -> int:
-        return self.first_error + self.layers * self.tokens
+        return self.first_error + (self.layers + len(self.attention)) * self.tokens
 
     @cached_property
     def first_position(self) -> int:
@@ -50,7 +52,12 @@ class Sources:
         return self.first_bias + BIASES.index(kind)
 
     def error(self, layer: int, token: int = 0) -> int:
+        """Of a layer's MLP."""
         return self.first_error + layer * self.tokens + token
+
+    def attention_error(self, layer: int, token: int = 0) -> int:
+        """Of the SAE that stands for a layer's attention."""
+        return self.error(self.layers + self.attention.index(layer), token)
 
 
 @dataclass(frozen=True)

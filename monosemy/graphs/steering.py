@@ -24,7 +24,6 @@ from monosemy.graphs.linear_change import LinearChange, linear_change
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.replacement import GraphCoder
 from monosemy.graphs.run import goals_of, token_of
-from monosemy.models import sites as kinds
 from monosemy.models.hook_points import Edit, Editor
 from monosemy.models.sites import Site
 from monosemy.saes.codes import Codes
@@ -60,7 +59,7 @@ class SteeredRun:
 def steered_run(edits: FeatureEdits, goals: Sequence[Goal], held: Held) -> SteeredRun:
     """The host with changed features; its values are those that goals and coders read."""
     prompt = edits.prompt
-    read = [str(site) for site in prompt.places]
+    read = [str(site) for site in prompt.read_TD]
     wanted = dict.fromkeys([FINAL, *(goal_site(goal, prompt.layers) for goal in goals), *read])
     if held != "nothing":
         values = values_at(prompt, edits.clean_deltas(), list(wanted), held, 2)
@@ -84,11 +83,12 @@ class _FreeRun:
     def edits(self) -> list[tuple[str, Edit]]:
         groups = self.changed.groups
         sites = {site for group in groups for site in group.coder.reads}
-        layers = {layer for group in groups for layer in group.written}
+        written = {
+            group.coder.written_site(layer): layer for group in groups for layer in group.written
+        }
+        # Where an SAE of attention stands, what it reads is remembered before it is changed.
         made = [(str(site), self._remember(site)) for site in sorted(sites)]
-        return made + [
-            (str(Site(layer, kinds.MLP_OUT)), self._put(layer)) for layer in sorted(layers)
-        ]
+        return made + [(str(site), self._put(site, written[site])) for site in sorted(written)]
 
     def _remember(self, site: Site) -> Edit:
         def keep(value: Tensor) -> Tensor:
@@ -97,11 +97,11 @@ class _FreeRun:
 
         return keep
 
-    def _put(self, layer: int) -> Edit:
+    def _put(self, site: Site, layer: int) -> Edit:
         def put(value: Tensor) -> Tensor:
             delta_TD = torch.zeros_like(value[1], dtype=torch.float32)
             for place, group in enumerate(self.changed.groups):
-                if layer in group.written:
+                if layer in group.written and group.coder.written_site(layer) == site:
                     group.add_to(layer, self._changed(place, group), delta_TD)
             new = value.clone()
             new[1] += delta_TD.to(value)
@@ -111,11 +111,10 @@ class _FreeRun:
 
     def _changed(self, place: int, group: EditGroup) -> Tensor:
         if place not in self.change:
-            places = self.changed.prompt.places
+            clean = self.changed.prompt.read_TD
             # What a coder reads further up is not there yet; it is taken as it was.
             parts = [
-                self.read.get(site, places[site].value_TD)[group.position_N]
-                for site in group.coder.reads
+                self.read.get(site, clean[site])[group.position_N] for site in group.coder.reads
             ]
             old_N = _activations(group.coder, torch.cat(parts, dim=-1), group.latent_N)
             self.after[place] = group.after(old_N)

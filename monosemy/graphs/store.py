@@ -1,7 +1,8 @@
 """A graph as one file: a zip of .npy arrays and a JSON header, read without pickle.
 
     header.json          version, tokens, goals, what it was made with, how edges are kept
-    node_*.npy           columns of the nodes, each in the smallest integers that hold it
+    node_*.npy           columns of the nodes, each in the smallest integers that hold it;
+                         node_branch where attention has features or errors
     row_target, row_edges    targets of rows, and how many edges each has
     gap.npy              sources, ascending within a row: the first itself, then differences
     weight.npy           float16: share of the row's largest weight, row_scale (float32)
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from monosemy.errors import DataError
 from monosemy.formats.npz import array_of, check_sizes
-from monosemy.graphs.graph import NODE_COLUMNS, Floats, Graph, Ints, NodeKind, Nodes, Rows
+from monosemy.graphs.graph import NODE_COLUMNS, Branch, Floats, Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.half_written import faults_naming
 from monosemy.json_faults import json_fault
 
@@ -131,6 +132,8 @@ def _arrays(graph: Graph) -> dict[str, npt.NDArray[Any]]:
         if not np.isfinite(column).all():
             raise DataError(f"A graph is not stored whose {name} is no number of 32 bits.")
     columns = {f"node_{name}": _smallest(getattr(nodes, name)) for name in NODE_COLUMNS[:-1]}
+    if nodes.branch.any():
+        columns["node_branch"] = _smallest(nodes.branch)
     if graph.level_N is not None:
         columns["node_level"] = _smallest(graph.level_N)
     return {
@@ -195,6 +198,7 @@ def _graph(header: Any, arrays: dict[str, npt.NDArray[Any]]) -> Graph:
     if header["version"] != VERSION:
         raise ValueError(f"its version is {header['version']!r}, not {VERSION}")
     ints = {name: arrays[f"node_{name}"].astype(np.int64) for name in NODE_COLUMNS[:-1]}
+    ints |= {"branch": arrays["node_branch"].astype(np.int64)} if "node_branch" in arrays else {}
     nodes = Nodes(**ints, value=arrays["node_value"].astype(np.float64))
     count, layers = len(nodes), int(header["layers"])
     if count > MOST_NODES or any(len(column) != count for column in vars(nodes).values()):
@@ -270,6 +274,8 @@ def validate_graph(graph: Graph) -> None:
     if (level[rows.source] >= level[rows.target[rows.row_of_edge]]).any():
         raise ValueError("an edge does not lead to a higher layer")
     errors = nodes.kind == NodeKind.error
+    if not np.isin(nodes.branch, list(Branch)).all():
+        raise ValueError("a node is of no branch")
     placed = (nodes.layer[errors] >= 0) & (nodes.layer[errors] < graph.layers)
     placed &= (nodes.position[errors] >= 0) & (nodes.position[errors] < len(graph.ids))
     if not placed.all():

@@ -108,7 +108,8 @@ class _Tracing:
         self.sources = self.passes.sources
         self.rows: dict[int, _SparseRow] = {}
         self.traced = 0
-        self.layer_N = prompt.features.layer_N.cpu().numpy()
+        self.nodes = _nodes(prompt, goals)
+        self.level_N = self.nodes.depth
         self.position_N = prompt.features.position_N.cpu().numpy()
         weights = np.array([goal.weight for goal in goals], float)
         if not (weights >= 0).all() or not weights.sum() > 0:
@@ -138,9 +139,7 @@ class _Tracing:
             self.levels[self._level(node)].append(node)
 
     def _level(self, node: int) -> int:
-        if node >= self.sources.first_goal:
-            return self.prompt.layers
-        return int(self.layer_N[node])
+        return int(self.level_N[node])
 
     def next_features(self, count: int) -> tuple[float, Ints]:
         """(share of the influence that ends in features not traced, those of them that come next,
@@ -160,13 +159,13 @@ class _Tracing:
         ends[[node for node in self.rows if node < len(ends)]] = 0.0
         order = np.argsort(-ends, kind="stable")[:count]
         order = order[ends[order] > 0]
-        near = np.lexsort((order, self.position_N[order], self.layer_N[order]))
+        near = np.lexsort((order, self.position_N[order], self.level_N[order]))
         return float(ends.sum() / self.weights.sum()), order[near]
 
     def graph(self) -> Graph:
         share, _ = self.next_features(1)
         prompt = self.prompt
-        nodes = _nodes(prompt, self.goals)
+        nodes = self.nodes
         order = sorted(self.rows, key=lambda node: (-self._level(node), node))
         parts = [self.rows[node] for node in order]
         start = np.concatenate([[0], np.cumsum([len(row.source) for row in parts])])
@@ -241,7 +240,7 @@ def _nodes(prompt: ReplacedPrompt, goals: Sequence[Goal]) -> Nodes:
     positions = [places] * (spots - 1)
     counts = {
         NodeKind.feature: len(features),
-        NodeKind.error: layers * tokens,
+        NodeKind.error: (layers + len(prompt.coded_attention)) * tokens,
         NodeKind.token: tokens,
         NodeKind.position: tokens * (spots - 1),
         NodeKind.bias: len(BIASES),
@@ -261,9 +260,12 @@ def _nodes(prompt: ReplacedPrompt, goals: Sequence[Goal]) -> Nodes:
         return tensor.cpu().numpy().astype(np.int64)
 
     below = (NodeKind.token, NodeKind.position, NodeKind.bias)
+    attended = list(prompt.coded_attention)
     error_layer, error_place = (
-        each.ravel() for each in np.meshgrid(np.arange(layers), places, indexing="ij")
+        each.ravel() for each in np.meshgrid([*range(layers), *attended], places, indexing="ij")
     )
+    coders = prompt.model.coders
+    attends = np.array([coder.attention is not None for coder in coders], np.int64)
     probabilities = [goal.probability or 0.0 for goal in goals]
     value = np.zeros(total)
     value[: len(features)] = features.activation_N.cpu().double().numpy()
@@ -294,4 +296,9 @@ def _nodes(prompt: ReplacedPrompt, goals: Sequence[Goal]) -> Nodes:
             [-1 if goal.token is None else goal.token for goal in goals],
         ),
         value=value,
+        branch=column(
+            attends[of(features.coder_N)],
+            np.repeat([0, 1], [layers * tokens, len(attended) * tokens]),
+            np.zeros(total - len(features) - counts[NodeKind.error], np.int64),
+        ),
     )

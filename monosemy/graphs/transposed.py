@@ -9,15 +9,17 @@ is kept: the memory is that of one block, of about twice the cotangents, and of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.graphs.coded_attention import CodedPass
 from monosemy.graphs.goals import Goal
+from monosemy.graphs.joining import Joining, join
+from monosemy.graphs.names import BIASES
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.sources import EdgeRows, Sources
 from monosemy.models.sites import Site
@@ -26,15 +28,6 @@ Target = int | Goal
 """A feature's number among those of the prompt, or a goal."""
 
 _SKIP_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Joining:
-    """Vectors that join the cotangents of these targets of the batch at their tokens."""
-
-    column_N: Tensor
-    token_N: Tensor
-    vector_ND: Tensor
 
 
 class TransposedPass:
@@ -83,8 +76,9 @@ class _Batch:
         self.count = len(targets)
         self.edges_NB = torch.zeros(self.sources.first_goal, self.count, device=self.device)
         self.value_B = torch.zeros(self.count, device=self.device)
-        self.at_stream: dict[int, list[_Joining]] = defaultdict(list)
-        self.at_place: dict[Site, list[_Joining]] = defaultdict(list)
+        self.at_stream: dict[int, list[Joining]] = defaultdict(list)
+        self.at_place: dict[Site, list[Joining]] = defaultdict(list)
+        self.at_attention: dict[Site, list[Joining]] = defaultdict(list)
         for column, target in enumerate(targets):
             if isinstance(target, Goal):
                 self._goal(column, target)
@@ -106,7 +100,7 @@ class _Batch:
         self.value_B[column] = value + goal.constant
         index = torch.tensor([column], device=self.device)
         self.at_stream[boundary].append(
-            _Joining(index, torch.tensor([token], device=self.device), vector[None])
+            Joining(index, torch.tensor([token], device=self.device), vector[None])
         )
 
     def _stream(self, boundary: int) -> Tensor:
@@ -134,8 +128,9 @@ class _Batch:
                 vector_ND = rows_ND[:, part]
                 reads = vector_ND.any(dim=1)
                 if bool(reads.any()):
-                    joining = _Joining(column[reads], token[reads], vector_ND[reads])
-                    self.at_place[site].append(joining)
+                    joining = Joining(column[reads], token[reads], vector_ND[reads])
+                    at = self.at_place if coder.attention is None else self.at_attention
+                    at[site].append(joining)
 
     def _bias(self, kind: str) -> Tensor:
         return self.edges_NB[self.sources.bias(kind)]
@@ -148,24 +143,16 @@ class _Batch:
         by_layer: dict[int, list[Site]] = defaultdict(list)
         for site in self.at_place:
             by_layer[site.layer].append(site)
+        attended = {site.layer for site in self.at_attention}
         for layer in reversed(range(prompt.layers)):
-            begun |= self._join(cotangents, self.at_stream.get(layer + 1, ()))
-            if not begun and layer not in by_layer:
+            begun |= join(cotangents, self.at_stream.get(layer + 1, ()))
+            if not begun and layer not in by_layer and layer not in attended:
                 continue
             self._block(layer, cotangents, by_layer[layer])
             begun = True
-        self._join(cotangents, self.at_stream.get(0, ()))
+        join(cotangents, self.at_stream.get(0, ()))
         self._tokens(cotangents)
         return EdgeRows(self.edges_NB, self.value_B)
-
-    def _join(self, cotangents_PBD: Tensor, joining: Iterable[_Joining]) -> bool:
-        joined = False
-        for each in joining:
-            cotangents_PBD.index_put_(
-                (each.token_N, each.column_N), each.vector_ND.to(cotangents_PBD), accumulate=True
-            )
-            joined = True
-        return joined
 
     def _block(self, layer: int, cotangents_PBD: Tensor, sites: Sequence[Site]) -> None:
         """From the stream behind a block to the one before it, in place."""
@@ -185,9 +172,9 @@ class _Batch:
                 for each in self.at_place[site]:
                     self._read(site, each)
                     back = place.transposed(each.vector_ND, each.token_N)
-                    self._join(cotangents_PBD, [_Joining(each.column_N, each.token_N, back)])
+                    join(cotangents_PBD, [Joining(each.column_N, each.token_N, back)])
 
-    def _read(self, site: Site, joining: _Joining) -> None:
+    def _read(self, site: Site, joining: Joining) -> None:
         """The value that targets read at a place, and what of it is a norm's shift."""
         place = self.prompt.places[site]
         vectors = joining.vector_ND
@@ -240,10 +227,24 @@ class _Batch:
         return late
 
     def _attention(self, layer: int, cotangents_PBD: Tensor) -> None:
+        if layer in self.prompt.coded_attention:
+            self._coded_attention(layer, cotangents_PBD)
+            return
         for kind, constant_TD in self.owner.constants[layer].items():
             products = _products(cotangents_PBD, constant_TD[: self.tokens])
             self._bias(kind).add_(products.sum(0))
         self.prompt.attention[layer].add_transposed(cotangents_PBD)
+
+    def _coded_attention(self, layer: int, cotangents_PBD: Tensor) -> None:
+        coded, held = self.prompt.coded_attention[layer], self.prompt.attention[layer]
+        joining = self.at_attention.get(coded.site, [])
+        for each in joining:
+            read_N = (coded.value_TW[each.token_N] * each.vector_ND).sum(-1)
+            self.value_B.index_add_(0, each.column_N, read_N)
+        first = self.sources.attention_error(layer)
+        biases = {kind: self.sources.bias(kind) for kind in BIASES}
+        met = CodedPass(coded, held, joining, self.edges_NB, first, biases)
+        held.add_transposed(cotangents_PBD, met.passing())
 
     def _tokens(self, cotangents_PBD: Tensor) -> None:
         prompt, tokens, sources = self.prompt, self.tokens, self.sources

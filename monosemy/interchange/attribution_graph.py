@@ -3,8 +3,10 @@
 The form (draft-07) is ``attribution_graph.schema.json``.  Features carry Cantor's number of (layer,
 latent) and are of schema version 1.  Errors are ``{layer}_error_{token}`` here: circuit-tracer's
 ``0_{layer}_{token}`` is also the id of latent ``layer`` of layer 0 there, whose links then merge
-with the error's.  Both forms are read.  What the form has no place for (rows' values and what they
-left out) stands under ``metadata.monosemy`` and comes back with it.
+with the error's.  Both forms are read.  Features and errors of attention are called as Llamascopium
+and Neuronpedia call Lorsa's: ``{layer}_lor_{latent}_{token}`` and ``{layer}_error_attn_{token}``.
+What the form has no place for (rows' values and what they left out) stands under
+``metadata.monosemy`` and comes back with it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from monosemy.errors import DataError
-from monosemy.graphs.graph import Floats, Graph, NodeKind
+from monosemy.graphs.graph import Branch, Floats, Graph, NodeKind
 from monosemy.graphs.influence import influence
 from monosemy.graphs.names import BIASES
 
 FEATURE_TYPE = "cross layer transcoder"
 """Of transcoders of one layer too, as the viewers have it."""
 ERROR_TYPE = "mlp reconstruction error"
+ATTENTION_TYPES = {NodeKind.feature: "lorsa", NodeKind.error: "lorsa error"}
 TYPES = {
     NodeKind.error: ERROR_TYPE,
     NodeKind.token: "embedding",
@@ -70,6 +73,7 @@ def node_ids(graph: Graph) -> list[str]:
     """An id for each node, no two alike."""
     nodes = graph.nodes
     feature = nodes.kind == NodeKind.feature
+    feature &= nodes.branch == Branch.mlp
     pairs = {
         (int(a), int(b)) for a, b in zip(nodes.layer[feature], nodes.coder[feature], strict=True)
     }
@@ -88,6 +92,11 @@ def _node_id(graph: Graph, number: int, coders_of: Mapping[int, int]) -> str:
     nodes = graph.nodes
     kind, layer = NodeKind(nodes.kind[number]), int(nodes.layer[number])
     place, own = int(nodes.position[number]), int(nodes.number[number])
+    attends = nodes.branch[number] == Branch.attention
+    if attends and kind == NodeKind.feature:
+        return f"{layer}_lor_{own}_{place}"
+    if attends and kind == NodeKind.error:
+        return f"{layer}_error_attn_{place}"
     if kind == NodeKind.feature:
         coder = f"_c{int(nodes.coder[number])}" if coders_of[layer] > 1 else ""
         return f"{layer}{coder}_{own}_{place}"
@@ -240,12 +249,14 @@ def _node(graph: Graph, number: int, name: str, share: float, label: str | None)
     kind, layer = NodeKind(nodes.kind[number]), int(nodes.layer[number])
     place, own = max(int(nodes.position[number]), 0), int(nodes.number[number])
     text = json.dumps(graph.texts[place], ensure_ascii=False)
+    attends = nodes.branch[number] == Branch.attention
+    types = ATTENTION_TYPES if attends else TYPES
     node: dict[str, Any] = {
         "node_id": name,
         "feature": None,
         "layer": str(layer),
         "ctx_idx": place,
-        "feature_type": TYPES.get(kind, FEATURE_TYPE),
+        "feature_type": types.get(kind, FEATURE_TYPE),
         "token_prob": 0.0,
         "is_target_logit": False,
         "run_idx": 0,
@@ -258,12 +269,14 @@ def _node(graph: Graph, number: int, name: str, share: float, label: str | None)
     if kind == NodeKind.feature:
         node |= {
             "feature": cantor(layer, own),
-            "jsNodeId": f"{layer}_{own}-0",
+            "jsNodeId": f"{layer}_lor_{own}-0" if attends else f"{layer}_{own}-0",
             "clerp": label or "",
             "activation": float(nodes.value[number]),
         }
     elif kind == NodeKind.error:
-        node |= {"feature": -1, "jsNodeId": f"{layer}_{place}-0", "clerp": f"Err: mlp {text}"}
+        of = "attn" if attends else "mlp"
+        ending = f"{layer}_attn_{place}-0" if attends else f"{layer}_{place}-0"
+        node |= {"feature": -1, "jsNodeId": ending, "clerp": f"Err: {of} {text}"}
     elif kind == NodeKind.token:
         node |= {
             "feature": place,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monosemy.errors import DataError
-from monosemy.graphs.graph import NodeKind
+from monosemy.graphs.graph import Branch, NodeKind
 from monosemy.graphs.names import BIASES
 from monosemy.interchange.attribution_graph import VIRTUAL, uncantor
 from monosemy.interchange.files import list_of, number_of, text_of
@@ -56,6 +56,7 @@ class FileNode:
     number: int
     value: float
     label: str
+    branch: Branch = Branch.mlp
 
 
 def read_nodes(
@@ -118,10 +119,12 @@ def _node(value: Any, where: str, tokens: int, metadata: Mapping[str, Any]) -> F
         number = BIASES.index(own) if own in BIASES else -1
         return FileNode(name, NodeKind.bias, -1, -1, -1, number, 0.0, label)
     depth = _layer(layer, where)
+    branch = Branch.attention if "lorsa" in kind_text else Branch.mlp
     if "error" in kind_text:
-        return FileNode(name, NodeKind.error, depth, position, -1, -1, 0.0, label)
+        return FileNode(name, NodeKind.error, depth, position, -1, -1, 0.0, label, branch)
     depth, coder, latent = _feature(name, depth, position, feature, metadata, where)
-    return FileNode(name, NodeKind.feature, depth, position, coder, latent, activation, label)
+    kind = NodeKind.feature
+    return FileNode(name, kind, depth, position, coder, latent, activation, label, branch)
 
 
 def _layer(value: Any, where: str) -> int:

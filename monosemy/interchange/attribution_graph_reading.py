@@ -182,13 +182,14 @@ def _columns(read: list[FileNode], layers: int) -> Nodes:
         of(node.coder for node in read),
         of(node.number for node in read),
         np.fromiter((node.value for node in read), float, len(read)),
+        of(int(node.branch) for node in read),
     )
 
 
 def _levels(nodes: Nodes, edges: _Edges) -> Ints | None:
     """None where layers order the edges; else the longest way from a source.  ``DataError`` for a
     circle."""
-    layer = nodes.layer
+    layer = nodes.depth
     if all(layer[s] < layer[t] for t, into in edges.items() for s, _ in into):
         return None
     waiting = {target: len(into) for target, into in edges.items()}
@@ -222,7 +223,7 @@ def _graph(
     layers: int,
     ours: Mapping[str, Any],
 ) -> Graph:
-    level = nodes.layer if levels is None else levels
+    level = nodes.depth if levels is None else levels
     targets = sorted(edges, key=lambda number: (-int(level[number]), number))
     if any(read[t].kind not in (NodeKind.feature, NodeKind.logit) for t in targets):
         raise GraphFault("links", "A link leads into a node that is neither a feature nor a logit.")

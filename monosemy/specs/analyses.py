@@ -297,15 +297,16 @@ class GraphRun(GraphSpec, RunSpec):
     name: Name | None = None
     """Of the graph; left out, one is made of the prompt.  A name stands for one graph."""
     set: SetRef | None = None
-    """Name of a set of SAEs that write what MLPs add to the stream: all of them are taken."""
+    """Name of a set of SAEs that write what MLPs add to the stream, or stand for attention: all of
+    them are taken."""
     saes: list[SaeRef] = Field(default_factory=list, max_length=MOST_PLACES)
-    """Ids (or unique names) of such SAEs instead: one for each of several layers, or one
-    cross-layer transcoder."""
+    """Ids (or unique names) of such SAEs instead, or beside the set: one for each of several
+    layers, or one cross-layer transcoder; and SAEs of `attn.hook_z` or `hook_attn_out`."""
 
     @model_validator(mode="after")
     def _a_set_or_saes(self) -> Self:
-        if (self.set is None) == (not self.saes):
-            raise ValueError("give either set, the name of a set, or saes")
+        if self.set is None and not self.saes:
+            raise ValueError("give either set, the name of a set, or saes, or both")
         if len({*self.saes}) < len(self.saes):
             raise ValueError("saes holds something twice")
         return self

@@ -125,7 +125,8 @@ class GraphSpec(Part):
     goals: GraphGoals = TopLogits()
     """What is explained: next tokens, a difference of two, or a direction of the stream."""
     whole_tokens: int = Field(1, ge=0, le=64)
-    """Of so many first tokens an MLP's output is one error: they hold the attention sink."""
+    """Of so many first tokens an MLP's output is one error, and attention has no features there:
+    they hold the attention sink."""
     trace: GraphTrace = GraphTrace()
     """How far it is traced."""
     pruning: GraphPruning = GraphPruning()
@@ -135,8 +136,9 @@ class GraphSpec(Part):
 
 
 Held = Literal["all", "mlps", "nothing"]
-"""What stays as it was on the clean prompt while features are changed: `all`, patterns, norms and
-MLPs' outputs (the graph's own world); `mlps`, their outputs alone; `nothing`."""
+"""What stays as it was on the clean prompt while features are changed: `all`, patterns, norms, what
+MLPs give and what SAEs of attention stand for (the graph's own world); `mlps`, the latter two;
+`nothing`."""
 
 
 class GraphScores(Described):
@@ -231,7 +233,7 @@ class CircuitSearch(Described):
     keep as much."""
     kept: float | None
     names: list[str]
-    """Them: layer/latent@position, those of the most influence first."""
+    """Them: layer/latent@position (layer.attn/ of attention), those of the most influence first."""
     curve: list[CircuitAtSize]
     """At sizes that double, up to all features that are active."""
     orders: int
@@ -260,6 +262,8 @@ class GraphNode(Described):
     kind: Literal["feature", "error", "token", "position", "bias", "logit"]
     layer: int
     """-1 where there is none."""
+    branch: Literal["attention", "mlp"] | None
+    """Which half of its block a feature or an error is of; null of the others."""
     position: int
     coder: int
     latent: Latent | None

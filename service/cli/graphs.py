@@ -72,7 +72,8 @@ def trace(
         str | None, typer.Option("--set", help="Set of SAEs that write what MLPs add.")
     ] = None,
     sae: Annotated[
-        list[str] | None, typer.Option(help="An SAE instead, by id or name; may be given again.")
+        list[str] | None,
+        typer.Option(help="An SAE instead, or beside the set; may be given again."),
     ] = None,
     token: Annotated[
         list[str] | None,

@@ -231,7 +231,7 @@ def test_a_feature_of_all_layers_writes_where_it_is_told(tiny_tokenizer: Any) ->
     edges = TransposedPass(prompt).rows([goal]).edges_NB[:, 0]
     number = next(n for n in range(len(prompt.features)) if prompt.features.layer_N[n] == 0)
     deltas = without_features(prompt, [[], [number]])
-    assert sorted(deltas) == [0, 1, 2]
+    assert sorted(deltas) == [f"blocks.{layer}.hook_mlp_out" for layer in range(3)]
     values = values_at(prompt, deltas, [FINAL], "all", 2)
     clean, without = goal_values(goal, values, prompt.layers).tolist()
     assert without - clean == pytest.approx(-float(edges[number]), rel=1e-3, abs=1e-4)

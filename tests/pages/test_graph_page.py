@@ -350,6 +350,7 @@ def large() -> dict[str, Any]:
         "node": list(range(NODES)),
         "kind": kinds.tolist(),
         "layer": layer.tolist(),
+        "branch": ["mlp"] * NODES,
         "position": rng.integers(0, tokens, NODES).tolist(),
         "coder": layer.tolist(),
         "latent": [int(n) if k == "feature" else None for n, k in enumerate(kinds)],

@@ -137,6 +137,8 @@ class GraphDrawing(Described):
     """`feature`, `error`, `token`, `position`, `bias` or `logit`."""
     layer: list[int]
     """-1 where there is none; the number of layers of a logit."""
+    branch: list[Literal["attention", "mlp"] | None]
+    """Which half of its block a feature or an error is of; null of the others."""
     position: list[int]
     """-1 of a bias."""
     coder: list[int]
