@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Column, String, delete, func, select, update
+from sqlalchemy import Column, String, delete, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -29,9 +29,7 @@ from monosemy.specs import ModelSpec
 from service.database.storable import storable, storable_json, storable_text
 from service.database.tables import Feature, Model, Sae
 from service.features.columns import STORED
-from service.kit.free_names import first_free
-
-_NAMES_LOCK = 0x5AE5  # any number: ours among the database's advisory locks
+from service.kit.free_names import first_free, lock_names
 
 _HASH = re.compile(r"-[0-9a-f]{8}")
 """Ends the name of a model whose own name was taken by another."""
@@ -99,8 +97,7 @@ def copy_stamps(session: Session, sae_id: uuid.UUID, folder: Path) -> None:
 
 def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
     """``wanted``, or ``wanted-2``, ``-3``, ... if another SAE has it; reserved until commit."""
-    # Two workers that publish at once would choose the same name.
-    session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
+    lock_names(session)
     taken = set(
         session.scalars(
             select(Sae.name).where(Sae.name.startswith(wanted, autoescape=True), Sae.id != sae_id)
@@ -112,7 +109,7 @@ def free_sae_name(session: Session, wanted: str, sae_id: uuid.UUID) -> str:
 def free_set_name(session: Session, wanted: str, members: Sequence[uuid.UUID]) -> str:
     """``wanted``, or ``wanted-2``, ... if other SAEs than ``members`` are of such a set; reserved
     until commit."""
-    session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
+    lock_names(session)
     name = Sae.config["set"]["name"].astext
     taken = set(
         session.scalars(

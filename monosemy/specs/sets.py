@@ -1,6 +1,7 @@
 """A set: SAEs of one host model that belong together, one for each of several layers.  No torch.
 
-Each SAE of a set knows it: its folder's provenance and its row hold a ``SetPlace``.
+Each SAE of a set knows it: its row holds a ``SetPlace``, and so does its folder's provenance where
+it was trained or imported in the set.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class SetPlace(NamedTuple):
     place: int
     """Counts from 0, by layer."""
     size: int
-    """SAEs that the set was trained with."""
+    """SAEs that the set was made with."""
 
     @classmethod
     def of(cls, stored: Any) -> SetPlace | None:

@@ -14,7 +14,7 @@ from service.cli.exported import READ_BY, Form, export_saes
 from service.cli.following import run_and_show
 from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
 
-app = typer.Typer(no_args_is_help=True, help="List and show sets: SAEs in several layers.")
+app = typer.Typer(no_args_is_help=True, help="Make, show and measure sets: SAEs in several layers.")
 
 
 @app.command("list")
@@ -76,6 +76,41 @@ def show(
             )
         )
     print_table(("SAE", "site", "FVU", "L0", "dead"), rows)
+    measured = shown["evaluation"]
+    if measured is not None:
+        say(f"Measured together by run {measured['run_id']}, {measured['finished_at'][:19]}:")
+        _print_metrics(measured["metrics"])
+
+
+@app.command()
+@readable_errors
+def new(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Unique name.")],
+    saes: Annotated[list[str], typer.Argument(metavar="SAE...", help="Ids or names of SAEs.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Put SAEs of one host model together as a set.
+
+    Example: monosemy set new tc layer-0 layer-1
+    """
+    made = connect().post("/sets", {"name": name, "saes": saes})
+    if as_json:
+        print_json(made)
+    else:
+        say(f"{made['name']}: {plural(len(made['saes']), 'SAE')}, layers {ranges(made['layers'])}")
+
+
+@app.command()
+@readable_errors
+def delete(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.")],
+) -> None:
+    """Delete a set; its SAEs stay.
+
+    Example: monosemy set delete tc
+    """
+    connect().delete(f"/sets/{segment(name)}")
+    say(f"{name}: deleted; its SAEs stay.")
 
 
 @app.command()
@@ -122,7 +157,10 @@ def export(
 
 
 def _print_evaluation(run: dict[str, Any]) -> None:
-    metrics = run["result"]["metrics"]
+    _print_metrics(run["result"]["metrics"])
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
     rows = [
         (
             each["site"],

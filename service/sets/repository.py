@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from monosemy.specs.sets import SetPlace
-from service.database.tables import Model, Sae
+from service.database.tables import Model, Run, Sae
 from service.models.repository import WITHOUT_TOKENS
 
 
@@ -18,6 +21,21 @@ class Member(NamedTuple):
     place: SetPlace
     sae: Sae
     host: Model
+
+
+def evaluation_of(session: Session, saes: Sequence[uuid.UUID]) -> Run | None:
+    """The newest run that has measured just these SAEs, in this order."""
+    query = (
+        select(Run)
+        .where(
+            Run.kind == "evaluate_set",
+            Run.state == "succeeded",
+            Run.result["saes"] == literal([str(each) for each in saes], JSONB),
+        )
+        .order_by(Run.finished_at.desc(), Run.id)
+        .limit(1)
+    )
+    return session.scalars(query).first()
 
 
 def members(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from monosemy.errors import UnknownSite
 from monosemy.models.sites import Site, parse_site
-from monosemy.specs.rest.sets import SetSummary, SetTable, SetView
+from monosemy.specs.rest.sets import SetEvaluation, SetSummary, SetTable, SetView
 from service.database.tables import Sae
 from service.kit.errors import Listing, NotFound
 from service.saes.views import model_brief, sae_hooks, sae_summary
-from service.sets.repository import Member, members
+from service.sets.repository import Member, evaluation_of, members
 
 
 def table(session: Session, model: str | None) -> SetTable:
@@ -25,12 +26,24 @@ def table(session: Session, model: str | None) -> SetTable:
 def view(session: Session, name: str) -> SetView:
     """``NotFound`` where there is no such set."""
     rows = _members(session, name)
-    return SetView(**_facts(name, rows), saes=[sae_summary(row.sae, row.host) for row in rows])
+    return SetView(
+        **_facts(name, rows),
+        saes=[sae_summary(row.sae, row.host) for row in rows],
+        evaluation=_evaluation(session, [row.sae.id for row in rows]),
+    )
 
 
 def saes_of_set(session: Session, name: str) -> list[Sae]:
     """In the order of their layers; ``NotFound`` where there is no such set."""
     return [row.sae for row in _members(session, name)]
+
+
+def _evaluation(session: Session, saes: Sequence[uuid.UUID]) -> SetEvaluation | None:
+    run = evaluation_of(session, saes)
+    metrics = None if run is None else (run.result or {}).get("metrics")
+    if run is None or run.finished_at is None or not isinstance(metrics, dict):
+        return None
+    return SetEvaluation(run_id=run.id, finished_at=run.finished_at, metrics=metrics)
 
 
 def _members(session: Session, name: str) -> list[Member]:

@@ -121,3 +121,16 @@ def test_the_command_submits_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> N
     assert sent[0]["evaluation"] == {"tokens": 99}
     assert "0.2000 to 0.3000" in printed and "mean ablation" in printed and "2.5000" in printed
     assert "4,096 tokens in 33 rows" in printed and "2.7500" in printed
+
+
+def test_sets_are_made_and_deleted_and_saes_stay(served: str) -> None:
+    """The last of this file: it changes what is stored."""
+    assert "other: deleted; its SAEs stay." in call("set", "delete", "other")
+    assert "is of the set 'tc'" in call("set", "new", "pair", "lone", "tc-2", code=1)
+    assert "pair: 2 SAEs, layers 0, 3" in call("set", "new", "pair", "broken", "lone")
+    with monosemy.Client(served) as client:
+        assert [each.name for each in client.sets.get("pair").saes] == ["lone", "broken"]
+        client.sets.delete("pair")
+        assert client.saes.get("lone").set is None
+        made = client.sets.create("pair", [client.saes.get("lone"), "broken"])
+        assert [each.set.place for each in made.saes if each.set] == [0, 1]

@@ -77,6 +77,7 @@ ADDRESSES: list[str] = [
     "/sets",
     "/sets?model=tiny-demo",
     "/sets/every%20layer",
+    "/sets/every%20layer/delete",
     "/circuits",
     "/circuits?model=tiny-demo",
     f"/circuits/{CIRCUIT}",

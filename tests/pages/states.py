@@ -266,6 +266,7 @@ ERRORS = [
         404,
         f"/circuits/{NOBODY}",
         "/sets/none",
+        "/sets/none/delete",
         "/graphs/none",
         *(f"/{each}?model=none" for each in ("saes", "sets", "circuits", "graphs")),
         f"/graphs/{GRAPH}/nodes/9999",

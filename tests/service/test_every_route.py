@@ -39,6 +39,7 @@ from service.tasks.repository import keep_task
 from tests.support.circuit_rows import made_up
 from tests.support.concept_rows import concept_result
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
+from tests.support.gathered_rows import add_beside
 from tests.support.graph_rows import add_graph
 from tests.support.keys import fresh_key
 from tests.support.library_rows import add_explanation, add_library
@@ -79,7 +80,10 @@ class World:
         return answer.json()
 
     def things(self, state: str = "queued") -> dict[str, str | Callable[[], str]]:
-        """Something new of ``maker``'s for every parameter of a path, once it is asked for."""
+        """Something new of ``maker``'s for every parameter of a path, once it is asked for.  No SAE
+        is of a set before."""
+        with transaction(self.engine) as session:
+            session.execute(text("UPDATE saes SET config = config - 'set'"))
         return {
             **MISSING,
             "name": "gpu",
@@ -215,6 +219,7 @@ def world(asked: Settings) -> Iterator[World]:
         for name in ("demo", "other"):
             library = add_library(session, name, features=8)
             add_explanation(session, library, 3, "kings", "Words for kings.", 0.7)
+        add_beside(session, "demo")
         owner = session.execute(text("SELECT id FROM api_keys WHERE name = 'maker'")).scalar()
         path = random_text().write(asked.artifacts)
         for sae in session.query(Sae):

@@ -21,6 +21,8 @@ ENDPOINTS = {
     ("get", "/api/v1/saes/{sae}/features/{index}/around"),
     ("get", "/api/v1/sets"),
     ("get", "/api/v1/sets/{set}"),
+    ("post", "/api/v1/sets"),
+    ("delete", "/api/v1/sets/{set}"),
     ("get", "/api/v1/saes/{sae}/distribution"),
     ("get", "/api/v1/saes/{sae}/layout"),
     ("get", "/api/v1/saes/{sae}/attention"),

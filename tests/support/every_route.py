@@ -88,6 +88,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/runs/{run_id}"): {"priority": -1},
     ("POST", "/graphs"): {"prompt": "the king", "saes": ["demo"]},
     ("POST", "/graphs/upload"): smallest_file(),
+    ("POST", "/sets"): {"name": "theirs", "saes": ["demo", "beside"]},
     ("POST", "/graphs/{graph}/steer"): {"edits": [{"node": 0}]},
     ("PATCH", "/queues/{name}"): {"max_running": 0},
     ("POST", "/keys"): {"name": "made"},
@@ -123,8 +124,9 @@ FILES = [
     ("files", ("cfg.json", CONFIG)),
     ("files", ("sae_weights.safetensors", safetensors())),
 ]
-FORMS: dict[tuple[str, str], dict[str, str]] = {
+FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/runs/new"): {"text": "kind: train"},
+    ("POST", "/sets/new"): {"name": "theirs", "saes": ["demo", "beside"]},
     ("POST", "/runs/{run_id}/priority"): {"priority": "-1"},
     ("POST", "/queues/{name}"): {"paused": "false"},
     ("POST", "/saes/{sae}/delete"): {"name": "not it"},

@@ -45,3 +45,16 @@ def add_to_set(session: Session, sae: str, name: str) -> None:
     row = session.scalars(select(Sae).where(Sae.name == sae)).one()
     row.config = {**row.config, "set": {"name": name, "place": 0, "size": 2}}
     session.flush()
+
+
+def add_beside(
+    session: Session, sae: str, name: str = "beside", site: str = "blocks.2.hook_resid_post"
+) -> Sae:
+    """Another SAE of the host model of ``sae``, at another site, without features."""
+    row = session.scalars(select(Sae).where(Sae.name == sae)).one()
+    copied = ("model_id", "architecture", "d_in", "d_sae", "config", "metrics", "provenance")
+    values = {each: getattr(row, each) for each in copied}
+    made = Sae(name=name, site=site, path=f"saes/{name}", **values)
+    session.add(made)
+    session.flush()
+    return made

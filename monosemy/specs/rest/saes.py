@@ -53,7 +53,7 @@ class SetPlaceView(Described):
     place: int
     """Counts from 0, by layer."""
     size: int
-    """SAEs that the set was trained with."""
+    """SAEs that the set was made with."""
 
 
 class FeatureCounts(Described):
@@ -100,7 +100,7 @@ class SaeSummary(Described):
     """Of what needed no training: `neurons`, `pca` or `random_directions`; null for an SAE that was
     trained or imported."""
     set: SetPlaceView | None = None
-    """The set that it is of: SAEs of one host model in several layers, trained together."""
+    """The set that it is of: SAEs of one host model in several layers."""
     d_in: int
     d_sae: int
     """Number of latents."""
