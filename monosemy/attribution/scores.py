@@ -70,21 +70,17 @@ def pair_scores(backwards: Backwards, head: int, token: int, source: int) -> Pai
     length = len(reading.z_SZ)
     if not 0 <= source <= token < length:
         raise DataError(f"Token {token} cannot look at {source}: a token looks back, or at itself.")
-    scores = block.need_scores(backwards.host.name)
-    call = reading.call
-    query_SHE = call.query_BHSE[0].transpose(0, 1)
-    key_SHE = call.spread(call.key_BGSE)[0].transpose(0, 1)
-    query = _Side.of(reading, scores.query, scores.query_pairs, query_SHE, head)
-    key = _Side.of(reading, scores.key, scores.key_pairs, key_SHE, head)
+    sides = ScoredHead.of(reading, backwards.host.name, head)
+    query, key, scale = sides.query, sides.key, sides.scale
     queries, at_query = _parts(backwards, token, range(token, token + 1))
     keys, at_keys = _parts(backwards, source, range(token + 1))
     query_PE = query.heads(at_query, range(token, token + 1))[0]
     key_SPE = key.heads(at_keys, range(token + 1))
     weight_S = reading.pattern_HSS[head, token, : token + 1].double()
     average_PE = torch.einsum("s,spe->pe", weight_S, key_SPE)
-    own_S = scores.scale * (key_SHE[: token + 1, head].double() @ query_SHE[token, head].double())
-    pairs_QK = scores.scale * query_PE @ key_SPE[source].T
-    relative_QK = scores.scale * query_PE @ (key_SPE[source] - average_PE).T
+    own_S = scale * (key.used_SE[: token + 1] @ query.used_SE[token])
+    pairs_QK = scale * query_PE @ key_SPE[source].T
+    relative_QK = scale * query_PE @ (key_SPE[source] - average_PE).T
     bias = ScoredPart("bias")
     return PairScores(
         score=float(own_S[source]),
@@ -98,7 +94,29 @@ def pair_scores(backwards: Backwards, head: int, token: int, source: int) -> Pai
 
 
 @dataclass(frozen=True)
-class _Side:
+class ScoredHead:
+    """How one head of a block makes its scores on a prompt."""
+
+    query: HeadSide
+    key: HeadSide
+    scale: float
+
+    @classmethod
+    def of(cls, reading: BlockReading, host_name: str, head: int) -> ScoredHead:
+        """``ModelError`` where the scores of this model cannot be taken apart."""
+        scores = reading.block.need_scores(host_name)
+        call = reading.call
+        query_SHE = call.query_BHSE[0].transpose(0, 1)
+        key_SHE = call.spread(call.key_BGSE)[0].transpose(0, 1)
+        return cls(
+            HeadSide.of(reading, scores.query, scores.query_pairs, query_SHE, head),
+            HeadSide.of(reading, scores.key, scores.key_pairs, key_SHE, head),
+            scores.scale,
+        )
+
+
+@dataclass(frozen=True)
+class HeadSide:
     """Queries or keys of one head as a linear function of parts of the stream, float64."""
 
     reading: BlockReading
@@ -108,6 +126,8 @@ class _Side:
     """``1 / sigma`` of the norm of queries or keys."""
     bias_SE: Tensor
     turn: Turn
+    used_SE: Tensor
+    """What the head used."""
 
     @classmethod
     def of(
@@ -117,7 +137,7 @@ class _Side:
         pairing: Pairing,
         used_SHE: Tensor,
         head: int,
-    ) -> _Side:
+    ) -> HeadSide:
         weight_DN, bias_N = projection.weight(), projection.bias()
         raw_SN = reading.normed_SD @ weight_DN + bias_N
         inverse = projection.inverse(raw_SN)
@@ -131,7 +151,22 @@ class _Side:
             constant_E = constant_E + entry.shift.double() @ matrix_DE
         factor_S = _factor(projection, inverse, head, len(raw_SN)).to(raw_SN.device)
         bias_SE = factor_S[:, None] * constant_E + projection.shift()[head].double()
-        return cls(reading, matrix_DE, factor_S, bias_SE, turn)
+        return cls(reading, matrix_DE, factor_S, bias_SE, turn, used_SHE[:, head].double())
+
+    def directions(self, token: int) -> Tensor:
+        """What each dimension of the head reads of the stream at a token, turned, ``[D, E]``."""
+        width = len(self.turn.pairing.partner_E)
+        eye_EE = torch.eye(width, dtype=torch.float64, device=self.matrix_DE.device)
+        into_DE = self.matrix_DE @ self.turn.at(token, eye_EE) * self.factor_S[token]
+        entry = self.reading.block.entry
+        if entry is None:
+            return into_DE
+        scaled_ED = entry.gain.double() * into_DE.T
+        return (entry.centre(scaled_ED) * self.reading.entry_inverse_S1[token].double()).T
+
+    def constant(self, token: int) -> Tensor:
+        """What biases and the norms' shifts give at a token, turned, ``[E]``."""
+        return self.turn.at(token, self.bias_SE[token])
 
     def heads(self, parts_SPD: Tensor, at: range) -> Tensor:
         """``[S, P + 1, E]``: of each part of the stream, and last the bias, at tokens ``at``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -24,8 +25,31 @@ from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.sources import EdgeRows, Sources
 from monosemy.models.sites import Site
 
-Target = int | Goal
-"""A feature's number among those of the prompt, or a goal."""
+
+@dataclass(frozen=True)
+class Probe:
+    """What directions ``[n, D]`` read of the stream before a block at n tokens, summed."""
+
+    stream: int
+    token_N: Tensor
+    vector_ND: Tensor
+
+
+Target = int | Goal | Probe
+"""A feature's number among those of the prompt, a goal, or a probe of the stream."""
+
+
+@dataclass
+class Sweep:
+    """The cotangents ``[P, D]`` of one target on its way down, by layer."""
+
+    behind: dict[int, Tensor] = field(default_factory=dict)
+    """Of the stream behind a block; of -1 of what enters the first."""
+    middle: dict[int, Tensor] = field(default_factory=dict)
+    """Of the stream behind attention."""
+    through: dict[int, Tensor] = field(default_factory=dict)
+    """What arrives before a block through its heads alone."""
+
 
 _SKIP_CHUNK = 1 << 20
 
@@ -50,6 +74,8 @@ class TransposedPass:
         if isinstance(target, Goal):
             stream = self.prompt.layers if target.stream is None else target.stream
             return stream, target.position
+        if isinstance(target, Probe):
+            return target.stream, int(target.token_N.max())
         features = self.prompt.features
         return int(features.layer_N[target]), int(features.position_N[target])
 
@@ -58,6 +84,13 @@ class TransposedPass:
         batch = _Batch(self, targets)
         with torch.no_grad():
             return batch.run()
+
+    def sweep(self, target: Target) -> tuple[EdgeRows, Sweep]:
+        """The edges of one target, and its cotangents on their way."""
+        batch, seen = _Batch(self, [target]), Sweep()
+        batch.seen = seen
+        with torch.no_grad():
+            return batch.run(), seen
 
     @cached_property
     def constants(self) -> list[dict[str, Tensor]]:
@@ -74,6 +107,7 @@ class _Batch:
         self.device = owner.prompt.last_TD.device
         self.tokens = 1 + max(owner.depth(target)[1] for target in targets)
         self.count = len(targets)
+        self.seen: Sweep | None = None
         self.edges_NB = torch.zeros(self.sources.first_goal, self.count, device=self.device)
         self.value_B = torch.zeros(self.count, device=self.device)
         self.at_stream: dict[int, list[Joining]] = defaultdict(list)
@@ -82,7 +116,9 @@ class _Batch:
         for column, target in enumerate(targets):
             if isinstance(target, Goal):
                 self._goal(column, target)
-        self._features([(c, t) for c, t in enumerate(targets) if not isinstance(t, Goal)])
+            elif isinstance(target, Probe):
+                self._probe(column, target)
+        self._features([(c, t) for c, t in enumerate(targets) if isinstance(t, int)])
 
     def _goal(self, column: int, goal: Goal) -> None:
         prompt, token = self.prompt, goal.position
@@ -102,6 +138,13 @@ class _Batch:
         self.at_stream[boundary].append(
             Joining(index, torch.tensor([token], device=self.device), vector[None])
         )
+
+    def _probe(self, column: int, probe: Probe) -> None:
+        read_ND = self._stream(probe.stream)[probe.token_N] * probe.vector_ND
+        self.value_B[column] = read_ND.sum()
+        columns_N = torch.full_like(probe.token_N, column)
+        joining = Joining(columns_N, probe.token_N, probe.vector_ND)
+        self.at_stream[probe.stream].append(joining)
 
     def _stream(self, boundary: int) -> Tensor:
         if boundary == self.prompt.layers:
@@ -151,18 +194,26 @@ class _Batch:
             self._block(layer, cotangents, by_layer[layer])
             begun = True
         join(cotangents, self.at_stream.get(0, ()))
+        if self.seen is not None:
+            self.seen.behind[-1] = cotangents[:, 0].clone()
         self._tokens(cotangents)
         return EdgeRows(self.edges_NB, self.value_B)
 
     def _block(self, layer: int, cotangents_PBD: Tensor, sites: Sequence[Site]) -> None:
         """From the stream behind a block to the one before it, in place."""
-        prompt = self.prompt
+        prompt, seen = self.prompt, self.seen
+        if seen is not None:
+            seen.behind[layer] = cotangents_PBD[:, 0].clone()
         self._mlp(layer, cotangents_PBD)
         # In parallel blocks, or where a coder reads before attention, the skip joins behind it.
         late = self._skip(layer, cotangents_PBD)
         for stream in ("mid", "pre"):
             if stream == "pre":
+                if seen is not None:
+                    seen.middle[layer] = cotangents_PBD[:, 0].clone()
                 self._attention(layer, cotangents_PBD)
+                if seen is not None:
+                    seen.through[layer] = cotangents_PBD[:, 0] - seen.middle[layer]
                 if late is not None:
                     cotangents_PBD += late
             for site in sites:
