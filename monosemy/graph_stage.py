@@ -9,11 +9,13 @@ from typing import Any
 
 from monosemy.errors import DataError
 from monosemy.graphs.graph import Graph
+from monosemy.graphs.node_places import asked_places, number_sources
 from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits, same_goals
-from monosemy.graphs.prompt import read_prompt
+from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.replacement import ReplacementModel
 from monosemy.graphs.run import make_graph
 from monosemy.graphs.steering import steer_graph
+from monosemy.graphs.told_heads import heads_told, score_told
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.hosted_sae import HostedSAE
@@ -23,6 +25,12 @@ from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import GraphRun
 from monosemy.specs.graphs import GraphSae, GraphSpec
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsRequest,
+    GraphScore,
+    GraphScoreRequest,
+)
 from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequest
 from monosemy.versions import versions
 
@@ -97,27 +105,68 @@ def steer_traced(
 ) -> GraphSteered:
     """Features of a traced graph's prompt changed; ``saes`` are those that it was traced through.
 
-    Raises ``DataError`` where they or their host model are others than the graph's, and as
-    ``steer_graph`` does; ``SpecError`` as ``placed_edits``.
+    Raises ``DataError`` as ``read_again`` and ``steer_graph`` do; ``SpecError`` as
+    ``placed_edits``.
     """
-    if [each.digest for each in saes] != [each.digest for each in graph.saes]:
-        names = ", ".join(each.name for each in graph.saes)
-        raise DataError(
-            f"The graph was traced through {names}; these SAEs are others, or have changed.",
-            "Give those, or trace the prompt again.",
-        )
+    _check_same(graph, saes)
     known = [
         KnownSae((stamp.name, stamp.id), each.sae.d_sae)
         for stamp, each in zip(graph.saes, saes, strict=True)
     ]
     edits = placed_edits(asked.edits, graph.graph, known)
+    goals = same_goals(graph.graph, graph.spec.goals)
+    answer = steer_graph(read_again(graph, saes, load_host), goals, edits, asked)
+    number_nodes(answer, graph.graph)
+    return answer
+
+
+def heads_of_traced(
+    graph: TracedGraph,
+    asked: GraphHeadsRequest,
+    saes: Sequence[SaeFolder],
+    load_host: HostLoader,
+) -> GraphHeads:
+    """Which heads carry an edge of a traced graph; ``DataError`` as ``read_again`` and
+    ``heads_told`` raise it, ``SpecError`` as ``asked_places``."""
+    places = asked_places(graph.graph, asked)
+    prompt = read_again(graph, saes, load_host)
+    source = asked.token if asked.token is not None else places["source"]
+    goals = same_goals(graph.graph, graph.spec.goals)
+    return heads_told(prompt, goals, places["target"], source, asked.top)
+
+
+def score_of_traced(
+    graph: TracedGraph,
+    asked: GraphScoreRequest,
+    saes: Sequence[SaeFolder],
+    load_host: HostLoader,
+) -> GraphScore:
+    """Why a head looks where it looks, by the nodes of a traced graph; raises as ``read_again`` and
+    ``score_told`` do."""
+    answer = score_told(read_again(graph, saes, load_host), asked)
+    number_sources([*answer.query, *answer.key], graph.graph)
+    return answer
+
+
+def read_again(
+    graph: TracedGraph, saes: Sequence[SaeFolder], load_host: HostLoader
+) -> ReplacedPrompt:
+    """The prompt of a traced graph; ``DataError`` where the SAEs or their host model are others
+    than the graph's."""
+    _check_same(graph, saes)
     host = load_host(saes[0].spec.model)
     if host.fingerprint != graph.graph.about["host"]["fingerprint"]:
         raise DataError(f"The graph was traced in another {host.name}.", "Trace the prompt again.")
     for each in saes:
         each.check(host)
     model = ReplacementModel(host, [each.hosted(host) for each in saes], graph.spec.whole_tokens)
-    goals = same_goals(graph.graph, graph.spec.goals)
-    answer = steer_graph(read_prompt(model, graph.graph.ids), goals, edits, asked)
-    number_nodes(answer, graph.graph)
-    return answer
+    return read_prompt(model, graph.graph.ids)
+
+
+def _check_same(graph: TracedGraph, saes: Sequence[SaeFolder]) -> None:
+    if [each.digest for each in saes] != [each.digest for each in graph.saes]:
+        names = ", ".join(each.name for each in graph.saes)
+        raise DataError(
+            f"The graph was traced through {names}; these SAEs are others, or have changed.",
+            "Give those, or trace the prompt again.",
+        )

@@ -14,7 +14,7 @@ from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
 from monosemy.feature_circuit_stage import find_feature_circuit_run
 from monosemy.feature_circuits.found import FoundFeatureCircuit
-from monosemy.graph_stage import steer_traced, trace_graph_run
+from monosemy.graph_stage import heads_of_traced, score_of_traced, steer_traced, trace_graph_run
 from monosemy.graphs.traced import KeptGraph, TracedGraph
 from monosemy.home import Home
 from monosemy.sae_folder import NamedFolder, SaeFolder
@@ -27,6 +27,12 @@ from monosemy.specs import (
     GraphRun,
     LayoutRun,
     TaskRun,
+)
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsRequest,
+    GraphScore,
+    GraphScoreRequest,
 )
 from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequest
 from monosemy.specs.rest.circuits import CircuitResult
@@ -137,9 +143,28 @@ class LocalAnalyses:
         saes: Sequence[SaeFolder] | None = None,
     ) -> GraphSteered:
         """Features of a graph's prompt changed; its SAEs by the folders that it was traced from."""
-        if saes is None:
-            saes = [self.home.sae(each.id) for each in graph.saes]
-        return steer_traced(graph, asked, saes, self.home.host)
+        return steer_traced(graph, asked, self._saes_of(graph, saes), self.home.host)
+
+    def graph_heads(
+        self,
+        graph: TracedGraph,
+        asked: GraphHeadsRequest,
+        saes: Sequence[SaeFolder] | None = None,
+    ) -> GraphHeads:
+        """Which heads carry an edge of a graph."""
+        return heads_of_traced(graph, asked, self._saes_of(graph, saes), self.home.host)
+
+    def graph_score(
+        self,
+        graph: TracedGraph,
+        asked: GraphScoreRequest,
+        saes: Sequence[SaeFolder] | None = None,
+    ) -> GraphScore:
+        """Why a head looks where it looks, by the nodes of a graph."""
+        return score_of_traced(graph, asked, self._saes_of(graph, saes), self.home.host)
+
+    def _saes_of(self, graph: TracedGraph, saes: Sequence[SaeFolder] | None) -> Sequence[SaeFolder]:
+        return [self.home.sae(each.id) for each in graph.saes] if saes is None else saes
 
     def concept(self, spec: ConceptRun, sae: SaeFolder | None = None) -> ConceptResult:
         """The features of a concept, and how well texts are told by them."""

@@ -40,6 +40,12 @@ from monosemy.specs import (
     parse_run,
 )
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionQuestion
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsRequest,
+    GraphScore,
+    GraphScoreRequest,
+)
 from monosemy.specs.inference.graph_steering import (
     GraphEdit,
     GraphSteered,
@@ -204,12 +210,72 @@ def steer_graph(
     asked = parse_part(
         GraphSteerRequest, {**options, "edits": several("edits", edits, "a list of edits")}
     )
+    with reporting(reporter) as progress:
+        analyses, folders = _graph_folders(home, saes, progress)
+        return analyses.steer_graph(graph, asked, folders)
+
+
+def graph_heads(
+    graph: TracedGraph,
+    target: int,
+    source: int | None = None,
+    home: str | Path | None = None,
+    token: int | None = None,
+    top: int = 20,
+    saes: Sequence[SaeFolder | str | Path] | None = None,
+    reporter: Reporter | None = None,
+) -> GraphHeads:
+    """Which heads carry the edge from one node of a graph to another, layer by layer; or, with
+    ``token``, what heads bring to a node from the stream at that token.
+
+    ``saes``: those that the graph was traced through, where they are not in ``home``.
+    ``SpecError`` for nodes that have no such edge, ``DataError`` for SAEs or a host model that are
+    others now.
+
+    Example: ``monosemy.graph_heads(graph, 12, 30, "my-work").heads[0]``
+    """
+    asked = {"target": target, "source": source, "token": token, "top": top}
+    request = parse_part(GraphHeadsRequest, asked)
+    with reporting(reporter) as progress:
+        analyses, folders = _graph_folders(home, saes, progress)
+        return analyses.graph_heads(graph, request, folders)
+
+
+def graph_score(
+    graph: TracedGraph,
+    layer: int,
+    head: int,
+    token: int,
+    source: int,
+    home: str | Path | None = None,
+    listed: int = 20,
+    saes: Sequence[SaeFolder | str | Path] | None = None,
+    reporter: Reporter | None = None,
+) -> GraphScore:
+    """Why a head looks from one token at another: its score as pairs of a graph's sources.
+
+    ``saes`` and errors as in ``graph_heads``; ``DataError`` also for a head or a token that there
+    is not.
+
+    Example: ``monosemy.graph_score(graph, 4, 7, token=9, source=3, home="my-work").pairs[0]``
+    """
+    asked = {"layer": layer, "head": head, "token": token, "source": source, "listed": listed}
+    request = parse_part(GraphScoreRequest, asked)
+    with reporting(reporter) as progress:
+        analyses, folders = _graph_folders(home, saes, progress)
+        return analyses.graph_score(graph, request, folders)
+
+
+def _graph_folders(
+    home: str | Path | None,
+    saes: Sequence[SaeFolder | str | Path] | None,
+    progress: Reporter,
+) -> tuple[LocalAnalyses, list[SaeFolder] | None]:
+    """(what runs, the SAEs that are given; None: those of the graph)."""
     given = None if saes is None else _listed("saes", saes)
     first = given[0] if given else None
-    with reporting(reporter) as progress:
-        analyses = LocalAnalyses(Home(home_of(first, home), progress))
-        folders = None if given is None else [analyses.home.sae(each) for each in given]
-        return analyses.steer_graph(graph, asked, folders)
+    analyses = LocalAnalyses(Home(home_of(first, home), progress))
+    return analyses, None if given is None else [analyses.home.sae(each) for each in given]
 
 
 def feature_circuit(

@@ -20,6 +20,7 @@ from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
 from service.graphs import endpoints as graphs
+from service.graphs import heads as graph_heads
 from service.graphs import steering as graph_steering
 from service.graphs import supernode_endpoints as supernodes
 from service.inference import attention as attention_lens
@@ -104,6 +105,7 @@ _PARTS = (
     graphs,
     supernodes,
     graph_steering,
+    graph_heads,
     concepts,
     reports,
     spend,

@@ -26,6 +26,7 @@ from monosemy.specs.inference.answer import Answer
 from monosemy.specs.inference.attention import AttentionCall
 from monosemy.specs.inference.contrast import ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.graph_heads import GraphHeadsCall, GraphScoreCall
 from monosemy.specs.inference.graph_steering import GraphSteerCall
 from monosemy.specs.inference.steering import ErrorEvent, SteerCall, SteerEvent, event_json
 from monosemy.specs.plugins import load_plugins
@@ -117,6 +118,18 @@ def create_app(settings: Settings) -> FastAPI:
         with with_reason():
             check_model(settings, call.model)
             return _json(engine.steer_graph(call))
+
+    @app.post("/graph-heads")
+    def graph_heads(call: GraphHeadsCall) -> Response:
+        with with_reason():
+            check_model(settings, call.model)
+            return _json(engine.graph_heads(call))
+
+    @app.post("/graph-score")
+    def graph_score(call: GraphScoreCall) -> Response:
+        with with_reason():
+            check_model(settings, call.model)
+            return _json(engine.graph_score(call))
 
     @app.post("/tokenize")
     def tokenize(call: TokenizeCall) -> Response:

@@ -27,6 +27,12 @@ from monosemy.specs import ModelSpec
 from monosemy.specs.inference.activations import ActivationsAnswer, SaeCall, TokenizeAnswer
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsCall,
+    GraphScore,
+    GraphScoreCall,
+)
 from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from monosemy.specs.inference.prompts import SaePlace
 from monosemy.specs.inference.steering import SteerEvent
@@ -34,6 +40,7 @@ from monosemy.workspace import Workspace, fingerprint
 from workers.attending import attended
 from workers.contrasting import Contrasted, contrasted
 from workers.failures import is_out_of_memory
+from workers.graph_heads import graph_heads, graph_score
 from workers.graph_steering import graph_steered
 from workers.memory import default_budget, file_bytes, weight_bytes
 from workers.prompts import Prompt, Tokenizing
@@ -145,6 +152,18 @@ class InferenceEngine:
         opened = self._open(call.model, call.saes)
         with self._room(opened.keys):
             return graph_steered(opened.host, opened.saes, call)
+
+    def graph_heads(self, call: GraphHeadsCall) -> GraphHeads:
+        """``graph_heads.graph_heads``.  Raises as it and ``activations`` do."""
+        opened = self._open(call.model, call.saes)
+        with self._room(opened.keys):
+            return graph_heads(opened.host, opened.saes, call)
+
+    def graph_score(self, call: GraphScoreCall) -> GraphScore:
+        """``graph_heads.graph_score``.  Raises as it and ``activations`` do."""
+        opened = self._open(call.model, call.saes)
+        with self._room(opened.keys):
+            return graph_score(opened.host, opened.saes, call)
 
     def tokenize(self, spec: ModelSpec, path: str | None, prompt: Prompt) -> TokenizeAnswer:
         """``bos`` is what the SAE at ``path`` was trained

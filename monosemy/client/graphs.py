@@ -12,6 +12,12 @@ from monosemy.client.listing import listed
 from monosemy.client.transport import Transport, segment
 from monosemy.specs import parse_part
 from monosemy.specs.graphs import GraphNode, Held
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsRequest,
+    GraphScore,
+    GraphScoreRequest,
+)
 from monosemy.specs.inference.graph_steering import GraphEdit, GraphSteered, GraphSteerRequest
 from monosemy.specs.rest.graphs import (
     GraphDrawing,
@@ -120,6 +126,42 @@ class Graphs:
         asked = {"edits": listed, "held": held, "top": top, "features": features}
         body = parse_part(GraphSteerRequest, asked)
         return self._http.call(GraphSteered, "POST", f"{_path(graph)}/steer", body, repeatable=True)
+
+    def heads(
+        self,
+        graph: GraphReference,
+        target: int,
+        source: int | None = None,
+        *,
+        token: int | None = None,
+        top: int = 20,
+    ) -> GraphHeads:
+        """Which heads carry the edge from one node to another, layer by layer; or, with ``token``,
+        what heads bring to the target from the stream at that token.
+
+        Example: ``client.graphs.heads("texas", 12, 30).heads[0]``
+        """
+        asked = {"target": target, "source": source, "token": token, "top": top}
+        body = parse_part(GraphHeadsRequest, asked)
+        return self._http.call(GraphHeads, "POST", f"{_path(graph)}/heads", body, repeatable=True)
+
+    def score(
+        self,
+        graph: GraphReference,
+        layer: int,
+        head: int,
+        *,
+        token: int,
+        source: int,
+        listed: int = 20,
+    ) -> GraphScore:
+        """Why a head looks from one token at another, by pairs of the graph's sources.
+
+        Example: ``client.graphs.score("texas", 4, 7, token=9, source=3).pairs[0]``
+        """
+        asked = {"layer": layer, "head": head, "token": token, "source": source, "listed": listed}
+        body = parse_part(GraphScoreRequest, asked)
+        return self._http.call(GraphScore, "POST", f"{_path(graph)}/score", body, repeatable=True)
 
     def save(
         self,

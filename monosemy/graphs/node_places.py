@@ -23,7 +23,9 @@ def asked_places(graph: Graph, asked: GraphHeadsRequest) -> dict[str, GraphPlace
     or that is of another kind."""
     faults: list[tuple[str, str]] = []
     places = {}
-    wanted = {"target": (asked.target, ("feature", "logit"), "a feature and no goal")}
+    wanted: dict[str, tuple[int, tuple[str, ...], str]] = {
+        "target": (asked.target, ("feature", "logit"), "a feature or a goal")
+    }
     if asked.source is not None:
         sources = ("feature", "error", "token", "position")
         wanted["source"] = (asked.source, sources, "a feature, an error, a token or a position")

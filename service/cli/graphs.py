@@ -12,6 +12,7 @@ from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.feature_circuits import show_feature_circuit
 from service.cli.following import run_and_show
+from service.cli.graph_heads import heads, score
 from service.cli.graph_steering import GraphArgument, steer
 from service.cli.output import (
     JsonFlag,
@@ -249,6 +250,8 @@ def edges(
 
 
 app.command()(steer)
+app.command()(heads)
+app.command()(score)
 
 
 @app.command()

@@ -21,6 +21,12 @@ from monosemy.specs.inference.answer import Answer, parse_answer
 from monosemy.specs.inference.attention import AttentionAnswer, AttentionCall
 from monosemy.specs.inference.contrast import ContrastAnswer, ContrastCall
 from monosemy.specs.inference.embedding import EmbedAnswer, EmbedCall, ServerHealth
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphHeadsCall,
+    GraphScore,
+    GraphScoreCall,
+)
 from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from monosemy.specs.inference.steering import (
     STEER_EVENT,
@@ -116,6 +122,12 @@ class InferenceClient:
 
     def steer_graph(self, call: GraphSteerCall) -> GraphSteered:
         return self._post("/graph-steering", call, GraphSteered, GRAPH_SECONDS)
+
+    def graph_heads(self, call: GraphHeadsCall) -> GraphHeads:
+        return self._post("/graph-heads", call, GraphHeads, GRAPH_SECONDS)
+
+    def graph_score(self, call: GraphScoreCall) -> GraphScore:
+        return self._post("/graph-score", call, GraphScore, GRAPH_SECONDS)
 
     def steer(self, call: SteerCall) -> Generator[SteerEvent]:
         """Events as they come; an ``ErrorEvent`` is raised as the error that it tells of.

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from monosemy.graphs.store import read_graph
+from monosemy.specs.inference.graph_heads import GraphHeads, GraphScore
 from monosemy.specs.inference.graph_steering import GraphSteerCall, GraphSteered
 from service.cli import following
 from service.cli.main import app
@@ -20,7 +21,15 @@ from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.inference.client import InferenceClient
 from tests.support.graph_files import smallest_file
-from tests.support.graph_rows import PROMPT, add_graph, add_graphs, add_steerable, steered
+from tests.support.graph_rows import (
+    PROMPT,
+    add_graph,
+    add_graphs,
+    add_steerable,
+    heads_answer,
+    score_answer,
+    steered,
+)
 from tests.support.library_rows import Library
 from tests.support.planted_groups import planted_groups
 
@@ -127,6 +136,25 @@ def test_features_are_changed(
         ("--held", "some", "--ablate", "0"),
     ):
         call("graph", "steer", "steerable", *wrong, code=2)
+
+
+def test_attention_behind_a_graph_is_told(
+    monkeypatch: pytest.MonkeyPatch, module_engine: Engine, library: Library
+) -> None:
+    """The inference server's answers are made up."""
+    heads, score = heads_answer(), score_answer(0, 1, 0, 3)
+    monkeypatch.setattr(InferenceClient, "graph_heads", lambda *_: GraphHeads.model_validate(heads))
+    monkeypatch.setattr(InferenceClient, "graph_score", lambda *_: GraphScore.model_validate(score))
+    shown = call("graph", "heads", "steerable", "0", "--token", "2")
+    for words in ("target is +0.7500", "+0.5000", "-0.2500", "+1.0000"):
+        assert words in shown, words
+    assert json.loads(call("graph", "heads", "steerable", "0", "--token", "2", "--json")) == heads
+    shown = call("graph", "score", "steerable", "1", "0", "4", "2")
+    for words in ("62.5%", "demo/3", "decoder bias", "+1.500", "other"):
+        assert words in shown, words
+    call("graph", "heads", "steerable", "0", code=2)
+    call("graph", "heads", "steerable", "0", "1", "--token", "2", code=2)
+    assert "has nodes 0 to" in call("graph", "heads", "steerable", "99999", "0", code=2)
 
 
 def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:

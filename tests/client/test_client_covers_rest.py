@@ -38,6 +38,7 @@ GIVEN: dict[str, Any] = {
     **{"scorer": "detection", "judgements": [{"activating": True, "answer": True}] * 8},
     **{"spec": {"kind": "train"}, "to": 0, "file": __file__},
     "edits": [{"node": 3}],
+    **{"target": 3, "layer": 0, "head": 0, "token": 1},
 }
 """A value for each required parameter of a method, by its name."""
 
@@ -65,6 +66,8 @@ def asked_by(method: Any, folder: Path) -> None:
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
+    if "source" in given and parameters["source"].annotation == "int":
+        given["source"] = 0
     if "to" in given and parameters["to"].annotation != "int":
         given["to"] = folder / "sent"
     if "None" in str(parameters["index"].annotation if "index" in parameters else ""):

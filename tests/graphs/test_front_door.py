@@ -12,6 +12,7 @@ import pytest
 
 import monosemy
 from monosemy.errors import DataError, SpecError
+from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import read_graph
 from monosemy.graphs.traced import TracedGraph
 from monosemy.interchange.attribution_graph_reading import import_graph
@@ -98,6 +99,23 @@ def test_features_are_changed_in_its_prompt(home: Path, made: TracedGraph) -> No
     ):
         with pytest.raises(fault, match=words):
             monosemy.steer_graph(made, home=home, reporter=SILENT, **wrong)
+
+
+def test_attention_behind_it_is_told(home: Path, made: TracedGraph) -> None:
+    goal = made.graph.goals[0]
+    edge = next(e for e in made.edges(goal) if made.graph.nodes.kind[e.source] == NodeKind.token)
+    told = monosemy.graph_heads(made, goal, edge.source, home, reporter=SILENT)
+    assert told.value == pytest.approx(edge.weight, rel=1e-2, abs=1e-5)
+    for layer in told.layers:
+        assert layer.heads + layer.bypass == pytest.approx(told.value, rel=1e-3, abs=1e-5)
+    score = monosemy.graph_score(made, 1, 0, 3, 1, home, listed=4, reporter=SILENT)
+    assert sum(each.score for each in score.kinds) == pytest.approx(score.score, rel=1e-4)
+    with pytest.raises(SpecError, match="has nodes 0 to"):
+        monosemy.graph_heads(made, 10**6, 0, home, reporter=SILENT)
+    with pytest.raises(SpecError, match="give source or token"):
+        monosemy.graph_heads(made, goal, home=home, reporter=SILENT)
+    with pytest.raises(DataError, match="none is number 99"):
+        monosemy.graph_score(made, 1, 99, 3, 1, home, reporter=SILENT)
 
 
 def test_names_of_strangers_do_not_become_markup(made: TracedGraph) -> None:

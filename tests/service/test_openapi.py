@@ -131,6 +131,8 @@ ENDPOINTS = {
     ("get", "/api/v1/graphs/{graph}/file"),
     ("get", "/api/v1/graphs/{graph}/supernodes"),
     ("post", "/api/v1/graphs/{graph}/steer"),
+    ("post", "/api/v1/graphs/{graph}/heads"),
+    ("post", "/api/v1/graphs/{graph}/score"),
     ("get", "/api/v1/comparisons"),
     ("get", "/api/v1/comparisons/{comparison}"),
     ("delete", "/api/v1/comparisons/{comparison}"),

@@ -108,6 +108,15 @@ MOVED = {**CHANGED, "predicted": -1.0}
 GRAPH_PROMPT = {"model": MODEL, "saes": [SAE], "ids": [1, 2], "whole_tokens": 1, "fingerprint": "f"}
 GRAPH_RUN = {"held": "mlps", "top": 3, "features": 4}
 
+READ_AGAIN = {"model": MODEL, "saes": [SAE], "ids": [1, 2], "whole_tokens": 1, "fingerprint": "f"}
+BETWEEN_TWO = {"layer": 2, "head": 1, "token": 1, "source": 0, "listed": 4}
+LOADING = {"layer": 2, "head": 1, "value": 0.5}
+PAIRED = {"query": 0, "key": 0, "score": 0.5, "relative": 0.25}
+IN_SCORE = {
+    **{"kind": "feature", "branch": "attention", "layer": 2, "activation": 1.5, "label": "x"},
+    **{"score": 0.5, "relative": 0.25},
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "AttendedPair": PAIR,
     "AttentionQuestion": QUESTION,
@@ -203,6 +212,22 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "SteeredToken": STEERED_TOKEN,
     "GraphSteered": {"held": "all", "edited": [CHANGED], "edits": 1, "goals": [STEERED_GOAL],
                      "tokens": [STEERED_TOKEN], "kl": 0.25, "features": [MOVED]},
+    "GraphPlace": {"kind": "feature", "branch": "mlp", "layer": 2, "position": 1, "coder": 0},
+    "GraphHeadsRequest": {"target": 3, "source": 2, "top": 4},
+    "GraphScoreRequest": BETWEEN_TWO,
+    "GraphHeadsCall": {**READ_AGAIN, "target": {"kind": "feature", "position": 1, "coder": 0},
+                       "token": 1, "top": 4},
+    "GraphScoreCall": {**READ_AGAIN, **BETWEEN_TWO},
+    "HeadLoading": LOADING,
+    "LayerLoading": {"layer": 2, "heads": 0.5, "bypass": 0.25},
+    "GraphHeads": {"value": 0.75, "heads": [LOADING],
+                   "layers": [{"layer": 2, "heads": 0.5, "bypass": 0.25}]},
+    "ScoredSource": IN_SCORE,
+    "ScoredPair": PAIRED,
+    "ScoredKinds": {"query": "token", "key": "bias", "score": 0.5, "relative": 0.25},
+    "GraphScore": {"layer": 2, "head": 1, "token": 1, "source": 0, "weight": 0.5, "score": 0.5,
+                   "average": 0.25, "query": [IN_SCORE], "key": [IN_SCORE], "pairs": [PAIRED],
+                   "exact": True, "kinds": []},
     "EmbedAnswer": {"embeddings": [[0.5, 1.0]]},
     "ServerHealth": {"status": "ok"},
 }  # fmt: skip
@@ -262,7 +287,9 @@ def of_a_part(name: str, path: tuple[Any, ...]) -> bool:
     """Whether it says which part of an attribution something is, where not every kind has all; or
     the token of a pair that is asked for, which may be left out."""
     of_part = {"token", "layer", "sae", "feature", "activation", "count"}
-    if name in ("TracedPart", "ScoredPartText") or {"parts", "query", "key"} & set(path):
+    if name in ("TracedPart", "ScoredPartText", "ScoredSource") or {"parts", "query", "key"} & set(
+        path
+    ):
         return path[-1] in of_part
     asks = name.endswith(("Request", "Call", "Question", "AttendedPair"))
     return asks and path[-2:] in (("token",), ("pair", "token"))

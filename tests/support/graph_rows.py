@@ -25,6 +25,15 @@ from monosemy.specs.graphs import (
     GraphSpec,
     PredictedChange,
 )
+from monosemy.specs.inference.graph_heads import (
+    GraphHeads,
+    GraphScore,
+    HeadLoading,
+    LayerLoading,
+    ScoredKinds,
+    ScoredPair,
+    ScoredSource,
+)
 from monosemy.specs.inference.graph_steering import (
     EditedFeature,
     GraphSteered,
@@ -219,6 +228,51 @@ def steered(edits: Sequence[tuple[int, int, int]] = ((0, 3, 2),)) -> dict[str, A
             MovedFeature(coder=1, latent=7, position=4, before=2.0, after=0.5, predicted=-1.75),
             MovedFeature(coder=2, latent=19, position=5, before=0.0, after=0.75, predicted=None),
         ],
+    )
+    return made.model_dump(mode="json")
+
+
+def heads_answer() -> dict[str, Any]:
+    """What an inference server answers of the heads of an edge: made-up figures."""
+    made = GraphHeads(
+        value=0.75,
+        heads=[HeadLoading(layer=1, head=2, value=0.5), HeadLoading(layer=0, head=1, value=-0.25)],
+        layers=[
+            LayerLoading(layer=0, heads=-0.25, bypass=1.0),
+            LayerLoading(layer=1, heads=0.5, bypass=0.25),
+        ],
+    )
+    return made.model_dump(mode="json")
+
+
+def score_answer(layer: int, position: int, coder: int, latent: int) -> dict[str, Any]:
+    """The same of a head's score, whose query has this feature."""
+    feature = ScoredSource(
+        kind="feature",
+        branch="mlp",
+        layer=layer,
+        position=position,
+        coder=coder,
+        latent=latent,
+        activation=1.5,
+        score=2.0,
+        relative=1.5,
+    )
+    bias = ScoredSource(kind="bias", bias="decoder", score=0.5, relative=0.25)
+    other = ScoredSource(kind="other", score=-0.25, relative=0.125)
+    made = GraphScore(
+        layer=1,
+        head=0,
+        token=4,
+        source=2,
+        weight=0.625,
+        score=2.25,
+        average=0.375,
+        query=[feature, bias, other],
+        key=[ScoredSource(kind="token", position=2, score=2.25, relative=1.875)],
+        pairs=[ScoredPair(query=0, key=0, score=2.0, relative=1.5)],
+        exact=True,
+        kinds=[ScoredKinds(query="feature", key="token", score=2.0, relative=1.5)],
     )
     return made.model_dump(mode="json")
 

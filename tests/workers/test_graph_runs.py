@@ -121,8 +121,21 @@ def test_features_of_a_stored_graph_are_changed_in_its_prompt(trained: Trained) 
             )
             gone = client.graphs.steer("steered", [{"node": node.node}], held="all")
             free = client.graphs.steer("steered", [{"node": node.node}])
+            goal = next(client.graphs.nodes("steered", kind="logit", limit=1))
+            carried = client.graphs.heads("steered", goal.node, node.node)
+            edges = client.graphs.edges("steered", goal.node, end="in")
+            edge = next((each.weight for each in edges if each.source == node.node), None)
+            score = client.graphs.score("steered", 1, 0, token=3, source=1, listed=5)
+            with pytest.raises(ApiError, match="so none is number 99"):
+                client.graphs.score("steered", 1, 99, token=3, source=1)
             with pytest.raises(ApiError, match="does not take token 0"):
                 client.graphs.steer("steered", [{"node": node.node, "position": 0}])
+    assert edge is None or carried.value == pytest.approx(edge, rel=1e-2, abs=1e-5)
+    for layer in carried.layers:
+        assert layer.heads + layer.bypass == pytest.approx(carried.value, rel=1e-3, abs=1e-5)
+    for side in (score.query, score.key):
+        assert sum(each.score for each in side) == pytest.approx(score.score, rel=1e-4, abs=1e-6)
+    assert len(score.pairs) == 5 and any(each.node is not None for each in score.query)
     assert same.kl < 1e-6 and all(abs(each.after - each.before) < 1e-4 for each in same.goals)
     assert not [each for each in same.features if abs(each.after - each.before) > 1e-4]
     for each in gone.goals:

@@ -21,6 +21,8 @@ PATHS = [
     "/contrast",
     "/attention",
     "/graph-steering",
+    "/graph-heads",
+    "/graph-score",
     "/tokenize",
     "/steer",
     "/embed",
