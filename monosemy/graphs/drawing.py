@@ -54,7 +54,7 @@ def draw(
         kind=[NodeKind(kind).name for kind in columns.kind.tolist()],
         layer=columns.layer.tolist(),
         branch=[
-            branch_name(kind, branch)
+            branch_name(graph, kind, branch)
             for kind, branch in zip(columns.kind.tolist(), columns.branch.tolist(), strict=True)
         ],
         position=columns.position.tolist(),

@@ -107,7 +107,7 @@ def _listed(
         node=number,
         kind=NodeKind(nodes.kind[number]).name,
         layer=int(nodes.layer[number]),
-        branch=branch_name(int(nodes.kind[number]), int(nodes.branch[number])),
+        branch=branch_name(graph, int(nodes.kind[number]), int(nodes.branch[number])),
         position=int(nodes.position[number]),
         coder=int(nodes.coder[number]),
         latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
@@ -119,9 +119,10 @@ def _listed(
     )
 
 
-def branch_name(kind: int, branch: int) -> Literal["attention", "mlp"] | None:
-    """Of a feature and an error; None of the others."""
-    if kind not in (NodeKind.feature.value, NodeKind.error.value):
+def branch_name(graph: Graph, kind: int, branch: int) -> Literal["attention", "mlp"] | None:
+    """Of a feature and an error; None of the others, and in a feature circuit, whose layers are
+    sites of any kind."""
+    if graph.sites or kind not in (NodeKind.feature.value, NodeKind.error.value):
         return None
     return "attention" if branch == Branch.attention.value else "mlp"
 

@@ -51,7 +51,7 @@ def place_of(graph: Graph, node: int) -> GraphPlace:
     feature = kind == NodeKind.feature
     return GraphPlace(
         kind=kind.name,  # type: ignore[arg-type]
-        branch=branch_name(int(nodes.kind[node]), int(nodes.branch[node])) or "mlp",
+        branch=branch_name(graph, int(nodes.kind[node]), int(nodes.branch[node])) or "mlp",
         layer=int(nodes.layer[node]) if inner else 0,
         position=int(nodes.position[node]),
         coder=int(nodes.coder[node]) if feature else 0,
@@ -81,4 +81,4 @@ def _keys(graph: Graph) -> Iterator[tuple[_Key, int]]:
     for node, (kind, branch, layer, position, coder, number) in enumerate(rows):
         name = NodeKind(kind).name
         own = number if name in ("feature", "bias") else -1
-        yield (name, branch_name(kind, branch), layer, position, coder, own), node
+        yield (name, branch_name(graph, kind, branch), layer, position, coder, own), node

@@ -263,7 +263,8 @@ class GraphNode(Described):
     layer: int
     """-1 where there is none."""
     branch: Literal["attention", "mlp"] | None
-    """Which half of its block a feature or an error is of; null of the others."""
+    """Which half of its block a feature or an error is of; null of the others, and in a feature
+    circuit."""
     position: int
     coder: int
     latent: Latent | None

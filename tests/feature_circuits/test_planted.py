@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from monosemy.feature_circuits.run import MadeFeatureCircuit, make_feature_circuit
+from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.influence import influence
+from monosemy.graphs.listing import list_nodes, one_node
 from monosemy.graphs.store import graph_bytes, graph_of_bytes
+from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.specs.feature_circuits import FeatureCircuitSpec
 from tests.support.planted_circuits import (
     NAMES,
@@ -63,6 +66,16 @@ def test_every_row_adds_up_though_features_are_switched(circuit: MadeFeatureCirc
     read = graph_of_bytes(graph_bytes(graph), "stored")
     assert read.about["sites"] == ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
     assert read.nodes.layer.tolist() == graph.nodes.layer.tolist()
+
+
+def test_no_node_is_of_a_branch_where_layers_are_sites(circuit: MadeFeatureCircuit) -> None:
+    graph = circuit.graph
+    drawn, (_, listed) = draw(graph, WholeInfluence.of(graph)), list_nodes(graph)
+    assert {"feature", "error"} <= set(drawn.kind) and {"feature", "error"} <= {
+        each.kind for each in listed
+    }
+    assert set(drawn.branch) == {each.branch for each in listed} == {None}
+    assert one_node(graph, listed[0].node).branch is None
 
 
 def test_the_circuit_does_the_task_on_pairs_left_out(circuit: MadeFeatureCircuit) -> None:

@@ -138,7 +138,8 @@ class GraphDrawing(Described):
     layer: list[int]
     """-1 where there is none; the number of layers of a logit."""
     branch: list[Literal["attention", "mlp"] | None]
-    """Which half of its block a feature or an error is of; null of the others."""
+    """Which half of its block a feature or an error is of; null of the others, and in a feature
+    circuit."""
     position: list[int]
     """-1 of a bias."""
     coder: list[int]
