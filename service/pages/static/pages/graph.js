@@ -24,7 +24,9 @@ for (const each of document.querySelectorAll("[data-no-script]")) each.hidden = 
 find("seen").hidden = false;
 const plot = new GraphCanvas(find("plot"), { total: data.total, hovered: (i) => hover(i), chosen: (i) => i !== null && pin(i) });
 const pins = new Pins(state, data, { changed: pinned, look });
-repaints();
+const repaint = () => plot.paint();
+new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 wires();
 load();
 
@@ -58,20 +60,6 @@ function told() {
   tell((score) => fixed(score, 3), { replacement, completeness });
 }
 
-/** At once, before the server prunes. */
-async function preview(share) {
-  const { carrying } = await import("./graph_narrow.js");
-  if (graph === null) return;
-  plot.kept = carrying(graph, share);
-  plot.draw();
-}
-
-function repaints() {
-  const repaint = () => plot.paint();
-  new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-}
-
 function say(words) {
   find("said").textContent = words;
 }
@@ -91,11 +79,8 @@ async function look(node) {
   keepInQuery({ node });
   const i = graph?.at.get(node) ?? null;
   plot.mark(i);
-  if (i === null) say(`Node ${node} is not among those that are shown.`);
-  else {
-    plot.reveal(i);
-    say(plot.says(i));
-  }
+  if (i !== null) plot.reveal(i);
+  say(i === null ? `Node ${node} is not shown.` : plot.says(i));
   for (const row of document.querySelectorAll("[data-row]")) row.classList.toggle("here", row.dataset.row === String(node));
   await Promise.all([beside(`/graphs/${data.id}/nodes/${node}`), complete(node)]);
   if (graph !== null) pins.show(graph, state.node);
@@ -156,7 +141,7 @@ function wires() {
   form.addEventListener("input", (event) => {
     const { name, value } = event.target;
     document.querySelector(`[data-share="${name}"]`).textContent = percent(Number(value));
-    if (name === "nodes") preview(Number(value));
+    if (name === "nodes" && graph !== null) narrowing().then(({ preview }) => preview(plot, graph, Number(value)));
     clearTimeout(timer);
     timer = setTimeout(load, REST_MS);
   });
@@ -197,9 +182,11 @@ function wires() {
   });
 }
 
+const narrowing = () => import("./graph_narrow.js");
+
 async function table(search) {
   try {
-    await (await import("./graph_narrow.js")).narrowTable(search);
+    await (await narrowing()).narrowTable(search);
   } catch (problem) {
     say(problem.message);
   }

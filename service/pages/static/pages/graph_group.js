@@ -1,8 +1,21 @@
-// The dialog that makes a supernode of pinned nodes.
+// Supernodes by hand: the dialog that makes one of pinned nodes, and what takes one apart.
 import { make } from "../lib/state.js";
+import { LONGEST } from "./graph_pins.js";
+
+/** Which of the pinned become a supernode, and its name. */
+export async function group(pins) {
+  const { pinned, groups } = pins.state;
+  const made = await askGroup(pinned.map((node) => [node, pins.label(node)]), LONGEST);
+  if (made !== null) pins.set(pinned.filter((node) => !made.members.includes(node)), [...groups, made]);
+}
+
+export function ungroup(pins, members) {
+  const { pinned, groups } = pins.state;
+  pins.set([...pinned, ...members], groups.filter((each) => each.members !== members));
+}
 
 /** `nodes`: [number, label] of what is pinned; gives {name, members}, or null where it is closed. */
-export function askGroup(nodes, longest) {
+function askGroup(nodes, longest) {
   const field = make("input", { name: "name", required: true, maxlength: longest, autocomplete: "off" });
   const boxes = nodes.map(([number, label]) => make("li", {}, make("label", {}, make("input", { type: "checkbox", value: number, checked: true }), ` ${label}`)));
   const form = make("form", { method: "dialog", class: "supernode" },

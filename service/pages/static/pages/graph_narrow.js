@@ -2,8 +2,14 @@
 import { replacePart } from "../lib/fragment.js";
 import { keepInQuery } from "../lib/state.js";
 
+/** At once, before the server prunes. */
+export function preview(plot, graph, share) {
+  plot.kept = carrying(graph, share);
+  plot.draw();
+}
+
 /** Of each node whether it stays where features and errors are kept through which so much flows. */
-export function carrying(graph, share) {
+function carrying(graph, share) {
   const inner = [...graph.influence.keys()].filter((i) => graph.shape[i] < 2).sort((a, b) => graph.influence[b] - graph.influence[a]);
   let left = share * inner.reduce((sum, i) => sum + graph.influence[i], 0) * (1 - 1e-12);
   const kept = Uint8Array.from(graph.shape, (shape) => (shape < 2 ? 0 : 1));

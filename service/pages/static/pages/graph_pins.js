@@ -32,8 +32,8 @@ export class Pins {
   constructor(state, data, { changed, look }) {
     Object.assign(this, { state, data, changed, look, graph: null });
     this.section = document.getElementById("pins");
-    this.section.querySelector('[data-pins="group"]').addEventListener("click", () => this.#group());
-    this.section.querySelector('[data-pins="none"]').addEventListener("click", () => this.#set([], []));
+    this.section.querySelector('[data-pins="group"]').addEventListener("click", () => this.#byHand("group"));
+    this.section.querySelector('[data-pins="none"]').addEventListener("click", () => this.set([], []));
   }
 
   has(number) {
@@ -43,19 +43,19 @@ export class Pins {
   toggle(number) {
     const { pinned, groups } = this.state;
     if (!this.has(number)) {
-      if (pinned.length >= MOST) return announce("No more can be pinned.");
-      return this.#set([...pinned, number], groups);
+      if (pinned.length >= MOST) return announce("Too many pins.");
+      return this.set([...pinned, number], groups);
     }
     const left = groups.map(({ name, members }) => ({ name, members: members.filter((each) => each !== number) }));
-    return this.#set(pinned.filter((each) => each !== number), left.filter(({ members }) => members.length));
+    return this.set(pinned.filter((each) => each !== number), left.filter(({ members }) => members.length));
   }
 
-  /** Other supernodes; what is in one is not pinned by itself too. */
-  regroup(groups) {
-    this.#set(apart({ pinned: this.state.pinned, groups }).pinned, groups);
+  /** What makes and unmakes supernodes is loaded when it is asked for. */
+  async #byHand(what, members) {
+    (await import("./graph_group.js"))[what](this, members);
   }
 
-  #set(pinned, groups) {
+  set(pinned, groups) {
     Object.assign(this.state, { pinned, groups });
     announce(`${plural(this.all.size, "node")} pinned`);
     this.changed();
@@ -76,7 +76,7 @@ export class Pins {
     const { subgraph } = await import("./graph_subgraph.js");
     const units = [
       ...groups.map(({ name, members }) => ({ name, members, group: true })),
-      ...pinned.map((node) => ({ name: this.#label(node), members: [node], group: false })),
+      ...pinned.map((node) => ({ name: this.label(node), members: [node], group: false })),
     ];
     const { svg, links } = subgraph(graph, units, here, (unit) => this.look(unit.members[0]));
     this.section.querySelector("[data-subgraph]").replaceChildren(svg);
@@ -85,37 +85,24 @@ export class Pins {
     this.#steer([...this.all.keys()]);
   }
 
-  #label(node) {
+  label(node) {
     const i = this.graph.at.get(node);
     return i === undefined ? `node ${node} (not shown)` : shown(this.graph.label[i]);
   }
 
   #lists(units, links) {
     const row = (node) => make("li", {},
-      make("button", { type: "button", class: "link", onclick: () => this.look(node) }, this.#label(node)),
-      make("button", { type: "button", class: "drop plain", "aria-label": `Unpin ${this.#label(node)}`, onclick: () => this.toggle(node) }, "×"));
+      make("button", { type: "button", class: "link", onclick: () => this.look(node) }, this.label(node)),
+      make("button", { type: "button", class: "drop plain", "aria-label": `Unpin ${this.label(node)}`, onclick: () => this.toggle(node) }, "×"));
     const parts = [];
     for (const { name, members } of this.state.groups) {
-      const apart = make("button", { type: "button", class: "plain", onclick: () => this.#ungroup(name, members) }, "Ungroup");
+      const apart = make("button", { type: "button", class: "plain", onclick: () => this.#byHand("ungroup", members) }, "Ungroup");
       parts.push(make("h3", {}, shown(name), " ", apart), make("ul", { class: "chips" }, ...members.map(row)));
     }
-    if (this.state.pinned.length) parts.push(make("h3", {}, this.state.groups.length ? "In no supernode" : "Nodes"), make("ul", { class: "chips" }, ...this.state.pinned.map(row)));
+    if (this.state.pinned.length) parts.push(make("h3", {}, "Nodes"), make("ul", { class: "chips" }, ...this.state.pinned.map(row)));
     const sums = links.map(({ from, to, sum, n }) => make("li", {}, make("span", {}, `${shown(units[from].name)} → ${shown(units[to].name)}${n > 1 ? ` (${n} edges)` : ""}`), make("span", { class: "n" }, signed(sum))));
-    parts.push(make("h3", {}, "Edges between them"), sums.length ? make("ul", { class: "chips" }, ...sums) : make("p", { class: "quiet" }, "None of those that are shown."));
+    parts.push(make("h3", {}, "Edges between them"), sums.length ? make("ul", { class: "chips" }, ...sums) : make("p", { class: "quiet" }, "None shown."));
     return parts;
-  }
-
-  #ungroup(name, members) {
-    const { pinned, groups } = this.state;
-    this.#set([...pinned, ...members], groups.filter((each) => each.members !== members || each.name !== name));
-  }
-
-  /** Which of the pinned become a supernode, and its name; the dialog is loaded when it is first asked for. */
-  async #group() {
-    const { askGroup } = await import("./graph_group.js");
-    const { pinned, groups } = this.state;
-    const made = await askGroup(pinned.map((node) => [node, this.#label(node)]), LONGEST);
-    if (made !== null) this.#set(pinned.filter((node) => !made.members.includes(node)), [...groups, made]);
   }
 
   /** Links to steering: one for each SAE, since features of one SAE are pushed together. */

@@ -3,7 +3,7 @@ import { fixed, percent, plural } from "../lib/format.js";
 import { call } from "../lib/http.js";
 import { make } from "../lib/state.js";
 import { shown } from "../lib/tokens.js";
-import { LONGEST, MOST } from "./graph_pins.js";
+import { apart, LONGEST, MOST } from "./graph_pins.js";
 
 const MOST_GROUPS = 100;
 
@@ -42,7 +42,7 @@ function take(pins, offered) {
     taken += 1;
     nodes += members.length;
   }
-  if (taken) pins.regroup(groups);
+  if (taken) pins.set(apart({ pinned: pins.state.pinned, groups }).pinned, groups);
   return taken;
 }
 
