@@ -71,12 +71,13 @@ def hosted_saes(
     where one or the host model has changed since the training.
     """
     model = saes[0].folder.spec.model
-    other = {each.folder.spec.model.name for each in saes} - {model.name}
-    if other:
-        raise DataError(
-            f"The SAEs belong to several host models: {', '.join(sorted({model.name, *other}))}.",
-            "A graph is of one.",
-        )
+    for each in saes:
+        if each.folder.spec.model.name != model.name:
+            raise DataError(
+                f"'{each.name}' is of {each.folder.spec.model.name}, '{saes[0].name}' of"
+                f" {model.name}.",
+                "Give SAEs of one host model.",
+            )
     host = load_host(model.model_copy(update=changes))
     coders, stamps = [], []
     for each in saes:

@@ -30,6 +30,10 @@ class FoundFeatureCircuit(KeptGraph):
             )
             for each in circuit.sites
         ]
+        if circuit.tokens is not None:
+            own = circuit.tokens
+            said = f"{own.effect:+.3f} of {own.cut:+.3f}, {own.residual:+.3f} missed"
+            facts.append(("the prompt's tokens", said))
         if circuit.exact is not None and circuit.exact.correlation is not None:
             said = f"{_told(circuit.exact.correlation)}, n = {circuit.exact.n}"
             facts.append(("correlation with patching each feature", said))

@@ -54,6 +54,7 @@ from monosemy.specs.feature_circuits import (
     FeatureCircuitSummary,
     HeldOutCheck,
     SiteEffects,
+    TokenEffects,
 )
 from monosemy.specs.rest.circuits import WithInterval
 
@@ -133,6 +134,7 @@ def make_feature_circuit(
         clean=mean_with_interval(values_of(work.readings, "clean"), rng),
         patch=mean_with_interval(values_of(work.readings, "patch"), rng),
         sites=by_site,
+        tokens=work.tokens() if first else None,
         edges=len(made.graph.rows.source),
         edge_share=made.edge_share,
         unexplained=made.unexplained,
@@ -224,9 +226,8 @@ class _Work:
     def site(self, number: int, name: str, features: Features) -> SiteEffects:
         own, there = self.nodes[number], self.sites[number]
         kept = features.at_site(number)
-        cut = [cut_effect(self.host, each, number, self.spec.batch) for each in self.readings]
         effect = float(own.effect_CF.sum())
-        error, whole = float(own.error_C.sum()), float(torch.cat(cut).double().mean())
+        error, whole = float(own.error_C.sum()), self._cut(number)
         size = sum(abs(features.effect[place]) for place in kept)
         return SiteEffects(
             site=there.site,
@@ -240,6 +241,15 @@ class _Work:
             residual=effect + error - whole,
             kept_share=size / max(float(np.abs(own.effect_CF).sum()), 1e-30),
         )
+
+    def tokens(self) -> TokenEffects:
+        """Of the first site, where it is the prompt's tokens."""
+        effect, whole = float(self.nodes[0].error_C.sum()), self._cut(0)
+        return TokenEffects(effect=effect, cut=whole, residual=effect - whole)
+
+    def _cut(self, number: int) -> float:
+        cut = [cut_effect(self.host, each, number, self.spec.batch) for each in self.readings]
+        return float(torch.cat(cut).double().mean())
 
     def exact(self, features: Features) -> ExactEffects | None:
         """Half of the sample those of the largest effects, the others at random."""

@@ -122,6 +122,19 @@ class SiteEffects(Described):
     """Of the features' absolute effects, the share of those that are kept."""
 
 
+class TokenEffects(Described):
+    """What the prompt's tokens carry of the difference, as they enter block 0: all of it, were
+    effects exact.  The way from other tokens to these is the longest of all sites, and most is
+    missed on it."""
+
+    effect: float
+    """Of all of them, summed."""
+    cut: float
+    """What the difference loses when they are patched."""
+    residual: float
+    """effect - cut: what is missed."""
+
+
 class ExactEffects(Described):
     """Effects beside those of patching one feature at a time."""
 
@@ -188,6 +201,9 @@ class FeatureCircuitSummary(Described):
     """The same on their patches; with everything at 0 where there are none."""
     sites: list[SiteEffects]
     """In the order in which the host computes them."""
+    tokens: TokenEffects | None = None
+    """None where there is no patch, where an SAE writes what enters block 0, and of circuits that
+    were found before this was said."""
     edges: int
     """That are kept."""
     edge_share: float

@@ -106,6 +106,12 @@ def show_feature_circuit(graph: dict[str, Any]) -> None:
     ]
     columns = ("site", "SAE", "features kept", "of effects", "features", "error", "cut", "missed")
     print_table(columns, sites, title="effects, clean less patch")
+    tokens = found["tokens"]
+    if tokens is not None:
+        say(
+            f"The prompt's tokens carry {tokens['effect']:+.3f} of {tokens['cut']:+.3f},"
+            f" {tokens['residual']:+.3f} missed."
+        )
     say(
         f"{graph['nodes']} nodes and {found['edges']} edges are kept, {found['edge_share']:.1%} of"
         f" all between these nodes; inputs miss {found['unexplained']:.1%} of effects."

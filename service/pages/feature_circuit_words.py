@@ -30,10 +30,13 @@ def belief_of(found: FeatureCircuitSummary) -> Belief:
 
 def _of_effects(found: FeatureCircuitSummary) -> list[str]:
     total, doubts = abs(found.clean.value - found.patch.value), []
-    for each in found.sites:
-        if abs(each.residual) > _MISSED * total:
-            share = percent(abs(each.residual) / total) if total else "all"
-            doubts.append(f"Effects at {each.site} miss {share} of the difference.")
+    missed = [(f"at {each.site}", each.residual) for each in found.sites]
+    if found.tokens is not None:
+        missed.insert(0, ("of the prompt's tokens", found.tokens.residual))
+    for whose, residual in missed:
+        if abs(residual) > _MISSED * total:
+            share = percent(abs(residual) / total) if total else "all"
+            doubts.append(f"Effects {whose} miss {share} of the difference.")
     if found.unexplained > _UNEXPLAINED:
         doubts.append(f"Edges miss {percent(found.unexplained)} of the effects they lead to.")
     if found.exact is None:

@@ -49,6 +49,10 @@ def test_the_features_of_the_names_are_found_and_no_filler(circuit: MadeFeatureC
     assert early.error == pytest.approx((1 - WRITTEN) * total, rel=1e-5)
     assert (late.features, late.error) == pytest.approx((total, 0), abs=1e-5)
     assert max(abs(early.residual), abs(late.residual)) <= 1e-5 * total
+    tokens = circuit.summary.tokens
+    assert tokens is not None
+    assert tokens.cut == pytest.approx(total, rel=1e-5), "a prompt of other tokens is the patch"
+    assert tokens.residual == pytest.approx(tokens.effect - tokens.cut)
     assert early.active > len(NAMES), "fillers change too"
     assert early.kept_share == pytest.approx(1)
 
@@ -124,7 +128,7 @@ def test_positions_of_one_template_are_kept_apart() -> None:
 def test_without_patches_features_are_set_to_0() -> None:
     zeroed = made(patched=False, exact=0)
     summary = zeroed.summary
-    assert not summary.patched
+    assert not summary.patched and summary.tokens is None
     for each in summary.sites:
         assert abs(each.residual) <= 0.02 * abs(summary.clean.value - summary.patch.value)
     assert not (zeroed.graph.nodes.kind == NodeKind.token).any()

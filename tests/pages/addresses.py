@@ -7,6 +7,7 @@ from urllib.parse import quote
 from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
 from tests.support.concept_rows import NAME as CONCEPT_NAME
+from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
 from tests.support.graph_rows import GRAPH, SERVED, STEERABLE, UPLOADED
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
@@ -94,6 +95,11 @@ ADDRESSES: list[str] = [
     f"/graphs/{STEERABLE}?node=0",
     f"/graphs/{SERVED}/nodes/0",
     f"/graphs/{GRAPH}/nodes/68?end=in",
+    "/graphs?kind=feature_circuit",
+    f"/graphs/{FEATURE_CIRCUIT}",
+    f"/graphs/{FEATURE_CIRCUIT}?nodes=0.5&kind=feature&layer=1",
+    f"/graphs/{FEATURE_CIRCUIT}/nodes/0",
+    f"/graphs/{FEATURE_CIRCUIT}/nodes/13?end=in",
     "/saes/demo/map",
     "/saes/demo/map?x=score&y=mean&colour=explained&q=king",
     "/saes/demo/map?x=layout_x&y=layout_y&colour=tag",

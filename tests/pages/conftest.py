@@ -21,6 +21,7 @@ from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
 from tests.support.circuit_rows import add_circuits
 from tests.support.compared_rows import add_comparison
 from tests.support.concept_rows import add_concept
+from tests.support.feature_circuit_rows import add_feature_circuit
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag, add_to_set
 from tests.support.graph_rows import SERVED, add_graph, add_graphs, add_steerable
@@ -38,7 +39,8 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task, two circuits, a concept, a set of which one SAE of two is left, and three graphs."""
+    a task, two circuits, a concept, a set of which one SAE of two is left, graphs and a feature
+    circuit."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -59,6 +61,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_steerable(session, library.sae, library.name)
             session.flush()
             add_graphs(session)
+            add_feature_circuit(session)
         engine.dispose()
         yield str(make_url(url).database), library
 

@@ -15,6 +15,7 @@ from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
+from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
 from tests.support.graph_rows import GRAPH, SERVED, STEERABLE
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
@@ -310,6 +311,9 @@ ACTS = [
     State(f"/graphs/{SERVED}?nodes=0.6", act=pins_nodes),
     State(f"/graphs/{SERVED}", act=groups_pins),
     State(f"/graphs/{STEERABLE}", act=changes_features),
+    State(f"/graphs/{FEATURE_CIRCUIT}", act=pins_nodes),
+    State(f"/graphs/{FEATURE_CIRCUIT}", act=groups_pins),
+    State(f"/graphs/{FEATURE_CIRCUIT}?node=0&pinned=0,3&groups=names:1,2", act=draws_a_graph),
     State(f"/attention?sae=heads&residual=demo&pair=99.2.0#t={_TEXT}", act=asks_why_of_no_head),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),

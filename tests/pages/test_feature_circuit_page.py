@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from sqlalchemy import Engine
-
 from monosemy.figures import signed
-from monosemy.specs.feature_circuits import FeatureCircuitSummary
 from service.pages.feature_circuit_words import belief_of
 from tests.support.browser import violations
-from tests.support.feature_circuit_rows import CIRCUIT, PROMPT, SITES, kept_feature_circuit
+from tests.support.feature_circuit_rows import CIRCUIT, PROMPT, SITES, circuit_summary
 
 
-@pytest.fixture(scope="module")
-def found(explorer: str, module_engine: Engine) -> Iterator[FeatureCircuitSummary]:
-    del explorer
-    with kept_feature_circuit(module_engine) as found:
-        yield found
-
-
-def test_it_is_drawn_by_sites_and_told_in_words(
-    found: FeatureCircuitSummary, explorer: str, open_page: Any
-) -> None:
+def test_it_is_drawn_by_sites_and_told_in_words(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}/graphs/{CIRCUIT}")
     page.locator("#said:not(:has-text('Loading'))").wait_for()
     text = page.locator("main").inner_text()
@@ -35,22 +21,23 @@ def test_it_is_drawn_by_sites_and_told_in_words(
     assert "effect −" in page.locator("#said").inner_text()
     page.keyboard.press("Shift+ArrowUp")
     page.locator("#said", has_text="blocks.").wait_for()
-    doubts = belief_of(found).doubts
-    assert len(doubts) == 3, doubts
+    doubts = belief_of(circuit_summary()).doubts
+    assert len(doubts) == 4, doubts
+    assert " ".join(doubts[0].split()) == (
+        "Effects of the prompt's tokens miss 58 % of the difference."
+    )
     for doubt in doubts:
         assert doubt in text
     rows = page.locator("#check table").first.locator("tbody tr").all_inner_texts()
     assert len(rows) == len(SITES) and signed(-0.7, 3) in rows[1]
+    assert f"carry {signed(5.53, 3)} of {signed(3.5, 3)}; {signed(2.03, 3)} is missed" in text
     assert page.locator("#check figure").count() == 2
     cells = page.locator("#nodes tbody tr").first.inner_text()
     assert "blocks." in page.locator("#nodes tbody").inner_text(), cells
     assert violations(page) == []
 
 
-def test_its_nodes_have_effects_and_its_kind_is_a_filter(
-    found: FeatureCircuitSummary, explorer: str, open_page: Any
-) -> None:
-    del found
+def test_its_nodes_have_effects_and_its_kind_is_a_filter(explorer: str, open_page: Any) -> None:
     node = open_page(f"{explorer}/graphs/{CIRCUIT}/nodes/0")
     facts = node.locator("#node .facts").inner_text()
     assert SITES[0] in facts and "effect" in facts and "activation" not in facts

@@ -407,7 +407,8 @@ def test_graphs_are_listed_and_found_by_words(explorer: str, open_page: Any) -> 
         assert ("uploaded" in text) == (each["run"] is None)
     page.get_by_label("words of the prompt").fill("capital Texas")
     page.get_by_role("button", name="Show").click()
-    assert page.locator("tbody tr").count() == len(listed)
+    texan = [each for each in listed if "Texas" in each["prompt"]]
+    assert page.locator("tbody tr").count() == len(texan) >= 3
     page.get_by_label("words of the prompt").fill("nowhere")
     page.get_by_role("button", name="Show").click()
     assert "No graph is like that" in page.locator("main").inner_text()

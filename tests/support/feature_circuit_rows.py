@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
-from sqlalchemy import Engine, delete
+from sqlalchemy.orm import Session
 
 from monosemy.graphs.graph import Graph, NodeKind, Nodes, Rows
 from monosemy.graphs.summary import summary_of
@@ -20,14 +18,13 @@ from monosemy.specs.feature_circuits import (
     FeatureCircuitSummary,
     HeldOutCheck,
     SiteEffects,
+    TokenEffects,
 )
 from monosemy.specs.graphs import GraphForecast, GraphSae
 from monosemy.specs.rest.circuits import WithInterval
-from service.database.graph_tables import StoredGraph
-from service.database.session import transaction
 from service.graphs.storing import GraphDetails, NewGraph, keep_graph
 
-CIRCUIT = uuid.UUID(int=25)
+CIRCUIT = uuid.UUID(int=26)
 SITES = ("blocks.0.hook_resid_post", "blocks.1.attn.hook_z", "blocks.1.hook_mlp_out")
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 
@@ -82,7 +79,8 @@ def told(value: float, width: float = 0.1) -> WithInterval:
 
 
 def circuit_summary() -> FeatureCircuitSummary:
-    """One site misses a fifth, errors do most, and random circuits reach what the circuit does."""
+    """One site misses a fifth, tokens more than half, errors do most, and random circuits reach
+    what the circuit does."""
     curve = [
         CircuitAtNodes(
             nodes=size,
@@ -121,6 +119,7 @@ def circuit_summary() -> FeatureCircuitSummary:
         clean=told(3.2),
         patch=told(-0.3),
         sites=sites,
+        tokens=TokenEffects(effect=5.53, cut=3.5, residual=2.03),
         edges=60,
         edge_share=0.9,
         unexplained=0.05,
@@ -132,9 +131,8 @@ def circuit_summary() -> FeatureCircuitSummary:
     )
 
 
-@contextmanager
-def kept_feature_circuit(engine: Engine) -> Iterator[FeatureCircuitSummary]:
-    """``CIRCUIT``, called ``ioi``, while the context lasts."""
+def add_feature_circuit(session: Session) -> FeatureCircuitSummary:
+    """``CIRCUIT``, called ``ioi``."""
     graph, found = circuit_graph(), circuit_summary()
     spec = FeatureCircuitSpec(pairs=IndirectObjectTask(count=40))
     new = NewGraph(
@@ -152,8 +150,5 @@ def kept_feature_circuit(engine: Engine) -> Iterator[FeatureCircuitSummary]:
         ],
         details=GraphDetails(feature_circuit_spec=spec, feature_circuit=found),
     )
-    with transaction(engine) as session:
-        keep_graph(session, new, None)
-    yield found
-    with transaction(engine) as session:
-        session.execute(delete(StoredGraph).where(StoredGraph.id == CIRCUIT))
+    keep_graph(session, new, None)
+    return found
