@@ -12,7 +12,6 @@ from service.cli import (
     backup,
     bases,
     circuits,
-    common_graphs,
     comparisons,
     concepts,
     embedding,
@@ -35,6 +34,7 @@ from service.cli import (
     sets,
     stack_commands,
     steering,
+    supernodes,
     tags,
     tasks,
 )
@@ -119,7 +119,7 @@ app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(circuits.app, name="circuit")
-graphs.app.command()(common_graphs.supernodes)
+graphs.app.command()(supernodes.supernodes)
 app.add_typer(graphs.app, name="graph")
 app.add_typer(concepts.app, name="concept")
 app.add_typer(interchange.app, name="labels")
