@@ -51,8 +51,8 @@ def heads(
 @readable_errors
 def score(
     graph: GraphArgument,
-    layer: Annotated[int, typer.Argument(min=0)],
-    head: Annotated[int, typer.Argument(min=0)],
+    layer: Annotated[int, typer.Argument(min=0, help="Layer of the head, from 0.")],
+    head: Annotated[int, typer.Argument(min=0, help="Number of the head in it, from 0.")],
     token: Annotated[int, typer.Argument(min=0, help="The token that looks, from 0.")],
     source: Annotated[int, typer.Argument(min=0, help="The token that it looks at.")],
     listed: Annotated[int, typer.Option(min=1, max=200, help="Pairs and sources shown.")] = 20,

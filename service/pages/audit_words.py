@@ -41,6 +41,10 @@ DEEDS: dict[tuple[str, str], str] = {
     ("POST", "/lists/{list}/entries/move"): "reordered a list",
     ("DELETE", "/saes/{sae}"): "deleted an SAE",
     ("POST", "/saes/{sae}/delete"): "deleted an SAE",
+    ("POST", "/sets"): "made a set",
+    ("POST", "/sets/new"): "made a set",
+    ("DELETE", "/sets/{set}"): "deleted a set",
+    ("POST", "/sets/{set}/delete"): "deleted a set",
     ("DELETE", "/comparisons/{comparison}"): "deleted a comparison",
     ("DELETE", "/tasks/{task}"): "deleted a task",
     ("DELETE", "/circuits/{circuit}"): "deleted a circuit",
@@ -65,6 +69,7 @@ DEEDS: dict[tuple[str, str], str] = {
 _PAGES = (
     (re.compile(r"/saes/([^/]+)/features/(\d+)"), "/saes/{}/features/{}", "feature {1} of {0}"),
     (re.compile(r"/saes/([^/]+)"), "/saes/{}", "{0}"),
+    (re.compile(r"/sets/(?!new$)([^/]+)"), "/sets/{}", "{0:.40}"),
     (re.compile(r"/runs/([0-9a-f-]{36})"), "/runs/{}", "{0:.8}"),
     (re.compile(r"/lists/([^/]+)"), "/lists/{}", "{0:.40}"),
     (re.compile(r"/comparisons/([0-9a-f-]{36})"), "/comparisons/{}", "{0:.8}"),
