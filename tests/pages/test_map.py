@@ -31,7 +31,7 @@ def drawn(page: Any, words: str = "drawn") -> str:
 
 def place_of(page: Any, x: float, y: float) -> tuple[float, float]:
     """Where in the window the values lie; both axes go by the logarithm."""
-    view = json.loads(page.locator("#plot").get_attribute("data-view"))
+    view = json.loads(page.locator("#plot[data-view]").get_attribute("data-view"))
     box = page.locator("#plot").bounding_box()
     left, top, width, height = view["plot"]
 
@@ -96,7 +96,7 @@ def test_what_is_in_view_is_chosen_by_keyboard(
     page.locator("#plot").focus()
     for key in ("+", "ArrowRight", "ArrowUp", "+", "ArrowRight"):
         page.keyboard.press(key)
-    view = json.loads(page.locator("#plot").get_attribute("data-view"))
+    view = json.loads(page.locator("#plot[data-view]").get_attribute("data-view"))
     (left, right), (base, top) = view["x"], view["y"]
     expected = rows_within(module_engine, library, (left, base), (right, top))
     assert 0 < len(expected) < 48

@@ -34,7 +34,7 @@ def percent(share: float) -> str:
 
 def spot(page: Any, place: np.ndarray) -> tuple[float, float]:
     """Where in the window a place of the layout lies."""
-    view = json.loads(page.locator("#plot").get_attribute("data-view"))
+    view = json.loads(page.locator("#plot[data-view]").get_attribute("data-view"))
     box = page.locator("#plot").bounding_box()
     left, top, width, height = view["plot"]
     (west, east), (south, north) = view["x"], view["y"]
@@ -59,7 +59,7 @@ def test_how_faithful_it_is_stands_on_the_plot(
     for share in (kept["layout"]["value"], kept["layout"]["low"], kept["layout"]["high"]):
         assert percent(share) in note
     assert f"chance {percent(kept['chance'])}" in note and "n = 48" in note
-    view = json.loads(page.locator("#plot").get_attribute("data-view"))
+    view = json.loads(page.locator("#plot[data-view]").get_attribute("data-view"))
     width, height = view["plot"][2:]
     (west, east), (south, north) = view["x"], view["y"]
     assert (east - west) / width == pytest.approx((north - south) / height)
