@@ -9,13 +9,13 @@ from typing import Any
 
 from monosemy.errors import DataError
 from monosemy.graphs.graph import Graph
+from monosemy.graphs.head_answers import answer_heads, answer_score
 from monosemy.graphs.node_places import asked_places, number_sources
 from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits, same_goals
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.replacement import ReplacementModel
 from monosemy.graphs.run import make_graph
 from monosemy.graphs.steering import steer_graph
-from monosemy.graphs.told_heads import heads_told, score_told
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.hosted_sae import HostedSAE
@@ -128,12 +128,12 @@ def heads_of_traced(
     load_host: HostLoader,
 ) -> GraphHeads:
     """Which heads carry an edge of a traced graph; ``DataError`` as ``read_again`` and
-    ``heads_told`` raise it, ``SpecError`` as ``asked_places``."""
+    ``answer_heads`` raise it, ``SpecError`` as ``asked_places``."""
     places = asked_places(graph.graph, asked)
     prompt = read_again(graph, saes, load_host)
     source = asked.token if asked.token is not None else places["source"]
     goals = same_goals(graph.graph, graph.spec.goals)
-    return heads_told(prompt, goals, places["target"], source, asked.top)
+    return answer_heads(prompt, goals, places["target"], source, asked.top)
 
 
 def score_of_traced(
@@ -143,8 +143,8 @@ def score_of_traced(
     load_host: HostLoader,
 ) -> GraphScore:
     """Why a head looks where it looks, by the nodes of a traced graph; raises as ``read_again`` and
-    ``score_told`` do."""
-    answer = score_told(read_again(graph, saes, load_host), asked)
+    ``answer_score`` do."""
+    answer = answer_score(read_again(graph, saes, load_host), asked)
     number_sources([*answer.query, *answer.key], graph.graph)
     return answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monosemy.graphs.told_heads import heads_told, score_told
+from monosemy.graphs.head_answers import answer_heads, answer_score
 from monosemy.specs.inference.graph_heads import (
     GraphHeads,
     GraphHeadsCall,
@@ -18,17 +18,17 @@ from workers.warm_host import WarmHost
 
 def graph_heads(host: WarmHost, saes: Sequence[WarmSae], call: GraphHeadsCall) -> GraphHeads:
     """``saes`` are those of the call, in its order; one turn on the host's thread.  Raises
-    ``DataError`` as ``graph_prompt`` and ``heads_told`` do."""
+    ``DataError`` as ``graph_prompt`` and ``answer_heads`` do."""
 
     def work() -> GraphHeads:
         prompt = graph_prompt(host, saes, call)
         source = call.source if call.source is not None else call.token
         assert source is not None  # by the request
-        return heads_told(prompt, call.goals, call.target, source, call.top)
+        return answer_heads(prompt, call.goals, call.target, source, call.top)
 
     return host.turn(work)
 
 
 def graph_score(host: WarmHost, saes: Sequence[WarmSae], call: GraphScoreCall) -> GraphScore:
-    """The same of ``score_told``."""
-    return host.turn(lambda: score_told(graph_prompt(host, saes, call), call))
+    """The same of ``answer_score``."""
+    return host.turn(lambda: answer_score(graph_prompt(host, saes, call), call))

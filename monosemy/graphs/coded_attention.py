@@ -60,6 +60,14 @@ class CodedAttention:
         """Whether it stands before W_O, or behind it."""
         return self.site.kind == kinds.Z
 
+    def brought(self, held: HeldAttention, stream_TD: Tensor) -> Tensor:
+        """What a part ``[T, D]`` of the stream before the block brings to the site, ``[T, W]``."""
+        return held.z(stream_TD) if self.at_z else held.linear(stream_TD)
+
+    def written(self, held: HeldAttention, there_TW: Tensor) -> Tensor:
+        """What a part ``[T, W]`` of the site's value adds to the stream, ``[T, D]``."""
+        return held.written(there_TW) if self.at_z else there_TW
+
     def open(self, cotangents: Tensor) -> Tensor:
         """Those of the first tokens ``[P, ...]`` that the SAE leaves to the heads."""
         taken = self.coded_T[: len(cotangents)].view(-1, *(1 for _ in cotangents.shape[1:]))

@@ -27,6 +27,7 @@ from monosemy.graphs.joining import Joining, join
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.sources import Sources
 from monosemy.graphs.transposed import TransposedPass
+from monosemy.models.sites import Site
 
 
 @dataclass(frozen=True)
@@ -140,19 +141,15 @@ class _Way:
         held, coded = prompt.attention[layer], prompt.coded_attention.get(layer)
         if coded is None:
             added_TD = held.linear(stream_TD)
-        elif coded.at_z:
-            added_TD = held.written(coded.open(held.z(stream_TD)))
         else:
-            added_TD = coded.open(held.linear(stream_TD))
+            added_TD = coded.written(held, coded.open(coded.brought(held, stream_TD)))
         middle_TD = stream_TD + added_TD + written.middle.get(layer, 0.0)
-        behind_TD = middle_TD + written.behind.get(layer, 0.0)
-        coder = prompt.model.writer.get(layer)
-        for site, matrix in () if coder is None else coder.skips(layer):
+
+        def read(site: Site) -> Tensor:
             place = prompt.places[site]
-            read_TD = place.linear(stream_TD if place.stream == "pre" else middle_TD)
-            at_T1 = prompt.coded_T[coder.number][:, None]  # type: ignore[union-attr]
-            behind_TD = behind_TD + (read_TD @ matrix.T.to(read_TD)) * at_T1
-        return behind_TD
+            return place.linear(stream_TD if place.stream == "pre" else middle_TD)
+
+        return prompt.with_skips(layer, middle_TD + written.behind.get(layer, 0.0), read)
 
     def _later(self, written: _Written, layer: int) -> float:
         """What is written behind the heads of a block, as the target reads it."""
@@ -183,7 +180,7 @@ def _written(prompt: ReplacedPrompt, sources: Sources, source: int) -> _Written:
         coded = prompt.coded_attention[layer]
         placed_TW = torch.zeros_like(coded.value_TW)
         placed_TW[token] = vector_W
-        return prompt.attention[layer].written(placed_TW) if coded.at_z else placed_TW
+        return coded.written(prompt.attention[layer], placed_TW)
 
     if 0 <= source < sources.features:
         group = next(g for g in prompt.features.groups if source < g.start + len(g))

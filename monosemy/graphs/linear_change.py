@@ -82,11 +82,10 @@ class _Pass:
         held, coded = self.prompt.attention[layer], self.prompt.coded_attention.get(layer)
         if coded is None:
             return held.linear(self.stream_TD)
-        brings = held.z if coded.at_z else held.linear
-        self.read[coded.site] = brings(self.stream_TD)
+        self.read[coded.site] = coded.brought(held, self.stream_TD)
         self._features(layer, attending=True)
         there_TW = coded.open(self.read[coded.site]) + self._at(coded.coder, layer)
-        return held.written(there_TW) if coded.at_z else there_TW
+        return coded.written(held, there_TW)
 
     def _features(self, layer: int, attending: bool) -> None:
         """Those of attention, or of MLPs."""
@@ -133,11 +132,7 @@ class _Pass:
         coder = self.prompt.model.writer.get(layer)
         if coder is None:
             return torch.zeros_like(self.prompt.last_TD)
-        sum_TD = self._at(coder, layer)
-        for site, matrix in coder.skips(layer):
-            at_T1 = self.prompt.coded_T[coder.number][:, None]
-            sum_TD = sum_TD + (self.read[site] @ matrix.T.to(sum_TD)) * at_T1
-        return sum_TD
+        return self.prompt.with_skips(layer, self._at(coder, layer), self.read.__getitem__)
 
     def _at(self, coder: GraphCoder, layer: int) -> Tensor:
         site, part = coder.written_site(layer), coder.writes[layer]

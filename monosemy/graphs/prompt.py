@@ -11,7 +11,7 @@ What an SAE of attention stands for has the same form (``coded_attention.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,6 +94,17 @@ class ReplacedPrompt:
         """What coders read, by place."""
         attended = {each.site: each.value_TW for each in self.coded_attention.values()}
         return {site: place.value_TD for site, place in self.places.items()} | attended
+
+    def with_skips(self, layer: int, sum_TD: Tensor, read: Callable[[Site], Tensor]) -> Tensor:
+        """With what a layer's linear paths make of a part of the stream, which ``read`` says of
+        each place that they read."""
+        coder = self.model.writer.get(layer)
+        if coder is None:
+            return sum_TD
+        at_T1 = self.coded_T[coder.number][:, None]
+        for site, matrix in coder.skips(layer):
+            sum_TD = sum_TD + (read(site) @ matrix.T.to(sum_TD)) * at_T1
+        return sum_TD
 
     def final_value(self, token: int) -> Tensor:
         """What the unembedding multiplies at a token, ``[D]``."""

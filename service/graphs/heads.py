@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from fastapi import Response
-from sqlalchemy.orm import Session
 
 from monosemy.graphs.node_places import asked_places, number_sources
-from monosemy.graphs.placed_edits import same_goals
 from monosemy.specs.inference.graph_heads import (
     GraphHeads,
     GraphHeadsCall,
@@ -17,18 +14,12 @@ from monosemy.specs.inference.graph_heads import (
     GraphScore,
     GraphScoreCall,
     GraphScoreRequest,
-    ScoredSource,
 )
-from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import ApiRouter, reads_only
-from service.features.repository import labels_of
-from service.graphs.endpoints import WHOLE, GraphReference
-from service.graphs.prompts import graph_prompt
-from service.graphs.repository import find_graph
-from service.graphs.service import served
-from service.graphs.storing import details_of
+from service.graphs.endpoints import GraphReference
+from service.graphs.prompts import give_labels, opened_graph
 from service.inference.service import inference_problems
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
@@ -76,42 +67,26 @@ async def score(
 def heads_of(context: AppContext, reference: str, request: GraphHeadsRequest) -> GraphHeads:
     # No transaction is held open while the model runs.
     with transaction(context.engine) as session:
-        row = find_graph(session, reference, *WHOLE)
-        graph = context.graphs.of(row).graph
-        prompt = graph_prompt(session, row, graph)
-        spec = details_of(row).spec
-        assert spec is not None  # only an uploaded graph has none, and no prompt to run
-        call = GraphHeadsCall(
-            **dict(prompt),
-            **asked_places(graph, request),
-            goals=same_goals(graph, spec.goals),
-            token=request.token,
-            top=request.top,
-        )
+        opened = opened_graph(session, context, reference)
+    call = GraphHeadsCall(
+        **dict(opened.prompt),
+        **asked_places(opened.graph, request),
+        goals=opened.goals,
+        token=request.token,
+        top=request.top,
+    )
     with inference_problems():
         return context.inference.graph_heads(call)
 
 
 def score_of(context: AppContext, reference: str, request: GraphScoreRequest) -> GraphScore:
     with transaction(context.engine) as session:
-        row = find_graph(session, reference, *WHOLE)
-        graph = context.graphs.of(row).graph
-        prompt = graph_prompt(session, row, graph)
-        call = GraphScoreCall(**dict(prompt), **dict(request))
+        opened = opened_graph(session, context, reference)
+    call = GraphScoreCall(**dict(opened.prompt), **dict(request))
     with inference_problems():
         answer = context.inference.graph_score(call)
     sources = [*answer.query, *answer.key]
     with transaction(context.engine) as session:
-        _name(session, row, sources)
-    number_sources(sources, graph)
+        give_labels(session, opened.saes, sources)
+    number_sources(sources, opened.graph)
     return answer
-
-
-def _name(session: Session, row: StoredGraph, sources: Sequence[ScoredSource]) -> None:
-    """One statement for each SAE."""
-    for coder, sae in enumerate(served(session, row)):
-        own = [(each, each.latent) for each in sources if each.coder == coder]
-        latents = {latent for _, latent in own if latent is not None}
-        labels = labels_of(session, sae.id, sorted(latents)) if sae and latents else {}
-        for each, latent in own:
-            each.label = None if latent is None else labels.get(latent)

@@ -1,23 +1,79 @@
-"""The prompt of a stored graph, as the inference server is asked to read it again."""
+"""The prompt of a stored graph, as the inference server is asked to read it again, and what its
+answer is called."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
 from monosemy.graphs.graph import Graph
+from monosemy.graphs.placed_edits import same_goals
+from monosemy.specs.graphs import GraphGoals
 from monosemy.specs.inference.graph_steering import GraphPrompt
 from service.database.graph_tables import StoredGraph
 from service.database.tables import Model, Sae
+from service.edge.context import AppContext
+from service.features.repository import labels_of
+from service.graphs.endpoints import WHOLE
+from service.graphs.repository import find_graph
 from service.graphs.service import saes_of, served
+from service.graphs.storing import details_of
 from service.inference.service import host_spec, sae_place
 from service.kit.errors import Conflict
 
 _AGAIN = "Trace the prompt again with SAEs that are here."
 
 
-def graph_prompt(session: Session, row: StoredGraph, graph: Graph) -> GraphPrompt:
-    """``Conflict`` for an uploaded graph, for a feature circuit, and where an SAE or the host model
-    is gone or another than the graph was made with."""
+@dataclass(frozen=True)
+class OpenedGraph:
+    """A stored graph whose prompt can be run again."""
+
+    graph: Graph
+    prompt: GraphPrompt
+    goals: GraphGoals
+    saes: list[Sae]
+    """In the order of the nodes' ``coder``."""
+
+
+class Called(Protocol):
+    """What gets a label, where it is of a feature."""
+
+    label: str | None
+
+    @property
+    def coder(self) -> int | None: ...
+    @property
+    def latent(self) -> int | None: ...
+
+
+def opened_graph(session: Session, context: AppContext, reference: str) -> OpenedGraph:
+    """``NotFound``; ``Conflict`` for an uploaded graph, for a feature circuit, and where an SAE or
+    the host model is gone or another than the graph was made with."""
+    row = find_graph(session, reference, *WHOLE)
+    graph = context.graphs.of(row).graph
+    _check_runs(row)
+    saes = _saes(session, row)
+    spec = details_of(row).spec
+    assert spec is not None  # only graphs without a prompt to run have none
+    prompt = _prompt(session, graph, saes)
+    return OpenedGraph(graph, prompt, same_goals(graph, spec.goals), saes)
+
+
+def give_labels(session: Session, saes: Sequence[Sae], features: Iterable[Called]) -> None:
+    """One statement for each SAE."""
+    features = list(features)
+    for coder, sae in enumerate(saes):
+        own = [(each, each.latent) for each in features if each.coder == coder]
+        latents = {latent for _, latent in own if latent is not None}
+        labels = labels_of(session, sae.id, sorted(latents)) if latents else {}
+        for each, latent in own:
+            each.label = None if latent is None else labels.get(latent)
+
+
+def _check_runs(row: StoredGraph) -> None:
     if row.uploaded:
         raise _gone(
             f"The graph '{row.name}' was uploaded: no SAEs and no host model of it are here.",
@@ -28,7 +84,9 @@ def graph_prompt(session: Session, row: StoredGraph, graph: Graph) -> GraphPromp
             f"'{row.name}' is a feature circuit: it is of pairs of prompts, and of none alone.",
             "Trace one of its prompts to change features there.",
         )
-    saes = _saes(session, row)
+
+
+def _prompt(session: Session, graph: Graph, saes: Sequence[Sae]) -> GraphPrompt:
     model = session.get_one(Model, saes[0].model_id)
     made_in = graph.about.get("host")
     fingerprint = made_in.get("fingerprint") if isinstance(made_in, dict) else None

@@ -5,26 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 from fastapi import Response
-from sqlalchemy.orm import Session
 
-from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits, same_goals
+from monosemy.graphs.placed_edits import KnownSae, number_nodes, placed_edits
 from monosemy.specs.inference.graph_steering import (
-    FeaturePlace,
     GraphSteerCall,
     GraphSteered,
     GraphSteering,
     GraphSteerRequest,
 )
 from service.database.session import transaction
-from service.database.tables import Sae
 from service.edge.context import AppContext, ContextDep
 from service.edge.routing import ApiRouter, reads_only
-from service.features.repository import labels_of
-from service.graphs.endpoints import WHOLE, GraphReference
-from service.graphs.prompts import graph_prompt
-from service.graphs.repository import find_graph
-from service.graphs.service import served
-from service.graphs.storing import details_of
+from service.graphs.endpoints import GraphReference
+from service.graphs.prompts import give_labels, opened_graph
 from service.inference.service import inference_problems
 from service.inference.turns import answered
 from service.keys.authorize import CanInfer, KeyId
@@ -56,33 +49,17 @@ async def steer(
 def _steered(context: AppContext, reference: str, request: GraphSteerRequest) -> GraphSteered:
     # No transaction is held open while the model runs.
     with transaction(context.engine) as session:
-        row = find_graph(session, reference, *WHOLE)
-        graph = context.graphs.of(row).graph
-        prompt = graph_prompt(session, row, graph)
-        spec = details_of(row).spec
-        assert spec is not None  # only graphs without a prompt to run have none
-        saes = [sae for sae in served(session, row) if sae is not None]
+        opened = opened_graph(session, context, reference)
+        known = [KnownSae((sae.name, str(sae.id)), sae.d_sae) for sae in opened.saes]
         call = GraphSteerCall(
-            **dict(prompt),
+            **dict(opened.prompt),
             **{name: getattr(request, name) for name in GraphSteering.model_fields},
-            goals=same_goals(graph, spec.goals),
-            edits=placed_edits(
-                request.edits, graph, [KnownSae((sae.name, str(sae.id)), sae.d_sae) for sae in saes]
-            ),
+            goals=opened.goals,
+            edits=placed_edits(request.edits, opened.graph, known),
         )
     with inference_problems():
         answer = context.inference.steer_graph(call)
     with transaction(context.engine) as session:
-        _name(session, answer, saes)
-    number_nodes(answer, graph)
+        give_labels(session, opened.saes, [*answer.edited, *answer.features])
+    number_nodes(answer, opened.graph)
     return answer
-
-
-def _name(session: Session, answer: GraphSteered, saes: list[Sae]) -> None:
-    """One statement for each SAE."""
-    features: list[FeaturePlace] = [*answer.edited, *answer.features]
-    for coder, sae in enumerate(saes):
-        own = [each for each in features if each.coder == coder]
-        labels = labels_of(session, sae.id, sorted({each.latent for each in own})) if own else {}
-        for each in own:
-            each.label = labels.get(each.latent)

@@ -1,4 +1,4 @@
-"""What is told of heads behind a graph: which carry an edge, and why one looks where it looks."""
+"""Answers about heads behind a graph: which carry an edge, and why one looks where it looks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from monosemy.specs.inference.graph_heads import (
 )
 
 
-def heads_told(
+def answer_heads(
     prompt: ReplacedPrompt,
     asked: GraphGoals,
     target: GraphPlace,
@@ -53,21 +53,19 @@ def heads_told(
     else:
         to = _source(prompt, passes.sources, target)
     if isinstance(source, int):
-        found = token_heads(passes, to, source)
-    else:
-        found = edge_heads(passes, to, _source(prompt, passes.sources, source))
-    return _heads(found, top)
+        return _heads(token_heads(passes, to, source), top)
+    return _heads(edge_heads(passes, to, _source(prompt, passes.sources, source)), top)
 
 
-def _heads(found: EdgeHeads, top: int) -> GraphHeads:
+def _heads(edge: EdgeHeads, top: int) -> GraphHeads:
     every = [
         HeadLoading(layer=each.layer, head=head, value=short(value))
-        for each in found.layers
+        for each in edge.layers
         for head, value in enumerate(each.by_head_H.tolist())
     ]
     every.sort(key=lambda each: -abs(each.value))
     return GraphHeads(
-        value=short(found.value),
+        value=short(edge.value),
         heads=[each for each in every[:top] if each.value],
         layers=[
             LayerLoading(
@@ -75,7 +73,7 @@ def _heads(found: EdgeHeads, top: int) -> GraphHeads:
                 heads=short(float(each.by_head_H.sum())),
                 bypass=short(each.bypass),
             )
-            for each in found.layers
+            for each in edge.layers
         ],
     )
 
@@ -94,10 +92,10 @@ def _source(prompt: ReplacedPrompt, sources: Sources, place: GraphPlace) -> int:
         return sources.attention_error(place.layer, place.position)
     features = prompt.features
     at = (features.coder_N == place.coder) & (features.position_N == place.position)
-    found = (at & (features.latent_N == (-1 if place.latent is None else place.latent))).nonzero()
-    if place.kind != "feature" or not len(found):
+    own = (at & (features.latent_N == (-1 if place.latent is None else place.latent))).nonzero()
+    if place.kind != "feature" or not len(own):
         raise DataError("This reading of the prompt does not have that node.", "Trace it again.")
-    return int(found[0, 0])
+    return int(own[0, 0])
 
 
 class _Named(NamedTuple):
@@ -106,15 +104,7 @@ class _Named(NamedTuple):
     sources: Sources
 
     def kind(self, number: int) -> SourceKind:
-        starts: tuple[tuple[SourceKind, int], ...] = (
-            ("rounding", self.sources.first_goal + 1),
-            ("head", self.sources.first_goal),
-            ("bias", self.sources.first_bias),
-            ("position", self.sources.first_position),
-            ("token", self.sources.first_token),
-            ("error", self.sources.first_error),
-        )
-        return next((kind for kind, start in starts if number >= start), "feature")
+        return next(kind for kind, own in self.ranges.items() if own.start <= number < own.stop)
 
     @property
     def ranges(self) -> dict[SourceKind, slice]:
@@ -130,27 +120,27 @@ class _Named(NamedTuple):
         }
 
 
-def score_told(prompt: ReplacedPrompt, asked: GraphScoreRequest) -> GraphScore:
+def answer_score(prompt: ReplacedPrompt, asked: GraphScoreRequest) -> GraphScore:
     """Raises as ``source_scores``."""
     passes = TransposedPass(prompt)
-    found = source_scores(passes, asked.layer, asked.head, asked.token, asked.source)
+    scores = source_scores(passes, asked.layer, asked.head, asked.token, asked.source)
     named = _Named(passes.sources)
-    pairs, exact = found.largest(asked.listed)
-    rows = _chosen(found.query_relative_N, asked.listed, [query for query, _ in pairs])
-    columns = _chosen(found.key_relative_N, asked.listed, [key for _, key in pairs])
+    pairs, exact = scores.largest(asked.listed)
+    rows = _chosen(scores.query_relative_N, asked.listed, [query for query, _ in pairs])
+    columns = _chosen(scores.key_relative_N, asked.listed, [key for _, key in pairs])
     return GraphScore(
         layer=asked.layer,
         head=asked.head,
         token=asked.token,
         source=asked.source,
-        weight=short(found.weight),
-        score=short(found.score),
-        average=short(found.average),
-        query=_side(prompt, named, rows, found.query_score_N, found.query_relative_N),
-        key=_side(prompt, named, columns, found.key_score_N, found.key_relative_N),
-        pairs=[_pair(found, rows, columns, query, key) for query, key in pairs],
+        weight=short(scores.weight),
+        score=short(scores.score),
+        average=short(scores.average),
+        query=_side(prompt, named, rows, scores.query_score_N, scores.query_relative_N),
+        key=_side(prompt, named, columns, scores.key_score_N, scores.key_relative_N),
+        pairs=[_pair(scores, rows, columns, query, key) for query, key in pairs],
         exact=exact,
-        kinds=_kinds(found, named),
+        kinds=_kinds(scores, named),
     )
 
 
@@ -165,9 +155,9 @@ def _chosen(relative_N: Tensor, listed: int, also: Sequence[int]) -> list[int]:
 
 
 def _pair(
-    found: SourceScores, rows: Sequence[int], columns: Sequence[int], query: int, key: int
+    scores: SourceScores, rows: Sequence[int], columns: Sequence[int], query: int, key: int
 ) -> ScoredPair:
-    score, relative = found.pairs(torch.tensor([query]), torch.tensor([key]))
+    score, relative = scores.pairs(torch.tensor([query]), torch.tensor([key]))
     return ScoredPair(
         query=rows.index(query),
         key=columns.index(key),
@@ -183,7 +173,7 @@ def _side(
     score_N: Tensor,
     relative_N: Tensor,
 ) -> list[ScoredSource]:
-    told = [
+    parts = [
         ScoredSource(
             kind=named.kind(number),
             **_place(prompt, named, number),
@@ -197,8 +187,8 @@ def _side(
     if bool(rest.any()):
         sums = (short(float(each.cpu()[rest].sum())) for each in (score_N, relative_N))
         score, relative = sums
-        told.append(ScoredSource(kind="other", score=score, relative=relative))
-    return told
+        parts.append(ScoredSource(kind="other", score=score, relative=relative))
+    return parts
 
 
 def _place(prompt: ReplacedPrompt, named: _Named, number: int) -> dict[str, object]:
@@ -226,17 +216,17 @@ def _place(prompt: ReplacedPrompt, named: _Named, number: int) -> dict[str, obje
     return {"bias": BIASES[number - s.first_bias]} if kind == "bias" else {}
 
 
-def _kinds(found: SourceScores, named: _Named) -> list[ScoredKinds]:
+def _kinds(scores: SourceScores, named: _Named) -> list[ScoredKinds]:
     sums = {
-        kind: [each[part].sum(0) for each in (found.query_NE, found.key_NE, found.relative_NE)]
+        kind: [each[part].sum(0) for each in (scores.query_NE, scores.key_NE, scores.relative_NE)]
         for kind, part in named.ranges.items()
     }
     made = [
         ScoredKinds(
             query=query,
             key=key,
-            score=short(found.scale * float(of_query[0] @ of_key[1])),
-            relative=short(found.scale * float(of_query[0] @ of_key[2])),
+            score=short(scores.scale * float(of_query[0] @ of_key[1])),
+            relative=short(scores.scale * float(of_query[0] @ of_key[2])),
         )
         for query, of_query in sums.items()
         for key, of_key in sums.items()
