@@ -75,9 +75,9 @@ def _edit(text: str, mode: str) -> dict[str, Any]:
     """``BadParameter`` for what is no edit of this mode."""
     which, strength = text, None
     if mode != "ablate":
-        which, _, told = text.rpartition("=")
+        which, _, amount = text.rpartition("=")
         try:
-            strength = float(told)
+            strength = float(amount)
         except ValueError:
             strength = None
         if not which or strength is None:

@@ -80,11 +80,11 @@ def test_nodes_and_edges_are_listed() -> None:
 def test_supernodes_are_proposed(stored: None, module_engine: Engine) -> None:
     with transaction(module_engine) as session:
         add_graph(session, id=uuid.uuid4(), name="planted", graph=planted_groups(noise=0.05)[0])
-    told = call("graph", "supernodes", "planted", "--features", "500")
+    output = call("graph", "supernodes", "planted", "--features", "500")
     made = json.loads(call("graph", "supernodes", "planted", "--features", "500", "--json"))
     first = made["supernodes"][0]
-    assert first["name"] in told and f"{first['similarity']:.2f}" in told
-    assert ", ".join(map(str, first["nodes"])) in told and "39 shuffled graphs" in told
+    assert first["name"] in output and f"{first['similarity']:.2f}" in output
+    assert ", ".join(map(str, first["nodes"])) in output and "39 shuffled graphs" in output
     call("graph", "supernodes", "planted", "--features", "1", code=2)
     call("graph", "supernodes", "nothing", code=4)
     call("graph", "delete", "planted")
@@ -114,13 +114,13 @@ def test_features_are_changed(
         "demo/5@every=-1",
     )
     shown = call("graph", "steer", "steerable", *edits, "--held", "mlps")
-    told = [(e.mode, e.strength, e.position) for e in calls[0].edits]
-    assert told[1:] == [
-        ("scale", 2, told[1][2]),
+    edits = [(e.mode, e.strength, e.position) for e in calls[0].edits]
+    assert edits[1:] == [
+        ("scale", 2, edits[1][2]),
         ("clamp", 1.5, 4),
         ("add", -1, "every"),
     ]
-    assert calls[0].held == "mlps" and told[0][0] == "ablate"
+    assert calls[0].held == "mlps" and edits[0][0] == "ablate"
     for words in ("Austin", "-2.250", "-2.500", "-0.500", "50.00%", "0.2500 nats", "demo/7"):
         assert words in shown, words
     printed = call("graph", "steer", "steerable", "--ablate", "0", "--json")

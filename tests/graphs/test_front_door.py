@@ -104,10 +104,10 @@ def test_features_are_changed_in_its_prompt(home: Path, made: TracedGraph) -> No
 def test_attention_behind_it_is_told(home: Path, made: TracedGraph) -> None:
     goal = made.graph.goals[0]
     edge = next(e for e in made.edges(goal) if made.graph.nodes.kind[e.source] == NodeKind.token)
-    told = monosemy.graph_heads(made, goal, edge.source, home, reporter=SILENT)
-    assert told.value == pytest.approx(edge.weight, rel=1e-2, abs=1e-5)
-    for layer in told.layers:
-        assert layer.heads + layer.bypass == pytest.approx(told.value, rel=1e-3, abs=1e-5)
+    heads_of_edge = monosemy.graph_heads(made, goal, edge.source, home, reporter=SILENT)
+    assert heads_of_edge.value == pytest.approx(edge.weight, rel=1e-2, abs=1e-5)
+    for layer in heads_of_edge.layers:
+        assert layer.heads + layer.bypass == pytest.approx(heads_of_edge.value, rel=1e-3, abs=1e-5)
     score = monosemy.graph_score(made, 1, 0, 3, 1, home, listed=4, reporter=SILENT)
     assert sum(each.score for each in score.kinds) == pytest.approx(score.score, rel=1e-4)
     with pytest.raises(SpecError, match="has nodes 0 to"):

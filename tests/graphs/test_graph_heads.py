@@ -45,12 +45,12 @@ def closes(prompt: ReplacedPrompt) -> int:
         rows = passes.rows([target])
         mass = float(rows.edges_NB.abs().sum())
         for source in sources_of(passes):
-            told = edge_heads(passes, target, source)
-            assert told.value == pytest.approx(float(rows.edges_NB[source, 0]), abs=1e-6 * mass)
-            for each in told.layers:
+            edge = edge_heads(passes, target, source)
+            assert edge.value == pytest.approx(float(rows.edges_NB[source, 0]), abs=1e-6 * mass)
+            for each in edge.layers:
                 there = float(each.by_head_H.sum()) + each.bypass
-                assert there == pytest.approx(told.value, abs=2e-6 * mass)
-            layers += len(told.layers)
+                assert there == pytest.approx(edge.value, abs=2e-6 * mass)
+            layers += len(edge.layers)
     return layers
 
 
@@ -76,7 +76,7 @@ def test_without_coders_it_is_that_of_the_linearised_host(tiny_tokenizer: Any) -
     prompt = read_prompt(ReplacementModel(host, transcoders(host)), some_ids(host))
     passes, (goal,) = TransposedPass(prompt), token_logits(prompt, [5])
     source = passes.sources.first_token + 3
-    told = edge_heads(passes, goal, source)
+    edge = edge_heads(passes, goal, source)
     assert prompt.final is not None
     last = prompt.length - 1
     read = prompt.final.transposed(goal.vector_D, prompt.final_inverse_T1[last])
@@ -86,8 +86,8 @@ def test_without_coders_it_is_that_of_the_linearised_host(tiny_tokenizer: Any) -
         StreamVector(0, 3, prompt.token_TD[3]),
         StreamVector(prompt.layers, last, read),
     )
-    assert [each.layer for each in told.layers] == [0, 1, 2]
-    for ours, theirs in zip(told.layers, known.layers, strict=True):
+    assert [each.layer for each in edge.layers] == [0, 1, 2]
+    for ours, theirs in zip(edge.layers, known.layers, strict=True):
         torch.testing.assert_close(ours.by_head_H, theirs.by_head_H, rtol=1e-4, atol=1e-6)
 
 
@@ -108,9 +108,9 @@ def test_a_feature_that_one_head_makes_says_so(tiny_tokenizer: Any) -> None:
     edges = passes.rows([target]).edges_NB[:, 0]
     sources = passes.sources
     for source in (sources.first_token + 3, int(edges[: sources.features].abs().argmax())):
-        told = edge_heads(passes, target, source)
-        at = {each.layer: each for each in told.layers}[1]
-        assert float(at.by_head_H[2]) == pytest.approx(told.value, rel=1e-4)
+        edge = edge_heads(passes, target, source)
+        at = {each.layer: each for each in edge.layers}[1]
+        assert float(at.by_head_H[2]) == pytest.approx(edge.value, rel=1e-4)
         assert at.bypass == 0 and float(at.by_head_H[[0, 1, 3]].abs().max()) == 0
     # What it reads at all tokens through that head is its value, biases left out.
     read = sum(float(token_heads(passes, target, t).layers[-1].by_head_H.sum()) for t in range(14))
@@ -130,25 +130,25 @@ def test_pairs_of_sources_are_the_score(architecture: str, tiny_tokenizer: Any) 
     """As the lens has it from the stream of one layer; there and here sums close."""
     host = tiny_host_of(architecture, tiny_tokenizer)
     prompt = prompt_with(host, "attn.hook_z", (0,))
-    found = source_scores(TransposedPass(prompt), 2, 1, 11, 4)
+    scores = source_scores(TransposedPass(prompt), 2, 1, 11, 4)
     known = pair_scores(Backwards(host, prompt.ids_T, 2, depth=1), 1, 11, 4)
-    assert (found.score, found.weight) == pytest.approx((known.score, known.weight), rel=1e-4)
-    assert found.average == pytest.approx(known.average, rel=1e-4)
-    everything = torch.arange(len(found.query_NE))
-    pairs, relative = found.pairs(everything, everything)
+    assert (scores.score, scores.weight) == pytest.approx((known.score, known.weight), rel=1e-4)
+    assert scores.average == pytest.approx(known.average, rel=1e-4)
+    everything = torch.arange(len(scores.query_NE))
+    pairs, relative = scores.pairs(everything, everything)
     mass = float(pairs.abs().sum())
-    assert float(pairs.sum()) == pytest.approx(found.score, abs=1e-9 * mass)
-    assert float(relative.sum()) == pytest.approx(found.score - found.average, abs=1e-9 * mass)
-    torch.testing.assert_close(found.query_score_N, pairs.sum(1))
-    torch.testing.assert_close(found.key_score_N, pairs.sum(0))
-    torch.testing.assert_close(found.query_relative_N, relative.sum(1))
-    torch.testing.assert_close(found.key_relative_N, relative.sum(0))
+    assert float(pairs.sum()) == pytest.approx(scores.score, abs=1e-9 * mass)
+    assert float(relative.sum()) == pytest.approx(scores.score - scores.average, abs=1e-9 * mass)
+    torch.testing.assert_close(scores.query_score_N, pairs.sum(1))
+    torch.testing.assert_close(scores.key_score_N, pairs.sum(0))
+    torch.testing.assert_close(scores.query_relative_N, relative.sum(1))
+    torch.testing.assert_close(scores.key_relative_N, relative.sum(0))
     # What the sums miss is rounding, and what later tokens hold has no part.
     assert float(pairs[-1].abs().sum() + pairs[:, -1].abs().sum()) <= 1e-5 * mass
     late = prompt.features.position_N > 11
-    assert float(found.query_NE[: len(late)][late].abs().max()) == 0
-    assert float(found.key_NE[: len(late)][prompt.features.position_N > 4].abs().max()) == 0
-    largest, exact = found.largest(12)
+    assert float(scores.query_NE[: len(late)][late].abs().max()) == 0
+    assert float(scores.key_NE[: len(late)][prompt.features.position_N > 4].abs().max()) == 0
+    largest, exact = scores.largest(12)
     order = relative.abs().flatten().argsort(descending=True)[:12].tolist()
     assert exact and largest == [divmod(each, len(everything)) for each in order]
 

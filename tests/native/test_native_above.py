@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from monosemy.native.above import above
 from monosemy.native.build import library
+from tests.native.by_threads import check_the_same_by_threads
 
 pytestmark = pytest.mark.skipif(library("above") is None, reason="no C compiler here")
 
@@ -40,16 +41,7 @@ def test_it_is_a_comparison(
 
 def test_threads_change_no_bit() -> None:
     pre = torch.randn(64, 999, generator=torch.Generator().manual_seed(0))
-    results = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append(above(pre, torch.zeros(999), 1.0))
-    finally:
-        torch.set_num_threads(before)
-    for each in results[1:]:
-        assert all(map(torch.equal, each, results[0]))  # type: ignore[arg-type]
+    check_the_same_by_threads(lambda: above(pre, torch.zeros(999), 1.0))
 
 
 def test_what_is_no_number_breaks_nothing() -> None:

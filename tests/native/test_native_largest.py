@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from monosemy.native.build import library
 from monosemy.native.largest import largest
+from tests.native.by_threads import check_the_same_by_threads
 
 pytestmark = pytest.mark.skipif(library("largest") is None, reason="no C compiler here")
 
@@ -47,16 +48,7 @@ def test_equal_entries_and_rising_rows() -> None:
 
 def test_threads_change_no_bit() -> None:
     pre = torch.randn(64, 999, generator=torch.Generator().manual_seed(0))
-    results = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append(largest(pre, torch.zeros(999), 16))
-    finally:
-        torch.set_num_threads(before)
-    for values, indices in results[1:]:  # type: ignore[misc]
-        assert torch.equal(values, results[0][0]) and torch.equal(indices, results[0][1])  # type: ignore[index]
+    check_the_same_by_threads(lambda: largest(pre, torch.zeros(999), 16))
 
 
 def test_rows_of_nan_are_seen() -> None:

@@ -63,13 +63,13 @@ def test_a_feature_is_changed_and_the_answer_told(
         ("scale", 0.5, "every"),
         ("ablate", None, second["position"]),
     ]
-    told = steered()
+    answer = steered()
     goals, tokens, moved = (each.inner_text() for each in tables.all())
-    for each in told["goals"]:
+    for each in answer["goals"]:
         real = each["after"] - each["before"]
         for figure in (fixed(each["before"]), signed(each["predicted"]), signed(real)):
             assert figure in goals
-    for each in told["tokens"]:
+    for each in answer["tokens"]:
         assert fixed(each["logit_after"]) in tokens
         assert percent(each["probability_after"]) in tokens
     assert "<b>" in tokens and signed(-1.75) in moved and signed(-1.5) in moved

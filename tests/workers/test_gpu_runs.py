@@ -265,13 +265,13 @@ def test_the_latents_of_a_crosscoder_are_kept_with_its_evaluation(trained: Train
     with transaction(trained.engine) as session:
         sae = session.scalars(select(Sae).where(Sae.name == "crossed")).one()
         counts = class_counts(session, sae)
-    found = run.result["metrics"]
-    places = found["latent_scaling"]["places"].values()
+    metrics = run.result["metrics"]
+    places = metrics["latent_scaling"]["places"].values()
     assert counts.exclusive == sum(each["exclusive"] for each in places)
     assert counts.genuine == sum(each["genuine"] for each in places)
-    assert counts.weak == found["crosscoder"]["weak"]
-    assert counts.shared == found["crosscoder"]["shared"] and counts.weak + counts.shared > 0
-    assert counts.unknown == round(found["dead_share"] * 48)
+    assert counts.weak == metrics["crosscoder"]["weak"]
+    assert counts.shared == metrics["crosscoder"]["shared"] and counts.weak + counts.shared > 0
+    assert counts.unknown == round(metrics["dead_share"] * 48)
 
 
 def test_a_sweep_over_layers_makes_a_set_that_is_measured_together(trained: Trained) -> None:
