@@ -53,14 +53,12 @@ class Coder(Protocol):
         """Tokens that it reads, bool ``[R, T]``."""
         ...
 
-    def encode(self, read_ND: Tensor, usable_N: Tensor) -> Coded: ...
+    def encode(self, read_ND: Tensor, own_ND: Tensor, usable_N: Tensor) -> Coded:
+        """``own_ND``: what is there, where it writes."""
+        ...
 
     def rows(self, latents: Sequence[int]) -> Tensor:
         """``[n, width]``."""
-        ...
-
-    def pre_activations(self, read_ND: Tensor, latents: Sequence[int]) -> Tensor:
-        """``[N, n]``, with the gradient of what is read."""
         ...
 
 
@@ -94,7 +92,8 @@ class SaeCoder:
         return self.hosted.usable([read_RTD])
 
     @torch.no_grad()
-    def encode(self, read_ND: Tensor, usable_N: Tensor) -> Coded:
+    def encode(self, read_ND: Tensor, own_ND: Tensor, usable_N: Tensor) -> Coded:
+        del own_ND
         there_ND = torch.where(usable_N[:, None], read_ND, 0.0).to(self.sae.device)
         codes = self.sae.encode(there_ND)
         values = codes.values * usable_N[:, None].to(codes.values)
@@ -104,6 +103,7 @@ class SaeCoder:
         return self.sae.decoder_rows(self._numbers(latents)).float().cpu()
 
     def pre_activations(self, read_ND: Tensor, latents: Sequence[int]) -> Tensor:
+        """``[N, n]``, with the gradient of what is read."""
         rows_FD, bias_F = self.sae.encoder_rows(self._numbers(latents))
         return (self.sae.centre(read_ND.to(self.sae.device)) @ rows_FD.T + bias_F).cpu()
 
@@ -126,22 +126,21 @@ class _Dimensions:
 
 
 class DimensionCoder:
-    """The activations' own dimensions as features: the baseline without an SAE."""
+    """The dimensions of what is there as features, at the tokens that an SAE of the site reads: the
+    baseline without it."""
 
-    def __init__(self, width: int) -> None:
-        self.width, self.bias_D = width, torch.zeros(width)
+    def __init__(self, width: int, beside: Coder) -> None:
+        self.width, self.beside, self.bias_D = width, beside, torch.zeros(width)
 
     def usable(self, read_RTD: Tensor) -> Tensor:
-        return torch.ones(read_RTD.shape[:2], dtype=torch.bool)
+        return self.beside.usable(read_RTD)
 
-    def encode(self, read_ND: Tensor, usable_N: Tensor) -> Coded:
-        return _Dimensions(torch.where(usable_N[:, None], read_ND, 0.0))
+    def encode(self, read_ND: Tensor, own_ND: Tensor, usable_N: Tensor) -> Coded:
+        del read_ND
+        return _Dimensions(torch.where(usable_N[:, None], own_ND, 0.0))
 
     def rows(self, latents: Sequence[int]) -> Tensor:
         return torch.eye(self.width)[list(latents)]
-
-    def pre_activations(self, read_ND: Tensor, latents: Sequence[int]) -> Tensor:
-        return read_ND[:, list(latents)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monosemy.feature_circuits.coded_sites import run
+from monosemy.feature_circuits.coded_sites import SaeCoder, run
 from monosemy.feature_circuits.effects import Done
 from monosemy.feature_circuits.nodes import Features, Floats, Gradients
 from monosemy.feature_circuits.readings import GroupReading, SiteReading
@@ -105,7 +105,7 @@ class _Weights:
 
 def _weight(site: SiteReading, gradient_PTD: Tensor, latents: list[int]) -> Tensor:
     coder = site.site.coder
-    assert coder is not None
+    assert isinstance(coder, SaeCoder)  # its features are nodes
     along_PTF = gradient_PTD @ coder.rows(latents).T
     change_PTF = site.change_of(latents)
     if site.patch.coded is None:
@@ -141,7 +141,8 @@ class _Batch:
             site = self.reading.sites[number]
             latents, coder = self.weights.distinct[number], site.site.coder
             made = None
-            if latents and coder is not None:
+            if latents:
+                assert isinstance(coder, SaeCoder)
                 made = coder.pre_activations(read.flatten(0, 1).cpu(), latents)
                 made = made.view(*read.shape[:2], -1)
             pre.append(made)

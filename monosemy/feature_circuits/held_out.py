@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monosemy.circuits.agreement import interval
-from monosemy.feature_circuits.coded_sites import CodedSite, DimensionCoder, run
+from monosemy.feature_circuits.coded_sites import DimensionCoder, run
 from monosemy.feature_circuits.effects import Done
+from monosemy.feature_circuits.intervals import OverPrompts
 from monosemy.feature_circuits.nodes import Features, Floats, SiteNodes, in_columns, like, strongest
 from monosemy.feature_circuits.pairs import PairGroup
 from monosemy.feature_circuits.readings import (
@@ -29,8 +29,6 @@ from monosemy.models.host import HostModel
 from monosemy.specs.feature_circuits import CircuitAtNodes, HeldOutCheck
 from monosemy.specs.rest.circuits import WithInterval
 
-RESAMPLED = 1000
-"""Times that pairs are resampled for an interval."""
 _LEAST_EFFECT = 1e-6
 """Of all ablations together, below which faithfulness has no meaning."""
 
@@ -144,7 +142,7 @@ class _Ablation:
         read, own = read_RTD.cpu(), own_RTD.cpu()
         means = self.ablated.means(at, latents)
         usable_RT = usable_tokens(coder, read, self.bos)
-        coded = coder.encode(read.flatten(0, 1), usable_RT.flatten())
+        coded = coder.encode(read.flatten(0, 1), own.flatten(0, 1), usable_RT.flatten())
         deviation_RTF = coded.of(latents).view(*usable_RT.shape, -1) - means.feature_CF
         if self.ablated.aligned:
             mask_TF = torch.zeros(usable_RT.shape[1], len(latents))
@@ -177,7 +175,8 @@ def check_held_out(
     nothing = Features((), (), (), ())
     host_P = ablated.metric(groups, None)
     none_P = ablated.metric(groups, nothing, errors=False)
-    share = _Faithfulness(host_P, none_P, rng)
+    prompts = OverPrompts(groups, seed)
+    share = _Faithfulness(host_P, none_P, prompts)
     sizes = _doubling(len(features)) if abs(share.whole) >= _LEAST_EFFECT else []
     curve = []
     for size in sizes:
@@ -202,8 +201,8 @@ def check_held_out(
         )
     return HeldOutCheck(
         pairs=len(host_P),
-        host=mean_with_interval(host_P, rng),
-        none=mean_with_interval(none_P, rng),
+        host=prompts.mean(host_P),
+        none=prompts.mean(none_P),
         curve=curve,
     )
 
@@ -211,33 +210,18 @@ def check_held_out(
 class _Faithfulness:
     """(metric - none) / (host - none), means over pairs."""
 
-    def __init__(self, host_P: Floats, none_P: Floats, rng: np.random.Generator) -> None:
-        self.host_P, self.none_P = host_P, none_P
-        self.whole = float((host_P - none_P).mean())
-        self.drawn = rng.integers(len(host_P), size=(RESAMPLED, len(host_P)))
+    def __init__(self, host_P: Floats, none_P: Floats, prompts: OverPrompts) -> None:
+        self.none_P, self.whole_P, self.prompts = none_P, host_P - none_P, prompts
+        self.whole = float(self.whole_P.mean())
 
     def of(self, metric_P: Floats) -> WithInterval:
-        upper_P, lower_P = metric_P - self.none_P, self.host_P - self.none_P
-        below = lower_P[self.drawn].mean(1)
-        known = np.abs(below) >= _LEAST_EFFECT
-        value = float(upper_P.mean()) / self.whole
-        if not known.any():
-            return WithInterval(value=value, low=value, high=value)
-        low, high = interval(upper_P[self.drawn].mean(1)[known] / below[known])
-        return WithInterval(value=value, low=low, high=high)
+        return self.prompts.ratio(metric_P - self.none_P, self.whole_P, _LEAST_EFFECT)
 
     def span(self, metrics: Sequence[Floats]) -> WithInterval | None:
         values = [float((each - self.none_P).mean()) / self.whole for each in metrics]
         if not values:
             return None
         return WithInterval(value=float(np.mean(values)), low=min(values), high=max(values))
-
-
-def mean_with_interval(values_P: Floats, rng: np.random.Generator) -> WithInterval:
-    """A mean over pairs; pairs resampled."""
-    drawn = rng.integers(len(values_P), size=(RESAMPLED, len(values_P)))
-    low, high = interval(values_P[drawn].mean(1))
-    return WithInterval(value=float(values_P.mean()), low=low, high=high)
 
 
 def _doubling(count: int) -> list[int]:
@@ -253,13 +237,14 @@ def _doubling(count: int) -> list[int]:
 def dimension_nodes(
     readings: Sequence[GroupReading], gradients: Sequence[Sequence[Tensor]], aligned: bool
 ) -> list[SiteNodes]:
-    """Effects of the dimensions of every site of SAEs; of the prompt's tokens none."""
+    """Effects of the dimensions of every site at the tokens that its SAE reads; of the prompt's
+    tokens none."""
     nodes = []
     pairs = sum(len(each.group) for each in readings)
     for number, site in enumerate(readings[0].sites):
         width = site.change_PTD.shape[-1] if site.site.coder is not None else 0
         effect_CF = sum(
-            in_columns((own[number] * each.sites[number].change_PTD)[..., :width], aligned)
+            in_columns(_effect_of_each(own[number], each.sites[number])[..., :width], aligned)
             for each, own in zip(readings, gradients, strict=True)
         )
         effect_CF = np.asarray(effect_CF) / pairs
@@ -267,12 +252,20 @@ def dimension_nodes(
     return nodes
 
 
+def _effect_of_each(gradient_PTD: Tensor, site: SiteReading) -> Tensor:
+    usable_PT = site.clean.usable_PT | site.patch.usable_PT
+    return gradient_PTD * site.change_PTD * usable_PT[..., None]
+
+
 def dimension_reading(reading: SiteReading, bos: int) -> SiteReading:
-    """The same without its SAE: each dimension is a feature."""
-    own = reading.clean.value_PTD
-    site = CodedSite(reading.site.site, reading.site.site, DimensionCoder(own.shape[-1]))
-    clean = side_of(site, (own, own), bos)
+    """The same with dimensions as features in place of its SAE's, at the tokens that it reads."""
+    coder = reading.site.coder
+    assert coder is not None
+    width = reading.clean.value_PTD.shape[-1]
+    site = replace(reading.site, coder=DimensionCoder(width, coder))
+    clean = reading.clean
+    own = side_of(site, (clean.read_PTD, clean.value_PTD), bos)
     if reading.patch.coded is None:
-        return SiteReading(site, clean, replace(clean, coded=None))
-    there = reading.patch.value_PTD
-    return SiteReading(site, clean, side_of(site, (there, there), bos))
+        return SiteReading(site, own, replace(own, coded=None))
+    patch = reading.patch
+    return SiteReading(site, own, side_of(site, (patch.read_PTD, patch.value_PTD), bos))

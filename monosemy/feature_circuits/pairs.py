@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -40,11 +41,11 @@ class PairGroup:
     bos: int
     """Tokens at the beginning that are a BOS: 1 or 0."""
 
-    @property
+    @cached_property
     def clean_PT(self) -> Tensor:
         return torch.tensor([each.clean for each in self.pairs])
 
-    @property
+    @cached_property
     def patch_PT(self) -> Tensor | None:
         """None where the pairs have no patch."""
         rows = [each.patch for each in self.pairs if each.patch is not None]
@@ -70,7 +71,7 @@ def pairs_of(spec: FeatureCircuitSpec, host: HostModel) -> list[Pair]:
     ``DataError`` for one whose prompts have unequal numbers of tokens, that is too long, whose
     answers are not one token each, and, where positions are aligned, for pairs of several lengths.
     """
-    bos = (host.bos_id,) if spec.prepend_bos and host.bos_id is not None else ()
+    bos = _bos(host, spec.prepend_bos)
     made: dict[Pair, None] = {}
     if isinstance(spec.pairs, GivenPairs):
         for number, item in enumerate(spec.pairs.items, 1):
@@ -90,6 +91,11 @@ def pairs_of(spec: FeatureCircuitSpec, host: HostModel) -> list[Pair]:
             "Take pairs of one template (pairs.templates), or positions: summed.",
         )
     return pairs
+
+
+def _bos(host: HostModel, prepend: bool) -> tuple[int, ...]:
+    """What is put before each prompt."""
+    return (host.bos_id,) if prepend and host.bos_id is not None else ()
 
 
 def _of_examples(clean: Example, patch: Example, bos: tuple[int, ...]) -> Pair:
@@ -124,6 +130,10 @@ def _check(pair: Pair, host: HostModel, where: str) -> None:
         raise DataError(f"{where}: the prompt and its patch are the same: {pair.text!r:.80}.")
     if not pair.right or not pair.wrong:
         raise DataError(f"{where} has no answers to tell apart: {pair.text!r:.80}.")
+    if set(pair.right) & set(pair.wrong):
+        raise DataError(
+            f"{where}: the host's tokenizer reads answer and wrong as one token: {pair.text!r:.80}."
+        )
     limit = host.abilities.positions
     if count < 2 or (limit is not None and count > limit):
         most = "" if limit is None else f", at most {limit}"
@@ -156,7 +166,7 @@ def halves(pairs: Sequence[Pair], test_share: float, seed: int) -> tuple[list[Pa
 
 def groups_of(pairs: Sequence[Pair], host: HostModel, prepend_bos: bool) -> list[PairGroup]:
     """The pairs by their length, shortest first."""
-    bos = int(prepend_bos and host.bos_id is not None)
+    bos = len(_bos(host, prepend_bos))
     ordered = sorted(pairs, key=lambda pair: len(pair.clean))
     return [
         PairGroup(tuple(members), bos)

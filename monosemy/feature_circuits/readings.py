@@ -144,7 +144,8 @@ def side_of(site: CodedSite, values: _Values, bos: int) -> Side:
     if site.coder is None:
         return Side(value_PTD, read_PTD, value_PTD.new_zeros(value_PTD.shape[:2]).bool(), None)
     usable_PT = usable_tokens(site.coder, read_PTD, bos)
-    coded = site.coder.encode(read_PTD.flatten(0, 1), usable_PT.flatten())
+    read_ND, own_ND = read_PTD.flatten(0, 1), value_PTD.flatten(0, 1)
+    coded = site.coder.encode(read_ND, own_ND, usable_PT.flatten())
     return Side(value_PTD, read_PTD, usable_PT, coded)
 
 

@@ -30,8 +30,8 @@ from monosemy.feature_circuits.held_out import (
     check_held_out,
     dimension_nodes,
     dimension_reading,
-    mean_with_interval,
 )
+from monosemy.feature_circuits.intervals import OverPrompts
 from monosemy.feature_circuits.nodes import (
     Features,
     Floats,
@@ -42,11 +42,11 @@ from monosemy.feature_circuits.nodes import (
 )
 from monosemy.feature_circuits.pairs import PairGroup, groups_of, halves, pairs_of
 from monosemy.feature_circuits.readings import GroupReading, SiteReading, read_group
+from monosemy.graphs.forecast import tell_forecast
 from monosemy.graphs.graph import Graph
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.statistics.correlation import pearson_interval
 from monosemy.models.host import HostModel
-from monosemy.models.memory import most_bytes
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.feature_circuits import (
     ExactEffects,
@@ -56,6 +56,7 @@ from monosemy.specs.feature_circuits import (
     SiteEffects,
     TokenEffects,
 )
+from monosemy.specs.graphs import GraphForecast
 from monosemy.specs.rest.circuits import WithInterval
 
 STAGE = "feature_circuit"
@@ -98,43 +99,52 @@ def make_feature_circuit(
         for each in halves(pairs, spec.test_share, spec.seed)
     )
     cost = forecast(host, sites, fit, test, spec)
-    reporter.log(
-        f"{sum(map(len, fit))} pairs of up to {cost.tokens} tokens, {len(own_sites)} sites: about "
-        f"{cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB",
-        **cost.model_dump(),
+    tell_forecast(
+        cost,
+        f"{sum(map(len, fit))} pairs of up to {cost.tokens} tokens, {len(own_sites)} sites",
+        "Take fewer or shorter pairs, fewer SAEs, or a smaller batch.",
+        host,
+        allowed,
+        reporter,
     )
-    most = most_bytes(host.device, allowed)
-    if cost.bytes > most:
-        raise DataError(
-            f"The circuit would take {cost.bytes / 2**30:.1f} GB of memory; there are "
-            f"{most / 2**30:.1f}.",
-            "Take fewer or shorter pairs, fewer SAEs, or a smaller batch.",
-        )
-    coders = [number for number, _ in placed]
     first = len(sites) - len(own_sites)
+    coders = [-1] * first + [number for number, _ in placed]
     with reporter.stage(STAGE, total=_rows(sites, fit, spec), unit="rows") as stage:
         work = _Work(host, sites, fit, spec, stage.advance)
         features = strongest(work.nodes, spec.nodes)
-        made = work.graph(features, [-1] * first + coders)
+        made = work.graph(features, coders)
         exact = work.exact(features)
         check = work.check(features, test)
     by_site = [
         work.site(number, names[coder], features)
-        for number, coder in enumerate(coders, start=first)
+        for number, coder in enumerate(coders)
+        if coder >= 0
     ]
-    rng = np.random.default_rng(abs(spec.seed))
-    summary = FeatureCircuitSummary(
+    summary = _summary(spec, work, made, by_site, exact, check, cost)
+    return MadeFeatureCircuit(made.graph, features, summary, fit[0].pairs[0].text)
+
+
+def _summary(
+    spec: FeatureCircuitSpec,
+    work: _Work,
+    made: CircuitGraph,
+    by_site: list[SiteEffects],
+    exact: ExactEffects | None,
+    check: HeldOutCheck,
+    cost: GraphForecast,
+) -> FeatureCircuitSummary:
+    return FeatureCircuitSummary(
         task=spec.pairs.task,
         method=spec.method,
         midpoints=spec.midpoints,
         positions=spec.positions,
-        pairs=sum(map(len, fit)),
-        held_out=sum(map(len, test)),
-        patched=patched,
-        clean=mean_with_interval(values_of(work.readings, "clean"), rng),
-        patch=mean_with_interval(values_of(work.readings, "patch"), rng),
+        pairs=len(work.pairs),
+        held_out=check.pairs,
+        patched=all(pair.patch is not None for pair in work.pairs),
+        clean=work.metric("clean"),
+        patch=work.metric("patch"),
         sites=by_site,
-        tokens=work.tokens() if first else None,
+        tokens=work.tokens(),
         edges=len(made.graph.rows.source),
         edge_share=made.edge_share,
         unexplained=made.unexplained,
@@ -142,7 +152,6 @@ def make_feature_circuit(
         check=check,
         forecast=cost.model_copy(update={"features": sum(each.active for each in by_site)}),
     )
-    return MadeFeatureCircuit(made.graph, features, summary, fit[0].pairs[0].text)
 
 
 def _rows(sites: Sequence[CodedSite], fit: Sequence[PairGroup], spec: FeatureCircuitSpec) -> int:
@@ -152,6 +161,8 @@ def _rows(sites: Sequence[CodedSite], fit: Sequence[PairGroup], spec: FeatureCir
 
 
 class _Work:
+    """The pairs that the circuit is found on, read, and what is made of them."""
+
     def __init__(
         self,
         host: HostModel,
@@ -163,6 +174,7 @@ class _Work:
         self.host, self.sites, self.spec, self.done = host, sites, spec, done
         self.aligned = spec.positions == "aligned"
         self.pairs = [pair for group in fit for pair in group.pairs]
+        self.prompts = OverPrompts(fit, spec.seed)
         self.readings: list[GroupReading] = []
         self.at_clean: list[list[Tensor]] = []
         self.gradients: list[list[Tensor]] = []
@@ -219,6 +231,10 @@ class _Work:
         ((right, wrong),) = answers
         return " - ".join(repr(self.host.tokenizer.decode([side[0]])) for side in (right, wrong))
 
+    def metric(self, side: str) -> WithInterval:
+        """``clean`` or ``patch``."""
+        return self.prompts.mean(values_of(self.readings, side))
+
     def _difference(self) -> float:
         clean_P, patch_P = (values_of(self.readings, side) for side in ("clean", "patch"))
         return float((clean_P - patch_P).mean())
@@ -242,8 +258,10 @@ class _Work:
             kept_share=size / max(float(np.abs(own.effect_CF).sum()), 1e-30),
         )
 
-    def tokens(self) -> TokenEffects:
+    def tokens(self) -> TokenEffects | None:
         """Of the first site, where it is the prompt's tokens."""
+        if self.sites[0].coder is not None:
+            return None
         effect, whole = float(self.nodes[0].error_C.sum()), self._cut(0)
         return TokenEffects(effect=effect, cut=whole, residual=effect - whole)
 

@@ -6,10 +6,14 @@ import time
 
 import torch
 
+from monosemy.errors import DataError
 from monosemy.graphs.goals import Goal
 from monosemy.graphs.prompt import ReplacedPrompt
 from monosemy.graphs.sources import Sources
 from monosemy.graphs.trace import TraceOptions
+from monosemy.models.host import HostModel
+from monosemy.models.memory import most_bytes
+from monosemy.progress import Reporter
 from monosemy.specs.graphs import GraphForecast
 
 _TIMED = 4
@@ -54,6 +58,28 @@ def forecast(
         seconds=whole * (len(goals) + rows * share),
         bytes=held + kept,
     )
+
+
+def tell_forecast(
+    cost: GraphForecast,
+    counted: str,
+    advice: str,
+    host: HostModel,
+    allowed: int | None,
+    reporter: Reporter,
+) -> None:
+    """One line of the reporter's: what is ``counted``, and what it will take; ``DataError`` with
+    ``advice`` where that is more than ``allowed`` bytes, or than ``host``'s device has."""
+    reporter.log(
+        f"{counted}: about {cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB", **cost.model_dump()
+    )
+    most = most_bytes(host.device, allowed)
+    if cost.bytes > most:
+        raise DataError(
+            f"The graph would take {cost.bytes / 2**30:.1f} GB of memory; there are "
+            f"{most / 2**30:.1f}.",
+            advice,
+        )
 
 
 def _seconds_per_row(prompt: ReplacedPrompt) -> float:

@@ -9,7 +9,7 @@ import torch
 
 from monosemy.errors import DataError
 from monosemy.graphs.check import check_graph
-from monosemy.graphs.forecast import forecast
+from monosemy.graphs.forecast import forecast, tell_forecast
 from monosemy.graphs.goals import (
     Goal,
     logit_difference,
@@ -26,7 +26,6 @@ from monosemy.graphs.trace import TraceOptions, trace
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText
 from monosemy.models.host import HostModel
-from monosemy.models.memory import most_bytes
 from monosemy.progress import SILENT, Reporter
 from monosemy.specs.graphs import (
     GraphGoals,
@@ -75,18 +74,14 @@ def make_graph(
         row_edges=spec.trace.row_edges,
     )
     cost = forecast(prompt, goals, options)
-    reporter.log(
-        f"{cost.tokens} tokens, {cost.features} active features: up to {cost.rows} rows, "
-        f"{cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB",
-        **cost.model_dump(),
+    tell_forecast(
+        cost,
+        f"{cost.tokens} tokens, {cost.features} active features, up to {cost.rows} rows",
+        "Take a shorter prompt, fewer features (trace.features) or a smaller trace.batch.",
+        host,
+        allowed,
+        reporter,
     )
-    most = most_bytes(host.device, allowed)
-    if cost.bytes > most:
-        raise DataError(
-            f"The graph would take {cost.bytes / 2**30:.1f} GB of memory; there are "
-            f"{most / 2**30:.1f}.",
-            "Take a shorter prompt, fewer features (trace.features) or a smaller trace.batch.",
-        )
     whole = trace(prompt, goals, options, reporter)
     pruned = prune(whole, spec.pruning.nodes, spec.pruning.edges, spec.pruning.most_nodes)
     check = None

@@ -165,8 +165,8 @@ class CircuitAtNodes(Described):
     """Of random circuits: mean, the least and the most."""
     random_without_errors: WithInterval | None
     neurons: WithInterval | None
-    """Of as many dimensions of the activations, those of the largest effects; there are no
-    errors."""
+    """Of as many dimensions of the activations, those of the largest effects, at the tokens that
+    the SAEs read; there are no errors."""
 
 
 class HeldOutCheck(Described):
@@ -174,7 +174,7 @@ class HeldOutCheck(Described):
 
     pairs: int
     host: WithInterval
-    """Metric of the clean prompts; pairs resampled, as everywhere here."""
+    """Metric of the clean prompts; whole prompts are resampled, as everywhere here."""
     none: WithInterval
     """With all features and errors mean-ablated."""
     curve: list[CircuitAtNodes]

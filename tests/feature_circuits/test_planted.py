@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monosemy.errors import DataError
 from monosemy.feature_circuits.run import MadeFeatureCircuit, make_feature_circuit
 from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import NodeKind
@@ -39,9 +40,9 @@ def circuit() -> MadeFeatureCircuit:
 
 
 def test_the_features_of_the_names_are_found_and_no_filler(circuit: MadeFeatureCircuit) -> None:
-    found = set(zip(circuit.features.site, circuit.features.latent, strict=True))
+    kept = set(zip(circuit.features.site, circuit.features.latent, strict=True))
     # Site 0 are the prompt's tokens.
-    assert found == {(site, name) for site in (1, 2) for name in range(len(NAMES))}
+    assert kept == {(site, name) for site in (1, 2) for name in range(len(NAMES))}
     early, late = circuit.summary.sites
     total = circuit.summary.clean.value - circuit.summary.patch.value
     assert (early.sae, late.sae) == ("early", "late")
@@ -134,3 +135,12 @@ def test_without_patches_features_are_set_to_0() -> None:
     assert not (zeroed.graph.nodes.kind == NodeKind.token).any()
     assert set(zeroed.features.latent) <= set(range(len(NAMES)))
     assert summary.check.curve[-1].with_errors.value > 0.5
+
+
+def test_answers_that_are_one_token_are_refused() -> None:
+    """Of words that it does not know, this tokenizer makes the same token."""
+    host = planted_host()
+    items = [{**each, "answer": " neither", "wrong": " known"} for each in planted_pairs()]
+    spec = FeatureCircuitSpec.model_validate({"pairs": {"task": "given", "items": items}})
+    with pytest.raises(DataError, match=r"Pair 1: .* reads answer and wrong as one token"):
+        make_feature_circuit(host, planted_saes(host), ["late", "early"], spec)
