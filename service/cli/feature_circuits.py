@@ -22,7 +22,7 @@ class Task(StrEnum):
 
 
 class Method(StrEnum):
-    """How effects are found."""
+    """How effects are circuit."""
 
     ig = "ig"
     atp = "atp"
@@ -85,11 +85,11 @@ def feature_circuit(
 
 def show_feature_circuit(graph: dict[str, Any]) -> None:
     """What REST says of its graph, as tables."""
-    found = graph["feature_circuit"]
-    say(f"{graph['name']}: {found['pairs']} pairs such as {printable(graph['prompt'])}")
+    circuit = graph["feature_circuit"]
+    say(f"{graph['name']}: {circuit['pairs']} pairs such as {printable(graph['prompt'])}")
     say(
-        f"{graph['model']}; metric {_told(found['clean'])} on clean prompts,"
-        f" {_told(found['patch'])} on patches"
+        f"{graph['model']}; metric {_with_interval(circuit['clean'])} on clean prompts,"
+        f" {_with_interval(circuit['patch'])} on patches"
     )
     sites = [
         (
@@ -102,37 +102,38 @@ def show_feature_circuit(graph: dict[str, Any]) -> None:
             f"{each['cut']:+.3f}",
             f"{each['residual']:+.3f}",
         )
-        for each in found["sites"]
+        for each in circuit["sites"]
     ]
     columns = ("site", "SAE", "features kept", "of effects", "features", "error", "cut", "missed")
     print_table(columns, sites, title="effects, clean less patch")
-    tokens = found["tokens"]
+    tokens = circuit["tokens"]
     if tokens is not None:
         say(
             f"The prompt's tokens carry {tokens['effect']:+.3f} of {tokens['cut']:+.3f},"
             f" {tokens['residual']:+.3f} missed."
         )
     say(
-        f"{graph['nodes']} nodes and {found['edges']} edges are kept, {found['edge_share']:.1%} of"
-        f" all between these nodes; inputs miss {found['unexplained']:.1%} of effects."
+        f"{graph['nodes']} nodes and {circuit['edges']} edges are kept,"
+        f" {circuit['edge_share']:.1%} of all between these nodes;"
+        f" inputs miss {circuit['unexplained']:.1%} of effects."
     )
-    exact = found["exact"]
+    exact = circuit["exact"]
     if exact is not None:
         say(
             f"{exact['n']} features patched one at a time: correlation"
-            f" {_told(exact['correlation'])}, of attribution patching"
-            f" {_told(exact['attribution_patching'])}"
+            f" {_with_interval(exact['correlation'])}, of attribution patching"
+            f" {_with_interval(exact['attribution_patching'])}"
         )
-    check = found["check"]
+    check = circuit["check"]
     curve = [
         (
             str(each["nodes"]),
-            _told(each["with_errors"]),
-            _told(each["random_with_errors"]),
-            _told(each["without_errors"]),
-            _told(each["random_without_errors"]),
-            _told(each["neurons"]),
-            _told(each["complement"]),
+            _with_interval(each["with_errors"]),
+            _with_interval(each["random_with_errors"]),
+            _with_interval(each["without_errors"]),
+            _with_interval(each["random_without_errors"]),
+            _with_interval(each["neurons"]),
+            _with_interval(each["complement"]),
         )
         for each in check["curve"]
     ]
@@ -141,7 +142,7 @@ def show_feature_circuit(graph: dict[str, Any]) -> None:
     print_table(names, curve, title=title)
 
 
-def _told(figure: dict[str, Any] | None) -> str:
+def _with_interval(figure: dict[str, Any] | None) -> str:
     if figure is None:
         return "-"
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"

@@ -16,9 +16,9 @@ _UNEXPLAINED = 0.2
 _HALF = 0.5
 
 
-def belief_of(found: FeatureCircuitSummary) -> Belief:
+def belief_of(circuit: FeatureCircuitSummary) -> Belief:
     """What is said at the top of its check."""
-    doubts = [*_of_effects(found), *_of_circuit(found)]
+    doubts = [*_of_effects(circuit), *_of_circuit(circuit)]
     says = (
         "Do not rely on this circuit without a look at the check:"
         if doubts
@@ -28,29 +28,29 @@ def belief_of(found: FeatureCircuitSummary) -> Belief:
     return Belief(doubts, says)
 
 
-def _of_effects(found: FeatureCircuitSummary) -> list[str]:
-    total, doubts = abs(found.clean.value - found.patch.value), []
-    missed = [(f"at {each.site}", each.residual) for each in found.sites]
-    if found.tokens is not None:
-        missed.insert(0, ("of the prompt's tokens", found.tokens.residual))
+def _of_effects(circuit: FeatureCircuitSummary) -> list[str]:
+    total, doubts = abs(circuit.clean.value - circuit.patch.value), []
+    missed = [(f"at {each.site}", each.residual) for each in circuit.sites]
+    if circuit.tokens is not None:
+        missed.insert(0, ("of the prompt's tokens", circuit.tokens.residual))
     for whose, residual in missed:
         if abs(residual) > _MISSED * total:
             share = percent(abs(residual) / total) if total else "all"
             doubts.append(f"Effects {whose} miss {share} of the difference.")
-    if found.unexplained > _UNEXPLAINED:
-        doubts.append(f"Edges miss {percent(found.unexplained)} of the effects they lead to.")
-    if found.exact is None:
+    if circuit.unexplained > _UNEXPLAINED:
+        doubts.append(f"Edges miss {percent(circuit.unexplained)} of the effects they lead to.")
+    if circuit.exact is None:
         doubts.append("No feature was patched by itself.")
-    elif found.exact.correlation is None or found.exact.correlation.low <= 0:
+    elif circuit.exact.correlation is None or circuit.exact.correlation.low <= 0:
         doubts.append(
             "Effects are not told apart from chance by those of patching one feature at a time"
-            f" (n = {found.exact.n})."
+            f" (n = {circuit.exact.n})."
         )
     return doubts
 
 
-def _of_circuit(found: FeatureCircuitSummary) -> list[str]:
-    curve = found.check.curve
+def _of_circuit(circuit: FeatureCircuitSummary) -> list[str]:
+    curve = circuit.check.curve
     if len(curve) < 2:
         return ["There is no circuit to be checked on pairs left out."]
     none, whole, doubts = curve[0], curve[-1], []
@@ -74,9 +74,9 @@ def _of_circuit(found: FeatureCircuitSummary) -> list[str]:
     return doubts
 
 
-def curves_of(found: FeatureCircuitSummary) -> list[tuple[str, Markup]]:
+def curves_of(circuit: FeatureCircuitSummary) -> list[tuple[str, Markup]]:
     """(what it shows, drawing): faithfulness by size, with errors and without."""
-    sizes = [each for each in found.check.curve if each.nodes > 0]
+    sizes = [each for each in circuit.check.curve if each.nodes > 0]
     if not sizes:
         return []
     pairs = (

@@ -33,7 +33,7 @@ def words(address: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("feature", "said"),
+    ("feature", "text"),
     [
         (0, "1 of 2 places; shares of the squared length of its encoder and decoder rows"),
         (0, f"{BASE} 100.0 % 100.0 % 1.00 king +2.50"),
@@ -45,8 +45,8 @@ def words(address: str) -> str:
         (4, "Its index has no lengths by place"),
     ],
 )
-def test_shares_and_classes(crosscoder: str, feature: int, said: str) -> None:
-    assert said in words(f"{crosscoder}/{feature}")
+def test_shares_and_classes(crosscoder: str, feature: int, text: str) -> None:
+    assert text in words(f"{crosscoder}/{feature}")
 
 
 def test_rest_and_the_command_line_say_the_same(crosscoder: str, explorer: str) -> None:

@@ -74,7 +74,7 @@ def circuit_graph() -> Graph:
     )
 
 
-def told(value: float, width: float = 0.1) -> WithInterval:
+def figure(value: float, width: float = 0.1) -> WithInterval:
     return WithInterval(value=value, low=value - width, high=value + width)
 
 
@@ -84,12 +84,12 @@ def circuit_summary() -> FeatureCircuitSummary:
     curve = [
         CircuitAtNodes(
             nodes=size,
-            with_errors=told(0.6 + size / 30),
-            without_errors=told(size / 12),
-            complement=told(1 - size / 10),
-            random_with_errors=told(0.6 + size / 60, 0.2) if size else None,
-            random_without_errors=told(size / 40) if size else None,
-            neurons=told(size / 50) if size else None,
+            with_errors=figure(0.6 + size / 30),
+            without_errors=figure(size / 12),
+            complement=figure(1 - size / 10),
+            random_with_errors=figure(0.6 + size / 60, 0.2) if size else None,
+            random_without_errors=figure(size / 40) if size else None,
+            neurons=figure(size / 50) if size else None,
         )
         for size in (0, 1, 2, 4, 8, 9)
     ]
@@ -116,24 +116,24 @@ def circuit_summary() -> FeatureCircuitSummary:
         pairs=20,
         held_out=20,
         patched=True,
-        clean=told(3.2),
-        patch=told(-0.3),
+        clean=figure(3.2),
+        patch=figure(-0.3),
         sites=sites,
         tokens=TokenEffects(effect=5.53, cut=3.5, residual=2.03),
         edges=60,
         edge_share=0.9,
         unexplained=0.05,
         exact=ExactEffects(
-            n=30, correlation=told(0.9), attribution_patching=told(0.8), mean_real=0.1
+            n=30, correlation=figure(0.9), attribution_patching=figure(0.8), mean_real=0.1
         ),
-        check=HeldOutCheck(pairs=20, host=told(3.1), none=told(-0.1), curve=curve),
+        check=HeldOutCheck(pairs=20, host=figure(3.1), none=figure(-0.1), curve=curve),
         forecast=GraphForecast(tokens=16, features=363, rows=10, seconds=40.0, bytes=2**28),
     )
 
 
 def add_feature_circuit(session: Session) -> FeatureCircuitSummary:
     """``CIRCUIT``, called ``ioi``."""
-    graph, found = circuit_graph(), circuit_summary()
+    graph, circuit = circuit_graph(), circuit_summary()
     spec = FeatureCircuitSpec(pairs=IndirectObjectTask(count=40))
     new = NewGraph(
         id=CIRCUIT,
@@ -143,12 +143,12 @@ def add_feature_circuit(session: Session) -> FeatureCircuitSummary:
         prompt=PROMPT,
         graph=graph,
         whole=WholeInfluence.of(graph),
-        summary=summary_of(graph, graph, found.forecast),
+        summary=summary_of(graph, graph, circuit.forecast),
         saes=[
             GraphSae(id=str(uuid.UUID(int=800 + place)), name=f"sae-{place}", digest="1" * 16)
             for place in range(len(SITES))
         ],
-        details=GraphDetails(feature_circuit_spec=spec, feature_circuit=found),
+        details=GraphDetails(feature_circuit_spec=spec, feature_circuit=circuit),
     )
     keep_graph(session, new, None)
-    return found
+    return circuit
