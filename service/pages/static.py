@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -22,6 +23,8 @@ KINDS = {
 }
 ICON = "icon.svg"
 STYLE = "base.css"
+_COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/)[ \t]*$", re.MULTILINE)
+"""Whole lines of a script; none of them begins within a text of many lines, which tests see to."""
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 router = Router(include_in_schema=False, dependencies=[ForAnybody])
@@ -30,9 +33,18 @@ router = Router(include_in_schema=False, dependencies=[ForAnybody])
 @cache
 def static_files() -> dict[str, bytes]:
     """Every file by its path under ``static/``; read once, some hundred kilobytes.  The base style
-    begins with that of drawings, which pages of one file have too."""
+    begins with that of drawings, which pages of one file have too; scripts go without their
+    comments, a sixth of what would be sent."""
     found = dict(_walk(files("service.pages") / "static", ""))
-    return {**found, STYLE: PLOT_STYLE.encode() + found[STYLE]}
+    scripts = {
+        name: without_comments(content) for name, content in found.items() if name.endswith(".js")
+    }
+    return {**found, **scripts, STYLE: PLOT_STYLE.encode() + found[STYLE]}
+
+
+def without_comments(script: bytes) -> bytes:
+    """Lines that are comments become empty, so that an error still names the line of the source."""
+    return _COMMENTS.sub(lambda lines: b"\n" * lines[0].count(b"\n"), script)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from service.app import create_app
 from service.kit.problems import Problem
 from service.pages.navigation import Nav, menus
 from service.pages.page import PageRouter, entries_of
-from service.pages.static import static_files, static_path
+from service.pages.static import static_files, static_path, without_comments
 from service.settings import Settings
 from tests.service.conftest import FakeInference
 from tests.support.browser import until
@@ -176,7 +177,21 @@ def test_scripts_are_small_and_make_no_markup_from_texts() -> None:
 def test_api_js_is_current() -> None:
     from service.pages.operations_script import NAME, current
 
-    assert static_files()[NAME].decode() == current(), "python -m service.pages.operations_script"
+    source = (files("service.pages") / "static" / NAME).read_text()
+    assert source == current(), "python -m service.pages.operations_script"
+
+
+def test_scripts_are_sent_without_comments_but_by_the_same_lines() -> None:
+    source = (
+        b"// One.\n  /** Two\n   * lines, `a`. */\nconst a = 1; // Stays.\nf(a / 2); /* so */\n"
+    )
+    assert without_comments(source) == b"\n\n\nconst a = 1; // Stays.\nf(a / 2); /* so */\n"
+    for name, content in static_files().items():
+        if name.endswith(".js"):
+            lines = content.decode().splitlines()
+            # A text of many lines could have one that looks like a comment.
+            assert all(line.count("`") % 2 == 0 for line in lines), name
+            assert not any(line.lstrip().startswith(("//", "/*")) for line in lines), name
 
 
 def test_keys_theme_and_help(explorer: str, open_page: Any) -> None:

@@ -206,6 +206,11 @@ export class Scatter {
     return this.within((x, y) => x >= 0 && y >= 0 && x <= this.width && y <= this.height);
   }
 
+  /** Tells which points an outline of the pointer has within. */
+  enclose(outline) {
+    this.tell.enclosed(this.within((x, y) => encloses(outline, x, y)));
+  }
+
   within(test) {
     const found = [];
     for (let i = 0; i < this.n; i += 1) {
@@ -278,4 +283,14 @@ function ring(ink, x, y, radius) {
   ink.beginPath();
   ink.arc(x, y, radius, 0, 2 * Math.PI);
   ink.stroke();
+}
+
+/** By the number of edges that a ray crosses. */
+function encloses(outline, x, y) {
+  let inside = false;
+  for (let i = 0, j = outline.length - 1; i < outline.length; j = i, i += 1) {
+    const [[ax, ay], [bx, by]] = [outline[i], outline[j]];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
+  }
+  return inside;
 }

@@ -35,7 +35,7 @@ export function followPointer(plot, margin) {
     const outline = plot.lasso;
     [down, plot.lasso] = [null, null];
     if (!moved) tell.chosen(plot.nearest(...at(event)));
-    else if (outline !== null) tell.enclosed(plot.within((x, y) => encloses(outline, x, y)));
+    else if (outline !== null) plot.enclose(outline);
     plot.over();
   });
   above.addEventListener("pointercancel", () => {
@@ -49,14 +49,4 @@ export function followPointer(plot, margin) {
     plot.zoom(1.0015 ** -event.deltaY, ...at(event));
   };
   above.addEventListener("wheel", wheel, { passive: false });
-}
-
-/** By the number of edges that a ray crosses. */
-function encloses(outline, x, y) {
-  let inside = false;
-  for (let i = 0, j = outline.length - 1; i < outline.length; j = i, i += 1) {
-    const [[ax, ay], [bx, by]] = [outline[i], outline[j]];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
-  }
-  return inside;
 }
