@@ -43,4 +43,5 @@ def test_its_nodes_have_effects_and_its_kind_is_a_filter(explorer: str, open_pag
     assert SITES[0] in facts and "effect" in facts and "activation" not in facts
     listed = open_page(f"{explorer}/graphs?kind=feature_circuit")
     assert listed.locator("table.graphs tbody tr").count() == 1
+    assert "only feature circuits All graphs" in listed.locator("form.filters").inner_text()
     assert "feature circuit" in listed.locator("table.graphs").inner_text()

@@ -533,6 +533,7 @@ def test_latents_that_only_look_exclusive(module_engine: Engine, explorer: str) 
     changed_sae(module_engine, "crosscoder", CROSSCODER, hooks)
     html = get(explorer, "/saes/crosscoder")
     page = words(html)
+    assert "› x, chat:x crosscoder" in page, "the other host model is named"
     assert "x reads writes 3 1" in page and "chat:x reads writes 1 1" in page
     assert "17 write all places alike and 4 write some more weakly" in page
     assert "20 of 31 that the evaluation names" in page

@@ -23,7 +23,8 @@ function proposed(made, pins) {
   const taken = take(pins, made.supernodes);
   const box = document.querySelector("[data-proposed]");
   box.hidden = false;
-  box.replaceChildren(make("summary", {}, `Why these ${plural(made.supernodes.length, "supernode")}`), because(made));
+  const these = ["none", "this supernode"][made.supernodes.length] ?? `these ${plural(made.supernodes.length, "supernode")}`;
+  box.replaceChildren(make("summary", {}, `Why ${these}`), because(made));
   if (!made.supernodes.length) return `None of ${plural(made.features, "feature")} are more alike than chance makes them.`;
   const kept = taken < made.supernodes.length ? ` ${made.supernodes.length - taken} were left out: their nodes are in other supernodes, or there are too many.` : "";
   return `${plural(taken, "supernode")} proposed.${kept}`;
@@ -55,6 +56,8 @@ function because({ supernodes, features, of_features, labelled, shuffles, refuse
   const heads = [["supernode", ""], ["nodes", "n"], ["how alike", ""], ["all are fed by", ""], ["all feed", ""]].map(([name, css]) => make("th", { scope: "col", class: css }, name));
   const of = `Of the ${features} features of most influence (of ${of_features}), ${labelled} with an explanation that was embedded. Alike are features whose edges at both ends are, and whose explanations are where both have one; chance: the most similar pair of the same layers in ${shuffles} graphs with shuffled edges. `;
   const apart = refused ? `${plural(refused, "pair")} alike enough ${refused === 1 ? "was" : "were"} left apart, because a path leaves them and comes back.` : "";
-  return make("div", {}, make("p", { class: "quiet" }, of + apart),
+  const words = make("p", { class: "quiet" }, of + apart);
+  if (!rows.length) return words;
+  return make("div", {}, words,
     make("div", { class: "tablebox", tabindex: 0, role: "region", "aria-label": "Why these supernodes were proposed" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows))));
 }

@@ -16,7 +16,7 @@ export function subgraph(graph, units, here, look) {
   const most = links.length ? Math.abs(links[0].sum) || 1 : 1;
   const drawn = links.map((link) => drawnLink(link, spots, most));
   const boxes = units.map((unit, place) => box(graph, unit, spots[place], here, look));
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Pinned nodes; the lists beside have them" }, ...drawn.map(({ path }) => path).reverse(), ...boxes, ...(drawn.length > WRITTEN ? [] : drawn.map(({ words }) => words)));
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Pinned nodes; the lists beside have them" }, ...drawn.map(({ path }) => path).reverse(), ...(drawn.length > WRITTEN ? [] : drawn.map(({ words }) => words)), ...boxes);
   return { svg, links };
 }
 
