@@ -1,5 +1,5 @@
-"""A graph run, as the workers and the notebook both do it: SAEs in folders become a graph that
-knows what it was made with, and read its prompt again."""
+"""Graph runs, as the workers and the notebook both do them: SAEs in folders become graphs that know
+what they were made with, and read their prompts again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from monosemy.attribution.reading import check_prompt
 from monosemy.errors import DataError
+from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import Graph
 from monosemy.graphs.head_answers import answer_heads, answer_score
 from monosemy.graphs.node_places import asked_places, number_sources
@@ -19,11 +21,11 @@ from monosemy.graphs.steering import steer_graph
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.hosted_sae import HostedSAE
+from monosemy.interp.host_text import HostText
 from monosemy.models.host import HostModel
-from monosemy.progress import SILENT, Reporter
+from monosemy.progress import SILENT, Reporter, Stage, StageProgress
 from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import NamedFolder, SaeFolder
-from monosemy.specs import GraphRun
 from monosemy.specs.graphs import GraphSae, GraphSpec
 from monosemy.specs.inference.graph_heads import (
     GraphHeads,
@@ -34,32 +36,79 @@ from monosemy.specs.inference.graph_heads import (
 from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequest
 from monosemy.versions import versions
 
+PROMPTS = "prompts"
+"""Stage of a run of several prompts."""
 
-def trace_graph_run(
-    spec: GraphRun,
-    saes: Sequence[NamedFolder],
-    load_host: HostLoader,
-    reporter: Reporter = SILENT,
-    allowed: int | None = None,
-) -> TracedGraph:
-    """The graph of a spec's prompt through ``saes``, whose places are the nodes' ``coder``.
 
-    Its progress are the stages ``graph`` (rows traced) and ``check``.  Raises ``DataError`` for
-    SAEs of several host models, where an SAE or the host model has changed since the training, for
-    one that would take more than ``allowed`` bytes, and as ``make_graph`` does.
-    """
-    host, coders, stamps = hosted_saes(saes, load_host)
-    asked = GraphSpec(**{name: getattr(spec, name) for name in GraphSpec.model_fields})
-    made = make_graph(host, coders, asked, reporter, allowed)
-    return TracedGraph(
-        graph=with_origin(made.pruned.graph, host, stamps),
-        whole=WholeInfluence.of(made.whole, made.pruned.kept),
-        summary=made.summary,
-        spec=asked,
-        prompt=asked.prompt,
-        model=saes[0].folder.spec.model.name,
-        saes=stamps,
-    )
+class GraphTracing:
+    """Graphs through SAEs in folders, whose places are the nodes' ``coder``."""
+
+    def __init__(
+        self, saes: Sequence[NamedFolder], load_host: HostLoader, allowed: int | None = None
+    ) -> None:
+        """``allowed``: bytes that one graph may take.
+
+        Raises ``DataError`` as ``hosted_saes`` does.
+        """
+        self.allowed = allowed
+        self.host, self.coders, self.stamps = hosted_saes(saes, load_host)
+        self.model = saes[0].folder.spec.model
+
+    def check_prompts(self, specs: Sequence[GraphSpec]) -> None:
+        """``DataError`` for the first prompt that the host cannot read, before any is traced."""
+        text = HostText(self.host)
+        for place, spec in enumerate(specs):
+            try:
+                check_prompt(self.host, text.with_bos(text.tokens(spec.prompt)))
+            except DataError as error:
+                raise _of_prompt(place, spec, error) from None
+
+    def graph(self, spec: GraphSpec, reporter: Reporter = SILENT) -> TracedGraph:
+        """Its progress are the stages ``graph`` (rows traced) and ``check``.  Raises ``DataError``
+        for one that would take more bytes than are allowed, and as ``make_graph`` does."""
+        made = make_graph(self.host, self.coders, spec, reporter, self.allowed)
+        return TracedGraph(
+            graph=with_origin(made.pruned.graph, self.host, self.stamps),
+            whole=WholeInfluence.of(made.whole, made.pruned.kept),
+            firing=Firing.of(made.whole),
+            summary=made.summary,
+            spec=spec,
+            prompt=spec.prompt,
+            model=self.model.name,
+            saes=list(self.stamps),
+        )
+
+    def graph_among(
+        self, place: int, spec: GraphSpec, stage: Stage, outer: Reporter
+    ) -> TracedGraph:
+        """One of several prompts, told of as metrics of their ``stage``; what is wrong says which
+        prompt it is."""
+        outer.log(f"prompt {place + 1}: {spec.prompt:.80}")
+        try:
+            return self.graph(spec, _WithinStage(stage, outer))
+        except DataError as error:
+            raise _of_prompt(place, spec, error) from None
+
+
+def _of_prompt(place: int, spec: GraphSpec, error: DataError) -> DataError:
+    return DataError(f"Prompt {place + 1} ({spec.prompt!r:.60}): {error}")
+
+
+class _WithinStage(Reporter):
+    """Tells of the stages of one piece as metrics of the stage that counts the pieces."""
+
+    def __init__(self, stage: Stage, outer: Reporter) -> None:
+        super().__init__()
+        self._stage, self._outer = stage, outer
+
+    def check(self) -> None:
+        self._outer.check()
+
+    def update(self, progress: StageProgress) -> None:
+        self._stage.advance(0, within=progress.name, rows=progress.done, of=progress.total)
+
+    def log(self, message: str, **fields: Any) -> None:
+        self._outer.log(message, **fields)
 
 
 def hosted_saes(

@@ -117,9 +117,11 @@ class Home:
         """Where the index of an SAE over a text is, or is to be."""
         return self.workspace.folder(Kind.INDEXES, f"{self._key(sae)}-{text_id}")
 
-    def graph_file(self, spec: RunSpec) -> Path:
-        """Where the graph of a run is kept, of arrays; its folder is there then."""
-        return self.workspace.folder(Kind.GRAPHS, self.name_of(spec)) / "graph.npz"
+    def graph_file(self, spec: RunSpec, number: int | None = None) -> Path:
+        """Where the graph of a run is kept, of arrays; its folder is there then.  ``number``: of
+        several."""
+        name = "graph.npz" if number is None else f"graph-{number}.npz"
+        return self.workspace.folder(Kind.GRAPHS, self.name_of(spec)) / name
 
     def is_indexed(self, sae: SaeFolder) -> bool:
         """Whether there is an index of an SAE here."""

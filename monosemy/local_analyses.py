@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,15 @@ from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
 from monosemy.feature_circuit_stage import find_feature_circuit_run
 from monosemy.feature_circuits.found import FoundFeatureCircuit
-from monosemy.graph_stage import heads_of_traced, score_of_traced, steer_traced, trace_graph_run
+from monosemy.graph_stage import (
+    PROMPTS,
+    GraphTracing,
+    heads_of_traced,
+    score_of_traced,
+    steer_traced,
+)
 from monosemy.graphs.traced import KeptGraph, TracedGraph
+from monosemy.graphs.traced_several import TracedGraphs
 from monosemy.home import Home
 from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import (
@@ -38,7 +46,6 @@ from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteerRequ
 from monosemy.specs.rest.circuits import CircuitResult
 from monosemy.specs.rest.concepts import ConceptResult
 from monosemy.specs.rest.tasks import TaskResult
-from monosemy.specs.run import RunSpec
 
 
 class LocalAnalyses:
@@ -122,12 +129,28 @@ class LocalAnalyses:
         return find_circuit(self.home.host(spec.model), spec, self.home.reporter)
 
     def graph(self, spec: GraphRun, saes: Sequence[SaeFolder] | None = None) -> TracedGraph:
-        """The attribution graph of a prompt through the SAEs of a spec, in the order of their
+        """The attribution graph of a spec's prompt through its SAEs, in the order of their
         layers."""
+        (asked,) = spec.graph_specs()
+        return self._tracing(spec, saes).graph(asked, self.home.reporter)
+
+    def graphs(self, spec: GraphRun, saes: Sequence[SaeFolder] | None = None) -> TracedGraphs:
+        """Those of all of a spec's prompts."""
+        specs, tracing = spec.graph_specs(), self._tracing(spec, saes)
+        tracing.check_prompts(specs)
+        reporter = self.home.reporter
+        made = []
+        with reporter.stage(PROMPTS, total=len(specs), unit="prompts") as stage:
+            for place, asked in enumerate(specs):
+                made.append(tracing.graph_among(place, asked, stage, reporter))
+                stage.advance()
+        return TracedGraphs(made)
+
+    def _tracing(self, spec: GraphRun, saes: Sequence[SaeFolder] | None) -> GraphTracing:
         if saes is None:
             in_set = [] if spec.set is None else self.home.set(spec.set)
             saes = [*in_set, *(self.home.sae(each) for each in spec.saes)]
-        return trace_graph_run(spec, _each_once(saes), self.home.host, self.home.reporter)
+        return GraphTracing(_each_once(saes), self.home.host)
 
     def feature_circuit(
         self, spec: FeatureCircuitRun, saes: Sequence[SaeFolder] | None = None
@@ -197,16 +220,24 @@ class LocalAnalyses:
         return self.concept(spec).model_dump(mode="json")
 
     def _graph(self, spec: GraphRun) -> dict[str, Any]:
-        made = self.graph(spec)
-        return self._kept(spec, made)
+        if spec.prompt is not None:
+            return self._kept(self.graph(spec), self.home.graph_file(spec))
+        made = self.graphs(spec)
+        files = [self.home.graph_file(spec, place + 1) for place in range(len(made))]
+        return {
+            "graphs": [
+                {"prompt": each.spec.prompt, **self._kept(each, file)}
+                for each, file in zip(made, files, strict=True)
+            ]
+        }
 
     def _feature_circuit(self, spec: FeatureCircuitRun) -> dict[str, Any]:
         made = self.feature_circuit(spec)
-        return {**self._kept(spec, made), "feature_circuit": made.circuit.model_dump(mode="json")}
+        kept = self._kept(made, self.home.graph_file(spec))
+        return {**kept, "feature_circuit": made.circuit.model_dump(mode="json")}
 
-    def _kept(self, spec: RunSpec, made: KeptGraph) -> dict[str, Any]:
+    def _kept(self, made: KeptGraph, file: Path) -> dict[str, Any]:
         """Nodes and edges too, as a file: no database keeps them."""
-        file = self.home.graph_file(spec)
         made.save(file)
         return {
             "model": made.model,

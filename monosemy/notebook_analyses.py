@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from monosemy.analysis.comparison import Comparison
 from monosemy.analysis.layout import Layout
@@ -23,6 +23,7 @@ from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
 from monosemy.feature_circuits.found import FoundFeatureCircuit
 from monosemy.graphs.traced import TracedGraph
+from monosemy.graphs.traced_several import TracedGraphs
 from monosemy.home import HOME, Home, home_of
 from monosemy.local_analyses import LocalAnalyses
 from monosemy.progress import Reporter
@@ -157,6 +158,7 @@ def circuit(
         return LocalAnalyses(Home(home, progress)).circuit(parsed)
 
 
+@overload
 def graph(
     prompt: str,
     saes: Sequence[SaeFolder | str | Path] | str,
@@ -164,11 +166,33 @@ def graph(
     reporter: Reporter | None = None,
     beside: Sequence[SaeFolder | str | Path] = (),
     **options: Any,
-) -> TracedGraph:
+) -> TracedGraph: ...
+
+
+@overload
+def graph(
+    prompt: list[str],
+    saes: Sequence[SaeFolder | str | Path] | str,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    beside: Sequence[SaeFolder | str | Path] = (),
+    **options: Any,
+) -> TracedGraphs: ...
+
+
+def graph(
+    prompt: str | list[str],
+    saes: Sequence[SaeFolder | str | Path] | str,
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+    beside: Sequence[SaeFolder | str | Path] = (),
+    **options: Any,
+) -> TracedGraph | TracedGraphs:
     """How a prompt becomes its next token: an attribution graph through SAEs that write what MLPs
     add to the stream, a list by layer or the name of a set in ``home``, and others ``beside``
     them (of attention); ``options`` are the other fields of ``GraphRun``: ``goals``, ``trace``,
-    ``pruning``, ``check``, ``whole_tokens``.
+    ``pruning``, ``check``, ``whole_tokens``.  A list of prompts gives a graph of each, and
+    ``common`` says what they share.
 
     It shows its scores and strongest features; ``nodes``, ``edges``, ``drawing`` and ``save`` have
     the rest.  Errors as in ``evaluate``, and ``DataError`` as ``graphs.run.make_graph`` raises it.
@@ -179,12 +203,16 @@ def graph(
     listed = [*(_listed("saes", saes) if in_set is None else []), *_listed("beside", beside)]
     named: dict[str, Any] = {"saes": [f"sae {place}" for place in range(len(listed))]}
     named |= {} if in_set is None else {"set": in_set}
-    spec = parse_run(GraphRun, {**options, "prompt": prompt, **named})
+    asked = {"prompts": prompt} if isinstance(prompt, list) else {"prompt": prompt}
+    spec = parse_run(GraphRun, {**options, **asked, **named})
     first = None if in_set is not None or not listed else listed[0]
     with reporting(reporter) as progress:
         analyses = LocalAnalyses(Home(home_of(first, home), progress))
         members = [] if in_set is None else analyses.home.set(in_set)
-        return analyses.graph(spec, [*members, *(analyses.home.sae(each) for each in listed)])
+        folders = [*members, *(analyses.home.sae(each) for each in listed)]
+        if isinstance(prompt, list):
+            return analyses.graphs(spec, folders)
+        return analyses.graph(spec, folders)
 
 
 def steer_graph(

@@ -19,6 +19,7 @@ from service.explanations import provenance_endpoints as provenance
 from service.exports import endpoints as exports
 from service.features import column_endpoints as feature_columns
 from service.features import endpoints as features
+from service.graphs import common_endpoints as common_graphs
 from service.graphs import endpoints as graphs
 from service.graphs import heads as graph_heads
 from service.graphs import steering as graph_steering
@@ -102,6 +103,7 @@ _PARTS = (
     comparisons,
     tasks,
     circuits,
+    common_graphs,
     graphs,
     supernodes,
     graph_steering,

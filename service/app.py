@@ -26,6 +26,7 @@ from service.edge.conditional import Conditional
 from service.edge.context import AppContext
 from service.edge.exposure import check_exposure, check_prefix
 from service.edge.middleware import BelowPath, LoopbackOnly, RequestBoundary
+from service.graphs.common import KeptCommon
 from service.graphs.loaded import LoadedGraphs
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
@@ -79,6 +80,7 @@ def create_app(
             inference,
             TokenTables(),
             LoadedGraphs(),
+            KeptCommon(),
             registry,
             rates,
             lanes,

@@ -63,7 +63,7 @@ from workers.compare import Comparing
 from workers.concepts import find_concept_run
 from workers.dispatch import Dispatch, Executor
 from workers.folders import folder_of
-from workers.graphs import GraphMaking, trace_graph
+from workers.graphs import GraphMaking, make_graphs
 from workers.hosts import HostCache
 from workers.interpretation import Interpretation, judge_of
 from workers.judges import open_judge
@@ -329,7 +329,7 @@ class GpuRuns(Dispatch):
     def _graph(self, run: Run, spec: GraphMaking, reporter: RunReporter) -> dict[str, Any]:
         load_host = partial(self.hosts.load, reporter=reporter)
         allowed = self.settings.max_memory_mb * 1_000_000
-        return trace_graph(self.engine, self.workspace, run.id, spec, load_host, allowed, reporter)
+        return make_graphs(self.engine, self.workspace, run.id, spec, load_host, allowed, reporter)
 
     def _interpret(
         self, run: Run, spec: ExplainRun | ScoreRun, reporter: RunReporter

@@ -19,6 +19,7 @@ from monosemy.specs.inference.graph_heads import (
     GraphScoreRequest,
 )
 from monosemy.specs.inference.graph_steering import GraphEdit, GraphSteered, GraphSteerRequest
+from monosemy.specs.rest.common_graphs import Alignment, CommonView
 from monosemy.specs.rest.graphs import (
     GraphDrawing,
     GraphEdgeView,
@@ -46,11 +47,12 @@ class Graphs:
         model: str | None = None,
         set: str | None = None,
         search: str | None = None,
+        run: uuid.UUID | str | None = None,
         limit: int | None = None,
     ) -> Iterator[GraphHeader]:
         """Newest first; ``kind``: those that such runs make; ``search``: those whose prompts have
-        all these words."""
-        asked = {"kind": kind, "model": model, "set": set, "search": search}
+        all these words; ``run``: those that it made."""
+        asked = {"kind": kind, "model": model, "set": set, "search": search, "run": run}
         return listed(self._http, GraphHeader, "/graphs", limit, **asked)
 
     def get(self, graph: GraphReference) -> GraphView:
@@ -95,6 +97,31 @@ class Graphs:
         out, as it is stored."""
         path = f"{_path(graph)}/drawing"
         return self._http.call(GraphDrawing, "GET", path, nodes=nodes, edges=edges)
+
+    def common(
+        self,
+        graphs: Sequence[GraphReference] = (),
+        *,
+        run: uuid.UUID | str | None = None,
+        against: Sequence[GraphReference] = (),
+        align: Alignment | None = None,
+        least: int | None = None,
+        features: int | None = None,
+    ) -> CommonView:
+        """What several graphs of one host model and the same SAEs share, beside chance and beside
+        graphs of other prompts (``against``); ``run``: all graphs of one, in place of ``graphs``.
+        """
+        return self._http.call(
+            CommonView,
+            "GET",
+            "/graphs/common",
+            graph=[_identity(each) for each in graphs],
+            against=[_identity(each) for each in against],
+            run=run,
+            align=align,
+            least=least,
+            features=features,
+        )
 
     def supernodes(
         self, graph: GraphReference, *, features: int | None = None
@@ -184,6 +211,9 @@ class Graphs:
         self._http.delete(_path(graph))
 
 
+def _identity(graph: GraphReference) -> uuid.UUID | str:
+    return graph.id if isinstance(graph, GraphHeader | GraphView) else graph
+
+
 def _path(graph: GraphReference) -> str:
-    identity = graph.id if isinstance(graph, GraphHeader | GraphView) else graph
-    return f"/graphs/{segment(identity)}"
+    return f"/graphs/{segment(_identity(graph))}"

@@ -10,6 +10,7 @@ from typing import Literal
 
 from monosemy.errors import DataError
 from monosemy.graphs.drawing import draw
+from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.listing import End, list_edges, list_nodes
 from monosemy.graphs.store import write_graph
@@ -126,6 +127,7 @@ class TracedGraph(KeptGraph):
     """What a run of kind ``graph`` makes; its graph is pruned."""
 
     spec: GraphSpec
+    firing: Firing
 
     def _facts(self) -> list[tuple[str, str]]:
         summary, facts = self.summary, super()._facts()

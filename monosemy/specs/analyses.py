@@ -21,7 +21,7 @@ from monosemy.specs.circuits import (
 )
 from monosemy.specs.concepts import MOST_NAMES, ChoiceRule, ConceptText, ConceptTexts, Deactivating
 from monosemy.specs.feature_circuits import FeatureCircuitSpec
-from monosemy.specs.graphs import GraphSpec
+from monosemy.specs.graphs import GraphOptions, GraphSpec, SomePrompts
 from monosemy.specs.hooks import MOST_PLACES
 from monosemy.specs.kinds import ChangedSae, Reference, SaeRef
 from monosemy.specs.names import Name
@@ -287,15 +287,17 @@ class ConceptRun(Deactivating, RunSpec):
 
 
 @register_kind
-class GraphRun(GraphSpec, RunSpec):
-    """Trace an attribution graph of a prompt: which features of a host model's MLPs feed which
-    others on the way to its next token, in edges that add up; and check it by ablation."""
+class GraphRun(GraphOptions, SomePrompts, RunSpec):
+    """Trace an attribution graph of a prompt, or of each of several: which features of a host
+    model's MLPs feed which others on the way to its next token, in edges that add up; and check it
+    by ablation."""
 
     unique_name: ClassVar[Literal["concept", "graph"] | None] = "graph"
 
     kind: Literal["graph"] = "graph"
     name: Name | None = None
-    """Of the graph; left out, one is made of the prompt.  A name stands for one graph."""
+    """Of the graph; left out, one is made of the prompt.  A name stands for one graph: of several
+    prompts the graphs are called by it and their place, from 1."""
     set: SetRef | None = None
     """Name of a set of SAEs that write what MLPs add to the stream, or stand for attention: all of
     them are taken."""
@@ -310,6 +312,21 @@ class GraphRun(GraphSpec, RunSpec):
         if len({*self.saes}) < len(self.saes):
             raise ValueError("saes holds something twice")
         return self
+
+    def graph_specs(self) -> list[GraphSpec]:
+        """What each of its graphs is asked to be, in the order of the prompts."""
+        options = {name: getattr(self, name) for name in GraphOptions.model_fields}
+        wanted = self.prompts if self.prompt is None else [self.prompt]
+        return [GraphSpec(**options, prompt=each) for each in wanted]
+
+    def unique_names(self) -> list[str]:
+        return [name for name in self.graph_names() if name is not None]
+
+    def graph_names(self) -> list[str | None]:
+        """What each is to be called; None leaves that to whoever keeps it."""
+        if self.name is None or self.prompt is not None:
+            return [self.name] * max(len(self.prompts), 1)
+        return [f"{self.name}-{place + 1}" for place in range(len(self.prompts))]
 
 
 @register_kind

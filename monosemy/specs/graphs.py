@@ -8,12 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from monosemy.specs.described import Described
-from monosemy.specs.part import LARGE, Latent, Part, Seed
+from monosemy.specs.part import LARGE, Latent, Part, Seed, added_later
 from monosemy.specs.references import Plain
 from monosemy.specs.rest.circuits import WithInterval
 
 MOST_PROMPT = 100_000
 """Characters of a prompt."""
+MOST_PROMPTS = 200
+"""Of one run."""
 MOST_LOGITS = 100
 
 TokenWord = Annotated[str, Plain(), Field(min_length=1, max_length=200)]
@@ -117,11 +119,13 @@ class GraphCheckSpec(Part):
     """Of what is drawn and resampled."""
 
 
-class GraphSpec(Part):
-    """An attribution graph of one prompt."""
+GraphPrompt = Annotated[str, Plain(), Field(min_length=1, max_length=MOST_PROMPT)]
+"""A text as the host reads it; a BOS is put before it where the host has one."""
 
-    prompt: Annotated[str, Plain()] = Field(min_length=1, max_length=MOST_PROMPT)
-    """As the host reads it; a BOS is put before it where the host has one."""
+
+class GraphOptions(Part):
+    """How a graph of any prompt is made."""
+
     goals: GraphGoals = TopLogits()
     """What is explained: next tokens, a difference of two, or a direction of the stream."""
     whole_tokens: int = Field(1, ge=0, le=64)
@@ -139,6 +143,34 @@ Held = Literal["all", "mlps", "nothing"]
 """What stays as it was on the clean prompt while features are changed: `all`, patterns, norms, what
 MLPs give and what SAEs of attention stand for (the graph's own world); `mlps`, the latter two;
 `nothing`."""
+
+
+class OnePrompt(Part):
+    """What a graph is of."""
+
+    prompt: GraphPrompt
+    """As the host reads it; a BOS is put before it where the host has one."""
+
+
+class GraphSpec(GraphOptions, OnePrompt):
+    """An attribution graph of one prompt."""
+
+
+class SomePrompts(Part):
+    """What the graphs of a run are of."""
+
+    prompt: GraphPrompt | None = None
+    """As the host reads it; a BOS is put before it where the host has one."""
+    prompts: list[GraphPrompt] = added_later([], max_length=MOST_PROMPTS)
+    """Several prompts instead: a graph of each, by the same rules."""
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.prompt is None) == (not self.prompts):
+            raise ValueError("give either prompt, or prompts")
+        if len({*self.prompts}) < len(self.prompts):
+            raise ValueError("prompts holds something twice")
+        return self
 
 
 class GraphScores(Described):

@@ -30,7 +30,7 @@ LATEST = "latest"
 STORED = {"stored": True}
 """Context of a validation that reads what was accepted before: its names are taken as they are."""
 
-_RESERVED = frozenset({PENDING_SAE, LATEST, "new"})
+_RESERVED = frozenset({PENDING_SAE, LATEST, "new", "common"})
 """Words that mean something where a name may stand."""
 
 _WITH_MEANING = "/\\?#%"

@@ -62,6 +62,11 @@ class RunSpec(Part):
         del run_id
         return ()
 
+    def unique_names(self) -> Sequence[str]:
+        """Names of what it makes that must be free: of the kind ``unique_name``."""
+        name = getattr(self, "name", None)
+        return [name] if self.unique_name is not None and isinstance(name, str) else []
+
     def made_names(self) -> Sequence[str]:
         """Names that it asks for its SAEs, in the order of ``sae_ids``; none where it leaves them
         to the worker."""

@@ -8,28 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
+from monosemy.specs.graphs import MOST_PROMPTS
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.feature_circuits import show_feature_circuit
 from service.cli.following import run_and_show
 from service.cli.graph_heads import heads, score
+from service.cli.graph_shown import show_graph, show_listed
 from service.cli.graph_steering import GraphArgument, steer
 from service.cli.output import (
     JsonFlag,
-    number,
     print_json,
     print_table,
     printable,
     readable_errors,
-    say,
     tell,
 )
 
 app = typer.Typer(
     no_args_is_help=True, help="Trace attribution graphs, look at them, take them in and out."
 )
-_LISTED = 20
-"""Features of a circuit that are named."""
 Limit = Annotated[int, typer.Option(min=1, max=200, help="Most that are shown.")]
 
 
@@ -68,7 +65,10 @@ class Form(StrEnum):
 @app.command()
 @readable_errors
 def trace(
-    prompt: Annotated[str, typer.Argument(help="As the host model reads it.")],
+    prompt: Annotated[str | None, typer.Argument(help="As the host model reads it.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="File of prompts instead, one a line: a graph of each.")
+    ] = None,
     in_set: Annotated[
         str | None, typer.Option("--set", help="Set of SAEs that write what MLPs add.")
     ] = None,
@@ -104,13 +104,13 @@ def trace(
     name: Annotated[str | None, typer.Option(help="Of the graph.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Trace how a prompt becomes its next token.
+    """Trace how a prompt becomes its next token, or each of several.
 
     Example: monosemy graph trace "The capital of Texas is" --set tc --token " Austin"
     """
     if than is not None and len(token or []) != 1:
         raise typer.BadParameter("it needs one --token", param_hint="--than")
-    spec: dict[str, Any] = {"kind": "graph", "prompt": prompt}
+    spec: dict[str, Any] = {"kind": "graph", **_prompts(prompt, prompts)}
     if than is not None and token:
         spec["goals"] = {"of": "difference", "token": token[0], "other": than}
     elif token:
@@ -123,7 +123,23 @@ def trace(
     spec |= {"set": in_set} if in_set is not None else {}
     spec |= {"saes": sae} if sae else {}
     spec |= {"name": name} if name is not None else {}
-    run_and_show(spec, "/graphs/{run}", _show, as_json)
+    if prompts is None:
+        run_and_show(spec, "/graphs/{run}", show_graph, as_json)
+    else:
+        path = f"/graphs?run={{run}}&limit={MOST_PROMPTS}"
+        run_and_show(spec, path, lambda page: show_listed(page["items"]), as_json)
+
+
+def _prompts(prompt: str | None, file: Path | None) -> dict[str, Any]:
+    if (prompt is None) == (file is None):
+        raise typer.BadParameter("give either a prompt or --prompts", param_hint="PROMPT")
+    if file is None:
+        return {"prompt": prompt}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(str(error), param_hint="--prompts") from None
+    return {"prompts": [line for line in lines if line.strip()]}
 
 
 @app.command("list")
@@ -139,6 +155,7 @@ def list_(
     search: Annotated[
         str | None, typer.Option(help="Only those whose prompts have all these words.")
     ] = None,
+    run: Annotated[str | None, typer.Option(help="Only those that this run traced.")] = None,
     limit: Limit = 50,
     as_json: JsonFlag = False,
 ) -> None:
@@ -147,26 +164,12 @@ def list_(
     Example: monosemy graph list --search capital
     """
     made = None if kind is None else kind.value
-    asked = {"kind": made, "model": model, "set": in_set, "search": search, "limit": limit}
-    page = connect().get("/graphs", **asked)
+    asked = {"kind": made, "model": model, "set": in_set, "search": search, "run": run}
+    page = connect().get("/graphs", **asked, limit=limit)
     if as_json:
         print_json(page)
         return
-    rows = [
-        (
-            each["name"],
-            each["model"],
-            each["set"] or ("uploaded" if each["run"] is None else ", ".join(each["saes"])),
-            ", ".join(printable(goal["label"]) for goal in each["goals"][:3]),
-            str(each["nodes"]),
-            str(each["edges"]),
-            f"{each['pruned']['replacement']:.3f} of {each['whole']['replacement']:.3f}",
-            "yes" if each["checked"] else "",
-        )
-        for each in page["items"]
-    ]
-    columns = ("name", "model", "SAEs", "explains", "nodes", "edges", "replacement", "checked")
-    print_table(columns, rows)
+    show_listed(page["items"])
 
 
 @app.command()
@@ -180,7 +183,7 @@ def show(graph: GraphArgument, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(shown)
         return
-    _show(shown)
+    show_graph(shown)
 
 
 @app.command()
@@ -299,90 +302,6 @@ def delete(graph: GraphArgument) -> None:
     """
     connect().delete(f"/graphs/{segment(graph)}")
     tell(f"Deleted the graph {graph}.")
-
-
-def _show(graph: dict[str, Any]) -> None:
-    if graph["feature_circuit"] is not None:
-        show_feature_circuit(graph)
-        return
-    say(f"{graph['name']}: {printable(graph['prompt'])}")
-    made_with = graph["set"] or ", ".join(graph["saes"])
-    say(f"{graph['model']}" + (f" through {made_with}" if made_with else ", uploaded"))
-    for note in graph["notes"]:
-        say(note)
-    goals = [
-        (printable(each["label"]), f"{each['weight']:.3f}", f"{each['value']:.3f}")
-        for each in graph["goals"]
-    ]
-    print_table(("explains", "weight", "value"), goals)
-    scores = [
-        (
-            name,
-            f"{graph[name]['replacement']:.3f}",
-            f"{graph[name]['completeness']:.3f}",
-            f"{graph[name]['completeness_ct']:.3f}",
-        )
-        for name in ("whole", "pruned")
-    ]
-    print_table(("graph", "replacement", "completeness", "as circuit-tracer has it"), scores)
-    say(
-        f"{graph['nodes']} nodes and {graph['edges']} edges are kept. {graph['traced']} features"
-        f" were traced; {graph['untraced']:.2%} of the influence ends in others. Rows miss"
-        f" {graph['rounding']:.1e} of their mass at most, and keep {graph['least_row_mass']:.1%}"
-        " of it at least."
-    )
-    if graph["check"] is None:
-        say("It was not checked by ablation.")
-    else:
-        _show_check(graph["check"])
-
-
-def _show_check(check: dict[str, Any]) -> None:
-    rows = []
-    for part in ("nodes", "edges"):
-        for which in ("strongest", "matched", "mlps_held"):
-            one = (check[part] or {}).get(which)
-            if one is not None:
-                rows.append(
-                    (
-                        f"{part}, {which.replace('_', ' ')}",
-                        str(one["n"]),
-                        _interval(one["slope"]),
-                        _interval(one["spearman"]),
-                        "" if one["same_sign"] is None else f"{one['same_sign']:.0%}",
-                    )
-                )
-    title = f"ablation, of {printable(check['goal'])}"
-    print_table(("", "n", "real per predicted", "rank correlation", "same sign"), rows, title=title)
-    shares = [
-        (
-            name.replace("_", " "),
-            str(check[name]["features"]),
-            number(check[name]["kept"], ".2f"),
-            _interval(check[name]["random_kept"]),
-            number(check[name]["lost"], ".2f"),
-            _interval(check[name]["random_lost"]),
-        )
-        for name in ("with_errors", "without_errors")
-    ]
-    columns = ("circuit", "features", "kept", "by random ones", "lost", "by random ones")
-    print_table(columns, shares)
-    search = check["search"]
-    if search is not None and search["features"] is None:
-        say(f"No circuit keeps {search['wanted']:.0%}.")
-    elif search is not None:
-        members = ", ".join(search["names"][:_LISTED])
-        more = " ..." if len(search["names"]) > _LISTED else ""
-        say(
-            f"The smallest circuit that keeps {search['wanted']:.0%} has {search['features']}"
-            f" features ({search['kept']:.2f}): {members}{more}"
-        )
-
-
-def _interval(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
 
 
 def _layer(layer: int, sites: list[str]) -> str:

@@ -12,6 +12,7 @@ from service.cli import (
     backup,
     bases,
     circuits,
+    common_graphs,
     comparisons,
     concepts,
     embedding,
@@ -119,6 +120,7 @@ app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(circuits.app, name="circuit")
+graphs.app.command()(common_graphs.common)
 graphs.app.command()(supernodes.supernodes)
 app.add_typer(graphs.app, name="graph")
 app.add_typer(concepts.app, name="concept")

@@ -17,7 +17,13 @@ class StoredGraph(Base):
 
     __tablename__ = "graphs"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    """That of the run which traced it, or its own."""
+    """That of the run which traced it alone, or its own."""
+    run_id: Mapped[uuid.UUID | None]
+    """The run that traced it, which may be gone; None: it was uploaded."""
+    place: Mapped[int] = mapped_column(server_default="0")
+    """Of its prompt among those of the run."""
+    prompts: Mapped[int] = mapped_column(server_default="1")
+    """Of the run."""
     name: Mapped[str]
     model: Mapped[str]
     """The host model's name, or what an uploaded file calls ``scan``."""
@@ -39,10 +45,14 @@ class StoredGraph(Base):
     """The pruned graph, as ``monosemy.graphs.store`` writes it."""
     whole: Mapped[bytes] = mapped_column(deferred=True)
     """``WholeInfluence``: what the nodes of the whole graph carried."""
+    firing: Mapped[bytes | None] = mapped_column(deferred=True)
+    """``Firing``: all features that are active on the prompt; None of graphs that were stored
+    before that was kept, and of uploaded ones."""
     created_by: Mapped[uuid.UUID | None] = owner_column()
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
         UniqueConstraint("name"),
         Index("ix_graphs_created", "created_at", "id"),
         Index("ix_graphs_model", "model"),
+        Index("ix_graphs_run", "run_id", "place"),
     )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from monosemy.specs.rest.system import Check, Findings
 from service.concurrency.lanes import Lanes
 from service.concurrency.shared import Shared
+from service.graphs.common import KeptCommon
 from service.graphs.loaded import LoadedGraphs
 from service.inference.client import InferenceClient
 from service.keys.rates import KeyRates
@@ -34,6 +35,8 @@ class AppContext:
     """Token tables of host models, kept in memory."""
     graphs: LoadedGraphs
     """Attribution graphs that were asked for last, kept in memory."""
+    common: KeptCommon
+    """What graphs have in common, of those that were compared last."""
     registry: CollectorRegistry
     """This app's own Prometheus metrics."""
     rates: KeyRates

@@ -80,6 +80,7 @@ def list_all(
     search: Annotated[
         str, Query(max_length=1000, description="Only those whose prompts have all these words.")
     ] = "",
+    run: Annotated[uuid.UUID | None, Query(description="Only those that this run traced.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[GraphHeader]:
@@ -87,8 +88,8 @@ def list_all(
     404 for a host model and a set that nothing here is of."""
     order: Order[StoredGraph, TimeKey] = by_time(lambda row: row)
     words = storable_text(search).split()
-    read = partial(repository.list_graphs, session, kind, model, in_set, words)
-    listing = ("graphs", kind, model, in_set, words)
+    read = partial(repository.list_graphs, session, kind, model, in_set, run, words)
+    listing = ("graphs", kind, model, in_set, None if run is None else str(run), words)
     page = paged(listing, order, cursor, limit, read, partial(service.headers, session))
     if not page.items and not search:
         check_known(session, model)
@@ -107,7 +108,8 @@ def list_all(
 )
 def trace(submitting: SubmittingDep, spec: Annotated[Any, Body()]) -> RunFamily:
     """Submits a run of kind `graph`, which may be left out of the body; answers as `POST /runs`
-    does. The graph has the run's id."""
+    does. The graph has the run's id; of several prompts each graph has one of its own, and
+    `GET /graphs?run=` lists them."""
     return submitting.take(parse_run(GraphRun, spec))
 
 

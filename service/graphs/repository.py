@@ -46,6 +46,7 @@ def list_graphs(
     kind: str | None,
     model: str | None,
     in_set: str | None,
+    run: uuid.UUID | None,
     words: Sequence[str],
     before: TimeKey | None,
     limit: int,
@@ -58,6 +59,8 @@ def list_graphs(
         query = query.where(StoredGraph.model == model)
     if in_set is not None:
         query = query.where(StoredGraph.in_set == in_set)
+    if run is not None:
+        query = query.where(StoredGraph.run_id == run)
     for word in words:
         query = query.where(StoredGraph.prompt.icontains(word, autoescape=True))
     return session.scalars(newest_first(query, StoredGraph, before, limit)).all()
@@ -75,6 +78,16 @@ def find_graph(
     return row_of(
         session, StoredGraph, reference, "graph", listing, StoredGraph.name, only, options
     )
+
+
+def graphs_of_run(
+    session: Session, run: uuid.UUID, *also: InstrumentedAttribute[object]
+) -> Sequence[StoredGraph]:
+    """In the order of its prompts, with the deferred columns ``also``."""
+    query = select(StoredGraph).options(*(undefer(each) for each in also))
+    return session.scalars(
+        query.where(StoredGraph.run_id == run).order_by(StoredGraph.place, StoredGraph.id)
+    ).all()
 
 
 def delete_graph(session: Session, id: uuid.UUID) -> None:

@@ -89,7 +89,9 @@ def _facts(row: StoredGraph, names: dict[str, str]) -> dict[str, object]:
         "saes": [names.get(each.id, each.name) for each in saes_of(row)],
         "prompt": row.prompt,
         "created_at": row.created_at,
-        "run": None if row.uploaded else row.id,
+        "run": row.run_id,
+        "place": row.place,
+        "prompts": row.prompts,
         "checked": row.checked,
         **{
             name: getattr(summary, name)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from monosemy.errors import DataError
+from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import Graph
 from monosemy.graphs.store import graph_bytes
 from monosemy.graphs.whole_influence import WholeInfluence
@@ -52,7 +53,11 @@ class NewGraph:
     graph: Graph
     whole: WholeInfluence
     summary: GraphSummary
+    firing: Firing | None = None
     name: str | None = None
+    run_id: uuid.UUID | None = None
+    place: int = 0
+    prompts: int = 1
     in_set: str | None = None
     saes: list[GraphSae] = field(default_factory=list)
     kind: GraphKind = "graph"
@@ -80,6 +85,9 @@ def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> Stor
     row = StoredGraph(
         id=new.id,
         name=name,
+        run_id=new.run_id,
+        place=new.place,
+        prompts=new.prompts,
         model=storable(new.model),
         in_set=new.in_set,
         prompt=storable(new.prompt),
@@ -91,6 +99,7 @@ def keep_graph(session: Session, new: NewGraph, owner: uuid.UUID | None) -> Stor
         details=storable(details.model_dump(mode="json")),
         graph=data,
         whole=new.whole.to_bytes(),
+        firing=None if new.firing is None else new.firing.to_bytes(),
         created_by=owner,
     )
     put_graph(session, row)

@@ -24,11 +24,13 @@ _CHECKS = {"concept": concepts.check_free, "graph": graphs.check_free}
 def check_unique_name(session: Session, spec: Part) -> None:
     """``NameTaken`` where the name that ``spec`` gives must be the only one and is not: what is
     there has it, or what a run that has not ended makes."""
-    what = spec.unique_name if isinstance(spec, RunSpec) else None
-    name = getattr(spec, "name", None)
-    if what is None or not isinstance(name, str):
+    if not isinstance(spec, RunSpec) or spec.unique_name is None:
         return
-    _CHECKS[what](session, name)
+    what, name = spec.unique_name, getattr(spec, "name", None)
+    for each in spec.unique_names():
+        _CHECKS[what](session, each)
+    if not isinstance(name, str):
+        return
     kinds = [kind for kind, each in KINDS.items() if each.unique_name == what]
     query = select(Run.id).where(
         Run.kind.in_(kinds), Run.state.in_(ACTIVE), Run.spec["name"].astext == name

@@ -22,9 +22,11 @@ from service.database.session import transaction
 from service.inference.client import InferenceClient
 from tests.support.graph_files import smallest_file
 from tests.support.graph_rows import (
+    PARAPHRASED,
     PROMPT,
     add_graph,
     add_graphs,
+    add_paraphrases,
     add_steerable,
     heads_answer,
     score_answer,
@@ -75,6 +77,35 @@ def test_nodes_and_edges_are_listed() -> None:
     assert "weight" in edges and {each["source"] for each in out["items"]} == {first["node"]}
     assert "There is no node" in call("graph", "edges", "texas", "99999", code=4)
     call("graph", "nodes", "texas", "--kind", "neuron", code=2)
+
+
+def test_what_graphs_share_is_shown(stored: None, module_engine: Engine) -> None:
+    with transaction(module_engine) as session:
+        add_paraphrases(session)
+    names = [f"paraphrase-{place}" for place in (1, 2, 3)]
+    shown = call("graph", "common", *names)
+    made = json.loads(call("graph", "common", "--run", str(PARAPHRASED), "--json"))
+    assert made["n"] == 3 and f"3 graphs overlap by {made['overlap']['within']:.2f}" in shown
+    assert f"{made['stable']} of them beyond chance" in " ".join(shown.split())
+    first = made["units"][0]
+    assert f"{first['share']['value']:.2%}" in shown and first["label"] in shown
+    beside = call("graph", "common", *names[:2], "--against", names[2], "--align", "token")
+    assert "with 1 graph of other prompts" in " ".join(beside.split())
+    assert "Two prompts say little" in " ".join(beside.split()) and "say little" not in shown
+    listed = call("graph", "list", "--run", str(PARAPHRASED))
+    assert all(name in listed for name in names) and "texas" not in listed
+    assert "it takes 2 to 50" in call("graph", "common", names[0], code=2)
+    assert "other SAEs" in " ".join(call("graph", "common", names[0], "texas", code=1).split())
+    for name in names:
+        call("graph", "delete", name)
+
+
+def test_prompts_come_from_a_file_of_lines(tmp_path: Path) -> None:
+    both = call("graph", "trace", "a b", "--prompts", str(tmp_path / "p.txt"), code=2)
+    assert "either a prompt or --prompts" in " ".join(both.split())
+    assert "either a prompt or --prompts" in " ".join(call("graph", "trace", code=2).split())
+    missing = call("graph", "trace", "--prompts", str(tmp_path / "p.txt"), "--set", "tc", code=2)
+    assert "No such file" in " ".join(missing.split())
 
 
 def test_supernodes_are_proposed(stored: None, module_engine: Engine) -> None:

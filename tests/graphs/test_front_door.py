@@ -157,3 +157,27 @@ def test_what_is_asked_for_wrongly(
     prompt = options.pop("prompt", PROMPT)
     with pytest.raises((SpecError, DataError), match=words):
         monosemy.graph(prompt, saes, home, reporter=SILENT, **options)
+
+
+def test_several_prompts_and_what_they_share(home: Path, made: TracedGraph) -> None:
+    prompts = [PROMPT, "an old king sat in the"]
+    options = {"check": None, "trace": {"features": 40}}
+    both = monosemy.graph(prompts, "tc", home, reporter=SILENT, **options)
+    assert [each.spec.prompt for each in both] == prompts and len(both[:1]) == 1
+    assert "old king" in repr(both) and PROMPT in both._repr_html_()
+    shared = both.common(least=2)
+    assert shared.n == 2 and shared.has_null and shared.features > 0
+    assert shared.overlap.within > 0
+    first = next(each for each in shared.units if each.kind == "feature")
+    nodes = both[0].graph.nodes
+    assert ((nodes.coder == first.coder) & (nodes.number == first.latent)).any()
+    beside = both.common(against=[made], align="end")
+    assert beside.n_against == 1 and beside.align == "end"
+    assert made.supernodes().features <= 40
+    with pytest.raises(DataError, match="two graphs"):
+        both[:1].common()
+    with pytest.raises(DataError, match="least"):
+        both.common(least=3)
+    elsewhere = replace(made, saes=[made.saes[0]])
+    with pytest.raises(DataError, match="through other SAEs"):
+        both.common(against=[elsewhere])

@@ -8,7 +8,14 @@ from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
 from tests.support.concept_rows import NAME as CONCEPT_NAME
 from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
-from tests.support.graph_rows import GRAPH, SERVED, STEERABLE, UPLOADED
+from tests.support.graph_rows import (
+    GRAPH,
+    PARAPHRASED,
+    PARAPHRASES,
+    SERVED,
+    STEERABLE,
+    UPLOADED,
+)
 from tests.support.run_rows import FAILED, PIPELINE, QUEUED, RUNNING, WARNED
 from tests.support.scored_rows import EXPLANATION, SCORE
 from tests.support.task_rows import TASK
@@ -88,6 +95,9 @@ ADDRESSES: list[str] = [
     "/graphs",
     "/graphs?search=texas",
     "/graphs?model=host",
+    f"/graphs?run={PARAPHRASED}",
+    f"/graphs/common?run={PARAPHRASED}",
+    f"/graphs/{PARAPHRASES[0]}",
     f"/graphs/{GRAPH}",
     f"/graphs/{GRAPH}?nodes=0.5&edges=0.7&kind=feature&layer=1",
     f"/graphs/{UPLOADED}?search=zzzz",

@@ -24,7 +24,13 @@ from tests.support.concept_rows import add_concept
 from tests.support.feature_circuit_rows import add_feature_circuit
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_list, add_tag, add_to_set
-from tests.support.graph_rows import SERVED, add_graph, add_graphs, add_steerable
+from tests.support.graph_rows import (
+    SERVED,
+    add_graph,
+    add_graphs,
+    add_paraphrases,
+    add_steerable,
+)
 from tests.support.library_rows import Library, add_library
 from tests.support.run_rows import add_runs
 from tests.support.scored_rows import RAW, add_scored
@@ -39,8 +45,8 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task, two circuits, a concept, a set of which one SAE of two is left, graphs and a feature
-    circuit."""
+    a task, two circuits, a concept, a set of which one SAE of two is left, three graphs, three of
+    one run, and a feature circuit."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -55,6 +61,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_circuits(session)
             add_to_set(session, RAW, SET)
             add_concept(session, library)
+            add_paraphrases(session, [(library.sae, library.name)])
             add_graph(
                 session, [(library.sae, library.name)], id=SERVED, name="served", checked=False
             )

@@ -16,7 +16,14 @@ from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
 from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
-from tests.support.graph_rows import GRAPH, SERVED, STEERABLE
+from tests.support.graph_rows import (
+    GRAPH,
+    PARAPHRASED,
+    PARAPHRASES,
+    SERVED,
+    STEERABLE,
+    UPLOADED,
+)
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM
 from tests.support.run_rows import AGAIN, CANCELLING, FAILED, QUEUED
 from tests.support.scored_rows import GOOD
@@ -272,6 +279,13 @@ ERRORS = [
         *(f"/{each}?model=none" for each in ("saes", "sets", "circuits", "graphs")),
         f"/graphs/{GRAPH}/nodes/9999",
     ),
+    *refused(
+        422,
+        "/graphs/common",
+        f"/graphs/common?run={PARAPHRASED}&least=4",
+        f"/graphs/common?graph={PARAPHRASES[0]}&graph={UPLOADED}",
+    ),
+    *refused(409, f"/graphs/common?graph={PARAPHRASES[0]}&graph={GRAPH}"),
     *refused(422, f"/graphs/{GRAPH}?nodes=0", f"/graphs/{GRAPH}?kind=neuron"),
     *refused(404, "/concepts/none", "/concepts?sae=none"),
     *refused(422, "/saes/demo/features?scorer=none"),

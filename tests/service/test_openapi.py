@@ -133,6 +133,7 @@ ENDPOINTS = {
     ("post", "/api/v1/graphs/{graph}/steer"),
     ("post", "/api/v1/graphs/{graph}/heads"),
     ("post", "/api/v1/graphs/{graph}/score"),
+    ("get", "/api/v1/graphs/common"),
     ("get", "/api/v1/comparisons"),
     ("get", "/api/v1/comparisons/{comparison}"),
     ("delete", "/api/v1/comparisons/{comparison}"),

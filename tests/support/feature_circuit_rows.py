@@ -139,6 +139,7 @@ def add_feature_circuit(session: Session) -> FeatureCircuitSummary:
         id=CIRCUIT,
         name="ioi",
         kind="feature_circuit",
+        run_id=CIRCUIT,
         model="host",
         prompt=PROMPT,
         graph=graph,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
+from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import Graph, NodeKind
 from monosemy.graphs.pruning import prune
 from monosemy.graphs.summary import summary_of
@@ -44,6 +45,7 @@ from monosemy.specs.inference.graph_steering import (
 from monosemy.specs.rest.circuits import WithInterval
 from service.database.graph_tables import StoredGraph
 from service.graphs.storing import GraphDetails, NewGraph, keep_graph
+from tests.support.planted_common import prompt_graph
 from tests.support.random_graphs import random_graph
 
 GRAPH, UPLOADED, SERVED, STEERABLE = (uuid.UUID(int=number) for number in range(22, 26))
@@ -94,6 +96,10 @@ def add_graph(
     graph: Graph | None = None,
     labels: dict[int, str] | None = None,
     owner: uuid.UUID | None = None,
+    firing: Firing | None = None,
+    run: uuid.UUID | None = None,
+    place: int = 0,
+    prompts: int = 1,
 ) -> StoredGraph:
     """``saes``: (id, name) of each coder, in order; fewer than the graph has coders are filled up
     with ones that are not there.  ``labels``: of an uploaded graph's features, by node."""
@@ -117,8 +123,12 @@ def add_graph(
         id=id,
         name=name,
         model=model,
+        run_id=None if uploaded else run or id,
+        place=place,
+        prompts=prompts,
         in_set=in_set,
         prompt=prompt,
+        firing=None if uploaded else firing or Firing.of(whole),
         graph=pruned.graph,
         whole=WholeInfluence.of(whole, pruned.kept),
         summary=summary,
@@ -275,6 +285,31 @@ def score_answer(layer: int, position: int, coder: int, latent: int) -> dict[str
         kinds=[ScoredKinds(query="feature", key="token", score=2.0, relative=1.5)],
     )
     return made.model_dump(mode="json")
+
+
+PARAPHRASES = [uuid.UUID(int=60 + place) for place in range(3)]
+PARAPHRASED = uuid.UUID(int=59)
+"""The run that traced them."""
+
+
+def add_paraphrases(session: Session, saes: Sequence[tuple[uuid.UUID, str]] = ()) -> None:
+    """``PARAPHRASES``, three prompts of one run whose graphs share the core of
+    ``planted_common``."""
+    for place, id in enumerate(PARAPHRASES):
+        one = prompt_graph(place)
+        add_graph(
+            session,
+            saes,
+            id=id,
+            name=f"paraphrase-{place + 1}",
+            prompt=f"The capital of Texas is, in way {place + 1}",
+            graph=one.graph,
+            firing=one.firing,
+            checked=False,
+            run=PARAPHRASED,
+            place=place,
+            prompts=3,
+        )
 
 
 def add_graphs(session: Session) -> None:

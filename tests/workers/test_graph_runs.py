@@ -13,15 +13,22 @@ import pytest
 from sqlalchemy import select
 
 from monosemy.client import ApiError, Client
+from monosemy.errors import DataError
+from monosemy.graph_stage import GraphTracing
 from monosemy.graphs import trace as tracing
+from monosemy.graphs.firing import Firing
+from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import graph_of_bytes
+from monosemy.progress import SILENT
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import parse_spec
+from monosemy.specs.graphs import GraphSpec
 from monosemy.workspace import Workspace
 from service.app import create_app
 from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.database.tables import Sae
+from service.graphs.repository import graphs_of_run
 from tests.support import run_acts as acts
 from tests.support.loopback import loopback_client
 from tests.support.served import served
@@ -189,6 +196,66 @@ def test_more_memory_than_there_may_be_is_refused_before(trained: Trained) -> No
     )
     assert run.state == "failed" and "GB of memory; there are" in run.error
     assert "graph" not in [each["stage"] for each in run.stages]
+
+
+PROMPTS = ["the old king sat in the", "an old king sat in the", "the king sat in his old"]
+
+
+def test_several_prompts_are_traced_one_by_one_and_go_on_where_they_stopped(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"kind": "graph", "set": "tc", "prompts": PROMPTS, "name": "kings", "check": None}
+    traced: list[str] = []
+    graph = GraphTracing.graph
+
+    def counted(self: GraphTracing, spec: GraphSpec, reporter: Any = SILENT) -> Any:
+        if len(traced) == 2:
+            raise DataError("The lights went out.")
+        traced.append(spec.prompt)
+        return graph(self, spec, reporter)
+
+    monkeypatch.setattr(GraphTracing, "graph", counted)
+    run = execute(trained, spec)
+    assert run.state == "failed" and "Prompt 3" in run.error and "lights" in run.error
+    assert run.progress["stage"] == "prompts" and run.progress["total"] == 3
+    monkeypatch.setattr(GraphTracing, "graph", graph)
+    with transaction(trained.engine) as session:
+        before = {row.id: row.created_at for row in graphs_of_run(session, run.id)}
+    assert traced == PROMPTS[:2] and len(before) == 2
+    acts.retry(trained.engine, run.id)
+    gpu = GpuRuns(trained.settings, trained.engine)
+    assert Worker("gpu", trained.settings, gpu, trained.engine)._take_one()
+    again = acts.load(trained.engine, run.id)
+    assert again.state == "succeeded", again.error
+    with transaction(trained.engine) as session:
+        rows = graphs_of_run(session, run.id, StoredGraph.firing, StoredGraph.graph)
+    assert [row.prompt for row in rows] == PROMPTS
+    assert [row.name for row in rows] == ["kings-1", "kings-2", "kings-3"]
+    assert [(row.place, row.prompts) for row in rows] == [(0, 3), (1, 3), (2, 3)]
+    assert {row.id: row.created_at for row in rows[:2]} == before  # nothing was done twice
+    assert [each["name"] for each in again.result["graphs"]] == ["kings-1", "kings-2", "kings-3"]
+    stage = next(each for each in again.stages if each["stage"] == "prompts")
+    assert (stage["done"], stage["total"], stage["unit"]) == (3, 3, "prompts")
+    for row in rows:
+        assert row.firing is not None
+        firing, nodes = Firing.of_bytes(row.firing), graph_of_bytes(row.graph, "stored").nodes
+        kept = nodes.at(nodes.kind == NodeKind.feature)
+        fires = {*zip(firing.coder, firing.latent, firing.position, strict=True)}
+        assert {*zip(kept.coder, kept.number, kept.position, strict=True)} <= fires
+    with loopback_client(create_app(trained.settings)) as client:
+        answer = client.get("/api/v1/graphs/common", params={"run": str(run.id)})
+        made = answer.json()
+        assert answer.status_code == 200 and made["has_null"] and made["n"] == 3
+        assert made["overlap"]["within"] > 0 and made["served"] == [True] * 3
+        alone = client.get(f"/api/v1/graphs/{rows[0].id}").json()
+        assert (alone["run"], alone["place"], alone["prompts"]) == (str(run.id), 0, 3)
+
+
+def test_a_prompt_that_cannot_be_read_is_named_before_any_is_traced(trained: Trained) -> None:
+    run = graph(trained, prompt=..., prompts=[PROMPT, "the " * 300], check=None)
+    assert run.state == "failed" and "Prompt 2" in run.error and "reads" in run.error
+    with transaction(trained.engine) as session:
+        assert not graphs_of_run(session, run.id)
 
 
 def test_a_changed_sae_is_refused(trained: Trained) -> None:

@@ -25,7 +25,7 @@ class GraphHeader(Described):
     """A graph in a listing."""
 
     id: uuid.UUID
-    """That of the run which traced it, or its own where it was uploaded."""
+    """That of the run which traced it alone, or its own."""
     name: str
     kind: GraphKind
     """The kind of run that makes such ones: `graph`, of a prompt; `feature_circuit`, of pairs of
@@ -49,6 +49,10 @@ class GraphHeader(Described):
     pruned: GraphScores
     run: uuid.UUID | None
     """The run that traced it; null where it was uploaded."""
+    place: int = 0
+    """Of its prompt among those of the run, from 0."""
+    prompts: int = 1
+    """Of the run."""
     checked: bool
     """Whether it was checked by ablation; feature circuits are, on pairs left out."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -58,6 +59,7 @@ class Graphs:
     kind: GraphKind | None
     model: str | None
     in_set: str | None
+    run: uuid.UUID | None
     search: str
 
 
@@ -70,10 +72,11 @@ def graphs(
     model: Annotated[str | None, Query(max_length=1000)] = None,
     in_set: Annotated[str | None, Query(alias="set", max_length=200)] = None,
     search: Annotated[str, Query(max_length=1000)] = "",
+    run: uuid.UUID | None = None,
     cursor: CursorParam = None,
 ) -> Graphs:
-    page = endpoints.list_all(session, kind, model, in_set, search, DEFAULT_LIMIT, cursor)
-    return Graphs(page.items, page.next_cursor, kind, model, in_set, search)
+    page = endpoints.list_all(session, kind, model, in_set, search, run, DEFAULT_LIMIT, cursor)
+    return Graphs(page.items, page.next_cursor, kind, model, in_set, run, search)
 
 
 @dataclass(frozen=True)
