@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ import pytest
 
 import monosemy
 from monosemy.errors import DataError, SpecError
+from monosemy.feature_circuits.found import FoundFeatureCircuit
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import read_graph
-from monosemy.graphs.traced import TracedGraph
+from monosemy.graphs.traced import KeptGraph, TracedGraph
 from monosemy.interchange.attribution_graph_reading import import_graph
 from monosemy.progress import SILENT
 from monosemy.specs import TextSpec
+from monosemy.specs.circuits import IndirectObjectTask
+from monosemy.specs.feature_circuits import FeatureCircuitSpec
+from tests.support.feature_circuit_rows import circuit_summary
 
 PROMPT = "the old king sat in the"
 SMALL = {"check": {"nodes": 2, "edges": 2, "random_circuits": 1}, "trace": {"features": 40}}
@@ -181,3 +185,10 @@ def test_several_prompts_and_what_they_share(home: Path, made: TracedGraph) -> N
     elsewhere = replace(made, saes=[made.saes[0]])
     with pytest.raises(DataError, match="through other SAEs"):
         both.common(against=[elsewhere])
+    circuit = FoundFeatureCircuit(
+        **{each.name: getattr(made, each.name) for each in fields(KeptGraph)},
+        spec=FeatureCircuitSpec(pairs=IndirectObjectTask(count=40)),
+        circuit=circuit_summary(),
+    )
+    with pytest.raises(DataError, match="feature circuit is of pairs"):
+        both.common(against=[circuit])
