@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.saes.registry import create
 from monosemy.specs import TranscoderSpec
+from tests.support.planted_model import PlantedBlock, planted_model_host
 
 NAMES = tuple(f"n{number}" for number in range(6))
 FILLERS = tuple(f"f{number}" for number in range(6))
@@ -64,75 +61,16 @@ class _MLP(nn.Module):
         return self.down_proj(self.up_proj(x).relu())
 
 
-class _Block(nn.Module):
-    def __init__(self, layer: int, affine: bool) -> None:
-        super().__init__()
-        self.self_attn = _Attention(copies=layer == 1)
-        threshold = 50.0 if affine else (-1.0 if layer == 0 else 0.0)
-        reads, writes = ((_FIRST, _STATE), (_MOVED, _OUT))[layer]
-        self.mlp = _MLP(reads, writes, threshold)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(x)
-        return x + self.mlp(x)
-
-
-class _Core(nn.Module):
-    def __init__(self, affine: bool) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(len(TOKENS), WIDTH)
-        self.layers = nn.ModuleList([_Block(0, affine), _Block(1, affine)])
-        with torch.no_grad():
-            self.embed_tokens.weight.zero_()
-            self.embed_tokens.weight[:, : len(TOKENS)] = 2 * torch.eye(len(TOKENS))
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        x = self.embed_tokens(input_ids)
-        for block in self.layers:
-            x = block(x)
-        return SimpleNamespace(last_hidden_state=x)
-
-
-class _Model(nn.Module):
-    def __init__(self, affine: bool) -> None:
-        super().__init__()
-        self.config = PretrainedConfig(
-            hidden_size=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=1,
-            vocab_size=len(TOKENS),
-        )
-        self.model = _Core(affine)
-        self.lm_head = nn.Linear(WIDTH, len(TOKENS), bias=False)
-        with torch.no_grad():
-            self.lm_head.weight.zero_()
-            names = slice(_FIRST, _FIRST + len(NAMES))
-            self.lm_head.weight[names, _OUT : _OUT + len(NAMES)] = torch.eye(len(NAMES))
-
-    @property
-    def base_model(self) -> nn.Module:
-        return self.model
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.embed_tokens
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.lm_head(self.model(input_ids).last_hidden_state))
-
-
 def planted_host(affine: bool = False) -> HostModel:
     """Block 0 notes each word (latent w: word w), block 1 says the names among them.  ``affine``:
     no neuron is ever off."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel({text: at for at, text in enumerate(TOKENS)}, "="))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", unk_token="=")
-    return HostModel.wrap(_Model(affine), tokenizer, "planted names")
+    first, second = (50.0, 50.0) if affine else (-1.0, 0.0)
+    blocks = [
+        PlantedBlock(_Attention(copies=False), _MLP(_FIRST, _STATE, first)),
+        PlantedBlock(_Attention(copies=True), _MLP(_MOVED, _OUT, second)),
+    ]
+    names = slice(_FIRST, _FIRST + len(NAMES))
+    return planted_model_host("planted names", blocks, TOKENS, "=", WIDTH, 1, names, _OUT)
 
 
 def planted_saes(host: HostModel) -> list[HostedSAE]:

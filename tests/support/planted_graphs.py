@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.replacement import ReplacementModel
@@ -17,6 +14,7 @@ from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.saes.registry import create
 from monosemy.specs import TranscoderSpec
+from tests.support.planted_model import PlantedBlock, planted_model_host
 
 BOS, DALLAS, CAPITAL, IS, AUSTIN = range(5)
 TOKENS = ("<s>", "Dallas", "capital", "=", "Austin", "river", "stone")
@@ -103,72 +101,14 @@ _SECOND = [({_COPY: 1.0, _FLAG_COPY: 1.0}, -1.2, {_OUT + AUSTIN: 2.0})]
 _ERROR = [({_TOK + DALLAS: 1.0}, -1.0, {_STATE: 0.25})]
 
 
-class _Block(nn.Module):
-    def __init__(self, layer: int) -> None:
-        super().__init__()
-        self.self_attn = _Attention(planted=layer == 1)
-        self.mlp = _MLP(_FIRST + _ERROR if layer == 0 else _SECOND)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(x)
-        return x + self.mlp(x)
-
-
-class _Core(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(len(TOKENS), _WIDTH)
-        self.layers = nn.ModuleList([_Block(0), _Block(1)])
-        with torch.no_grad():
-            self.embed_tokens.weight.zero_()
-            self.embed_tokens.weight[:, : len(TOKENS)] = 2 * torch.eye(len(TOKENS))
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        x = self.embed_tokens(input_ids)
-        for block in self.layers:
-            x = block(x)
-        return SimpleNamespace(last_hidden_state=x)
-
-
-class _Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = PretrainedConfig(
-            hidden_size=_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            vocab_size=len(TOKENS),
-        )
-        self.model = _Core()
-        self.lm_head = nn.Linear(_WIDTH, len(TOKENS), bias=False)
-        with torch.no_grad():
-            self.lm_head.weight.zero_()
-            self.lm_head.weight[:, _OUT : _OUT + len(TOKENS)] = torch.eye(len(TOKENS))
-
-    @property
-    def base_model(self) -> nn.Module:
-        return self.model
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.embed_tokens
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.lm_head(self.model(input_ids).last_hidden_state))
-
-
 def planted_host() -> HostModel:
     """Two blocks without norms in which "Dallas capital =" leads to Austin by known numbers."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.WordLevel({text: at for at, text in enumerate(TOKENS)}, "stone"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", unk_token="stone"
-    )
-    return HostModel.wrap(_Model(), tokenizer, "planted")
+    blocks = [
+        PlantedBlock(_Attention(planted=False), _MLP(_FIRST + _ERROR)),
+        PlantedBlock(_Attention(planted=True), _MLP(_SECOND)),
+    ]
+    every = slice(0, len(TOKENS))
+    return planted_model_host("planted", blocks, TOKENS, "stone", _WIDTH, 3, every, _OUT)
 
 
 def planted_coders(host: HostModel) -> list[HostedSAE]:
