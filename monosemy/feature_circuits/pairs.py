@@ -72,17 +72,16 @@ def pairs_of(spec: FeatureCircuitSpec, host: HostModel) -> list[Pair]:
     answers are not one token each, and, where positions are aligned, for pairs of several lengths.
     """
     bos = _bos(host, spec.prepend_bos)
-    made: dict[Pair, None] = {}
     if isinstance(spec.pairs, GivenPairs):
-        for number, item in enumerate(spec.pairs.items, 1):
-            made[_given(item, host, bos, f"Pair {number}")] = None
+        given = enumerate(spec.pairs.items, 1)
+        asked = [_given(item, host, bos, f"Pair {number}") for number, item in given]
     else:
         prompts = prompts_of(spec.pairs, host.tokenizer)
-        for clean, patch in zip(prompts.positive, prompts.negative, strict=True):
-            made[_of_examples(clean, patch, bos)] = None
-    pairs = list(made)
-    for number, each in enumerate(pairs, 1):
+        both = zip(prompts.positive, prompts.negative, strict=True)
+        asked = [_of_examples(clean, patch, bos) for clean, patch in both]
+    for number, each in enumerate(asked, 1):
         _check(each, host, f"Pair {number}")
+    pairs = list(dict.fromkeys(asked))
     lengths = sorted({len(each.clean) for each in pairs})
     if spec.positions == "aligned" and len(lengths) > 1:
         raise DataError(

@@ -13,7 +13,7 @@ from monosemy.specs.part import MOST_LISTED
 from monosemy.specs.rest.sets import SetView
 from service.pages.sae_figures import figure, part
 
-_BOTH = {"all": "the SAEs", "mean_ablation": "the mean of each place"}
+_REPLACED_BY = {"all": "the SAEs", "mean_ablation": "the mean of each place"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AllAtOnce:
 @dataclass(frozen=True)
 class SetFigures:
     members: list[MemberFigures]
-    both: list[AllAtOnce]
+    all_at_once: list[AllAtOnce]
     """Empty where there are no losses."""
     clean: float | None
     recovered: float | None
@@ -66,12 +66,12 @@ def set_figures(view: SetView) -> SetFigures | None:
     metrics = view.evaluation.metrics
     members = metrics.get("members")
     known = members[:MOST_LISTED] if isinstance(members, list) else []
-    both = [(words, part(metrics, name)) for name, words in _BOTH.items()]
+    replaced = [(words, part(metrics, name)) for name, words in _REPLACED_BY.items()]
     return SetFigures(
         [_member(each) for each in known if isinstance(each, Mapping)],
         [
             AllAtOnce(words, loss, figure(each.get("kl")), figure(each.get("top1_agreement")))
-            for words, each in both
+            for words, each in replaced
             if (loss := _increase(each)) is not None
         ],
         figure(metrics.get("ce_clean")),

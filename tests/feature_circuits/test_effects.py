@@ -106,6 +106,9 @@ def spec_of(*pairs: tuple[str, str], **options: Any) -> FeatureCircuitSpec:
 def test_pairs_that_cannot_be_used_are_refused(host: HostModel) -> None:
     with pytest.raises(DataError, match=r"Pair 1: the prompt has .* its patch"):
         pairs_of(spec_of(("a bird", "some other birds sang")), host)
+    twice = [("a bird", "b bird")] * 3
+    with pytest.raises(DataError, match=r"Pair 4: the prompt has .* its patch"):
+        pairs_of(spec_of(*twice, ("a bird", "some other birds sang")), host)
     with pytest.raises(DataError, match="not one token of its own"):
         spec = spec_of(("a bird", "b bird"))
         item = spec.pairs.items[0].model_copy(update={"answer": " many tokens"})  # type: ignore[union-attr]
