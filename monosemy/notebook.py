@@ -75,7 +75,7 @@ class PipelineResult:
     @property
     def readings(self) -> list[TrainingReading]:
         """Of the training, as ``monosemy.readings`` gives them."""
-        return SaeFolder(self.folder, Workspace(self.folder.parent.parent)).readings
+        return self._opened.readings
 
     @property
     def texts(self) -> FeatureTexts:
@@ -91,7 +91,11 @@ class PipelineResult:
     @property
     def hosted(self) -> HostedSAE:
         """The host model with the SAE in it, for scorers that run them."""
-        return HostedSAE(self.host, self.sae, self.spec.hooks)
+        return self._opened.hosted(self.host, self.sae)
+
+    @property
+    def _opened(self) -> SaeFolder:
+        return SaeFolder(self.folder, Workspace(self.folder.parent.parent))
 
 
 def train(

@@ -8,7 +8,6 @@ from monosemy.errors import DataError
 from monosemy.figures import plural
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.replacement import ReplacementModel
-from monosemy.hosted_sae import HostedSAE
 from monosemy.specs.inference.graph_steering import GraphPrompt
 from workers.reading import WarmSae
 from workers.warm_host import WarmHost
@@ -29,5 +28,5 @@ def graph_prompt(host: WarmHost, saes: Sequence[WarmSae], call: GraphPrompt) -> 
         raise DataError(
             f"The prompt has {plural(len(call.ids), 'token')}; 2 to {host.longest} can be read."
         )
-    coders = [HostedSAE(model, each.sae, each.hooks) for each in saes]
+    coders = [each.hosted(model) for each in saes]
     return read_prompt(ReplacementModel(model, coders, call.whole_tokens), call.ids)

@@ -17,7 +17,6 @@ import torch
 from monosemy.changes import folder_stamp
 from monosemy.errors import DataError
 from monosemy.formats.saelens import load_sae
-from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.embedder import Embedder, embedder_folder
 from monosemy.models.host import HostModel
 from monosemy.models.precision import choose_device
@@ -182,7 +181,7 @@ class InferenceEngine:
         """Events of ``steered_events``.  Raises as ``activations`` does, before the first one."""
         opened = self._open(spec, [place])
         host, (sae,) = opened.host, opened.saes
-        hosted = HostedSAE(host.host, sae.sae, sae.hooks)
+        hosted = sae.hosted(host.host)
         # Turn by turn, so that others get theirs; no hook outlives a turn.
         events = steered_events(
             hosted, host.words, sae.prepend_bos, host.longest, request, host.turn
@@ -274,7 +273,8 @@ class InferenceEngine:
 
     def _load_sae(self, folder: Path, device: torch.device) -> WarmSae:
         sae = load_sae(folder).to(device).requires_grad_(False)
-        return WarmSae(sae, prepends_bos(folder), SaeFolder(folder, self._workspace).spec.hooks)
+        opened = SaeFolder(folder, self._workspace)
+        return WarmSae(sae, prepends_bos(folder), opened.spec.hooks, opened.max_norm)
 
     def _get(
         self,

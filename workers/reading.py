@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from monosemy.errors import DataError
+from monosemy.hosted_sae import HostedSAE
+from monosemy.models.columns import Limits
+from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
 from monosemy.saes.codes import Codes
 from monosemy.specs.hooks import Hooks
@@ -24,6 +27,12 @@ class WarmSae:
     """Whether the rows it was trained on began with BOS."""
     hooks: Hooks
     """Where it reads and writes."""
+    max_norm: Limits = None
+    """Norm above which its training left tokens out."""
+
+    def hosted(self, host: HostModel) -> HostedSAE:
+        """It in its host model, as its folder has it; raises as ``HostedSAE``."""
+        return HostedSAE(host, self.sae, self.hooks, self.max_norm)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import select
 
 from monosemy.client import ApiError, Client
@@ -19,6 +20,7 @@ from monosemy.graphs import trace as tracing
 from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import graph_of_bytes
+from monosemy.models.host import HostModel
 from monosemy.progress import SILENT
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import parse_spec
@@ -46,22 +48,28 @@ CHECK = {"nodes": 3, "edges": 3, "random_circuits": 2}
 @pytest.fixture(scope="module", autouse=True)
 def transcoders(trained: Trained) -> Iterator[None]:
     """A set ``tc`` of a transcoder for each of three layers of the four."""
+    train_set(trained, "tc")
+    yield
+
+
+def train_set(
+    trained: Trained, name: str, reads: str = "blocks.*.mlp.hook_in", **training: Any
+) -> None:
     run = execute(
         trained,
         {
             "kind": "sweep",
-            "name": "tc",
+            "name": name,
             "model": trained.spec["model"],
             "text": trained.spec["text"],
-            "sites": ["blocks.*.mlp.hook_in"],
+            "sites": [reads],
             "writes": "blocks.*.hook_mlp_out",
             "layers": "0-2",
             "saes": [{"architecture": "batchtopk", "d_sae": 48, "k": 4, "skip": True}],
-            "training": {"tokens": 2_000, "batch_tokens": 500, "buffer_tokens": 2_000},
+            "training": {"tokens": 2_000, "batch_tokens": 500, "buffer_tokens": 2_000, **training},
         },
     )
     assert run.state == "succeeded", run.error
-    yield
 
 
 def execute(trained: Trained, spec: dict[str, Any], settings: Any = None) -> Any:
@@ -153,6 +161,34 @@ def test_features_of_a_stored_graph_are_changed_in_its_prompt(trained: Trained) 
     assert free.kl > 0 and sum(each.probability_after for each in free.tokens) <= 1 + 1e-6
     assert {each.label for each in free.goals} == {each.label for each in gone.goals}
     assert any(each.goal for each in free.tokens)
+
+
+def test_the_same_tokens_are_left_out_when_a_prompt_is_read_again(trained: Trained) -> None:
+    """SAEs have no features at tokens of larger norm than they were trained on: neither in a graph
+    nor on the inference server."""
+    train_set(trained, "choosy", "blocks.*.hook_resid_mid", max_norm_ratio=1.0001)
+    run = graph(trained, set="choosy", name="choosy", check=None)
+    assert run.state == "succeeded", run.error
+    row = row_of(trained, run)
+    workspace = Workspace(trained.settings.artifacts)
+    with transaction(trained.engine) as session:
+        saes = [session.get_one(Sae, uuid.UUID(each["id"])) for each in row.saes]
+    folders = [SaeFolder(workspace.locate(sae.path), workspace) for sae in saes]
+    host = HostModel.load(folders[0].spec.model, workspace)
+    ids = torch.tensor([graph_of_bytes(row.graph, "stored").ids])
+    usable = []
+    for hosted in (folder.hosted(host) for folder in folders):
+        usable.append(hosted.usable(hosted.read(ids, torch.ones_like(ids).bool()))[0].tolist())
+    assert {place for each in usable for place in each[1:]} == {True, False}
+    with served(create_inference(trained.settings)) as inference:
+        app = create_app(trained.settings.model_copy(update={"inference_url": inference}))
+        with served(app) as address, Client(address) as client:
+            nodes = list(client.graphs.nodes("choosy", kind="feature"))
+            first = min(nodes, key=lambda node: node.position)
+            louder = {"node": first.node, "mode": "scale", "strength": 100}
+            moved = client.graphs.steer("choosy", [louder], features=200).features
+    for each in (*nodes, *moved):
+        assert usable[each.coder][each.position], each
 
 
 def test_named_saes_give_the_same_graph_and_a_name_of_their_own(trained: Trained) -> None:
@@ -260,7 +296,9 @@ def test_a_prompt_that_cannot_be_read_is_named_before_any_is_traced(trained: Tra
 
 def test_a_changed_sae_is_refused(trained: Trained) -> None:
     with transaction(trained.engine) as session:
-        sae = session.scalars(select(Sae).where(Sae.config["set"]["place"].as_integer() == 1)).one()
+        at = Sae.config["set"]
+        second = (at["name"].astext == "tc") & (at["place"].as_integer() == 1)
+        sae = session.scalars(select(Sae).where(second)).one()
     file: Path = trained.settings.artifacts / sae.path / "sae_weights.safetensors"
     kept = file.read_bytes()
     try:
