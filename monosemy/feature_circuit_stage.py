@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monosemy.feature_circuits.found import FoundFeatureCircuit
+from monosemy.feature_circuits.kept_circuit import KeptFeatureCircuit
 from monosemy.feature_circuits.run import make_feature_circuit
 from monosemy.graph_stage import hosted_saes, with_origin
 from monosemy.graphs.summary import summary_of
@@ -23,7 +23,7 @@ def find_feature_circuit_run(
     load_host: HostLoader,
     reporter: Reporter = SILENT,
     allowed: int | None = None,
-) -> FoundFeatureCircuit:
+) -> KeptFeatureCircuit:
     """The feature circuit of a spec's pairs in ``saes``, whose places are the nodes' ``coder``.
 
     The host model is loaded in float32: effects are small differences.  Raises ``DataError`` as
@@ -36,7 +36,7 @@ def find_feature_circuit_run(
     names = [each.name for each in stamps]
     made = make_feature_circuit(host, hosted, names, asked, reporter, allowed)
     graph = with_origin(made.graph, host, stamps)
-    return FoundFeatureCircuit(
+    return KeptFeatureCircuit(
         graph=graph,
         whole=WholeInfluence.of(graph),
         summary=summary_of(graph, graph, made.summary.forecast),

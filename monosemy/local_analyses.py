@@ -14,7 +14,7 @@ from monosemy.attribution.survey import AttentionSurvey, survey_attention
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
 from monosemy.feature_circuit_stage import find_feature_circuit_run
-from monosemy.feature_circuits.found import FoundFeatureCircuit
+from monosemy.feature_circuits.kept_circuit import KeptFeatureCircuit
 from monosemy.graph_stage import (
     PROMPTS,
     GraphTracing,
@@ -154,7 +154,7 @@ class LocalAnalyses:
 
     def feature_circuit(
         self, spec: FeatureCircuitRun, saes: Sequence[SaeFolder] | None = None
-    ) -> FoundFeatureCircuit:
+    ) -> KeptFeatureCircuit:
         """Which features of the SAEs of a spec carry the difference between its pairs."""
         folders = _each_once([self.home.sae(each) for each in spec.saes] if saes is None else saes)
         return find_feature_circuit_run(spec, folders, self.home.host, self.home.reporter)

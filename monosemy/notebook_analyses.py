@@ -21,7 +21,7 @@ from monosemy.attribution.survey import AttentionSurvey
 from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
-from monosemy.feature_circuits.found import FoundFeatureCircuit
+from monosemy.feature_circuits.kept_circuit import KeptFeatureCircuit
 from monosemy.graphs.traced import TracedGraph
 from monosemy.graphs.traced_several import TracedGraphs
 from monosemy.home import HOME, Home, home_of
@@ -311,7 +311,7 @@ def feature_circuit(
     home: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
-) -> FoundFeatureCircuit:
+) -> KeptFeatureCircuit:
     """Which features of SAEs at several sites carry a difference between pairs of prompts, and what
     they do on pairs left out; ``options`` are the fields of ``FeatureCircuitRun``: ``pairs``,
     ``positions``, ``method``, ``midpoints``, ``nodes``, ...

@@ -8,7 +8,7 @@ import typer
 
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.graph_steering import GraphArgument
+from service.cli.graph_argument import GraphArgument
 from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, say
 
 

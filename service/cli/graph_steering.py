@@ -10,9 +10,9 @@ import typer
 from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
+from service.cli.graph_argument import GraphArgument
 from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, say
 
-GraphArgument = Annotated[str, typer.Argument(help="Name or id of the graph.")]
 _WITH_STRENGTH = ("scale", "clamp", "add")
 
 

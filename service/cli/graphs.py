@@ -12,9 +12,10 @@ from monosemy.specs.graphs import MOST_PROMPTS
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
+from service.cli.graph_argument import GraphArgument
 from service.cli.graph_heads import heads, score
 from service.cli.graph_shown import show_graph, show_listed
-from service.cli.graph_steering import GraphArgument, steer
+from service.cli.graph_steering import steer
 from service.cli.output import (
     JsonFlag,
     print_json,

@@ -9,7 +9,7 @@ import typer
 from monosemy.specs.rest.supernodes import MOST_GROUPED
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.graphs import GraphArgument
+from service.cli.graph_argument import GraphArgument
 from service.cli.output import (
     JsonFlag,
     number,

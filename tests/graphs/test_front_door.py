@@ -12,7 +12,7 @@ import pytest
 
 import monosemy
 from monosemy.errors import DataError, SpecError
-from monosemy.feature_circuits.found import FoundFeatureCircuit
+from monosemy.feature_circuits.kept_circuit import KeptFeatureCircuit
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import read_graph
 from monosemy.graphs.traced import KeptGraph, TracedGraph
@@ -185,7 +185,7 @@ def test_several_prompts_and_what_they_share(home: Path, made: TracedGraph) -> N
     elsewhere = replace(made, saes=[made.saes[0]])
     with pytest.raises(DataError, match="through other SAEs"):
         both.common(against=[elsewhere])
-    circuit = FoundFeatureCircuit(
+    circuit = KeptFeatureCircuit(
         **{each.name: getattr(made, each.name) for each in fields(KeptGraph)},
         spec=FeatureCircuitSpec(pairs=IndirectObjectTask(count=40)),
         circuit=circuit_summary(),

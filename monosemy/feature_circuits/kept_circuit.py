@@ -1,4 +1,4 @@
-"""A feature circuit with all that is said of it, to look at and to keep.  No torch."""
+"""A feature circuit and its figures, to look at and to keep.  No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monosemy.specs.rest.circuits import WithInterval
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class FoundFeatureCircuit(KeptGraph):
+class KeptFeatureCircuit(KeptGraph):
     """What a run of kind ``feature_circuit`` makes."""
 
     spec: FeatureCircuitSpec
@@ -20,7 +20,10 @@ class FoundFeatureCircuit(KeptGraph):
         circuit, facts = self.circuit, super()._facts()
         facts += [
             ("pairs", f"{circuit.pairs}, and {circuit.held_out} left out"),
-            ("metric, clean and patch", f"{_told(circuit.clean)}, {_told(circuit.patch)}"),
+            (
+                "metric, clean and patch",
+                f"{_with_interval(circuit.clean)}, {_with_interval(circuit.patch)}",
+            ),
         ]
         facts += [
             (
@@ -32,20 +35,21 @@ class FoundFeatureCircuit(KeptGraph):
         ]
         if circuit.tokens is not None:
             own = circuit.tokens
-            said = f"{own.effect:+.3f} of {own.cut:+.3f}, {own.residual:+.3f} missed"
-            facts.append(("the prompt's tokens", said))
+            carried = f"{own.effect:+.3f} of {own.cut:+.3f}, {own.residual:+.3f} missed"
+            facts.append(("the prompt's tokens", carried))
         if circuit.exact is not None and circuit.exact.correlation is not None:
-            said = f"{_told(circuit.exact.correlation)}, n = {circuit.exact.n}"
-            facts.append(("correlation with patching each feature", said))
+            correlation = f"{_with_interval(circuit.exact.correlation)}, n = {circuit.exact.n}"
+            facts.append(("correlation with patching each feature", correlation))
         facts += [
             (
                 f"faithfulness of {each.nodes} features",
-                f"{_told(each.with_errors)}, without errors {_told(each.without_errors)}",
+                f"{_with_interval(each.with_errors)},"
+                f" without errors {_with_interval(each.without_errors)}",
             )
             for each in circuit.check.curve[-1:]
         ]
         return facts
 
 
-def _told(figure: WithInterval) -> str:
+def _with_interval(figure: WithInterval) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
