@@ -104,6 +104,7 @@ ADDRESSES: list[str] = [
     f"/graphs/{SERVED}?node=0&pinned=0,5&groups=cities:1,2,3",
     f"/graphs/{STEERABLE}?node=0",
     f"/graphs/{SERVED}/nodes/0",
+    f"/graphs/{STEERABLE}/nodes/0?heads=1-0&score=1.2.4.2",
     f"/graphs/{GRAPH}/nodes/68?end=in",
     "/graphs?kind=feature_circuit",
     f"/graphs/{FEATURE_CIRCUIT}",

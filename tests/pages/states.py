@@ -240,6 +240,20 @@ def changes_features(page: Any) -> None:
     page.locator("#steering table").first.wait_for()
 
 
+def asks_for_heads(page: Any) -> None:
+    part = page.locator("#heads[open]")
+    part.get_by_role("button", name="Which heads carry it").click()
+    part.locator("[data-heads] table").first.wait_for()
+    part.get_by_role("button", name="Why it looks there").click()
+    part.locator("[data-score] table").first.wait_for()
+    part.locator("[data-score] summary").click()
+
+
+def asks_for_heads_in_vain(page: Any) -> None:
+    page.locator("#heads").get_by_role("button", name="Why it looks there").click()
+    page.locator("#heads .failed").wait_for()
+
+
 def changes_features_in_vain(page: Any) -> None:
     draws_a_graph(page)
     page.locator("#steering").get_by_role("button", name="Run the prompt").click()
@@ -325,6 +339,7 @@ ACTS = [
     State(f"/graphs/{SERVED}?nodes=0.6", act=pins_nodes),
     State(f"/graphs/{SERVED}", act=groups_pins),
     State(f"/graphs/{STEERABLE}", act=changes_features),
+    State(f"/graphs/{STEERABLE}/nodes/0?heads=1-0&score=1.2.4.2", act=asks_for_heads),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=pins_nodes),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=groups_pins),
     State(f"/graphs/{FEATURE_CIRCUIT}?node=0&pinned=0,3&groups=names:1,2", act=draws_a_graph),
@@ -415,6 +430,7 @@ STATES: dict[str, list[State]] = {
         State(f"/try?sae=demo#t={_TEXT}", act=is_told_to_wait),
         State(f"/steer?sae=demo&f=13=1#p={_PROMPT}", act=steers_in_vain),
         State(f"/graphs/{STEERABLE}?edit=0:ablate", act=changes_features_in_vain),
+        State(f"/graphs/{STEERABLE}/nodes/0?score=1.2.4.2", act=asks_for_heads_in_vain),
         State(f"/contrast?sae=demo#s={_SETS}", act=is_told_to_wait),
         State(f"/attention?sae=heads#t={_TEXT}", act=is_told_to_wait),
         State(_FEATURE, act=tries_it_on_a_text),

@@ -29,7 +29,7 @@ from tests.support.circuit_rows import circuit_of_strangers
 from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
 from tests.support.gathered_rows import add_to_set
-from tests.support.graph_rows import add_graph, steered, texas
+from tests.support.graph_rows import add_graph, heads_answer, score_answer, steered, texas
 from tests.support.hostile_rows import NAME, ODD_HEADS, ODD_STREAM, TOKENS, WORDS, add_hostile
 from tests.support.lens_rows import ANSWER as LENS_ANSWER
 from tests.support.lens_rows import (
@@ -176,6 +176,8 @@ def answering() -> FakeInference:
     inference.answers = {"/activations": reading(chosen=[lane]), "/contrast": contrasted()}
     inference.answers["/attention"] = LENS_ANSWER
     inference.answers["/graph-steering"] = steered()
+    inference.answers["/graph-heads"] = heads_answer()
+    inference.answers["/graph-score"] = score_answer(0, 1, 0, 3)
     inference.lines = written
     return inference
 

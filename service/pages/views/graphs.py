@@ -33,6 +33,7 @@ from service.pages.commands import packed
 from service.pages.feature.examples import Drawing
 from service.pages.feature.shown import FeatureShown, shown_feature
 from service.pages.feature_circuit_words import belief_of, curves_of
+from service.pages.graph_heads import EdgeAsked, HeadsForm, ScoreAsked, heads_form
 from service.pages.graph_words import Belief, belief
 from service.pages.navigation import Nav
 from service.pages.page import PageRouter
@@ -261,12 +262,14 @@ class OneNode:
     """Name of its SAE, where that is served; of a feature."""
     steerable: bool
     """Whether it can be changed in the graph's prompt."""
+    heads: HeadsForm | None
+    """Where the graph's prompt can be read again."""
     lists: list[EdgeList]
     feature: FeatureShown | None
     """What is known of the feature, where its SAE is served and indexed."""
 
 
-@router.page("/graphs/{graph}/nodes/{node}", "graph_node.html")
+@router.page("/graphs/{graph}/nodes/{node}", "graph_node.html", script="pages/graph_node.js")
 def graph_node(
     session: SessionDep,
     context: ContextDep,
@@ -274,8 +277,11 @@ def graph_node(
     node: NodeNumber,
     end: End = "in",
     cursor: CursorParam = None,
+    heads: EdgeAsked = None,
+    score: ScoreAsked = None,
 ) -> OneNode:
-    """``cursor`` goes on in the list of the edges at ``end``."""
+    """``cursor`` goes on in the list of the edges at ``end``. ``heads`` (SOURCE-TARGET) and
+    ``score`` (LAYER.HEAD.TOKEN.SOURCE) fill the forms."""
     row = repository.find_graph(session, reference, *endpoints.WHOLE)
     it, loaded = service.header(session, row), context.graphs.of(row)
     own = service.node(session, row, loaded, node)
@@ -300,6 +306,15 @@ def graph_node(
             for e in page.items
         ]
         lists.append(EdgeList(each, says, edges, page.next_cursor, most))
+    steerable = it.kind == "graph" and _steerable(saes)
+    form = heads_form(
+        it,
+        loaded.graph,
+        node,
+        [each.edge for edges in lists for each in edges.edges],
+        edge=heads,
+        score=score,
+    )
     return OneNode(
         it=it,
         node=own,
@@ -307,7 +322,8 @@ def graph_node(
         token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
         share=own.influence / _total(it),
         sae=None if sae is None else sae.name,
-        steerable=it.kind == "graph" and _steerable(saes),
+        steerable=steerable,
+        heads=form if steerable else None,
         lists=lists,
         feature=None if sae is None else _feature(session, context, sae.name, own.latent or 0),
     )

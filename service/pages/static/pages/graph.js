@@ -5,6 +5,7 @@ import { address, call } from "../lib/http.js";
 import { given, keepInQuery } from "../lib/state.js";
 import { GraphCanvas } from "./graph_canvas.js";
 import { columnsOf, stepped } from "./graph_layout.js";
+import { offerHeads } from "./graph_node.js";
 import { apart, Pins, pinsFrom, pinsInQuery } from "./graph_pins.js";
 
 const data = given("data");
@@ -107,6 +108,7 @@ async function beside(path) {
   try {
     const part = await replacePart(path.startsWith("/graphs") ? address(path) : path, "#node", looking.signal);
     part.querySelector("[data-pin-here]").hidden = false;
+    offerHeads(part.querySelector("#heads"));
     button();
   } catch (problem) {
     if (problem.name !== "AbortError") find("node").textContent = problem.message;
