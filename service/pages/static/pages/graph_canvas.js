@@ -222,7 +222,7 @@ export class GraphCanvas {
     const parts = [shown(this.graph.label[i]).slice(0, 200), kind];
     if (position >= 0) parts.push(`token ${position} “${shown(this.graph.tokens[position] ?? "").slice(0, 40).trim()}”`);
     const { layer, sites } = this.graph;
-    if (this.graph.shape[i] < 2) parts.push(sites[layer[i]] ?? `layer ${layer[i]}`);
+    if (this.graph.shape[i] < 2) parts.push(sites[layer[i]] ?? `${this.graph.branch[i] === "attention" ? "attention of " : ""}layer ${layer[i]}`);
     if (sites.length) parts.push(`${kind === "logit" ? "difference" : "effect"} ${signed(value)}`);
     else if (kind === "feature") parts.push(`activation ${number(value)}`);
     else if (kind === "logit") parts.push(`probability ${number(value)}`);

@@ -48,11 +48,11 @@ function layers({ laid, graph, css, height, view }, ink) {
   ink.textAlign = "right";
   ink.fillStyle = css.quiet;
   const every = Math.ceil(13 / (laid.tall * view.zoom));
-  laid.rows.forEach((at, row) => {
+  laid.rows.forEach(({ y: at, layer, attention }) => {
     const y = (at - view.y) * view.zoom;
     if (y < 0 || y > height) return;
-    const layer = row - 1;
-    const words = layer < 0 ? "inputs" : layer === graph.layers ? (graph.sites.length ? "metric" : "logits") : layer % every ? "" : short(graph, layer);
+    const own = () => (attention ? (every > 1 ? "" : "attn") : layer % every ? "" : short(graph, layer));
+    const words = layer < 0 ? "inputs" : layer === graph.layers ? (graph.sites.length ? "metric" : "logits") : own();
     ink.fillText(words, MARGIN.left - 7, MARGIN.top + y + 4);
   });
 }

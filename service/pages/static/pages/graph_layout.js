@@ -8,13 +8,15 @@ const KINDS = ["feature", "error", "token", "logit", "position", "bias"];
 
 export const MARGIN = { left: 52, right: 14, top: 12, bottom: 58 };
 
-/** A drawing with `at` (place by number), `from` and `to` (edges by place), `into(place)` and `out(place)` (edges of a node), `drawn` (how many it came with). */
+/** A drawing with `at` (place by number), `from` and `to` (edges by place), `into(place)` and `out(place)` (edges of a node), `drawn` (how many it came with),
+ * `attended` (the layers whose attention has nodes, which stand in a row of their own below the MLP's). */
 export function columnsOf(drawing) {
   const n = drawing.node.length;
   const at = new Map(drawing.node.map((number, place) => [number, place]));
   const [from, to] = [drawing.source, drawing.target].map((ends) => Int32Array.from(ends, (number) => at.get(number)));
   const shape = Uint8Array.from(drawing.kind, (kind) => KINDS.indexOf(kind));
-  return { drawn: from.length, sites: [], ...drawing, n, at, shape, from, to, into: byNode(to, n), out: byNode(from, n) };
+  const attended = new Set(drawing.layer.filter((_, i) => drawing.branch[i] === "attention"));
+  return { drawn: from.length, sites: [], ...drawing, n, at, shape, attended, from, to, into: byNode(to, n), out: byNode(from, n) };
 }
 
 /** Edges of each node, in the order of the drawing (those along which most flows first). */
@@ -27,21 +29,30 @@ function byNode(ends, n) {
   return (node) => edges.subarray(start[node], start[node + 1]);
 }
 
-/** Rows from the bottom: inputs, layers, logits. */
-const rowOf = (graph, i) => Math.max(0, Math.min(graph.layers, graph.layer[i]) + 1);
+/** Rows from the bottom: inputs, layers (attention below the MLP), logits. */
+function levelsOf({ layers, attended }) {
+  const inner = Array.from({ length: layers }, (_, layer) => [...(attended.has(layer) ? [{ layer, attention: true }] : []), { layer, attention: false }]);
+  return [{ layer: -1, attention: false }, ...inner.flat(), { layer: layers, attention: false }];
+}
+
+function rowsOf(graph, levels) {
+  const above = new Map(levels.map(({ layer }, row) => [layer, row]));
+  return (i) => above.get(Math.max(-1, Math.min(graph.layers, graph.layer[i]))) - (graph.branch[i] === "attention" ? 1 : 0);
+}
 
 /**
  * Places for `graph` in `width` by `height` pixels: `x`, `y` and `size` (a radius) of each node, `columns`
- * ({position, left, right}) and `rows` (y of each).  Nodes of one token and layer stand in a block, the
+ * ({position, left, right}) and `rows` ({y, layer, attention}).  Nodes of one token and layer stand in a block, the
  * most influence first.
  */
 export function laidOut(graph, width, height) {
-  const rows = graph.layers + 2;
+  const levels = levelsOf(graph);
+  const [rows, rowOf] = [levels.length, rowsOf(graph, levels)];
   const positions = [...new Set([...graph.tokens.keys(), ...graph.position])].sort((a, b) => a - b);
   const column = new Map(positions.map((position, place) => [position, place]));
   const cells = new Map();
   for (let i = 0; i < graph.n; i += 1) {
-    const key = column.get(graph.position[i]) * rows + rowOf(graph, i);
+    const key = column.get(graph.position[i]) * rows + rowOf(i);
     if (!cells.has(key)) cells.set(key, []);
     cells.get(key).push(i);
   }
@@ -64,7 +75,7 @@ export function laidOut(graph, width, height) {
     block(nodes, middle, pitch, lines, columns[place].right - columns[place].left - gap, { x, y });
     for (const i of nodes) size[i] = pitch * (0.25 + 0.22 * (graph.influence[i] / most) ** 0.4);
   }
-  return { x, y, size, columns, rows: Array.from({ length: rows }, (_, row) => height - (row + 0.5) * tall), tall, pitch };
+  return { x, y, size, columns, rows: levels.map((each, row) => ({ ...each, y: height - (row + 0.5) * tall })), tall, pitch };
 }
 
 /** The largest distance of nodes at which all columns fit side by side. */

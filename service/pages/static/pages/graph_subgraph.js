@@ -47,7 +47,8 @@ function placed(graph, units) {
   const means = units.map(({ members }, place) => {
     const at = members.map((node) => graph.at.get(node)).filter((i) => i !== undefined);
     const mean = (column) => at.reduce((sum, i) => sum + column[i], 0) / at.length;
-    return at.length ? { place, layer: Math.round(mean(graph.layer)), token: mean(graph.position) } : { place, layer: -2, token: place };
+    const level = (layer, i) => (graph.attended.size ? 2 * layer + (graph.branch[i] === "attention" ? 0 : 1) : layer);
+    return at.length ? { place, layer: Math.round(mean(graph.layer.map(level))), token: mean(graph.position) } : { place, layer: -2, token: place };
   });
   const rows = [...new Set(means.map(({ layer }) => layer))].sort((a, b) => b - a);
   const fullest = Math.max(...rows.map((row) => means.filter(({ layer }) => layer === row).length));
