@@ -52,6 +52,13 @@ RANDOM_GOALS = (5, 17, 300)
 """Tokens of the random model whose logits are explained; of a trained one the three likeliest."""
 
 
+def host_angles(shape: LlamaConfig) -> float:
+    """The base of the angles of rotary positions."""
+    angles = shape.rope_parameters
+    assert isinstance(angles, dict) and isinstance(angles["rope_theta"], int | float)
+    return angles["rope_theta"]
+
+
 class Peer:
     """circuit-tracer's model of the same weights."""
 
@@ -84,7 +91,7 @@ class Peer:
             eps=shape.rms_norm_eps,
             positional_embedding_type="rotary",
             rotary_dim=shape.hidden_size // shape.num_attention_heads,
-            rotary_base=int(shape.rope_parameters["rope_theta"]),
+            rotary_base=round(host_angles(shape)),
             rotary_adjacent_pairs=False,
             final_rms=True,
             use_attn_result=False,

@@ -16,8 +16,8 @@ from monosemy.models.memory import most_bytes
 from monosemy.progress import Reporter
 from monosemy.specs.graphs import GraphForecast
 
-_TIMED = 4
-"""Cotangents that one block is timed with."""
+_TIMES, _MOST_TIMED = 2, 2**26
+"""How often one block is timed, and with how many bytes of cotangents at most."""
 _KEPT_EDGE = 24
 """Bytes of an edge: 8 while a graph is traced, 16 as it is handed over."""
 _PASSED = 3
@@ -37,7 +37,7 @@ def forecast(
     rows = len(features)
     if options.most_features is not None:
         rows = min(rows, options.most_features)
-    whole = _seconds_per_row(prompt)
+    whole = _seconds_per_row(prompt, options.batch)
     share = 1.0
     if len(features):
         below = (features.layer_N.double() + 1) / prompt.layers
@@ -82,13 +82,18 @@ def tell_forecast(
         )
 
 
-def _seconds_per_row(prompt: ReplacedPrompt) -> float:
+def _seconds_per_row(prompt: ReplacedPrompt, batch: int) -> float:
+    """By a batch as it will go down: a row of a few costs up to five times that of many.  The least
+    of some times, since others may hold the machine for a moment."""
     width = prompt.last_TD.shape[1]
-    cotangents = torch.ones(prompt.length, _TIMED, width, device=prompt.last_TD.device)
+    timed = max(1, min(batch, _MOST_TIMED // (4 * prompt.length * width)))
+    cotangents = torch.ones(prompt.length, timed, width, device=prompt.last_TD.device)
     layer = prompt.layers // 2
     with torch.no_grad():
         prompt.attention[layer].add_transposed(cotangents)
-        begun = time.perf_counter()
-        prompt.attention[layer].add_transposed(cotangents)
-        taken = time.perf_counter() - begun
-    return taken / _TIMED * prompt.layers
+        taken = []
+        for _ in range(_TIMES):
+            begun = time.perf_counter()
+            prompt.attention[layer].add_transposed(cotangents)
+            taken.append(time.perf_counter() - begun)
+    return min(taken) / timed * prompt.layers
