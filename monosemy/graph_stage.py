@@ -23,6 +23,7 @@ from monosemy.graphs.whole_influence import WholeInfluence
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.host_text import HostText
 from monosemy.models.host import HostModel
+from monosemy.models.precision import check_devices
 from monosemy.progress import SILENT, Reporter, Stage, StageProgress
 from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import NamedFolder, SaeFolder
@@ -52,6 +53,8 @@ class GraphTracing:
         """
         self.allowed = allowed
         self.host, self.coders, self.stamps = hosted_saes(saes, load_host)
+        self._saes, self._load_host = saes, load_host
+        self._beside: list[tuple[HostModel, list[HostedSAE]]] = []
         self.model = saes[0].folder.spec.model
 
     def check_prompts(self, specs: Sequence[GraphSpec]) -> None:
@@ -65,8 +68,10 @@ class GraphTracing:
 
     def graph(self, spec: GraphSpec, reporter: Reporter = SILENT) -> TracedGraph:
         """Its progress are the stages ``graph`` (rows traced) and ``check``.  Raises ``DataError``
-        for one that would take more bytes than are allowed, and as ``make_graph`` does."""
-        made = make_graph(self.host, self.coders, spec, reporter, self.allowed)
+        for one that would take more bytes than are allowed, and as ``make_graph`` does;
+        ``ModelError`` for more devices than there are."""
+        beside = self._other_devices(spec.trace.devices)
+        made = make_graph(self.host, self.coders, spec, reporter, self.allowed, beside)
         return TracedGraph(
             graph=with_origin(made.pruned.graph, self.host, self.stamps),
             whole=WholeInfluence.of(made.whole, made.pruned.kept),
@@ -77,6 +82,18 @@ class GraphTracing:
             model=self.model.name,
             saes=list(self.stamps),
         )
+
+    def _other_devices(self, count: int) -> list[tuple[HostModel, list[HostedSAE]]]:
+        """Host and coders on the devices that trace beside the first; each GPU loads them once."""
+        first = self.host.device
+        check_devices(first.type, count, "trace.devices")
+        if first.type != "cuda":
+            return [(self.host, self.coders)] * (count - 1)
+        places = [place for place in range(count) if place != (first.index or 0)][: count - 1]
+        for place in places[len(self._beside) :]:
+            host, coders, _ = hosted_saes(self._saes, self._load_host, device=f"cuda:{place}")
+            self._beside.append((host, coders))
+        return self._beside[: count - 1]
 
     def graph_among(
         self, place: int, spec: GraphSpec, stage: Stage, outer: Reporter

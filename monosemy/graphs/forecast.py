@@ -25,9 +25,13 @@ _PASSED = 3
 
 
 def forecast(
-    prompt: ReplacedPrompt, goals: list[Goal], options: TraceOptions | None = None
+    prompt: ReplacedPrompt,
+    goals: list[Goal],
+    options: TraceOptions | None = None,
+    devices: int = 1,
 ) -> GraphForecast:
-    """Times the attention of one block; the rest is arithmetic.
+    """Times the attention of one block; the rest is arithmetic.  Bytes are those of one card, and
+    on CPU of all ``devices``.
 
     A feature's row takes the blocks below it and the tokens up to its own, so that seconds are the
     mean over active features; those that are traced are often later ones than the mean.
@@ -51,11 +55,13 @@ def forecast(
     if options.row_edges is not None:
         edges = min(edges, options.row_edges)
     kept = _KEPT_EDGE * rows * edges
+    if prompt.last_TD.device.type == "cpu":
+        held *= devices
     return GraphForecast(
         tokens=length,
         features=len(features),
         rows=rows + len(goals),
-        seconds=whole * (len(goals) + rows * share),
+        seconds=whole * (len(goals) + rows * share) / min(devices, options.between_ranks),
         bytes=held + kept,
     )
 

@@ -54,8 +54,12 @@ def make_graph(
     spec: GraphSpec,
     reporter: Reporter = SILENT,
     allowed: int | None = None,
+    beside: Sequence[tuple[HostModel, Sequence[HostedSAE]]] = (),
 ) -> MadeGraph:
     """Reads, traces, prunes and checks.
+
+    ``beside``: host and coders on other devices that trace with the first; the first again, where
+    threads of one device do.
 
     What it will take is told before (one line of the reporter's), and refused (``DataError``) where
     that is more than ``allowed`` bytes, or than there are.  Raises ``DataError`` also for coders
@@ -64,7 +68,8 @@ def make_graph(
     """
     model = ReplacementModel(host, coders, spec.whole_tokens)
     text = HostText(host)
-    prompt = read_prompt(model, text.with_bos(text.tokens(spec.prompt)))
+    ids = text.with_bos(text.tokens(spec.prompt))
+    prompt = read_prompt(model, ids)
     goals = goals_of(prompt, spec.goals)
     options = TraceOptions(
         batch=spec.trace.batch,
@@ -73,7 +78,7 @@ def make_graph(
         row_mass=spec.trace.row_mass,
         row_edges=spec.trace.row_edges,
     )
-    cost = forecast(prompt, goals, options)
+    cost = forecast(prompt, goals, options, 1 + len(beside))
     tell_forecast(
         cost,
         f"{cost.tokens} tokens, {cost.features} active features, up to {cost.rows} rows",
@@ -82,7 +87,13 @@ def make_graph(
         allowed,
         reporter,
     )
-    whole = trace(prompt, goals, options, reporter)
+    others = [
+        prompt
+        if each is host
+        else read_prompt(ReplacementModel(each, its_coders, spec.whole_tokens), ids)
+        for each, its_coders in beside
+    ]
+    whole = trace(prompt, goals, options, reporter, others)
     pruned = prune(whole, spec.pruning.nodes, spec.pruning.edges, spec.pruning.most_nodes)
     check = None
     if spec.check is not None:

@@ -7,8 +7,9 @@ exactly at every moment: tracing stops where that share is small, and says how s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,15 @@ from monosemy.graphs.goals import Goal
 from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.graphs.names import BIASES
 from monosemy.graphs.prompt import ReplacedPrompt
-from monosemy.graphs.sources import Sources
+from monosemy.graphs.side_by_side import SideBySide
+from monosemy.graphs.sources import EdgeRows, Sources
 from monosemy.graphs.store import kept_mass
-from monosemy.graphs.transposed import Target, TransposedPass
+from monosemy.graphs.transposed import Target
 from monosemy.progress import SILENT, Reporter
 
 STAGE = "graph"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,52 +69,55 @@ def trace(
     goals: Sequence[Goal],
     options: TraceOptions | None = None,
     reporter: Reporter = SILENT,
+    beside: Sequence[ReplacedPrompt] = (),
 ) -> Graph:
     """The graph of a prompt; the same arrays for the same prompt, host and coders on one machine.
+
+    ``beside``: the prompt as other devices have read it; batches between two looks at the influence
+    go to all of them (so no more than ``between_ranks`` are ever busy).  Raises ``DataError`` for
+    no goal, and where devices do not agree about which features are active.
 
     Its progress is the stage ``graph``: rows traced, with the share untraced as a metric.
     """
     options = options or TraceOptions()
     if not goals:
         raise DataError("A graph needs one logit or direction to explain.")
-    work = _Tracing(prompt, goals, options)
+    work = _Tracing([prompt, *beside], goals, options)
     most = len(prompt.features)
     if options.most_features is not None:
         most = min(most, options.most_features)
     with reporter.stage(STAGE, total=len(goals) + most, unit="rows") as stage:
-        for part in _pieces(list(range(len(goals))), options.batch):
-            work.trace_goals(part)
-            stage.advance(len(part))
+        for count in work.trace_goals():
+            stage.advance(count)
         while work.traced < most:
             share, ranked = work.next_features(
                 min(options.batch * options.between_ranks, most - work.traced)
             )
             if share <= options.untraced or not len(ranked):
                 break
-            for part in _pieces(ranked.tolist(), options.batch):
-                work.trace_features(part)
-                stage.advance(len(part), untraced=round(share, 6))
+            for count in work.trace_features(ranked.tolist()):
+                stage.advance(count, untraced=round(share, 6))
     return work.graph()
 
 
-def _pieces(numbers: list[int], size: int) -> list[list[int]]:
-    return [numbers[at : at + size] for at in range(0, len(numbers), size)]
+def _pieces(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 class _Tracing:
     """Rows as they come, by level from the top: goals first, then layers."""
 
     def __init__(
-        self, prompt: ReplacedPrompt, goals: Sequence[Goal], options: TraceOptions
+        self, prompts: Sequence[ReplacedPrompt], goals: Sequence[Goal], options: TraceOptions
     ) -> None:
-        self.prompt, self.goals, self.options = prompt, goals, options
-        self.passes = TransposedPass(prompt)
-        self.sources = self.passes.sources
+        self.prompt, self.goals, self.options = prompts[0], goals, options
+        self.devices = SideBySide(prompts)
+        self.sources = self.devices.first.sources
         self.rows: dict[int, _SparseRow] = {}
         self.traced = 0
-        self.nodes = _nodes(prompt, goals)
+        self.nodes = _nodes(self.prompt, goals)
         self.level_N = self.nodes.depth
-        self.position_N = prompt.features.position_N.cpu().numpy()
+        self.position_N = self.prompt.features.position_N.cpu().numpy()
         weights = np.array([goal.weight for goal in goals], float)
         if not (weights >= 0).all() or not weights.sum() > 0:
             raise DataError("Weights of what a graph explains are 0 or more, and not all 0.")
@@ -118,25 +125,31 @@ class _Tracing:
         self.levels: dict[int, list[int]] = defaultdict(list)
         """Nodes with rows, by their level."""
 
-    def trace_goals(self, numbers: Sequence[int]) -> None:
+    def trace_goals(self) -> Iterator[int]:
+        """How many rows are there now, batch by batch."""
         first = self.sources.first_goal
-        nodes = [first + number for number in numbers]
-        self._trace([self.goals[number] for number in numbers], nodes)
+        yield from self._trace(self.goals, range(first, first + len(self.goals)))
 
-    def trace_features(self, numbers: Sequence[int]) -> None:
-        self._trace(list(numbers), list(numbers))
-        self.traced += len(numbers)
+    def trace_features(self, numbers: Sequence[int]) -> Iterator[int]:
+        """How many rows are there now, batch by batch."""
+        for count in self._trace(numbers, numbers):
+            self.traced += count
+            yield count
 
-    def _trace(self, targets: Sequence[Target], nodes: Sequence[int]) -> None:
-        dense = self.passes.rows(targets)
-        for column, node in enumerate(nodes):
-            self.rows[node] = _sparse(
-                dense.edges_NB[:, column],
-                float(dense.value_B[column]),
-                self.sources,
-                self.options,
-            )
-            self.levels[self._level(node)].append(node)
+    def _trace(self, targets: Sequence[Target], nodes: Sequence[int]) -> Iterator[int]:
+        batches = _pieces(targets, self.options.batch)
+        of_batch = _pieces(nodes, self.options.batch)
+        for part, rows in zip(of_batch, self.devices.rows(batches, self._kept), strict=True):
+            for node, row in zip(part, rows, strict=True):
+                self.rows[node] = row
+                self.levels[self._level(node)].append(node)
+            yield len(part)
+
+    def _kept(self, dense: EdgeRows) -> list[_SparseRow]:
+        return [
+            _sparse(edges_N, float(value), self.sources, self.options)
+            for edges_N, value in zip(dense.edges_NB.T, dense.value_B, strict=True)
+        ]
 
     def _level(self, node: int) -> int:
         return int(self.level_N[node])

@@ -122,7 +122,7 @@ class _Batch:
 
     def _goal(self, column: int, goal: Goal) -> None:
         prompt, token = self.prompt, goal.position
-        vector = goal.vector_D
+        vector = goal.vector_D.to(self.device)
         self._bias("unembedding")[column] += goal.constant
         if goal.stream is None:
             value = float(prompt.final_value(token) @ vector)

@@ -8,12 +8,26 @@ from functools import lru_cache
 import torch
 
 from monosemy.errors import ModelError
+from monosemy.threads import usable_cores
 
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+def check_devices(kind: str, wanted: int, field: str) -> None:
+    """``ModelError`` where there are fewer GPUs, or cores of a CPU, than a spec's ``field`` asks
+    for."""
+    gpu = kind == "cuda"
+    available = torch.cuda.device_count() if gpu else usable_cores()
+    if available < wanted:
+        raise ModelError(
+            f"The run asks for {wanted} devices, and {available} "
+            f"{'GPUs' if gpu else 'cores'} can be used here.",
+            f"Set {field} to at most that.",
+        )
 
 
 def choose_device(name: str) -> torch.device:

@@ -90,6 +90,9 @@ class GraphTrace(Part):
     """So many of them at most; None: no bound."""
     batch: int = Field(64, ge=1, le=4096)
     """Nodes that are traced together; memory is in proportion."""
+    devices: int = added_later(1, ge=1, le=64)
+    """GPUs that trace batches beside one another, four at most at once; on a CPU threads, each with
+    the memory of a batch.  The graph is the same whatever their number."""
 
 
 class GraphPruning(Part):

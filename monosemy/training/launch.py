@@ -19,13 +19,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-import torch
-
-from monosemy.errors import Interrupted, ModelError, MonosemyError, Stopped
-from monosemy.models.precision import choose_device
+from monosemy.errors import Interrupted, MonosemyError, Stopped
+from monosemy.models.precision import check_devices, choose_device
 from monosemy.progress import SILENT, Reporter, Stage
 from monosemy.specs.readings import stored_reading
-from monosemy.threads import usable_cores
 from monosemy.training.job import (
     Job,
     ask_to_stop,
@@ -58,7 +55,8 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
     Raises what the processes raise, and ``ModelError`` where fewer GPUs, or cores, can
     be used than there are devices.
     """
-    _check_devices(job)
+    kind = choose_device(job.specs[0].model.device).type
+    check_devices(kind, job.stream.devices, "training.devices")
     write_job(job)
     clear(job.folder)
     command = [
@@ -92,17 +90,6 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
         failure = read_error(job.folder) or _failure(job.folder, process.returncode)
         reporter.log(f"All is trained and kept, but then: {failure}")
     return read_result(job)
-
-
-def _check_devices(job: Job) -> None:
-    gpu = choose_device(job.specs[0].model.device).type == "cuda"
-    available = torch.cuda.device_count() if gpu else usable_cores()
-    if available < job.stream.devices:
-        raise ModelError(
-            f"The run asks for {job.stream.devices} devices, and {available} "
-            f"{'GPUs' if gpu else 'cores'} can be used here.",
-            "Set training.devices to at most that.",
-        )
 
 
 def _follow(

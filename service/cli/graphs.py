@@ -93,6 +93,9 @@ def trace(
     untraced: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the influence left untraced.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that trace together; of a CPU, threads.")
+    ] = None,
     nodes: Annotated[
         float | None, typer.Option(max=1, help="Share of the influence of nodes that is kept.")
     ] = None,
@@ -116,7 +119,10 @@ def trace(
         spec["goals"] = {"of": "difference", "token": token[0], "other": than}
     elif token:
         spec["goals"] = {"of": "tokens", "tokens": token}
-    given = {"features": features, "untraced": untraced}, {"nodes": nodes, "edges": edges}
+    given = (
+        {"features": features, "untraced": untraced, "devices": devices},
+        {"nodes": nodes, "edges": edges},
+    )
     for part, options in zip(("trace", "pruning"), given, strict=True):
         wanted = {key: value for key, value in options.items() if value is not None}
         spec |= {part: wanted} if wanted else {}

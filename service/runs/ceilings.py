@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monosemy.errors import DataError
 from monosemy.specs import Part, RunSpec, SAESpec, TrainingSpec
+from monosemy.specs.graphs import GraphTrace
 from monosemy.specs.memory import training_bytes
 from monosemy.specs.references import parts_of, token_counts
 from service.kit.errors import InvalidRequest
@@ -36,6 +37,9 @@ def _beyond(settings: Settings, spec: Part, width: int | None) -> Iterator[tuple
     for path, count in token_counts(spec):
         if count > settings.max_tokens:
             yield path, _more(f"{count:,} tokens", f"{settings.max_tokens:,}", "MAX_TOKENS")
+    for path, tracing in parts_of(spec, GraphTrace):
+        if tracing.devices > settings.max_devices:
+            yield _devices(settings, path, tracing.devices)
     for path, training in parts_of(spec, TrainingSpec):
         yield from _training(settings, path, training)
     wide = [each for each in parts_of(spec, SAESpec) if each[1].d_sae > settings.max_d_sae]
@@ -48,14 +52,20 @@ def _beyond(settings: Settings, spec: Part, width: int | None) -> Iterator[tuple
 
 def _training(settings: Settings, path: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:
     if training.devices > settings.max_devices:
-        asked = f"{training.devices} devices"
-        yield f"{path}.devices", _more(asked, str(settings.max_devices), "MAX_DEVICES")
+        yield _devices(settings, path, training.devices)
     tracker = training.tracker
     if tracker is not None and tracker not in settings.allowed_trackers:
         yield (
             f"{path}.tracker",
             f"this server sends nothing to {tracker}: its operator can, with MONOSEMY_TRACKERS",
         )
+
+
+def _devices(settings: Settings, path: str, asked: int) -> tuple[str, str]:
+    return (
+        f"{path}.devices",
+        _more(f"{asked} devices", str(settings.max_devices), "MAX_DEVICES"),
+    )
 
 
 def _memory(settings: Settings, spec: RunSpec, width: int | None) -> Iterator[tuple[str, str]]:

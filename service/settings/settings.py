@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     max_d_sae: int = Field(2**20, ge=2, le=2**31)
     """Most latents of an SAE that a run may train."""
     max_devices: int = Field(8, ge=1, le=1024)
-    """Most devices that one run may train on; never more than the machine has."""
+    """Most devices that one run may train or trace on; never more than the machine has."""
     trackers: str = ""
     """Experiment trackers that runs may send readings to, separated by commas: ``wandb``,
     ``trackio``.  When empty, both in open mode, which serves this machine alone, and none where

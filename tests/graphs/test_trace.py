@@ -90,11 +90,45 @@ def test_rows_have_so_many_edges_at_most(prompt: ReplacedPrompt) -> None:
     assert graph.rounding.max() <= 1e-5
 
 
+def same_bits(one: Graph, two: Graph) -> bool:
+    arrays = {name: each for name, each in vars(one.rows).items() if isinstance(each, np.ndarray)}
+    return bool(arrays) and all(
+        np.array_equal(each, vars(two.rows)[name]) for name, each in arrays.items()
+    )
+
+
 def test_the_same_prompt_gives_the_same_bits(prompt: ReplacedPrompt) -> None:
     one, two = (trace(prompt, top_logits(prompt, most=2), TraceOptions(batch=16)) for _ in range(2))
-    for name, values in vars(one.rows).items():
-        if isinstance(values, np.ndarray):
-            assert np.array_equal(values, vars(two.rows)[name])
+    assert same_bits(one, two)
+
+
+def test_several_devices_give_the_same_bits(prompt: ReplacedPrompt, tiny_tokenizer: Any) -> None:
+    goals, options = top_logits(prompt, most=3), TraceOptions(batch=8, untraced=0.1)
+    alone = trace(prompt, goals, options)
+    host = tiny_host_of("gpt2", tiny_tokenizer)
+    again = read_prompt(replacement(host, "skip"), some_ids(host))
+    for beside in ([prompt], [again], [prompt, again, again]):
+        assert same_bits(trace(prompt, goals, options, beside=beside), alone)
+
+
+def test_an_error_of_one_device_ends_the_trace(
+    prompt: ReplacedPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(passes: TransposedPass, targets: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(TransposedPass, "rows", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trace(prompt, top_logits(prompt, most=3), TraceOptions(batch=1), beside=[prompt])
+
+
+def test_devices_that_read_another_prompt_are_refused(
+    prompt: ReplacedPrompt, tiny_tokenizer: Any
+) -> None:
+    host = tiny_host_of("gpt2", tiny_tokenizer)
+    shorter = read_prompt(replacement(host, "skip"), some_ids(host)[:-1])
+    with pytest.raises(DataError, match="do not agree about which features"):
+        trace(prompt, top_logits(prompt, most=3), beside=[shorter])
 
 
 def test_batches_do_not_matter(prompt: ReplacedPrompt) -> None:

@@ -76,6 +76,7 @@ def test_two_small_runs_are_equal_and_give_the_stored_figures(
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)  # everything that there is, twice
 def test_two_whole_runs_are_equal_and_give_the_stored_figures(
     postgres: str, tmp_path: Path
 ) -> None:

@@ -47,6 +47,11 @@ BEYOND: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "pipeline", "sae": {"d_sae": 2**31 - 1}}, "sae.d_sae", "MONOSEMY_MAX_D_SAE"),
     ({"kind": "sweep", "saes": [{"d_sae": 64}, {"d_sae": 2000}]}, "saes.1.d_sae", "2,000"),
     ({"kind": "train", "training": {"devices": 4}}, "training.devices", "MONOSEMY_MAX_DEVICES"),
+    (
+        {"kind": "graph", "prompt": "a b", "set": "tc", "trace": {"devices": 9}},
+        "trace.devices",
+        "MONOSEMY_MAX_DEVICES",
+    ),
     ({"kind": "sweep", "training": {"devices": 4}}, "training.devices", "4 devices"),
     ({"kind": "train", "training": {"buffer_tokens": 10**12}}, "training", "64,000,0"),
     ({"kind": "train", "training": {"batch_tokens": 2**30}}, "training", "MAX_MEMORY_MB"),

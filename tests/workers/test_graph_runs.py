@@ -20,6 +20,7 @@ from monosemy.graphs import trace as tracing
 from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.store import graph_of_bytes
+from monosemy.models import precision
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT
 from monosemy.sae_folder import SaeFolder
@@ -223,6 +224,19 @@ def test_what_cannot_be_done_ends_the_run_with_its_reason(
     assert run.state == "failed" and reason in run.error, run.error
 
 
+def test_several_devices_trace_the_same_graph(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "usable_cores", lambda: 2)
+    runs = [graph(trained, check=None, trace={"devices": each}) for each in (1, 2)]
+    alone, beside = (graph_of_bytes(row_of(trained, run).graph, "stored").rows for run in runs)
+    for name in ("target", "source", "weight"):
+        assert np.array_equal(getattr(alone, name), getattr(beside, name))
+    run = graph(trained, check=None, trace={"devices": 3})
+    assert run.state == "failed"
+    assert "asks for 3 devices, and 2 cores can be used here. Set trace.devices" in run.error
+
+
 def test_more_memory_than_there_may_be_is_refused_before(trained: Trained) -> None:
     little = trained.settings.model_copy(update={"max_memory_mb": 1})
     run = execute(
@@ -314,10 +328,11 @@ def test_a_cancelled_run_stores_nothing(trained: Trained, monkeypatch: pytest.Mo
     run = acts.submit(trained.engine, parse_spec(spec).model_dump(mode="json"))
     first, lease = tracing._Tracing.trace_goals, 2.0
 
-    def cancelled_meanwhile(self: Any, numbers: Any) -> None:
-        first(self, numbers)
-        acts.cancel(trained.engine, run)
-        time.sleep(lease / 2)  # until the worker has looked
+    def cancelled_meanwhile(self: Any) -> Iterator[int]:
+        for count in first(self):
+            acts.cancel(trained.engine, run)
+            time.sleep(lease / 2)  # until the worker has looked
+            yield count
 
     monkeypatch.setattr(tracing._Tracing, "trace_goals", cancelled_meanwhile)
     settings = trained.settings.model_copy(update={"lease_seconds": lease})
