@@ -239,6 +239,10 @@ class Transport:
         """An answer of a status below 400."""
         if self._http.is_closed:
             raise ApiError("This client is closed.", "Make another one.")
+        if "?" in path:  # httpx would drop it for the parameters, and answer another question
+            raise InvalidRequest(
+                f"'{path}' has a query in its path.", "Give it as parameters.", status=422
+            )
         until = time.monotonic() + self.patience
         while True:
             try:

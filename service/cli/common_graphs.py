@@ -16,7 +16,7 @@ from service.cli.output import (
     print_table,
     printable,
     readable_errors,
-    say,
+    tell,
 )
 
 _EDGES = 10
@@ -109,11 +109,11 @@ def _show_overlap(made: dict[str, Any]) -> None:
             f" (p {own['p']:.2g} of {own['divisions']} divisions)"
         )
     stable = f", {made['stable']} of them beyond chance" if made["has_null"] else ""
-    say(f"{says}. {made['features']} features stand in {made['least']} graphs or more{stable}.")
+    tell(f"{says}. {made['features']} features stand in {made['least']} graphs or more{stable}.")
     if made["n"] == 2:
-        say("Two prompts say little: intervals have one degree of freedom, the overlap has none.")
+        tell("Two prompts say little: intervals have one degree of freedom, the overlap has none.")
     if not made["has_null"]:
-        say("A graph does not know what fires on its prompt: nothing is held against chance.")
+        tell("A graph does not know what fires on its prompt: nothing is held against chance.")
 
 
 def _feature(unit: dict[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import typer
 
 from monosemy.data.tasks.own_pairs import read_pairs
 from service.cli.following import run_and_show
-from service.cli.output import JsonFlag, print_table, printable, readable_errors, say
+from service.cli.output import JsonFlag, print_table, printable, readable_errors, tell
 
 
 class Task(StrEnum):
@@ -86,8 +86,8 @@ def feature_circuit(
 def show_feature_circuit(graph: dict[str, Any]) -> None:
     """What REST says of its graph, as tables."""
     circuit = graph["feature_circuit"]
-    say(f"{graph['name']}: {circuit['pairs']} pairs such as {printable(graph['prompt'])}")
-    say(
+    tell(f"{graph['name']}: {circuit['pairs']} pairs such as {printable(graph['prompt'])}")
+    tell(
         f"{graph['model']}; metric {_with_interval(circuit['clean'])} on clean prompts,"
         f" {_with_interval(circuit['patch'])} on patches"
     )
@@ -108,18 +108,18 @@ def show_feature_circuit(graph: dict[str, Any]) -> None:
     print_table(columns, sites, title="effects, clean less patch")
     tokens = circuit["tokens"]
     if tokens is not None:
-        say(
+        tell(
             f"The prompt's tokens carry {tokens['effect']:+.3f} of {tokens['cut']:+.3f},"
             f" {tokens['residual']:+.3f} missed."
         )
-    say(
+    tell(
         f"{graph['nodes']} nodes and {circuit['edges']} edges are kept,"
         f" {circuit['edge_share']:.1%} of all between these nodes;"
         f" inputs miss {circuit['unexplained']:.1%} of effects."
     )
     exact = circuit["exact"]
     if exact is not None:
-        say(
+        tell(
             f"{exact['n']} features patched one at a time: correlation"
             f" {_with_interval(exact['correlation'])}, of attribution patching"
             f" {_with_interval(exact['attribution_patching'])}"

@@ -28,15 +28,21 @@ def submitted(client: Client, spec: dict[str, Any], **query: Any) -> dict[str, A
 
 
 def run_and_show(
-    spec: dict[str, Any], path: str, show: Callable[[dict[str, Any]], None], as_json: bool
+    spec: dict[str, Any],
+    path: str,
+    show: Callable[[dict[str, Any]], None],
+    as_json: bool,
+    **query: Any,
 ) -> None:
     """Submits a run, watches it to its end, and shows what it made: what REST has at ``path``, in
-    which ``{run}`` stands for its id."""
+    which ``{run}`` stands for its id, as it does in texts of the ``query``."""
     client = connect()
     run = submitted(client, spec)
     follow(client, run["id"], as_json)
     if not as_json:
-        show(client.get(path.format(run=run["id"])))
+        own = {"run": run["id"]}
+        asked = {k: v.format(**own) if isinstance(v, str) else v for k, v in query.items()}
+        show(client.get(path.format(**own), **asked))
 
 
 def follow(client: Client, run_id: str, as_json: bool) -> None:

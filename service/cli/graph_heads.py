@@ -9,7 +9,7 @@ import typer
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.graph_argument import GraphArgument
-from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, say
+from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, tell
 
 
 @readable_errors
@@ -36,7 +36,7 @@ def heads(
     if as_json:
         print_json(answer)
         return
-    say(f"The {'edge' if token is None else 'target'} is {answer['value']:+.4f}.")
+    tell(f"The {'edge' if token is None else 'target'} is {answer['value']:+.4f}.")
     rows = [
         (str(each["layer"]), str(each["head"]), f"{each['value']:+.4f}") for each in answer["heads"]
     ]
@@ -70,7 +70,7 @@ def score(
         return
     shown = client.get(path)
     tokens, saes = shown["tokens"], shown["saes"]
-    say(
+    tell(
         f"Head {head} of layer {layer} gives {printable(tokens[source])} {answer['weight']:.1%} of "
         f"its attention at {printable(tokens[token])}: score {answer['score']:.3f}, on average "
         f"{answer['average']:.3f}."

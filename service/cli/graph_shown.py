@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.cli.feature_circuits import show_feature_circuit
-from service.cli.output import number, print_table, printable, say
+from service.cli.output import number, print_table, printable, tell
 
 _LISTED = 20
 """Features of a circuit that are named."""
@@ -33,11 +33,11 @@ def show_graph(graph: dict[str, Any]) -> None:
     if graph["feature_circuit"] is not None:
         show_feature_circuit(graph)
         return
-    say(f"{graph['name']}: {printable(graph['prompt'])}")
+    tell(f"{graph['name']}: {printable(graph['prompt'])}")
     made_with = graph["set"] or ", ".join(graph["saes"])
-    say(f"{graph['model']}" + (f" through {made_with}" if made_with else ", uploaded"))
+    tell(f"{graph['model']}" + (f" through {made_with}" if made_with else ", uploaded"))
     for note in graph["notes"]:
-        say(note)
+        tell(note)
     goals = [
         (printable(each["label"]), f"{each['weight']:.3f}", f"{each['value']:.3f}")
         for each in graph["goals"]
@@ -53,14 +53,14 @@ def show_graph(graph: dict[str, Any]) -> None:
         for name in ("whole", "pruned")
     ]
     print_table(("graph", "replacement", "completeness", "as circuit-tracer has it"), scores)
-    say(
+    tell(
         f"{graph['nodes']} nodes and {graph['edges']} edges are kept. {graph['traced']} features"
         f" were traced; {graph['untraced']:.2%} of the influence ends in others. Rows miss"
         f" {graph['rounding']:.1e} of their mass at most, and keep {graph['least_row_mass']:.1%}"
         " of it at least."
     )
     if graph["check"] is None:
-        say("It was not checked by ablation.")
+        tell("It was not checked by ablation.")
     else:
         _show_check(graph["check"])
 
@@ -97,11 +97,11 @@ def _show_check(check: dict[str, Any]) -> None:
     print_table(columns, shares)
     search = check["search"]
     if search is not None and search["features"] is None:
-        say(f"No circuit keeps {search['wanted']:.0%}.")
+        tell(f"No circuit keeps {search['wanted']:.0%}.")
     elif search is not None:
         members = ", ".join(search["names"][:_LISTED])
         more = " ..." if len(search["names"]) > _LISTED else ""
-        say(
+        tell(
             f"The smallest circuit that keeps {search['wanted']:.0%} has {search['features']}"
             f" features ({search['kept']:.2f}): {members}{more}"
         )

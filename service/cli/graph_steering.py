@@ -11,7 +11,7 @@ from monosemy.figures import plural
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.graph_argument import GraphArgument
-from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, say
+from service.cli.output import JsonFlag, print_json, print_table, printable, readable_errors, tell
 
 _WITH_STRENGTH = ("scale", "clamp", "add")
 
@@ -131,7 +131,7 @@ def _show(answer: dict[str, Any], tokens: list[str], saes: list[str]) -> None:
         for each in answer["tokens"]
     ]
     print_table(("next token", "logit", "after", "probability", "after"), next_tokens)
-    say(f"The probabilities differ by {answer['kl']:.4f} nats (Kullback-Leibler).")
+    tell(f"The probabilities differ by {answer['kl']:.4f} nats (Kullback-Leibler).")
     moved = [
         (
             *_feature(each, tokens, saes),

@@ -133,8 +133,8 @@ def trace(
     if prompts is None:
         run_and_show(spec, "/graphs/{run}", show_graph, as_json)
     else:
-        path = f"/graphs?run={{run}}&limit={MOST_PROMPTS}"
-        run_and_show(spec, path, lambda page: show_listed(page["items"]), as_json)
+        asked = {"run": "{run}", "limit": MOST_PROMPTS}
+        run_and_show(spec, "/graphs", lambda page: show_listed(page["items"]), as_json, **asked)
 
 
 def _prompts(prompt: str | None, file: Path | None) -> dict[str, Any]:

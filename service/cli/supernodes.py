@@ -17,7 +17,7 @@ from service.cli.output import (
     print_table,
     printable,
     readable_errors,
-    say,
+    tell,
 )
 
 _EDGES = 10
@@ -65,7 +65,7 @@ def supernodes(
         "all feed",
     )
     print_table(columns, rows)
-    say(
+    tell(
         f"Of {made['features']} features of {made['of_features']}, {made['labelled']} with an"
         f" embedded explanation, beside {made['shuffles']} shuffled graphs. {made['refused']} pairs"
         " were left apart because a path leaves them and comes back."

@@ -48,9 +48,10 @@ def stored(module_engine: Engine) -> Iterator[None]:
 
 
 def call(*arguments: str, code: int = 0) -> str:
+    """Results, which go to standard output; of a command that fails what it says anywhere."""
     ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
     assert ended.exit_code == code, ended.output
-    return ended.stdout if code == 0 and "--json" in arguments else ended.output
+    return ended.stdout if code == 0 else ended.output
 
 
 def test_graphs_are_listed_and_shown() -> None:
@@ -230,3 +231,19 @@ def test_trace_submits_a_run_and_shows_its_graph(
     assert "set" in call("graph", "trace", PROMPT, code=2)
     assert "--than" in call("graph", "trace", PROMPT, "--than", " b", "--set", "tc", code=2)
     assert "no set 'tc'" in call("graph", "trace", PROMPT, "--set", "tc", code=2)
+
+
+def test_a_trace_of_several_prompts_lists_its_graphs_alone(
+    module_engine: Engine, library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def followed(_client: Any, run: str, _as_json: bool) -> None:
+        with transaction(module_engine) as session:
+            for place in range(2):
+                own = {"run": uuid.UUID(run), "place": place, "prompts": 2}
+                add_graph(session, id=uuid.uuid4(), name=f"of this run {place}", **own)
+
+    monkeypatch.setattr(following, "follow", followed)
+    (prompts := tmp_path / "prompts").write_text("One way\n\nAnother way\n")
+    listed = call("graph", "trace", "--prompts", str(prompts), "--sae", "demo")
+    assert "of this run 0" in listed and "of this run 1" in listed
+    assert "texas" in call("graph", "list") and "texas" not in listed

@@ -321,3 +321,10 @@ def test_the_environment_names_service_and_key(monkeypatch: pytest.MonkeyPatch) 
     assert str(script.requests[0].url).startswith("http://elsewhere.test/api/v1/saes")
     assert script.requests[0].headers["X-API-Key"] == "secret-key"
     assert "secret-key" not in repr(client)
+
+
+def test_a_query_in_a_path_is_refused_and_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(monkeypatch, page())
+    with script.client() as client, pytest.raises(InvalidRequest, match="Give it as parameters"):
+        client.get("/graphs?run=1")
+    assert not script.requests
