@@ -158,6 +158,7 @@ def with_origin(graph: Graph, host: HostModel, stamps: Sequence[GraphSae]) -> Gr
     about = {
         **graph.about,
         "host": {"name": host.name, "fingerprint": host.fingerprint},
+        "dtype": str(host.dtype).removeprefix("torch."),
         "saes": [{"name": each.name, "digest": each.digest} for each in stamps],
         "versions": versions(),
     }

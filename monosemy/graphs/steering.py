@@ -270,27 +270,37 @@ def _moves(
     coder: GraphCoder, edits: FeatureEdits, run: SteeredRun, whole: LinearChange
 ) -> npt.NDArray[np.void]:
     """All that one coder has before or after, but for what is changed by hand; ``predicted`` is
-    NaN of what did not fire before."""
-    prompt, d_sae = edits.prompt, coder.sae.d_sae
-    x_TD = torch.cat([run.values[str(site)][1] for site in coder.reads], dim=-1)
-    at_N = prompt.coded_T[coder.number].nonzero()[:, 0]
-    codes = _encoded(coder, x_TD[at_N])
-    fires_NK = codes.values > 0
-    place_NK = at_N.to(codes.indices.device)[:, None] * d_sae + codes.indices
-    features = prompt.features
+    NaN of what did not fire when the prompt was read.
+
+    Both rows of the run are encoded: held against activations of another run, what a host's
+    rounding turns over would count as moved.
+    """
+    d_sae, features = coder.sae.d_sae, edits.prompt.features
+    (was, before), (now, after) = (_firing(coder, edits.prompt, run, row) for row in (0, 1))
     own_N = features.coder_N == coder.number
     known = (features.position_N[own_N] * d_sae + features.latent_N[own_N]).cpu().numpy()
-    now = place_NK[fires_NK].cpu().numpy()
     by_hand = [at * d_sae + latent for number, at, latent in edits.keys if number == coder.number]
-    keys = np.setdiff1d(np.union1d(known, now), by_hand)
+    keys = np.setdiff1d(np.union1d(was, now), by_hand)
     rows = np.zeros(len(keys), _MOVE)
     rows["coder"], rows["position"], rows["latent"] = coder.number, keys // d_sae, keys % d_sae
     rows["predicted"] = np.nan
     for name, places, values in (
-        ("before", known, features.activation_N[own_N]),
+        ("before", was, before),
         ("predicted", known, whole.feature_N[own_N]),
-        ("after", now, codes.values[fires_NK]),
+        ("after", now, after),
     ):
-        left = ~np.isin(places, by_hand)
+        left = np.isin(places, keys)
         rows[name][np.searchsorted(keys, places[left])] = values.float().cpu().numpy()[left]
     return rows
+
+
+def _firing(
+    coder: GraphCoder, prompt: ReplacedPrompt, run: SteeredRun, row: int
+) -> tuple[npt.NDArray[np.int64], Tensor]:
+    """(tokens times latents plus latent, activations) of what fires in a row of the run."""
+    x_TD = torch.cat([run.values[str(site)][row] for site in coder.reads], dim=-1)
+    at_N = prompt.coded_T[coder.number].nonzero()[:, 0]
+    codes = _encoded(coder, x_TD[at_N])
+    fires_NK = codes.values > 0
+    place_NK = at_N.to(codes.indices.device)[:, None] * coder.sae.d_sae + codes.indices
+    return place_NK[fires_NK].cpu().numpy(), codes.values[fires_NK]

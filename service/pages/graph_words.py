@@ -17,6 +17,8 @@ from monosemy.specs.graphs import (
 
 _FEW = 10
 _HALF = 0.5
+_ROUNDED = 1e-3
+_UNTRACED = 0.25
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Belief:
     says: str
 
 
-def belief(check: GraphCheck) -> Belief:
+def belief(check: GraphCheck, untraced: float = 0.0, rounding: float = 0.0) -> Belief:
+    """``untraced`` and ``rounding`` are those of ``GraphSummary``."""
     doubts = [
+        *_of_trace(untraced, rounding),
         *_of_part("features", check.nodes),
         *_of_part("edges", check.edges),
         *_of_circuit(check.with_errors),
@@ -45,6 +49,20 @@ def belief(check: GraphCheck) -> Belief:
             " and signs agree beyond chance, and the circuit keeps more than random ones."
         )
     return Belief(doubts, says)
+
+
+def _of_trace(untraced: float, rounding: float) -> list[str]:
+    doubts = []
+    if untraced > _UNTRACED:
+        doubts.append(
+            f"{percent(untraced)} of the influence ends in features whose inputs were not traced."
+        )
+    if rounding > _ROUNDED:
+        doubts.append(
+            f"Edges into a node miss its value by up to {percent(rounding)} of their mass:"
+            " the host ran in less than 32 bits."
+        )
+    return doubts
 
 
 def _of_part(what: str, part: CheckedPart | None) -> list[str]:

@@ -18,10 +18,12 @@ from monosemy.graphs.linear_change import linear_change
 from monosemy.graphs.prompt import ReplacedPrompt, read_prompt
 from monosemy.graphs.steering import head_logits, steer_prompt, steered_run
 from monosemy.graphs.trace import TraceOptions, trace
+from monosemy.models.host import HostModel
 from monosemy.specs.inference.graph_steering import GraphSteered, GraphSteering, PlacedEdit
 from tests.support.attribution import some_ids, tiny_host_of
 from tests.support.graph_coders import SETS, replacement
 from tests.support.planted_graphs import AUSTIN, DALLAS, planted_prompt
+from tests.support.tiny_models import tiny_model
 
 EXACT = TraceOptions(most_features=None, untraced=0.0, row_mass=1.0)
 
@@ -224,6 +226,25 @@ def test_nothing_changed_changes_nothing(tiny_tokenizer: Any) -> None:
             for each in (edit(*place), edit(*place, "scale", 0.0))
         )
         assert gone == naught and gone.goals[0].after != gone.goals[0].before
+
+
+@pytest.mark.parametrize("held", ["nothing", "mlps", "all"])
+def test_what_a_change_cannot_reach_has_not_moved(held: str, tiny_tokenizer: Any) -> None:
+    """A host in bfloat16 rounds a run otherwise than the reading of its prompt."""
+    model = tiny_model("llama", len(tiny_tokenizer), torch.bfloat16)
+    host = HostModel.wrap(model, tiny_tokenizer, "llama")
+    ids = [*some_ids(host), *some_ids(host)]
+    prompt = read_prompt(replacement(host, "plain"), ids)
+    features = prompt.features
+    last = (features.position_N == prompt.length - 2) & (features.layer_N == 1)
+    at = int(last.nonzero()[0])
+    one = edit(int(features.coder_N[at]), int(features.latent_N[at]), prompt.length - 2)
+    wanted = GraphSteering(held=held, features=200)  # type: ignore[arg-type]
+    made = steer_prompt(feature_edits(prompt, [one]), token_logits(prompt, [5]), wanted)
+    coders = {coder.number: coder for coder in prompt.model.coders}
+    for moved in made.features:
+        assert moved.position >= prompt.length - 2, moved
+        assert all(site.layer > 1 for site in coders[moved.coder].reads), moved
 
 
 def test_probabilities_are_those_of_the_hosts_own_head(tiny_tokenizer: Any) -> None:

@@ -199,7 +199,7 @@ def _total(it: GraphHeader) -> float:
 def _belief(it: GraphView) -> Belief | None:
     if it.feature_circuit is not None:
         return belief_of(it.feature_circuit)
-    return None if it.check is None else belief(it.check)
+    return None if it.check is None else belief(it.check, it.untraced, it.rounding)
 
 
 def _ablated(it: GraphView) -> list[PartShown]:
