@@ -310,8 +310,8 @@ def test_doubts_are_what_the_ablations_do_not_bear_out() -> None:
     borne = sound.model_copy(update={"nodes": part(sound.nodes), "edges": part(sound.edges)})
     assert belief(borne, 0.2, 1e-5).doubts == []
     untraced, rounded = belief(borne, 0.6, 0.02).doubts
-    assert untraced.startswith("60.0% of the influence")
-    assert "by up to 2.0% of their mass" in rounded
+    assert untraced.startswith(f"{percent(0.6)} of the influence")
+    assert f"by up to {percent(0.02)} of their mass" in rounded
     low = sound.nodes.strongest.slope.model_copy(update={"value": 0.2, "low": 0.1, "high": 0.3})  # type: ignore[union-attr]
     flat = low.model_copy(update={"low": -0.1})
     for changes, words in (
