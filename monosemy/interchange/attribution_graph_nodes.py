@@ -11,12 +11,16 @@ from typing import Any
 from monosemy.errors import DataError
 from monosemy.graphs.graph import Branch, NodeKind
 from monosemy.graphs.names import BIASES
-from monosemy.interchange.attribution_graph import VIRTUAL, uncantor
+from monosemy.interchange.attribution_graph import FEATURE_TYPE, VIRTUAL, cantor, uncantor
 from monosemy.interchange.files import list_of, number_of, text_of
+from monosemy.specs.part import LARGE
 
 MOST_NODES = 1_000_000
 DEEPEST, WIDEST = 10_000, 2**31 - 1
 """A layer, and a latent, may be so large."""
+_MOST_FEATURE = 2**63 - 1
+"""A node's number, whatever it counts."""
+_FEATURE_TYPES = {FEATURE_TYPE, "transcoder", "lorsa", "crosscoder"}
 _OURS = re.compile(r"(\d{1,10})_c(\d{1,4})_(\d+)_(\d{1,10})")
 _PLAIN = re.compile(r"(\d{1,10})_(\d+)_(\d{1,10})")
 _LORSA = re.compile(r"(\d{1,10})_(lor|cro)_(\d+)_(\d{1,10})")
@@ -60,18 +64,51 @@ class FileNode:
 
 
 def read_nodes(
-    document: Mapping[str, Any], tokens: int, metadata: Mapping[str, Any]
+    document: Mapping[str, Any], tokens: int, metadata: Mapping[str, Any], notes: list[str]
 ) -> list[FileNode]:
-    """``tokens``: how many the prompt has.  Raises ``GraphFault``."""
+    """``tokens``: how many the prompt has; what is odd is added to ``notes``.  Raises
+    ``GraphFault``."""
     with within("nodes"):
         values = listed(document, "nodes", MOST_NODES)
-    read = []
+    read: list[FileNode] = []
+    strange: list[tuple[str, str]] = []
+    renumbered: list[str] = []
     for number, each in enumerate(values):
-        try:
-            read.append(_node(each, f"node {number}", tokens, metadata))
-        except DataError as error:
-            raise GraphFault(f"nodes.{number}", str(error)) from None
+        with within(f"nodes.{number}"):
+            node = _node(each, tokens, metadata)
+        read.append(node)
+        if node.kind == NodeKind.feature:
+            if each["feature_type"] not in _FEATURE_TYPES:
+                strange.append((node.name, each["feature_type"]))
+            if not _numbered(node, each.get("feature")):
+                renumbered.append(node.name)
+    if strange:
+        name, kind = strange[0]
+        notes.append(
+            f"{len(strange)} nodes were taken for features, whose feature_type is none that is "
+            f"known here (the first: node {name[:80]!r}, {kind[:80]!r})."
+        )
+    if renumbered:
+        notes.append(
+            f"{len(renumbered)} features have another number than their ids say (the first: node "
+            f"{renumbered[0][:80]!r}); the ids were taken."
+        )
     return read
+
+
+def _numbered(node: FileNode, number: Any) -> bool:
+    """Whether a feature's number is that of its layer and latent, in either way of counting."""
+    if number is None or number == cantor(node.layer, node.number):
+        return True
+    return _latent_in(node.layer, int(number)) == node.number or number == node.number
+
+
+def _latent_in(layer: int, number: int) -> int:
+    """Of a number with the layer's digits before the latent's; itself without them."""
+    digits, head = str(number), str(layer)
+    if layer and digits.startswith(head) and len(digits) > len(head):
+        return int(digits[len(head) :])
+    return number
 
 
 def listed(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
@@ -84,25 +121,38 @@ def listed(document: Mapping[str, Any], name: str, most: int) -> list[Any]:
 
 def whole(value: Any, where: str, name: str, most: int, least: int = 0) -> int:
     """A whole number from ``least`` to ``most``."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    # Not by number_of: as a float a large one is another.
+    if not fits or not least <= value <= most or int(value) != value:
+        plain = isinstance(value, str | int | float)
+        shown = repr(value)[:40] if plain else "missing" if value is None else "no number"
+        raise DataError(f"{where}: {name} is {shown}, not a whole number from {least} to {most}.")
+    return int(value)
+
+
+def bounded(value: Any, where: str, name: str) -> float:
+    """A number that a stored graph holds, in 32 bits, and sums of millions as well."""
     number = number_of(value, where, name)
-    if not number.is_integer() or not least <= number <= most:
-        raise DataError(f"{where}: {name} is no whole number from {least} to {most}.")
-    return int(number)
+    if abs(number) > LARGE:
+        raise DataError(f"{where}: {name} is {number:g}; there it is at most {LARGE:g} in size.")
+    return number
 
 
-def _node(value: Any, where: str, tokens: int, metadata: Mapping[str, Any]) -> FileNode:
+def _node(value: Any, tokens: int, metadata: Mapping[str, Any]) -> FileNode:
     node = value if isinstance(value, dict) else {}
-    name = text_of(node.get("node_id"), where, "node_id")
-    where = f"node {name[:80]!r}"
+    name = text_of(node.get("node_id"), "A node", "node_id")
+    where = f"Node {name[:80]!r}"
     kind_text = text_of(node.get("feature_type"), where, "feature_type")
     position = whole(node.get("ctx_idx"), where, "ctx_idx", max(tokens - 1, 0))
     label = node.get("clerp")
     label = label if isinstance(label, str) else ""
     p, activation = (
-        0.0 if node.get(key) is None else number_of(node[key], where, key)
+        0.0 if node.get(key) is None else bounded(node[key], where, key)
         for key in ("token_prob", "activation")
     )
     feature = node.get("feature")
+    if feature is not None:
+        whole(feature, where, "feature", _MOST_FEATURE, -1)
     layer = node.get("layer")
     if kind_text == "logit":
         number = -1 if feature is None else whole(feature, where, "feature", WIDEST, -1)
@@ -138,12 +188,12 @@ def _feature(
 ) -> tuple[int, int, int]:
     """(layer, coder, latent): from the id, or from the number by the file's version."""
     if match := _OURS.fullmatch(name):
-        return layer, int(match[2]), _bounded(match[3], where)
+        return layer, int(match[2]), _latent(match[3], where)
     if match := _LORSA.fullmatch(name):
-        return layer, _CODERS[match[2]], _bounded(match[3], where)
+        return layer, _CODERS[match[2]], _latent(match[3], where)
     match = _PLAIN.fullmatch(name)
     if match and (int(match[1]), int(match[3])) == (layer, position):
-        return layer, 0, _bounded(match[2], where)
+        return layer, 0, _latent(match[2], where)
     if number is None:
         raise DataError(f"{where}: neither its id nor its number says which feature it is.")
     given = whole(number, where, "feature", 2**53)
@@ -152,13 +202,10 @@ def _feature(
         if depth != layer:
             raise DataError(f"{where}: its number is one of layer {depth}, not of {layer}.")
         return layer, 0, latent
-    digits, head = str(given), str(layer)
-    if layer and digits.startswith(head) and len(digits) > len(head):
-        return layer, 0, _bounded(digits[len(head) :], where)
-    return layer, 0, given
+    return layer, 0, _latent(str(_latent_in(layer, given)), where)
 
 
-def _bounded(digits: str, where: str) -> int:
+def _latent(digits: str, where: str) -> int:
     if len(digits) > 10 or int(digits) > WIDEST:
         raise DataError(f"{where}: no latent has the number {digits[:40]}.")
     return int(digits)

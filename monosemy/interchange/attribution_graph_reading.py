@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from monosemy.errors import DataError
-from monosemy.graphs.graph import Graph, Ints, NodeKind, Nodes, Rows
+from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind, Nodes, Rows
 from monosemy.graphs.store import validate_graph
 from monosemy.interchange.attribution_graph import GraphMarks
 from monosemy.interchange.attribution_graph_nodes import (
@@ -24,15 +24,18 @@ from monosemy.interchange.attribution_graph_nodes import (
     WIDEST,
     FileNode,
     GraphFault,
+    bounded,
     listed,
     read_nodes,
     whole,
     within,
 )
-from monosemy.interchange.files import list_of, number_of, text_of
+from monosemy.interchange.files import list_of, text_of
 from monosemy.specs.part import LARGE
 
 MOST_TOKENS = 100_000
+_SURELY = 1.001
+"""A probability that was rounded may be so large."""
 MOST_LINKS = 20_000_000
 
 
@@ -62,7 +65,7 @@ def import_graph(document: Any) -> ImportedGraph:
     slug, scan, prompt = (_named(metadata, name) for name in ("slug", "scan", "prompt"))
     texts = _tokens(metadata)
     notes: list[str] = []
-    read = read_nodes(document, len(texts), metadata)
+    read = read_nodes(document, len(texts), metadata, notes)
     with within("nodes"):
         sources, targets = _by_name(read, notes)
     ours = metadata.get("monosemy")
@@ -73,10 +76,22 @@ def import_graph(document: Any) -> ImportedGraph:
         raise GraphFault("nodes", "The graph has no logit, so it explains nothing.")
     nodes = _columns(read, layers)
     with within("links"):
-        edges = _edges(document, sources, targets, notes)
-        levels = _levels(nodes, edges)
+        edges = _edges(document, read, sources, targets, notes)
+        levels = _levels(read, nodes, edges)
+    weights, goal_labels = _goals(read, goals, ours, notes)
     with within("metadata.monosemy"):
-        graph = _graph(read, nodes, edges, levels, goals, texts, layers, ours)
+        graph = Graph(
+            ids=_ids(read, len(texts), ours),
+            texts=texts,
+            layers=layers,
+            nodes=nodes,
+            rows=_rows(read, nodes, edges, levels, ours),
+            goals=tuple(goals),
+            goal_labels=goal_labels,
+            goal_weights=weights,
+            about=ours["about"] if isinstance(ours.get("about"), dict) else {},
+            level_N=levels,
+        )
     try:
         validate_graph(graph)
     except ValueError as error:
@@ -92,15 +107,15 @@ def import_graph(document: Any) -> ImportedGraph:
 
 def _named(metadata: Mapping[str, Any], name: str) -> str:
     with within(f"metadata.{name}"):
-        return text_of(metadata.get(name), "metadata", name)
+        return text_of(metadata.get(name), "The graph", name)
 
 
 def _tokens(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     with within("metadata.prompt_tokens"):
-        texts = list_of(metadata.get("prompt_tokens"), "metadata", "prompt_tokens")
+        texts = list_of(metadata.get("prompt_tokens"), "The graph", "prompt_tokens")
         if not 0 < len(texts) <= MOST_TOKENS:
             raise DataError(f"The prompt of a graph has 1 to {MOST_TOKENS} tokens.")
-        return tuple(text_of(each, "metadata", "prompt_tokens") for each in texts)
+        return tuple(text_of(each, "The prompt", "one of the tokens") for each in texts)
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
@@ -146,6 +161,7 @@ _Edges = dict[int, list[tuple[int, float]]]
 
 def _edges(
     document: Mapping[str, Any],
+    read: list[FileNode],
     sources: Mapping[str, int],
     targets: Mapping[str, int],
     notes: list[str],
@@ -153,22 +169,72 @@ def _edges(
     """By target: (source, weight)."""
     edges: _Edges = {}
     lost = 0
-    for number, each in enumerate(listed(document, "links", MOST_LINKS)):
-        where = f"link {number}"
-        link = each if isinstance(each, dict) else {}
-        try:
-            names = [text_of(link.get(end), where, end) for end in ("source", "target")]
-            weight = number_of(link.get("weight"), where, "weight")
-        except DataError as error:
-            raise GraphFault(f"links.{number}", str(error)) from None
-        source, target = sources.get(names[0]), targets.get(names[1])
-        if source is None or target is None:
-            lost += 1
-            continue
-        edges.setdefault(target, []).append((source, weight))
+    links = listed(document, "links", MOST_LINKS)
+    for number, each in enumerate(links):
+        with within(f"links.{number}"):
+            names, weight = _link(each)
+            source, target = sources.get(names[0]), targets.get(names[1])
+            if source is None or target is None:
+                lost += 1
+                continue
+            _check_ends(read[source], read[target])
+            edges.setdefault(target, []).append((source, weight))
+    if any(len({source for source, _ in into}) < len(into) for into in edges.values()):
+        _check_once(links, sources, targets)
     if lost:
         notes.append(f"{lost} links name nodes that are not in the file, and were left out.")
     return edges
+
+
+def _link(value: Any) -> tuple[tuple[str, str], float]:
+    """((source, target), weight)."""
+    link = value if isinstance(value, dict) else {}
+    source, target = (text_of(link.get(end), "A link", end) for end in ("source", "target"))
+    return (source, target), bounded(link.get("weight"), _called(source, target), "weight")
+
+
+def _called(source: str, target: str) -> str:
+    return f"The link from {source[:80]!r} to {target[:80]!r}"
+
+
+def _check_ends(source: FileNode, target: FileNode) -> None:
+    """``DataError`` for a link that no language model has: tokens are read from the first to the
+    last, and a logit is where a graph ends."""
+    if target.kind not in (NodeKind.feature, NodeKind.logit):
+        reason = f"leads into {_a(target)}: only features and logits are fed by others"
+    elif source is target:
+        reason = "leads from a node to itself"
+    elif source.kind == NodeKind.logit:
+        reason = "leads out of a logit, which feeds nothing"
+    elif source.position > target.position:
+        reason = (
+            f"leads from token {source.position} back to token {target.position} (ctx_idx), "
+            "which cannot know of it"
+        )
+    else:
+        return
+    raise DataError(f"{_called(source.name, target.name)} {reason}. Leave it out or turn it round.")
+
+
+def _a(node: FileNode) -> str:
+    return f"{'an' if node.kind == NodeKind.error else 'a'} {node.kind.name}"
+
+
+def _check_once(links: list[Any], sources: Mapping[str, int], targets: Mapping[str, int]) -> None:
+    """``GraphFault`` for a second link of one source and target; not where two nodes share the
+    source's id, whose links cannot be told apart."""
+    first: dict[tuple[str, str], int] = {}
+    for number, each in enumerate(links):
+        ends = each["source"], each["target"]
+        before = first.setdefault(ends, number)
+        if before == number or not (ends[0] in sources and ends[1] in targets):
+            continue
+        if sources[ends[0]] == targets[ends[0]]:
+            raise GraphFault(
+                f"links.{number}",
+                f"{_called(*ends)} is link {before} already. Leave one of them out, or give their "
+                "sum as one.",
+            )
 
 
 def _columns(read: list[FileNode], layers: int) -> Nodes:
@@ -186,7 +252,7 @@ def _columns(read: list[FileNode], layers: int) -> Nodes:
     )
 
 
-def _levels(nodes: Nodes, edges: _Edges) -> Ints | None:
+def _levels(read: list[FileNode], nodes: Nodes, edges: _Edges) -> Ints | None:
     """None where layers order the edges; else the longest way from a source.  ``DataError`` for a
     circle."""
     layer = nodes.depth
@@ -209,24 +275,33 @@ def _levels(nodes: Nodes, edges: _Edges) -> Ints | None:
             if not waiting[target]:
                 ready.append(target)
     if done < len(nodes):
-        raise DataError("The links of the graph go round in a circle.")
+        raise DataError(
+            f"The links of the graph go round in a circle, through {_circle(read, edges, waiting)}."
+        )
     return levels
 
 
-def _graph(
+def _circle(read: list[FileNode], edges: _Edges, waiting: Mapping[int, int]) -> str:
+    """Nodes of one circle, up to five: each that waits has a source that waits as well."""
+    at = next(number for number, count in waiting.items() if count)
+    way: dict[int, int] = {}
+    while at not in way:
+        way[at] = len(way)
+        at = next(source for source, _ in edges[at] if waiting.get(source))
+    around = list(way)[way[at] :][::-1]
+    more = f" and {len(around) - 5} more" if len(around) > 5 else ""
+    return ", ".join(repr(read[number].name[:80]) for number in around[:5]) + more
+
+
+def _rows(
     read: list[FileNode],
     nodes: Nodes,
     edges: _Edges,
     levels: Ints | None,
-    goals: list[int],
-    texts: tuple[str, ...],
-    layers: int,
     ours: Mapping[str, Any],
-) -> Graph:
+) -> Rows:
     level = nodes.depth if levels is None else levels
     targets = sorted(edges, key=lambda number: (-int(level[number]), number))
-    if any(read[t].kind not in (NodeKind.feature, NodeKind.logit) for t in targets):
-        raise GraphFault("links", "A link leads into a node that is neither a feature nor a logit.")
     parts = [sorted(edges[target]) for target in targets]
     counts = np.array([len(part) for part in parts], np.int64)
     own_rows = ours.get("rows")
@@ -234,7 +309,7 @@ def _graph(
     stored = np.array(
         [_told(own_rows.get(read[t].name), part) for t, part in zip(targets, parts, strict=True)]
     ).reshape(len(targets), 3)
-    rows = Rows(
+    return Rows(
         np.array(targets, np.int64),
         np.concatenate([[0], np.cumsum(counts)]),
         np.array([source for part in parts for source, _ in part], np.int64),
@@ -243,33 +318,42 @@ def _graph(
         stored[:, 2],
         stored[:, 0],
     )
+
+
+def _goals(
+    read: list[FileNode], goals: list[int], ours: Mapping[str, Any], notes: list[str]
+) -> tuple[Floats, tuple[str, ...]]:
+    """(weights, labels): of ours as they were written, of others' the probabilities."""
     weights = np.array([read[goal].value for goal in goals])
     names, labels = [read[goal].name for goal in goals], [read[goal].label for goal in goals]
-    for each in ours.get("goals", ()) if isinstance(ours.get("goals"), list) else ():
-        if isinstance(each, dict) and each.get("node") in names:
-            place = names.index(each["node"])
-            weights[place] = number_of(each.get("weight"), "metadata.monosemy", "weight")
-            labels[place] = text_of(each.get("label"), "metadata.monosemy", "label")
-    if not (weights >= 0).all() or not 0 < weights.sum() <= LARGE:
+    written = set()
+    with within("metadata.monosemy"):
+        for each in ours.get("goals", ()) if isinstance(ours.get("goals"), list) else ():
+            if isinstance(each, dict) and each.get("node") in names:
+                place = names.index(each["node"])
+                where = f"Goal {names[place][:80]!r}"
+                weights[place] = bounded(each.get("weight"), where, "weight")
+                labels[place] = text_of(each.get("label"), where, "label")
+                if weights[place] < 0:
+                    raise DataError(f"{where}: weight is {weights[place]:g}, below 0.")
+                written.add(place)
+    for place, goal in enumerate(goals):
+        if place not in written and not 0 <= weights[place] <= _SURELY:
+            raise GraphFault(
+                f"nodes.{goal}",
+                f"Node {names[place][:80]!r}: token_prob is {weights[place]:g}, no probability "
+                "from 0 to 1.",
+            )
+    if not 0 < weights.sum() <= LARGE:
+        notes.append("No logit has a probability (token_prob); all of them count alike.")
         weights = np.ones(len(goals))
-    return Graph(
-        ids=_ids(read, len(texts), ours),
-        texts=texts,
-        layers=layers,
-        nodes=nodes,
-        rows=rows,
-        goals=tuple(goals),
-        goal_labels=tuple(labels),
-        goal_weights=weights,
-        about=ours["about"] if isinstance(ours.get("about"), dict) else {},
-        level_N=levels,
-    )
+    return weights, tuple(labels)
 
 
 def _told(value: Any, part: list[tuple[int, float]]) -> tuple[float, float, float]:
     """(value, rest, its mass) of a row as we wrote it; of others' the edges are all there is."""
     if isinstance(value, list) and len(value) == 3:
-        made = [number_of(each, "metadata.monosemy", "rows") for each in value]
+        made = [bounded(each, "A row", "one of its numbers") for each in value]
         return made[0], made[1], abs(made[2])
     return math.fsum(weight for _, weight in part), 0.0, 0.0
 
@@ -278,7 +362,7 @@ def _ids(read: list[FileNode], tokens: int, ours: Mapping[str, Any]) -> tuple[in
     """Token ids, -1 where nothing says them."""
     stated = ours.get("ids")
     if isinstance(stated, list) and len(stated) == tokens:
-        return tuple(whole(each, "metadata.monosemy", "ids", WIDEST, -1) for each in stated)
+        return tuple(whole(each, "The prompt", "one of the ids", WIDEST, -1) for each in stated)
     ids = [-1] * tokens
     for node in read:
         if node.kind == NodeKind.token:

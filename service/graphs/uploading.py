@@ -21,13 +21,15 @@ from monosemy.specs.names import nameable
 from service.database.graph_tables import StoredGraph
 from service.database.storable import storable, storable_text
 from service.graphs.repository import free_name, uploaded_by
-from service.graphs.storing import GraphDetails, NewGraph, keep_graph
+from service.graphs.storing import GraphDetails, NewGraph, keep_graph, name_of
 from service.kit.errors import Conflict, InvalidRequest, UnsupportedContent
 
 _LOCK = 0x6AF6  # any number: ours among the database's advisory locks
 _LONGEST_SCAN = 400
 _LONGEST_LABEL = 1000
 _MOST_GOALS = 1000
+_SHOWN = 60
+"""Characters of a slug that is no name."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def _new(read: ImportedGraph) -> NewGraph:
 def keep_uploaded(
     session: Session, new: NewGraph, key: uuid.UUID | None, quota: Quota
 ) -> StoredGraph:
-    """Stores it under its slug, as far as that is free and a name; ``Conflict`` where its key has
-    uploaded as many as it may."""
+    """Stores it under its slug where that is free and a name, else says in its notes why not;
+    ``Conflict`` where its key has uploaded as many as it may."""
     if key is not None:
         # Two at once must not both be the last that may; until the transaction ends.
         session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -118,12 +120,24 @@ def keep_uploaded(
                 title="Too many graphs",
             )
     try:
-        name = nameable(new.graph.about["file"]["slug"])
-    except ValueError:
-        name = None
-    if name is not None:
-        new = replace(new, name=free_name(session, new.id, name))
-    try:
-        return keep_graph(session, new, key)
+        return keep_graph(session, _named(session, new), key)
     except DataError as error:
         raise InvalidRequest([("", str(error))]) from None
+
+
+def _named(session: Session, new: NewGraph) -> NewGraph:
+    """With its slug as its name, or another and a note that says why."""
+    slug, why = new.graph.about["file"]["slug"], None
+    try:
+        wanted = nameable(slug)
+    except ValueError as reason:
+        wanted, why = name_of(new.prompt), f"is no name here ({reason})"
+    name = free_name(session, new.id, wanted)
+    if name == slug:
+        return replace(new, name=name)
+    if why is None:
+        why = "is another graph's name" if name != wanted else "is not in Unicode's composed form"
+    shown = f"{slug[:_SHOWN]!r}{'...' if len(slug) > _SHOWN else ''}"
+    notes = [*new.details.notes, f"The file's slug {shown} {why}: the graph is called {name!r}."]
+    details = new.details.model_copy(update={"notes": notes})
+    return replace(new, name=name, details=details)

@@ -201,7 +201,8 @@ def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:
     document = smallest_file()
     document["links"][1]["weight"] = "heavy"
     file.write_text(json.dumps(document))
-    assert "links.1: link 1: weight is no number." in call("graph", "import", str(file), code=2)
+    wrong = "links.1: The link from '0_1_1' to '2_7_1': weight is no number.\n"
+    assert wrong == call("graph", "import", str(file), code=2)
     call("graph", "import", str(tmp_path / "nothing.json"), code=1)
 
 

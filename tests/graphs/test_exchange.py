@@ -22,6 +22,7 @@ from monosemy.interchange.attribution_graph import (
     schema,
     uncantor,
 )
+from monosemy.interchange.attribution_graph_nodes import GraphFault
 from monosemy.interchange.attribution_graph_reading import import_graph
 from monosemy.interchange.feature_detail import feature_detail
 from monosemy.interchange.records import ExampleRecord, FeatureRecord
@@ -30,7 +31,7 @@ from tests.support.random_graphs import random_graph
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
-    return prune(random_graph(4), 0.95, 0.98).graph
+    return prune(random_graph(4, causal=True), 0.95, 0.98).graph
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_edges_within_a_layer_are_ordered_by_their_ways() -> None:
     flow = influence(import_graph(document).graph)
     assert flow.through_N[2] == pytest.approx(0.75 * 0.5)
     document["links"].append({"source": "1_3_0", "target": "1_lor_2_0", "weight": 1.0})
-    with pytest.raises(DataError, match="circle"):
+    with pytest.raises(DataError, match=r"circle, through '1_(lor_2|3)_0', '1_(lor_2|3)_0'.$"):
         import_graph(document)
 
 
@@ -194,8 +195,16 @@ def test_edges_within_a_layer_are_ordered_by_their_ways() -> None:
         (("nodes", 0, "feature_type"), "something", "layer"),
         (("links",), 5, "links"),
         (("links", 0, "weight"), "1", "weight"),
-        (("links", 0, "source"), "3_9_0", "circle"),
-        (("links", 0, "target"), "E_5_0", "circle"),
+        (("nodes", 0, "feature"), 10**30, "Node 'E_5_0': feature is 1000"),
+        (("nodes", 1, "feature"), "abc", "feature is 'abc', not a whole number"),
+        (("nodes", 1, "feature"), 2.5, "feature is 2.5"),
+        (("nodes", 1, "feature"), {}, "feature is no number"),
+        (("nodes", 1, "token_prob"), 7, "Node '3_9_0': token_prob is 7, no probability"),
+        (("nodes", 1, "token_prob"), -1, "token_prob is -1, no probability"),
+        (("nodes", 1, "activation"), -1e300, r"activation is -1e\+300; there it is at most"),
+        (("links", 0, "weight"), 1e300, "link from 'E_5_0' to '3_9_0': weight is 1e"),
+        (("links", 0, "source"), "3_9_0", "from a node to itself"),
+        (("links", 0, "target"), "E_5_0", "into a token"),
     ],
 )
 def test_what_is_no_graph_is_refused(path: tuple[Any, ...], value: Any, match: str) -> None:
@@ -209,6 +218,91 @@ def test_what_is_no_graph_is_refused(path: tuple[Any, ...], value: Any, match: s
         document = value
     with pytest.raises(DataError, match=match):
         import_graph(document)
+
+
+def _with_feature(kind: str = "cross layer transcoder", **more: Any) -> dict[str, Any]:
+    """A feature of layer 1 at the second token, of two, that feeds the logit."""
+    document = _small()
+    document["metadata"]["prompt_tokens"] = ["a", "b"]
+    feature = _their_node("1_7_1", cantor(1, 7), "1", kind, ctx_idx=1)
+    document["nodes"].append(feature | more)
+    document["nodes"][1]["ctx_idx"] = 1
+    document["links"].append({"source": "1_7_1", "target": "3_9_0", "weight": 1.0})
+    return document
+
+
+@pytest.mark.parametrize("layer", ["-4", "99999999999", -1, 10_001, "E", 1.5, None])
+def test_a_layer_that_is_none_is_told(layer: Any) -> None:
+    with pytest.raises(
+        GraphFault, match=r"layer is .*, not a whole number from 0 to 10000"
+    ) as fault:
+        import_graph(_with_feature(layer=layer))
+    assert fault.value.path == "nodes.2"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "match"),
+    [
+        ("3_9_0", "1_7_1", "out of a logit"),
+        ("late", "1_7_1", "from token 2 back to token 1"),
+        ("late", "3_9_0", "from token 2 back to token 1"),
+        ("1_7_1", "E_5_0", "into a token"),
+        ("1_7_1", "1_7_1", "to itself"),
+        ("1_7_1", "3_9_0", "is link 1 already"),
+    ],
+)
+def test_a_link_that_no_model_has_is_refused_by_name(source: str, target: str, match: str) -> None:
+    document = _with_feature()
+    document["metadata"]["prompt_tokens"].append("c")
+    document["nodes"].append(_their_node("late", 2, "E", "embedding", ctx_idx=2))
+    document["links"].append({"source": source, "target": target, "weight": 1.0})
+    with pytest.raises(GraphFault, match=f"from '{source}' to '{target}' .*{match}") as fault:
+        import_graph(document)
+    assert fault.value.path == "links.2"
+
+
+def test_links_of_ids_that_peers_give_twice_may_stand_twice() -> None:
+    """circuit-tracer writes a link of the error and one of layer 0's feature, with the same ids."""
+    document = _small()
+    document["nodes"] += [
+        _their_node("0_1_0", 1, "0", "cross layer transcoder"),
+        _their_node("0_1_0", -1, "1", "mlp reconstruction error"),
+    ]
+    document["links"] += [{"source": "0_1_0", "target": "3_9_0", "weight": w} for w in (4.0, 2.0)]
+    back = import_graph(document)
+    assert sorted(back.graph.edges_into(1)[1]) == [1.0, 2.0, 4.0]
+    (note,) = back.notes
+    assert "share their ids" in note
+
+
+def test_what_is_odd_of_nodes_is_told() -> None:
+    assert import_graph(_with_feature()).notes == []
+    (note,) = import_graph(_with_feature("foo")).notes
+    assert note.startswith("1 nodes were taken for features") and "'1_7_1', 'foo'" in note
+    (note,) = import_graph(_with_feature(feature=cantor(1, 8))).notes
+    assert "another number than their ids say" in note and "'1_7_1'" in note
+    for number in (None, 7, 107, 100007):
+        assert import_graph(_with_feature(feature=number)).notes == []
+    document = _with_feature()
+    document["nodes"][1]["token_prob"] = None
+    back = import_graph(document)
+    assert (
+        back.graph.goal_weights.tolist() == [1.0] and "No logit has a probability" in back.notes[0]
+    )
+
+
+def test_differences_are_no_probabilities_and_come_back(graph: Graph) -> None:
+    """Of goals that are no tokens: their value is no probability, their weight is ours."""
+    changed = copy.deepcopy(graph)
+    changed.nodes.value[changed.goals[0]] = -7.5
+    document = export_graph(changed, "s", "m", "p")
+    back = import_graph(document).graph
+    assert back.nodes.value[back.goals[0]] == -7.5
+    assert back.goal_weights.tolist() == graph.goal_weights.tolist()
+    document["metadata"]["monosemy"]["goals"][0]["weight"] = -1
+    with pytest.raises(GraphFault, match="weight is -1, below 0") as fault:
+        import_graph(document)
+    assert fault.value.path == "metadata.monosemy"
 
 
 def test_links_and_pins_to_nothing_are_left_out_and_told() -> None:

@@ -117,15 +117,22 @@ WRONG: list[tuple[Change, str]] = [
     (put("nodes.1.node_id", "2_" + "7" * 5000 + "_1"), "nodes.1"),
     (put("nodes.1.activation", "1"), "nodes.1"),
     (put("nodes.1.node_id", "4_9_1"), "nodes"),
+    (put("nodes.1.feature", 10**30), "nodes.1"),
+    (put("nodes.1.feature", "abc"), "nodes.1"),
+    (put("nodes.3.token_prob", 7), "nodes.3"),
+    (put("nodes.3.token_prob", -1), "nodes.3"),
+    (put("nodes.1.ctx_idx", 0), "links.0"),
     (put("nodes.3.feature_type", "embedding"), "nodes"),
     (put("links", None), "links"),
     (put("links.2.weight", True), "links.2"),
     (put("links.2.source", ["2_7_1"]), "links.2"),
-    (put("links.0.target", "E_5_1"), "links"),
-    (put("links.0.weight", 1e200), ""),
-    (put("nodes.1.activation", 1e300), ""),
+    (put("links.0.target", "E_5_1"), "links.0"),
+    (put("links.0.source", "4_9_1"), "links.0"),
+    (put("links.1", {"source": "E_5_1", "target": "2_7_1", "weight": 1}), "links.1"),
+    (put("links.0.weight", 1e200), "links.0"),
+    (put("nodes.1.activation", 1e300), "nodes.1"),
     (put("metadata.monosemy", {"ids": [0.5, 1]}), "metadata.monosemy"),
-    (put("nodes.3.token_prob", 1e308), ""),
+    (put("nodes.3.token_prob", 1e308), "nodes.3"),
     (put("metadata.monosemy", {"goals": [{"node": "4_9_1"}]}), "metadata.monosemy"),
     (put("metadata.monosemy", {"rows": {"2_7_1": ["a", 0, 0]}}), "metadata.monosemy"),
 ]
@@ -185,12 +192,37 @@ ODD: list[Change] = [
     put("nodes.1.clerp", "<script>" * 500),
     put("nodes.2.node_id", "2_7_1"),
     put("nodes.0.node_id", "E_" + "5" * 5000 + "_1"),
-    put("nodes.3.token_prob", -1),
+    put("nodes.3.token_prob", 0),
+    put("nodes.1.feature_type", "foo"),
     put("nodes.1.node_id", "2_c99999999999_7_1"),
     put("links", []),
     put("links.2.source", "nobody"),
     put("qParams", {"pinnedIds": [3, "2_7_1"], "supernodes": [7, ["a", "2_7_1", 9]]}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("slug", "name", "why"),
+    [
+        ("latest", "the king", "'latest' is no name here ('latest' is a word with a meaning"),
+        ("x" * 5000, "the king", f"{'x' * 60!r}... is no name here (a name has at most 120"),
+        ("a\u202eb", "the king", "'a\\u202eb' is no name here (a name has no control"),
+        ("<b>../../x", "the king", "is no name here (a name has none of"),
+        ("e\u0301", "\u00e9", "is not in Unicode's composed form"),
+        ("sent", "sent-2", "'sent' is another graph's name"),
+    ],
+)
+def test_a_slug_that_cannot_be_its_name_is_told(
+    client: TestClient, slug: str, name: str, why: str
+) -> None:
+    assert client.post(UPLOAD, json=smallest_file()).json()["name"] == "sent"
+    assert client.get(f"{GRAPHS}/sent").json()["notes"] == []
+    document = smallest_file()
+    document["metadata"]["slug"] = slug
+    made = client.post(UPLOAD, json=document).json()
+    (note,) = client.get(f"{GRAPHS}/{made['id']}").json()["notes"]
+    assert made["name"] == name and why in note
+    assert note.endswith(f": the graph is called {name!r}.")
 
 
 def test_odd_files_are_read_and_every_endpoint_answers(client: TestClient) -> None:

@@ -63,7 +63,7 @@ def texas(
     goals: tuple[str, str] = (" Austin", " Dallas"),
 ) -> Graph:
     """A random graph of six tokens whose features are of one coder for each layer."""
-    graph = random_graph(seed, layers, each, tokens=6)
+    graph = random_graph(seed, layers, each, tokens=6, causal=True)
     nodes = graph.nodes
     feature = nodes.kind == NodeKind.feature
     coder = np.where(feature, nodes.layer, -1)

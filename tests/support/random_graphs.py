@@ -44,8 +44,11 @@ def graph_of(
     return Graph((0,), ("a",), layers, nodes, rows, goals, tuple(weights), given), number
 
 
-def random_graph(seed: int, layers: int = 6, each: int = 12, tokens: int = 5) -> Graph:
-    """Every feature, error and token feeds all features above it; two logits."""
+def random_graph(
+    seed: int, layers: int = 6, each: int = 12, tokens: int = 5, causal: bool = False
+) -> Graph:
+    """Most features, errors and tokens feed a feature above them, where it is ``causal`` none of
+    later tokens; two logits."""
     rng = np.random.default_rng(seed)
     kind, layer, place = [], [], []
     for number in range(layers * each):
@@ -75,6 +78,8 @@ def random_graph(seed: int, layers: int = 6, each: int = 12, tokens: int = 5) ->
     for target in targets:
         below = nodes.layer < nodes.layer[target]
         below &= nodes.kind != NodeKind.logit
+        if causal:
+            below &= nodes.position <= nodes.position[target]
         at = np.flatnonzero(below)
         at = np.sort(rng.choice(at, max(1, int(len(at) * 0.6)), replace=False))
         sources.append(at)
