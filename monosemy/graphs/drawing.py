@@ -39,7 +39,7 @@ def draw(
         share, chance = pruned.edge_share, pruned.edge_chance
     flow, rows = influence(shown), shown.rows
     called = node_labels(graph, labels)
-    along_E = flow.through_N[rows.target[rows.row_of_edge]] * flow.share_E / max(flow.total, 1e-300)
+    along_E = flow.shares_N[rows.target[rows.row_of_edge]] * flow.share_E
     flowing = np.flatnonzero(along_E > 0)
     order = flowing[np.argsort(-along_E[flowing], kind="stable")][:most_edges]
     mask = np.zeros(len(graph.nodes), bool)
@@ -65,7 +65,7 @@ def draw(
         ],
         label=[called[number] for number in kept.tolist()],
         value=columns.value.tolist(),
-        influence=flow.through_N.tolist(),
+        influence=flow.shares_N.tolist(),
         source=kept[rows.source[order]].tolist(),
         target=kept[rows.target[rows.row_of_edge[order]]].tolist(),
         weight=rows.weight[order].tolist(),

@@ -35,6 +35,11 @@ class Influence:
     """What flows into what rows left out."""
 
     @cached_property
+    def shares_N(self) -> Floats:
+        """Of the goals' weight, the share that flows through a node, as doors show it."""
+        return self.through_N / max(self.total, 1e-300)
+
+    @cached_property
     def by_kind(self) -> dict[str, float]:
         """Where everything ends: ``token``, ``position``, ``error``, ``bias``, ``untraced``
         features and the ``rest`` of rows.  They add up to ``total``."""

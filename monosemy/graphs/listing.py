@@ -60,7 +60,7 @@ def list_nodes(
     ``search``: a piece of the label or of the token at the node's place, in either case; ``flow``:
     the graph's influence, where it is known.
     """
-    nodes, through = graph.nodes, (flow or influence(graph)).through_N
+    nodes, shares = graph.nodes, (flow or influence(graph)).shares_N
     called, positive_negative = node_labels(graph, labels), graph.signed_masses()
     meant = np.ones(len(nodes), bool)
     if kinds is not None:
@@ -81,10 +81,10 @@ def list_nodes(
             bool,
         )
     at = np.flatnonzero(meant)
-    order = at[np.argsort(-through[at], kind="stable")]
+    order = at[np.argsort(-shares[at], kind="stable")]
     page = order[first : None if count is None else first + count]
     return len(order), [
-        _listed(graph, int(number), called[number], through, positive_negative) for number in page
+        _listed(graph, int(number), called[number], shares, positive_negative) for number in page
     ]
 
 
@@ -95,12 +95,12 @@ def one_node(
     node that is not there."""
     _check(graph, node)
     called = node_labels(graph, {} if label is None else {node: label})[node]
-    through = (flow or influence(graph)).through_N
-    return _listed(graph, node, called, through, graph.signed_masses())
+    shares = (flow or influence(graph)).shares_N
+    return _listed(graph, node, called, shares, graph.signed_masses())
 
 
 def _listed(
-    graph: Graph, number: int, label: str, through: Floats, masses: tuple[Floats, Floats]
+    graph: Graph, number: int, label: str, shares: Floats, masses: tuple[Floats, Floats]
 ) -> GraphNode:
     nodes = graph.nodes
     return GraphNode(
@@ -113,7 +113,7 @@ def _listed(
         latent=int(nodes.number[number]) if nodes.kind[number] == NodeKind.feature else None,
         label=label,
         value=float(nodes.value[number]),
-        influence=float(through[number]),
+        influence=float(shares[number]),
         positive=float(masses[0][number]),
         negative=float(masses[1][number]),
     )

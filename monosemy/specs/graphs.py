@@ -187,7 +187,7 @@ class GraphScores(Described):
     completeness_ct: float
     """The same as circuit-tracer has it, where what has no inputs counts as explained."""
     ends: dict[str, float]
-    """Where the influence ends, by kind."""
+    """Where the influence ends, by kind; they add up to the goals' weights."""
 
 
 class PredictedChange(Described):
@@ -309,7 +309,7 @@ class GraphNode(Described):
     value: float
     """Activation, or probability."""
     influence: float
-    """What flows through it."""
+    """Share of the goals' weight that flows through it."""
     positive: float
     """Sum of the positive edges into it, biases left out."""
     negative: float

@@ -102,6 +102,19 @@ def test_pages_of_nodes_are_the_nodes(client: TestClient) -> None:
     assert sum(by_kind.values()) == len(listed) and by_kind["logit"] == 2
 
 
+def test_influence_is_the_share_of_the_goals_weight_wherever_it_is_told(
+    client: TestClient,
+) -> None:
+    weights = {g["label"]: g["weight"] for g in client.get(f"{GRAPHS}/texas").json()["goals"]}
+    assert sum(weights.values()) < 1
+    drawn = client.get(f"{GRAPHS}/texas/drawing").json()
+    for each in pages(client, f"{GRAPHS}/texas/nodes", kind="logit"):
+        share = weights[each["label"]] / sum(weights.values())
+        alone = client.get(f"{GRAPHS}/texas/nodes/{each['node']}").json()
+        assert each["influence"] == alone["influence"] == pytest.approx(share)
+        assert drawn["influence"][drawn["node"].index(each["node"])] == pytest.approx(share)
+
+
 def test_nodes_are_filtered_and_called_as_their_features_are(
     client: TestClient, library: Library
 ) -> None:

@@ -155,13 +155,13 @@ class GraphDrawing(Described):
     value: list[float]
     """Activation, or probability; in a feature circuit the effect."""
     influence: list[float]
-    """What flows through it, in the unit of the goals' weights."""
+    """Share of the goals' weight that flows through it."""
     source: list[int]
     """Of the edges along which most flows, strongest first."""
     target: list[int]
     weight: list[float]
     flow: list[float]
-    """The share of all influence that goes along an edge."""
+    """Share of the goals' weight that flows along it."""
     edges: int
     """All edges of the kept graph, but those from biases; those listed are the strongest of
     them."""

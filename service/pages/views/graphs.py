@@ -92,8 +92,6 @@ class PartShown:
 @dataclass(frozen=True)
 class OneGraph:
     it: GraphView
-    total: float
-    """Sum of the goals' weights: influence is told as a share of it."""
     has_run: bool
     """Whether the run that traced it is still there."""
     shown: GraphDrawing
@@ -154,7 +152,6 @@ def graph(
     fragment = packed({"text": it.prompt})
     return OneGraph(
         it=it,
-        total=_total(it),
         has_run=it.run is not None and bool(find_runs(session, [it.run])),
         shown=shown,
         node_share=1.0 if nodes is None else nodes,
@@ -178,7 +175,7 @@ def graph(
             "saes": it.saes,
             "served": it.served,
             "steerable": it.kind == "graph" and _steerable(it.served),
-            "total": _total(it),
+            "goals": sum(each.weight for each in it.goals),
             "marks": {
                 "pinned": it.pinned,
                 "groups": [{"name": e.name, "members": e.nodes} for e in it.supernodes],
@@ -190,10 +187,6 @@ def graph(
 def _steerable(served: Sequence[object]) -> bool:
     """Whether the graph's prompt can be run again: all its SAEs are here."""
     return bool(served) and all(served)
-
-
-def _total(it: GraphHeader) -> float:
-    return sum(each.weight for each in it.goals) or 1.0
 
 
 def _belief(it: GraphView) -> Belief | None:
@@ -256,8 +249,6 @@ class OneNode:
     site: str | None
     """Of a node of a feature circuit."""
     token: str | None
-    share: float
-    """Of the goals' weights, what flows through it."""
     sae: str | None
     """Name of its SAE, where that is served; of a feature."""
     steerable: bool
@@ -320,7 +311,6 @@ def graph_node(
         node=own,
         site=_site(loaded.graph.sites, own.layer),
         token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
-        share=own.influence / _total(it),
         sae=None if sae is None else sae.name,
         steerable=steerable,
         heads=form if steerable else None,

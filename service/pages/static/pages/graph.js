@@ -23,7 +23,7 @@ let [asking, looking, timer, steering] = [null, null, null, null];
 
 for (const each of document.querySelectorAll("[data-no-script]")) each.hidden = true;
 find("seen").hidden = false;
-const plot = new GraphCanvas(find("plot"), { total: data.total, hovered: (i) => hover(i), chosen: (i) => i !== null && pin(i) });
+const plot = new GraphCanvas(find("plot"), { goals: data.goals, hovered: (i) => hover(i), chosen: (i) => i !== null && pin(i) });
 const pins = new Pins(state, data, { changed: pinned, look });
 const repaint = () => plot.paint();
 new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });

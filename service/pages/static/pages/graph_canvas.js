@@ -14,11 +14,11 @@ const OWN = 120;
 /** Edges of one node that are drawn, the largest weights at either side. */
 
 export class GraphCanvas {
-  /** `total`: of the goals' weights; `hovered(place or null)`, `chosen(place or null)`. */
-  constructor(box, { total, hovered, chosen }) {
+  /** `goals`: sum of their weights; `hovered(place or null)`, `chosen(place or null)`. */
+  constructor(box, { goals, hovered, chosen }) {
     const [below, above] = ["below", "above"].map((name) => make("canvas", { class: name, "aria-hidden": true }));
     box.append(below, above);
-    Object.assign(this, { box, below, above, total, tell: { hovered, chosen }, n: 0, marked: null, kept: null, pins: new Map(), lasso: null });
+    Object.assign(this, { box, below, above, goals, tell: { hovered, chosen }, n: 0, marked: null, kept: null, pins: new Map(), lasso: null });
     followPointer(this, MARGIN);
     this.paint();
     new ResizeObserver(() => this.resized()).observe(box);
@@ -226,7 +226,7 @@ export class GraphCanvas {
     if (sites.length) parts.push(`${kind === "logit" ? "difference" : "effect"} ${signed(value)}`);
     else if (kind === "feature") parts.push(`activation ${number(value)}`);
     else if (kind === "logit") parts.push(`probability ${number(value)}`);
-    return [...parts, `influence ${percent(this.graph.influence[i] / this.total)}`].join(" · ");
+    return [...parts, `influence ${percent(this.graph.influence[i])}`].join(" · ");
   }
 
   mark(i) {

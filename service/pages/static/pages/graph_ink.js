@@ -63,7 +63,7 @@ const short = ({ sites }, layer) =>
 
 const token = ({ tokens }, position) => (position < 0 ? "biases" : shown(tokens[position] ?? "").slice(0, LONGEST).trim() || "␣");
 
-/** Left of the squares of the goals, those of the most weight first. */
+/** Left of the squares of the goals, those of the most weight first, their weights: those of tokens are probabilities. */
 export function nameGoals(plot, ink) {
   const { kind, influence, label } = plot.graph;
   const goals = [...kind.keys()].filter((i) => kind[i] === "logit").sort((a, b) => influence[b] - influence[a]);
@@ -74,7 +74,7 @@ export function nameGoals(plot, ink) {
   ink.textAlign = "right";
   let words = "";
   for (const i of goals) {
-    const next = `${words && `${words}   `}${shown(label[i]).trim().slice(0, LONGEST)} ${percent(influence[i])}`;
+    const next = `${words && `${words}   `}${shown(label[i]).trim().slice(0, LONGEST)} ${percent(influence[i] * plot.goals)}`;
     if (ink.measureText(next).width > x - 10) break;
     words = next;
   }
