@@ -76,9 +76,7 @@ def tell_forecast(
 ) -> None:
     """One line of the reporter's: what is ``counted``, and what it will take; ``DataError`` with
     ``advice`` where that is more than ``allowed`` bytes, or than ``host``'s device has."""
-    reporter.log(
-        f"{counted}: about {cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB", **cost.model_dump()
-    )
+    reporter.log(f"{counted}: about {cost.seconds:.0f} s, {cost.bytes / 2**20:.0f} MB")
     most = most_bytes(host.device, allowed)
     if cost.bytes > most:
         raise DataError(

@@ -32,9 +32,11 @@ class _Lines(Reporter):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.fields: list[dict[str, Any]] = []
 
     def log(self, message: str, **fields: Any) -> None:
         self.lines.append(message)
+        self.fields.append(fields)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def made(host: HostModel) -> MadeGraph:
     )
     lines = _Lines()
     made = make_graph(host, transcoders(host), spec, lines)
-    assert "rows" in lines.lines[0]
+    assert "rows" in lines.lines[0] and lines.fields[0] == {}, "a line says it in words"
     return made
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import html
 import re
+import uuid
 from typing import Any
 
 import httpx
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 
 from service.app import create_app
+from service.database.graph_tables import StoredGraph
 from service.database.session import transaction
 from service.database.tables import Run
 from service.settings import Settings
 from tests.support import run_rows
+from tests.support.graph_rows import add_graph
 from tests.support.run_rows import (
     AGAIN,
     CANCELLING,
@@ -219,3 +222,21 @@ def test_what_may_not_be_done_is_not_offered(page_settings: Settings, library: A
         assert httpx.get(f"{address}/settings/audit", headers=headers).status_code == 403
         for path in (f"/runs/{QUEUED}/cancel", "/queues/gpu", "/runs/new"):
             assert httpx.post(address + path, headers=headers).status_code == 403
+
+
+def test_a_run_has_its_graphs_and_what_they_have_in_common(
+    explorer: str, module_engine: Engine
+) -> None:
+    common = f"/graphs/common?run={AGAIN}"
+    ids = [uuid.uuid4() for _ in range(2)]
+    for place in (1, 0):
+        with transaction(module_engine) as session:
+            own = {"id": ids[place], "run": AGAIN, "place": place, "prompts": 2}
+            add_graph(session, name=f"of the run {place}", prompt=f"Way {place} is", **own)
+        shown = html.unescape(httpx.get(f"{explorer}/runs/{AGAIN}", headers=HTML).text)
+        assert (common in shown) == (place == 0) and f"/graphs?run={AGAIN}" in shown
+    assert words(shown).index("of the run 0 Way 0 is") < words(shown).index("of the run 1 Way 1 is")
+    assert all(f"/graphs/{each}" in shown for each in ids)
+    assert "/graphs?run=" not in httpx.get(f"{explorer}/runs/{QUEUED}", headers=HTML).text
+    with transaction(module_engine) as session:
+        session.execute(delete(StoredGraph).where(StoredGraph.id.in_(ids)))

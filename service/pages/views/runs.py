@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from monosemy.specs import KINDS
+from monosemy.specs.graphs import MOST_PROMPTS
+from monosemy.specs.rest.graphs import GraphHeader
 from monosemy.specs.rest.runs import (
     KnownKind,
     RunEventMessage,
@@ -21,6 +23,7 @@ from monosemy.specs.rest.spend import SpendTable
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
 from monosemy.specs.run_states import ACTIVE, ENDED, RETRYABLE
 from service.edge.context import SessionDep
+from service.graphs import endpoints as graphs
 from service.kit.pagination import CursorParam
 from service.pages import run_words
 from service.pages.navigation import Nav
@@ -87,6 +90,8 @@ class OneRun:
     whole: str
     made: list[tuple[str, str]]
     """(id, name) of the SAEs that it made."""
+    graphs: list[GraphHeader]
+    """That it has made so far, in the order of its prompts."""
     warnings: list[tuple[str, str]]
     """What is to be known before what a step made is relied on, with the step."""
     live: dict[str, Any]
@@ -131,6 +136,7 @@ def run(
         given=run_words.spec_text(family.spec),
         whole=run_words.spec_text(family.spec, whole=True),
         made=_made(family),
+        graphs=_graphs(session, run_id),
         warnings=[(run_words.step(each), words) for each in steps for words in each.warnings],
         live={
             "run": str(run_id),
@@ -191,6 +197,11 @@ def _made(family: RunFamily) -> list[tuple[str, str]]:
             if isinstance(made, dict) and isinstance(made.get("sae_id"), str) and "name" in made:
                 found.setdefault(made["sae_id"], str(made["name"]))
     return list(found.items())
+
+
+def _graphs(session: SessionDep, run: uuid.UUID) -> list[GraphHeader]:
+    items = graphs.list_all(session, run=run, limit=MOST_PROMPTS).items
+    return sorted(items, key=lambda each: each.place)
 
 
 def _list(value: Any) -> list[Any]:
