@@ -94,11 +94,14 @@ class EmbeddedPostgres:
         self.stop()
 
     def start(self) -> None:
-        """Returns when the database answers.  Raises ``MonosemyError`` with the log otherwise."""
+        """Returns when the database answers.  Raises ``MonosemyError`` with the log otherwise, and
+        where the folder says that its data lies where this server would not look."""
         if self.running:
             return
         self.stop()
+        self._check_not_moved()
         self._create_cluster()
+        self._point_to_data()
         open_socket_folder(self._sockets, self._account)
         deadline = time.monotonic() + START_SECONDS
         while not self._try_start(deadline):
@@ -187,7 +190,6 @@ class EmbeddedPostgres:
             done = self._initdb(unfinished, locale)
             if done.returncode == 0:
                 unfinished.rename(self.data)
-                self._point_to_data()
                 return
             complaint = done.stdout.strip()
         raise MonosemyError(f"PostgreSQL cannot create its files in {self._place}.\n{complaint}")
@@ -211,11 +213,26 @@ class EmbeddedPostgres:
         else:
             self._account.own(folder)
 
+    @property
+    def _link(self) -> Path:
+        return self.folder / "data-elsewhere"
+
     def _point_to_data(self) -> None:
         """Lets who looks into ``folder`` find data that lies elsewhere."""
-        link = self.folder / "data-elsewhere"
-        if self._place != self.folder and not link.is_symlink():
-            link.symlink_to(self.data)
+        if self._place != self.folder and not self._link.is_symlink():
+            self._link.symlink_to(self.data)
+
+    def _check_not_moved(self) -> None:
+        """Another path's database is not served silently, nor an empty one."""
+        if not self._link.is_symlink() or self._link.readlink() == self.data:
+            return
+        other = self._link.readlink().parent
+        raise MonosemyError(
+            f"{self.folder} was copied, moved, or made by another user: its database is in {other},"
+            f" and the one that would start is in {self._place}.",
+            f"Use it where it was, as who made it. Or stop monosemy, remove {self._place} if it is"
+            f" there, copy {other} to it (cp -a), and remove {self._link}.",
+        )
 
     def _try_start(self, deadline: float) -> bool:
         """One attempt; False when the server ended by itself or did not answer in time."""

@@ -52,6 +52,20 @@ def test_starts_with_both_extensions_and_no_port(server: EmbeddedPostgres) -> No
     assert execute(server, "SELECT current_database()") == [("monosemy",)]
 
 
+def test_a_copied_folder_does_not_start_another_database(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    other = tmp_path / "another" / "data"
+    link = server.folder / "data-elsewhere"
+    link.symlink_to(other)
+    with pytest.raises(MonosemyError, match=f"its database is in {other.parent}") as caught:
+        server.start()
+    assert "cp -a" in str(caught.value) and not server.data.exists() and not server.running
+    link.unlink()
+    server.start()
+    assert not link.is_symlink() or link.readlink() == server.data
+
+
 def test_restart_keeps_data_and_stop_leaves_no_process(server: EmbeddedPostgres) -> None:
     with server:
         execute(server, "CREATE TABLE kept (n int)")
