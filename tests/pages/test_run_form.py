@@ -215,6 +215,34 @@ def test_a_fault_is_shown_at_its_field(explorer: str, open_page: Any) -> None:
     page.locator('[data-path="training.seed"] [aria-invalid]:focus').wait_for()
 
 
+def test_what_a_graph_needs_is_in_front(explorer: str, open_page: Any) -> None:
+    page = opened(open_page, explorer, "kind=graph", allowed=REFUSED)
+    for name in ("prompt", "prompts", "set", "saes"):
+        assert field(page, name).is_visible(), name
+
+
+def test_a_fault_of_several_fields_opens_the_fold_that_has_one(
+    explorer: str, open_page: Any
+) -> None:
+    """It has no path: its words alone name fields.  No kind's own does so of a folded field."""
+    page = opened(open_page, explorer, "kind=task", allowed=REFUSED)
+    fold = page.locator("#fields > .group > details", has=page.locator('[data-path="seed"]'))
+    assert not fold.evaluate("each => each.open")
+    page.route(
+        "**/runs/parse",
+        lambda route: route.fulfill(
+            json={
+                "spec": {"kind": "task"},
+                "yaml": "kind: task",
+                "errors": [{"path": "", "message": "seed and resamples do not go together"}],
+            }
+        ),
+    )
+    page.locator("#text").fill("kind: task\n")
+    page.locator("#faults", has_text="do not go together").wait_for()
+    assert fold.evaluate("each => each.open")
+
+
 def test_what_only_the_service_can_say_is_at_its_field_too(explorer: str, open_page: Any) -> None:
     page = opened(open_page, explorer, "kind=explain")
     field(page, "sae").fill("nobody")

@@ -103,9 +103,17 @@ function showFaults(errors) {
   for (const old of fields.querySelectorAll(".fault")) old.remove();
   for (const old of fields.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
   const left = errors.filter((each) => !showAtField(each));
+  for (const each of left) openFolds(each.message);
   const words = (each) => make("li", {}, each.path ? make("code", {}, each.path) : null, each.path ? ": " : "", each.message);
   faults.replaceChildren(...(left.length ? [make("div", { class: "notice bad" }, make("ul", {}, ...left.map(words)))] : []));
   if (errors.length) reading.textContent = `${count(errors.length)} to mend.`;
+}
+
+/** What is wrong with several fields together has no path; its words name them. */
+function openFolds(message) {
+  const named = new Set(message.match(/\w+/g));
+  for (const fold of fields.querySelectorAll("details"))
+    if ([...fold.children].some((each) => named.has(each.dataset.path?.split(".").at(-1)))) fold.open = true;
 }
 
 /** At the field of its path, or else at the nearest part around it; false where the form has neither. */

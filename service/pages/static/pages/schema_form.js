@@ -5,7 +5,7 @@ import { boundsOf, classesOf, fieldOf, helpOf, valueAt, withValue } from "./sche
 
 /** Fields that most runs set, wherever they are; the required ones are shown first in any case. */
 const COMMON = new Set([
-  "name", "model", "site", "sites", "sae", "saes", "other", "source", "text", "training", "explanation", "scoring",
+  "name", "model", "site", "sites", "sae", "saes", "other", "source", "set", "prompt", "prompts", "text", "training", "explanation", "scoring",
   "architecture", "d_sae", "k", "target_l0", "tokens", "learning_rate", "features", "count", "indices", "by",
   "scorer", "explainer", "examples", "positives", "negatives", "evaluation",
 ]);
