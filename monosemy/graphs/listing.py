@@ -18,7 +18,7 @@ _NAMES = {kind.value: kind.name for kind in NodeKind}
 
 def node_labels(graph: Graph, labels: Mapping[int, str] | None = None) -> list[str]:
     """What each node is called: a feature by ``labels`` (by node), else by layer and latent, with
-    the branch where that is attention."""
+    the branch where that is attention; an error by layer (or site) and token."""
     nodes, given = graph.nodes, labels or {}
     goals = dict(zip(graph.goals, graph.goal_labels, strict=True))
     columns = (nodes.kind, nodes.layer, nodes.position, nodes.number, nodes.branch)
@@ -39,9 +39,30 @@ def node_labels(graph: Graph, labels: Mapping[int, str] | None = None) -> list[s
             called.append(f"{BIASES[own]} bias" if 0 <= own < len(BIASES) else "bias")
         else:
             text = graph.texts[place] if 0 <= place < len(graph.texts) else ""
-            what = "attention error" if branch and kind == error else _NAMES[kind]
+            what = error_label(graph, layer, branch) if kind == error else _NAMES[kind]
             called.append(f"{what} {text}".strip())
     return called
+
+
+def error_label(graph: Graph, layer: int, branch: int) -> str:
+    """What the error of a layer, or of a site, is called at any token."""
+    if graph.sites:
+        return f"{graph.sites[layer]} error"
+    return f"layer {layer} {'attention error' if branch else 'error'}"
+
+
+def site_labels(graph: Graph, saes: Sequence[str]) -> dict[int, str]:
+    """Of a feature circuit, whose layers are sites: its features by SAE (in the order of
+    ``coder``) and latent, by node; else none."""
+    if not graph.sites:
+        return {}
+    nodes = graph.nodes
+    columns = zip(nodes.kind.tolist(), nodes.coder.tolist(), nodes.number.tolist(), strict=True)
+    return {
+        node: f"{saes[coder]}/{latent}"
+        for node, (kind, coder, latent) in enumerate(columns)
+        if kind == NodeKind.feature and 0 <= coder < len(saes)
+    }
 
 
 def list_nodes(

@@ -64,8 +64,8 @@ def end_profiles(graph: Graph, flow: Influence, chosen: Ints) -> tuple[EndProfil
     for own_E, other_E in ((target_E, rows.source), (rows.source, target_E)):
         at = np.flatnonzero((place_N[own_E] >= 0) & (signed_E != 0))
         other = other_E[at]
-        part = (nodes.kind, nodes.layer, nodes.coder, nodes.number)
-        names = np.stack([column[other] for column in part], axis=1).reshape(len(at), 4)
+        part = (nodes.kind, nodes.layer, nodes.coder, nodes.number, nodes.branch)
+        names = np.stack([column[other] for column in part], axis=1).reshape(len(at), len(part))
         _, first, number = np.unique(names, axis=0, return_index=True, return_inverse=True)
         _, block = np.unique(names[:, :2], axis=0, return_inverse=True)
         share = signed_E[at]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monosemy.graphs.graph import Floats, Graph, Ints
+from monosemy.graphs.graph import Floats, Graph, Ints, NodeKind
 from monosemy.graphs.grouping import Paths, group_edges
 from monosemy.graphs.influence import Influence, influence
-from monosemy.graphs.listing import node_labels
+from monosemy.graphs.listing import error_label, node_labels
 from monosemy.graphs.profiles import EndProfiles, alike, cosines, end_profiles, is_feature
 from monosemy.specs.rest.supernodes import (
     ProposedSupernode,
@@ -267,7 +267,7 @@ def _proposed(
         upper = np.triu_indices(len(places), 1)
         value, least = (float(each[pairs][upper].mean()) for each in (similar, null.least))
         p = (1 + int((null.above_S >= value - least).sum())) / (1 + len(null.above_S))
-    fed, feeds = (_shared(each, places, names) for each in ends)
+    fed, feeds = (_shared(graph, each, places, names) for each in ends)
     return ProposedSupernode(
         name=names[int(group[0])],
         nodes=group.tolist(),
@@ -280,17 +280,25 @@ def _proposed(
     )
 
 
-def _shared(end: EndProfiles, places: Ints, names: Sequence[str]) -> list[SharedEdge]:
+def _shared(graph: Graph, end: EndProfiles, places: Ints, names: Sequence[str]) -> list[SharedEdge]:
     """What is at the other end of all members with one sign."""
     own = end.table()[places]
     common = (own > 0).all(axis=0) | (own < 0).all(axis=0)
     mean = np.where(common, own.mean(axis=0), 0.0)
     order = np.argsort(-np.abs(mean), kind="stable")[:_SHARED]
-    return [
-        SharedEdge(label=names[int(end.node_C[at])], share=float(mean[at]))
-        for at in order
-        if mean[at] != 0
-    ]
+    shared = []
+    for at in order[mean[order] != 0]:
+        node = int(end.node_C[at])
+        kind, layer = NodeKind(graph.nodes.kind[node]), int(graph.nodes.layer[node])
+        # It stands for those of all tokens.
+        label = names[node]
+        if kind == NodeKind.error:
+            label = error_label(graph, layer, int(graph.nodes.branch[node]))
+        edge = SharedEdge(
+            label=label, node=node, kind=kind.name, layer=layer, share=float(mean[at])
+        )
+        shared.append(edge)
+    return shared
 
 
 def _edges(weights: Floats) -> list[SupernodeEdge]:

@@ -12,7 +12,7 @@ from monosemy.errors import DataError
 from monosemy.graphs.drawing import draw
 from monosemy.graphs.firing import Firing
 from monosemy.graphs.graph import Graph, NodeKind
-from monosemy.graphs.listing import End, list_edges, list_nodes
+from monosemy.graphs.listing import End, list_edges, list_nodes, site_labels
 from monosemy.graphs.store import write_graph
 from monosemy.graphs.supernodes import LOOKED_AT, propose_supernodes
 from monosemy.graphs.whole_influence import WholeInfluence
@@ -52,7 +52,7 @@ class KeptGraph:
         if kind is not None and kind not in NodeKind.__members__:
             raise DataError(f"'{kind}' is no kind of node.", f"There are {', '.join(_KINDS)}.")
         kinds = None if kind is None else [NodeKind[kind]]
-        return list_nodes(self.graph, None, kinds, layer, position, search, 0, limit)[1]
+        return list_nodes(self.graph, self._labels(), kinds, layer, position, search, 0, limit)[1]
 
     def edges(self, node: int, end: End = "in", limit: int | None = None) -> list[GraphEdge]:
         """Edges into a node, or out of it, the largest first.  ``DataError`` for a node that there
@@ -64,12 +64,12 @@ class KeptGraph:
 
     def drawing(self, nodes: float = 1.0, edges: float = 1.0) -> GraphDrawing:
         """As columns, pruned further by shares of its influence."""
-        return draw(self.graph, self.whole, nodes, edges)
+        return draw(self.graph, self.whole, nodes, edges, self._labels())
 
     def supernodes(self, features: int = LOOKED_AT) -> ProposedSupernodes:
         """Groups of features that do the same, proposed from their edges; of those of the most
         influence."""
-        return propose_supernodes(self.graph, features)
+        return propose_supernodes(self.graph, features, self._labels())
 
     def save(
         self,
@@ -86,6 +86,9 @@ class KeptGraph:
             name = target.stem or "graph"
             write_json(target, export_graph(self.graph, name, self.model, self.prompt, labels))
         return target
+
+    def _labels(self) -> dict[int, str]:
+        return site_labels(self.graph, [each.name for each in self.saes])
 
     def __repr__(self) -> str:
         return "\n".join(

@@ -248,15 +248,32 @@ def edges(
     Example: monosemy graph edges texas 12 --end out
     """
     path = f"/graphs/{segment(graph)}/nodes/{node}/edges"
-    page = connect().get(path, end=end.value, limit=limit)
+    client = connect()
+    page = client.get(path, end=end.value, limit=limit)
     if as_json:
         print_json(page)
         return
+    whole = client.get(f"/graphs/{segment(graph)}")
+    tokens, sites = whole["tokens"], whole["sites"]
     rows = [
-        (str(each["other"]), printable(each["label"]), f"{each['weight']:+.4g}")
+        (
+            str(each["other"]),
+            each["kind"],
+            _layer(each["layer"], sites),
+            _token(tokens, each["position"]),
+            printable(each["label"]),
+            f"{each['weight']:+.4g}",
+        )
         for each in page["items"]
     ]
-    print_table(("from" if end == End.into else "to", "label", "weight"), rows)
+    far = "from" if end == End.into else "to"
+    print_table((far, "kind", "layer", "token", "label", "weight"), rows)
+    others = [each["other"] for each in page["items"]]
+    if len({*others}) < len(others):
+        tell(
+            "A node that stands twice is an error: one of its edges, or both, hold what was merged"
+            " into it from pruned features, positive and negative parts apart."
+        )
 
 
 app.command()(steer)

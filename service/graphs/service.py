@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 
 from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import Graph, NodeKind
-from monosemy.graphs.listing import End, list_edges, list_nodes, node_labels, one_node
+from monosemy.graphs.listing import (
+    End,
+    branch_name,
+    list_edges,
+    list_nodes,
+    node_labels,
+    one_node,
+    site_labels,
+)
 from monosemy.specs.graphs import GraphNode, GraphSae, GraphSummary
 from monosemy.specs.rest.graphs import (
     GraphDrawing,
@@ -133,7 +141,8 @@ def labels(
     loaded: LoadedGraph,
     nodes: Collection[int] | None = None,
 ) -> dict[int, str]:
-    """What features are called, by node: as their pages are headed, or as an uploaded file has it.
+    """What features are called, by node: as their pages are headed, or as an uploaded file has it;
+    those of feature circuits that have no heading, by SAE and latent.
 
     ``nodes``: only these; None: all.
     """
@@ -143,7 +152,9 @@ def labels(
     at = np.flatnonzero(columns.kind == NodeKind.feature)
     if nodes is not None:
         at = at[np.isin(at, list(nodes))]
-    called: dict[int, str] = {}
+    saes = saes_of(row)
+    names = _names(session, saes)
+    called = site_labels(loaded.graph, [names.get(each.id, each.name) for each in saes])
     for coder, sae in enumerate(served(session, row)):
         own = at[columns.coder[at] == coder]
         if sae is None or not len(own):
@@ -230,10 +241,21 @@ def edges(
         raise _no_node(loaded, node) from None
     others = [each.source if end == "in" else each.target for each in listed]
     called = node_labels(loaded.graph, labels(session, row, loaded, {*others}))
-    return [
-        (start + place, GraphEdgeView(**dict(each), other=other, label=called[other]))
-        for place, (each, other) in enumerate(zip(listed, others, strict=True))
-    ]
+    columns = loaded.graph.nodes
+    views = []
+    for place, (each, other) in enumerate(zip(listed, others, strict=True), start):
+        kind = NodeKind(columns.kind[other])
+        view = GraphEdgeView(
+            **dict(each),
+            other=other,
+            label=called[other],
+            kind=kind.name,
+            layer=int(columns.layer[other]),
+            branch=branch_name(loaded.graph, kind.value, int(columns.branch[other])),
+            position=int(columns.position[other]),
+        )
+        views.append((place, view))
+    return views
 
 
 def drawing(

@@ -47,9 +47,12 @@ def stored(module_engine: Engine) -> Iterator[None]:
         session.execute(delete(StoredGraph))
 
 
+WIDE = {"COLUMNS": "200"}
+
+
 def call(*arguments: str, code: int = 0) -> str:
     """Results, which go to standard output; of a command that fails what it says anywhere."""
-    ended = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    ended = CliRunner().invoke(app, list(arguments), env=WIDE)
     assert ended.exit_code == code, ended.output
     return ended.stdout if code == 0 else ended.output
 
@@ -77,6 +80,33 @@ def test_nodes_and_edges_are_listed() -> None:
     out = json.loads(call("graph", "edges", "texas", str(first["node"]), "--end", "out", "--json"))
     assert "weight" in edges and {each["source"] for each in out["items"]} == {first["node"]}
     assert "There is no node" in call("graph", "edges", "texas", "99999", code=4)
+
+
+def test_edges_say_which_node_is_at_their_other_end() -> None:
+    """Each by its layer and token; of an error with two edges, what both of them hold."""
+    whole = json.loads(call("graph", "show", "texas", "--json"))
+    told = []
+    for node in range(whole["nodes"]):
+        items = json.loads(call("graph", "edges", "texas", str(node), "--json"))["items"]
+        twice = len({each["other"] for each in items}) < len(items)
+        if not items or twice in told:
+            continue
+        told.append(twice)
+        ended = CliRunner().invoke(app, ["graph", "edges", "texas", str(node)], env=WIDE)
+        assert ("merged into it from pruned features" in ended.output) == twice
+        lines = [line.split("│")[1:-1] for line in ended.stdout.splitlines() if "│" in line]
+        assert [[cell.strip() for cell in line] for line in lines] == [
+            [
+                str(each["other"]),
+                each["kind"],
+                "" if each["layer"] < 0 else str(each["layer"]),
+                f"{at} {whole['tokens'][at]}" if (at := each["position"]) >= 0 else "",
+                each["label"].strip(),
+                f"{each['weight']:+.4g}",
+            ]
+            for each in items
+        ]
+    assert sorted(told) == [False, True]
     call("graph", "nodes", "texas", "--kind", "neuron", code=2)
 
 

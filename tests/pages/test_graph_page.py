@@ -230,6 +230,14 @@ def test_a_node_has_its_edges_and_its_feature(
             assert [each.locator("td").first.inner_text() for each in rows.all()] == [
                 signed(each["weight"]) for each in edges
             ]
+            for row, edge in zip(rows.all(), edges, strict=True):
+                text = row.inner_text()
+                if edge["position"] >= 0:
+                    assert text.rstrip().endswith(f" {edge['position']}"), text
+                if edge["kind"] in ("feature", "error"):
+                    assert f"layer {edge['layer']}" in text, text
+            twice = len({each["other"] for each in edges}) < len(edges)
+            assert ("merged into it from pruned features" in part.inner_text()) == twice
         link = shown.locator(".facts a")
         assert link.get_attribute("href") == f"/saes/demo/features/{node['latent']}"
     heading = httpx.get(f"{explorer}/api/v1/saes/demo/features/{node['latent']}").json()["heading"]

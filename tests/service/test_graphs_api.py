@@ -152,6 +152,10 @@ def test_rows_of_edges_add_up_with_their_rest(client: TestClient) -> None:
     row = int(graph.row_of_node[goal])
     off = graph.rows.value[row] - sum(each["weight"] for each in edges) - graph.rows.rest[row]
     assert abs(off) <= 1e-5 * (sum(weights) + graph.rows.rest_mass[row])
+    for each in edges:
+        other = client.get(f"{GRAPHS}/texas/nodes/{each['other']}").json()
+        for name in ("label", "kind", "layer", "branch", "position"):
+            assert each[name] == other[name], name
     source = edges[0]["source"]
     out = list(pages(client, f"{GRAPHS}/texas/nodes/{source}/edges", end="out"))
     assert {"source": source, "target": goal, "weight": edges[0]["weight"]}.items() <= next(

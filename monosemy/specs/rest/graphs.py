@@ -104,12 +104,21 @@ class GraphView(GraphHeader):
 
 
 class GraphEdgeView(GraphEdge):
-    """An edge of a node, with what is at its other end."""
+    """An edge of a node, with what is at its other end. An error may have two edges to one node, a
+    positive and a negative one: pruning adds what it leaves out of features to the error of their
+    layer and token, each sign apart."""
 
     other: int
     """Number of the node at the other end."""
     label: str
     """What it is called."""
+    kind: Literal["feature", "error", "token", "position", "bias", "logit"]
+    """Of the node at the other end, as are layer, branch and position."""
+    layer: int
+    """-1 where there is none."""
+    branch: Literal["attention", "mlp"] | None
+    position: int
+    """-1 of a bias."""
 
 
 class GraphKept(Described):

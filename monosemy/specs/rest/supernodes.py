@@ -11,9 +11,15 @@ MOST_GROUPED = 500
 
 
 class SharedEdge(Described):
-    """What all members of a supernode are fed by, or feed."""
+    """What all members of a supernode are fed by, or feed, at whatever token."""
 
     label: str
+    """Of an error its layer."""
+    node: int
+    """Number of one of the nodes that this is."""
+    kind: Literal["feature", "error", "token", "position", "bias", "logit"]
+    layer: int
+    """-1 where there is none."""
     share: float
     """Signed, mean over the members: of the edges into each member, or of the edges into what they
     feed."""

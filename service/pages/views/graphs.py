@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from monosemy.circuit_plots import Reading, interval_curves
 from monosemy.graph_plots import predicted_and_real
-from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.listing import End
 from monosemy.specs.graphs import CheckedPart, GraphNode
 from monosemy.specs.rest.graphs import (
@@ -225,21 +224,18 @@ def _curve(it: GraphView) -> Markup | None:
 
 
 @dataclass(frozen=True)
-class EdgeShown:
-    edge: GraphEdgeView
-    kind: str
-    """Of the node at the other end."""
-    position: int
-
-
-@dataclass(frozen=True)
 class EdgeList:
     end: End
     says: str
-    edges: list[EdgeShown]
+    edges: list[GraphEdgeView]
     next_cursor: str | None
     most: float
     """The largest weight in the list, whatever its sign."""
+
+    @property
+    def twice(self) -> bool:
+        """Whether a node has two edges, of either sign."""
+        return len({each.other for each in self.edges}) < len(self.edges)
 
 
 @dataclass(frozen=True)
@@ -248,6 +244,8 @@ class OneNode:
     node: GraphNode
     site: str | None
     """Of a node of a feature circuit."""
+    sites: Sequence[str]
+    """What layers are, in a feature circuit."""
     token: str | None
     sae: str | None
     """Name of its SAE, where that is served; of a feature."""
@@ -291,18 +289,13 @@ def graph_node(
             cursor if each == end else None,
         )
         most = max((abs(edge.weight) for edge in page.items), default=0.0) or 1.0
-        columns = loaded.graph.nodes
-        edges = [
-            EdgeShown(e, NodeKind(columns.kind[e.other]).name, int(columns.position[e.other]))
-            for e in page.items
-        ]
-        lists.append(EdgeList(each, says, edges, page.next_cursor, most))
+        lists.append(EdgeList(each, says, page.items, page.next_cursor, most))
     steerable = it.kind == "graph" and _steerable(saes)
     form = heads_form(
         it,
         loaded.graph,
         node,
-        [each.edge for edges in lists for each in edges.edges],
+        [edge for each in lists for edge in each.edges],
         edge=heads,
         score=score,
     )
@@ -310,6 +303,7 @@ def graph_node(
         it=it,
         node=own,
         site=_site(loaded.graph.sites, own.layer),
+        sites=loaded.graph.sites,
         token=it.tokens[own.position] if 0 <= own.position < len(it.tokens) else None,
         sae=None if sae is None else sae.name,
         steerable=steerable,
