@@ -260,7 +260,7 @@ def graph_heads(
     ``SpecError`` for nodes that have no such edge, ``DataError`` for SAEs or a host model that are
     others now.
 
-    Example: ``monosemy.graph_heads(graph, 12, 30, "my-work").heads[0]``
+    Example: ``monosemy.graph_heads(graph, 340, 12, "my-work").heads[0]``
     """
     asked = {"target": target, "source": source, "token": token, "top": top}
     request = parse_part(GraphHeadsRequest, asked)

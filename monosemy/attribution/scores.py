@@ -68,7 +68,10 @@ def pair_scores(backwards: Backwards, head: int, token: int, source: int) -> Pai
     if not 0 <= head < block.heads:
         raise DataError(f"The block has heads 0 to {block.heads - 1}, so none is number {head}.")
     length = len(reading.z_SZ)
-    if not 0 <= source <= token < length:
+    for each in (token, source):
+        if not 0 <= each < length:
+            raise DataError(f"The prompt has tokens 0 to {length - 1}, so none is {each}.")
+    if source > token:
         raise DataError(f"Token {token} cannot look at {source}: a token looks back, or at itself.")
     sides = ScoredHead.of(reading, backwards.host.name, head)
     query, key, scale = sides.query, sides.key, sides.scale

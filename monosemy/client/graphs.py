@@ -166,7 +166,7 @@ class Graphs:
         """Which heads carry the edge from one node to another, layer by layer; or, with ``token``,
         what heads bring to the target from the stream at that token.
 
-        Example: ``client.graphs.heads("texas", 12, 30).heads[0]``
+        Example: ``client.graphs.heads("texas", 340, 12).heads[0]``
         """
         asked = {"target": target, "source": source, "token": token, "top": top}
         body = parse_part(GraphHeadsRequest, asked)

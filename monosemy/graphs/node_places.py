@@ -3,10 +3,11 @@ prompt, and what is told of that reading gets their numbers.  No torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from monosemy.errors import SpecError
-from monosemy.graphs.graph import Graph, NodeKind
+from monosemy.graphs.graph import Branch, Graph, NodeKind
 from monosemy.graphs.listing import branch_name
 from monosemy.graphs.names import BIASES
 from monosemy.specs.inference.graph_heads import (
@@ -20,7 +21,7 @@ _Key = tuple[str, str | None, int, int, int, int]
 
 def asked_places(graph: Graph, asked: GraphHeadsRequest) -> dict[str, GraphPlace]:
     """``target`` and, where one is named, ``source``.  ``SpecError`` for a node that there is not,
-    or that is of another kind."""
+    or that is of another kind, and where no edge can lead from the one to the other."""
     faults: list[tuple[str, str]] = []
     places = {}
     wanted: dict[str, tuple[int, tuple[str, ...], str]] = {
@@ -38,9 +39,49 @@ def asked_places(graph: Graph, asked: GraphHeadsRequest) -> dict[str, GraphPlace
             places[name] = place_of(graph, node)
     if asked.token is not None and asked.token >= len(graph.ids):
         faults.append(("token", f"the prompt has tokens 0 to {len(graph.ids) - 1}"))
+    if "target" in places:
+        behind = _no_way(graph, asked.source if "source" in places else None, asked.target)
+        faults += [("source", behind)] if behind else []
+        last = places["target"].position
+        if asked.token is not None and last < asked.token < len(graph.ids):
+            faults.append(("token", f"{_it(graph, asked.target)} and reads tokens 0 to {last}"))
     if faults:
         raise SpecError(faults)
     return places
+
+
+def _no_way(graph: Graph, source: int | None, target: int) -> str | None:
+    """Why no edge leads from one node to another, whatever the prompt; None where one may."""
+    if source is None:
+        return None
+    if source == target:
+        return f"no edge leads from node {source} to itself"
+    positions = graph.nodes.position
+    if positions[source] > positions[target]:
+        why = "an edge leads from a token to itself or a later one"
+    elif _height(graph, source) >= _height(graph, target):
+        why = "an edge leads up, to a later layer, or from a layer's attention to its MLP"
+    else:
+        return None
+    return f"{_it(graph, source)}, {_it(graph, target)}: {why}"
+
+
+def _height(graph: Graph, node: int) -> float:
+    """Features and errors of attention stand below those of the same layer's MLP."""
+    nodes = graph.nodes
+    kind = NodeKind(nodes.kind[node])
+    if kind == NodeKind.logit:
+        return math.inf
+    if kind not in (NodeKind.feature, NodeKind.error):
+        return -1
+    return int(nodes.layer[node]) + (0 if nodes.branch[node] == Branch.attention else 0.5)
+
+
+def _it(graph: Graph, node: int) -> str:
+    nodes = graph.nodes
+    inner = nodes.kind[node] in (NodeKind.feature, NodeKind.error)
+    layer = f"in layer {int(nodes.layer[node])} " if inner else ""
+    return f"node {node} is {layer}at token {int(nodes.position[node])}"
 
 
 def place_of(graph: Graph, node: int) -> GraphPlace:

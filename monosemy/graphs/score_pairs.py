@@ -165,5 +165,8 @@ def _check(prompt: ReplacedPrompt, layer: int, head: int, token: int, source: in
     heads = prompt.attention[layer].reading.block.heads
     if not 0 <= head < heads:
         raise DataError(f"The block has heads 0 to {heads - 1}, so none is number {head}.")
-    if not 0 <= source <= token < prompt.length:
+    for each in (token, source):
+        if not 0 <= each < prompt.length:
+            raise DataError(f"The prompt has tokens 0 to {prompt.length - 1}, so none is {each}.")
+    if source > token:
         raise DataError(f"Token {token} cannot look at {source}: a token looks back, or at itself.")

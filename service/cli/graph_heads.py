@@ -27,7 +27,7 @@ def heads(
 ) -> None:
     """Show which heads carry an edge of a graph from token to token.
 
-    Example: monosemy graph heads texas 12 30
+    Example: monosemy graph heads texas 340 12
     """
     if (source is None) == (token is None):
         raise typer.BadParameter("name a SOURCE, or --token", param_hint="SOURCE")

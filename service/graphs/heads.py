@@ -43,7 +43,8 @@ async def heads(
     """Reads the prompt again: at every layer of attention an edge is the sum of what goes through
     each head and past them. With `token` in place of `source`: what heads bring to the target from
     the stream at that token. 409 where the graph's SAEs or host model are not here as it was made
-    with them, and for an uploaded graph; 422 for nodes and tokens that there are not."""
+    with them, and for an uploaded graph; 422 for nodes and tokens that there are not, and between
+    which no edge can lead."""
     return await answered(context, key, partial(heads_of, context, reference, request))
 
 

@@ -207,10 +207,10 @@ def test_attention_behind_a_graph_is_told(
     heads, score = heads_answer(), score_answer(0, 1, 0, 3)
     monkeypatch.setattr(InferenceClient, "graph_heads", lambda *_: GraphHeads.model_validate(heads))
     monkeypatch.setattr(InferenceClient, "graph_score", lambda *_: GraphScore.model_validate(score))
-    shown = call("graph", "heads", "steerable", "0", "--token", "2")
+    shown = call("graph", "heads", "steerable", "0", "--token", "0")
     for words in ("target is +0.7500", "+0.5000", "-0.2500", "+1.0000"):
         assert words in shown, words
-    assert json.loads(call("graph", "heads", "steerable", "0", "--token", "2", "--json")) == heads
+    assert json.loads(call("graph", "heads", "steerable", "0", "--token", "0", "--json")) == heads
     shown = call("graph", "score", "steerable", "1", "0", "4", "2")
     for words in ("62.5%", "demo/3", "decoder bias", "+1.500", "other"):
         assert words in shown, words

@@ -125,6 +125,22 @@ def test_a_feature_that_one_head_makes_says_so(tiny_tokenizer: Any) -> None:
         token_heads(passes, target, 99)
 
 
+def test_a_score_is_of_tokens_that_are_there(tiny_tokenizer: Any) -> None:
+    host = tiny_host_of("llama", tiny_tokenizer)
+    prompt = prompt_with(host, "attn.hook_z", (0,))
+    passes, lens = TransposedPass(prompt), Backwards(host, prompt.ids_T, 2, depth=1)
+    last = prompt.length - 1
+    for token, source, words in (
+        (99, 2, f"tokens 0 to {last}, so none is 99"),
+        (2, 99, f"tokens 0 to {last}, so none is 99"),
+        (2, 3, "Token 2 cannot look at 3"),
+    ):
+        with pytest.raises(DataError, match=words):
+            source_scores(passes, 2, 1, token, source)
+        with pytest.raises(DataError, match=words):
+            pair_scores(lens, 1, token, source)
+
+
 @pytest.mark.parametrize("architecture", CASES)
 def test_pairs_of_sources_are_the_score(architecture: str, tiny_tokenizer: Any) -> None:
     """As the lens has it from the stream of one layer; there and here sums close."""
@@ -160,7 +176,7 @@ def test_scores_that_there_are_not(tiny_tokenizer: Any) -> None:
         ((3, 0, 5, 1), "blocks 0 to 2"),
         ((1, 4, 5, 1), "heads 0 to 3"),
         ((1, 0, 5, 6), "looks back"),
-        ((1, 0, 14, 1), "looks back"),
+        ((1, 0, 14, 1), "tokens 0 to 13"),
     ):
         with pytest.raises(DataError, match=words):
             source_scores(passes, *wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,9 +57,9 @@ def test_nodes_are_sent_as_what_they_are(client: TestClient, inference: Any) -> 
     assert sent[0]["source"]["latent"] == int(NODES.number[FEATURE])
     assert sent[0]["source"]["coder"] == int(NODES.coder[FEATURE])
     assert sent[1]["source"]["layer"] == int(NODES.layer[ERROR])
-    client.post(f"{GRAPHS}/steerable/heads", json={"target": FEATURE, "token": 2})
+    client.post(f"{GRAPHS}/steerable/heads", json={"target": FEATURE, "token": 0})
     last = inference.requests[-1][1]
-    assert (last["token"], last["source"], last["target"]["kind"]) == (2, None, "feature")
+    assert (last["token"], last["source"], last["target"]["kind"]) == (0, None, "feature")
 
 
 def test_sources_of_a_score_get_numbers_and_labels(client: TestClient, inference: Any) -> None:
@@ -96,6 +97,32 @@ def test_bad_questions_are_refused_at_their_field(
     assert answer.status_code == 422, answer.text
     faults = answer.json()["errors"]
     assert any(each["path"] == field and words in each["message"] for each in faults), faults
+    assert inference.requests == []
+
+
+def test_nodes_that_no_edge_can_join_are_refused(client: TestClient, inference: Any) -> None:
+    feature = (NODES.kind == NodeKind.feature).nonzero()[0]
+    low, late = feature[NODES.layer[feature] == 0], int(NODES.position[feature].max())
+    here = [int(n) for n in low if NODES.position[n] < late][:2]
+    early = int(here[0])
+    error = next(n for n in (NODES.kind == NodeKind.error).nonzero()[0] if NODES.layer[n] > 0)
+    behind = next(n for n in low if NODES.position[n] > NODES.position[early])
+    upper = next(
+        n for n in feature if NODES.layer[n] > 0 and NODES.position[n] < NODES.position[behind]
+    )
+    for asked, field, words in (
+        ({"target": early, "source": early}, "source", "to itself"),
+        ({"target": here[1], "source": here[0]}, "source", "leads up|later one"),
+        ({"target": GOAL, "source": GOAL}, "source", "of kind logit"),
+        ({"target": early, "source": int(error)}, "source", "leads up|later one"),
+        ({"target": int(upper), "source": int(behind)}, "source", "from a token to itself or"),
+        ({"target": early, "token": int(NODES.position[early]) + 1}, "token", "reads tokens 0 to"),
+    ):
+        answer = client.post(f"{GRAPHS}/steerable/heads", json=asked)
+        assert answer.status_code == 422, (asked, answer.text)
+        faults = answer.json()["errors"]
+        assert [each["path"] for each in faults] == [field]
+        assert re.search(words, faults[0]["message"]), faults
     assert inference.requests == []
 
 
