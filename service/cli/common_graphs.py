@@ -77,15 +77,18 @@ def common(
         for each in made["counts"]
     ]
     print_table(("graphs", "features by chance", "features"), rows)
-    print_table(
-        ("feature", "layer/latent", "graphs", "share of influence", "positive", "by chance", "q"),
-        [_feature(each) for each in made["units"] if each["kind"] == "feature"],
-    )
     units = made["units"]
+    columns = ("feature", "layer/latent", "graphs", "share of influence", "positive", "by chance")
+    beside = ("graphs against", "more than there") if made["against"] else ()
+    listed = [each for each in units if each["kind"] == "feature"]
+    print_table(
+        (*columns, "q", *beside),
+        [(*_feature(each), *(_against(each, made) if beside else ())) for each in listed],
+    )
     edges = [
         (
-            printable(units[each["source"]]["label"]),
-            printable(units[each["target"]]["label"]),
+            _end(units[each["source"]]),
+            _end(units[each["target"]]),
             f"{each['graphs']} of {made['n']}",
             f"{each['weight']:+.3g}",
             f"{each['flow']['value']:.2%}",
@@ -109,20 +112,50 @@ def _show_overlap(made: dict[str, Any]) -> None:
             f" (p {own['p']:.2g} of {own['divisions']} divisions)"
         )
     stable = f", {made['stable']} of them beyond chance" if made["has_null"] else ""
-    tell(f"{says}. {made['features']} features stand in {made['least']} graphs or more{stable}.")
+    tell(
+        f"{says}. {made['features']} features stand in {made['least']} graphs or more{stable}."
+        f"{_least_q(made)}"
+    )
     if made["n"] == 2:
         tell("Two prompts say little: intervals have one degree of freedom, the overlap has none.")
     if not made["has_null"]:
         tell("A graph does not know what fires on its prompt: nothing is held against chance.")
 
 
+def _least_q(made: dict[str, Any]) -> str:
+    """How near chance the listed features are, where none is beyond it."""
+    q = [each["chance"]["q"] for each in made["units"] if each["chance"] is not None]
+    if made["stable"] or not q:
+        return ""
+    return (
+        f" The least q of those listed is {min(q):.2g}, where .05 is beyond chance: with"
+        f" {made['n']} graphs even one that stands in all of them may do so by chance."
+    )
+
+
+def _against(unit: dict[str, Any], made: dict[str, Any]) -> tuple[str, str]:
+    there = f"{unit['against_graphs']} of {made['n_against']}"
+    return there, _interval(unit["difference"], "+.2%")
+
+
+def _end(unit: dict[str, Any]) -> str:
+    """Of an edge: a feature's label does not say which it is."""
+    label = printable(unit["label"])
+    place = _place(unit)
+    return label if unit["kind"] != "feature" or label == place else f"{label} ({place})"
+
+
+def _place(unit: dict[str, Any]) -> str:
+    at = "" if unit["place"] is None else f" at {printable(unit['place'])}"
+    branch = ".attn" if unit["branch"] == "attention" else ""
+    return f"{unit['layer']}{branch}/{unit['latent']}{at}"
+
+
 def _feature(unit: dict[str, Any]) -> tuple[str, ...]:
     chance = unit["chance"]
-    place = "" if unit["place"] is None else f" at {printable(unit['place'])}"
-    branch = ".attn" if unit["branch"] == "attention" else ""
     return (
         printable(unit["label"]),
-        f"{unit['layer']}{branch}/{unit['latent']}{place}",
+        _place(unit),
         str(unit["graphs"]),
         _interval(unit["share"], ".2%"),
         f"{unit['positive']} of {unit['graphs']}",

@@ -27,6 +27,11 @@ READ_BY = {
     Form.circuit_tracer: "circuit-tracer reads the folder {}.",
 }
 """Said of the folder once it is there."""
+NO_TOPK = (
+    "{} is laid out for circuit-tracer, but holds TopK: the loader of circuit-tracer 0.5.0 knows"
+    " none, and takes the weights for ReLU, with more features active. monosemy reads it as it is."
+)
+"""Said in its place of a set with an SAE that is TopK."""
 
 
 def export_saes(paths: Sequence[str], destination: Path, form: Form) -> None:

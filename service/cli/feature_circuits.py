@@ -37,7 +37,9 @@ def feature_circuit(
         Path | None,
         typer.Option(help="JSONL of pairs: clean, patch, answer, wrong. Left out: of --task."),
     ] = None,
-    task: Annotated[Task, typer.Option(help="Whose pairs are made.")] = Task.indirect_objects,
+    task: Annotated[
+        Task | None, typer.Option(help="Whose pairs are made. Left out: indirect-objects.")
+    ] = None,
     count: Annotated[int | None, typer.Option(min=4, help="Pairs that are made.")] = None,
     template: Annotated[
         list[str] | None,
@@ -64,10 +66,15 @@ def feature_circuit(
     Example: monosemy feature-circuit early late --template went --aligned
     """
     if pairs is not None:
+        for option, chosen in (("--task", task), ("--count", count), ("--template", template)):
+            if chosen:
+                raise typer.BadParameter(
+                    "it is of pairs that are made, not --pairs", param_hint=option
+                )
         items = [each.model_dump(mode="json") for each in read_pairs(pairs)]
         source: dict[str, Any] = {"task": "given", "items": items}
     else:
-        source = {"task": task.value, "seed": seed}
+        source = {"task": (task or Task.indirect_objects).value, "seed": seed}
         source |= {} if count is None else {"count": count}
         source |= {"templates": template} if template else {}
     spec: dict[str, Any] = {

@@ -18,6 +18,7 @@ from service.cli.graph_shown import show_graph, show_listed
 from service.cli.graph_steering import steer
 from service.cli.output import (
     JsonFlag,
+    fail,
     print_json,
     print_table,
     printable,
@@ -296,6 +297,8 @@ def export(
     Example: monosemy graph export texas texas.json
     """
     path = f"/graphs/{segment(graph)}/file"
+    if destination.exists():
+        fail(f"{destination} is there already.")
     size = connect().download(path, destination, form=form.value)
     tell(f"Wrote {destination} ({size:,} bytes).")
 

@@ -10,7 +10,7 @@ import typer
 from monosemy.figures import plural, ranges
 from service.cli.client import segment
 from service.cli.connect import connect
-from service.cli.exported import READ_BY, Form, export_saes
+from service.cli.exported import NO_TOPK, READ_BY, Form, export_saes
 from service.cli.following import run_and_show
 from service.cli.output import JsonFlag, number, print_json, print_table, readable_errors, say
 
@@ -153,7 +153,8 @@ def export(
     if as_json:
         print_json({"name": shown["name"], "folder": str(destination)})
     else:
-        say(READ_BY[Form.circuit_tracer].format(destination))
+        topk = any(sae["architecture"] == "topk" for sae in shown["saes"])
+        say((NO_TOPK if topk else READ_BY[Form.circuit_tracer]).format(destination))
 
 
 def _print_evaluation(run: dict[str, Any]) -> None:

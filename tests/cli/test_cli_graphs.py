@@ -122,6 +122,18 @@ def test_what_graphs_share_is_shown(stored: None, module_engine: Engine) -> None
     assert f"{first['share']['value']:.2%}" in shown and first["label"] in shown
     beside = call("graph", "common", *names[:2], "--against", names[2], "--align", "token")
     assert "with 1 graph of other prompts" in " ".join(beside.split())
+    held = json.loads(
+        call("graph", "common", *names[:2], "--against", names[2], "--align", "token", "--json")
+    )
+    unit = next(each for each in held["units"] if each["kind"] == "feature")
+    assert "graphs against" in beside and "graphs against" not in shown
+    assert f"{unit['against_graphs']} of 1" in beside
+    if unit["difference"] is not None:
+        assert f"{unit['difference']['value']:+.2%}" in beside
+    ends = [held["units"][held["edges"][0][end]] for end in ("source", "target")]
+    assert all(f"{e['layer']}/{e['latent']}" in beside for e in ends if e["kind"] == "feature")
+    least = min(each["chance"]["q"] for each in held["units"] if each["chance"] is not None)
+    assert (f"least q of those listed is {least:.2g}" in beside) == (held["stable"] == 0)
     assert "Two prompts say little" in " ".join(beside.split()) and "say little" not in shown
     listed = call("graph", "list", "--run", str(PARAPHRASED))
     assert all(name in listed for name in names) and "texas" not in listed
@@ -223,6 +235,9 @@ def test_one_goes_out_and_comes_back(tmp_path: Path) -> None:
     file = tmp_path / "texas.json"
     assert "Wrote" in call("graph", "export", "texas", str(file))
     assert json.loads(file.read_text())["metadata"]["slug"] == "texas"
+    written = file.read_bytes()
+    assert "there already" in call("graph", "export", "from elsewhere", str(file), code=1)
+    assert file.read_bytes() == written
     assert "Took in texas-2" in call("graph", "import", str(file))
     arrays = tmp_path / "texas.npz"
     call("graph", "export", "texas", str(arrays), "--form", "npz")
@@ -278,3 +293,14 @@ def test_a_trace_of_several_prompts_lists_its_graphs_alone(
     listed = call("graph", "trace", "--prompts", str(prompts), "--sae", "demo")
     assert "of this run 0" in listed and "of this run 1" in listed
     assert "texas" in call("graph", "list") and "texas" not in listed
+
+
+@pytest.mark.parametrize(
+    "option", [("--task", "greater-than"), ("--count", "8"), ("--template", "went")]
+)
+def test_options_of_pairs_that_are_made_do_not_go_with_pairs_that_are_given(
+    tmp_path: Path, option: tuple[str, str]
+) -> None:
+    (pairs := tmp_path / "pairs.jsonl").write_text("")
+    refused = call("feature-circuit", "demo", "--pairs", str(pairs), *option, code=2)
+    assert option[0] in refused and "not --pairs" in " ".join(refused.split())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from typer.testing import CliRunner
 
 import monosemy
@@ -81,7 +81,9 @@ def test_the_command_lists_and_shows_them() -> None:
     assert "monosemy set list" in call("set", "show", "none", code=4)
 
 
-def test_a_set_goes_out_as_circuit_tracer_reads_it(environment: Path, tmp_path: Path) -> None:
+def test_a_set_goes_out_as_circuit_tracer_reads_it(
+    environment: Path, tmp_path: Path, module_engine: Engine
+) -> None:
     out = tmp_path / "out"
     assert "not on this machine" in call("set", "export", "tc", str(out), code=1)
     coders = [random_coder(6, 6, skip=True, seed=layer) for layer in range(3)]
@@ -90,11 +92,16 @@ def test_a_set_goes_out_as_circuit_tracer_reads_it(environment: Path, tmp_path: 
         hooks = Hooks.at(f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out")
         folder = environment / "artifacts" / path
         save_sae(coders[layer], folder, {"model_name": "m"}, {"hooks": hooks.as_dict()})
-    assert "circuit-tracer reads" in call("set", "export", "tc", str(out))
+    told = " ".join(call("set", "export", "tc", str(out)).split())
+    assert "holds TopK" in told and "takes the weights for ReLU" in told
     x_ND = torch.randn(5, 6)
     for layer, coder in enumerate(coders):
         torch.testing.assert_close(open_sae(out, Wanted(layer)).sae(x_ND), coder(x_ND))
     assert "there already" in call("set", "export", "tc", str(out), code=1)
+    with transaction(module_engine) as session:
+        session.execute(update(Sae).values(architecture="relu"))
+    told = " ".join(call("set", "export", "tc", str(tmp_path / "relu")).split())
+    assert "circuit-tracer reads the folder" in told and "TopK" not in told
 
 
 def test_the_command_submits_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
