@@ -38,7 +38,9 @@ _RANGES = pattern(rf"^{_RANGE}(,{_RANGE})*$", "layers as 0-29 or 0-5,8")
 
 
 def layers_of(value: Any) -> Any:
-    """``[0, 1, 2, 7]`` of ``"0-2,7"``; anything else as it is."""
+    """``[0, 1, 2, 7]`` of ``"0-2,7"``, ``[3]`` of ``3``; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value]
     if not isinstance(value, str) or len(value) > 1000 or not re.fullmatch(_RANGES, value):
         return value
     spans = [part.partition("-") for part in value.split(",")]
@@ -49,19 +51,19 @@ def layers_of(value: Any) -> Any:
     ]
 
 
-_Listed = Annotated[
-    list[Annotated[int, Field(ge=0, le=9999)]], Field(min_length=1, max_length=MOST_PLACES)
-]
+_Layer = Annotated[int, Field(ge=0, le=9999)]
+_Listed = Annotated[list[_Layer], Field(min_length=1, max_length=MOST_PLACES)]
 
 Layers = Annotated[
     _Listed,
     BeforeValidator(
         layers_of,
         json_schema_input_type=_Listed
+        | _Layer
         | Annotated[str, Plain(), Field(pattern=_RANGES, max_length=1000)],
     ),
 ]
-"""Layers in rising order, or their ranges: ``0-29``, ``0-5,8``."""
+"""Layers in rising order, a single one, or their ranges: ``0-29``, ``0-5,8``."""
 
 
 def has_star(places: Sequence[str] | None) -> bool:

@@ -77,12 +77,12 @@ def _check_runs(row: StoredGraph) -> None:
     if row.uploaded:
         raise _gone(
             f"The graph '{row.name}' was uploaded: no SAEs and no host model of it are here.",
-            "Trace its prompt here to change its features.",
+            "Trace its prompt here, with SAEs of this service, and ask that graph.",
         )
     if row.kind != "graph":
         raise _gone(
             f"'{row.name}' is a feature circuit: it is of pairs of prompts, and of none alone.",
-            "Trace one of its prompts to change features there.",
+            "Trace one of its prompts, and ask that graph.",
         )
 
 

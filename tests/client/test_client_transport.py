@@ -140,6 +140,9 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_given(
     with pytest.raises(FileNotFoundError) as raised:
         client.exports.features("demo", target)
     assert raised.value.filename == str(target)
+    with pytest.raises(FileNotFoundError) as raised:
+        client.graphs.upload(tmp_path / "missing.json")
+    assert raised.value.filename == str(tmp_path / "missing.json")
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,11 @@ def test_a_graph_that_cannot_run_again(
             session.get_one(Sae, library.sae).provenance = now
 
     assert "was uploaded" in refused("from elsewhere")
+    heads = client.post(f"{GRAPHS}/from elsewhere/heads", json={"target": 0, "source": 1})
+    for said in (refused("from elsewhere"), heads.json()["detail"]):
+        assert said.endswith(
+            "Trace its prompt here, with SAEs of this service, and ask that graph."
+        )
     assert "'gone-1', 'gone-2', 'gone-3'" in refused("texas")
     provenance(weights={"digest": "f" * 16})
     assert "have other weights now" in refused("steerable")

@@ -67,6 +67,7 @@ def test_a_star_is_each_layer() -> None:
     mixed = sweep(sites=["blocks.1.hook_resid_post", READS], writes=None)
     assert mixed.sets() == [[1, 2, 3, 4]] and set_places(mixed, "x")[0] is None
     assert sweep(layers=[0, 2]).layers == [0, 2]
+    assert sweep(layers=2).layers == [2]
 
 
 def test_layers_stream_unless_asked_to_be_kept() -> None:
@@ -85,6 +86,8 @@ def test_layers_stream_unless_asked_to_be_kept() -> None:
         ({"layers": "0-3,3"}, "must rise"),
         ({"layers": "0-"}, "layers"),
         ({"layers": [-1]}, "layers"),
+        ({"layers": -1}, "layers"),
+        ({"layers": True}, "layers"),
         ({"sites": ["blocks.1.mlp.hook_in"]}, "layers are for sites with a"),
         ({"sites": ["blocks.1.mlp.hook_in"], "layers": None}, "writes has a"),
         ({"sites": [READS, "blocks.1.mlp.hook_in"]}, "every one of sites needs one"),
