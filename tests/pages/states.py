@@ -218,6 +218,11 @@ def draws_a_graph(page: Any) -> None:
     page.locator("#said", has_text="edges").wait_for()
 
 
+def shows_a_node(page: Any) -> None:
+    """The graph's status line is then the node's."""
+    page.locator("#said", has_text="influence").wait_for()
+
+
 def pins_nodes(page: Any) -> None:
     draws_a_graph(page)
     page.locator("#plot").focus()
@@ -342,7 +347,7 @@ ACTS = [
     State(f"/graphs/{STEERABLE}/nodes/0?heads=1-0&score=1.2.4.2", act=asks_for_heads),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=pins_nodes),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=groups_pins),
-    State(f"/graphs/{FEATURE_CIRCUIT}?node=0&pinned=0,3&groups=names:1,2", act=draws_a_graph),
+    State(f"/graphs/{FEATURE_CIRCUIT}?node=0&pinned=0,3&groups=names:1,2", act=shows_a_node),
     State(f"/attention?sae=heads&residual=demo&pair=99.2.0#t={_TEXT}", act=asks_why_of_no_head),
     *(State(f"/runs/new?kind={kind}", act=sees_every_field) for kind in KINDS),
     State("/runs/new?kind=train", act=makes_faults),
