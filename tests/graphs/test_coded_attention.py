@@ -178,7 +178,8 @@ def test_the_graph_has_both_branches_everywhere(tiny_tokenizer: Any) -> None:
     assert {each.branch for each in listed} == {"attention", "mlp", None}
     labels = {each.label for each in list_nodes(graph)[1] if each.branch == "attention"}
     assert any(each.startswith(("1.attn/", "2.attn/")) for each in labels)
-    assert any(each.startswith("attention error") for each in labels)
+    errors_of = tuple(f"layer {layer} attention error" for layer in (1, 2))
+    assert any(each.startswith(errors_of) for each in labels)
 
     sent = prune(graph, 1.0, 1.0).graph
     document = json.loads(json.dumps(export_graph(sent, "g", "tiny", "x")))
