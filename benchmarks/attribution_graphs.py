@@ -52,7 +52,7 @@ RANDOM_GOALS = (5, 17, 300)
 """Tokens of the random model whose logits are explained; of a trained one the three likeliest."""
 
 
-def host_angles(shape: LlamaConfig) -> float:
+def rotary_base_of(shape: LlamaConfig) -> float:
     """The base of the angles of rotary positions."""
     angles = shape.rope_parameters
     assert isinstance(angles, dict) and isinstance(angles["rope_theta"], int | float)
@@ -91,7 +91,7 @@ class Peer:
             eps=shape.rms_norm_eps,
             positional_embedding_type="rotary",
             rotary_dim=shape.hidden_size // shape.num_attention_heads,
-            rotary_base=round(host_angles(shape)),
+            rotary_base=round(rotary_base_of(shape)),
             rotary_adjacent_pairs=False,
             final_rms=True,
             use_attn_result=False,

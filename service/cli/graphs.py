@@ -223,10 +223,7 @@ def nodes(
     rows = [
         (
             str(each["node"]),
-            each["kind"],
-            _layer(each["layer"], sites),
-            _token(tokens, each["position"]),
-            printable(each["label"]),
+            *_which(each, tokens, sites),
             f"{each['value']:.3g}",
             f"{each['influence']:.4f}",
         )
@@ -259,10 +256,7 @@ def edges(
     rows = [
         (
             str(each["other"]),
-            each["kind"],
-            _layer(each["layer"], sites),
-            _token(tokens, each["position"]),
-            printable(each["label"]),
+            *_which(each, tokens, sites),
             f"{each['weight']:+.4g}",
         )
         for each in page["items"]
@@ -339,3 +333,13 @@ def _layer(layer: int, sites: list[str]) -> str:
 
 def _token(tokens: list[str], place: int) -> str:
     return f"{place} {printable(tokens[place])}" if 0 <= place < len(tokens) else ""
+
+
+def _which(node: dict[str, Any], tokens: list[str], sites: list[str]) -> tuple[str, ...]:
+    """Cells that say which node it is: kind, layer, token, label."""
+    return (
+        node["kind"],
+        _layer(node["layer"], sites),
+        _token(tokens, node["position"]),
+        printable(node["label"]),
+    )

@@ -6,7 +6,7 @@ import uuid
 from functools import partial
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import Field
 
 from monosemy.graphs.common import LISTED
@@ -51,21 +51,27 @@ Least = Annotated[
 Listed = Annotated[int, Query(ge=1, le=MOST_UNITS, description="Features that are listed.")]
 
 
-@router.get("", summary="Show what graphs have in common", responses=documented(404, 409, 422))
-async def show_common(
-    context: ContextDep,
+def _asked(
     graphs: Graphs = [],  # noqa: B006
     run: OfRun = None,
     against: Against = [],  # noqa: B006
     align: Align = "sum",
     least: Least = 2,
     features: Listed = LISTED,
-) -> CommonView:
+) -> CommonQuestion:
+    return CommonQuestion(graphs, run, against, align, least, features)
+
+
+AskedDep = Annotated[CommonQuestion, Depends(_asked)]
+"""The question of an address, here and on the page."""
+
+
+@router.get("", summary="Show what graphs have in common", responses=documented(404, 409, 422))
+async def show_common(context: ContextDep, asked: AskedDep) -> CommonView:
     """Features and edges that stand in several graphs of one host model and the same SAEs: their
     mean share of the influence with its interval over graphs, their signs, and in how many graphs
     they would stand by chance; and how alike the graphs are, beside chance and beside graphs of
     other prompts."""
-    asked = CommonQuestion(graphs, run, against, align, least, features)
     return await context.lanes.reports.run(partial(answered, context, asked))
 
 

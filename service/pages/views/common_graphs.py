@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,20 +10,10 @@ from markupsafe import Markup
 
 from monosemy.common_graph_plot import FEATURES, common_drawing
 from monosemy.figures import plural
-from monosemy.graphs.common import LISTED
 from monosemy.specs.rest.common_graphs import CommonUnit, CommonView
 from monosemy.ticks import Span
 from service.edge.context import ContextDep
-from service.graphs.common import CommonQuestion
-from service.graphs.common_endpoints import (
-    Against,
-    Align,
-    Graphs,
-    Least,
-    Listed,
-    OfRun,
-    answered,
-)
+from service.graphs.common_endpoints import AskedDep, answered
 from service.pages.page import PageRouter
 from service.pages.render import LinksDep
 
@@ -42,23 +33,13 @@ class CommonGraphs:
     most: Span
     """Ends of the scale of shares."""
     edge_rows: int
-    graphs: list[str]
+    graphs: Sequence[str]
     """As the address names them."""
-    against: list[str]
+    against: Sequence[str]
 
 
 @router.page("/graphs/common", "graph_common.html")
-async def common_graphs(
-    context: ContextDep,
-    links: LinksDep,
-    graphs: Graphs = [],  # noqa: B006
-    run: OfRun = None,
-    against: Against = [],  # noqa: B006
-    align: Align = "sum",
-    least: Least = 2,
-    features: Listed = LISTED,
-) -> CommonGraphs:
-    asked = CommonQuestion(graphs, run, against, align, least, features)
+async def common_graphs(context: ContextDep, links: LinksDep, asked: AskedDep) -> CommonGraphs:
     it = await context.lanes.reports.run(partial(answered, context, asked))
     own = [unit for unit in it.units if unit.kind == "feature"]
     drawn = min(len(own), FEATURES)
@@ -76,6 +57,6 @@ async def common_graphs(
         features=own,
         most=(0.0, max((unit.share.high for unit in own), default=0.0) or 1.0),
         edge_rows=_EDGES,
-        graphs=graphs,
-        against=against,
+        graphs=asked.graphs,
+        against=asked.against,
     )
