@@ -180,8 +180,9 @@ class SaeFolder:
 
     @property
     def max_norm(self) -> Limits:
-        """Norm above which training left tokens out; evaluation and index do the same."""
-        limit: Limits = self.provenance["metrics"].get("max_norm")
+        """Norm above which training left tokens out; evaluation and index do the same.  None too
+        where the folder has no figures of a training."""
+        limit: Limits = self.provenance.get("metrics", {}).get("max_norm")
         return limit
 
     @property
