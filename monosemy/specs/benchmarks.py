@@ -1,0 +1,65 @@
+"""What a benchmark may ask for, one class for each, and the run that asks SAEs.
+
+Importable without torch; ``implementation`` names the class that measures, in
+``monosemy/benchmark``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from monosemy.specs.kinds import SaeRef
+from monosemy.specs.part import NAME, Seed
+from monosemy.specs.references import Plain
+from monosemy.specs.registry import Registered, Registry
+from monosemy.specs.run import RunSpec, register_kind
+
+MOST_SAES = 64
+"""Of one run."""
+MOST_SEEDS = 20
+
+BENCHMARKS: Registry[BenchmarkSpec] = Registry("benchmark", "benchmark", "core")
+"""The options' class of every benchmark, those of plugins included."""
+
+
+class BenchmarkSpec(Registered):
+    """What all benchmarks share; any of them where it is the type of a field."""
+
+    registry: ClassVar = BENCHMARKS
+    metrics_version: ClassVar[int] = 1
+    """Of the formulas: figures of other versions are never set beside these."""
+
+    benchmark: Annotated[str, Plain()] = Field("core", max_length=NAME)
+    """What is measured."""
+    seeds: list[Seed] = Field([0], min_length=1, max_length=MOST_SEEDS)
+    """Of splits, draws and fitted probes.  A figure is the mean over them, and says how far they
+    lie apart."""
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> Self:
+        if len({*self.seeds}) < len(self.seeds):
+            raise ValueError("seeds holds something twice")
+        return self
+
+
+@register_kind
+class BenchmarkRun(RunSpec):
+    """Measure SAEs by benchmarks, each beside its baselines and chance.  What cannot be measured of
+    one SAE is said, and holds up no other; what is stored already is not measured again."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    saes: list[SaeRef] = Field(min_length=1, max_length=MOST_SAES)
+    """Ids (or unique names) of the SAEs."""
+    benchmarks: list[BenchmarkSpec] = Field(min_length=1, max_length=16)
+    """What they are measured by, each with its options."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len({*self.saes}) < len(self.saes):
+            raise ValueError("saes holds something twice")
+        dumped = [each.model_dump_json() for each in self.benchmarks]
+        if len({*dumped}) < len(dumped):
+            raise ValueError("benchmarks holds the same one twice")
+        return self
