@@ -224,7 +224,11 @@ def check_ledger(engine: Engine, seen: list[dict[str, Any]], kills: int) -> None
     unknown = {id_ for id_, call in entered.items() if call.state == "sent"}
     # Of a killed worker: under way, or entered and not yet sent.
     assert len(unknown) <= kills * AT_ONCE
-    assert set(entered) - unknown <= set(asked), "no call is made up"
+    # No connection was had, on a machine that is busy: the next try is an entry of its own.
+    unheard = {id_ for id_, call in entered.items() if call.state == "failed" and not call.status}
+    unheard -= set(asked)
+    assert len(unheard) <= max(kills, len(asked) // 1000), "connections fail seldom"
+    assert set(entered) - unknown - unheard <= set(asked), "no call is made up"
     for entry in seen:
         call = entered[entry["id"]]
         if call.state != "sent" and call.status is not None:
@@ -235,4 +239,4 @@ def check_ledger(engine: Engine, seen: list[dict[str, Any]], kills: int) -> None
     answered = [call for call in entered.values() if call.state == "answered"]
     assert sums[1] == sum(call.prompt_tokens for call in answered)
     assert sums[2] == sum(call.completion_tokens for call in answered)
-    assert abs(len(seen) - len(entered)) <= len(unknown)
+    assert abs(len(seen) - len(entered)) <= len(unknown) + len(unheard)
