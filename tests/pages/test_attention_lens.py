@@ -13,7 +13,7 @@ from service.database.tables import Feature, Sae
 from service.pages import format
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import here, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.lens_rows import ANSWER, add_attention_sae
 from tests.support.library_rows import Library
@@ -62,7 +62,7 @@ def test_what_is_asked_and_what_is_shown(
         "all => all.map(each => Number(each.getAttribute('stroke-width')))"
     )
     assert widths == sorted(widths, reverse=True) and widths[0] == 4.5
-    assert "king" not in page.url
+    assert "king" not in here(page)
 
 
 def test_a_click_goes_to_a_feature_and_another_one_step_back(explorer: str, open_page: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_click_goes_to_a_feature_and_another_one_step_back(explorer: str, open
     behind.first.get_by_role("button").first.click()
     assert made.count() == 0
     page.locator("[data-features]").get_by_role("button", name="Sources").nth(1).click()
-    assert "f=12" in page.url
+    assert "f=12" in here(page)
     assert page.locator("[data-feature] h2 a").get_attribute("href") == "/saes/heads/features/12"
 
 
@@ -132,7 +132,7 @@ def test_an_arc_and_a_cell_lead_to_why_the_head_looks_there(
     assert (sent["tokens"], sent["depth"]) == ([2], 0)
     assert [each["path"] for each in sent["through"]] == ["saes/demo"]
     assert page.evaluate("document.activeElement.id") == "pair-title"
-    assert "pair=1.2.0" in page.url and "king" not in page.url
+    assert "pair=1.2.0" in here(page) and "king" not in here(page)
     page.get_by_role("button", name="Why head 0 looks at “<s>” BOS: +0.5").press("Enter")
     page.wait_for_function("() => location.search.includes('pair=0.2.-1')")
     page.reload()

@@ -4,12 +4,11 @@ them."""
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
 from monosemy.figures import number, percent
-from tests.support.browser import violations
+from tests.support.browser import asked, violations
 from tests.support.graph_rows import PARAPHRASED, PARAPHRASES
 from tests.support.planted_common import CORE
 
@@ -46,12 +45,12 @@ def test_graphs_are_chosen_in_the_list(explorer: str, open_page: Any) -> None:
         page.get_by_label(f"Choose paraphrase-{place}").check()
     page.get_by_role("button", name="Compare the chosen").click()
     page.locator("h1", has_text="What 2 graphs").wait_for()
-    chosen = parse_qs(urlsplit(page.url).query)["graph"]
+    chosen = asked(page)["graph"]
     assert sorted(chosen) == sorted(str(each) for each in PARAPHRASES[:2])
     page.get_by_label("features are the same").select_option("token")
     page.get_by_role("button", name="Show", exact=True).click()
     page.wait_for_url("**align=token**")
-    assert parse_qs(urlsplit(page.url).query)["graph"] == chosen
+    assert asked(page)["graph"] == chosen
     # From one of them back to all of its run.
     page.locator(".named a").first.click()
     page.get_by_role("link", name="what they have in common").click()

@@ -16,6 +16,7 @@ from service.database.session import transaction
 from service.database.tables import Sae
 from service.pages.comparison_figures import figures_of
 from service.pages.format import fixed, number, percent
+from tests.support.browser import here
 from tests.support.compared_rows import COMPARISON, COPIES
 from tests.support.library_rows import Library
 
@@ -98,7 +99,7 @@ def test_two_features_side_by_side(explorer: str, open_page: Any) -> None:
     page = open_page(explorer + PATH)
     page.locator("table.pairs tbody tr").first.get_by_text("side by side").click()
     page.wait_for_url(re.compile(r"\?a=\d+&b=\d+#both$"))
-    index = int(re.search(r"a=(\d+)", page.url).group(1))  # type: ignore[union-attr]
+    index = int(re.search(r"a=(\d+)", here(page)).group(1))  # type: ignore[union-attr]
     known = rest(explorer, f"/saes/demo/features/{index}")
     first, second = page.locator(".sides article").all()
     assert known["heading"]["text"] in first.inner_text()

@@ -13,7 +13,7 @@ from service.pages import format
 from tests.pages.answers import HAVE, LACK, SETS, contrasted
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import here, scrolls_sideways, violations
 from tests.support.campaign import wider
 
 
@@ -79,7 +79,7 @@ def test_its_figures_are_those_of_rest(explorer: str, open_page: Any, finds: Fak
     shades = page.locator("[data-found] svg").first.locator("rect").all()
     assert [each.get_attribute("class") for each in shades] == ["h9", "h5", "h1", "h0", "h0", "h1"]
     assert "20 labellings" in page.locator("[data-asked]").inner_text()
-    assert "auroc" in page.url and "king" not in page.url
+    assert "auroc" in here(page) and "king" not in here(page)
 
 
 def test_a_shared_link_shows_the_same(explorer: str, open_page: Any, finds: FakeInference) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from service.database.comparison_tables import Comparison, FeatureLink
 from service.database.session import transaction
 from service.pages.format import density, fixed, interval, number, percent, signed
+from tests.support.browser import here
 from tests.support.library_rows import Library, add_library
 from tests.support.scored_rows import DEAD, FAILED, GOOD, PLAIN, POOR, RAW, UNSCORED
 
@@ -153,7 +154,7 @@ def test_more_context_group_and_scale_are_in_the_address(explorer: str, open_pag
     page = open_page(explorer + path_of(GOOD) + "?sort=density&order=desc")
     page.get_by_label("context").select_option("row")
     page.wait_for_url(re.compile("context=row"))
-    assert "sort=density" in page.url
+    assert "sort=density" in here(page)
     known = rest(explorer, path_of(GOOD) + "/examples", context=100_000)["items"][0]
     first = page.locator(".examples .window").first
     assert first.locator(".far").all_inner_texts()
@@ -175,7 +176,7 @@ def test_next_within_filter(explorer: str, open_page: Any) -> None:
     for feature in wanted[1:4]:
         page.keyboard.press("j")
         page.wait_for_url(re.compile(f"/features/{feature}\\?"))
-        assert "min_density=0.02" in page.url
+        assert "min_density=0.02" in here(page)
     page.keyboard.press("k")
     page.wait_for_url(re.compile(f"/features/{wanted[2]}\\?"))
     page.goto(explorer + path_of(17) + "?list=royalty")

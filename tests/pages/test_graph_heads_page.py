@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from monosemy.figures import percent, signed
-from tests.support.browser import until, violations
+from tests.support.browser import asked, until, violations
 from tests.support.graph_rows import GRAPH, STEERABLE, UPLOADED, heads_answer, score_answer
 
 
@@ -92,19 +92,19 @@ def test_heads_of_an_edge_and_why_one_looks_there(
     assert not violations(page)
     # What was asked stands in a link, which fills the forms of the node's own page.
     link = part.locator("[data-score]").get_by_role("link", name="On a page of its own")
-    asked = f"1.2.{between[0]}.{between[1]}"
-    assert parse_qs(urlsplit(str(link.get_attribute("href"))).query) == {"score": [asked]}
+    wanted = f"1.2.{between[0]}.{between[1]}"
+    assert parse_qs(urlsplit(str(link.get_attribute("href"))).query) == {"score": [wanted]}
     count = len(inference.requests)
-    alone = open_page(f"{explorer}/graphs/{STEERABLE}/nodes/{goal}?heads={edge}&score={asked}")
+    alone = open_page(f"{explorer}/graphs/{STEERABLE}/nodes/{goal}?heads={edge}&score={wanted}")
     part = alone.locator("#heads[open]")
     values = [part.locator(f"input[name={name}]").input_value() for name in fields]
-    assert values == asked.split(".") and part.get_by_label("edge").input_value() == edge
+    assert values == wanted.split(".") and part.get_by_label("edge").input_value() == edge
     assert len(inference.requests) == count  # Nothing runs before somebody says so.
     part.get_by_role("button", name="Why it looks there").click()
     part.locator("[data-score] table").first.wait_for()
     part.locator("input[name=layer]").fill("0")
     part.get_by_role("button", name="Why it looks there").click()
-    until(alone, lambda: parse_qs(urlsplit(alone.url).query)["score"] == [f"0{asked[1:]}"])
+    until(alone, lambda: asked(alone)["score"] == [f"0{wanted[1:]}"])
     assert not violations(alone)
 
 

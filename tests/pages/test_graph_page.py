@@ -15,7 +15,7 @@ import pytest
 from monosemy.figures import fixed, number, percent, signed
 from monosemy.interchange.attribution_graph import export_graph
 from service.pages.graph_words import belief
-from tests.support.browser import until, violations
+from tests.support.browser import asked, here, until, violations
 from tests.support.graph_rows import GRAPH, SERVED, UPLOADED, check
 from tests.support.planted_groups import planted_groups
 
@@ -44,10 +44,6 @@ def opened(open_page: Any, address: str, **options: Any) -> Any:
     page = open_page(address, **options)
     page.locator("#said:not(:has-text('Loading'))").wait_for()
     return page
-
-
-def asked(page: Any) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(page.url).query)
 
 
 def press(page: Any, *keys: str) -> None:
@@ -95,7 +91,7 @@ def test_figures_equal_rest_whatever_the_sliders_say(
     pruned = drawing(api, nodes=0.5, edges=0.6)
     until(page, lambda: figures(page) == expected(pruned))
     # The server makes the same words for who asks for this address without a script.
-    plain = open_page(page.url, java_script_enabled=False)
+    plain = open_page(here(page), java_script_enabled=False)
     assert figures(plain) == expected(pruned)
     assert plain.locator("#share-nodes").input_value() == "0.5"
 
@@ -121,7 +117,7 @@ def test_keys_go_through_the_graph_and_the_address_keeps_pins(
     labels = [it["label"][it["node"].index(each)].strip() for each in (it["node"][goal], strongest)]
     until(page, lambda: [each.strip() for each in chips.all_inner_texts()] == labels)
     # A reload, and the same address in another profile, show the same.
-    again = opened(open_page, page.url)
+    again = opened(open_page, here(page))
     other = again.locator("[data-pin-lists] .chips .link")
     until(again, lambda: [each.strip() for each in other.all_inner_texts()] == labels)
     again.locator(f"#node[data-shown='{strongest}']").wait_for()
@@ -174,7 +170,7 @@ def test_a_supernode_has_the_sums_of_its_edges(
     assert signed(total) in page.locator("[data-subgraph] svg").text_content()
     assert "its: <b>strongest</b>" in page.locator("[data-subgraph] svg").text_content()
     assert not violations(page)
-    again = opened(open_page, page.url)
+    again = opened(open_page, here(page))
     again.get_by_role("button", name="Ungroup").click()
     until(again, lambda: len(asked(again)["pinned"][0].split(",")) == 4)
     assert "groups" not in asked(again)
@@ -446,7 +442,7 @@ def test_a_graph_from_elsewhere_opens_with_its_pins(
     send(json.dumps(file))
     page.wait_for_url(re.compile(r"/graphs/[0-9a-f-]{36}"))
     page.locator("[data-subgraph] svg").wait_for()
-    it = api.get(urlsplit(page.url).path.removeprefix("/graphs")).json()
+    it = api.get(urlsplit(here(page)).path.removeprefix("/graphs")).json()
     assert it["run"] is None and len(it["pinned"]) == 4
     (group,) = it["supernodes"]
     assert group["name"] == "of <b>theirs</b>" in page.locator("[data-pin-lists]").inner_text()

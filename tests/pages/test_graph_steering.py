@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
 from monosemy.figures import fixed, percent, signed
-from tests.support.browser import until, violations
+from tests.support.browser import asked, here, until, violations
 from tests.support.graph_rows import GRAPH, STEERABLE, steered
 
 
@@ -20,10 +19,6 @@ def answering(inference: Any) -> Iterator[None]:
     inference.requests.clear()
     yield
     inference.away = False
-
-
-def asked(page: Any) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(page.url).query)
 
 
 def features(explorer: str, count: int) -> list[dict[str, Any]]:
@@ -78,7 +73,7 @@ def test_a_feature_is_changed_and_the_answer_told(
     )
     assert not violations(page)
     # The address alone leads to the same choice.
-    again = open_page(page.url)
+    again = open_page(here(page))
     again.locator("[data-edits] li").nth(1).wait_for()
     assert again.get_by_label("How far").first.input_value() == "0.5"
     assert again.get_by_label("what stays as it was").input_value() == "mlps"

@@ -14,7 +14,7 @@ from monosemy.specs.rest.attention import SurveyedFeature
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.attention_rows import standing_at, surveyed
-from tests.support.browser import TELEPHONE, scrolls_sideways, violations
+from tests.support.browser import TELEPHONE, here, scrolls_sideways, violations
 from tests.support.library_rows import Library
 
 PAGE = "/saes/demo/heads"
@@ -63,7 +63,7 @@ def test_heads_with_their_figures(
     assert both[0].deciding is not None
     figures = f"{family}, {fixed(both[0].deciding)} {interval(low, high)} of what adds, n 8"
     assert figures in told.inner_text()
-    assert "head=1" in page.url, "j and k stay with the head"
+    assert "head=1" in here(page), "j and k stay with the head"
 
 
 def test_on_a_telephone(explorer: str, open_page: Any, found: list[SurveyedFeature]) -> None:

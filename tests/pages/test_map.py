@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from service.database.session import transaction
-from tests.support.browser import violations
+from tests.support.browser import here, violations
 from tests.support.library_rows import Library
 
 MANY = 100_000
@@ -145,7 +145,7 @@ def test_words_light_up_what_the_listing_has(explorer: str, open_page: Any) -> N
     page.get_by_role("heading", name="Features that are lit up").wait_for()
     shown = [int(row.get_attribute("data-index")) for row in rows.all()]
     assert shown == [each["index"] for each in listed][: len(shown)]
-    assert "q=queen" in page.url
+    assert "q=queen" in here(page)
     page.get_by_role("button", name="Choose what is lit up").click()
     page.locator("#chosen-count", has_text=f"{len(listed)} features chosen").wait_for()
 
@@ -155,7 +155,7 @@ def test_axes_that_nothing_has_are_said(explorer: str, open_page: Any) -> None:
     assert "Choose other axes" in drawn(page, "Of no feature")
     page.get_by_label("across").select_option("density")
     assert "features drawn" in drawn(page, "features drawn")
-    assert "x=density" in page.url
+    assert "x=density" in here(page)
 
 
 def test_the_table_says_the_same_without_javascript(explorer: str, open_page: Any) -> None:

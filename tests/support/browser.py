@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -145,3 +145,14 @@ def scrolls_sideways(page: Any) -> bool:
     return bool(
         page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     )
+
+
+def here(page: Any) -> str:
+    """A page's address as the page itself has it: ``page.url`` lags behind what scripts put
+    there."""
+    return str(page.evaluate("location.href"))
+
+
+def asked(page: Any) -> dict[str, list[str]]:
+    """The parameters of a page's address."""
+    return parse_qs(urlsplit(here(page)).query)
