@@ -80,14 +80,14 @@ class AblatedHost:
         numbers: Sequence[int],
         aligned: bool,
         batch: int,
-        done: Done = lambda _: None,
     ) -> None:
         """``readings``: by site and group, of the pairs that the circuit was found on;
-        ``numbers``: what the sites are called by features; ``done``: asked after every batch, as it
-        may stop the run."""
+        ``numbers``: what the sites are called by features."""
         self.host, self.readings, self.numbers = host, readings, list(numbers)
         self.sites = [groups[0].site for groups in readings]
-        self.aligned, self.batch, self.done = aligned, batch, done
+        self.aligned, self.batch = aligned, batch
+        self.done: Done = lambda _: None
+        """Told of rows after every batch; it may stop the run."""
         self._means: dict[tuple[int, tuple[int, ...]], SiteMeans] = {}
 
     def metric(
@@ -106,7 +106,7 @@ class AblatedHost:
                     put = _Ablation(self, circuit, errors, complement, group.bos)
                     logits_RV = run(self.host, self.sites, group.clean_PT[rows], put)
                     values.append(group.metric(logits_RV, rows.tolist()).cpu())
-                    self.done(0)
+                    self.done(len(rows))
         return torch.cat(values).double().numpy()
 
     def means(self, at: int, latents: Sequence[int]) -> SiteMeans:
@@ -166,12 +166,15 @@ def check_held_out(
     neurons: tuple[AblatedHost, Sequence[SiteNodes]] | None,
     random_circuits: int,
     seed: int,
+    done: Done = lambda _: None,
 ) -> HeldOutCheck:
     """Circuits of the first 1, 2, 4, ... of ``features``, and random ones of ``nodes``.
 
     ``neurons``: the host with dimensions in place of features, and their effects.
     """
     rng = np.random.default_rng(abs(seed))
+    for each in [ablated] if neurons is None else [ablated, neurons[0]]:
+        each.done = done
     nothing = Features((), (), (), ())
     host_P = ablated.metric(groups, None)
     none_P = ablated.metric(groups, nothing, errors=False)
@@ -222,6 +225,12 @@ class _Faithfulness:
         if not values:
             return None
         return WithInterval(value=float(np.mean(values)), low=min(values), high=max(values))
+
+
+def most_passes(features: int, random_circuits: int, neurons: bool) -> int:
+    """How often ``check_held_out`` reads the pairs, at most."""
+    others = len(_doubling(features)) - 1
+    return 2 + 3 + others * (3 + 2 * random_circuits + neurons)
 
 
 def _doubling(count: int) -> list[int]:

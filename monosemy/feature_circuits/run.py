@@ -30,6 +30,7 @@ from monosemy.feature_circuits.held_out import (
     check_held_out,
     dimension_nodes,
     dimension_reading,
+    most_passes,
 )
 from monosemy.feature_circuits.intervals import OverPrompts
 from monosemy.feature_circuits.nodes import (
@@ -59,7 +60,7 @@ from monosemy.specs.feature_circuits import (
 from monosemy.specs.graphs import GraphForecast
 from monosemy.specs.rest.circuits import WithInterval
 
-STAGE = "feature_circuit"
+STAGE, EXACT_STAGE, CHECK_STAGE = "feature_circuit", "patched one by one", "held-out pairs"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def make_feature_circuit(
     reporter: Reporter = SILENT,
     allowed: int | None = None,
 ) -> MadeFeatureCircuit:
-    """``names`` of the SAEs.  Its progress is the stage ``feature_circuit``: rows of the host.
+    """``names`` of the SAEs.  Its progress is three stages: effects and edges by rows of the host,
+    features that are patched one by one, and the check on held-out pairs.
 
     What it will take is told before (one line of the reporter's), and refused (``DataError``) where
     that is more than ``allowed`` bytes, or than there are.  Raises ``DataError`` also for pairs
@@ -113,8 +115,8 @@ def make_feature_circuit(
         work = _Work(host, sites, fit, spec, stage.advance)
         features = strongest(work.nodes, spec.nodes)
         made = work.graph(features, coders)
-        exact = work.exact(features)
-        check = work.check(features, test)
+    exact = work.exact(features, reporter)
+    check = work.check(features, test, reporter)
     by_site = [
         work.site(number, names[coder], features)
         for number, coder in enumerate(coders)
@@ -269,7 +271,7 @@ class _Work:
         cut = [cut_effect(self.host, each, number, self.spec.batch) for each in self.readings]
         return float(torch.cat(cut).double().mean())
 
-    def exact(self, features: Features) -> ExactEffects | None:
+    def exact(self, features: Features, reporter: Reporter) -> ExactEffects | None:
         """Half of the sample those of the largest effects, the others at random."""
         top = features.first(self.spec.exact - self.spec.exact // 2)
         rest = strongest(self.nodes, sum(each.effect_CF.size for each in self.nodes))
@@ -280,7 +282,8 @@ class _Work:
         chosen = [*range(len(top)), *drawn.tolist()]
         if len(chosen) < 2:
             return None
-        real = self._real(rest, chosen)
+        with reporter.stage(EXACT_STAGE, total=len(chosen), unit="features") as stage:
+            real = self._real(rest, chosen, stage.advance)
         at_clean = _effects_of(self._nodes(self.at_clean), rest, chosen)
         estimated = np.array([rest.effect[place] for place in chosen])
         return ExactEffects(
@@ -290,7 +293,7 @@ class _Work:
             mean_real=float(np.abs(real).mean()),
         )
 
-    def _real(self, features: Features, chosen: Sequence[int]) -> Floats:
+    def _real(self, features: Features, chosen: Sequence[int], done: Done) -> Floats:
         real = np.zeros(len(chosen))
         for number in range(len(self.sites)):
             places = [at for at, place in enumerate(chosen) if features.site[place] == number]
@@ -303,7 +306,8 @@ class _Work:
             for reading in self.readings:
                 effect_NP = exact_effects(self.host, reading, number, wanted, self.spec.batch)
                 real[places] += effect_NP.double().sum(1).numpy()
-                self.done(0)
+                done(0)
+            done(len(places))
         return real / len(self.pairs)
 
     def _correlation(self, real: Floats, estimated: Floats) -> WithInterval | None:
@@ -312,7 +316,9 @@ class _Work:
             return None
         return WithInterval(value=made.value, low=made.low, high=made.high)
 
-    def check(self, features: Features, test: Sequence[PairGroup]) -> HeldOutCheck:
+    def check(
+        self, features: Features, test: Sequence[PairGroup], reporter: Reporter
+    ) -> HeldOutCheck:
         numbers = [at for at, each in enumerate(self.sites) if each.coder is not None]
         there = [[each.sites[at] for each in self.readings] for at in numbers]
         neurons = None
@@ -321,20 +327,25 @@ class _Work:
             plain = [[dimension_reading(each, bos) for each in groups] for groups in there]
             effects = dimension_nodes(self.readings, self.gradients, self.aligned)
             neurons = self._ablated(plain, numbers), effects
-        return check_held_out(
-            self._ablated(there, numbers),
-            test,
-            features,
-            self.nodes,
-            neurons,
-            self.spec.random_circuits,
-            self.spec.seed,
-        )
+        spec = self.spec
+        passes = most_passes(len(features), spec.random_circuits, spec.neurons)
+        total = passes * sum(map(len, test))
+        with reporter.stage(CHECK_STAGE, total=total, unit="rows") as stage:
+            return check_held_out(
+                self._ablated(there, numbers),
+                test,
+                features,
+                self.nodes,
+                neurons,
+                spec.random_circuits,
+                spec.seed,
+                stage.advance,
+            )
 
     def _ablated(
         self, readings: Sequence[Sequence[SiteReading]], numbers: Sequence[int]
     ) -> AblatedHost:
-        return AblatedHost(self.host, readings, numbers, self.aligned, self.spec.batch, self.done)
+        return AblatedHost(self.host, readings, numbers, self.aligned, self.spec.batch)
 
 
 def _effects_of(nodes: Sequence[SiteNodes], features: Features, chosen: Sequence[int]) -> Floats:

@@ -146,7 +146,9 @@ def _positions(prompt: ReplacedPrompt, coder: GraphCoder, edit: PlacedEdit) -> l
         raise DataError(
             f"Coder {coder.number} does not take token {asked}: the MLP's output is one error "
             "there.",
-            f"The first {prompt.model.whole_tokens} are taken by none.",
+            f"{_first(prompt.model.whole_tokens)} taken by none."
+            if asked < prompt.model.whole_tokens
+            else "Its norm is beyond those that the coder was trained on.",
         )
     if asked not in firing and edit.mode in ("ablate", "scale"):
         raise DataError(
@@ -154,6 +156,10 @@ def _positions(prompt: ReplacedPrompt, coder: GraphCoder, edit: PlacedEdit) -> l
             f"It fires at {', '.join(map(str, firing)) or 'none'}; clamp it, or add to it.",
         )
     return [asked]
+
+
+def _first(tokens: int) -> str:
+    return "The first token is" if tokens == 1 else f"The first {tokens} tokens are"
 
 
 def _groups(

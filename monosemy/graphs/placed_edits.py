@@ -17,6 +17,9 @@ from monosemy.specs.inference.graph_steering import (
     PlacedEdit,
 )
 
+_LISTED = 5
+"""SAEs that an error names."""
+
 
 @dataclass(frozen=True)
 class KnownSae:
@@ -78,7 +81,8 @@ def _place(edit: GraphEdit, graph: Graph, saes: Sequence[KnownSae]) -> PlacedEdi
     else:
         known = [at for at, sae in enumerate(saes) if edit.sae in sae.names]
         if not known:
-            names = ", ".join(sae.names[0] for sae in saes[:5])
+            names = ", ".join(sae.names[0] for sae in saes[:_LISTED])
+            names += f" and {len(saes) - _LISTED} more" if len(saes) > _LISTED else ""
             return "sae", f"the graph has no SAE '{edit.sae}'; it has {names}"
         coder, latent, position = known[0], edit.latent or 0, "firing"
         if latent >= saes[coder].d_sae:

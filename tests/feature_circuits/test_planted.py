@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 
 from monosemy.errors import DataError
-from monosemy.feature_circuits.run import MadeFeatureCircuit, make_feature_circuit
+from monosemy.feature_circuits.run import (
+    CHECK_STAGE,
+    EXACT_STAGE,
+    STAGE,
+    MadeFeatureCircuit,
+    make_feature_circuit,
+)
 from monosemy.graphs.drawing import draw
 from monosemy.graphs.graph import NodeKind
 from monosemy.graphs.influence import influence
 from monosemy.graphs.listing import list_nodes, one_node
 from monosemy.graphs.store import graph_bytes, graph_of_bytes
 from monosemy.graphs.whole_influence import WholeInfluence
+from monosemy.progress import SILENT, Reporter, StageProgress
 from monosemy.specs.feature_circuits import FeatureCircuitSpec
 from tests.support.planted_circuits import (
     NAMES,
@@ -25,13 +32,13 @@ from tests.support.planted_circuits import (
 )
 
 
-def made(affine: bool = False, **options: Any) -> MadeFeatureCircuit:
+def made(affine: bool = False, reporter: Reporter = SILENT, **options: Any) -> MadeFeatureCircuit:
     host = planted_host(affine)
     pairs = planted_pairs(options.pop("shuffled", False), options.pop("patched", True))
     spec = FeatureCircuitSpec.model_validate(
         {"pairs": {"task": "given", "items": pairs}, "nodes": 40, "exact": 12, **options}
     )
-    return make_feature_circuit(host, planted_saes(host), ["late", "early"], spec)
+    return make_feature_circuit(host, planted_saes(host), ["late", "early"], spec, reporter)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +120,22 @@ def test_all_three_effects_agree_where_everything_is_linear() -> None:
     by_gradient = made(affine=True, method="atp", exact=0, random_circuits=0)
     assert by_gradient.features.latent == linear.features.latent
     assert by_gradient.features.effect == pytest.approx(linear.features.effect, rel=1e-4)
+
+
+class _Stages(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: dict[str, tuple[int, int | None]] = {}
+
+    def finish(self, progress: StageProgress) -> None:
+        self.ended[progress.name] = progress.done, progress.total
+
+
+def test_each_stage_ends_at_its_total() -> None:
+    stages = _Stages()
+    made(reporter=stages)
+    assert list(stages.ended) == [STAGE, EXACT_STAGE, CHECK_STAGE]
+    assert all(done == total for done, total in stages.ended.values()), stages.ended
 
 
 def test_positions_of_one_template_are_kept_apart() -> None:

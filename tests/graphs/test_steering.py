@@ -126,7 +126,7 @@ def test_a_silent_feature_can_be_switched_on(planted: ReplacedPrompt) -> None:
         ([edit(2, 0, 1)], "has 2 SAEs"),
         ([edit(0, 9, 1)], "latents 0 to 1"),
         ([edit(0, 0, 4)], "tokens 0 to 3"),
-        ([edit(0, 0, 0)], "does not take token 0"),
+        ([edit(0, 0, 0)], "does not take token 0: .* The first token is taken by none"),
         ([edit(0, 0, 2)], "does not fire at token 2"),
         ([edit(0, 0, 3, "scale", 2.0)], "It fires at 1"),
         ([edit(1, 1, "firing")], "fires at no token"),

@@ -80,6 +80,7 @@ def test_nodes_and_latents_are_sent_as_places(client: TestClient, inference: Any
         ({"sae": "demo", "latent": 10**6}, "edits.0.latent", "has latents 0 to"),
         ({"node": FEATURE, "position": 6}, "edits.0.position", "tokens 0 to 5"),
         ({"node": FEATURE, "mode": "scale"}, "edits.0", "scale needs a strength"),
+        ({"node": FEATURE, "strength": 2}, "edits.0", "ablate takes no strength"),
         ({"node": FEATURE, "sae": "demo", "latent": 1}, "edits.0", "give node, or sae and latent"),
         ({"latent": 1}, "edits.0", "give node, or sae and latent"),
         ({}, "edits.0", "give node, or sae and latent"),

@@ -31,12 +31,14 @@ class FeatureChange(Part):
     """`ablate`: it becomes 0; `scale`: it is multiplied by the strength; `clamp`: it becomes the
     strength, whether the feature fires or not; `add`: the strength is added to it."""
     strength: float | None = Field(None, ge=-1e6, le=1e6)
-    """A factor for `scale`, an activation for `clamp` and `add`; it has no meaning for `ablate`."""
+    """A factor for `scale`, an activation for `clamp` and `add`; not with `ablate`."""
 
     @model_validator(mode="after")
     def _how_far(self) -> Self:
         if self.strength is None and self.mode != "ablate":
             raise ValueError(f"{self.mode} needs a strength")
+        if self.strength is not None and self.mode == "ablate":
+            raise ValueError("ablate takes no strength: leave it out, or scale or clamp instead")
         return self
 
     @property
