@@ -87,7 +87,7 @@ def spliced_losses(
         read = hosted.read(ids, mask) if several else None
         for name, decode in {**decodes, **reconstructions}.items():
             count = partial(sums.count, real) if name == "zero" else None
-            change = _spliced(hosted, decode, read, count)
+            change = spliced(hosted, decode, read, count)
             logits = host.logits(ids, mask, change.edits(real))[:, :-1][counted.to(host.device)]
             sums.add(name, logits, clean, target)
         sums.tokens += len(target)
@@ -140,7 +140,7 @@ class _Sums:
         return result
 
 
-def _spliced(
+def spliced(
     hosted: HostedSAE,
     decode: Decode,
     clean: list[Tensor] | None = None,

@@ -11,9 +11,10 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from monosemy.specs.kinds import SaeRef
-from monosemy.specs.part import NAME, Seed
+from monosemy.specs.part import NAME, Count, Seed
+from monosemy.specs.parts import TextSpec
 from monosemy.specs.references import Plain
-from monosemy.specs.registry import Registered, Registry
+from monosemy.specs.registry import Registered, Registry, register
 from monosemy.specs.run import RunSpec, register_kind
 
 MOST_SAES = 64
@@ -42,6 +43,20 @@ class BenchmarkSpec(Registered):
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError("seeds holds something twice")
         return self
+
+
+@register
+class CoreBenchmark(BenchmarkSpec):
+    """What an SAE keeps of its host model and of the activations, on held-out documents."""
+
+    implementation: ClassVar[str] = "monosemy.benchmark.core:Core"
+
+    benchmark: Literal["core"] = "core"
+    text: TextSpec = TextSpec()
+    """What is read: its held-out documents.  SAEs are set beside each other on one text, so it is
+    not each SAE's own; one that was trained on some of these documents is refused."""
+    tokens: Count = 16_384
+    """Of held-out documents, taken whole in a fixed order until they have so many."""
 
 
 @register_kind

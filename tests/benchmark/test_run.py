@@ -9,19 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 
-import monosemy
 from monosemy.benchmark.base import Benchmark, BenchmarkSae, Measured
-from monosemy.benchmark.run import Benchmarking
 from monosemy.benchmark.units import Column
 from monosemy.errors import DataError
-from monosemy.home import Home
-from monosemy.progress import SILENT
 from monosemy.sae_folder import NamedFolder, SaeFolder
-from monosemy.specs import TextSpec
-from monosemy.specs.benchmarks import BENCHMARKS, BenchmarkRun, BenchmarkSpec
-from monosemy.specs.parse import parse_run
+from monosemy.specs.benchmarks import BENCHMARKS, BenchmarkSpec
 from monosemy.specs.registry import register
 from monosemy.specs.rest.benchmarks import BenchmarkResult, BenchmarkUnit
+from tests.benchmark.conftest import KeptResults, benchmarked
 
 
 class CountingBenchmark(Benchmark["CountingSpec"]):
@@ -66,14 +61,6 @@ class CountingSpec(BenchmarkSpec):
     """Fail to prepare."""
 
 
-class Kept(dict[str, BenchmarkResult]):
-    def find(self, key: str) -> BenchmarkResult | None:
-        return self.get(key)
-
-    def keep(self, key: str, sae: NamedFolder, result: BenchmarkResult) -> None:
-        self[key] = result
-
-
 @pytest.fixture(autouse=True)
 def counting() -> Iterator[None]:
     register(CountingSpec)
@@ -82,70 +69,41 @@ def counting() -> Iterator[None]:
     BENCHMARKS._classes.pop("counting", None)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def saes(home: Path, host_folder: Path, tiny_text: TextSpec) -> list[NamedFolder]:
-    def train(d_sae: int, site: str) -> SaeFolder:
-        return monosemy.train(
-            {
-                "name": f"{site[7]}-{d_sae}",
-                "model": {"name": str(host_folder), "dtype": "float32", "device": "cpu"},
-                "text": tiny_text.model_dump(),
-                "site": site,
-                "sae": {"d_sae": d_sae, "k": 4},
-                "training": {"tokens": 256, "batch_tokens": 128, "buffer_tokens": 512},
-            },
-            home,
-            reporter=SILENT,
-        )
-
-    post, mid = "blocks.1.hook_resid_post", "blocks.2.hook_resid_mid"
-    folders = [train(40, post), train(48, post), train(40, mid)]
-    return [NamedFolder(each.name, each.path.name, each) for each in folders]
-
-
-def _run(home: Path, saes: list[NamedFolder], kept: Kept, *benchmarks: dict[str, Any]) -> Any:
-    spec = parse_run(
-        BenchmarkRun,
-        {
-            "saes": [each.reference for each in saes],
-            "benchmarks": [{"benchmark": "counting", **each} for each in benchmarks],
-        },
-    )
-    here = Home(home)
-    return Benchmarking(here.host, here.workspace, kept).run(spec, saes)
+def _run(home: Path, saes: list[NamedFolder], kept: KeptResults, *options: dict[str, Any]) -> Any:
+    return benchmarked(home, saes, kept, *({"benchmark": "counting", **each} for each in options))
 
 
 def test_each_site_is_prepared_once_and_a_second_run_measures_nothing(
-    home: Path, saes: list[NamedFolder]
+    benchmark_home: Path, benchmarked_saes: list[NamedFolder]
 ) -> None:
-    kept = Kept()
-    first = _run(home, saes, kept, {})
+    kept = KeptResults()
+    first = _run(benchmark_home, benchmarked_saes, kept, {})
     assert [(each.sae, each.value, each.kept) for each in first.results] == [
         ("1-40", 40, False),
         ("1-48", 48, False),
         ("2-40", 40, False),
     ]
     assert CountingBenchmark.prepared == 2
-    again = _run(home, saes, kept, {})
+    again = _run(benchmark_home, benchmarked_saes, kept, {})
     assert all(each.kept for each in again.results)
     assert CountingBenchmark.prepared == 2 and len(CountingBenchmark.measured) == 3
     of_post = {each.protocol for each in first.results[:2]}
     assert len(of_post) == 1 and first.results[2].protocol not in of_post
-    other = _run(home, saes, kept, {"seeds": [1]})
+    other = _run(benchmark_home, benchmarked_saes, kept, {"seeds": [1]})
     assert not any(each.kept for each in other.results)
 
 
-def test_a_result_says_what_it_belongs_to(home: Path, saes: list[NamedFolder]) -> None:
-    kept = Kept()
-    _run(home, saes[:1], kept, {"seeds": [3, 4]})
+def test_a_result_says_what_it_belongs_to(
+    benchmark_home: Path, benchmarked_saes: list[NamedFolder]
+) -> None:
+    kept = KeptResults()
+    _run(benchmark_home, benchmarked_saes[:1], kept, {"seeds": [3, 4]})
     (result,) = kept.values()
-    assert result.about.sae_digest == saes[0].folder.digest
-    assert result.about.host_fingerprint == saes[0].folder.provenance["model"]["fingerprint"]
+    assert result.about.sae_digest == benchmarked_saes[0].folder.digest
+    assert (
+        result.about.host_fingerprint
+        == benchmarked_saes[0].folder.provenance["model"]["fingerprint"]
+    )
     assert result.about.site == "blocks.1.hook_resid_post"
     assert result.seeds == [3, 4] and result.options["seeds"] == [3, 4]
     assert result.metrics[0].seed_sd == 0
@@ -153,9 +111,9 @@ def test_a_result_says_what_it_belongs_to(home: Path, saes: list[NamedFolder]) -
 
 
 def test_what_cannot_be_measured_is_said_and_holds_up_nothing(
-    home: Path, saes: list[NamedFolder]
+    benchmark_home: Path, benchmarked_saes: list[NamedFolder]
 ) -> None:
-    done = _run(home, saes, Kept(), {"refused": 40}, {"seeds": [1]})
+    done = _run(benchmark_home, benchmarked_saes, KeptResults(), {"refused": 40}, {"seeds": [1]})
     assert {(each.sae, each.reason, each.advice) for each in done.failed} == {
         ("1-40", "This width is refused.", "Train another."),
         ("2-40", "This width is refused.", "Train another."),
@@ -163,14 +121,16 @@ def test_what_cannot_be_measured_is_said_and_holds_up_nothing(
     assert len(done.results) == 4
 
 
-def test_a_changed_sae_fails_alone(home: Path, saes: list[NamedFolder]) -> None:
-    cfg = saes[0].folder.path / "cfg.json"
+def test_a_changed_sae_fails_alone(
+    benchmark_home: Path, benchmarked_saes: list[NamedFolder]
+) -> None:
+    cfg = benchmarked_saes[0].folder.path / "cfg.json"
     whole = cfg.read_text(encoding="utf-8")
     try:
         cfg.write_text(whole.replace('"d_sae": 40', '"d_sae": 41'), encoding="utf-8")
-        opened = SaeFolder(saes[0].folder.path, saes[0].folder.workspace)
-        changed = NamedFolder("changed", saes[0].reference, opened)
-        done = _run(home, [changed, saes[1]], Kept(), {})
+        opened = SaeFolder(benchmarked_saes[0].folder.path, benchmarked_saes[0].folder.workspace)
+        changed = NamedFolder("changed", benchmarked_saes[0].reference, opened)
+        done = _run(benchmark_home, [changed, benchmarked_saes[1]], KeptResults(), {})
     finally:
         cfg.write_text(whole, encoding="utf-8")
     assert [each.sae for each in done.results] == ["1-48"]
@@ -179,8 +139,8 @@ def test_a_changed_sae_fails_alone(home: Path, saes: list[NamedFolder]) -> None:
 
 
 def test_a_run_of_which_nothing_could_be_measured_fails(
-    home: Path, saes: list[NamedFolder]
+    benchmark_home: Path, benchmarked_saes: list[NamedFolder]
 ) -> None:
     with pytest.raises(DataError, match="Nothing could be measured: counting: The host model"):
-        _run(home, saes, Kept(), {"broken": True})
+        _run(benchmark_home, benchmarked_saes, KeptResults(), {"broken": True})
     assert CountingBenchmark.prepared == 2, "once for each site, whatever the number of SAEs"

@@ -9,6 +9,8 @@ from tests.support.compared_rows import COMPARISON
 from tests.support.concept_rows import NAME as CONCEPT_NAME
 from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
 from tests.support.graph_rows import (
+    FEEDING_NODE,
+    GOAL_NODE,
     GRAPH,
     PARAPHRASED,
     PARAPHRASES,
@@ -104,8 +106,8 @@ ADDRESSES: list[str] = [
     f"/graphs/{SERVED}?node=0&pinned=0,5&groups=cities:1,2,3",
     f"/graphs/{STEERABLE}?node=0",
     f"/graphs/{SERVED}/nodes/0",
-    f"/graphs/{STEERABLE}/nodes/0?heads=1-0&score=1.2.4.2",
-    f"/graphs/{GRAPH}/nodes/68?end=in",
+    f"/graphs/{STEERABLE}/nodes/{GOAL_NODE}?heads={FEEDING_NODE}-{GOAL_NODE}&score=1.2.4.2",
+    f"/graphs/{GRAPH}/nodes/{GOAL_NODE}?end=in",
     "/graphs?kind=feature_circuit",
     f"/graphs/{FEATURE_CIRCUIT}",
     f"/graphs/{FEATURE_CIRCUIT}?nodes=0.5&kind=feature&layer=1",

@@ -17,6 +17,8 @@ from tests.pages.fragments import fragment
 from tests.support.circuit_rows import CIRCUIT
 from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
 from tests.support.graph_rows import (
+    FEEDING_NODE,
+    GOAL_NODE,
     GRAPH,
     PARAPHRASED,
     PARAPHRASES,
@@ -344,7 +346,10 @@ ACTS = [
     State(f"/graphs/{SERVED}?nodes=0.6", act=pins_nodes),
     State(f"/graphs/{SERVED}", act=groups_pins),
     State(f"/graphs/{STEERABLE}", act=changes_features),
-    State(f"/graphs/{STEERABLE}/nodes/0?heads=1-0&score=1.2.4.2", act=asks_for_heads),
+    State(
+        f"/graphs/{STEERABLE}/nodes/{GOAL_NODE}?heads={FEEDING_NODE}-{GOAL_NODE}&score=1.2.4.2",
+        act=asks_for_heads,
+    ),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=pins_nodes),
     State(f"/graphs/{FEATURE_CIRCUIT}", act=groups_pins),
     State(f"/graphs/{FEATURE_CIRCUIT}?node=0&pinned=0,3&groups=names:1,2", act=shows_a_node),

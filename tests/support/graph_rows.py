@@ -49,6 +49,8 @@ from tests.support.planted_common import prompt_graph
 from tests.support.random_graphs import random_graph
 
 GRAPH, UPLOADED, SERVED, STEERABLE = (uuid.UUID(int=number) for number in range(22, 26))
+GOAL_NODE, FEEDING_NODE = 60, 20
+"""Of these graphs: a goal, and a feature of layer 1 at an earlier token that feeds it."""
 PROMPT = "The capital of Texas is"
 
 
