@@ -343,9 +343,13 @@ class _Losses:
         def column(name: str, parts: Floats, weights: Floats, better: Better = "higher") -> Column:
             return Column(name, subject, parts[None], weights[None], better)
 
+        harms = {name: loss[name] - loss["clean"] for name in ("zero", "mean")}
+        for name, harm in harms.items():
+            if harm.sum() <= 0:  # nothing is there to be recovered: no unit has the metric
+                harms[name] = np.full_like(harm, np.nan)
         return [
-            column("ce_score_zero", loss["zero"] - own, loss["zero"] - loss["clean"]),
-            column("ce_score_mean", loss["mean"] - own, loss["mean"] - loss["clean"]),
+            column("ce_score_zero", loss["zero"] - own + 0 * harms["zero"], harms["zero"]),
+            column("ce_score_mean", loss["mean"] - own + 0 * harms["mean"], harms["mean"]),
             column("kl_score_zero", divergence["zero"] - divergence[subject], divergence["zero"]),
             column("kl_score_mean", divergence["mean"] - divergence[subject], divergence["mean"]),
             column("ce_increase", own - loss["clean"], self.tokens_U, "lower"),

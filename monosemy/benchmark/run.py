@@ -193,8 +193,8 @@ class _Prepared:
 
 def headline_of(name: str, result: BenchmarkResult, kept: bool) -> BenchmarkHeadline:
     """A result in short."""
-    metric = next(
-        each for each in result.metrics if each.metric == result.headline and each.subject == "sae"
+    (metric,) = (
+        each for each in result.metrics if (each.metric, each.subject) == (result.headline, "sae")
     )
     return BenchmarkHeadline(
         sae=name,

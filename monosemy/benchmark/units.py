@@ -70,7 +70,9 @@ def metric_of(column: Column, units: Sequence[BenchmarkUnit]) -> BenchmarkMetric
         families=of.n_clusters,
         seed_sd=None if sd is None or not math.isfinite(sd) else sd,
         parts=[_finite(float(each)) for each in parts_U],
-        weights=None if column.weights_SU is None else [float(each) for each in weights_U],
+        weights=None
+        if column.weights_SU is None
+        else [_finite(float(each)) or 0.0 for each in weights_U],
     )
 
 
