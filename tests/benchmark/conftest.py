@@ -14,7 +14,7 @@ from monosemy.progress import SILENT
 from monosemy.sae_folder import NamedFolder
 from monosemy.specs import TextSpec
 from monosemy.specs.benchmarks import BenchmarkRun
-from monosemy.specs.parse import parse_run
+from monosemy.specs.parse import parse_part
 from monosemy.specs.rest.benchmarks import BenchmarkResult, BenchmarkSummary
 
 
@@ -67,7 +67,7 @@ def benchmarked(
     home: Path, saes: list[NamedFolder], kept: KeptResults, *benchmarks: dict[str, Any]
 ) -> BenchmarkSummary:
     """A run of benchmarks, in this process."""
-    spec = parse_run(
+    spec = parse_part(
         BenchmarkRun,
         {"saes": [each.reference for each in saes], "benchmarks": list(benchmarks)},
     )
