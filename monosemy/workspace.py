@@ -37,8 +37,6 @@ class Kind(StrEnum):
     """Explanations and scores, where no service keeps them."""
     GRAPHS = "graphs"
     """Attribution graphs, where no service keeps them."""
-    BENCHMARKS = "benchmarks"
-    """What benchmarks made of host models, and results, where no service keeps them."""
     RUNS = "runs"
     """Checkpoints."""
     UPLOADS = "uploads"

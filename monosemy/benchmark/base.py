@@ -9,19 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from monosemy.benchmark.units import Column
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
-from monosemy.sae_folder import SaeFolder
+from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.saes.base import SAE
 from monosemy.specs.benchmarks import BenchmarkSpec
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.benchmarks import BenchmarkUnit
-from monosemy.workspace import Kind, Workspace
+from monosemy.workspace import Workspace
 
 P = TypeVar("P", bound=BenchmarkSpec)
 
@@ -30,9 +29,16 @@ P = TypeVar("P", bound=BenchmarkSpec)
 class BenchmarkSae:
     """An SAE that is measured."""
 
-    name: str
-    folder: SaeFolder
+    named: NamedFolder
     hosted: HostedSAE
+
+    @property
+    def name(self) -> str:
+        return self.named.name
+
+    @property
+    def folder(self) -> SaeFolder:
+        return self.named.folder
 
     @property
     def sae(self) -> SAE:
@@ -52,11 +58,6 @@ class Bench:
     hooks: Hooks
     workspace: Workspace
     reporter: Reporter
-
-    def cache(self, *names: str) -> Path:
-        """The folder in which a benchmark keeps what it made of the host model at these places for
-        the SAEs to come; there when it is returned."""
-        return self.workspace.folder(Kind.BENCHMARKS, "-".join(names))
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Benchmark(ABC, Generic[P]):
 
     @abstractmethod
     def data_digest(self) -> str:
-        """Of everything that is measured on, without the host model; cheap, and known before
-        ``prepare``.  ``DataError`` where there is nothing to measure on."""
+        """Of everything that is measured on; cheap, and known before ``prepare``.  ``DataError``
+        where there is nothing to measure on."""
 
     def check(self, sae: BenchmarkSae) -> None:
         """``DataError`` for an SAE that it cannot measure, with what to do; nothing has been

@@ -69,9 +69,9 @@ class Benchmarking:
         spec: BenchmarkRun,
         failed: list[BenchmarkFailure],
         stage: Stage,
-    ) -> list[list[tuple[NamedFolder, BenchmarkSae]]]:
+    ) -> list[list[BenchmarkSae]]:
         """SAEs of one host model and one choice of places; those that cannot be opened fail."""
-        groups: dict[str, list[tuple[NamedFolder, BenchmarkSae]]] = {}
+        groups: dict[str, list[BenchmarkSae]] = {}
         for named in saes:
             try:
                 model = named.folder.spec.model
@@ -84,45 +84,41 @@ class Benchmarking:
                 stage.advance(len(spec.benchmarks))
                 continue
             key = fingerprint([host.fingerprint, str(host.dtype), hosted.hooks.as_dict()])
-            groups.setdefault(key, []).append(
-                (named, BenchmarkSae(named.name, named.folder, hosted))
-            )
+            groups.setdefault(key, []).append(BenchmarkSae(named, hosted))
         return list(groups.values())
 
     def _measure_all(
         self,
         spec: BenchmarkSpec,
-        group: Sequence[tuple[NamedFolder, BenchmarkSae]],
+        group: Sequence[BenchmarkSae],
         made: list[BenchmarkHeadline],
         failed: list[BenchmarkFailure],
         stage: Stage,
     ) -> None:
-        hosted = group[0][1].hosted
+        hosted = group[0].hosted
         bench = Bench(hosted.host, hosted.hooks, self.workspace, self.reporter)
         prepared: _Prepared | None = None
-        for named, sae in group:
+        for sae in group:
             self.reporter.check()
             try:
                 prepared = prepared or _Prepared(spec, bench)
-                headline = self._measure(prepared, named, sae)
+                headline = self._measure(prepared, sae)
             except MonosemyError as error:
-                failed.append(_failure(named, spec, error))
+                failed.append(_failure(sae.named, spec, error))
                 self.reporter.log(
-                    "not measured", sae=named.name, benchmark=spec.benchmark, reason=str(error)
+                    "not measured", sae=sae.name, benchmark=spec.benchmark, reason=str(error)
                 )
             else:
                 made.append(headline)
             stage.advance()
 
-    def _measure(
-        self, prepared: _Prepared, named: NamedFolder, sae: BenchmarkSae
-    ) -> BenchmarkHeadline:
+    def _measure(self, prepared: _Prepared, sae: BenchmarkSae) -> BenchmarkHeadline:
         key = fingerprint([prepared.protocol, sae.folder.digest])
         kept = self.results.find(key)
         result = kept or prepared.result(sae)
         if kept is None:
-            self.results.keep(key, named, result)
-        return headline_of(named.name, result, kept is not None)
+            self.results.keep(key, sae.named, result)
+        return headline_of(sae.name, result, kept is not None)
 
 
 class _Prepared:
@@ -185,7 +181,7 @@ class _Prepared:
         if not self._ready:
             try:
                 self.benchmark.prepare()
-            except DataError as error:
+            except MonosemyError as error:
                 self._fault = error
                 raise
             self._ready = True
@@ -213,6 +209,6 @@ def _failure(named: NamedFolder, spec: BenchmarkSpec, error: MonosemyError) -> B
     return BenchmarkFailure(
         sae=named.name,
         benchmark=spec.benchmark,
-        reason=error.message if isinstance(error, DataError) else str(error),
-        advice=error.advice if isinstance(error, DataError) else None,
+        reason=error.message,
+        advice=error.advice,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,7 @@ def metric_of(column: Column, units: Sequence[BenchmarkUnit]) -> BenchmarkMetric
         families=of.n_clusters,
         seed_sd=None if sd is None or not math.isfinite(sd) else sd,
         parts=[_finite(float(each)) for each in parts_U],
-        weights=None
-        if column.weights_SU is None
-        else [_finite(float(each)) or 0.0 for each in weights_U],
+        weights=None if column.weights_SU is None else [float(each) for each in weights_U],
     )
 
 
@@ -100,7 +98,7 @@ def paired_difference(
     )
 
 
-def _interval(sums_FC: Array, statistic: Any) -> Bootstrapped:
+def _interval(sums_FC: Array, statistic: Callable[[Array], Array]) -> Bootstrapped:
     if not len(sums_FC):
         return Bootstrapped(None, -math.inf, math.inf, 0, 0)
 

@@ -22,7 +22,14 @@ from monosemy.data.store import TokenStore
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import ORDER_SEED
 from monosemy.evals.reconstruction import ROWS_AT_ONCE, ReconstructionSums
-from monosemy.evals.splice import always, first_of, in_place, reconstruct
+from monosemy.evals.splice import (
+    LOGITS_AT_ONCE,
+    CountedBatch,
+    always,
+    counted_batches,
+    in_place,
+    reconstruct,
+)
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.models.columns import Columns
@@ -31,8 +38,6 @@ from monosemy.progress import SILENT, Reporter
 from monosemy.specs import EvaluationSpec
 from monosemy.training.stream import RowSource
 
-_SPLICED_ROWS = 8
-_LOGITS_AT_ONCE = 256
 _Z95 = 1.959964
 
 
@@ -180,22 +185,13 @@ def _spliced(
     variants = {str(place): [each] for place, each in enumerate(own)}
     variants |= {"all": own, "mean_ablation": ablated}
     sums = {name: _Losses() for name in ("clean", *variants)}
-    for start in range(0, len(rows), _SPLICED_ROWS):
-        left = spec.tokens - sums["clean"].tokens
-        if left <= 0:
-            break
-        batch = store.batch(rows[start : start + _SPLICED_ROWS])
-        ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
-        real = torch.from_numpy(batch.real_BS)
-        counted = first_of(real[:, 1:] & real[:, :-1], left)
-        if not bool(counted.any()):
-            continue
-        clean = _Predictions.of(host, ids, mask, counted, {})
+    for batch in counted_batches(store, rows, spec.tokens):
+        clean = _Predictions.of(host, batch, {})
         clean.add_to(sums["clean"], clean)
         for name, changes in variants.items():
-            edits = Interventions(changes).edits(real)
-            _Predictions.of(host, ids, mask, counted, edits).add_to(sums[name], clean)
-        advance(int(counted.sum()))
+            edits = Interventions(changes).edits(batch.real_BS)
+            _Predictions.of(host, batch, edits).add_to(sums[name], clean)
+        advance(len(batch.target_M))
     return sums
 
 
@@ -208,14 +204,10 @@ class _Predictions:
     row_M: Tensor
 
     @classmethod
-    def of(
-        cls, host: HostModel, ids: Tensor, mask: Tensor, counted: Tensor, edits: Mapping[str, Any]
-    ) -> _Predictions:
-        with torch.no_grad():
-            logits = host.logits(ids, mask, edits)[:, :-1][counted.to(host.device)]
-        parts = [F.log_softmax(part.float(), -1) for part in logits.split(_LOGITS_AT_ONCE)]
-        row = torch.arange(len(ids))[:, None].expand_as(counted)[counted]
-        return cls(torch.cat(parts), ids[:, 1:][counted].to(logits.device), row)
+    def of(cls, host: HostModel, batch: CountedBatch, edits: Mapping[str, Any]) -> _Predictions:
+        logits = batch.logits(host, edits)
+        parts = [F.log_softmax(part.float(), -1) for part in logits.split(LOGITS_AT_ONCE)]
+        return cls(torch.cat(parts), batch.target_M.to(logits.device), batch.row_M)
 
     @property
     def loss_M(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from monosemy.data.store import TokenStore
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interventions.edits import Interventions
 from monosemy.interventions.intervention import Function, Intervention, Where, replace
+from monosemy.models.host import HostModel
 from monosemy.saes.base import SAE
 
 Decode = Callable[[Tensor], Tensor]
@@ -24,7 +25,7 @@ Decode = Callable[[Tensor], Tensor]
 
 ROWS_AT_ONCE = 8
 
-_LOGITS_AT_ONCE = 256
+LOGITS_AT_ONCE = 256
 """Positions whose logits are float32 at the same time: a vocabulary is wide."""
 
 
@@ -36,6 +37,51 @@ def reconstruct(sae: SAE) -> Decode:
         return result
 
     return apply
+
+
+@dataclass(frozen=True)
+class CountedBatch:
+    """A batch of rows, and which of its predictions count: those of text made from text."""
+
+    rows_B: npt.NDArray[np.int64]
+    """Of the store."""
+    ids_BS: Tensor
+    mask_BS: Tensor
+    real_BS: Tensor
+    """Which tokens are text."""
+    counted_BS: Tensor
+    """``[B, S - 1]``: which positions' predictions count."""
+    target_M: Tensor
+    """What they are to predict."""
+    row_M: Tensor
+    """Which row of the batch each is in."""
+
+    def logits(self, host: HostModel, edits: Mapping[str, Any] | None = None) -> Tensor:
+        """``[M, V]`` of the host model, edited or as it is."""
+        logits_BSV = host.logits(self.ids_BS, self.mask_BS, edits)
+        return logits_BSV[:, :-1][self.counted_BS.to(host.device)]
+
+
+def counted_batches(
+    store: TokenStore, rows: npt.NDArray[np.int64], max_tokens: int
+) -> Iterator[CountedBatch]:
+    """``rows`` a few at a time, until ``max_tokens`` predictions have counted; batches in which
+    none does are left out."""
+    left = max_tokens
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        if left <= 0:
+            return
+        taken = rows[start : start + ROWS_AT_ONCE]
+        batch = store.batch(taken)
+        ids, real = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.real_BS)
+        counted = first_of(real[:, 1:] & real[:, :-1], left)
+        target = ids[:, 1:][counted]
+        if not len(target):
+            continue
+        row = torch.arange(len(ids))[:, None].expand_as(counted)[counted]
+        mask = torch.from_numpy(batch.mask_BS)
+        yield CountedBatch(taken, ids, mask, real, counted, target, row)
+        left -= len(target)
 
 
 @torch.no_grad()
@@ -64,35 +110,41 @@ def spliced_losses(
     no harm, or without ``ablations``.  Zero ablation flatters beside mean ablation: both are given.
     All are None, of 0 tokens, where nothing can be spliced (``HostedSAE.no_losses``).
     """
-    sums, host, hooks = _Sums(), hosted.host, hosted.hooks
+    sums, host = _Sums(), hosted.host
     if hosted.no_losses is not None:
         return sums.summary(list(reconstructions))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        left = max_tokens - sums.tokens
-        if left <= 0:
-            break
-        batch = store.batch(rows[start : start + ROWS_AT_ONCE])
-        ids, mask = torch.from_numpy(batch.ids_BS), torch.from_numpy(batch.mask_BS)
-        real = torch.from_numpy(batch.real_BS)
-        counted = first_of(real[:, 1:] & real[:, :-1], left)
-        target = ids[:, 1:][counted]
-        if not len(target):
-            continue
-        clean = host.logits(ids, mask)[:, :-1][counted.to(host.device)]
+    decodes = {**(ablating(mean_D) if ablations else {}), **reconstructions}
+    for batch in counted_batches(store, rows, max_tokens):
+        clean, target = batch.logits(host), batch.target_M
         sums.add("clean", clean, clean, target)
-        constants = {"zero": torch.zeros_like(mean_D), "mean": mean_D} if ablations else {}
-        decodes = {name: always(value_D) for name, value_D in constants.items()}
-        # One place is edited as it is met; of several, one must not see what another was made.
-        several = len(hooks.reads) > 1 or len(hooks.writes) > 1
-        read = hosted.read(ids, mask) if several else None
-        for name, decode in {**decodes, **reconstructions}.items():
-            count = partial(sums.count, real) if name == "zero" else None
-            change = spliced(hosted, decode, read, count)
-            logits = host.logits(ids, mask, change.edits(real))[:, :-1][counted.to(host.device)]
+        count = {"zero": partial(sums.count, batch.real_BS)}
+        for name, logits in spliced_logits(hosted, batch, decodes, count):
             sums.add(name, logits, clean, target)
         sums.tokens += len(target)
         advance(len(target))
     return sums.summary(list(reconstructions))
+
+
+def ablating(mean_D: Tensor) -> dict[str, Decode]:
+    """Zero and mean ablation, as reconstructions."""
+    return {"zero": always(torch.zeros_like(mean_D)), "mean": always(mean_D)}
+
+
+def spliced_logits(
+    hosted: HostedSAE,
+    batch: CountedBatch,
+    decodes: Mapping[str, Decode],
+    count: Mapping[str, Callable[[Tensor], None]] | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """``[M, V]`` with each of ``decodes`` in place of what the SAE writes, at tokens of ordinary
+    norm, one after the other; ``count`` is told, by name, which those are."""
+    # One place is edited as it is met; of several, one must not see what another was made.
+    hooks = hosted.hooks
+    several = len(hooks.reads) > 1 or len(hooks.writes) > 1
+    read = hosted.read(batch.ids_BS, batch.mask_BS) if several else None
+    for name, decode in decodes.items():
+        change = _spliced(hosted, decode, read, (count or {}).get(name))
+        yield name, batch.logits(hosted.host, change.edits(batch.real_BS))
 
 
 @dataclass
@@ -112,7 +164,7 @@ class _Sums:
 
     def add(self, name: str, logits_MV: Tensor, clean_MV: Tensor, target_M: Tensor) -> None:
         loss = divergence = 0.0
-        blocks = (part.split(_LOGITS_AT_ONCE) for part in (logits_MV, clean_MV, target_M))
+        blocks = (part.split(LOGITS_AT_ONCE) for part in (logits_MV, clean_MV, target_M))
         for logits, clean, target in zip(*blocks, strict=True):
             edited = F.log_softmax(logits.float(), dim=-1)
             loss += float(F.nll_loss(edited, target.to(edited.device), reduction="sum"))
@@ -140,7 +192,7 @@ class _Sums:
         return result
 
 
-def spliced(
+def _spliced(
     hosted: HostedSAE,
     decode: Decode,
     clean: list[Tensor] | None = None,

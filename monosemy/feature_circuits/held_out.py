@@ -80,14 +80,14 @@ class AblatedHost:
         numbers: Sequence[int],
         aligned: bool,
         batch: int,
+        done: Done = lambda _: None,
     ) -> None:
         """``readings``: by site and group, of the pairs that the circuit was found on;
-        ``numbers``: what the sites are called by features."""
+        ``numbers``: what the sites are called by features; ``done``: told of rows after every
+        batch, as it may stop the run."""
         self.host, self.readings, self.numbers = host, readings, list(numbers)
         self.sites = [groups[0].site for groups in readings]
-        self.aligned, self.batch = aligned, batch
-        self.done: Done = lambda _: None
-        """Told of rows after every batch; it may stop the run."""
+        self.aligned, self.batch, self.done = aligned, batch, done
         self._means: dict[tuple[int, tuple[int, ...]], SiteMeans] = {}
 
     def metric(
@@ -166,15 +166,12 @@ def check_held_out(
     neurons: tuple[AblatedHost, Sequence[SiteNodes]] | None,
     random_circuits: int,
     seed: int,
-    done: Done = lambda _: None,
 ) -> HeldOutCheck:
     """Circuits of the first 1, 2, 4, ... of ``features``, and random ones of ``nodes``.
 
     ``neurons``: the host with dimensions in place of features, and their effects.
     """
     rng = np.random.default_rng(abs(seed))
-    for each in [ablated] if neurons is None else [ablated, neurons[0]]:
-        each.done = done
     nothing = Features((), (), (), ())
     host_P = ablated.metric(groups, None)
     none_P = ablated.metric(groups, nothing, errors=False)

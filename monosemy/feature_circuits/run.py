@@ -321,31 +321,31 @@ class _Work:
     ) -> HeldOutCheck:
         numbers = [at for at, each in enumerate(self.sites) if each.coder is not None]
         there = [[each.sites[at] for each in self.readings] for at in numbers]
-        neurons = None
-        if self.spec.neurons:
-            bos = self.readings[0].group.bos
-            plain = [[dimension_reading(each, bos) for each in groups] for groups in there]
-            effects = dimension_nodes(self.readings, self.gradients, self.aligned)
-            neurons = self._ablated(plain, numbers), effects
         spec = self.spec
         passes = most_passes(len(features), spec.random_circuits, spec.neurons)
         total = passes * sum(map(len, test))
         with reporter.stage(CHECK_STAGE, total=total, unit="rows") as stage:
+
+            def ablated(readings: Sequence[Sequence[SiteReading]]) -> AblatedHost:
+                return AblatedHost(
+                    self.host, readings, numbers, self.aligned, spec.batch, stage.advance
+                )
+
+            neurons = None
+            if spec.neurons:
+                bos = self.readings[0].group.bos
+                plain = [[dimension_reading(each, bos) for each in groups] for groups in there]
+                effects = dimension_nodes(self.readings, self.gradients, self.aligned)
+                neurons = ablated(plain), effects
             return check_held_out(
-                self._ablated(there, numbers),
+                ablated(there),
                 test,
                 features,
                 self.nodes,
                 neurons,
                 spec.random_circuits,
                 spec.seed,
-                stage.advance,
             )
-
-    def _ablated(
-        self, readings: Sequence[Sequence[SiteReading]], numbers: Sequence[int]
-    ) -> AblatedHost:
-        return AblatedHost(self.host, readings, numbers, self.aligned, self.spec.batch)
 
 
 def _effects_of(nodes: Sequence[SiteNodes], features: Features, chosen: Sequence[int]) -> Floats:

@@ -115,6 +115,6 @@ def test_duplicated_rows_are_seen() -> None:
     assert decoder_redundancy(sae) == {"nearest_cosine": 0.0, "duplicated_share": 0.0}
     rows[5] = 3 * rows[0]
     sae.W_dec.data.copy_(rows)
-    made = decoder_redundancy(sae, at_once=4)
+    made = decoder_redundancy(sae)
     assert made["nearest_cosine"] == pytest.approx(2 / 6)
     assert made["duplicated_share"] == pytest.approx(2 / 6)

@@ -178,13 +178,13 @@ def test_ablations_and_the_whole_are_what_the_host_says(
 def test_a_token_that_is_no_number_is_not_spliced(
     tiny_host: HostModel, tiny_store: TokenStore
 ) -> None:
-    from monosemy.evals.splice import spliced
+    from monosemy.evals.splice import _spliced
 
     acts = torch.ones(1, 4, D)
     acts[0, 1, 0], acts[0, 2, 5] = float("inf"), float("nan")
     real = torch.tensor([[False, True, True, True]])
     hosted = HostedSAE.at(tiny_host, poor_sae(), SITE)
-    edited = spliced(hosted, torch.zeros_like).edits(real)[SITE](acts)
+    edited = _spliced(hosted, torch.zeros_like).edits(real)[SITE](acts)
     assert torch.equal(edited[0, 3], torch.zeros(D)) and torch.equal(edited[0, 0], torch.ones(D))
     assert torch.equal(edited[0, 1], acts[0, 1]) and edited[0, 2].isnan().any()
 
