@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from monosemy.notebook_analyses import (
         attention,
+        benchmark,
         circuit,
         compare,
         concept,
@@ -55,6 +56,7 @@ _HOME = {
     "Workspace": "monosemy.workspace",
     "attention": "monosemy.notebook_analyses",
     "basis": "monosemy.notebook",
+    "benchmark": "monosemy.notebook_analyses",
     "build_index": "monosemy.notebook",
     "check_judge": "monosemy.labels",
     "circuit": "monosemy.notebook_analyses",
@@ -95,6 +97,7 @@ __all__ = [
     "__version__",
     "attention",
     "basis",
+    "benchmark",
     "build_index",
     "check_judge",
     "circuit",

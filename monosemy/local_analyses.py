@@ -11,6 +11,9 @@ import numpy as np
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
+from monosemy.benchmark.kept import FolderResults
+from monosemy.benchmark.measured import MeasuredSAEs
+from monosemy.benchmark.run import Benchmarking
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
 from monosemy.feature_circuit_stage import find_feature_circuit_run
@@ -28,6 +31,7 @@ from monosemy.home import Home
 from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import (
     AttentionRun,
+    BenchmarkRun,
     CircuitRun,
     CompareRun,
     ConceptRun,
@@ -62,6 +66,7 @@ class LocalAnalyses:
             "layout": self._layout,
             "task": self._task,
             "concept": self._concept,
+            "benchmark": self._benchmark,
             "attention": self._attention,
             "circuit": lambda spec: self.circuit(spec).model_dump(mode="json"),
             "graph": self._graph,
@@ -115,6 +120,16 @@ class LocalAnalyses:
         from monosemy.circuits.supervised.run import run_task
 
         return run_task(spec, named, self.home.host, self.home.reporter)
+
+    def benchmark(
+        self, spec: BenchmarkRun, saes: Sequence[SaeFolder] | None = None
+    ) -> MeasuredSAEs:
+        """What benchmarks find of the SAEs of a spec; results that are kept in this home are not
+        measured again."""
+        named = _each_once([self.home.sae(each) for each in spec.saes] if saes is None else saes)
+        kept = FolderResults(self.home.workspace)
+        run = Benchmarking(self.home.host, self.home.workspace, kept, self.home.reporter)
+        return MeasuredSAEs(run.run(spec, named), named, kept)
 
     def survey_attention(self, spec: AttentionRun, sae: SaeFolder | None = None) -> AttentionSurvey:
         """The heads behind an SAE, by its newest index here."""
@@ -245,6 +260,9 @@ class LocalAnalyses:
             "file": str(file),
             **made.summary.model_dump(mode="json"),
         }
+
+    def _benchmark(self, spec: BenchmarkRun) -> dict[str, Any]:
+        return self.benchmark(spec).summary.model_dump(mode="json")
 
     def _task(self, spec: TaskRun) -> dict[str, Any]:
         return self.task(spec).model_dump(mode="json")

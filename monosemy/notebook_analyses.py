@@ -18,6 +18,7 @@ from monosemy.analysis.layout import Layout
 from monosemy.arguments import several
 from monosemy.attribution.lens import Placed, PromptTokens, look
 from monosemy.attribution.survey import AttentionSurvey
+from monosemy.benchmark.measured import MeasuredSAEs
 from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
@@ -30,6 +31,7 @@ from monosemy.progress import Reporter
 from monosemy.sae_folder import SaeFolder
 from monosemy.specs import (
     AttentionRun,
+    BenchmarkRun,
     CircuitRun,
     CompareRun,
     ConceptRun,
@@ -106,6 +108,28 @@ def task(
     with reporting(reporter) as progress:
         analyses = LocalAnalyses(Home(home_of(saes[0] if saes else None, home), progress))
         return analyses.task(spec, [analyses.home.sae(each) for each in saes])
+
+
+def benchmark(
+    saes: Sequence[SaeFolder | str | Path],
+    benchmarks: Sequence[str | Mapping[str, Any]] = ("core",),
+    home: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> MeasuredSAEs:
+    """How good SAEs are, each beside its baselines and chance, and which can be told apart.
+
+    ``benchmarks``: names, or options with a name: ``{"benchmark": "core", "tokens": 8192}``.  What
+    cannot be measured of one SAE is said (``not_measured``) and holds up no other; results that
+    ``home`` has are not measured again.  Errors as in ``evaluate``, and ``DataError`` where nothing
+    could be measured.
+    """
+    saes, asked = _listed("saes", saes), [*benchmarks]
+    named = [{"benchmark": each} if isinstance(each, str) else each for each in asked]
+    references = [f"sae {place}" for place in range(len(saes))]
+    spec = parse_run(BenchmarkRun, {"saes": references, "benchmarks": named})
+    with reporting(reporter) as progress:
+        analyses = LocalAnalyses(Home(home_of(saes[0], home), progress))
+        return analyses.benchmark(spec, [analyses.home.sae(each) for each in saes])
 
 
 def concept(

@@ -37,6 +37,8 @@ class Kind(StrEnum):
     """Explanations and scores, where no service keeps them."""
     GRAPHS = "graphs"
     """Attribution graphs, where no service keeps them."""
+    BENCHMARKS = "benchmarks"
+    """Results of benchmarks, where no service keeps them."""
     RUNS = "runs"
     """Checkpoints."""
     UPLOADS = "uploads"

@@ -9,6 +9,7 @@ from monosemy.address import PREFIX
 from service.agreement import endpoints as agreement
 from service.attention import endpoints as attention
 from service.audit import endpoints as audit
+from service.benchmarks import endpoints as benchmarks
 from service.circuits import endpoints as circuits
 from service.comparisons import endpoints as comparisons
 from service.concepts import endpoints as concepts
@@ -61,6 +62,7 @@ TAGS = [
     {"name": "explanations", "description": "What features mean, and how well that predicts."},
     {"name": "comparisons", "description": "Features of two SAEs that belong together."},
     {"name": "tasks", "description": "What dictionaries are worth at tasks of known attributes."},
+    {"name": "benchmarks", "description": "How good SAEs are, and which can be told apart."},
     {"name": "circuits", "description": "Attention heads that do a task."},
     {"name": "graphs", "description": "Attribution graphs: how a prompt becomes its next token."},
     {"name": "concepts", "description": "Texts told, and written, by features found in texts."},
@@ -102,6 +104,7 @@ _PARTS = (
     labelling,
     comparisons,
     tasks,
+    benchmarks,
     circuits,
     common_graphs,
     graphs,

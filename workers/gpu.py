@@ -25,6 +25,7 @@ from monosemy.set_stage import evaluate_set_run
 from monosemy.specs import (
     AttentionRun,
     BasisRun,
+    BenchmarkRun,
     CircuitRun,
     CompareRun,
     ConceptRun,
@@ -58,6 +59,7 @@ from service.settings import Settings
 from service.uploads import store as uploads
 from workers import publish
 from workers.attention import survey_sae
+from workers.benchmarks import benchmark_run
 from workers.circuit import find_circuit_of_run
 from workers.compare import Comparing
 from workers.concepts import find_concept_run
@@ -100,6 +102,7 @@ class GpuRuns(Dispatch):
             "layout": self._layout,
             "task": self._task,
             "concept": self._concept,
+            "benchmark": self._benchmark,
             "attention": self._attention,
             "circuit": self._circuit,
             "graph": self._graph,
@@ -316,6 +319,10 @@ class GpuRuns(Dispatch):
     def _task(self, run: Run, spec: TaskRun, reporter: RunReporter) -> dict[str, Any]:
         load_host = partial(self.hosts.load, reporter=reporter)
         return evaluate_task_run(self.engine, self.workspace, run.id, spec, load_host, reporter)
+
+    def _benchmark(self, run: Run, spec: BenchmarkRun, reporter: RunReporter) -> dict[str, Any]:
+        load_host = partial(self.hosts.load, reporter=reporter)
+        return benchmark_run(self.engine, self.workspace, run.id, spec, load_host, reporter)
 
     def _attention(self, run: Run, spec: AttentionRun, reporter: RunReporter) -> dict[str, Any]:
         sae = named_sae(self.engine, spec.sae)

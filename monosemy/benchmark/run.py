@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from monosemy.benchmark.base import Bench, Benchmark, BenchmarkSae
 from monosemy.benchmark.units import metric_of
 from monosemy.errors import DataError, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter, Stage
-from monosemy.sae_folder import NamedFolder
+from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs import ModelSpec, implementation_of
 from monosemy.specs.benchmarks import BenchmarkRun, BenchmarkSpec
 from monosemy.specs.rest.benchmarks import (
@@ -33,11 +33,12 @@ from monosemy.workspace import Workspace, fingerprint
 class Results(Protocol):
     """Where results are kept."""
 
-    def find(self, key: str) -> BenchmarkResult | None:
-        """What was kept under ``key``."""
+    def find(self, protocol: str, sae: NamedFolder) -> BenchmarkResult | None:
+        """What was kept of the SAE by the protocol, if its weights are those of then."""
 
-    def keep(self, key: str, sae: NamedFolder, result: BenchmarkResult) -> None:
-        """Keeps a result; at once, so that it outlives this process."""
+    def keep(self, sae: NamedFolder, result: BenchmarkResult) -> None:
+        """Keeps a result, in place of one of other weights; at once, so that it outlives this
+        process."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class Benchmarking:
     reporter: Reporter = SILENT
 
     def run(self, spec: BenchmarkRun, saes: Sequence[NamedFolder]) -> BenchmarkSummary:
-        """``DataError`` where not one SAE could be measured by any benchmark."""
+        """``DataError`` for an SAE that is named twice, and where not one could be measured by any
+        benchmark."""
+        if len({named.folder.path for named in saes}) < len(saes):
+            raise DataError("The run names an SAE twice.")
         made: list[BenchmarkHeadline] = []
         failed: list[BenchmarkFailure] = []
         total = len(saes) * len(spec.benchmarks)
@@ -61,7 +65,7 @@ class Benchmarking:
         if not made:
             reasons = dict.fromkeys(f"{each.benchmark}: {each.reason}" for each in failed)
             raise DataError(f"Nothing could be measured: {' '.join(reasons)}", failed[0].advice)
-        return BenchmarkSummary(results=made, failed=failed)
+        return BenchmarkSummary(results=made, not_measured=failed)
 
     def _groups(
         self,
@@ -113,12 +117,11 @@ class Benchmarking:
             stage.advance()
 
     def _measure(self, prepared: _Prepared, sae: BenchmarkSae) -> BenchmarkHeadline:
-        key = fingerprint([prepared.protocol, sae.folder.digest])
-        kept = self.results.find(key)
+        kept = self.results.find(prepared.protocol, sae.named)
         result = kept or prepared.result(sae)
         if kept is None:
-            self.results.keep(key, sae.named, result)
-        return headline_of(sae.name, result, kept is not None)
+            self.results.keep(sae.named, result)
+        return headline_of(sae.named, result, kept is not None)
 
 
 class _Prepared:
@@ -159,6 +162,7 @@ class _Prepared:
                 dtype=str(bench.host.dtype).removeprefix("torch."),
                 site=",".join(str(hook) for hook in bench.hooks.reads),
                 sae_digest=sae.folder.digest,
+                **_origin(sae.folder),
                 data=self.data,
                 protocol=self.protocol,
                 code=versions()["monosemy"],
@@ -187,13 +191,14 @@ class _Prepared:
             self._ready = True
 
 
-def headline_of(name: str, result: BenchmarkResult, kept: bool) -> BenchmarkHeadline:
+def headline_of(sae: NamedFolder, result: BenchmarkResult, kept: bool) -> BenchmarkHeadline:
     """A result in short."""
     (metric,) = (
         each for each in result.metrics if (each.metric, each.subject) == (result.headline, "sae")
     )
     return BenchmarkHeadline(
-        sae=name,
+        sae=sae.name,
+        reference=sae.reference,
         benchmark=result.benchmark,
         metric=metric.metric,
         value=metric.value,
@@ -203,6 +208,21 @@ def headline_of(name: str, result: BenchmarkResult, kept: bool) -> BenchmarkHead
         protocol=result.about.protocol,
         kept=kept,
     )
+
+
+def _origin(folder: SaeFolder) -> dict[str, Any]:
+    """By what an SAE is grouped with others; what was not trained here is its own recipe."""
+    spec = folder.spec
+    trained = not {"imported", "basis"} & {*folder.provenance}
+    training = spec.training.model_dump(mode="json", exclude={"seed"})
+    places = {"reads": spec.reads, "writes": spec.writes, "site": spec.site}
+    made = [spec.sae.model_dump(mode="json"), training, spec.text.model_dump(mode="json"), places]
+    return {
+        "architecture": spec.sae.architecture,
+        "latents": spec.sae.d_sae,
+        "recipe": fingerprint(made) if trained else folder.digest,
+        "seed": spec.training.seed if trained else None,
+    }
 
 
 def _failure(named: NamedFolder, spec: BenchmarkSpec, error: MonosemyError) -> BenchmarkFailure:

@@ -66,7 +66,7 @@ def metric_of(column: Column, units: Sequence[BenchmarkUnit]) -> BenchmarkMetric
         value=of.value,
         low=_finite(of.low),
         high=_finite(of.high),
-        n=int(_there(parts_U, weights_U).sum()),
+        n=int(there(parts_U, weights_U).sum()),
         families=of.n_clusters,
         seed_sd=None if sd is None or not math.isfinite(sd) else sd,
         parts=[_finite(float(each)) for each in parts_U],
@@ -80,8 +80,8 @@ def ratio_interval(parts_U: Array, weights_U: Array, families: Sequence[str]) ->
     A unit whose part is NaN counts in neither sum.  The value is None, and so are its ends, where
     no unit is left; with one family the ends are infinite.
     """
-    there_U = _there(parts_U, weights_U)
-    sums_FC = _by_family(families, [np.where(there_U, parts_U, 0), np.where(there_U, weights_U, 0)])
+    there_U = there(parts_U, weights_U)
+    sums_FC = by_family(families, [np.where(there_U, parts_U, 0), np.where(there_U, weights_U, 0)])
     return _interval(sums_FC[sums_FC[:, 1] != 0], lambda sums_RC: sums_RC[:, 0] / sums_RC[:, 1])
 
 
@@ -90,8 +90,8 @@ def paired_difference(
 ) -> Bootstrapped:
     """``a`` less ``b``, each (parts, weights) over the same units, resampled together; units that
     one of them has not are left out of both."""
-    both_U = _there(*a) & _there(*b)
-    sums_FC = _by_family(families, [np.where(both_U, each, 0) for each in (*a, *b)])
+    both_U = there(*a) & there(*b)
+    sums_FC = by_family(families, [np.where(both_U, each, 0) for each in (*a, *b)])
     with_any_FC = sums_FC[(sums_FC[:, 1] != 0) & (sums_FC[:, 3] != 0)]
     return _interval(
         with_any_FC, lambda sums_RC: sums_RC[:, 0] / sums_RC[:, 1] - sums_RC[:, 2] / sums_RC[:, 3]
@@ -109,7 +109,7 @@ def _interval(sums_FC: Array, statistic: Callable[[Array], Array]) -> Bootstrapp
     return count_bootstrap(of_counts, len(sums_FC), resamples=RESAMPLES, seed=SEED)
 
 
-def _by_family(families: Sequence[str], columns: Sequence[Array]) -> Array:
+def by_family(families: Sequence[str], columns: Sequence[Array]) -> Array:
     """``[families, columns]``: sums over the units of each."""
     names = {name: place for place, name in enumerate(dict.fromkeys(families))}
     sums_FC = np.zeros((len(names), len(columns)))
@@ -117,12 +117,13 @@ def _by_family(families: Sequence[str], columns: Sequence[Array]) -> Array:
     return sums_FC
 
 
-def _there(parts_U: Array, weights_U: Array) -> Array:
+def there(parts_U: Array, weights_U: Array) -> Array:
+    """Which units have both, of arrays of one shape."""
     return np.isfinite(parts_U) & np.isfinite(weights_U)
 
 
 def _ratio(parts_U: Array, weights_U: Array) -> float:
-    there_U = _there(parts_U, np.asarray(weights_U, np.float64))
+    there_U = there(parts_U, np.asarray(weights_U, np.float64))
     total = float(np.asarray(weights_U)[there_U].sum())
     return float(parts_U[there_U].sum()) / total if total else math.nan
 

@@ -16,6 +16,7 @@ import httpx
 
 from monosemy.address import ServiceAddress, service_address
 from monosemy.arguments import texts
+from monosemy.client.benchmarks import Benchmarks
 from monosemy.client.circuits import Circuits
 from monosemy.client.comparisons import Comparisons
 from monosemy.client.concepts import Concepts
@@ -106,6 +107,7 @@ class Client(Transport):
         self.tags = Tags(self)
         self.comparisons = Comparisons(self)
         self.tasks = Tasks(self)
+        self.benchmarks = Benchmarks(self)
         self.circuits = Circuits(self)
         self.graphs = Graphs(self)
         self.concepts = Concepts(self)

@@ -30,6 +30,7 @@ from monosemy.specs.architectures import (
     TranscodingSpec,
 )
 from monosemy.specs.bases import BasisPipelineRun, BasisRun
+from monosemy.specs.benchmarks import BENCHMARKS, BenchmarkRun, BenchmarkSpec, CoreBenchmark
 from monosemy.specs.explainers import (
     EXPLAINERS,
     ContrastiveExplanation,
@@ -104,6 +105,7 @@ from monosemy.specs.trainings import SweepRun, TrainRun
 
 __all__ = [
     "ARCHITECTURES",
+    "BENCHMARKS",
     "EXPLAINERS",
     "KINDS",
     "PENDING_SAE",
@@ -114,11 +116,14 @@ __all__ = [
     "BasisRun",
     "BatchTopKFamilySpec",
     "BatchTopKSpec",
+    "BenchmarkRun",
+    "BenchmarkSpec",
     "CLTSpec",
     "CircuitRun",
     "CompareRun",
     "ConceptRun",
     "ContrastiveExplanation",
+    "CoreBenchmark",
     "CrosscoderSpec",
     "DefaultExplanation",
     "DetailsOfScore",

@@ -15,7 +15,7 @@ from monosemy.specs.part import NAME, Count, Seed
 from monosemy.specs.parts import TextSpec
 from monosemy.specs.references import Plain
 from monosemy.specs.registry import Registered, Registry, register
-from monosemy.specs.run import RunSpec
+from monosemy.specs.run import RunSpec, register_kind
 
 MOST_SAES = 64
 """Of one run."""
@@ -59,11 +59,10 @@ class CoreBenchmark(BenchmarkSpec):
     """Of held-out documents, taken whole in a fixed order until they have so many."""
 
 
+@register_kind
 class BenchmarkRun(RunSpec):
     """Measure SAEs by benchmarks, each beside its baselines and chance.  What cannot be measured of
-    one SAE is said, and holds up no other; what is stored already is not measured again.
-
-    No kind of run yet: nothing executes it but ``monosemy.benchmark.run.Benchmarking``."""
+    one SAE is said, and holds up no other; what is stored already is not measured again."""
 
     kind: Literal["benchmark"] = "benchmark"
     saes: list[SaeRef] = Field(min_length=1, max_length=MOST_SAES)

@@ -23,6 +23,8 @@ LISTS = {
     Listing.CIRCUITS: "monosemy circuit list",
     Listing.CONCEPTS: "monosemy concept list",
     Listing.GRAPHS: "monosemy graph list",
+    Listing.BENCHMARKS: "monosemy benchmarks list",
+    Listing.LEADERBOARDS: "monosemy benchmarks leaderboards",
     Listing.SETS: "monosemy set list",
     Listing.KEYS: "monosemy keys list",
     Listing.JUDGE_TESTS: "monosemy judge tests",

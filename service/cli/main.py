@@ -11,6 +11,7 @@ from service.cli import (
     attention,
     backup,
     bases,
+    benchmarks,
     circuits,
     common_graphs,
     comparisons,
@@ -78,6 +79,7 @@ for command in (
     comparisons.links,
     layouts.layout,
     tasks.task,
+    benchmarks.benchmark,
     feature_circuits.feature_circuit,
     bases.basis,
     bases.bases,
@@ -119,6 +121,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(labelling.app, name="explanation")
 app.add_typer(comparisons.app, name="comparison")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(benchmarks.app, name="benchmarks")
 app.add_typer(circuits.app, name="circuit")
 graphs.app.command()(common_graphs.common)
 graphs.app.command()(supernodes.supernodes)

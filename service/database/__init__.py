@@ -2,6 +2,7 @@
 
 # The tables of a domain's own module are known to ``Base.metadata`` once it is imported.
 from service.database import attention_tables as attention_tables
+from service.database import benchmark_tables as benchmark_tables
 from service.database import circuit_tables as circuit_tables
 from service.database import comparison_tables as comparison_tables
 from service.database import concept_tables as concept_tables

@@ -45,6 +45,8 @@ class Listing(StrEnum):
     CIRCUITS = "/circuits"
     CONCEPTS = "/concepts"
     GRAPHS = "/graphs"
+    BENCHMARKS = "/benchmarks"
+    LEADERBOARDS = "/leaderboards"
     SETS = "/sets"
     KEYS = "/keys"
     JUDGE_TESTS = "/judge-tests"

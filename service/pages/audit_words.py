@@ -47,6 +47,7 @@ DEEDS: dict[tuple[str, str], str] = {
     ("POST", "/sets/{set}/delete"): "deleted a set",
     ("DELETE", "/comparisons/{comparison}"): "deleted a comparison",
     ("DELETE", "/tasks/{task}"): "deleted a task",
+    ("DELETE", "/benchmarks/{result}"): "deleted a result of a benchmark",
     ("DELETE", "/circuits/{circuit}"): "deleted a circuit",
     ("DELETE", "/concepts/{concept}"): "deleted a concept",
     ("DELETE", "/graphs/{graph}"): "deleted a graph",
@@ -76,6 +77,7 @@ _PAGES = (
     (re.compile(r"/concepts/([^/]+)"), "/concepts/{}", "{0:.40}"),
     (re.compile(r"/graphs/([^/]+)"), "/graphs/{}", "{0:.40}"),
     (re.compile(r"/tasks/([0-9a-f-]{36})"), "/tasks/{}", "{0:.8}"),
+    (re.compile(r"/benchmarks/([0-9a-f-]{36})"), "/benchmarks/{}", "{0:.8}"),
     (re.compile(r"/circuits/([0-9a-f-]{36})"), "/circuits/{}", "{0:.8}"),
     (re.compile(r"/queues/([^/]+)"), "/health", "{0}"),
 )

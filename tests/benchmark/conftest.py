@@ -18,14 +18,14 @@ from monosemy.specs.parse import parse_part
 from monosemy.specs.rest.benchmarks import BenchmarkResult, BenchmarkSummary
 
 
-class KeptResults(dict[str, BenchmarkResult]):
-    """Results by key, in memory."""
+class KeptResults(dict[tuple[str, str], BenchmarkResult]):
+    """Results by protocol and SAE, in memory."""
 
-    def find(self, key: str) -> BenchmarkResult | None:
-        return self.get(key)
+    def find(self, protocol: str, sae: NamedFolder) -> BenchmarkResult | None:
+        return self.get((protocol, sae.reference))
 
-    def keep(self, key: str, sae: NamedFolder, result: BenchmarkResult) -> None:
-        self[key] = result
+    def keep(self, sae: NamedFolder, result: BenchmarkResult) -> None:
+        self[result.about.protocol, sae.reference] = result
 
 
 @pytest.fixture(scope="session")

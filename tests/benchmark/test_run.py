@@ -114,7 +114,7 @@ def test_what_cannot_be_measured_is_said_and_holds_up_nothing(
     benchmark_home: Path, benchmarked_saes: list[NamedFolder]
 ) -> None:
     done = _run(benchmark_home, benchmarked_saes, KeptResults(), {"refused": 40}, {"seeds": [1]})
-    assert {(each.sae, each.reason, each.advice) for each in done.failed} == {
+    assert {(each.sae, each.reason, each.advice) for each in done.not_measured} == {
         ("1-40", "This width is refused.", "Train another."),
         ("2-40", "This width is refused.", "Train another."),
     }
@@ -134,7 +134,7 @@ def test_a_changed_sae_fails_alone(
     finally:
         cfg.write_text(whole, encoding="utf-8")
     assert [each.sae for each in done.results] == ["1-48"]
-    (failure,) = done.failed
+    (failure,) = done.not_measured
     assert failure.sae == "changed" and "have changed" in failure.reason
 
 

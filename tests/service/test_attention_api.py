@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from monosemy.client import Client
 from monosemy.specs.hooks import Hooks
 from monosemy.specs.rest.attention import SurveyedFeature
 from service.database.attention_tables import FeatureSurvey
@@ -18,6 +16,7 @@ from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.attention_rows import WEIGHTS, standing_at, surveyed
 from tests.support.library_rows import Library
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -78,11 +77,7 @@ def test_filters_that_cannot_be_are_refused(client: TestClient, asked: str) -> N
 
 
 def test_the_client_gives_it(client: TestClient, found: list[SurveyedFeature]) -> None:
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, json=answer.json())
-
-    with Client(transport=httpx.MockTransport(forward)) as monosemy:
+    with typed_client(client) as monosemy:
         assert monosemy.saes.attention("demo").draws == 99
         assert monosemy.features.attention("demo", found[3].index) == found[3]
         listed = monosemy.features.list("demo", head=1, family="local")

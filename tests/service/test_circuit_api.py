@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, delete
 
-from monosemy.client import Client
 from monosemy.specs.circuits import CircuitTask, PromptSource
 from service.database.circuit_tables import Circuit
 from service.database.session import transaction
 from tests.support.circuit_rows import BARE, CIRCUIT, add_circuits, made_up
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -54,11 +53,7 @@ def test_one_is_shown_whole(client: TestClient) -> None:
 
 
 def test_the_client_gives_them(client: TestClient) -> None:
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, content=answer.content)  # without its encoding
-
-    with Client(transport=httpx.MockTransport(forward)) as monosemy:
+    with typed_client(client) as monosemy:
         headers = list(monosemy.circuits.list(model="host"))
         assert {each.id for each in headers} == {CIRCUIT, BARE}
         shown = monosemy.circuits.get(CIRCUIT)

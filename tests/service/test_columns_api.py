@@ -18,6 +18,7 @@ from service.database.session import transaction
 from service.database.tables import Feature, Sae
 from tests.support.gathered_rows import add_tag
 from tests.support.library_rows import Library, add_explanation, add_library
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -152,11 +153,7 @@ def test_tags_are_numbered_by_how_common_they_are(
 
 
 def test_the_client_gives_arrays(client: TestClient) -> None:
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
-
-    with Client(transport=httpx.MockTransport(forward)) as api:
+    with typed_client(client) as api:
         found = api.features.columns("demo", ["score", "matches"], q="crowns")
     assert found["score"].dtype == np.float32 and len(found["score"]) == 60
     assert np.flatnonzero(found["matches"] == 1).tolist() == [4]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from monosemy.client import Client
 from service.cli.feature_text import place_lines
 from service.crosscoders.repository import replace_latents
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.support.crosscoder_rows import BASE, MEASURED, NORMS, add_crosscoder
 from tests.support.library_rows import Library
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -100,11 +99,7 @@ def test_counts_and_a_latents_own_figures(client: TestClient, measured: Library)
     assert "only looks so, elsewhere 0.40 in the error" in place_lines(page)[-1]
     del measured
 
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, json=answer.json())
-
-    with Client(transport=httpx.MockTransport(forward)) as typed:
+    with typed_client(client) as typed:
         genuine = typed.features.list("crosscoder", latent_class="exclusive", genuine=True)
         assert [each.index for each in genuine] == [0, 5]
 

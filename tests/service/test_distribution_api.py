@@ -6,16 +6,15 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from monosemy.client import Client
 from service.database.session import transaction
 from service.database.tables import Feature, Sae
 from service.saes.distribution import log_edges
 from tests.support.library_rows import Library, add_explanation, add_library
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -97,11 +96,7 @@ def test_listings_have_tags(client: TestClient, library: Library) -> None:
 
 
 def test_the_client_has_them_too(client: TestClient, library: Library) -> None:
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, json=answer.json())
-
-    api = Client(transport=httpx.MockTransport(forward))
+    api = typed_client(client)
     assert api.saes.distribution("demo").silent == 12
     assert api.saes.report_summary("demo").items == []
     counted = {each.name: each.features for each in api.saes.list(counts=True)}["demo"]

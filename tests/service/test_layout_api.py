@@ -12,7 +12,6 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
-from monosemy.client import Client
 from monosemy.sae_stamp import file_marks, sae_stamp
 from service.database.layout_tables import SaeLayout
 from service.database.session import transaction
@@ -21,6 +20,7 @@ from service.settings import Settings
 from tests.support.hostile import safetensors
 from tests.support.layout_rows import WEIGHTS, laid_out
 from tests.support.library_rows import Library
+from tests.support.loopback import typed_client
 
 pytestmark = pytest.mark.integration
 
@@ -61,11 +61,7 @@ def test_it_is_shown_with_its_columns(client: TestClient, places: np.ndarray) ->
 
 
 def test_the_client_gives_it(client: TestClient, places: np.ndarray) -> None:
-    def forward(request: httpx.Request) -> httpx.Response:
-        answer = client.request(request.method, str(request.url))
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
-
-    with Client(transport=httpx.MockTransport(forward)) as monosemy:
+    with typed_client(client) as monosemy:
         assert monosemy.saes.layout("demo").faithfulness.neighbours == 15
         columns = monosemy.features.columns("demo", ["layout_x"])
     assert np.array_equal(columns["layout_x"], places[:, 0], equal_nan=True)

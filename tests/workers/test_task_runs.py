@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import select
 
-from monosemy.client import Client
 from monosemy.specs import parse_spec
 from monosemy.specs.rest.tasks import TaskResult
 from service.app import create_app
 from service.database.session import transaction
 from service.database.task_tables import Task
 from tests.support import run_acts as acts
-from tests.support.loopback import loopback_client
+from tests.support.loopback import loopback_client, typed_client
 from tests.support.task_prompts import task_prompts
 from tests.support.trained_library import SITE, Trained
 from workers.gpu import GpuRuns
@@ -79,14 +77,7 @@ def test_what_cannot_be_used_ends_the_run_with_its_reason(trained: Trained) -> N
 def test_the_client_reads_it(trained: Trained) -> None:
     run = execute(trained, seed=4)
     with loopback_client(create_app(trained.settings)) as server:
-
-        def forward(request: httpx.Request) -> httpx.Response:
-            plain = {**request.headers, "accept-encoding": "identity"}
-            answer = server.request(request.method, str(request.url), headers=plain)
-            kind = {"Content-Type": answer.headers.get("Content-Type", "")}
-            return httpx.Response(answer.status_code, content=answer.content, headers=kind)
-
-        client = Client("http://127.0.0.1:8420", transport=httpx.MockTransport(forward))
+        client = typed_client(server)
         assert run.id in [each.id for each in client.tasks.list(sae="tiny")]
         shown = client.tasks.get(run.id)
         assert shown.saes == ["tiny"] and shown.test > 0

@@ -98,6 +98,12 @@ def count_bootstrap(
     return _interval(value, of_each, picks, bounds, resamples, seed, z)
 
 
+def count_draws(n: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Array]:
+    """The resamples of ``count_bootstrap``, for several statistics at once: blocks of counts
+    [R, n], how often each of n observations was drawn."""
+    return _Picks([np.empty(n)], None).draws(resamples, seed)
+
+
 class _Picks:
     """Which rows belong to which cluster."""
 

@@ -1,0 +1,1 @@
+"""What benchmarks find of SAEs, and leaderboards of it."""
