@@ -67,7 +67,7 @@ class BenchmarkRun(RunSpec):
     kind: Literal["benchmark"] = "benchmark"
     saes: list[SaeRef] = Field(min_length=1, max_length=MOST_SAES)
     """Ids (or unique names) of the SAEs."""
-    benchmarks: list[BenchmarkSpec] = Field(min_length=1, max_length=16)
+    benchmarks: list[BenchmarkSpec] = Field([CoreBenchmark()], min_length=1, max_length=16)
     """What they are measured by, each with its options."""
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ NOWHERE = uuid.UUID(int=0)
 GIVEN: dict[str, Any] = {
     **dict.fromkeys(("sae", "name", "reference", "q", "tag", "text", "prompt", "source"), "some"),
     **dict.fromkeys(("run", "explanation", "sitting", "key", "score"), NOWHERE),
-    **dict.fromkeys(("comparison", "task", "circuit", "graph", "concept"), NOWHERE),
+    **dict.fromkeys(("comparison", "task", "circuit", "graph", "concept", "result"), NOWHERE),
     **dict.fromkeys(("index", "number", "priority", "node"), 3),
     **{name: ["some"] for name in ("positive", "negative", "tags", "saes", "others")},
     **{"names": ["density"], "features": [("some", 3)], "answer": True, "value": 1},

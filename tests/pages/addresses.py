@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from tests.support.benchmark_rows import PROTOCOL, RESULT
 from tests.support.circuit_rows import BARE, CIRCUIT
 from tests.support.compared_rows import COMPARISON
 from tests.support.concept_rows import NAME as CONCEPT_NAME
@@ -77,6 +78,14 @@ ADDRESSES: list[str] = [
     "/comparisons?sae=demo",
     f"/comparisons/{COMPARISON}",
     f"/comparisons/{COMPARISON}?matched=false&min_value=0.1&a=3&b=3",
+    "/leaderboards",
+    "/leaderboards?benchmark=core&model=tiny-demo",
+    f"/leaderboards/{PROTOCOL}",
+    f"/leaderboards/{PROTOCOL}?metric=l0&against=raw",
+    "/benchmarks",
+    "/benchmarks?sae=demo",
+    f"/benchmarks/{RESULT}",
+    f"/benchmarks/{RESULT}?metric=l0",
     "/tasks",
     "/tasks?sae=demo",
     f"/tasks/{TASK}",

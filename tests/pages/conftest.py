@@ -17,6 +17,7 @@ from service.settings import Settings
 from tests.pages.entering import MakeKey
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
+from tests.support.benchmark_rows import add_benchmarks
 from tests.support.browser import PATIENCE_MS, WIDE, Watch, launched
 from tests.support.circuit_rows import add_circuits
 from tests.support.compared_rows import add_comparison
@@ -45,8 +46,8 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
     """Name of a database that each file is given a copy of, and what is in it: a library with a
     list of three features, one of none, a tag, features in every state of being explained and
     scored (``scored_rows``), runs in every state (``run_rows``), a comparison with another SAE,
-    a task, two circuits, a concept, a set of which one SAE of two is left, three graphs, three of
-    one run, and a feature circuit."""
+    a task, results of a benchmark, two circuits, a concept, a set of which one SAE of two is left,
+    three graphs, three of one run, and a feature circuit."""
     with copied_database(postgres, template_database) as url:
         engine = make_engine(url)
         with transaction(engine) as session:
@@ -58,6 +59,7 @@ def stocked(postgres: str, template_database: str) -> Iterator[tuple[str, Librar
             add_runs(session, library)
             add_comparison(session, library, RAW)
             add_task(session, library)
+            add_benchmarks(session, library.name, RAW)
             add_circuits(session)
             add_to_set(session, RAW, SET)
             add_concept(session, library)

@@ -14,6 +14,7 @@ from monosemy.specs import KINDS
 from tests.pages.addresses import ADDRESSES
 from tests.pages.answers import PROMPT, SETS, TEXT
 from tests.pages.fragments import fragment
+from tests.support.benchmark_rows import ODD_PROTOCOL, PROTOCOL
 from tests.support.circuit_rows import CIRCUIT
 from tests.support.feature_circuit_rows import CIRCUIT as FEATURE_CIRCUIT
 from tests.support.graph_rows import (
@@ -273,6 +274,7 @@ _TEXT, _PROMPT, _SETS = (fragment(each) for each in ({"text": TEXT}, PROMPT, SET
 _ODD = quote(NAME)
 _OWN = (
     *("/", "/saes", "/runs", "/lists", "/tags", "/comparisons", "/tasks", "/circuits", "/models"),
+    *("/leaderboards", "/benchmarks"),
     "/graphs",
     *("/concepts", "/sets", "/spend", "/health"),
 )
@@ -291,6 +293,9 @@ ERRORS = [
     *refused(404, "/nothing-here", "/saes/none", "/saes/demo/features/60", f"/runs/{NOBODY}"),
     *refused(404, "/lists/none", f"/comparisons/{NOBODY}", "/prompts/none", "/search?q=a&sae=none"),
     *refused(404, f"/tasks/{NOBODY}", "/tasks?sae=none"),
+    *refused(404, f"/benchmarks/{NOBODY}", "/benchmarks?sae=none", "/leaderboards/none"),
+    *refused(404, "/leaderboards?model=none"),
+    *refused(422, f"/leaderboards/{PROTOCOL}?metric=f1", f"/leaderboards/{PROTOCOL}?against=raw2"),
     *refused(
         404,
         f"/circuits/{NOBODY}",
@@ -400,6 +405,10 @@ HOSTILE = [
     State(f"/embed/saes/{_ODD}/features/0"),
     State("/lists/{odd_list}"),
     State("/tasks/{odd_task}"),
+    State(f"/benchmarks?sae={_ODD}"),
+    State("/benchmarks/{odd_result}"),
+    State(f"/leaderboards/{ODD_PROTOCOL}"),
+    State("/runs/{half_measured}"),
     State(f"/sets/{_ODD}"),
     State("/concepts/{odd_concept}"),
     State("/circuits/{odd_circuit}"),

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from service.app import create_app
+from service.benchmarks.repository import keep_result
 from service.circuits.repository import store_circuit
 from service.concepts.repository import keep_concept
 from service.database.session import make_engine, transaction
@@ -25,6 +26,7 @@ from tests.pages.answers import contrasted, reading, written
 from tests.service.conftest import FakeInference
 from tests.support.api_settings import CLOSED, SECRET, api_settings
 from tests.support.attention_rows import add_attention
+from tests.support.benchmark_rows import odd_benchmark
 from tests.support.circuit_rows import circuit_of_strangers
 from tests.support.concept_rows import concept_result
 from tests.support.fixtures_database import copied_database
@@ -209,6 +211,18 @@ def add_strange(engine: Engine) -> dict[str, str]:
         session.flush()
         odd_task = uuid.uuid4()
         keep_task(session, odd_task, [hostile.library.sae], task_result(NAME, "", HOSTILE))
+        odd_result = uuid.uuid4()
+        keep_result(session, odd_result, odd.id, hostile.library.sae, odd_benchmark(HOSTILE))
+        half = Run(kind="benchmark", queue="gpu", state="succeeded")
+        half.spec = {"kind": "benchmark", "saes": ["demo"]}
+        half.result = {
+            "results": [],
+            "not_measured": [
+                {"sae": NAME, "benchmark": HOSTILE, "reason": HOSTILE, "advice": None}
+            ],
+        }
+        session.add(half)
+        session.flush()
         tell(session, odd.id, "log", {"message": HOSTILE, HOSTILE: HOSTILE})
         odd_concept = uuid.uuid4()
         concept = concept_result(HOSTILE[:100], text=HOSTILE)
@@ -234,6 +248,8 @@ def add_strange(engine: Engine) -> dict[str, str]:
             "odd_list": odd_list,
             "odd": odd.id,
             "odd_task": odd_task,
+            "odd_result": odd_result,
+            "half_measured": half.id,
             "plugin": plugin.id,
             "partly": partly.id,
             "score": hostile.score,

@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "feature_links": ("comparison_id", "feature_a", "feature_b"),
     "sae_layouts": ("sae_id",),
     "tasks": ("id",),
+    "benchmark_results": ("sae_id", "protocol"),
     "concepts": ("id",),
     "sae_attention": ("sae_id",),
     "feature_attention": ("sae_id", "feature"),

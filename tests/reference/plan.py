@@ -204,6 +204,9 @@ def _of_the_rest(
         few = {"features": [1, 4], "pairs": 10, "test_share": 0.3, "resamples": 100}
         prompts = {"task": "given", "items": task_prompts()}
         yield Step("task", {"kind": "task", "saes": [first], "prompts": prompts, **few})
+    if "benchmark" in KINDS:
+        core = {"benchmark": "core", "text": shared["text"], "tokens": 512}
+        yield Step("benchmark", {"kind": "benchmark", "saes": [first], "benchmarks": [core]})
     if "concept" in KINDS:
         texts = {"targets": TARGETS, "retain": RETAIN, "top_k": 6, "false_alarms": 0.2}
         yield Step("concept", {"kind": "concept", "name": "whales", "sae": first, **texts})

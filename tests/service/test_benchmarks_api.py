@@ -13,7 +13,7 @@ from service.benchmarks.repository import keep_result
 from service.database.benchmark_tables import StoredBenchmark
 from service.database.session import transaction
 from service.database.tables import Sae
-from tests.support.benchmark_rows import PROTOCOL, RESULT, RUN, SITE, add_results, result
+from tests.support.benchmark_rows import PROTOCOL, RESULT, RUN, SITE, add_benchmarks, result
 from tests.support.library_rows import Library, add_library
 
 pytestmark = pytest.mark.integration
@@ -31,7 +31,7 @@ def other(module_engine: Engine, library: Library) -> Library:
 @pytest.fixture(autouse=True)
 def kept(module_engine: Engine, library: Library, other: Library) -> Iterator[None]:
     with transaction(module_engine) as session:
-        add_results(session, library.sae, other.sae)
+        add_benchmarks(session, library.name, other.name)
     yield
     with transaction(module_engine) as session:
         session.execute(delete(StoredBenchmark))
@@ -83,6 +83,13 @@ def test_a_leaderboard_has_the_saes_of_one_protocol(client: TestClient) -> None:
         (f"{BOARDS}?model=nothing", 404, "nothing"),
         (f"{BOARDS}/{PROTOCOL}?metric=f1", 422, "there are: auc, l0"),
         (f"{BOARDS}/{PROTOCOL}?against=nobody", 422, "there are: demo, weaker"),
+        (f"{RESULTS}/%00", 404, ""),
+        (f"{RESULTS}?benchmark=%00", 422, ""),
+        (f"{RESULTS}?protocol=%00", 422, ""),
+        (f"{BOARDS}/%00", 422, ""),
+        (f"{BOARDS}/{PROTOCOL}?metric=%00", 422, ""),
+        (f"{BOARDS}/{PROTOCOL}?against=%00", 422, ""),
+        (f"{BOARDS}?site=%00", 422, ""),
     ],
 )
 def test_what_there_is_not_is_said(client: TestClient, path: str, status: int, says: str) -> None:

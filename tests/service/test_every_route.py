@@ -25,6 +25,7 @@ from sqlalchemy import Engine, text
 
 from monosemy.interp.judge_test.result import RoleTest
 from service.app import create_app
+from service.benchmarks.repository import keep_result
 from service.circuits.repository import store_circuit
 from service.concepts.repository import keep_concept
 from service.database.comparison_tables import Comparison
@@ -36,6 +37,7 @@ from service.keys.service import SCOPES, allows
 from service.saes.repository import find_sae
 from service.settings import Settings
 from service.tasks.repository import keep_task
+from tests.support.benchmark_rows import result as benchmark_result
 from tests.support.circuit_rows import made_up
 from tests.support.concept_rows import concept_result
 from tests.support.every_route import ADDS, FILES, MISSING, Address, every_route
@@ -95,6 +97,7 @@ class World:
             "explanation": self._explanation,
             "comparison": self._comparison,
             "task": self._task,
+            "result": self._result,
             "concept": self._concept,
             "circuit": self._circuit,
             "graph": self._graph,
@@ -146,6 +149,12 @@ class World:
         with transaction(self.engine) as session:
             keep_test(session, "a" * 16, test, "http://judge.test/v1", "m", "detection v1")
         return "a" * 16
+
+    def _result(self) -> str:
+        run, made = uuid.UUID(self._run("succeeded")), uuid.uuid4()
+        with transaction(self.engine) as session:
+            keep_result(session, made, run, find_sae(session, "demo")[0].id, benchmark_result())
+        return str(made)
 
     def _circuit(self) -> str:
         made = uuid.UUID(self._run("succeeded"))

@@ -13,6 +13,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "import": {"source": "hub:a/b"},
     "compare": {"sae": "a", "other": "b"},
     "task": {"saes": ["a"]},
+    "benchmark": {"saes": ["a"]},
     "evaluate_set": {"saes": ["a", "b"]},
     "feature_circuit": {"saes": ["a"]},
     "graph": {"prompt": "a b", "set": "s"},

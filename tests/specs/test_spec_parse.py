@@ -49,7 +49,7 @@ def test_every_kind_survives_json_and_yaml(kind: str) -> None:
         data["source"] = "a/folder"
     if "other" in KINDS[kind].model_fields:
         data["other"] = "another-sae"
-    if kind in ("task", "evaluate_set", "feature_circuit"):
+    if kind in ("task", "benchmark", "evaluate_set", "feature_circuit"):
         data["saes"] = ["some-sae"]
     if kind == "graph":
         data |= {"prompt": "the king", "set": "tc"}

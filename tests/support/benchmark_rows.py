@@ -15,11 +15,13 @@ from monosemy.specs.rest.benchmarks import (
     BenchmarkMetric,
     BenchmarkResult,
     BenchmarkUnit,
+    Better,
     LeaderboardHeader,
 )
 from service.benchmarks.repository import keep_result
+from service.saes.repository import find_sae
 
-PROTOCOL = "00c0ffee00c0ffee"
+PROTOCOL, ODD_PROTOCOL = "00c0ffee00c0ffee", "0dd00dd00dd00dd0"
 RESULT, RUN = uuid.UUID(int=131), uuid.UUID(int=130)
 SITE = "blocks.9.hook_resid_post"
 UNITS = [BenchmarkUnit(name=f"task {at}", family=f"family {at}") for at in range(12)]
@@ -46,7 +48,8 @@ def metric(
     """Its values by unit, each seed alike."""
     parts_U = np.array([np.nan if each is None else each for each in values], float)
     parts_SU = np.tile(parts_U, (seeds, 1)) + 0.001 * np.arange(seeds)[:, None]
-    return metric_of(Column(name, subject, parts_SU), UNITS[: len(values)])
+    better: Better = "neither" if name == "l0" else "higher"
+    return metric_of(Column(name, subject, parts_SU, better=better), UNITS[: len(values)])
 
 
 def header(saes: int = 1, ranks: bool = True) -> LeaderboardHeader:
@@ -95,8 +98,31 @@ def result(
     )
 
 
-def add_results(session: Session, *saes: uuid.UUID) -> None:
-    """Of one SAE, or of several, by one protocol; each weaker than the one before it."""
-    for place, sae in enumerate(saes):
+def odd_benchmark(text: str) -> BenchmarkResult:
+    """Of a diagnostic whose every word is ``text``, without values."""
+    units = [BenchmarkUnit(name=f"{text} {at}", family=text) for at in range(3)]
+    column = Column(text, "sae", np.full((1, 3), np.nan))
+    beside = Column(text, text, np.full((1, 3), 2.5))
+    return BenchmarkResult(
+        benchmark=text,
+        version=1,
+        options={"benchmark": text, "seeds": [0]},
+        about=about(text, None, site=text, model=text, protocol=ODD_PROTOCOL, architecture=text),
+        seeds=[0],
+        unit=text,
+        units=units,
+        headline=text,
+        metrics=[metric_of(each, units) for each in (column, beside)],
+        ranks=False,
+        notes=[text],
+        details={text: [text]},
+        seconds=0.0,
+    )
+
+
+def add_benchmarks(session: Session, *names: str) -> None:
+    """Of SAEs by one protocol; each weaker than the one before it."""
+    for place, name in enumerate(names):
+        sae = find_sae(session, name)[0].id
         made = result(0.75 - 0.1 * place, sae_digest=f"{place}" * 16)
         keep_result(session, RESULT if place == 0 else uuid.UUID(int=131 + place), RUN, sae, made)

@@ -159,6 +159,8 @@ MISSING: dict[str, str] = {
     "explanation": NOWHERE,
     "comparison": NOWHERE,
     "task": NOWHERE,
+    "result": NOWHERE,
+    "protocol": "none",
     "concept": NOWHERE,
     "circuit": NOWHERE,
     "graph": NOWHERE,

@@ -10,6 +10,7 @@ from fastapi import Query
 
 from monosemy.specs import KINDS
 from monosemy.specs.graphs import MOST_PROMPTS
+from monosemy.specs.rest.benchmarks import BenchmarkRow
 from monosemy.specs.rest.graphs import GraphHeader
 from monosemy.specs.rest.runs import (
     KnownKind,
@@ -22,6 +23,7 @@ from monosemy.specs.rest.runs import (
 from monosemy.specs.rest.spend import SpendTable
 from monosemy.specs.rest.training import SaeReadings, TrainingReadings
 from monosemy.specs.run_states import ACTIVE, ENDED, RETRYABLE
+from service.benchmarks import endpoints as benchmarks
 from service.edge.context import SessionDep
 from service.graphs import endpoints as graphs
 from service.kit.pagination import CursorParam
@@ -45,6 +47,8 @@ STATES: tuple[RunState, ...] = (
     "cancelled",
 )
 LOG_LINES = 60
+MOST_RESULTS = 200
+"""Of benchmarks that are listed."""
 POINTS = 300
 """Readings that a curve is drawn of."""
 
@@ -92,6 +96,8 @@ class OneRun:
     """(id, name) of the SAEs that it made."""
     graphs: list[GraphHeader]
     """That it has made so far, in the order of its prompts."""
+    measured: list[BenchmarkRow]
+    """Results of benchmarks that it has measured so far."""
     warnings: list[tuple[str, str]]
     """What is to be known before what a step made is relied on, with the step."""
     live: dict[str, Any]
@@ -137,6 +143,7 @@ def run(
         whole=run_words.spec_text(family.spec, whole=True),
         made=_made(family),
         graphs=_graphs(session, run_id),
+        measured=benchmarks.list_all(session, run=run_id, limit=MOST_RESULTS).items,
         warnings=[(run_words.step(each), words) for each in steps for words in each.warnings],
         live={
             "run": str(run_id),

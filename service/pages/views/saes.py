@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from monosemy.figures import density, number, plural
+from monosemy.specs.rest.benchmarks import BenchmarkRow
 from monosemy.specs.rest.comparisons import ComparisonView
 from monosemy.specs.rest.features import FeatureSummary
 from monosemy.specs.rest.reports import ToldApart
 from monosemy.specs.rest.saes import Distribution, SaeDetail
 from monosemy.training.page import CHARTS
+from service.benchmarks.endpoints import list_all as list_results
 from service.comparisons.endpoints import list_all as list_comparisons
 from service.edge.context import ContextDep, SessionDep
 from service.features.endpoints import list_all as list_features
@@ -90,6 +92,8 @@ class SaePage:
     more: bool
     told_apart: list[ToldApart]
     comparisons: list[ComparisonView]
+    measured: list[BenchmarkRow]
+    """Its newest results of benchmarks."""
     min_density: float | None
     max_density: float | None
     commands: list[tuple[str, str]]
@@ -128,6 +132,7 @@ def sae_page(
         more=features.next_cursor is not None,
         told_apart=report_summary(session, row).items if detail.features.scored else [],
         comparisons=list_comparisons(session, sae, limit=10).items,
+        measured=list_results(session, sae, limit=10).items,
         min_density=min_density,
         max_density=max_density,
         commands=commands(detail),
