@@ -11,9 +11,9 @@ import numpy as np
 from monosemy.analysis.comparison import Comparison, by_decoder, by_tokens, compare_sides
 from monosemy.analysis.layout import Layout, lay_out, require_package
 from monosemy.attribution.survey import AttentionSurvey, survey_attention
-from monosemy.benchmark.kept import FolderResults
-from monosemy.benchmark.measured import MeasuredSAEs
-from monosemy.benchmark.run import Benchmarking
+from monosemy.benchmarking.kept import FolderResults
+from monosemy.benchmarking.measured import MeasuredSAEs
+from monosemy.benchmarking.run import Benchmarking
 from monosemy.circuits.search import find_circuit
 from monosemy.errors import DataError, SpecError
 from monosemy.feature_circuit_stage import find_feature_circuit_run

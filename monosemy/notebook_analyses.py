@@ -18,7 +18,7 @@ from monosemy.analysis.layout import Layout
 from monosemy.arguments import several
 from monosemy.attribution.lens import Placed, PromptTokens, look
 from monosemy.attribution.survey import AttentionSurvey
-from monosemy.benchmark.measured import MeasuredSAEs
+from monosemy.benchmarking.measured import MeasuredSAEs
 from monosemy.console import reporting
 from monosemy.data.characters import encodable
 from monosemy.errors import SpecError
@@ -123,8 +123,10 @@ def benchmark(
     ``home`` has are not measured again.  Errors as in ``evaluate``, and ``DataError`` where nothing
     could be measured.
     """
-    saes, asked = _listed("saes", saes), [*benchmarks]
-    named = [{"benchmark": each} if isinstance(each, str) else each for each in asked]
+    saes = _listed("saes", saes)
+    if not isinstance(benchmarks, list | tuple):
+        raise SpecError([("benchmarks", f"it takes a list of benchmarks, not {benchmarks!r:.80}")])
+    named = [{"benchmark": each} if isinstance(each, str) else each for each in benchmarks]
     references = [f"sae {place}" for place in range(len(saes))]
     spec = parse_run(BenchmarkRun, {"saes": references, "benchmarks": named})
     with reporting(reporter) as progress:

@@ -17,7 +17,7 @@ import yaml
 
 import monosemy
 from monosemy.__main__ import main
-from monosemy.errors import DataError, SpecError, UnknownSite
+from monosemy.errors import DataError, MonosemyError, SpecError, UnknownSite
 from monosemy.home import Home
 from monosemy.interp.texts import FeatureTexts
 from monosemy.local_runs import LocalRuns
@@ -150,6 +150,35 @@ def test_a_concept_is_found(home: Path, sae: SaeFolder) -> None:
     assert ran["concept"] == found.concept.model_dump()
     with pytest.raises(SpecError, match="retain"):
         monosemy.concept(sae, reporter=SILENT, targets=["x"])
+
+
+def test_measured_by_benchmarks(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:
+    core = {"benchmark": "core", "text": spec["text"], "tokens": 1000}
+    measured = monosemy.benchmark([sae], [core], home=home, reporter=SILENT)
+    assert not measured.not_measured
+    (result,) = measured.results("core").values()
+    board = measured.leaderboard(metric="kl")
+    assert board.rows[0].figure.value is not None and board.against is None and board.pairs == 0
+    again = monosemy.benchmark([sae], [core], home=home, reporter=SILENT)
+    assert again.summary.results[0].kept and again.results() == {"first": result}
+    ran = monosemy.run(
+        {"kind": "benchmark", "saes": ["first"], "benchmarks": [core]}, home, reporter=SILENT
+    )
+    assert ran["results"][0]["kept"] and ran["not_measured"] == []
+    for asked, says in (
+        ({"metric": "f1"}, "There are: explained_variance"),
+        ({"benchmark": "probing"}, "measured nothing here"),
+    ):
+        with pytest.raises(MonosemyError, match=says):
+            measured.leaderboard(**asked)
+    with pytest.raises(SpecError, match="saes"):
+        monosemy.benchmark([], home=home, reporter=SILENT)
+    with pytest.raises(SpecError, match="nothing"):
+        monosemy.benchmark([sae], ["nothing"], reporter=SILENT)
+    with pytest.raises(SpecError, match="benchmarks: it takes a list"):
+        monosemy.benchmark([sae], "core", reporter=SILENT)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="named twice"):
+        monosemy.benchmark([sae, sae], [core], reporter=SILENT)
 
 
 def test_tried_at_a_task(spec: dict[str, Any], home: Path, sae: SaeFolder) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from monosemy.benchmark.run import Benchmarking
+from monosemy.benchmarking.run import Benchmarking
 from monosemy.run_hosts import HostLoader
 from monosemy.sae_folder import NamedFolder
 from monosemy.specs import BenchmarkRun

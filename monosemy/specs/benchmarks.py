@@ -1,7 +1,7 @@
 """What a benchmark may ask for, one class for each, and the run that asks SAEs.
 
 Importable without torch; ``implementation`` names the class that measures, in
-``monosemy/benchmark``.
+``monosemy/benchmarking``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BenchmarkSpec(Registered):
 class CoreBenchmark(BenchmarkSpec):
     """What an SAE keeps of its host model and of the activations, on held-out documents."""
 
-    implementation: ClassVar[str] = "monosemy.benchmark.core:Core"
+    implementation: ClassVar[str] = "monosemy.benchmarking.core:Core"
 
     benchmark: Literal["core"] = "core"
     text: TextSpec = TextSpec()

@@ -11,7 +11,7 @@ from sqlalchemy import String, cast, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.orm import Session, undefer
 
-from monosemy.benchmark.leaderboard import figure_of
+from monosemy.benchmarking.leaderboard import figure_of
 from monosemy.specs.names import LATEST
 from monosemy.specs.rest.benchmarks import BenchmarkResult
 from service.database.benchmark_tables import StoredBenchmark

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from monosemy.benchmark.leaderboard import Entry, leaderboard
+from monosemy.benchmarking.leaderboard import Entry, leaderboard
 from monosemy.specs.rest.benchmarks import (
     BenchmarkAbout,
     BenchmarkFigure,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from monosemy.benchmark.units import Column, metric_of
+from monosemy.benchmarking.units import Column, metric_of
 from monosemy.specs.rest.benchmarks import (
     BenchmarkAbout,
     BenchmarkMetric,

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monosemy.benchmark.base import Benchmark, BenchmarkSae, Measured
-from monosemy.benchmark.units import Column
+from monosemy.benchmarking.base import Benchmark, BenchmarkSae, Measured
+from monosemy.benchmarking.units import Column
 from monosemy.data.store import TokenStore, prepare_text, text_id_for
 from monosemy.errors import DataError
 from monosemy.evals.evaluate import ORDER_SEED

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 
-from monosemy.benchmark.base import Benchmark, BenchmarkSae, Measured
-from monosemy.benchmark.units import Column
+from monosemy.benchmarking.base import Benchmark, BenchmarkSae, Measured
+from monosemy.benchmarking.units import Column
 from monosemy.errors import DataError
 from monosemy.sae_folder import NamedFolder, SaeFolder
 from monosemy.specs.benchmarks import BENCHMARKS, BenchmarkSpec
 from monosemy.specs.registry import register
 from monosemy.specs.rest.benchmarks import BenchmarkResult, BenchmarkUnit
-from tests.benchmark.conftest import KeptResults, benchmarked
+from tests.benchmarking.conftest import KeptResults, benchmarked
 
 
 class CountingBenchmark(Benchmark["CountingSpec"]):
@@ -52,7 +52,7 @@ class CountingBenchmark(Benchmark["CountingSpec"]):
 class CountingSpec(BenchmarkSpec):
     """For tests."""
 
-    implementation = "tests.benchmark.test_run:CountingBenchmark"
+    implementation = "tests.benchmarking.test_run:CountingBenchmark"
     version = "1"
     benchmark: Literal["counting"] = "counting"
     refused: int = 0

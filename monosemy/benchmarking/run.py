@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from monosemy.benchmark.base import Bench, Benchmark, BenchmarkSae
-from monosemy.benchmark.units import metric_of
+from monosemy.benchmarking.base import Bench, Benchmark, BenchmarkSae
+from monosemy.benchmarking.units import metric_of
 from monosemy.errors import DataError, MonosemyError
 from monosemy.models.host import HostModel
 from monosemy.progress import SILENT, Reporter, Stage

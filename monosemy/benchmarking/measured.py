@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monosemy.benchmark.kept import FolderResults
-from monosemy.benchmark.leaderboard import Entry, leaderboard
+from monosemy.benchmarking.kept import FolderResults
+from monosemy.benchmarking.leaderboard import Entry, leaderboard
 from monosemy.errors import DataError
 from monosemy.sae_folder import NamedFolder
 from monosemy.specs.rest.benchmarks import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import monosemy
-from monosemy.benchmark.run import Benchmarking
+from monosemy.benchmarking.run import Benchmarking
 from monosemy.home import Home
 from monosemy.progress import SILENT
 from monosemy.sae_folder import NamedFolder

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monosemy.benchmark.units import RESAMPLES, SEED, Array, by_family, there
+from monosemy.benchmarking.units import RESAMPLES, SEED, Array, by_family, there
 from monosemy.interp.statistics.bootstrap import count_draws
 from monosemy.interp.statistics.rates import Z95
 from monosemy.interp.statistics.student import student_critical

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monosemy.benchmark.standing import Standing, standing
-from monosemy.benchmark.units import Array
+from monosemy.benchmarking.standing import Standing, standing
+from monosemy.benchmarking.units import Array
 from monosemy.errors import SpecError
 from monosemy.specs.rest.benchmarks import (
     BenchmarkAbout,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from monosemy.benchmark.units import Column, metric_of, paired_difference, ratio_interval
+from monosemy.benchmarking.units import Column, metric_of, paired_difference, ratio_interval
 from monosemy.specs.rest.benchmarks import BenchmarkUnit
 
 

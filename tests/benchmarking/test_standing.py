@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from monosemy.benchmark.standing import Standing, standing
+from monosemy.benchmarking.standing import Standing, standing
 
 FAMILIES = 30
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import monosemy
-from monosemy.benchmark.core import decoder_redundancy, peer_variances
+from monosemy.benchmarking.core import decoder_redundancy, peer_variances
 from monosemy.errors import DataError
 from monosemy.progress import SILENT
 from monosemy.sae_folder import NamedFolder
 from monosemy.saes import registry
 from monosemy.specs import TextSpec, TopKSpec
 from monosemy.specs.rest.benchmarks import BenchmarkMetric, BenchmarkResult
-from tests.benchmark.conftest import KeptResults, benchmarked
+from tests.benchmarking.conftest import KeptResults, benchmarked
 
 
 def _metric(result: BenchmarkResult, metric: str, subject: str = "sae") -> BenchmarkMetric:

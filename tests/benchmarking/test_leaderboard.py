@@ -8,7 +8,7 @@ import uuid
 import numpy as np
 import pytest
 
-from monosemy.benchmark.leaderboard import Entry, leaderboard
+from monosemy.benchmarking.leaderboard import Entry, leaderboard
 from monosemy.errors import SpecError
 from monosemy.specs.rest.benchmarks import Leaderboard
 from tests.support.benchmark_rows import UNITS, about, header, metric
