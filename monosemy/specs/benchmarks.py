@@ -11,15 +11,17 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from monosemy.specs.kinds import SaeRef
-from monosemy.specs.part import NAME, Count, Seed
+from monosemy.specs.part import NAME, PLACE, Count, Seed
 from monosemy.specs.parts import TextSpec
-from monosemy.specs.references import Plain
+from monosemy.specs.references import Plain, Source
 from monosemy.specs.registry import Registered, Registry, register
 from monosemy.specs.run import RunSpec, register_kind
 
 MOST_SAES = 64
 """Of one run."""
 MOST_SEEDS = 20
+PUBLISHED_TASKS = "sae-probes"
+"""Package that carries labelled texts."""
 
 BENCHMARKS: Registry[BenchmarkSpec] = Registry("benchmark", "benchmark", "core")
 """The options' class of every benchmark, those of plugins included."""
@@ -57,6 +59,46 @@ class CoreBenchmark(BenchmarkSpec):
     not each SAE's own; one that was trained on some of these documents is refused."""
     tokens: Count = 16_384
     """Of held-out documents, taken whole in a fixed order until they have so many."""
+
+
+@register
+class ProbingBenchmark(BenchmarkSpec):
+    """Whether few latents of an SAE tell texts that people have labelled, beside as many of other
+    bases and beside the words alone."""
+
+    implementation: ClassVar[str] = "monosemy.benchmarking.probing.sparse_probing:SparseProbing"
+
+    benchmark: Literal["probing"] = "probing"
+    source: Annotated[str, Source("text")] = Field(PUBLISHED_TASKS, min_length=1, max_length=PLACE)
+    """``sae-probes``, the 113 tasks of two classes that this package carries, or a local .jsonl
+    file with a text a line: ``task``, ``text``, ``label`` (true or false), perhaps ``family``."""
+    tasks: list[Annotated[str, Plain(), Field(max_length=NAME)]] | None = Field(
+        None, min_length=1, max_length=1000
+    )
+    """Names of the tasks; None takes all."""
+    variant: Literal["clean", "published"] = "clean"
+    """``clean``: each text counts once, and tasks that are not what they say are left out;
+    ``published``: as the package draws them, with a fifth of the tested texts among the fitted."""
+    ks: list[Annotated[int, Field(ge=1, le=4096)]] = Field([1, 5, 16], min_length=1, max_length=10)
+    """Numbers of latents."""
+    train_rows: int = Field(1024, ge=20, le=100_000)
+    """Most texts of a task that a probe is fitted to."""
+    test_rows: int = Field(1000, ge=20, le=100_000)
+    """Most texts of a task that it is tested on."""
+    context: int = Field(128, ge=2, le=8192)
+    """Most tokens of a text, the BOS included."""
+    long_texts: Literal["cut", "refuse"] = "cut"
+    """``cut``: a longer text loses its beginning; ``refuse``: it ends the benchmark."""
+    prepend_bos: bool = True
+    """Put the tokenizer's BOS before each text (if it has one)."""
+
+    @model_validator(mode="after")
+    def _each_k_once(self) -> Self:
+        for name in ("ks", "tasks"):
+            given = getattr(self, name) or []
+            if len({*given}) < len(given):
+                raise ValueError(f"{name} holds something twice")
+        return self
 
 
 @register_kind

@@ -13,10 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 from monosemy.specs import ModelSpec, TextSpec
+from monosemy.specs.benchmarks import PUBLISHED_TASKS
 from monosemy.workspace import PRIVATE, Kind
 from service.settings import READABLE, Settings
 
-PACKAGED = (ModelSpec().name, TextSpec().source)
+PACKAGED = (ModelSpec().name, TextSpec().source, PUBLISHED_TASKS)
 """Names of what comes in a package."""
 _PATHS = ("/", "./", "../", "~")
 FILES = (".gguf", ".txt", ".jsonl", ".jsonl.gz", ".parquet")

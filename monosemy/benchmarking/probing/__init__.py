@@ -1,0 +1,1 @@
+"""Sparse probing: what few latents of an SAE tell of texts that people have labelled."""
