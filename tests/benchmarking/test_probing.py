@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from monosemy.benchmarking.probing.probe import chosen_columns, told
+from monosemy.benchmarking.probing.result_files import write_probing_files
 from monosemy.errors import DataError, SpecError
 from monosemy.sae_folder import NamedFolder
 from monosemy.saes.bases import random_directions
@@ -160,3 +161,24 @@ def test_options_that_say_nothing_are_refused() -> None:
     for options in cases:
         with pytest.raises(SpecError):
             parse_part(ProbingBenchmark, {"benchmark": "probing", **options})
+
+
+def test_result_files_are_those_of_the_package(found: BenchmarkResult, tmp_path: Path) -> None:
+    word, _ = write_probing_files(found, tmp_path)
+    assert word.name == f"last word_{found.about.site}_l2.json"
+    assert word.parent.name == "normal_setting"
+    assert word.parent.parent.name.startswith("sae_probes_")
+    rows = json.loads(word.read_text())
+    assert [each["k"] for each in rows] == [1, 5]
+    assert {*rows[0]} == {
+        *("test_f1", "test_acc", "test_auc", "val_auc", "k", "dataset", "hook_name"),
+        *("reg_type", "binarize", "indices"),
+    }
+    assert rows[1]["test_auc"] == metric(found, "auc_k5").parts[0]
+    assert len(rows[1]["indices"]) == 5 and rows[0]["indices"] == rows[1]["indices"][:1]
+    odd = found.units[0].model_copy(update={"name": "../../out"})
+    away = found.model_copy(update={"units": [odd, found.units[1]]})
+    away.details = {"latents": {"../../out": [1, 2, 3, 4, 5], "coin": [1, 2, 3, 4, 5]}}
+    assert all(tmp_path in file.parents for file in write_probing_files(away, tmp_path))
+    with pytest.raises(DataError, match="not of 'probing'"):
+        write_probing_files(found.model_copy(update={"benchmark": "core"}), tmp_path)

@@ -30,7 +30,7 @@ class Told:
     accuracy: float
     f1: float
     """Mean over both classes, by their sizes."""
-    validated: float
+    validation_auc: float
     """Area of the chosen strength on the texts that chose it."""
     converged: bool
 
@@ -63,7 +63,7 @@ def told(train_ND: Floats, train_N: Labels, test_MD: Floats, test_M: Labels) -> 
         auc=float(roc_auc_score(test_M, score_M)),
         accuracy=float(accuracy_score(test_M, score_M > 0)),
         f1=float(f1_score(test_M, score_M > 0, average="weighted")),
-        validated=validated,
+        validation_auc=validated,
         converged=bool(model.n_iter_[0] < _ITERATIONS),
     )
 

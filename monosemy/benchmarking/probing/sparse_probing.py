@@ -37,6 +37,7 @@ from monosemy.specs.benchmarks import ProbingBenchmark
 from monosemy.specs.rest.benchmarks import BenchmarkUnit
 from monosemy.workspace import fingerprint
 
+METRICS = ("auc", "accuracy", "f1", "validation_auc")
 HARD = 0.8
 """A task is hard where characters alone have a smaller area than this."""
 _WIDEST_PCA = 4096
@@ -69,14 +70,17 @@ class _Found:
     tasks: int
     values: dict[tuple[str, str, int], Floats] = field(default_factory=dict)
     """``[seeds, tasks]`` by metric, subject, number of latents."""
+    latents: dict[str, list[int]] = field(default_factory=dict)
+    """By task: those of the SAE that the first seed chose, the best first."""
     unconverged: int = 0
 
     def note(self, subject: str, k: int, seed: int, task: int, made: Told) -> None:
         self.unconverged += not made.converged
-        for metric in ("auc", "accuracy", "f1"):
-            empty = np.full((self.seeds, self.tasks), np.nan)
-            values = self.values.setdefault((metric, subject, k), empty)
-            values[seed, task] = getattr(made, metric)
+        for metric in METRICS:
+            value = getattr(made, metric)
+            if not np.isnan(value):
+                empty = np.full((self.seeds, self.tasks), np.nan)
+                self.values.setdefault((metric, subject, k), empty)[seed, task] = value
 
 
 class SparseProbing(Benchmark[ProbingBenchmark]):
@@ -186,6 +190,8 @@ class SparseProbing(Benchmark[ProbingBenchmark]):
         on_N, on_M = one.labels
         on_N = on_N if labels is None else labels
         order = chosen_columns(train_NF, on_N, max(self.spec.ks))
+        if (subject, seed) == ("sae", 0):
+            found.latents[one.task.name] = order.tolist()
         for k in self.spec.ks:
             columns = order[:k]
             made = told(train_NF[:, columns], on_N, test_MF[:, columns], on_M)
@@ -232,7 +238,7 @@ class SparseProbing(Benchmark[ProbingBenchmark]):
         """Subjects without a number of latents stand beside every number."""
         columns = []
         for k in self.spec.ks:
-            for metric in ("auc", "accuracy", "f1"):
+            for metric in METRICS:
                 for (made, subject, own), values_ST in [
                     *found.values.items(),
                     *self.shared.values.items(),
@@ -283,4 +289,5 @@ class SparseProbing(Benchmark[ProbingBenchmark]):
             "leaked": float(np.mean([leaked(one.task, one.split) for one in first])),
             "unconverged_probes": found.unconverged,
             "differences": differences,
+            "latents": found.latents,
         }

@@ -27,7 +27,7 @@ def told_by_characters(task: ProbingTask, split: Split) -> Told:
         auc=float(roc_auc_score(on_M, score_M)),
         accuracy=float(accuracy_score(on_M, score_M > 0)),
         f1=float(f1_score(on_M, score_M > 0, average="weighted")),
-        validated=float("nan"),
+        validation_auc=float("nan"),
         converged=bool(model.n_iter_[0] < 1000),
     )
 
