@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from monosemy.specs.kinds import SaeRef
-from monosemy.specs.part import NAME, PLACE, Count, Seed
+from monosemy.specs.part import LARGE, NAME, PLACE, Count, Seed
 from monosemy.specs.parts import TextSpec
 from monosemy.specs.references import Plain, Source
 from monosemy.specs.registry import Registered, Registry, register
@@ -99,6 +99,44 @@ class ProbingBenchmark(BenchmarkSpec):
             if len({*given}) < len(given):
                 raise ValueError(f"{name} holds something twice")
         return self
+
+
+@register
+class AbsorptionBenchmark(BenchmarkSpec):
+    """How often latents that tell a word's first letter are silent because others say it with the
+    word: feature absorption, by letter, on words of the host model's vocabulary.  Thresholds are
+    those of SAEBench 0.6.0."""
+
+    implementation: ClassVar[str] = "monosemy.benchmarking.absorption.benchmark:Absorption"
+
+    benchmark: Literal["absorption"] = "absorption"
+    words_per_letter: int = Field(400, ge=10, le=100_000)
+    """Most words of a letter, drawn from the vocabulary; a fifth of them is tested on."""
+    lines: int = Field(10, ge=0, le=100)
+    """Least number of lines "apple has the first letter: A" before a word; 0 reads it alone."""
+    least_words: int = Field(25, ge=10, le=100_000)
+    """That a letter must begin to be taken."""
+    least_letters: int = Field(10, ge=2, le=26)
+    """That must have so many words, and be told by their probes."""
+    least_f1: float = Field(0.6, ge=0, lt=1)
+    """Of a letter's probe on words that it was not fitted to: others do not count."""
+    l1: float = Field(0.01, gt=0, le=LARGE)
+    """Penalty of the sparse probe that proposes latents, for codes in units of an activation's root
+    mean square."""
+    most_latents: int = Field(10, ge=1, le=100)
+    """Main latents of a letter."""
+    least_rise: float = Field(0.03, ge=0, lt=1)
+    """Of F1 by a further main latent."""
+    full_cosine: float = Field(0.025, ge=-1, le=1)
+    """Of the absorbing latent with the probe, for full absorption."""
+    full_share: float = Field(0.4, gt=0, le=1)
+    """That it must add of the activation along the probe."""
+    fraction_cosine: float = Field(0.1, ge=-1, le=1)
+    """Of absorbing latents with the probe, for the fraction of 0.6.0."""
+    fraction_share: float = Field(0.4, gt=0, le=1)
+    """That they must add of the activation along the probe."""
+    fraction_latents: int = Field(3, ge=1, le=100)
+    """Absorbing latents that are counted."""
 
 
 @register_kind
