@@ -23,7 +23,7 @@ from monosemy.specs.readings import stored_reading
 from monosemy.training.sae_training import TrainedSAE
 from monosemy.workspace import Workspace
 
-_JOB, _STOP, _ERROR = "job.json", "stop", "error.json"
+_JOB, _STOP, _SAVED, _ERROR = "job.json", "stop", "saved", "error.json"
 _TENSORS, _RESULT = "result.safetensors", "result.json"
 _SAES = ("sae", "baseline")
 _ERRORS = {kind.__name__: kind for kind in (DataError, ModelError, MonosemyError)}
@@ -75,7 +75,7 @@ def read_job(folder: Path) -> Job:
 
 def clear(folder: Path) -> None:
     """Removes what an earlier attempt has left but its checkpoints."""
-    for name in (_STOP, _ERROR, _TENSORS, _RESULT):
+    for name in (_STOP, _SAVED, _ERROR, _TENSORS, _RESULT):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -85,6 +85,15 @@ def ask_to_stop(folder: Path) -> None:
 
 def stop_asked(folder: Path) -> bool:
     return (folder / _STOP).exists()
+
+
+def note_saved(folder: Path) -> None:
+    """A process has saved its state since it was asked to stop: all have, as they stop together."""
+    (folder / _SAVED).touch()
+
+
+def has_saved(folder: Path) -> bool:
+    return (folder / _SAVED).exists()
 
 
 def write_error(folder: Path, error: MonosemyError) -> None:

@@ -28,9 +28,9 @@ from monosemy.training.job import (
     ask_to_stop,
     clear,
     has_result,
+    has_saved,
     read_error,
     read_result,
-    stop_asked,
     write_job,
 )
 from monosemy.training.sae_training import TrainedSAE
@@ -82,7 +82,8 @@ def train_in_processes(job: Job, reporter: Reporter = SILENT) -> list[TrainedSAE
             _kill(process)
     if not has_result(job.folder):
         failure = read_error(job.folder)
-        if failure is None and stop_asked(job.folder):
+        # Not that they were asked: torchrun asks those that are left when one was killed.
+        if failure is None and has_saved(job.folder):
             reporter.log("the training processes were told to end, and have saved their state")
             raise Interrupted
         raise failure or _failure(job.folder, process.returncode)

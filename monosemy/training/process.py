@@ -37,6 +37,7 @@ from monosemy.training.job import (
     Job,
     ask_to_stop,
     clear,
+    note_saved,
     read_job,
     stop_asked,
     write_error,
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _train(read_job(options.job), fresh=not options.watched)
     except Interrupted:  # no failure: torchrun would kill those that are still writing
+        note_saved(options.job)
         return 0
     except MonosemyError as error:
         write_error(options.job, error)

@@ -22,6 +22,7 @@ from monosemy.saes.base import SAE
 from monosemy.specs import TrainRun, parse_spec
 from monosemy.specs.readings import TrainingReading
 from monosemy.training.history import History, read_history
+from monosemy.training.job import ask_to_stop
 from monosemy.training.sae_training import SAETraining
 from monosemy.training.stream import ActivationStream
 from monosemy.workspace import Workspace
@@ -202,7 +203,9 @@ def test_a_killed_process_ends_the_run_and_the_next_attempt_ends_it_well(
     spec: TrainRun, workspace: Workspace, tmp_path: Path, whole: stages.TrainedArtifact
 ) -> None:
     def kill_one(_: Any) -> None:
+        """Whoever is left is asked to stop, as torchrun does, and cannot: they stop together."""
         os.kill(processes_of(tmp_path)[-1], signal.SIGKILL)
+        ask_to_stop(tmp_path / "run")
 
     often = slowly(spec, checkpoint_seconds=0.02)
     with pytest.raises(MonosemyError, match="ended with status"):
