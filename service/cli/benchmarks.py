@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from monosemy.benchmarking.probing.result_files import write_probing_files
 from monosemy.figures import plural
 from monosemy.specs import BENCHMARKS, apply_overrides
 from monosemy.specs.plugins import load_plugins
+from monosemy.specs.rest.benchmarks import BenchmarkResult
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -193,6 +196,21 @@ def leaderboard(
         print_json(board)
         return
     _show_board(board)
+
+
+@app.command()
+@readable_errors
+def export(
+    result: ResultArgument,
+    folder: Annotated[Path, typer.Argument(help="Folder that the files are written into.")],
+) -> None:
+    """Write a result of `probing` as the files of the package sae-probes, one for each task.
+
+    Example: monosemy benchmarks export latest results
+    """
+    found = BenchmarkResult.model_validate(connect().get(f"/benchmarks/{segment(result)}"))
+    files = write_probing_files(found, folder)
+    tell(f"Wrote {plural(len(files), 'file')} into {files[0].parent}.")
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,11 @@ def test_a_benchmark_submits_a_run_and_shows_its_leaderboards(
 )
 def test_what_cannot_be_is_refused_in_one_line(arguments: tuple[str, ...], says: str) -> None:
     assert says in call("benchmark", *arguments, code=2)
+
+
+def test_what_has_no_files_of_a_peer_is_refused(tmp_path: Path) -> None:
+    assert "not of 'probing'" in call("benchmarks", "export", str(RESULT), str(tmp_path), code=1)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_one_of_no_sae_and_a_deleted_one(module_engine: Engine) -> None:
