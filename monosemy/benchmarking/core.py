@@ -104,9 +104,10 @@ class Core(Benchmark[CoreBenchmark]):
             notes.append(f"No losses: {hosted.no_losses}.")
         else:
             columns += [column for name in saes for column in losses.columns(name)]
-        return Measured(
-            units, columns, notes, {name: each.details() for name, each in sums.items()}
-        )
+        details: dict[str, Any] = {name: each.details() for name, each in sums.items()}
+        if losses is not None:
+            details["losses"] = losses.means()
+        return Measured(units, columns, notes, details)
 
     def _unit_of(self, rows_B: Ints) -> Ints:
         """The place of each row's document among the units."""
@@ -212,8 +213,18 @@ class _Sums:
 
     def __init__(self, sae: SAE, targets: _Targets) -> None:
         self.sae, self.targets = sae, targets
-        names = ("error", "norm_ratio", "cosine", "made", "along", "l0", "l1")
-        self.sums = {name: np.zeros(len(targets.tokens_U)) for name in names}
+        names = (
+            "error",
+            "norm_in",
+            "norm_out",
+            "norm_ratio",
+            "cosine",
+            "made",
+            "along",
+            "l0",
+            "l1",
+        )
+        self.sums = {name: np.zeros(len(targets.tokens_U)) for name in (*names, "l0", "l1")}
         self.fired = torch.zeros(sae.d_sae, dtype=torch.float64)
         self.mass = torch.zeros(sae.d_sae, dtype=torch.float64)
         self.errors: list[Tensor] = []
@@ -229,6 +240,8 @@ class _Sums:
         values, indices = codes.values.double().cpu(), codes.indices.cpu()
         by_token = {
             "error": error_N,
+            "norm_in": norm_N,
+            "norm_out": made_N,
             "norm_ratio": made_N / norm_N.clamp_min(tiny),
             "cosine": along_N / (norm_N * made_N).clamp_min(tiny),
             "made": made_N.pow(2),
@@ -267,6 +280,8 @@ class _Sums:
             "dead_share": float((self.fired == 0).double().mean()),
             "l1": float(self.sums["l1"].sum()) / tokens,
             "mse": float(self.sums["error"].sum()) / tokens / self.sae.d_out,
+            "norm_in": float(self.sums["norm_in"].sum()) / tokens,
+            "norm_out": float(self.sums["norm_out"].sum()) / tokens,
             **shares,
             **decoder_redundancy(self.sae),
             **peer_variances(torch.cat(self.errors), torch.cat(self.targets.seen)),
@@ -295,8 +310,14 @@ def decoder_redundancy(sae: SAE) -> dict[str, float]:
     the share of latents with one above .9."""
     rows_FD = F.normalize(sae.decoder_rows(torch.arange(sae.d_sae)).float().cpu(), dim=1)
     _, nearest_F1 = nearest_rows(rows_FD.numpy(), 1)
+    encoder = getattr(sae, "W_enc", None)
+    nearest_encoder = nearest_F1
+    if isinstance(encoder, Tensor):  # else the encoder is the decoder's
+        columns_FD = F.normalize(encoder.detach().float().cpu().T, dim=1)
+        _, nearest_encoder = nearest_rows(columns_FD.numpy(), 1)
     return {
         "nearest_cosine": float(nearest_F1.mean()),
+        "nearest_encoder_cosine": float(nearest_encoder.mean()),
         "duplicated_share": float((nearest_F1 > 0.9).mean()),
     }
 
@@ -328,6 +349,15 @@ class _Losses:
             np.add.at(own, at_M, torch.cat(parts).double().numpy())
         if name == "clean":
             np.add.at(self.tokens_U, at_M, 1.0)
+
+    def means(self) -> dict[str, float | int]:
+        """Nats for each token, of all together."""
+        tokens = int(self.tokens_U.sum())
+        made: dict[str, float | int] = {"tokens": tokens}
+        for name, loss_U in self.loss.items():
+            made[f"ce_{name}"] = float(loss_U.sum()) / max(tokens, 1)
+            made[f"kl_{name}"] = float(self.divergence[name].sum()) / max(tokens, 1)
+        return made
 
     def columns(self, subject: str) -> list[Column]:
         loss, divergence = self.loss, self.divergence

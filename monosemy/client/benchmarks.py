@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from monosemy.client.library import SaeReference, sae_name
 from monosemy.client.listing import listed
@@ -57,6 +58,11 @@ class Benchmarks:
     def get(self, result: ResultReference) -> BenchmarkView:
         """With every metric, by unit."""
         return self._http.call(BenchmarkView, "GET", _path(result))
+
+    def saebench(self, result: ResultReference) -> dict[str, Any]:
+        """As SAEBench 0.6.0 writes it, JSON."""
+        found: dict[str, Any] = self._http.get(f"{_path(result)}/saebench")
+        return found
 
     def delete(self, result: ResultReference) -> None:
         """Its run and the SAE stay."""

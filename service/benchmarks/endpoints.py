@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
 
+from monosemy.benchmarking.saebench_file import saebench_result
 from monosemy.specs.part import NAME, PLACE
 from monosemy.specs.rest.benchmarks import (
     BenchmarkRow,
@@ -96,6 +97,19 @@ def show(session: SessionDep, reference: ResultReference) -> BenchmarkView:
     """Every metric of the SAE, of its baselines and of chance, by unit and with intervals; and what
     it belongs to."""
     return view(repository.find_result(session, reference))
+
+
+@router.get(
+    "/benchmarks/{result}/saebench",
+    summary="Show a result as SAEBench has it",
+    dependencies=[CanRead],
+    responses=documented(400, 404, 422),
+)
+def show_saebench(session: SessionDep, reference: ResultReference) -> dict[str, Any]:
+    """The result file of SAEBench 0.6.0, with its names for its formulas; ours, with intervals, n
+    and seeds, stand under `eval_result_unstructured`. 400 for a benchmark that it has not."""
+    found = view(repository.find_result(session, reference))
+    return saebench_result(found, found.sae, found.id, found.created_at)
 
 
 @router.delete(

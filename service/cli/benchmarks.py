@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from monosemy.benchmarking.probing.result_files import write_probing_files
+from monosemy.benchmarking.saebench_file import saebench_name
 from monosemy.figures import plural
 from monosemy.specs import BENCHMARKS, apply_overrides
 from monosemy.specs.plugins import load_plugins
-from monosemy.specs.rest.benchmarks import BenchmarkResult
+from monosemy.specs.rest.benchmarks import BenchmarkView
 from service.cli.client import segment
 from service.cli.connect import connect
 from service.cli.following import run_and_show
@@ -29,6 +32,13 @@ app = typer.Typer(no_args_is_help=True, help="Look at what benchmarks found of S
 
 ResultArgument = Annotated[str, typer.Argument(help="Id of the result, or 'latest'.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="How many.")]
+
+
+class Layout(StrEnum):
+    """Whose result files."""
+
+    saebench = "saebench"
+    sae_probes = "sae-probes"
 
 
 @readable_errors
@@ -203,13 +213,21 @@ def leaderboard(
 def export(
     result: ResultArgument,
     folder: Annotated[Path, typer.Argument(help="Folder that the files are written into.")],
+    layout: Annotated[Layout, typer.Option(help="Whose files.")] = Layout.saebench,
 ) -> None:
-    """Write a result of `probing` as the files of the package sae-probes, one for each task.
+    """Write a result as SAEBench's file, or that of `probing` as those of sae-probes.
 
-    Example: monosemy benchmarks export latest results
+    Example: monosemy benchmarks export latest results --layout sae-probes
     """
-    found = BenchmarkResult.model_validate(connect().get(f"/benchmarks/{segment(result)}"))
-    files = write_probing_files(found, folder)
+    path = f"/benchmarks/{segment(result)}"
+    found = BenchmarkView.model_validate(connect().get(path))
+    if layout is Layout.sae_probes:
+        files = write_probing_files(found, folder)
+    else:
+        made = connect().get(f"{path}/saebench")
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / saebench_name(found.sae)]
+        files[0].write_text(json.dumps(made, indent=1), encoding="utf-8")
     tell(f"Wrote {plural(len(files), 'file')} into {files[0].parent}.")
 
 

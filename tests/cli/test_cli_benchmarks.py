@@ -100,7 +100,9 @@ def test_what_cannot_be_is_refused_in_one_line(arguments: tuple[str, ...], says:
 
 
 def test_what_has_no_files_of_a_peer_is_refused(tmp_path: Path) -> None:
-    assert "not of 'probing'" in call("benchmarks", "export", str(RESULT), str(tmp_path), code=1)
+    export = ("benchmarks", "export", str(RESULT), str(tmp_path))
+    assert "has no losses" in call(*export, code=1)
+    assert "not of 'probing'" in call(*export, "--layout", "sae-probes", code=1)
     assert not [*tmp_path.iterdir()]
 
 

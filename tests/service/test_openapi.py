@@ -144,6 +144,7 @@ ENDPOINTS = {
     ("get", "/api/v1/benchmarks"),
     ("get", "/api/v1/benchmarks/{result}"),
     ("delete", "/api/v1/benchmarks/{result}"),
+    ("get", "/api/v1/benchmarks/{result}/saebench"),
     ("get", "/api/v1/leaderboards"),
     ("get", "/api/v1/leaderboards/{protocol}"),
     ("get", "/api/v1/tasks"),

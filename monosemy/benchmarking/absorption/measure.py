@@ -34,6 +34,7 @@ METRICS: dict[str, Better] = {
     "absorption_fraction_0_3_2": "lower",
     "main_latent_recall": "higher",
     "main_latents": "neither",
+    "words_told": "neither",
     "has_main_latent": "higher",
 }
 
@@ -150,6 +151,7 @@ class Latents:
             "absorption_fraction_0_3_2": float(fraction_0_3_2(of).mean()),
             "main_latent_recall": float(fires_N.mean()),
             "main_latents": float(len(main)),
+            "words_told": float(right_N.sum()),
         }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Query
 
+from monosemy.benchmarking.saebench_file import KNOWN_TO_SAEBENCH
 from monosemy.specs.parse import write_spec
 from monosemy.specs.part import NAME, PLACE
 from monosemy.specs.rest.benchmarks import (
@@ -148,6 +149,8 @@ class OneResult:
     more: int
     """Units that are not listed."""
     has_run: bool
+    exported: bool
+    """Whether SAEBench has a benchmark like it."""
     details: str
     words: Callable[[str], str] = words_of
 
@@ -182,6 +185,7 @@ def result(
             for at, unit in enumerate(it.units[:MOST_UNITS])
         ],
         more=max(0, len(it.units) - MOST_UNITS),
+        exported=it.benchmark in KNOWN_TO_SAEBENCH,
         has_run=bool(find_runs(session, [it.run])),
         details=json.dumps(it.details, indent=1, ensure_ascii=False),
     )
