@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from monosemy.benchmarking.units import Column
+from monosemy.errors import DataError
 from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.progress import Reporter
@@ -48,6 +49,16 @@ class BenchmarkSae:
     def baseline(self) -> SAE | None:
         """Its frozen-decoder baseline, if it was trained with one."""
         return self.folder.baseline
+
+    def check_one_site(self) -> None:
+        """``DataError`` unless it reconstructs what it reads, at one site of one host model."""
+        hooks = self.hosted.hooks
+        if self.sae.transcodes or hooks.other_hosts or len(hooks.reads) > 1:
+            raise DataError(
+                "It does not reconstruct what it reads at one site of one host model, and its "
+                "directions are looked at there.",
+                "Name SAEs that read and write the same site.",
+            )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from monosemy.specs.parts import TextSpec
 from monosemy.specs.references import Plain, Source
 from monosemy.specs.registry import Registered, Registry, register
 from monosemy.specs.run import RunSpec, register_kind
+from monosemy.specs.tasks import MOST_PROMPTS, Word
 
 MOST_SAES = 64
 """Of one run."""
@@ -137,6 +138,38 @@ class AbsorptionBenchmark(BenchmarkSpec):
     """That they must add of the activation along the probe."""
     fraction_latents: int = Field(3, ge=1, le=100)
     """Absorbing latents that are counted."""
+
+
+@register
+class EditingBenchmark(BenchmarkSpec):
+    """Whether few latents carry one attribute of a prompt and no other: their activations are taken
+    from a counterfactual, and what is answered must follow that attribute alone.  Prompts are "When
+    Mary and John went to the store, John gave a drink to", with the attributes `IO`, `S` and
+    `Pos` (who is named first)."""
+
+    implementation: ClassVar[str] = "monosemy.benchmarking.editing.benchmark:Editing"
+
+    benchmark: Literal["editing"] = "editing"
+    templates: list[Word] | None = Field(None, min_length=1, max_length=16)
+    """`went`, `long-day`, `arrived`, `working`; None takes all."""
+    names: int = Field(24, ge=6, le=1000)
+    """That prompts are made of, in both halves; names that stand together in a prompt to choose by
+    never stand together in one to test on."""
+    choosing: int = Field(256, ge=8, le=MOST_PROMPTS)
+    """Prompts by which latents are chosen, for each seed."""
+    pairs: int = Field(64, ge=4, le=MOST_PROMPTS)
+    """Prompts that edits are tested on, each with a counterfactual of each attribute."""
+    positions: list[Literal["IO", "S1", "S2", "end"]] = Field(
+        ["IO", "S1", "S2", "end"], min_length=1, max_length=4
+    )
+    """Tokens at which activations are changed, all at once: the names as they are first and again
+    named, and the last one.  Early sites have names at their own tokens, late ones all that is
+    answered by at `end`, where attributes are hardest to tell apart."""
+    known_only: bool = True
+    """Leave out prompts that the host model answers wrongly, or whose counterfactuals it does."""
+    least_effect: float = Field(0.5, gt=0, le=LARGE)
+    """Nats by which the whole counterfactual activation must change answers on average, for an
+    attribute to be at the site at all."""
 
 
 @register_kind

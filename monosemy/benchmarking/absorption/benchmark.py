@@ -38,13 +38,7 @@ class Absorption(Benchmark[AbsorptionBenchmark]):
         return fingerprint([dict(vocabulary.ids), dict(vocabulary.tails), self.bench.host.bos_id])
 
     def check(self, sae: BenchmarkSae) -> None:
-        hooks = sae.hosted.hooks
-        if sae.sae.transcodes or hooks.other_hosts or len(hooks.reads) > 1:
-            raise DataError(
-                "Absorption is measured along directions of one place: this SAE does not "
-                "reconstruct what it reads at one site.",
-                "Name SAEs that read and write the same site.",
-            )
+        sae.check_one_site()
 
     def prepare(self) -> None:
         spec = self.spec

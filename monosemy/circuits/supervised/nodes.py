@@ -186,19 +186,42 @@ def answer(
     taken = list(range(len(rows))) if chosen is None else list(chosen)
     difference = np.empty(len(taken))
     first, first_answer = np.empty((2, len(taken)), np.int64)
-    for places, ids_BS, mask_BS in rows.batches(taken, host.abilities.cache):
+    for places, last_BV in _answers(host, rows, advance, taken, acts):
         at = [taken[place] for place in places]
-        values = {} if acts is None else {site: each[places] for site, each in acts.items()}
-        last_BV = _last_logits(host, rows, at, ids_BS, mask_BS, values).float()
         answers_B2 = last_BV.gather(1, rows.answers_N2[at].to(last_BV.device))
         difference[places] = (answers_B2[:, 0] - answers_B2[:, 1]).double().cpu().numpy()
         first[places] = last_BV.argmax(1).cpu().numpy()
         among_B = last_BV[:, rows.answers_A.to(last_BV.device)].argmax(1).cpu()
         first_answer[places] = rows.answers_A[among_B].numpy()
-        advance(len(places))
     if not np.isfinite(difference).all():
         raise DataError("The host model's logits are not all finite numbers.")
     return Outcome(difference, first, first_answer)
+
+
+@torch.no_grad()
+def answer_logits(
+    host: HostModel, rows: Rows, tokens_NT: Tensor, advance: Advance, acts: Acts | None = None
+) -> npt.NDArray[np.float64]:
+    """Logits ``[N, T]`` of these tokens (int64) as what follows all rows, with ``acts`` as in
+    ``answer``."""
+    logits_NT = np.empty(tuple(tokens_NT.shape))
+    for places, last_BV in _answers(host, rows, advance, list(range(len(rows))), acts):
+        chosen_BT = last_BV.gather(1, tokens_NT[places].to(last_BV.device))
+        logits_NT[places] = chosen_BT.double().cpu().numpy()
+    if not np.isfinite(logits_NT).all():
+        raise DataError("The host model's logits are not all finite numbers.")
+    return logits_NT
+
+
+def _answers(
+    host: HostModel, rows: Rows, advance: Advance, taken: list[int], acts: Acts | None
+) -> Iterator[tuple[list[int], Tensor]]:
+    """(places in ``taken``, float32 logits ``[B, V]`` of what follows the rows there)."""
+    for places, ids_BS, mask_BS in rows.batches(taken, host.abilities.cache):
+        at = [taken[place] for place in places]
+        values = {} if acts is None else {site: each[places] for site, each in acts.items()}
+        yield places, _last_logits(host, rows, at, ids_BS, mask_BS, values).float()
+        advance(len(places))
 
 
 def _last_logits(

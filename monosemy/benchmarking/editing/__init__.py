@@ -1,0 +1,1 @@
+"""Attribute editing: do few latents carry one attribute of a prompt, and no other?"""
