@@ -126,11 +126,13 @@ class Latents:
     def _of_letter(
         self, letter: int, main: list[int], spec: AbsorptionBenchmark
     ) -> dict[str, float]:
+        """Over the words to test on that begin with it and that the probe gets right."""
         judged = self.judged
         right_N = judged.probes.says(judged.test.x_ND)[:, letter] & (judged.test.letter_N == letter)
-        found = {"has_main_latent": float(bool(main))}
-        if not main or not right_N.any():
-            return {**found, "main_latent_recall": 0.0} if right_N.any() else found
+        if not right_N.any():
+            return {}
+        if not main:
+            return {"has_main_latent": 0.0, "main_latent_recall": 0.0}
         codes = Codes(self.test.indices[right_N], self.test.values[right_N])
         of = projected(
             codes,
@@ -145,7 +147,7 @@ class Latents:
             of, spec.fraction_latents, spec.fraction_cosine, spec.fraction_share
         )
         return {
-            **found,
+            "has_main_latent": 1.0,
             "full_absorption": float(full_N.mean()),
             "absorption_fraction_0_6_0": float(newer_N.mean()),
             "absorption_fraction_0_3_2": float(fraction_0_3_2(of).mean()),

@@ -130,7 +130,8 @@ def rows(host: HostModel, vocabulary: Vocabulary, drawn: Drawn, lines: int, seed
         numbers = np.flatnonzero(drawn.part_N == part)
         for start in range(0, len(numbers), each):
             read = numbers[start : start + each]
-            first = rng.choice(np.setdiff1d(before, read), lines)
+            others = np.setdiff1d(before, read)
+            first = rng.choice(others, lines, replace=len(others) < lines)
             made.append(_row(host, vocabulary, drawn, first, read))
     return made
 

@@ -72,7 +72,9 @@ def edit_task(tokenizer: Any, spec: EditingBenchmark, seed: int) -> EditTask:
     draw.shuffle(together)
     count = round(_TEST * len(together))
     halves = [
-        _half(task, templates, draw, task.examples(_TRIED * wanted, seed + number, part), allowed)
+        _half(
+            task, templates, draw, task.examples(_TRIED * wanted, 2 * seed + number, part), allowed
+        )
         for number, (wanted, allowed) in enumerate(
             [(spec.choosing, together[count:]), (spec.pairs, together[:count])]
         )
