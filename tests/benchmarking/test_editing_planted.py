@@ -42,7 +42,7 @@ def counterfactuals(world: Planted, rows: slice, seed: int) -> Pairs:
         new_N = start + (codes_NK[:, column] - start + shift_N) % size
         moved_ND = world.rows_UD[new_N] - world.rows_UD[codes_NK[:, column]]
         noise_ND = 0.1 / 8 * torch.randn(base_ND.shape, generator=draw)
-        pairs[name] = base_ND, base_ND + moved_ND + noise_ND
+        pairs[name] = base_ND[:, None], (base_ND + moved_ND + noise_ND)[:, None]
     return pairs
 
 
@@ -83,9 +83,9 @@ def scores(world: Planted, pairs: Pairs, edits: dict[str, Move]) -> dict[str, np
     for edited in ATTRIBUTES:
         sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
         for column, differs in enumerate(ATTRIBUTES):
-            base_ND, source_ND = pairs[differs]
-            edited_ND = base_ND + edits[edited](base_ND, source_ND)
-            of = Effects(*(answers(x, column) for x in (base_ND, source_ND, edited_ND)))
+            base_NPD, source_NPD = pairs[differs]
+            edited_NPD = base_NPD + edits[edited](base_NPD, source_NPD)
+            of = Effects(*(answers(x[:, 0], column) for x in (base_NPD, source_NPD, edited_NPD)))
             parts_N = of.cause_N if edited == differs else of.isolation_N
             sums[edited == differs][0] += float(parts_N.sum())
             sums[edited == differs][1] += float(of.size_N.sum())
@@ -102,7 +102,8 @@ def test_an_oracle_moves_one_attribute_and_no_other(
     chosen = {name: latents_of(coder, choosing, name) for name in ATTRIBUTES}
     for column, name in enumerate(ATTRIBUTES):
         start = world.values.starts[column]
-        assert sorted(chosen[name].tolist()) == list(range(start, start + _SIZES[column]))
+        latents = chosen[name][0].nonzero()[:, 0].tolist()
+        assert latents == list(range(start, start + _SIZES[column]))
     made = scores(world, test_pairs, {name: interchange(coder, chosen[name]) for name in chosen})
     assert (made["cause"] > 0.95).all() and (made["isolation"] > 0.95).all(), made
     assert (made["disentanglement"] > 0.9).all()
@@ -140,8 +141,8 @@ def test_random_latents_and_random_directions_are_far_from_it(
     coder = oracle(world)
     picked: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     for number, name in enumerate(ATTRIBUTES):
-        latents = random_latents(coder, choosing, _SIZES[number], number)
-        assert len({*latents.tolist()}) == _SIZES[number]
+        latents = random_latents(coder, choosing, torch.tensor([_SIZES[number]]), number)
+        assert latents.sum() == _SIZES[number]
         picked[name] = interchange(coder, latents)
     assert (scores(world, test_pairs, picked)["disentanglement"] < 0.5).all()
     other = random_coder(world.mean_D, 512, 6, 0)
@@ -150,18 +151,18 @@ def test_random_latents_and_random_directions_are_far_from_it(
 
 
 def test_an_attribute_that_nothing_carries_has_no_latents(world: Planted) -> None:
-    base_ND = world.acts_ND[:100]
-    noise_ND = torch.randn(100, 64, generator=torch.Generator().manual_seed(0))
+    base_NPD = world.acts_ND[:100].view(50, 2, 64)
+    noise_NPD = torch.randn(50, 2, 64, generator=torch.Generator().manual_seed(0))
     coder = Coder(
         torch.eye(64)[:4],
         world.mean_D,
         lambda x: Codes(torch.arange(4).expand(len(x), 4), torch.ones(len(x), 4)),
     )
-    pairs = {"io": (base_ND, base_ND + noise_ND), "s": (base_ND, base_ND - noise_ND)}
+    pairs = {"io": (base_NPD, base_NPD + noise_NPD), "s": (base_NPD, base_NPD - noise_NPD)}
     latents = latents_of(coder, pairs, "io")
-    assert len(latents) == 0
+    assert latents.shape == (2, 4) and not latents.any()
     assert (interchange(coder, latents)(*pairs["io"]) == 0).all()
-    assert len(random_latents(coder, pairs, 3, 0)) == 0
+    assert not random_latents(coder, pairs, torch.tensor([3, 3]), 0).any()
 
 
 def test_shares_by_hand() -> None:

@@ -38,8 +38,8 @@ _TOKENS: Mapping[str, tuple[int, ...]] = {"IO": (0, 1, 2), "S": (0, 1, 3), "Pos"
 """Of the names IO, S, the other IO and the other S: those that a pair knows."""
 _LEAST_KNOWN = 4
 
-Chosen = Mapping[str, Sequence[Move]]
-"""By attribute: the edit at each position."""
+Chosen = Mapping[str, Move]
+"""By attribute: the edit of it."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,8 @@ class _Read:
     base: Tensor
     sources: Mapping[str, Tensor]
 
-    def pairs(self, position: int, attributes: Sequence[str]) -> Pairs:
-        return {
-            name: (self.base[:, position], self.sources[name][:, position]) for name in attributes
-        }
+    def pairs(self, attributes: Sequence[str]) -> Pairs:
+        return {name: (self.base, self.sources[name]) for name in attributes}
 
 
 @dataclass(frozen=True)
@@ -193,10 +191,11 @@ class Editing(Benchmark[EditingBenchmark]):
                     edits = _interchanged(coder, latents)
                     found.setdefault(subject, []).append(self._found(seed, edits, stage.advance))
                     if subject == "sae":
-                        counts.append({name: list(map(len, of)) for name, of in latents.items()})
-                others = self._random(seed, coders["sae"], counts[-1], number)
-                edits = _interchanged(coders["sae"], others)
-                found.setdefault("random", []).append(self._found(seed, edits, stage.advance))
+                        counts.append({name: of.sum(1).tolist() for name, of in latents.items()})
+                        others = self._random(seed, coder, latents, number)
+                        edits = _interchanged(coder, others)
+                        by_chance = self._found(seed, edits, stage.advance)
+                        found.setdefault("random", []).append(by_chance)
         columns = [
             column
             for subject in ("sae", *[name for name in found if name != "sae"])
@@ -205,42 +204,24 @@ class Editing(Benchmark[EditingBenchmark]):
         units = [BenchmarkUnit(name=" ".join(unit), family=unit[1]) for unit in self.units]
         return Measured(units, columns, list(_NOTES), self._details(counts))
 
-    def _latents(self, seed: _Seed, coder: Coder) -> dict[str, list[Tensor]]:
-        """By attribute, at each position."""
-        return {
-            name: [
-                latents_of(coder, seed.choosing.pairs(p, seed.attributes), name)
-                for p in range(len(self.nodes.positions))
-            ]
-            for name in seed.attributes
-        }
+    def _latents(self, seed: _Seed, coder: Coder) -> dict[str, Tensor]:
+        """By attribute: bool ``[P, d_sae]``."""
+        pairs = seed.choosing.pairs(seed.attributes)
+        return {name: latents_of(coder, pairs, name) for name in seed.attributes}
 
     def _random(
-        self, seed: _Seed, coder: Coder, counts: Mapping[str, list[int]], number: int
-    ) -> dict[str, list[Tensor]]:
+        self, seed: _Seed, coder: Coder, chosen: Mapping[str, Tensor], number: int
+    ) -> dict[str, Tensor]:
         """As many latents as were chosen, of all that change."""
-        places = len(self.nodes.positions)
+        pairs = seed.choosing.pairs(seed.attributes)
         return {
-            name: [
-                random_latents(
-                    coder,
-                    seed.choosing.pairs(p, seed.attributes),
-                    counts[name][p],
-                    number + p + places * ATTRIBUTES.index(name),  # type: ignore[arg-type]
-                )
-                for p in range(places)
-            ]
-            for name in seed.attributes
+            name: random_latents(coder, pairs, chosen[name].sum(1), number + place)
+            for place, name in enumerate(seed.attributes)
         }
 
     def _subspaces(self, seed: _Seed) -> Chosen:
-        return {
-            name: [
-                subspace_of(seed.choosing.pairs(p, seed.attributes), name)
-                for p in range(len(self.nodes.positions))
-            ]
-            for name in seed.attributes
-        }
+        pairs = seed.choosing.pairs(seed.attributes)
+        return {name: subspace_of(pairs, name) for name in seed.attributes}
 
     def _forwards(self, seed: _Seed) -> int:
         return len(seed.attributes) ** 2 * len(seed.rows)
@@ -256,8 +237,7 @@ class Editing(Benchmark[EditingBenchmark]):
             np.add.at(sums["prompts"], at_N, 1.0)
             for differs in seed.attributes:
                 base, source = seed.test.base, seed.test.sources[differs]
-                moved = [move(base[:, p], source[:, p]) for p, move in enumerate(chosen[edited])]
-                acts = {self.site: base + torch.stack(moved, 1)}
+                acts = {self.site: base + chosen[edited](base, source)}
                 logits_N4 = answer_logits(self.bench.host, seed.rows, seed.tokens_N4, advance, acts)
                 of = self._effects(differs, seed.clean_N4, seed.whole[differs], logits_N4)
                 added = (
@@ -305,8 +285,8 @@ _NOTES = (
 )
 
 
-def _interchanged(coder: Coder, latents: Mapping[str, Sequence[Tensor]]) -> Chosen:
-    return {name: [interchange(coder, each) for each in of] for name, of in latents.items()}
+def _interchanged(coder: Coder, latents: Mapping[str, Tensor]) -> Chosen:
+    return {name: interchange(coder, of) for name, of in latents.items()}
 
 
 def _columns(subject: str, found: Sequence[Mapping[str, Floats]], least: float) -> list[Column]:
