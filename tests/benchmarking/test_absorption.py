@@ -11,15 +11,18 @@ import pytest
 import torch
 
 from monosemy.benchmarking.absorption import words
+from monosemy.benchmarking.base import BenchmarkSae
 from monosemy.errors import DataError
 from monosemy.home import Home
+from monosemy.hosted_sae import HostedSAE
 from monosemy.models.host import HostModel
 from monosemy.sae_folder import NamedFolder
-from monosemy.specs import ModelSpec
+from monosemy.saes import registry
+from monosemy.specs import ModelSpec, TopKSpec
 from monosemy.specs.rest.benchmarks import BenchmarkMetric, BenchmarkResult
 from monosemy.workspace import Workspace
 from tests.benchmarking.conftest import KeptResults, benchmarked
-from tests.support.letter_host import ABSORBED, LETTERS, letter_host, letter_sae
+from tests.support.letter_host import ABSORBED, LETTERS, WIDTH, letter_host, letter_sae
 
 ASKED = {"benchmark": "absorption", "lines": 3, "most_latents": 1}
 
@@ -168,6 +171,15 @@ def test_a_host_without_words_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="0 letters begin 25 or more words of"):
         measured(benchmark_home, benchmarked_saes)
+
+
+def test_an_sae_that_writes_elsewhere_is_refused(
+    host: HostModel, benchmarked_saes: list[NamedFolder]
+) -> None:
+    sae = registry.create(TopKSpec(d_sae=8, k=2), WIDTH, WIDTH)
+    hosted = HostedSAE.at(host, sae, "blocks.0.hook_resid_mid", "blocks.0.hook_mlp_out")
+    with pytest.raises(DataError, match="does not reconstruct what it reads at one site"):
+        BenchmarkSae(benchmarked_saes[0], hosted).check_one_site()
 
 
 @pytest.mark.campaign

@@ -191,10 +191,10 @@ def test_smollm2_has_all_attributes_and_repeats(tmp_path: Path) -> None:
         benchmark = Editing(EditingBenchmark(pairs=32, choosing=128), bench)
         benchmark.prepare()
         made.append(benchmark)
-    seed, sums = made[0].read[0], made[0].dense[0]
+    seed, sums = made[0].seeds[0], made[0].dense[0]
     assert seed.attributes == ATTRIBUTES and len(seed.rows) > 0.8 * seed.asked
     assert sums["cause"].sum() / sums["wanted"].sum() > 0.6
     assert sums["isolation"].sum() / sums["wanted_otherwise"].sum() > 0.6
     for name, value_U in sums.items():
         assert (value_U == made[1].dense[0][name]).all()
-    assert torch.equal(seed.test.base, made[1].read[0].test.base)
+    assert torch.equal(seed.test.base, made[1].seeds[0].test.base)

@@ -109,13 +109,13 @@ class Editing(Benchmark[EditingBenchmark]):
         each = 4 * (self.spec.choosing + self.spec.pairs) + 8 * self.spec.pairs
         total = each * len(self.tasks)
         with self.bench.reporter.stage("editing: prompts", total, "prompts") as stage:
-            self.read = [self._seed(task, stage.advance) for task in self.tasks]
-        dense = [self._subspaces(seed) for seed in self.read]
-        total = sum(self._forwards(seed) for seed in self.read)
+            self.seeds = [self._seed(task, stage.advance) for task in self.tasks]
+        dense = [self._subspaces(seed) for seed in self.seeds]
+        total = sum(self._forwards(seed) for seed in self.seeds)
         with self.bench.reporter.stage("editing: subspaces", total, "prompts") as stage:
             self.dense = [
                 self._found(seed, chosen, stage.advance)
-                for seed, chosen in zip(self.read, dense, strict=True)
+                for seed, chosen in zip(self.seeds, dense, strict=True)
             ]
 
     def _rows(self, half: Sequence[Any]) -> Rows:
@@ -183,9 +183,9 @@ class Editing(Benchmark[EditingBenchmark]):
             coders["frozen"] = sae_coder(sae.baseline)
         found: dict[str, list[dict[str, Floats]]] = {"dense": self.dense}
         counts: list[dict[str, list[int]]] = []
-        total = sum(self._forwards(seed) for seed in self.read) * (len(coders) + 1)
+        total = sum(self._forwards(seed) for seed in self.seeds) * (len(coders) + 1)
         with self.bench.reporter.stage(f"editing: {sae.name}", total, "prompts") as stage:
-            for number, seed in zip(self.spec.seeds, self.read, strict=True):
+            for number, seed in zip(self.spec.seeds, self.seeds, strict=True):
                 for subject, coder in coders.items():
                     latents = self._latents(seed, coder)
                     edits = _interchanged(coder, latents)
@@ -267,7 +267,7 @@ class Editing(Benchmark[EditingBenchmark]):
                     "prompts_drawn": seed.asked,
                     "latents_chosen": of,
                 }
-                for seed, of in zip(self.read, counts, strict=True)
+                for seed, of in zip(self.seeds, counts, strict=True)
             ],
         }
 
