@@ -16,7 +16,7 @@ import time
 import numpy as np
 import torch
 
-from monosemy.benchmarking.probing.probe import chosen_columns, told
+from monosemy.benchmarking.probing.probe import chosen_columns, one_thread, told
 from monosemy.benchmarking.probing.split import draw, usable_rows
 from monosemy.benchmarking.probing.tasks import NOT_WHAT_THEY_SAY, read_tasks
 from monosemy.benchmarking.probing.words import told_by_characters
@@ -86,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_thread():
+        main()

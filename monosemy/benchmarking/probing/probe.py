@@ -6,6 +6,7 @@ to unit deviation before the fit: unscaled, one large column keeps the solver fr
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,15 @@ class Told:
     validation_auc: float
     """Area of the chosen strength on the texts that chose it."""
     converged: bool
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Within, matrix products of numpy take one thread: a probe is too small for more, and waits
+    for them (512 columns ten times as long on two cores)."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 def chosen_columns(z_ND: Floats, on_N: Labels, k: int) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from monosemy.benchmarking.base import Benchmark, BenchmarkSae, Measured
-from monosemy.benchmarking.probing.probe import Floats, Told, chosen_columns, told
+from monosemy.benchmarking.probing.probe import Floats, Told, chosen_columns, one_thread, told
 from monosemy.benchmarking.probing.split import LEAST_TEXTS, Split, draw, leaked, usable_rows
 from monosemy.benchmarking.probing.tasks import (
     NOT_WHAT_THEY_SAY,
@@ -151,11 +151,12 @@ class SparseProbing(Benchmark[ProbingBenchmark]):
     def _each(
         self, work: Callable[[_Drawn, int, int], None], advance: Callable[[int], None]
     ) -> None:
-        for task, drawn in enumerate(self.drawn):
-            for seed, one in enumerate(drawn):
-                self.bench.reporter.check()
-                work(one, seed, task)
-                advance(1)
+        with one_thread():
+            for task, drawn in enumerate(self.drawn):
+                for seed, one in enumerate(drawn):
+                    self.bench.reporter.check()
+                    work(one, seed, task)
+                    advance(1)
 
     def _baselines(self, one: _Drawn, seed: int, task: int) -> None:
         """What all SAEs of the bench stand beside."""
