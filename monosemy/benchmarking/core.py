@@ -78,6 +78,8 @@ class Core(Benchmark[CoreBenchmark]):
         bench = self.bench
         self.store = prepare_text(self.spec.text, bench.host, bench.workspace, bench.reporter)
         self.documents, self.rows = _chosen(self.store, self.spec.tokens)
+        self.ablated: dict[str, _Losses] = {}
+        """By which tokens are left as they are: of the ablated host, which no SAE changes."""
 
     def measure(self, sae: BenchmarkSae) -> Measured:
         saes = {"sae": sae.sae}
@@ -142,8 +144,12 @@ class Core(Benchmark[CoreBenchmark]):
         mean_D: Tensor,
         advance: Callable[[int], None],
     ) -> _Losses:
-        sums = _Losses(len(self.documents))
-        decodes = {**ablating(mean_D), **{name: reconstruct(each) for name, each in saes.items()}}
+        sums, ablated = _Losses(len(self.documents)), self.ablated.get(str(hosted.max_norm))
+        decodes = {name: reconstruct(each) for name, each in saes.items()}
+        if ablated is None:
+            decodes = {**ablating(mean_D), **decodes}
+        else:
+            sums.take(ablated, "zero", "mean")
         for batch in counted_batches(self.store, self.rows, self.store.n_tokens):
             at_M = self._unit_of(batch.rows_B)[batch.row_M.numpy()]
             clean = batch.logits(hosted.host)
@@ -151,6 +157,7 @@ class Core(Benchmark[CoreBenchmark]):
             for name, logits in spliced_logits(hosted, batch, decodes):
                 sums.add(name, logits, clean, batch.target_M, at_M)
             advance(len(batch.rows_B))
+        self.ablated.setdefault(str(hosted.max_norm), sums)
         return sums
 
 
@@ -349,6 +356,11 @@ class _Losses:
             np.add.at(own, at_M, torch.cat(parts).double().numpy())
         if name == "clean":
             np.add.at(self.tokens_U, at_M, 1.0)
+
+    def take(self, other: _Losses, *names: str) -> None:
+        """These variants of the same tokens, as ``other`` has them."""
+        for name in names:
+            self.loss[name], self.divergence[name] = other.loss[name], other.divergence[name]
 
     def means(self) -> dict[str, float | int]:
         """Nats for each token, of all together."""

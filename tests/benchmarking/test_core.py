@@ -79,6 +79,20 @@ def test_it_repeats_bit_for_bit(
     assert again.model_dump(exclude={"seconds"}) == result.model_dump(exclude={"seconds"})
 
 
+def test_it_is_the_same_beside_others(
+    result: BenchmarkResult,
+    benchmark_home: Path,
+    benchmarked_saes: list[NamedFolder],
+    tiny_text: TextSpec,
+) -> None:
+    """What SAEs of a place share is measured with the first, whichever that is."""
+    kept = KeptResults()
+    asked = {"benchmark": "core", "text": tiny_text.model_dump(), "tokens": 100_000}
+    benchmarked(benchmark_home, [benchmarked_saes[1], benchmarked_saes[0]], kept, asked)
+    _, beside = kept.values()
+    assert beside.model_dump(exclude={"seconds"}) == result.model_dump(exclude={"seconds"})
+
+
 def test_an_sae_that_was_trained_on_the_documents_is_refused(
     benchmark_home: Path, benchmarked_saes: list[NamedFolder], tiny_text: TextSpec
 ) -> None:
