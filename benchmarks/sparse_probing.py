@@ -10,7 +10,6 @@ own codes, a random dictionary as sparse, and shuffled labels), and of what all 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 
 import numpy as np
@@ -24,6 +23,7 @@ from monosemy.saes import registry
 from monosemy.saes.bases import random_directions
 from monosemy.specs import TopKSpec
 from monosemy.specs.benchmarks import PUBLISHED_TASKS
+from monosemy.threads import usable_cores
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
         told_by_characters(task, split)
         timed("tfidf", began)
     own = sum(seconds[name] for name in seconds if name not in ("dense", "tfidf"))
-    print(f"{done} tasks, {options.latents} latents, k {options.ks}, {os.cpu_count()} cores")
+    print(f"{done} tasks, {options.latents} latents, k {options.ks}, {usable_cores()} cores")
     for name, value in seconds.items():
         print(f"{name:<16}{value:8.1f} s")
     print(f"one more SAE    {own:8.1f} s, {probes} probes beside each other")
