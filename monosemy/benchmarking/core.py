@@ -30,6 +30,7 @@ from monosemy.evals.splice import (
     reconstruct,
     spliced_logits,
 )
+from monosemy.figures import plural
 from monosemy.hosted_sae import HostedSAE
 from monosemy.interp.nearest import nearest_rows
 from monosemy.saes.base import SAE
@@ -171,7 +172,8 @@ def _chosen(store: TokenStore, tokens: int) -> tuple[Ints, Ints]:
     chosen = np.sort(documents[order[before < tokens]]).astype(np.int64)
     if len(chosen) < 2:
         raise DataError(
-            f"{len(chosen)} documents are held out; figures with intervals need two.",
+            f"{plural(len(chosen), 'held-out document')} with {tokens:,} tokens; figures with"
+            " intervals need two documents.",
             "Give more documents, a larger text.heldout_fraction, or more tokens.",
         )
     return chosen, rows[np.isin(documents[at_R], chosen)]

@@ -263,18 +263,22 @@ def _show_board(board: dict[str, Any]) -> None:
                 _ranks(row),
                 _figure(row["figure"]),
                 *(_number(beside.get(subject, {}).get("value")) for subject in subjects),
-                _difference(row["difference"]),
+                *([_difference(row["difference"])] if board["against"] else []),
             )
         )
     title = f"{board['benchmark']}, {board['metric']}: {board['model']} at {board['site']}"
-    held = f"less {board['against']}" if board["against"] else "less the best"
-    print_table(("SAE", "rank", "value (95 %)", *subjects, held), rows, title=title)
-    tell(
-        f"{board['apart']} of {plural(board['pairs'], 'pair')} can be told apart, over"
-        f" {plural(board['units'], board['unit'])} of {board['families']}"
-        f" {'family' if board['families'] == 1 else 'families'}; the intervals of all pairs hold"
-        f" together with 95 %. Protocol {board['protocol']}."
-    )
+    held = [f"less {board['against']}"] if board["against"] else []
+    print_table(("SAE", "rank", "value (95 %)", *subjects, *held), rows, title=title)
+    families = plural(board["families"], "family", "families")
+    over = f"{plural(board['units'], board['unit'])} of {families}"
+    if board["pairs"]:
+        tell(
+            f"{board['apart']} of {plural(board['pairs'], 'pair')} can be told apart, over {over};"
+            " the intervals of all pairs hold together with 95 %."
+        )
+    else:
+        tell(f"Over {over}; there is no other SAE by this protocol yet.")
+    tell(f"Protocol {board['protocol']}.")
     for recipe in board["recipes"]:
         if recipe["seed_sd"] is not None:
             tell(

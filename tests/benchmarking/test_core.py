@@ -100,7 +100,7 @@ def test_an_sae_that_was_trained_on_the_documents_is_refused(
     fewer = tiny_text.model_copy(update={"heldout_fraction": 0.01})
     with pytest.raises(DataError, match="trained on some of these documents"):
         _measured(benchmark_home, benchmarked_saes[0], more)
-    with pytest.raises(DataError, match="figures with intervals need two"):
+    with pytest.raises(DataError, match="intervals need two documents"):
         _measured(benchmark_home, benchmarked_saes[0], fewer)
 
 

@@ -8,6 +8,7 @@ import httpx
 
 from monosemy.specs.rest.benchmarks import BenchmarkView, Leaderboard
 from service.pages.format import fixed, interval, signed
+from service.pages.views.benchmarks import words_of
 from tests.support.benchmark_rows import PROTOCOL, RESULT
 
 HTML = {"Accept": "text/html"}
@@ -65,6 +66,11 @@ def test_a_result_shows_every_metric_and_every_unit(explorer: str, open_page: An
     page.get_by_role("link", name="L0").click()
     assert "L0 by task" in page.locator("#units-title").inner_text()
     assert "–" in page.locator("table.board").last.locator("tbody tr").last.inner_text()
+
+
+def test_metrics_are_called_by_words() -> None:
+    assert words_of("absorption_fraction_0_6_0") == "absorption fraction 0.6.0"
+    assert words_of("ce_score_zero") == "CE score zero" and words_of("auc_k5") == "AUC k5"
 
 
 def test_lists_lead_there_and_say_what_to_do_where_there_is_nothing(explorer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,8 @@ METRIC_WORDS = {"auc": "AUC", "ce": "CE", "kl": "KL", "l0": "L0", "f1": "F1"}
 
 
 def words_of(metric: str) -> str:
-    """``ce_score_zero`` as ``CE score zero``."""
+    """``ce_score_zero`` as ``CE score zero``; a version keeps its points."""
+    metric = re.sub(r"_(\d+)_(\d+)_(\d+)$", r"_\1.\2.\3", metric)
     return " ".join(METRIC_WORDS.get(each, each) for each in metric.split("_"))
 
 
@@ -146,6 +148,8 @@ class OneResult:
     """The metric by unit: of the SAE, and of what stands beside it."""
     metric: str
     units: list[UnitRow]
+    in_families: bool
+    """Whether some family holds more than its one unit of the same name."""
     more: int
     """Units that are not listed."""
     has_run: bool
@@ -184,6 +188,7 @@ def result(
             UnitRow(unit.name, unit.family, [_of_unit(each, at) for each in shown])
             for at, unit in enumerate(it.units[:MOST_UNITS])
         ],
+        in_families=any(unit.family != unit.name for unit in it.units),
         more=max(0, len(it.units) - MOST_UNITS),
         exported=it.benchmark in KNOWN_TO_SAEBENCH,
         has_run=bool(find_runs(session, [it.run])),
