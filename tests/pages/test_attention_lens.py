@@ -13,7 +13,7 @@ from service.database.tables import Feature, Sae
 from service.pages import format
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import here, scrolls_sideways, violations
+from tests.support.browser import here, holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.lens_rows import ANSWER, add_attention_sae
 from tests.support.library_rows import Library
@@ -109,7 +109,7 @@ def test_sources_may_be_told_by_what_was_written(
     assert answers.requests[-1][1]["through"] == []
     page.reload()
     page.locator("[data-feature] .steps").wait_for()
-    assert page.get_by_label("sources told by").input_value() == "-"
+    holds(page.get_by_label("sources told by"), "-")
 
 
 def rows_of(table: Any) -> list[list[str]]:

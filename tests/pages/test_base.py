@@ -18,7 +18,7 @@ from service.pages.page import PageRouter, entries_of
 from service.pages.static import static_files, static_path, without_comments
 from service.settings import Settings
 from tests.service.conftest import FakeInference
-from tests.support.browser import until
+from tests.support.browser import holds, until
 from tests.support.served import served
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -280,7 +280,5 @@ def test_a_packed_fragment_is_read_by_the_script(explorer: str, open_page: Any) 
 
 def test_an_example_is_one_click_away(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}/steer?sae=demo")
-    from playwright.sync_api import expect
-
     page.get_by_role("link", name="Load an example").click()
-    expect(page.get_by_label("The text to go on from")).to_have_value("Once upon a time")
+    holds(page.get_by_label("The text to go on from"), "Once upon a time")

@@ -13,7 +13,7 @@ from service.pages import format
 from tests.pages.answers import HAVE, LACK, SETS, contrasted
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import here, scrolls_sideways, violations
+from tests.support.browser import here, holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 
 
@@ -86,8 +86,8 @@ def test_a_shared_link_shows_the_same(explorer: str, open_page: Any, finds: Fake
     link = f"{explorer}/contrast?sae=demo#s={fragment({**SETS, 'describe': 'royalty'})}"
     page = open_page(link)
     page.locator("[data-found] table").first.wait_for()
-    assert page.get_by_label("Texts that have it").input_value() == "\n".join(HAVE)
-    assert page.get_by_label("What they have, in words").input_value() == "royalty"
+    holds(page.get_by_label("Texts that have it"), "\n".join(HAVE))
+    holds(page.get_by_label("What they have, in words"), "royalty")
     assert finds.requests[0][1]["top"] == 100  # candidates that are to be reranked
     assert page.locator("main b").count() == 0
 

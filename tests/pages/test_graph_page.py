@@ -15,7 +15,7 @@ import pytest
 from monosemy.figures import fixed, number, percent, signed
 from monosemy.interchange.attribution_graph import export_graph
 from service.pages.graph_words import belief
-from tests.support.browser import asked, here, until, violations
+from tests.support.browser import asked, here, holds, until, violations
 from tests.support.graph_rows import GRAPH, SERVED, UPLOADED, check
 from tests.support.planted_groups import planted_groups
 
@@ -93,7 +93,7 @@ def test_figures_equal_rest_whatever_the_sliders_say(
     # The server makes the same words for who asks for this address without a script.
     plain = open_page(here(page), java_script_enabled=False)
     assert figures(plain) == expected(pruned)
-    assert plain.locator("#share-nodes").input_value() == "0.5"
+    holds(plain.locator("#share-nodes"), "0.5")
 
 
 def test_keys_go_through_the_graph_and_the_address_keeps_pins(

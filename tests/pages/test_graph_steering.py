@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from monosemy.figures import fixed, percent, signed
-from tests.support.browser import asked, here, until, violations
+from tests.support.browser import asked, here, holds, until, violations
 from tests.support.graph_rows import GRAPH, STEERABLE, steered
 
 
@@ -75,8 +75,8 @@ def test_a_feature_is_changed_and_the_answer_told(
     # The address alone leads to the same choice.
     again = open_page(here(page))
     again.locator("[data-edits] li").nth(1).wait_for()
-    assert again.get_by_label("How far").first.input_value() == "0.5"
-    assert again.get_by_label("what stays as it was").input_value() == "mlps"
+    holds(again.get_by_label("How far").first, "0.5")
+    holds(again.get_by_label("what stays as it was"), "mlps")
     again.get_by_role("button", name="alone").first.click()
     until(again, lambda: asked(again)["edit"] == [f"{other}:ablate"])
 

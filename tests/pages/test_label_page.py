@@ -28,7 +28,7 @@ from service.pages.format import interval
 from service.settings import Settings
 from service.sittings.repository import find_sitting
 from service.sittings.service import judgements_of
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.gathered_rows import add_list
 from tests.support.library_rows import Library, add_explanation
@@ -153,7 +153,7 @@ def test_label_by_keyboard(
             page.keyboard.press("Enter")
             saved(page, "Not saved yet")
             assert feature not in written(module_engine)
-            assert page.get_by_label("In a sentence or two").input_value() == f"about {feature}"
+            holds(page.get_by_label("In a sentence or two"), f"about {feature}")
             killable.start()
         else:
             page.keyboard.press("Enter")
@@ -180,7 +180,7 @@ def test_what_was_written_and_not_saved_comes_back(
     page.keyboard.type("half a thou")
     page.reload()
     saved(page, "is back")
-    assert page.get_by_label("In a few words").input_value() == "half a thou"
+    holds(page.get_by_label("In a few words"), "half a thou")
 
 
 def test_blind_hides_words(explorer: str, open_page: Any, told: dict[int, uuid.UUID]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from service.database.session import transaction
-from tests.support.browser import violations
+from tests.support.browser import holds, violations
 from tests.support.gathered_rows import add_list
 from tests.support.library_rows import Library
 
@@ -118,7 +118,7 @@ def test_a_conflict_shows_both(explorer: str, open_page: Any, numbers: str) -> N
     page.get_by_label("What is gathered").fill("mine")
     page.get_by_role("button", name="Save").click()
     page.locator("#theirs", has_text="theirs, meanwhile").wait_for()
-    assert page.get_by_label("What is gathered").input_value() == "mine"
+    holds(page.get_by_label("What is gathered"), "mine")
     page.get_by_role("button", name="Save").click()
     page.locator("#description", has_text="mine").wait_for()
     kept = httpx.get(f"{explorer}/api/v1/lists/{numbers}").json()

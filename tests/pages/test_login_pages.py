@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from service.database.session import transaction
 from tests.pages.entering import MakeKey, enter, press
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.patience import SOON
 
@@ -63,7 +63,7 @@ def test_what_is_written_outlives_a_logout_elsewhere(
     press(out.get_by_role("link", name="Log in"))
     enter(page, make_key(name="again"))
     assert page.url == f"{closed}/saes/demo/features/3"
-    assert page.get_by_label("Where does it fire?").input_value() == "half a thought"
+    holds(page.get_by_label("Where does it fire?"), "half a thought")
     page.context.clear_cookies()
     said = page.evaluate("fetch('/api/v1/saes').then(answer => answer.json())")["detail"]
     assert "log in" in said and "MONOSEMY_API_KEY" in said
@@ -114,7 +114,7 @@ def test_keys_are_made_and_revoked(
     page.get_by_label("Days until").fill("many")
     press(page.get_by_role("button", name="Make the key"))
     assert "whole number" in page.locator("#days-error").inner_text()
-    assert page.get_by_label("Name: who").input_value() == "for <b>Ada</b>"
+    holds(page.get_by_label("Name: who"), "for <b>Ada</b>")
     assert page.get_by_label("infer:").is_checked()
     page.get_by_label("Days until").fill("30")
     page.get_by_label("Requests a minute").fill("600")

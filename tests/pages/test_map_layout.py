@@ -15,7 +15,7 @@ from monosemy.index.evidence_label import LABEL_KINDS
 from service.database.session import transaction
 from service.database.tables import Sae
 from tests.pages.test_map import FIRST_MS, MANY, REDRAW_MS, drawn, lasso, put_on_a_list
-from tests.support.browser import scrolls_sideways, until, violations
+from tests.support.browser import holds, scrolls_sideways, until, violations
 from tests.support.layout_rows import laid_out
 from tests.support.library_rows import Library
 
@@ -48,11 +48,11 @@ def test_how_faithful_it_is_stands_on_the_plot(
 ) -> None:
     page = open_page(f"{explorer}/saes/demo/map")
     assert "features drawn" in drawn(page)
-    assert page.get_by_label("across").input_value() == "density", "measured axes by default"
+    holds(page.get_by_label("across"), "density")  # measured axes by default
     assert not page.locator("#faithful").is_visible()
     page.get_by_label("across").select_option("layout_x")
     page.locator("#faithful").wait_for()
-    assert page.get_by_label("upwards").input_value() == "layout_y"
+    holds(page.get_by_label("upwards"), "layout_y")
     assert "48 features drawn. 12 are not: left out of the layout" in drawn(page, "48 features")
     kept = httpx.get(f"{explorer}/api/v1/saes/demo/layout").json()["faithfulness"]
     note = page.locator("#faithful").inner_text()
@@ -67,7 +67,7 @@ def test_how_faithful_it_is_stands_on_the_plot(
     assert not violations(page)
     page.get_by_label("across").select_option("density")
     page.locator("#faithful").wait_for(state="hidden")
-    assert page.get_by_label("upwards").input_value() == "maximum"
+    holds(page.get_by_label("upwards"), "maximum")
 
 
 def test_lines_and_the_lasso_are_those_of_features(
@@ -94,14 +94,14 @@ def test_lines_and_the_lasso_are_those_of_features(
 def test_without_a_layout_it_says_how_to_make_one(explorer: str, open_page: Any) -> None:
     page = open_page(f"{explorer}{LAID_OUT}")
     assert "features drawn" in drawn(page), "other axes"
-    assert page.get_by_label("across").input_value() == "density"
+    holds(page.get_by_label("across"), "density")
     assert page.locator("option[value=layout_x]").count() == 0
     note = page.locator("#layout-note")
     assert "has no layout yet" in note.inner_text() and "monosemy layout demo" in note.inner_text()
     note.get_by_role("link", name="Make a layout").click()
     page.wait_for_url("**/runs/new?kind=layout&sae=demo")
     page.locator("#fields[data-ready]").wait_for(state="attached")
-    assert page.locator("#text").input_value() == "kind: layout\nsae: demo\n"
+    holds(page.locator("#text"), "kind: layout\nsae: demo\n")
     assert page.locator('[data-path="perplexity"] input').count() == 1
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, func, select, text
 from monosemy.specs import KINDS
 from service.database.session import transaction
 from service.database.tables import Run
+from tests.support.browser import holds
 from tests.support.concept_rows import NAME, add_concept
 from tests.support.library_rows import Library
 from tests.support.outside_kind import registered
@@ -139,7 +140,7 @@ def test_form_and_yaml_agree(explorer: str, open_page: Any) -> None:
         if page.locator("#f-sae-k").count() and field(page, "sae.k").input_value() == "8":
             break
         page.wait_for_timeout(50)
-    assert field(page, "name").input_value() == "other"
+    holds(field(page, "name"), "other")
     assert page.locator('[data-path="evaluation"] > label.none input').is_checked()
     field(page, "name").fill("")
     until_yaml(page, {"kind": "pipeline", "evaluation": None, "sae": {"k": 8}})
@@ -153,8 +154,8 @@ def test_yaml_of_another_kind_is_carried_to_its_form(explorer: str, open_page: A
     page.locator("#text").fill(written)
     page.wait_for_url("**/runs/new?kind=train")
     page.locator("#fields[data-ready]").wait_for(state="attached")
-    assert page.locator("#text").input_value() == written, "to the comment"
-    assert field(page, "sae.d_sae").input_value() == "1024"
+    holds(page.locator("#text"), written)  # to the comment
+    holds(field(page, "sae.d_sae"), "1024")
     assert page.get_by_text("It can be submitted.").is_visible()
     page.goto(f"{explorer}/runs/new")
     page.locator("#fields[data-ready]").wait_for(state="attached")
@@ -173,7 +174,7 @@ def test_what_is_written_outlives_a_reload_until_it_is_submitted(
     page.reload()
     page.locator("#draft", has_text="is back").wait_for()
     assert yaml_of(page) == {"kind": "train", "name": "half"}
-    assert field(page, "name").input_value() == "half"
+    holds(field(page, "name"), "half")
     page.get_by_role("button", name="Start afresh").click()
     page.locator("#draft").wait_for(state="detached")
     page.locator("#fields[data-ready]").wait_for(state="attached")
@@ -302,7 +303,7 @@ def test_a_copy_says_what_differs_from_the_defaults(explorer: str, open_page: An
         "explanation": {"judge": {"budget": 5.0}},
         "scoring": [{"judge": {"budget": 2.5}}],
     }
-    assert field(page, "explanation.judge.budget").input_value() == "5"
+    holds(field(page, "explanation.judge.budget"), "5")
 
 
 def test_what_an_address_sets_is_filled_in(explorer: str, open_page: Any, library: Library) -> None:
@@ -310,7 +311,7 @@ def test_what_an_address_sets_is_filled_in(explorer: str, open_page: Any, librar
     page = opened(open_page, explorer, query)
     wanted = {"scoring": {"scorer": "intervention"}, "features": [3, 4], "sae": library.name}
     assert yaml_of(page) == {"kind": "score", **wanted}
-    assert field(page, "features").input_value() == "3, 4"
+    holds(field(page, "features"), "3, 4")
     odd = httpx.get(f"{explorer}/runs/new?kind=train&set=nonsense", headers={"Accept": "text/html"})
     assert odd.status_code == 200 and "key.subkey=value" in odd.text
 

@@ -11,7 +11,7 @@ from monosemy.figures import ranges
 from service.database.session import transaction
 from service.database.tables import Run
 from tests.pages.conftest import SET
-from tests.support.browser import violations
+from tests.support.browser import holds, violations
 from tests.support.gathered_rows import add_beside
 from tests.support.library_rows import Library
 from tests.support.scored_rows import RAW
@@ -68,7 +68,7 @@ def test_a_set_is_made_measured_and_deleted(
     form.get_by_role("button", name="Make the set").click()
     page.get_by_role("alert").wait_for()
     assert "at least 2" in page.inner_text("#saes-error")
-    assert form.get_by_label("Its name").input_value() == "by hand"
+    holds(form.get_by_label("Its name"), "by hand")
     assert form.locator("input:checked").count() == 1 and violations(page) == []
     form.locator(f"input[value='{ids[1]}']").check()
     form.get_by_role("button", name="Make the set").click()

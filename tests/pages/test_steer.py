@@ -14,7 +14,7 @@ from service.database.tables import Score
 from tests.pages.answers import PLAIN, PROMPT, STEERED, written
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import PATIENCE_MS, scrolls_sideways, violations
+from tests.support.browser import PATIENCE_MS, holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_explanation
 
@@ -67,9 +67,9 @@ def test_steer_units(explorer: str, open_page: Any, writes: FakeInference) -> No
     assert "kind=score" in link and "scoring.scorer%3Dintervention" in link
     first.get_by_role("slider").fill("-0.5")
     assert "activation −3" in first.inner_text()
-    assert first.get_by_role("spinbutton").input_value() == "-0.5"
+    holds(first.get_by_role("spinbutton"), "-0.5")
     first.get_by_role("spinbutton").fill("2.25")
-    assert first.get_by_role("slider").input_value() == "2.25"
+    holds(first.get_by_role("slider"), "2.25")
     write(page)
     finished(page)
     sent = bodies(writes)
@@ -172,7 +172,7 @@ def test_where_is_pushed_is_chosen_and_told(
 def test_an_address_says_where_is_pushed(explorer: str, open_page: Any) -> None:
     address = "where=tokens&text=%20the&text=%0A&part=%3C&kind=number&kind=newline"
     page = open_page(f"{explorer}/steer?sae=demo&f=13=1&{address}#p={fragment(PROMPT)}")
-    assert page.get_by_label("or that contain").input_value() == "<"
+    holds(page.get_by_label("or that contain"), "<")
     assert page.get_by_label("line breaks").is_checked()
     assert not page.get_by_label("punctuation").is_checked()
     page.get_by_text("On the command line").click()
@@ -223,7 +223,7 @@ def test_features_are_added_by_number_words_and_lists(
     page.get_by_label("A feature", exact=True).fill("8")
     page.get_by_role("button", name="Add", exact=True).click()
     page.locator("[data-card='8']").wait_for()
-    assert page.get_by_label("The text to go on from").input_value() == "Once"
+    holds(page.get_by_label("The text to go on from"), "Once")
     page.locator("[data-card='8']").get_by_role("spinbutton").fill("0.75")
     page.get_by_label("Another feature").fill("monarchs")
     page.get_by_role("button", name="Add", exact=True).click()
@@ -240,7 +240,7 @@ def test_features_are_added_by_number_words_and_lists(
     page.get_by_role("link", name="Without feature 13").click()
     page.locator("[data-card='13']").wait_for(state="detached")
     assert page.locator("[data-card]").count() == 2
-    assert page.get_by_label("The text to go on from").input_value() == "Once"
+    holds(page.get_by_label("The text to go on from"), "Once")
 
 
 def test_what_cannot_be_pushed_is_told(explorer: str, open_page: Any) -> None:

@@ -22,7 +22,7 @@ from service.saes.repository import newest_indexed
 from tests.pages.answers import TEXT, reading
 from tests.pages.fragments import fragment
 from tests.service.conftest import FakeInference
-from tests.support.browser import scrolls_sideways, violations
+from tests.support.browser import holds, scrolls_sideways, violations
 from tests.support.campaign import wider
 from tests.support.library_rows import Library, add_library, make_feature
 
@@ -201,7 +201,7 @@ def test_try_share_link(
     other.on("request", lambda request: requested.append(request.url))
     other.goto(link)
     other.locator(".here").wait_for()
-    assert other.get_by_label("The text to be read").input_value() == secret
+    holds(other.get_by_label("The text to be read"), secret)
     assert panel(other) == before
     assert answers.requests[-1][1]["text"] == secret
     assert requested and not any("xylophone" in url or "#t=" in url for url in requested)

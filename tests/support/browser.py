@@ -59,6 +59,13 @@ def launched() -> Iterator[Any]:
         browser.close()
 
 
+def holds(field: Any, value: str) -> None:
+    """Asserts that a field comes to hold ``value``: scripts fill fields after a page is shown."""
+    from playwright.sync_api import expect
+
+    expect(field).to_have_value(value, timeout=PATIENCE_MS)
+
+
 @dataclass
 class Watch:
     """What a page must not do, noted as it happens."""
