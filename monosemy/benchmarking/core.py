@@ -222,18 +222,9 @@ class _Sums:
 
     def __init__(self, sae: SAE, targets: _Targets) -> None:
         self.sae, self.targets = sae, targets
-        names = (
-            "error",
-            "norm_in",
-            "norm_out",
-            "norm_ratio",
-            "cosine",
-            "made",
-            "along",
-            "l0",
-            "l1",
-        )
-        self.sums = {name: np.zeros(len(targets.tokens_U)) for name in (*names, "l0", "l1")}
+        of_vectors = ("error", "norm_in", "norm_out", "norm_ratio", "cosine", "made", "along")
+        names = (*of_vectors, "l0", "l1")
+        self.sums = {name: np.zeros(len(targets.tokens_U)) for name in names}
         self.fired = torch.zeros(sae.d_sae, dtype=torch.float64)
         self.mass = torch.zeros(sae.d_sae, dtype=torch.float64)
         self.errors: list[Tensor] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import uuid
 from collections.abc import Sequence
@@ -38,7 +37,6 @@ class Entry:
     metrics: Sequence[BenchmarkMetric]
     """One metric: of the SAE, of its baselines and of chance."""
     notes: Sequence[str]
-    created_at: dt.datetime
 
     @property
     def own(self) -> BenchmarkMetric:

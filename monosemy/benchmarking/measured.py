@@ -65,7 +65,6 @@ class MeasuredSAEs:
         asked = metric or first.headline
         if asked not in metrics:
             raise DataError(f"There is no metric '{asked}'.", f"There are: {', '.join(metrics)}.")
-        now = dt.datetime.now(dt.UTC)
         entries = [
             Entry(
                 id=uuid.uuid5(uuid.NAMESPACE_OID, name),
@@ -74,12 +73,16 @@ class MeasuredSAEs:
                 units=result.units,
                 metrics=[each for each in result.metrics if each.metric == asked],
                 notes=result.notes,
-                created_at=now,
             )
             for name, result in found
         ]
         return leaderboard(
-            header_of(first, len(entries), now), entries, asked, metrics, first.unit, against
+            header_of(first, len(entries), dt.datetime.now(dt.UTC)),
+            entries,
+            asked,
+            metrics,
+            first.unit,
+            against,
         )
 
     def _found(self, benchmark: str | None) -> list[tuple[str, BenchmarkResult]]:

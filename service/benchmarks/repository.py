@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, undefer
 
 from monosemy.benchmarking.leaderboard import figure_of
 from monosemy.specs.names import LATEST
-from monosemy.specs.rest.benchmarks import BenchmarkResult
+from monosemy.specs.rest.benchmarks import BenchmarkHead, BenchmarkResult
 from service.database.benchmark_tables import StoredBenchmark
 from service.database.storable import storable
 from service.database.tables import Run, Sae
@@ -109,8 +109,8 @@ def delete_result(session: Session, id: uuid.UUID) -> None:
 class Protocol(NamedTuple):
     """What there is by one protocol."""
 
-    of: dict[str, Any]
-    """The newest of its results, without units and figures."""
+    head: BenchmarkHead
+    """Of the newest of its results."""
     saes: int
     newest: dt.datetime
 
@@ -136,9 +136,12 @@ def list_protocols(
     ):
         if value is not None:
             counted = counted.where(column == value)
+    found = session.execute(counted).all()
+    heads = _heads(session, [row.protocol for row in found])
     return [
-        Protocol(_head_of(session, row.protocol), row.saes, row.newest)
-        for row in session.execute(counted).all()
+        Protocol(heads[row.protocol], row.saes, row.newest)
+        for row in found
+        if row.protocol in heads  # else its results were deleted meanwhile
     ]
 
 
@@ -154,9 +157,10 @@ def find_protocol(session: Session, reference: str) -> Protocol:
         StoredBenchmark.protocol == named
     )
     saes, newest_at = session.execute(counted).one()
-    if not saes:
+    heads = _heads(session, [named])
+    if not saes or named not in heads:
         raise NotFound("leaderboard", reference, Listing.LEADERBOARDS)
-    return Protocol(_head_of(session, named), saes, newest_at)
+    return Protocol(heads[named], saes, newest_at)
 
 
 class Measured(NamedTuple):
@@ -202,19 +206,21 @@ def metrics_of(session: Session, protocol: str) -> list[str]:
     return list(dict.fromkeys(each for row in session.scalars(newest) for each in row))
 
 
-def _head_of(session: Session, protocol: str) -> dict[str, Any]:
-    """Of the newest of its results; ``NotFound`` where they were deleted meanwhile."""
-    stored = StoredBenchmark.result
-    keys = ("benchmark", "version", "about", "seeds", "options", "headline", "ranks", "unit")
+def _heads(session: Session, protocols: Sequence[str]) -> dict[str, BenchmarkHead]:
+    """Of the newest result of each."""
+    stored, names = StoredBenchmark.result, [*BenchmarkHead.model_fields]
     query = (
-        select(*(stored[key] for key in keys))
-        .where(StoredBenchmark.protocol == protocol)
-        .order_by(StoredBenchmark.created_at.desc(), StoredBenchmark.id.desc())
+        select(StoredBenchmark.protocol, *(stored[name] for name in names))
+        .distinct(StoredBenchmark.protocol)
+        .where(StoredBenchmark.protocol.in_(protocols))
+        .order_by(
+            StoredBenchmark.protocol, StoredBenchmark.created_at.desc(), StoredBenchmark.id.desc()
+        )
     )
-    row = session.execute(query.limit(1)).first()
-    if row is None:
-        raise NotFound("leaderboard", protocol, Listing.LEADERBOARDS)
-    return dict(zip(keys, row, strict=True))
+    return {
+        protocol: BenchmarkHead.model_validate(dict(zip(names, values, strict=True)))
+        for protocol, *values in session.execute(query).all()
+    }
 
 
 def _with_names(*also: Any) -> Any:

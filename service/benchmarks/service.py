@@ -17,6 +17,7 @@ from monosemy.specs.rest.benchmarks import (
     BenchmarkView,
     Leaderboard,
     LeaderboardHeader,
+    header_of,
 )
 from service.benchmarks import repository
 from service.kit.errors import InvalidRequest
@@ -52,42 +53,22 @@ def headers(
     session: Session, benchmark: str | None, model: str | None, site: str | None, limit: int
 ) -> list[LeaderboardHeader]:
     """Of the protocols by which something was measured."""
-    return [
-        _header(each) for each in repository.list_protocols(session, benchmark, model, site, limit)
-    ]
+    found = repository.list_protocols(session, benchmark, model, site, limit)
+    return [header_of(*each) for each in found]
 
 
 def board(session: Session, reference: str, metric: str | None, against: str | None) -> Leaderboard:
     """``NotFound`` where nothing was measured by the protocol, ``InvalidRequest`` for a metric that
     it has not, and as ``leaderboard``."""
     protocol = repository.find_protocol(session, reference)
-    header = _header(protocol)
+    header = header_of(*protocol)
     known = repository.metrics_of(session, header.protocol)
     asked = metric or header.headline
     if asked not in known:
         says = f"there is no metric '{asked}' by this protocol; there are: {', '.join(known)}"
         raise InvalidRequest([("metric", says)])
     entries = [_entry(each) for each in repository.measured_by(session, header.protocol, asked)]
-    return leaderboard(header, entries, asked, known, protocol.of["unit"], against)
-
-
-def _header(protocol: repository.Protocol) -> LeaderboardHeader:
-    of = protocol.of
-    about = BenchmarkAbout.model_validate(of["about"])
-    return LeaderboardHeader(
-        protocol=about.protocol,
-        benchmark=of["benchmark"],
-        version=of["version"],
-        model=about.model,
-        dtype=about.dtype,
-        site=about.site,
-        seeds=of["seeds"],
-        options=of["options"],
-        headline=of["headline"],
-        ranks=of["ranks"],
-        saes=protocol.saes,
-        newest=protocol.newest,
-    )
+    return leaderboard(header, entries, asked, known, protocol.head.unit, against)
 
 
 def _entry(measured: repository.Measured) -> Entry:
@@ -98,5 +79,4 @@ def _entry(measured: repository.Measured) -> Entry:
         units=[BenchmarkUnit.model_validate(each) for each in measured.units],
         metrics=[BenchmarkMetric.model_validate(each) for each in measured.metrics],
         notes=measured.notes,
-        created_at=measured.row.created_at,
     )

@@ -74,8 +74,8 @@ class BenchmarkAbout(Described):
     """Version of monosemy."""
 
 
-class BenchmarkResult(Described):
-    """What one benchmark found of one SAE."""
+class BenchmarkHead(Described):
+    """What results of one protocol have in common."""
 
     benchmark: str
     version: int
@@ -86,12 +86,17 @@ class BenchmarkResult(Described):
     seeds: list[int]
     unit: str
     """What its units are: `task`, `letter`, `document`."""
-    units: list[BenchmarkUnit]
     headline: str
     """The metric that it is listed by."""
-    metrics: list[BenchmarkMetric]
     ranks: bool = True
     """Whether SAEs may be ranked by it; a diagnostic says in `notes` why not."""
+
+
+class BenchmarkResult(BenchmarkHead):
+    """What one benchmark found of one SAE."""
+
+    units: list[BenchmarkUnit]
+    metrics: list[BenchmarkMetric]
     notes: list[str]
     """What to know when reading it, as sentences."""
     details: dict[str, Any]
@@ -147,20 +152,20 @@ class LeaderboardHeader(Described):
     """When the newest of its results was measured."""
 
 
-def header_of(result: BenchmarkResult, saes: int, newest: dt.datetime) -> LeaderboardHeader:
+def header_of(head: BenchmarkHead, saes: int, newest: dt.datetime) -> LeaderboardHeader:
     """Of the protocol of a result, by which so many ``saes`` were measured."""
-    about = result.about
+    about = head.about
     return LeaderboardHeader(
         protocol=about.protocol,
-        benchmark=result.benchmark,
-        version=result.version,
+        benchmark=head.benchmark,
+        version=head.version,
         model=about.model,
         dtype=about.dtype,
         site=about.site,
-        seeds=result.seeds,
-        options=result.options,
-        headline=result.headline,
-        ranks=result.ranks,
+        seeds=head.seeds,
+        options=head.options,
+        headline=head.headline,
+        ranks=head.ranks,
         saes=saes,
         newest=newest,
     )
